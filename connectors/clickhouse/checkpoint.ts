@@ -99,11 +99,7 @@ export class CheckpointRow {
     invariant(held !== null, "a sink is opened before it is used");
     const stored = await this.#readFrom(held.revision, signal);
     if (stored === null) {
-      throw clickhouseError({
-        code: "MR3110",
-        kind: "reopen",
-        message: "the sink's checkpoint is gone from ClickHouse",
-      });
+      throw clickhouseError("MR3110", "reopen", "the sink's checkpoint is gone from ClickHouse");
     }
     // A write of ours that got no answer may be stored by now.
     if (stored.writer === held.writer && stored.revision >= held.revision) this.#held = stored;
@@ -265,12 +261,12 @@ function expectOwn([engine, sorted]: readonly (string | null)[], isReplicated: b
   const isKept = kind !== null && sorted === "sink, list";
   const hasTokens = kind === undefined ? engine?.includes("non_replicated_deduplication_window = ") : true;
   if (isKept && hasTokens === true && (kind !== undefined || !isReplicated)) return;
-  throw clickhouseError({
-    code: "MR3107",
-    kind: "blocked",
-    message: `${NAME.database}.${NAME.table}, which holds the sinks' checkpoints, was changed by somebody`,
-    hint: `Put it back as it was; or drop it while Millrace is stopped, and run \`millrace recover\`.`,
-  });
+  throw clickhouseError(
+    "MR3107",
+    "blocked",
+    `${NAME.database}.${NAME.table}, which holds the sinks' checkpoints, was changed by somebody`,
+    { hint: `Put it back as it was; or drop it while Millrace is stopped, and run \`millrace recover\`.` },
+  );
 }
 
 function isSame(a: Stored | null, b: Stored | null): boolean {
@@ -283,11 +279,11 @@ function isEqual(a: Stored, b: Stored): boolean {
 }
 
 function takenOver(holder: number, lease: number): MillraceError {
-  return clickhouseError({
-    code: "MR3109",
-    kind: "fatal",
-    message: `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
-  });
+  return clickhouseError(
+    "MR3109",
+    "fatal",
+    `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
+  );
 }
 
 /** A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end. */
@@ -297,9 +293,9 @@ function otherCheckpoint(stored: Stored, held: Stored): MillraceError {
     stored.position === "" ||
     held.position === "" ||
     comparePositions(parsePosition(stored.position), parsePosition(held.position)) <= 0;
-  return clickhouseError({
-    code: "MR1308",
-    kind: isOlder ? "reopen" : "fatal",
-    message: "ClickHouse does not hold the checkpoint that was written",
-  });
+  return clickhouseError(
+    "MR1308",
+    isOlder ? "reopen" : "fatal",
+    "ClickHouse does not hold the checkpoint that was written",
+  );
 }

@@ -3,7 +3,6 @@ import {
   atServer,
   type ErrorCode,
   type ErrorKind,
-  type ErrorParts,
   errorsOf,
   findMillraceError,
   isAborted,
@@ -12,6 +11,7 @@ import {
 import { reachAgain, serverAt, systemErrorCode } from "../../src/core/system-errors.ts";
 import { addressOf, codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
+import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 
 const DROP_AND_FILL =
   "Drop the table while Millrace is stopped (`DROP TABLE … SYNC`): Millrace creates and fills it again at the next start.";
@@ -36,17 +36,10 @@ export const HINTS = {
   MR3111: "`millrace dlq list --sink NAME` names the rows. Correct the values at the source, or leave the table out.",
 } as const;
 
-const raise = errorsOf({ side: "sink", kind: "clickhouse" }, HINTS);
+export const clickhouseError = errorsOf({ side: "sink", kind: "clickhouse" }, HINTS);
 
-/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
-  "MR2027",
-  "MR3106",
-  "MR3107",
-  "MR3117",
-  "MR3120",
-  "MR3121",
-]);
+/** See TABLE_FAILURES; and a statement that is refused. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([...TABLE_FAILURES, "MR2027"]);
 
 type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string];
 
@@ -215,40 +208,28 @@ function isLimit({ code, message }: ClickHouseError): boolean {
   return memoryLimit(code, message) !== undefined;
 }
 
-export function clickhouseError({ code, kind, message, ...details }: Omit<ErrorParts, "connector">): MillraceError {
-  return raise(code, kind, message, details);
-}
-
 /** The profile keeps a setting, and the sink can't work with its value. */
 export function keptSetting(name: string, value: string, wanted: string): MillraceError {
-  return clickhouseError({
-    code: "MR2005",
-    kind: "blocked",
-    message: `the profile of the ClickHouse user keeps ${name} = ${value}, and the sink needs ${wanted}`,
-    hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${HINTS.MR2005}`,
-  });
+  return clickhouseError(
+    "MR2005",
+    "blocked",
+    `the profile of the ClickHouse user keeps ${name} = ${value}, and the sink needs ${wanted}`,
+    {
+      hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${HINTS.MR2005}`,
+    },
+  );
 }
 
 export function notShown(what: string): MillraceError {
-  return clickhouseError({
-    code: "MR1308",
-    kind: "retryable",
-    message: `ClickHouse does not show ${what}: what answers has not received it yet`,
-  });
-}
-
-export function takenOver(table: string, sqlName: string, successor: string): MillraceError {
-  return clickhouseError({
-    code: "MR3121",
-    kind: "fatal",
-    message: `${sqlName} belongs to ${successor} now (daemon and sink), which has prepared it since`,
-    table,
-    reason: "taken",
-  });
+  return clickhouseError(
+    "MR1308",
+    "retryable",
+    `ClickHouse does not show ${what}: what answers has not received it yet`,
+  );
 }
 
 export function stopped(cause?: unknown): MillraceError {
-  return raise("MR2029", "aborted", "the work on ClickHouse was stopped", { cause });
+  return clickhouseError("MR2029", "aborted", "the work on ClickHouse was stopped", { cause });
 }
 
 /** A server of TLS closes the connection of a plain request, or answers with an alert, which is no HTTP. */
@@ -261,7 +242,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
   if (signal.aborted || isAborted(error)) return stopped();
   if (error instanceof UnusableTls) {
     const { what: message, fix: hint, cause } = error;
-    return clickhouseError({ code: "MR2003", kind: "blocked", message, hint, cause });
+    return clickhouseError("MR2003", "blocked", message, { hint, cause });
   }
   if (error instanceof ClickHouseError) {
     const refused = ofServer(error, doing);
@@ -271,13 +252,15 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return tlsError(tls, server);
   const code = systemErrorCode(error);
-  return clickhouseError({
-    code: "MR2001",
-    kind: "retryable",
-    message: `${doing}: the connection to ClickHouse${at(server)} failed${code === undefined ? "" : `: ${code}`}`,
-    ...(server === undefined ? {} : { hint: reachAgain(code, server, "url") }),
-    cause: code === undefined ? error : undefined,
-  });
+  return clickhouseError(
+    "MR2001",
+    "retryable",
+    `${doing}: the connection to ClickHouse${at(server)} failed${code === undefined ? "" : `: ${code}`}`,
+    {
+      ...(server === undefined ? {} : { hint: reachAgain(code, server, "url") }),
+      cause: code === undefined ? error : undefined,
+    },
+  );
 }
 
 /** As `classify`; of a server that hangs up on plain text it is found out whether it speaks TLS. `room`: of its full disks. */
@@ -297,15 +280,15 @@ export async function explain(
 
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
   const message = `TLS to ClickHouse${at(server)} failed: ${what}`;
-  return clickhouseError({ code: "MR2003", kind: "blocked", message, hint });
+  return clickhouseError("MR2003", "blocked", message, { hint });
 }
 
 function foreign({ status }: ForeignAnswer, doing: string, server: string | undefined): MillraceError {
   const message = `${doing}: what answers${at(server)} is not ClickHouse: HTTP ${status}`;
   if (status === UNAUTHORIZED || status === FORBIDDEN)
-    return clickhouseError({ code: "MR2002", kind: "blocked", message, reason: "login" });
+    return clickhouseError("MR2002", "blocked", message, { reason: "login" });
   const hint = `A proxy or load balancer before ClickHouse may have no server to pass statements to, or may limit them: look at its log. ${HINTS.MR2001}`;
-  return clickhouseError({ code: "MR2001", kind: "retryable", message, hint });
+  return clickhouseError("MR2001", "retryable", message, { hint });
 }
 
 function at(server: string | undefined): string {
@@ -316,21 +299,14 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
   const cause = new ServerError(error);
   if (isGone(error)) {
     const message = `${doing}: a table of the sink is gone from ClickHouse`;
-    return clickhouseError({ code: "MR3110", kind: "reopen", message, cause });
+    return clickhouseError("MR3110", "reopen", message, { cause });
   }
   const [code, kind, what, hint] = isLimit(error)
     ? LIMIT
     : (MEANINGS[error.code] ?? ["MR2027", "retryable", "ClickHouse gave an error"]);
   const reason =
     code === "MR2002" ? "login" : error.code === DENIED ? "privilege" : isDiskFull(error) ? "disk" : undefined;
-  return clickhouseError({
-    code,
-    kind,
-    message: `${doing}: ${what}: ${cause.message}`,
-    hint,
-    cause,
-    reason,
-  });
+  return clickhouseError(code, kind, `${doing}: ${what}: ${cause.message}`, { hint, cause, reason });
 }
 
 /** A file that can't be written has codes of its own, with the system's error in the text. */

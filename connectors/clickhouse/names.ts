@@ -4,7 +4,7 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
 import { clickhouseError } from "./errors.ts";
 import { OWN_PREFIX } from "../warehouse/own-columns.ts";
-import { RESERVED_SCHEMA } from "../warehouse/table-change.ts";
+import { reservedSchema } from "../warehouse/table-change.ts";
 
 /** Database of Millrace's own tables; captured tables can't be in it. */
 export const META_DATABASE = "millrace";
@@ -37,7 +37,7 @@ export function targetOf(table: TableName, schema: string | undefined): TargetNa
   if (isReserved(database)) {
     const id = tableId(table.schema, table.table);
     const message = `table ${id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`;
-    throw clickhouseError({ ...RESERVED_SCHEMA, message, table: id });
+    throw reservedSchema(clickhouseError, message, id);
   }
   return { database, table: fitted(table.table) };
 }

@@ -16,7 +16,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { clickhouseError, explain, isDiskFull, isGone, stopped, takenOver } from "./errors.ts";
+import { clickhouseError, explain, isDiskFull, isGone, stopped } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { CheckpointRow } from "./checkpoint.ts";
@@ -25,6 +25,7 @@ import type { ClickhouseTarget } from "./tables/existing.ts";
 import { LastSeen } from "./tables/last-seen.ts";
 import { Presence } from "./tables/presence.ts";
 import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
+import { takenBy } from "../warehouse/table-change.ts";
 import { Targets } from "../warehouse/targets.ts";
 import { BatchWriter } from "./write/batch-writer.ts";
 import type { TargetForm } from "../warehouse/own-columns.ts";
@@ -195,15 +196,16 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
     const lost = await this.#presence.lost(client, signal);
     const taken = lost.find((one) => one.what === "taken over");
-    if (taken !== undefined) throw takenOver(taken.layout.table.id, taken.layout.sqlName, taken.successor);
+    if (taken !== undefined)
+      throw takenBy(clickhouseError, taken.layout.sqlName, taken.layout.table.id, taken.successor);
     const [first] = lost;
     if (first === undefined) return;
-    throw clickhouseError({
-      code: "MR3110",
-      kind: "reopen",
-      message: `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
-      lostTables: lost.map(({ layout }) => layout.table.id),
-    });
+    throw clickhouseError(
+      "MR3110",
+      "reopen",
+      `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
+      { lostTables: lost.map(({ layout }) => layout.table.id) },
+    );
   }
 
   async forget(signal: AbortSignal): Promise<void> {

@@ -1,15 +1,14 @@
 import { roomFor } from "../../src/core/disk-room.ts";
 import {
   atServer,
-  type Connector,
   type ErrorCode,
   type ErrorPages,
-  type ErrorParts,
   errorsOf,
   findMillraceError,
   type MillraceError,
 } from "../../src/core/errors.ts";
 import { moreHandles } from "../../src/core/system-errors.ts";
+import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { Rule } from "./rule.ts";
 
@@ -63,7 +62,7 @@ export const pages = {
   },
 } as const satisfies ErrorPages;
 
-const raise = errorsOf(
+export const duckdbError = errorsOf(
   { side: "sink", kind: "duckdb" },
   {
     MR2003:
@@ -79,42 +78,27 @@ const raise = errorsOf(
   },
 );
 
-type Parts = Omit<ErrorParts, "connector"> & Pick<Connector, "part">;
-
-export function duckdbError({ code, kind, message, ...details }: Parts): MillraceError {
-  return raise(code, kind, message, details);
-}
-
 export function targetsMeet(tableId: string, target: string): MillraceError {
-  return duckdbError({
-    code: "MR1305",
-    kind: "fatal",
-    message: `table ${tableId} would be written to ${target} (DuckDB ignores case in names)`,
-    hint: "leave one of them out of this sink's tables, or give another sink its own schema",
-  });
+  return duckdbError(
+    "MR1305",
+    "fatal",
+    `table ${tableId} would be written to ${target} (DuckDB ignores case in names)`,
+    { hint: "leave one of them out of this sink's tables, or give another sink its own schema" },
+  );
 }
 
 const STOPPED = "writing to DuckDB was stopped";
 
 export function stopped(): MillraceError {
-  return duckdbError({ code: "MR2029", kind: "aborted", message: STOPPED });
+  return duckdbError("MR2029", "aborted", STOPPED);
 }
 
 export function takenOver(table: string, successor: string): MillraceError {
-  return duckdbError({
-    code: "MR3121",
-    kind: "fatal",
-    message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
-    table,
-    reason: "taken",
-  });
+  return takenBy(duckdbError, `the target of ${table}`, table, successor);
 }
 
 export function tableGone(table: string): MillraceError {
-  return duckdbError({
-    code: "MR3110",
-    kind: "reopen",
-    message: `the table of ${table} is gone from the target`,
+  return duckdbError("MR3110", "reopen", `the table of ${table} is gone from the target`, {
     hint: "Millrace creates and fills it again",
     lostTables: [table],
   });
@@ -127,16 +111,8 @@ export function endedEngine({ code, message }: { readonly code: string; readonly
   return code === ENGINE_ENDED || message.includes(ENGINE_ENDED);
 }
 
-/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
-  "MR3106",
-  "MR3107",
-  "MR1305",
-  "MR3117",
-  "MR3110",
-  "MR3120",
-  "MR3121",
-]);
+/** See TABLE_FAILURES; and a target that is gone, or that two tables share. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([...TABLE_FAILURES, "MR1305", "MR3110"]);
 
 /** DuckDB's messages contain cell values and staged rows, so only the kind of error is kept as the cause. */
 class DriverError extends Error {
@@ -188,10 +164,7 @@ export function isInvalidated(error: unknown): boolean {
 }
 
 export function rowRefused(error: unknown, table: string): MillraceError {
-  return duckdbError({
-    code: "MR3111",
-    kind: "poison",
-    message: `DuckDB refuses a row of ${table} (${driverKind(error)})`,
+  return duckdbError("MR3111", "poison", `DuckDB refuses a row of ${table} (${driverKind(error)})`, {
     hint: "correct the row at the source, or change the column's type in the file",
     cause: new DriverError(driverKind(error)),
   });
@@ -333,7 +306,7 @@ export function classify(error: unknown, doing: string): MillraceError {
   const ofDriver = kindOf(error);
   const message = says(doing, error instanceof Error ? error.message : "", ofDriver);
   const cause = isOfNode(error) ? error : new DriverError(ofDriver);
-  return raise(code, kind, message, { hint, reason, cause, part });
+  return duckdbError(code, kind, message, { hint, reason, cause, part });
 }
 
 /** Runs work on one table. A data file of a lake that can't be read concerns the table whose file it is. */

@@ -27,18 +27,12 @@ export function expectJoinable(
   name: string,
 ): void {
   if (store.broken) {
-    throw duckdbError({
-      code: "MR3216",
-      kind: "retryable",
+    throw duckdbError("MR3216", "retryable", `${name} was given up after an error; it is opened again`, {
       reason: "lost",
-      message: `${name} was given up after an error; it is opened again`,
     });
   }
   if (asked.memoryLimit !== store.settings.memoryLimit || asked.threads !== store.settings.threads) {
-    throw duckdbError({
-      code: "MR2004",
-      kind: "fatal",
-      message: `two sinks open ${name} with different memoryLimit or threads`,
+    throw duckdbError("MR2004", "fatal", `two sinks open ${name} with different memoryLimit or threads`, {
       hint: "give both the same settings",
     });
   }

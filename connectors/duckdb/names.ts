@@ -4,7 +4,7 @@ import { duckdbError } from "./errors.ts";
 import { quoteLiteral } from "../kit/duckdb.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS } from "../warehouse/own-columns.ts";
-import { RESERVED_SCHEMA } from "../warehouse/table-change.ts";
+import { reservedSchema } from "../warehouse/table-change.ts";
 
 export { fold, quoteIdentifier, quoteLiteral };
 
@@ -29,11 +29,8 @@ export function targetOf(table: TableName, schemaOption: string | undefined): Ta
   const schema = schemaOption ?? table.schema;
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
-    throw duckdbError({
-      ...RESERVED_SCHEMA,
-      message: `table ${id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`,
-      table: id,
-    });
+    const message = `table ${id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`;
+    throw reservedSchema(duckdbError, message, id);
   }
   return { schema, table: table.table };
 }

@@ -3,7 +3,7 @@ import { existsSync, realpathSync, statSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
-import type { ErrorParts, MillraceError } from "../../src/core/errors.ts";
+import type { Raise } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 
 /** The real path of a file that may not exist yet, and whose folder may be a link. */
@@ -14,21 +14,14 @@ export function realPath(path: string): string {
 }
 
 /** The same, before it is opened: its folder must exist. `file`: "DuckDB file". */
-export async function resolved(
-  path: string,
-  file: string,
-  raise: (parts: Omit<ErrorParts, "connector">) => MillraceError,
-): Promise<string> {
+export async function resolved(path: string, file: string, raise: Raise): Promise<string> {
   try {
     return await realpath(path);
   } catch {
     try {
       return join(await realpath(dirname(path)), basename(path));
     } catch (error) {
-      throw raise({
-        code: "MR3203",
-        kind: "blocked",
-        message: `the folder of the ${file} ${path} does not exist`,
+      throw raise("MR3203", "blocked", `the folder of the ${file} ${path} does not exist`, {
         hint: `mkdir -p ${dirname(path)}`,
         cause: error,
       });

@@ -1,14 +1,9 @@
 import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
-import {
-  type ErrorCode,
-  type ErrorParts,
-  errorsOf,
-  findMillraceError,
-  type MillraceError,
-} from "../../src/core/errors.ts";
+import { type ErrorCode, errorsOf, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { fileFault } from "../kit/file-faults.ts";
+import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
 
-const raise = errorsOf(
+export const sqliteError = errorsOf(
   { side: "sink", kind: "sqlite" },
   {
     MR2026:
@@ -20,12 +15,6 @@ const raise = errorsOf(
     MR3213: "Make room there, or look at the system's log for errors of that disk. Millrace goes on by itself.",
   },
 );
-
-type Parts = Omit<ErrorParts, "connector">;
-
-export function sqliteError({ code, kind, message, ...details }: Parts): MillraceError {
-  return raise(code, kind, message, details);
-}
 
 /** SQLite's primary result codes (sqlite.org/rescode.html): the low byte of what the driver gives as `errcode`. */
 const ERROR = 1;
@@ -47,21 +36,13 @@ const NOTADB = 26;
 /** A page of SQLite does not fit. */
 const FULL_BYTES = 64 * 1024;
 
-/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
-  "MR3106",
-  "MR3107",
-  "MR1305",
-  "MR3117",
-  "MR3110",
-  "MR3120",
-  "MR3121",
-]);
+/** See TABLE_FAILURES; and a target that is gone, or that two tables share. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([...TABLE_FAILURES, "MR1305", "MR3110"]);
 
 const STOPPED = "writing to SQLite was stopped";
 
 export function stopped(): MillraceError {
-  return sqliteError({ code: "MR2029", kind: "aborted", message: STOPPED });
+  return sqliteError("MR2029", "aborted", STOPPED);
 }
 
 /** SQLite's own texts may hold what a user's trigger says: only the code is kept. */
@@ -96,51 +77,33 @@ export function isDataError(error: unknown): boolean {
 
 export function rowRefused(error: unknown, table: string): MillraceError {
   const code = resultCodeOf(error) ?? 0;
-  return sqliteError({
-    code: "MR3111",
-    kind: "poison",
-    message: `SQLite refuses a row of ${table} (result ${code})`,
+  return sqliteError("MR3111", "poison", `SQLite refuses a row of ${table} (result ${code})`, {
     hint: "correct the row at the source, or remove the constraint or trigger that was made in the file",
     cause: new DriverError(code),
   });
 }
 
 export function notOurs(path: string): MillraceError {
-  return sqliteError({
-    code: "MR3106",
-    kind: "fatal",
-    message: `the SQLite file ${path} has tables and was not made by Millrace`,
+  return sqliteError("MR3106", "fatal", `the SQLite file ${path} has tables and was not made by Millrace`, {
     hint: "give the sink another `path`: Millrace writes into a file of its own, and others may add tables, indexes and views there",
   });
 }
 
 export function fileGone(path: string): MillraceError {
-  return sqliteError({
-    code: "MR3110",
-    kind: "reopen",
-    message: `the SQLite file ${path} was removed or replaced while it was open`,
+  return sqliteError("MR3110", "reopen", `the SQLite file ${path} was removed or replaced while it was open`, {
     hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
   });
 }
 
 export function tableGone(table: string): MillraceError {
-  return sqliteError({
-    code: "MR3110",
-    kind: "reopen",
-    message: `the table of ${table} is gone from the SQLite file`,
+  return sqliteError("MR3110", "reopen", `the table of ${table} is gone from the SQLite file`, {
     hint: "Millrace creates and fills it again",
     lostTables: [table],
   });
 }
 
 export function takenOver(table: string, successor: string): MillraceError {
-  return sqliteError({
-    code: "MR3121",
-    kind: "fatal",
-    message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
-    table,
-    reason: "taken",
-  });
+  return takenBy(sqliteError, `the target of ${table}`, table, successor);
 }
 
 /** Turns a failure while `doing` something with the file into a numbered error. */
@@ -151,70 +114,60 @@ export function classify(error: unknown, doing: string, path: string): MillraceE
   if (fault !== null) {
     const { kind, code, isFull, fix } = fault;
     const message = `${path} can't be used: ${code} (${roomFor(path)})`;
-    return sqliteError({ code: isFull ? "MR3213" : "MR3203", kind, message, hint: fix, cause: error });
+    return sqliteError(isFull ? "MR3213" : "MR3203", kind, message, { hint: fix, cause: error });
   }
   const resultCode = resultCodeOf(error);
   if (resultCode === undefined) {
     const cause = error instanceof Error ? error.name : typeof error;
-    return sqliteError({ code: "MR2027", kind: "retryable", message: `${cause} while ${doing}`, cause: error });
+    return sqliteError("MR2027", "retryable", `${cause} while ${doing}`, { cause: error });
   }
   const cause = new DriverError(resultCode);
   switch (resultCode & 0xff) {
     case BUSY:
     case LOCKED:
-      return sqliteError({
-        code: "MR2026",
-        kind: "retryable",
+      return sqliteError("MR2026", "retryable", `another program writes to the SQLite file ${path} (${doing})`, {
         reason: "lock",
-        message: `another program writes to the SQLite file ${path} (${doing})`,
         cause,
       });
     case PERM:
     case READONLY:
     case CANTOPEN:
-      return sqliteError({
-        code: "MR3203",
-        kind: "blocked",
-        message: `the SQLite file ${path} can't be opened for this (${doing}, SQLite result ${resultCode})`,
-        cause,
-      });
+      return sqliteError(
+        "MR3203",
+        "blocked",
+        `the SQLite file ${path} can't be opened for this (${doing}, SQLite result ${resultCode})`,
+        { cause },
+      );
     case IOERR:
     case FULL: {
       // On some file systems a full disk is an error of input or output to SQLite.
       const free = freeBytes(path);
       const isFull = (resultCode & 0xff) === FULL || (free !== null && free < FULL_BYTES);
       const why = isFull ? "is full" : "answers with an error";
-      return sqliteError({
-        code: "MR3213",
-        kind: "blocked",
-        message: `the disk of the SQLite file ${why}: ${roomFor(path)} (${doing}, SQLite result ${resultCode})`,
-        cause,
-      });
+      return sqliteError(
+        "MR3213",
+        "blocked",
+        `the disk of the SQLite file ${why}: ${roomFor(path)} (${doing}, SQLite result ${resultCode})`,
+        { cause },
+      );
     }
     case CORRUPT:
     case NOTADB: {
       const what = (resultCode & 0xff) === CORRUPT ? "is damaged" : "is not a SQLite database";
-      return sqliteError({ code: "MR3202", kind: "fatal", message: `the file ${path} ${what} (${doing})`, cause });
+      return sqliteError("MR3202", "fatal", `the file ${path} ${what} (${doing})`, { cause });
     }
     case NOMEM:
-      return sqliteError({
-        code: "MR2006",
-        kind: "retryable",
-        reason: "resources",
-        message: `SQLite got no memory while ${doing}`,
-        cause,
-      });
+      return sqliteError("MR2006", "retryable", `SQLite got no memory while ${doing}`, { reason: "resources", cause });
     case ERROR:
     case SCHEMA:
       if (error instanceof Error && /no such (?:table|column)|has no column named|no column named/.test(error.message))
-        return sqliteError({
-          code: "MR3110",
-          kind: "reopen",
-          message: `a table or column that Millrace made in the SQLite file is gone or changed (${doing})`,
-          hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
-          cause,
-        });
+        return sqliteError(
+          "MR3110",
+          "reopen",
+          `a table or column that Millrace made in the SQLite file is gone or changed (${doing})`,
+          { hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME", cause },
+        );
   }
   const message = `SQLite result ${resultCode} while ${doing} (${path})`;
-  return sqliteError({ code: "MR2027", kind: "retryable", message, cause });
+  return sqliteError("MR2027", "retryable", message, { cause });
 }

@@ -3,7 +3,7 @@ import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS, OWN_PREFIX } from "../warehouse/own-columns.ts";
 import { sqliteError } from "./errors.ts";
-import { RESERVED_SCHEMA } from "../warehouse/table-change.ts";
+import { reservedSchema } from "../warehouse/table-change.ts";
 
 export { fold, quoteIdentifier };
 
@@ -19,11 +19,8 @@ export function targetName(table: TableName, schemaOption: string | undefined): 
   const schema = schemaOption ?? table.schema;
   if (!isReserved(schema)) return `${schema}.${table.table}`;
   const id = tableId(table.schema, table.table);
-  throw sqliteError({
-    ...RESERVED_SCHEMA,
-    message: `table ${id} can't be written under schema ${schema}: the name is SQLite's or Millrace's own`,
-    table: id,
-  });
+  const message = `table ${id} can't be written under schema ${schema}: the name is SQLite's or Millrace's own`;
+  throw reservedSchema(sqliteError, message, id);
 }
 
 export function isReserved(schema: string): boolean {

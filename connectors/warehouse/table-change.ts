@@ -23,7 +23,7 @@
  * Each engine once planned this on its own, in an order of its own: a fault was corrected in one and stayed in the others,
  * and one engine refused what another made again.
  */
-import type { MillraceError } from "../../src/core/errors.ts";
+import type { ErrorCode, MillraceError, Raise } from "../../src/core/errors.ts";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import {
@@ -77,11 +77,19 @@ export const REFUSED = {
 } as const;
 
 /** Of a table whose target's schema would be the engine's or Millrace's own. */
-export const RESERVED_SCHEMA = {
-  code: "MR3117",
-  kind: "fatal",
-  hint: "Give the sink a `schema`, or leave the table out of its `tables`.",
-} as const;
+export function reservedSchema(raise: Raise, message: string, table: string): MillraceError {
+  const hint = "Give the sink a `schema`, or leave the table out of its `tables`.";
+  return raise("MR3117", "fatal", message, { hint, table });
+}
+
+/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
+export const TABLE_FAILURES: readonly ErrorCode[] = [...Object.values(REFUSED), "MR3121"];
+
+/** `target`: as a message names it. */
+export function takenBy(raise: Raise, target: string, table: string, successor: string): MillraceError {
+  const message = `${target} belongs to ${successor} now (daemon and sink), which has prepared it since`;
+  return raise("MR3121", "fatal", message, { reason: "taken", table });
+}
 
 type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
 

@@ -105,11 +105,11 @@ export class ClickhouseWarehouse
     const alteration = alterationOf(existing, this.#options.placement);
     if (alteration === null) return;
     const message = `${this.shown(table)} was changed by somebody: ${alteration}`;
-    throw clickhouseError({ code: "MR3107", kind: "fatal", message });
+    throw clickhouseError("MR3107", "fatal", message);
   }
 
   refusal({ kind, message }: Refused): MillraceError {
-    return clickhouseError({ code: REFUSED[kind], kind: "fatal", message });
+    return clickhouseError(REFUSED[kind], "fatal", message);
   }
 
   async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {

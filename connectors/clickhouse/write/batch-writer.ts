@@ -104,18 +104,18 @@ export class BatchWriter {
 }
 
 function doesNotFit({ table }: TableLayout) {
-  return clickhouseError({
-    code: "MR3111",
-    kind: "poison",
-    message: `a value in the key of a row of ${table.id} does not fit ClickHouse's type`,
-  });
+  return clickhouseError(
+    "MR3111",
+    "poison",
+    `a value in the key of a row of ${table.id} does not fit ClickHouse's type`,
+  );
 }
 
 function tooMany({ table }: TableLayout) {
-  return clickhouseError({
-    code: "MR3111",
-    kind: "fatal",
-    message: `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
-    table: table.id,
-  });
+  return clickhouseError(
+    "MR3111",
+    "fatal",
+    `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
+    { table: table.id },
+  );
 }

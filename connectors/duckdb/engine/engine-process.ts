@@ -179,29 +179,18 @@ class RemoteResult implements EngineResult {
 function ended(code: number | null, signal: NodeJS.Signals | null): Error {
   const how = signal ?? `exit code ${code}`;
   if (signal !== null && FROM_OUTSIDE.has(signal)) {
-    return duckdbError({
-      code: "MR3216",
-      kind: "retryable",
+    return duckdbError("MR3216", "retryable", `DuckDB's process was ended by ${how} from outside`, {
       reason: "lost",
-      message: `DuckDB's process was ended by ${how} from outside`,
       hint: "see whether the machine or the container has enough memory",
     });
   }
-  return duckdbError({
-    code: "MR3235",
-    kind: "retryable",
+  return duckdbError("MR3235", "retryable", `DuckDB ended its process (${how})`, {
     reason: "lost",
-    message: `DuckDB ended its process (${how})`,
     hint: "Millrace repeats the batch",
   });
 }
 
 /** For later calls: they had no part in it. */
 function gone(): Error {
-  return duckdbError({
-    code: "MR3216",
-    kind: "retryable",
-    reason: "lost",
-    message: "DuckDB's process has ended; it is started again",
-  });
+  return duckdbError("MR3216", "retryable", "DuckDB's process has ended; it is started again", { reason: "lost" });
 }

@@ -46,7 +46,7 @@ export class Repetition {
     this.#work = "";
     const code = known.code === "MR3235" ? "MR3235" : "MR3234";
     const message = `${known.message}: it fails in the same way each time${said(error)}`;
-    return duckdbError({ code, kind: "fatal", message, cause: known });
+    return duckdbError(code, "fatal", message, { cause: known });
   }
 }
 

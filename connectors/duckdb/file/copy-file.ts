@@ -53,10 +53,7 @@ export async function copyFile(
     copied.catch(() => undefined);
     const grown = untilLog(path, logBytes + logBytesMax, ending.signal);
     if ((await Promise.race([copied, grown])) === "copied") return copy;
-    throw duckdbError({
-      code: "MR1321",
-      kind: "retryable",
-      message: "the DuckDB file changes faster than it can be copied for a query",
+    throw duckdbError("MR1321", "retryable", "the DuckDB file changes faster than it can be copied for a query", {
       hint: "query again when less is written, or stop Millrace to read the file itself",
     });
   } catch (error) {
@@ -85,10 +82,7 @@ async function run(args: readonly string[], signal: AbortSignal): Promise<"copie
     child.once("exit", resolve);
   });
   if (code === 0) return "copied";
-  throw duckdbError({
-    code: "MR1321",
-    kind: "retryable",
-    message: "the DuckDB file could not be copied for a query",
+  throw duckdbError("MR1321", "retryable", "the DuckDB file could not be copied for a query", {
     hint: "see whether the disk is full",
   });
 }
@@ -105,10 +99,12 @@ function expectRoom(path: string, logBytes: number): void {
   const { bavail, bsize } = statfsSync(dirname(path));
   const byteCount = statSync(path).size + logBytes;
   if (bavail * bsize >= byteCount + SPARE_BYTES) return;
-  throw duckdbError({
-    code: "MR1321",
-    kind: "retryable",
-    message: "there is no room on the disk for the copy of the DuckDB file that a query reads",
-    hint: `make room for ${Math.ceil(byteCount / 1e6)} MB beside the file, or stop Millrace to read the file itself`,
-  });
+  throw duckdbError(
+    "MR1321",
+    "retryable",
+    "there is no room on the disk for the copy of the DuckDB file that a query reads",
+    {
+      hint: `make room for ${Math.ceil(byteCount / 1e6)} MB beside the file, or stop Millrace to read the file itself`,
+    },
+  );
 }

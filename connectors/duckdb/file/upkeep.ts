@@ -385,10 +385,7 @@ function diskFreeBytes(path: string): number {
 }
 
 function noRoom(byteCount: number): Error {
-  return duckdbError({
-    code: "MR3213",
-    kind: "blocked",
-    message: "the disk has no room for a second copy of a table with dead rows",
+  return duckdbError("MR3213", "blocked", "the disk has no room for a second copy of a table with dead rows", {
     hint: `make room for ${Math.ceil(byteCount / 1e6)} MB beside the DuckDB file`,
   });
 }

@@ -45,10 +45,7 @@ async function openedOnce(
 /** Asking must not create the file. */
 export function expectFile(path: string): void {
   if (existsSync(path)) return;
-  throw duckdbError({
-    code: "MR3203",
-    kind: "fatal",
-    message: `there is no DuckDB file ${path} yet`,
+  throw duckdbError("MR3203", "fatal", `there is no DuckDB file ${path} yet`, {
     hint: "start `millrace run`: it creates and fills the file",
   });
 }

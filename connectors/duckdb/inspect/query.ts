@@ -55,11 +55,8 @@ export async function runQuery(
   } catch (error) {
     if (signal.aborted) throw stopped();
     if (error instanceof MillraceError) throw error;
-    throw duckdbError({
-      code: "MR1321",
-      kind: "fatal",
-      // The user wrote the SQL and may see its data, so DuckDB's own message is the answer.
-      message: error instanceof Error ? error.message : driverKind(error),
+    // The user wrote the SQL and may see its data, so DuckDB's own message is the answer.
+    throw duckdbError("MR1321", "fatal", error instanceof Error ? error.message : driverKind(error), {
       hint: "correct the SQL",
     });
   } finally {
@@ -68,10 +65,7 @@ export async function runQuery(
 }
 
 function notReading(): MillraceError {
-  return duckdbError({
-    code: "MR1321",
-    kind: "fatal",
-    message: "only one reading statement is allowed",
+  return duckdbError("MR1321", "fatal", "only one reading statement is allowed", {
     hint: "to change the file by hand, stop Millrace first",
   });
 }

@@ -12,10 +12,7 @@ export async function* wholeResult<T, R extends { readonly returnType: ResultRet
 ): AsyncGenerator<T> {
   yield* rowsOf(result);
   if (result.returnType !== ResultReturnType.INVALID) return;
-  throw duckdbError({
-    code: "MR2027",
-    kind: "retryable",
-    message: "DuckDB ended a result half-way and does not say why",
+  throw duckdbError("MR2027", "retryable", "DuckDB ended a result half-way and does not say why", {
     hint: "run it again; if it fails again, look for a value of a later row that can't be computed, or raise the sink's memoryLimit",
   });
 }

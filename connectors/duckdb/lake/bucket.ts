@@ -105,6 +105,6 @@ function refuseUnusable(ca: string, isEncrypted: boolean): void {
     if (!(error instanceof UnusableTls)) throw error;
     const { what, cause } = error;
     const message = `the bucket of the lake's data: ${what}`;
-    throw duckdbError({ code: "MR2003", kind: "blocked", message, cause, part: "bucket" });
+    throw duckdbError("MR2003", "blocked", message, { cause, part: "bucket" });
   }
 }

@@ -127,20 +127,14 @@ async function loadExtension(connection: EngineConnection, name: string, folder:
     }
   } catch (error) {
     if (!(error instanceof Error) || driverKind(error) === "unnamed error") throw classify(error, `loading ${name}`);
-    throw duckdbError({
-      code: "MR3224",
-      kind: "blocked",
-      message: `DuckDB's extension ${name} can't be loaded (${driverKind(error)})`,
+    throw duckdbError("MR3224", "blocked", `DuckDB's extension ${name} can't be loaded (${driverKind(error)})`, {
       hint: "give DuckDB the network, or the sink `extensions`: a folder with the extension for this version of DuckDB",
     });
   }
 }
 
 function missingExtension(name: string, file: string): Error {
-  return duckdbError({
-    code: "MR3224",
-    kind: "blocked",
-    message: `${file} is missing: DuckDB's extension ${name}`,
+  return duckdbError("MR3224", "blocked", `${file} is missing: DuckDB's extension ${name}`, {
     hint: "put it there, or leave `extensions` out: DuckDB then fetches it",
   });
 }

@@ -190,12 +190,12 @@ export class Lake implements Store {
   verifyPlace(): void {
     if (catalogInode(this.settings.place) === this.#inode) return;
     this.broken = true;
-    throw duckdbError({
-      code: "MR3110",
-      kind: "reopen",
-      message: `the lake's catalogue ${shownCatalog(this.settings.place)} was removed or replaced while it was open`,
-      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
-    });
+    throw duckdbError(
+      "MR3110",
+      "reopen",
+      `the lake's catalogue ${shownCatalog(this.settings.place)} was removed or replaced while it was open`,
+      { hint: "put it back, or fill a new one: millrace snapshot start --sink NAME" },
+    );
   }
 
   async release(): Promise<void> {

@@ -78,13 +78,12 @@ export class TablesWithLostFiles {
     const lost = new Set(found.lost.flatMap((file) => this.#targets.get(targetKey(file.target))?.id ?? []));
     if (lost.size === 0 || mode === "history" || deletes === "soft") return;
     for (const id of lost) this.#lost.add(id);
-    throw duckdbError({
-      code: "MR3226",
-      kind: "reopen",
-      message: `a commit whose answer was lost has no data files; filled again: ${[...lost].join(", ")}`,
-      hint: "nothing: Millrace creates the table again and fills it",
-      lostTables: [...lost],
-    });
+    throw duckdbError(
+      "MR3226",
+      "reopen",
+      `a commit whose answer was lost has no data files; filled again: ${[...lost].join(", ")}`,
+      { hint: "nothing: Millrace creates the table again and fills it", lostTables: [...lost] },
+    );
   }
 
   /** Reports tables whose files maintenance could not read, if they can be filled again. */

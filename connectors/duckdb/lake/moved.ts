@@ -59,10 +59,7 @@ async function hasMovedSince(connection: EngineConnection, snapshot: string): Pr
 }
 
 function movedAgain(): Error {
-  return duckdbError({
-    code: "MR3220",
-    kind: "retryable",
-    message: "the lake's maintenance moved rows each time they were read",
+  return duckdbError("MR3220", "retryable", "the lake's maintenance moved rows each time they were read", {
     hint: "ask again when it has ended",
   });
 }

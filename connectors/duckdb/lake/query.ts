@@ -51,10 +51,7 @@ async function queryOnce(
 }
 
 function noLake({ place }: LakeSettings): Error {
-  return duckdbError({
-    code: "MR3203",
-    kind: "fatal",
-    message: `there is no lake ${shownCatalog(place)} yet`,
+  return duckdbError("MR3203", "fatal", `there is no lake ${shownCatalog(place)} yet`, {
     hint: "start `millrace run`: it creates and fills the lake",
   });
 }

@@ -38,11 +38,11 @@ export class CheckpointRow {
     const row = await this.#read(connection);
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
-      throw duckdbError({
-        code: "MR3109",
-        kind: "fatal",
-        message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
-      });
+      throw duckdbError(
+        "MR3109",
+        "fatal",
+        `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
+      );
     }
     await connection.run(
       row === undefined
@@ -117,11 +117,11 @@ export class CheckpointRow {
         `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} AND (${places.map(isAt).join(" OR ")})`,
     );
     if (result.rowsChanged === 1) return;
-    throw duckdbError({
-      code: "MR3109",
-      kind: "fatal",
-      message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
-    });
+    throw duckdbError(
+      "MR3109",
+      "fatal",
+      `sink ${this.#sink} was taken over by another process, or its progress was changed`,
+    );
   }
 
   /**

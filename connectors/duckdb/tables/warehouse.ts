@@ -244,7 +244,7 @@ export class DuckdbWarehouse
       column &&
       `ALTER TABLE ${quoteName(this.#store.catalogue, schema, name)} ALTER ${quoteIdentifier(column.spelled!)} TYPE ${column.type}`;
     const hint = retype && `${retype} while Millrace is stopped, or drop the table and fill it again`;
-    return duckdbError({ code, kind: "fatal", message, hint });
+    return duckdbError(code, "fatal", message, { hint });
   }
 
   #createStatements(layout: TableLayout): readonly string[] {

@@ -167,12 +167,12 @@ export class BatchWriter {
     if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
     if (this.#doubted?.tableId === writes.table.id && this.#doubted.store !== store) return;
     this.#doubted = { tableId: writes.table.id, store };
-    throw duckdbError({
-      code: "MR3216",
-      kind: "retryable",
-      reason: "lost",
-      message: `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
-    });
+    throw duckdbError(
+      "MR3216",
+      "retryable",
+      `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
+      { reason: "lost" },
+    );
   }
 
   #tools({ connection, store, signal }: BatchParts, way: Pick<WriteTools, "trust" | "isFrugal">): WriteTools {
@@ -214,10 +214,7 @@ function sweepSql(layout: TableLayout, below: bigint): string {
 }
 
 function keyDoesNotFit(layout: TableLayout): MillraceError {
-  return duckdbError({
-    code: "MR3111",
-    kind: "poison",
-    message: `a key value of ${layout.table.id} does not fit into its DuckDB type`,
+  return duckdbError("MR3111", "poison", `a key value of ${layout.table.id} does not fit into its DuckDB type`, {
     hint: "see the type table of the DuckDB sink; correct the value at the source",
   });
 }

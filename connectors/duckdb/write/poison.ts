@@ -55,21 +55,17 @@ export async function findPoison(
 }
 
 function tooMany(layout: TableLayout): MillraceError {
-  return duckdbError({
-    code: "MR3111",
-    kind: "fatal",
-    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one batch`,
-    hint: "compare the column types of the table in the file with the source's",
-    table: layout.table.id,
-  });
+  return duckdbError(
+    "MR3111",
+    "fatal",
+    `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one batch`,
+    { hint: "compare the column types of the table in the file with the source's", table: layout.table.id },
+  );
 }
 
 /** DuckDB accepts each row alone: it is not a poison row, and must not be skipped. */
 function refusedTogether(layout: TableLayout, cause: unknown): MillraceError {
-  return duckdbError({
-    code: "MR3111",
-    kind: "fatal",
-    message: `DuckDB refuses rows of ${layout.table.id} together that it takes one by one`,
+  return duckdbError("MR3111", "fatal", `DuckDB refuses rows of ${layout.table.id} together that it takes one by one`, {
     hint: "report it, with the table's definition",
     table: layout.table.id,
     cause: rowRefused(cause, layout.table.id),

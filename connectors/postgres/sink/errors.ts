@@ -7,6 +7,7 @@ import {
   findMillraceError,
   type MillraceError,
 } from "../../../src/core/errors.ts";
+import { TABLE_FAILURES, takenBy } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
@@ -33,7 +34,7 @@ export const pages: ErrorPages = {
   },
 };
 
-const raise = errorsOf({ side: "sink", kind: "postgres" }, {});
+export const postgresError = errorsOf({ side: "sink", kind: "postgres" }, {});
 
 interface Rule {
   readonly code: ErrorCode;
@@ -202,17 +203,13 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   refused: UNKNOWN,
 };
 
-/** Failures of one table while it is prepared or written: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
-  "MR3106",
-  "MR3107",
-  "MR3110",
+/** See TABLE_FAILURES; and what one table alone can meet while it is written. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
+  ...TABLE_FAILURES,
   "MR1302",
   "MR2027",
-  "MR3117",
+  "MR3110",
   "MR3119",
-  "MR3120",
-  "MR3121",
   "MR3122",
 ]);
 
@@ -273,7 +270,7 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   const rule = RULES[reason];
   // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
-    return raise(rule.code, rule.kind, `${rule.what}${text}${atServer(server)}`, { hint: fix });
+    return postgresError(rule.code, rule.kind, `${rule.what}${text}${atServer(server)}`, { hint: fix });
   return ofServer(failure, doing);
 }
 
@@ -286,11 +283,11 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     const file = rule === DISK_FULL ? fileIn(text) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}${file}`;
     const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
-    return raise(code, kind, message, { hint: rule.hint, reason });
+    return postgresError(code, kind, message, { hint: rule.hint, reason });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
-    return raise(code, kind, message, { cause });
+    return postgresError(code, kind, message, { cause });
   }
   const why = word || (connecting ? text : "connection closed");
   // The server's sentences about logins hold names, never data.
@@ -301,13 +298,13 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     connectFix(failure, "url") ??
     rule.hint ??
     "Millrace connects again by itself. If it lasts, look at the server's log.";
-  return raise(code, kind, message, { hint, reason: rule === LOGIN ? "login" : undefined });
+  return postgresError(code, kind, message, { hint, reason: rule === LOGIN ? "login" : undefined });
 }
 
 /** Of a session that was cut: the server works on nothing of ours, or can't be asked. */
 export function gaveNoAnswer(server: string): MillraceError {
   const message = `${LOST.what}: ${server} gave no answer in time`;
-  return raise(LOST.code, LOST.kind, message, { hint: reachAgain("ETIMEDOUT", server, "url") });
+  return postgresError(LOST.code, LOST.kind, message, { hint: reachAgain("ETIMEDOUT", server, "url") });
 }
 
 function atServer(server: string | undefined): string {
@@ -360,12 +357,11 @@ export function heldBy(error: MillraceError, holders: LockHolders | null): Millr
 }
 
 export function stopped(doing: string): MillraceError {
-  return raise(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
+  return postgresError(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
 }
 
 export function takenOver(table: string, quoted: string, successor: string): MillraceError {
-  const message = `${quoted} belongs to ${successor} now (daemon and sink), which has prepared it since`;
-  return raise("MR3121", "fatal", message, { reason: "taken", table });
+  return takenBy(postgresError, quoted, table, successor);
 }
 
 /** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
@@ -377,7 +373,7 @@ export function withoutRow(error: MillraceError): MillraceError {
 }
 
 export function fatal(code: ErrorCode, message: string, hint?: string, table?: string): MillraceError {
-  return raise(code, "fatal", message, { hint, table });
+  return postgresError(code, "fatal", message, { hint, table });
 }
 
 /** Something is gone from the target: the sink is opened again, and these tables are read again. */
@@ -387,5 +383,5 @@ export function reopening(
   hint: string,
   lostTables: readonly string[] = [],
 ): MillraceError {
-  return raise(code, "reopen", message, { hint, lostTables });
+  return postgresError(code, "reopen", message, { hint, lostTables });
 }

@@ -161,10 +161,7 @@ export class SqliteInspection implements Inspection {
 function opened(path: string): DatabaseSync {
   const database = openExisting(path);
   if (database !== null) return database;
-  throw sqliteError({
-    code: "MR3203",
-    kind: "fatal",
-    message: `there is no SQLite file of Millrace at ${path} yet`,
+  throw sqliteError("MR3203", "fatal", `there is no SQLite file of Millrace at ${path} yet`, {
     hint: "start `millrace run`: it creates and fills the file",
   });
 }

@@ -8,10 +8,7 @@ import type { QueryAnswer } from "./query-host.ts";
 
 export async function queryFile(path: string, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
   if (!existsSync(path)) {
-    throw sqliteError({
-      code: "MR3203",
-      kind: "fatal",
-      message: `there is no SQLite file ${path} yet`,
+    throw sqliteError("MR3203", "fatal", `there is no SQLite file ${path} yet`, {
       hint: "start `millrace run`: it creates and fills the file",
     });
   }
@@ -34,11 +31,11 @@ export async function queryFile(path: string, request: QueryRequest, signal: Abo
     });
     if (answer === null) {
       if (signal.aborted) throw stopped();
-      throw sqliteError({ code: "MR2027", kind: "fatal", message: "the process of the query ended without an answer" });
+      throw sqliteError("MR2027", "fatal", "the process of the query ended without an answer");
     }
     if ("result" in answer) return answer.result;
     // The user wrote the SQL and may see its data, so SQLite's own message is the answer.
-    throw sqliteError({ code: "MR1321", kind: "fatal", message: answer.refused, hint: answer.hint });
+    throw sqliteError("MR1321", "fatal", answer.refused, { hint: answer.hint });
   } finally {
     signal.removeEventListener("abort", kill);
     kill();

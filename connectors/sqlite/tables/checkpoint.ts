@@ -34,11 +34,11 @@ export class CheckpointRow {
     const [row] = file.rows(READ, this.#sink);
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
-      throw sqliteError({
-        code: "MR3109",
-        kind: "fatal",
-        message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
-      });
+      throw sqliteError(
+        "MR3109",
+        "fatal",
+        `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
+      );
     }
     const sql =
       `INSERT INTO ${PROGRESS} (name, lease, updated_at) VALUES (?, ?, ?) ` +
@@ -100,11 +100,11 @@ export class CheckpointRow {
     const sql = `UPDATE ${PROGRESS} SET ${sets}updated_at = ? WHERE name = ? AND lease = ? AND (${places.map(() => AT).join(" OR ")})`;
     const at = places.flatMap((place) => [place?.epoch ?? null, place?.commit ?? null, place?.index ?? null]);
     if (file.run(sql, ...values, now(), this.#sink, this.#lease, ...at) === 1) return;
-    throw sqliteError({
-      code: "MR3109",
-      kind: "fatal",
-      message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
-    });
+    throw sqliteError(
+      "MR3109",
+      "fatal",
+      `sink ${this.#sink} was taken over by another process, or its progress was changed`,
+    );
   }
 
   /** Removes the sink's row, and with the last one the table. Inside a transaction. */

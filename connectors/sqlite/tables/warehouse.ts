@@ -320,5 +320,5 @@ export function refusalAt(shown: string, { kind, message, column }: Refused): Mi
     column === undefined
       ? undefined
       : `drop ${quoteIdentifier(shown)} in the file while Millrace is stopped: it is made and filled again`;
-  return sqliteError({ code: REFUSED[kind], kind: "fatal", message, hint });
+  return sqliteError(REFUSED[kind], "fatal", message, { hint });
 }

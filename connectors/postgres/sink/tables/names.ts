@@ -1,9 +1,9 @@
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
-import { fatal } from "../errors.ts";
+import { postgresError } from "../errors.ts";
 import { shortened } from "../../../../src/core/targets/names.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
-import { RESERVED_SCHEMA } from "../../../warehouse/table-change.ts";
+import { reservedSchema } from "../../../warehouse/table-change.ts";
 
 export interface TargetName {
   readonly schema: string;
@@ -19,7 +19,7 @@ export function targetName(table: TableName, schemaOption: string | undefined): 
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
     const message = `table ${id} can't be written to schema ${schema}: the name is Postgres' or Millrace's own`;
-    throw fatal(RESERVED_SCHEMA.code, message, RESERVED_SCHEMA.hint, id);
+    throw reservedSchema(postgresError, message, id);
   }
   return { schema: fitted(schema), table: fitted(table.table) };
 }
