@@ -30,7 +30,8 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
     // Names can't be read beside one without a form, but in SQL_ASCII.
     const named =
       encoding === "SQL_ASCII"
-        ? `do $$ begin execute format('create table named (id int primary key, %I int)', 'n' || ${bad}); end $$`
+        ? `do $$ begin execute format('create table named (id int primary key, %I int)', 'n' || ${bad});
+             execute format('create type %I as enum (''a''); create table typed (id int primary key, t %1$I)', 't' || ${bad}); end $$`
         : "";
     const prepare = `
       create table good (id int primary key, v text);
@@ -56,7 +57,12 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
       await eventually(async () => {
         const { tables } = await installation.status();
         expect(tables.unreadable).toMatchObject([{ table: "public.before", error: { code: "MR2037" } }]);
-        if (named !== "") expect(tables.refused).toMatchObject([{ reason: expect.stringContaining("no UTF-8") }]);
+        const told = { reason: expect.stringContaining("no UTF-8") };
+        if (named !== "")
+          expect(tables.refused).toMatchObject([
+            { table: "public.named", ...told },
+            { table: "public.typed", ...told },
+          ]);
       });
       await pipeline.run("update before set v = 'b' where id = 2");
       await pipeline.run(`insert into later values (2, ${bad}), (3, 'c'); insert into good values (10, 'with it')`);

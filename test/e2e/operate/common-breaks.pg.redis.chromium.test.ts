@@ -270,6 +270,79 @@ test("the disk of a target, then of the state, is full: the path and the free by
   await expectWell(own);
 });
 
+test(
+  "the slot or the publication is gone: which, why, and that `recover` brings back every row",
+  { tags: "heavy" },
+  async () => {
+    await using lost = await freshDatabase(server);
+    await lost.query("create table item (id int primary key); insert into item values (1)");
+    const schema = "after_breaks";
+    await using own = new Installation({
+      name: lost.name,
+      source: { kind: "postgres", url: lost.url, heartbeat: "500ms", slot: "breaks", publication: "breaks" },
+      sinks: { warehouse: { kind: "postgres", url: target.url, schema } },
+    });
+    let daemon = own.run();
+    await daemon.streaming();
+    let id = 1;
+    for (const { cause, says, code, fix = "" } of [
+      {
+        cause: async () => {
+          await daemon.stop();
+          await lost.query("select pg_drop_replication_slot('breaks')");
+        },
+        says: [/daemon has ended: MR2010 the slot breaks does not exist/, /millrace recover/],
+        code: "MR2010",
+      },
+      {
+        cause: async () => await lost.query("drop publication breaks"),
+        says: [/daemon has ended: MR2017 the publication/, /millrace recover/],
+        code: "MR2017",
+      },
+      {
+        cause: async () => await lost.query("alter publication breaks drop table item"),
+        says: [
+          /daemon has ended: MR2017 the table public\.item is no longer in the publication breaks/,
+          /millrace recover/,
+        ],
+        code: "MR2017",
+      },
+      {
+        cause: async () => {
+          await daemon.stop();
+          await lost.query("alter system set max_slot_wal_keep_size = '1MB'");
+          await lost.query("select pg_reload_conf()");
+          for (let i = 0; i < 4; i += 1)
+            await lost.query("select pg_logical_emit_message(false, 'm', 'm'), pg_switch_wal()");
+          await lost.query("checkpoint");
+        },
+        says: [
+          /daemon has ended: MR2010 the server gave up the slot breaks: .*max_slot_wal_keep_size allows \(now 1MB\)/,
+          literally("SELECT pg_drop_replication_slot('breaks');"),
+          /millrace recover/,
+        ],
+        code: "MR2010",
+        fix: "select pg_drop_replication_slot('breaks')",
+      },
+    ]) {
+      await cause();
+      await lost.query(`insert into item values (${++id})`);
+      if (code === "MR2010") daemon = own.run();
+      await daemon.ended;
+      const said = await firstSaid(own);
+      for (const part of says) expect(said).toMatch(part);
+      expect((await own.command("explain", code)).stdout).toMatch(new RegExp(`^${code}: .+\n\nWhat to do: .+`));
+      if (fix !== "") await lost.query(fix);
+      expect(await own.command("recover", "--yes")).toMatchObject({ exitCode: 0 });
+      daemon = own.run();
+      await daemon.streaming();
+      await eventually(async () => expect((await target.query(`select id from ${schema}.item`)).rows).toHaveLength(id));
+    }
+    await lost.query("alter system reset max_slot_wal_keep_size");
+    await lost.query("select pg_reload_conf()");
+  },
+);
+
 test("the source is stopped: until when it was connected, and that the sinks are fine", { tags: "heavy" }, async () => {
   await server.stop();
   await expectTold(

@@ -151,8 +151,9 @@ function refusalOf(
     default:
       break;
   }
-  if ([table.schema, table.table, ...table.columns.map((column) => column.name)].some((text) => text.includes(NO_UTF8)))
-    return { reason: "its name, or that of a column, has bytes that are no UTF-8", fix: "Rename it." };
+  const ofColumns = table.columns.flatMap((column) => [column.name, column.native]);
+  if ([table.schema, table.table, ...ofColumns].some((text) => text.includes(NO_UTF8)))
+    return { reason: "its name, or that of a column or its type, has bytes that are no UTF-8", fix: "Rename it." };
   if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
   if (key.kind === "none")
     return {

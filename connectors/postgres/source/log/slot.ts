@@ -40,6 +40,7 @@ interface SlotRow {
   readonly safe_wal_size: string | null;
   readonly conflicting: string | null;
   readonly invalidation_reason: string | null;
+  readonly keep_max: string;
   readonly two_phase: string | null;
 }
 
@@ -48,14 +49,15 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     "reading the slot",
     `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, wal_status, safe_wal_size::text,
        to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
-       to_jsonb(s) ->> 'two_phase' as two_phase
+       to_jsonb(s) ->> 'two_phase' as two_phase, current_setting('max_slot_wal_keep_size') as keep_max
      from pg_replication_slots s where slot_name = $1`,
     [context.slot],
     signal,
   );
   if (row === undefined) return undefined;
-  const lost = row.wal_status === "lost" ? "its log was removed (max_slot_wal_keep_size)" : null;
+  const lost = row.wal_status === "lost" ? "wal_removed" : null;
   const conflict = row.conflicting === "true" ? "it conflicted with recovery" : null;
+  const invalidation = row.invalidation_reason ?? lost ?? conflict;
   return {
     kind: row.slot_type,
     plugin: row.plugin,
@@ -64,7 +66,12 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     confirmed: row.confirmed_flush_lsn === null ? null : parseLsn(row.confirmed_flush_lsn),
     restart: row.restart_lsn === null ? null : parseLsn(row.restart_lsn),
     walStatus: row.wal_status,
-    invalidation: row.invalidation_reason ?? lost ?? conflict,
+    invalidation:
+      invalidation === "wal_removed"
+        ? `it kept more log than max_slot_wal_keep_size allows (now ${row.keep_max})`
+        : invalidation === "idle_timeout"
+          ? "it was idle for longer than idle_replication_slot_timeout allows"
+          : invalidation,
     safeBytes: row.safe_wal_size,
     twoPhase: row.two_phase === "true",
   };
@@ -94,7 +101,7 @@ export function checkSlotValid(context: SourceContext, slot: Slot): void {
     "MR2010",
     "fatal",
     `the server gave up the slot ${context.slot}: ${slot.invalidation}`,
-    `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW}`,
+    `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW} Where a setting is named, raise it, or an outage as long does the same again.`,
   );
 }
 

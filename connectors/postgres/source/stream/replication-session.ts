@@ -292,17 +292,16 @@ function lost(): Error {
 function endOf(message: Buffer | undefined): Error {
   if (message === undefined) return lost();
   const error = readServerError(message);
-  const again = `Put the publication right, or drop it: Millrace makes it again. ${BEGIN_ANEW}`;
   const isMissing = failureOf(error).reason === "no-object";
   if (error.routine === PUBLICATION_ROUTINE || (isMissing && /publication/i.test(error.routine))) {
     return sourceError(
       "MR2017",
       "fatal",
       "the publication was dropped, or did not exist at this position in the log",
-      again,
+      `Millrace makes the publication if it is not there. ${BEGIN_ANEW}`,
       error,
     );
   }
-  if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", again, error);
+  if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", BEGIN_ANEW, error);
   return classify(error, "streaming changes");
 }
