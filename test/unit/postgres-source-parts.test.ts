@@ -170,7 +170,9 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
       dropped: [],
       uniques: [],
     };
-    return relationShape(message, [], table, () => undefined).columns.map(({ identity }) => identity);
+    return relationShape(message, [], table, { types: () => undefined, relation: (oid) => oid }).columns.map(
+      ({ identity }) => identity,
+    );
   }
   const announced: readonly Named[] = [
     ["id", INTEGER],

@@ -23,7 +23,7 @@ export interface TableVersion {
   readonly table: string;
   /** The language that `Column.native` is of. */
   readonly dialect: DialectName;
-  /** Distinguishes this table from another one with the same name (Postgres: its oid). Stable under rename. */
+  /** Distinguishes this table from another one with the same name (Postgres: its cluster and oid). Stable under rename. */
   readonly relation: number;
   /** The `relation` of each table that holds its rows, as far as they are known: its partitions. Not stored. */
   readonly parts?: readonly number[];

@@ -118,7 +118,7 @@ function showUnchanged(_key: string, value: unknown): unknown {
 }
 
 function tableOf(message: RelationMessage, tables: Map<string, TableVersion>): TableVersion {
-  const shape = relationShape(message, [], undefined, () => undefined);
+  const shape = relationShape(message, [], undefined, { types: () => undefined, relation: (oid) => oid });
   // Under FULL the catalogue would tell the key; here it is the first column.
   const version = firstVersion({ ...shape, key: shape.key.length === 0 ? [0] : shape.key });
   const known = tables.get(version.fingerprint) ?? version;

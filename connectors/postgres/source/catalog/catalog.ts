@@ -82,6 +82,8 @@ export interface Catalog {
   readonly version: number;
   readonly tables: readonly CatalogTable[];
   readonly types: PgTypes;
+  /** `TableVersion.relation` of the table with this oid. */
+  readonly relation: (oid: number) => number;
 }
 
 const SYSTEM_SCHEMAS = "'pg_catalog', 'information_schema', 'pg_toast'";
@@ -96,13 +98,21 @@ export async function readCatalog(
   signal: AbortSignal,
 ): Promise<Catalog> {
   const doing = "reading the catalogue";
-  type Row = { readonly t: CatalogTable; readonly role: string; readonly version: number };
-  const tables = await database.rows<Row>(doing, TABLES_SQL, [oids], signal);
-  const found = tables.map((row) => row.t);
+  type Row = { readonly t: CatalogTable | null } & Pick<Catalog, "role" | "version"> & { readonly cluster: string };
+  const rows = await database.rows<Row>(doing, TABLES_SQL, [oids], signal);
+  const found = rows.flatMap(({ t }) => t ?? []);
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
-  const { role = "", version = 0 } = tables[0] ?? {};
-  return { role, version, tables: found, types };
+  const { role, version, cluster } = rows[0]!;
+  return { role, version, tables: found, types, relation: (oid) => relationIn(cluster, oid) };
+}
+
+/** The largest prime with which numbers of relations, whose oids have 32 bits, stay exact. */
+const CLUSTERS = 2_097_143n;
+
+/** In another cluster, into which a dump was restored, an oid is another table's. */
+export function relationIn(cluster: string, oid: number): number {
+  return Number(BigInt(cluster) % CLUSTERS) * 2 ** 32 + oid;
 }
 
 /** Of one schema. */
@@ -114,7 +124,9 @@ export async function tableNames(database: Database, schema: string, signal: Abo
 }
 
 const TABLES_SQL = `
-select json_build_object(
+select found.t, current_user as role, current_setting('server_version_num')::int as version, system_identifier::text as cluster
+from pg_control_system()
+left join (select n.nspname, c.relname, json_build_object(
   'oid', c.oid::int8, 'file', c.relfilenode::int8,
   'written', case c.relkind when 'r' then (
       select md5(string_agg(a.attnum || ':' || a.xmin, ' ' order by a.attnum)) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0)
@@ -168,15 +180,15 @@ select json_build_object(
     ) order by i.indnkeyatts, i.indexrelid), '[]')
     from pg_index i join pg_class ic on ic.oid = i.indexrelid
     where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null)
-) as t, current_user as role, current_setting('server_version_num')::int as version
+) as t
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 cross join (select rolbypassrls, rolsuper from pg_roles where rolname = current_user) r
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
   and case when $1::int8[] is null
     then c.relpersistence <> 't' and n.nspname not in (${SYSTEM_SCHEMAS}) and n.nspname !~ '^pg_(toast|temp)'
-    else c.oid::int8 = any ($1) end
-order by n.nspname, c.relname`;
+    else c.oid::int8 = any ($1) end) found on true
+order by found.nspname, found.relname`;
 
 /** The types with these oids, and the types that they consist of. */
 export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {

@@ -60,7 +60,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
       continue;
     }
     const key = findKey(table, context.chosenKey(table));
-    const shape = catalogShape(table, publishedColumns(table, publication), catalog.types, key);
+    const shape = catalogShape(table, publishedColumns(table, publication), catalog, key);
     const noKey = shape === undefined ? keyNotPublished(context, table, key) : undefined;
     const refusal = refusalOf(table, catalog, shape, key) ?? noKey;
     const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
@@ -104,8 +104,8 @@ const LIST_WITHOUT_KEY: Refusal = {
   fix: "Publish the whole table, or at least its key's columns.",
 };
 
-function partsOf({ oid: root }: CatalogTable, { tables }: Catalog): readonly number[] {
-  return tables.flatMap(({ oid, ancestors }) => (ancestors.includes(root) ? [oid] : []));
+function partsOf({ oid: root }: CatalogTable, { tables, relation }: Catalog): readonly number[] {
+  return tables.flatMap(({ oid, ancestors }) => (ancestors.includes(root) ? [relation(oid)] : []));
 }
 
 /** Null: all columns that are not generated. For a table that is not published yet: as it will be. */

@@ -2,15 +2,15 @@
 import { createHash } from "node:crypto";
 import { tableId, type Column, type Origins } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { columnType, type PgTypes } from "./types.ts";
-import type { CatalogTable } from "./catalog.ts";
+import { columnType } from "./types.ts";
+import type { Catalog, CatalogTable } from "./catalog.ts";
 import type { FoundKey, Key } from "./keys.ts";
 
 /** The shape in the catalogue, over the published columns (null: all that are not generated). */
 export function catalogShape(
   table: CatalogTable,
   published: readonly string[] | null,
-  types: PgTypes,
+  { types, relation }: Pick<Catalog, "types" | "relation">,
   found: FoundKey,
 ): TableShape | undefined {
   const shown = table.columns.filter((c) => (published === null ? c.generated === "" : published.includes(c.name)));
@@ -25,7 +25,8 @@ export function catalogShape(
   const { kind, key } = found;
   const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
   if (ordinals.includes(-1)) return undefined;
-  return { ...shapeOf(table, columns, ordinals, key, kind === "chosen"), ...originsOf(table) };
+  const named = { schema: table.schema, table: table.table, relation: relation(table.oid) };
+  return { ...shapeOf(named, columns, ordinals, key, kind === "chosen"), ...originsOf(table) };
 }
 
 /** What else its values come from, if there is anything. */
@@ -38,14 +39,14 @@ export function originsOf({ columns, parents }: CatalogTable): { readonly origin
 }
 
 export function shapeOf(
-  { oid, schema, table }: Pick<CatalogTable, "oid" | "schema" | "table">,
+  { relation, schema, table }: Pick<TableShape, "relation" | "schema" | "table">,
   columns: readonly Column[],
   key: readonly number[],
   { deferrable: deferrableKey, unenforced }: Key,
   isChosen: boolean,
 ): TableShape {
   // Fingerprints are stored: the text "on word" can't change.
-  const told = [schema, table, oid, columns, key, deferrableKey, ...(unenforced === true ? ["on word"] : [])];
+  const told = [schema, table, relation, columns, key, deferrableKey, ...(unenforced === true ? ["on word"] : [])];
   const fingerprint = createHash("sha256").update(JSON.stringify(told)).digest("hex");
   const id = tableId(schema, table);
   const shape: TableShape = {
@@ -53,7 +54,7 @@ export function shapeOf(
     schema,
     table,
     dialect: "postgres",
-    relation: oid,
+    relation,
     columns,
     key,
     deferrableKey,

@@ -2,8 +2,8 @@
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
 import type { Column } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { columnType, type PgTypes } from "../catalog/types.ts";
-import type { CatalogTable } from "../catalog/catalog.ts";
+import { columnType } from "../catalog/types.ts";
+import type { Catalog, CatalogTable } from "../catalog/catalog.ts";
 import { findKey, FULL, type FoundKey, type Key, keyOf } from "../catalog/keys.ts";
 import type { RelationMessage } from "./relations.ts";
 import { originsOf, shapeOf } from "../catalog/shapes.ts";
@@ -18,7 +18,7 @@ export function relationShape(
   message: RelationMessage,
   natives: readonly string[],
   table: CatalogTable | undefined,
-  types: PgTypes,
+  { types, relation }: Pick<Catalog, "types" | "relation">,
   wanted: ChosenKey | null = null,
 ): TableShape {
   const numbers = columnNumbers(message, table);
@@ -35,7 +35,8 @@ export function relationShape(
   const chosen = wanted === null ? undefined : chosenKey(message, numbers, table, wanted);
   const key = chosen ?? relationKey(message, table);
   const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
-  const shape = shapeOf(message, columns, ordinals.includes(-1) ? [] : ordinals, key, chosen !== undefined);
+  const named = { schema: message.schema, table: message.table, relation: relation(message.oid) };
+  const shape = shapeOf(named, columns, ordinals.includes(-1) ? [] : ordinals, key, chosen !== undefined);
   return table === undefined ? shape : { ...shape, ...originsOf(table) };
 }
 

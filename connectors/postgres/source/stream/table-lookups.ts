@@ -67,7 +67,7 @@ export class TableLookups {
     }
     const { catalog, natives, types } = await this.#look(relation, received.ahead(), signal);
     const table = catalog.tables.find(({ oid }) => oid === message.oid);
-    const shape = relationShape(message, natives, table, types, chosenKey(message));
+    const shape = relationShape(message, natives, table, { types, relation: catalog.relation }, chosenKey(message));
     if (this.#isBinary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
       throw new TextModeNeeded(`${shape.id} has a type without binary form`);
     }
@@ -76,7 +76,7 @@ export class TableLookups {
     if (shape.key.length === 0 && isKnown?.(shape.id) === false) return null;
     try {
       if (leaf !== undefined && this.#leaves.show(message.oid, leaf, catalog)) await onUnloggedRows?.(shape.id);
-      return await resolve(leaf === undefined ? shape : { ...shape, parts: [leaf] }, position);
+      return await resolve(leaf === undefined ? shape : { ...shape, parts: [catalog.relation(leaf)] }, position);
     } catch (error) {
       throw findMillraceError(error) ?? error;
     }
