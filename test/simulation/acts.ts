@@ -29,7 +29,10 @@ export class Acts {
     const world = this.#world;
     if (!world.isStormy) return;
     if (happening.what !== "transaction") world.say(() => `** ${JSON.stringify(happening)}`);
-    this.#happen(happening).catch((error: unknown) => world.checks.fail(`an act failed: ${wholly(error)}`));
+    world.proofs.look();
+    this.#happen(happening)
+      .then(() => world.proofs.look())
+      .catch((error: unknown) => world.checks.fail(`an act failed: ${wholly(error)}`));
   }
 
   #expectOthersStream(place: "source" | number): void {
@@ -310,7 +313,9 @@ export class Acts {
     this.#world.say(
       () => `${target.traits.name}: holds another content: ${copy.checkpoint === null ? "nothing" : "an older copy"}`,
     );
+    this.#world.proofs.look();
     target.put(copy);
     this.#world.checks.restart(target);
+    if (copy.checkpoint === null) this.#world.proofs.emptied(target);
   }
 }

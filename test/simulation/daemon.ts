@@ -3,8 +3,11 @@ import type { Config } from "../../src/config/config.ts";
 import { scopeOf } from "../../src/core/clock.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
+import { replacing } from "../../src/core/replacing.ts";
 import { memoryOf } from "../../src/daemon/ruled-source.ts";
+import { holdsOf } from "../../src/reconcile/proof/proof-status.ts";
+import { Proving } from "../../src/reconcile/proof/proving.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control/control.ts";
@@ -29,6 +32,8 @@ import type { MemoryState } from "./memory-state.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 
 export const HEARTBEAT_MS = 400;
+/** Of the continuous comparison: it is to be at work all the time. */
+const PROVES = { maxAgeMs: 400, share: 1, repairs: false } as const;
 const LIMITS = { rowCountMax: 6, byteCountMax: 1 << 20 };
 
 /** Half of the forms: what stores rows before their checkpoint empties a table in a batch of its own. */
@@ -59,6 +64,8 @@ export interface Site {
   readonly configuredRules: Rules;
   /** It waits while another daemon has the lease; left out: it ends. */
   readonly awaitsLease?: boolean;
+  /** Told of what the continuous comparison has stored; left out: it does not run. */
+  readonly onProof?: ((facts: ProofFacts) => void) | undefined;
   loggerOf(process: SimulatedProcess): Logger;
   /** For this process: whether a holder of the lease certainly runs no more. */
   isGone(holder: string, process: SimulatedProcess): boolean;
@@ -160,6 +167,20 @@ export class Daemon {
       report: async () => undefined,
       logger,
     });
+    const { onProof } = this.#site;
+    const proving =
+      onProof === undefined
+        ? null
+        : new Proving({
+            ...PROVES,
+            clock,
+            port: () => pipeline.comparisons,
+            proofs: told(state.proofs, onProof),
+            reconciler,
+            holds: async () => holdsOf(await control.status()),
+            lag: (sink) => control.lagOf(sink),
+            logger,
+          });
     const { signal: until, end } = scopeOf(signal);
     this.running = { pipeline, control, reconciler, signal: until };
     const run = pipeline.run(until);
@@ -170,6 +191,7 @@ export class Daemon {
         control.run(until),
         keepLease({ state, clock }, lease, until),
         repairDifferences({ clock, reconciler, snapshots: state.snapshots, logger }, until),
+        ...(proving === null ? [] : [proving.run(until)]),
       ]);
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -180,6 +202,16 @@ export class Daemon {
       await Promise.allSettled([source.close(), ...sinks.map((sink) => sink.close())]);
     }
   }
+}
+
+function told(proofs: StateStore["proofs"], onProof: (facts: ProofFacts) => void): StateStore["proofs"] {
+  return replacing(proofs, {
+    save: async (ledger, facts, ...rest) => {
+      const isStored = await proofs.save(ledger, facts, ...rest);
+      if (isStored) onProof(facts);
+      return isStored;
+    },
+  });
 }
 
 export { SILENT };

@@ -19,6 +19,8 @@ export interface Plan {
   readonly rules?: RuleKind;
   /** What becomes of a change of a table's shape, before that is changed; left out: sinks follow it. */
   readonly policy?: Policy;
+  /** The continuous comparison runs; left out: it does not. */
+  readonly proves?: true;
   readonly happenings: readonly Happening[];
 }
 

@@ -1,9 +1,11 @@
 /** What a comparison reads of a target. */
-import type { Inspection, ListedKey, StoredRow } from "../../src/core/contracts/comparing.ts";
+import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../src/core/contracts/comparing.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import type { Connection } from "./network.ts";
 import type { Target } from "./targets.ts";
+
+const KEYS_PER_PAGE = 2;
 
 export class TargetInspection implements Inspection {
   readonly #target: Target;
@@ -41,6 +43,20 @@ export class TargetInspection implements Inspection {
     yield await this.#connection.call(
       "list keys",
       () => [...(this.#target.tables.get(table.id)?.rows.keys() ?? [])].map((id) => ({ id, key: [id] })),
+      signal,
+    );
+  }
+
+  /** In the order of the keys as text. */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    return await this.#connection.call(
+      "list a page of keys",
+      () => {
+        const all = [...(this.#target.tables.get(table.id)?.rows.keys() ?? [])].toSorted();
+        const ids = all.filter((id) => after === null || id > after).slice(0, KEYS_PER_PAGE);
+        const next = ids.length < KEYS_PER_PAGE ? null : ids.at(-1)!;
+        return { keys: ids.map((id) => ({ id, key: [id] })), next };
+      },
       signal,
     );
   }

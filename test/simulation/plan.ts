@@ -127,7 +127,33 @@ export function planOf(seed: number, name: SizeName): Plan {
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
   const met = size.nested > 0 ? withMeeting(plan) : plan;
-  return withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))));
+  return withProof(withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met))))));
+}
+
+/** Of 1: in so many plans the continuous comparison runs, by chance of its own. */
+const PROVES = 0.05;
+/** It begins a second after the daemon. */
+const PROVES_FROM_MS = 1_200;
+const PROVES_FOR_MS = 2_000;
+
+function withProof(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x9400f);
+  if (!random.chance(PROVES)) return plan;
+  const lastsMs = plan.lastsMs ?? LASTS_MS;
+  const slower = (atMs: number): number => PROVES_FROM_MS + Math.floor((atMs * PROVES_FOR_MS) / lastsMs);
+  const spoils = Array.from({ length: 1 + random.below(3) }, (): Happening => {
+    const how = random.pick(["change", "remove", "add"] as const);
+    const [sink, key] = [random.below(plan.sinks.length), random.below(6)];
+    return { atMs: PROVES_FROM_MS + random.below(PROVES_FOR_MS), what: "spoil", sink, key, how };
+  });
+  const happenings = [...plan.happenings.map((one) => ({ ...one, atMs: slower(one.atMs) })), ...spoils];
+  return {
+    ...plan,
+    proves: true,
+    rows: Math.max(2, plan.rows),
+    lastsMs: slower(lastsMs),
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
 }
 
 /** Of 1: in so many plans with two tables targets take one of them in a batch, by chance of its own. */

@@ -44,6 +44,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     if (server.isRestored) await world.whileStopped(0, () => acts.operators.recover(null, true));
     for (const { traits } of targets) await acts.operators.resume(traits.name);
     let isToSpoil = isSpoilt;
+    const sinceMs = world.timeOfDayMs;
     for (;;) {
       const control = world.daemon?.running?.control;
       if (control === undefined) {
@@ -60,9 +61,10 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       // A command that somebody still waits for may repair what is spoilt from here on.
       if (result?.reached === true && acts.operators.isAtWork) await world.sleep(20);
       else if (result?.reached === true) {
+        world.proofs.look();
         if (isToSpoil) for (const target of targets) spoilSome(target);
         isToSpoil = false;
-        if (!isSpoilt || (await proveByComparison(world))) break;
+        if ((!isSpoilt || (await proveByComparison(world))) && (await hasProven(world, sinceMs))) break;
       }
       missing = result?.missing ?? ["the daemon does not answer"];
       const suspended = [...(world.daemon?.running?.pipeline.gate.suspended ?? [])];
@@ -85,6 +87,22 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   checks.equal(server.database.tables, world, targets, await world.beside.deadLetters.list({ state: "waiting" }));
   await obligations(world.beside);
   await keptShapes(world);
+}
+
+/** What cannot be compared now waits for half a minute. */
+const PROVES_WITHIN_MS = 100_000;
+
+/** The continuous comparison comes to an end of its own. */
+async function hasProven({ plan, proofs, beside, sleep, say }: World, sinceMs: number): Promise<boolean> {
+  if (plan.proves !== true || plan.happenings.some(({ what }) => what === "clock")) return true;
+  proofs.voided(await beside.proofs.list());
+  for (let leftMs = PROVES_WITHIN_MS; leftMs > 0; leftMs -= HEARTBEAT_MS) {
+    const missing = proofs.missing(await beside.proofs.list(), sinceMs);
+    if (missing.length === 0) return true;
+    await sleep(HEARTBEAT_MS);
+    if (leftMs <= HEARTBEAT_MS) say(() => missing.join("; "));
+  }
+  return false;
 }
 
 const LOSSES: ReadonlySet<string> = new Set(["MR2010", "MR2013", "MR1311"]);

@@ -23,6 +23,7 @@ const QUICK = [
   ["acknowledges-early", "small"],
   ["added-rows-are-overlooked", "small"],
   ["applies-twice", "small"],
+  ["claims-what-was-not-proven", "small"],
   ["forgets-a-listed-key", "small"],
   ["barrier-on-all-but-one", "kafka"],
   ["lists-after-commit", "documents"],

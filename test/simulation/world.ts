@@ -2,7 +2,7 @@
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import type { RuleMemory } from "../../src/rules/former-rules.ts";
@@ -17,6 +17,7 @@ import { fairWeather } from "./network.ts";
 import type { Plan } from "./happenings.ts";
 import { LASTS_MS } from "./plan.ts";
 import type { Server } from "./server.ts";
+import { ProofChecks } from "./proofs.ts";
 import { postgresLikeSource } from "./postgres-source.ts";
 import { inClear, type KeptColumn, keptIn, type Policy, type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";
@@ -48,6 +49,7 @@ export class World {
   readonly server: Server;
   readonly targets: readonly Target[];
   readonly checks: Checks;
+  readonly proofs = new ProofChecks(this);
   /** Names of sinks that are not in the configuration now. */
   readonly without = new Set<string>();
   /** What the configuration has. */
@@ -65,6 +67,7 @@ export class World {
   #daemon: Daemon | null = null;
   #processCount = 0;
   #beside: StateStore | null = null;
+  #besides: SimulatedProcess | null = null;
   readonly #dead = new Set<string>();
 
   constructor(plan: Plan, state: MemoryState, isTraced: boolean) {
@@ -113,9 +116,26 @@ export class World {
     });
   }
 
+  get #eyes(): SimulatedProcess {
+    return (this.#besides ??= this.newProcess("x"));
+  }
+
   /** The state for the simulation's own eyes, and for commands beside no daemon. */
   get beside(): StateStore {
-    return (this.#beside ??= this.state.direct(this.newProcess("x").clock));
+    return (this.#beside ??= this.state.direct(this.#eyes.clock));
+  }
+
+  /** As every process reads it. */
+  get timeOfDayMs(): number {
+    return this.#eyes.clock.now();
+  }
+
+  get hasClockBeenSet(): boolean {
+    return this.plan.happenings.some(({ what }) => what === "clock");
+  }
+
+  get onProof(): ((facts: ProofFacts) => void) | undefined {
+    return this.plan.proves === true ? (facts) => this.proofs.stored(facts) : undefined;
   }
 
   get daemon(): Daemon | null {
@@ -184,9 +204,7 @@ export class World {
     return this.configured.map((target) => new SimulatedSink(process, target));
   }
 
-  sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => this.scheduler.after(ms, resolve));
-  }
+  readonly sleep = (ms: number): Promise<void> => new Promise((resolve) => this.scheduler.after(ms, resolve));
 
   newProcess(letter: string): SimulatedProcess {
     const process = new SimulatedProcess(`${letter}${++this.#processCount}`, this.scheduler, () => this.skewMs);
