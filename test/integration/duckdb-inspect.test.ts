@@ -24,7 +24,11 @@ async function stageOf(kind: (typeof KINDS)[number], table: typeof items) {
   const target: SinkTarget & { readonly query: RunSql } =
     kind === "duckdb" ? duckdbTarget() : await lakeTarget("sqlite");
   const stage = await Stage.of({ name: kind, target: async () => target, landed, transactional: true }, table);
-  return { stage, query: target.query, name: kind === "duckdb" ? "public.zeros" : "lake.public.zeros" };
+  return {
+    stage,
+    query: target.query,
+    name: kind === "duckdb" ? `public.${table.table}` : `lake.public.${table.table}`,
+  };
 }
 
 test.each(KINDS)("a float of zero beside a negative one has no sign, in lists and keys too: %s", async (kind) => {
@@ -102,7 +106,7 @@ test.each(KINDS)("a list with an element that does not fit is as its row has it:
     `${id}`,
     ...cells,
   ]);
-  const { stage } = await stageOf(kind, lists);
+  const { stage, query, name } = await stageOf(kind, lists);
   await using _ = stage;
   await stage.write(
     lists,
@@ -110,6 +114,23 @@ test.each(KINDS)("a list with an element that does not fit is as its row has it:
     rows.map((cells) => put(cells)),
   );
   await expectEqual(stage, lists, rows);
+
+  // What stands beside an exact text is compared too.
+  await query(`update ${name} set amounts = [], free = [], times = NULL, docs = [NULL], floats = [0]`);
+  await using inspection = await stage.sink.comparison!.inspect(timeout());
+  const found = await inspection.rows(
+    lists,
+    rows.map(([id]) => [id!]),
+    timeout(),
+  );
+  const wanted = new Map(rows.map((cells) => [inspection.id(lists, [cells[0]!]), cells]));
+  for (const { id, cells } of found) {
+    const other = cells
+      .slice(1, 6)
+      .map((cell, i) => cell !== inspection.expected(lists, i + 1, wanted.get(id)![i + 1]!));
+    expect(other).toEqual([true, true, true, true, true]);
+  }
+  expect(found).toHaveLength(rows.length);
 });
 
 /** A comparison finds these rows, as it expects them. */

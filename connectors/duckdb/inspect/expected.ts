@@ -9,12 +9,26 @@ import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts"
 import { duckType, type Form, KEY_FLOAT, LIST } from "../types.ts";
 import { fits } from "../write/forms.ts";
 
+export const REAL: ColumnType = { kind: "float", bits: 32 };
+
 export function expectedText(column: Column, isKey: boolean, isLake: boolean, text: string): string {
   const { type } = column;
   const { form, element } = duckType(column, isKey, isLake);
-  if (form === LIST && type.kind === "array") return expectedList(type.of, element, text);
-  if (form === LIST) return expectedVector(element, text);
+  if (form === LIST) return expectedList(type, element, text);
   return expectedScalar(type, form === KEY_FLOAT && text === "-0" ? "0" : text);
+}
+
+/** What a column outside the key shows beside this exact text, in the spelling of `expectedText`: README, `_millrace_exact`. */
+export function expectedBeside(column: Column, isLake: boolean, text: string): string | null {
+  const { type } = column;
+  const { form, element } = duckType(column, false, isLake);
+  if (form !== LIST) return type.kind === "float" ? "0" : null;
+  const of: ColumnType = type.kind === "array" ? type.of : REAL;
+  const shown = (part: string): string | null => {
+    if (isFitting(element, part)) return expectedScalar(of, part);
+    return of.kind === "float" ? "0" : null;
+  };
+  return JSON.stringify(elementsOf(type, text).map((part) => (part === null ? null : shown(part))));
 }
 
 /** The source's text of a key value that is expected as `shown`. */
@@ -33,20 +47,15 @@ function expectedScalar(type: ColumnType, text: string): string {
 }
 
 /**
- * An array of one dimension that starts at 1 is a list. Any other array, and an element that does not fit, is stored as
- * exact text.
+ * An array of one dimension that starts at 1, and a vector, is a list. Any other array, and an element that does not fit,
+ * is stored as exact text.
  */
-function expectedList(of: ColumnType, form: Form, text: string): string {
-  if (text.startsWith("[") || text.startsWith("{{")) return text;
-  const elements = elementsOf(text);
+function expectedList(type: ColumnType, form: Form, text: string): string {
+  if (type.kind === "array" && (text.startsWith("[") || text.startsWith("{{"))) return text;
+  const of: ColumnType = type.kind === "array" ? type.of : REAL;
+  const elements = elementsOf(type, text);
   if (!elements.every((element) => element === null || isFitting(form, element))) return text;
   return JSON.stringify(elements.map((element) => (element === null ? null : expectedScalar(of, element))));
-}
-
-function expectedVector(form: Form, text: string): string {
-  const numbers = text.slice(1, -1).split(",");
-  if (!numbers.every((number) => isFitting(form, number))) return text;
-  return JSON.stringify(numbers.map((number) => expectedScalar({ kind: "float", bits: 32 }, number)));
 }
 
 function isFitting(form: Form, text: string): boolean {
@@ -54,8 +63,10 @@ function isFitting(form: Form, text: string): boolean {
   return fits(form, bytes, 0, bytes.length);
 }
 
-function elementsOf(text: string): (string | null)[] {
-  const found = text.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/gs);
+/** In order, whatever the dimensions and bounds. */
+function elementsOf({ kind }: ColumnType, text: string): (string | null)[] {
+  if (kind === "vector") return text.slice(1, -1).split(",");
+  const found = text.replace(/^\[[^=]*=/, "").matchAll(/"((?:[^"\\]|\\.)*)"|([^,{}]+)/gs);
   return [...found].map(([, quoted, bare]) => {
     if (quoted !== undefined) return quoted.replaceAll(/\\(.)/gs, "$1");
     return bare === "NULL" ? null : bare!;

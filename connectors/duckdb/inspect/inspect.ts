@@ -17,7 +17,7 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 import type { DuckdbForm } from "../write/layout.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
-import { expectedText, sourceText } from "./expected.ts";
+import { expectedBeside, expectedText, REAL, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
 import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -38,7 +38,6 @@ interface PresentTable extends LineTable {
 const KEYS_PER_PIECE = 5_000;
 
 /** Of a vector's numbers. */
-const FLOAT: ColumnType = { kind: "float", bits: 32 };
 
 export class DuckdbInspection implements Inspection {
   readonly page?: NonNullable<Inspection["page"]>;
@@ -102,7 +101,7 @@ export class DuckdbInspection implements Inspection {
       const list = [`${VERSION_COLUMN}::VARCHAR`, `${found.exact ?? "NULL"}::VARCHAR`, ...found.cells].join(", ");
       const sql = `SELECT ${list} FROM ${this.#live(found, there)}`;
       const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
-      return reader.getRowsJson().map((row) => storedRow(table, found.names, row));
+      return reader.getRowsJson().map((row) => storedRow(table, found.names, this.#form.isLake === true, row));
     });
   }
 
@@ -230,7 +229,7 @@ export class DuckdbInspection implements Inspection {
     const { type } = column;
     const isList = duckType(column, isKey, this.#form.isLake === true).form === LIST;
     if (!isList) return readable(type, name);
-    const of: ColumnType = type.kind === "array" ? type.of : FLOAT;
+    const of: ColumnType = type.kind === "array" ? type.of : REAL;
     return `list_transform(${name}, lambda x: ${readable(of, "x")})`;
   }
 
@@ -260,25 +259,20 @@ function readable({ kind }: ColumnType, name: string): string {
   return `hex(${name}::VARCHAR)`;
 }
 
-function storedRow(table: TableVersion, names: readonly string[], row: readonly Json[]): StoredRow {
+function storedRow(table: TableVersion, names: readonly string[], isLake: boolean, row: readonly Json[]): StoredRow {
   const [version = null, exact = null, ...values] = row;
   const beside = new Map<string, unknown>(Object.entries(parsedObject(exact)));
   const cells = values.map((value, i) => {
-    const { type } = table.columns[i]!;
+    const column = table.columns[i]!;
     const text = beside.get(names[i]!);
-    const found = value === null ? null : shown(type, value, table.key.includes(i));
-    return typeof text === "string" && isShownBeside(type, found) ? text : found;
+    const found = value === null ? null : shown(column.type, value, table.key.includes(i));
+    return typeof text === "string" && found === expectedBeside(column, isLake, text) ? text : found;
   });
   return {
     id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
     cells,
     version: typeof version === "string" ? BigInt(version) : null,
   };
-}
-
-/** Whether a column may show this value beside an exact text: README, `_millrace_exact`. Lists are not checked. */
-function isShownBeside({ kind }: ColumnType, found: string | null): boolean {
-  return kind === "array" || kind === "vector" || found === null || (kind === "float" && found === "0");
 }
 
 function castKey(type: string, literal: string): string {
@@ -302,7 +296,7 @@ function shown(type: ColumnType, value: Json, isKey: boolean): string {
   // The sign of a zero is in the exact text alone.
   if (type.kind === "float") return String(Number(value));
   if ((type.kind === "array" || type.kind === "vector") && !isKey && Array.isArray(value)) {
-    const of: ColumnType = type.kind === "array" ? type.of : FLOAT;
+    const of: ColumnType = type.kind === "array" ? type.of : REAL;
     return JSON.stringify(value.map((element) => (element === null ? null : shown(of, element, false))));
   }
   if (typeof value !== "string") return JSON.stringify(value);
