@@ -256,18 +256,10 @@ export function layoutsIn(reading: Reading): Layouts {
 }
 
 /** Without what differs though the shape is the same. */
-function shapeText({
-  id,
-  schema,
-  table,
-  dialect,
-  relation,
-  columns,
-  key,
-  deferrableKey,
-  fingerprint,
-}: TableVersion): string {
-  return JSON.stringify({ id, schema, table, dialect, relation, columns, key, deferrableKey, version: 1, fingerprint });
+function shapeText({ id, schema, table, dialect, relation, columns, key, deferrableKey }: TableVersion): string {
+  // Columns that are not kept make no other shape.
+  const same = { version: 1, fingerprint: "" };
+  return JSON.stringify({ id, schema, table, dialect, relation, columns, key, deferrableKey, ...same });
 }
 
 function isShape(value: unknown): value is Omit<TableVersion, "since"> {

@@ -300,6 +300,35 @@ test("another definition lists all documents, reads again what it lacks, and one
   expect(stage.listed()).toEqual([1]);
 });
 
+test("a change of columns that no document takes lists none, and one of a column that they take lists all", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  const shapes = (): unknown => stage.query("SELECT value FROM _millrace_nest WHERE name = 'shapes'");
+  const before = shapes();
+  let version = 1;
+  const altered = (...columns: TableVersion["columns"][number][]): TableVersion => {
+    version++;
+    return { ...orders, columns, version, fingerprint: String(version) };
+  };
+  const [note, id, customer, status] = orders.columns;
+  const more = { ...note!, name: "more", identity: 9 };
+  for (const table of [
+    altered(note!, id!, customer!, status!, more),
+    altered({ ...note!, name: "remark" }, id!, customer!, status!, more),
+    altered({ ...note!, native: "varchar(9)" }, id!, customer!, status!),
+  ]) {
+    await stage.prepare(table);
+    await stage.workedOff();
+    expect(stage.listed()).toEqual([]);
+    expect(shapes()).toEqual(before);
+  }
+  await stage.prepare(
+    altered(note!, id!, customer!, { ...status!, type: { kind: "int", bits: 32, signed: true }, native: "int4" }),
+  );
+  await stage.workedOff();
+  expect(stage.listed()).toEqual([1, 2, 3]);
+});
+
 test("marks and trimming: the list keeps what follows, and each opening has its place in it", async () => {
   await using stage = await filled();
   const { nest } = stage.opened;

@@ -4,6 +4,9 @@ import { Random } from "../../support/run/random.ts";
 export const TABLE_NAMES = ["customers", "orders", "items", "tags"] as const;
 export type DocumentTable = (typeof TABLE_NAMES)[number];
 
+/** Tables whose `name` documents take, beside `spare`, which none does. */
+export type SpareTable = "customers" | "tags";
+
 /** Values by column; undefined: the row is removed. */
 export interface RowChange {
   readonly table: DocumentTable;
@@ -18,6 +21,8 @@ export type DocumentHappening =
   | { readonly what: "kill"; readonly changes: readonly RowChange[]; readonly turns: number }
   /** Rows of a table change with nothing in the log: it is not whole until it was read again. */
   | { readonly what: "lose"; readonly table: DocumentTable; readonly changes: readonly RowChange[] }
+  /** `name` is dropped, `spare` gets its name, and another `spare` comes: no row is in the log for it. */
+  | { readonly what: "swap"; readonly table: SpareTable }
   /** The table is read again; its process may end before it is whole. */
   | { readonly what: "read"; readonly table: DocumentTable; readonly killedAfter: "rows" | "sweep" | null }
   /** The sink gets so many blocks; `isLost`: it ends, and begins again behind what was acknowledged. */
@@ -62,7 +67,8 @@ function happeningOf(random: Random, keys: number): DocumentHappening {
   const killedAfter = random.chance(0.3) ? random.pick(["rows", "sweep"] as const) : null;
   if (chance < 0.7) return { what: "read", table, killedAfter };
   const blocks = random.below(3);
-  if (chance < 0.82) return { what: "follow", blocks: blocks + 1, isLost: random.chance(0.3) };
+  if (chance < 0.75) return { what: "swap", table: random.pick(["customers", "tags"] as const) };
+  if (chance < 0.84) return { what: "follow", blocks: blocks + 1, isLost: random.chance(0.3) };
   return { what: "acknowledge", blocks };
 }
 
@@ -72,7 +78,10 @@ function changeOf(random: Random, keys: number, only: DocumentTable | null, remo
   const key = table === "items" ? [id(), String(1 + random.below(LINES))] : [id()];
   if (random.chance(removed)) return { table, key, values: undefined };
   const text = `v${random.below(100)}`;
+  const spare = random.chance(0.2) ? null : `s${random.below(100)}`;
   const reference = random.chance(0.1) ? null : id();
-  const values = { customers: [text], tags: [text], orders: [reference, text], items: [text, reference] }[table];
+  const values = { customers: [text, spare], tags: [text, spare], orders: [reference, text], items: [text, reference] }[
+    table
+  ];
   return { table, key, values };
 }

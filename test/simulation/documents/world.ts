@@ -20,12 +20,24 @@ import { checkpointAt, put, remove, type Write, writes } from "../../conformance
 import { firstVersion, tableVersion } from "../../support/model/blocks.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import type { Result } from "../world.ts";
-import { type DocumentHappening, type DocumentPlan, type DocumentTable, type RowChange, TABLE_NAMES } from "./plan.ts";
+import {
+  type DocumentHappening,
+  type DocumentPlan,
+  type DocumentTable,
+  type RowChange,
+  type SpareTable,
+  TABLE_NAMES,
+} from "./plan.ts";
 
 const table = (name: DocumentTable, key: readonly string[], columns: readonly (readonly [string, string])[]) =>
   tableVersion({ table: name, columns: [...key.map((column) => [column, "int4"] as const), ...columns], key });
+const NAMES = [
+  ["name", "text"],
+  ["spare", "text"],
+] as const;
+/** As they are at first. */
 const TABLES: Readonly<Record<DocumentTable, KeyedTable>> = {
-  customers: table("customers", ["id"], [["name", "text"]]),
+  customers: table("customers", ["id"], NAMES),
   orders: table(
     "orders",
     ["id"],
@@ -42,7 +54,7 @@ const TABLES: Readonly<Record<DocumentTable, KeyedTable>> = {
       ["tag_id", "int4"],
     ],
   ),
-  tags: table("tags", ["id"], [["name", "text"]]),
+  tags: table("tags", ["id"], NAMES),
 };
 
 const node = (of: KeyedTable, names: readonly string[], relations: readonly Relation[] = []): DocumentNode => ({
@@ -148,6 +160,7 @@ export class DocumentWorld {
   readonly #signal = AbortSignal.timeout(60_000);
   /** At the source. */
   readonly #rows: Rows = new Map(TABLE_NAMES.map((name) => [name, new Map<string, Row>()]));
+  readonly #tables = { ...TABLES };
   readonly #broken = new Set<DocumentTable>();
   readonly #sink = new Map<string, { readonly version: bigint; readonly text: string | null }>();
   #opened!: OpenedNest;
@@ -202,7 +215,7 @@ export class DocumentWorld {
     // What was left, and what was held, waits in every other life until something is acknowledged.
     if (this.#lease % 2 === 0) this.#nest.passed(-(10n ** 6n));
     const held = await this.#opened.sink.open(++this.#lease, this.#signal);
-    await this.#opened.sink.prepare(Object.values(TABLES), this.#signal);
+    await this.#opened.sink.prepare(Object.values(this.#tables), this.#signal);
     if (held === null) await this.#apply({ kind: "checkpoint", checkpoint: this.#checkpoint() });
     await this.#hold();
     return held;
@@ -244,7 +257,12 @@ export class DocumentWorld {
         this.#rows.get(name)!.clear();
         this.#at += 10n;
         const version = rowVersion(1, this.#at);
-        return await this.#apply({ kind: "truncate", table: TABLES[name], version, checkpoint: this.#checkpoint() });
+        return await this.#apply({
+          kind: "truncate",
+          table: this.#tables[name],
+          version,
+          checkpoint: this.#checkpoint(),
+        });
       }
       case "kill": {
         const batch = this.#batch(happening.changes);
@@ -256,13 +274,12 @@ export class DocumentWorld {
         return await this.#restart(batch);
       }
       case "lose": {
-        this.#at += 10n;
-        this.#broken.add(happening.table);
-        // Invariant: the sink forgets that it holds the table before a change passes it by.
-        await this.#apply({ kind: "checkpoint", checkpoint: this.#checkpoint() });
+        await this.#break(happening.table);
         for (const change of happening.changes) this.#change(change);
         return;
       }
+      case "swap":
+        return await this.#swap(happening.table);
       case "read":
         return await this.#read(happening.table, happening.killedAfter);
       case "follow":
@@ -283,18 +300,48 @@ export class DocumentWorld {
     }
   }
 
+  /** Invariant: the sink forgets that it holds the table before a change passes it by. */
+  async #break(name: DocumentTable): Promise<void> {
+    this.#at += 10n;
+    this.#broken.add(name);
+    await this.#apply({ kind: "checkpoint", checkpoint: this.#checkpoint() });
+  }
+
+  async #swap(name: SpareTable): Promise<void> {
+    const [id, , spare] = this.#tables[name].columns;
+    await this.#alter(name, [id!, spare!]);
+    const next = { ...spare!, identity: spare!.identity + 1 };
+    await this.#alter(name, [id!, { ...spare!, name: "name" }, next]);
+    const rows = this.#rows.get(name)!;
+    for (const [key, row] of rows) rows.set(key, { ...row, name: row["spare"]!, spare: null });
+    // The stream ends, because tables have other shapes, and another one goes on.
+    await this.#stream?.[Symbol.asyncDispose]();
+    this.#stream = null;
+  }
+
+  async #alter(name: SpareTable, columns: KeyedTable["columns"]): Promise<void> {
+    const from = this.#tables[name];
+    const version = from.version + 1;
+    const to = (this.#tables[name] = { ...from, columns, version, fingerprint: `${version}` });
+    if (!(await this.#opened.sink.carries(from, to, this.#signal))) await this.#break(name);
+    await this.#opened.sink.prepare([to], this.#signal);
+  }
+
   /** In the source, and as what reaches the nest of it. */
   #batch(changes: readonly RowChange[]): Batch {
     this.#at += 10n;
     const entries = new Map<DocumentTable, Map<string, Write>>();
     for (const change of changes) {
       const row = this.#change(change);
-      const cells = row ?? [...change.key, ...TABLES[change.table].columns.slice(change.key.length).map(() => null)];
+      const cells = row ?? [
+        ...change.key,
+        ...this.#tables[change.table].columns.slice(change.key.length).map(() => null),
+      ];
       const list = entries.get(change.table) ?? new Map<string, Write>();
       list.set(change.key.join("|"), row === undefined ? remove(cells) : put(cells));
       entries.set(change.table, list);
     }
-    const tables = [...entries].map(([name, list]) => writes(TABLES[name], this.#at, [...list.values()]));
+    const tables = [...entries].map(([name, list]) => writes(this.#tables[name], this.#at, [...list.values()]));
     return { kind: "rows", tables, checkpoint: this.#checkpoint() };
   }
 
@@ -311,7 +358,7 @@ export class DocumentWorld {
 
   /** As a resync does it: rows, sweep, and then the table is whole. */
   async #read(name: DocumentTable, killedAfter: "rows" | "sweep" | null): Promise<void> {
-    const version = TABLES[name];
+    const version = this.#tables[name];
     this.#at += 10n;
     const below = rowVersion(1, this.#at);
     const rows = [...this.#rows.get(name)!.values()].map((row) =>
