@@ -22,7 +22,7 @@ import {
 } from "../../support/documents/hostile-shop.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { Random, testSeed } from "../../support/run/random.ts";
-import { elasticsearchUrl, redisUrl, searchEngines } from "../../support/run/services.ts";
+import { deleteIndices, elasticsearchUrl, redisUrl, searchEngines } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 interface Scene {
@@ -30,6 +30,8 @@ interface Scene {
   readonly shop: HostileShop;
   readonly installation: Installation;
   readonly sinks: SinkSet;
+  /** Of the sink `elasticsearch`. */
+  readonly searchUrl: string;
   daemon: Daemon;
   settled(): Promise<void>;
 }
@@ -153,13 +155,12 @@ async function rightAfterKills(
   }
 }
 
-function readersOf({ sinks, installation }: Scene): Readonly<Record<string, DocumentReader>> {
+function readersOf({ sinks, searchUrl, installation }: Scene): Readonly<Record<string, DocumentReader>> {
   const readers: Record<string, DocumentReader> = {};
   if (sinks.kinds.includes("sqlite")) readers["sqlite"] = readSqlite(join(installation.folder, "replica.sqlite"));
   if (sinks.kinds.includes("redis")) readers["redis"] = readRedis(redisUrl(), sinks.keyPrefix);
   if (sinks.target !== null) readers["postgres"] = readPostgres((sql) => sinks.target!.query(sql));
-  if (sinks.kinds.includes("elasticsearch"))
-    readers["elasticsearch"] = readSearch(elasticsearchUrl(), sinks.indexPrefix);
+  if (sinks.kinds.includes("elasticsearch")) readers["elasticsearch"] = readSearch(searchUrl, sinks.indexPrefix);
   return readers;
 }
 
@@ -193,7 +194,12 @@ const sinksOf = (config: Readonly<Record<string, object>>): Record<string, objec
   );
 
 /** `count`: at so many failpoints, besides one of the first start. */
-async function onPostgres(kinds: readonly SinkKind[], random: Random, count: number): Promise<void> {
+async function onPostgres(
+  kinds: readonly SinkKind[],
+  random: Random,
+  count: number,
+  searchUrl = elasticsearchUrl(),
+): Promise<void> {
   const first = random.pick(Object.entries(START));
   const points = Object.entries(RUNNING);
   while (points.length > count) points.splice(random.below(points.length), 1);
@@ -211,7 +217,14 @@ async function onPostgres(kinds: readonly SinkKind[], random: Random, count: num
       configure: (config) => ({
         ...config,
         documents: hostileDocuments("public"),
-        sinks: sinksOf({ ...config.sinks }),
+        sinks: sinksOf(
+          Object.fromEntries(
+            Object.entries(config.sinks).map(([name, sink]) => [
+              name,
+              name === "elasticsearch" ? { ...sink, url: searchUrl } : sink,
+            ]),
+          ),
+        ),
       }),
       untilStreaming: false,
       environment: armed(random, first),
@@ -222,6 +235,7 @@ async function onPostgres(kinds: readonly SinkKind[], random: Random, count: num
     shop: shop!,
     installation: pipeline.installation,
     sinks: pipeline.sinks,
+    searchUrl,
     daemon: pipeline.daemon,
     settled: () => pipeline.settled(),
   };
@@ -229,20 +243,22 @@ async function onPostgres(kinds: readonly SinkKind[], random: Random, count: num
     await rightAfterKills(scene, points, first, random);
   } finally {
     await shop!.stop();
+    // The set deletes what is on its own server.
+    if (searchUrl !== elasticsearchUrl()) await deleteIndices(searchUrl, pipeline.sinks.indexPrefix);
   }
 }
 
 test("from Postgres", async () => {
-  await onPostgres(["redis", "sqlite"], new Random(testSeed()), 1);
+  await onPostgres(["redis", "sqlite", "elasticsearch"], new Random(testSeed()), 1);
 });
 
 test("from Postgres, at several failpoints", { tags: "heavy" }, async () => {
   await onPostgres(["redis", "postgres", "sqlite"], new Random(testSeed()), 5);
 });
 
-describe.each(searchEngines())("from Postgres, into $name too", () => {
+describe.each(searchEngines())("from Postgres, into $name too", ({ url }) => {
   test("at every failpoint", { tags: "heavy" }, async () => {
-    await onPostgres(["redis", "postgres", "duckdb", "elasticsearch"], new Random(testSeed()), Infinity);
+    await onPostgres(["redis", "postgres", "duckdb", "elasticsearch"], new Random(testSeed()), Infinity, url());
   });
 });
 
@@ -262,6 +278,7 @@ describe.each(["mysql", "mariadb"] as const)("from %s", (flavour) => {
       shop,
       installation: pipeline.installation,
       sinks: pipeline.sinks,
+      searchUrl: elasticsearchUrl(),
       daemon: pipeline.daemon,
       settled: () => pipeline.settled(),
     };

@@ -253,16 +253,18 @@ export function freshIndexPrefix(url: string = elasticsearchUrl()): FreshPrefix 
   const prefix = `test-${shortName()}-`;
   return {
     prefix,
-    async [Symbol.asyncDispose]() {
-      const listed = await fetch(`${url}/_cat/indices/${prefix}*?h=index&expand_wildcards=all`);
-      // By full names, for a server may refuse to delete by pattern.
-      const names = (await listed.text()).split("\n").filter((name) => name.startsWith(prefix));
-      for (const name of names) {
-        const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
-        await deleted.body?.cancel();
-      }
-    },
+    [Symbol.asyncDispose]: () => deleteIndices(url, prefix),
   };
+}
+
+export async function deleteIndices(url: string, prefix: string): Promise<void> {
+  const listed = await fetch(`${url}/_cat/indices/${prefix}*?h=index&expand_wildcards=all`);
+  // By full names, for a server may refuse to delete by pattern.
+  const names = (await listed.text()).split("\n").filter((name) => name.startsWith(prefix));
+  for (const name of names) {
+    const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
+    await deleted.body?.cancel();
+  }
 }
 
 /** A database of ClickHouse for one test; dropped at the end. */
