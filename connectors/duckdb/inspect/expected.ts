@@ -9,6 +9,7 @@ import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts"
 import { duckType, type Form, KEY_FLOAT, LIST } from "../types.ts";
 import { fits } from "../write/forms.ts";
 
+/** Of a vector's numbers. */
 export const REAL: ColumnType = { kind: "float", bits: 32 };
 
 export function expectedText(column: Column, isKey: boolean, isLake: boolean, text: string): string {

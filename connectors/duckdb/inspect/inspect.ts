@@ -37,8 +37,6 @@ interface PresentTable extends LineTable {
 
 const KEYS_PER_PIECE = 5_000;
 
-/** Of a vector's numbers. */
-
 export class DuckdbInspection implements Inspection {
   readonly page?: NonNullable<Inspection["page"]>;
   readonly #store: Store;
