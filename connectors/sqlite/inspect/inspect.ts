@@ -1,8 +1,9 @@
 /** Reads the file by SQL over connections of its own: see core/contracts/comparing. */
 import type { DatabaseSync, SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
-import type { Inspection, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
+import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import { expectedPlain, normalJson, sourceTextOfPlain } from "../../../src/core/targets/expected-json.ts";
@@ -17,10 +18,12 @@ import {
 import type { KeptColumns } from "../companion.ts";
 import { classify, sqliteError, stopped } from "../errors.ts";
 import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
+import { keyAtPageEnd } from "../../kit/listed-keys.ts";
 import { columnNames, fold, quoteIdentifier, targetName } from "../names.ts";
 import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, sqliteType, UNSIGNED } from "../types.ts";
 
 const KEYS_PER_PIECE = 1_000;
+const KEYS_PER_PAGE = 5_000;
 /** Rows are looked for one by one; other work of the process gets its turn in between. */
 const ROWS_PER_PIECE = 100;
 
@@ -110,6 +113,31 @@ export class SqliteInspection implements Inspection {
       if (signal.aborted) throw stopped();
       throw classify(error, `listing keys of ${table.id}`, this.#path);
     }
+  }
+
+  /** In the order of the primary key. */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    return await this.#guarded(signal, async () => {
+      const found = this.#find(this.#database, table);
+      if (found === null) return { keys: [], next: null };
+      const columns = table.key.map((ordinal) => table.columns[ordinal]!);
+      const key = found.keys.join(", ");
+      const bound = after === null ? [] : keyAtPageEnd(after).map((text, part) => keyValue(columns[part]!, text));
+      const terms = columns.map((column, part) => keyTerm(column, part + 1)).join(", ");
+      const rows = this.#live(found, after === null ? "true" : `(${key}) > (${terms})`);
+      const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
+      const statement = prepareQuery(
+        this.#database,
+        `SELECT ${list} FROM ${rows} ORDER BY ${key} LIMIT ${KEYS_PER_PAGE}`,
+      );
+      const read = await unlessBusy(signal, () => rowsBy(statement, ...bound));
+      const keys = read.map((row) => listedKey(table, row));
+      if (keys.length < KEYS_PER_PAGE) return { keys, next: null };
+      const last = keys.findLast((one) => one.key !== null)?.key;
+      // A page that goes on elsewhere could pass rows by.
+      invariant(last !== undefined, "a page has a key that the source can have");
+      return { keys, next: JSON.stringify(last) };
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
