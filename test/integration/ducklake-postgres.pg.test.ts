@@ -1,6 +1,7 @@
 /** A lake whose catalogue is in Postgres: connections that break, logins that are refused. */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
@@ -40,6 +41,32 @@ test("a broken connection costs no row: the step succeeds, at the latest once th
   const rows = await target.readRows(items);
   expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(["1 b", "2 b"]);
   await sink.close();
+});
+
+test("a delete and a compaction that meet in one file never both commit: the row would be back", async () => {
+  await using target = await lakeTarget("postgres");
+  await target.query("create schema lake.public");
+  const lake = await Lake.acquire(target.options);
+  const [writer, upkeep] = [await lake.connect(), await lake.connect()];
+  for (const compaction of ["merge_adjacent_files", "rewrite_data_files"]) {
+    for (const isDeleteFirst of [true, false]) {
+      const name = `${compaction}_${isDeleteFirst ? "late" : "early"}`;
+      const table = `lake.public.${name}`;
+      await writer.run(`create table ${table} as select range as id from range(1000)`);
+      await writer.run(`insert into ${table} select range from range(1000, 2000)`);
+      if (compaction === "rewrite_data_files") await writer.run(`delete from ${table} where id < 990`);
+      await upkeep.run(`begin; call ducklake_${compaction}('lake', '${name}', schema => 'public')`);
+      // So few that DuckLake keeps the delete in the catalogue.
+      await writer.run(`begin; delete from ${table} where id = 995`);
+      const [first, second] = isDeleteFirst ? [writer, upkeep] : [upkeep, writer];
+      await first.run("commit");
+      await expect(second.run("commit"), name).rejects.toThrow(/Failed to commit/);
+      const left = await target.query(`select count(*)::integer from ${table} where id = 995`);
+      expect([name, left]).toEqual([name, [[isDeleteFirst ? 0 : 1]]]);
+    }
+  }
+  for (const connection of [writer, upkeep]) connection.disconnectSync();
+  await lake.release();
 });
 
 test(
