@@ -49,10 +49,12 @@ export class WriteFence {
   /** By UUID, of indices that a run has entered. */
   readonly #aliases = new Map<string, string>();
 
-  constructor(client: SearchClient, prefix: string, sink: string) {
+  /** `owner`: the parts of the sink's name, in an order that is always the same. */
+  constructor(client: SearchClient, prefix: string, owner: readonly string[]) {
     this.#client = client;
     this.#prefix = prefix;
-    this.#owner = `millrace ${encodeURIComponent(prefix + sink)} `;
+    // Encoded, none has a slash.
+    this.#owner = `millrace ${[prefix, ...owner].map(encodeURIComponent).join("/")} `;
     client.sender = this;
   }
 

@@ -102,7 +102,7 @@ export class ElasticsearchSink
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
       const checkpoint = this.#stored(client);
-      const fence = new WriteFence(client, this.#settings.prefix, `${this.#settings.daemon}.${this.name}`);
+      const fence = new WriteFence(client, this.#settings.prefix, [this.#settings.daemon, this.name]);
       const indices = new TableIndices(client, this.#settings, fence, checkpoint, this.#log);
       const held = await checkpoint.takeOver(lease, (content) => indices.revise(content, signal), signal);
       this.#opened = { checkpoint, indices, fence };

@@ -227,11 +227,11 @@ export const factory: SinkFactory<KafkaOptions> = {
   },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format, transactions } = options;
-    const cluster = `of the Kafka cluster at ${brokers.toSorted().join(", ")}`;
-    if (format === "log") return [`topic ${logTopic({ prefix, daemon })} ${cluster}`];
-    const naming = namingOf({ daemon, options });
-    const own = transactions ? [`topic ${transactionTopic(naming)} ${cluster}`] : [];
-    return [`topics ${prefix}${topic ?? `${daemon}.…`} ${cluster}`, ...own];
+    const at = `the topics of the Kafka cluster at ${brokers.toSorted().join(", ")}`;
+    if (format === "log") return [{ at, start: logTopic({ prefix, daemon }) }];
+    const own = transactions ? [{ at, start: transactionTopic(namingOf({ daemon, options })) }] : [];
+    // A prefix may have dots: the one topic of a sink may be named as that of a table in another.
+    return [{ at, start: `${prefix}${topic ?? `${daemon}.`}` }, ...own];
   },
 };
 

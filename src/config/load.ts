@@ -649,7 +649,7 @@ function neighboursOf({ connector }: SinkConfig, sinks: readonly SinkConfig[]): 
   const places = connector.places().filter((place) => typeof place !== "string");
   return sinks.flatMap(({ name: sink, connector: other }) =>
     other.places().flatMap((place) => {
-      if (typeof place === "string") return [];
+      if (typeof place === "string" || other === connector) return [];
       const { at, start } = place;
       const isWithin = places.some((own) => own.at === at && own.start !== start && start.startsWith(own.start));
       return isWithin ? [{ sink, start }] : [];

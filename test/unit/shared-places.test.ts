@@ -38,6 +38,7 @@ const postgres = (url: string, schema?: string) => ({
 });
 const duckdb = (path: string) => ({ kind: "duckdb", path });
 const redis = (url: string, prefix = "") => ({ kind: "redis", url, prefix });
+const kafka = (more: object) => ({ kind: "kafka", brokers: ["k:9092"], ...more });
 const search = (url: string | string[], prefix = "") => ({ kind: "elasticsearch", url, prefix });
 
 test.each([
@@ -50,6 +51,9 @@ test.each([
   ["a file", duckdb("./data/w.duckdb"), duckdb("link/../data/../link/w.duckdb")],
   ["a replica", { kind: "sqlite", path: "./data/r.db3" }, { kind: "sqlite", path: "link/r.db3" }],
   ["keys", redis("redis://:pw-canary@localhost", "p:"), redis("rediss://127.0.0.1:6379/0", "p:")],
+  ["topics", kafka({}), kafka({ brokers: ["k:9092"], format: "cloudevents" })],
+  ["one topic", kafka({ topic: "all" }), kafka({ prefix: "a", topic: "ll" })],
+  ["the topic of transactions", kafka({ transactions: true }), kafka({ prefix: "shop.", topic: "_transactions" })],
   ["indices", search(["http://a:9200", "http://b:9200"], "p-"), search("http://u:pw-canary@b:9200", "p-")],
 ])("%s that two sinks write into", async (_what, a, b) => {
   const found = await problems(a, b);
@@ -84,6 +88,12 @@ test.each([
   ],
   ["different ones", redis("redis://r", "a:"), redis("redis://r", "b:"), [[], []]],
   ["one within that of another database", redis("redis://r/0", ""), redis("redis://r/1", "docs:"), [[], []]],
+  [
+    "one topic within those of tables",
+    kafka({ topics: { partitions: 3 } }),
+    kafka({ prefix: "shop.", topic: "public.item" }),
+    [[{ sink: "b", start: "shop.public.item" }], []],
+  ],
   ["files", duckdb("w.duckdb"), duckdb("w.duckdb.old"), [[], []]],
 ])("the sink with the shorter prefix knows of the other: %s", async (_what, a, b, neighbours) => {
   expect((await loaded(a, b)).sinks.map((sink) => sink.neighbours)).toEqual(neighbours);
