@@ -24,7 +24,7 @@ export const pages: ErrorPages = {
 export const READ_AGAIN =
   "Nothing for readers that merge changes: the tables' rows are read again, into new files, and a sweep removes the others. If every single change matters, put the files back from a backup: the manifest's `lost` lists them.";
 
-const raise = errorsOf(
+export const filesError = errorsOf(
   { side: "sink", kind: "files" },
   {
     MR2001: "Nothing: the sink tries again. Check the network and `s3.endpoint` if it goes on.",
@@ -43,16 +43,6 @@ const raise = errorsOf(
   },
 );
 
-export function filesError(
-  code: ErrorCode,
-  kind: ErrorKind,
-  message: string,
-  cause?: unknown,
-  { hint, lostTables }: { readonly hint?: string; readonly lostTables?: readonly string[] } = {},
-): MillraceError {
-  return raise(code, kind, message, { cause, hint, lostTables });
-}
-
 /** Of the S3 in which the files are. */
 export function bucketError(
   code: ErrorCode,
@@ -61,7 +51,7 @@ export function bucketError(
   cause?: unknown,
   reason?: ErrorReason,
 ): MillraceError {
-  return raise(code, kind, message, { cause, reason, part: "bucket" });
+  return filesError(code, kind, message, { cause, reason, part: "bucket" });
 }
 
 /** Every failure of the file system ends up here. */
@@ -71,6 +61,6 @@ export function classifyFile(error: unknown, path: string): unknown {
   if (fault === null) return error;
   const { code, kind, isFull, fix } = fault;
   const details = { cause: error, hint: fix };
-  if (isFull) return raise("MR3213", kind, `the disk is full: ${roomFor(path)}`, details);
-  return raise("MR3203", kind, `${path} can't be used: ${code}`, details);
+  if (isFull) return filesError("MR3213", kind, `the disk is full: ${roomFor(path)}`, details);
+  return filesError("MR3203", kind, `${path} can't be used: ${code}`, details);
 }

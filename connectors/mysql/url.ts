@@ -86,5 +86,5 @@ function decode(text: string, what: string): string {
 }
 
 function wrong(what: string, fix?: string): MillraceError {
-  return sourceError("MR2004", "fatal", `source.url can't be used: ${what}`, fix);
+  return sourceError("MR2004", "fatal", `source.url can't be used: ${what}`, { hint: fix });
 }

@@ -73,7 +73,7 @@ test.each([
 });
 
 test.each([
-  [{ source: ["url"] }, ["${PW}"], "After a change on this side restart needed: `${PW}` is read at the start."],
+  [{ source: ["url"] }, ["${PW}"], "After a change on this side a restart is needed: `${PW}` is read at the start."],
   [{ source: ["url"] }, [], "A change in millrace.yaml needs a restart: the file is read at the start."],
   [{ source: ["passwordFile"] }, [], "No restart is needed: `passwordFile` is asked again at each connection."],
   [{ source: ["prefix"] }, ["${PW}"], null],

@@ -100,7 +100,8 @@ export function piecesOfEntry(head: Omit<Head, "format">, parts: readonly Buffer
 export function parseEntry(bytes: Buffer, key: string): Entry {
   const end = bytes.indexOf(LINE_FEED);
   const head = HEAD.safeParse(jsonOf(bytes.toString("utf8", 0, Math.max(0, end))));
-  if (!head.success) throw filesError("MR3202", "fatal", `${key} is not an entry of Millrace's log`, head.error);
+  if (!head.success)
+    throw filesError("MR3202", "fatal", `${key} is not an entry of Millrace's log`, { cause: head.error });
   let at = end + 1;
   const parts = head.data.parts.map((part) => bytes.subarray(at, (at += part.bytes)));
   if (at !== bytes.length)

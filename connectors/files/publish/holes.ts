@@ -72,7 +72,7 @@ export class Holes {
     this.#open = found;
     const lostTables = complete.filter((id) => this.#isOf(folderOf(namesOfTable(id))));
     const what = found.map(holeText).join("; ");
-    throw filesError("MR3110", "reopen", `${what}, below ${store.location}: ${lostText(lostTables)}`, undefined, {
+    throw filesError("MR3110", "reopen", `${what}, below ${store.location}: ${lostText(lostTables)}`, {
       lostTables,
       hint: READ_AGAIN,
     });

@@ -25,7 +25,7 @@ export class ParquetMaker implements Disposable {
       const hint =
         "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.";
       const message = `DuckDB ${kind} while it made a Parquet file of ${shape.id}`;
-      throw filesError("MR2027", "blocked", message, undefined, { hint });
+      throw filesError("MR2027", "blocked", message, { hint });
     }
   }
 

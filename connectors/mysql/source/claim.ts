@@ -97,7 +97,9 @@ export class LogClaim {
       "MR2012",
       kind,
       `another daemon of this name, or with the serverId ${this.#server.readerId}, reads the log: connection ${holder} of the server${who}`,
-      `Stop it, or give this one another \`name\` and \`source.serverId\`. To end an unused connection: KILL ${holder};`,
+      {
+        hint: `Stop it, or give this one another \`name\` and \`source.serverId\`. To end an unused connection: KILL ${holder};`,
+      },
     );
   }
 

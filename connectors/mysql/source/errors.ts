@@ -64,7 +64,7 @@ export const pages = {
   },
 } as const satisfies ErrorPages;
 
-const raise = errorsOf(
+export const sourceError = errorsOf(
   { side: "source", kind: "mysql" },
   {
     MR2001: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached from here.",
@@ -98,20 +98,9 @@ const raise = errorsOf(
   },
 );
 
-export function sourceError(
-  code: ErrorCode,
-  kind: ErrorKind,
-  message: string,
-  hint?: string,
-  cause?: unknown,
-  reason?: ErrorReason,
-): MillraceError {
-  return raise(code, kind, message, { hint, cause, reason });
-}
-
 /** Of a table's rows, or of the log. */
 export function fatal(code: ErrorCode, message: string): MillraceError {
-  return raise(code, "fatal", message);
+  return sourceError(code, "fatal", message);
 }
 
 const DAMAGED =
@@ -119,13 +108,13 @@ const DAMAGED =
   PASS_BY;
 
 export function damaged(what: string, cause?: unknown): MillraceError {
-  return sourceError("MR2023", "fatal", `the binary log can't be read: ${what}`, DAMAGED, cause);
+  return sourceError("MR2023", "fatal", `the binary log can't be read: ${what}`, { hint: DAMAGED, cause });
 }
 
 /** For a dump of the log, which is never silent for long. */
 export function silent(doing: string): MillraceError {
   const message = `the source has sent nothing for too long while ${doing}`;
-  return raise("MR2022", "retryable", message, { reason: "silent" });
+  return sourceError("MR2022", "retryable", message, { reason: "silent" });
 }
 
 export function aborted(what: string): MillraceError {
@@ -300,7 +289,7 @@ export function classify(error: unknown, doing: string): MillraceError {
   const rule = RULES[number] ?? UNKNOWN;
   const { code, kind, says, reason } = rule;
   const own = rule === PRIVILEGE ? grantFor(text) : (LOGINS[number] ?? WAYS_OUT.get(rule));
-  return raise(code, kind, says(at, text, number), { hint: own, cause: error, reason });
+  return sourceError(code, kind, says(at, text, number), { hint: own, cause: error, reason });
 }
 
 /** The statement that helps, from the server's sentence; undefined if that does not say enough. `account`: our user. */
@@ -347,11 +336,11 @@ function unreachable(error: unknown, at: string): MillraceError {
   const failure = handshakeFailure(code, error instanceof Error ? error.message : "");
   if (failure !== undefined) return tls(failure, error);
   const why = code === "" ? "" : ` (${code})`;
-  return sourceError("MR2001", "retryable", `the source can't be reached ${at}${why}`, undefined, error);
+  return sourceError("MR2001", "retryable", `the source can't be reached ${at}${why}`, { cause: error });
 }
 
 function tls({ fix, what }: TlsFailure, cause: unknown): MillraceError {
-  return sourceError("MR2003", "blocked", what, fix, cause);
+  return sourceError("MR2003", "blocked", what, { hint: fix, cause });
 }
 
 /** Most reasons have the same number (1236), so these are told apart by the text; MariaDB's texts are the same. */
@@ -378,9 +367,9 @@ const ENDS_OF_DUMP: readonly (readonly [when: (text: string) => boolean, code: E
 export function endOfDump(error: unknown): MillraceError {
   const text = error instanceof Error ? error.message : "";
   const known = ENDS_OF_DUMP.find(([when]) => when(text));
-  if (known !== undefined) return sourceError(known[1], "fatal", known[2], undefined, error);
+  if (known !== undefined) return sourceError(known[1], "fatal", known[2], { cause: error });
   if (errorNumber(error) === 1236)
-    return sourceError("MR2027", "retryable", "the server ended the stream (error 1236)", undefined, error);
+    return sourceError("MR2027", "retryable", "the server ended the stream (error 1236)", { cause: error });
   return classify(error, "reading the log");
 }
 

@@ -199,7 +199,7 @@ function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefine
 }
 
 function another(why: string): MillraceError {
-  return sourceError("MR2013", "fatal", `the log is another one than before: ${why}`, RECOVER);
+  return sourceError("MR2013", "fatal", `the log is another one than before: ${why}`, { hint: RECOVER });
 }
 
 function beyond(why: string): MillraceError {

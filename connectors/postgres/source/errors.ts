@@ -57,7 +57,7 @@ export const pages = {
 /** Raised inside a stream with binary cells when a type appears that has no binary form. */
 export class TextModeNeeded extends Error {}
 
-const raise = errorsOf(
+export const sourceError = errorsOf(
   { side: "source", kind: "postgres" },
   {
     MR2001: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached.",
@@ -66,17 +66,6 @@ const raise = errorsOf(
     MR2004: "Correct the part of `source.url` that the message names.",
   },
 );
-
-export function sourceError(
-  code: ErrorCode,
-  kind: ErrorKind,
-  message: string,
-  hint?: string,
-  cause?: unknown,
-  reason?: ErrorReason,
-): MillraceError {
-  return raise(code, kind, message, { hint, cause, reason });
-}
 
 interface Rule {
   readonly code: ErrorCode;
@@ -236,12 +225,12 @@ function numbered(failure: Failure, during: string): MillraceError {
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
   const way = (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
-  return sourceError(code, kind, message, way, cause, reason);
+  return sourceError(code, kind, message, { hint: way, cause, reason });
 }
 
 /** No answer came, because the statement waits for a lock. */
 export function waitedForLock({ message, reason, cause }: MillraceError, { what, fix }: LockHolders): MillraceError {
-  return sourceError("MR2026", "retryable", `${message}: it waits for a lock; ${what}`, fix, cause, reason);
+  return sourceError("MR2026", "retryable", `${message}: it waits for a lock; ${what}`, { hint: fix, cause, reason });
 }
 
 /** The error of a lock that was not granted, with who holds it. */

@@ -274,7 +274,7 @@ function checkStoredNames(context: SourceContext, identity: LogIdentity, facts: 
       "MR2013",
       "fatal",
       `this is another database: ${facts.database} with another oid than ${identity["database"]} had`,
-      `Correct source.url. If the change was meant: ${BEGIN_ANEW}`,
+      { hint: `Correct source.url. If the change was meant: ${BEGIN_ANEW}` },
     );
   }
   for (const [what, now] of [
@@ -286,7 +286,7 @@ function checkStoredNames(context: SourceContext, identity: LogIdentity, facts: 
       "MR2010",
       "fatal",
       `the configuration names the ${what} ${now}, the stored position was reached with ${identity[what]}`,
-      `Set \`${what}: ${identity[what]}\` again. If the change was meant: ${BEGIN_ANEW}`,
+      { hint: `Set \`${what}: ${identity[what]}\` again. If the change was meant: ${BEGIN_ANEW}` },
     );
   }
 }
@@ -294,12 +294,9 @@ function checkStoredNames(context: SourceContext, identity: LogIdentity, facts: 
 async function publicationThere(context: SourceContext, signal: AbortSignal): Promise<Publication> {
   const publication = await readPublication(context, signal);
   if (publication === undefined)
-    throw sourceError(
-      "MR2017",
-      "fatal",
-      `the publication ${context.publication} vanished while it was set up`,
-      "Start again.",
-    );
+    throw sourceError("MR2017", "fatal", `the publication ${context.publication} vanished while it was set up`, {
+      hint: "Start again.",
+    });
   return publication;
 }
 

@@ -25,6 +25,6 @@ export class Logins {
     if (references.length === 0)
       return given.length === 0 ? null : "A change in millrace.yaml needs a restart: the file is read at the start.";
     const is = references.length === 1 ? "is" : "are";
-    return `After a change on this side restart needed: ${references.join(", ")} ${is} read at the start.`;
+    return `After a change on this side a restart is needed: ${references.join(", ")} ${is} read at the start.`;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Names of targets: maps a name at the source to a name that the sink allows. Every rule here keeps different names
- * different, except letter case in index names, and the dot between schema and table: `collisions` finds those.
+ * different, except letter case in index names, and the dot between schema and table (MR1305).
  */
 import type { TableName } from "../contracts/connector.ts";
 import { createHash } from "node:crypto";
@@ -89,19 +89,6 @@ export function documentField(column: string): string {
   if (column.trim() === "") return column === "" ? "%" : column.replaceAll(/\s/gu, percentEncoded);
   const encoded = column.replaceAll(/%(?=[0-9A-Fa-f]{2})|\./g, (character) => percentEncoded(character).toUpperCase());
   return ENGINE_FIELDS.has(encoded) ? `%5F${encoded.slice(1)}` : encoded;
-}
-
-/** The pairs of items that would share a name. */
-export function collisions<T>(items: Iterable<T>, name: (item: T) => string): [first: T, second: T, name: string][] {
-  const seen = new Map<string, T>();
-  const met: [T, T, string][] = [];
-  for (const item of items) {
-    const target = name(item);
-    const first = seen.get(target);
-    if (first === undefined) seen.set(target, item);
-    else met.push([first, item, target]);
-  }
-  return met;
 }
 
 /** Each byte of the character's UTF-8 as `%` and two digits in lower case (index names have no other). */

@@ -230,7 +230,7 @@ test("the source's password was changed: whose, since when, and why a restart is
       /source/i,
       literally(`MR2002 the source refuses the login while connecting to ${server.host}:${server.port}`),
       /password authentication failed for user "reader"/,
-      literally(`restart needed: \`\${${VARIABLE}}\` is read at the start`),
+      literally(`a restart is needed: \`\${${VARIABLE}}\` is read at the start`),
     ],
     "MR2002",
   );

@@ -114,9 +114,11 @@ export class SourceTables {
         continue;
       }
       const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? NO_KEY;
-      if (strict && left !== undefined) throw sourceError("MR2005", "fatal", left, fix);
+      if (strict && left !== undefined) throw sourceError("MR2005", "fatal", left, { hint: fix });
       if (isLiteral && strict)
-        throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+        throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, {
+          hint: fix,
+        });
       const id = tableId(table.schema, table.table);
       const more = {
         ...(fixWith && { fixWith }),
@@ -130,12 +132,9 @@ export class SourceTables {
     const named = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
     const missing = this.names.literals.filter((literal) => !named.has(literal));
     if (strict && missing[0] !== undefined)
-      throw sourceError(
-        "MR2020",
-        "fatal",
-        `the table ${missing[0]} does not exist, or the user may not read it`,
-        "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
-      );
+      throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist, or the user may not read it`, {
+        hint: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
+      });
     return {
       tables,
       refused,

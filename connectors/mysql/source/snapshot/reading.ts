@@ -167,10 +167,7 @@ function notVisible(names: ReadonlySet<string> = new Set()): Error {
   const [owner] = Array.from(names, (name) => name.split("#")[1]);
   const of = owner === undefined ? "" : ` of connection ${owner}`;
   const end = owner === undefined ? "" : `; to end it there: KILL ${owner}`;
-  return sourceError(
-    "MR2001",
-    "retryable",
-    `a commit${of} has not been visible for ${VISIBLE_MS_MAX / 1000} s`,
-    `Look whether it waits for a semi-synchronous replica, or has its gtid_next set and goes no further${end}. Millrace tries again by itself.`,
-  );
+  return sourceError("MR2001", "retryable", `a commit${of} has not been visible for ${VISIBLE_MS_MAX / 1000} s`, {
+    hint: `Look whether it waits for a semi-synchronous replica, or has its gtid_next set and goes no further${end}. Millrace tries again by itself.`,
+  });
 }

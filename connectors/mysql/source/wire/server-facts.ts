@@ -130,7 +130,7 @@ export function checkServer(facts: ServerFacts, readerId: number): void {
   const isTooOld = facts.flavour === "mariadb" ? major < 10 || (major === 10 && minor < 5) : major < 8;
   if (isTooOld) throw sourceError("MR2005", "fatal", `the server is ${facts.flavour} ${facts.version}`);
   const [first] = unfitSettings(facts);
-  if (first !== undefined) throw sourceError("MR2005", "fatal", first.what, first.fix);
+  if (first !== undefined) throw sourceError("MR2005", "fatal", first.what, { hint: first.fix });
   if (facts.serverId === readerId) {
     throw sourceError("MR2012", "fatal", `source.serverId ${readerId} is the server's own server_id`);
   }

@@ -107,6 +107,6 @@ function withRoom<T>(write: () => T): T {
   } catch (error) {
     const why = error instanceof Error && "code" in error ? `: ${String(error.code)}` : "";
     const what = `a large transaction can't be put into a temporary file below ${roomFor(spoolFolder())}${why}`;
-    throw sourceError("MR3213", "retryable", what, undefined, error);
+    throw sourceError("MR3213", "retryable", what, { cause: error });
   }
 }

@@ -68,7 +68,7 @@ export function lacksEntries(identity: LogIdentity, { captured }: Selected, { en
 }
 
 function narrowed(what: string, byHand = ""): Error {
-  return sourceError("MR2017", "fatal", what, `Changes may have passed unseen. ${BEGIN_ANEW}${byHand}`);
+  return sourceError("MR2017", "fatal", what, { hint: `Changes may have passed unseen. ${BEGIN_ANEW}${byHand}` });
 }
 
 /** Whether its own entry was written since, or a schema was removed from it. */

@@ -162,7 +162,7 @@ export function checkPublication(context: SourceContext, current: Publication, t
       "MR2017",
       "fatal",
       `the publication ${context.publication} does not publish every kind of change`,
-      `ALTER PUBLICATION ${name} SET (publish = 'insert, update, delete, truncate'). ${BEGIN_ANEW}`,
+      { hint: `ALTER PUBLICATION ${name} SET (publish = 'insert, update, delete, truncate'). ${BEGIN_ANEW}` },
     );
   }
   const filtered = tables.find((table) => current.filtered.has(table.oid));
@@ -171,7 +171,7 @@ export function checkPublication(context: SourceContext, current: Publication, t
       "MR2017",
       "fatal",
       `the publication ${context.publication} filters rows of ${filtered.schema}.${filtered.table}`,
-      `Publish the table without WHERE. ${BEGIN_ANEW}`,
+      { hint: `Publish the table without WHERE. ${BEGIN_ANEW}` },
     );
   }
 }
@@ -184,7 +184,7 @@ export function checkViaRoot(context: SourceContext, current: Publication, table
     "MR2017",
     "fatal",
     `the publication ${context.publication} no longer publishes partitions through their root`,
-    `ALTER PUBLICATION ${name} SET (publish_via_partition_root = true). ${BEGIN_ANEW}`,
+    { hint: `ALTER PUBLICATION ${name} SET (publish_via_partition_root = true). ${BEGIN_ANEW}` },
   );
 }
 

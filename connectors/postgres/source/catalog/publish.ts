@@ -160,5 +160,9 @@ function meaningOf(error: unknown): "done" | "passing" | "other" {
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
   const message = `the role may not change the publication ${publication}`;
-  return sourceError("MR2008", "fatal", message, `Let the tables' owner run: ${advice};`, cause, "privilege");
+  return sourceError("MR2008", "fatal", message, {
+    hint: `Let the tables' owner run: ${advice};`,
+    cause,
+    reason: "privilege",
+  });
 }

@@ -72,7 +72,9 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? lack ?? LIST_WITHOUT_KEY;
     const literal = isLiteral(table);
     if (literal && strict)
-      throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+      throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, {
+        hint: fix,
+      });
     // Views are no tables: a glob does not match them.
     if (literal || (table.kind !== "v" && table.kind !== "m"))
       refused.push({
@@ -88,7 +90,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const known = new Set(catalog.tables.map((table) => `${table.schema}.${table.table}`));
   const missing = context.selection.literals.filter((literal) => !known.has(literal));
   if (strict && missing[0] !== undefined)
-    throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, MISSING_FIX);
+    throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, { hint: MISSING_FIX });
   const idle = context.selection.idle(catalog.tables);
   return { captured, refused, lacking, missing, idle, extensions, publication, catalog };
 }

@@ -49,7 +49,7 @@ interface ServerProblem {
 export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   const problems: ServerProblem[] = [];
   const add = (what: string, code: ErrorCode, message: string, hint: string): void => {
-    problems.push({ id: `postgres.${what}`, error: sourceError(code, "fatal", message, hint) });
+    problems.push({ id: `postgres.${what}`, error: sourceError(code, "fatal", message, { hint }) });
   };
   if (facts.version < VERSION_MIN) {
     const name = `Postgres ${Math.floor(facts.version / 10_000)}`;

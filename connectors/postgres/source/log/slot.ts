@@ -87,22 +87,16 @@ export function checkSlotKind(context: SourceContext, slot: Slot): void {
     : slot.kind === "logical"
       ? `of plugin ${slot.plugin} in database ${slot.database}`
       : slot.kind;
-  throw sourceError(
-    "MR2018",
-    "fatal",
-    `the slot ${context.slot} is ${what}`,
-    `Name another \`slot\` in the configuration, or drop it: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
-  );
+  throw sourceError("MR2018", "fatal", `the slot ${context.slot} is ${what}`, {
+    hint: `Name another \`slot\` in the configuration, or drop it: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+  });
 }
 
 export function checkSlotValid(context: SourceContext, slot: Slot): void {
   if (slot.invalidation === null) return;
-  throw sourceError(
-    "MR2010",
-    "fatal",
-    `the server gave up the slot ${context.slot}: ${slot.invalidation}`,
-    `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW} Where a setting is named, raise it, or an outage as long does the same again.`,
-  );
+  throw sourceError("MR2010", "fatal", `the server gave up the slot ${context.slot}: ${slot.invalidation}`, {
+    hint: `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW} Where a setting is named, raise it, or an outage as long does the same again.`,
+  });
 }
 
 interface NewSlot {
@@ -175,12 +169,9 @@ export async function unfinishedSlot(context: SourceContext, slot: Slot, signal:
   const who =
     slot.activePid === null ? "no process is creating it any more" : `process ${slot.activePid} is creating it`;
   const waits = oldest === undefined ? "" : `; the oldest open transaction is ${saysWho(oldest)}`;
-  return sourceError(
-    "MR2012",
-    "fatal",
-    `the slot ${context.slot} is not finished: ${who}${waits}`,
-    `${oldest === undefined ? "Drop" : `${endsIt(oldest)} Or drop`} the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
-  );
+  return sourceError("MR2012", "fatal", `the slot ${context.slot} is not finished: ${who}${waits}`, {
+    hint: `${oldest === undefined ? "Drop" : `${endsIt(oldest)} Or drop`} the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+  });
 }
 
 export async function dropSlot(context: SourceContext, signal: AbortSignal): Promise<void> {
@@ -229,7 +220,9 @@ export async function whenFree(context: SourceContext, when: "start" | "stream",
         "MR2012",
         when === "start" ? "fatal" : lasting,
         `the slot ${context.slot} is in use by ${await readerName(context, pid, signal)}`,
-        `Stop the other daemon, or give this one another \`name\`. To end an unused reader: SELECT pg_terminate_backend(${pid});`,
+        {
+          hint: `Stop the other daemon, or give this one another \`name\`. To end an unused reader: SELECT pg_terminate_backend(${pid});`,
+        },
       );
     }
     await delay(POLL_MS, undefined, { signal });
@@ -237,7 +230,7 @@ export async function whenFree(context: SourceContext, when: "start" | "stream",
 }
 
 export function slotMissing(slot: string): Error {
-  return sourceError("MR2010", "fatal", `the slot ${slot} does not exist`, BEGIN_ANEW);
+  return sourceError("MR2010", "fatal", `the slot ${slot} does not exist`, { hint: BEGIN_ANEW });
 }
 
 /**
@@ -252,14 +245,14 @@ export async function expectNoGap(context: SourceContext, from: bigint, signal: 
   checkSlotValid(context, slot);
   if (slot.confirmed === null) {
     // A position was stored, so the former slot was finished: this is another one, which is still being created.
-    throw sourceError("MR2010", "fatal", `the slot ${name} was dropped and is being made again`, BEGIN_ANEW);
+    throw sourceError("MR2010", "fatal", `the slot ${name} was dropped and is being made again`, { hint: BEGIN_ANEW });
   }
   if (slot.confirmed <= from) return;
   throw sourceError(
     "MR2010",
     "fatal",
     `the slot ${name} is confirmed up to ${formatLsn(slot.confirmed)}, beyond the stored position ${formatLsn(from)}: changes between the two can't be had any more`,
-    BEGIN_ANEW,
+    { hint: BEGIN_ANEW },
   );
 }
 

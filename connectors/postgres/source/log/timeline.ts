@@ -89,7 +89,9 @@ export function checkSystem(
       "MR2016",
       "fatal",
       `the timeline ${identity["timeline"]}, on which we stood at ${position}, ${where}`,
-      `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
+      {
+        hint: `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
+      },
     );
   }
   const isPresent = mayReach?.epoch === reached.epoch;
@@ -104,7 +106,7 @@ export function checkSystem(
       "MR2016",
       "fatal",
       `the stored position ${formatLsn(reached.commit)} lies beyond the end of the server's log, ${formatLsn(log.flushed)}`,
-      `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
+      { hint: `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}` },
     );
   }
 }
@@ -116,7 +118,7 @@ export function checkSameCluster(identity: LogIdentity, system: SystemIdentity):
     "MR2013",
     "fatal",
     `this is another server: its system identifier is ${system.systemIdentifier}, not ${stored}`,
-    `Correct source.url. If the change was meant: ${BEGIN_ANEW}`,
+    { hint: `Correct source.url. If the change was meant: ${BEGIN_ANEW}` },
   );
 }
 
@@ -143,7 +145,7 @@ export async function waitingForPromotion(context: SourceContext, signal: AbortS
     "MR2031",
     "retryable",
     `the source is a standby that is not promoted: it replays another server's log; ${await slotState(context, signal)}`,
-    "Promote it, or point source.url at the primary. It is tried again.",
+    { hint: "Promote it, or point source.url at the primary. It is tried again." },
   );
 }
 
@@ -208,6 +210,6 @@ function moved(): MillraceError {
     "MR2032",
     "retryable",
     "connections that were opened one after the other ended at different servers, or at one that was promoted in between",
-    "It is tried again. If it repeats, source.url leads to several servers: name the primary alone.",
+    { hint: "It is tried again. If it repeats, source.url leads to several servers: name the primary alone." },
   );
 }

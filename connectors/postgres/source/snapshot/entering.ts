@@ -44,7 +44,7 @@ const ALTERED: ReadonlySet<ErrorReason> = new Set([
 
 function altered({ id }: TableVersion, cause?: unknown) {
   const message = `${id} was altered after the copy's snapshot was taken`;
-  return sourceError("MR2025", "retryable", message, "It is read by chunks.", cause);
+  return sourceError("MR2025", "retryable", message, { hint: "It is read by chunks.", cause });
 }
 
 /**

@@ -64,7 +64,7 @@ export async function findTable(session: RowSession, table: TableVersion, signal
     if (live !== undefined && live.native === column.native) return live;
     const what = `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`;
     const later = "It is read when the stream has passed the change.";
-    throw sourceError("MR2025", "retryable", what, later, undefined, "no-column");
+    throw sourceError("MR2025", "retryable", what, { hint: later, reason: "no-column" });
   });
   const partitioned = rows[0]?.[0] === "p";
   const sql = `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`;

@@ -40,12 +40,9 @@ export function beforeKind(kind: number): number {
 
 /** Rows with a version that is cut off would look older than they are. */
 export function tooMany(): Error {
-  return sourceError(
-    "MR2035",
-    "fatal",
-    "a transaction has more than 4,294,967,296 changes",
-    "`millrace recover` goes on behind it, compares the sinks with the source and reads what differs.",
-  );
+  return sourceError("MR2035", "fatal", "a transaction has more than 4,294,967,296 changes", {
+    hint: "`millrace recover` goes on behind it, compares the sinks with the source and reads what differs.",
+  });
 }
 
 export function tooFar(commit: bigint): Error {
@@ -53,10 +50,14 @@ export function tooFar(commit: bigint): Error {
     "MR2035",
     "fatal",
     `the log has come to ${formatLsn(commit)}, beyond the last position that a row's version has room for`,
-    "Restore the database into a new cluster (pg_dump), whose log begins at zero, and fill the sinks from there.",
+    {
+      hint: "Restore the database into a new cluster (pg_dump), whose log begins at zero, and fill the sinks from there.",
+    },
   );
 }
 
 export function unreadable(what: string): Error {
-  return sourceError("MR2023", "fatal", `the replication stream holds ${what}`, "Report it with the server's version.");
+  return sourceError("MR2023", "fatal", `the replication stream holds ${what}`, {
+    hint: "Report it with the server's version.",
+  });
 }

@@ -294,14 +294,11 @@ function endOf(message: Buffer | undefined): Error {
   const error = readServerError(message);
   const isMissing = failureOf(error).reason === "no-object";
   if (error.routine === PUBLICATION_ROUTINE || (isMissing && /publication/i.test(error.routine))) {
-    return sourceError(
-      "MR2017",
-      "fatal",
-      "the publication was dropped, or did not exist at this position in the log",
-      `Millrace makes the publication if it is not there. ${BEGIN_ANEW}`,
-      error,
-    );
+    return sourceError("MR2017", "fatal", "the publication was dropped, or did not exist at this position in the log", {
+      hint: `Millrace makes the publication if it is not there. ${BEGIN_ANEW}`,
+      cause: error,
+    });
   }
-  if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", BEGIN_ANEW, error);
+  if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", { hint: BEGIN_ANEW, cause: error });
   return classify(error, "streaming changes");
 }

@@ -70,7 +70,7 @@ export class StatusReporter implements Disposable {
     if (this.#askedAtMs !== undefined && now - this.#askedAtMs >= REPLY_MS) {
       const seconds = Math.round((now - this.#heardAtMs) / 1000);
       const message = `the server has been silent for ${seconds} s and did not answer when asked`;
-      this.#options.onSilent(sourceError("MR2022", "retryable", message, undefined, undefined, "silent"));
+      this.#options.onSilent(sourceError("MR2022", "retryable", message, { reason: "silent" }));
       return;
     }
     if (this.#askedAtMs === undefined && now - this.#heardAtMs >= SILENCE_MS) {

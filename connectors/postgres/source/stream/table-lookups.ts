@@ -60,7 +60,7 @@ export class TableLookups {
     if (relation.isIllegible) {
       const id = tableId(message.schema, message.table);
       const what = `a change of ${id} has a text without a form in UTF-8`;
-      const error = sourceError("MR2037", "fatal", what, pages.MR2037.remedy);
+      const error = sourceError("MR2037", "fatal", what, { hint: pages.MR2037.remedy });
       if (onUnreadableRows === undefined) throw error;
       await onUnreadableRows(id, error);
       return null;

@@ -119,7 +119,7 @@ export async function answered<T>(
 ): Promise<T> {
   const late = (): never => {
     const message = `the source did not answer for ${timeoutMs / 1000} s while ${doing}`;
-    throw sourceError("MR2001", "retryable", message, undefined, undefined, "lost");
+    throw sourceError("MR2001", "retryable", message, { reason: "lost" });
   };
   return await withTimeout(work, { clock: systemClock, signal, timeoutMs, late, stopped: () => aborted(doing) });
 }

@@ -165,7 +165,7 @@ export class RowSession implements Disposable, Inlet {
       if (found.length === 0 && this.#heardAtMs === askedAtMs)
         this.#end(sourceError("MR2022", "retryable", "a session of the source became silent"));
     } catch (error) {
-      this.#end(sourceError("MR2022", "retryable", "the source does not answer", undefined, error));
+      this.#end(sourceError("MR2022", "retryable", "the source does not answer", { cause: error }));
     }
   }
 
