@@ -430,7 +430,11 @@ export class RuleBook {
     if (unknown === undefined) return null;
     const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";
     const message = `table ${shape.id} has ${what} ${JSON.stringify(unknown.pattern)}`;
-    return { code: "MR1021", place: unknown.place, message };
+    if (this.#originsOf(shape)?.generated[unknown.pattern] === undefined)
+      return { code: "MR1021", place: unknown.place, message };
+    const left = `${message} in the log: the server computes it, and leaves it out`;
+    const fix = "Take the column out of the rule: no sink gets it.";
+    return { code: "MR1021", place: unknown.place, message: left, fix };
   }
 
   /** Columns that the table had at the start, and got after the log showed this shape. */

@@ -199,12 +199,12 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await searchCall(url(), "PUT", `/${at.prefix}held?timeout=0s`, body);
     const running = fetch(`${url()}/${at.prefix}held/_doc/1?timeout=2s`, {
       method: "PUT",
-      headers: { "content-type": "application/json", "x-opaque-id": `millrace ${at.prefix}shop.search before` },
+      headers: { "content-type": "application/json", "x-opaque-id": `millrace ${at.prefix}/shop/search before` },
       body: "{}",
     }).then(async (answer) => ({ at: performance.now(), text: await answer.text() }));
     await eventually(async () => {
       const { text } = await searchCall(url(), "GET", "/_tasks?actions=indices:*&group_by=none");
-      return text.includes(`millrace ${at.prefix}shop.search before`);
+      return text.includes(`millrace ${at.prefix}/shop/search before`);
     });
     await sink.close();
     const second = await at.opened(2);

@@ -6,7 +6,16 @@ import { catalogShape } from "../../connectors/mysql/source/catalog/shapes.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 
-const COLUMN = { nullable: false, length: 0, precision: 0, scale: 0, digits: 0, isJson: false, expression: "" };
+const COLUMN = {
+  nullable: false,
+  length: 0,
+  precision: 0,
+  scale: 0,
+  digits: 0,
+  isJson: false,
+  expression: "",
+  isLogged: true,
+};
 const BEFORE = 10n;
 const AFTER = 12n;
 const PLACE = 20n;

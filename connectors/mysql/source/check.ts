@@ -50,7 +50,7 @@ export async function check(parts: SourceParts, signal: AbortSignal): Promise<re
     ...(await open(server, signal)),
   );
   findings.push(...(await tables(parts, signal)), ...(await cascades(parts, facts, signal)));
-  findings.push(...(await zoneColumns(parts, signal)), ...(await unloggedColumns(parts, facts, signal)));
+  findings.push(...(await zoneColumns(parts, signal)));
   return findings;
 }
 
@@ -205,7 +205,7 @@ function expiry(facts: ServerFacts): Finding {
 
 async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
   try {
-    const { tables: captured, refused, missing, unlogged } = await all.select(false, signal);
+    const { tables: captured, refused, missing, unlogged, uncarried } = await all.select(false, signal);
     const findings = missing.map((name): Finding => ({
       id: "tables",
       level: "error",
@@ -218,6 +218,13 @@ async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promis
       const level = all.names.literals.includes(id) ? "error" : isCopy === true ? "ok" : "warning";
       findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });
     }
+    if (uncarried.length > 0)
+      findings.push({
+        id: "generated",
+        level: "warning",
+        what: `this server leaves generated columns out of its log, so they are in no sink: ${uncarried.join(", ")}`,
+        fix: "If sinks shall have them, compute them there, or fill plain columns by triggers.",
+      });
     return [
       ...findings,
       ok("tables", `${captured.length} ${captured.length === 1 ? "table" : "tables"} can be captured`),
@@ -229,31 +236,6 @@ async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promis
   }
 }
 
-/** From this line of MariaDB on, the log has generated columns in new rows only; up to 10.11 it has them always. */
-const GENERATED_LEFT_OUT = [11, 8] as const;
-
-/** Generated columns that the log leaves out of updates and deletes, whatever `binlog_row_image` is. */
-async function unloggedColumns(
-  { server, tables: { names } }: SourceParts,
-  { flavour, version }: ServerFacts,
-  signal: AbortSignal,
-): Promise<readonly Finding[]> {
-  if (flavour !== "mariadb" || !isFrom(version, GENERATED_LEFT_OUT)) return [];
-  const rows = await server.rows(
-    "reading the generated columns",
-    "SELECT table_schema, table_name, GROUP_CONCAT(column_name ORDER BY ordinal_position SEPARATOR ', ') FROM information_schema.columns WHERE generation_expression <> '' AND generation_expression NOT IN ('ROW START', 'ROW END') GROUP BY table_schema, table_name",
-    signal,
-  );
-  return rows
-    .filter(([schema, table]) => names.captures({ schema: schema ?? "", table: table ?? "" }))
-    .map(([schema, table, columns]) => ({
-      id: "generated",
-      level: "warning" as const,
-      what: `the log of this server leaves generated columns out of updates and deletes: the first one suspends ${schema}.${table} (MR2103), which has ${columns}`,
-      fix: "Replace them by plain columns that triggers fill, or leave the table out by `tables`.",
-    }));
-}
-
 interface GeneratedColumn {
   readonly name: string;
   readonly type: string;
@@ -261,14 +243,14 @@ interface GeneratedColumn {
   readonly expression: string | null;
 }
 
-/** Generated columns whose values depend on the time zone of the session that reads or writes them. */
+/** Logged generated columns whose values depend on the time zone of the session; MariaDB logs none from 11.8 on. */
 async function zoneColumns({ server, tables }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
   const rows = await server.rows(
     "reading the generated columns",
     `SELECT c.table_schema, c.table_name, c.column_name, c.data_type,
        CASE WHEN c.extra LIKE '%VIRTUAL GENERATED%' THEN c.generation_expression END
      FROM information_schema.columns c JOIN (
-       SELECT DISTINCT table_schema, table_name FROM information_schema.columns WHERE extra LIKE '%VIRTUAL GENERATED%'
+       SELECT DISTINCT table_schema, table_name FROM information_schema.columns WHERE extra LIKE '%VIRTUAL GENERATED%' /*M!110800 AND FALSE */
      ) v ON v.table_schema = c.table_schema AND v.table_name = c.table_name
      ORDER BY c.table_schema, c.table_name, c.ordinal_position`,
     signal,

@@ -89,14 +89,16 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
 
 function versionOf(map: TableMap, zeroDates: ZeroDates, columnCount?: number): TableVersion {
   const { primaryKey } = map.metadata;
+  const columns = columnsOf(map, { zeroDates }).slice(0, columnCount);
   return firstVersion({
     id: tableId(map.schema, map.table),
     schema: map.schema,
     table: map.table,
     dialect: "mysql",
     relation: map.tableId,
-    columns: columnsOf(map, { zeroDates }).slice(0, columnCount),
-    key: primaryKey.length > 0 ? primaryKey : [0],
+    columns,
+    // Damaged bytes may name a column that is not there.
+    key: primaryKey.length > 0 ? primaryKey.filter((i) => i < columns.length) : [0],
     deferrableKey: false,
     fingerprint: "",
   });

@@ -24,6 +24,8 @@ export interface CatalogColumn {
   readonly isJson: boolean;
   /** Of a generated column: the server's text. */
   readonly expression: string;
+  /** False of a generated column that the server leaves out of the log's old rows. */
+  readonly isLogged: boolean;
 }
 
 export interface CatalogKey {
@@ -61,6 +63,12 @@ export interface CatalogTable {
 const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
 const READINGS_MAX = 4;
+
+/**
+ * From this version on, MariaDB logs generated columns in new rows only, whatever its settings are. The columns of a history
+ * are listed as generated, and logged. MySQL skips the comment.
+ */
+const IS_LOGGED = "1 /*M!110800 - COALESCE(generation_expression NOT IN ('', 'ROW START', 'ROW END'), 0) */";
 
 /** Reads information_schema, and knows what of it need not be asked for again. */
 export class CatalogReader {
@@ -146,7 +154,7 @@ export class CatalogReader {
     );
     const columns = await this.#server.rows(
       doing,
-      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED} FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
       signal,
     );
     const indexes = await this.#server.rows(
@@ -315,6 +323,7 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
     digits: Number(row[9] ?? 0),
     isJson: isChecked && row[3]?.toLowerCase() === "longtext",
     expression: row[10] ?? "",
+    isLogged: row[11] !== "0",
   };
 }
 

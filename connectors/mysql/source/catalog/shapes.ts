@@ -23,12 +23,17 @@ export function catalogShape(table: CatalogTable, rules: TableRules): TableShape
   const key = findKey(table, rules.chosenKey(table));
   if (key.kind !== "own" && key.kind !== "chosen") return undefined;
   const zeroDates = rules.zeroDates(table);
-  const columns = table.columns.map((column, i) => {
-    const { name, nullable } = column;
+  const columns = table.columns.flatMap((column, i) => {
+    const { isLogged, name, nullable } = column;
+    if (!isLogged) return [];
     const isKey = table.primary?.columns.includes(name) === true;
     return columnOf({ name, native: nativeType(column), nullable, identity: -(i + 1) }, isKey, zeroDates);
   });
   return { ...shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen"), ...originsOf(table) };
+}
+
+export function unloggedColumns(table: CatalogTable | undefined): readonly CatalogColumn[] {
+  return table?.columns.filter(({ isLogged }) => !isLogged) ?? [];
 }
 
 /** The columns from which generated ones are made, those behind other generated ones too. */
@@ -51,14 +56,15 @@ function originsOf({ columns }: CatalogTable): { readonly origins?: Origins } {
 
 /** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */
 export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: TableRules): TableShape {
-  const { names } = map.metadata;
   const zeroDates = rules.zeroDates(map);
+  const unlogged = new Set(unloggedColumns(table).map(({ name }) => name));
   const columns = columnsOf(map, { zeroDates, known: knownTypes(map, table) })
     .slice(0, visibleCount(map, table))
+    .filter(({ name }) => !unlogged.has(name))
     .map((column) => ({ ...column, identity: -column.identity }));
   const wanted = rules.chosenKey(map);
   const key = mappedKey(map, table, wanted);
-  const isWhole = key.every((name) => names.includes(name));
+  const isWhole = key.every((name) => columns.some((column) => column.name === name));
   const shape = shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
   return table === undefined ? shape : { ...shape, ...originsOf(table) };
 }
@@ -251,6 +257,11 @@ export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey
     if (wanted.isForMany) return ownKey;
     const reason = `its key is to be ${chosen}, and it has no column ${JSON.stringify(unknown)}`;
     return { kind: "unknown", reason, fix: "Take the column's name at the source." };
+  }
+  const unlogged = columns.find((column) => column?.isLogged === false);
+  if (unlogged !== undefined) {
+    const reason = `its key is to be ${chosen}, and the log leaves out the generated column ${JSON.stringify(unlogged.name)}`;
+    return { kind: "unfit", reason, fix: "Choose a key without it." };
   }
   const proofs = table.primary === undefined ? table.uniques : [table.primary, ...table.uniques];
   const isProven = proofs.some((index) => index.columns.every((name) => wanted.columns.includes(name)));

@@ -7,7 +7,7 @@ import { copyRefusal } from "../../../kit/online-copies.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
 import { type CatalogTable, CatalogReader } from "./catalog.ts";
 import { sourceError, errorNumber } from "../errors.ts";
-import { findKey, type FoundKey, catalogShape, type TableRules } from "./shapes.ts";
+import { findKey, type FoundKey, catalogShape, type TableRules, unloggedColumns } from "./shapes.ts";
 import { type Described, described, LoggedShapes } from "./logged-shapes.ts";
 import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
 import type { TableNames } from "./table-names.ts";
@@ -29,6 +29,8 @@ export interface SelectedTables extends CapturedTables {
   readonly missing: readonly string[];
   /** Why the log leaves out databases with tables that are to be captured; a sentence for each database. */
   readonly unlogged: readonly string[];
+  /** Tables with the generated columns that the log leaves out: `shop.orders (total)`. */
+  readonly uncarried: readonly string[];
   /** By table id, when it was last altered. */
   readonly altered: ReadonlyMap<string, string>;
   /** By table id, even if another shape than the catalogue's is followed. */
@@ -85,6 +87,7 @@ export class SourceTables {
     const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
     const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
     const unlogged = new Map<string, string>();
+    const uncarried: string[] = [];
     for (const table of catalog) {
       if (!this.names.captures(table)) continue;
       const isLiteral = this.names.isLiteral(table);
@@ -107,6 +110,8 @@ export class SourceTables {
           : { reason: left, fix: LOG_FIX };
       if (shape !== undefined && refusal === undefined) {
         tables.push(shape);
+        const computed = unloggedColumns(table).map(({ name }) => name);
+        if (computed.length > 0) uncarried.push(`${shape.id} (${computed.join(", ")})`);
         // With another choice the table has other rows. Statements that the log leaves out may have altered it.
         const marks = [...(zeroDates === "null" ? [] : [zeroDates]), ...(filter.isSet ? [table.altered] : [])];
         altered.set(shape.id, table.altered.replace("~", ""));
@@ -144,6 +149,7 @@ export class SourceTables {
       described: told,
       altered,
       unlogged: [...unlogged.values()],
+      uncarried,
     };
   }
 

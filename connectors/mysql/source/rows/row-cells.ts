@@ -166,8 +166,8 @@ function writeLong(out: ByteWriter, rows: plan.RowPlan, i: number, bytes: Uint8A
 }
 
 /**
- * Writes all cells of a row whose image has `imageCount` columns, with its null bitmap at `nulls`; returns the offset after
- * the last one, where the server's own columns follow.
+ * Writes all cells of a row whose image has `imageCount` columns, of which the first ones have the cells, and whose null
+ * bitmap is at `nulls`; returns the offset after the last cell, where the server's own columns follow.
  */
 export function writeCells(
   out: ByteWriter,

@@ -14,7 +14,7 @@ import { writeChangedJson } from "../values/json-diffs.ts";
 import { Cursor, readUint24, readUint32 } from "../wire/bytes.ts";
 import { beginText, endText } from "../values/number-cells.ts";
 import { isNull, writeCell, writeCells } from "./row-cells.ts";
-import type { RowPlan } from "../values/cell-plan.ts";
+import { AS_HIDDEN, type RowPlan } from "../values/cell-plan.ts";
 import { type TableMap, valueEnd } from "./table-map.ts";
 
 /** The columns of an image. */
@@ -51,26 +51,27 @@ export class RowImages {
     this.#end = end;
   }
 
-  /** Whether the image has every cell. The server's own columns may be left out: MariaDB does so from 11.8 on. */
+  /** Whether the image has every cell. Columns without a cell may be left out: MariaDB does so from 11.8 on. */
   isWhole(columns: ImageColumns): boolean {
-    return columns.lead >= this.#opened().cellCount;
+    return missingColumn(this.#opened(), columns) < 0;
   }
 
   /** Writes a whole image as a tuple; returns the offset after it. */
   whole(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
-    invariant(columns.lead >= plan.cellCount, "only a whole image is written without another one");
+    if (plan.cellCount < plan.cellsEnd) return this.#merged(columns, at, undefined, undefined);
+    invariant(columns.lead >= plan.cellsEnd, "only a whole image is written without another one");
     this.#tuples.begin(plan.cellCount);
     const next = writeCells(this.#out, plan, this.#bytes, at, columns.count);
-    return this.#within(this.#passedHidden(plan, columns, at, next, plan.cellCount));
+    return this.#within(this.#passedHidden(plan, columns, at, next, plan.cellsEnd));
   }
 
   /** The offset after the server's own columns at `value`, of which the first is number `ordinal` in the image. */
   #passedHidden(plan: RowPlan, columns: ImageColumns, nulls: number, value: number, ordinal: number): number {
     let at = value;
     let nth = ordinal;
-    for (let i = plan.cellCount; i < plan.columnCount; i++)
-      if (hasColumn(columns, i) && !isNull(this.#bytes, nulls, nth++)) at += plan.a[i]!;
+    for (let i = plan.cellsEnd; i < plan.columnCount; i++)
+      if (hasColumn(columns, i) && !isNull(this.#bytes, nulls, nth++)) at = valueEnd(this.#map!, i, this.#bytes, at);
     return at;
   }
 
@@ -80,7 +81,7 @@ export class RowImages {
     const map = this.#map!;
     this.#documents.clear();
     let value = at + ((columns.count + 7) >> 3);
-    for (let i = 0; i < plan.cellCount; i++) {
+    for (let i = 0; i < plan.cellsEnd; i++) {
       if (isNull(this.#bytes, at, i)) continue;
       const next = valueEnd(map, i, this.#bytes, value);
       if (map.types[i] === field.JSON_TYPE) {
@@ -111,18 +112,32 @@ export class RowImages {
     return this.#merged(columns, header.at, before, isPartial);
   }
 
-  #merged(columns: ImageColumns, at: number, before: number, isPartial: ReadonlySet<number> | undefined): number {
+  /** `before`: undefined for a whole image. */
+  #merged(
+    columns: ImageColumns,
+    at: number,
+    before: number | undefined,
+    isPartial: ReadonlySet<number> | undefined,
+  ): number {
     const plan = this.#opened();
     const out = this.#out;
     // Later writes may move the writer to a larger buffer, but the tuple stays unchanged in this one.
     const old = out.bytes;
-    if (!this.isWhole(columns)) this.#cells.read(old, before);
+    if (!this.isWhole(columns)) {
+      invariant(before !== undefined, "only a whole image is written without another one");
+      this.#cells.read(old, before);
+    }
     this.#tuples.begin(plan.cellCount);
     let value = at + ((columns.count + 7) >> 3);
     let ordinal = 0;
-    for (let i = 0; i < plan.cellCount; i++) {
-      if (!hasColumn(columns, i)) this.#tuples.copyCell(old, this.#cells, i);
-      else if (isNull(this.#bytes, at, ordinal++)) out.byte(CELL_NULL);
+    for (let i = 0, cell = 0; i < plan.cellsEnd; i++) {
+      const isHidden = plan.code[i] === AS_HIDDEN;
+      const nth = isHidden ? -1 : cell++;
+      if (!hasColumn(columns, i)) {
+        if (!isHidden) this.#tuples.copyCell(old, this.#cells, nth);
+      } else if (isNull(this.#bytes, at, ordinal++)) {
+        if (!isHidden) out.byte(CELL_NULL);
+      } else if (isHidden) value = valueEnd(this.#map!, i, this.#bytes, value);
       else if (isPartial?.has(i) === true) value = this.#changed(i, value);
       else value = writeCell(out, plan, i, this.#bytes, value);
     }
@@ -201,6 +216,12 @@ const FOREVER_FRACTION = 0x3f_420f;
 
 export function hasColumn({ bits }: ImageColumns, i: number): boolean {
   return ((bits[i >> 3]! >> (i & 7)) & 1) === 1;
+}
+
+/** The first column with a cell that the image lacks; -1: it has every cell. */
+export function missingColumn({ cellsEnd, code }: RowPlan, columns: ImageColumns): number {
+  for (let i = columns.lead; i < cellsEnd; i++) if (code[i] !== AS_HIDDEN && !hasColumn(columns, i)) return i;
+  return -1;
 }
 
 /** The offset after the values of the first `count` columns. */

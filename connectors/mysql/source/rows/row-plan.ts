@@ -6,7 +6,7 @@ import { fatal } from "../errors.ts";
 import { bitCount, charsetOf } from "./columns.ts";
 import { type Charset, writeTextOf } from "../values/charsets.ts";
 import * as field from "../values/field-types.ts";
-import { type TableMap, valueEnd } from "./table-map.ts";
+import type { TableMap } from "./table-map.ts";
 import * as cell from "../values/cell-plan.ts";
 
 const ZERO_CODES: Readonly<Record<ZeroDates, number>> = {
@@ -24,9 +24,12 @@ export interface PlanOptions {
 
 export function planOf(map: TableMap, key: readonly number[], options: PlanOptions): cell.RowPlan {
   const columnCount = map.types.length;
+  // A column's identity is its ordinal in the log, from 1.
+  const columns = new Map(options.columns.map((column) => [Math.abs(column.identity) - 1, column]));
   const plan = {
     columnCount,
-    cellCount: Math.min(columnCount, options.columns.length),
+    cellCount: options.columns.length,
+    cellsEnd: Math.max(0, ...columns.keys()) + 1,
     rowEnd: map.rowEnd,
     code: new Uint8Array(columnCount),
     a: new Uint16Array(columnCount),
@@ -37,17 +40,14 @@ export function planOf(map: TableMap, key: readonly number[], options: PlanOptio
     tableName: `${map.schema}.${map.table}`,
     metZeroDates: options.metZeroDates ?? { count: 0 },
   };
-  for (const i of key) plan.isKey[i] = 1;
+  for (const ordinal of key) plan.isKey[Math.abs(options.columns[ordinal]!.identity) - 1] = 1;
   for (let i = 0; i < columnCount; i++) {
-    if (i >= plan.cellCount) put(plan, i, cell.AS_HIDDEN, valueEnd(map, i, NOTHING, 0));
-    else if (!planKnown(plan, map, i, options.columns[i]?.native ?? ""))
-      planColumn(plan, map, i, ZERO_CODES[options.zeroDates]);
+    const column = columns.get(i);
+    if (column === undefined) put(plan, i, cell.AS_HIDDEN);
+    else if (!planKnown(plan, map, i, column.native)) planColumn(plan, map, i, ZERO_CODES[options.zeroDates]);
   }
   return plan;
 }
-
-/** The server's own columns have a fixed length. */
-const NOTHING = new Uint8Array(0);
 
 interface Draft {
   readonly code: Uint8Array;

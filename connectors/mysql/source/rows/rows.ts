@@ -19,7 +19,7 @@ import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { damaged, fatal } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
-import { hasColumn, type ImageColumns, RowImages } from "./row-images.ts";
+import { hasColumn, type ImageColumns, missingColumn, RowImages } from "./row-images.ts";
 import type { RowPlan } from "../values/cell-plan.ts";
 import { planOf } from "./row-plan.ts";
 import type { TableMap } from "./table-map.ts";
@@ -236,10 +236,11 @@ export class Rows {
 
   /** Values that an image other than FULL leaves out are lost. */
   #refusePartial(map: TableMap, plan: RowPlan, kind: number, present: ImageColumns): void {
-    const { cellCount, rowEnd } = plan;
-    if (present.lead >= cellCount && (rowEnd < 0 || hasColumn(present, rowEnd))) return;
+    const { rowEnd } = plan;
+    const lacking = missingColumn(plan, present);
+    if (lacking < 0 && (rowEnd < 0 || hasColumn(present, rowEnd))) return;
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
-    const missing = JSON.stringify(map.metadata.names[present.lead < cellCount ? present.lead : rowEnd]);
+    const missing = JSON.stringify(map.metadata.names[lacking < 0 ? rowEnd : lacking]);
     const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
     throw new PartialImages(fatal("MR2103", `${found} in the log, and lacks ${missing}`));
   }

@@ -31,6 +31,7 @@ export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: Sou
   return {
     columnCount: columns.length,
     cellCount: columns.length,
+    cellsEnd: columns.length,
     rowEnd: -1,
     code: Uint8Array.from(planned, ({ code }) => code),
     a: Uint16Array.from(planned, ({ a }) => a),

@@ -48,7 +48,7 @@ export const AS_VECTOR = 31;
 export const AS_COMPRESSED = 32;
 /** `a` bytes of length; an address of `b` bytes, without its trailing zeros. */
 export const AS_INET = 33;
-/** `a` bytes without a cell. */
+/** A value without a cell. */
 export const AS_HIDDEN = 34;
 
 export const ZERO_IS_NULL = 0;
@@ -58,8 +58,10 @@ export const ZERO_IS_TEXT = 2;
 export interface RowPlan {
   /** Columns of the row in the log. */
   readonly columnCount: number;
-  /** Columns of its tuple; further columns are the server's own. */
+  /** Columns of its tuple. */
   readonly cellCount: number;
+  /** How many columns come before the last one that has a cell; those behind it are the server's own. */
+  readonly cellsEnd: number;
   /** The column that says until when a row was valid; -1: the table has no history. */
   readonly rowEnd: number;
   readonly code: Uint8Array;
