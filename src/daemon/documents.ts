@@ -120,7 +120,8 @@ export async function followNest(
     const told = news.count;
     const lacked = tables.lackedBy(NEST_SINK, nest.tableIds);
     const isEnough = isFirst ? lacked?.read.size === 0 : lacked !== null && lacked.all.size < nest.tableIds.length;
-    if (isEnough || lacked?.read.size === 0) break;
+    // Before the nest has stored which tables are whole, nobody can ask it how its lists continue.
+    if (nest.isTold && (isEnough || lacked?.read.size === 0)) break;
     await news.after(told, clock, LOOK_MS, signal);
   }
   onFilled();
@@ -210,6 +211,8 @@ export interface OpenNest {
   readonly waiting: () => NestFacts["waiting"];
   /** These tables are not whole. */
   hold(tableIds: ReadonlySet<string>, signal: AbortSignal): Promise<void>;
+  /** Whether it has stored since its opening which tables are not whole. */
+  readonly isTold: boolean;
   /** Documents that wait until these tables are whole. */
   readonly held: readonly { readonly name: string; readonly tableIds: readonly string[] }[];
   /** Resolves when all that the nest has is in the list of changed documents. */
@@ -236,6 +239,9 @@ export async function openNestOf(
     source: documentSource,
     waiting,
     hold: (tableIds, until) => nest.hold(tableIds, until),
+    get isTold() {
+      return nest.plan !== null;
+    },
     listed: (until) => nest.listed(until),
     get held() {
       return nest.held;
