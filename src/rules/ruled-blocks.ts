@@ -251,7 +251,8 @@ export class RuledBlocks {
       }
       const end = tupleEnd(bytes, offset);
       if ((byteCount += end - offset) > COMPLETED_BYTES_MAX) continue;
-      const completion = { tuple: bytes.slice(offset, end), leftOut: one.leftOut };
+      // A copy: `slice` of a buffer is none, and the bytes of the read go back to their writer.
+      const completion = { tuple: Buffer.from(bytes.subarray(offset, end)), leftOut: one.leftOut };
       for (const change of one.changes) completions.set(change, completion);
     }
   }

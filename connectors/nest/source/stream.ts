@@ -207,7 +207,7 @@ class BlockWriter {
 
   finish(commit: bigint): Block {
     const block = this.#block;
-    block.bytes = this.#writer.out.view().slice();
+    block.bytes = this.#writer.out.view();
     block.byteCount = block.bytes.length;
     block.until = { epoch: this.#epoch, commit, index: 0 };
     block.arrivedMs = Date.now();
