@@ -24,6 +24,10 @@ const has = (op: Change["op"]) => (transaction: Transaction) => transaction.chan
 const rows = (transactions: readonly Transaction[]) =>
   transactions.flatMap(({ changes }) => changes).filter((change) => change.op !== "schema" && change.op !== "s");
 
+/** A slot is active while it is made; what commits before its beginning is not in its stream. */
+const SLOT_BEGUN =
+  "select from pg_replication_slots where database = $1 and active and confirmed_flush_lsn is not null";
+
 test("an initial snapshot, then transactions with exact values, from where the state says", async () => {
   await using source = await freshDatabase();
   using folder = temporaryFolder();
@@ -173,11 +177,7 @@ test("values that the log left out are marked, or the row is read in their place
   {
     await using following = follow(options);
     const asked = following.next();
-    await eventually(
-      async () =>
-        (await source.query("select from pg_replication_slots where database = $1 and active", [source.name]))
-          .rowCount === 1,
-    );
+    await eventually(async () => (await source.query(SLOT_BEGUN, [source.name])).rowCount === 1);
     await source.query("update t set n = 2");
     const { value } = await asked;
     expect(rows([value!])).toMatchObject([{ op: "u", after: { id: 1, n: 2 }, unchanged: ["body"] }]);
@@ -231,11 +231,7 @@ test("done in another order holds back what comes before, and too late is refuse
   {
     await using following = follow(options);
     const asked = following.next();
-    await eventually(
-      async () =>
-        (await source.query("select from pg_replication_slots where database = $1 and active", [source.name]))
-          .rowCount === 1,
-    );
+    await eventually(async () => (await source.query(SLOT_BEGUN, [source.name])).rowCount === 1);
     await source.query("insert into t values (1)");
     const first = (await asked).value!;
     await first.done();
