@@ -66,15 +66,17 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     confirmed: row.confirmed_flush_lsn === null ? null : parseLsn(row.confirmed_flush_lsn),
     restart: row.restart_lsn === null ? null : parseLsn(row.restart_lsn),
     walStatus: row.wal_status,
-    invalidation:
-      invalidation === "wal_removed"
-        ? `it kept more log than max_slot_wal_keep_size allows (now ${row.keep_max})`
-        : invalidation === "idle_timeout"
-          ? "it was idle for longer than idle_replication_slot_timeout allows"
-          : invalidation,
+    invalidation: invalidation === null ? null : invalidationText(invalidation, row.keep_max),
     safeBytes: row.safe_wal_size,
     twoPhase: row.two_phase === "true",
   };
+}
+
+/** `reason`: as the server names it. */
+function invalidationText(reason: string, keepMax: string): string {
+  if (reason === "wal_removed") return `it kept more log than max_slot_wal_keep_size allows (now ${keepMax})`;
+  if (reason === "idle_timeout") return "it was idle for longer than idle_replication_slot_timeout allows";
+  return reason;
 }
 
 /** Throws if this source may not read from the slot. */
