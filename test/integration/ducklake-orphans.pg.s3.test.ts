@@ -74,11 +74,13 @@ test("a file that a transaction of more than a day names after all stays", async
   let runs = 0;
   const logger = { ...SILENT, info: () => void runs++ };
   const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 200, keepSnapshotsMs: 60_000 } });
-  await sink.open(1, timeout());
   await target.query("create schema lake.public");
   await target.query("create table lake.public.items (id integer)");
+  await sink.open(1, timeout());
   const lake = await Lake.acquire(target.options);
+  // As another program, whose commit is repeated where it meets one of the upkeep.
   const slow = await lake.connect();
+  await slow.run("set ducklake_max_retry_count = 100");
   const other = await lake.connect();
   await slow.run("begin; insert into lake.public.items select range from range(500)");
   // The upkeep writes files of its own meanwhile.
