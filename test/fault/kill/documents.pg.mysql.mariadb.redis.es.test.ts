@@ -68,7 +68,7 @@ const START: Readonly<Record<string, Point>> = {
   // The second pass is of the second pipeline.
   "source.announced": { countMax: 2, provoke: null },
   "source.created": { countMax: 2, provoke: null },
-  "copy.block-queued": { countMax: 9, provoke: null },
+  "copy.block-queued": { countMax: 4, provoke: null },
 };
 const RUNNING: Readonly<Record<string, Point>> = {
   "nest.settled": { countMax: 2, provoke: changeTables },
