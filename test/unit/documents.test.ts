@@ -54,8 +54,7 @@ test("docs/metrics.md names every metric of a scrape, and none more", async () =
 
 test("runbooks and docs/operate.md name only metrics that there are", () => {
   const known = text("docs/metrics.md");
-  const pages = ["docs/operate.md", ...globSync("docs/runbooks/*.md", { cwd: root })];
-  expect(pages.length).toBeGreaterThan(10);
+  const pages = ["docs/operate.md", "docs/runbooks.md"];
   const named = pages.flatMap((page) =>
     [...text(page).matchAll(/millrace_[a-z0-9_]+/g)].map(([name]) => ({ page, name })),
   );
