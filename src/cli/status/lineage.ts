@@ -59,16 +59,20 @@ function globsOf(decider: Decider | null): DecidingGlobs | null {
 }
 
 export function lineageText(tables: readonly TableLineage[]): string {
-  const rows = tables.flatMap(({ table, columns, computed, filtered, decidedBy }) => [
-    ...columns.map(({ source, target, mask, hiddenBy, renamedBy }, i) => {
-      const name = i === 0 ? `${table}${filtered ? " (filtered)" : ""}` : "";
-      const deciders = new Set(
-        [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column ?? "only"}`])),
-      );
-      return [name, source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")];
-    }),
-    ...computed.map(({ target, from, function: of }) => ["", `${of}(${from.join(", ")})`, target, "", ""]),
-    ...Object.entries(decidedBy).map(([option, pattern]) => ["", "", "", `(${option})`, pattern]),
-  ]);
+  const rows = tables.flatMap(({ table, columns, computed, filtered, decidedBy }) => {
+    const lines = [
+      ...columns.map(({ source, target, mask, hiddenBy, renamedBy }) => {
+        const deciders = new Set(
+          [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column ?? "only"}`])),
+        );
+        return [source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")];
+      }),
+      ...computed.map(({ target, from, function: of }) => [`${of}(${from.join(", ")})`, target, "", ""]),
+      ...Object.entries(decidedBy).map(([option, pattern]) => ["", "", `(${option})`, pattern]),
+    ];
+    // A table that never fitted its rule has no columns here.
+    const name = `${table}${filtered ? " (filtered)" : ""}`;
+    return lines.map((line, i) => [i === 0 ? name : "", ...line]);
+  });
   return tableText(["table", "source column", "target column", "mask", "decided by"], rows);
 }
