@@ -16,10 +16,17 @@ export function isGone(holder: string): boolean {
   if (pid === process.pid) return true;
   try {
     process.kill(pid, 0);
-    return false;
+    return isDefunct(pid);
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "ESRCH";
+    return error instanceof Error && "code" in error && (error.code === "ESRCH" || error.code === "ENOENT");
   }
+}
+
+/** It has ended, and its parent, as a container's first process often is, does not ask how. */
+function isDefunct(pid: number): boolean {
+  if (process.platform !== "linux") return false;
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
 }
 
 /** The process id of a holder of this boot of this machine and of this namespace; null for any other holder. */

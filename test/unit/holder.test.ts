@@ -1,5 +1,9 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { expect, test } from "vitest";
+import { readFileSync } from "node:fs";
 import { holderName, isGone, localPid } from "../../src/daemon/holder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("a process id of another host of the same name, or of an earlier boot, says nothing of a process here", () => {
   const own = holderName();
@@ -13,3 +17,23 @@ test("a process id of another host of the same name, or of an earlier boot, says
   expect(elsewhere).not.toBe(gone);
   expect([localPid(elsewhere), isGone(elsewhere)]).toEqual([null, false]);
 });
+
+test.runIf(process.platform === "linux")(
+  "a process that was killed is gone, though its parent does not ask how it ended",
+  async () => {
+    // The shell becomes a program that never asks after the child.
+    const parent = spawn("sh", ["-c", "sleep 60 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      const [line] = await once(parent.stdout, "data");
+      const pid = Number(String(line));
+      const child = holderName().replace(/ pid \d+ /, ` pid ${pid} `);
+      expect(isGone(child)).toBe(false);
+      await eventually(async () => expect(readFileSync(`/proc/${parent.pid}/comm`, "utf8").trim()).toBe("sleep"));
+      process.kill(pid, "SIGKILL");
+      await eventually(async () => expect(isGone(child)).toBe(true));
+      expect(() => process.kill(pid, 0)).not.toThrow();
+    } finally {
+      parent.kill("SIGKILL");
+    }
+  },
+);
