@@ -226,7 +226,7 @@ export class Reconciler {
     });
     run.table = null;
     for (const [sink, count] of run.givenUp) {
-      const reason = `${count} more tables were not compared, as the sink did not come in time`;
+      const reason = `${count} more tables were not compared, for the same reason`;
       if (count > 0) run.notComparable.push({ sink, table: null, reason });
     }
   }

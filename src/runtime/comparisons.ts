@@ -96,7 +96,8 @@ export class Comparisons implements ComparePort {
     if (life.state !== "streaming" || life.catchingUp) {
       const why = life.error === null ? "" : ` (${life.error.code} ${life.error.message})`;
       const state = life.state === "streaming" ? "catching up" : life.state;
-      return { reason: `the sink is ${state}${why}`, isWhole: true };
+      // One that has failed waits for a person.
+      return { reason: `the sink is ${state}${why}`, isWhole: true, isFinal: life.state === "failed" };
     }
     if (!fanOut.has(life.worker)) return { reason: "the sink is catching up", isWhole: true };
     const held = life.worker.position.tables[table.id];

@@ -7,13 +7,13 @@ import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
 
-function comparisons(open: readonly Partial<TableSnapshot>[]): Comparisons {
+function comparisons(open: readonly Partial<TableSnapshot>[], state = "streaming"): Comparisons {
   const worker = { position: { tables: { [table.id]: "complete" } } };
   const parts = {
     clock: systemClock,
     fanOut: { has: () => true },
     takers: { completeness: () => "complete" },
-    lives: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],
+    lives: [{ name: "cache", state, catchingUp: false, error: null, worker }],
     suspended: { errorOf: () => null },
     state: { snapshots: { list: async () => open } },
   };
@@ -36,4 +36,9 @@ test("a sink that holds a copy is ready", async () => {
 
 test("one whose copy lacks rows until they are read again is not", async () => {
   expect(await comparisons([snapshot]).unready("cache", table)).toMatchObject({ isWhole: false });
+});
+
+test("one that has failed is not waited for", async () => {
+  expect(await comparisons([], "failed").unready("cache", table)).toMatchObject({ isWhole: true, isFinal: true });
+  expect(await comparisons([], "retrying").unready("cache", table)).toMatchObject({ isWhole: true, isFinal: false });
 });
