@@ -51,16 +51,14 @@ export class RowImages {
     this.#end = end;
   }
 
-  /** Whether the image has every cell. Columns without a cell may be left out: MariaDB does so from 11.8 on. */
-  isWhole(columns: ImageColumns): boolean {
-    return missingColumn(this.#opened(), columns) < 0;
-  }
-
-  /** Writes a whole image as a tuple; returns the offset after it. */
-  whole(columns: ImageColumns, at: number): number {
+  /**
+   * Writes an image as a tuple; returns the offset after it. `before`: the old row's tuple, which has what a new row leaves
+   * out because it did not change.
+   */
+  row(columns: ImageColumns, at: number, before?: number): number {
     const plan = this.#opened();
-    if (plan.cellCount < plan.cellsEnd) return this.#merged(columns, at, undefined, undefined);
-    invariant(columns.lead >= plan.cellsEnd, "only a whole image is written without another one");
+    if (columns.lead < plan.cellsEnd || plan.cellCount < plan.cellsEnd)
+      return this.#merged(columns, at, before, undefined);
     this.#tuples.begin(plan.cellCount);
     const next = writeCells(this.#out, plan, this.#bytes, at, columns.count);
     return this.#within(this.#passedHidden(plan, columns, at, next, plan.cellsEnd));
@@ -76,7 +74,7 @@ export class RowImages {
   }
 
   /** The same; also remembers the offsets of the JSON documents, which `partial` needs. */
-  wholeWithPlaces(columns: ImageColumns, at: number): number {
+  rowWithPlaces(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
     const map = this.#map!;
     this.#documents.clear();
@@ -89,12 +87,7 @@ export class RowImages {
       }
       value = next;
     }
-    return this.whole(columns, at);
-  }
-
-  /** A new row that leaves out unchanged columns: those are in the old row's tuple at `before`. */
-  completed(columns: ImageColumns, at: number, before: number): number {
-    return this.#merged(columns, at, before, undefined);
+    return this.row(columns, at);
   }
 
   /** A new row whose JSON columns may be changes to the old row's documents. */
@@ -112,7 +105,6 @@ export class RowImages {
     return this.#merged(columns, header.at, before, isPartial);
   }
 
-  /** `before`: undefined for a whole image. */
   #merged(
     columns: ImageColumns,
     at: number,
@@ -123,10 +115,7 @@ export class RowImages {
     const out = this.#out;
     // Later writes may move the writer to a larger buffer, but the tuple stays unchanged in this one.
     const old = out.bytes;
-    if (!this.isWhole(columns)) {
-      invariant(before !== undefined, "only a whole image is written without another one");
-      this.#cells.read(old, before);
-    }
+    let isOldRead = false;
     this.#tuples.begin(plan.cellCount);
     let value = at + ((columns.count + 7) >> 3);
     let ordinal = 0;
@@ -134,7 +123,13 @@ export class RowImages {
       const isHidden = plan.code[i] === AS_HIDDEN;
       const nth = isHidden ? -1 : cell++;
       if (!hasColumn(columns, i)) {
-        if (!isHidden) this.#tuples.copyCell(old, this.#cells, nth);
+        if (isHidden) continue;
+        if (!isOldRead) {
+          invariant(before !== undefined, "an image without another one has every cell");
+          this.#cells.read(old, before);
+          isOldRead = true;
+        }
+        this.#tuples.copyCell(old, this.#cells, nth);
       } else if (isNull(this.#bytes, at, ordinal++)) {
         if (!isHidden) out.byte(CELL_NULL);
       } else if (isHidden) value = valueEnd(this.#map!, i, this.#bytes, value);
@@ -216,12 +211,6 @@ const FOREVER_FRACTION = 0x3f_420f;
 
 export function hasColumn({ bits }: ImageColumns, i: number): boolean {
   return ((bits[i >> 3]! >> (i & 7)) & 1) === 1;
-}
-
-/** The first column with a cell that the image lacks; -1: it has every cell. */
-export function missingColumn({ cellsEnd, code }: RowPlan, columns: ImageColumns): number {
-  for (let i = columns.lead; i < cellsEnd; i++) if (code[i] !== AS_HIDDEN && !hasColumn(columns, i)) return i;
-  return -1;
 }
 
 /** The offset after the values of the first `count` columns. */

@@ -19,8 +19,8 @@ import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { damaged, fatal } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
-import { hasColumn, type ImageColumns, missingColumn, RowImages } from "./row-images.ts";
-import type { RowPlan } from "../values/cell-plan.ts";
+import { hasColumn, type ImageColumns, RowImages } from "./row-images.ts";
+import { AS_HIDDEN, type RowPlan } from "../values/cell-plan.ts";
 import { planOf } from "./row-plan.ts";
 import type { TableMap } from "./table-map.ts";
 
@@ -193,14 +193,14 @@ export class Rows {
   #create(images: RowImages, columns: ImageColumns, at: number, table: number): number {
     const { target } = this;
     const from = target.out.length;
-    const next = images.whole(columns, at);
+    const next = images.row(columns, at);
     this.#put(OP_CREATE, table, from, NO_TUPLE, BEFORE_NONE, from);
     return next;
   }
 
   #delete(images: RowImages, columns: ImageColumns, at: number, table: number): number {
     const from = this.target.out.length;
-    const next = images.whole(columns, at);
+    const next = images.row(columns, at);
     this.#put(OP_DELETE, table, NO_TUPLE, from, BEFORE_FULL, from);
     return next;
   }
@@ -215,13 +215,9 @@ export class Rows {
   ): number {
     const { out } = this.target;
     const before = out.length;
-    const behind = isPartial ? images.wholeWithPlaces(columns, at) : images.whole(columns, at);
+    const behind = isPartial ? images.rowWithPlaces(columns, at) : images.row(columns, at);
     const after = out.length;
-    const next = isPartial
-      ? images.partial(columnsAfter, behind, before)
-      : images.isWhole(columnsAfter)
-        ? images.whole(columnsAfter, behind)
-        : images.completed(columnsAfter, behind, before);
+    const next = isPartial ? images.partial(columnsAfter, behind, before) : images.row(columnsAfter, behind, before);
     this.#put(OP_UPDATE, table, after, before, BEFORE_FULL, before);
     return next;
   }
@@ -244,6 +240,12 @@ export class Rows {
     const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
     throw new PartialImages(fatal("MR2103", `${found} in the log, and lacks ${missing}`));
   }
+}
+
+/** The first column with a cell that the image lacks; -1: it has every cell. */
+function missingColumn({ cellsEnd, code }: RowPlan, columns: ImageColumns): number {
+  for (let i = columns.lead; i < cellsEnd; i++) if (code[i] !== AS_HIDDEN && !hasColumn(columns, i)) return i;
+  return -1;
 }
 
 /** From version 2 on, the flags may be followed by more, beginning with its length. */
