@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { CapturedTables, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
 import { isRecord } from "../core/checkpoint/stored-json.ts";
 import type { TableName } from "../core/contracts/connector.ts";
-import type { Column } from "../core/model/schema.ts";
+import { type Column, whyLeftOut } from "../core/model/schema.ts";
 import type { ColumnType } from "../core/model/types.ts";
 import type { Functions } from "../rules/computed/functions.ts";
 import { suggestion } from "../rules/nearest.ts";
@@ -243,7 +243,7 @@ class Resolver {
   #condition(wanted: WantedCondition | null, shape: TableShape): string | null {
     if (wanted === null) return null;
     try {
-      bindWhere(wanted.expression, shape.columns);
+      bindWhere(wanted.expression, shape.columns, shape.origins);
     } catch (error) {
       if (!(error instanceof WhereError)) throw error;
       this.#problem(wanted.place, `at character ${error.at + 1}: ${error.message}`);
@@ -268,7 +268,10 @@ class Resolver {
     const found = shape.columns.find((column) => column.name === name);
     if (found !== undefined) return found;
     const known = shape.columns.map((column) => column.name);
-    this.#problem(place, `${nameOfTable(shape)} has no column ${JSON.stringify(name)}; ${suggestion(name, known)}`);
+    this.#problem(
+      place,
+      `${nameOfTable(shape)} has no column ${JSON.stringify(name)}${whyLeftOut(name, shape.origins)}; ${suggestion(name, known)}`,
+    );
     return null;
   }
 

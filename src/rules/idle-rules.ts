@@ -77,7 +77,7 @@ function untoldDeletes(rules: Rules, { tables, partlyLogged = NONE }: CapturedTa
   return tables.flatMap((shape) => {
     const fix = partlyLogged.get(shape.id);
     const rule = fix === undefined ? null : mergedRule(rules, shape);
-    const condition = rule === null ? null : boundCondition(shape.columns, shape.id, rule);
+    const condition = rule === null ? null : boundCondition(shape.columns, shape.id, rule, shape.origins);
     if (fix === undefined || condition === null || "code" in condition) return [];
     const key = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
     if (condition.columns.isSubsetOf(key)) return [];

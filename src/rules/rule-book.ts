@@ -1,7 +1,7 @@
 /** Applies the rules to the shapes of tables: what a table becomes, and why a rule does not fit. */
 import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
-import { type Column, type Lineage, namesOfTable, type Origins, type Ruled } from "../core/model/schema.ts";
+import { type Column, type Lineage, namesOfTable, type Origins, type Ruled, whyLeftOut } from "../core/model/schema.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
@@ -315,7 +315,7 @@ export class RuleBook {
       const message = `the change of table ${shape.id} can't be ignored: ${found.misfit}`;
       return { code: "MR1027", place: rule.place, message };
     }
-    const condition = boundCondition(namedAsKept(pinned, shape, found.cells), shape.id, rule);
+    const condition = boundCondition(namedAsKept(pinned, shape, found.cells), shape.id, rule, this.#originsOf(shape));
     if (condition !== null && "code" in condition) return condition;
     const asKept =
       made?.cells ?? pinned.columns.map((column, ordinal) => ({ ordinal, column, mask: null, computed: null }));
@@ -345,11 +345,12 @@ export class RuleBook {
   #make(shape: TableShape, rule: MergedRule, former: Former | undefined): RuledShape | RuleProblem | null {
     const names = shape.columns.map(({ name }) => name);
     const rulings = names.map((name) => columnRuling(rule, name));
+    const origins = this.#originsOf(shape);
     const problem =
       tie(rule, shape, names) ??
       this.#exposed(shape, former, rule, rulings) ??
       this.#unknownColumn(shape, rule) ??
-      shownByComputing(shape, rule, { rulings, origins: this.#originsOf(shape) }) ??
+      shownByComputing(shape, rule, { rulings, origins }) ??
       hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
@@ -363,7 +364,7 @@ export class RuleBook {
     if ("code" in computed) return computed;
     const clash = sameName(shape, rule, [...cells, ...computed]);
     if (clash !== null) return clash;
-    const condition = boundCondition(shape.columns, shape.id, rule);
+    const condition = boundCondition(shape.columns, shape.id, rule, origins);
     if (condition !== null && "code" in condition) return condition;
     if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
     const all = [...cells, ...computed];
@@ -375,7 +376,7 @@ export class RuleBook {
   #computed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): readonly CellPlan[] | RuleProblem {
     const cells: CellPlan[] = [];
     for (const one of rule.computed) {
-      const inputs = computedInputs(shape, rulings, one);
+      const inputs = computedInputs(shape, rulings, one, this.#originsOf(shape));
       if ("code" in inputs) {
         if (inputs.code === "MR1021" && this.#mayLack(shape, rule, one)) continue;
         return inputs;
@@ -430,11 +431,10 @@ export class RuleBook {
     if (unknown === undefined) return null;
     const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";
     const message = `table ${shape.id} has ${what} ${JSON.stringify(unknown.pattern)}`;
-    if (this.#originsOf(shape)?.generated[unknown.pattern] === undefined)
-      return { code: "MR1021", place: unknown.place, message };
-    const left = `${message} in the log: the server computes it, and leaves it out`;
+    const why = whyLeftOut(unknown.pattern, this.#originsOf(shape));
+    if (why === "") return { code: "MR1021", place: unknown.place, message };
     const fix = "Take the column out of the rule: no sink gets it.";
-    return { code: "MR1021", place: unknown.place, message: left, fix };
+    return { code: "MR1021", place: unknown.place, message: message + why, fix };
   }
 
   /** Columns that the table had at the start, and got after the log showed this shape. */

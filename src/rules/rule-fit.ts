@@ -1,5 +1,5 @@
 /** Checks whether a rule fits the shape of a table. */
-import type { Column, Origins } from "../core/model/schema.ts";
+import { type Column, type Origins, whyLeftOut } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { ComputedRule, Input } from "./computed/computed-columns.ts";
@@ -55,12 +55,13 @@ export function computedInputs(
   shape: TableShape,
   rulings: readonly ColumnRuling[],
   { name, from, place }: ComputedRule,
+  origins: Origins | undefined,
 ): readonly Input[] | RuleProblem {
   const inputs: Input[] = [];
   for (const input of from) {
     const ordinal = shape.columns.findIndex((column) => column.name === input);
     if (ordinal < 0) {
-      const message = `table ${shape.id} has no column ${JSON.stringify(input)}, from which ${JSON.stringify(name)} is made`;
+      const message = `table ${shape.id} has no column ${JSON.stringify(input)}, from which ${JSON.stringify(name)} is made${whyLeftOut(input, origins)}`;
       return { code: "MR1021", place, message };
     }
     const { mask, drop } = rulings[ordinal]!;
@@ -107,10 +108,11 @@ export function boundCondition(
   columns: readonly Column[],
   id: string,
   { where }: MergedRule,
+  origins: Origins | undefined,
 ): Condition | RuleProblem | null {
   if (where?.expression == null) return null;
   try {
-    return bindWhere(where.expression, columns);
+    return bindWhere(where.expression, columns, origins);
   } catch (error) {
     if (!(error instanceof WhereError)) throw error;
     const message = `at character ${error.at + 1}: ${error.message} (table ${id})`;

@@ -62,6 +62,14 @@ export interface Origins {
   readonly parents: readonly Pick<TableVersion, "id" | "schema" | "table">[];
 }
 
+/** Of a column that a table seems not to have, for the end of a sentence that says so. */
+export function whyLeftOut(name: string, origins: Origins | undefined): string {
+  const from = origins?.generated[name];
+  if (from === undefined) return "";
+  const listed = from.map((one) => JSON.stringify(one)).join(", ");
+  return ` in the log: the source computes it from ${listed}, and logs only those`;
+}
+
 /** How a column's values are hidden: keyed hash, a fixed text, their last characters only, null. */
 export type Mask = "hash" | "redact" | "partial" | "null";
 

@@ -1,5 +1,5 @@
 /** A condition over the rows of one table: `where:` bound to its columns. */
-import type { Column } from "../../core/model/schema.ts";
+import { type Column, type Origins, whyLeftOut } from "../../core/model/schema.ts";
 import { compileLike } from "./like.ts";
 import {
   comparisonOf,
@@ -32,9 +32,9 @@ export interface Condition {
 }
 
 /** Throws a `WhereError` if the condition does not fit the columns. */
-export function bindWhere(expression: Expression, columns: readonly Column[]): Condition {
+export function bindWhere(expression: Expression, columns: readonly Column[], origins?: Origins): Condition {
   const names = new Set<string>();
-  const binder = new Binder(columns, names);
+  const binder = new Binder(columns, names, origins);
   const evaluate = binder.condition(expression);
   const { parts } = binder;
   const ordinals = columns.flatMap(({ name }, i) => (names.has(name) ? [i] : []));
@@ -91,11 +91,13 @@ interface BoundColumn {
 class Binder {
   readonly #columns: readonly Column[];
   readonly #names: Set<string>;
+  readonly #origins: Origins | undefined;
   readonly parts: Evaluate[] = [];
 
-  constructor(columns: readonly Column[], names: Set<string>) {
+  constructor(columns: readonly Column[], names: Set<string>, origins: Origins | undefined) {
     this.#columns = columns;
     this.#names = names;
+    this.#origins = origins;
   }
 
   condition(expression: Expression): Evaluate {
@@ -258,7 +260,7 @@ class Binder {
   #whyUnknown(name: string): string {
     const other = this.#columns.find((column) => column.name.toLowerCase() === name.toLowerCase());
     const hint = other === undefined ? "" : `; a name with capitals stands in double quotes: "${other.name}"`;
-    return `there is no column ${JSON.stringify(name)}${hint}`;
+    return `there is no column ${JSON.stringify(name)}${hint}${whyLeftOut(name, this.#origins)}`;
   }
 }
 

@@ -77,6 +77,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         `create table kept (${mid} stored, w int, t text unique) with system versioning`,
         `create table masked (${mid} stored, w int)`,
         `create table ruled (${mid} stored, w int)`,
+        `create table filtered (${mid} stored, w int)`,
         "insert into st (id, v) values (9, 'read')",
       ],
       {
@@ -86,7 +87,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     const names = ["t", "vs", "st", "kept"];
     const rules = { masked: { columns: { v: { mask: "null" } } } };
-    pipeline.configure({}, { ...rules, ruled: { columns: { g: { mask: "null" } } } });
+    pipeline.configure({}, { ...rules, ruled: { columns: { g: { mask: "null" } } }, filtered: { where: "g > 1" } });
     const { stdout } = await pipeline.installation.command("check", "--json");
     pipeline.configure({}, rules);
     const { findings }: { findings: readonly { id: string; level: string; what: string }[] } = JSON.parse(stdout);
@@ -94,7 +95,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     for (const left of ["vs (g)", "st (g, h)", "kept (g)", "masked (g)"])
       expect(about("generated")).toContain(`${pipeline.source.name}.${left}`);
     expect(findings.filter(({ level }) => level === "error").map(({ what }) => what)).toEqual([
-      expect.stringMatching(/ruled has no column "g" in the log: the server computes it/),
+      expect.stringMatching(/there is no column "g" in the log: the source computes it from "v", and logs only those/),
+      expect.stringMatching(/ruled has no column "g" in the log: the source computes it from "v"/),
     ]);
     const write = [
       ...[...names, "masked"].map((name) => `insert into ${name} (id, v) values (1, 1), (2, null), (3, 3)`),
