@@ -269,7 +269,8 @@ export class BinlogStream implements ChangeStream {
       const { position } = this.#assembler;
       // No session can alter a table while changes of it are prepared.
       const at = this.#looking?.position ?? position;
-      map.version = await (this.#reader.isWanted ? this.#versions.ofRows(map, at) : null);
+      const { timestamp } = this.#decoder.events.header;
+      map.version = await (this.#reader.isWanted ? this.#versions.ofRows(map, at, timestamp) : null);
     } catch (error) {
       this.#fail(error);
     }

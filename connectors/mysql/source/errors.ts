@@ -32,8 +32,8 @@ export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR20
 export const pages = {
   MR2103: {
     title: "The log lacks parts of a table's rows",
-    remedy: `SET PERSIST binlog_row_metadata = FULL and binlog_row_image = FULL (MariaDB: SET GLOBAL, and the configuration file), end sessions that were open before, and find the program that sets another one in its session. If the missing column is generated, which MariaDB from 11.8 on does not log: make it a plain one that a trigger fills, or leave the table out by \`tables\`. Then ${READ_AGAIN}`,
-    cause: `Rows were written while \`binlog_row_metadata\` was not FULL, so that the log does not name their columns, or with another \`binlog_row_image\` than FULL, so that values are missing which nothing can bring back. Or a column was generated when MariaDB logged the rows, and is a plain one now; versions between 10.11 and 11.8, which are not tested, may also leave out generated columns.`,
+    remedy: `SET PERSIST binlog_row_metadata = FULL and binlog_row_image = FULL (MariaDB: SET GLOBAL, and the configuration file), end sessions that were open before, and find the program that sets another one in its session. Then ${READ_AGAIN}`,
+    cause: `Rows were written while \`binlog_row_metadata\` was not FULL, so that the log does not name their columns, or with another \`binlog_row_image\` than FULL, so that values are missing which nothing can bring back. Versions of MariaDB between 10.11 and 11.8, which are not tested, may also leave out generated columns. A table that was altered since then is not suspended: Millrace reads it again by itself.`,
     seen: "suspended",
   },
   MR2105: {

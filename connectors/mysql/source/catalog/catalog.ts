@@ -60,6 +60,11 @@ export interface CatalogTable {
   readonly nullableUnique: CatalogKey | undefined;
 }
 
+/** Since 1970, our sessions being in UTC; NaN: the server does not tell. */
+export function alteredSeconds({ altered }: CatalogTable): number {
+  return Date.parse(`${altered.replace("~", "")}Z`) / 1000;
+}
+
 const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
 const READINGS_MAX = 4;

@@ -8,7 +8,7 @@ import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts
 import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import type { Uncertain } from "../statements/programs.ts";
-import type { CatalogTable } from "./catalog.ts";
+import { alteredSeconds, type CatalogTable } from "./catalog.ts";
 import { described } from "./logged-shapes.ts";
 import { catalogShape, mappedShape, rowEndOf } from "./shapes.ts";
 import type { SourceTables } from "./source-tables.ts";
@@ -27,17 +27,23 @@ export class StreamTables {
     this.#options = options;
   }
 
-  /** The version of a table whose rows follow; null: not captured, or to be passed by because they can't be read. */
-  async ofRows(map: TableMap, position: Position): Promise<TableVersion | null> {
+  /**
+   * The version of a table whose rows follow; null: not captured, or to be passed by because they can't be read. Those that are
+   * older than the table's last change are read from the table instead: what they lack may have come with that, as the
+   * values of a column that the server computed. `loggedAt`: in seconds since 1970.
+   */
+  async ofRows(map: TableMap, position: Position, loggedAt: number): Promise<TableVersion | null> {
     if (!(await this.#isWanted(map))) return null;
     try {
       if (map.fault !== undefined) throw map.fault;
       return await this.#version(map, position);
     } catch (error) {
       const known: MillraceError | undefined = findMillraceError(error);
-      const { onUnreadableRows } = this.#options;
+      const { onUnloggedRows, onUnreadableRows } = this.#options;
       if (known === undefined || !OF_ONE_TABLE.has(known.code) || onUnreadableRows === undefined) throw error;
-      await onUnreadableRows(tableId(map.schema, map.table), known);
+      const id = tableId(map.schema, map.table);
+      if (onUnloggedRows !== undefined && (await this.#isChangedSince(map, loggedAt))) await onUnloggedRows(id);
+      else await onUnreadableRows(id, known);
       // Later rows under the same map are rows that the sinks lack, too.
       map.fault = known;
       return null;
@@ -76,6 +82,12 @@ export class StreamTables {
     const isUnfit = shape.key.length === 0 || (live !== undefined && this.#tables.isLeftOut(live));
     if (isUnfit && this.#isKnown(shape) === false) return null;
     return await this.#resolved(shape, position);
+  }
+
+  /** True for a table that is gone, too; within the same second it counts as changed. */
+  async #isChangedSince(table: TableName, seconds: number): Promise<boolean> {
+    const live = await this.#live(table);
+    return live === undefined || alteredSeconds(live) >= seconds;
   }
 
   /** Whether a table that was not met yet can be followed. */
