@@ -37,15 +37,14 @@ const SAMPLE_MAX = 20;
 /** The number of reports that are read; tables that only earlier reports have stay unknown. */
 const RECALLED_MAX = 30;
 
-export interface Proof {
+/** What the newest comparison of a table in a sink counted. */
+export interface Counted {
   readonly table: string;
   readonly sink: string;
   readonly at: string;
   readonly rows: number;
   readonly sourceRows: number;
   readonly sinkRows: number;
-  /** The newest comparison that found no difference; null: none that is still kept. */
-  readonly equalAt: string | null;
 }
 
 /** The comparisons of one daemon: runs them, reports their results, and starts the scheduled ones. */
@@ -60,7 +59,7 @@ export class Comparing {
   readonly #startedAt: Date;
   /** Of the newest scheduled comparison. */
   #failure: StoredError | null = null;
-  readonly #proofs = new Map<string, Proof>();
+  readonly #counted = new Map<string, Counted>();
   readonly #proving: Proving | null;
   readonly #proven: LastAnswer<readonly ProofRecord[]>;
   readonly #config: Config;
@@ -88,8 +87,9 @@ export class Comparing {
       lag,
       driftMax: (table) => driftMaxOf(rules, table),
       kept,
+      proofs: parts.proofs,
       report: async (found) => {
-        this.#prove(found);
+        this.#count(found);
         await keepReport({ ...parts, sign: config.reconcile.sign }, found);
       },
       logger: parts.logger,
@@ -116,21 +116,19 @@ export class Comparing {
       if (report !== null) found.push(report);
       if (whole) break;
     }
-    for (const report of found.toReversed()) this.#prove(report);
+    for (const report of found.toReversed()) this.#count(report);
     this.reconciler.recall(past);
   }
 
-  /** For each table in each sink: when all of its rows were last compared, and how many differed then. */
-  get proofs(): readonly Proof[] {
-    return [...this.#proofs.values()];
+  /** Of each table in each sink. */
+  get counted(): readonly Counted[] {
+    return [...this.#counted.values()];
   }
 
-  #prove({ finishedAt, tables }: ReconcileDocument): void {
+  #count({ finishedAt, tables }: ReconcileDocument): void {
     for (const { table, sink, missing, extra, different, repaired, sourceRows, sinkRows } of tables) {
       const rows = Math.max(0, missing + extra + different - repaired);
-      const key = JSON.stringify([table, sink]);
-      const equalAt = rows === 0 ? finishedAt : (this.#proofs.get(key)?.equalAt ?? null);
-      this.#proofs.set(key, { table, sink, at: finishedAt, rows, equalAt, sourceRows, sinkRows });
+      this.#counted.set(JSON.stringify([table, sink]), { table, sink, at: finishedAt, rows, sourceRows, sinkRows });
     }
   }
 
@@ -169,10 +167,15 @@ export class Comparing {
   /** For the metrics. */
   async levels(): Promise<Pick<Scraped, "drift" | "lastEqualSeconds" | "proofs">> {
     const equal = lastEqual(await this.#listed.to(() => this.#reports.list()));
-    const proven = this.#proving === null ? null : await this.#proven.to(() => this.#stored.list());
-    const proofs = proven?.map(({ table, sink, provenAt, since }) => ({ table, sink, equalAt: provenAt ?? since }));
+    const proven = await this.#proven.to(() => this.#stored.list());
+    // Nobody promised to prove what only comparisons by hand or by schedule do.
+    const isPromised = this.#proving !== null;
     return {
-      proofs: proofs ?? this.proofs,
+      proofs: proven.map(({ table, sink, provenAt, since }) => ({
+        table,
+        sink,
+        equalAt: provenAt ?? (isPromised ? since : null),
+      })),
       drift: this.reconciler.drift,
       lastEqualSeconds: equal === null ? null : equal.getTime() / 1000,
     };

@@ -188,7 +188,7 @@ async function viewOf(
       taken: control.taken,
       estimates: control.estimates.counts,
       activities: [...activity.tables],
-      proofs: comparing.proofs,
+      proofs: comparing.counted,
     }),
     reads: readsOf(await control.snapshots()),
     deadLetters: lettersOf(letters),

@@ -28,8 +28,8 @@ export interface Scraped {
   readonly drift: readonly (OfTable & { readonly kind: string; readonly rows: number })[];
   readonly lastEqualSeconds: number | null;
   /**
-   * When a comparison last found no difference; null: none that is still kept. With continuous ones the oldest range counts,
-   * and what was never proven from when it was known.
+   * When the oldest range was proven; null: some never was. With continuous comparisons what was never proven counts from
+   * when it was known.
    */
   readonly proofs: readonly (OfTable & { readonly equalAt: string | null })[];
   readonly retentionSeconds: number | null;
@@ -222,7 +222,7 @@ export const GAUGES: readonly LevelGauge[] = [
   ),
   perTable(
     "millrace_proof_age_seconds",
-    "Time since a comparison last found the table in the sink equal to the source; with continuous ones, its oldest range.",
+    "Time since the beginning of the last comparison that found the table in the sink equal to the source; with continuous ones, of its oldest range.",
     ({ proofs, nowMs }) =>
       proofs.flatMap(({ sink, table, equalAt }) =>
         equalAt === null ? [] : [{ sink, table, value: secondsSince(equalAt, nowMs) }],

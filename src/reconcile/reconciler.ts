@@ -8,7 +8,7 @@ import type {
   ReconcileStatus,
   TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
-import type { ComparisonStore } from "../core/contracts/state-store.ts";
+import type { ComparisonStore, ProofStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { News } from "../core/news.ts";
 import { Turn } from "../core/turn.ts";
@@ -16,6 +16,7 @@ import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./erro
 import { eachOf } from "./each-of.ts";
 import { Inspections } from "./inspections.ts";
 import { keptText, takeUp } from "./kept.ts";
+import { knowPlaces } from "./proof/proof-turn.ts";
 import { openId } from "./rows/kept-table.ts";
 import { type DocumentParts, documentOf, newRun, progressOf, type Run } from "./run.ts";
 import { TableRun } from "./table-run.ts";
@@ -29,6 +30,7 @@ export interface ReconcilerParts extends DocumentParts {
   readonly lag: (sink: string) => Promise<string>;
   /** Stores a comparison until it ends. */
   readonly kept: ComparisonStore;
+  readonly proofs: ProofStore;
   /** Receives the whole result before the requester does. */
   readonly report: (found: ReconcileDocument) => Promise<void>;
   readonly logger: Logger;
@@ -148,7 +150,7 @@ export class Reconciler {
   async #end(run: Run, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
     const { logger } = this.#parts;
     try {
-      await this.#compare(run, signal);
+      await this.#compare(run, signal, isReported);
       const found = documentOf(this.#parts, run);
       if (isReported) await this.#parts.report(found);
       this.#last = found;
@@ -186,13 +188,15 @@ export class Reconciler {
     await this.#parts.kept.save(run.id, keptText(run));
   }
 
-  async #compare(run: Run, signal: AbortSignal): Promise<void> {
+  async #compare(run: Run, signal: AbortSignal, isReported: boolean): Promise<void> {
     if (run.request.resume !== null) {
       const kept = await this.#parts.kept.get(run.request.resume);
       if (kept === null) throw nothingToResume(run.request.resume);
       takeUp(run, kept);
     }
     const port = await this.#port(run, signal);
+    const { clock, news, lag, proofs } = this.#parts;
+    if (isReported) await knowPlaces(proofs, port);
     const { request } = run;
     const isAsked = (id: string) => request.tables.length === 0 || request.tables.includes(id);
     const { suspended } = port;
@@ -210,16 +214,13 @@ export class Reconciler {
       run.notComparable.push({ sink, table: null, reason: "it only passes changes on", ...expected });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
-    const { clock, news, lag } = this.#parts;
     const onProgress = () => this.#save(run);
     const largeTables = new Turn();
     const todo = tables.filter(({ id }) => !run.done.has(id));
     await eachOf(todo, TABLES_AT_ONCE, signal, async ({ id }, until) => {
       run.table = id;
-      await new TableRun({ clock, news, run, port, inspections, largeTables, lag, onProgress }, id).compare(
-        able,
-        until,
-      );
+      const parts = { clock, news, run, port, inspections, proofs, largeTables, lag, onProgress };
+      await new TableRun(parts, id).compare(able, until);
       run.tablesDone++;
       run.done.add(id);
       await onProgress();

@@ -1,11 +1,13 @@
-import { type Clock, scopeOf } from "../core/clock.ts";
+import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
+import type { ProofStore } from "../core/contracts/state-store.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
 import type { Turn } from "../core/turn.ts";
 import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
+import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
 import { openId } from "./rows/kept-table.ts";
 import type { Run } from "./run.ts";
 import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
@@ -18,6 +20,7 @@ export interface TableRunParts {
   readonly run: Run;
   readonly port: ComparePort;
   readonly inspections: Inspections;
+  readonly proofs: ProofStore;
   /** For tables with more than one chunk: the memory for their keys is large, so they take turns. */
   readonly largeTables: Turn;
   /** How far a sink is behind, as text. */
@@ -38,6 +41,8 @@ export class TableRun {
   readonly #parts: TableRunParts;
   readonly #id: string;
   readonly #comparing = new Set<TableComparison>();
+  /** Of comparisons that will have proven the whole table. */
+  readonly #proving = new Map<TableComparison, { readonly turn: ProofTurn; readonly at: string }>();
   #large: Disposable | null = null;
 
   constructor(parts: TableRunParts, id: string) {
@@ -116,6 +121,7 @@ export class TableRun {
       await this.#walk(table, refuse, signal);
       await each(async (comparison) => {
         await comparison.settle(signal);
+        await this.#prove(comparison);
         this.#done(comparison);
       });
     } finally {
@@ -127,16 +133,29 @@ export class TableRun {
   }
 
   async #begun(table: TableVersion, sink: string, signal: AbortSignal): Promise<TableComparison> {
-    const { clock, run, port, inspections, lag } = this.#parts;
+    const { clock, run, port, inspections, proofs, lag } = this.#parts;
     await this.#ready(sink, table, signal);
     const inspection = await inspections.of(sink, signal);
     const part = run.part?.number ?? null;
     const resumed = run.open.get(openId(table.id, sink)) ?? null;
-    return new TableComparison({ ...run.request, clock, port, inspection, table, sink, part, resumed, lag });
+    const stored = (await proofs.ofTable(table.id)).find((one) => one.sink === sink);
+    const turn = stored === undefined ? null : turnOf(stored, port);
+    const at = timestamp(clock);
+    const parts = { ...run.request, clock, port, inspection, table, sink, part, resumed, lag };
+    const comparison = new TableComparison(parts);
+    // What another process compared, it compared before.
+    if (turn !== null && part === null && resumed === null) this.#proving.set(comparison, { turn, at });
+    return comparison;
+  }
+
+  async #prove(comparison: TableComparison): Promise<void> {
+    const begun = this.#proving.get(comparison);
+    if (begun !== undefined) await storeWhole(this.#parts.proofs, begun.turn, begun.at, comparison.findings);
   }
 
   #leave(comparison: TableComparison): void {
     this.#comparing.delete(comparison);
+    this.#proving.delete(comparison);
     this.#parts.run.comparing.delete(comparison);
   }
 

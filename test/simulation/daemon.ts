@@ -154,6 +154,8 @@ export class Daemon {
       metrics: noMetrics,
     });
     const control = new Control("simulated", pipeline, logger);
+    const { onProof } = this.#site;
+    const proofs = onProof === undefined ? state.proofs : told(state.proofs, onProof);
     const reconciler = new Reconciler({
       clock,
       news: pipeline.news,
@@ -164,10 +166,10 @@ export class Daemon {
       port: () => pipeline.comparisons,
       lag: (sink) => control.lagOf(sink),
       kept: state.comparisons,
+      proofs,
       report: async () => undefined,
       logger,
     });
-    const { onProof } = this.#site;
     const proving =
       onProof === undefined
         ? null
@@ -175,7 +177,7 @@ export class Daemon {
             ...PROVES,
             clock,
             port: () => pipeline.comparisons,
-            proofs: told(state.proofs, onProof),
+            proofs,
             reconciler,
             holds: async () => holdsOf(await control.status()),
             lag: (sink) => control.lagOf(sink),

@@ -146,7 +146,11 @@ function withProof(plan: Plan): Plan {
     const [sink, key] = [random.below(plan.sinks.length), random.below(6)];
     return { atMs: PROVES_FROM_MS + random.below(PROVES_FOR_MS), what: "spoil", sink, key, how };
   });
-  const happenings = [...plan.happenings.map((one) => ({ ...one, atMs: slower(one.atMs) })), ...spoils];
+  // A comparison by hand is at work then.
+  const repairs = spoils.flatMap(({ atMs }): readonly Happening[] =>
+    random.chance(0.5) ? [{ atMs: Math.max(0, atMs - random.below(60)), what: "repair" }] : [],
+  );
+  const happenings = [...plan.happenings.map((one) => ({ ...one, atMs: slower(one.atMs) })), ...spoils, ...repairs];
   return {
     ...plan,
     proves: true,

@@ -2,7 +2,11 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
+import { NOTHING_PROVEN, withTable } from "../../src/reconcile/proof/ledger.ts";
+import { type ProofTurn, storeLedger, storeWhole } from "../../src/reconcile/proof/proof-turn.ts";
+import { Findings } from "../../src/reconcile/rows/findings.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const AT = "2026-01-01T00:00:00.000Z";
 const FACTS: Omit<ProofFacts, "table" | "sink"> = {
@@ -18,6 +22,7 @@ const SINKS = ["a", "b"];
 const TABLES = ["public.t", "public.u"];
 const BOND = { state: "00", session: "01", batch: 5, obligation: 0 };
 const DIFFERENCES = { scope: { kind: "differences" }, reason: "asked" } as const;
+const TABLE = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
 const POSITION = { epoch: 1, commit: 9n, index: 0 };
 
 /** Each table is proven in each sink at batch 5. */
@@ -108,6 +113,38 @@ test.for<readonly [why: string, cause: (state: StateStore) => Promise<unknown>, 
   }
   expect(await left(state)).toEqual(expected);
 });
+
+test("of two comparisons at one table the one that stores first counts; what proved the whole table is stored behind it", async () => {
+  const { proofs } = await proven();
+  const turn = await turnAtT(proofs);
+  const began = { at: "2026-01-01T01:00:00.000Z", position: "0/2" };
+  const looked = { began, missing: 0, different: 0, extra: 0, isDecided: true };
+  expect(await storeLedger(proofs, turn, withTable(NOTHING_PROVEN, looked))).toBe(true);
+  expect(await storeLedger(proofs, turn, NOTHING_PROVEN)).toBe(false);
+  const whole = "2026-01-01T02:00:00.000Z";
+  const findings = new Findings(TABLE, "a", 0);
+  findings.comparedAt("0/3");
+  await storeWhole(proofs, turn, whole, findings);
+  const [now] = await proofs.list();
+  expect(now).toMatchObject({ provenAt: whole, lookedAt: whole, position: "0/3", missing: 0, ranges: 1 });
+  // With a row that differs the older proof counts.
+  findings.add(["1"], { kind: "missing", columns: [], why: "unknown" });
+  const later = "2026-01-01T03:00:00.000Z";
+  await storeWhole(proofs, turn, later, findings);
+  expect((await proofs.list())[0]).toMatchObject({ provenAt: whole, lookedAt: later, missing: 1 });
+});
+
+test("what a comparison of a whole table found is not stored if the proof became void meanwhile", async () => {
+  const { proofs, bonds } = await proven();
+  const turn = await turnAtT(proofs);
+  await bonds.enter("a", { own: undefined, owed: [], reason: "" });
+  await storeWhole(proofs, turn, "2026-01-01T02:00:00.000Z", new Findings(TABLE, "a", 0));
+  expect((await proofs.list())[0]).toMatchObject({ table: "public.t", sink: "a", provenAt: null, lookedAt: null });
+});
+
+async function turnAtT(proofs: StateStore["proofs"]): Promise<ProofTurn> {
+  return { stored: (await proofs.ofTable("public.t"))[0]!, ledger: NOTHING_PROVEN, step: 5 };
+}
 
 test("tables and sinks that left are forgotten, but for tables that do not flow now; those that wait longest are next", async () => {
   const { proofs } = await proven();

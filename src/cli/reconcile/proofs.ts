@@ -6,7 +6,7 @@ import { readState } from "../state.ts";
 import { tableText } from "../table.ts";
 
 export function addProofs({ program, action }: CommandLine): void {
-  const command = program.command("proofs").description("what the continuous comparison has proven");
+  const command = program.command("proofs").description("what comparisons have proven");
   command
     .command("list")
     .description("each table in each sink, the one whose proof is oldest first")
@@ -20,7 +20,7 @@ export function addProofs({ program, action }: CommandLine): void {
 }
 
 function described(records: readonly ProofRecord[]): string {
-  if (records.length === 0) return "nothing is proven: reconcile.continuous has not run yet";
+  if (records.length === 0) return "nothing is proven: no comparison has run yet";
   const rows = records.map((one) => [
     one.table,
     one.sink,

@@ -422,7 +422,7 @@ export interface ProofPlace {
   readonly sink: string;
 }
 
-/** What the continuous comparison knows of one table in one sink. */
+/** What comparisons have proven of one table in one sink. */
 export interface ProofRecord extends ProofPlace {
   /** Since when it is to be proven. */
   readonly since: string;
@@ -449,7 +449,7 @@ export interface ProofLedger extends ProofPlace {
 }
 
 /**
- * What the continuous comparison has proven. It becomes void in the transaction that stores why: rows are to be read
+ * What comparisons have proven. It becomes void in the transaction that stores why: rows are to be read
  * again, the table has another shape, the sink was reset, or has gone back to an earlier batch.
  */
 export interface ProofStore {
@@ -459,7 +459,10 @@ export interface ProofStore {
   /** Those of these sinks that were looked at longest ago, and before this time. */
   next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]>;
   ofTable(tableId: string): Promise<readonly ProofLedger[]>;
-  /** False, and without effect, if it became void since `ledger` was read. `step`: the batch of the sink's checkpoint. */
+  /**
+   * False, and without effect, if it became void, or another one was stored, since `ledger` was read. `step`: the batch
+   * of the sink's checkpoint.
+   */
   save(ledger: ProofLedger, record: ProofFacts, step: number, content: string): Promise<boolean>;
 }
 

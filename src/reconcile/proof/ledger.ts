@@ -129,6 +129,24 @@ export function withKeys(ledger: Ledger, { next, isNew, began, extra, isDecided 
   };
 }
 
+/** What a comparison of all rows and all keys found; `began`: when it did. */
+export interface LookedTable {
+  readonly began: Proven;
+  readonly missing: number;
+  readonly different: number;
+  readonly extra: number;
+  readonly isDecided: boolean;
+}
+
+export function withTable(ledger: Ledger, { began, missing, different, extra, isDecided }: LookedTable): Ledger {
+  const isEqual = isDecided && missing + different === 0;
+  const rows = withRange(
+    { ...ledger, next: 0 },
+    { last: null, hasMet: () => true, lookedAt: began.at, proven: isEqual ? began : null, missing, different },
+  );
+  return withKeys(rows, { next: null, isNew: true, began, extra, isDecided });
+}
+
 /** Which of the two waits longer. */
 export function dueOf({ ranges, next, keys }: Ledger): "rows" | "keys" {
   const [rows, listing] = [ranges[next]!.lookedAt ?? "", keys.lookedAt ?? ""];

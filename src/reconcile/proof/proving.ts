@@ -1,7 +1,7 @@
 /** Compares the sinks with the source all day: range after range, those first that wait longest. */
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { ComparePort, KeyPage } from "../../core/contracts/comparing.ts";
-import type { ProofLedger, ProofPlace, ProofStore } from "../../core/contracts/state-store.ts";
+import type { ProofPlace, ProofStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { isAborted } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -10,17 +10,8 @@ import type { Reconciler } from "../reconciler.ts";
 import type { Findings } from "../rows/findings.ts";
 import { isAt, readStretch } from "../rows/stretch.ts";
 import { TableComparison } from "../rows/table-comparison.ts";
-import {
-  cursorOf,
-  dueOf,
-  type Ledger,
-  ledgerOf,
-  marksOf,
-  type Proven,
-  recordOf,
-  withKeys,
-  withRange,
-} from "./ledger.ts";
+import { cursorOf, dueOf, type Ledger, marksOf, type Proven, withKeys, withRange, withTable } from "./ledger.ts";
+import { knowPlaces, leftOf, type ProofTurn, storeLedger, turnOf } from "./proof-turn.ts";
 import { Spent } from "./spent.ts";
 
 /** Why nothing is compared now, and which sinks are not. */
@@ -52,13 +43,6 @@ const LEARN_MS = 10_000;
 const AGAIN_MS = 30_000;
 const PATIENCE_MS = 30_000;
 const CHOICE_MAX = 64;
-
-/** One table in one sink, as it stood when its turn began. */
-interface Turn {
-  readonly stored: ProofLedger;
-  readonly ledger: Ledger;
-  readonly step: number;
-}
 
 export class Proving {
   readonly #parts: ProvingParts;
@@ -139,17 +123,10 @@ export class Proving {
     return true;
   }
 
-  /** Tables and sinks come and go. */
   async #learn(port: ComparePort): Promise<void> {
     const { clock, proofs } = this.#parts;
     if (clock.elapsed() - this.#knownMs < LEARN_MS) return;
-    const sinks = port.sinks.filter((sink) => port.isComparable(sink));
-    await proofs.know(
-      port.tables.flatMap((table) =>
-        sinks.filter((sink) => port.takes(sink, table)).map((sink) => ({ table: table.id, sink })),
-      ),
-      [...port.suspended.keys()],
-    );
+    await knowPlaces(proofs, port);
     this.#knownMs = clock.elapsed();
   }
 
@@ -162,14 +139,12 @@ export class Proving {
     return false;
   }
 
-  /** Invariant: read before anything is compared. What becomes void from here on is not stored. */
-  async #turnsOf(port: ComparePort, table: TableVersion, sinks: readonly string[]): Promise<readonly Turn[]> {
-    const turns: Turn[] = [];
+  async #turnsOf(port: ComparePort, table: TableVersion, sinks: readonly string[]): Promise<readonly ProofTurn[]> {
+    const turns: ProofTurn[] = [];
     for (const stored of await this.#parts.proofs.ofTable(table.id)) {
       if (!sinks.includes(stored.sink) || !port.takes(stored.sink, table) || this.#isLeft(stored)) continue;
       const unready = await port.unready(stored.sink, table);
-      if (unready === null)
-        turns.push({ stored, ledger: ledgerOf(stored.content), step: port.batch(stored.sink) ?? 0 });
+      if (unready === null) turns.push(turnOf(stored, port));
       else this.#leave(stored);
     }
     return turns;
@@ -180,20 +155,20 @@ export class Proving {
     port: ComparePort,
     inspections: Inspections,
     table: TableVersion,
-    turns: readonly Turn[],
+    turns: readonly ProofTurn[],
     signal: AbortSignal,
   ): Promise<void> {
     const { clock } = this.#parts;
     const at = timestamp(clock);
     const after = cursorOf(turns[0]!.ledger);
-    const open = new Map<TableComparison, Turn>();
+    const open = new Map<TableComparison, ProofTurn>();
     for (const turn of turns) {
       const comparison = await this.#attempt(turn, () =>
         this.#comparison(port, inspections, table, turn, { after, marks: marksOf(turn.ledger) }, signal),
       );
       if (comparison !== null) open.set(comparison, turn);
     }
-    const walked: [TableComparison, Turn][] = [];
+    const walked: [TableComparison, ProofTurn][] = [];
     let position: string | null = null;
     while (open.size > 0) {
       signal.throwIfAborted();
@@ -222,18 +197,19 @@ export class Proving {
       const inspection = await inspections.of(turn.stored.sink, signal);
       const { missing, extra, different, repaired } = leftOf(found);
       const proven: Proven = { at, position };
-      const isEqual = found.unsettled === 0 && missing + different + (isAll ? 0 : extra) === 0;
-      const ranged = withRange(turn.ledger, {
-        last: comparison.isWalked ? null : comparison.cursor,
-        hasMet: (key) => comparison.met.has(inspection.id(table, key)),
-        lookedAt: at,
-        proven: isEqual ? proven : null,
-        missing,
-        different,
-      });
       const isDecided = found.unsettled === 0;
+      const isEqual = isDecided && missing + different + extra === 0;
       // A table of one chunk: all keys of both sides are known.
-      const ledger = isAll ? withKeys(ranged, { next: null, isNew: true, began: proven, extra, isDecided }) : ranged;
+      const ledger = isAll
+        ? withTable(turn.ledger, { began: proven, missing, different, extra, isDecided })
+        : withRange(turn.ledger, {
+            last: comparison.isWalked ? null : comparison.cursor,
+            hasMet: (key) => comparison.met.has(inspection.id(table, key)),
+            lookedAt: at,
+            proven: isEqual ? proven : null,
+            missing,
+            different,
+          });
       await this.#store(turn, ledger, found, repaired);
     }
   }
@@ -243,7 +219,7 @@ export class Proving {
     port: ComparePort,
     inspections: Inspections,
     table: TableVersion,
-    turn: Turn,
+    turn: ProofTurn,
     signal: AbortSignal,
   ): Promise<void> {
     const began = timestamp(this.#parts.clock);
@@ -272,7 +248,7 @@ export class Proving {
     port: ComparePort,
     inspections: Inspections,
     table: TableVersion,
-    { stored: { sink } }: Turn,
+    { stored: { sink } }: ProofTurn,
     how: { after?: Ledger["ranges"][number]["upTo"]; marks?: readonly (readonly string[])[]; isOfKeys?: boolean },
     signal: AbortSignal,
   ): Promise<TableComparison> {
@@ -297,7 +273,7 @@ export class Proving {
   }
 
   /** Null: it could not be compared now. */
-  async #attempt<T>({ stored }: Turn, work: () => Promise<T>): Promise<T | null> {
+  async #attempt<T>({ stored }: ProofTurn, work: () => Promise<T>): Promise<T | null> {
     try {
       return await work();
     } catch (error) {
@@ -310,19 +286,12 @@ export class Proving {
   }
 
   /** Invariant: what was found, and the keys to repair, are durable before the range counts as proven. */
-  async #store({ stored, step }: Turn, ledger: Ledger, found: Findings, repaired: number): Promise<void> {
+  async #store(turn: ProofTurn, ledger: Ledger, found: Findings, repaired: number): Promise<void> {
     const { proofs, logger } = this.#parts;
-    const { table, sink } = stored;
-    const isStored = await proofs.save(stored, recordOf(stored, ledger), step, JSON.stringify(ledger));
+    const { table, sink } = turn.stored;
+    const isStored = await storeLedger(proofs, turn, ledger);
     const { missing, extra, different } = found.result();
     if (isStored && missing + extra + different > 0)
       logger.warn({ table, sink, missing, extra, different, repaired }, "rows differ from the source");
   }
-}
-
-/** What is left after repairs. With some unrepaired, which of them is not known: all count. */
-function leftOf(findings: Findings): { missing: number; extra: number; different: number; repaired: number } {
-  const { missing, extra, different, repaired } = findings.result();
-  const isLeft = missing + extra + different > repaired;
-  return isLeft ? { missing, extra, different, repaired } : { missing: 0, extra: 0, different: 0, repaired };
 }

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { ReportSummary } from "../../../src/core/contracts/reconciliation.ts";
+import type { ProofRecord } from "../../../src/core/contracts/state-store.ts";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { listener } from "../../support/network/listener.ts";
@@ -85,6 +86,26 @@ test("a planned comparison is reported in the state, as files and to a webhook, 
   expect(JSON.parse(newest.stdout)).toEqual(strict.found);
   expect(readdirSync(join(installation.folder, "by-hand"))).toHaveLength(3);
   expect(readdirSync(folder).filter((file) => file.includes(strict.found.id))).toHaveLength(3);
+
+  // A full one renews the proofs of what is equal, or was repaired.
+  const proofs = async (): Promise<readonly ProofRecord[]> =>
+    JSON.parse((await installation.command("proofs", "list", "--json")).stdout).proofs;
+  const differing = await proofs();
+  expect(Object.fromEntries(differing.map(({ table, missing }) => [table, missing]))).toEqual({
+    "public.item": 1,
+    "public.loose": 2,
+  });
+  for (const { provenAt } of differing) expect(provenAt === null || provenAt < strict.found.startedAt).toBe(true);
+  const { found: repaired } = await reconcile(installation, "--repair");
+  const proven = await proofs();
+  expect(proven.map(({ missing, ranges }) => [missing, ranges])).toEqual([
+    [0, 1],
+    [0, 1],
+  ]);
+  for (const { provenAt } of proven)
+    expect(provenAt! >= repaired.startedAt && provenAt! <= repaired.finishedAt).toBe(true);
+  expect(await reconcile(installation, "--mode", "fast")).toMatchObject({ exitCode: 0 });
+  expect(await proofs()).toEqual(proven);
 });
 
 test("a folder of reports that can't be written to is an error of the configuration before anything begins", async () => {

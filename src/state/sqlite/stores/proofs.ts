@@ -18,7 +18,7 @@ const NEXT = `SELECT sink, table_id FROM proof
   ORDER BY looked_at LIMIT :limit`;
 const SAVE = `UPDATE proof SET step = max(step, :step), looked_at = :looked, proven_at = :proven, position = :position,
     ranges = :ranges, missing = :missing, extra = :extra, different = :different, content = :content
-  WHERE sink = :sink AND table_id = :table AND voided = :voided`;
+  WHERE sink = :sink AND table_id = :table AND voided = :voided AND content IS :was`;
 
 /**
  * What was proven of these counts no more: in the transaction that stores why. A proof that is under way then is not
@@ -82,13 +82,27 @@ export class SqliteProofs implements ProofStore {
   }
 
   async save(
-    { sink, table, voided }: ProofLedger,
+    { sink, table, voided, content: was }: ProofLedger,
     record: ProofFacts,
     step: number,
     content: string,
   ): Promise<boolean> {
     const { lookedAt: looked, provenAt: proven, position, ranges, missing, extra, different } = record;
-    const row = { sink, table, voided, step, looked, proven, position, ranges, missing, extra, different, content };
+    const row = {
+      sink,
+      table,
+      voided,
+      was,
+      step,
+      looked,
+      proven,
+      position,
+      ranges,
+      missing,
+      extra,
+      different,
+      content,
+    };
     return this.#connection.write(() => this.#connection.run(SAVE, row)) === 1;
   }
 }
