@@ -322,11 +322,13 @@ export class TableGate {
     for (const refused of captured.refused) {
       const { id, isPassing, code } = refused;
       const known = this.#suspended.get(id);
-      // What the stream shows of a lost key does not tell the way out; the catalogue does.
-      if (isPassing === true || (known !== undefined && known.message !== keyLost(id).message)) continue;
+      // Of a table that returns by itself, the catalogue has the newest reason, and the way out.
+      if (isPassing === true || (known !== undefined && !CORRECTED_AT_SOURCE.has(known.code))) continue;
       const before = this.#current.get(id);
       // One that its rules do not fit may never have been captured.
-      if (before !== undefined || code !== undefined) await this.suspend(id, refusedSince(refused, before));
+      if (before === undefined && code === undefined) continue;
+      const error = refusedSince(refused, before);
+      if (known?.message !== error.message) await this.suspend(id, error);
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
