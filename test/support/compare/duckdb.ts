@@ -108,9 +108,11 @@ async function* readRows(
   const there = await columnsOf(connection, schema, table.table);
   if (there.size === 0) return;
   const names = targetNames(table);
-  const surplus = [...there].filter((name) => !names.includes(name) && !name.startsWith("_millrace_"));
-  const cells = table.columns.map((column, i) =>
-    there.has(names[i]!) ? readable(column.type, quoted(names[i]!), column.isKey) : "NULL",
+  const surplus = [...there.keys()].filter((name) => !names.includes(name) && !name.startsWith("_millrace_"));
+  // A list's column may hold texts: of keys, and of box[], whose elements commas do not separate.
+  const isText = table.columns.map(({ isKey }, i) => isKey || there.get(names[i]!) === "VARCHAR");
+  const cells = table.columns.map(({ type }, i) =>
+    there.has(names[i]!) ? readable(type, quoted(names[i]!), isText[i]!) : "NULL",
   );
   const exact = there.has(EXACT) ? `${EXACT}::VARCHAR` : "NULL";
   const keys = table.key.map((ordinal) => quoted(names[ordinal]!));
@@ -126,20 +128,20 @@ async function* readRows(
         if (i >= names.length) return value === null ? null : asText(value);
         const text = kept.get(names[i]!);
         if (typeof text === "string") return text;
-        const { type, isKey } = table.columns[i]!;
-        return value === null ? null : spelt(type, value, isKey);
+        return value === null ? null : spelt(table.columns[i]!.type, value, isText[i]!);
       });
       return sinkRow(table, [asText(version), ...shown], surplus);
     });
   }
 }
 
-async function columnsOf(connection: DuckDBConnection, schema: string, table: string): Promise<Set<string>> {
+/** Their types, by their names. */
+async function columnsOf(connection: DuckDBConnection, schema: string, table: string): Promise<Map<string, string>> {
   const reader = await connection.runAndReadAll(
-    "SELECT column_name FROM duckdb_columns() WHERE schema_name = $1 AND table_name = $2 AND database_name = current_database()",
+    "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = $1 AND table_name = $2 AND database_name = current_database()",
     [schema, table],
   );
-  return new Set(reader.getRowsJson().map(([name]) => asText(name)));
+  return new Map(reader.getRowsJson().map(([name, type]) => [asText(name), asText(type)]));
 }
 
 /** DuckDB does not tell letter case apart in names: the second of two columns gets a hash behind it. */
@@ -158,20 +160,20 @@ function folded(name: string): string {
 }
 
 /** As hex digits, for the client takes a byte order mark off the front of a text. */
-function readable(type: ColumnType, name: string, isKey: boolean): string {
+function readable(type: ColumnType, name: string, isText: boolean): string {
   if (type.kind === "bytes") return `'\\x' || lower(hex(${name}))`;
   if (type.kind === "bool" || type.kind === "float") return name;
-  if (isDense(type) && !isKey) return name;
-  if (type.kind !== "array" || isKey) return `hex(${name}::VARCHAR)`;
+  if (isDense(type) && !isText) return name;
+  if (type.kind !== "array" || isText) return `hex(${name}::VARCHAR)`;
   if (type.of.kind === "array") return name;
   return `list_transform(${name}, lambda x: ${readable(type.of, "x", false)})`;
 }
 
-function spelt(type: ColumnType, value: Json, isKey: boolean): string {
+function spelt(type: ColumnType, value: Json, isText: boolean): string {
   if (type.kind === "bool") return value === true ? "t" : "f";
   if (type.kind === "float") return String(Number(value));
   if (isDense(type) && Array.isArray(value)) return JSON.stringify(value.map(String));
-  if (type.kind === "array" && !isKey && Array.isArray(value)) {
+  if (type.kind === "array" && !isText && Array.isArray(value)) {
     return JSON.stringify(value.map((element) => (element === null ? null : spelt(type.of, element, false))));
   }
   if (type.kind === "bytes") return asText(value);
