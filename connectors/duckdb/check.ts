@@ -7,6 +7,7 @@ import { failed } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
 import type { EngineSinkOptions } from "./engine-sink.ts";
+import { ofFile } from "./errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 import type { Store } from "./store.ts";
@@ -38,7 +39,7 @@ export async function checkFile(
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
-    return [failed(id, known)];
+    return [failed(id, ofFile(known, options.path))];
   }
 }
 

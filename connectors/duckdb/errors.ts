@@ -7,6 +7,7 @@ import {
   findMillraceError,
   type MillraceError,
 } from "../../src/core/errors.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 import { moreHandles } from "../../src/core/system-errors.ts";
 import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
@@ -150,6 +151,14 @@ export function isDataError(error: unknown): boolean {
 /** A failure of a disk, with what is known of the folders that may be meant. */
 export function onDisk(error: MillraceError, ...paths: readonly string[]): MillraceError {
   return error.code === "MR3213" ? atServer(error, roomFor(...paths)) : error;
+}
+
+const OF_FILE: ReadonlySet<string> = new Set<ErrorCode>(["MR3201", "MR3202", "MR3203", "MR3216"]);
+
+/** A failure of the file, and what to do about it, with its path. */
+export function ofFile(error: MillraceError, path: string): MillraceError {
+  if (!OF_FILE.has(error.code) || error.message.includes(path)) return error;
+  return error.with({ message: `${path}: ${error.message}`, hint: error.hint?.replaceAll("PATH", shellWord(path)) });
 }
 
 /** True if the statement needed more than `memory_limit`. */

@@ -12,7 +12,7 @@ import type { TableLayout } from "./write/layout.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { tablesPerBatchMax } from "./file/folding.ts";
-import { classify, isOutOfMemory, onDisk } from "./errors.ts";
+import { classify, isOutOfMemory, ofFile, onDisk } from "./errors.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
 import { expectFile } from "./inspect/query-file.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
@@ -93,7 +93,7 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   }
 
   placed(error: MillraceError): MillraceError {
-    return onDisk(error, ...this.paths);
+    return ofFile(onDisk(error, ...this.paths), this.#options.path);
   }
 
   async joined({ store, checkpoint }: Opened<Database>, layouts: ReadonlyMap<string, TableLayout>): Promise<void> {

@@ -57,17 +57,19 @@ function wrap(logger: PinoLogger): Logger {
 function describeError(error: unknown): unknown {
   if (error instanceof MillraceError) {
     const { code, kind, message, hint, connector } = error;
-    return { code, kind, message, hint, connector, causes: causesOf(error.cause) };
+    return { code, kind, message, hint, connector, causes: causesOf(error.cause, code) };
   }
   if (!(error instanceof Error)) return error;
   return { name: error.name, message: error.message, stack: error.stack, causes: causesOf(error.cause) };
 }
 
-function causesOf(first: unknown): string[] | undefined {
+/** `told`: of an error that says already what a cause with the same number would. */
+function causesOf(first: unknown, told?: string): string[] | undefined {
   const causes: string[] = [];
   for (let cause = first; cause instanceof Error && causes.length < 8; cause = cause.cause) {
     const code =
       "code" in cause && (typeof cause.code === "string" || typeof cause.code === "number") ? cause.code : "";
+    if (cause instanceof MillraceError && code === told) continue;
     causes.push(`${cause.name} ${code}`.trimEnd());
   }
   return causes.length === 0 ? undefined : causes;

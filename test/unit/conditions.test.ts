@@ -635,6 +635,14 @@ test("a command to copy has the names of the source as words of a shell, whateve
   expect(waitsForApproval(table, []).hint).toBe(`millrace schema approve ${word}`);
 });
 
+test("a command of an error's page has the names of the sink and the table that it is about", () => {
+  const hint = "Do it, then `millrace snapshot start --tables TABLE --sink NAME`; or ALTER TABLE";
+  const suspended = [{ table: "public.a b", sink: "cache", error: failed("MR1305", hint), mayReturn: false }];
+  expect(statusDocument({ tables: { suspended } }).conditions[0]?.fix).toBe(
+    "Do it, then `millrace snapshot start --tables 'public.a b' --sink cache`; or ALTER TABLE",
+  );
+});
+
 test("a condition keeps the moment at which it was first seen, until it ends", () => {
   const seen = new FirstSeen();
   const paused = statusDocument(ofSink({ state: "paused" })).conditions;

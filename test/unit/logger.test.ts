@@ -50,6 +50,9 @@ describe("for machines", () => {
       },
     });
     expect(lines[0]).not.toContain("customer");
+    // A cause that says the same again is left out.
+    log.error({ error: failure.with({ message: "it is gone, at db:5432", cause: failure }) }, "failed");
+    expect(JSON.parse(lines[1] ?? "")).toMatchObject({ error: { causes: ["Error 08006"] } });
   });
 
   test("a defect keeps its stack", () => {

@@ -239,12 +239,9 @@ export class Database implements Store {
     if (inodeOf(this.path) === this.#inode) return;
     // The next `open` then opens the new file with that name.
     this.broken = true;
-    throw duckdbError(
-      "MR3110",
-      "reopen",
-      `the DuckDB file ${basename(this.path)} was removed or replaced while it was open`,
-      { hint: "put it back, or fill a new one: millrace snapshot start --sink NAME" },
-    );
+    throw duckdbError("MR3110", "reopen", `the DuckDB file ${this.path} was removed or replaced while it was open`, {
+      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+    });
   }
 
   /** The last user closes the file. The log is folded in, so that the file can be opened or copied at once. */

@@ -54,6 +54,9 @@ export const pages = {
   },
 } as const satisfies ErrorPages;
 
+/** In short, for there may be many tables. */
+export const CORRECT_TEXTS = "Correct or delete those rows (millrace explain MR2037 has the SQL)";
+
 /** Raised inside a stream with binary cells when a type appears that has no binary form. */
 export class TextModeNeeded extends Error {}
 
@@ -165,7 +168,12 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   disk: { code: "MR3213", kind: "retryable", says: telling("the server's disk is full") },
   resources: SHORT,
   conflict: SHORT,
-  ending: { code: "MR2006", kind: "retryable", says: telling("the server ended the session") },
+  ending: {
+    code: "MR2006",
+    kind: "retryable",
+    says: telling("the server ended the session"),
+    hint: "Millrace connects again by itself.",
+  },
   lock: WAITED,
   cancelled: WAITED,
   idle: WAITED,
@@ -201,7 +209,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     code: "MR2037",
     kind: "retryable",
     says: silent("the server can't turn a stored text into UTF-8"),
-    hint: pages.MR2037.remedy,
+    hint: CORRECT_TEXTS,
   },
   parameter: REFUSED,
   content: REFUSED,

@@ -93,9 +93,18 @@ function condition(given: ConditionFacts): Condition {
     since: null,
     lastTried: null,
     meanwhile: null,
-    fix: null,
     ...given,
+    fix: given.fix == null ? null : named(given.fix, sink, table),
   };
+}
+
+/** Commands of the error's page with the names that it can't know. */
+function named(fix: string, sink: string | null, table: string | null): string {
+  return fix
+    .replaceAll(/(--sink) (?:NAME|SINK)\b/g, (all, option: string) => (sink === null ? all : `${option} ${sink}`))
+    .replaceAll(/(--tables|schema show|schema approve|rules try) TABLE\b/g, (all, verb: string) =>
+      table === null ? all : `${verb} ${shellWord(table)}`,
+    );
 }
 
 /** Without a hint of its own the error's page says more. */

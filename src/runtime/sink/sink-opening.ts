@@ -186,7 +186,7 @@ export class SinkOpening {
     await tables.rejoin(isBound ? checkpoint.bond.batch : null, invalid);
     if (missing.size > 0) {
       logger.warn(
-        { sink: sink.name, tables: [...missing] },
+        { tables: [...missing] },
         isMoved
           ? "the sink's tables have other names or another schema now: they are read again"
           : "tables are missing in the target, or lost rows there: they are read again",

@@ -7,11 +7,12 @@ import { findMillraceError } from "../../../../src/core/errors.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
+import { shellWord } from "../../../../src/core/shell-word.ts";
 import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import { type Catalog, formatTypes, readCatalog, readTypes, tableNames } from "../catalog/catalog.ts";
 import type { PgTypes } from "../catalog/types.ts";
 import type { ShownLeaves } from "../catalog/unlogged-changes.ts";
-import { pages, sourceError, TextModeNeeded } from "../errors.ts";
+import { CORRECT_TEXTS, sourceError, TextModeNeeded } from "../errors.ts";
 import type { SourceContext } from "../wire/context.ts";
 import type { Ahead } from "./pgoutput.ts";
 import { relationShape } from "./relation-shape.ts";
@@ -60,7 +61,8 @@ export class TableLookups {
     if (relation.isIllegible) {
       const id = tableId(message.schema, message.table);
       const what = `a change of ${id} has a text without a form in UTF-8`;
-      const error = sourceError("MR2037", "fatal", what, { hint: pages.MR2037.remedy });
+      const hint = `${CORRECT_TEXTS}, or leave the table out by \`tables\`; then millrace snapshot start --tables ${shellWord(id)}`;
+      const error = sourceError("MR2037", "fatal", what, { hint });
       if (onUnreadableRows === undefined) throw error;
       await onUnreadableRows(id, error);
       return null;
