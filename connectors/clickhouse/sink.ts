@@ -31,6 +31,7 @@ import { BatchWriter } from "./write/batch-writer.ts";
 import type { TargetForm } from "../warehouse/own-columns.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { sqlNameOf, targetOf } from "./names.ts";
+import { HeldClient } from "../kit/held-client.ts";
 
 /** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 200 } as const;
@@ -70,7 +71,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly #presence: Presence;
   readonly #writer: BatchWriter;
   readonly #closing = new AbortController();
-  #client: Client | null = null;
+  readonly #client = new HeldClient((signal) => Client.open(this.#settings, signal));
   #checkpoint: CheckpointRow | null = null;
   #fence: WriteFence | null = null;
 
@@ -93,7 +94,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     // What refused the last connection may be corrected by now, also in TLS files.
-    await this.#disconnect();
+    await this.#client.disconnect();
     return await this.#work("opening the sink", signal, async (client, until) => {
       const checkpoint = this.#stored(client);
       const held = await checkpoint.takeOver(lease, until);
@@ -217,9 +218,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   /** Of the disks of the server that the url leads to. */
   async rooms(signal: AbortSignal): Promise<readonly Room[]> {
-    if (this.#client === null) return [];
+    const client = this.#client.current;
+    if (client === null) return [];
     // Not counted as a statement of the sink: nothing comes of it, whenever it runs.
-    const lines = await this.#client.text("SELECT free_space, total_space, path FROM system.disks", signal);
+    const lines = await client.text("SELECT free_space, total_space, path FROM system.disks", signal);
     return lines.split("\n").flatMap((line): readonly Room[] => {
       const [free, total, where] = line.split("\t");
       // A bucket tells the largest number there is.
@@ -236,22 +238,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#disconnect();
-  }
-
-  async #disconnect(): Promise<void> {
-    const client = this.#client;
-    this.#client = null;
-    await client?.[Symbol.asyncDispose]();
-  }
-
-  async #connected(signal: AbortSignal): Promise<Client> {
-    if (this.#client !== null) return this.#client;
-    const made = await Client.open(this.#settings, signal);
-    // The password takes time: the sink may be closed, or connected, by now.
-    if (this.#closing.signal.aborted || this.#client !== null) await made[Symbol.asyncDispose]();
-    else this.#client = made;
-    return this.#client ?? made;
+    await this.#client.close();
   }
 
   #stored(client: Client): CheckpointRow {
@@ -280,7 +267,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     const until = AbortSignal.any([signal, this.#closing.signal]);
     try {
       if (until.aborted) throw stopped();
-      return await work(await this.#connected(until), until);
+      return await work(await this.#client.connected(until), until);
     } catch (error) {
       throw await explain(error, doing, {
         url: this.#settings.url,

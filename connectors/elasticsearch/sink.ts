@@ -31,6 +31,7 @@ import { ReportFailure } from "../kit/skipped-rows.ts";
 import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
+import { HeldClient } from "../kit/held-client.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions, IndexNaming {
   /** Names the checkpoint. */
@@ -80,9 +81,8 @@ export class ElasticsearchSink
   readonly #seen = new Map<string, string>();
   /** Ids of tables whose index had lost a shard: the sink checks it before it waits for it again. */
   readonly #partial = new Set<string>();
-  #client: SearchClient | null = null;
+  readonly #client = new HeldClient((signal) => SearchClient.open(this.#settings, signal));
   #opened: Opened | null = null;
-  #isClosed = false;
   #isRefused = false;
 
   constructor(settings: ElasticsearchSinkSettings, log: Logger) {
@@ -98,7 +98,7 @@ export class ElasticsearchSink
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     // The reason for the refusal may be fixed by now, also in TLS files.
-    if (this.#isRefused) await this.#disconnect();
+    if (this.#isRefused) await this.#client.disconnect();
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
       const checkpoint = this.#stored(client);
@@ -231,7 +231,8 @@ export class ElasticsearchSink
   }
 
   async rooms(signal: AbortSignal): Promise<readonly Room[]> {
-    return this.#client === null ? [] : await diskRoomsOf(this.#client, signal);
+    const client = this.#client.current;
+    return client === null ? [] : await diskRoomsOf(client, signal);
   }
 
   async inspect(signal: AbortSignal): Promise<Inspection> {
@@ -239,30 +240,14 @@ export class ElasticsearchSink
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
-    await this.#disconnect();
-  }
-
-  async #disconnect(): Promise<void> {
-    const client = this.#client;
-    this.#client = null;
-    await client?.[Symbol.asyncDispose]();
-  }
-
-  async #connected(signal: AbortSignal): Promise<SearchClient> {
-    if (this.#client !== null) return this.#client;
-    const made = await SearchClient.open(this.#settings, signal);
-    // The password takes time: the sink may be closed, or connected, by now.
-    if (this.#isClosed || this.#client !== null) await made[Symbol.asyncDispose]();
-    else this.#client = made;
-    return this.#client ?? made;
+    await this.#client.close();
   }
 
   async #guarded<T>(signal: AbortSignal, work: (client: SearchClient) => Promise<T>): Promise<T> {
-    if (this.#isClosed) throw searchError("MR2029", "aborted", "the sink is closed");
+    if (this.#client.isClosed) throw searchError("MR2029", "aborted", "the sink is closed");
     try {
       signal.throwIfAborted();
-      return await work(await this.#connected(signal));
+      return await work(await this.#client.connected(signal));
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
       const known = await this.#withRoom(classifyConnection(error, signal, serversOf(this.#settings.urls)), signal);
@@ -274,7 +259,7 @@ export class ElasticsearchSink
 
   /** A block of all indices is that of a full disk: which one, and what is left there. */
   async #withRoom(known: MillraceError, signal: AbortSignal): Promise<MillraceError> {
-    if (known.code !== "MR3310" || known.table !== undefined || this.#client === null) return known;
+    if (known.code !== "MR3310" || known.table !== undefined || this.#client.current === null) return known;
     const room = roomText(await this.rooms(signal).catch(() => []));
     return room === "" ? known : known.with({ message: `${known.message}; the disks have: ${room}` });
   }

@@ -13,7 +13,6 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { News } from "../core/news.ts";
 import { Turn } from "../core/turn.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
-import { eachOf } from "./each-of.ts";
 import { Inspections } from "./inspections.ts";
 import { keptText, takeUp } from "./kept.ts";
 import { knowPlaces } from "./proof/proof-turn.ts";
@@ -244,4 +243,35 @@ export class Reconciler {
       await news.after(told, clock, Math.min(leftMs, LOOK_MS), signal);
     }
   }
+}
+
+/**
+ * Runs the work for all items, a limited number at a time, in their order. If one fails, it stops the others and waits
+ * for them before it rejects.
+ */
+async function eachOf<T>(
+  all: readonly T[],
+  countMax: number,
+  signal: AbortSignal,
+  work: (one: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  using over = scopeOf(signal);
+  const until = over.signal;
+  const left = all.values();
+  let failure: { readonly error: unknown } | null = null;
+  const worker = async (): Promise<void> => {
+    try {
+      for (const one of left) {
+        if (until.aborted) return;
+        await work(one, until);
+      }
+    } catch (error) {
+      failure ??= { error };
+      over.end();
+    }
+  };
+  await Promise.all(Array.from({ length: countMax }, worker));
+  signal.throwIfAborted();
+  // oxlint-disable-next-line typescript/only-throw-error -- what was thrown
+  if (failure !== null) throw (failure as { readonly error: unknown }).error;
 }
