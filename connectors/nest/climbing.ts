@@ -50,7 +50,7 @@ export function createLists(file: Pick<SqliteFile, "exec" | "rows">, width: numb
   widen(file, CLIMBS, "v", width, "document, place");
 }
 
-/** A value that an entry has not is 0. The index finds one entry, and is of no use to whoever reads the list of one document. */
+/** A value that an entry has not is 0. The index finds one entry, and is of no use to readers of the list of one document. */
 function widen(
   file: Pick<SqliteFile, "exec" | "rows">,
   list: string,

@@ -363,7 +363,7 @@ export class Nest implements Companion {
     let tip = 0n;
     await this.#settle(signal, (file) => {
       setFact(file, "listing", 1n);
-      // Whoever begins copies all documents as of now, or of later.
+      // A reader that begins copies all documents as of now, or of later.
       file.run(`UPDATE ${DOCUMENTS} SET listed = 0`);
       for (const { id } of storedPlans(file).documents) file.run(`UPDATE ${DOCUMENTS} SET listed = 1 WHERE id = ?`, id);
       file.exec(`DELETE FROM ${CLIMBS}; DELETE FROM ${CHANGED}; UPDATE ${DOCUMENTS} SET held = NULL WHERE held > 0`);

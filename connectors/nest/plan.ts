@@ -40,7 +40,7 @@ export interface PlannedDocument {
   readonly places: readonly PlannedPlace[];
 }
 
-/** Says why the document can't be built; of whoever wrote the configuration, so it may name tables and columns. */
+/** Says why the document can't be built; the reader wrote the configuration, so it may name tables and columns. */
 export class DocumentFault extends Error {}
 
 /** `places`: of the document; `numbered`: how many places other documents have before it. */

@@ -342,7 +342,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     }
   }
 
-  /** Where a key of another kind is met in the midst of work, the checkpoint key tells whether it is that one. */
+  /** If a key of another kind is met, the checkpoint key tells whether it is that one. */
   async #attributed<T>(connection: Connection, work: (connection: Connection) => Promise<T>): Promise<T> {
     try {
       return await work(connection);

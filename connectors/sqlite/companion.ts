@@ -9,7 +9,7 @@ import type { Slices } from "./write/slices.ts";
 export interface Companion {
   /** The columns of a table that are stored besides the key. */
   columns(table: TableName): ReadonlySet<string>;
-  /** Whoever has the turn has the connection for himself: the sink in each of its methods, and the companion. */
+  /** One at a time has the connection: the sink in each of its methods, or the companion. */
   turn(signal: AbortSignal): Promise<Disposable>;
   /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy, as of its last commit. */
   opened(file: SqliteFile, fence: () => void, complete: () => CompleteTables, signal: AbortSignal): Promise<void>;

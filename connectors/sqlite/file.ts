@@ -33,7 +33,7 @@ export const BUSY_MS = 5_000;
 const BUSY_PAUSE_MS = 10;
 /** Of this connection. COMMIT writes the changed pages that it holds in one call; with more of them rows wait for no disk either. */
 const CACHE_KIB = 4 * 1024;
-/** The log's file shrinks to this when it begins anew. */
+/** The log's file shrinks to this when it starts again. */
 const LOG_BYTES_KEPT = 64 * 1024 * 1024;
 /** Statements of tables that are not written any more go with the others. */
 const STATEMENTS_MAX = 1_000;

@@ -2,7 +2,7 @@ import { Worker } from "node:worker_threads";
 
 /** With so many pages in the log it is copied, beside the writer. */
 const PAGES_COPIED = 2_048;
-/** SQLite begins the log anew only where a write finds all of it copied: beyond this size the next write waits for that. */
+/** SQLite starts the log again only if a write finds all of it copied: beyond this size the next write waits for that. */
 const PAGES_MAX = 16_384;
 
 /**

@@ -1,7 +1,7 @@
 import type { Clock } from "./clock.ts";
 
 /**
- * Says that something may be otherwise by now: whoever waits for a condition looks again. A condition is looked at after each
+ * Says that something may be otherwise by now: those who wait for a condition look again. A condition is looked at after each
  * change, so nothing depends on what was told.
  */
 export class News {

@@ -138,7 +138,7 @@ export async function followNest(
 
 /**
  * A document without a list of columns has all of them: begins again with other documents when the stream shows others than
- * those that they were made from. Rejects with a `LogMoved`, so that everything is opened anew. Tables that change all the time
+ * those that they were made from. Rejects with a `LogMoved`, so that everything is opened again. Tables that change all the time
  * hold up no documents: what the last beginning owes is read first, and the next one is later each time.
  */
 export async function watchColumns(

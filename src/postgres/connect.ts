@@ -172,7 +172,7 @@ function loginConnection(address: PostgresAddress, ssl: false | ConnectionOption
 
 /**
  * A backend whose server goes down may end the session in the piece of bytes that ends the login. The driver reports it
- * before whoever waits for the login runs again, and an error that nobody listens for would end the process: it waits.
+ * before the caller that waits for the login runs again. An error without a listener would end the process, so it waits.
  */
 function holdFarewell(connection: Connection): void {
   const emit = connection.emit.bind(connection);

@@ -17,7 +17,7 @@ export class CopyIn implements Submittable {
 
   private constructor(sql: string) {
     this.#sql = sql;
-    // Whoever sends rows learns of a failure from its next call.
+    // The sender of rows learns of a failure from its next call.
     this.#started.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
   }

@@ -6,7 +6,7 @@ import { untilSilent } from "./pulse.ts";
 /** As long as the group waits for a member: then others are given its shares. */
 const SILENT_SECONDS_MAX = 10;
 
-/** A process, as far as whoever started it has to do with it. */
+/** A process, as its parent sees it. */
 export interface Supervisable {
   /** Undefined: nobody listens. */
   readonly send?: ((message: string, sent: () => void) => unknown) | undefined;

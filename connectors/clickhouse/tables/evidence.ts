@@ -24,7 +24,7 @@ export interface Facts extends Evidence {
   readonly isReplicated: boolean;
 }
 
-export type Loss = "dropped, renamed or replaced" | "emptied" | "robbed of rows";
+export type Loss = "dropped, renamed or replaced" | "emptied" | "stripped of rows";
 
 /** Of a table with more gaps, the first ones are stored. */
 const RANGES_STORED_MAX = 100;
@@ -35,7 +35,7 @@ export function lossOf(before: Evidence, now: Facts | undefined): Loss | null {
   if (now.rows.length === 0) return "emptied";
   const [written, left] = [before.rows, now.rows];
   if (written === "some" || left === "some") return null;
-  return written.every((range) => isCovered(range, left)) ? null : "robbed of rows";
+  return written.every((range) => isCovered(range, left)) ? null : "stripped of rows";
 }
 
 function isCovered([from, to]: Blocks[number], rows: Blocks): boolean {

@@ -21,7 +21,7 @@ interface PreparedTable {
 
 /** A table that is no longer what it was. */
 export type LostTable =
-  | { readonly layout: TableLayout; readonly what: Loss | "robbed of columns" }
+  | { readonly layout: TableLayout; readonly what: Loss | "stripped of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 
 export class Presence {
@@ -221,6 +221,6 @@ async function altered(
     if (successor !== null) return [{ layout, what: "taken over", successor }];
     const names = layout.columns.map(({ name }) => name);
     const lost = lostColumns([...existing.columns.keys()], existing.note, layout.table, names);
-    return lost.length > 0 ? [{ layout, what: "robbed of columns" }] : [];
+    return lost.length > 0 ? [{ layout, what: "stripped of columns" }] : [];
   });
 }

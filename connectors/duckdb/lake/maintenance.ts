@@ -39,7 +39,7 @@ export interface MaintenanceSettings {
 export interface Maintained {
   readonly sink: string;
   readonly lake: Lake;
-  /** Null: whoever looks after the lake does it in another way. */
+  /** Null: the lake is maintained by other means. */
   readonly settings: MaintenanceSettings | null;
   readonly logger: Logger;
   /** A data file of this table can't be read. */

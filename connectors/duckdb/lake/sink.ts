@@ -19,7 +19,7 @@ import type { TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
   readonly form: TargetForm;
-  /** Null: whoever looks after the lake does it in another way. */
+  /** Null: the lake is maintained by other means. */
   readonly maintenance: MaintenanceSettings | null;
   readonly logger?: Logger;
 }

@@ -6,7 +6,7 @@
  * while others wrote, and finds its number free because it was taken and removed again, misses the entry before it.
  *
  * A request that this daemon gave up, or a process of it that was killed, may still write an entry late. Such an entry is
- * whole: whoever finds it at the next number takes the log over behind it. One that comes later than that finds its number
+ * whole: the process that finds it at the next number takes the log over behind it. One that comes later than that finds its number
  * taken, or is removed with the old ones.
  */
 import { failpoint } from "../../../src/core/failpoint.ts";

@@ -1,6 +1,6 @@
 /**
  * Makes files of entries of the log. The same entries always give the same files under the same names, so that a process
- * that was killed in between is simply repeated, by whoever opens the sink next: readers never see a change twice.
+ * that was killed in between is repeated by the next process that opens the sink: readers never see a change twice.
  */
 import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";

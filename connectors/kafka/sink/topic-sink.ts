@@ -84,7 +84,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
 
   /**
    * A batch that failed is given again without another preparation. A topic that is another one by now stays unknown, so that
-   * the batch fails and the tables are prepared anew.
+   * the batch fails and the tables are prepared again.
    */
   async #prepareAgain(before: TopicCheckpoint["topics"], signal: AbortSignal): Promise<void> {
     if (this.#prepared.size === 0) return;

@@ -88,7 +88,7 @@ const stopping = new AbortController();
 const PARENT_LOOK_MS = 500;
 
 /**
- * Aborts at SIGTERM or SIGINT; a second signal ends the process at once. Not that of a share: whoever stops a group of
+ * Aborts at SIGTERM or SIGINT; a second signal ends the process at once. Not that of a share: a stop of a group of
  * processes signals it too, and its supervisor does after it.
  */
 export function untilSignal(): AbortSignal {

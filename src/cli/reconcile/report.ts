@@ -118,7 +118,7 @@ function proofText(proofs: readonly ReportProof[], isOwn: boolean): string {
   return [
     tableText(["id", "finished", "signature"], rows, "none"),
     `signed by ${keys.join(", ") || "nobody"}${isOwn ? "" : ": compare it with your key's, or give --key"}`,
-    `the newest report's digest is ${last.sha256}: whoever keeps it elsewhere sees later whether reports are missing at the end`,
+    `the newest report's digest is ${last.sha256}: kept elsewhere, it shows later whether reports are missing at the end`,
   ].join("\n");
 }
 

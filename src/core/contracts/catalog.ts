@@ -81,7 +81,7 @@ export interface RefusedTable {
   readonly withheld?: TableShape;
   /** If only the key in the configuration is wrong: a column is unknown, or the columns can't be the key. */
   readonly chosenKey?: "unknown" | "unfit";
-  /** If its rows can be read by key all the same, for whoever needs no changes of them. */
+  /** If its rows can be read by key all the same, by a comparison that needs no changes. */
   readonly readable?: TableShape;
 }
 

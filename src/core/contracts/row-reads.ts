@@ -24,7 +24,7 @@ export interface RowReads {
     keys: readonly KeyText[],
     signal: AbortSignal,
   ) => Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }>;
-  /** Absent: whoever compares tables has to read their rows. */
+  /** Absent: a comparison has to read the rows. */
   readonly sums?: RowSums;
 }
 

@@ -232,7 +232,7 @@ export type KnownStatus = Partial<Omit<PipelineStatus, "name" | "source" | "sink
 
 const UNKNOWN = { activity: null, position: null, lagBytes: null, lagSeconds: null, error: null, needsPerson: false };
 
-/** The one place that makes the document, whoever knows what of it. */
+/** The one place that makes the document. */
 export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatus): PipelineStatus {
   return {
     name,

@@ -58,7 +58,7 @@ export interface LookedRange {
 
 export interface LookedKeys {
   readonly next: string | null;
-  /** The listing began anew. */
+  /** The listing began again. */
   readonly isNew: boolean;
   readonly began: Proven;
   readonly extra: number;

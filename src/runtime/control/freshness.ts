@@ -163,7 +163,7 @@ export class Freshness {
       );
       for (const shown of waiting) shown.add(life);
     } catch {
-      // The sink's own writes tell what is wrong with it. Whoever waits asks again at the next look.
+      // The sink's own writes tell what is wrong with it. A waiter asks again at the next look.
       await clock.sleep(LOOK_MS);
     } finally {
       this.#showing.delete(life);

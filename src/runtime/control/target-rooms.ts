@@ -42,7 +42,7 @@ export class TargetRooms {
       else this.#rooms.set(name, rooms);
     } catch (error) {
       signal.throwIfAborted();
-      // Whoever may not ask, or can't be reached, is not told; the sink itself says so if it matters.
+      // A sink that may not ask, or can't be reached, says so itself if it matters.
       this.#rooms.delete(name);
       this.#logger.debug({ sink: name, error }, "the target did not tell its room");
     }

@@ -60,7 +60,7 @@ export async function applyReset(
   const ids = tables.map(({ id }) => id);
   const request = { sink: worker.name, reason: RESET_REASON, needed: true } as const;
   const goesBack = isReplay && comparePositions(own.position, to) > 0;
-  // Whoever reads a stream takes what comes last: the replay, in place of what was read before it.
+  // Readers of a stream take what comes last: the replay, in place of what was read before it.
   if (!isReplay || (goesBack && worker.sink.form === "stream")) {
     await askAgain(state.snapshots, { ...request, tableIds: ids, scope: { kind: "table" } });
   } else if (goesBack) {

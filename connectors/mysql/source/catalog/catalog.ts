@@ -135,7 +135,7 @@ export class CatalogReader {
     );
   }
 
-  /** By the tables' own statements: the information schema shows keys only to whoever may do more than read. */
+  /** By the tables' own statements: the information schema shows keys only to users who may do more than read. */
   async foreignKeys(tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly ForeignKey[]> {
     const found: ForeignKey[] = [];
     for (const { schema, table } of tables) {
