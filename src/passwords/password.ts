@@ -17,7 +17,7 @@ export const passwordKeys = {
     .min(1, { error: "expected a program and its arguments, such as [./token.sh, shop]" })
     .optional()
     .describe(
-      "A program and its arguments. It runs before each new connection, in the folder of this file and without a shell; what it prints is the password.",
+      "A program and its arguments, run before each new connection, in the folder of this file and without a shell. It prints the password.",
     ),
   passwordFile: z.string().min(1).optional().describe("A file with the password, read before each new connection."),
 };

@@ -2,8 +2,7 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
-const AFTERWARDS =
-  "Then start again: Millrace reads a suspended table by itself, also as soon as the source has what the rule needs.";
+const AFTERWARDS = "Then start again.";
 
 export const pages = {
   MR1020: {
