@@ -170,6 +170,11 @@ export class Installation implements AsyncDisposable {
   }
 }
 
+interface Settled {
+  readonly reached: boolean;
+  readonly missing: readonly string[];
+}
+
 /** A daemon that was started as its own process. */
 export class Daemon {
   readonly #installation: Installation;
@@ -219,6 +224,25 @@ export class Daemon {
     );
     if (status === null) throw new Error(`the daemon has ended: ${(await this.ended).stderr}`);
     return status;
+  }
+
+  /** Resolves when all that was committed is in every sink; fails with what is missing. */
+  async settled(withinMs: number): Promise<void> {
+    const body = { timeoutMs: patient(withinMs) };
+    const answer = await this.#installation.ask<Settled>("POST", "/api/v1/wait", body);
+    if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
+  }
+
+  /** What it logged above `info`. */
+  complaints(): string[] {
+    const lines = this.said.split("\n").filter((line) => line !== "" && !/"level":"(info|debug)"/.test(line));
+    return lines.slice(-6).map((line) => line.slice(0, 700));
+  }
+
+  /** `differences` between sinks and source: fails with what it logged. */
+  expectNone(differences: readonly unknown[]): void {
+    const said = differences.length === 0 ? [] : this.complaints();
+    expect({ differences, said }).toEqual({ differences: [], said: [] });
   }
 
   signal(name: NodeJS.Signals): void {

@@ -108,24 +108,14 @@ export class RunningPipeline implements AsyncDisposable {
 
   /** Resolves when all that was committed is in every sink; fails with what is missing. */
   async settled(withinMs = SETTLED_WITHIN_MS): Promise<void> {
-    const answer = await this.installation.ask<{ reached: boolean; missing: readonly string[] }>(
-      "POST",
-      "/api/v1/wait",
-      {
-        timeoutMs: patient(withinMs),
-      },
-    );
-    if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
+    await this.daemon.settled(withinMs);
   }
 
   /** Waits until all has arrived, then compares every sink with the source. */
   async expectEqual(tables: readonly (string | TableName)[]): Promise<void> {
     await this.settled();
     const differences = await this.sinks.differences(this.source.url, this.installation.folder, tables);
-    expect({ differences, said: differences.length === 0 ? [] : this.complaints() }).toEqual({
-      differences: [],
-      said: [],
-    });
+    this.daemon.expectNone(differences);
   }
 
   /** `snapshot start --tables`, by table ids; without the start of a command line. */
@@ -178,8 +168,7 @@ export class RunningPipeline implements AsyncDisposable {
 
   /** What the daemon logged above `info`. */
   complaints(): string[] {
-    const lines = this.daemon.said.split("\n").filter((line) => line !== "" && !/"level":"(info|debug)"/.test(line));
-    return lines.slice(-6).map((line) => line.slice(0, 700));
+    return this.daemon.complaints();
   }
 
   /** A client of the cache; the rows' keys begin with `sinks.keyPrefix`. */

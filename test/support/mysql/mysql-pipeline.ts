@@ -4,7 +4,6 @@ import type { TableName } from "../compare/compare.ts";
 import { type CommandResult, type Daemon, Installation } from "../daemon/daemon-process.ts";
 import { openMysqlDatabase } from "./mysql-database.ts";
 import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlUrl, type MysqlFlavour } from "../run/services.ts";
-import { patient } from "../run/waiting.ts";
 import { type SinkKind, SinkSet } from "../daemon/sink-set.ts";
 
 export interface MysqlPipelineOptions {
@@ -96,9 +95,7 @@ export class MysqlPipeline implements AsyncDisposable {
 
   /** Resolves when all that was committed is in every sink; fails with what is missing. */
   async settled(withinMs = SETTLED_WITHIN_MS): Promise<void> {
-    const body = { timeoutMs: patient(withinMs) };
-    const answer = await this.installation.ask<{ reached: boolean; missing: string[] }>("POST", "/api/v1/wait", body);
-    if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
+    await this.daemon.settled(withinMs);
   }
 
   /** Waits until all has arrived, then compares every sink with the source. */
@@ -106,10 +103,7 @@ export class MysqlPipeline implements AsyncDisposable {
     await this.settled();
     const names = tables.map((table) => (typeof table === "string" ? { schema: this.source.name, table } : table));
     const differences = await this.sinks.differences(this.url, this.installation.folder, names);
-    expect({ differences, said: differences.length === 0 ? [] : this.complaints() }).toEqual({
-      differences: [],
-      said: [],
-    });
+    this.daemon.expectNone(differences);
   }
 
   async readAgain(...tables: readonly string[]): Promise<void> {
@@ -153,8 +147,7 @@ export class MysqlPipeline implements AsyncDisposable {
 
   /** What the daemon logged above `info`. */
   complaints(): string[] {
-    const lines = this.daemon.said.split("\n").filter((line) => line !== "" && !/"level":"(info|debug)"/.test(line));
-    return lines.slice(-6).map((line) => line.slice(0, 700));
+    return this.daemon.complaints();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
