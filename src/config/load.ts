@@ -63,9 +63,7 @@ export interface LoadOptions {
 
 /** Reads, interpolates and checks a config file. Throws one ConfigError that lists all problems. */
 export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
-  const path = resolve(file);
-  const loading = new Loading(file, dirname(path), readYaml(file, path), options);
-  return await loading.config(path);
+  return await loadingOf(file, options).config(resolve(file));
 }
 
 /** The same of a value that a program has made, whose texts count as they are: `${…}` in them refers to nothing. */
@@ -106,8 +104,7 @@ export function placedNest(hasDocuments: boolean): PlacedSink | null {
 
 /** The same for what needs the daemon or its state alone: no variable of source, sinks or rules has to be there. */
 export function loadPlace(file: string, options: LoadOptions): Place {
-  const path = resolve(file);
-  return new Loading(file, dirname(path), readYaml(file, path), options).place();
+  return loadingOf(file, options).place();
 }
 
 /** What a command uses that works on the source, and on some sinks. */
@@ -121,8 +118,7 @@ export interface WantedSinks {
 
 /** No variable of another sink, of the notifications or of the admin interface has to be there. Of a source without shares. */
 export async function loadPart(file: string, options: LoadOptions, wanted: WantedSinks): Promise<ConfigPart> {
-  const path = resolve(file);
-  return await new Loading(file, dirname(path), readYaml(file, path), options).part(wanted);
+  return await loadingOf(file, options).part(wanted);
 }
 
 /** The same for sinks alone. */
@@ -131,8 +127,7 @@ export async function loadSinks(
   options: LoadOptions,
   names: readonly string[],
 ): Promise<readonly SinkConfig[]> {
-  const path = resolve(file);
-  return await new Loading(file, dirname(path), readYaml(file, path), options).sinks(names);
+  return await loadingOf(file, options).sinks(names);
 }
 
 /** Since when the file says something else than the config that was read from it; null: it says the same, or can't be read. */
@@ -146,6 +141,11 @@ export function configChangedAt({ file, digest }: Pick<Config, "file" | "digest"
 
 function configDigest(text: string): string {
   return createHash("sha256").update(text).digest("hex");
+}
+
+function loadingOf(file: string, options: LoadOptions): Loading {
+  const path = resolve(file);
+  return new Loading(file, dirname(path), readYaml(file, path), options);
 }
 
 function readYaml(file: string, path: string): YamlFile {

@@ -7,7 +7,7 @@ import {
   BEFORE_FULL,
   BEFORE_KEY,
   BEFORE_NONE,
-  Block,
+  type Block,
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
@@ -19,10 +19,10 @@ import {
 } from "../core/model/block.ts";
 import { ByteWriter } from "../core/bytes.ts";
 import type { TableVersion } from "../core/model/schema.ts";
-import { TupleWriter } from "../core/model/tuple-writer.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
 import { keyText, writeRowId } from "../core/model/row-id.ts";
 import { CELL_UNCHANGED, CellMap, hasUnchanged, tupleEnd } from "../core/model/tuple.ts";
+import { BlockCopy } from "./block-copy.ts";
 import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
 import type { ComputedColumn } from "./computed/computed-columns.ts";
 import type { Masker } from "./masks.ts";
@@ -265,41 +265,40 @@ export class RuledBlocks {
   #rewritten(block: Block, tables: readonly (RuledTable | undefined)[], from: BlockOrigin): Block {
     const out = this.#free.pop() ?? new ByteWriter();
     out.reset();
-    const { shift } = copyOthers(out, block, tables);
-    const making = new Making(block, out, () => {
+    const copy = new BlockCopy(block, tables, out, () => {
       if (this.#free.length < FREE_COUNT_MAX && out.bytes.length <= KEPT_BYTES_MAX) this.#free.push(out);
       // Invariant 9: the source's memory for the block is released together with the new block.
       block.release();
     });
     let next = 0;
     for (let row = 0; row < block.count; row++) {
-      for (; block.messages[next]?.at === row; next++) making.message(next);
+      for (; block.messages[next]?.at === row; next++) copy.message(next);
       const table = tables[block.table[row]!];
-      if (table === undefined) making.asItIs(row, shift);
-      else if (table.ruled.ruled?.fault == null) this.#ruledRow(making, block, row, table, from);
+      if (table === undefined) copy.asItIs(row);
+      else if (table.ruled.ruled?.fault == null) this.#ruledRow(copy, block, row, table, from);
       else this.memory.forgetTable(table.source.id);
     }
-    for (; next < block.messages.length; next++) making.message(next);
-    const made = making.finish(tables);
-    this.#origins.set(made, { block, rows: making.origins() });
+    for (; next < block.messages.length; next++) copy.message(next);
+    const made = copy.finish();
+    this.#origins.set(made, { block, rows: copy.origins() });
     return made;
   }
 
-  #ruledRow(making: Making, block: Block, row: number, table: RuledTable, from: BlockOrigin): void {
+  #ruledRow(copy: BlockCopy, block: Block, row: number, table: RuledTable, from: BlockOrigin): void {
     const op = block.op[row]!;
     const after = block.after[row]!;
     const { condition } = table.plan;
-    if (condition === null) return this.#whole(making, block, row, op, table);
+    if (condition === null) return this.#whole(copy, block, row, op, table);
     const is = this.#truth(block, row, table, from);
-    if (op === OP_TRUNCATE) return this.#whole(making, block, row, op, table);
+    if (op === OP_TRUNCATE) return this.#whole(copy, block, row, op, table);
     if (op === OP_CREATE || op === OP_READ) {
       // Otherwise this row was never in a sink.
-      if (is === TRUE) this.#whole(making, block, row, op, table);
+      if (is === TRUE) this.#whole(copy, block, row, op, table);
       return;
     }
     if (this.#was === UNTOLD) this.#was = this.#wasAsLogged(block, row, table, condition);
-    if (after === NO_TUPLE || (is !== TRUE && is !== UNTOLD)) this.#left(making, block, row, table);
-    else this.#stays(making, block, row, table, is === TRUE);
+    if (after === NO_TUPLE || (is !== TRUE && is !== UNTOLD)) this.#left(copy, block, row, table);
+    else this.#stays(copy, block, row, table, is === TRUE);
   }
 
   /** What the condition says of the old row: of the whole one, or as far as its key tells. */
@@ -316,20 +315,20 @@ export class RuledBlocks {
   }
 
   /** The row is gone, or not wanted any more. */
-  #left(making: Making, block: Block, row: number, table: RuledTable): void {
+  #left(copy: BlockCopy, block: Block, row: number, table: RuledTable): void {
     const before = block.before[row]!;
     const isKnown = this.#was === TRUE;
     if (isKnown && before !== NO_TUPLE) {
       const kind = block.beforeKind[row]!;
-      making.add(row, OP_DELETE, NO_TUPLE, this.#oldTuple(making, block.bytes, before, kind, table), kind);
+      copy.add(row, OP_DELETE, NO_TUPLE, this.#oldTuple(copy, block.bytes, before, kind, table), kind);
     } else if (isKnown || this.#was === UNTOLD) {
-      const key = this.#key(making, block.bytes, before === NO_TUPLE ? block.after[row]! : before, table, false);
-      making.add(row, OP_DELETE, NO_TUPLE, key, isKnown ? BEFORE_KEY : BEFORE_DOUBTED);
+      const key = this.#key(copy, block.bytes, before === NO_TUPLE ? block.after[row]! : before, table, false);
+      copy.add(row, OP_DELETE, NO_TUPLE, key, isKnown ? BEFORE_KEY : BEFORE_DOUBTED);
     }
   }
 
   /** An update after which the row is wanted, or (not `isTold`) may be. Invariant: it does not show a row that was not. */
-  #stays(making: Making, block: Block, row: number, table: RuledTable, isTold: boolean): void {
+  #stays(copy: BlockCopy, block: Block, row: number, table: RuledTable, isTold: boolean): void {
     const { bytes } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
@@ -337,19 +336,19 @@ export class RuledBlocks {
     const isShown = before === NO_TUPLE || was === TRUE;
     const completion = was === TRUE ? undefined : this.#completionOf(block, row);
     if (isShown && isTold && completion === undefined)
-      return this.#whole(making, block, row, was === TRUE ? OP_KEPT : OP_UPDATE, table);
+      return this.#whole(copy, block, row, was === TRUE ? OP_KEPT : OP_UPDATE, table);
     const isFull = !isShown && block.beforeKind[row] === BEFORE_FULL;
     if (was === UNTOLD && !isShown)
-      making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, bytes, before, table, false), BEFORE_DOUBTED);
+      copy.add(row, OP_DELETE, NO_TUPLE, this.#key(copy, bytes, before, table, false), BEFORE_DOUBTED);
     if (isTold && (isFull || completion !== undefined || !hasUnchanged(bytes, after))) {
       const full = completion !== undefined ? 0 : isFull ? before : NO_TUPLE;
-      const entered = this.#tuple(making, bytes, after, table, COMPLETED, full, completion);
-      making.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
+      const entered = this.#tuple(copy, bytes, after, table, COMPLETED, full, completion);
+      copy.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
     } else {
       const beforeKind = block.beforeKind[row]!;
-      const old = isShown && before !== NO_TUPLE ? this.#oldTuple(making, bytes, before, beforeKind, table) : NO_TUPLE;
+      const old = isShown && before !== NO_TUPLE ? this.#oldTuple(copy, bytes, before, beforeKind, table) : NO_TUPLE;
       const kind = old === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
-      making.add(row, OP_UNTOLD, this.#key(making, bytes, after, table, true), old, kind);
+      copy.add(row, OP_UNTOLD, this.#key(copy, bytes, after, table, true), old, kind);
     }
   }
 
@@ -450,7 +449,7 @@ export class RuledBlocks {
     return this.#id.view().toString("latin1");
   }
 
-  #whole(making: Making, block: Block, row: number, op: number, table: RuledTable): void {
+  #whole(copy: BlockCopy, block: Block, row: number, op: number, table: RuledTable): void {
     const { bytes } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
@@ -458,14 +457,14 @@ export class RuledBlocks {
     const { computed } = table.plan;
     const completion = computed.length === 0 ? undefined : this.#completionOf(block, row, computed);
     if (after !== NO_TUPLE && completion === undefined && this.#lacksInputs(bytes, after, kind, table.plan)) {
-      const key = this.#key(making, bytes, after, table, true);
-      const old = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(making, bytes, before, kind, table);
-      return making.add(row, OP_UNTOLD, key, old, kind);
+      const key = this.#key(copy, bytes, after, table, true);
+      const old = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(copy, bytes, before, kind, table);
+      return copy.add(row, OP_UNTOLD, key, old, kind);
     }
     const full = completion !== undefined ? 0 : kind === BEFORE_FULL ? before : NO_TUPLE;
-    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(making, bytes, after, table, NEW, full, completion);
-    const older = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(making, bytes, before, kind, table);
-    making.add(row, op, newer, older, kind);
+    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(copy, bytes, after, table, NEW, full, completion);
+    const older = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(copy, bytes, before, kind, table);
+    copy.add(row, op, newer, older, kind);
   }
 
   /** A change that leaves out some of what a function needs, and has the rest: only the source has all of it. */
@@ -477,8 +476,8 @@ export class RuledBlocks {
   }
 
   /** The key alone has no values that a function could get. */
-  #oldTuple(making: Making, bytes: Uint8Array, before: number, beforeKind: number, table: RuledTable): number {
-    return this.#tuple(making, bytes, before, table, beforeKind === BEFORE_FULL ? OLD : KEY_ONLY, NO_TUPLE);
+  #oldTuple(copy: BlockCopy, bytes: Uint8Array, before: number, beforeKind: number, table: RuledTable): number {
+    return this.#tuple(copy, bytes, before, table, beforeKind === BEFORE_FULL ? OLD : KEY_ONLY, NO_TUPLE);
   }
 
   /**
@@ -486,7 +485,7 @@ export class RuledBlocks {
    * other cells than those of inputs from it.
    */
   #tuple(
-    { tuples }: Making,
+    { tuples }: BlockCopy,
     bytes: Uint8Array,
     offset: number,
     { source, plan }: RuledTable,
@@ -517,7 +516,7 @@ export class RuledBlocks {
   }
 
   /** A tuple with the key alone. */
-  #key({ tuples }: Making, bytes: Uint8Array, offset: number, table: RuledTable, othersUnchanged: boolean): number {
+  #key({ tuples }: BlockCopy, bytes: Uint8Array, offset: number, table: RuledTable, othersUnchanged: boolean): number {
     const cells = this.#cells;
     cells.read(bytes, offset);
     const { key } = table.source;
@@ -568,95 +567,4 @@ function remembers({ source, ruled, plan }: RuledTable): boolean {
 function changeAt({ transactions, tx, index }: Block, row: number): ChangeAt {
   const of = tx[row]!;
   return { version: transactions.version[of]!, index: index[row]!, xid: transactions.xid[of]! };
-}
-
-/** Builds a new block from a block of the source. */
-class Making {
-  readonly tuples: TupleWriter;
-  readonly #from: Block;
-  readonly #made: Block;
-  #origins: Uint32Array;
-
-  constructor(from: Block, out: ByteWriter, onRelease: () => void) {
-    this.#from = from;
-    this.tuples = new TupleWriter(out);
-    this.#made = new Block(out.bytes, Math.max(64, from.count), onRelease);
-    this.#origins = new Uint32Array(Math.max(64, from.count));
-  }
-
-  add(row: number, op: number, after: number, before: number, beforeKind: number): void {
-    const { table, tx, index } = this.#from;
-    const made = this.#made;
-    if (made.count === this.#origins.length) {
-      const larger = new Uint32Array(made.count * 2);
-      larger.set(this.#origins);
-      this.#origins = larger;
-    }
-    this.#origins[made.count] = row;
-    made.append(op, table[row]!, after, before, beforeKind, tx[row]!, index[row]!);
-  }
-
-  /** A row of a table without rules; its bytes were copied. */
-  asItIs(row: number, shift: number): void {
-    const { op, after, before, beforeKind } = this.#from;
-    const newer = after[row]!;
-    const older = before[row]!;
-    this.add(
-      row,
-      op[row]!,
-      newer === NO_TUPLE ? NO_TUPLE : newer - shift,
-      older === NO_TUPLE ? NO_TUPLE : older - shift,
-      beforeKind[row]!,
-    );
-  }
-
-  message(ordinal: number): void {
-    this.#made.messages.push({ ...this.#from.messages[ordinal]!, at: this.#made.count });
-  }
-
-  origins(): Uint32Array {
-    return this.#origins;
-  }
-
-  finish(tables: readonly (RuledTable | undefined)[]): Block {
-    const from = this.#from;
-    const made = this.#made;
-    const { out } = this.tuples;
-    // Only the written part: after it is whatever the memory held before.
-    made.bytes = out.view();
-    made.byteCount = from.byteCount + out.length;
-    made.until = from.until;
-    made.tables.push(...from.tables.map((table, i) => tables[i]?.ruled ?? table));
-    const { commit, version, commitTimeUs, xid, count } = from.transactions;
-    for (let t = 0; t < count; t++) made.transactions.add(commit[t]!, version[t]!, commitTimeUs[t]!, xid[t]!);
-    made.transactions.origins.push(...from.transactions.origins);
-    for (const { row, recordPosition } of from.truncates) {
-      const at = this.#origins.subarray(0, made.count).indexOf(row);
-      if (at >= 0) made.truncates.push({ row: at, recordPosition });
-    }
-    return made;
-  }
-}
-
-/** Copies the range of bytes with the rows without rules. `shift`: how much smaller their offsets become. */
-function copyOthers(
-  out: ByteWriter,
-  block: Block,
-  tables: readonly (RuledTable | undefined)[],
-): { readonly shift: number } {
-  const { table, after, before, count } = block;
-  let first = NO_TUPLE;
-  let last = -1;
-  for (let row = 0; row < count; row++) {
-    if (tables[table[row]!] !== undefined) continue;
-    const newer = after[row]!;
-    const older = before[row]!;
-    // NO_TUPLE is above every offset.
-    first = Math.min(first, newer, older);
-    if (newer !== NO_TUPLE && newer > last) last = newer;
-    if (older !== NO_TUPLE && older > last) last = older;
-  }
-  if (last < 0) return { shift: 0 };
-  out.copy(block.bytes, first, tupleEnd(block.bytes, last) - first);
-  return { shift: first };
 }
