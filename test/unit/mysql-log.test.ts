@@ -157,6 +157,7 @@ describe("statements", () => {
     ["SET STATEMENT sql_mode = ' for it' FOR ALTER TABLE t ADD c int", "definition"],
     ["SET PASSWORD FOR 'u'@'%' = 'x'", "other"],
     ["GRANT SELECT ON *.* TO u", "other"],
+    ["REPAIR NO_WRITE_TO_BINLOG TABLE t QUICK", "definition"],
     ["", "other"],
   ])("%s", (sql, kind) => {
     expect(kindOfStatement(sql, "shop").kind).toBe(kind);

@@ -194,6 +194,12 @@ const TOO_LONG: Rule = {
   says: (at) => `a statement is longer than the server takes (max_allowed_packet) ${at}`,
 };
 const CROWDED: Rule = { ...USED_UP };
+/** The server's sentence names the table. */
+const BROKEN: Rule = {
+  code: "MR2027",
+  kind: "retryable",
+  says: (at, text) => `the server can't read a table ${at}: ${text}`,
+};
 const UNKNOWN: Rule = {
   code: "MR2027",
   kind: "retryable",
@@ -207,6 +213,9 @@ const LENGTHEN =
 const MAKE_ROOM =
   "Raise max_connections or max_user_connections (SHOW GLOBAL VARIABLES LIKE 'max%connections' tells what they are), or end sessions that nobody uses. Millrace tries again by itself.";
 
+const RESTORE_TABLE =
+  "Give the table its rows back at the server (ALTER TABLE … IMPORT TABLESPACE, REPAIR TABLE, or a backup), or leave it out by `tables`. Millrace tries again by itself.";
+
 const LIFT =
   "ALTER USER … WITH MAX_QUERIES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0 for the user of `source.url`. Millrace tries again by itself.";
 
@@ -217,6 +226,7 @@ const WAYS_OUT: ReadonlyMap<Rule, string> = new Map([
   [USED_UP, LIFT],
   [CROWDED, MAKE_ROOM],
   [TOO_LONG, LENGTHEN],
+  [BROKEN, RESTORE_TABLE],
 ]);
 
 const UNLOCK = "Unlock the user of `source.url` at the server: ALTER USER … ACCOUNT UNLOCK.";
@@ -253,6 +263,8 @@ const RULES: Readonly<Record<number, Rule>> = {
   1160: PASSING,
   1161: PASSING,
   1184: PASSING,
+  1194: BROKEN, // crashed; so does 1195
+  1195: BROKEN,
   1203: CROWDED, // too many connections of the user
   1205: WAITED, // a lock
   1213: PASSING, // deadlock
@@ -265,9 +277,13 @@ const RULES: Readonly<Record<number, Rule>> = {
   1412: ALTERED, // the table's definition changed
   1615: ALTERED,
   1698: LOGIN,
+  1812: BROKEN, // the file of a table is missing
+  1814: BROKEN, // discarded
   1820: LOGIN, // the password has expired; so does 1862
   1862: LOGIN,
+  1877: BROKEN, // corrupt; 1932: not known to the engine
   1927: PASSING, // killed
+  1932: BROKEN,
   1969: WAITED, // our own limit of a statement's time
   3024: WAITED, // the same
   3118: LOGIN, // account locked

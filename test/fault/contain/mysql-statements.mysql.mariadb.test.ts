@@ -116,6 +116,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     // All rows are gone, as everybody can tell.
     await statements("delete from called", "start transaction", "delete from t", "rollback");
     await pipeline.expectEqual("t", "called", "logged", "viewed", "other");
+    // Of a temporary table with the name of a captured one.
+    const hidden = (name: string): string => `create temporary table ${name} ${table}`;
+    await statements(hidden("viewed"), "truncate viewed", hidden("logged"), "delete from logged");
+    await expectSuspended(pipeline, "logged");
+    await pipeline.readAgain("logged");
+    await pipeline.expectEqual("viewed", "logged");
     await pipeline.kill();
     await pipeline.start();
     await flows(9);

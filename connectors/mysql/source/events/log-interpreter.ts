@@ -127,6 +127,14 @@ export class LogInterpreter {
     return read(bytes, at, until);
   }
 
+  /** Invariant: a table is not emptied by what may have emptied a temporary table with its name. */
+  #saysOf({ schema, sql }: Statement): StatementKind {
+    const says = kindOfStatement(sql, schema);
+    if ((this.#events.header.flags & code.FLAG_OF_SESSION) === 0) return says;
+    if (says.kind === "truncate") return { kind: "definition", unlogged: [says.target], renames: [] };
+    return says.kind === "rows" ? { ...says, isOfAll: false } : says;
+  }
+
   /** What the present event says, which has no rows. */
   read(): LogEvent {
     const { at, bytes, header, until } = this.#events;
@@ -149,7 +157,7 @@ export class LogInterpreter {
       case code.MARIADB_QUERY_COMPRESSED:
       case code.EXECUTE_LOAD_QUERY: {
         const statement = readStatement(header.type, bytes, at, until);
-        return { kind: "statement", statement, says: kindOfStatement(statement.sql, statement.schema) };
+        return { kind: "statement", statement, says: this.#saysOf(statement) };
       }
       case code.XA_PREPARE:
         return { kind: "prepare", xa: readXaPrepare(bytes, at, until) };

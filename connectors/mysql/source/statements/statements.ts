@@ -113,6 +113,9 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       // The new meaning of a name after it was given away.
       return { kind: "definition", unlogged: renames.map(({ to }) => to), renames };
     }
+    case "REPAIR":
+      // It removes rows that it can't save.
+      return { kind: "definition", unlogged: namesIn(text, schema), renames: [] };
     case "DROP":
     case "IMPORT":
       return { kind: "definition", unlogged: [], renames: [] };
@@ -123,7 +126,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
 
 /** Statements of which no row changes. */
 const HARMLESS = new Set(
-  "CACHE CHANGE CHECK CHECKSUM FLUSH GRANT INSTALL KILL LOCK OPTIMIZE PURGE REPAIR RESET REVOKE SHUTDOWN STOP UNINSTALL UNLOCK".split(
+  "CACHE CHANGE CHECK CHECKSUM FLUSH GRANT INSTALL KILL LOCK OPTIMIZE PURGE RESET REVOKE SHUTDOWN STOP UNINSTALL UNLOCK".split(
     " ",
   ),
 );

@@ -10,6 +10,8 @@ export const CHECKSUM_BYTES = 4;
 export const TYPE_AT = 4;
 export const SIZE_AT = 9;
 export const FLAGS_AT = 17;
+/** A statement of a session's temporary tables, or one that depends on its session in another way. */
+export const FLAG_OF_SESSION = 0x4;
 /** A reader that does not know such an event may skip it. */
 const FLAG_IGNORABLE = 0x80;
 /** Made by the server for this reader: it is not in the file. */
