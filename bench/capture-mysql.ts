@@ -10,7 +10,7 @@ import { columnsOf } from "../connectors/mysql/source/rows/columns.ts";
 import { Decoder, TOOK_TABLE_NEEDED } from "../connectors/mysql/source/rows/decoder.ts";
 import { RowTarget } from "../connectors/mysql/source/rows/rows.ts";
 import { mariadb } from "../scripts/services/servers/mysql/mariadb.ts";
-import { dumpLog, endOfLog, type LogPlace } from "../scripts/services/servers/mysql/mysql-dump.ts";
+import { dumpLog, endOfLog, type LogPosition } from "../scripts/services/servers/mysql/mysql-dump.ts";
 import { mysql } from "../scripts/services/servers/mysql/mysql.ts";
 import { Block } from "../src/core/model/block.ts";
 import { ByteWriter } from "../src/core/bytes.ts";
@@ -44,7 +44,7 @@ interface Figures {
 
 interface Place {
   readonly url: string;
-  readonly from: LogPlace;
+  readonly from: LogPosition;
   readonly rows: number;
   readonly events: readonly Buffer[];
   /** For MySQL only: MariaDB needs another connector. */

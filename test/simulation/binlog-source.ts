@@ -71,7 +71,7 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
         },
         signal,
       ),
-    cross: (identity, places, signal) =>
+    cross: (identity, positions, signal) =>
       connection.call(
         "cross",
         () => {
@@ -81,17 +81,17 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
           known.know();
           const since = failovers.slice(before - 1);
           const there = new Map(
-            places.flatMap((place) => {
-              const now = placeAfter(since, place);
-              return now === null || now < server.purgedTo ? [] : [[place, now] as const];
+            positions.flatMap((position) => {
+              const now = placeAfter(since, position);
+              return now === null || now < server.purgedTo ? [] : [[position, now] as const];
             }),
           );
           const { end } = database;
-          const from = [...there.values(), end].reduce((least, place) => (place < least ? place : least));
+          const from = [...there.values(), end].reduce((least, position) => (position < least ? position : least));
           const generations = new Map(
             [...generationsOf(database)].map(([id, now]) => [id, { before: now, now }] as const),
           );
-          return { identity: identityOf(server), places: there, from, end, generations };
+          return { identity: identityOf(server), positions: there, from, end, generations };
         },
         signal,
       ),
@@ -103,8 +103,8 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
           if (identity["host"] !== String(host))
             throw new LogMoved({ code: "MR2032", kind: "fatal", message: "another host answers" });
           known.know();
-          if (held.from.commit < purgedTo) throw lost("MR2010", "the log was purged beyond the place");
-          if (held.reached.commit > database.end) throw lost("MR2013", "the log ends before the place");
+          if (held.from.commit < purgedTo) throw lost("MR2010", "the log was purged beyond the position");
+          if (held.reached.commit > database.end) throw lost("MR2013", "the log ends before the position");
           return identityOf(server);
         },
         signal,

@@ -4,7 +4,7 @@ import { bytesBetween, LogFilter } from "../../connectors/mysql/source/wire/log-
 import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
 import { Alterations } from "../../connectors/mysql/source/catalog/alterations.ts";
-import { LogCursor, LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/wire/position.ts";
+import { LogCursor, LogNames, packPosition, unpackPosition } from "../../connectors/mysql/source/wire/position.ts";
 import { Programs, type Uncertain } from "../../connectors/mysql/source/statements/programs.ts";
 import { readStatement } from "../../connectors/mysql/source/events/log-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";
@@ -74,20 +74,20 @@ const FIT = { log_bin: "ON", binlog_format: "ROW", binlog_row_image: "FULL", bin
 
 describe("places", () => {
   test("files and offsets keep their order, past a million files and four gigabytes", () => {
-    const places = [packPlace(1, 4), packPlace(1, 5 * 2 ** 30), packPlace(2, 4), packPlace(1_000_000, 4)];
+    const places = [packPosition(1, 4), packPosition(1, 5 * 2 ** 30), packPosition(2, 4), packPosition(1_000_000, 4)];
     expect(places).toEqual(places.toSorted((a, b) => (a < b ? -1 : 1)));
-    expect(places.map(unpackPlace)).toContainEqual({ file: 1, offset: 5 * 2 ** 30 });
+    expect(places.map(unpackPosition)).toContainEqual({ file: 1, offset: 5 * 2 ** 30 });
     for (const place of places) expect(place < 2n ** 55n).toBe(true);
-    expect(() => packPlace(2 ** 22, 4)).toThrow(expect.objectContaining({ code: "MR2035" }));
-    expect(() => packPlace(1, 2 ** 33)).toThrow(expect.objectContaining({ code: "MR2035" }));
+    expect(() => packPosition(2 ** 22, 4)).toThrow(expect.objectContaining({ code: "MR2035" }));
+    expect(() => packPosition(1, 2 ** 33)).toThrow(expect.objectContaining({ code: "MR2035" }));
   });
 
   test("are spelled as the server spells them", () => {
     const names = new LogNames("binlog");
-    expect(names.format(packPlace(42, 12_345))).toBe("binlog.000042:12345");
+    expect(names.format(packPosition(42, 12_345))).toBe("binlog.000042:12345");
     expect(names.learn("shop-bin.1000000")).toBe(1_000_000);
-    expect(names.format(packPlace(1_000_000, 4))).toBe("shop-bin.1000000:4");
-    expect(names.parse("shop-bin.000007:99")).toBe(packPlace(7, 99));
+    expect(names.format(packPosition(1_000_000, 4))).toBe("shop-bin.1000000:4");
+    expect(names.parse("shop-bin.000007:99")).toBe(packPosition(7, 99));
     expect(() => names.parse("0/1A2B")).toThrow(RangeError);
   });
 
@@ -97,8 +97,8 @@ describe("places", () => {
       { file: 2, size: 500 },
       { file: 3, size: 104 },
     ];
-    expect(bytesBetween(files, packPlace(1, 900), packPlace(3, 104))).toBe(100 + 496 + 100);
-    expect(bytesBetween([], packPlace(9, 10), packPlace(9, 30))).toBe(20);
+    expect(bytesBetween(files, packPosition(1, 900), packPosition(3, 104))).toBe(100 + 496 + 100);
+    expect(bytesBetween([], packPosition(9, 10), packPosition(9, 30))).toBe(20);
   });
 });
 
@@ -109,11 +109,11 @@ describe("events in a file that passes four gigabytes", () => {
     Object.assign(new EventHeader(), { type: 30, flags, size, nextPosition: next % GB4 });
 
   test("lie where they lie, though their headers count from nought again", () => {
-    const cursor = new LogCursor(packPlace(7, 4));
+    const cursor = new LogCursor(packPosition(7, 4));
     let at = 4;
     for (const size of [2 ** 31 - 4, 2 ** 30, 2 ** 30 - 100, 60, 200, 31, 2 ** 31 - 50, 99]) {
       cursor.take(event(at + size, size));
-      expect([unpackPlace(cursor.start), unpackPlace(cursor.next)]).toEqual([
+      expect([unpackPosition(cursor.start), unpackPosition(cursor.next)]).toEqual([
         { file: 7, offset: at },
         { file: 7, offset: at + size },
       ]);
@@ -123,7 +123,7 @@ describe("events in a file that passes four gigabytes", () => {
   });
 
   test("are found again from a place behind it, where the server is asked from the beginning of the file", () => {
-    const place = packPlace(7, GB4 + 5_000);
+    const place = packPosition(7, GB4 + 5_000);
     expect([askedOffset(GB4 + 5_000), askedOffset(5_000)]).toEqual([4, 5_000]);
     const cursor = new LogCursor(place);
     // What the server makes up first: the file's name, with the offset that was asked for.

@@ -159,7 +159,7 @@ async function crossEpoch(
     const { generations } = await tablesFrom(context, calls, signal);
     return {
       identity: followed.identityOf(log.id, newest, { position, offset }),
-      places: new Map(),
+      positions: new Map(),
       from: position,
       end: position,
       generations: new Map(),

@@ -13,7 +13,7 @@ import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYP
 import { readUint32 } from "./wire/bytes.ts";
 import { type LogQuestion, LogReader, tooLarge } from "./transactions/log-reader.ts";
 import type { PendingMark } from "./transactions/stream-state.ts";
-import { unpackPlace, startOf } from "./wire/position.ts";
+import { unpackPosition, startOf } from "./wire/position.ts";
 import { SpooledEvent } from "./wire/spool.ts";
 import type { TableMap } from "./rows/table-map.ts";
 import type { Position } from "../../../src/core/model/position.ts";
@@ -304,13 +304,17 @@ export class BinlogStream implements ChangeStream {
 
   /** A statement in place of rows: the tables that it may have changed are suspended, except one that it just empties. */
   async #passStatement(asked: Extract<LogQuestion, { readonly kind: "rows" }>): Promise<void> {
-    const { empties, place } = asked;
+    const { empties, position } = asked;
     const emptied = empties === null ? null : await this.#named(empties);
     const { onUnreadableRows } = this.#options;
     for (const { schema, table } of await this.#versions.changed(asked)) {
       const id = tableId(schema, table);
       if (id === emptied?.id) continue;
-      const error = sourceError("MR2120", "fatal", `the log holds a statement in place of rows of ${id} at ${place}`);
+      const error = sourceError(
+        "MR2120",
+        "fatal",
+        `the log holds a statement in place of rows of ${id} at ${position}`,
+      );
       if (onUnreadableRows === undefined) throw error;
       await onUnreadableRows(id, error);
     }
@@ -333,7 +337,7 @@ export class BinlogStream implements ChangeStream {
     const { files, server } = this.#parts;
     const known = this.#reader.prepared;
     const { signal } = this.#stopping;
-    const { file } = unpackPlace(position.commit);
+    const { file } = unpackPosition(position.commit);
     const oldest = (await files.read(signal)).at(0)?.file ?? file;
     for (let fileCount = 1; ; fileCount *= 2) {
       const first = Math.max(oldest, file - fileCount + 1);

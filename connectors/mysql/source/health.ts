@@ -1,7 +1,7 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
 import { bytesBetween } from "./wire/log-files.ts";
-import { unpackPlace } from "./wire/position.ts";
+import { unpackPosition } from "./wire/position.ts";
 import { expirySeconds, unfitSettings } from "./wire/server-facts.ts";
 import { errorNumber } from "./errors.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
@@ -23,7 +23,7 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   const hints = openHints(open, OLD_TRANSACTION_SECONDS);
   if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], hints, counts };
   const files = await parts.files.read(signal);
-  const { file } = unpackPlace(from);
+  const { file } = unpackPosition(from);
   const oldest = files.at(0)?.file ?? 0;
   const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, hints, counts };
   const facts = await server.readFacts(signal);
@@ -35,7 +35,7 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   }
   const expiry = expirySeconds(facts);
   // The file that is being written is never deleted.
-  if (expiry === 0 || file === unpackPlace(tip).file) return { ...health, warnings };
+  if (expiry === 0 || file === unpackPosition(tip).file) return { ...health, warnings };
   const safeSeconds = Math.max(0, expiry - (await parts.files.secondsSinceClosed(file, signal)));
   const isNear = safeSeconds < expiry * EXPIRY_NEAR;
   const warning = `${names.file(file)}, which a sink still needs, may be deleted in ${Math.floor(safeSeconds / 60)} min: the server keeps files for ${Math.floor(expiry / 60)} min (binlog_expire_logs_seconds)`;

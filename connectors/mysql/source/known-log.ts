@@ -17,7 +17,7 @@ import { hasLandmark, parseLandmark, spellLandmark } from "./events/log-walk.ts"
 import type { TableReadings } from "./snapshot/reading.ts";
 import { SnapshotCopy } from "./snapshot/snapshot.ts";
 import { HostCrossing } from "./transactions/crossing.ts";
-import { FILE_START, unpackPlace } from "./wire/position.ts";
+import { FILE_START, unpackPosition } from "./wire/position.ts";
 import type { ServerFacts } from "./wire/server-facts.ts";
 import type { SourceParts } from "./source-parts.ts";
 
@@ -43,7 +43,7 @@ export class KnownLog {
     await tables.select(true, signal);
     const commit = await files.tip(signal);
     const position = { epoch: request.epoch, commit, index: 0 };
-    const identity = await this.#identityAt(unpackPlace(commit).file, signal);
+    const identity = await this.#identityAt(unpackPosition(commit).file, signal);
     // After the position: a table that is altered in between has its later shape, and the stream shows the change once more.
     const selected = request.wantCopy ? await tables.select(false, signal) : null;
     await this.knowBefore(commit, signal);
@@ -74,7 +74,7 @@ export class KnownLog {
     }
     this.#checkHeld(held.from.commit);
     const landmark = (state.landmark ??= parseLandmark(identity["landmark"]));
-    if (landmark !== undefined && unpackPlace(landmark.start).file >= first) {
+    if (landmark !== undefined && unpackPosition(landmark.start).file >= first) {
       if (!(await hasLandmark(server, landmark, signal)))
         throw another(`at ${names.format(landmark.start)} is not what was read there`);
     }
@@ -84,30 +84,30 @@ export class KnownLog {
       throw beyond(
         `the sinks hold changes up to ${names.format(reached.commit)}, the log ends at ${names.format(tip)}`,
       );
-    const { file } = unpackPlace(held.from.commit);
+    const { file } = unpackPosition(held.from.commit);
     const isSame = file === stored.file;
     this.#identity = isSame ? { ...identity, serverId: String(facts.serverId) } : await this.#identityAt(file, signal);
     return this.#identity;
   }
 
   /** Continues in another host of the same replication set, by the names of its transactions. */
-  async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
+  async cross(identity: LogIdentity, positions: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
     const { server, tables } = this.#parts;
     const facts = await server.refresh(signal);
     this.#takeIn(identity);
     const why = otherHost(facts, identity);
     if (why === undefined) return null;
     const refuse = (what: string): Error => another(`${why}; Millrace can't continue in it: ${what}`);
-    const crossing = await this.#crossing.cross(places, refuse, signal);
-    this.#identity = await this.#identityAt(unpackPlace(crossing.from).file, signal);
+    const crossing = await this.#crossing.cross(positions, refuse, signal);
+    this.#identity = await this.#identityAt(unpackPosition(crossing.from).file, signal);
     tables.begin();
     return { ...crossing, identity: this.#identity };
   }
 
-  remember(places: readonly bigint[]): LogIdentity | null {
+  remember(positions: readonly bigint[]): LogIdentity | null {
     if (this.#identity === undefined) return null;
-    this.#parts.state.read.keep(places, this.#kept);
-    this.#kept = places;
+    this.#parts.state.read.keep(positions, this.#kept);
+    this.#kept = positions;
     const seen = this.#seen;
     const before = this.#identity;
     if (Object.entries(seen).every(([name, value]) => before[name] === value)) return null;
@@ -126,12 +126,12 @@ export class KnownLog {
   }
 
   /** The transactions before a position. Without them the stream still continues, but a failover can't. */
-  async knowBefore(place: bigint, signal: AbortSignal): Promise<void> {
+  async knowBefore(position: bigint, signal: AbortSignal): Promise<void> {
     const { logger, state } = this.#parts;
-    if (state.read.at(place) !== undefined) return;
+    if (state.read.at(position) !== undefined) return;
     try {
-      const before = await this.#crossing.before(place, signal);
-      if (before !== undefined) state.read.know([[place, before]]);
+      const before = await this.#crossing.before(position, signal);
+      if (before !== undefined) state.read.know([[position, before]]);
     } catch (error) {
       signal.throwIfAborted();
       if (findMillraceError(error)?.kind === "retryable") throw error;
@@ -149,7 +149,7 @@ export class KnownLog {
   #checkHeld(from: bigint): void {
     const { names } = this.#parts.server;
     const { sizes } = this.#parts.files;
-    const { file, offset } = unpackPlace(from);
+    const { file, offset } = unpackPosition(from);
     const found = sizes.find((one) => one.file === file);
     if (found === undefined) {
       const first = sizes.at(0)?.file ?? 0;

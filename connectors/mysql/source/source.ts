@@ -109,8 +109,8 @@ function logAdmin(parts: SourceParts, known: KnownLog): LogAdmin {
     },
     create: (request, signal) => known.create(request, signal),
     resume: (identity, held, signal) => known.resume(identity, held, signal),
-    cross: (identity, places, signal) => known.cross(identity, places, signal),
-    remember: (places) => known.remember(places),
+    cross: (identity, positions, signal) => known.cross(identity, positions, signal),
+    remember: (positions) => known.remember(positions),
     health: (signal) => readHealth(parts, signal),
   };
 }

@@ -83,15 +83,15 @@ function logAdmin(nest: Nest): LogAdmin {
       throw new LogMoved(nestError("MR2032", "fatal", `the nest ${nest.path} is another one: ${loss}`));
     },
     // Sinks keep the documents that they have, and are compared.
-    cross: async (identity, places, signal) => {
-      const reached = places.reduce((a, b) => (a > b ? a : b), 1n);
-      const from = places.reduce((a, b) => (a < b ? a : b), reached);
+    cross: async (identity, positions, signal) => {
+      const reached = positions.reduce((a, b) => (a > b ? a : b), 1n);
+      const from = positions.reduce((a, b) => (a < b ? a : b), reached);
       const position = (commit: bigint) => ({ epoch: 1, commit, index: 0 });
       const held = { from: position(from), reached: position(reached) };
       if (reading(nest, ({ reading: file }) => lossIn(file, identity, held)) === null) return null;
       const end = (await guarded(nest, signal, () => nest.beginLists(signal))) + 1n;
       const compared = reading(nest, ({ plan }) => captured(plan).generations);
-      return { identity: identityOf(nest), places: new Map(), from: end, end, generations: new Map(), compared };
+      return { identity: identityOf(nest), positions: new Map(), from: end, end, generations: new Map(), compared };
     },
     health: async () => {
       const tip = reading(nest, ({ reading: file }) => lastEntry(file) + 1n);

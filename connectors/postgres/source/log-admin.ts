@@ -260,7 +260,7 @@ export async function crossLog(
   const from = others.reduce((least, position) => (position < least ? position : least), first);
   return {
     identity: { ...identity, timeline: String(log.timeline), history: log.history },
-    places: new Map(positions.map((position) => [position, position])),
+    positions: new Map(positions.map((position) => [position, position])),
     from,
     end: log.flushed,
     generations: new Map(),

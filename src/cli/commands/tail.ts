@@ -16,7 +16,7 @@ import { PRODUCER } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { placeOf, reachable, timeOf, unregistered } from "../offsets/offset-place.ts";
+import { chosenOffset, reachable, timeOf, unregistered } from "../offsets/chosen-offset.ts";
 import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 import { readState } from "../state.ts";
@@ -61,7 +61,7 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
     const begin = async (): Promise<bigint> => {
       if (from === null) return await source.log.tip(signal);
       const range = await reachable(source.log, signal);
-      return (await placeOf(from, source, range, { epoch, acknowledgedAt }, signal)).position.commit;
+      return (await chosenOffset(from, source, range, { epoch, acknowledgedAt }, signal)).position.commit;
     };
     const start: Position = { epoch, commit: given ?? (await begin()), index: 0 };
     if (given !== null && acknowledged !== null && given < acknowledged) {

@@ -3,7 +3,7 @@ import { findMillraceError } from "../../core/errors.ts";
 import { comparePositions, parsePosition, type Position } from "../../core/model/position.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
-import { reachable, unreachable } from "./offset-place.ts";
+import { reachable, unreachable } from "./chosen-offset.ts";
 import { SINK_ANSWER_MS_MAX, whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 

@@ -11,7 +11,7 @@ import { whileOpen } from "../opened.ts";
 import { chosenSinks, NOT_DONE } from "../options.ts";
 import type { Session } from "../session.ts";
 import { alone, auditedHere } from "../state.ts";
-import { type Place, placeOf, reachable } from "./offset-place.ts";
+import { type ChosenOffset, chosenOffset, reachable } from "./chosen-offset.ts";
 
 export interface ResetRequest {
   readonly to: string;
@@ -80,21 +80,21 @@ export async function resetIn(
   if (record?.identity == null) throw cliError("MR1120", "the first start has not finished: no sink has an offset");
   const { signal } = new AbortController();
   const range = await reachable(source.log, signal);
-  const place = await placeOf(to, source, range, record, signal);
+  const offset = await chosenOffset(to, source, range, record, signal);
   // The same comparisons as at a start: a reset to a position of another log is refused.
-  await source.admin.resume(record.identity, heldFrom(place.position, await state.sinks.all()), signal);
+  await source.admin.resume(record.identity, heldFrom(offset.position, await state.sinks.all()), signal);
   const sinks: SinkPlan[] = [];
-  for (const name of chosen) sinks.push(await planOf(config, state, source.positions, name, place));
+  for (const name of chosen) sinks.push(await planOf(config, state, source.positions, name, offset));
   if (isConfirmed) {
-    const target: SinkReset = { to: place.position, anew: place.anew };
+    const target: SinkReset = { to: offset.position, anew: offset.anew };
     await state.source.reset(new Map(chosen.map((name) => [name, target])));
   }
   const { format } = source.positions;
   return {
     applied: isConfirmed,
     to,
-    position: format(place.position.commit),
-    note: place.note,
+    position: format(offset.position.commit),
+    note: offset.note,
     reachable: { first: format(range.first), end: format(range.end) },
     epoch: record.epoch,
     sinks,
@@ -106,7 +106,7 @@ async function planOf(
   state: StateStore,
   positions: Positions,
   name: string,
-  { position, anew }: Place,
+  { position, anew }: ChosenOffset,
 ): Promise<SinkPlan> {
   const record = await state.sinks.get(name);
   const held = knownPosition(record);

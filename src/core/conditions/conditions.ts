@@ -25,7 +25,7 @@ import { shellWord } from "../shell-word.ts";
 const SLOW_SECONDS = 30;
 /** Of one sink: a cluster may have many disks. */
 const ROOMS_MAX = 3;
-const GIVEN_UP = "its place in the log was given up or moved, and its tables are read again when it takes rows";
+const GIVEN_UP = "its position in the log was given up or moved, and its tables are read again when it takes rows";
 
 type ConditionFacts = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
 

@@ -43,13 +43,17 @@ export interface LogAdmin {
    * failover) that contains everything that was read, returns how to continue in it; null if the log is the same.
    * Throws a fatal numbered error if a gap can't be ruled out. Absent: `resume` decides alone.
    */
-  readonly cross?: (identity: LogIdentity, places: readonly bigint[], signal: AbortSignal) => Promise<Crossing | null>;
+  readonly cross?: (
+    identity: LogIdentity,
+    positions: readonly bigint[],
+    signal: AbortSignal,
+  ) => Promise<Crossing | null>;
 
   /**
    * Receives the sinks' positions before they are stored. Returns the identity to store with them, or null if it has
    * not changed.
    */
-  readonly remember?: (places: readonly bigint[]) => LogIdentity | null;
+  readonly remember?: (positions: readonly bigint[]) => LogIdentity | null;
 
   /**
    * What capture has created at the source; absent: it needs nothing there. `identity` is the stored one; null: a first
@@ -111,7 +115,7 @@ export interface FirstCopy {
 export interface Crossing {
   readonly identity: LogIdentity;
   /** By position in the former log, if known: exactly what precedes it also precedes the position here. */
-  readonly places: ReadonlyMap<bigint, bigint>;
+  readonly positions: ReadonlyMap<bigint, bigint>;
   /** The lowest of them. */
   readonly from: bigint;
   /** The end of the log when it was checked: a sink whose position is unknown continues there and is filled again. */

@@ -46,9 +46,9 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   if (record?.error == null) return;
   const log = await source.get();
   const ofLog = log?.acknowledged ?? log?.origin ?? null;
-  // The log does not have the place of a sink that is ahead of it.
-  const place = record.error.code === SINK_AHEAD ? ofLog : (knownPosition(record) ?? ofLog);
-  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
+  // The log does not have the position of a sink that is ahead of it.
+  const to = record.error.code === SINK_AHEAD ? ofLog : (knownPosition(record) ?? ofLog);
+  if (to !== null) await source.reset(new Map([[name, { to, anew: true }]]));
 }
 
 /** Pauses tables of a sink. One that the sink can't write stays suspended for that. */

@@ -323,8 +323,8 @@ export class Snapshotter {
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return false;
     if (known.some(({ facts }) => facts !== null)) {
-      const place = await source.log.tip(signal);
-      for (let told = news.count; fanOut.position.commit <= place; told = news.count) {
+      const tip = await source.log.tip(signal);
+      for (let told = news.count; fanOut.position.commit <= tip; told = news.count) {
         await news.after(told, clock, IDLE_MS, signal);
       }
     }

@@ -86,13 +86,13 @@ async function cross(
   const generations = Object.fromEntries(
     Array.from(crossing.generations, ([id, { before, now }]): [string, [string, string]] => [id, [before, now]]),
   );
-  const common = { epoch, commit: crossing.leftAt ?? highest(crossing.places.keys()), index: 0 };
+  const common = { epoch, commit: crossing.leftAt ?? highest(crossing.positions.keys()), index: 0 };
   const isContinued = crossing.leftAt === undefined ? {} : ({ isContinued: true } as const);
   const resets = new Map<string, SinkReset>();
   for (const record of records) {
     const position = knownPosition(record);
     if (position === null) continue;
-    const to = crossing.places.get(position.commit);
+    const to = crossing.positions.get(position.commit);
     const from = to === undefined || position.epoch !== epoch ? null : record.checkpoint;
     const otherwise = at(crossing.end);
     resets.set(record.name, {

@@ -38,8 +38,8 @@ export class Alterations {
     this.#definedAt = -1n;
   }
 
-  defined(place: bigint): void {
-    if (place > this.#definedAt) this.#definedAt = place;
+  defined(position: bigint): void {
+    if (position > this.#definedAt) this.#definedAt = position;
   }
 
   /** `reached`: the stream's position. Returns the tables' generations. */

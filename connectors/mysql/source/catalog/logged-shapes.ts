@@ -87,8 +87,8 @@ export class LoggedShapes {
     this.#look = { before, after, tables };
   }
 
-  defined(place: bigint): void {
-    if (place > this.#definedAt) this.#definedAt = place;
+  defined(position: bigint): void {
+    if (position > this.#definedAt) this.#definedAt = position;
     for (const id of this.#fresh) this.#byTable.delete(id);
     this.#fresh.clear();
   }
@@ -99,14 +99,14 @@ export class LoggedShapes {
    * in the log. So no change that the catalogue already showed can come after such a row. `now`: the table after the row; if
    * it was altered since the look, the log has left out a change. Columns that the catalogue does not have can't be read.
    */
-  shown(shape: TableShape, place: bigint, now: Described | undefined): void {
+  shown(shape: TableShape, position: bigint, now: Described | undefined): void {
     const logged = this.#byTable.get(shape.id);
     if (logged !== undefined && logged.shape.fingerprint !== shape.fingerprint) this.#byTable.delete(shape.id);
     const look = this.#look;
     const said = look?.tables.get(shape.id);
     if (look === undefined || said === undefined || said.fingerprint === shape.fingerprint) return;
     if (now === undefined || !isSame(said, now)) return;
-    if (place < look.after || this.#definedAt >= look.before) return;
+    if (position < look.after || this.#definedAt >= look.before) return;
     if (said.columns.length !== shape.columns.length) return;
     if (shape.columns.some(({ name }, i) => name !== said.columns[i])) return;
     const known = this.#byTable.get(shape.id);

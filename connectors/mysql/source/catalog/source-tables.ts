@@ -171,9 +171,9 @@ export class SourceTables {
   }
 
   /** A statement that creates, alters or drops something is at this position. */
-  defined(place: bigint): void {
-    this.shapes.defined(place);
-    this.alterations.defined(place);
+  defined(position: bigint): void {
+    this.shapes.defined(position);
+    this.alterations.defined(position);
     this.programs.forget();
   }
 

@@ -4,7 +4,7 @@ import { findMillraceError } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
 import { askedOffset, readDump } from "../wire/dump.ts";
 import * as code from "../wire/event-header.ts";
-import { startOf, unpackPlace } from "../wire/position.ts";
+import { startOf, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import { EventReader } from "./event-reader.ts";
 import type { GtidSet } from "./gtid-set.ts";
@@ -82,8 +82,8 @@ const LANDMARKS: ReadonlySet<number> = new Set([code.GTID, code.GTID_TAGGED, cod
 const UNREADABLE = 1236;
 
 /** What the present event shows about the log; undefined: nothing. */
-export function landmarkOf({ at, bytes, header, until }: EventReader, place: bigint): Landmark | undefined {
-  return LANDMARKS.has(header.type) ? { start: place, checksum: crc32(bytes.subarray(at, until)) } : undefined;
+export function landmarkOf({ at, bytes, header, until }: EventReader, position: bigint): Landmark | undefined {
+  return LANDMARKS.has(header.type) ? { start: position, checksum: crc32(bytes.subarray(at, until)) } : undefined;
 }
 
 export function spellLandmark(landmark: Landmark | undefined): string {
@@ -108,7 +108,7 @@ export async function hasLandmark(server: Server, mark: Landmark, signal: AbortS
     isThere = landmarkOf(events, mark.start)?.checksum === mark.checksum;
     return false;
   };
-  const { offset } = unpackPlace(mark.start);
+  const { offset } = unpackPosition(mark.start);
   // This event can't be requested alone.
   if (askedOffset(offset) !== offset) return true;
   try {

@@ -6,7 +6,7 @@ import { quoteTable } from "../../quote.ts";
 import { answered, type Server } from "../wire/server.ts";
 import type { Session } from "../wire/driver.ts";
 import { isTooManySessions, sourceError } from "../errors.ts";
-import { packPlace } from "../wire/position.ts";
+import { packPosition } from "../wire/position.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";
 import type { LogFiles } from "../wire/log-files.ts";
 
@@ -108,7 +108,7 @@ export class TableReadings {
       const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
       const file = values.get("binlog_snapshot_file") ?? "";
       const offset = Number(values.get("binlog_snapshot_position") ?? "0");
-      if (file !== "" && packPlace(this.server.names.learn(file), offset) >= wanted) return;
+      if (file !== "" && packPosition(this.server.names.learn(file), offset) >= wanted) return;
       await answered(session.query("ROLLBACK"), doing, signal);
       if (performance.now() > deadlineMs) throw notVisible();
       await sleep(AGAIN_MS, undefined, { signal });

@@ -3,7 +3,7 @@
  *
  * Positions mean nothing there: its log has other files, and the same transactions at other offsets, beside some of its own.
  * Names of transactions (GTIDs) are the same everywhere. So for the position of every sink, `ReadTransactions` knows the set
- * of names before it, and the last one. A cut is the place in the new log with exactly these names before it:
+ * of names before it, and the last one. A cut is the position in the new log with exactly these names before it:
  *
  *   former host   … A:7  A:8 ┊ A:9                 ┊ a sink's position; it has A:1-8
  *                            ┊
@@ -29,7 +29,7 @@ import { GtidSet, parseGtid } from "../events/gtid-set.ts";
 import type { SeenTransaction } from "../events/log-interpreter.ts";
 import { setBefore, walkLog } from "../events/log-walk.ts";
 import type { LogFiles } from "../wire/log-files.ts";
-import { startOf, unpackPlace } from "../wire/position.ts";
+import { startOf, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import type { ReadBefore, ReadTransactions } from "./read-transactions.ts";
 
@@ -49,9 +49,9 @@ export class HostCrossing {
     this.#read = read;
   }
 
-  /** `places`: the sinks' positions in the former log. */
-  async cross(places: readonly bigint[], refuse: Refuse, signal: AbortSignal): Promise<Omit<Crossing, "identity">> {
-    const cuts = this.#cuts(places);
+  /** `positions`: the sinks' positions in the former log. */
+  async cross(positions: readonly bigint[], refuse: Refuse, signal: AbortSignal): Promise<Omit<Crossing, "identity">> {
+    const cuts = this.#cuts(positions);
     if (cuts.length === 0) throw refuse("which transactions were read is not known (GTIDs are off)");
     const [first] = await this.#files.read(signal);
     await this.#checkSets(cuts, first?.file ?? 0, refuse, signal);
@@ -69,25 +69,26 @@ export class HostCrossing {
     };
     await walkLog(this.#server, from, end, { onTransaction, onDefinition }, signal);
     for (const { fault } of cuts) if (fault !== undefined) throw refuse(fault);
-    const found = new Map(cuts.map((cut) => [cut.place, cut.start ?? end]));
-    const lowest = [...found.values()].reduce((low, place) => (place < low ? place : low));
+    const found = new Map(cuts.map((cut) => [cut.position, cut.start ?? end]));
+    const lowest = [...found.values()].reduce((low, position) => (position < low ? position : low));
     const before = definedAt < lowest ? (this.#read.generations ?? {}) : {};
     this.#read.begin(
-      cuts.map(({ place, read }): [bigint, ReadBefore] => [found.get(place)!, read]),
+      cuts.map(({ position, read }): [bigint, ReadBefore] => [found.get(position)!, read]),
       Object.fromEntries(generations),
     );
-    return { places: found, from: lowest, end, generations: paired(before, generations) };
+    return { positions: found, from: lowest, end, generations: paired(before, generations) };
   }
 
   /** What is before a position in the log, from what is known and from the log itself; undefined if that is unknown. */
-  async before(place: bigint, signal: AbortSignal): Promise<ReadBefore | undefined> {
+  async before(position: bigint, signal: AbortSignal): Promise<ReadBefore | undefined> {
     const { flavour, hasGtids } = await this.#server.facts(signal);
     const isMysql = flavour === "mysql";
     if (isMysql && !hasGtids) return undefined;
-    const known = this.#read.before(place);
-    const { file } = unpackPlace(place);
-    if (known !== undefined && known[0] >= startOf(file)) return await this.#walked(known[0], place, known[1], signal);
-    let found = await this.#walked(startOf(file), place, undefined, signal);
+    const known = this.#read.before(position);
+    const { file } = unpackPosition(position);
+    if (known !== undefined && known[0] >= startOf(file))
+      return await this.#walked(known[0], position, known[1], signal);
+    let found = await this.#walked(startOf(file), position, undefined, signal);
     if (found?.last === null) await this.#files.read(signal);
     // Nothing was read yet in a file that has just begun.
     const earlier = this.#files.sizes.filter((other) => other.file < file).toReversed();
@@ -104,13 +105,14 @@ export class HostCrossing {
     return found;
   }
 
-  #cuts(places: readonly bigint[]): readonly Cut[] {
+  #cuts(positions: readonly bigint[]): readonly Cut[] {
     const cuts = new Map<bigint, Cut>();
     // The stored names show that the host belongs to the set, even if every sink has moved on since.
-    for (const place of [...places, ...this.#read.places]) {
-      const known = this.#read.at(place);
+    for (const position of [...positions, ...this.#read.positions]) {
+      const known = this.#read.at(position);
       // A transaction that was never seen can't be recognised.
-      if (known !== undefined && (known.last !== null || known.set.isEmpty)) cuts.set(place, new Cut(place, known));
+      if (known !== undefined && (known.last !== null || known.set.isEmpty))
+        cuts.set(position, new Cut(position, known));
     }
     return [...cuts.values()];
   }
@@ -172,7 +174,7 @@ export class HostCrossing {
 
 /** The position between what a sink has and what it lacks. */
 class Cut {
-  readonly place: bigint;
+  readonly position: bigint;
   readonly read: ReadBefore;
   /** The first transaction that was not read. */
   start: bigint | undefined;
@@ -180,8 +182,8 @@ class Cut {
   /** Why no position is right. */
   fault: string | undefined;
 
-  constructor(place: bigint, read: ReadBefore) {
-    this.place = place;
+  constructor(position: bigint, read: ReadBefore) {
+    this.position = position;
     this.read = read;
   }
 

@@ -12,7 +12,7 @@ import type { Assembler, HeldRows } from "../rows/assembler.ts";
 import type { Decoder } from "../rows/decoder.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
-import { type LogNames, unpackPlace } from "../wire/position.ts";
+import { type LogNames, unpackPosition } from "../wire/position.ts";
 import type { Trail } from "./read-transactions.ts";
 import type { StreamState } from "./stream-state.ts";
 
@@ -45,7 +45,7 @@ export type LogQuestion =
       readonly at: Position;
     }
   /** The tables that a statement may have changed, of which the log has no rows: see `passed`. */
-  | ({ readonly kind: "rows"; readonly empties: TableName | null; readonly place: string } & Uncertain)
+  | ({ readonly kind: "rows"; readonly empties: TableName | null; readonly position: string } & Uncertain)
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
 
@@ -127,7 +127,7 @@ export class LogReader {
 
   cutIfLarge(): void {
     if (!this.#isXa) this.#assembler.cutIfLarge();
-    else if (this.#assembler.isTooLarge) throw tooLarge(this.#place);
+    else if (this.#assembler.isTooLarge) throw tooLarge(this.#position);
   }
 
   /** Whether rows at this position may be needed. */
@@ -159,7 +159,7 @@ export class LogReader {
       case "statement":
         return this.#statement(event.statement, event.says);
       case "incident":
-        throw sourceError("MR2010", "fatal", `the server says that events are missing in its log at ${this.#place}`);
+        throw sourceError("MR2010", "fatal", `the server says that events are missing in its log at ${this.#position}`);
       case "before":
       case "other":
         return null;
@@ -194,19 +194,19 @@ export class LogReader {
       throw sourceError(
         "MR2123",
         "fatal",
-        `a transaction is committed at ${this.#place} that was prepared before the log begins`,
+        `a transaction is committed at ${this.#position} that was prepared before the log begins`,
       );
     this.#assembler.restore(rows);
     this.#end();
   }
 
-  get #place(): string {
+  get #position(): string {
     return this.#names.format(this.#start);
   }
 
   #fileBegins(): void {
     const { timestamp } = this.#decoder.events.header;
-    this.#state.file = { file: unpackPlace(this.#next).file, createdAt: timestamp };
+    this.#state.file = { file: unpackPosition(this.#next).file, createdAt: timestamp };
   }
 
   #begin(name: TransactionName): void {
@@ -255,7 +255,7 @@ export class LogReader {
   /** The end of an XA transaction's changes. Its outcome comes later, in another transaction, unless it is here. */
   #prepare({ isCommit, name }: XaPrepare): void {
     if (!isCommit && !this.#isPassed && !this.prepared.add(name, this.#assembler.withhold()))
-      throw tooLarge(this.#place);
+      throw tooLarge(this.#position);
     this.#end();
   }
 
@@ -361,7 +361,7 @@ export class LogReader {
       withRows: this.#decoder.maps.named,
       // What is withheld for an XA transaction's outcome are rows.
       empties: statement.isOfAll && !this.#isXa ? target : null,
-      place: this.#place,
+      position: this.#position,
     };
   }
 
@@ -369,12 +369,16 @@ export class LogReader {
   #refuseIllegible({ unlogged, renames }: Extract<StatementKind, { readonly kind: "definition" }>): void {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
     if (![...unlogged, ...renames.flatMap(({ from, to }) => [from, to])].some(isIllegible)) return;
-    const what = `a statement names tables in a character set that is unknown, at ${this.#place}`;
+    const what = `a statement names tables in a character set that is unknown, at ${this.#position}`;
     throw sourceError("MR2120", "fatal", what);
   }
 
   #refuseRollback(): Error {
-    return sourceError("MR2123", "fatal", `a transaction is rolled back at ${this.#place} that is given out in part`);
+    return sourceError(
+      "MR2123",
+      "fatal",
+      `a transaction is rolled back at ${this.#position} that is given out in part`,
+    );
   }
 }
 
@@ -422,6 +426,6 @@ function byteCountOf({ bytes, count }: HeldRows): number {
   return bytes.length + count * ROW_BYTES;
 }
 
-export function tooLarge(place: string): Error {
-  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${place}`);
+export function tooLarge(position: string): Error {
+  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${position}`);
 }

@@ -68,31 +68,31 @@ export class Trail {
   }
 
   /** The stream has reached this position; no transaction begins in between. */
-  moveTo(place: bigint): void {
-    if (!this.#isBroken && place > this.#reached) this.#reached = place;
+  moveTo(position: bigint): void {
+    if (!this.#isBroken && position > this.#reached) this.#reached = position;
   }
 
   /** Undefined if this trail does not know. */
-  at(place: bigint): ReadBefore | undefined {
-    if (place < this.#floor || place > this.#reached) return undefined;
+  at(position: bigint): ReadBefore | undefined {
+    if (position < this.#floor || position > this.#reached) return undefined;
     const set = this.#base.set.clone();
-    const count = this.#countBefore(place);
+    const count = this.#countBefore(position);
     for (let i = 0; i < count; i++) set.addRead(this.#name(i));
     const last = { gtid: count === 0 ? "" : spellGtid(this.#name(count - 1)), time: this.#times[count - 1] ?? 0 };
     return { set, last: count === 0 ? this.#base.last : last };
   }
 
   /** Positions before this one are not needed any more. */
-  fold(place: bigint): void {
-    const base = place <= this.#floor ? undefined : this.at(place);
+  fold(position: bigint): void {
+    const base = position <= this.#floor ? undefined : this.at(position);
     if (base === undefined) return;
-    const count = this.#countBefore(place);
+    const count = this.#countBefore(position);
     this.#starts = this.#starts.slice(count);
     this.#origins = this.#origins.slice(count);
     this.#numbers = this.#numbers.slice(count);
     this.#times = this.#times.slice(count);
     this.#base = base;
-    this.#floor = place;
+    this.#floor = position;
   }
 
   /** Continues from a position that it knows; false if it does not know it. */
@@ -123,8 +123,8 @@ export class Trail {
     return { origin: this.#origins[i]!, number: this.#numbers[i]! };
   }
 
-  #countBefore(place: bigint): number {
-    const count = this.#starts.findIndex((start) => start >= place);
+  #countBefore(position: bigint): number {
+    const count = this.#starts.findIndex((start) => start >= position);
     return count < 0 ? this.#starts.length : count;
   }
 }
@@ -132,10 +132,10 @@ export class Trail {
 /** By table id, the generation of each name at the last look at the catalogue. */
 export type KnownGenerations = Readonly<Record<string, string>>;
 
-type StoredPlace = readonly [place: string, set: string, last: SeenTransaction | null];
+type StoredPosition = readonly [position: string, set: string, last: SeenTransaction | null];
 
 interface Stored {
-  readonly places: readonly StoredPlace[];
+  readonly places: readonly StoredPosition[];
   readonly generations: KnownGenerations | null;
 }
 
@@ -152,21 +152,27 @@ export class ReadTransactions {
   load(text: string | undefined): void {
     if (text === undefined || this.#known.size > 0) return;
     // Our own text.
-    const { generations, places }: Stored = JSON.parse(text);
+    const { generations, places: positions }: Stored = JSON.parse(text);
     this.#generations = generations;
-    this.know(places.map(([place, set, last]) => [BigInt(place), { set: GtidSet.parse(set) ?? new GtidSet(), last }]));
+    this.know(
+      positions.map(([position, set, last]) => [BigInt(position), { set: GtidSet.parse(set) ?? new GtidSet(), last }]),
+    );
   }
 
   get text(): string {
-    const places = [...this.#known].map(([place, { last, set }]): StoredPlace => [String(place), set.toString(), last]);
-    return JSON.stringify({ places, generations: this.#generations } satisfies Stored);
+    const positions = [...this.#known].map(([position, { last, set }]): StoredPosition => [
+      String(position),
+      set.toString(),
+      last,
+    ]);
+    return JSON.stringify({ places: positions, generations: this.#generations } satisfies Stored);
   }
 
   get isEmpty(): boolean {
     return this.#known.size === 0 && this.#main === undefined;
   }
 
-  get places(): Iterable<bigint> {
+  get positions(): Iterable<bigint> {
     return this.#known.keys();
   }
 
@@ -175,23 +181,23 @@ export class ReadTransactions {
   }
 
   /** Replaces everything that was known: another log begins. */
-  begin(places: Iterable<readonly [bigint, ReadBefore]>, generations: KnownGenerations): void {
+  begin(positions: Iterable<readonly [bigint, ReadBefore]>, generations: KnownGenerations): void {
     this.#known.clear();
     this.#others = [];
     this.#main = undefined;
     this.#generations = generations;
-    this.know(places);
+    this.know(positions);
   }
 
-  know(places: Iterable<readonly [bigint, ReadBefore]>): void {
-    for (const [place, read] of places) this.#known.set(place, read);
+  know(positions: Iterable<readonly [bigint, ReadBefore]>): void {
+    for (const [position, read] of positions) this.#known.set(position, read);
   }
 
-  at(place: bigint): ReadBefore | undefined {
-    const known = this.#known.get(place);
+  at(position: bigint): ReadBefore | undefined {
+    const known = this.#known.get(position);
     if (known !== undefined) return known;
     for (const trail of [this.#main, ...this.#others.toReversed()]) {
-      const read = trail?.at(place);
+      const read = trail?.at(position);
       if (read !== undefined) return read;
     }
     return undefined;
@@ -203,10 +209,10 @@ export class ReadTransactions {
   }
 
   /** The highest known position at or before this one. */
-  before(place: bigint): readonly [bigint, ReadBefore] | undefined {
-    const exact = this.at(place);
-    if (exact !== undefined) return [place, exact];
-    return [...this.#known].filter(([known]) => known < place).toSorted(([a], [b]) => Number(b - a))[0];
+  before(position: bigint): readonly [bigint, ReadBefore] | undefined {
+    const exact = this.at(position);
+    if (exact !== undefined) return [position, exact];
+    return [...this.#known].filter(([known]) => known < position).toSorted(([a], [b]) => Number(b - a))[0];
   }
 
   /** For a stream that begins there; undefined if what is before it is unknown. */
@@ -221,15 +227,15 @@ export class ReadTransactions {
   }
 
   /** From here on these positions are known, and those of the previous call. */
-  keep(places: readonly bigint[], before: readonly bigint[]): void {
+  keep(positions: readonly bigint[], before: readonly bigint[]): void {
     // Before anything is read nothing new is known, and nothing is forgotten.
     if (this.#main === undefined) return;
     const known = new Map<bigint, ReadBefore>();
-    for (const place of [...before, ...places]) {
-      const read = this.at(place);
-      if (read !== undefined) known.set(place, read);
+    for (const position of [...before, ...positions]) {
+      const read = this.at(position);
+      if (read !== undefined) known.set(position, read);
     }
-    const moving = places.filter((place) => !this.#known.has(place)).toSorted((a, b) => Number(a - b));
+    const moving = positions.filter((position) => !this.#known.has(position)).toSorted((a, b) => Number(a - b));
     this.#known = known;
     if (moving[0] !== undefined) for (const trail of [this.#main, ...this.#others]) trail.fold(moving[0]);
   }
@@ -241,7 +247,7 @@ export class ReadTransactions {
   }
 
   /** A statement that creates, alters or drops something: what was seen of the catalogue before is no longer certain. */
-  defined(place: bigint): void {
-    if (place >= this.#lookedAt) this.#generations = null;
+  defined(position: bigint): void {
+    if (position >= this.#lookedAt) this.#generations = null;
   }
 }

@@ -92,8 +92,8 @@ export class StreamState {
   }
 
   /** A statement that creates, alters or drops something is at this position. */
-  defined(place: bigint, tables: SourceTables): void {
-    this.read.defined(place);
-    tables.defined(place);
+  defined(position: bigint, tables: SourceTables): void {
+    this.read.defined(position);
+    tables.defined(position);
   }
 }

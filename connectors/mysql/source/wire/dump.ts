@@ -8,7 +8,7 @@ import { DumpPackets, type OnEvent, type OnLarge, type Received } from "./dump-p
 import { aborted, classify, endOfDump, silent } from "../errors.ts";
 import { FLAGS_AT, isOfRows, TYPE_AT } from "./event-header.ts";
 import { readUint16 } from "./bytes.ts";
-import { FILE_START, unpackPlace } from "./position.ts";
+import { FILE_START, unpackPosition } from "./position.ts";
 
 const COM_BINLOG_DUMP = 0x12;
 /** In front of the file's name. */
@@ -218,7 +218,7 @@ function asPacket(payload: Buffer): Buffer {
 }
 
 function packetOf(server: Server, { from, isEndless = true, readerId }: DumpRequest): object {
-  const { file, offset } = unpackPlace(from);
+  const { file, offset } = unpackPosition(from);
   const name = server.names.file(file);
   const body = Buffer.alloc(REQUEST_BYTES + Buffer.byteLength(name));
   body.writeUInt32LE(askedOffset(offset), 0);

@@ -2,7 +2,7 @@
 import { sourceError } from "../errors.ts";
 import { readDump } from "./dump.ts";
 import { EventHeader, FORMAT_DESCRIPTION } from "./event-header.ts";
-import { FILE_START, packPlace, startOf, unpackPlace } from "./position.ts";
+import { FILE_START, packPosition, startOf, unpackPosition } from "./position.ts";
 import type { Server } from "./server.ts";
 import { either } from "./server-facts.ts";
 
@@ -36,7 +36,7 @@ export class LogFiles {
   /** Where the log ends: everything that was committed before the call is before it. */
   async tip(signal: AbortSignal): Promise<bigint> {
     const { file, offset } = await this.#status(signal);
-    return packPlace(this.#server.names.learn(file), Number(offset));
+    return packPosition(this.#server.names.learn(file), Number(offset));
   }
 
   async filter(signal: AbortSignal): Promise<LogFilter> {
@@ -73,12 +73,12 @@ export class LogFiles {
 
 /** Bytes between two positions; files in between count with their sizes. */
 export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bigint): number {
-  const [first, last] = [unpackPlace(from), unpackPlace(to)];
+  const [first, last] = [unpackPosition(from), unpackPosition(to)];
   if (first.file === last.file) return Math.max(0, last.offset - first.offset);
   let sum = 0;
   for (const { file, size } of files) {
     const start = startOf(file);
-    const end = packPlace(file, Math.max(size, FILE_START));
+    const end = packPosition(file, Math.max(size, FILE_START));
     const low = from > start ? from : start;
     const high = to < end ? to : end;
     if (high > low) sum += Number(high - low);

@@ -11,16 +11,16 @@ const NUMBER_MAX = (1 << 22) - 1;
 const OFFSET_MAX = 2 ** 33 - 1;
 const U32 = 2 ** 32;
 const NUMBER_DIGITS = 6;
-const PLACE = /^(?:.*\.)?(\d+):(\d+)$/;
+const POSITION = /^(?:.*\.)?(\d+):(\d+)$/;
 /** The first event of each file comes after four bytes that identify the file type. */
 export const FILE_START = 4;
 
-export interface LogPlace {
+export interface LogPosition {
   readonly file: number;
   readonly offset: number;
 }
 
-export function packPlace(file: number, offset: number): bigint {
+export function packPosition(file: number, offset: number): bigint {
   if (file > NUMBER_MAX || offset > OFFSET_MAX)
     throw sourceError("MR2035", "fatal", `the log has come to file ${file}, offset ${offset}`);
   return (BigInt(file) << OFFSET_BITS) | BigInt(offset);
@@ -28,10 +28,10 @@ export function packPlace(file: number, offset: number): bigint {
 
 /** Where a file of the log begins. */
 export function startOf(file: number): bigint {
-  return packPlace(file, FILE_START);
+  return packPosition(file, FILE_START);
 }
 
-export function unpackPlace(commit: bigint): LogPlace {
+export function unpackPosition(commit: bigint): LogPosition {
   return { file: Number(commit >> OFFSET_BITS), offset: Number(commit & ((1n << OFFSET_BITS) - 1n)) };
 }
 
@@ -70,25 +70,25 @@ export class LogNames {
   }
 
   format(commit: bigint): string {
-    const { file, offset } = unpackPlace(commit);
+    const { file, offset } = unpackPosition(commit);
     return `${this.file(file)}:${offset}`;
   }
 
   fields(commit: bigint): { readonly file: string; readonly pos: number } {
-    const { file, offset } = unpackPlace(commit);
+    const { file, offset } = unpackPosition(commit);
     return { file: this.file(file), pos: offset };
   }
 
   /** Whether the text has the form of a position. */
   isPlace(text: string): boolean {
-    return PLACE.test(text);
+    return POSITION.test(text);
   }
 
   /** Throws a RangeError if the text is no position. */
   parse(text: string): bigint {
-    const match = PLACE.exec(text);
-    if (match === null) throw new RangeError(`not a place in the log: expected ${this.file(42)}:12345`);
-    return packPlace(Number(match[1]), Number(match[2]));
+    const match = POSITION.exec(text);
+    if (match === null) throw new RangeError(`not a position in the log: expected ${this.file(42)}:12345`);
+    return packPosition(Number(match[1]), Number(match[2]));
   }
 }
 
@@ -107,17 +107,17 @@ export class LogCursor {
   take({ flags, nextPosition, size, type }: EventHeader): void {
     const isInFile = (flags & FLAG_ARTIFICIAL) === 0 && nextPosition !== 0;
     if (!isInFile || type === HEARTBEAT || type === HEARTBEAT_V2) return;
-    const { file, offset } = unpackPlace(this.next);
+    const { file, offset } = unpackPosition(this.next);
     const round = Math.floor(offset / U32);
     let next = round * U32 + nextPosition;
     if (next < offset && offset - next > U32 / 2) next += U32;
-    this.next = packPlace(file, next);
+    this.next = packPosition(file, next);
     this.start = this.next - BigInt(size);
   }
 
   /** The next file begins. */
   rotate({ file, offset }: NextFile, names: LogNames): void {
-    this.start = packPlace(names.learn(file), offset);
+    this.start = packPosition(names.learn(file), offset);
     this.next = this.start;
   }
 }

@@ -8,7 +8,7 @@ const END_AT_LAST_EVENT = 1;
 const OK = 0;
 const EOF = 0xfe;
 
-export interface LogPlace {
+export interface LogPosition {
   readonly file: string;
   readonly position: number;
 }
@@ -17,7 +17,7 @@ export interface LogPlace {
 export type OnEvent = (bytes: Buffer, start: number, end: number) => void;
 
 /** Where the log ends now. */
-export async function endOfLog(url: string): Promise<LogPlace> {
+export async function endOfLog(url: string): Promise<LogPosition> {
   const connection = await connect({ uri: url, rowsAsArray: true });
   try {
     const [version] = await connection.query("select version()");
@@ -31,7 +31,7 @@ export async function endOfLog(url: string): Promise<LogPlace> {
   }
 }
 
-export async function dumpLog(url: string, from: LogPlace, onEvent: OnEvent): Promise<void> {
+export async function dumpLog(url: string, from: LogPosition, onEvent: OnEvent): Promise<void> {
   const session = Session.made(createConnection({ uri: url }));
   try {
     await session.query("SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'");
@@ -43,7 +43,7 @@ export async function dumpLog(url: string, from: LogPlace, onEvent: OnEvent): Pr
   }
 }
 
-function dump(session: Session, { file, position }: LogPlace, onEvent: OnEvent): Promise<void> {
+function dump(session: Session, { file, position }: LogPosition, onEvent: OnEvent): Promise<void> {
   return new Promise((resolve, reject) => {
     session.onBroken(reject);
     session.run({

@@ -13,7 +13,7 @@ export interface Reachable {
   readonly end: bigint;
 }
 
-export interface Place {
+export interface ChosenOffset {
   readonly position: Position;
   /** Whether to fill the sinks from the source, whatever they hold. */
   readonly anew: boolean;
@@ -32,14 +32,14 @@ export async function reachable(log: ChangeLog, signal: AbortSignal): Promise<Re
   return { first, end: end > first ? end : first };
 }
 
-export async function placeOf(
+export async function chosenOffset(
   to: string,
   source: Pick<Source, "log" | "positions">,
   range: Reachable,
   record: Pick<SourceRecord, "epoch" | "acknowledgedAt">,
   signal: AbortSignal,
-): Promise<Place> {
-  const at = (commit: bigint, anew = false, note: string | null = null): Place => {
+): Promise<ChosenOffset> {
+  const at = (commit: bigint, anew = false, note: string | null = null): ChosenOffset => {
     return { position: { epoch: record.epoch, commit, index: 0 }, anew, note };
   };
   switch (to) {
@@ -128,14 +128,14 @@ export function unregistered(registered: readonly TableVersion[]): SchemaResolve
   };
 }
 
-const ANOTHER_PLACE =
+const ANOTHER_OFFSET =
   "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now";
 
 export function unreachable(
   positions: Positions,
   what: string,
   { first, end }: Reachable,
-  hint = ANOTHER_PLACE,
+  hint = ANOTHER_OFFSET,
 ): Error {
   const [from, to] = [first, end].map((position) => positions.format(position));
   return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, { hint });
