@@ -27,7 +27,7 @@ export const pages = {
     title: "A hidden column shows itself under a name that its rule does not cover",
     remedy: `Use the column's present name. A column that the server computes from it: hide it too, or show it by \`mask: none\`. ${AFTERWARDS}`,
     cause:
-      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, and its values would become visible.",
+      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, or another table without it has taken the table's name: its values would become visible, or may.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",

@@ -37,12 +37,19 @@ export interface Former {
   readonly columns: readonly Column[];
   /** Names of those, and of all that it ever had: a rule that names one is no mistake. */
   readonly named: ReadonlySet<string>;
-  /** Absent: these are its own rows. A copy of them, those of its partition, or of a table that inherits from it. */
-  readonly held?: "copy" | "part" | "heir";
+  /**
+   * Absent: these are its own rows. A copy of them, those of its partition, or of a table that inherits from it, or that has
+   * taken its name.
+   */
+  readonly held?: "copy" | "part" | "heir" | "namesake";
   readonly identity: string;
   readonly fingerprint: string;
   /** Where the log says so; null: it does not matter. */
   readonly at: Position | null;
+  /** The log does not say whether another table was made under its name since. */
+  readonly isUncertain?: true;
+  /** Of what may be a copy: none if the table still has these columns, with which it was there before. */
+  readonly unless?: readonly Column[];
 }
 
 export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
@@ -60,6 +67,8 @@ const UNNUMBERED = 0;
 export class FormerRules {
   /** By the table's identity. */
   readonly #byTable = new Map<string, Former>();
+  /** By id, what rows last passed under, if these were rules: another table may have the name now. */
+  readonly #byName = new Map<string, Former>();
   /** By id, the columns of tables whose rows passed; null: they are not known. */
   readonly #known = new Map<string, readonly Column[] | null>();
   /** Nothing was ever registered: what the first look finds was there before any rule. */
@@ -115,33 +124,62 @@ export class FormerRules {
     const isNamed = isKnownByName(shape);
     if (!isNamed || position !== null) this.#known.set(id, stands.columns);
     if (isNamed && before !== undefined && (position === null || isEarlier(position, before))) return;
-    if (before?.id === id && before.fingerprint === fingerprint && !before.hidden.some(isRenamed)) return;
+    const isSame = before?.id === id && before.fingerprint === fingerprint;
+    if (isSame && before.isUncertain !== true && !before.hidden.some(isRenamed)) return;
     const at = isNamed ? position : null;
     const named = new Set([...(before?.named ?? []), ...stands.columns.map(({ name }) => name)]);
     const former = { id, identity, fingerprint, at, named, ...stands };
     this.#byTable.set(identity, former);
-    if (isRuled(former)) this.#hasRuled = true;
+    if (!isRuled(former)) {
+      this.#byName.delete(id);
+      return;
+    }
+    this.#byName.set(id, former);
+    this.#hasRuled = true;
   }
 
-  /** What the table stood under; for one of which no rows passed, what a table stands under of which it is a copy. */
+  /** What the table stood under; else what a table stands under that had its name, or of which it is a copy. */
   of(shape: TableShape, position: Position | null): Former | undefined {
     const own = this.#byTable.get(identityOf(shape));
     // A stream that is behind: the table had the name then that it has there.
     if (own !== undefined && position !== null && isEarlier(position, own)) return undefined;
-    // Where the name tells tables apart, another table may have it now.
-    if (own !== undefined && (isRuled(own) || !isKnownByName(shape))) return own;
+    if (own?.unless !== undefined && hasNames(own.unless, shape.columns)) return undefined;
+    const isOther = own === undefined || own.isUncertain === true || (!isRuled(own) && own.id !== shape.id);
+    const taken = isOther ? this.#takenOver(shape, own) : undefined;
+    if (taken !== undefined) return taken;
+    if (own !== undefined && isRuled(own)) return own;
     const before = own?.columns ?? this.#known.get(shape.id);
     if (before === null || (before !== undefined && hasNames(before, shape.columns))) return own;
     const copied = this.#copied(shape);
-    // What was there with such columns before goes on.
-    return copied === undefined || (before !== undefined && isCopy(spelledNames(before), copied)) ? own : copied;
+    if (copied === undefined) return own;
+    // What was there with such columns before goes on; where the name tells tables apart, another one may have had others.
+    const ever = own === undefined || isKnownByName(shape) ? before : Array.from(own.named, (name) => ({ name }));
+    return ever !== undefined && isCopy(spelledNames(ever), copied) ? own : copied;
+  }
+
+  /**
+   * A table under the name of one that stood under rules, and perhaps not the same: what that one hid, and this one lacks, may
+   * be in each column that has a new name.
+   */
+  #takenOver(shape: TableShape, own: Former | undefined): Former | undefined {
+    const before = this.#byName.get(shape.id);
+    if (before === undefined) return undefined;
+    const names = spelledNames(shape.columns);
+    const lacking = before.hidden.filter((column) => !names.has(spelled(column)));
+    const former = new Set(Array.from(before.named, (name) => spelled({ name })));
+    const added = shape.columns.filter((column) => !former.has(spelled(column)));
+    if (lacking.length === 0 || added.length === 0) return undefined;
+    const perhaps = lacking.flatMap(({ name, how }) =>
+      added.map((column) => ({ name, how, identity: UNNUMBERED, renamed: column.name })),
+    );
+    return { ...before, hidden: [...(own?.hidden ?? []), ...perhaps], held: "namesake" };
   }
 
   /** A copy stands under the rules of what it was copied from, whatever becomes of its columns since. */
   hold(shape: TableShape, { hidden, held = "copy", ...former }: Former, at: Position | null): void {
     const identity = identityOf(shape);
     const own = this.#byTable.get(identity);
-    if (former.id === shape.id || (own !== undefined && (isRuled(own) || !isKnownByName(shape)))) return;
+    if (former.id === shape.id || (own !== undefined && isRuled(own))) return;
     const numbered = hidden.map(({ name, how }) => {
       const column = shape.columns.find((one) => spelled(one) === spelled({ name }));
       return { name: column?.name ?? name, how, identity: column?.identity ?? UNNUMBERED };
@@ -186,10 +224,18 @@ export class FormerRules {
     const other = this.#byTable.get(to);
     if ([own, other].some((former) => former !== undefined && isEarlier(at, former))) return false;
     const isOfRules = [own, other].some((former) => former !== undefined && isRuled(former));
+    if (how === "made" || how === "perhaps made") {
+      if (other === undefined || !isRuled(other)) return false;
+      if (how === "made") this.#byTable.delete(to);
+      else this.#byTable.set(to, { ...other, isUncertain: true });
+      return true;
+    }
     if (how === "copied" || how === "perhaps copied") {
-      const isNew = how === "copied" || !this.#known.has(to);
-      if (own === undefined || !isRuled(own) || !isNew) return false;
-      this.#byTable.set(to, { ...own, held: "copy", identity: to, at });
+      const unless = how === "copied" ? undefined : this.#known.get(to);
+      const isOther = unless === null || (unless !== undefined && other !== undefined && isRuled(other));
+      if (own === undefined || !isRuled(own) || isOther) return false;
+      const copy: Former = { ...own, held: "copy", identity: to, at };
+      this.#byTable.set(to, unless === undefined ? copy : { ...copy, unless });
       return true;
     }
     if (how === "exchanged") {
@@ -208,7 +254,7 @@ export class FormerRules {
 
   /** Of all tables, those that are gone too. */
   get all(): Iterable<Former> {
-    return this.#byTable.values();
+    return [...this.#byTable.values(), ...this.#byName.values()];
   }
 
   /** Ids of the tables of which rows passed, those that are gone too. */
@@ -311,7 +357,7 @@ function hasNames(a: readonly Column[], b: readonly Column[]): boolean {
   return a.length === b.length && a.every(({ name }, i) => name === b[i]!.name);
 }
 
-function spelledNames(columns: readonly Column[]): ReadonlySet<string> {
+function spelledNames(columns: readonly Pick<Column, "name">[]): ReadonlySet<string> {
   return new Set(columns.map(spelled));
 }
 

@@ -67,6 +67,7 @@ interface Planned {
 
 const NO_NAMES: ReadonlyMap<string, number> = new Map();
 const NO_FUNCTIONS: Functions = new Map();
+const NO_HIDDEN: ReadonlyMap<string, string> = new Map();
 
 /** All that a rule names or matches of a table's columns. */
 function namedColumns(rule: TableRule | undefined): readonly Pick<ColumnRule, "pattern" | "isOptional" | "place">[] {
@@ -84,8 +85,8 @@ export class RuleBook {
   /** Tables whose changes of shape are ignored, from the moment when they were first known. */
   readonly #pins: Map<string, Pin>;
   readonly #former: FormerRules;
-  /** By table, as the catalogue had them at the last look. */
-  readonly #origins = new Map<string, Origins>();
+  /** Tables as the catalogue had them at the last look. */
+  readonly #present = new Map<string, TableShape>();
   readonly #isSelected: (table: TableName) => boolean;
   /** As earlier processes registered them. */
   readonly #versions: RuleMemory["versions"];
@@ -202,13 +203,13 @@ export class RuleBook {
   /** The tables that are there. */
   begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
     this.#former.begin([...tables, ...refused]);
-    this.#origins.clear();
-    for (const { id, origins } of tables) if (origins !== undefined) this.#origins.set(id, origins);
+    this.#present.clear();
+    for (const shape of tables) this.#present.set(shape.id, shape);
   }
 
   /** What its values come from: a shape that was stored, or is from a log, does not say. */
   #originsOf({ id, origins }: TableShape): Origins | undefined {
-    return origins ?? this.#origins.get(id);
+    return origins ?? this.#present.get(id)?.origins;
   }
 
   /** What rows stood under, or stand under, that the table shows or has, and that another one had or shows. */
@@ -217,15 +218,30 @@ export class RuleBook {
     return [...this.#former.ofParts(shape), ...parents.flatMap((parent) => this.#inherited(shape, parent))];
   }
 
+  /** Of a table that is held back: by their present names, the columns that were hidden when its rows last passed. */
+  #heldBack({ id }: Pick<TableShape, "id">, rule: MergedRule | null): ReadonlyMap<string, string> {
+    const shape = this.#present.get(id);
+    const former = shape === undefined ? undefined : this.#former.of(shape, null);
+    if (shape === undefined || former === undefined) return NO_HIDDEN;
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    if (this.#exposed(shape, former, rule, rulings) === null) return NO_HIDDEN;
+    return new Map(
+      former.hidden.flatMap((column): [string, string][] => {
+        const ordinal = ordinalOf(column, former, shape);
+        return ordinal < 0 ? [] : [[shape.columns[ordinal]!.name, column.how]];
+      }),
+    );
+  }
+
   /** A SELECT of the parent shows the rows of this table. */
   #inherited({ columns }: TableShape, parent: Origins["parents"][number]): readonly Former[] {
     const rule = this.#rule(parent);
-    if (rule === null) return [];
+    const held = this.#heldBack(parent, rule);
     const hidden = columns.flatMap(({ name, identity }) => {
-      const how = hiding(columnRuling(rule, name));
+      const how = (rule === null ? null : hiding(columnRuling(rule, name))) ?? held.get(name) ?? null;
       return how === null ? [] : [{ name, identity, how }];
     });
-    const filtered = rule.where !== null;
+    const filtered = rule?.where != null;
     if (hidden.length === 0 && !filtered) return [];
     return [
       {
@@ -259,7 +275,12 @@ export class RuleBook {
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
     const others = this.#otherRows(shape);
     const { generated } = this.#originsOf(shape) ?? {};
-    const key = JSON.stringify([shape.fingerprint, pin?.shape.fingerprint, others.map(({ id }) => id), generated]);
+    const key = JSON.stringify([
+      shape.fingerprint,
+      pin?.shape.fingerprint,
+      others.map(({ id, hidden }) => [id, hidden]),
+      generated,
+    ]);
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
     const former = this.#former.of(shape, at);
@@ -470,7 +491,12 @@ export class RuleBook {
     const renamed = shown.find(({ hidden, ruling, name }) => hidden.name !== name && !isLifted(ruling));
     if (renamed === undefined) return null;
     const { name, hidden } = renamed;
-    const message = `column ${JSON.stringify(name)} of table ${shape.id} was hidden as ${JSON.stringify(hidden.name)}, and is not under this name`;
+    const what = `column ${JSON.stringify(name)} of table ${shape.id}`;
+    const was = JSON.stringify(hidden.name);
+    const message =
+      former.held === "namesake"
+        ? `${what} may have what was hidden as ${was}: another table has the name now`
+        : `${what} was hidden as ${was}, and is not under this name`;
     return { code: "MR1025", place, message };
   }
 

@@ -73,6 +73,38 @@ test("a new table with all its columns is held back; one that was there first, a
   expect(faultOf(first, copy)).toBeUndefined();
 });
 
+test("a table that takes the name of one under rules shows nothing under new names of columns", () => {
+  const rules = { "public.u*": { columns: { "*mail*": { mask: "redact" } } } };
+  const [id, mail, note] = users.columns;
+  const post = { ...mail!, name: "post" };
+  const remade = { ...users, relation: 9, columns: [id!, post, note!], fingerprint: "remade" };
+  const before = () => new FormerRules([registered(rules, users)]);
+  expect(faultOf(bookOf(rules, before()), remade)).toBe("MR1025");
+  // A restart in between.
+  const again = new FormerRules([registered(rules, users), firstVersion(bookOf(rules, before()).plan(remade)!.shape)]);
+  expect(faultOf(bookOf(rules, again), { ...remade, columns: [id!, post], fingerprint: "less" })).toBe("MR1025");
+  const named = { "public.u*": { columns: { "*mail*": { mask: "redact" }, post: { mask: "none" } } } };
+  expect(faultOf(bookOf(named, before()), remade)).toBeUndefined();
+  expect(faultOf(bookOf(rules, before()), { ...remade, columns: [id!, note!] })).toBeUndefined();
+  expect(faultOf(bookOf(rules, before()), { ...remade, columns: [id!, post, mail!] })).toBeUndefined();
+  // One that was captured under another name.
+  const known = registered({}, shape("next", { relation: 9, columns: remade.columns }));
+  const swapped = new FormerRules([registered(rules, users), known]);
+  expect(faultOf(bookOf(rules, swapped), remade)).toBe("MR1025");
+});
+
+test("a table that gets all its columns later is held back, but not one that had them", () => {
+  const [id, mail, note] = users.columns;
+  const less = shape("later", { relation: 9, columns: [id!, note!], fingerprint: "less" });
+  const more = { ...less, columns: [id!, mail!, note!], fingerprint: "more" };
+  const rules = { "public.users": HIDDEN };
+  const versions = [registered(rules, users), registered(rules, less)];
+  expect(faultOf(bookOf(rules, new FormerRules(versions)), more)).toBe("MR1033");
+  // A stream that goes back behind a change.
+  const back = new FormerRules([registered(rules, users), firstVersion(more), registered(rules, less)]);
+  expect(faultOf(bookOf(rules, back), more)).toBeUndefined();
+});
+
 test("where the log has renames, they count once, from their position on", () => {
   // Its columns have no numbers.
   const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));

@@ -25,7 +25,14 @@ test.each([
   expect(new LogFilter(only, ignored).excludes(schema)).toBe(setting);
 });
 
-const SIGNS = { renamed: ">", exchanged: "<>", copied: "=>", "perhaps copied": "?>" } as const;
+const SIGNS = {
+  renamed: ">",
+  exchanged: "<>",
+  copied: "=>",
+  "perhaps copied": "?>",
+  made: "*",
+  "perhaps made": "?*",
+} as const;
 
 describe("a table whose last change is not in the log", () => {
   /** Looks at positions 10, 20, 30 …, each with the time of the table's last change; the stream is where the look begins. */
@@ -189,11 +196,15 @@ describe("statements", () => {
     [String.raw`ALTER TABLE t COMMENT 'it\'s rename a', RENAME u`, ["shop.t<>shop.u", "shop.t<>shop.a"]],
     ['ALTER TABLE t COMMENT "rename to a", RENAME "u"', ["shop.t<>shop.a", "shop.t<>shop.u"]],
     ['ALTER TABLE t ADD c int COMMENT "change x y", CHANGE x z int', ["shop.t>shop.t x>y x>z"]],
-    ["CREATE TABLE `a b` LIKE x.t", ["x.t=>shop.a b"]],
-    ["create table u(like`t`)", ["shop.t=>shop.u"]],
-    ["CREATE TABLE IF NOT EXISTS x.u LIKE t", ["shop.t?>x.u"]],
-    ["CREATE OR REPLACE TABLE u LIKE t", ["shop.t=>shop.u"]],
-    ["CREATE TABLE unlike (a int)", []],
+    ["CREATE TABLE `a b` LIKE x.t", ["shop.a b*shop.a b", "x.t=>shop.a b"]],
+    ["create table u(like`t`)", ["shop.u*shop.u", "shop.t=>shop.u"]],
+    ["CREATE TABLE IF NOT EXISTS x.u LIKE t", ["x.u?*x.u", "shop.t?>x.u"]],
+    ["CREATE OR REPLACE TABLE u LIKE t", ["shop.u*shop.u", "shop.t=>shop.u"]],
+    ["CREATE TABLE unlike (a int)", ["shop.unlike*shop.unlike"]],
+    ["create table if not exists u as select * from t", ["shop.u?*shop.u"]],
+    ["CREATE TEMPORARY TABLE u LIKE t", []],
+    ["ALTER TABLE t CONVERT PARTITION `p 1` TO TABLE x.u", ["shop.t=>x.u"]],
+    ["ALTER TABLE t CONVERT TABLE u TO PARTITION p VALUES LESS THAN (9)", ["shop.u<>shop.t"]],
     ["DROP TABLE t", []],
   ])("what gets another name by %s", (sql, expected) => {
     const statement = kindOfStatement(sql, "shop");

@@ -58,9 +58,10 @@ export interface Rename {
   readonly columns: readonly (readonly [from: string, to: string])[];
   /**
    * `exchanged`: both tables stay, and rows of each may be in the other now (EXCHANGE PARTITION). `copied`: `to` is new and has
-   * the columns of `from` (CREATE TABLE … LIKE); `perhaps copied`: or it was there before (IF NOT EXISTS).
+   * the columns of `from` (CREATE TABLE … LIKE); `made`: `to`, which is `from`, is new, whatever had the name before;
+   * `perhaps`: or it was there before (IF NOT EXISTS).
    */
-  readonly how: "renamed" | "exchanged" | "copied" | "perhaps copied";
+  readonly how: "renamed" | "exchanged" | "copied" | "perhaps copied" | "made" | "perhaps made";
 }
 
 /**

@@ -5,7 +5,7 @@
 import { describe, test } from "vitest";
 import { CANARY, SHOWN } from "../../support/daemon/canary.ts";
 import { RenamedTables } from "../../support/mysql/renamed-tables.ts";
-import { mysqlFlavours } from "../../support/run/services.ts";
+import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
 
 const WAYS = [
   { when: "while the daemon runs", isDown: false, options: {} },
@@ -34,6 +34,15 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ users_next: "MR1033" });
       await scene.run("alter table parts exchange partition p0 with table part");
       await scene.expectSuspended({ part: "MR1033", users_next: "MR1033" });
+      if (flavour === "mariadb" && isMysqlFrom(flavour, "10.7")) {
+        await scene.run(
+          "alter table parts convert partition p1 to table taken",
+          `alter table taken change word was varchar(80)`,
+          `update taken set was = 't ${CANARY}'`,
+        );
+        await scene.expectSuspended({ part: "MR1033", taken: "MR1033", users_next: "MR1033" });
+        await scene.run("drop table taken");
+      }
       await scene.run(
         "create table users_like like users",
         "alter table users_like modify id bigint, drop column country",
@@ -55,6 +64,43 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ folks: "MR1033", users_new: "MR1033" });
     });
 
+    test("another table that takes the name of one under rules", options, async () => {
+      await using scene = await RenamedTables.start(flavour, isDown);
+      await scene.run(
+        "drop table notes",
+        "create table notes (id int primary key, post varchar(80), note varchar(80))",
+        `insert into notes values (1, 'n@${CANARY}', '${SHOWN}')`,
+        "drop table words",
+        "create table if not exists words (id int primary key, thing varchar(80), note varchar(80))",
+        `insert into words values (1, 'w ${CANARY}', '${SHOWN}')`,
+      );
+      await scene.expectSuspended({ notes: "MR1025", words: "MR1025" });
+      // A table that was captured before, and had its columns under names of its own.
+      await scene.run("drop table notes, words", "create table fresh (id int primary key, post varchar(80))");
+      await scene.expectSuspended({});
+      await scene.run("rename table fresh to notes", `insert into notes values (3, 'f@${CANARY}')`);
+      await scene.expectSuspended({ notes: "MR1025" });
+      // One that has the hidden column is under the rules of the name.
+      await scene.run(
+        "drop table notes",
+        "create table notes (id int primary key, mail varchar(80), more varchar(80))",
+        `insert into notes values (1, 'm@${CANARY}', '${SHOWN}')`,
+        "create table if not exists notes (id int primary key)",
+        "alter table notes add column age int",
+      );
+      await scene.expectSuspended({});
+      // Whether it was there its columns tell.
+      await scene.run("create table if not exists spare like letters", "insert into spare values (1, 'v', 'm')");
+      await scene.expectSuspended({});
+      await scene.run(
+        "drop table spare",
+        "create table if not exists spare like letters",
+        "alter table spare change mail v varchar(80)",
+        "insert into spare select id, concat('s@', mail), note from letters",
+      );
+      await scene.expectSuspended({ spare: "MR1033" });
+    });
+
     test("columns under rules that get another name", options, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
       await scene.run(
@@ -63,6 +109,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       );
       await scene.expectSuspended({ cards: "MR1025" });
       await scene.run("drop table cards");
+      // A default that the server computes fills the rows that are there.
+      await scene.run(
+        "alter table notes add column post varchar(99) default (concat(mail, '!'))",
+        `insert into notes (id, mail) values (2, 'D@${CANARY}')`,
+      );
+      await scene.expectSuspended({ notes: "MR1025" });
+      await scene.run("drop table notes");
       await scene.run(
         "alter table contacts change mail kontakt varchar(80)",
         `update contacts set kontakt = 'k@${CANARY}'`,

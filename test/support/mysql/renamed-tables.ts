@@ -17,6 +17,11 @@ const TABLES = [
   `insert into cards (id, mail) values (1, 'g@${CANARY}')`,
   "create table parts (id int primary key, word varchar(80)) partition by range (id) (partition p0 values less than (10), partition p1 values less than (20))",
   `insert into parts values (1, 'p ${CANARY}'), (11, 'p ${CANARY}')`,
+  "create table notes (id int primary key, mail varchar(80), note varchar(80))",
+  `insert into notes values (1, 'n@${CANARY}', '${SHOWN}')`,
+  "create table words (id int primary key, word varchar(80), note varchar(80))",
+  `insert into words values (1, 'w ${CANARY}', '${SHOWN}')`,
+  "create table spare (id int primary key, v varchar(80), more varchar(80))",
   "create table part (id int primary key, word varchar(80))",
   "create table plain (id int primary key, v varchar(80))",
 ];
@@ -27,6 +32,8 @@ const RULES = {
   letters: { columns: { mail: { mask: "redact" } } },
   cards: { columns: { mail: { mask: "redact" }, low: { drop: true } } },
   parts: { columns: { word: { mask: "partial" } } },
+  "n*": { columns: { "*mail*": { mask: "redact" } } },
+  "w*": { columns: { word: { drop: true } } },
 };
 
 /** A daemon, or one that is started anew after each change. */

@@ -22,7 +22,7 @@ export interface CatalogColumn {
   readonly digits: number;
   /** MariaDB: a LONGTEXT that was declared as JSON, which a check of its column shows. */
   readonly isJson: boolean;
-  /** Of a generated column: the server's text. */
+  /** Of a generated column, or of a default that is computed: the server's text. */
   readonly expression: string;
   /** False of a generated column that the server leaves out of the log's old rows. */
   readonly isLogged: boolean;
@@ -74,6 +74,10 @@ const READINGS_MAX = 4;
  * are listed as generated, and logged. MySQL skips the comment.
  */
 const IS_LOGGED = "1 /*M!110800 - COALESCE(generation_expression NOT IN ('', 'ROW START', 'ROW END'), 0) */";
+
+/** The text of a default that the server computes; from MariaDB that of every default. */
+const DEFAULT_EXPRESSION =
+  "CONCAT_WS('', NULL /*M!100201 , column_default */ /*!80013 , IF(extra LIKE '%DEFAULT_GENERATED%', column_default, NULL) */)";
 
 /** Reads information_schema, and knows what of it need not be asked for again. */
 export class CatalogReader {
@@ -159,7 +163,7 @@ export class CatalogReader {
     );
     const columns = await this.#server.rows(
       doing,
-      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED} FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED}, ${DEFAULT_EXPRESSION} FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
       signal,
     );
     const indexes = await this.#server.rows(
@@ -327,7 +331,7 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
     scale: Number(row[8] ?? 0),
     digits: Number(row[9] ?? 0),
     isJson: isChecked && row[3]?.toLowerCase() === "longtext",
-    expression: row[10] ?? "",
+    expression: row[10] || row[12] || "",
     isLogged: row[11] !== "0",
   };
 }

@@ -107,7 +107,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "ALTER":
       return { kind: "definition", unlogged: unloggedBy(text, schema), renames: renamesBy(text, schema) };
     case "CREATE":
-      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: copied(text, schema) };
+      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: madeBy(text, schema) };
     case "RENAME": {
       const renames = renamed(text, schema);
       // The new meaning of a name after it was given away.
@@ -202,6 +202,9 @@ const UNLOGGED = new RegExp(
   "is",
 );
 const EXCHANGED = /\bEXCHANGE\s+PARTITION\s+.+?\s+WITH\s+TABLE\s+/gis;
+/** MariaDB. */
+const TAKEN_OUT = /\bCONVERT\s+PARTITION\s+.+?\s+TO\s+TABLE\s+/gis;
+const TAKEN_IN = /\bCONVERT\s+TABLE\s+/gis;
 /** The table's own new name, not that of a column or index. */
 const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/gis;
 const RENAMED_PAIR = new RegExp(
@@ -209,8 +212,8 @@ const RENAMED_PAIR = new RegExp(
   "gi",
 );
 
-const COPIED = new RegExp(
-  `^CREATE\\s+(?:OR\\s+REPLACE\\s+)?TABLE\\s+(?<perhaps>IF\\s+NOT\\s+EXISTS\\s+)?(?<to>${TARGET_PATTERN})\\s*\\(?\\s*\\bLIKE\\b\\s*(?<from>${TARGET_PATTERN})`,
+const CREATED = new RegExp(
+  `^CREATE\\s+(?:OR\\s+REPLACE\\s+)?TABLE\\s+(?<perhaps>IF\\s+NOT\\s+EXISTS\\s+)?(?<to>${TARGET_PATTERN})(?:\\s*\\(?\\s*\\bLIKE\\b\\s*(?<from>${TARGET_PATTERN}))?`,
   "i",
 );
 
@@ -223,7 +226,8 @@ const RENAMED_COLUMN = new RegExp(
 function unloggedBy(text: string, schema: string): readonly TableName[] {
   const target = targetOf(text, ALTER_TABLE, schema);
   if (target === null) return [];
-  const changed = UNLOGGED.test(text) ? [target, ...behind(text, EXCHANGED, schema)] : [];
+  const others = [EXCHANGED, TAKEN_OUT].flatMap((start) => behind(text, start, schema));
+  const changed = UNLOGGED.test(text) ? [target, ...others] : [];
   return [...changed, ...behind(text, RENAMED, schema)];
 }
 
@@ -235,12 +239,14 @@ function renamed(text: string, schema: string): readonly StatementRename[] {
   });
 }
 
-function copied(text: string, schema: string): readonly StatementRename[] {
-  const groups = COPIED.exec(text)?.groups ?? {};
-  const from = targetOf(groups["from"] ?? "", /^/, schema);
-  const to = targetOf(groups["to"] ?? "", /^/, schema);
-  if (from === null || to === null) return [];
-  return [{ from, to, columns: [], how: groups["perhaps"] === undefined ? "copied" : "perhaps copied" }];
+function madeBy(text: string, schema: string): readonly StatementRename[] {
+  const { from: like = "", to: made = "", perhaps } = CREATED.exec(text)?.groups ?? {};
+  const from = targetOf(like, /^/, schema);
+  const to = targetOf(made, /^/, schema);
+  if (to === null) return [];
+  const isCertain = perhaps === undefined;
+  const own: StatementRename = { from: to, to, columns: [], how: isCertain ? "made" : "perhaps made" };
+  return from === null ? [own] : [own, { from, to, columns: [], how: isCertain ? "copied" : "perhaps copied" }];
 }
 
 /**
@@ -265,8 +271,12 @@ function renamesBy(text: string, schema: string): readonly StatementRename[] {
       : columns.length > 0 || others.length > 0
         ? [{ from, to: others[0] ?? from, columns, how: "renamed" }]
         : [];
-  const exchanged = behind(text, EXCHANGED, schema);
-  return [...own, ...exchanged.map((other) => ({ from, to: other, columns: [], how: "exchanged" as const }))];
+  const partitions: StatementRename[] = [
+    ...behind(text, EXCHANGED, schema).map((other) => ({ from, to: other, columns: [], how: "exchanged" as const })),
+    ...behind(text, TAKEN_OUT, schema).map((made) => ({ from, to: made, columns: [], how: "copied" as const })),
+    ...behind(text, TAKEN_IN, schema).map((gone) => ({ from: gone, to: from, columns: [], how: "exchanged" as const })),
+  ];
+  return [...own, ...partitions];
 }
 
 /** Without texts in single quotes; names may be in double ones. Where a text ends depends on the session. */
