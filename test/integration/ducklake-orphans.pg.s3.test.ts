@@ -1,5 +1,5 @@
 /** Data files that killed writers leave in a lake's data: they go, and no other file does. */
-import { readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { freshBucket } from "../support/run/services.ts";
@@ -83,9 +83,14 @@ test("a file that a transaction of more than a day names after all stays", async
   await slow.run("set ducklake_max_retry_count = 100");
   const other = await lake.connect();
   await slow.run("begin; insert into lake.public.items select range from range(500)");
+  // Another lake's data lie in the table's folder.
+  const foreign = "ducklake-019ac000-0000-7000-8000-000000000001.parquet";
+  const inner = join(place.data, "public/items/public/things");
+  mkdirSync(inner, { recursive: true });
+  writeFileSync(join(inner, foreign), "another lake's");
   // The upkeep writes files of its own meanwhile.
   const orphans = (await findOrphans(other, 0)).filter((path) => path.includes("/items/"));
-  expect(orphans).toHaveLength(1);
+  expect(orphans).toHaveLength(2);
   expect(await findOrphans(other)).toEqual([]);
   expect(await scheduleOrphans(other, place, orphans)).toBe(1);
   expect(await scheduleOrphans(other, place, orphans)).toBe(0);
@@ -97,7 +102,7 @@ test("a file that a transaction of more than a day names after all stays", async
   expect(await target.query("select sum(id)::integer from lake.public.items")).toEqual([[124_750]]);
   expect(
     await target.query("select path from ducklake_delete_orphaned_files('lake', dry_run => true, cleanup_all => true)"),
-  ).toEqual([]);
+  ).toEqual([[join(inner, foreign)]]);
   for (const connection of [slow, other]) connection.disconnectSync();
   await lake.release();
   await sink.close();

@@ -198,6 +198,7 @@ const EXPRESSIONS: readonly (readonly [string, boolean])[] = [
   [String.raw`public\.(?!audit_|tmp_).*`, true],
   [String.raw`public\.(?!orders$).*`, true],
   [String.raw`public\.[^.]+`, true],
+  ["[^.]+_items", false],
   [String.raw`public\.orders_\d+`, false],
   [String.raw`tenant_[0-9]+\..*`, false],
   [String.raw`public\.(?!.*_log).*`, true],

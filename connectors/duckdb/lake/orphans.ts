@@ -12,8 +12,9 @@ export const ORPHAN_SECONDS = 24 * 60 * 60;
 const MARK = "_millrace_lake_";
 const SCHEDULED = `${METADATA}.ducklake_files_scheduled_for_deletion`;
 
-/** DuckLake's names: a UUID with the time in front. */
-const OWN_NAME = "^ducklake-[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-delete)?\\.parquet$";
+/** DuckLake's names: a UUID with the time in front; of partitioned tables below folders that name a value. */
+const OWN_NAME =
+  "^([^/=]+=[^/]*/)*ducklake-[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-delete)?\\.parquet$";
 
 /** Of orphans that are scheduled for deletion; DuckLake counts its own files from 0. */
 const FIRST_ID = "4611686018427387904";
@@ -68,7 +69,7 @@ export async function findOrphans(
 
 /**
  * Puts orphans in folders of this lake's tables where DuckLake keeps the names of files that no snapshot needs any more, so
- * they are removed with those. Returns how many.
+ * they are removed with those. What lies in other folders below may be another lake's. Returns how many.
  */
 export async function scheduleOrphans(
   connection: EngineConnection,
@@ -84,7 +85,8 @@ export async function scheduleOrphans(
       `WHERE parse_filename(path) NOT IN (${NAMED}) AND path NOT IN (SELECT path FROM ${SCHEDULED}) ` +
       `AND EXISTS (SELECT 1 FROM ${METADATA}.ducklake_table AS t JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) ` +
       "WHERE t.path_is_relative::BOOLEAN AND s.path_is_relative::BOOLEAN " +
-      `AND starts_with(orphan.path, ${quoteLiteral(data)} || s.path || t.path))`,
+      `AND starts_with(orphan.path, ${quoteLiteral(data)} || s.path || t.path) ` +
+      `AND regexp_matches(substr(orphan.path, length(${quoteLiteral(data)} || s.path || t.path) + 1), '${OWN_NAME}'))`,
   );
   return rowsChanged;
 }

@@ -6,8 +6,10 @@
 
 import { TABLE_GLOB } from "../../core/table-selection.ts";
 
-/** One part of a name: a character, or what stands for characters. */
-type Part = { readonly kind: "character"; readonly text: string } | { readonly kind: "one" | "many" };
+/** One part of a name: a character, or what stands for characters; `isDotless`: for any but a dot. */
+type Part =
+  | { readonly kind: "character"; readonly text: string }
+  | { readonly kind: "one" | "many"; readonly isDotless?: true };
 
 export interface Alternative {
   readonly parts: readonly Part[];
@@ -43,7 +45,7 @@ export function readExpression(expression: string): readonly Alternative[] | nul
 export function tableGlobs(parts: readonly Part[]): readonly string[] {
   if (parts.some(isDot)) return isTableGlob(globOf(parts)) ? [globOf(parts)] : [];
   const globs = parts.flatMap((part, at): string[] => {
-    if (part.kind === "character") return [];
+    if (part.kind === "character" || part.isDotless === true) return [];
     const dotted = part.kind === "one" ? "." : "*.*";
     return [globOf(parts.slice(0, at)) + dotted + globOf(parts.slice(at + 1))];
   });
@@ -58,7 +60,7 @@ export interface ColumnPlace {
 /** Globs for `schema.table.column`: the last dot of the name is a dot of the expression, or what stands for it. */
 export function columnPlaces(parts: readonly Part[]): readonly ColumnPlace[] {
   return parts.flatMap((part, at) => {
-    if (part.kind === "character" && part.text !== ".") return [];
+    if (part.kind === "character" ? part.text !== "." : part.isDotless === true) return [];
     const isMany = part.kind === "many";
     const before = isMany ? parts.slice(0, at + 1) : parts.slice(0, at);
     const after = isMany ? parts.slice(at) : parts.slice(at + 1);
@@ -222,8 +224,8 @@ class ExpressionReader {
   }
 
   #set(isNegated: boolean, text: string): readonly Sequence[] | null {
-    // Names have no dots, so that "no dot" is any character of one.
-    if (isNegated) return [/^\\?\.$/.test(text) ? exactly(ONE) : wider(ONE)];
+    // The name of a schema or a table has no dots, so that "no dot" is any character of one.
+    if (isNegated) return [/^\\?\.$/.test(text) ? exactly({ kind: "one", isDotless: true }) : wider(ONE)];
     let members = "";
     for (const [whole, escaped, from, to] of text.matchAll(/\\(.)|([^\\])-([^\\])|[^\\]/gsu)) {
       if (escaped === "d") members += "0123456789";
@@ -255,10 +257,10 @@ class ExpressionReader {
           ? 1
           : Infinity;
     if (atom.some(({ parts }) => parts.some(({ kind }) => kind === "start" || kind === "end"))) return null;
-    const isAny = atom.length === 1 && atom[0]!.parts.length === 1 && atom[0]!.parts[0]!.kind === "one";
+    const [alone] = atom.length === 1 && atom[0]!.parts.length === 1 ? atom[0]!.parts : [];
     if (max === Infinity) {
       if (min > REPEATED_MAX) return null;
-      const end = isAny && atom[0]!.isExact ? exactly(MANY) : wider(MANY);
+      const end = alone?.kind === "one" && atom[0]!.isExact ? exactly({ ...alone, kind: "many" }) : wider(MANY);
       return times(atom, min).map((start) => joined(start, end));
     }
     if (max > REPEATED_MAX || max < min) return null;
