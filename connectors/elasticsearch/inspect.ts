@@ -1,5 +1,12 @@
 /** Reads the index by id, by search and by scrolling over separate connections: see core/contracts/comparing. */
-import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
+import type {
+  EqualRows,
+  Inspection,
+  KeyPage,
+  ListedKey,
+  RowsInOrder,
+  StoredRow,
+} from "../../src/core/contracts/comparing.ts";
 import {
   digitsOf,
   exactJson,
@@ -21,10 +28,14 @@ import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient, W
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
+/** Each slice costs the engine a look at the ids of the whole index. */
+const KEYS_PER_PAGE = 50_000;
+/** The engines' index.max_slices_per_scroll. */
+const SLICES_MAX = 1_024;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
 const ALL_ROWS = new URLSearchParams(WHOLE_SEARCH).toString();
-const IDS_ALONE = "filter_path=_scroll_id,timed_out,_shards.failed,hits.hits._id";
+const IDS_ALONE = "filter_path=_scroll_id,timed_out,_shards.total,_shards.failed,hits.hits._id";
 const READING = "reading documents to compare";
 /** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];
@@ -36,10 +47,12 @@ interface FoundDocument extends StoredRow {
 export class ElasticsearchInspection implements Inspection {
   readonly #client: SearchClient;
   readonly #alias: (table: TableVersion) => string;
+  readonly #keysPerPage: number;
 
-  constructor(client: SearchClient, alias: (table: TableVersion) => string) {
+  constructor(client: SearchClient, alias: (table: TableVersion) => string, keysPerPage = KEYS_PER_PAGE) {
     this.#client = client;
     this.#alias = alias;
+    this.#keysPerPage = keysPerPage;
   }
 
   expected(table: TableVersion, ordinal: number, text: string): string | null {
@@ -70,18 +83,56 @@ export class ElasticsearchInspection implements Inspection {
     const index = pathOf(this.#alias(table));
     const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
     if (refreshed === null) return;
-    const first = { size: PAGE, _source: false, sort: ["_doc"] };
+    for await (const { ids } of this.#ids(index, {}, signal))
+      yield await listedKeys(table, ids, (unknown) => this.#byIds(table, unknown, signal));
+  }
+
+  /**
+   * An index has no order that lasts. Its slices do: the engine tells by the hash of an id in which of so many it is, in an
+   * index of so many shards.
+   */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    const index = pathOf(this.#alias(table));
+    const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
+    if (refreshed === null) return { keys: [], next: null };
+    const [id = 0, max = await this.#slices(index, signal), knownShards = null] = after?.split("/").map(Number) ?? [];
+    const which = max === 1 ? {} : { slice: { field: "_id", id, max } };
+    let shards = knownShards;
+    const all: string[] = [];
+    for await (const { ids, shards: now } of this.#ids(index, which, signal)) {
+      shards ??= now;
+      if (now !== shards) return { ...(await this.page(table, null, signal)), isNew: true };
+      for (const one of ids) all.push(one);
+    }
+    const keys = await listedKeys(table, all, (unknown) => this.#byIds(table, unknown, signal));
+    return { keys, next: id + 1 < max ? `${id + 1}/${max}/${shards}` : null };
+  }
+
+  async #slices(index: string, signal: AbortSignal): Promise<number> {
+    const answer = await this.#search(`${index}/_count`, undefined, signal);
+    const count = answer === null ? 0 : Number(fieldOf(parsed(answer.body), "count"));
+    return Math.min(Math.max(Math.ceil(count / this.#keysPerPage), 1), SLICES_MAX);
+  }
+
+  /** The ids of a search's documents, and how many shards it asked: once at least. */
+  async *#ids(
+    index: string,
+    which: object,
+    signal: AbortSignal,
+  ): AsyncGenerator<{ readonly ids: readonly string[]; readonly shards: number }> {
+    const first = { ...which, size: PAGE, _source: false, sort: ["_doc"] };
     const search = `${index}/_search?scroll=${KEPT_FOR}&${ALL_ROWS}&${IDS_ALONE}`;
     let page = pageOf(await this.#search(search, first, signal));
+    const { shards } = page;
     try {
-      while (page.ids.length > 0) {
+      do {
         const on = { scroll: KEPT_FOR, scroll_id: page.scroll };
         const next = this.#search(`${SCROLL}?${IDS_ALONE}`, on, signal);
         // The engine reads on while these are counted; a failure surfaces where it is awaited.
         next.catch(() => undefined);
-        yield await listedKeys(table, page.ids, (unknown) => this.#byIds(table, unknown, signal));
+        yield { ids: page.ids, shards };
         page = pageOf(await next);
-      }
+      } while (page.ids.length > 0);
     } finally {
       await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: page.scroll } }, signal);
     }
@@ -160,13 +211,20 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
   };
 }
 
-function pageOf(answer: Answer | null): { readonly ids: readonly string[]; readonly scroll: string } {
+interface IdPage {
+  readonly ids: readonly string[];
+  readonly scroll: string;
+  readonly shards: number;
+}
+
+function pageOf(answer: Answer | null): IdPage {
   if (answer === null) throw searchError("MR2027", "retryable", "an index went away while its documents were listed");
   const whole = mapOf(parsed(answer.body));
   const hits = listIn(whole.get("hits"), "hits");
   const scroll = whole.get("_scroll_id");
   if (typeof scroll !== "string") throw searchError("MR2027", "retryable", "listing documents got no list of them");
-  return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll };
+  const shards = Number(fieldOf(whole.get("_shards"), "total"));
+  return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll, shards };
 }
 
 function mapOf(value: unknown): ReadonlyMap<string, unknown> {

@@ -62,6 +62,8 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       if (result?.reached === true && acts.operators.isAtWork) await world.sleep(20);
       else if (result?.reached === true) {
         world.proofs.look();
+        // A comparison by hand renews what is proven.
+        if (world.plan.proves === true) world.proofs.voided(await world.beside.proofs.list());
         if (isToSpoil) for (const target of targets) spoilSome(target);
         isToSpoil = false;
         if ((!isSpoilt || (await proveByComparison(world))) && (await hasProven(world, sinceMs))) break;
@@ -95,7 +97,6 @@ const PROVES_WITHIN_MS = 100_000;
 /** The continuous comparison comes to an end of its own. */
 async function hasProven({ plan, proofs, beside, sleep, say }: World, sinceMs: number): Promise<boolean> {
   if (plan.proves !== true || plan.happenings.some(({ what }) => what === "clock")) return true;
-  proofs.voided(await beside.proofs.list());
   for (let leftMs = PROVES_WITHIN_MS; leftMs > 0; leftMs -= HEARTBEAT_MS) {
     const missing = proofs.missing(await beside.proofs.list(), sinceMs);
     if (missing.length === 0) return true;

@@ -1,14 +1,16 @@
 /** Reads tables back over a separate client: see core/contracts/comparing. */
-import type { Inspection, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
+import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
 import { classify } from "../errors.ts";
-import { quoteIdentifier } from "../names.ts";
+import { keyAtPageEnd } from "../../kit/listed-keys.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { type ClickhouseTarget, isReplicated, lookUpTargets } from "../tables/existing.ts";
 import type { TableLayout } from "../tables/layout.ts";
+import type { ClickhouseType } from "../types.ts";
 import { liveRows } from "../tables/view.ts";
 import { literalOf, tupleOf } from "../write/literal.ts";
 import { expectedText, fitsKey, shownText, sourceText } from "./expected.ts";
@@ -84,6 +86,36 @@ export class ClickhouseInspection implements Inspection {
     }
   }
 
+  /** In the order of the table's sorting key. Two steps: a page of a history reads no rows behind its own. */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    try {
+      const layout = this.#layoutFor(table);
+      const there = await this.#existing(layout, signal);
+      if (there === null) return { keys: [], next: null };
+      const reads = this.#reads(there, signal);
+      const parts = layout.key.flatMap(({ name, type }) => ordered(type, quoteIdentifier(name)));
+      const key = tupleOf(parts);
+      const tuple = (bound: KeyText): string =>
+        tupleOf(layout.key.flatMap(({ type }, part) => ordered(type, boundLiteral(type, bound[part]!))));
+      const behind = after === null ? "1" : `${key} > ${tuple(keyAtPageEnd(after))}`;
+      const bounds = layout.key.map(({ name, type }) => boundText(type, quoteIdentifier(name))).join(", ");
+      const [last] = await reads.rows(
+        layout.sqlName,
+        `SELECT ${bounds} FROM ${layout.sqlName} WHERE ${behind} ORDER BY ${parts.join(", ")} LIMIT 1 OFFSET ${KEYS_PER_PAGE - 1}`,
+      );
+      const next = last === undefined ? null : last.map(String);
+      const within = next === null ? behind : `${behind} AND ${key} <= ${tuple(next)}`;
+      const columns = layout.key.map(({ name, source }) => readable(name, source.type.kind === "bytes"));
+      const rows = await reads.rows(layout.sqlName, `SELECT ${columns.join(", ")} FROM ${liveRows(layout, within)}`);
+      return {
+        keys: rows.map((row) => listedKey(table, row.map(String))),
+        next: next === null ? null : JSON.stringify(next),
+      };
+    } catch (error) {
+      throw classify(error, `listing keys of ${table.id}`, signal);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client[Symbol.asyncDispose]();
   }
@@ -98,6 +130,20 @@ export class ClickhouseInspection implements Inspection {
   #reads({ engine }: ClickhouseTarget, signal: AbortSignal): Reads {
     return new Reads(this.#client, { has: () => isReplicated(engine.name) }, signal);
   }
+}
+
+/** What `>` compares as ORDER BY sorts: NaN is beside all numbers otherwise. */
+function ordered({ form }: ClickhouseType, value: string): readonly string[] {
+  return form.kind === "float" ? [`isNaN(${value})`, `if(isNaN(${value}), 0, ${value})`] : [value];
+}
+
+/** Somebody else's text may be no UTF-8: of a bound each byte counts. */
+function boundText({ base }: ClickhouseType, quoted: string): string {
+  return base === "String" ? `hex(${quoted})` : `toString(${quoted})`;
+}
+
+function boundLiteral({ name, base }: ClickhouseType, text: string): string {
+  return base === "String" ? `unhex('${text}')` : `CAST(${quoteLiteral(text)} AS ${name})`;
 }
 
 /** As text. */

@@ -9,7 +9,6 @@ import type {
   RowsInOrder,
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
-import { keyAtPageEnd } from "../../kit/listed-keys.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
@@ -19,6 +18,7 @@ import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
 import { expectedBeside, expectedText, REAL, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
+import { afterBound, boundOf, orderOf, type PageBound, upToBound } from "./key-pages.ts";
 import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { duckType, LIST } from "../types.ts";
@@ -36,9 +36,10 @@ interface PresentTable extends LineTable {
 }
 
 const KEYS_PER_PIECE = 5_000;
+/** A lake has no index: each page reads the keys of all files that may have some. */
+const KEYS_PER_LAKE_PAGE = 20_000;
 
 export class DuckdbInspection implements Inspection {
-  readonly page?: NonNullable<Inspection["page"]>;
   readonly #store: Store;
   readonly #connection: EngineConnection;
   readonly #schema: string | undefined;
@@ -55,7 +56,6 @@ export class DuckdbInspection implements Inspection {
     this.#connection = connection;
     this.#schema = schema;
     this.#form = form;
-    if (form.isLake !== true) this.page = (table, after, signal) => this.#page(table, after, signal);
   }
 
   static async open(
@@ -151,26 +151,31 @@ export class DuckdbInspection implements Inspection {
     }
   }
 
-  /** In the order of the primary key. A lake enforces none, so its keys may have NULLs: it is listed at once. */
-  async #page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+  /** In the order of the key. Two steps: whatever a table keeps of a key, a page reads no rows behind its own. */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
     return await this.#guarded(signal, async () => {
       const found = await this.#find(this.#connection, table);
       if (found === null) return { keys: [], next: null };
-      const key = found.keys.join(", ");
-      const bound = after === null ? [] : keyAtPageEnd(after);
-      // A bound that is no key any more fails: a page that lacks rows must not look like the last one.
-      const from = bound.map((text, part) => castKey(found.keyTypes[part]!, quoteLiteral(text))).join(", ");
-      const rows = after === null ? found.sqlName : `(SELECT * FROM ${found.sqlName} WHERE (${key}) > (${from}))`;
+      const behind = after === null ? "true" : afterBound(found, boundOf(after));
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const sql = `SELECT ${list} FROM ${this.#live(found, rows)} ORDER BY ${key} LIMIT ${KEYS_PER_PIECE}`;
-      const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
-      const read = reader.getRowsJson();
-      const last = read.length < KEYS_PER_PIECE ? undefined : read.at(-1);
+      const count = this.#form.isLake === true ? KEYS_PER_LAKE_PAGE : KEYS_PER_PIECE;
+      const [last] = await this.#shown(
+        `SELECT ${list} FROM ${found.sqlName} WHERE ${behind} ORDER BY ${orderOf(found)} LIMIT 1 OFFSET ${count - 1}`,
+      );
+      const next = last === undefined ? null : boundAt(table, last);
+      const within = next === null ? behind : `${behind} AND ${upToBound(found, next)}`;
+      const rows = `(SELECT * FROM ${found.sqlName} WHERE ${within})`;
+      const read = await this.#shown(`SELECT ${list} FROM ${this.#live(found, rows)}`);
       return {
         keys: read.map((row) => listedKey(table, row)),
-        next: last === undefined ? null : JSON.stringify(shownKey(table, last)),
+        next: next === null ? null : JSON.stringify(next),
       };
     });
+  }
+
+  async #shown(sql: string): Promise<readonly (readonly Json[])[]> {
+    const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
+    return reader.getRowsJson();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -273,17 +278,13 @@ function storedRow(table: TableVersion, names: readonly string[], isLake: boolea
   };
 }
 
-function castKey(type: string, literal: string): string {
-  return type === "BLOB" ? `from_hex(substr(${literal}, 3))` : `CAST(${literal} AS ${type})`;
-}
-
-function shownKey({ key, columns }: TableVersion, row: readonly Json[]): readonly string[] {
-  return row.map((value, part) => (value === null ? "" : shown(columns[key[part]!]!.type, value, true)));
+function boundAt({ key, columns }: TableVersion, row: readonly Json[]): PageBound {
+  return row.map((value, part) => (value === null ? null : shown(columns[key[part]!]!.type, value, true)));
 }
 
 function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
   const types = table.key.map((ordinal) => table.columns[ordinal]!.type);
-  const texts = shownKey(table, row);
+  const texts = boundAt(table, row).map((text) => text ?? "");
   const key = texts.map((text, part) => sourceText(types[part]!, text));
   return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
 }
