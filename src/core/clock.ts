@@ -70,6 +70,11 @@ export function timestamp(clock: Pick<Clock, "now">): string {
   return new Date(clock.now()).toISOString();
 }
 
+/** The same of a moment `ms` ago. */
+export function timestampBefore(clock: Pick<Clock, "now">, ms: number): string {
+  return new Date(clock.now() - ms).toISOString();
+}
+
 /** A signal that aborts with the others, or after `ms` milliseconds. The caller disposes of it. */
 export function deadline(clock: Clock, ms: number, ...others: readonly AbortSignal[]): Deadline {
   const limit = scopeOf(...others);

@@ -133,7 +133,7 @@ export class Comparing {
   }
 
   async status(): Promise<ComparisonStatus> {
-    const next = this.#schedule === null ? null : nextTime(this.#schedule);
+    const next = this.#schedule === null ? null : nextTime(this.#schedule, this.#clock.now());
     const reports = await this.#listed.to(() => this.#reports.list());
     const past = pastOf(reports);
     // Another comparison may have ended since.
@@ -220,7 +220,7 @@ export class Comparing {
         throw error;
       }
     };
-    return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
+    return await followSchedule({ cron, timeZone, run, clock: this.#clock, logger: this.#logger }, this.#signal);
   }
 }
 

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { Cron } from "croner";
+import type { Clock } from "../core/clock.ts";
 import { abortedError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
@@ -10,6 +10,7 @@ export interface ScheduleParts {
   readonly timeZone: string | null;
   /** Runs one comparison to its end; its errors are logged. */
   readonly run: (signal: AbortSignal) => Promise<void>;
+  readonly clock: Pick<Clock, "now" | "sleep">;
   readonly logger: Logger;
 }
 
@@ -20,8 +21,8 @@ const LOOK_MS = 30_000;
 const OVERDUE_MS_MIN = 120_000;
 
 /** The next scheduled time; null: never. */
-export function nextTime({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Date | null {
-  return timesOf({ cron, timeZone }).nextRun();
+export function nextTime(schedule: Pick<ScheduleParts, "cron" | "timeZone">, nowMs: number): Date | null {
+  return timesOf(schedule).nextRun(new Date(nowMs));
 }
 
 /**
@@ -52,14 +53,11 @@ function timesOf({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): 
  * Runs at each scheduled time, one run at a time, until `signal` aborts. A time that passes during a run is skipped.
  */
 export async function followSchedule(
-  { cron, timeZone, run, logger }: ScheduleParts,
+  { cron, timeZone, run, clock, logger }: ScheduleParts,
   signal: AbortSignal,
 ): Promise<never> {
-  const times = timesOf({ cron, timeZone });
   for (;;) {
-    const next = times.nextRun();
-    logger.info({ at: next?.toISOString() ?? "never" }, "the next comparison is scheduled");
-    await untilTime(next, signal);
+    await untilNext({ cron, timeZone, clock, logger }, signal);
     try {
       await run(signal);
     } catch (error) {
@@ -69,10 +67,18 @@ export async function followSchedule(
   }
 }
 
-async function untilTime(time: Date | null, signal: AbortSignal): Promise<void> {
+async function untilNext(
+  { clock, logger, ...schedule }: Omit<ScheduleParts, "run">,
+  signal: AbortSignal,
+): Promise<void> {
+  let time = nextTime(schedule, clock.now());
+  logger.info({ at: time?.toISOString() ?? "never" }, "the next comparison is scheduled");
   for (;;) {
-    const leftMs = time === null ? LOOK_MS : time.getTime() - Date.now();
+    const leftMs = time === null ? LOOK_MS : time.getTime() - clock.now();
     if (leftMs <= 0) return;
-    await sleep(Math.min(leftMs, LOOK_MS), undefined, { signal });
+    await clock.sleep(Math.min(leftMs, LOOK_MS), signal);
+    const next = nextTime(schedule, clock.now());
+    // The clock was set back.
+    if (time !== null && next !== null && next < time) time = next;
   }
 }

@@ -57,6 +57,17 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await other.lease.current())?.holder).toBe("new");
     });
 
+    test("that is far in the future, because the clock was set back, expires all the same unless it is renewed", async () => {
+      await using store = await open();
+      const other = await store.another();
+      await store.state.lease.acquire("killed", 3 * 3_600_000);
+      const refused = await other.lease.acquire("new", 1000);
+      expect(refused).toMatchObject({ taken: false, lease: { holder: "killed" } });
+      expect(await other.lease.current()).toEqual(refused.lease);
+      await store.pass(5000);
+      expect(await other.lease.acquire("new", 1000)).toMatchObject({ taken: true, isInherited: true });
+    });
+
     test("taken over refuses every write of the former holder", async () => {
       await using store = await open();
       const other = await store.another();

@@ -28,7 +28,7 @@ const READ: SnapshotStatus = {
 async function looked(counts: Readonly<Record<string, number>>) {
   let nowMs = 0;
   const end = new AbortController();
-  const clock = { ...systemClock, now: () => nowMs, sleep: async () => end.signal.throwIfAborted() };
+  const clock = { ...systemClock, elapsed: () => nowMs, sleep: async () => end.signal.throwIfAborted() };
   const estimates = new Estimates(clock, quietLog);
   const asked: string[][] = [];
   const tables = Object.keys(counts).map((id) => ({ id }));

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import { followSchedule, overdueSince } from "../../src/reconcile/schedule.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -25,6 +26,7 @@ test("comes again and again, one at a time, whatever one of them throws, until i
       cron: "* * * * * *",
       timeZone: "Asia/Kolkata",
       run,
+      clock: systemClock,
       logger: { ...quietLog, info: (fields: object) => void told.push(fields) },
     },
     stopping.signal,
@@ -38,6 +40,29 @@ test("comes again and again, one at a time, whatever one of them throws, until i
     const time = "at" in told[i]! ? Date.parse(String(told[i].at)) : Number.NaN;
     expect({ at, time, isFull: time % 1000 === 0 }).toSatisfy(({ isFull }) => isFull && at >= time);
   }
+});
+
+test("after the clock was set back, the next time that it shows counts", async () => {
+  const stopping = new AbortController();
+  const begun: string[] = [];
+  let nowMs = Date.parse("2026-11-20T12:10:00Z");
+  let isSet = false;
+  const clock = {
+    now: () => nowMs,
+    sleep: async (ms: number) => {
+      nowMs += ms;
+      if (!isSet) nowMs -= 3 * 3_600_000;
+      isSet = true;
+    },
+  };
+  const run = async (): Promise<void> => {
+    begun.push(new Date(nowMs).toISOString());
+    if (begun.length === 2) stopping.abort();
+    stopping.signal.throwIfAborted();
+  };
+  const schedule = { cron: "0 * * * *", timeZone: "UTC", run, clock, logger: quietLog };
+  await expect(followSchedule(schedule, stopping.signal)).rejects.toMatchObject({ name: "AbortError" });
+  expect(begun).toEqual(["2026-11-20T10:00:00.000Z", "2026-11-20T11:00:00.000Z"]);
 });
 
 test.each([

@@ -94,14 +94,13 @@ export class Control {
   async #sample(signal: AbortSignal): Promise<never> {
     for (;;) {
       try {
-        const nowMs = this.#pipeline.clock.now();
-        const elapsedMs = this.#pipeline.clock.elapsed();
+        const askedMs = this.#pipeline.clock.elapsed();
         const isBegun = this.#pipeline.facts.position !== null;
         const health = await this.#pipeline.source.admin.health(signal);
         // Before the start has made its place in the log, nothing is missing there.
         this.#health = isBegun ? health : { ...health, warnings: [] };
-        this.#lag.sample(this.#health.tip, nowMs);
-        this.#freshness.sawTip(this.#health.tip, elapsedMs);
+        this.#lag.sample(this.#health.tip, askedMs);
+        this.#freshness.sawTip(this.#health.tip, askedMs);
         this.#unanswered = null;
         this.#keepLog(this.#health);
       } catch (error) {

@@ -63,7 +63,7 @@ export class Estimates {
   }
 
   async #look({ estimates }: Catalog, tables: readonly NamedTable[], signal: AbortSignal): Promise<void> {
-    const startedMs = this.#clock.now();
+    const startedMs = this.#clock.elapsed();
     if (estimates === undefined || tables.length === 0) return;
     const { count, againMs, waitMs: before } = this.#looked;
     const isSame = tables.length === count;
@@ -71,7 +71,7 @@ export class Estimates {
     const waitMs = Math.min(LOOK_MS_MIN, isSame ? 2 * before : EARLY_LOOK_MS);
     this.#looked = { count: tables.length, againMs: startedMs + waitMs, waitMs };
     this.#counts = await estimates(tables, signal);
-    const tookMs = this.#clock.now() - startedMs;
+    const tookMs = this.#clock.elapsed() - startedMs;
     this.#looked = { ...this.#looked, againMs: startedMs + Math.max(waitMs, tookMs / SHARE_OF_TIME_MAX) };
   }
 
@@ -111,7 +111,7 @@ export class Estimates {
   }
 
   #progress(id: number | "copy", rowsDone: number, rowsEstimated: number): ReadProgress {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#clock.elapsed();
     const known = this.#begun.get(id);
     // A read that starts again counts from its new beginning.
     const begun =

@@ -6,7 +6,7 @@ const FRESH_MS = 5_000;
 
 /**
  * Turns positions into seconds: it remembers when the source's log ended where. A sink at a position lags by the age of the
- * oldest known end beyond that position.
+ * oldest known end beyond that position. By the time that passes in this process, for the machine's clock may be set.
  */
 export class LagClock {
   readonly #samples: { readonly atMs: number; readonly tip: bigint }[] = [];

@@ -1,3 +1,4 @@
+import { timestampBefore } from "../../core/clock.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import { isStubborn, type StoredError, type WaitingLetters } from "../../core/contracts/state-store.ts";
@@ -70,7 +71,7 @@ export function statusOf(
 ): PipelineStatus {
   const { source, acknowledged, lives, facts } = pipeline;
   const { position, phase, fanOut, isSilent, goneBack } = facts;
-  const nowMs = pipeline.clock.now();
+  const nowMs = pipeline.clock.elapsed();
   const up = facts.error === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
@@ -91,7 +92,7 @@ export function statusOf(
         retainedBytesMax,
         readsPaused: pipeline.readHold.isOn,
         error: facts.error,
-        answeredAt: lag.lookedAtMs === null ? null : new Date(lag.lookedAtMs).toISOString(),
+        answeredAt: lag.lookedAtMs === null ? null : timestampBefore(pipeline.clock, nowMs - lag.lookedAtMs),
         unanswered: unanswered?.error ?? null,
         needsPerson: facts.needsPerson || unanswered?.needsPerson === true,
         goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
@@ -170,7 +171,7 @@ function sinkFacts(life: SinkLife, { pipeline, facts, lag, rooms, letters }: Sin
     state: snapshotting ? "snapshot" : state,
     activity: sinkActivity({ state, worker: life.worker }, { catchingUp, waitsFor }, fanOut),
     position: covered === null ? null : positions.format(covered.commit),
-    lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
+    lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.elapsed()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
     ...letterFacts(letters),
     error: life.error,

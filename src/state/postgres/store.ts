@@ -18,6 +18,8 @@ interface StateLine {
   readonly alive: boolean;
 }
 
+const SHORTEN = `UPDATE millrace.state SET expires_at = clock_timestamp() + $2::bigint * interval '1 millisecond'
+  WHERE name = $1 AND expires_at > clock_timestamp() + $2::bigint * interval '1 millisecond'`;
 const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from expires_at) * 1000)::bigint AS expires_ms,
   coalesce(expires_at > clock_timestamp(), false) AS alive FROM millrace.state WHERE name = $1`;
 
@@ -119,8 +121,12 @@ class PostgresState implements LeaseStore {
     const startedMs = performance.now();
     const result = await this.#link.transaction(async (query) => {
       const [found] = await query<StateLine>(`${LINE} FOR UPDATE`, [this.#name]);
-      if (found?.alive === true && !isGone(found.holder))
-        return { taken: false, lease: leaseOf(found), isInherited: false };
+      if (found?.alive === true && !isGone(found.holder)) {
+        // The server's clock may have been set back since. A holder that lives renews it in time.
+        await query(SHORTEN, [this.#name, durationMs]);
+        const [shortened = found] = await query<StateLine>(LINE, [this.#name]);
+        return { taken: false, lease: leaseOf(shortened), isInherited: false };
+      }
       await query(
         `UPDATE millrace.state SET holder = $2, revision = revision + 1,
            expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond',

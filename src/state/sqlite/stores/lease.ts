@@ -6,6 +6,8 @@ const TAKE = `INSERT INTO lease (one, number, holder, expires_at_ms) VALUES (1, 
   ON CONFLICT DO UPDATE SET number = max(number + 1, :now), holder = :holder, expires_at_ms = :expires
   RETURNING number, holder, expires_at_ms`;
 
+const SHORTEN = "UPDATE lease SET expires_at_ms = :expires";
+
 /**
  * Leases expire by wall clock, which all processes on one file share, because they run on one machine. Numbers start at
  * the present time in milliseconds, so that the first number of a new file is higher than those that sinks saw from a
@@ -26,8 +28,12 @@ export class SqliteLease implements LeaseStore {
     const result = this.#connection.write(() => {
       const nowMs = this.#connection.clock.now();
       const held = this.#read();
-      if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder))
-        return { taken: false, lease: held, isInherited: false };
+      if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder)) {
+        // The clock was set back since. A holder that lives renews it in time.
+        const expires = Math.min(held.expiresAtMs, nowMs + durationMs);
+        if (expires < held.expiresAtMs) this.#connection.run(SHORTEN, { expires });
+        return { taken: false, lease: { ...held, expiresAtMs: expires }, isInherited: false };
+      }
       const taken = lease(this.#connection.get(TAKE, { holder, now: nowMs, expires: nowMs + durationMs })!);
       return { taken: true, lease: taken, isInherited: held !== null && held.expiresAtMs > 0 };
     });
