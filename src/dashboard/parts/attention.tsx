@@ -55,7 +55,7 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
   const { level, kind, table, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
     ...(code === null ? [] : [`${code} ${message ?? ""}`]),
-    ...(since === null ? [] : [`since ${ago(since, nowMs)}`]),
+    ...(since === null ? [] : [`since ${clock(since, nowMs)} (${ago(since, nowMs)})`]),
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried, nowMs)}`]),
     ...(meanwhile === null ? [] : [meanwhile]),
   ].join("; ");

@@ -56,7 +56,7 @@ function Read({ snapshot, nowMs }: { readonly snapshot: SnapshotStatus; readonly
       </div>
       <Bar of={`Read of ${tableId} for ${sink}`} share={state === "waiting" ? 0 : snapshot.share} />
       <p class="soft">
-        {state}, {rowsText(rowsDone, snapshot)}, {startedAt === null ? "not begun" : `since ${ago(startedAt, nowMs)}`}:{" "}
+        {state}, {rowsText(rowsDone, snapshot)}, {startedAt === null ? "not begun" : `begun ${ago(startedAt, nowMs)}`}:{" "}
         {reason}
       </p>
       {error !== null && (
