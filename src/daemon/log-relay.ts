@@ -2,7 +2,7 @@ import { type Clock, pause } from "../core/clock.ts";
 import type { RelayedSource } from "../core/contracts/source.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
+import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
 
 const AGAIN_MS = 1_000;
 
@@ -28,12 +28,13 @@ export async function relay({ clock, sinks, pipeline, logger }: RelayingParts, s
     isSuspended: (id) => gate.suspended.has(id),
   };
   const one = async (sink: Sink): Promise<void> => {
+    const repeated = new Repeated(logger.child({ sink: sink.name }));
     while (!signal.aborted) {
       try {
         await sink.relay?.serve(relayed, signal);
       } catch (error) {
         if (signal.aborted) return;
-        logger.warn({ sink: sink.name, error }, "daemons that follow the log get no answers; the next attempt follows");
+        repeated.failed(error, "daemons that follow the log get no answers; the next attempt follows");
       }
       await pause(clock, AGAIN_MS, signal).catch(() => undefined);
     }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import type { LogLevel } from "../../src/core/contracts/telemetry.ts";
+import { type LogLevel, Repeated } from "../../src/core/contracts/telemetry.ts";
 import { createLogger } from "../../src/ops/logger.ts";
 
 function logging(level: LogLevel, isTTY: boolean) {
@@ -53,6 +53,17 @@ describe("for machines", () => {
     // A cause that says the same again is left out.
     log.error({ error: failure.with({ message: "it is gone, at db:5432", cause: failure }) }, "failed");
     expect(JSON.parse(lines[1] ?? "")).toMatchObject({ error: { causes: ["Error 08006"] } });
+  });
+
+  test("what fails again and again in the same way is told once, until it has passed", () => {
+    const { lines, log } = logging("info", false);
+    const repeated = new Repeated(log);
+    const tell = (message: string): void => repeated.failed(new Error(message), "a try failed");
+    for (const message of ["away", "away", "refused", "away"]) tell(message);
+    repeated.passed();
+    tell("away");
+    const told = lines.map((line) => /"message":"(\w+)"/.exec(line)?.[1]);
+    expect(told).toEqual(["away", "refused", "away", "away"]);
   });
 
   test("a defect keeps its stack", () => {

@@ -19,6 +19,26 @@ export const SILENT: Logger = {
   child: () => SILENT,
 };
 
+/** Of what is tried again and again: a failure that says the same as the one before is only for those who look closely. */
+export class Repeated {
+  readonly #logger: Pick<Logger, "warn" | "debug">;
+  #last: string | null = null;
+
+  constructor(logger: Pick<Logger, "warn" | "debug">) {
+    this.#logger = logger;
+  }
+
+  failed(error: unknown, message: string): void {
+    const said = error instanceof Error ? error.message : String(error);
+    this.#logger[said === this.#last ? "debug" : "warn"]({ error }, message);
+    this.#last = said;
+  }
+
+  passed(): void {
+    this.#last = null;
+  }
+}
+
 export const SINK_STATES = ["starting", "snapshot", "streaming", "retrying", "paused", "failed", "stopped"] as const;
 export type SinkState = (typeof SINK_STATES)[number];
 

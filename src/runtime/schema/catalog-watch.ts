@@ -5,7 +5,7 @@ import type { Blocker } from "../../core/contracts/watermarks.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
+import { type Logger, Repeated } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import { CORRECTED_AT_SOURCE } from "../errors.ts";
 import { kindOf } from "../retry.ts";
@@ -95,6 +95,7 @@ export class CatalogWatch {
 
   async run(signal: AbortSignal): Promise<never> {
     const { clock, intervalMs, logger } = this.#parts;
+    const repeated = new Repeated(logger);
     for (;;) {
       this.#wake = scopeOf();
       this.#asked = scopeOf();
@@ -104,12 +105,13 @@ export class CatalogWatch {
       try {
         await this.#once(signal);
         this.#ended = look;
+        repeated.passed();
         tookMs = clock.elapsed() - begunMs;
       } catch (error) {
         signal.throwIfAborted();
         // An error that a retry can't remove may mean a gap in the changes: nothing more may pass.
         if (kindOf(error) === "fatal") throw error;
-        logger.warn({ error }, "the source's tables could not be read; the next attempt follows");
+        repeated.failed(error, "the source's tables could not be read; the next attempt follows");
         await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();

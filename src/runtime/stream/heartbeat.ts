@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import type { Watermarks } from "../../core/contracts/watermarks.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
+import { type Logger, Repeated } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "./fan-out.ts";
 import { encodeMark } from "./marks.ts";
 
@@ -20,6 +20,7 @@ export interface HeartbeatParts {
  */
 export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
   const { clock, watermarks, fanOut, tip, intervalMs, logger } = parts;
+  const told = new Repeated(logger);
   for (;;) {
     try {
       await watermarks.mark(encodeMark({ edge: null }), signal);
@@ -28,9 +29,10 @@ export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Pro
       const commit = unknown.length === 0 ? null : await tip(signal);
       const { epoch } = fanOut.position;
       if (commit !== null) for (const worker of unknown) worker.position.knowEarlier({ epoch, commit, index: 0 });
+      told.passed();
     } catch (error) {
       signal.throwIfAborted();
-      logger.warn({ error }, "a heartbeat failed; the next one tries again");
+      told.failed(error, "a heartbeat failed; the next one tries again");
     }
     await clock.sleep(intervalMs, signal);
   }
