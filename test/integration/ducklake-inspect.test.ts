@@ -21,6 +21,33 @@ const ROWS = 2_000;
 const KEYS = Array.from({ length: 300 }, (_, i) => [String(i)] as const);
 const LOOKS = 25;
 
+test("rows under keys with a NUL are read", async () => {
+  await using target = await lakeTarget("sqlite");
+  const named = tableVersion({
+    table: "named",
+    columns: [
+      ["k", "text"],
+      ["v", "text"],
+    ],
+    key: ["k"],
+  });
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([named], timeout());
+  const keys = ["\0", "a\0b", "a", "z"];
+  const all = Array.from({ length: ROWS }, (_, i) => put([`row ${i}`, "x"]));
+  const odd = keys.map((key) => put([key, "x"]));
+  await sink.apply(rowsBatch(1n, [named, [...all, ...odd]]), new Reports(), timeout());
+  await using inspection = await sink.inspect();
+  const rows = await inspection.rows(
+    named,
+    [...keys, "b\0"].map((key) => [key] as const),
+    timeout(),
+  );
+  expect(rows.map(({ id }) => id).toSorted()).toEqual(keys.map((key) => inspection.id(named, [key])).toSorted());
+  await sink.close();
+});
+
 /** DuckLake may close its engine over a file that it wants to write again, whose deleted rows it has counted wrong. */
 const isClosed = (error: unknown): boolean => findMillraceError(error)?.code === "MR3216";
 

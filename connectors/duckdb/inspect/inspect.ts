@@ -93,7 +93,13 @@ export class DuckdbInspection implements Inspection {
       const one = (key: KeyText) =>
         `(${key.map((text, part) => quoteLiteral(this.expected(table, table.key[part]!, text))).join(", ")})`;
       const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
-      const match = found.keys.map((name, part) => `t.${name} = ${typed(found.keyTypes[part]!, part)}`).join(" AND ");
+      // DuckLake takes what a column is joined with into SQL of its own, which ends at a NUL.
+      const isCut = this.#form.isLake === true && keys.some((key) => key.some((text) => text.includes("\0")));
+      const own = (name: string, part: number): string =>
+        isCut && found.keyTypes[part] === "VARCHAR" ? `t.${name} || ''` : `t.${name}`;
+      const match = found.keys
+        .map((name, part) => `${own(name, part)} = ${typed(found.keyTypes[part]!, part)}`)
+        .join(" AND ");
       const wanted = `(SELECT DISTINCT * FROM (VALUES ${keys.map(one).join(", ")})) AS k (${aliases})`;
       const there = `(SELECT t.* FROM ${wanted} JOIN ${found.sqlName} AS t ON ${match})`;
       const list = [`${VERSION_COLUMN}::VARCHAR`, `${found.exact ?? "NULL"}::VARCHAR`, ...found.cells].join(", ");
