@@ -327,11 +327,18 @@ export class TableGate {
       const before = this.#current.get(id);
       // One that its rules do not fit may never have been captured.
       if (before === undefined && code === undefined) continue;
-      const error = refusedSince(refused, before);
+      const error = refusedSince(refused, before && (await this.#lastWithKey(before)));
       if (known?.message !== error.message) await this.suspend(id, error);
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
+  }
+
+  /** The stream may have shown the table without its key before the catalogue. */
+  async #lastWithKey(table: TableVersion): Promise<TableVersion> {
+    if (table.key.length > 0) return table;
+    const versions = await this.#parts.state.schemas.versions(table.id);
+    return versions.findLast(({ key }) => key.length > 0) ?? table;
   }
 
   /** Suspended tables that have at the source again what they lacked, as both the catalogue and the stream show. */
