@@ -1,4 +1,5 @@
 import type { TableShape } from "../core/contracts/catalog.ts";
+import type { RulesFault } from "../core/model/schema.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
@@ -81,6 +82,8 @@ export interface RuleProblem {
   readonly fix?: string;
   /** It suspends its table, and stops nothing else. */
   readonly isContained?: true;
+  /** The column that the server computes from hidden ones. */
+  readonly computed?: string;
 }
 
 /** `where`: the condition under the former name, as far as the configuration still has it. */
@@ -116,8 +119,9 @@ function whatItIs(shape: TableShape, former: Former): string {
   return held === undefined && isSameTable(former, shape) ? `is ${id} under another name` : `has the columns of ${id}`;
 }
 
-export function faultOf({ code, place, message, fix }: RuleProblem) {
-  return { code, message: `${place}: ${message}`, hint: fix ?? pages[code].remedy };
+export function faultOf({ code, place, message, fix, computed }: RuleProblem): RulesFault {
+  const fault = { code, message: `${place}: ${message}`, hint: fix ?? pages[code].remedy };
+  return computed === undefined ? fault : { ...fault, computed };
 }
 
 /** All problems as one error, with the code of the first. */

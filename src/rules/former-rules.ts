@@ -57,6 +57,8 @@ export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
   readonly renamed?: string;
   /** A mask, or `drop`. */
   readonly how: string;
+  /** It held its table back, because the server computed it from hidden columns. */
+  readonly isComputed?: true;
 }
 
 type Named = Pick<TableShape, "id">;
@@ -87,10 +89,12 @@ export class FormerRules {
     for (const stored of left) this.#apply(stored);
   }
 
-  /** An earlier process took it for a copy. */
+  /** An earlier process held it back. */
   #holdAgain(version: TableVersion): void {
-    if (version.ruled?.fault?.code !== "MR1033") return;
-    const shape = { ...version, ...version.ruled.source };
+    const { fault, source } = version.ruled ?? {};
+    const shape = { ...version, ...source };
+    if (fault?.computed !== undefined) this.holdComputed(shape, fault.computed);
+    if (fault?.code !== "MR1033") return;
     const former = this.of(shape, null);
     if (former !== undefined) this.hold(shape, former, version.since);
   }
@@ -186,6 +190,28 @@ export class FormerRules {
     });
     const since = isKnownByName(shape) ? at : null;
     this.#byTable.set(identity, { ...former, hidden: numbered, held, identity, at: since });
+  }
+
+  /** What the server computed from hidden columns is hidden, whatever becomes of the expression. */
+  holdComputed(shape: Shown, name: string): void {
+    const { id, columns } = shape;
+    const identity = identityOf(shape);
+    const none = {
+      id,
+      identity,
+      columns,
+      fingerprint: "",
+      at: null,
+      named: new Set<string>(),
+      hidden: [],
+      filtered: false,
+    };
+    const own: Former = this.#byTable.get(identity) ?? none;
+    const column = columns.find((one) => one.name === name);
+    if (column === undefined || own.hidden.some((one) => one.isComputed === true && one.name === name)) return;
+    const computed: HiddenColumn = { name, identity: column.identity, how: "drop", isComputed: true };
+    this.#byTable.set(identity, { ...own, hidden: [...own.hidden, computed] });
+    this.#hasRuled = true;
   }
 
   /** Partitions stand under the rules of their table, if they are detached from it too. */

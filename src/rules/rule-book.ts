@@ -293,6 +293,7 @@ export class RuleBook {
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
     if (former !== undefined && made !== null && "code" in made && made.code === "MR1033")
       this.#former.hold(shape, former, at);
+    if (made !== null && "code" in made && made.computed !== undefined) this.#former.holdComputed(shape, made.computed);
     this.#former.passes(plan?.shape ?? shape, at);
     this.#former.holdParts(shape);
     this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
@@ -488,10 +489,16 @@ export class RuleBook {
     const isFiltered = !former.filtered || (rule?.where != null && rule.where.text === before?.where?.text);
     if (!this.#isNamed(shape, rule, former) && (shown.length > 0 || !isFiltered))
       return otherName(shape, former, { place, where: before?.where?.text ?? null });
-    const renamed = shown.find(({ hidden, ruling, name }) => hidden.name !== name && !isLifted(ruling));
+    const renamed = shown.find(
+      ({ hidden, ruling, name }) => (hidden.isComputed === true || hidden.name !== name) && !isLifted(ruling),
+    );
     if (renamed === undefined) return null;
     const { name, hidden } = renamed;
     const what = `column ${JSON.stringify(name)} of table ${shape.id}`;
+    if (hidden.isComputed === true) {
+      const message = `${what} was computed from hidden ones, and no rule hides it`;
+      return { code: "MR1025", place, message, computed: name };
+    }
     const was = JSON.stringify(hidden.name);
     const message =
       former.held === "namesake"

@@ -42,7 +42,8 @@ export function shownByComputing(
     if (hidden === undefined) continue;
     const message = `the server computes column ${JSON.stringify(name)} of table ${shape.id} from ${JSON.stringify(hidden)}, which is hidden`;
     const fix = "Hide it too, by `mask` or `drop`; or name it with `mask: none` to show it as it is.";
-    return { code: "MR1025", place: placeOf(columnRuling(rule, hidden).hiddenBy) ?? rule.place, message, fix };
+    const place = placeOf(columnRuling(rule, hidden).hiddenBy) ?? rule.place;
+    return { code: "MR1025", place, message, fix, computed: name };
   }
   return null;
 }

@@ -93,6 +93,29 @@ test("a table that takes the name of one under rules shows nothing under new nam
   expect(faultOf(bookOf(rules, swapped), remade)).toBe("MR1025");
 });
 
+test("a column that the server computed from a hidden one stays hidden when it becomes a plain one", () => {
+  const [id, mail, note] = users.columns;
+  const post = { ...note!, name: "post", identity: 9 };
+  const computed = { ...users, columns: [id!, mail!, post], fingerprint: "computed" };
+  const generated = { ...computed, origins: { generated: { post: ["mail"] }, parents: [] } };
+  const plain = { ...computed, columns: [id!, mail!, post, note!], fingerprint: "plain" };
+  const rules = { "public.users": HIDDEN };
+  const later = { epoch: 1, commit: 9n, index: 0 };
+  for (const versions of [[], [registered(rules, users)]]) {
+    const book = bookOf(rules, new FormerRules(versions));
+    const held = book.plan(generated)?.shape;
+    expect(held?.ruled?.fault?.code).toBe("MR1025");
+    expect(faultOf(book, plain)).toBe("MR1025");
+    const again = () => new FormerRules([...versions, { ...firstVersion(held!), version: 2, since: later }]);
+    expect(faultOf(bookOf(rules, again()), plain)).toBe("MR1025");
+    for (const ruling of [{ mask: "null" }, { mask: "none" }]) {
+      const named = bookOf({ "public.users": { columns: { ...HIDDEN.columns, post: ruling } } }, again());
+      expect([faultOf(named, generated), faultOf(named, plain)]).toEqual([undefined, undefined]);
+    }
+    expect(faultOf(bookOf(rules, again()), { ...users, fingerprint: "dropped" })).toBeUndefined();
+  }
+});
+
 test("a table that gets all its columns later is held back, but not one that had them", () => {
   const [id, mail, note] = users.columns;
   const less = shape("later", { relation: 9, columns: [id!, note!], fingerprint: "less" });

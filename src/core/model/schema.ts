@@ -87,7 +87,15 @@ export interface Ruled {
   /** The key alone decides which rows are left out. Absent: any change of a row may decide it. */
   readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */
-  readonly fault: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
+  readonly fault: RulesFault | null;
+}
+
+export interface RulesFault {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+  /** The column that the server computes from hidden ones. */
+  readonly computed?: string;
 }
 
 /** Where a column's values go. */

@@ -115,6 +115,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         `insert into notes (id, mail) values (2, 'D@${CANARY}')`,
       );
       await scene.expectSuspended({ notes: "MR1025" });
+      await scene.run("alter table notes alter column post drop default", "alter table notes add column age int");
+      await scene.expectSuspended({ notes: "MR1025" });
       await scene.run("drop table notes");
       await scene.run(
         "alter table contacts change mail kontakt varchar(80)",
