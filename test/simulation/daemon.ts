@@ -64,8 +64,8 @@ export interface Site {
   readonly configuredRules: Rules;
   /** It waits while another daemon has the lease; left out: it ends. */
   readonly awaitsLease?: boolean;
-  /** Told of what the continuous comparison has stored; left out: it does not run. */
-  readonly onProof?: ((facts: ProofFacts) => void) | undefined;
+  /** Told of what comparisons prove, and of what was proven before; left out: the continuous one does not run. */
+  readonly toldProofs?: ToldProofs | undefined;
   loggerOf(process: SimulatedProcess): Logger;
   /** For this process: whether a holder of the lease certainly runs no more. */
   isGone(holder: string, process: SimulatedProcess): boolean;
@@ -154,8 +154,8 @@ export class Daemon {
       metrics: noMetrics,
     });
     const control = new Control("simulated", pipeline, logger);
-    const { onProof } = this.#site;
-    const proofs = onProof === undefined ? state.proofs : told(state.proofs, onProof);
+    const { toldProofs: checks } = this.#site;
+    const proofs = checks === undefined ? state.proofs : told(state.proofs, checks);
     const reconciler = new Reconciler({
       clock,
       news: pipeline.news,
@@ -171,7 +171,7 @@ export class Daemon {
       logger,
     });
     const proving =
-      onProof === undefined
+      checks === undefined
         ? null
         : new Proving({
             ...PROVES,
@@ -206,11 +206,17 @@ export class Daemon {
   }
 }
 
-function told(proofs: StateStore["proofs"], onProof: (facts: ProofFacts) => void): StateStore["proofs"] {
+interface ToldProofs {
+  voided(facts: readonly ProofFacts[]): void;
+  stored(facts: ProofFacts): void;
+}
+
+function told(proofs: StateStore["proofs"], checks: ToldProofs): StateStore["proofs"] {
   return replacing(proofs, {
     save: async (ledger, facts, ...rest) => {
+      checks.voided(await proofs.list());
       const isStored = await proofs.save(ledger, facts, ...rest);
-      if (isStored) onProof(facts);
+      if (isStored) checks.stored(facts);
       return isStored;
     },
   });

@@ -70,11 +70,12 @@ export class ProofChecks {
     return this.#world.plan.happenings.some((one) => one.what === "refuse" && place.endsWith(`/${one.key}`));
   }
 
-  /** Invariant: what was proven of a sink before it lost everything is void once it has been filled again. */
+  /** Invariant: what was proven of a sink before it lost everything is void once it writes its progress again. */
   voided(facts: readonly ProofFacts[]): void {
     if (this.#world.hasClockBeenSet) return;
     for (const [target, emptiedMs] of this.#emptiedMs) {
       const { name } = target.traits;
+      if (target.checkpoint === null) continue;
       const old = facts.find(
         ({ sink, provenAt }) => sink === name && provenAt !== null && Date.parse(provenAt) < emptiedMs,
       );

@@ -2,7 +2,7 @@
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
-import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import type { RuleMemory } from "../../src/rules/former-rules.ts";
@@ -134,8 +134,8 @@ export class World {
     return this.plan.happenings.some(({ what }) => what === "clock");
   }
 
-  get onProof(): ((facts: ProofFacts) => void) | undefined {
-    return this.plan.proves === true ? (facts) => this.proofs.stored(facts) : undefined;
+  get toldProofs(): ProofChecks | undefined {
+    return this.plan.proves === true ? this.proofs : undefined;
   }
 
   get daemon(): Daemon | null {
