@@ -41,17 +41,28 @@ export interface PlannedDocument {
 }
 
 /** Says why the document can't be built; the reader wrote the configuration, so it may name tables and columns. */
-export class DocumentFault extends Error {}
+export class DocumentFault extends Error {
+  /** Only columns are others that the document follows: it is going to be made from those. */
+  readonly isPassing: boolean;
+
+  constructor(message: string, isPassing = false) {
+    super(message);
+    this.isPassing = isPassing;
+  }
+}
 
 /** `places`: of the document; `numbered`: how many places other documents have before it. */
 export function planDocument(document: Document, id: number, layouts: Layouts, numbered: number): PlannedDocument {
   const planned = new Map<Place, PlannedPlace>();
+  let passing: DocumentFault | null = null;
   for (const place of placesOf(document)) {
     const layout = layouts.get(tableId(place.table.schema, place.table.table));
     const name = `${place.table.schema}.${place.table.table}`;
     if (layout === undefined) throw new DocumentFault(`table ${name} is not there`);
     const above = place.above === null ? null : planned.get(place.above)!;
-    for (const column of place.uses) columnOf(layout, column);
+    for (const column of place.needs) columnOf(layout, column);
+    const gone = [...place.uses].find((column) => layout.columns.every(({ source }) => source.name !== column));
+    if (gone !== undefined) passing ??= lacking(layout, gone, true);
     const joins = above === null ? [] : place.joins.map((join) => planJoin(join, above.layout, layout));
     const number = numbered + planned.size;
     const condition = place.where === null ? null : new Condition(place.where, layout, number);
@@ -62,7 +73,11 @@ export function planDocument(document: Document, id: number, layouts: Layouts, n
     document.root.fields.every(({ column }) => column !== source.name),
   );
   if (inKey.length > 0)
-    throw new DocumentFault(`its root lacks the key's column ${JSON.stringify(inKey[0]!.source.name)}`);
+    throw new DocumentFault(
+      `its root lacks the key's column ${JSON.stringify(inKey[0]!.source.name)}`,
+      document.root.hasAll === true,
+    );
+  if (passing !== null) throw passing;
   return { document, id, places };
 }
 
@@ -80,8 +95,12 @@ export function placesUnder(
 
 export function columnOf({ columns, table }: SqliteLayout, name: string): LayoutColumn {
   const found = columns.find(({ source }) => source.name === name);
-  if (found === undefined) throw new DocumentFault(`table ${table.id} has no column ${JSON.stringify(name)}`);
+  if (found === undefined) throw lacking({ table }, name, false);
   return found;
+}
+
+function lacking({ table }: Pick<SqliteLayout, "table">, column: string, isPassing: boolean): DocumentFault {
+  return new DocumentFault(`table ${table.id} has no column ${JSON.stringify(column)}`, isPassing);
 }
 
 function planJoin({ above, below }: Join, upper: SqliteLayout, lower: SqliteLayout): PlannedJoin {

@@ -54,6 +54,8 @@ export interface FaultyDocument {
   readonly id: number;
   readonly name: string;
   readonly reason: string;
+  /** See DocumentFault. */
+  readonly isPassing: boolean;
 }
 
 export function createTables(file: SqliteFile): void {
@@ -228,7 +230,7 @@ export function storedPlans(reading: Reading): NestPlan {
       numbered += planned.places.length;
     } catch (error) {
       if (!(error instanceof DocumentFault)) throw error;
-      faulty.push({ id: Number(id), name: String(name), reason: error.message });
+      faulty.push({ id: Number(id), name: String(name), reason: error.message, isPassing: error.isPassing });
     }
   }
   return { documents, faulty };

@@ -81,7 +81,8 @@ export async function throughMoves<T>(
       return await run();
     } catch (error) {
       if (!(error instanceof LogMoved)) throw error;
-      logger.warn({ code: error.code, error }, `${error.message}; checking whether the sinks can continue there`);
+      if (error.kind === "reopen") logger.info({}, `${error.message}; Millrace begins again with them`);
+      else logger.warn({ code: error.code, error }, `${error.message}; checking whether the sinks can continue there`);
       await clock.sleep(MOVED_PAUSE_MS, signal);
     }
   }

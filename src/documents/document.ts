@@ -28,6 +28,8 @@ export function definitionOf({ wanted: _wanted, ...document }: Document): string
 export interface DocumentNode {
   readonly table: TableName;
   readonly fields: readonly DocumentField[];
+  /** Its fields are all columns of its table, and follow them. */
+  readonly hasAll?: true;
   readonly relations: readonly Relation[];
   /** What a function of the user's makes of each object; null: it goes out as it is. */
   readonly transform: Transform | null;

@@ -29,5 +29,5 @@ export function documentsError(problems: readonly [DocumentProblem, ...DocumentP
 /** Not an error: the documents are other ones now. */
 export function columnsChanged(): MillraceError {
   const code: ErrorCode = "MR1040";
-  return new MillraceError({ code, kind: "fatal", message: "tables of documents have other columns now" });
+  return new MillraceError({ code, kind: "reopen", message: "tables of documents have other columns now" });
 }

@@ -27,6 +27,8 @@ export interface Place {
   readonly where: string | null;
   /** A change of a row changes documents only if it changes one of these columns. The key is not among them. */
   readonly uses: ReadonlySet<string>;
+  /** Those of them without which the document can't be: others are there because the table has them. */
+  readonly needs: ReadonlySet<string>;
 }
 
 /** Each place comes after the one above it. */
@@ -50,33 +52,44 @@ export function placesOf(document: Document): readonly Place[] {
               isBetween: true,
               joins: through.on,
               where: null,
-              uses: new Set([...through.on.map((join) => join.below), ...on.map((join) => join.above)]),
+              ...taking([...through.on.map((join) => join.below), ...on.map((join) => join.above)]),
             });
-      const uses = usesOf(relation.node, where, relation);
+      const taken = takenOf(relation.node, where, relation);
       const { table } = relation.node;
       below(
         relation.node,
-        add({ document, table, above: between, relation, isBetween: false, joins: on, where, uses }),
+        add({ document, table, above: between, relation, isBetween: false, joins: on, where, ...taken }),
       );
     }
   };
   const { root, where } = document;
-  const uses = usesOf(root, where, null);
+  const taken = takenOf(root, where, null);
   below(
     root,
-    add({ document, table: root.table, above: null, relation: null, isBetween: false, joins: [], where, uses }),
+    add({ document, table: root.table, above: null, relation: null, isBetween: false, joins: [], where, ...taken }),
   );
   return places;
 }
 
-function usesOf(node: DocumentNode, where: string | null, relation: Relation | null): ReadonlySet<string> {
-  return new Set([
-    ...(relation?.value == null ? node.fields.map(({ column }) => column) : [relation.value]),
-    ...node.relations.flatMap(({ through, on }) => (through?.on ?? on).map(({ above }) => above)),
-    ...(relation?.on.map(({ below }) => below) ?? []),
-    ...(relation?.orderBy.map(({ column }) => column) ?? []),
-    ...(where === null ? [] : columnsIn(parseWhere(where))),
-  ]);
+type Taken = Pick<Place, "uses" | "needs">;
+
+function takenOf(node: DocumentNode, where: string | null, relation: Relation | null): Taken {
+  const fields = relation?.value == null ? node.fields.map(({ column }) => column) : [];
+  return taking(
+    [
+      ...(relation?.value == null ? [] : [relation.value]),
+      ...(node.hasAll === true ? [] : fields),
+      ...node.relations.flatMap(({ through, on }) => (through?.on ?? on).map(({ above }) => above)),
+      ...(relation?.on.map(({ below }) => below) ?? []),
+      ...(relation?.orderBy.map(({ column }) => column) ?? []),
+      ...(where === null ? [] : columnsIn(parseWhere(where))),
+    ],
+    fields,
+  );
+}
+
+function taking(needed: readonly string[], besides: readonly string[] = []): Taken {
+  return { uses: new Set([...besides, ...needed]), needs: new Set(needed) };
 }
 
 /** By table id, the columns that documents take, without those that only the key needs. */

@@ -118,7 +118,8 @@ class Resolver {
     const all = [...fields, ...relations].map(({ name }) => name);
     const twice = all.find((name, i) => all.indexOf(name) < i);
     if (twice !== undefined) this.#problem(place, `two fields have the name ${JSON.stringify(twice)}; rename one`);
-    return { table: tableOf(shape), fields, relations: made, transform: this.#transform(wantedNode, shape) };
+    const transform = this.#transform(wantedNode, shape);
+    return { table: tableOf(shape), fields, ...(columns === null ? { hasAll: true } : {}), relations: made, transform };
   }
 
   #transform({ transform }: WantedNode, { dialect }: TableShape): Transform | null {

@@ -13,6 +13,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import { checkpointAt, patch, put, remove, type Write, writes } from "../conformance/stage.ts";
 import { firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const orders = tableVersion({
   table: "orders",
@@ -354,6 +355,36 @@ test("marks and trimming: the list keeps what follows, and each opening has its 
   expect(trimmedTo(reading)).toBe(mark);
   expect(openingOf(reading, String(before?.[0]))?.last).toBe(lastEntry(reading));
   expect(lastOpening(reading)?.id).not.toBe(before?.[0]);
+});
+
+test("a list that could not be trimmed is, when the same position is told again", async () => {
+  await using stage = await filled();
+  const { source, nest } = stage.opened;
+  const { position } = await source.admin.create({ epoch: 1, resumeIntent: false, wantCopy: false }, NEVER);
+  await stage.write([orders, put(["n", "1", "1", "told"])]);
+  const resolve = async (shape: TableShape) => firstVersion(shape);
+  await using stream = await source.log.stream(position, { temporary: false, resolve }, NEVER);
+  const { commit } = (await stream.next(NEVER)).until;
+  const isTrimmed = () => {
+    using database = new DatabaseSync(stage.path, { readOnly: true });
+    return trimmedTo(readingOf(database)) === commit - 1n;
+  };
+  {
+    const trim = nest.trim.bind(nest);
+    let fail!: () => void;
+    const failed = new Promise<void>((resolved) => (fail = resolved));
+    using _ = stage.failing("DELETE ON _millrace_changed");
+    nest.trim = async (...all) => await trim(...all).finally(fail);
+    stream.acknowledge(commit);
+    await failed;
+    nest.trim = trim;
+    expect(isTrimmed()).toBe(false);
+  }
+  await eventually(() => {
+    stream.acknowledge(commit);
+    expect(isTrimmed()).toBe(true);
+  });
+  await source.close();
 });
 
 test("documents of a table that is not whole stay in the list, and go to its end when it is", async () => {

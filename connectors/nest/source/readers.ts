@@ -45,9 +45,14 @@ export class Reader implements Disposable {
     }
   }
 
-  /** False if the file is another one by now, or, in the snapshot that is open, its tables have other shapes. */
-  get isCurrent(): boolean {
-    return this.#nest.openings === this.#opening && shapesCount(this.reading) === this.#shapes;
+  /** False if the file may be another one by now. */
+  get isOfThisOpening(): boolean {
+    return this.#nest.openings === this.#opening;
+  }
+
+  /** False if, in the snapshot that is open, its tables have other shapes. */
+  get isInShape(): boolean {
+    return shapesCount(this.reading) === this.#shapes;
   }
 
   rows(planned: PlannedDocument): DocumentRows {

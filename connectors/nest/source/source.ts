@@ -267,31 +267,33 @@ function firstCopy(nest: Nest): FirstCopy {
 class Trimming {
   readonly #nest: Nest;
   readonly #ending = new AbortController();
-  #wanted = 0n;
+  #passed = 0n;
+  #trimmed = 0n;
   #running: Promise<void> | null = null;
 
   constructor(nest: Nest) {
     this.#nest = nest;
   }
 
-  /** A second stream is of one sink that is behind. */
+  /** Told again and again. A second stream is of one sink that is behind. */
   passed(commit: bigint, isTemporary: boolean): void {
-    if (isTemporary || commit - 1n <= this.#wanted) return;
-    this.#wanted = commit - 1n;
-    this.#nest.passed(this.#wanted);
-    this.#running ??= this.#trim().finally(() => (this.#running = null));
+    if (isTemporary) return;
+    if (commit - 1n > this.#passed) this.#passed = commit - 1n;
+    this.#nest.passed(this.#passed);
+    if (this.#trimmed < this.#passed) this.#running ??= this.#trim().finally(() => (this.#running = null));
   }
 
   async #trim(): Promise<void> {
     const { signal } = this.#ending;
     try {
-      for (let done = 0n; done < this.#wanted;) {
+      while (this.#trimmed < this.#passed) {
         await systemClock.sleep(TRIM_MS, signal);
-        done = this.#wanted;
-        await this.#nest.trim(done, signal);
+        const until = this.#passed;
+        await this.#nest.trim(until, signal);
+        this.#trimmed = until;
       }
     } catch {
-      // The file is away, or its disk is full: the list is trimmed when the next positions are stored.
+      // The file is away, or its disk is full: the list is trimmed when the position is told again.
     }
   }
 

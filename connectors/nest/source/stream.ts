@@ -62,12 +62,9 @@ export class NestStream implements ChangeStream {
 
   /** Null: there is nothing behind the last block. Invariant: every entry of the block is read in one snapshot of the file. */
   async #read(signal: AbortSignal): Promise<Block | null> {
-    const { database, reading: snapshot } = this.#reader;
     await turn();
-    database.exec("BEGIN");
+    const { database, reading: snapshot } = this.#begin();
     try {
-      // Its identity has to be looked at again, or the shapes.
-      if (!this.#reader.isCurrent) throw notOpen(this.#nest.path);
       const entries = entriesFrom(snapshot, this.#next);
       const last = entries.at(-1);
       if (last === undefined) return this.#empty(lastEntry(snapshot) + 1n);
@@ -86,6 +83,22 @@ export class NestStream implements ChangeStream {
       return reading.finish(this.#next);
     } finally {
       database.exec("COMMIT");
+    }
+  }
+
+  /** A snapshot, of a reader whose statements are of the shapes that the tables have there. */
+  #begin(): Reader {
+    for (;;) {
+      const { database } = this.#reader;
+      database.exec("BEGIN");
+      // Its identity has to be looked at again.
+      const isLost = !this.#reader.isOfThisOpening;
+      if (!isLost && this.#reader.isInShape) return this.#reader;
+      database.exec("COMMIT");
+      if (isLost) throw notOpen(this.#nest.path);
+      this.#reader[Symbol.dispose]();
+      this.#tables.clear();
+      this.#reader = Reader.open(this.#nest);
     }
   }
 

@@ -108,9 +108,9 @@ export function captured({ documents, faulty }: NestPlan): CapturedTables {
   const tables = documents.map(shapeOf);
   return {
     tables,
-    refused: faulty.map(({ name, reason }) => {
+    refused: faulty.map(({ name, reason, isPassing }) => {
       const { schema, table } = documentTable(name);
-      return { id: tableId(schema, table), reason, fix: `Correct \`documents.${name}\`, or its tables.` };
+      return { id: tableId(schema, table), reason, fix: `Correct \`documents.${name}\`, or its tables.`, isPassing };
     }),
     generations: new Map(documents.map(({ document }, i) => [tables[i]!.id, generationOf(document)])),
   };

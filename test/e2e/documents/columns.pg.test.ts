@@ -63,6 +63,19 @@ test("a column gets the name of another one", async () => {
   await eventually(() => expectEqual(pipeline));
 });
 
+test("an ordinary ALTER of a child table is no error and breaks no stream", async () => {
+  await using pipeline = await started();
+  await expectEqual(pipeline);
+  for (const change of ["add column extra int default 3", "rename column extra to other", "drop column other"]) {
+    await pipeline.run(`alter table people ${change}`);
+    await pipeline.run("update people set name = name || '!' where id = 2");
+    await eventually(() => expectEqual(pipeline));
+  }
+  const lines = pipeline.daemon.said.split("\n");
+  const alarming = lines.filter((line) => /"level":"error"|suspended|stream from the source broke|MR1040/.test(line));
+  expect(alarming).toEqual([]);
+});
+
 test("documents follow while columns come all the time", { tags: "heavy" }, async () => {
   await using pipeline = await started();
   await expectEqual(pipeline);

@@ -266,7 +266,7 @@ describe.each(["mysql", "mariadb"] as const)("from %s", (flavour) => {
   test("at every failpoint", { tags: "heavy" }, async () => {
     const random = new Random(testSeed());
     await using pipeline = await MysqlPipeline.start(flavour, HOSTILE_TABLES, {
-      kinds: ["redis", "postgres", "duckdb"],
+      kinds: ["redis", "postgres", "duckdb", "elasticsearch"],
       documents: hostileDocuments,
       sinks: sinksOf,
     });
