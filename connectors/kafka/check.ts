@@ -6,8 +6,9 @@ import { readCheckpoint } from "./writer/checkpoint.ts";
 import { Claims, expectBefore, expectForm, expectOwner } from "./writer/claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
-import { createTopic, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
-import { classify, takesOnlyKeys } from "./errors.ts";
+import { coordinatorOf, TRANSACTION_MS_MAX } from "./client/transactions.ts";
+import { createTopic, leastOfBrokers, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
+import { classify, kafkaError, shortTransactions, takesOnlyKeys } from "./errors.ts";
 import {
   answersId,
   callTopics,
@@ -28,6 +29,14 @@ export type KafkaSinkSettings = TopicSinkSettings | LogSinkSettings;
 
 const NAMED_MAX = 5;
 
+/** The part of a Metadata response that tells what this user may do: a bit for each operation. */
+interface Rights {
+  readonly topics: readonly { readonly name: string; readonly topicAuthorizedOperations: number }[];
+}
+
+const MAY_WRITE = 1 << 4;
+const NOT_TOLD = -(2 ** 31);
+
 /** Preflight: connects, and changes nothing. */
 export async function check(
   settings: KafkaSinkSettings,
@@ -41,6 +50,7 @@ export async function check(
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
       ...(await finding("kafka.transactions", signal, () => look.features())),
+      ...(await finding("kafka.rights", signal, () => look.rights())),
       ...(await finding("kafka.claims", signal, () => look.claims())),
       ...(await finding("kafka.checkpoint", signal, () => look.kept())),
       ...(await finding("kafka.topics", signal, () => look.topics(brokers))),
@@ -80,7 +90,26 @@ class Look {
   async features(): Promise<readonly Finding[]> {
     for (const name of ["Produce", "InitProducerId", "AddPartitionsToTxn", "EndTxn"])
       await this.#cluster.version(name, this.#signal);
+    const longest = await leastOfBrokers(this.#cluster, "transaction.max.timeout.ms", this.#signal);
+    if (longest !== null && longest < TRANSACTION_MS_MAX) throw shortTransactions();
     return [ok("kafka.transactions", "the brokers speak what transactions need")];
+  }
+
+  /** Of topics that are there, and of the transactional id: what is to be made is tried. */
+  async rights(): Promise<readonly Finding[]> {
+    try {
+      await coordinatorOf(this.#cluster, "transaction", sinkId(this.#settings), this.#signal);
+    } catch (error) {
+      if (apiIdsOf(error).includes("TRANSACTIONAL_ID_AUTHORIZATION_FAILED")) throw error;
+    }
+    const written = this.#wanted().filter((name) => name !== callTopics(this.#settings.naming).requests);
+    const found = await this.#cluster.topics(written, this.#signal);
+    const there = written.filter((name) => found.get(name) != null);
+    if (there.length === 0) return [];
+    const { topics } = await this.#cluster.request<Rights>("Metadata", null, this.#signal, there, false, true);
+    const refused = topics.find(({ topicAuthorizedOperations: may }) => may !== NOT_TOLD && (may & MAY_WRITE) === 0);
+    if (refused === undefined) return [];
+    throw kafkaError("MR2008", "blocked", `the Kafka user lacks an ACL of a topic: ${refused.name}, to WRITE`);
   }
 
   async topics(brokers: number): Promise<readonly Finding[]> {
@@ -153,6 +182,7 @@ class Look {
       const what = `topic ${schemas} deletes records (${deletes}): readers will lack the columns of older records`;
       findings.push({ id: "kafka.schemas", level: "warning", what, fix: "Set `cleanup.policy=compact` on it." });
     }
+    findings.push(...(await this.#ignored(kind === "log" ? [logTopic(naming)] : [...ofTables.keys()])));
     const short = [...ofTables.keys()].filter((name) => topics.deletes(name) !== null);
     if (short[0] !== undefined)
       findings.push(
@@ -163,6 +193,32 @@ class Look {
         ),
       );
     return findings;
+  }
+
+  /** Settings of the configuration that topics which are there do not have. */
+  async #ignored(names: readonly string[]): Promise<readonly Finding[]> {
+    const { settings } = this.#settings.rules;
+    const found = await this.#cluster.topics(names, this.#signal);
+    const there = names.filter((name) => found.get(name) != null);
+    const now = await settingsOfTopics(this.#cluster, there, Object.keys(settings), this.#signal);
+    const others = [...now].flatMap(([name, has]) =>
+      Object.entries(settings).flatMap(([key, wanted]) => {
+        const value = has.get(key);
+        return value === undefined || value === wanted ? [] : [{ name, key, value, wanted }];
+      }),
+    );
+    const [first] = others;
+    if (first === undefined) return [];
+    const { name, key, value, wanted } = first;
+    const rest = others.length > 1 ? `, and ${others.length - 1} more` : "";
+    return [
+      {
+        id: "kafka.settings",
+        level: "warning",
+        what: `topic ${name} has ${key}=${value}, and \`topics.settings\` says ${wanted}${rest}: it holds for topics that Millrace makes`,
+        fix: `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${key}=${wanted}`,
+      },
+    ];
   }
 
   /** Of topics with records without a key that are, or will be, compacted. */

@@ -32,10 +32,10 @@ export const pages = {
       "`topics.create` is false and a topic is missing. Without the topic of a table only that table is suspended (MR1324); without one of Millrace's own the sink waits.",
   },
   MR3509: {
-    title: "Kafka refuses to make a topic",
+    title: "Kafka refuses to make a topic, or what is written to it",
     remedy: "Correct `topics` (`partitions`, `replication`, `settings`) or `prefix`; or create the topic yourself.",
     cause:
-      "The number of partitions or replicas, a setting or the name is one that the cluster does not allow, or a policy forbids it.",
+      "The number of partitions or replicas, a setting or the name is one that the cluster does not allow, or a policy forbids it. Or a topic takes no record of its commit's time.",
   },
   MR3518: {
     title: "A transaction of another program is open in a topic",
@@ -122,6 +122,16 @@ const QUOTA =
 const CROWDED =
   " A broker that has as many connections as `max.connections` or `max.connections.per.ip` allows ends new ones, or lets them wait.";
 
+const SHORT_TRANSACTIONS = "`transaction.max.timeout.ms` of the brokers is below a minute";
+const LONGER_TRANSACTIONS = "Set `transaction.max.timeout.ms` of the brokers to 60000 or more, and restart them.";
+const TIMESTAMPS =
+  "A record's time is that of its commit. Set `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of the topic higher, or `message.timestamp.type=LogAppendTime`.";
+
+/** Found before the brokers refuse it. */
+export function shortTransactions(): MillraceError {
+  return kafkaError("MR2005", "fatal", SHORT_TRANSACTIONS, { hint: LONGER_TRANSACTIONS });
+}
+
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
 
 /**
@@ -156,7 +166,13 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   RECORD_LIST_TOO_LARGE: ["MR2006", "retryable", "a topic's `segment.bytes` is smaller than a batch"],
   UNSUPPORTED_VERSION: ["MR2005", "fatal", "the brokers do not speak a version of the protocol that is needed"],
   CORRUPT_MESSAGE: ["MR3315", "fatal", "the checkpoint topic holds records that are not Millrace's"],
-  INVALID_TRANSACTION_TIMEOUT: ["MR2005", "fatal", "`transaction.max.timeout.ms` of the brokers is below a minute"],
+  INVALID_TRANSACTION_TIMEOUT: ["MR2005", "fatal", SHORT_TRANSACTIONS, LONGER_TRANSACTIONS],
+  INVALID_TIMESTAMP: [
+    "MR3509",
+    "blocked",
+    "a topic does not take records of so long ago, or of a later time",
+    TIMESTAMPS,
+  ],
   INVALID_RECORD: ["MR3509", "fatal", "a topic does not take the record"],
   PRODUCER_FENCED: ["MR3109", "retryable", FENCING],
   INVALID_PRODUCER_EPOCH: ["MR3109", "retryable", FENCING],
@@ -284,7 +300,7 @@ export function tableInUse(table: string, topic: string, owner: string): Millrac
 }
 
 /** In words: see `sinkId`. */
-function sinkIn(owner: string): string {
+export function sinkIn(owner: string): string {
   const [, , prefix, daemon, sink] = owner.split("/");
   return `sink ${sink} of ${daemon}, with the prefix ${JSON.stringify(prefix)}`;
 }

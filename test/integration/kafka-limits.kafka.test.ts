@@ -64,3 +64,15 @@ test("requests keep below socket.request.max.bytes, and a used-up quota is named
   await admin.alterClientQuotas({ entries: [{ entities: [entity], ops: [lift] }] });
   await admin.close();
 });
+
+test("a limit of transactions that is too short is refused at the start, and by check", async () => {
+  await using broker = await ownKafka({ settings: () => ({ "transaction.max.timeout.ms": "30000" }) });
+  const options = definition.parse({ brokers: [new URL(broker.url).host] });
+  const context = { name: "stream", daemon: "shop", folder: "/", options };
+  const told = expect.stringContaining("`transaction.max.timeout.ms` of the brokers is below a minute");
+  const findings = await factory.check(context, timeout(), []);
+  expect(findings.filter(({ level }) => level === "error")).toMatchObject([{ what: told }]);
+  const sink = await factory.create(context, quietLog);
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2005", message: told });
+  await sink.close();
+});

@@ -15,6 +15,7 @@ import { GuardedKafka, KAFKA_PASSWORD, type Listener } from "../support/kafka/gu
 import type { Checked } from "../support/postgres/administer.ts";
 import { printedAcls } from "../support/kafka/kafka-acls.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
+import { eventually } from "../support/run/waiting.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const PASSWORD = KAFKA_PASSWORD;
@@ -210,6 +211,18 @@ describe("an authorizer", () => {
     }
     await admin.createAcls({ creations: [...acls] });
     await opened(options("a-"));
+    for (const lacking of ["WRITE", "ID"]) {
+      const taken = acls.filter((acl) => isOf(acl, lacking));
+      await admin.deleteAcls({ filters: taken });
+      await eventually(async () => {
+        const found = await factory.check(contextOf(options("a-")), timeout(), []);
+        const told = lacking === "ID" ? /an ACL of the transactional id/ : /an ACL of a topic: a-shop\..*, to WRITE/;
+        expect(found.filter(({ level }) => level === "error").map(({ what }) => what)).toEqual([
+          expect.stringMatching(told),
+        ]);
+      });
+      await admin.createAcls({ creations: taken });
+    }
   });
 });
 

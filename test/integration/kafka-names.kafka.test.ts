@@ -227,6 +227,77 @@ test.each([
   expect(await checked({ ...named, ...before })).toBe("");
 });
 
+test("a sink that has forgotten its checkpoint, or has another name now, writes no other form into its topics", async () => {
+  const former: Named = { prefix: "former-", daemon: "shop", name: "a", format: "debezium-flat" };
+  const sink = await opened(former);
+  await write(sink, item, 10n, "1");
+  await sink.close();
+  const renamed: Named = { ...former, name: "b", format: "millrace" };
+  const other = await opened(renamed);
+  expect(await failure(other.prepare([item], timeout()))).toMatchObject({ code: "MR3120", table: item.id });
+  await other.close();
+  expect(await checked(renamed, [item])).toContain("of sink a of shop");
+  const same: Named = { ...former, name: "c" };
+  expect(await checked(same, [item])).toBe("");
+  const again = await sinkOf(former);
+  await again.open(2, timeout());
+  await again.forget(timeout());
+  await again.close();
+  const changed = { ...former, format: "millrace" };
+  const refused = await sinkOf(changed);
+  expect(await failure(refused.open(3, timeout()))).toMatchObject({ code: "MR3120", kind: "fatal" });
+  await refused.close();
+  expect(await checked(changed)).toContain("MR3120");
+});
+
+test("what is wrong with the topic of one table, or with its schema, is told of that table", async () => {
+  const sink = await opened({ prefix: "one-", daemon: "shop", name: "stream" });
+  await write(sink, item, 10n, "1");
+  await setTo(`${topics.prefix}one-shop.public.item`, "message.timestamp.before.max.ms", "1000");
+  await setTo(`${topics.prefix}one-shop._schemas`, "max.message.bytes", "3000");
+  await eventually(async () => {
+    await sink.open(1, timeout());
+    const refused = await failure(write(sink, item, 11n, "2"));
+    expect(refused).toMatchObject({ code: "MR3509", kind: "blocked", table: item.id });
+  });
+  const columns = Array.from({ length: 200 }, (_, i) => [`column_${i}`, "int8"] as const);
+  const wide = tableVersion({ table: "wide", columns, key: ["column_0"] });
+  await eventually(async () => {
+    await sink.open(1, timeout());
+    const refused = await failure(sink.prepare([item, wide], timeout()));
+    expect(refused).toMatchObject({ code: "MR2006", kind: "blocked", table: wide.id });
+  });
+  const note = tableVersion({ table: "note", columns: [["id", "int8"]], key: ["id"] });
+  await write(sink, note, 12n, "1");
+  await sink.close();
+});
+
+test("a checkpoint of many tables is stored in a topic of small records", async () => {
+  const name = await made("small-shop._checkpoint.stream", {
+    "cleanup.policy": "compact",
+    "max.message.bytes": "1000",
+  });
+  const sink = await opened({ prefix: "small-", daemon: "shop", name: "stream" });
+  const tables = complete(Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`public.table_${i}`, "1"])));
+  const checkpoint = checkpointOf({ epoch: 1, commit: 20n, index: 0 }, tables);
+  await sink.apply({ kind: "checkpoint", checkpoint }, new Reports(), timeout());
+  expect(await sink.open(2, timeout())).toMatchObject({ tables: checkpoint.tables });
+  await sink.close();
+  expect((await topics.read(name)).length).toBeLessThan(300);
+});
+
+test("settings that topics do not have are named by check", async () => {
+  const named: Named = { prefix: "settings-", daemon: "shop", name: "stream" };
+  const sink = await opened(named);
+  await write(sink, item, 10n, "1");
+  await sink.close();
+  const settings = { "max.message.bytes": 5_000_000 };
+  const findings = await factory.check(contextOf({ ...named, topics: { settings } }), timeout(), [item]);
+  expect(findings.filter(({ level }) => level === "warning")).toMatchObject([
+    { id: "kafka.settings", what: expect.stringContaining("has max.message.bytes=1048588") },
+  ]);
+});
+
 test("partitions that were added are named by check", async () => {
   const named: Named = { prefix: "p-", daemon: "shop", name: "stream" };
   const sink = await opened(named);

@@ -9,7 +9,7 @@ import type { Partition } from "./partition.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
-const TRANSACTION_MS_MAX = 60_000;
+export const TRANSACTION_MS_MAX = 60_000;
 /**
  * Requests to one broker that wait for their answers: it works on one, and the next is there when it has done so. Their
  * memory is in use until then.

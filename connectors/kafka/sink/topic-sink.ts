@@ -6,15 +6,16 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { isWhole } from "../../kit/ordered-changes.ts";
-import { classify, ofTable } from "../errors.ts";
+import { apiIdsOf, aboutOf } from "../client/failures.ts";
+import { classify, isUnknownTopic, ofTable } from "../errors.ts";
 import type { Format } from "../formats/format.ts";
 import { ownTopic, topicOf, transactionTopic } from "../names.ts";
 import type { RegistrySettings } from "../registry/client.ts";
 import { schemaError } from "../registry/errors.ts";
 import { checkpointOf, NO_CHECKPOINT, type TopicCheckpoint } from "../writer/checkpoint.ts";
-import { CheckpointedWriter, ONE_PARTITION, type WriterSettings } from "../writer/checkpointed-writer.ts";
+import { CheckpointedWriter, ONE_PARTITION, type Opened, type WriterSettings } from "../writer/checkpointed-writer.ts";
 import { expectBefore, holds } from "../writer/claims.ts";
-import type { BatchRecords } from "../writer/records.ts";
+import { type BatchRecords, expectRoom } from "../writer/records.ts";
 import { hasOtherPartitions, isNewlyCompacted, isSameTopic, stateOf, type Topics } from "../writer/topics.ts";
 import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
 import { OpenTransaction } from "./open-transaction.ts";
@@ -130,7 +131,10 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       this.#writer.claims?.expectFree(table.id, usable.name, usable.topic);
       expectBefore(this.#writer.last, table.id, usable, this.#settings);
     }
-    for (const table of tables) await this.#register(table, signal);
+    for (const table of tables) {
+      this.#expectRoom(table, topics);
+      await this.#register(table, signal);
+    }
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     for (const table of tables) this.#prepared.set(table.id, table);
     const states = [...names].map((name) => [name, stateOf(topics.get(name))] as const);
@@ -147,35 +151,49 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const changes = this.#changes;
     if (changes === null) throw new Error("a sink that writes has a format");
-    const ended = await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
-      const nowMs = this.#clock.now();
-      const records = this.#writer.records(nowMs);
-      const transaction = this.#transaction.copy();
-      const flush = async (): Promise<void> => {
-        await this.#writer.send(records, signal);
-        // What was sent leaves the process in later turns of the event loop.
-        await new Promise<void>((resolve) => this.#clock.later(resolve));
-        failpoint("kafka.part-sent");
-      };
-      const to: BatchTarget = { records, topics, transaction, nowMs, flush };
-      const untold = await writer.untold(signal);
-      if (untold !== null) await leftOpen.tell(untold, signal);
-      this.#addSchemas(records, topics);
-      const refused = await changes.add(batch, to);
-      const ending = await endedBy(outcome.poison(refused));
-      if (ending !== null) {
-        await writer.abort(signal);
-        return ending;
+    const ended = await this.#writer.attempt(signal, async (opened) => {
+      try {
+        return await this.#write(batch, changes, opened, outcome, signal);
+      } catch (error) {
+        throw this.#ofTopic(error, signal);
       }
-      if (transaction.isOpen && isWhole(transaction.version, batch.checkpoint.position)) changes.end(to);
-      outcome.waiting?.();
-      const standing = { open: transaction.text, topics: this.#topics };
-      await this.#writer.commit(batch.checkpoint, standing, records, signal);
-      this.#transaction = transaction;
-      this.#newSchemas.clear();
-      return null;
     });
     if (ended !== null) throw ended.by;
+  }
+
+  async #write(
+    batch: Batch,
+    changes: BatchChanges,
+    { topics, writer, leftOpen }: Opened,
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<Ended | null> {
+    const nowMs = this.#clock.now();
+    const records = this.#writer.records(nowMs);
+    const transaction = this.#transaction.copy();
+    const flush = async (): Promise<void> => {
+      await this.#writer.send(records, signal);
+      // What was sent leaves the process in later turns of the event loop.
+      await new Promise<void>((resolve) => this.#clock.later(resolve));
+      failpoint("kafka.part-sent");
+    };
+    const to: BatchTarget = { records, topics, transaction, nowMs, flush };
+    const untold = await writer.untold(signal);
+    if (untold !== null) await leftOpen.tell(untold, signal);
+    this.#addSchemas(records, topics);
+    const refused = await changes.add(batch, to);
+    const ending = await endedBy(outcome.poison(refused));
+    if (ending !== null) {
+      await writer.abort(signal);
+      return ending;
+    }
+    if (transaction.isOpen && isWhole(transaction.version, batch.checkpoint.position)) changes.end(to);
+    outcome.waiting?.();
+    const standing = { open: transaction.text, topics: this.#topics };
+    await this.#writer.commit(batch.checkpoint, standing, records, signal);
+    this.#transaction = transaction;
+    this.#newSchemas.clear();
+    return null;
   }
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
@@ -243,6 +261,17 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     }
   }
 
+  /** A schema that is too large for its topic suspends its table. */
+  #expectRoom(table: TableVersion, topics: Topics): void {
+    const record = this.#settings.format?.schema?.(table) ?? null;
+    if (record === null) return;
+    try {
+      expectRoom(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
+    } catch (error) {
+      throw ofTable(classify(error), table.id);
+    }
+  }
+
   #addSchemas(records: BatchRecords, topics: Topics): void {
     for (const table of this.#newSchemas) {
       const record = this.#settings.format?.schema?.(table) ?? null;
@@ -250,10 +279,23 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       records.own(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
     }
   }
+
+  /** What the brokers refuse of one table's topic concerns that table alone. */
+  #ofTopic(error: unknown, signal: AbortSignal): unknown {
+    const { naming } = this.#settings;
+    if (naming.single !== undefined || isUnknownTopic(error)) return error;
+    const about = new Set(apiIdsOf(error).map((id) => aboutOf(error, id)));
+    const table = [...this.#prepared.values()].find((one) => about.has(topicOf(one, naming)));
+    return table === undefined ? error : ofTable(classify(error, signal), table.id);
+  }
+}
+
+interface Ended {
+  readonly by: unknown;
 }
 
 /** Why a report ends its batch; null: it does not. Nothing is wrong with the sink then. */
-async function endedBy(report: Promise<void>): Promise<{ readonly by: unknown } | null> {
+async function endedBy(report: Promise<void>): Promise<Ended | null> {
   try {
     await report;
     return null;

@@ -110,9 +110,9 @@ function recordsOf(message: string, content: object, batchBytesMax: number): rea
   return parts.map((value, part) => ({ key: partKey(message, part), value }));
 }
 
-/** What is left of a checkpoint that counts no more: later writers and records come above it. */
+/** What is left of a checkpoint that counts no more: later writers and records come above it, and have the same form. */
 export function forgotten(last: TopicCheckpoint): TopicCheckpoint {
-  return { ...NO_CHECKPOINT, lease: last.lease, epoch: epochIn(last) };
+  return { ...NO_CHECKPOINT, lease: last.lease, epoch: epochIn(last), form: last.form };
 }
 
 /** Waits for no transaction that is open. */

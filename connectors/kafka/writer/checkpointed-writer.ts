@@ -73,7 +73,8 @@ export interface Opened {
 /** What a batch writes of the checkpoint beside the position. */
 type Standing = Pick<TopicCheckpoint, "open" | "topics">;
 
-const ABORTED = "Kafka has aborted the transaction: it took too long, or a request of an earlier process arrived late";
+const ABORTED =
+  "Kafka has aborted the transaction: it took too long, a request of an earlier process arrived late, or another program takes the sink's transactional id";
 /** Control topics are read in order, by all. */
 export const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
 

@@ -8,7 +8,8 @@
 import { checkpointOf, type TopicCheckpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
 import type { Cluster, Topic } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
-import { inUse, tableInUse, kafkaError, newlyCompacted, tableError } from "../errors.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { inUse, tableInUse, kafkaError, newlyCompacted, sinkIn, tableError } from "../errors.ts";
 import { checkpointTopic, isCheckpointTopic, namespaceOf, ownTopic, sinkId, type TopicNaming } from "../names.ts";
 import {
   isSameTopic,
@@ -25,9 +26,13 @@ interface Claimant {
   readonly name: string;
 }
 
+interface Writing extends Claimant {
+  readonly form: string;
+}
+
 interface Claim {
   readonly state: string;
-  readonly owner: string;
+  readonly refusal: (tableId: string, topic: string) => MillraceError;
 }
 
 export class Claims {
@@ -36,16 +41,22 @@ export class Claims {
   #meets: string | null = null;
 
   /** Of the checkpoints that this user may read. */
-  static async of(cluster: Cluster, { naming, name }: Claimant, signal: AbortSignal): Promise<Claims> {
+  static async of(cluster: Cluster, { naming, name, form }: Writing, signal: AbortSignal): Promise<Claims> {
     const claims = new Claims();
     const ours = ownTopic("", naming);
     for (const topic of (await cluster.names(signal)).filter(isCheckpointTopic)) {
-      const { owner, topics } = await readable(cluster, topic, signal);
+      const { owner, topics, form: before } = await readable(cluster, topic, signal);
       const other = namespaceOf(owner);
       if (other === null || owner === sinkId({ naming, name })) continue;
-      if (other.prefix === naming.prefix && other.daemon === naming.daemon) continue;
-      if (topic.startsWith(ours)) claims.#meets ??= owner;
-      for (const [claimed, state] of Object.entries(topics)) claims.#byTopic.set(claimed, { state, owner });
+      // A sink that this daemon had under another name: its topics are written on in its form.
+      const isFormer = other.prefix === naming.prefix && other.daemon === naming.daemon;
+      if (isFormer && (before === "" || before === form)) continue;
+      if (!isFormer && topic.startsWith(ours)) claims.#meets ??= owner;
+      const refusal: Claim["refusal"] = isFormer
+        ? (table, claimed) =>
+            tableError("MR3120", table, otherForm(`topic ${claimed} of ${sinkIn(owner)} holds`, before, form))
+        : (table, claimed) => tableInUse(table, claimed, owner);
+      for (const [claimed, state] of Object.entries(topics)) claims.#byTopic.set(claimed, { state, refusal });
     }
     return claims;
   }
@@ -55,11 +66,11 @@ export class Claims {
     if (this.#meets !== null) throw inUse(`${prefix}${daemon}.…`, this.#meets);
   }
 
-  /** Throws if another sink writes to the table's topic. */
+  /** Throws if another sink writes to the table's topic, or one did in another form. */
   expectFree(tableId: string, name: string, topic: Topic): void {
     const claim = this.#byTopic.get(name);
     if (claim === undefined || !isSameTopic(claim.state, stateOf({ topic, isCompacted: null }))) return;
-    throw tableInUse(tableId, name, claim.owner);
+    throw claim.refusal(tableId, name);
   }
 }
 
@@ -80,7 +91,11 @@ export function expectOwner({ owner }: TopicCheckpoint, settings: Claimant): voi
 /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
 export function expectForm({ form: before }: TopicCheckpoint, { form }: { readonly form: string }): void {
   if (before === "" || before === form) return;
-  throw kafkaError("MR3120", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
+  throw kafkaError("MR3120", "fatal", otherForm("the topics hold", before, form));
+}
+
+function otherForm(what: string, before: string, form: string): string {
+  return `${what} \`${before}\`, and the sink is to write \`${form}\``;
 }
 
 /** Once a table is not complete in the sink, it is read into the topic as it is. */

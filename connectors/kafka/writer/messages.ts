@@ -11,7 +11,7 @@ const PART_MAX = FIRST | LAST;
 const EXTRA_BYTES = 4 * 1024;
 
 export function* partsOf(message: Buffer, batchBytesMax: number): Generator<Buffer> {
-  const size = Math.max(1, batchBytesMax - EXTRA_BYTES);
+  const size = Math.max(1, batchBytesMax >> 1, batchBytesMax - EXTRA_BYTES);
   let at = 0;
   do {
     const end = Math.min(message.length, at + size);

@@ -113,9 +113,8 @@ export class BatchRecords {
     headers: readonly Header[],
     timeMs: number,
   ): boolean {
-    let byteCount = RECORD_EXTRA_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
-    for (const one of headers) byteCount += one.length;
-    if (BATCH_HEAD_BYTES + byteCount > usable.batchBytesMax) return false;
+    const byteCount = bytesOf(key, value, headers);
+    if (!hasRoom(usable, byteCount)) return false;
     const batches = this.#batchesOf(usable, partition);
     let batch = batches.at(-1);
     if (batch === undefined || batch.byteCount + byteCount > usable.batchBytesMax) {
@@ -137,6 +136,21 @@ export class BatchRecords {
     }
     return inTopic.partitions[partition]!;
   }
+}
+
+function bytesOf(key: Buffer | null, value: Buffer | null, headers: readonly Header[]): number {
+  let byteCount = RECORD_EXTRA_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+  for (const one of headers) byteCount += one.length;
+  return byteCount;
+}
+
+function hasRoom({ batchBytesMax }: UsableTopic, byteCount: number): boolean {
+  return BATCH_HEAD_BYTES + byteCount <= batchBytesMax;
+}
+
+/** For a record of Millrace's own that comes later. */
+export function expectRoom(usable: UsableTopic, key: Buffer | null, value: Buffer): void {
+  if (!hasRoom(usable, bytesOf(key, value, []))) throw doesNotFit(usable, value);
 }
 
 /** No row is at fault, and without the record readers would miss something. */

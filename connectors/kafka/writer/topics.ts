@@ -233,12 +233,17 @@ function roomIn(requestBytes: number): number {
 
 /** The smallest of all brokers. A client that may not look: the default. */
 async function requestBytesOf(cluster: Cluster, signal: AbortSignal): Promise<number> {
-  let least = REQUEST_BYTES_MAX;
+  return Math.min(REQUEST_BYTES_MAX, (await leastOfBrokers(cluster, REQUEST_LIMIT, signal)) ?? REQUEST_BYTES_MAX);
+}
+
+/** The smallest value that a broker has for a setting; null: this client may not look. */
+export async function leastOfBrokers(cluster: Cluster, key: string, signal: AbortSignal): Promise<number | null> {
+  let least: number | null = null;
   for (const broker of await cluster.brokers(signal)) {
-    const asked = [{ resourceType: BROKER, resourceName: String(broker), configurationKeys: [REQUEST_LIMIT] }];
+    const asked = [{ resourceType: BROKER, resourceName: String(broker), configurationKeys: [key] }];
     try {
       for (const settings of (await settingsOf(cluster, broker, asked, signal)).values())
-        least = Math.min(least, Number(settings.get(REQUEST_LIMIT) ?? least));
+        if (settings.has(key)) least = Math.min(least ?? Infinity, Number(settings.get(key)));
     } catch (error) {
       if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
     }
