@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import type { Acl } from "@platformatic/kafka";
+import { type Acl, AclOperations, AclPermissionTypes, ResourcePatternTypes, ResourceTypes } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
@@ -185,6 +185,33 @@ describe("an authorizer", () => {
     await pipeline.expectEqual(["users"]);
     await pipeline.restart();
     await pipeline.run("create table later (id int primary key); insert into later values (1)");
+    await pipeline.expectEqual(["users", "later"]);
+    // The right to one topic is taken away, and given back.
+    const { prefix } = pipeline.sinks.topics!;
+    const denied: Acl = {
+      resourceType: ResourceTypes.TOPIC,
+      resourceName: `${prefix}${pipeline.source.name}.public.users`,
+      resourcePatternType: ResourcePatternTypes.LITERAL,
+      principal: "User:plain",
+      host: "*",
+      operation: AclOperations.WRITE,
+      permissionType: AclPermissionTypes.DENY,
+    };
+    await admin.createAcls({ creations: [denied] });
+    await eventually(async () => {
+      await pipeline.run("update users set n = n + 1; update later set id = id + 1");
+      expect((await pipeline.installation.status()).tables.suspended).toMatchObject([
+        { table: "public.users", error: { message: expect.stringContaining("MR2008") } },
+      ]);
+    });
+    const { source, installation, sinks } = pipeline;
+    await eventually(async () => {
+      expect(await sinks.differences(source.url, installation.folder, ["later"])).toEqual([]);
+    });
+    await admin.deleteAcls({ filters: [denied] });
+    await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toEqual([]), {
+      withinMs: 60_000,
+    });
     await pipeline.expectEqual(["users", "later"]);
     const log = await readFile(join(pipeline.installation.folder, "millrace.yaml"), "utf8");
     expect(log, "the only place of the password").toContain(PASSWORD);
