@@ -34,6 +34,29 @@ async function scene(form: Form = HARD) {
     first: users(1, "text"),
     numbered: users(2, "int4"),
     again: users(3, "text"),
+    added: tableVersion({
+      schema,
+      table: "users",
+      columns: [
+        ["id", "int8"],
+        ["name", "text"],
+        ["more", "text"],
+      ],
+      key: ["id"],
+      version: 2,
+    }),
+    wide: tableVersion({
+      schema,
+      table: "users",
+      columns: [
+        ["id", "int8"],
+        ["name", "text"],
+        ["more", "text"],
+        ["last", "text"],
+      ],
+      key: ["id"],
+      version: 3,
+    }),
     table: `${schema}.users`,
     query,
     lose: (isIt: (what: string) => boolean) => gateway.lose(isIt),
@@ -184,4 +207,35 @@ test("a checkpoint that comes late, before the next one, is not taken for it", a
   expect((await sink.look(timeout()))?.position.commit).toBe(21n);
   await apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(30n) });
   expect((await sink.look(timeout()))?.position.commit).toBe(30n);
+});
+
+test("the view of live rows does not lose a column that came since", async () => {
+  await using at = await scene();
+  const sink = await at.opened(1);
+  await sink.prepare([at.first], timeout());
+  const late: LateRequest[] = [];
+  for (const step of [/CREATE VIEW /, /EXCHANGE TABLES .*_current/, /DROP TABLE [^I]/]) {
+    const one = at.lose((what) => step.test(what));
+    late.push(one);
+    await failure(sink.prepare([at.added], timeout()));
+    await one.lost;
+  }
+  await sink.prepare([at.wide], timeout());
+  await apply(sink, rowsBatch(20n, [at.wide, [put(["1", "a", "b", "c"])]]));
+  for (const one of late) await one.deliver();
+  expect(await at.query(`SELECT id, name, more, last FROM ${at.table}_current`)).toEqual([["1", "a", "b", "c"]]);
+});
+
+test("what a killed process noted of a table that was made again since does not make it lost", async () => {
+  await using at = await scene();
+  const first = await at.opened(1);
+  await first.prepare([at.first], timeout());
+  const late = at.lose((what) => what.includes("INSERT INTO `millrace`.`targets`"));
+  await failure(apply(first, rowsBatch(10n, [at.first, [put(["1", "7"])]])));
+  await late.lost;
+  const second = await at.opened(2);
+  await second.prepare([at.numbered], timeout());
+  await late.deliver();
+  const third = await at.opened(3);
+  expect(await third.missing([at.numbered], timeout())).toEqual([]);
 });

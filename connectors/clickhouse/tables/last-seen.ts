@@ -34,9 +34,11 @@ export class LastSeen {
     this.#placement = placement;
   }
 
-  /** By name in SQL. */
+  /** By name in SQL. From now on counts above what an earlier process has sent, which may come late. */
   async load(client: Client, signal: AbortSignal): Promise<ReadonlyMap<string, Evidence>> {
     this.#stored.clear();
+    const soon = BigInt(Date.now()) * 1_000n;
+    if (soon > this.#revision) this.#revision = soon;
     const found = new Map<string, Evidence>();
     for (const [database, table, uuid, rowRanges, revision, isHome] of await this.#read(client, signal)) {
       const name = sqlNameOf({ database: database ?? "", table: table ?? "" });

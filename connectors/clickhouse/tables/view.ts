@@ -1,6 +1,6 @@
 /** The view of a table's live rows. */
 import { createHash } from "node:crypto";
-import { quoteIdentifier, quoteLiteral, sqlNameOf, viewOf } from "../names.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import type { TableLayout } from "./layout.ts";
 import { onCluster } from "./statements.ts";
 import {
@@ -21,7 +21,7 @@ export function isOurView({ isView, comment }: { readonly isView: boolean; reado
 export interface View {
   /** Tells this definition from others. */
   readonly comment: string;
-  readonly createSql: string;
+  readonly createSql: (sqlName: string) => string;
 }
 
 export function viewFor(layout: TableLayout): View {
@@ -31,10 +31,10 @@ export function viewFor(layout: TableLayout): View {
   // A view keeps the types that its columns had when it was made, and casts what it reads to them.
   const types = layout.columns.map(({ type }) => type.name).join();
   const comment = `${MARK}${createHash("sha256").update(`${select} ${types}`).digest("hex").slice(0, 16)}`;
-  const name = sqlNameOf(viewOf(layout.target));
+  const on = onCluster(layout.placement);
   return {
     comment,
-    createSql: `CREATE OR REPLACE VIEW ${name}${onCluster(layout.placement)} AS ${select} COMMENT ${quoteLiteral(comment)}`,
+    createSql: (sqlName) => `CREATE VIEW ${sqlName}${on} AS ${select} COMMENT ${quoteLiteral(comment)}`,
   };
 }
 

@@ -232,34 +232,47 @@ export class ClickhouseWarehouse
 
   /**
    * Makes a table again where ClickHouse can't change it: its key, a column of the key, how it hides deleted rows, a type. The
-   * rows are copied into another table, which then takes the name in one step; if that is interrupted, it begins again.
+   * rows are copied into another table, which then takes the name.
    */
   async #rebuild(change: TableChange<TableLayout, ClickhouseTarget>): Promise<void> {
     const { layout } = change;
-    const { sqlName, target, placement } = layout;
-    const on = onCluster(placement);
-    const { database } = target;
-    const prefix = rebuiltPrefix(target);
-    // Statements that come late know only tables that are gone.
-    const rebuilt = sqlNameOf({ database, table: `${prefix}${this.#fence.column}` });
+    const { sqlName } = layout;
     const { cells, kept, hasKeys } = await copyOf(this, change);
     const rows = cells.flatMap(({ isKey, value }) => (isKey ? [`${value} IS NOT NULL`] : []));
     // Rows that were marked under soft deletes are gone under hard ones, and the reverse.
     if (change.isOtherForm) rows.push(`${quoteIdentifier(DELETED_COLUMN)} = 0`);
+    await this.#replace(layout, layout.target, async (rebuilt) => {
+      await this.#run(createSql(layout, { column: this.#fence.column, sqlName: rebuilt, kept }));
+      const names = cells.map(({ name }) => name).join(", ");
+      const values = cells.map(({ isKey, value }) => (isKey ? `assumeNotNull(${value})` : value)).join(", ");
+      const select = `SELECT ${values} FROM ${sqlName} FINAL WHERE ${rows.join(" AND ")}`;
+      if (hasKeys) await this.#reads.run(sqlName, `INSERT INTO ${rebuilt} (${names}) ${select}`);
+      failpoint("clickhouse.target-rebuilt", layout.table);
+    });
+  }
+
+  /**
+   * Puts another table or view in the place of one, in one step; if that is interrupted, it begins again. The run has entered
+   * the layout's table, so statements that come late know only names that are gone.
+   */
+  async #replace(
+    { placement }: TableLayout,
+    replaced: TableLayout["target"],
+    make: (sqlName: string) => Promise<void>,
+  ): Promise<void> {
+    const on = onCluster(placement);
+    const { database } = replaced;
+    const prefix = rebuiltPrefix(replaced);
     const left = await this.#client.rows(
       `SELECT name FROM system.tables WHERE database = ${quoteLiteral(database)} AND startsWith(name, ${quoteLiteral(prefix)})`,
       this.#signal,
     );
     for (const [name] of left)
       await this.#run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`);
-    await this.#run(createSql(layout, { column: this.#fence.column, sqlName: rebuilt, kept }));
-    const names = cells.map(({ name }) => name).join(", ");
-    const values = cells.map(({ isKey, value }) => (isKey ? `assumeNotNull(${value})` : value)).join(", ");
-    const select = `SELECT ${values} FROM ${sqlName} FINAL WHERE ${rows.join(" AND ")}`;
-    if (hasKeys) await this.#reads.run(sqlName, `INSERT INTO ${rebuilt} (${names}) ${select}`);
-    failpoint("clickhouse.target-rebuilt", layout.table);
-    await this.#run(`EXCHANGE TABLES ${rebuilt} AND ${sqlName}${on}`);
-    await this.#run(`DROP TABLE ${rebuilt}${on} SYNC`);
+    const made = sqlNameOf({ database, table: `${prefix}${this.#fence.column}` });
+    await make(made);
+    await this.#run(`EXCHANGE TABLES ${made} AND ${sqlNameOf(replaced)}${on}`);
+    await this.#run(`DROP TABLE ${made}${on} SYNC`);
   }
 
   /** An alias stores nothing. */
@@ -280,7 +293,7 @@ export class ClickhouseWarehouse
   }
 
   async #show(layout: TableLayout, existing: ClickhouseTarget | undefined): Promise<void> {
-    const { comment, createSql: sql } = viewFor(layout);
+    const { comment, createSql: sqlOf } = viewFor(layout);
     const view = viewOf(layout.target);
     if (existing?.comment === comment) return;
     if (existing !== undefined && !isOurView(existing)) {
@@ -291,11 +304,16 @@ export class ClickhouseWarehouse
       );
       return;
     }
+    if (existing !== undefined) {
+      await this.#fence.enter([layout], this.#signal);
+      await this.#replace(layout, view, (made) => this.#run(sqlOf(made)));
+      return;
+    }
     try {
-      // What an answer did not show yet may be somebody's.
-      await this.#run(existing === undefined ? sql.replace("CREATE OR REPLACE", "CREATE") : sql);
+      await this.#run(sqlOf(sqlNameOf(view)));
     } catch (error) {
-      if (existing !== undefined || !isThere(error)) throw error;
+      if (!isThere(error)) throw error;
+      // An earlier answer did not show it.
       await this.#show(layout, await this.#foundAgain(sqlNameOf(view), view));
     }
   }
