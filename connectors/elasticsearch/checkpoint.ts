@@ -34,6 +34,7 @@ const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() 
 const PART = z.object({
   tables: z.record(z.string(), z.string()).refine(isCompleteTables),
   indices: z.record(z.string(), INDEX.extend({ next: INDEX.optional() })),
+  dropped: z.record(z.string(), z.int()).default({}),
 });
 const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });
 const FOUND = REVISION.extend({ _source: HEAD });
@@ -51,6 +52,8 @@ interface Revision {
 interface Part {
   readonly tables: ReadonlyMap<string, CompleteTables[string]>;
   readonly indices: ReadonlyMap<string, TableIndex>;
+  /** The highest number of a table's indices that the sink has dropped. */
+  readonly dropped: ReadonlyMap<string, number>;
 }
 
 interface Stored {
@@ -60,7 +63,7 @@ interface Stored {
   readonly tables: CompleteTables;
 }
 
-const EMPTY_PART: Part = { tables: new Map(), indices: new Map() };
+const EMPTY_PART: Part = { tables: new Map(), indices: new Map(), dropped: new Map() };
 const EMPTY: Stored = {
   head: { lease: 0, position: "", bond: "", place: "", parts: Array.from({ length: PART_COUNT }, () => 0) },
   parts: Array.from({ length: PART_COUNT }, () => EMPTY_PART),
@@ -73,12 +76,14 @@ export interface CheckpointChange {
   readonly tables?: CompleteTables;
   /** Null: the table has no index any more. */
   readonly indices?: ReadonlyMap<string, TableIndex | null>;
+  readonly dropped?: Part["dropped"];
 }
 
 /** What is stored: the tables and indices of all parts. */
 export interface CheckpointContent {
   readonly tables: CompleteTables;
-  readonly indices: ReadonlyMap<string, TableIndex>;
+  readonly indices: Part["indices"];
+  readonly dropped: Part["dropped"];
 }
 
 /** One sink's checkpoint, and what this process knows about it. */
@@ -232,19 +237,13 @@ export class StoredCheckpoint {
   /** What is stored once a head is: its new parts are written. */
   async #next(
     held: Stored,
-    { checkpoint, tables = checkpoint?.tables, indices }: CheckpointChange,
+    { checkpoint, tables = checkpoint?.tables, indices, dropped }: CheckpointChange,
     signal: AbortSignal,
   ): Promise<Stored> {
-    const changed = new Map<
-      number,
-      { tables: Map<string, CompleteTables[string]>; indices: Map<string, TableIndex> }
-    >();
+    const changed = new Map<number, ReturnType<typeof copyOf>>();
     const part = (id: string) => {
       const n = partOf(id);
-      const found = changed.get(n) ?? {
-        tables: new Map(held.parts[n]!.tables),
-        indices: new Map(held.parts[n]!.indices),
-      };
+      const found = changed.get(n) ?? copyOf(held.parts[n]!);
       changed.set(n, found);
       return found;
     };
@@ -256,6 +255,7 @@ export class StoredCheckpoint {
       if (index === null) part(id).indices.delete(id);
       else part(id).indices.set(id, index);
     }
+    for (const [id, number] of dropped ?? []) part(id).dropped.set(id, number);
     const numbers = changed.size === 0 ? held.head.parts : await this.#putParts(held.head, changed, signal);
     const parts = changed.size === 0 ? held.parts : held.parts.map((one, n) => changed.get(n) ?? one);
     const head = { ...held.head, ...(checkpoint === undefined ? {} : headOf(checkpoint)), parts: numbers };
@@ -368,16 +368,21 @@ function partOf(tableId: string): number {
   return hash % PART_COUNT;
 }
 
-function textOf({ tables, indices }: Part): string {
-  return JSON.stringify({ tables: Object.fromEntries(tables), indices: Object.fromEntries(indices) });
+function copyOf({ tables, indices, dropped }: Part) {
+  return { tables: new Map(tables), indices: new Map(indices), dropped: new Map(dropped) };
+}
+
+function textOf(part: Part): string {
+  return JSON.stringify(part, (_, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value));
 }
 
 function parsedPart(id: string, text: string): Part {
   try {
-    const { tables, indices } = PART.parse(JSON.parse(text));
+    const { tables, indices, dropped } = PART.parse(JSON.parse(text));
     return {
       tables: new Map(Object.entries(tables).map(([table, of]) => [table, storedCompleteness(of)])),
       indices: new Map(Object.entries(indices)),
+      dropped: new Map(Object.entries(dropped)),
     };
   } catch (error) {
     throw overwritten(id, error);
@@ -385,7 +390,11 @@ function parsedPart(id: string, text: string): Part {
 }
 
 function contentOf({ tables, parts }: Stored): CheckpointContent {
-  return { tables, indices: new Map(parts.flatMap(({ indices }) => [...indices])) };
+  return {
+    tables,
+    indices: new Map(parts.flatMap(({ indices }) => [...indices])),
+    dropped: new Map(parts.flatMap(({ dropped }) => [...dropped])),
+  };
 }
 
 function headOf({ position, place, bond }: Checkpoint): Pick<Head, "position" | "bond" | "place"> {

@@ -237,5 +237,5 @@ test("what a killed process noted of a table that was made again since does not 
   await second.prepare([at.numbered], timeout());
   await late.deliver();
   const third = await at.opened(3);
-  expect(await third.missing([at.numbered], timeout())).toEqual([]);
+  expect(await third.presence!.missing([at.numbered], timeout())).toEqual([]);
 });

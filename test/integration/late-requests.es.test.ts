@@ -176,6 +176,48 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
   });
 
+  test("an index that was made since is not dropped by a request for the one before it", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(20n, [users, [put(["1", "foreign"])]]));
+    const late = at.gateway.lose((what) => what.startsWith("DELETE /"));
+    await failure(sink.rows!.expel([users], rowVersion(1, 10n), timeout()));
+    await late.lost;
+    await sink.rows!.expel([users], rowVersion(1, 10n), timeout());
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(30n, [users, [put(["1", "a"])]]));
+    await late.deliver();
+    expect(await at.rows()).toEqual(["1 a"]);
+    await sink.verify(timeout());
+  });
+
+  test("nor is the next one, of which nothing was recorded", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "7"])]]));
+    const isRecord = (what: string): boolean => what.includes("millrace-progress/_bulk");
+    const unrecorded = at.gateway.lose(isRecord);
+    await failure(sink.prepare([numbered], timeout()));
+    await unrecorded.lost;
+    const late = at.gateway.lose((what) => what.startsWith("DELETE /"));
+    await failure(sink.prepare([numbered], timeout()));
+    await late.lost;
+    const before = at.gateway.lose((what) => what.startsWith("PUT /") && what.includes("users-"));
+    await failure(sink.prepare([numbered], timeout()));
+    await before.lost;
+    await sink.prepare([numbered], timeout());
+    await apply(sink, rowsBatch(20n, [numbered, [put(["1", "7"])]]));
+    await late.deliver();
+    await before.deliver();
+    await sink.verify(timeout());
+    await apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(31n, { "public.users": "rules" }) });
+    expect(await at.rows(numbered)).toEqual(["1 7"]);
+    await sink.verify(timeout());
+    await sink.prepare([users], timeout());
+  });
+
   test("after a teardown nothing that comes late is written", async () => {
     await using at = await scene();
     const sink = await at.opened(1);

@@ -43,7 +43,9 @@ test("on a cluster everything is made ON CLUSTER, with replicas", () => {
   expect(createSql(placed, { column: "_millrace_run_1" })).toContain(
     "ENGINE = ReplicatedReplacingMergeTree(_millrace_version, _millrace_deleted) ORDER BY (`order`, `n\\`o`) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1",
   );
-  expect(viewFor(placed).createSql("`shop`.`lines_current`")).toContain("VIEW `shop`.`lines_current` ON CLUSTER `all nodes` AS SELECT");
+  expect(viewFor(placed).createSql("`shop`.`lines_current`")).toContain(
+    "VIEW `shop`.`lines_current` ON CLUSTER `all nodes` AS SELECT",
+  );
 });
 
 test("the grants are on the databases of tables, or on all where these are not known", () => {

@@ -23,7 +23,7 @@ import { conflictsOf, definitionFor } from "./definition.ts";
 import { droppedError, refusedDefinition } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import type { SearchClient } from "../http.ts";
-import { dropIndex, indexAfter, moveAlias, nextAliasOf } from "./next-index.ts";
+import { dropIndex, indexAfter, moveAlias, nextAliasOf, numberOf } from "./next-index.ts";
 import { absentIndices, chunksByLength, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
@@ -40,6 +40,8 @@ export class TableIndices {
   readonly #document: StoredCheckpoint;
   readonly #log: Logger;
   readonly #indices = new Map<string, TableIndex>();
+  /** By table id, the highest number of an index that was dropped: a request to drop it that comes late finds no other. */
+  readonly #dropped = new Map<string, number>();
   #unfilled = new Set<string>();
   /** Ids of tables whose next index is being filled. */
   readonly #filling = new Set<string>();
@@ -60,6 +62,8 @@ export class TableIndices {
     const { indices, lost, unfilled } = await reviseIndices(this.#client, held.indices, signal);
     this.#indices.clear();
     this.#filling.clear();
+    this.#dropped.clear();
+    for (const [id, number] of held.dropped) this.#dropped.set(id, number);
     this.adopt(indices);
     this.#unfilled = new Set(unfilled);
     const changed = new Map<string, TableIndex | null>(Array.from(lost, (id) => [id, null]));
@@ -86,11 +90,20 @@ export class TableIndices {
     const table = this.#indices.get(tableId);
     if (table === undefined) return;
     for (const identity of [table, ...(table.next === undefined ? [] : [table.next])]) {
-      await dropIndex(this.#client, identity, signal);
+      await this.#drop(tableId, identity, signal);
     }
     await this.#document.write({ indices: new Map([[tableId, null]]) }, signal);
     this.#indices.delete(tableId);
     this.#filling.delete(tableId);
+  }
+
+  async #drop(tableId: string, index: IndexIdentity, signal: AbortSignal): Promise<void> {
+    const number = numberOf(index);
+    if (number > (this.#dropped.get(tableId) ?? 0)) {
+      await this.#document.write({ dropped: new Map([[tableId, number]]) }, signal);
+      this.#dropped.set(tableId, number);
+    }
+    await dropIndex(this.#client, index, signal);
   }
 
   /** Prepares an index for rows of this version, and returns it. */
@@ -110,7 +123,7 @@ export class TableIndices {
     const fits = target !== null && (await this.#fits(target, table, signal));
     if (next !== null && (filling === null || !fits)) {
       // Created but never recorded, so it has no rows; or begun for a shape that the table no longer has.
-      await dropIndex(this.#client, next, signal);
+      await this.#drop(table.id, next, signal);
     }
     if (fits) {
       const note = shapeNote(target.note, table, versionSince(this.#document.position));
@@ -125,10 +138,11 @@ export class TableIndices {
       return { index: writtenIndex(recorded), note };
     }
     const made = { writeAlias: this.#fence.newAlias(), note: shapeNote(null, table, 0n) };
+    const dropped = this.#dropped.get(table.id);
     const wanted =
       current === null
-        ? { ...made, index: indexAfter(alias, next), alias, isHidden: false }
-        : { ...made, index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true };
+        ? { ...made, index: indexAfter(alias, [next], dropped), alias, isHidden: false }
+        : { ...made, index: indexAfter(alias, [current, next], dropped), alias: nextAlias, isHidden: true };
     const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
     this.#fence.made(index.uuid, made.writeAlias);
     failpoint("elasticsearch.index-made", table);

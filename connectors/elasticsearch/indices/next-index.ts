@@ -4,7 +4,7 @@
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { expectEveryNode, expectOk, type Engine, findIndices, type FoundIndex, refresh } from "./ddl.ts";
+import { expectEveryNode, expectOk, type Engine, findIndices, refresh } from "./ddl.ts";
 import { droppedError } from "../errors.ts";
 import { pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
@@ -14,10 +14,14 @@ export function nextAliasOf(alias: string): string {
   return `${alias}%next`;
 }
 
-/** The first index behind an alias, or the next one after the existing ones. */
-export function indexAfter(alias: string, ...present: readonly (FoundIndex | null)[]): string {
-  const numbers = present.map((found) => Number(/-(\d+)$/.exec(found?.index ?? "")?.[1] ?? 0));
-  return `${alias}-${String(Math.max(...numbers, 0) + 1).padStart(6, "0")}`;
+/** The first index behind an alias, or the next one after the existing ones. `dropped`: see TableIndices. */
+export function indexAfter(alias: string, present: readonly (IndexIdentity | null)[] = [], dropped = 0): string {
+  const numbers = present.map((found) => (found === null ? 0 : numberOf(found)));
+  return `${alias}-${String(Math.max(...numbers, dropped) + 1).padStart(6, "0")}`;
+}
+
+export function numberOf({ index }: Pick<IndexIdentity, "index">): number {
+  return Number(/-(\d+)$/.exec(index)?.[1] ?? 0);
 }
 
 export async function dropIndex(

@@ -101,14 +101,22 @@ export class SinkOpening {
       const found = continuationOf(worker.name, { own, record, accord }, acknowledged);
       // Invariant: no await in between. The log must be kept from the position that was just found in it.
       if (found.kind === "known") worker.position.begin(found.checkpoint, found.covered);
+      else if (own !== null) this.#tellLost("the sink was left out of the configuration, or its state is another one");
       return found;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
-      const lost = unreadable(worker.sink.form);
-      logger.warn({ error, ...(lost === null ? {} : { lost }) }, "the sink lost its data: it is filled again");
+      logger.warn({ error }, "the sink lost its data: it is filled again");
+      this.#tellLost("the sink was filled again");
       await state.sinks.remove(worker.name);
       return { kind: "new", isEmpty: own === null };
     }
+  }
+
+  /** A mirror lacks nothing when its tables are read in place of changes; others do, for good. */
+  #tellLost(why: string): void {
+    const { worker, logger } = this.#parts;
+    const lost = unreadable(worker.sink.form);
+    if (lost !== null) logger.warn({ sink: worker.name, why }, lost);
   }
 
   /**
