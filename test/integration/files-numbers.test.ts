@@ -200,3 +200,41 @@ test("an entry that comes later still is no stranger's, and goes with the old on
   expect(sequencesIn(folder.path)).toHaveLength(5);
   await sink.close();
 });
+
+test("what another process begins while the sink is forgotten stays", async () => {
+  using folder = temporaryFolder();
+  const store = async () => new FolderStore(folder.path);
+  const next = sinkOf({ store, daemon: "next" });
+  let isForgetting = false;
+  const meet = async (): Promise<void> => {
+    if (!isForgetting) return;
+    isForgetting = false;
+    expect(await next.open(2, timeout())).toBeNull();
+    await write(next, 30n);
+  };
+  class Met extends FolderStore {
+    override async list(...list: Parameters<FolderStore["list"]>): Promise<readonly string[]> {
+      await meet();
+      return await super.list(...list);
+    }
+    override async remove(...one: Parameters<FolderStore["remove"]>): Promise<void> {
+      await meet();
+      await super.remove(...one);
+    }
+  }
+  const first = sinkOf({ store: async () => new Met(folder.path) });
+  await first.open(1, timeout());
+  await write(first, 10n);
+  await write(first, 20n);
+  isForgetting = true;
+  await first.forget(timeout());
+  expect(isForgetting).toBe(false);
+  await next.verify(timeout());
+  await write(next, 40n);
+  await next.close();
+  const again = sinkOf({ store, daemon: "next" });
+  expect((await again.open(3, timeout()))?.position.commit).toBe(41n);
+  expectGrowing(sequencesIn(folder.path));
+  await again.close();
+  await first.close();
+});

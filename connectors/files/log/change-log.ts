@@ -162,7 +162,7 @@ export class ChangeLog {
   async forget(signal: AbortSignal): Promise<void> {
     await this.publishAll(signal);
     await this.#append({ ...this.#state, checkpoint: NO_CHECKPOINT }, NO_ROWS, signal);
-    await removeEntries(this.#tools.store, signal);
+    await this.#log.remove(signal);
   }
 
   async #finish(signal: AbortSignal): Promise<void> {
@@ -246,7 +246,7 @@ async function continued(tools: Tools, { numbers, newest, entry }: FoundLog, sig
 async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
   const { store, owner } = tools;
   const leftOver = await entryNumbers(store, signal);
-  await removeEntries(store, signal);
+  for (const number of leftOver) await store.remove(logKey(number), signal);
   const manifest = await newestManifest(store, 0, signal);
   const newest = above(leftOver.at(-1) ?? 0, clockMs(tools)) - 1;
   const fresh = {
@@ -290,8 +290,4 @@ async function newestManifest(store: Store, known: number, signal: AbortSignal):
   const keys = await store.list(MANIFESTS, signal, manifestKey(known));
   const number = keys.flatMap((key) => numberOf(key, MANIFESTS) ?? []).at(-1);
   return number === undefined ? null : await readHead(store, number, signal);
-}
-
-async function removeEntries(store: Store, signal: AbortSignal): Promise<void> {
-  for (const number of await entryNumbers(store, signal)) await store.remove(logKey(number), signal);
 }

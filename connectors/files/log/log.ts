@@ -98,8 +98,16 @@ export class LogWriter {
 
   /** Removes the entries before `since`, except for the newest. */
   async trim(since: number, signal: AbortSignal): Promise<void> {
-    const end = Math.min(since, this.#newest);
-    for (; this.#present[0]! < end; this.#present.shift()) {
+    await this.#removeBelow(Math.min(since, this.#newest), signal);
+  }
+
+  /** Removes the log as this process knows it: what another one has begun behind it stays. */
+  async remove(signal: AbortSignal): Promise<void> {
+    await this.#removeBelow(Infinity, signal);
+  }
+
+  async #removeBelow(end: number, signal: AbortSignal): Promise<void> {
+    for (; (this.#present[0] ?? Infinity) < end; this.#present.shift()) {
       await this.#store.remove(logKey(this.#present[0]!), signal);
     }
   }
