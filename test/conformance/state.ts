@@ -68,6 +68,18 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await other.lease.acquire("new", 1000)).toMatchObject({ taken: true, isInherited: true });
     });
 
+    test("of a state that was removed is not taken by who had opened it before", async () => {
+      await using store = await open();
+      const other = await store.another();
+      const { lease } = await store.state.lease.acquire("old", 60_000);
+      expect((await other.lease.acquire("new", 60_000)).taken).toBe(false);
+      await store.state.remove();
+      const isGone = (holder: string): boolean => holder === lease.holder;
+      await expect(other.lease.acquire("new", 60_000, isGone)).rejects.toMatchObject({ code: "MR1209" });
+      const next = await store.another();
+      expect((await next.lease.acquire("next", 60_000)).taken).toBe(true);
+    });
+
     test("taken over refuses every write of the former holder", async () => {
       await using store = await open();
       const other = await store.another();

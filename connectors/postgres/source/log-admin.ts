@@ -325,8 +325,10 @@ export async function removeOurs(
   if (slot !== undefined && isOurSlot(context, identity)) await dropSlot(context, signal);
   const publication = await readPublication(context, signal);
   if (publication?.ours !== true || !publication.owned) return;
-  const sql = `drop publication if exists ${quoteIdentifier(context.publication)}`;
-  await context.database.simple("dropping the publication", sql, signal);
+  // One that comes late drops no publication that was made since.
+  const isIt = `exists (select from pg_publication where pubname = ${quoteLiteral(context.publication)} and oid = ${publication.oid})`;
+  const drop = `begin if ${isIt} then drop publication ${quoteIdentifier(context.publication)}; end if; end`;
+  await context.database.simple("dropping the publication", `do ${quoteLiteral(drop)}`, signal);
 }
 
 /** Objects that an unfinished first start left are ours: it announced them before it created them. */

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
 import type { StateDump } from "../../core/contracts/state-store.ts";
@@ -19,12 +19,15 @@ export class Connection {
   /** The number of the lease that this process holds. Writes fail after another process took the lease. */
   held: number | null = null;
   readonly #database: DatabaseSync;
+  /** Of the file; null: it is never removed by this program. */
+  readonly #inode: bigint | null;
   /** Each statement is compiled once. */
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor(database: DatabaseSync, path: string, clock: Clock) {
+  constructor(database: DatabaseSync, path: string, clock: Clock, inode: bigint | null = null) {
     this.path = path;
     this.clock = clock;
+    this.#inode = inode;
     this.#database = database;
   }
 
@@ -96,6 +99,13 @@ export class Connection {
       load(this.#database, newest);
       this.run("UPDATE lease SET number = max(number, :number)", { number: dump.leaseNumber });
     });
+  }
+
+  /** Throws if another process has removed the file since it was opened: nobody would find what is written to it. */
+  expectThere(): void {
+    if (this.#inode === null || statSync(this.path, { bigint: true, throwIfNoEntry: false })?.ino === this.#inode)
+      return;
+    throw stateError("MR1209", `the state file ${this.path} was removed since it was opened`);
   }
 
   remove(): void {

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
@@ -38,7 +38,7 @@ export interface SqliteOptions {
 export function openSqlite(path: string, options: SqliteOptions): StateStore {
   const readOnly = options.readOnly ?? false;
   if (readOnly && !existsSync(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
-  if (!readOnly) createFile(path);
+  const inode = readOnly ? null : createFile(path);
   const database = openDatabase(path, readOnly);
   try {
     const found = recognise(database, path);
@@ -51,7 +51,7 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
       migrate(database, path);
     }
     if (options.name !== undefined) claimName(database, path, options.name, readOnly);
-    return assemble(new Connection(database, path, options.clock ?? systemClock));
+    return assemble(new Connection(database, path, options.clock ?? systemClock, inode));
   } catch (error) {
     database.close();
     throw classify(error, path);
@@ -95,11 +95,15 @@ export function assemble(connection: Connection): StateStore {
 
 /**
  * Dead letters hold rows of the source, so only the owner may read the file. SQLite gives its side files the same mode.
+ * Returns the file's inode.
  */
-function createFile(path: string): void {
+function createFile(path: string): bigint {
   try {
     makeFolder(dirname(path), 0o700);
-    closeSync(openSync(path, "a", 0o600));
+    const file = openSync(path, "a", 0o600);
+    const { ino } = fstatSync(file, { bigint: true });
+    closeSync(file);
+    return ino;
   } catch (error) {
     throw stateError("MR1202", `the state file ${path} can't be created or written`, {
       cause: error,

@@ -176,9 +176,23 @@ export async function unfinishedSlot(context: SourceContext, slot: Slot, signal:
   });
 }
 
+/** As it was found: a request that comes late drops no slot that was made, or used, since. */
 export async function dropSlot(context: SourceContext, signal: AbortSignal): Promise<void> {
+  const { slot: name } = context;
   await whenFree(context, "start", signal);
-  await context.database.rows("dropping the slot", "select pg_drop_replication_slot($1)", [context.slot], signal);
+  const slot = await readSlot(context, signal);
+  if (slot === undefined) return;
+  const { confirmed } = slot;
+  const dropped = await context.database.rows(
+    "dropping the slot",
+    `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+     where slot_name = $1 and confirmed_flush_lsn is not distinct from $2::pg_lsn`,
+    [name, confirmed === null ? null : formatLsn(confirmed)],
+    signal,
+  );
+  if (dropped.length > 0 || (await readSlot(context, signal)) === undefined) return;
+  const hint = "Stop what uses it, and run this again.";
+  throw sourceError("MR2012", "fatal", `the slot ${name} is used by somebody since it was looked at`, { hint });
 }
 
 /** Since when each slot was found in use, so that the runtime's retries end. */

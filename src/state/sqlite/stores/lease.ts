@@ -34,6 +34,7 @@ export class SqliteLease implements LeaseStore {
         if (expires < held.expiresAtMs) this.#connection.run(SHORTEN, { expires });
         return { taken: false, lease: { ...held, expiresAtMs: expires }, isInherited: false };
       }
+      this.#connection.expectThere();
       const taken = lease(this.#connection.get(TAKE, { holder, now: nowMs, expires: nowMs + durationMs })!);
       return { taken: true, lease: taken, isInherited: held !== null && held.expiresAtMs > 0 };
     });
