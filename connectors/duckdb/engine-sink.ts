@@ -270,7 +270,7 @@ export class EngineSink<S extends Store>
       await store.exclusively(() =>
         inTransaction(
           connection,
-          () => connection.run(BEGIN),
+          () => checkpoint.fence(connection),
           () => checkpoint.remove(connection, store.catalogue),
         ),
       );

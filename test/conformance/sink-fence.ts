@@ -35,6 +35,7 @@ export function fenceTests(harness: SinkHarness): void {
       expect((await failure(stage.apply(batch))).kind).toBe("fatal");
     }
     await rival.expectRows(users, [["1", "a", null]]);
+    expect((await failure(stage.sink.forget(timeout()))).kind).toBe("fatal");
     await rival.write(users, 20n, [put(["1", "b", null])]);
     await rival.expectRows(users, [["1", "b", null]]);
     expect((await rival.checkpointNow())?.position.commit).toBe(21n);

@@ -109,6 +109,7 @@ export class CheckpointRow {
 
   /** Removes the sink's row, and with the last one the table. Inside a transaction. */
   remove(file: SqliteFile): void {
+    this.fence(file);
     file.run(`DELETE FROM ${PROGRESS} WHERE name = ?`, this.#sink);
     if (file.rows(`SELECT 1 FROM ${PROGRESS} LIMIT 1`).length > 0) return;
     file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}`);
