@@ -38,6 +38,7 @@ export const filesError = errorsOf(
     MR3109: "Run one daemon with this `path`, and give each sink a path of its own.",
     MR3110:
       "Nothing: Millrace reads all rows again. With `onLost: fail` the sink stops; run `millrace offsets reset --sink NAME --to snapshot`.",
+    MR3111: "`millrace dlq list --sink NAME` names the rows. Correct the texts at the source.",
     MR3202:
       "Restore `_millrace/log` below the path, use the newer version that wrote it, or choose an empty `path`: then Millrace reads all rows again.",
   },

@@ -142,9 +142,10 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     const position = serializePosition(batch.checkpoint.position);
     const readsAll = isEmpty(batch.checkpoint.tables) && completeIn(log).length > 0;
     const held = new Set(batch.kind === "sweep" ? completeIn(log) : []);
-    const partsOf = (numbers: Pick<BatchNumbers, "sequence" | "begun">): BatchParts => {
+    const partsOf = async (numbers: Pick<BatchNumbers, "sequence" | "begun">): Promise<BatchParts> => {
       const holds = (tableId: string): boolean => held.has(tableId);
       const parts = this.#parts.partsOf(batch, { ...numbers, holds }, this.#clock.now());
+      if (parts.refused.length > 0) await outcome.poison(parts.refused);
       outcome.waiting?.();
       return parts;
     };

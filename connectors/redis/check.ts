@@ -18,7 +18,7 @@ export async function check(settings: RedisSinkSettings, signal: AbortSignal): P
   }
   await using held = connection;
   const findings: Finding[] = [ok("redis.connect", `connected to ${serverOf(settings.url)}`)];
-  for (const look of [checkScripts, checkServer, checkProgress, checkEviction, checkPersistence]) {
+  for (const look of [checkScripts, checkServer, checkReplicas, checkProgress, checkEviction, checkPersistence]) {
     try {
       findings.push(...(await look(held, settings)));
     } catch (error) {
@@ -85,6 +85,22 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
     });
   }
   return findings;
+}
+
+/** With fewer replicas than a batch waits for, no batch is ever confirmed. */
+async function checkReplicas(connection: Connection, { waitReplicas }: RedisSinkSettings): Promise<Finding[]> {
+  if (waitReplicas === 0) return [];
+  const infos = await Promise.all(connection.primaries().map(infoOf));
+  const counts = infos.flatMap((info) => info?.get("connected_slaves") ?? []).map(Number);
+  if (counts.length === 0 || Math.min(...counts) >= waitReplicas) return [];
+  return [
+    {
+      id: "redis.replicas",
+      level: "error",
+      what: `a batch waits for ${waitReplicas} replicas, and ${connection.isCluster ? "a primary" : "the server"} has ${Math.min(...counts)} connected`,
+      fix: "connect replicas (INFO replication lists them), or lower `waitReplicas`",
+    },
+  ];
 }
 
 /** What the start finds in the sink's checkpoint. */

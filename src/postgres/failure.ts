@@ -59,10 +59,15 @@ export function failureOf(error: unknown, server?: string): Failure {
   const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text);
   const tls = reason === "login" && connecting ? refusedWithoutTls(text) : undefined;
   const found = tls ?? (state === undefined ? handshakeFailure(code, text) : undefined);
+  if (found === undefined && reason === "unknown" && connecting)
+    return new Failure("unreachable", text, { code: OTHER_PROTOCOL, connecting, server, cause: error });
   if (found === undefined) return new Failure(reason, text, { code, state, connecting, server, cause: error });
   const { what, fix } = found;
   return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, server, cause: error });
 }
+
+/** Instead of a code: of an answer that the driver can't read. */
+const OTHER_PROTOCOL = "what answers there is no Postgres";
 
 /** At a login: the encoding of the session, which is UTF8. */
 const NOT_SUPPORTED = "0A000";
@@ -76,6 +81,8 @@ export function connectFix(
   key: string,
 ): string | undefined {
   if (server === undefined) return undefined;
+  if (code === OTHER_PROTOCOL)
+    return `Another program has the port of ${server}: correct \`${key}\`, or start Postgres there. Millrace tries again by itself.`;
   if (reason === "unreachable") return reachAgain(code, server, key);
   if (reason === "lost") return reachAgain(/timeout/.test(message) ? "ETIMEDOUT" : "ECONNRESET", server, key);
   if (state === NOT_SUPPORTED)

@@ -8,7 +8,7 @@ import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";
 import { letterCaseTest } from "./sink-names.ts";
-import { users } from "./sink-rows.ts";
+import { refusalTest, users } from "./sink-rows.ts";
 import { failure, checkpointAt, Reports, Stage } from "./stage.ts";
 
 const orders = tableVersion({
@@ -23,6 +23,7 @@ const orders = tableVersion({
 
 export function streamTests(harness: SinkHarness): void {
   letterCaseTest(harness);
+  refusalTest(harness);
 
   test("changes come once each, in commit order over all tables, and each transaction ends once", async () => {
     await using stage = await Stage.of(harness, users, orders);

@@ -114,7 +114,7 @@ export interface PoisonCase {
   /** A row that is taken, another one for each number. */
   readonly good: (i: number) => readonly (string | null)[];
   /** A row that is refused, another key for each number. */
-  readonly bad: (i: number) => readonly (string | null)[];
+  readonly bad: (i: number) => readonly (string | Uint8Array | null)[];
 }
 
 export interface SinkTarget extends AsyncDisposable {

@@ -191,6 +191,10 @@ test("a server that became a replica is waited for", async () => {
 
 test("a step waits for the replicas that it is told to wait for", async () => {
   await using server = await ownRedis({ settings: { "repl-diskless-sync-delay": "0" } });
+  const replicas = async (options: object) =>
+    byId(await factory.check(contextOf({ url: server.url, ...options }), timeout()), "redis.replicas");
+  expect(await replicas({})).toBeUndefined();
+  expect(await replicas({ waitReplicas: 1 })).toBe("error");
   await using sink = await sinkOn({ url: server.url, waitReplicas: 1 });
   await sink.open(1, timeout());
   const alone = write(sink, 10n);
@@ -200,6 +204,8 @@ test("a step waits for the replicas that it is told to wait for", async () => {
   await admin.replicaof(hostname, Number(port));
   await eventually(async () => (await admin.info("replication")).includes("master_link_status:up"));
   await alone;
+  expect(await replicas({ waitReplicas: 1 })).toBeUndefined();
+  expect(await replicas({ waitReplicas: 2 })).toBe("error");
   expect(await admin.hget("public:users:0", "name")).toBe("x");
   admin.disconnect();
 });

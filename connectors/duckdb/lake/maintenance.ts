@@ -4,8 +4,8 @@ import type { EngineConnection } from "../engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import { classify, isInvalidated } from "../errors.ts";
-import { META_SCHEMA, quoteIdentifier, quoteLiteral, targetKey, type TargetName } from "../names.ts";
+import { classify } from "../errors.ts";
+import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
 import { LAKE, METADATA } from "./engine.ts";
@@ -25,8 +25,6 @@ const SMALL_FILES_MAX = 8;
 const SMALL_BYTES = 8 * 1024 * 1024;
 /** After each piece of work the stream has the lake for so many times as long: batches that wait are behind by a quarter at most. */
 const STREAM_SHARE = 3;
-/** A table is tried again after so many runs at the latest. */
-const LEFT_RUNS_MAX = 64;
 /** As many snapshots end by one statement. */
 const ENDED_TOGETHER = 500;
 
@@ -46,31 +44,6 @@ export interface Maintained {
   readonly onLost: (target: TargetName, error: MillraceError) => void;
   /** The connection to the catalogue, or the bucket, was lost in the middle. */
   readonly onLostAnswer: () => void;
-  readonly left: LeftTables;
-}
-
-/**
- * Tables whose files with deleted rows are left as they are for some runs. DuckLake closes the engine where it has counted
- * more deleted rows than a file has and no row of it is left: it can write the file again when others with rows stand beside it.
- */
-export class LeftTables {
-  /** By target key: runs to come without the table, and after how many it was last tried. */
-  readonly #runs = new Map<string, { left: number; of: number }>();
-
-  closedBy(key: string): void {
-    const of = Math.min(2 * (this.#runs.get(key)?.of ?? 1), LEFT_RUNS_MAX);
-    this.#runs.set(key, { left: of, of });
-  }
-
-  /** Whether this run leaves the table out. */
-  leaves(key: string): boolean {
-    const found = this.#runs.get(key);
-    return found !== undefined && found.left-- > 0;
-  }
-
-  written(key: string): void {
-    this.#runs.delete(key);
-  }
 }
 
 /** The job that runs every so often while the lake is open. If it fails, the next run tries again; no batch fails. */
@@ -119,12 +92,11 @@ export class Maintenance {
 
   /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
   async #join(connection: EngineConnection, table: TargetName): Promise<void> {
-    const { sink, logger, onLost, left } = this.#parts;
-    const key = targetKey(table);
+    const { sink, logger, onLost } = this.#parts;
     const at = `'${LAKE}', ${quoteLiteral(table.table)}, schema => ${quoteLiteral(table.schema)}`;
     try {
       await this.#inTurn(() => writeOut(connection, table));
-      if (!left.leaves(key)) await this.#inTurn(() => this.#rewrite(connection, key, at));
+      await this.#inTurn(() => rewrite(connection, at));
       // One file at a time. Only files without deleted rows can be joined.
       const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
       for (let joined = 1; joined > 0;)
@@ -138,17 +110,6 @@ export class Maintenance {
       if (isMet) return logger.debug({ sink, table: `${table.schema}.${table.table}`, code }, message);
       logger.warn({ sink, table: `${table.schema}.${table.table}`, code }, message);
       onLost(table, known);
-    }
-  }
-
-  async #rewrite(connection: EngineConnection, key: string, at: string): Promise<void> {
-    const share = await rewrittenShare(connection, at);
-    try {
-      await connection.run(`CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`);
-      this.#parts.left.written(key);
-    } catch (error) {
-      if (isInvalidated(error)) this.#parts.left.closedBy(key);
-      throw error;
     }
   }
 
@@ -202,6 +163,7 @@ export class Maintenance {
       const startedMs = performance.now();
       await this.#connected(async (connection) => {
         await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
+        await this.#inTurn(() => correctCounts(connection));
         for (const { name: table } of await tablesOfLake(connection)) await this.#join(connection, table);
         await this.#each(connection, [CLEAN_UP]);
         await this.#orphans(connection);
@@ -261,6 +223,26 @@ async function writeOut(connection: EngineConnection, { schema, table }: TargetN
       if (former.length > 0) await connection.run(CHANGE_SHAPE);
     },
   );
+}
+
+/**
+ * Transactions of other programs that meet can leave a file of which more rows are counted as deleted than it has. DuckLake closes
+ * the engine when it writes such a file again and no row of it is left.
+ */
+async function correctCounts(connection: EngineConnection): Promise<void> {
+  const deleted = `${METADATA}.ducklake_delete_file`;
+  const wrong = await readTextRows(
+    connection,
+    `SELECT delete_file_id::VARCHAR, record_count::VARCHAR FROM ${deleted} JOIN ${METADATA}.ducklake_data_file ` +
+      "USING (data_file_id) WHERE delete_count > record_count",
+  );
+  for (const [id, count] of wrong)
+    await connection.run(`UPDATE ${deleted} SET delete_count = ${count} WHERE delete_file_id = ${id}`);
+}
+
+async function rewrite(connection: EngineConnection, at: string): Promise<void> {
+  const share = await rewrittenShare(connection, at);
+  await connection.run(`CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`);
 }
 
 /** The share of its rows that a file lacks when it is written again. */

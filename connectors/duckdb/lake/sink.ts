@@ -14,7 +14,7 @@ import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
 import { shownCatalog, shownData } from "./place.ts";
 import { TablesWithLostFiles } from "./lost-tables.ts";
-import { LeftTables, Maintenance, type MaintenanceSettings } from "./maintenance.ts";
+import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
@@ -41,7 +41,6 @@ class LakeKeeper implements StoreKeeper<Lake> {
   inOwnProcess = false;
   readonly #options: LakeSinkOptions;
   readonly #lostFiles: TablesWithLostFiles;
-  readonly #left = new LeftTables();
   #maintenance: Maintenance | null = null;
 
   constructor(options: LakeSinkOptions) {
@@ -96,7 +95,7 @@ class LakeKeeper implements StoreKeeper<Lake> {
     const { name: sink, maintenance: settings, logger = SILENT } = this.#options;
     const onLost = (target: TargetName, error: MillraceError) => this.#lostFiles.heardOf(target, error);
     const onLostAnswer = () => this.#lostFiles.answerLost();
-    this.#maintenance = new Maintenance({ sink, lake, settings, logger, onLost, onLostAnswer, left: this.#left });
+    this.#maintenance = new Maintenance({ sink, lake, settings, logger, onLost, onLostAnswer });
   }
 
   async leaving(): Promise<void> {

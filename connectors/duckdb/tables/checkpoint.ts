@@ -1,6 +1,7 @@
 import type { EngineConnection } from "../engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { checkpointTexts, checkpointFromTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -76,7 +77,9 @@ export class CheckpointRow {
 
   async #read(connection: EngineConnection): Promise<readonly string[] | undefined> {
     const sql = `SELECT epoch, "commit", "index", lease, tables, bond FROM ${this.#table} WHERE name = $1`;
-    return (await readTextRows(connection, sql, [this.#sink]))[0];
+    const rows = await readTextRows(connection, sql, [this.#sink]);
+    if (rows.length > 1) throw twoRows(this.#sink, this.#table);
+    return rows[0];
   }
 
   /**
@@ -150,6 +153,15 @@ export class CheckpointRow {
     this.#attempted = null;
     this.#storedTables = checkpointTexts(next).tables;
   }
+}
+
+/** A lake has no keys. */
+function twoRows(sink: string, table: string): MillraceError {
+  return duckdbError("MR3202", "fatal", `the lake is damaged: it holds several rows of progress of sink ${sink}`, {
+    hint:
+      `A transaction of another program brought deleted rows back, perhaps in other tables too. Restore the lake from a backup; or, ` +
+      `with the daemon stopped, drop its tables and DELETE FROM ${table} WHERE name = ${quoteLiteral(sink)}: Millrace then fills them again.`,
+  });
 }
 
 function isAt(position: Checkpoint["position"] | null): string {

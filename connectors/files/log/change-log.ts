@@ -61,7 +61,9 @@ interface Tools {
 /** What the newest entry says, and the next one says too unless it changes. */
 type State = Omit<Head, "format" | "lease" | "owner" | "writer" | "shapes" | "parts">;
 
-const NO_ROWS: Omit<BatchParts, "next"> = { shapes: [], parts: [], bytes: [] };
+type EntryParts = Pick<BatchParts, "shapes" | "parts" | "bytes">;
+
+const NO_ROWS: EntryParts = { shapes: [], parts: [], bytes: [] };
 
 export class ChangeLog {
   readonly #tools: Tools;
@@ -120,14 +122,14 @@ export class ChangeLog {
   async add(
     checkpoint: EntryCheckpoint,
     readsAll: boolean,
-    partsOf: (numbers: Pick<BatchNumbers, "sequence" | "begun">) => BatchParts,
+    partsOf: (numbers: Pick<BatchNumbers, "sequence" | "begun">) => Promise<BatchParts>,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, owner } = this.#tools;
     // Changes of one publication have one form.
     if (this.#state.text !== owner.text) await this.publishAll(signal);
     const numbers = this.#numbersFor(readsAll);
-    const rows = partsOf(numbers);
+    const rows = await partsOf(numbers);
     if (rows.next > Number.MAX_SAFE_INTEGER)
       throw filesError(
         "MR2035",
@@ -214,7 +216,7 @@ export class ChangeLog {
     return this.#state.partial && !isInside(this.#state.checkpoint);
   }
 
-  async #append(next: State, { shapes, parts, bytes }: Omit<BatchParts, "next">, signal: AbortSignal): Promise<void> {
+  async #append(next: State, { shapes, parts, bytes }: EntryParts, signal: AbortSignal): Promise<void> {
     const since = next.waiting.rows === 0 || this.#state.waiting.rows === 0 ? this.#log.newest + 1 : next.since;
     await this.#log.append({ ...next, since, shapes: [...shapes], parts: [...parts] }, bytes, signal);
     this.#state = { ...next, since };

@@ -1,5 +1,8 @@
 /** The changes of a batch as parts of an entry of the log: one for each shape of a table and day of commit, in commit order. */
+import { isUtf8 } from "node:buffer";
 import { ByteWriter } from "../../../src/core/bytes.ts";
+import type { RefusedEntry } from "../../../src/core/contracts/sink.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { DELETE, type Batch } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
@@ -7,6 +10,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CellMap } from "../../../src/core/model/tuple.ts";
 import { changeOffset, changeOp } from "../../../src/core/targets/history.ts";
 import { inCommitOrder, type RowsBatch } from "../../kit/ordered-changes.ts";
+import { filesError } from "../errors.ts";
 import type { Part, Shape } from "../log/entry.ts";
 import type { OfTransaction, RowWriter } from "./row-text.ts";
 
@@ -17,6 +21,8 @@ export interface BatchParts {
   readonly bytes: readonly Buffer[];
   /** The sequence after that of the last change. */
   readonly next: number;
+  /** What no reader could read, and is in no part. */
+  readonly refused: readonly RefusedEntry[];
 }
 
 /** What a batch needs of the log. */
@@ -53,16 +59,24 @@ export class BatchRows {
   #of: OfTransaction = { version: "", commitTimeUs: 0n, id: "" };
   #date = "";
   #sequence = 0;
+  #refused: RefusedEntry[] = [];
 
   constructor(writer: RowWriter) {
     this.#writer = writer;
   }
 
   /** `nowMs`: the time of what has no commit. */
-  partsOf(batch: Batch, { sequence, begun, holds }: BatchNumbers, nowMs: number): BatchParts {
+  partsOf(batch: Batch, numbers: BatchNumbers, nowMs: number): BatchParts {
+    const all = this.#written(batch, numbers, nowMs, false);
+    // A text that is no UTF-8 would make a whole file unreadable. Such rows are rare, so they are looked for in a second pass.
+    return all.bytes.every((bytes) => isUtf8(bytes)) ? all : this.#written(batch, numbers, nowMs, true);
+  }
+
+  #written(batch: Batch, { sequence, begun, holds }: BatchNumbers, nowMs: number, isChecked: boolean): BatchParts {
     this.#parts.clear();
     this.#sequence = sequence;
-    if (batch.kind === "rows") this.#rows(batch);
+    this.#refused = [];
+    if (batch.kind === "rows") this.#rows(batch, isChecked);
     else if (batch.kind === "truncate") {
       const { table, version, record } = batch;
       const id = record === undefined ? "" : idOf(record.xid, record.origin?.gtid);
@@ -80,7 +94,7 @@ export class BatchRows {
     return this.#taken();
   }
 
-  #rows(batch: RowsBatch): void {
+  #rows(batch: RowsBatch, isChecked: boolean): void {
     const cells = this.#cells;
     inCommitOrder(batch, (writes, entry) => {
       const block = writes.blocks[writes.block[entry]!];
@@ -95,7 +109,10 @@ export class BatchRows {
       const sequence = this.#sequence++;
       const [op, offset] = [changeOp(writes, entry), changeOffset(block, row)];
       this.#writer.row(part.out, { sequence, table: writes.table, bytes, cells, op, offset, isKeyOnly }, this.#of);
-      counted(part, at);
+      if (isChecked && !isUtf8(part.out.bytes.subarray(at, part.out.length))) {
+        part.out.length = at;
+        this.#refused.push({ writes, entry, error: noUtf8(writes.table.id) });
+      } else counted(part, at);
     });
   }
 
@@ -135,7 +152,7 @@ export class BatchRows {
   #taken(): BatchParts {
     const tables = [...this.#parts.keys()];
     const open = tables.flatMap((table, shape) =>
-      [...this.#parts.get(table)!.values()].map((part) => ({ part, shape })),
+      [...this.#parts.get(table)!.values()].filter(({ rows }) => rows > 0).map((part) => ({ part, shape })),
     );
     this.#parts.clear();
     return {
@@ -151,6 +168,7 @@ export class BatchRows {
       })),
       bytes: open.map(({ part }) => part.out.view()),
       next: this.#sequence,
+      refused: this.#refused,
     };
   }
 }
@@ -158,6 +176,10 @@ export class BatchRows {
 function counted(part: OpenPart, at: number): void {
   part.rows++;
   part.rowBytesMax = Math.max(part.rowBytesMax, part.out.length - at);
+}
+
+function noUtf8(table: string): MillraceError {
+  return filesError("MR3111", "poison", `files can't hold a row of ${table}: a text of it is no UTF-8`);
 }
 
 function shapeOf({ id, schema, table, fingerprint, columns, key }: TableVersion): Shape {

@@ -92,6 +92,30 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
   });
 });
 
+test("a key that is no UTF-8 and goes, or becomes another one, suspends nothing", async () => {
+  const source = await freshDatabase(postgres(), "SQL_ASCII");
+  const bad = (byte: string): string => `convert_from('\\x61${byte}'::bytea, 'SQL_ASCII')`;
+  const long = "(select string_agg(md5(g::text), '') from generate_series(1, 300) g)";
+  await using pipeline = await RunningPipeline.start(
+    `create table item (id text, part text, v text, primary key (id));
+     alter table item alter v set storage external;
+     create table pair (a text, b text, n int, primary key (a, b));
+     alter table pair alter b set storage external;
+     insert into item values ('a', 'x', 'y'), (${bad("e8")}, 'x', 'y'), (${bad("e9")}, 'x', ${long});
+     insert into pair values (${bad("e8")}, 'b', 1), ('a', 'b', 1)`,
+    { kinds: ["postgres", "duckdb"], source },
+  );
+  const unread = async (): Promise<readonly string[]> =>
+    (await pipeline.installation.status()).tables.unreadable.map(({ table }) => table).toSorted();
+  await eventually(async () => expect(await unread()).toEqual(["public.item", "public.pair"]));
+  await pipeline.run(
+    `delete from item where id = ${bad("e8")}; update item set id = 'b' where id = ${bad("e9")};
+     update pair set a = 'c', n = 2 where a = ${bad("e8")}; insert into item values ('c', 'x', 'y')`,
+  );
+  await pipeline.expectEqual(["item", "pair"]);
+  expect((await pipeline.installation.status()).tables).toMatchObject({ unreadable: [], suspended: [] });
+});
+
 test("a target and a state in LATIN1: a row that the target can't hold is a dead letter, a table with such a name waits", async () => {
   await using target = await freshDatabase(postgres(), "LATIN1");
   await using state = await freshDatabase(postgres(), "LATIN1");

@@ -356,6 +356,15 @@ export class Decoder {
     return false;
   }
 
+  /**
+   * Whether the tuple at `at` is an old key that is no UTF-8. No sink can hold such a row: the one that brought it suspended the
+   * table, or can't be read, and a table is whole only when all of it was read. So there is nothing to delete.
+   */
+  #isNowhere(at: number): boolean {
+    const { bytes } = this;
+    return this.#isUnchecked && bytes[at] === 0x4b && !areTexts(bytes, at, tupleEnd(bytes, at + 1));
+  }
+
   #insert(at: number, end: number): boolean {
     const relation = this.#known(this.bytes.readUInt32BE(at));
     if (relation === undefined) return false;
@@ -368,7 +377,8 @@ export class Decoder {
     const { bytes } = this;
     const relation = this.#known(bytes.readUInt32BE(at));
     if (relation === undefined) return false;
-    if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
+    const isFromNowhere = this.#isNowhere(at + 4);
+    if (this.#isUnchecked && !isFromNowhere && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
     const kind = bytes[at + 4]!;
     if (kind === 0x4e) {
       if (this.#counts(relation)) this.#append(relation, OP_UPDATE, at + 5, NO_TUPLE, BEFORE_NONE);
@@ -380,13 +390,20 @@ export class Decoder {
       this.missingBytes = missingKeyBytes(relation.table, bytes, at + 5, after);
       if (this.missingBytes > 0) return false;
     }
-    if (this.#counts(relation)) this.#append(relation, OP_UPDATE, after, at + 5, beforeKind(kind));
+    if (isFromNowhere) {
+      if (!this.#isLegible(relation, after - 1, end)) return !relation.isIllegible;
+      if (this.#counts(relation)) this.#append(relation, OP_UPDATE, after, NO_TUPLE, BEFORE_NONE);
+    } else if (this.#counts(relation)) this.#append(relation, OP_UPDATE, after, at + 5, beforeKind(kind));
     return true;
   }
 
   #delete(at: number, end: number): boolean {
     const relation = this.#known(this.bytes.readUInt32BE(at));
     if (relation === undefined) return false;
+    if (this.#isNowhere(at + 4)) {
+      this.#counts(relation);
+      return true;
+    }
     if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
     if (this.#counts(relation)) this.#append(relation, OP_DELETE, NO_TUPLE, at + 5, beforeKind(this.bytes[at + 4]!));
     return true;
