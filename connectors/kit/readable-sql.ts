@@ -3,6 +3,7 @@ import type { Readable, ReadableTable, ReadableTables, TextRow } from "../../src
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { type Column, tableId } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
+import { literalLists } from "./literal-lists.ts";
 
 export interface SqlDialect {
   /** Of all tables that may be meant: schema, table, whatever `from` needs, column, type; columns in their order. */
@@ -22,9 +23,6 @@ export interface SqlType {
   /** Of this type, from the text of either side. */
   readonly literal: (text: string) => string;
 }
-
-/** In one statement, so that its size stays in bounds. */
-const KEYS_MAX = 500;
 
 export class ReadableSql implements Readable {
   readonly #dialect: SqlDialect;
@@ -71,10 +69,8 @@ export class ReadableSql implements Readable {
     const key = table.key.map((ordinal) => table.columns[ordinal]!);
     const tuple = (parts: readonly string[]): string => (parts.length === 1 ? parts[0]! : `(${parts.join(", ")})`);
     const found: TextRow[] = [];
-    for (let i = 0; i < keys.length; i += KEYS_MAX) {
-      const wanted = keys
-        .slice(i, i + KEYS_MAX)
-        .map((one) => tuple(one.map((text, part) => typeOf(key[part]!.native).literal(text))));
+    const literals = keys.map((one) => tuple(one.map((text, part) => typeOf(key[part]!.native).literal(text))));
+    for (const wanted of literalLists(literals)) {
       const where = `${tuple(key.map(({ name }) => quote(name)))} IN (${wanted.join(", ")})`;
       for await (const part of this.#dialect.rows(`${this.#select(table, columns)} WHERE ${where}`, signal))
         found.push(...part);

@@ -5,6 +5,7 @@
 import { expect, test } from "vitest";
 import { Client } from "../../connectors/clickhouse/client.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
+import { readableServer } from "../../connectors/clickhouse/inspect/readable.ts";
 import { classify } from "../../connectors/clickhouse/errors.ts";
 import { targetOf } from "../../connectors/clickhouse/names.ts";
 import { patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -219,6 +220,24 @@ test.for([
     await sink.close();
   },
 );
+
+test("long keys are compared by statements that a constraint of max_query_size lets be", async () => {
+  await using gateway = await constrained({ max_query_size: { value: "262144", isConst: true } });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const table = tableVersion({ table: "keys", columns: [["id", "text"]], key: ["id"] });
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([table], timeout());
+  const keys = Array.from({ length: 300 }, (_, i) => [`${"ü".repeat(1_000)} ${i}`] as const);
+  await sink.apply(rowsBatch(10n, [table, keys.map((cells) => put(cells, { fresh: true }))]), new Reports(), timeout());
+  await using inspection = await sink.comparison!.inspect(timeout());
+  expect(await inspection.rows(table, keys, timeout())).toHaveLength(300);
+  const readable = await readableServer({ url: gateway.url, tls: NO_TLS, quorum: undefined }, "public", within());
+  const found = (await readable.tables(within())).tables.find((one) => one.table === "keys");
+  expect(await readable.rowsAt({ ...found!, key: [0] }, [0], keys, within())).toHaveLength(300);
+  await readable.close();
+  await sink.close();
+});
 
 /** What proxies take as an address. */
 const ADDRESS_BYTES_MAX = 16_000;

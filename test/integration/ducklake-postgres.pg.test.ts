@@ -1,5 +1,6 @@
 /** A lake whose catalogue is in Postgres: connections that break, logins that are refused. */
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
@@ -8,6 +9,7 @@ import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { listening } from "../support/network/listening.ts";
 import { freshDatabase, ownPostgres } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
@@ -105,6 +107,15 @@ test(
     await sink.close();
   },
 );
+
+test("a server that never answers is given up", { tags: "heavy" }, async () => {
+  await using target = await lakeTarget("postgres");
+  await using silent = await listening(createServer((socket) => socket.on("error", () => socket.destroy()).resume()));
+  const place = placeOf({ catalog: `postgres://u:p@${silent.host}/d`, data: "data" }, target.options.place.data);
+  const sink = lakeSink({ ...target.options, place });
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2001", kind: "retryable" });
+  await sink.close();
+});
 
 test("a server that is down and a login that is refused are told apart, without the password", async () => {
   await using target = await lakeTarget("postgres");

@@ -447,7 +447,7 @@ test("several rows of progress are noticed, and named", async () => {
   await first.close();
   await target.query("INSERT INTO lake._millrace.progress BY NAME SELECT * FROM lake._millrace.progress");
   const sink = target.makeSink();
-  for (const work of [() => sink.open(2, timeout()), () => sink.look!(timeout())]) {
+  for (const work of [() => sink.open(2, timeout()), () => sink.look(timeout())]) {
     const { code, kind, message, hint } = await failure(work());
     expect({ code, kind }).toEqual({ code: "MR3202", kind: "fatal" });
     expect(message).toContain("several rows of progress");

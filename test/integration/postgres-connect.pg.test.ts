@@ -2,10 +2,16 @@
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { factory } from "../../connectors/postgres/sink/config.ts";
+import { sinkError } from "../../connectors/postgres/sink/errors.ts";
+import { classify } from "../../connectors/postgres/source/errors.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { connect } from "../../src/postgres/connect.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { openState } from "../../src/state/open.ts";
+import { classify as ofState } from "../../src/state/postgres/errors.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import { selfSigned } from "../support/network/certificate.ts";
+import { listening } from "../support/network/listening.ts";
 import { checkSource, createLog, Follower, never, openSource } from "../support/postgres/postgres-source.ts";
 import { freshDatabase, ownPostgres, postgres, type FreshDatabase } from "../support/run/services.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
@@ -185,3 +191,28 @@ function everything(error: unknown): string {
     parts.push(e.message, e.stack ?? "", JSON.stringify(e), String(findMillraceError(e)?.hint));
   return parts.join("\n");
 }
+
+const GREETINGS = {
+  http: "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello",
+  ssh: "SSH-2.0-OpenSSH_9.2p1\r\n",
+  bytes: Buffer.from(Array.from({ length: 300 }, (_, i) => (i * 37) % 256)),
+};
+
+test.each(Object.entries(GREETINGS))("a port at which another program answers: %s", async (spoken, greeting) => {
+  const server = createServer((socket) => {
+    socket.on("error", () => socket.destroy()).resume();
+    if (spoken === "http") socket.once("data", () => socket.end(greeting));
+    else socket.write(greeting);
+  });
+  await using opened = await listening(server);
+  for (const mode of ["disable", "prefer", "require"]) {
+    const address = parsePostgresUrl(`postgres://u:p@${opened.host}/d?connect_timeout=2&sslmode=${mode}`);
+    const failure = await connect(address, { signal: AbortSignal.timeout(10_000) }).catch((error: unknown) => error);
+    for (const { kind, message } of [
+      classify(failure, "connecting"),
+      sinkError(failure, "connecting"),
+      ofState(failure),
+    ])
+      expect({ mode, message, waits: kind === "retryable" || kind === "blocked" }).toMatchObject({ waits: true });
+  }
+});

@@ -3,6 +3,7 @@ import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../../src/cor
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { literalLists } from "../../kit/literal-lists.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
 import { classify } from "../errors.ts";
@@ -16,7 +17,6 @@ import { literalOf, tupleOf } from "../write/literal.ts";
 import { expectedText, fitsKey, shownText, sourceText } from "./expected.ts";
 import { EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
-const KEYS_PER_STATEMENT = 500;
 const KEYS_PER_PAGE = 10_000;
 
 export class ClickhouseInspection implements Inspection {
@@ -46,16 +46,14 @@ export class ClickhouseInspection implements Inspection {
         there.columns.has(name) ? readable(name, source.type.kind === "bytes") : "NULL",
       );
       const fitting = keys.filter((key) => key.every((text, part) => fitsKey(layout.key[part]!.source, text)));
+      const literals = fitting.map((key) => tupleOf(key.map((text, part) => literalOf(layout.key[part]!.type, text))));
+      const names = tupleOf(layout.key.map(({ name }) => quoteIdentifier(name)));
       const rows: StoredRow[] = [];
-      for (let from = 0; from < fitting.length; from += KEYS_PER_STATEMENT) {
-        const literals = fitting
-          .slice(from, from + KEYS_PER_STATEMENT)
-          .map((key) => tupleOf(key.map((text, part) => literalOf(layout.key[part]!.type, text))));
-        const names = tupleOf(layout.key.map(({ name }) => quoteIdentifier(name)));
+      for (const list of literalLists(literals)) {
         const found = await reads.rows(
           layout.sqlName,
           `SELECT toString(${quoteIdentifier(VERSION_COLUMN)}), ${quoteIdentifier(EXACT_COLUMN)}, ${columns.join(", ")} ` +
-            `FROM ${liveRows(layout, `${names} IN (${literals.join(", ")})`)}`,
+            `FROM ${liveRows(layout, `${names} IN (${list.join(", ")})`)}`,
         );
         for (const row of found) rows.push(storedRow(table, row));
       }

@@ -170,11 +170,30 @@ async function endFormerSessions(connection: EngineConnection, { prefix, name }:
   }
 }
 
+/**
+ * Of connections to the catalogue's server. Nothing ends a wait of libpq from outside: without them a server that is silent, or
+ * another program at its port, keeps the sink, and an ordered stop, for ever.
+ */
+const LIMITS = {
+  connect_timeout: "10",
+  keepalives_idle: "30",
+  keepalives_interval: "10",
+  keepalives_count: "3",
+  tcp_user_timeout: "60000",
+};
+
+/** Those that the URL has stay. */
+function withParameters(url: string, parameters: Readonly<Record<string, string>>): string {
+  const missing = Object.entries(parameters).filter(([name]) => !new RegExp(`[?&]${name}=`).test(url));
+  return missing.reduce((at, [name, value]) => `${at}${at.includes("?") ? "&" : "?"}${name}=${value}`, url);
+}
+
 function attachSql({ kind, catalog, data }: LakePlace, access: Access, session: Session | null): string {
   const options = [`DATA_PATH ${quoteLiteral(data)}`];
   if (access === "read") options.push("READ_ONLY", "CREATE_IF_NOT_EXISTS false");
   if (kind === "sqlite") options.push(`META_BUSY_TIMEOUT ${BUSY_MS}`);
   if (kind === "sqlite" && access === "write") options.push("META_JOURNAL_MODE 'WAL'");
-  const named = session === null ? "" : `${catalog.includes("?") ? "&" : "?"}application_name=${session.name}`;
-  return `ATTACH ${quoteLiteral(`ducklake:${kind}:${catalog}${named}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
+  const own = { ...(session === null ? {} : { application_name: session.name }), ...LIMITS };
+  const at = kind === "postgres" ? withParameters(catalog, own) : catalog;
+  return `ATTACH ${quoteLiteral(`ducklake:${kind}:${at}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
 }

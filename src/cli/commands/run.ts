@@ -87,18 +87,22 @@ export async function runHere(config: Config, options: DaemonOptions): Promise<D
 const stopping = new AbortController();
 const PARENT_LOOK_MS = 500;
 
+/** SIGHUP: the terminal was closed. */
+const STOPS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+/** A terminal signals npm and the daemon, and npm passes its signal on: what comes so soon is the same stop. */
+const SAME_STOP_MS = 1_000;
+
 /**
- * Aborts at SIGTERM or SIGINT; a second signal ends the process at once. Not that of a share: a stop of a group of
+ * Aborts at a signal; a second one, of any name, ends the process at once. Not that of a share: a stop of a group of
  * processes signals it too, and its supervisor does after it.
  */
 export function untilSignal(): AbortSignal {
   const isOfShare = process.send !== undefined;
-  for (const name of ["SIGTERM", "SIGINT"] as const) {
-    if (process.listenerCount(name) > 0) continue;
-    const stop = (): void => stopping.abort(new DOMException(`stopped by ${name}`, "AbortError"));
-    if (isOfShare) process.on(name, stop);
-    else process.once(name, stop);
-  }
+  const stop = (name: NodeJS.Signals): void => {
+    stopping.abort(new DOMException(`stopped by ${name}`, "AbortError"));
+    if (!isOfShare) setTimeout(() => STOPS.forEach((each) => process.removeListener(each, stop)), SAME_STOP_MS).unref();
+  };
+  for (const name of STOPS) if (process.listenerCount(name) === 0) process.on(name, stop);
   if (process.env["npm_lifecycle_event"] !== undefined) endWithParent();
   return stopping.signal;
 }

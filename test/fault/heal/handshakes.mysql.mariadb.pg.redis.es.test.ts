@@ -20,7 +20,6 @@ import { type Certificate, selfSigned } from "../../support/network/certificate.
 import { quietLog } from "../../support/run/quiet-log.ts";
 import { elasticsearchUrl, ownMysql, ownPostgres, redisUrl } from "../../support/run/services.ts";
 import { tlsFront } from "../../support/network/tls-front.ts";
-import { listening } from "../../support/network/listening.ts";
 import { reset } from "../../support/network/proxy-flow.ts";
 
 /** `farewell`: closed; these bytes come in one piece with the last ones of the server. */
@@ -140,34 +139,6 @@ test("postgres", async () => {
       }
     });
   }
-});
-
-const GREETINGS = {
-  http: "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello",
-  ssh: "SSH-2.0-OpenSSH_9.2p1\r\n",
-  bytes: Buffer.from(Array.from({ length: 300 }, (_, i) => (i * 37) % 256)),
-};
-
-test.each(Object.keys(GREETINGS))("a port at which another program answers: %s", async (spoken) => {
-  const greeting = Object.entries(GREETINGS).find(([name]) => name === spoken)![1];
-  const server = createServer((socket) => {
-    socket.on("error", () => socket.destroy());
-    if (spoken === "http") socket.once("data", () => socket.end(greeting));
-    else socket.write(greeting);
-  });
-  await using opened = await listening(server);
-  const ended: object[] = [];
-  const expectWaiting = async (what: string, open: () => Promise<unknown>): Promise<void> => {
-    const error = findMillraceError(await open().catch((failure: unknown) => failure));
-    if (error?.kind !== "retryable" && error?.kind !== "blocked") ended.push({ what, error });
-  };
-  for (const mode of ["disable", "prefer", "require"]) {
-    const address = parsePostgresUrl(`postgres://u:p@${opened.host}/d?sslmode=${mode}`);
-    const failure = await connect(address, { signal: AbortSignal.timeout(3_000) }).catch((error: unknown) => error);
-    for (const numbered of [classify(failure, "connecting"), sinkError(failure, "connecting"), ofState(failure)])
-      await expectWaiting(`postgres ${mode}`, async () => Promise.reject(numbered));
-  }
-  expect(ended).toEqual([]);
 });
 
 /** ErrorResponse, as a backend sends it whose postmaster was killed. */

@@ -13,18 +13,20 @@ import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 /** A lease is held for 15 s from its last renewal. */
 const LEASE_OVER_MS = 20_000;
-const STOP_COUNT = 3;
+/** A closed terminal; and one that signals npm, which passes it on, and the daemon. */
+const STOPS = [["SIGTERM"], ["SIGHUP"], ["SIGINT", "SIGINT"]] as const;
 const ADJACENT_COUNT = 4;
 
-test.concurrent("SIGTERM under load ends it in order, and the next start loses nothing", async () => {
+test.concurrent("a signal under load ends it in order, and the next start loses nothing", async () => {
   await using source = await freshDatabase();
   await using load = new Workload(source.url, testSeed());
   await load.createTables(100);
   await using pipeline = await pipelineOn(source);
   load.start(15);
-  for (let i = 0; i < STOP_COUNT; i++) {
+  for (const signals of STOPS) {
     await changes(load, 50);
-    const { exitCode, signal } = await pipeline.daemon.stop();
+    for (const name of signals) pipeline.daemon.signal(name);
+    const { exitCode, signal } = await pipeline.daemon.ended;
     expect({ exitCode, signal, complaints: pipeline.complaints() }).toEqual({
       exitCode: 0,
       signal: null,
