@@ -67,6 +67,8 @@ export async function asDaemon(session: Session, run: Daemon): Promise<ExitCode>
     session.failDaemon(error);
     process.exit(daemonExitCodeOf(error));
   });
+  // The log's reader may end, or its disk be full: lines are lost then, and the daemon goes on.
+  process.stderr.on("error", () => undefined);
   try {
     await run(session, untilSignal());
     return EXIT.done;

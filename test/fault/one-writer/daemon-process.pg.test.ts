@@ -38,6 +38,21 @@ test.concurrent("a signal under load ends it in order, and the next start loses 
   await pipeline.expectEqual(WORKLOAD_TABLES);
 });
 
+test.concurrent("without a reader of its log it goes on, and stops in order", async () => {
+  await using source = await freshDatabase();
+  await using pipeline = await RunningPipeline.start("create table t (id int primary key)", {
+    source: kept(source),
+    kinds: ["postgres"],
+  });
+  pipeline.daemon.loseLog();
+  for (const id of [1, 2]) {
+    await pipeline.run(`create table other_${id} (id int primary key); insert into t values (${id})`);
+    await pipeline.expectEqual(["t", `other_${id}`]);
+  }
+  const { exitCode, signal } = await pipeline.daemon.stop();
+  expect({ exitCode, signal }).toEqual({ exitCode: 0, signal: null });
+});
+
 test.concurrent(
   "frozen for longer than its lease, it goes on by itself when nobody took over",
   { tags: "long" },

@@ -249,6 +249,11 @@ export class Daemon {
     this.#child.kill(name);
   }
 
+  /** Nobody reads what it logs from here on. */
+  loseLog(): void {
+    this.#child.stderr?.destroy();
+  }
+
   async kill(): Promise<CommandResult> {
     this.#child.kill("SIGKILL");
     return await this.ended;
