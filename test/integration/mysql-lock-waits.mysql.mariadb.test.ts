@@ -37,7 +37,7 @@ class Scene implements AsyncDisposable {
   }
 
   /** A session whose statement waits; its number. */
-  async waiting(sql: string): Promise<string> {
+  async waiting(sql: string, state = /^Waiting for|^User sleep/): Promise<string> {
     const id = await this.session();
     this.#pending.push(
       this.#others
@@ -47,7 +47,7 @@ class Scene implements AsyncDisposable {
     );
     await expect
       .poll(() => this.database.texts(`select state from information_schema.processlist where id = ${id}`))
-      .toEqual([[expect.stringMatching(/^Waiting for|^User sleep/)]]);
+      .toEqual([[expect.stringMatching(state)]]);
     return id;
   }
 
@@ -107,6 +107,28 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect((await one.told("millrace"))?.what).toMatch(
       flavour === "mysql" ? `connection ${holder} ` : new RegExp(`connection ${holder} \\(.* (may hold|holds) it`),
     );
+  });
+
+  test("a prepared transaction whose session is gone is named with its age and what ends it", async () => {
+    await using server = await measured(flavour);
+    await using one = await scene(server.url);
+    const session = await createConnection({ uri: server.url, database: one.database.name });
+    for (const sql of ["start 'x'", "insert into t values (2, 'b')", "end 'x'", "prepare 'x'"])
+      await session.query(sql.startsWith("insert") ? sql : `xa ${sql}`);
+    await session.end();
+    await one.waiting("alter table t add column held int", flavour === "mysql" ? undefined : /^preparing for alter/);
+    const age = /the prepared transaction 'x'.* \(begun \d+ s ago, its session is gone\)/.source;
+    await expect
+      .poll(async () => (await one.told())?.what)
+      .toMatch(
+        new RegExp(
+          flavour === "mysql"
+            ? `^${age} holds it; connection \\d+ \\(.*alter table`
+            : `^connection \\d+ \\(.*alter table.*\\) holds it; ${age} may hold that up$`,
+        ),
+      );
+    expect((await one.told())?.fix).toMatch(/End it: XA COMMIT 'x'.*; or XA ROLLBACK 'x'.*; /);
+    await one.database.connection.query("xa rollback 'x'");
   });
 
   test("a session that has locked the table", async () => {

@@ -3,6 +3,13 @@ import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
 import { bytesBetween } from "./wire/log-files.ts";
 import { unpackPosition } from "./wire/position.ts";
 import { expirySeconds, unfitSettings } from "./wire/server-facts.ts";
+import {
+  endPrepared,
+  namedPrepared,
+  NO_THREAD,
+  type PreparedTransactions,
+  readPrepared,
+} from "./wire/prepared-transactions.ts";
 import { errorNumber } from "./errors.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceParts } from "./source-parts.ts";
@@ -42,19 +49,14 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   return { ...health, safeSeconds, warnings: isNear ? [...warnings, warning] : warnings };
 }
 
-/**
- * Who holds the server up: the oldest open transaction, and those that are prepared (XA PREPARE) and wait for their outcome.
- */
+/** Who holds the server up: the oldest open transaction, and those that are prepared and wait for their outcome. */
 export interface OpenTransactions {
   /** Null: the user may not see it (PROCESS), or there is none. */
   readonly oldest: { readonly thread: string; readonly seconds: number } | null;
-  /** As `XA COMMIT` takes them. Empty too if the user may not see them (XA_RECOVER_ADMIN). */
-  readonly prepared: readonly string[];
+  readonly prepared: PreparedTransactions;
 }
 
 const REFUSED = new Set([1044, 1142, 1227, 1401]);
-/** InnoDB gives this to a transaction whose session is gone: it is prepared. */
-const NO_THREAD = "0";
 const PREPARED_NAMED_MAX = 5;
 
 export async function readOpen(server: Server, signal: AbortSignal): Promise<OpenTransactions> {
@@ -63,25 +65,10 @@ export async function readOpen(server: Server, signal: AbortSignal): Promise<Ope
     "SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, SYSDATE()) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1",
     signal,
   );
-  const xa = await rows(server, "XA RECOVER /*!80000 CONVERT XID */ /*M!100303 FORMAT = 'SQL' */", signal);
   return {
     oldest: trx === undefined ? null : { thread: trx[0] ?? NO_THREAD, seconds: Math.max(0, Number(trx[1] ?? 0)) },
-    prepared: xa.map(([format, globalLength, , data]) => xidOf(format, Number(globalLength), data ?? "")),
+    prepared: await readPrepared((sql) => rows(server, sql, signal)),
   };
-}
-
-/** MySQL gives the two parts of the name in hexadecimal digits, behind 0x; MariaDB gives it as statements take it. */
-function xidOf(format: string | null | undefined, globalLength: number, data: string): string {
-  if (!/^0x/i.test(data)) return data;
-  const digits = data.slice(2);
-  const [global, branch] = [digits.slice(0, globalLength * 2), digits.slice(globalLength * 2)];
-  return `${asText(global)}, ${asText(branch)}, ${Number(format ?? 1)}`;
-}
-
-/** A literal that XA COMMIT takes, which knows none with a character set in front. */
-function asText(hex: string): string {
-  const text = Buffer.from(hex, "hex").toString("latin1");
-  return /^[\w .:;,@/+=-]*$/.test(text) ? `'${text}'` : `X'${hex}'`;
 }
 
 /** What an operator should know of them; `oldSeconds`: from which age on. */
@@ -91,12 +78,15 @@ export function openHints({ oldest, prepared }: OpenTransactions, oldSeconds: nu
     hints.push(
       `session ${oldest.thread} has had a transaction open for ${Math.floor(oldest.seconds / 60)} min: end it there, or by KILL ${oldest.thread}`,
     );
-  for (const xid of prepared.slice(0, PREPARED_NAMED_MAX))
+  const { oldestSeconds, xids } = prepared;
+  for (const xid of xids.slice(0, PREPARED_NAMED_MAX))
+    hints.push(`${namedPrepared(xid, prepared)} waits for its outcome and holds its locks: ${endPrepared(xid)}`);
+  if (xids.length > PREPARED_NAMED_MAX)
+    hints.push(`${xids.length - PREPARED_NAMED_MAX} further prepared transactions wait: XA RECOVER lists them`);
+  if (xids.length === 0 && oldestSeconds !== null && oldestSeconds > oldSeconds)
     hints.push(
-      `the prepared transaction ${xid} waits for its outcome and holds its locks: XA COMMIT ${xid}; or XA ROLLBACK ${xid};`,
+      `a prepared transaction whose session is gone has held its locks for ${Math.floor(oldestSeconds / 60)} min: XA RECOVER lists it to an administrator, and with XA_RECOVER_ADMIN Millrace names it`,
     );
-  if (prepared.length > PREPARED_NAMED_MAX)
-    hints.push(`${prepared.length - PREPARED_NAMED_MAX} further prepared transactions wait: XA RECOVER lists them`);
   return hints;
 }
 

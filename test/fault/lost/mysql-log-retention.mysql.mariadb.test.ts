@@ -54,6 +54,17 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       { withinMs: 30_000 },
     );
     expect((await installation.command("check")).stdout).toMatch(said);
+    // Its session ends.
+    await pipeline.reconnect();
+    await eventually(
+      async () =>
+        expect((await installation.status()).source.hints).toEqual([
+          expect.stringMatching(
+            /^the prepared transaction 'forgotten'.* \(begun \d+ s ago, its session is gone\) waits/,
+          ),
+        ]),
+      { withinMs: 30_000 },
+    );
     await pipeline.run("xa rollback 'forgotten', 'b', 3");
     await eventually(async () => expect((await installation.status()).source.hints).toEqual([]), {
       withinMs: 30_000,

@@ -7,6 +7,7 @@ import { quoteAccount, quoteText } from "../../quote.ts";
 import { answered, type Server } from "../wire/server.ts";
 import type { Session } from "../wire/driver.ts";
 import { errorNumber, isLockWait } from "../errors.ts";
+import { endPrepared, namedPrepared, type PreparedTransactions, readPrepared } from "../wire/prepared-transactions.ts";
 
 const ASKING_MS_MAX = 3_000;
 /** Of those that hold the table; more do not help to act. */
@@ -126,35 +127,39 @@ export async function lockHolders(server: Server, table: TableName, signal: Abor
 }
 
 /** The server does not have such a table, or keeps it from our user. */
-const UNSEEN: ReadonlySet<number> = new Set([1044, 1109, 1142, 1146, 1227]);
+const UNSEEN: ReadonlySet<number> = new Set([1044, 1109, 1142, 1146, 1227, 1401]);
 
 async function found(session: Session, { schema, table }: TableName): Promise<LockHolders | null> {
   const names = [quoteText(schema), quoteText(table)] as const;
   const [facts = []] = await session.query("SELECT @@performance_schema, VERSION(), CURRENT_USER()");
   const [isMeasured, version, account] = facts;
   let isHidden = false;
-  const list = async (sql: string): Promise<readonly Holder[]> => {
+  const ask = async (sql: string): Promise<readonly (readonly (string | null)[])[]> => {
     try {
-      return (await session.query(sql)).map(holderIn);
+      return await session.query(sql);
     } catch (error) {
       if (!UNSEEN.has(errorNumber(error) ?? 0)) throw error;
       isHidden = true;
       return [];
     }
   };
+  const list = async (sql: string): Promise<Holder[]> => (await ask(sql)).map(holderIn);
+  const prepared = await readPrepared(ask);
   const shown = isMeasured === "1" ? await list(inPerformanceSchema(...names)) : [];
   const exact = shown.length > 0 ? shown : await list(inPlugin(...names));
-  if (exact.some(({ waits }) => !waits)) return told(exact, null);
+  if (exact.some(({ waits }) => !waits)) return told(exact, prepared, null);
   isHidden = false;
   // Without the privilege PROCESS others' sessions are no error.
   await list("SELECT trx_id FROM information_schema.innodb_trx LIMIT 1");
   const maybe = await list(candidates(names[0]));
+  if (prepared.xids.length > 0 && prepared.oldestSeconds !== null) maybe.push(holderIn([]));
   const isMariadb = /mariadb/i.test(version ?? "");
   const isListed = isMeasured === "1" && !isMariadb;
   const privilege = isListed ? "SELECT ON performance_schema.*" : "PROCESS ON *.*";
   const grant = `GRANT ${privilege} TO ${quoteAccount(account ?? "")};`;
-  if (!isHidden && isMariadb) return told(maybe, "INSTALL SONAME 'metadata_lock_info';");
-  if (!isHidden) return told(maybe, isListed ? grant : "performance_schema = ON in the server's configuration file");
+  if (!isHidden && isMariadb) return told(maybe, prepared, "INSTALL SONAME 'metadata_lock_info';");
+  if (!isHidden)
+    return told(maybe, prepared, isListed ? grant : "performance_schema = ON in the server's configuration file");
   return {
     what: "who holds it is hidden from our user",
     fix: `${grant} lets Millrace name it; SHOW FULL PROCESSLIST shows it to an administrator. Millrace tries again by itself.`,
@@ -162,7 +167,7 @@ async function found(session: Session, { schema, table }: TableName): Promise<Lo
 }
 
 /** `certain`: the statement with which they would be known for certain; null: they are. */
-function told(all: readonly Holder[], certain: string | null): LockHolders | null {
+function told(all: readonly Holder[], prepared: PreparedTransactions, certain: string | null): LockHolders | null {
   const waiting = all.filter(({ waits }) => waits);
   const others = all.filter(({ waits }) => !waits);
   const exclusive = others.filter(({ isExclusive }) => isExclusive);
@@ -172,20 +177,26 @@ function told(all: readonly Holder[], certain: string | null): LockHolders | nul
   const [holder] = holders;
   if (holder === undefined) return null;
   const what = [
-    ...holders.map((one) => `${named(one)} ${certain === null ? "holds it" : "may hold it"}`),
-    ...waiting.slice(0, 1).map((one) => `${named(one)} waits for it too`),
+    ...holders.map((one) => `${named(one, prepared)} ${certain === null ? "holds it" : "may hold it"}`),
+    ...waiting.slice(0, 1).map((one) => `${named(one, prepared)} waits for it too`),
   ];
   const { connection } = holder;
+  const [xid] = prepared.xids;
+  // MariaDB: an ALTER that has the table already may wait for rows that such a transaction has changed.
+  const behind = xid !== undefined && prepared.oldestSeconds !== null && connection !== null && !holder.isIdle;
+  if (behind) what.push(`${namedPrepared(xid, prepared)} may hold that up`);
   const end =
-    connection === null
-      ? "End it by XA COMMIT or XA ROLLBACK; XA RECOVER lists it."
+    connection === null || behind
+      ? `End it: ${xid === undefined ? "XA RECOVER lists it;" : endPrepared(xid)}`
       : `End its transaction, or its lock, where it was begun, or by KILL ${connection};`;
   const fix = certain === null ? end : `If it is the one: ${end} ${certain} lets Millrace know it for certain.`;
   return { what: what.join("; "), fix: `${fix} Millrace tries again by itself.` };
 }
 
-function named({ connection, user, host, isIdle, seconds, isTransaction, statement }: Holder): string {
-  if (connection === null) return "a prepared transaction (XA RECOVER)";
+function named(holder: Holder, prepared: PreparedTransactions): string {
+  const { connection, user, host, isIdle, seconds, isTransaction, statement } = holder;
+  const [xid] = prepared.xids;
+  if (connection === null) return xid === undefined ? "a prepared transaction" : namedPrepared(xid, prepared);
   const age = seconds === null ? null : span(Number(seconds) * 1_000);
   const parts = [
     ...(user === null ? [] : [`user ${user}${host === null ? "" : ` from ${host}`}`]),
