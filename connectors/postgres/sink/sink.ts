@@ -180,7 +180,10 @@ export class PostgresSink
   }
 
   async forget(signal: AbortSignal): Promise<void> {
-    const remove = (session: Session) => session.query(removeCheckpoint(this.#session.fence), signal);
+    const remove = async (session: Session): Promise<void> => {
+      await this.#session.verify(session, signal);
+      await session.query(removeCheckpoint(this.#session.fence), signal);
+    };
     await this.#session.run("removing the sink's progress", remove, signal);
   }
 
