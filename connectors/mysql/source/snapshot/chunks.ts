@@ -9,6 +9,7 @@ import {
 } from "../../../../src/core/contracts/row-reads.ts";
 import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts";
 import { ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
+import { literalLists } from "../../../kit/literal-lists.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import { answered } from "../wire/server.ts";
 import type { Session, OnRow } from "../wire/driver.ts";
@@ -20,8 +21,6 @@ import type { SourceRules } from "../catalog/source-tables.ts";
 
 /** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_SECONDS_MAX = 300;
-/** Keys in one statement. */
-const KEYS_MAX = 500;
 const OR = " OR ";
 /** What stands around the list of columns and the keys. */
 const FRAME_BYTES = 128;
@@ -95,9 +94,10 @@ export async function readKeys(
     const all = selectAll(table, tables.rules);
     const byteCountMax = packetBytesMax(facts) - Buffer.byteLength(all) - FRAME_BYTES;
     let isChecked = false;
-    for (const batch of keyBatches(table, keys, byteCountMax)) {
-      await byHalves(batch, isNoKey, (some) =>
-        select(session, rows, bounded(keysSql(all, table, some), facts), signal),
+    const conditions = keys.map((key) => isKey(table, key));
+    for (const list of literalLists(conditions, byteCountMax, OR)) {
+      await byHalves(list, isNoKey, (some) =>
+        select(session, rows, bounded(`${all} WHERE ${some.join(OR)}`, facts), signal),
       );
       if (!isChecked) await readings.checkShape(table, signal);
       isChecked = true;
@@ -155,37 +155,12 @@ function rangeSql(
   return `${all}${filter} ORDER BY ${order} LIMIT ${limit}`;
 }
 
-function keysSql(all: string, table: TableVersion, keys: readonly KeyText[]): string {
-  return `${all} WHERE ${keys.map((key) => isKey(table, key)).join(OR)}`;
-}
-
 function isKey({ columns, key: ordinals }: TableVersion, key: KeyText): string {
   const parts = ordinals.map((ordinal, i) => {
     const column = columns[ordinal]!;
     return `${ordered(column)} = ${literal(column, key[i] ?? "")}`;
   });
   return `(${parts.join(" AND ")})`;
-}
-
-/** As many keys as one statement has room for, at least one. */
-function* keyBatches(
-  table: TableVersion,
-  keys: readonly KeyText[],
-  byteCountMax: number,
-): Generator<readonly KeyText[]> {
-  let batch: KeyText[] = [];
-  let byteCount = 0;
-  for (const key of keys) {
-    const more = Buffer.byteLength(isKey(table, key)) + OR.length;
-    if (batch.length === KEYS_MAX || (batch.length > 0 && byteCount + more > byteCountMax)) {
-      yield batch;
-      batch = [];
-      byteCount = 0;
-    }
-    batch.push(key);
-    byteCount += more;
-  }
-  if (batch.length > 0) yield batch;
 }
 
 function behindKey(table: TableVersion, key: KeyText): string {
