@@ -29,6 +29,7 @@ const REQUEST: ReconcileRequest = {
   tables: [],
   sinks: [],
   patienceMs: 60_000,
+  deep: false,
   repairs: false,
   sampleMax: 20,
   mode: "full",

@@ -23,7 +23,7 @@ import { followSchedule, nextTime, overdueSince } from "../reconcile/schedule.ts
 import { VERSION } from "../version.ts";
 import { driftMaxOf } from "../rules/merged-rule.ts";
 
-export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
+export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept" | "deep"> {
   readonly reports: StateStore["reports"];
   readonly folder: ReportFolder | null;
   readonly redact: (json: string) => string;
@@ -65,7 +65,7 @@ export class Comparing {
   readonly #config: Config;
   readonly #stored: StateStore["proofs"];
 
-  constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
+  constructor(config: Config, { clock, news, port, lag, kept, deep, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
     this.#reports = parts.reports;
     this.#listed = new LastAnswer(clock, []);
@@ -88,6 +88,7 @@ export class Comparing {
       driftMax: (table) => driftMaxOf(rules, table),
       kept,
       proofs: parts.proofs,
+      deep,
       report: async (found) => {
         this.#count(found);
         await keepReport({ ...parts, sign: config.reconcile.sign }, found);
@@ -204,6 +205,7 @@ export class Comparing {
       tables: [],
       sinks: [],
       patienceMs,
+      deep: false,
       repairs,
       mode,
       sampleMax: SAMPLE_MAX,

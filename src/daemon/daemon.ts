@@ -21,7 +21,7 @@ import { Notifier } from "../ops/notifier.ts";
 import { webhook } from "../ops/webhook.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
-import { followNest, holdDocuments, type OpenNest, openNestOf, watchColumns } from "./documents.ts";
+import { deepSides, followNest, holdDocuments, type OpenNest, openNestOf, watchColumns } from "./documents.ts";
 import { type Controls, JoinedControl, joinedPort } from "./joined-control.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { TableName } from "../core/contracts/connector.ts";
@@ -199,6 +199,7 @@ async function runWithLease(
     port: () => portOf(pipeline, documents),
     lag: (sink: string) => control.lagOf(sink),
     kept,
+    deep: nest === null ? null : (until: AbortSignal) => deepSides({ source, nest, control: ownControl }, until),
   };
   const holds = async () => holdsOf(await control.status());
   const comparing = new Comparing(config, { ...compared, reports, proofs, holds, folder, redact, logger }, until);

@@ -13,11 +13,17 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
-import { definitionOf, type Document, NEST_SINK } from "../documents/document.ts";
+import { tableId } from "../core/model/schema.ts";
+import { placesOf } from "../documents/places.ts";
+import { definitionOf, type Document, documentTable, NEST_SINK } from "../documents/document.ts";
 import { columnsChanged, documentsError } from "../documents/errors.ts";
+import { DocumentReads } from "../documents/document-reads.ts";
 import { functionsOf, Transforms, withFunctionsOf } from "../documents/transforms.ts";
 import type { WantedNode } from "../documents/wanted.ts";
 import { digestOf, type Resolved, resolveDocuments, tablesNamed } from "../documents/resolve.ts";
+import type { DeepSides } from "../reconcile/deep.ts";
+import { SourceRows } from "../reconcile/foreign/source-rows.ts";
+import type { Control } from "../runtime/control/control.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 
 /** Beside what is told: how often it is seen whether the nest is filled. */
@@ -181,6 +187,44 @@ export async function watchColumns(
   }
 }
 
+/** Two ways to the same documents: the nest's, and one that does without it. */
+export async function deepSides(
+  {
+    source,
+    nest,
+    control,
+  }: {
+    readonly source: Source;
+    readonly nest: Pick<OpenNest, "documents" | "source" | "transforms">;
+    /** Of the tables. */
+    readonly control: Pick<Control, "fresh">;
+  },
+  signal: AbortSignal,
+): Promise<DeepSides> {
+  const reads = new SourceRows(source);
+  const { tables } = await reads.tables(signal);
+  const held = new SourceRows(nest.source);
+  const { tables: shapes } = await held.tables(signal);
+  const { documents, transforms } = nest;
+  return {
+    sink: NEST_SINK,
+    source: new DocumentReads({ documents, transforms, tables, shapes, reads }),
+    nest: held,
+    madeOf: new Map(documents.map((document) => [idOf(document), tablesOf(document)])),
+    settle: async (patienceMs, until) =>
+      (await control.fresh({ at: null, sink: NEST_SINK, tables: [] }, patienceMs, until)).missing,
+  };
+}
+
+function idOf({ name }: Document): string {
+  const { schema, table } = documentTable(name);
+  return tableId(schema, table);
+}
+
+function tablesOf(document: Document): readonly string[] {
+  return [...new Set(placesOf(document).map(({ table: { schema, table } }) => tableId(schema, table)))];
+}
+
 function tablesWithAllColumns({ from, columns, relations }: WantedNode): readonly string[] {
   return [...(columns === null ? [from] : []), ...relations.flatMap(tablesWithAllColumns)];
 }
@@ -208,6 +252,7 @@ export interface OpenNest {
   readonly tableIds: readonly string[];
   readonly sink: Sink;
   readonly source: Source;
+  readonly transforms: Transforms;
   readonly waiting: () => NestFacts["waiting"];
   /** These tables are not whole. */
   hold(tableIds: ReadonlySet<string>, signal: AbortSignal): Promise<void>;
@@ -237,6 +282,7 @@ export async function openNestOf(
     tableIds: nest.tableIds,
     sink,
     source: documentSource,
+    transforms,
     waiting,
     hold: (tableIds, until) => nest.hold(tableIds, until),
     get isTold() {

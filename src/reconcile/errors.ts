@@ -1,4 +1,4 @@
-import { type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, findMillraceError, MillraceError } from "../core/errors.ts";
 
 export const pages = {
   MR1401: {
@@ -82,4 +82,11 @@ export class NotComparableError extends Error {
     super(reason);
     this.isWhole = isWhole;
   }
+}
+
+/** For `NotComparable`. */
+export function reasonOf(error: unknown): string {
+  const known = findMillraceError(error);
+  if (known !== undefined) return `${known.code} ${known.message}`;
+  return error instanceof Error ? error.message : String(error);
 }

@@ -12,6 +12,7 @@ import type { ComparisonStore, ProofStore } from "../core/contracts/state-store.
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { News } from "../core/news.ts";
 import { Turn } from "../core/turn.ts";
+import { compareDeep, type DeepSides } from "./deep.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { Inspections } from "./inspections.ts";
 import { keptText, takeUp } from "./kept.ts";
@@ -30,6 +31,8 @@ export interface ReconcilerParts extends DocumentParts {
   /** Stores a comparison until it ends. */
   readonly kept: ComparisonStore;
   readonly proofs: ProofStore;
+  /** Null: there are no documents. */
+  readonly deep: ((signal: AbortSignal) => Promise<DeepSides>) | null;
   /** Receives the whole result before the requester does. */
   readonly report: (found: ReconcileDocument) => Promise<void>;
   readonly logger: Logger;
@@ -224,6 +227,7 @@ export class Reconciler {
       run.done.add(id);
       await onProgress();
     });
+    if (request.deep) await compareDeep(run, (await this.#parts.deep?.(signal)) ?? null, { port, isAsked }, signal);
     run.table = null;
     for (const [sink, count] of run.givenUp) {
       const reason = `${count} more tables were not compared, for the same reason`;

@@ -82,6 +82,7 @@ function requestFor(tableId: string, sinks: readonly string[]): ReconcileRequest
     tables: [tableId],
     sinks,
     patienceMs: PATIENCE_MS,
+    deep: false,
     repairs: true,
     mode: "full",
     sampleMax: 0,

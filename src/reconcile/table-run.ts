@@ -1,11 +1,10 @@
 import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { ProofStore } from "../core/contracts/state-store.ts";
-import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
 import type { Turn } from "../core/turn.ts";
-import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
+import { brokenOff, NotComparableError, reasonOf, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
 import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
 import { openId } from "./rows/kept-table.ts";
@@ -171,7 +170,7 @@ export class TableRun {
     // The first table of this sink has reported the reason.
     if (known !== undefined) return void run.givenUp.set(sink, known + 1);
     if (error instanceof NotComparableError && error.isWhole) run.givenUp.set(sink, 0);
-    run.notComparable.push({ sink, table: this.#id, reason: messageOf(error) });
+    run.notComparable.push({ sink, table: this.#id, reason: reasonOf(error) });
   }
 
   #done({ findings, sink }: TableComparison): void {
@@ -248,10 +247,4 @@ export class TableRun {
       await Promise.allSettled([ahead?.place]);
     }
   }
-}
-
-function messageOf(error: unknown): string {
-  const known = findMillraceError(error);
-  if (known !== undefined) return `${known.code} ${known.message}`;
-  return error instanceof Error ? error.message : String(error);
 }

@@ -10,6 +10,7 @@ import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
+import { invariant } from "../core/invariant.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
 import { loadFunctions } from "./computed/functions.ts";
@@ -277,6 +278,7 @@ async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: R
 }
 
 function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): RowReads {
+  const { readMatching } = rows;
   const ruled = async (tableId: string, reading: () => Promise<Chunk>): Promise<Chunk> => {
     using read = blocks.memory.reading(tableId);
     const chunk = await reading();
@@ -286,5 +288,28 @@ function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): Ro
   return {
     readRange: (table, range, signal) => ruled(table.id, () => rows.readRange(tables.atSource(table), range, signal)),
     readKeys: (table, keys, signal) => ruled(table.id, () => rows.readKeys(tables.atSource(table), keys, signal)),
+    ...(readMatching === undefined
+      ? {}
+      : {
+          readMatching: (table, by, values, signal) => {
+            const source = tables.atSource(table);
+            return ruled(table.id, () => readMatching(source, ordinalsAtSource(table, source, by), values, signal));
+          },
+        }),
   };
+}
+
+/** Ordinals of columns that go out as they are, as the source counts them. */
+function ordinalsAtSource(
+  { columns, ruled }: TableVersion,
+  source: TableVersion,
+  ordinals: readonly number[],
+): readonly number[] {
+  if (ruled === undefined) return ordinals;
+  return ordinals.map((ordinal) => {
+    const from = ruled.lineage.find(({ target }) => target === columns[ordinal]!.name);
+    const found = source.columns.findIndex(({ name }) => name === from?.source);
+    invariant(found >= 0 && from?.mask === null, "rows are looked up by columns that the source has as they are");
+    return found;
+  });
 }

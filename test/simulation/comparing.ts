@@ -13,6 +13,7 @@ const REQUEST: ReconcileRequest = {
   tables: [],
   sinks: [],
   patienceMs: 20_000,
+  deep: false,
   repairs: true,
   sampleMax: 20,
   mode: "full",

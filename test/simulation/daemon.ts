@@ -167,6 +167,7 @@ export class Daemon {
       lag: (sink) => control.lagOf(sink),
       kept: state.comparisons,
       proofs,
+      deep: null,
       report: async () => undefined,
       logger,
     });

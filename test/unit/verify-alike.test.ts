@@ -1,7 +1,7 @@
 /** Values that two databases spell otherwise are one value to `millrace verify`, and others are not. */
 import { describe, expect, test } from "vitest";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import { spellings } from "../../src/reconcile/foreign/alike.ts";
+import { spellings } from "../../src/core/values/alike.ts";
 
 const DECIMAL: ColumnType = { kind: "decimal", precision: null, scale: null };
 const FLOAT: ColumnType = { kind: "float", bits: 64 };

@@ -16,6 +16,7 @@ import type { Catalog } from "../../../src/core/contracts/catalog.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { Positions } from "../../../src/core/contracts/positions.ts";
+import type { RowReads } from "../../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { BinlogStream } from "./binlog-stream.ts";
@@ -23,7 +24,7 @@ import { GtidSet } from "./events/gtid-set.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
 import { KnownLog } from "./known-log.ts";
-import { readKeys, readRange } from "./snapshot/chunks.ts";
+import { matchingRows, readRange } from "./snapshot/chunks.ts";
 import { namingHolders } from "./snapshot/lock-waits.ts";
 import { TableReadings } from "./snapshot/reading.ts";
 import { ReadTransactions } from "./transactions/read-transactions.ts";
@@ -35,6 +36,8 @@ export function mysqlSource(parts: SourceParts): Source {
   const { copySessions, files, server, state, tables } = parts;
   const readings = new TableReadings(server, files, tables, copySessions);
   const known = new KnownLog(parts, readings);
+  const readMatching: NonNullable<RowReads["readMatching"]> = (table, by, values, signal) =>
+    namingHolders(server, table, matchingRows(readings, table, by, values, signal), signal);
   return {
     kind: "mysql",
     database: server.address.database,
@@ -45,7 +48,8 @@ export function mysqlSource(parts: SourceParts): Source {
     rows: {
       readRange: (table, range, signal) =>
         namingHolders(server, table, readRange(readings, table, range, signal), signal),
-      readKeys: (table, keys, signal) => namingHolders(server, table, readKeys(readings, table, keys, signal), signal),
+      readKeys: (table, keys, signal) => readMatching(table, table.key, keys, signal),
+      readMatching,
     },
     watermarks: watermarks(parts),
     close: () => server.close(),

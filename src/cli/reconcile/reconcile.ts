@@ -35,6 +35,7 @@ export function addReconcile({ program, action }: CommandLine): void {
         .choices(["full", "fast"])
         .default("full"),
     )
+    .option("--deep", "also put documents together from the source's rows, without the nest, and compare")
     .option("--repair", "read differing rows again from the source, and compare them once more")
     .option("--dry-run", "say what --repair would do, and write nothing")
     .option("--resume <id>", "resume this interrupted comparison, with its own options")
@@ -94,6 +95,7 @@ async function requestOf(place: Place, options: Options): Promise<ReconcileReque
     tables: chosen.map(({ id }) => id),
     sinks,
     patienceMs,
+    deep: options.has("--deep"),
     repairs: options.has("--repair") && !options.has("--dry-run"),
     sampleMax: sampleMaxOf(options.count("--sample")),
     mode: options.text("--mode") === "fast" ? "fast" : "full",

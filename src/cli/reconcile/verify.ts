@@ -2,17 +2,15 @@ import { createHash } from "node:crypto";
 import { parse, stringify } from "yaml";
 import * as z from "zod";
 import { systemClock, timestamp } from "../../core/clock.ts";
-import type { NotComparable, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 import type { Readable, ReadableTables } from "../../core/contracts/readable.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
-import { findMillraceError } from "../../core/errors.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { driftIn } from "../../reconcile/report/verdict.ts";
 import { reportText } from "../../reconcile/report/text.ts";
-import { type Pairs, pairsOf, suggested, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
+import { pairsOf, suggested, type TablePair, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
 import { SourceRows } from "../../reconcile/foreign/source-rows.ts";
-import { type VerifyParts, verifyTable } from "../../reconcile/foreign/verify.ts";
+import { verifyTables } from "../../reconcile/foreign/verify.ts";
 import { VERSION } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
@@ -71,16 +69,18 @@ export function addVerify({ program, action }: CommandLine): void {
               session.print(suggested(pairs), stringify(suggested(pairs), { lineWidth: 0 }).trimEnd());
               return EXIT.done;
             }
+            const settleMs = options.durationMs("--settle");
             const parts = {
-              clock: systemClock,
               source,
               target,
-              settleMs: options.durationMs("--settle"),
+              settle: (until: AbortSignal) => systemClock.sleep(settleMs, until),
+              onTable: (pair: TablePair) =>
+                session.log.info({ table: pair.source.id, target: pair.target.id }, "comparing"),
               sampleMax: options.count("--sample"),
               showsValues: options.has("--show-values"),
             };
             const startedAt = timestamp(systemClock);
-            const found = await verified(pairs, parts, session.log, signal);
+            const found = await verifyTables(pairs, parts, signal);
             const drift = found.tables.some((row) => driftIn(row) > 0);
             const document: ReconcileDocument = {
               ...found,
@@ -103,29 +103,6 @@ export function addVerify({ program, action }: CommandLine): void {
         });
       }),
     );
-}
-
-/** One table after the other; one that can't be compared is named, and the others go on. */
-async function verified(
-  { pairs, unpaired }: Pairs,
-  parts: VerifyParts,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<Pick<ReconcileDocument, "tables" | "notComparable">> {
-  const tables: TableReconciliation[] = [];
-  const notComparable: NotComparable[] = unpaired.map(({ table, reason }) => ({ sink: "target", table, reason }));
-  for (const pair of pairs) {
-    const [table, sink] = [pair.source.id, pair.target.id];
-    log.info({ table, target: sink }, "comparing");
-    for (const reason of pair.gaps) notComparable.push({ sink, table, reason });
-    try {
-      tables.push(await verifyTable(pair, parts, signal));
-    } catch (error) {
-      signal.throwIfAborted();
-      notComparable.push({ sink, table, reason: reasonOf(error) });
-    }
-  }
-  return { tables, notComparable };
 }
 
 async function sourceAt(session: Session, option: string, url: string): Promise<Readable> {
@@ -168,10 +145,4 @@ function mapIn(file: string | null): { readonly map: VerifyMap; readonly text: s
     const why = error instanceof z.ZodError ? z.prettifyError(error) : "it is no YAML";
     throw cliError("MR1110", `--map: ${file} can't be used: ${why}`, { cause: error });
   }
-}
-
-function reasonOf(error: unknown): string {
-  const known = findMillraceError(error);
-  if (known !== undefined) return `${known.code} ${known.message}`;
-  return error instanceof Error ? error.message : String(error);
 }

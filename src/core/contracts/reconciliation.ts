@@ -6,6 +6,8 @@ export interface ReconcileRequest {
   readonly sinks: readonly string[];
   /** A sink that makes no progress for this long is not comparable. */
   readonly patienceMs: number;
+  /** Whether documents are also made of the source's rows, and compared with those of the nest. */
+  readonly deep: boolean;
   /** Whether differing rows are read again from the source. */
   readonly repairs: boolean;
   /** How many differing rows are listed per table and sink. */

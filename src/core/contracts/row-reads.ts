@@ -15,8 +15,15 @@ export interface RowReads {
   readonly readRange: (table: TableVersion, range: RowRange, signal: AbortSignal) => Promise<Chunk>;
   /** The rows under these keys; a key that is not in the result does not exist. */
   readonly readKeys: (table: TableVersion, keys: readonly KeyText[], signal: AbortSignal) => Promise<Chunk>;
+  /** Rows whose columns `by` have one of these values. Absent: they can't be looked up by other columns than the key's. */
+  readonly readMatching?: (
+    table: TableVersion,
+    by: readonly number[],
+    values: readonly KeyText[],
+    signal: AbortSignal,
+  ) => Promise<Chunk>;
   /**
-   * The same, and for each key the transaction that wrote its row last (null: there is no row). For a source whose log leaves out
+   * As `readKeys`, and for each key the transaction that wrote its row last (null: there is no row). For a source whose log leaves out
    * values that stay the same: a row that this transaction wrote has them as they were at its change.
    */
   readonly readWritten?: (

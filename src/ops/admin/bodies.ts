@@ -60,6 +60,7 @@ export const RECONCILE = z.strictObject({
   sinks: names,
   tables: names,
   patienceMs: z.int().min(0).max(DAY_MS),
+  deep: z.boolean().default(false),
   repairs: z.boolean(),
   sampleMax: z.int().min(1).max(10_000),
   mode: z.enum(["full", "fast"]),

@@ -1,7 +1,7 @@
 /** Which table and column of the target stands for which one of the source: by names, by convention, or as a map says. */
 import type { ReadableTable, ReadableTables } from "../../core/contracts/readable.ts";
 import type { Column } from "../../core/model/schema.ts";
-import { type Spelling, spellings } from "./alike.ts";
+import { type Spelling, spellings } from "../../core/values/alike.ts";
 
 /** By the source's table, what stands for it. */
 export interface VerifyMap {

@@ -1,12 +1,21 @@
 /** A source as a database that is only read: what the log lacks of a table is nothing to a comparison. */
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Readable, ReadableTable, ReadableTables, TextRow, Within } from "../../core/contracts/readable.ts";
-import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
+import { type Chunk, KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { CELL_NULL, CellMap } from "../../core/model/tuple.ts";
+import { CELL_FAILED, CELL_NULL, CellMap } from "../../core/model/tuple.ts";
 import { readText } from "../../core/values/text.ts";
+
+/** The rows of `table` whose columns `by` have one of these values. */
+export type Matching = (
+  table: ReadableTable,
+  columns: readonly number[],
+  by: readonly number[],
+  values: readonly KeyText[],
+  signal: AbortSignal,
+) => Promise<readonly TextRow[]>;
 
 /** No window waits for these reads. */
 const SCANNED_MAX = 1_000_000;
@@ -27,7 +36,7 @@ export class SourceRows implements Readable {
     };
   }
 
-  async tables(signal: AbortSignal): Promise<ReadableTables> {
+  async tables(signal: AbortSignal): Promise<ReadableTables & { readonly tables: readonly TableShape[] }> {
     const { tables, refused, besides } = await this.#source.catalog.tables(signal);
     const all = [...tables, ...refused.flatMap(({ readable }) => readable ?? [])];
     for (const shape of all) this.#shapes.set(shape.id, shape);
@@ -67,15 +76,35 @@ export class SourceRows implements Readable {
     signal: AbortSignal,
   ): Promise<readonly TextRow[]> {
     const version = this.#versionOf(table);
+    return await this.#paced(version, columns, keys, (some) => this.#source.rows.readKeys(version, some, signal));
+  }
+
+  /** Null: the source can't look rows up by other columns than the key's. */
+  get matching(): Matching | null {
+    const { readMatching } = this.#source.rows;
+    if (readMatching === undefined) return null;
+    return async (table, columns, by, values, signal) => {
+      const version = this.#versionOf(table);
+      return await this.#paced(version, columns, values, (some) => readMatching(version, by, some, signal));
+    };
+  }
+
+  /** Few at first: the rows may be large. */
+  async #paced(
+    table: TableVersion,
+    columns: readonly number[],
+    keys: readonly KeyText[],
+    read: (keys: readonly KeyText[]) => Promise<Pick<Chunk, "block">>,
+  ): Promise<readonly TextRow[]> {
     const pace = this.#paces.get(table.id) ?? new KeyPace();
     this.#paces.set(table.id, pace);
     const found: TextRow[] = [];
     for (let i = 0; i < keys.length;) {
       const some = keys.slice(i, i + pace.count);
       i += some.length;
-      const { block } = await this.#source.rows.readKeys(version, some, signal);
+      const { block } = await read(some);
       pace.looked(some.length, block?.byteCount ?? 0);
-      if (block !== null) found.push(...this.#texts(version, columns, block));
+      if (block !== null) for (const row of this.#texts(table, columns, block)) found.push(row);
     }
     return found;
   }
@@ -96,7 +125,8 @@ export class SourceRows implements Readable {
       cells.read(bytes, after[row]!);
       return columns.map((ordinal) => {
         const kind = cells.kind[ordinal]!;
-        if (kind === CELL_NULL) return null;
+        // A function failed: there is no value.
+        if (kind === CELL_NULL || kind === CELL_FAILED) return null;
         return readText(table.columns[ordinal]!.type, kind, bytes, cells.start[ordinal]!, cells.length[ordinal]!);
       });
     });

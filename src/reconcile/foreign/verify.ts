@@ -9,19 +9,24 @@
  *   4. Suspects are looked up by key on both sides, twice. A difference counts when it is still there after the time in which
  *      the other tool catches up, and the source's row has not changed meanwhile.
  */
-import type { Clock } from "../../core/clock.ts";
-import type { DriftSample, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import type {
+  DriftSample,
+  NotComparable,
+  ReconcileDocument,
+  TableReconciliation,
+} from "../../core/contracts/reconciliation.ts";
 import type { Readable, ReadableTable, TextRow, Within } from "../../core/contracts/readable.ts";
 import type { ContentSums, KeyText } from "../../core/contracts/row-reads.ts";
+import { reasonOf } from "../errors.ts";
+import { placeOf } from "../rows/judge.ts";
 import { KeyBuckets, KeyHashes } from "../rows/key-buckets.ts";
-import type { TablePair } from "./pairs.ts";
+import type { Pairs, TablePair } from "./pairs.ts";
 
 export interface VerifyParts {
-  readonly clock: Clock;
   readonly source: Readable;
   readonly target: Readable;
-  /** By then the target has what the source had. */
-  readonly settleMs: number;
+  /** Resolves when the target has what the source had when it was asked. */
+  readonly settle: (signal: AbortSignal) => Promise<void>;
   readonly sampleMax: number;
   readonly showsValues: boolean;
 }
@@ -44,11 +49,29 @@ type Read = { readonly rowCount: number; readonly byteCount: number };
 type Keys = { source?: KeyText; target?: KeyText };
 type Seen = { readonly source: Row | null; readonly target: Row | null };
 
-export async function verifyTable(
-  pair: TablePair,
-  parts: VerifyParts,
+/** One table after the other; one that can't be compared is named, and the others go on. */
+export async function verifyTables(
+  { pairs, unpaired }: Pairs,
+  parts: VerifyParts & { readonly onTable: (pair: TablePair) => void },
   signal: AbortSignal,
-): Promise<TableReconciliation> {
+): Promise<Pick<ReconcileDocument, "tables" | "notComparable">> {
+  const tables: TableReconciliation[] = [];
+  const notComparable: NotComparable[] = unpaired.map(({ table, reason }) => ({ sink: "target", table, reason }));
+  for (const pair of pairs) {
+    const [table, sink] = [pair.source.id, pair.target.id];
+    parts.onTable(pair);
+    for (const reason of pair.gaps) notComparable.push({ sink, table, reason });
+    try {
+      tables.push(await verifyTable(pair, parts, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      notComparable.push({ sink, table, reason: reasonOf(error) });
+    }
+  }
+  return { tables, notComparable };
+}
+
+async function verifyTable(pair: TablePair, parts: VerifyParts, signal: AbortSignal): Promise<TableReconciliation> {
   return await new TableVerification(pair, parts).run(signal);
 }
 
@@ -151,13 +174,12 @@ class TableVerification {
   }
 
   async #settle(signal: AbortSignal): Promise<void> {
-    const { clock, settleMs } = this.#parts;
     let open = this.#suspects;
     this.#suspects = new Map();
     let before = await this.#look(open, signal);
     open = new Map([...open].filter(([id]) => !isSame(before.get(id)!)));
     for (let looks = 1; open.size > 0 && looks < LOOKS_MAX; looks++) {
-      await clock.sleep(settleMs, signal);
+      await this.#parts.settle(signal);
       const now = await this.#look(open, signal);
       for (const id of open.keys()) {
         const [first, second] = [before.get(id)!, now.get(id)!];
@@ -204,7 +226,10 @@ class TableVerification {
     this.#sample.push({
       kind,
       key: Object.fromEntries(key.map((i, part) => [columns[i]!.name, shown.key[part]!])),
-      columns: differing.map(({ name }) => name),
+      columns: differing.map((column) => {
+        const i = columns.indexOf(column);
+        return placeOf(this.#pair.source.columns[column.source]!, source!.cells[i] ?? null, target!.cells[i] ?? null);
+      }),
       why: "unknown",
       ...(this.#parts.showsValues && differing.length > 0 ? { values } : {}),
     });

@@ -107,7 +107,8 @@ export function judge(
   return columns.length === 0 ? null : { kind: "different", columns, why };
 }
 
-function placeOf({ name, type }: Column, expected: string | null, found: string | null): string {
+/** The column, and of a document's relation the first place inside it that differs. */
+export function placeOf({ name, type }: Column, expected: string | null, found: string | null): string {
   if (type.kind !== "json" || type.shape === undefined || expected === null || found === null) return name;
   try {
     return name + placeWithin(JSON.parse(expected), JSON.parse(found));

@@ -1,6 +1,7 @@
 /** Documents of MySQL and MariaDB: equal to what the source's own SQL makes of the same rows. */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
+import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { redisUrl } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -83,6 +84,14 @@ describe.each(["mysql", "mariadb"] as const)("%s", (flavour) => {
         for (const sql of statements) await pipeline.source.connection.query(sql);
         await eventually(expectEqual);
       }
+      await pipeline.settled();
+      const { exitCode, found } = await reconcile(pipeline.installation, "--deep", "--tables", "documents.orders");
+      const deep = found.tables.find(({ sink }) => sink === "documents");
+      expect({ exitCode, deep: [deep?.sourceRows, deep?.sinkRows], drift: driftOf(found) }).toEqual({
+        exitCode: 0,
+        deep: [3, 3],
+        drift: {},
+      });
     } finally {
       redis.disconnect();
     }

@@ -87,7 +87,7 @@ test(
         rows.map(({ document }) => document),
       );
     };
-    const drift = async () => driftOf((await reconcile(installation)).found);
+    const drift = async () => driftOf((await reconcile(installation, "--deep")).found);
     await expectEqual();
     for (const sql of [
       "update order_items set quantity = 0 where line_no = 2",

@@ -80,10 +80,12 @@ async function endOfScan(session: Session, row: RowBlock, sql: string, signal: A
   return row.count === 0 ? null : row.lastKey();
 }
 
-export async function readKeys(
+/** Rows whose columns `by`, ordinals of the table's, have one of these values. */
+export async function matchingRows(
   readings: TableReadings,
   table: TableVersion,
-  keys: readonly KeyText[],
+  by: readonly number[],
+  values: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<Chunk> {
   const { server, tables } = readings;
@@ -94,7 +96,8 @@ export async function readKeys(
     const all = selectAll(table, tables.rules);
     const byteCountMax = packetBytesMax(facts) - Buffer.byteLength(all) - FRAME_BYTES;
     let isChecked = false;
-    const conditions = keys.map((key) => isKey(table, key));
+    const columns = by.map((ordinal) => table.columns[ordinal]!);
+    const conditions = values.map((texts) => areEqual(columns, texts));
     for (const list of literalLists(conditions, byteCountMax, OR)) {
       await byHalves(list, isNoKey, (some) =>
         select(session, rows, bounded(`${all} WHERE ${some.join(OR)}`, facts), signal),
@@ -155,11 +158,8 @@ function rangeSql(
   return `${all}${filter} ORDER BY ${order} LIMIT ${limit}`;
 }
 
-function isKey({ columns, key: ordinals }: TableVersion, key: KeyText): string {
-  const parts = ordinals.map((ordinal, i) => {
-    const column = columns[ordinal]!;
-    return `${ordered(column)} = ${literal(column, key[i] ?? "")}`;
-  });
+function areEqual(columns: readonly Column[], texts: KeyText): string {
+  const parts = columns.map((column, i) => `${ordered(column)} = ${literal(column, texts[i] ?? "")}`);
   return `(${parts.join(" AND ")})`;
 }
 

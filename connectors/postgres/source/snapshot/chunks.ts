@@ -83,14 +83,40 @@ export async function readKeys(
 ): Promise<Chunk> {
   using session = await RowSession.open(context.database, signal);
   const read = await begin(context, session, { table, isQuick: table.unenforcedKey !== true }, signal);
+  await selectKnown(read, read.live.key, keys, signal);
+  return { block: blockOf(read), last: null, ...read.seen };
+}
+
+/** See `RowReads`. */
+export async function readMatching(
+  context: SourceContext,
+  table: TableVersion,
+  by: readonly number[],
+  values: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<Chunk> {
+  using session = await RowSession.open(context.database, signal);
+  // Without an index for these columns the first row may take some time.
+  const read = await begin(context, session, { table, isQuick: false }, signal);
+  const columns = by.map((ordinal) => read.live.columns[ordinal]!);
+  await selectKnown(read, columns, values, signal);
+  return { block: blockOf(read), last: null, ...read.seen };
+}
+
+/** A value that the column can't have has no rows. */
+async function selectKnown(
+  read: TableRead,
+  by: readonly LiveColumn[],
+  values: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<void> {
   let isRefused = false;
-  await byHalves(keys, isNoKey, async (some) => {
-    if (isRefused) await session.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
+  await byHalves(values, isNoKey, async (some) => {
+    if (isRefused) await read.session.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
     isRefused = true;
-    await selectKeys(read, some, signal);
+    await selectWhere(read, by, some, signal);
     isRefused = false;
   });
-  return { block: blockOf(read), last: null, ...read.seen };
 }
 
 /** The rows under these keys, and who wrote them. */
@@ -102,8 +128,8 @@ export async function readWritten(
 ): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
   using session = await RowSession.open(context.database, signal);
   const read = await begin(context, session, { table, isQuick: true }, signal);
-  await selectKeys(read, keys, signal);
   const { key, sql } = read.live;
+  await selectWhere(read, key, keys, signal);
   const match = key.map((column, i) => `${equal(column)} k.c${i}::${column.native}`).join(" and ");
   const query = `SELECT k.n, t.xmin FROM unnest(${arraysOf(key.length, keys)}) WITH ORDINALITY AS k(${aliasesOf(key.length)}, n) JOIN ${sql} AS t ON ${match}`;
   const writers: (number | null)[] = keys.map(() => null);
@@ -112,16 +138,17 @@ export async function readWritten(
   return { block: blockOf(read), writers };
 }
 
-async function selectKeys(
-  { session, table, live: { columns, key, sql }, rows }: TableRead,
-  keys: readonly KeyText[],
+async function selectWhere(
+  { session, table, live: { columns, sql }, rows }: TableRead,
+  by: readonly LiveColumn[],
+  values: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<void> {
-  const casts = key.map((column, i) => `k.c${i}::${column.native}`).join(", ");
+  const casts = by.map((column, i) => `k.c${i}::${column.native}`).join(", ");
   const list = columns.map((column) => `t.${quoteIdentifier(column.name)}`).join(", ");
-  const match = key.map((column, i) => `${equal(column)} w.c${i}`).join(" and ");
-  const aliases = aliasesOf(key.length);
-  const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arraysOf(key.length, keys)}) AS k(${aliases})`;
+  const match = by.map((column, i) => `${equal(column)} w.c${i}`).join(" and ");
+  const aliases = aliasesOf(by.length);
+  const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arraysOf(by.length, values)}) AS k(${aliases})`;
   const query = `SELECT ${list} FROM (${wanted}) AS w(${aliases}) JOIN ${sql} AS t ON ${match}`;
   const onRow: RowReader = (bytes, start, end) => {
     rows.append(bytes, start, end);

@@ -2,9 +2,9 @@
  * One spelling for values that two databases hold in types of their own: 1.50 and 1.5, `t` and 1, a JSON object whose fields
  * have another order. Both sides are spelled by the same rules, so that equal values are equal texts.
  */
-import type { Column } from "../../core/model/schema.ts";
-import type { ColumnType } from "../../core/model/types.ts";
-import { normalJson, spelledJson } from "../../core/targets/expected-json.ts";
+import type { Column } from "../model/schema.ts";
+import type { ColumnType } from "../model/types.ts";
+import { normalJson, spelledJson } from "../targets/expected-json.ts";
 
 /** What may be compared with each other. */
 type Family = "number" | "text" | "date" | "time" | "timestamp" | "json" | "bytes" | "vector";
