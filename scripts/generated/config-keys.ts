@@ -6,8 +6,8 @@ import { rangeOf } from "../../src/core/values/quantity-keys.ts";
 
 /**
  * Fills each `<!-- keys: PATTERN … -->` of a page up to its `<!-- /keys -->` with a line per key. A pattern is a key
- * (`reconcile`: it and all below it), `!` and a key (it and all below it left out), or `sinks.KIND` and `source.KIND`:
- * the keys that are that kind's own.
+ * (`reconcile`: it and all below it), `sinks.KIND` and `source.KIND` (the keys that are that kind's own), or `!` and a key as
+ * the line would name it (it and all below it left out).
  */
 export function withConfigKeys(page: string, keys: readonly ConfigKey[]): string {
   return page.replaceAll(/(<!-- keys: (.+?) -->\n)[^]*?(<!-- \/keys -->)/g, (_all, begin, patterns, end) => {
@@ -101,16 +101,21 @@ function asType(type: z.core.$ZodType): z.ZodType {
 function linesFor(patterns: readonly string[], keys: readonly ConfigKey[]): readonly string[] {
   const excluded = patterns.filter((one) => one.startsWith("!")).map((one) => one.slice(1));
   const isUnder = (path: string, root: string) => path === root || path.startsWith(`${root}.`);
+  const isWanted = (name: string) => !excluded.some((one) => isUnder(name, one));
   return patterns
     .filter((one) => !one.startsWith("!"))
     .flatMap((root) => {
       const [, part, kind] = /^(source|sinks)\.(\w+)$/.exec(root) ?? [];
-      const own = keys.filter((key) => kind !== undefined && key.kind === kind && key.path.startsWith(`${part}.`));
-      if (own.length > 0) return own.flatMap((key) => lineOf(key, key.path.replace(/^source\.|^sinks\.<sink>\./, "")));
-      return keys
-        .filter(({ path, kind: of }) => of === null && isUnder(path, root))
-        .filter(({ path }) => !excluded.some((one) => isUnder(path, one)))
-        .flatMap((key) => lineOf(key, key.path));
+      const own = keys
+        .filter((key) => kind !== undefined && key.kind === kind && key.path.startsWith(`${part}.`))
+        .map((key) => ({ key, name: key.path.replace(/^source\.|^sinks\.<sink>\./, "") }));
+      const named =
+        own.length > 0
+          ? own
+          : keys
+              .filter(({ path, kind: of }) => of === null && isUnder(path, root))
+              .map((key) => ({ key, name: key.path }));
+      return named.filter(({ name }) => isWanted(name)).flatMap(({ key, name }) => lineOf(key, name));
     });
 }
 
