@@ -1,6 +1,6 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "../config/config.ts";
-import { configChangedAt } from "../config/load.ts";
+import { configChangedAt } from "../config/config-file.ts";
 import { scopeOf, systemClock, timestamp } from "../core/clock.ts";
 import { FirstSeen, type NoticeStore } from "../core/conditions/condition.ts";
 import { daemonAbsent, daemonEnded, statusDocument } from "../core/conditions/conditions.ts";

@@ -265,3 +265,23 @@ export function zeroDatesOf({ tables }: Rules, name: TableName): ZeroDates {
 export function driftMaxOf({ tables }: Rules, id: string): number {
   return decided(fitting(tables, namesOfTable(id)), (rule) => rule.driftMax) ?? 0;
 }
+
+/** What the rules say of each table, merged once. */
+export class MergedRules {
+  readonly #rules: Rules;
+  readonly #byTable = new Map<string, MergedRule | null>();
+
+  constructor(rules: Rules) {
+    this.#rules = rules;
+  }
+
+  /** Null: nothing. */
+  of({ id, schema, table }: TableName & { readonly id: string }): MergedRule | null {
+    let rule = this.#byTable.get(id);
+    if (rule === undefined) {
+      rule = mergedRule(this.#rules, { schema, table });
+      this.#byTable.set(id, rule);
+    }
+    return rule;
+  }
+}

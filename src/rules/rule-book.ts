@@ -1,62 +1,30 @@
 /** Applies the rules to the shapes of tables: what a table becomes, and why a rule does not fit. */
-import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
-import { type Column, type Lineage, namesOfTable, type Origins, type Ruled, whyLeftOut } from "../core/model/schema.ts";
+import { namesOfTable, whyLeftOut } from "../core/model/schema.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { SlowFunction } from "../core/contracts/log-admin.ts";
 import { fits, isGlob } from "../core/table-selection.ts";
+import { ComputedColumn, computedColumn, type ComputedRule } from "./computed/computed-columns.ts";
 import type { ColumnRule, Rules, TableRule } from "./definition.ts";
-import { faultOf, otherName, type RuleProblem } from "./errors.ts";
-import {
-  type Former,
-  type FormerRules,
-  isKnownByName,
-  isLost,
-  noMemory,
-  ordinalOf,
-  type RuleMemory,
-} from "./former-rules.ts";
+import type { RuleProblem } from "./errors.ts";
+import { Exposure } from "./exposure.ts";
+import { type Former, type FormerRules, isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
-import { ComputedColumn, computedColumn, type ComputedRule, definitionOf } from "./computed/computed-columns.ts";
-import type { Functions } from "./computed/functions.ts";
-import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie, spelledOtherwise } from "./merged-rule.ts";
+import { type ColumnRuling, columnRuling, type MergedRule, MergedRules, spelledOtherwise, tie } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
 import {
   boundCondition,
   computedInputs,
   hiddenKey,
-  hiding,
-  isLifted,
   isNothing,
   keyUntaken,
   sameName,
   shownByComputing,
 } from "./rule-fit.ts";
-import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
-import type { Condition } from "./where/condition.ts";
-
-/** What happens to the rows of one shape. */
-export interface RuledShape {
-  /** The shape that every part after the rules sees. */
-  readonly shape: TableShape;
-  /** One for each column of `shape`. */
-  readonly cells: readonly CellPlan[];
-  /** Those of `cells` that are computed. */
-  readonly computed: readonly ComputedColumn[];
-  readonly condition: Condition | null;
-}
-
-export interface CellPlan {
-  /** For the values of the source's column; null: it is computed, or it was dropped, and the sinks keep it. */
-  readonly ordinal: number | null;
-  readonly computed: ComputedColumn | null;
-  readonly column: Column;
-  readonly mask: Lineage["mask"];
-  /** True if the source has values of another type; they are sent as text. */
-  readonly asText: boolean;
-}
+import { type CellPlan, computedOf, NO_FUNCTIONS, type RuledShape, ruledShape, withheldShape } from "./ruled-shape.ts";
+import { sourceShape, withKeyOf } from "./source-shape.ts";
 
 interface Planned {
   readonly key: string;
@@ -66,8 +34,6 @@ interface Planned {
 }
 
 const NO_NAMES: ReadonlyMap<string, number> = new Map();
-const NO_FUNCTIONS: Functions = new Map();
-const NO_HIDDEN: ReadonlyMap<string, string> = new Map();
 
 /** All that a rule names or matches of a table's columns. */
 function namedColumns(rule: TableRule | undefined): readonly Pick<ColumnRule, "pattern" | "isOptional" | "place">[] {
@@ -78,16 +44,14 @@ function namedColumns(rule: TableRule | undefined): readonly Pick<ColumnRule, "p
 
 export class RuleBook {
   readonly #rules: Rules;
-  readonly #ruleOf = new Map<string, MergedRule | null>();
+  readonly #merged: MergedRules;
+  readonly #exposure: Exposure;
   readonly #plans = new Map<string, Planned>();
   /** By table, the columns that the source had at the start, by name. */
   readonly #names = new Map<string, ReadonlyMap<string, number>>();
   /** Tables whose changes of shape are ignored, from the moment when they were first known. */
   readonly #pins: Map<string, Pin>;
   readonly #former: FormerRules;
-  /** Tables as the catalogue had them at the last look. */
-  readonly #present = new Map<string, TableShape>();
-  readonly #isSelected: (table: TableName) => boolean;
   /** As earlier processes registered them. */
   readonly #versions: RuleMemory["versions"];
 
@@ -101,7 +65,8 @@ export class RuleBook {
     this.#pins = new Map(pins);
     this.#former = former;
     this.#versions = versions;
-    this.#isSelected = isSelected;
+    this.#merged = new MergedRules(rules);
+    this.#exposure = new Exposure(this.#merged, former, isSelected);
   }
 
   /**
@@ -111,14 +76,14 @@ export class RuleBook {
   problems(tables: readonly TableShape[], elsewhere: readonly TableShape[] = []): readonly RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const shape of tables) {
-      const rule = this.#rule(shape);
+      const rule = this.#merged.of(shape);
       const former = this.#former.of(shape, null);
-      const part = this.#exposedPart(shape, rule, this.#otherRows(shape));
+      const part = this.#exposure.ofOthers(shape, rule, this.#exposure.otherRows(shape));
       if (part !== null) problems.push({ ...part, isContained: true });
       const spelled = this.#spelledOtherwise(shape);
       if (spelled !== null) problems.push({ ...spelled, isContained: true });
       if (rule === null) {
-        const exposed = this.#exposed(shape, former, null);
+        const exposed = this.#exposure.of(shape, former, null);
         if (exposed !== null) problems.push({ ...exposed, isContained: true });
         continue;
       }
@@ -157,12 +122,12 @@ export class RuleBook {
   #namedNowhere(tables: readonly TableShape[]): RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const rule of this.#rules.tables) {
-      const own = tables.filter((shape) => this.#rule(shape)?.rules.includes(rule) === true);
+      const own = tables.filter((shape) => this.#merged.of(shape)?.rules.includes(rule) === true);
       if (!isGlob(rule.pattern) || own.length === 0) continue;
       const asKept = own.map((shape) => this.#pins.get(shape.id)?.shape ?? shape);
       // A column that was there, also in a table that is gone, was named without a mistake.
       const before = Array.from(this.#former.all)
-        .filter(({ id }) => this.#rule({ id, ...namesOfTable(id) })?.rules.includes(rule) === true)
+        .filter(({ id }) => this.#merged.of({ id, ...namesOfTable(id) })?.rules.includes(rule) === true)
         .map(({ named }) => named);
       const ofTables = [...asKept.map(({ columns }) => new Set(columns.map(({ name }) => name))), ...before];
       const names = new Set(ofTables.flatMap((one) => [...one]));
@@ -189,7 +154,7 @@ export class RuleBook {
   /** A table that the source refuses because of the key that its rule chooses. */
   keyProblem({ id, reason, fix, chosenKey }: RefusedTable): RuleProblem | null {
     if (chosenKey === undefined) return null;
-    const rule = this.#rule({ id, ...namesOfTable(id) });
+    const rule = this.#merged.of({ id, ...namesOfTable(id) });
     const place = rule?.key?.place ?? id;
     const message = `table ${id}: ${reason}`;
     const fitted = ({ columns, key }: TableShape): boolean =>
@@ -203,59 +168,7 @@ export class RuleBook {
   /** The tables that are there. */
   begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
     this.#former.begin([...tables, ...refused]);
-    this.#present.clear();
-    for (const shape of tables) this.#present.set(shape.id, shape);
-  }
-
-  /** What its values come from: a shape that was stored, or is from a log, does not say. */
-  #originsOf({ id, origins }: TableShape): Origins | undefined {
-    return origins ?? this.#present.get(id)?.origins;
-  }
-
-  /** What rows stood under, or stand under, that the table shows or has, and that another one had or shows. */
-  #otherRows(shape: TableShape): readonly Former[] {
-    const parents = this.#originsOf(shape)?.parents ?? [];
-    return [...this.#former.ofParts(shape), ...parents.flatMap((parent) => this.#inherited(shape, parent))];
-  }
-
-  /** Of a table that is held back: by their present names, the columns that were hidden when its rows last passed. */
-  #heldBack({ id }: Pick<TableShape, "id">, rule: MergedRule | null): ReadonlyMap<string, string> {
-    const shape = this.#present.get(id);
-    const former = shape === undefined ? undefined : this.#former.of(shape, null);
-    if (shape === undefined || former === undefined) return NO_HIDDEN;
-    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
-    if (this.#exposed(shape, former, rule, rulings) === null) return NO_HIDDEN;
-    return new Map(
-      former.hidden.flatMap((column): [string, string][] => {
-        const ordinal = ordinalOf(column, former, shape);
-        return ordinal < 0 ? [] : [[shape.columns[ordinal]!.name, column.how]];
-      }),
-    );
-  }
-
-  /** A SELECT of the parent shows the rows of this table. */
-  #inherited({ columns }: TableShape, parent: Origins["parents"][number]): readonly Former[] {
-    const rule = this.#rule(parent);
-    const held = this.#heldBack(parent, rule);
-    const hidden = columns.flatMap(({ name, identity }) => {
-      const how = (rule === null ? null : hiding(columnRuling(rule, name))) ?? held.get(name) ?? null;
-      return how === null ? [] : [{ name, identity, how }];
-    });
-    const filtered = rule?.where != null;
-    if (hidden.length === 0 && !filtered) return [];
-    return [
-      {
-        id: parent.id,
-        identity: "",
-        held: "heir",
-        hidden,
-        filtered,
-        columns,
-        named: new Set(),
-        fingerprint: "",
-        at: null,
-      },
-    ];
+    this.#exposure.begin(tables);
   }
 
   /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
@@ -271,10 +184,10 @@ export class RuleBook {
   /** Null: no rule changes the table. `position`: where the log shows the shape; without it, the present shape. */
   plan(shape: TableShape, position?: Position): RuledShape | null {
     if (!this.hasRules) return null;
-    const rule = this.#rule(shape);
+    const rule = this.#merged.of(shape);
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
-    const others = this.#otherRows(shape);
-    const { generated } = this.#originsOf(shape) ?? {};
+    const others = this.#exposure.otherRows(shape);
+    const { generated } = this.#exposure.originsOf(shape) ?? {};
     const key = JSON.stringify([
       shape.fingerprint,
       pin?.shape.fingerprint,
@@ -287,10 +200,10 @@ export class RuleBook {
     this.#former.holdParts(shape);
     if (known?.key === key && known.former === former) return known.plan;
     const made =
-      this.#exposedPart(shape, rule, others) ??
+      this.#exposure.ofOthers(shape, rule, others) ??
       this.#spelledOtherwise(shape) ??
-      (rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former));
-    const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
+      (rule === null ? this.#exposure.of(shape, former, null) : this.#made(shape, rule, pin, former));
+    const plan = made !== null && "code" in made ? withheldShape(this.#rules, pin?.shape ?? shape, rule, made) : made;
     if (former !== undefined && made !== null && "code" in made && made.code === "MR1033")
       this.#former.hold(shape, former, at);
     if (made !== null && "code" in made && made.computed !== undefined) this.#former.holdComputed(shape, made.computed);
@@ -328,7 +241,7 @@ export class RuleBook {
     if (made !== null && "code" in made) return made;
     // Where columns are known by their names, the kept ones are found again by those.
     const rulings = shape.columns.map(({ name }) => columnRuling(rule, name));
-    const exposed = isKnownByName(shape) ? this.#exposed(shape, former, rule, rulings) : null;
+    const exposed = isKnownByName(shape) ? this.#exposure.of(shape, former, rule, rulings) : null;
     if (exposed !== null) return exposed;
     const masked = (ordinal: number): boolean =>
       made !== null && !made.cells.some((cell) => cell.ordinal === ordinal && cell.mask === null);
@@ -337,7 +250,12 @@ export class RuleBook {
       const message = `the change of table ${shape.id} can't be ignored: ${found.misfit}`;
       return { code: "MR1027", place: rule.place, message };
     }
-    const condition = boundCondition(namedAsKept(pinned, shape, found.cells), shape.id, rule, this.#originsOf(shape));
+    const condition = boundCondition(
+      namedAsKept(pinned, shape, found.cells),
+      shape.id,
+      rule,
+      this.#exposure.originsOf(shape),
+    );
     if (condition !== null && "code" in condition) return condition;
     const asKept =
       made?.cells ?? pinned.columns.map((column, ordinal) => ({ ordinal, column, mask: null, computed: null }));
@@ -355,22 +273,13 @@ export class RuleBook {
     return { shape: made?.shape ?? pinned, cells, computed: computedOf(cells), condition };
   }
 
-  #rule({ id, schema, table }: Pick<TableShape, "id" | "schema" | "table">): MergedRule | null {
-    let rule = this.#ruleOf.get(id);
-    if (rule === undefined) {
-      rule = mergedRule(this.#rules, { schema, table });
-      this.#ruleOf.set(id, rule);
-    }
-    return rule;
-  }
-
   #make(shape: TableShape, rule: MergedRule, former: Former | undefined): RuledShape | RuleProblem | null {
     const names = shape.columns.map(({ name }) => name);
     const rulings = names.map((name) => columnRuling(rule, name));
-    const origins = this.#originsOf(shape);
+    const origins = this.#exposure.originsOf(shape);
     const problem =
       tie(rule, shape, names) ??
-      this.#exposed(shape, former, rule, rulings) ??
+      this.#exposure.of(shape, former, rule, rulings) ??
       this.#unknownColumn(shape, rule) ??
       shownByComputing(shape, rule, { rulings, origins }) ??
       hiddenKey(shape, rule, rulings);
@@ -391,14 +300,14 @@ export class RuleBook {
     if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
     const all = [...cells, ...computed];
     const plan = { cells: all, computed: computedOf(all), condition };
-    return { ...plan, shape: this.#ruledShape(shape, rule, { ...plan, rulings }) };
+    return { ...plan, shape: ruledShape(this.#rules, shape, rule, { ...plan, rulings }) };
   }
 
   /** The computed columns that this shape can have. */
   #computed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): readonly CellPlan[] | RuleProblem {
     const cells: CellPlan[] = [];
     for (const one of rule.computed) {
-      const inputs = computedInputs(shape, rulings, one, this.#originsOf(shape));
+      const inputs = computedInputs(shape, rulings, one, this.#exposure.originsOf(shape));
       if ("code" in inputs) {
         if (inputs.code === "MR1021" && this.#mayLack(shape, rule, one)) continue;
         return inputs;
@@ -453,7 +362,7 @@ export class RuleBook {
     if (unknown === undefined) return null;
     const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";
     const message = `table ${shape.id} has ${what} ${JSON.stringify(unknown.pattern)}`;
-    const why = whyLeftOut(unknown.pattern, this.#originsOf(shape));
+    const why = whyLeftOut(unknown.pattern, this.#exposure.originsOf(shape));
     if (why === "") return { code: "MR1021", place: unknown.place, message };
     const fix = "Take the column out of the rule: no sink gets it.";
     return { code: "MR1021", place: unknown.place, message: message + why, fix };
@@ -466,133 +375,12 @@ export class RuleBook {
     return [...names].flatMap(([name, identity]) => (identity > newest ? [name] : []));
   }
 
-  /**
-   * Invariant: what stood under rules passes under another name, of its table or of its column, only if it is hidden there
-   * too, or the configuration names that one.
-   */
-  #exposed(
-    shape: TableShape,
-    former: Former | undefined,
-    rule: MergedRule | null,
-    rulings: readonly ColumnRuling[] = [],
-  ): RuleProblem | null {
-    if (former === undefined) return null;
-    const shown = former.hidden.flatMap((hidden) => {
-      const ordinal = ordinalOf(hidden, former, shape);
-      if (isLost(hidden, ordinal)) return [{ hidden, ruling: undefined, name: hidden.name }];
-      const ruling = rulings[ordinal];
-      const isHidden = ordinal < 0 || (ruling !== undefined && hiding(ruling) !== null);
-      return isHidden ? [] : [{ hidden, ruling, name: shape.columns[ordinal]!.name }];
-    });
-    const before = this.#rule({ id: former.id, ...namesOfTable(former.id) });
-    const place = rule?.place ?? before?.place ?? "tables";
-    const isFiltered = !former.filtered || (rule?.where != null && rule.where.text === before?.where?.text);
-    if (!this.#isNamed(shape, rule, former) && (shown.length > 0 || !isFiltered))
-      return otherName(shape, former, { place, where: before?.where?.text ?? null });
-    const renamed = shown.find(
-      ({ hidden, ruling, name }) => (hidden.isComputed === true || hidden.name !== name) && !isLifted(ruling),
-    );
-    if (renamed === undefined) return null;
-    const { name, hidden } = renamed;
-    const what = `column ${JSON.stringify(name)} of table ${shape.id}`;
-    if (hidden.isComputed === true) {
-      const message = `${what} was computed from hidden ones, and no rule hides it`;
-      return { code: "MR1025", place, message, computed: name };
-    }
-    const was = JSON.stringify(hidden.name);
-    const message =
-      former.held === "namesake"
-        ? `${what} may have what was hidden as ${was}: another table has the name now`
-        : `${what} was hidden as ${was}, and is not under this name`;
-    return { code: "MR1025", place, message };
-  }
-
   #spelledOtherwise(shape: TableShape): RuleProblem | null {
     return spelledOtherwise(
       this.#rules,
       shape,
       shape.columns.map(({ name }) => name),
     );
-  }
-
-  /** A table that stood under rules has become a partition of this one, which shows its rows; or this one inherits from it. */
-  #exposedPart(shape: TableShape, rule: MergedRule | null, others: readonly Former[]): RuleProblem | null {
-    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
-    for (const part of others) {
-      const exposed = this.#exposed(shape, part, rule, rulings);
-      if (exposed !== null) return exposed;
-    }
-    return null;
-  }
-
-  /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
-  #isNamed(shape: TableShape, rule: MergedRule | null, former: Former): boolean {
-    if (former.id === shape.id || rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
-    return this.#isSelected(shape) && !this.#former.isKnown(shape);
-  }
-
-  #ruledShape(
-    shape: TableShape,
-    rule: MergedRule,
-    { cells, computed, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
-  ): RuledShape["shape"] {
-    const lineage = shape.columns.map(({ name }, i): Lineage => {
-      const { mask, drop, rename } = rulings[i]!;
-      return { source: name, target: drop ? null : (rename ?? name), mask };
-    });
-    const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
-    const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
-    const ruled = {
-      ...this.#ruled(shape, rule),
-      lineage,
-      ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
-      filtered: rule.where !== null,
-      ...byKey,
-      fault: null,
-    };
-    return {
-      ...sourceShape(shape),
-      columns: cells.map(({ column }) => column),
-      key: shape.key.map((ordinal) => cells.findIndex((cell) => cell.ordinal === ordinal)),
-      fingerprint: digest([shape.fingerprint, ruled.rules]),
-      ruled,
-    };
-  }
-
-  /** If a table's rules can't be applied, only its key is shown, and none of its rows. */
-  #withheld(shape: TableShape, rule: MergedRule | null, problem: RuleProblem): RuledShape {
-    const fault = faultOf(problem);
-    const ruled = { ...this.#ruled(shape, rule), lineage: [], filtered: true, fault };
-    const asItIs = { mask: null, asText: false, computed: null };
-    const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, ...asItIs }));
-    return {
-      shape: {
-        ...sourceShape(shape),
-        columns: cells.map(({ column }) => column),
-        key: cells.map((_, i) => i),
-        fingerprint: digest([shape.fingerprint, ruled.rules, problem.code, problem.message]),
-        ruled,
-      },
-      cells,
-      computed: [],
-      condition: null,
-    };
-  }
-
-  #ruled(shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
-    const { maskKey } = this.#rules;
-    const columns = rule?.rules.flatMap((one) => one.columns) ?? [];
-    const only = rule?.rules.flatMap((one) => (one.only === null ? [] : [one.only.patterns])) ?? [];
-    const isHashed = columns.some(({ action }) => action.hiding === "hash");
-    const key =
-      isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
-    const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
-    const functions = this.#rules.functions ?? NO_FUNCTIONS;
-    const computed = rule?.computed.map((one) => ({ computed: definitionOf(one, functions) })) ?? [];
-    return {
-      rules: digest([definition, rule?.where?.text ?? null, key, ...only, ...computed]).slice(0, 32),
-      source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
-    };
   }
 }
 
@@ -601,8 +389,4 @@ const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1027", "MR1033",
 
 function isFit(made: RuledShape | RuleProblem | null): boolean {
   return made === null || !("code" in made);
-}
-
-function computedOf(cells: readonly CellPlan[]): readonly ComputedColumn[] {
-  return cells.flatMap(({ computed }) => (computed === null ? [] : [computed]));
 }

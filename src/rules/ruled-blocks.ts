@@ -26,7 +26,7 @@ import { BlockCopy } from "./block-copy.ts";
 import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
 import type { ComputedColumn } from "./computed/computed-columns.ts";
 import type { Masker } from "./masks.ts";
-import type { RuledShape } from "./rule-book.ts";
+import type { RuledShape } from "./ruled-shape.ts";
 import { ConditionRow } from "./where/values.ts";
 import { type Condition, mayBeLong, TRUE, type Truth, UNTOLD } from "./where/condition.ts";
 

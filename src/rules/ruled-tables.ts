@@ -4,7 +4,8 @@ import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
 import { isKnownByName } from "./former-rules.ts";
-import type { RuledShape, RuleBook } from "./rule-book.ts";
+import type { RuleBook } from "./rule-book.ts";
+import type { RuledShape } from "./ruled-shape.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
 import { sourceShape, withKeyOf } from "./source-shape.ts";
 

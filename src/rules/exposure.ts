@@ -1,0 +1,140 @@
+/** What stood under rules, and would be seen under another name, in another table, or by another way. */
+import { namesOfTable, type Origins } from "../core/model/schema.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
+import type { TableName } from "../core/contracts/connector.ts";
+import { isGlob } from "../core/table-selection.ts";
+import { otherName, type RuleProblem } from "./errors.ts";
+import { type Former, type FormerRules, isLost, ordinalOf } from "./former-rules.ts";
+import { type ColumnRuling, columnRuling, type MergedRule, type MergedRules } from "./merged-rule.ts";
+import { hiding, isLifted } from "./rule-fit.ts";
+
+const NO_HIDDEN: ReadonlyMap<string, string> = new Map();
+
+export class Exposure {
+  readonly #rules: MergedRules;
+  readonly #former: FormerRules;
+  readonly #isSelected: (table: TableName) => boolean;
+  /** Tables as the catalogue had them at the last look. */
+  readonly #present = new Map<string, TableShape>();
+
+  /** `isSelected`: whether `source.tables` names the table without a wildcard. */
+  constructor(rules: MergedRules, former: FormerRules, isSelected: (table: TableName) => boolean) {
+    this.#rules = rules;
+    this.#former = former;
+    this.#isSelected = isSelected;
+  }
+
+  /** The tables that are there. */
+  begin(tables: readonly TableShape[]): void {
+    this.#present.clear();
+    for (const shape of tables) this.#present.set(shape.id, shape);
+  }
+
+  /** What its values come from: a shape that was stored, or is from a log, does not say. */
+  originsOf({ id, origins }: TableShape): Origins | undefined {
+    return origins ?? this.#present.get(id)?.origins;
+  }
+
+  /** What rows stood under, or stand under, that the table shows or has, and that another one had or shows. */
+  otherRows(shape: TableShape): readonly Former[] {
+    const parents = this.originsOf(shape)?.parents ?? [];
+    return [...this.#former.ofParts(shape), ...parents.flatMap((parent) => this.#inherited(shape, parent))];
+  }
+
+  /**
+   * Invariant: what stood under rules passes under another name, of its table or of its column, only if it is hidden there
+   * too, or the configuration names that one.
+   */
+  of(
+    shape: TableShape,
+    former: Former | undefined,
+    rule: MergedRule | null,
+    rulings: readonly ColumnRuling[] = [],
+  ): RuleProblem | null {
+    if (former === undefined) return null;
+    const shown = former.hidden.flatMap((hidden) => {
+      const ordinal = ordinalOf(hidden, former, shape);
+      if (isLost(hidden, ordinal)) return [{ hidden, ruling: undefined, name: hidden.name }];
+      const ruling = rulings[ordinal];
+      const isHidden = ordinal < 0 || (ruling !== undefined && hiding(ruling) !== null);
+      return isHidden ? [] : [{ hidden, ruling, name: shape.columns[ordinal]!.name }];
+    });
+    const before = this.#rules.of({ id: former.id, ...namesOfTable(former.id) });
+    const place = rule?.place ?? before?.place ?? "tables";
+    const isFiltered = !former.filtered || (rule?.where != null && rule.where.text === before?.where?.text);
+    if (!this.#isNamed(shape, rule, former) && (shown.length > 0 || !isFiltered))
+      return otherName(shape, former, { place, where: before?.where?.text ?? null });
+    const renamed = shown.find(
+      ({ hidden, ruling, name }) => (hidden.isComputed === true || hidden.name !== name) && !isLifted(ruling),
+    );
+    if (renamed === undefined) return null;
+    const { name, hidden } = renamed;
+    const what = `column ${JSON.stringify(name)} of table ${shape.id}`;
+    if (hidden.isComputed === true) {
+      const message = `${what} was computed from hidden ones, and no rule hides it`;
+      return { code: "MR1025", place, message, computed: name };
+    }
+    const was = JSON.stringify(hidden.name);
+    const message =
+      former.held === "namesake"
+        ? `${what} may have what was hidden as ${was}: another table has the name now`
+        : `${what} was hidden as ${was}, and is not under this name`;
+    return { code: "MR1025", place, message };
+  }
+
+  /** A table that stood under rules has become a partition of this one, which shows its rows; or this one inherits from it. */
+  ofOthers(shape: TableShape, rule: MergedRule | null, others: readonly Former[]): RuleProblem | null {
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    for (const part of others) {
+      const exposed = this.of(shape, part, rule, rulings);
+      if (exposed !== null) return exposed;
+    }
+    return null;
+  }
+
+  /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
+  #isNamed(shape: TableShape, rule: MergedRule | null, former: Former): boolean {
+    if (former.id === shape.id || rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
+    return this.#isSelected(shape) && !this.#former.isKnown(shape);
+  }
+
+  /** Of a table that is held back: by their present names, the columns that were hidden when its rows last passed. */
+  #heldBack({ id }: Pick<TableShape, "id">, rule: MergedRule | null): ReadonlyMap<string, string> {
+    const shape = this.#present.get(id);
+    const former = shape === undefined ? undefined : this.#former.of(shape, null);
+    if (shape === undefined || former === undefined) return NO_HIDDEN;
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    if (this.of(shape, former, rule, rulings) === null) return NO_HIDDEN;
+    return new Map(
+      former.hidden.flatMap((column): [string, string][] => {
+        const ordinal = ordinalOf(column, former, shape);
+        return ordinal < 0 ? [] : [[shape.columns[ordinal]!.name, column.how]];
+      }),
+    );
+  }
+
+  /** A SELECT of the parent shows the rows of this table. */
+  #inherited({ columns }: TableShape, parent: Origins["parents"][number]): readonly Former[] {
+    const rule = this.#rules.of(parent);
+    const held = this.#heldBack(parent, rule);
+    const hidden = columns.flatMap(({ name, identity }) => {
+      const how = (rule === null ? null : hiding(columnRuling(rule, name))) ?? held.get(name) ?? null;
+      return how === null ? [] : [{ name, identity, how }];
+    });
+    const filtered = rule?.where != null;
+    if (hidden.length === 0 && !filtered) return [];
+    return [
+      {
+        id: parent.id,
+        identity: "",
+        held: "heir",
+        hidden,
+        filtered,
+        columns,
+        named: new Set(),
+        fingerprint: "",
+        at: null,
+      },
+    ];
+  }
+}

@@ -1,0 +1,107 @@
+/** What a shape becomes under its rules, as every part after the rules sees it. */
+import { createHmac } from "node:crypto";
+import type { Column, Lineage, Ruled } from "../core/model/schema.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
+import { type ComputedColumn, definitionOf } from "./computed/computed-columns.ts";
+import type { Functions } from "./computed/functions.ts";
+import type { Rules } from "./definition.ts";
+import { faultOf, type RuleProblem } from "./errors.ts";
+import type { ColumnRuling, MergedRule } from "./merged-rule.ts";
+import { digest, sourceShape } from "./source-shape.ts";
+import type { Condition } from "./where/condition.ts";
+
+/** What happens to the rows of one shape. */
+export interface RuledShape {
+  /** The shape that every part after the rules sees. */
+  readonly shape: TableShape;
+  /** One for each column of `shape`. */
+  readonly cells: readonly CellPlan[];
+  /** Those of `cells` that are computed. */
+  readonly computed: readonly ComputedColumn[];
+  readonly condition: Condition | null;
+}
+
+export interface CellPlan {
+  /** For the values of the source's column; null: it is computed, or it was dropped, and the sinks keep it. */
+  readonly ordinal: number | null;
+  readonly computed: ComputedColumn | null;
+  readonly column: Column;
+  readonly mask: Lineage["mask"];
+  /** True if the source has values of another type; they are sent as text. */
+  readonly asText: boolean;
+}
+
+export const NO_FUNCTIONS: Functions = new Map();
+
+export function ruledShape(
+  rules: Rules,
+  shape: TableShape,
+  rule: MergedRule,
+  { cells, computed, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
+): RuledShape["shape"] {
+  const lineage = shape.columns.map(({ name }, i): Lineage => {
+    const { mask, drop, rename } = rulings[i]!;
+    return { source: name, target: drop ? null : (rename ?? name), mask };
+  });
+  const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
+  const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
+  const ruled = {
+    ...under(rules, shape, rule),
+    lineage,
+    ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
+    filtered: rule.where !== null,
+    ...byKey,
+    fault: null,
+  };
+  return {
+    ...sourceShape(shape),
+    columns: cells.map(({ column }) => column),
+    key: shape.key.map((ordinal) => cells.findIndex((cell) => cell.ordinal === ordinal)),
+    fingerprint: digest([shape.fingerprint, ruled.rules]),
+    ruled,
+  };
+}
+
+/** If a table's rules can't be applied, only its key is shown, and none of its rows. */
+export function withheldShape(
+  rules: Rules,
+  shape: TableShape,
+  rule: MergedRule | null,
+  problem: RuleProblem,
+): RuledShape {
+  const fault = faultOf(problem);
+  const ruled = { ...under(rules, shape, rule), lineage: [], filtered: true, fault };
+  const asItIs = { mask: null, asText: false, computed: null };
+  const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, ...asItIs }));
+  return {
+    shape: {
+      ...sourceShape(shape),
+      columns: cells.map(({ column }) => column),
+      key: cells.map((_, i) => i),
+      fingerprint: digest([shape.fingerprint, ruled.rules, problem.code, problem.message]),
+      ruled,
+    },
+    cells,
+    computed: [],
+    condition: null,
+  };
+}
+
+/** What the rows stood under, as it is registered with their version. */
+function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
+  const { maskKey, functions = NO_FUNCTIONS } = rules;
+  const columns = rule?.rules.flatMap((one) => one.columns) ?? [];
+  const only = rule?.rules.flatMap((one) => (one.only === null ? [] : [one.only.patterns])) ?? [];
+  const isHashed = columns.some(({ action }) => action.hiding === "hash");
+  const key = isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
+  const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
+  const computed = rule?.computed.map((one) => ({ computed: definitionOf(one, functions) })) ?? [];
+  return {
+    rules: digest([definition, rule?.where?.text ?? null, key, ...only, ...computed]).slice(0, 32),
+    source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
+  };
+}
+
+export function computedOf(cells: readonly CellPlan[]): readonly ComputedColumn[] {
+  return cells.flatMap(({ computed }) => (computed === null ? [] : [computed]));
+}
