@@ -238,10 +238,11 @@ describe("a table that a sink can't follow", () => {
     for (const table of [users, notes]) source.fill(table, many(5));
     const scene = start(source, opened.state, [sink]);
     await same(source, sink);
-    let together = 0;
+    let isTogether = false;
     sink.before = (batch) => {
       if (batch.kind !== "sweep" || !batch.sweeps.some(({ table }) => table.id === notes.id)) return;
-      if (batch.sweeps.length > 1) together++;
+      if (batch.sweeps.length > 1) isTogether = true;
+      if (!isTogether) return;
       throw new MillraceError({
         connector: TARGET,
         code: "MR3999",
@@ -250,12 +251,12 @@ describe("a table that a sink can't follow", () => {
         hint: "change it",
       });
     };
-    await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
-    await eventually(
-      () => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.facts.unfinishedSnapshots === 0,
-    );
+    // On a busy machine one of the two may be swept before the other is read.
+    do {
+      await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
+      await eventually(() => scene.pipeline.facts.unfinishedSnapshots === 0);
+    } while (!isTogether);
     expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
-    expect(together).toBeGreaterThan(0);
     expect(scene.pipeline.lives.map((life) => life.state)).toEqual(["streaming"]);
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
