@@ -294,7 +294,7 @@ export function functionFailed(table: string, column: string | null, how: string
 export function waitsForApproval(table: string, changes: readonly string[]): MillraceError {
   return fatal(
     "MR1303",
-    `table ${table} is suspended, because its shape has changed: ${changes.join("; ")}`,
+    `the shape of ${table} has changed: ${changes.join("; ")}`,
     `millrace schema approve ${shellWord(table)}`,
   );
 }
@@ -302,7 +302,7 @@ export function waitsForApproval(table: string, changes: readonly string[]): Mil
 export function newWaits(table: string): MillraceError {
   return fatal(
     "MR1303",
-    `table ${table} is suspended, because it is new and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
+    `${table} is new, and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
     `millrace schema approve ${shellWord(table)}`,
   );
 }
@@ -425,19 +425,14 @@ export function refusedSince(refused: RefusedTable, before?: TableShape): Millra
   const { id, reason, code } = refused;
   const key = before?.key.map((ordinal) => before.columns[ordinal]!.name) ?? [];
   const fix = refused.fixWith?.(key) ?? refused.fix;
-  if (code !== undefined)
-    return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${reason}`, hint: fix });
-  return fatal(
-    "MR1309",
-    `table ${id} is suspended, because it can't be captured any more: ${reason}`,
-    `${fix} Then Millrace captures it again.`,
-  );
+  if (code !== undefined) return new MillraceError({ code, kind: "fatal", message: `${id}: ${reason}`, hint: fix });
+  return fatal("MR1309", `${id} can't be captured any more: ${reason}`, `${fix} Then Millrace captures it again.`);
 }
 
 export function keyLost(table: string): MillraceError {
   return fatal(
     "MR1309",
-    `table ${table} is suspended: it has no usable key any more`,
+    `${table} has no usable key any more`,
     "`millrace check` prints the SQL that gives it a key again; then Millrace captures it again",
   );
 }
@@ -446,7 +441,7 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
   const met = what === "null" ? "a row has a null in the columns" : "two rows have the same values in the columns";
   return fatal(
     "MR1313",
-    `table ${table} is suspended: ${met} that its rule names as key`,
+    `${table}: ${met} that its rule names as key`,
     `correct those rows at the source, then millrace snapshot start --tables ${shellWord(table)}; or use other columns`,
   );
 }
@@ -454,7 +449,7 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
 export function internalFailure(table: string, cause: unknown): MillraceError {
   return fatal(
     "MR1304",
-    `table ${table} is suspended: its rows could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
+    `rows of ${table} could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
     `report the log's error, then millrace snapshot start --tables ${shellWord(table)}`,
     { cause },
   );

@@ -13,7 +13,7 @@ import { type DocumentStatus, NO_PROGRESS } from "../../src/core/contracts/statu
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { LastAnswer } from "../../src/core/last-answer.ts";
-import { waitsForApproval } from "../../src/runtime/errors.ts";
+import * as suspensions from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { Notifier } from "../../src/ops/notifier.ts";
@@ -632,7 +632,27 @@ test("a command to copy has the names of the source as words of a shell, whateve
   const word = String.raw`'public.it'\''s; rm -rf ~'`;
   expect(paused?.fix).toBe(`millrace resume --tables ${word} --sink cache`);
   expect(stubborn?.fix).toBe(`millrace reconcile --tables ${word} --sink cache`);
-  expect(waitsForApproval(table, []).hint).toBe(`millrace schema approve ${word}`);
+  expect(suspensions.waitsForApproval(table, []).hint).toBe(`millrace schema approve ${word}`);
+});
+
+test("that a table is suspended is said once, before the reason", () => {
+  const { ambiguousKey, internalFailure, keyLost, newWaits, refusedSince, waitsForApproval } = suspensions;
+  const refused = { id: "public.t", reason: "it has no usable key", fix: "add one" };
+  for (const { code, message } of [
+    ambiguousKey("public.t", "null"),
+    internalFailure("public.t", new TypeError()),
+    keyLost("public.t"),
+    newWaits("public.t"),
+    refusedSince(refused),
+    refusedSince({ ...refused, code: "MR1026" }),
+    waitsForApproval("public.t", ["column added"]),
+  ]) {
+    expect(message).toContain("public.t");
+    const error = { ...failed(code), message };
+    const suspended = [{ table: "public.t", sink: null, error, mayReturn: false }];
+    const text = statusText(statusDocument({ tables: { suspended } }), NOW_MS);
+    expect(text.match(/is suspended/g)).toHaveLength(1);
+  }
 });
 
 test("a command of an error's page has the names of the sink and the table that it is about", () => {

@@ -390,7 +390,7 @@ export class TableGate {
     await this.#parts.state.suspensions.suspend({ sink: null, tableId, error: stored });
     this.#suspended.set(tableId, stored);
     this.#noteChange();
-    this.#parts.logger.error({ table: tableId, code }, message);
+    this.#parts.logger.error({ table: tableId, code }, `${message}; the table is suspended`);
     this.#parts.events.suspended(tableId);
   }
 
@@ -444,5 +444,5 @@ function atSource(table: TableShape): Pick<TableShape, "relation" | "columns" | 
 function rulesFault({ id, ruled }: TableShape): MillraceError | null {
   if (ruled?.fault == null) return null;
   const { code, message, hint } = ruled.fault;
-  return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${message}`, hint });
+  return new MillraceError({ code, kind: "fatal", message: `${id}: ${message}`, hint });
 }
