@@ -3,7 +3,7 @@ import type { StoredError } from "../core/contracts/state-store.ts";
 import { type Condition, isToBeTold, type NoticeStore } from "../core/conditions/condition.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
-import type { Message } from "./webhook.ts";
+import type { Send } from "./webhook.ts";
 
 const LOOK_EVERY_MS = 2_000;
 /** A supervisor that stops the daemon kills it after some seconds. */
@@ -19,7 +19,7 @@ export interface NotifierParts {
   /** What does not last so long is not told. */
   readonly afterMs: number;
   readonly notices: NoticeStore;
-  readonly send: (message: Message, signal: AbortSignal) => Promise<void>;
+  readonly send: Send;
   readonly logger: Logger;
 }
 
@@ -40,7 +40,7 @@ export class Notifier {
     this.#parts = parts;
   }
 
-  /** Why the last message was not accepted. */
+  /** Why the last message was not accepted, from the first attempt on. */
   get error(): StoredError | null {
     return this.#error;
   }
@@ -56,16 +56,20 @@ export class Notifier {
         this.#error = null;
       } catch (error) {
         signal.throwIfAborted();
-        const {
-          code = "MR1158",
-          message = "the webhook did not take the message",
-          hint = null,
-        } = findMillraceError(error) ?? {};
-        const at = timestamp(clock);
-        this.#error = { code, message, hint, at, since: this.#error?.since ?? at };
+        this.#refused(error);
         logger.warn({ error }, "the webhook was not told what is not well; it is told later");
       }
     }
+  }
+
+  #refused(error: unknown): void {
+    const {
+      code = "MR1158",
+      message = "the webhook did not take the message",
+      hint = null,
+    } = findMillraceError(error) ?? {};
+    const at = timestamp(this.#parts.clock);
+    this.#error = { code, message, hint, at, since: this.#error?.since ?? at };
   }
 
   /** The daemon ends: nobody tells it later. The process waits for the receiver only shortly. */
@@ -100,7 +104,7 @@ export class Notifier {
     const id = clock.unique(12);
     const at = timestamp(clock);
     const message = { event: "conditions", id, name, at, ...listed({ began, ended }), open: told.size };
-    await send(message, signal);
+    await send(message, signal, (error) => this.#refused(error));
     this.#told = told;
     await notices.replace([...told.values()]);
   }

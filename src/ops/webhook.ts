@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import type { buildConnector, Dispatcher } from "undici";
 import { isAborted, MillraceError } from "../core/errors.ts";
+import { reachAgain, serverAt, systemErrorCode } from "../core/system-errors.ts";
 import { addressOf, codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
 import { pages } from "./errors.ts";
@@ -25,24 +26,26 @@ export interface WebhookOptions {
   readonly redact: (json: string) => string;
 }
 
+/** `onRefused`: an attempt failed, and another one follows. */
+export type Send = (message: Message, signal: AbortSignal, onRefused?: (error: unknown) => void) => Promise<void>;
+
 /**
- * Posts JSON to a URL until the receiver accepts it; after the last attempt throws. The URL is a secret. Id, time and
- * signature are those of Standard Webhooks (github.com/standard-webhooks/standard-webhooks, spec 1.0).
+ * Posts JSON to a URL until the receiver accepts it; after the last attempt throws. Of the URL, which is a secret, host and
+ * port are told. Id, time and signature are those of Standard Webhooks (github.com/standard-webhooks/standard-webhooks,
+ * spec 1.0).
  */
-export function webhook({
-  url,
-  key,
-  tls = NO_TLS_KEYS,
-  redact,
-}: WebhookOptions): (message: Message, signal: AbortSignal) => Promise<void> {
+export function webhook({ url, key, tls = NO_TLS_KEYS, redact }: WebhookOptions): Send {
   const { address, headers: common } = requestOf(url);
-  return async (message, signal) => {
+  return async (message, signal, onRefused) => {
     const body = redact(JSON.stringify(message));
     const { ExponentialBackoff, handleWhen, retry } = await import("cockatiel");
     const passing = retry(
       handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
       { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
     );
+    passing.onRetry((failed) => {
+      if ("error" in failed) onRefused?.(failed.error);
+    });
     await passing.execute(
       () => post(address, { headers: stamped(common, key, { id: message.id, body }), body, tls }, signal),
       signal,
@@ -92,12 +95,13 @@ async function post(address: URL, { headers, body, tls }: Posted, signal: AbortS
   } catch (error) {
     if (signal.aborted && isAborted(error)) throw error;
     const failure = tlsFailure(codeOf(error)) ?? (await refusedHandshake(address, tls, signal));
-    if (failure !== undefined) throw untrusted(failure);
-    throw refused("it can't be reached", true, error);
+    if (failure !== undefined) throw untrusted(failure, address);
+    throw unreached(address, error);
   } finally {
     await agent.destroy();
   }
-  if (status < 200 || status > 299) throw refused(`it answers with status ${status}`, isPassing(status));
+  if (status < 200 || status > 299)
+    throw refused(address, `it answers with status ${status}`, { isPassing: mayPass(status) });
 }
 
 /** A refusal of the client's certificate comes after the handshake, and looks like a hang-up. */
@@ -114,11 +118,11 @@ async function agentFor(address: URL, tls: TlsSettings): Promise<Dispatcher> {
     const connect = tlsOptions(tls, address.protocol === "https:") as buildConnector.BuildOptions;
     return new Agent({ connect });
   } catch (error) {
-    throw error instanceof UnusableTls ? untrusted(error) : error;
+    throw error instanceof UnusableTls ? untrusted(error, address) : error;
   }
 }
 
-function isPassing(status: number): boolean {
+function mayPass(status: number): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
@@ -135,22 +139,37 @@ function requestOf(url: string): { address: URL; headers: Headers } {
   return { address, headers };
 }
 
-function refused(why: string, isPassing: boolean, cause?: unknown): MillraceError {
+function unreached(url: URL, error: unknown): MillraceError {
+  const code = systemErrorCode(error);
+  const isLate = error instanceof Error && error.name === "TimeoutError";
+  const why = isLate
+    ? `no answer within ${ANSWER_MS_MAX / 1000} s`
+    : `it can't be reached${code === undefined ? "" : `: ${code}`}`;
+  return refused(url, why, { isPassing: true, hint: reachAgain(code, serverOf(url), "notify.webhook"), cause: error });
+}
+
+interface Refusal {
+  /** Whether another attempt may succeed. */
+  readonly isPassing: boolean;
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+function refused(url: URL, why: string, { isPassing, hint = pages.MR1158.remedy, cause }: Refusal): MillraceError {
   return new MillraceError({
     code: "MR1158",
     kind: isPassing ? "retryable" : "fatal",
-    message: `the webhook did not take the message: ${why}`,
-    hint: pages.MR1158.remedy,
+    message: `the webhook at ${serverOf(url)} did not take the message: ${why}`,
+    hint,
     cause,
   });
 }
 
-/** Another attempt would fail too. */
-function untrusted({ what, fix }: TlsFailure): MillraceError {
-  return new MillraceError({
-    code: "MR1158",
-    kind: "fatal",
-    message: `the webhook did not take the message: TLS failed: ${what}`,
-    hint: fix,
-  });
+function untrusted({ what, fix }: TlsFailure, url: URL): MillraceError {
+  return refused(url, `TLS failed: ${what}`, { isPassing: false, hint: fix });
+}
+
+function serverOf(url: URL): string {
+  const { host, port } = addressOf(url);
+  return serverAt(host, port);
 }

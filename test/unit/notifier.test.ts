@@ -3,9 +3,10 @@ import { expect, onTestFinished, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Condition, NoticeStore } from "../../src/core/conditions/condition.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
-import { MillraceError } from "../../src/core/errors.ts";
+import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import { Notifier } from "../../src/ops/notifier.ts";
-import type { Message } from "../../src/ops/webhook.ts";
+import type { Message, Send } from "../../src/ops/webhook.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const condition = (kind: string, level: Condition["level"] = "act"): Condition => ({
   id: kind,
@@ -35,7 +36,10 @@ interface Told {
 }
 
 /** A notifier that looks when the test says so. */
-function scene(notices: Kept, options: { readonly level?: Condition["level"]; readonly afterMs?: number } = {}) {
+function scene(
+  notices: Kept,
+  options: { readonly level?: Condition["level"]; readonly afterMs?: number; readonly send?: Send } = {},
+) {
   const stopping = new AbortController();
   const there: { now: readonly Condition[]; refuses: boolean } = { now: [], refuses: false };
   const told: string[] = [];
@@ -60,7 +64,8 @@ function scene(notices: Kept, options: { readonly level?: Condition["level"]; re
     afterMs: options.afterMs ?? 0,
     notices,
     logger: SILENT,
-    send: async (message: Message) => {
+    send: async (message, signal, onRefused) => {
+      if (options.send !== undefined) return await options.send(message, signal, onRefused);
       if (there.refuses) throw new MillraceError({ code: "MR1158", kind: "retryable", message: "it does not take it" });
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message as it is sent
       const { began, ended } = message as Message & Told;
@@ -73,13 +78,14 @@ function scene(notices: Kept, options: { readonly level?: Condition["level"]; re
     await running;
   };
   onTestFinished(stop);
-  const looks = async (count = 3) => {
+  /** The last one may go on. */
+  const looks = async (count = 3, untilAsleep = true) => {
     for (let i = 0; i < count; i++) {
       await asleep.promise;
       asleep = Promise.withResolvers();
       look();
     }
-    await asleep.promise;
+    if (untilAsleep) await asleep.promise;
   };
   return { there, told, looks, notifier, stop };
 }
@@ -144,6 +150,20 @@ test("after a restart nothing is told again, and what ended meanwhile is", async
   there.now = [condition("b")];
   await looks();
   expect(told).toEqual(["-a"]);
+});
+
+test("a receiver that refuses is told of before the last attempt, since the first", async () => {
+  const refusal = (message: string) => new MillraceError({ code: "MR1158", kind: "retryable", message });
+  const notices = new Kept();
+  const { there, looks, notifier } = scene(notices, {
+    send: async (_message, signal, onRefused) => {
+      onRefused?.(refusal("first"));
+      await new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(abortedError(signal))));
+    },
+  });
+  there.now = [condition("a")];
+  await looks(1, false);
+  await eventually(() => expect(notifier.error).toMatchObject({ message: "first" }));
 });
 
 test("who does not listen is told later, and the status says that he was not", async () => {

@@ -22,10 +22,17 @@ test("a signed message is what another implementation of Standard Webhooks takes
   expect(() => verifier.verify(`${heard!.text} `, heard!.signed)).toThrow();
 });
 
-test("a message is sent again until it is taken", async () => {
+test("a message is sent again until it is taken, and each refusal is told with host and port", async () => {
   await using listening = await listener((number) => [503, 429, 204][number] ?? 500);
   const url = listening.url.replace("http://", "http://me:s%40cret@");
-  await webhook({ ...PLAIN, url: `${url}/hook?key=1` })(MESSAGE, NEVER);
+  const told: string[] = [];
+  await webhook({ ...PLAIN, url: `${url}/hook?key=1` })(MESSAGE, NEVER, (error) => told.push(String(error)));
+  const { host } = new URL(url);
+  expect(told).toEqual(
+    [503, 429].map(
+      (status) => `MillraceError: the webhook at ${host} did not take the message: it answers with status ${status}`,
+    ),
+  );
   const authorization = `Basic ${Buffer.from("me:s@cret").toString("base64")}`;
   const message = { method: "POST", path: "/hook?key=1", authorization, body: MESSAGE };
   expect(listening.heard).toMatchObject([message, message, message]);
@@ -42,6 +49,21 @@ test.each([401, 404, 302])("status %i is not asked again, and leads nowhere else
   });
   await expect(sent).rejects.not.toThrow(/very-secret/);
   expect(listening.heard).toHaveLength(1);
+});
+
+test("where nothing listens, the refusal says so with its fix", async () => {
+  const listening = await listener();
+  await listening[Symbol.asyncDispose]();
+  const { host } = new URL(listening.url);
+  const told = Promise.withResolvers<unknown>();
+  const stopping = new AbortController();
+  const sent = webhook({ ...PLAIN, url: `${listening.url}/very-secret` })(MESSAGE, stopping.signal, told.resolve);
+  expect(await told.promise).toMatchObject({
+    message: `the webhook at ${host} did not take the message: it can't be reached: ECONNREFUSED`,
+    hint: expect.stringContaining(`Nothing listens at ${host}: start the server there, or correct \`notify.webhook\``),
+  });
+  stopping.abort();
+  await expect(sent).rejects.toThrow();
 });
 
 test("whoever stops does not wait for one who does not answer", async () => {
