@@ -1,15 +1,15 @@
-/** A planned comparison that does not end is something that `status` tells. */
+/** What the daemon knows of its comparisons: a planned one that does not end is told, a broken-off one proves nothing. */
 import { expect, test } from "vitest";
 import { Comparing, type ComparingParts } from "../../src/daemon/comparing.ts";
 import type { Config } from "../../src/config/config.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { News } from "../../src/core/news.ts";
+import { reportOf, tableFound } from "../support/model/reports.ts";
 import { eventually } from "../support/run/waiting.ts";
 
-test("why the newest planned comparison failed is in status until a later one ends", async () => {
-  const stop = new AbortController();
-  const reports: object[] = [];
+/** Where nothing can be compared, and `reports` are kept. */
+function comparingWith(reports: object, signal: AbortSignal): Comparing {
   const broken = new Proxy({}, { get: () => () => Promise.reject(new Error("the disk is gone")) });
   const parts = {
     clock: systemClock,
@@ -17,15 +17,21 @@ test("why the newest planned comparison failed is in status until a later one en
     port: broken,
     lag: () => Promise.resolve(""),
     kept: broken,
-    reports: { list: () => Promise.resolve(reports) },
+    reports,
     folder: null,
     redact: (json: string) => json,
     logger: SILENT,
   };
   const schedule = { cron: "* * * * * *", timeZone: null, repairs: false, patienceMs: 0, mode: "full" };
   const config = { name: "shop", rules: { tables: [], maskKey: null }, reconcile: { schedule, continuous: null } };
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what planned comparisons look at
-  const comparing = new Comparing(config as unknown as Config, parts as unknown as ComparingParts, stop.signal);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what comparisons look at
+  return new Comparing(config as unknown as Config, parts as unknown as ComparingParts, signal);
+}
+
+test("why the newest planned comparison failed is in status until a later one ends", async () => {
+  const stop = new AbortController();
+  const reports: object[] = [];
+  const comparing = comparingWith({ list: () => Promise.resolve(reports) }, stop.signal);
   const planned = comparing.planned().catch(() => undefined);
   await eventually(async () =>
     expect((await comparing.status()).failure).toMatchObject({ code: "MR1402", message: expect.any(String) }),
@@ -34,4 +40,16 @@ test("why the newest planned comparison failed is in status until a later one en
   await planned;
   reports.push({ finishedAt: new Date(Date.now() + 60_000).toISOString() });
   expect((await comparing.status()).failure).toBeNull();
+});
+
+test("a table whose comparison was broken off is not shown as compared", async () => {
+  const report = {
+    ...reportOf({ id: "a", table: "public.whole" }),
+    tables: [tableFound({ table: "public.whole" }), tableFound({ table: "public.broken" })],
+    notComparable: [{ sink: "warehouse", table: "public.broken", reason: "its shape changed while it was compared" }],
+  };
+  const kept = { list: () => Promise.resolve([{ id: "a", whole: true }]), get: () => Promise.resolve(report) };
+  const comparing = comparingWith(kept, new AbortController().signal);
+  await comparing.recall();
+  expect(comparing.counted.map(({ table }) => table)).toEqual(["public.whole"]);
 });
