@@ -114,7 +114,7 @@ async function checkSlot(context: SourceContext, _facts: ServerFacts, signal: Ab
       fix: `ALTER SYSTEM SET max_wal_senders = ${row.senderMax + 5}; then restart the server.`,
     });
   }
-  return findings.length > 0 ? findings : [ok(id, `there is no slot ${context.slot} yet: a first start makes it`)];
+  return findings.length > 0 ? findings : [ok(id, `there is no slot ${context.slot}, which a first start makes`)];
 }
 
 /** What a first start would wait for, and later keeps the server's log. */
