@@ -70,7 +70,8 @@ const HINTS = {
     "Give all processes the same configuration. To change `source.shares`, stop all of them first, then `millrace recover --shares --yes`.",
   MR2001:
     "Compare `advertised.listeners` of the brokers with the addresses that can be reached from here. `millrace check` tests it.",
-  MR2002: "Correct `sasl`, or `brokers` if another listener is meant (each port has its own protocol).",
+  MR2002:
+    "Correct `sasl`, or set user and password at the brokers as they were; or correct `brokers`, if another listener is meant (each port has its own protocol).",
   MR2003:
     "Set `tls` only where the listener speaks TLS; name an authority of your own in `tls.ca`, a certificate of this client in `tls.cert` and `tls.certKey`, another name than the host in `tls.serverName`.",
   MR2005: `Use Kafka ${OLDEST} or newer. Millrace is run against Kafka 4.3.`,

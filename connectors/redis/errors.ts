@@ -14,7 +14,8 @@ const raise = errorsOf(
   {
     MR1308:
       "Nothing: the sink continues from there if the log reaches back that far; else it is filled again, or stops with MR1301 (`onLost: fail`).",
-    MR2002: "Correct `url` (redis://user:password@host:port/db).",
+    MR2002:
+      "Correct user and password in `url` (redis://user:password@host:port/db), or set them at the server as they were (ACL SETUSER …).",
     MR2003:
       "Use rediss:// only where the port speaks TLS; name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
     MR2004: "Correct `url` (redis://user:password@host:port/db), or `cluster`.",

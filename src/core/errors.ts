@@ -167,7 +167,8 @@ export function atServer(error: MillraceError, server: string): MillraceError {
 /** A login that is refused: whether another one needs a restart depends on where the configuration has it from. */
 export function withLogin(error: MillraceError, note: string | null | undefined): MillraceError {
   if ((error.reason !== "login" && error.reason !== "no-database") || note == null) return error;
-  return error.with({ hint: `${error.hint ?? ""} ${note}`.trim() });
+  const hint = (error.hint ?? "").replace(/[^.]$/, "$&.");
+  return error.with({ hint: `${hint} ${note}`.trim() });
 }
 
 /** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */

@@ -15,6 +15,15 @@ test("passwords of URLs are masked by their place, known or not, long or short",
   expect(secrets.redact("http://host:9200/path mail@example.org")).toBe("http://host:9200/path mail@example.org");
 });
 
+test("the form of a URL is shown as it is, and a password that is that word is not", () => {
+  const form = "Correct `url` (redis://user:password@host:port/db).";
+  expect(new Secrets().redact(form)).toBe(form);
+  expect(new Secrets().redact("redis://shop:password@cache:6379")).toBe("redis://shop:***@cache:6379");
+  const secrets = new Secrets();
+  secrets.addFromUrl("redis://user:password@host:6379");
+  expect(secrets.redact("redis://user:password@host:6379")).toBe("redis://user:***@host:6379");
+});
+
 test("a secret that contains another one is masked whole", () => {
   const secrets = secretsOf("abcd-efg", "abcd-efg-hijk");
   expect(secrets.redact("x abcd-efg-hijk y abcd-efg z")).toBe("x *** y *** z");

@@ -6,8 +6,9 @@ const MASK = "***";
 const SEARCHED_LENGTH_MIN = 8;
 /** Millrace's own names are excluded for the same reason, although some users choose them as passwords. */
 const OWN_WORDS = new Set(["postgres", "postgresql", "elasticsearch", "opensearch", "millrace", "password"]);
-/** A reference to a variable or a file is shown: it is no secret. */
-const URL_PASSWORD = /([a-z][a-z0-9+.-]*:\/\/[^\s/:@"']*:)(?!\$\{(?:file:)?[^\s:}]+\}@)([^\s@"']+)@/gi;
+/** A reference to a variable or a file is no secret, nor is the `user:password@host` by which hints show the form of a URL. */
+const URL_PASSWORD =
+  /([a-z][a-z0-9+.-]*:\/\/[^\s/:@"']*:)(?!\$\{(?:file:)?[^\s:}]+\}@|(?<=:\/\/user:)password@host)([^\s@"']+)@/gi;
 const SECRET_NAME = /pass(word|phrase|wd)?$|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key/i;
 /** The text before a secret: the user of a URL, or a name like those above with `=` or `:`. */
 const BEFORE_SECRET = String.raw`:\/\/[^\s/:@]*:|(?:pass(?:word|phrase|wd)?|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key)["']?\s*[=:]\s*["']?`;
