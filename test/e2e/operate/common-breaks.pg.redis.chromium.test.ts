@@ -11,6 +11,15 @@ import type { RunningPostgres } from "../../../scripts/services/servers/postgres
 import type { RunningService } from "../../../scripts/services/service.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { act, axeFindings, DashboardBrowser, type Seen } from "../../support/daemon/dashboard-browser.ts";
+import {
+  COMMAND_EVERY_MS,
+  expectExplained,
+  expectFirstSaid,
+  expectWell,
+  firstSaid,
+  literally,
+  TOLD_WITHIN_MS,
+} from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
 import { type FreshDatabase, freshDatabase, ownPostgres, ownRedis } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -18,9 +27,6 @@ import { eventually } from "../../support/run/waiting.ts";
 const TOKEN = "token-that-acts-0123456789abcdefg";
 /** Where the source's password comes from. */
 const VARIABLE = "MILLRACE_TEST_BREAKS_PASSWORD";
-const TOLD_WITHIN_MS = 60_000;
-/** The start of a command is a third of a second of the processor. */
-const COMMAND_EVERY_MS = 500;
 
 let server: RunningPostgres;
 let redis: RunningService;
@@ -75,17 +81,8 @@ afterAll(async () => {
   await server?.[Symbol.asyncDispose]();
 });
 
-/** The first thing that `status` lists: what it is, why, and what to do. */
-async function firstSaid(of: Installation): Promise<string> {
-  const { stdout } = await of.command("status");
-  const lines = stdout.split("\n");
-  const begin = lines.findIndex((line) => line.startsWith("  ! "));
-  const end = lines.findIndex((line, i) => i > begin && (line === "" || line.startsWith("  ! ")));
-  return begin < 0 ? stdout : lines.slice(begin, end).join("\n");
-}
-
 /** `status` says all of this first, and the dashboard shows it; the error's page is what `explain` prints. */
-async function expectTold(parts: readonly RegExp[], code: string | null): Promise<void> {
+async function expectTold(parts: readonly RegExp[], code: string): Promise<void> {
   const attention = page.locator(".attention");
   await eventually(
     async () => {
@@ -94,23 +91,8 @@ async function expectTold(parts: readonly RegExp[], code: string | null): Promis
     },
     { withinMs: TOLD_WITHIN_MS },
   );
-  await eventually(
-    async () => {
-      const said = await firstSaid(installation);
-      for (const part of parts) expect(said).toMatch(part);
-    },
-    { withinMs: TOLD_WITHIN_MS, everyMs: COMMAND_EVERY_MS },
-  );
-  if (code === null) return;
-  const { stdout } = await installation.command("explain", code);
-  expect(stdout).toMatch(new RegExp(`^${code}: .+\n\nWhat to do: .+`));
-}
-
-async function expectWell(of = installation): Promise<void> {
-  await eventually(async () => expect((await of.command("status")).stdout).toMatch(/^all is well/m), {
-    withinMs: 90_000,
-    everyMs: COMMAND_EVERY_MS,
-  });
+  await expectFirstSaid(installation, parts);
+  await expectExplained(installation, code);
 }
 
 test("rows that a sink refuses: how many, why, and the command that replays them", async () => {
@@ -126,7 +108,21 @@ test("rows that a sink refuses: how many, why, and the command that replays them
   );
   await target.query("alter table public.item drop constraint small");
   expect(await installation.command("dlq", "replay", "--sink", "warehouse", "--all")).toMatchObject({ exitCode: 0 });
-  await expectWell();
+  await expectWell(installation);
+});
+
+test("rows that were changed by hand in a sink: how many, and the command that repairs them", async () => {
+  await target.query("update public.item set n = -1 where id in (5, 6)");
+  expect(await installation.command("reconcile")).toMatchObject({ exitCode: 3 });
+  await eventually(async () => {
+    const said = await firstSaid(installation);
+    expect(said).toMatch(/2 rows differed in the comparison \S+/);
+    expect(said).toMatch(/millrace report show \S+, then millrace reconcile --repair/);
+  });
+  await page.locator(".attention").getByText("millrace reconcile --repair").waitFor({ timeout: TOLD_WITHIN_MS });
+  expect(await installation.command("reconcile", "--repair")).toMatchObject({ exitCode: 3 });
+  expect(await installation.command("reconcile")).toMatchObject({ exitCode: 0 });
+  await expectWell(installation);
 });
 
 test("a table that lost its key, or the index of its identity: the SQL, which helps as it is printed", async () => {
@@ -150,7 +146,7 @@ test("a table that lost its key, or the index of its identity: the SQL, which he
       await expectTold([/its replica identity is NOTHING/, literally(fix)], "MR1309");
     }
     await source.query(fix);
-    await expectWell();
+    await expectWell(installation);
   }
 });
 
@@ -163,11 +159,11 @@ test("a change that waits for approval: the command, and the button beside it", 
   expect(await axeFindings(page)).toEqual([]);
   await act(page, "Approve table public.guarded", true);
   await page.getByRole("status").getByText("Table public.guarded goes on.").waitFor({ timeout: 60_000 });
-  await expectWell();
+  await expectWell(installation);
   await source.query("alter table guarded add column another text");
   await expectTold([/column added: "another"/], "MR1303");
   expect(await installation.command("schema", "approve", "public.guarded")).toMatchObject({ exitCode: 0 });
-  await expectWell();
+  await expectWell(installation);
 });
 
 test(
@@ -190,7 +186,7 @@ test(
       );
       expect((await installation.command("status", "--json")).stdout).not.toContain("canary-of-a-value");
       await holder.query("rollback");
-      await expectWell();
+      await expectWell(installation);
     }
     await using holder = await target.connect();
     const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
@@ -206,7 +202,7 @@ test(
       "MR2026",
     );
     await holder.query("rollback");
-    await expectWell();
+    await expectWell(installation);
   },
 );
 
@@ -224,7 +220,7 @@ test("a sink is down: which, where, since when, and what happens meanwhile", { t
     "MR2001",
   );
   await redis.start();
-  await expectWell();
+  await expectWell(installation);
 });
 
 test("the source's password was changed: whose, since when, and why a restart is needed", async () => {
@@ -240,7 +236,7 @@ test("the source's password was changed: whose, since when, and why a restart is
     "MR2002",
   );
   await source.query("alter role reader password 'first'");
-  await expectWell();
+  await expectWell(installation);
 });
 
 test("the disk of a target, then of the state, is full: the path and the free bytes", async ({ skip }) => {
@@ -336,7 +332,7 @@ test(
       await daemon.ended;
       const said = await firstSaid(own);
       for (const part of says) expect(said).toMatch(part);
-      expect((await own.command("explain", code)).stdout).toMatch(new RegExp(`^${code}: .+\n\nWhat to do: .+`));
+      await expectExplained(own, code);
       if (fix !== "") await lost.query(fix);
       expect(await own.command("recover", "--yes")).toMatchObject({ exitCode: 0 });
       daemon = own.run();
@@ -360,7 +356,7 @@ test("the source is stopped: until when it was connected, and that the sinks are
     "MR2001",
   );
   await server.start();
-  await expectWell();
+  await expectWell(installation);
 });
 
 /** Takes all the room that there is. */
@@ -371,8 +367,4 @@ function fill(path: string): void {
   } catch (error) {
     expect(error).toMatchObject({ code: "ENOSPC" });
   }
-}
-
-function literally(text: string): RegExp {
-  return new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`), "i");
 }

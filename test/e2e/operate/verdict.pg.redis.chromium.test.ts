@@ -42,12 +42,12 @@ interface Said {
 }
 
 /** What each of them says; the command comes last, and nothing changes meanwhile. */
-async function said(): Promise<Said> {
-  const answer = await fetch(`${url}/readyz`);
+async function said({ installation }: RunningPipeline = pipeline, at: string = url): Promise<Said> {
+  const answer = await fetch(`${at}/readyz`);
   const ready = answer.status === 200;
   expect(await answer.json()).toMatchObject({ ready });
-  const status = await pipeline.installation.status();
-  const { exitCode, stdout: text } = await pipeline.installation.command("status", "--exit-code");
+  const status = await installation.status();
+  const { exitCode, stdout: text } = await installation.command("status", "--exit-code");
   return { ready, exitCode, text, status };
 }
 
@@ -99,6 +99,37 @@ test("a sink that is away: not ready, the same beginning at each try, and well a
   await redis.resume();
   await pipeline.settled();
   await allIsWell();
+  await page.getByRole("heading", { name: "All is well" }).waitFor(PATIENCE);
+});
+
+test("a first copy that runs is never well", async () => {
+  const at = `http://127.0.0.1:${await freePort()}`;
+  await using copying = await RunningPipeline.start(
+    "create table item (id int primary key, t text); insert into item select g, repeat('x', 200) from generate_series(1, 20000) g",
+    {
+      kinds: ["redis"],
+      isProxied: true,
+      untilStreaming: false,
+      configure: (config) => ({ ...config, admin: { listen: new URL(at).host } }),
+    },
+  );
+  const redis = copying.sinks.proxies.get("redis")!;
+  redis.limit(20_000);
+  await eventually(async () =>
+    expect(conditionOf(await copying.installation.status(), "daemon.copying")?.what).toMatch(
+      /^first copy: 0 of 1 table/,
+    ),
+  );
+  await using looking = await DashboardBrowser.connect(at);
+  await using seen = await looking.open(null);
+  const { page } = seen;
+  await page.getByRole("heading", { name: "Not ready; nothing needs you so far" }).waitFor(PATIENCE);
+  await page.getByText("First copy: 0 of 1 table").waitFor(PATIENCE);
+  const { ready, exitCode, text } = await said(copying, at);
+  expect({ ready, exitCode }).toEqual({ ready: false, exitCode: 3 });
+  expect(text).toContain("! first copy: 0 of 1 table");
+  await redis.resume();
+  await copying.settled();
   await page.getByRole("heading", { name: "All is well" }).waitFor(PATIENCE);
 });
 
