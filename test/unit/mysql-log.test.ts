@@ -400,8 +400,9 @@ describe("the text of a statement", () => {
     ["an unknown one", Buffer.from("drop größe", "latin1"), 40_000, "drop gr\ufffd\ufffde", false],
   ])("in %s", (_, sql, collation, text, isLegible) => {
     const bytes = event(sql, collation);
-    const isWhole = true;
-    expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual({ schema: "shop", sql: text, isLegible, isWhole });
+    bytes[HEADER_BYTES] = 7;
+    const says = { schema: "shop", sql: text, thread: 7, isLegible, isWhole: true };
+    expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual(says);
   });
 });
 

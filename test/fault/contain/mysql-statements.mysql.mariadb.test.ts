@@ -116,12 +116,34 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     // All rows are gone, as everybody can tell.
     await statements("delete from called", "start transaction", "delete from t", "rollback");
     await pipeline.expectEqual("t", "called", "logged", "viewed", "other");
-    // Of a temporary table with the name of a captured one.
+    // Of temporary tables with the names of captured ones.
     const hidden = (name: string): string => `create temporary table ${name} ${table}`;
-    await statements(hidden("viewed"), "truncate viewed", hidden("logged"), "delete from logged");
+    await statements(
+      hidden("viewed"),
+      "truncate viewed",
+      "insert into viewed values (5, 'e')",
+      "update viewed set v = 'x'",
+      hidden("logged"),
+      "insert into logged select * from viewed",
+      "delete from logged",
+    );
+    await flows(6);
+    await expectSuspended(pipeline);
+    await pipeline.expectEqual("viewed", "logged");
+    // While another temporary table is in use, a captured one behind its own is written to.
+    await statements(
+      hidden("viewed"),
+      hidden("logged"),
+      "insert into logged values (7, 'g')",
+      "drop table logged",
+      "insert into logged select * from viewed union select 8, 'h'",
+    );
     await expectSuspended(pipeline, "logged");
     await pipeline.readAgain("logged");
-    await pipeline.expectEqual("viewed", "logged");
+    await statements(hidden("viewed"), "insert into viewed values (1, 'x')", "insert into viewed values (2, f())");
+    await expectSuspended(pipeline, "called");
+    await pipeline.readAgain("called");
+    await pipeline.expectEqual("viewed", "logged", "called");
     await pipeline.kill();
     await pipeline.start();
     await flows(9);

@@ -258,6 +258,8 @@ export interface Statement {
   /** The database that was in use. */
   readonly schema: string;
   readonly sql: string;
+  /** The number of its session; on a replica, that at the source. */
+  readonly thread: number;
   /** False: it has characters of an unknown character set, each of which is U+FFFD here. */
   readonly isLegible: boolean;
   /** False: it is longer than what is examined. */
@@ -292,6 +294,7 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
   return {
     schema,
     sql: textOf(charset ?? ASCII, sql),
+    thread: readUint32(bytes, at),
     isLegible: charset !== undefined || isAscii(sql),
     isWhole: sql.length === whole.length,
   };

@@ -20,6 +20,7 @@ import {
   readStatement,
   type Statement,
 } from "./log-events.ts";
+import { TemporaryTables } from "./temporary-tables.ts";
 
 /** What an event says that has no rows. */
 export type LogEvent =
@@ -84,6 +85,7 @@ export class LogInterpreter {
   readonly #names: LogNames;
   readonly #cursor: LogCursor;
   readonly #times: TransactionTimes;
+  readonly #temporary = new TemporaryTables();
 
   /** `from`: where the first event begins. */
   constructor(events: EventReader, names: LogNames, from: bigint, onSeen: OnSeen) {
@@ -127,12 +129,13 @@ export class LogInterpreter {
     return read(bytes, at, until);
   }
 
-  /** Invariant: a table is not emptied by what may have emptied a temporary table with its name. */
-  #saysOf({ schema, sql }: Statement): StatementKind {
-    const says = kindOfStatement(sql, schema);
-    if ((this.#events.header.flags & code.FLAG_OF_SESSION) === 0) return says;
-    if (says.kind === "truncate") return { kind: "definition", unlogged: [says.target], renames: [] };
-    return says.kind === "rows" ? { ...says, isOfAll: false } : says;
+  /** Invariant: a table is not changed by what changes a temporary table with its name. */
+  #saysOf(statement: Statement): StatementKind {
+    const { flags, serverId } = this.#events.header;
+    const says = kindOfStatement(statement.sql, statement.schema);
+    const session = `${serverId} ${statement.thread}`;
+    if (says.kind === "definition") this.#temporary.defined(session, statement);
+    return (flags & code.FLAG_OF_SESSION) === 0 ? says : this.#temporary.meaning(session, says);
   }
 
   /** What the present event says, which has no rows. */
@@ -140,6 +143,7 @@ export class LogInterpreter {
     const { at, bytes, header, until } = this.#events;
     switch (header.type) {
       case code.FORMAT_DESCRIPTION:
+        this.#temporary.forget();
         return FILE_BEGINS;
       case code.PREVIOUS_GTIDS:
       case code.MARIADB_GTID_LIST:

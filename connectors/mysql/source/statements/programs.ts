@@ -53,14 +53,15 @@ export class Programs {
 
   async written(by: Uncertain, signal: AbortSignal): Promise<readonly TableName[]> {
     const objects = await this.#read(signal);
-    const { isQuery, schema, several, target, text } = by.statement;
-    const targets = target !== null ? [target] : by.isWhole && by.isLegible ? several : null;
+    const { isQuery, isTemporary, schema, several, target, text } = by.statement;
+    const named = isTemporary ? [] : target === null ? null : [target];
+    const targets = named ?? (by.isWhole && by.isLegible ? several : null);
     const search = new Search(objects, EVENTS[/^\w+/.exec(text)?.[0].toUpperCase() ?? ""]);
     for (const one of targets ?? []) search.written(one);
     if (!by.isLegible) search.illegible();
     search.text({ schema, text }, targets === null && !isQuery, search.events);
-    if (search.isEndless || (target === null && !by.isWhole)) return [...objects.tables.values()].flat();
-    const key = target === null ? "" : keyOf(target);
+    if (search.isEndless || (named === null && !by.isWhole)) return [...objects.tables.values()].flat();
+    const key = target === null || isTemporary ? "" : keyOf(target);
     // The statement is there for this table alone; what its triggers and functions wrote are rows.
     const logged = objects.precise.has(key) ? new Set(by.withRows.map(keyOf)) : new Set();
     return [...search.found].filter((table) => keyOf(table) === key || !logged.has(keyOf(table)));

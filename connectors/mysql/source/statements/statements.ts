@@ -29,6 +29,8 @@ export interface RowStatement {
   readonly kind: "rows";
   /** The one table or view that it writes to; null: perhaps each that it names. */
   readonly target: TableName | null;
+  /** `target` is a temporary table: no other session has it. */
+  readonly isTemporary: boolean;
   /** Of a statement over several tables those that it writes to; null: not certain. */
   readonly several: readonly TableName[] | null;
   /** It only asks: if something is written, then by functions that it calls. */
@@ -164,7 +166,16 @@ function rows(text: string, start: RegExp, schema: string): RowStatement {
 }
 
 export function rowsOfAny(text: string, schema: string): RowStatement {
-  return { kind: "rows", target: null, several: null, isQuery: false, isOfAll: false, text, schema };
+  return {
+    kind: "rows",
+    target: null,
+    isTemporary: false,
+    several: null,
+    isQuery: false,
+    isOfAll: false,
+    text,
+    schema,
+  };
 }
 
 function rowsOfSeveral(text: string, schema: string): RowStatement {
@@ -247,6 +258,13 @@ function madeBy(text: string, schema: string): readonly StatementRename[] {
   const isCertain = perhaps === undefined;
   const own: StatementRename = { from: to, to, columns: [], how: isCertain ? "made" : "perhaps made" };
   return from === null ? [own] : [own, { from, to, columns: [], how: isCertain ? "copied" : "perhaps copied" }];
+}
+
+const TEMPORARY_MADE = /^CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?/i;
+
+/** Null: the statement is another one. */
+export function temporaryMade(sql: string, schema: string): TableName | null {
+  return targetOf(statementText(sql), TEMPORARY_MADE, schema);
 }
 
 /**
