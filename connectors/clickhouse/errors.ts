@@ -29,7 +29,7 @@ export const HINTS = {
   MR2005: "Millrace tries again at growing intervals; `millrace check` tells at once whether it is corrected.",
   MR2006: "If it lasts, look at the server.",
   MR2027:
-    "Use ClickHouse 24.8 or newer; `millrace check` tells the version. With `cluster`: the cluster must exist on the server (`system.clusters`), with the macros {shard} and {replica}. `system.query_log` has the whole text.",
+    "Use ClickHouse 26.7, or 24.8 and newer, which were not run; `millrace check` tells the version. With `cluster`: the cluster must exist on the server (`system.clusters`), with the macros {shard} and {replica}. `system.query_log` has the whole text.",
   MR3106: "Rename or drop it while Millrace is stopped, or give the sink another `schema`.",
   MR3107: `Change it back while Millrace is stopped. For a history whose key changed at the source: rename the table, and Millrace begins a new one. Otherwise: ${DROP_AND_FILL}`,
   MR3120:

@@ -58,7 +58,7 @@ async function checkScripts(connection: Connection): Promise<Finding[]> {
       id: "redis.scripts",
       level: "error",
       what: "the server's scripts have no cmsgpack library",
-      fix: "use Redis 6.2 or newer, or Valkey",
+      fix: "use Redis 6.0 or newer, or Valkey",
     },
   ];
 }

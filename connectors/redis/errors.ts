@@ -19,7 +19,7 @@ const raise = errorsOf(
     MR2003:
       "Use rediss:// only where the port speaks TLS; name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
     MR2004: "Correct `url` (redis://user:password@host:port/db), or `cluster`.",
-    MR2005: "Use Redis 6.2 or newer, or Valkey, with EVAL allowed; or correct `cluster`.",
+    MR2005: "Use Redis 6.0 or newer, or Valkey, with EVAL allowed; or correct `cluster`.",
     MR2006: "If it lasts, look at the server (INFO), and at its replicas if `waitReplicas` is set (INFO replication).",
     MR2008: `Grant it (\`millrace grants\` prints it whole): ACL SETUSER <user> ~<prefix>* ${ACL_COMMANDS} (in a cluster also ${ACL_OF_CLUSTERS}). With ${ACL_FASTER} the server has less work.`,
     MR3110:

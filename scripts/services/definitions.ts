@@ -9,7 +9,7 @@ import { opensearch, opensearch3 } from "./servers/search/opensearch.ts";
 import { postgres } from "./servers/postgres/postgres.ts";
 import { registry } from "./servers/registry.ts";
 import { prometheus } from "./servers/prometheus.ts";
-import { redis, redis8, valkey } from "./servers/redis.ts";
+import { redis, redis60, redis8, valkey } from "./servers/redis.ts";
 import { s3 } from "./servers/s3.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
@@ -18,6 +18,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   mysql,
   mariadb,
   redis,
+  redis60,
   redis8,
   valkey,
   elasticsearch,

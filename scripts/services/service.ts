@@ -9,6 +9,7 @@ export type ServiceName =
   | "mysql"
   | "mariadb"
   | "redis"
+  | "redis60"
   | "redis8"
   | "valkey"
   | "elasticsearch"

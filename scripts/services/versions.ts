@@ -27,6 +27,7 @@ export const versions = {
   mariadb105: { image: "mariadb:10.5", suite: "bullseye" },
   /** Suites are Debian's: "own" is the machine's own release, whose Redis is 7.0 on Debian 12; sid has the newest. */
   redis: { image: "redis:7.0.15-bookworm", suite: "own" },
+  redis60: { image: "redis:6.0-bookworm", suite: "bullseye" },
   redis8: { image: "redis:8.0-bookworm", suite: "sid" },
   valkey: { image: "valkey/valkey:9.1", suite: "sid" },
   /** Two lines of each search engine: the newer ones ask for a newer Java than Debian 12 has. */

@@ -17,7 +17,7 @@ test("a file's name tells which servers it needs", () => {
 
 test("the long form starts the variants too, without which the file still runs", () => {
   vi.stubEnv("MILLRACE_TEST_LONG", "1");
-  expect(servicesStartedFor("/x/test/sink.redis.test.ts")).toEqual(["redis", "redis8", "valkey"]);
+  expect(servicesStartedFor("/x/test/sink.redis.test.ts")).toEqual(["redis", "redis60", "redis8", "valkey"]);
   expect(servicesNeededBy("/x/test/sink.redis.test.ts")).toEqual(["redis"]);
 });
 

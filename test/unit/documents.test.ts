@@ -61,13 +61,65 @@ test("runbooks and docs/operate.md name only metrics that there are", () => {
   expect(named.filter(({ name }) => !known.includes(`\`${name}\``))).toEqual([]);
 });
 
+/** By the product's name: the versions of servers that tests run, or that were run by hand as docs/testing.md says. */
+const RUN = new Map(
+  ["Postgres", "MySQL", "MariaDB", "Redis", "Valkey", "Elasticsearch", "OpenSearch", "Kafka", "ClickHouse"].map(
+    (product) => {
+      const isOf = new RegExp(`(?:^|/)${product}(?:-server)?:(\\d[\\d.]*)`, "i");
+      const images = Object.values(versions).flatMap((one) =>
+        typeof one === "object" && "image" in one ? [isOf.exec(one.image)?.[1] ?? []].flat() : [],
+      );
+      const [, byHand = ""] = /By hand, once: (.*?)\. /.exec(text("docs/testing.md")) ?? [];
+      return [product, [...images, ...versionsIn(byHand, product)]] as const;
+    },
+  ),
+);
+
+/** `Redis 7.0 and 8.0`, `MySQL (8.0 or newer)`: all versions behind the product's name. */
+function versionsIn(sentence: string, product: string): readonly string[] {
+  const one = String.raw`\d+(?:\.\d+)*`;
+  const lists = sentence.matchAll(
+    new RegExp(String.raw`\b${product} \(?(${one}(?:(?:, | and | or |, and )${one})*)`, "g"),
+  );
+  return [...lists].flatMap(([, list = ""]) => list.split(/, and |, | and | or /));
+}
+
 test("the README names the lines of servers that the tests run", () => {
   const readme = text("README.md");
-  const { postgres, redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3 } = versions;
-  const { mysql, mariadb, mariadb105, mariadb118 } = versions;
-  const others = [redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3];
-  for (const { image } of [postgres, mysql, mariadb, mariadb105, mariadb118, ...others])
-    expect(readme).toContain(/:(\d+\.\d+)/.exec(image)?.[1]);
+  // Of MySQL only what needs no container engine.
+  const { mysql80: _, mysql84: __, ...others } = versions;
+  const run = Object.values(others).flatMap((one) => (typeof one === "object" && "image" in one ? [one.image] : []));
+  const servers = run.filter((image) => !/registry|versitygw/.test(image));
+  const known = servers.map((image) => /:v?(\d+\.\d+)/.exec(image)?.[1] ?? image);
+  expect(known.length).toBeGreaterThan(15);
+  const isNamed = (version: string): boolean =>
+    readme.includes(version) || readme.includes(`, ${Number.parseInt(version, 10)}`);
+  expect(known.filter((version) => !isNamed(version))).toEqual([]);
+});
+
+test("pages and hints name no version of a server that was not run, unless they say so", () => {
+  const pages = globSync(["README.md", "docs/**/*.md", "connectors/**/*.md", "connectors/**/{check,errors}.ts"], {
+    cwd: root,
+    exclude: ["docs/decisions/**", "docs/benchmarks.md", "docs/compare.md"],
+  });
+  const isRun = (product: string, version: string): boolean =>
+    RUN.get(product)!.some((run) => run === version || run.startsWith(`${version}.`));
+  const named = pages.flatMap((page) =>
+    text(page)
+      .replaceAll(/\n(?!\n|[-|])/g, " ")
+      .split(/(?<=[.;"])\s|\n/)
+      .filter(
+        (sentence) =>
+          /tested|\bruns?\b|newer|oldest|^\| `/i.test(sentence) && !/was(?: not)? run|not run/.test(sentence),
+      )
+      .flatMap((sentence) =>
+        [...RUN.keys()].flatMap((product) =>
+          versionsIn(sentence, product).map((version) => ({ page, product, version })),
+        ),
+      ),
+  );
+  expect(named.length).toBeGreaterThan(40);
+  expect(named.filter(({ product, version }) => !isRun(product, version))).toEqual([]);
 });
 
 test("the example's config is valid", async () => {

@@ -108,7 +108,7 @@ async function fetchPackages(
   await command("apt-get", [...options, "-qq", "update"]);
   const wanted = parseUris(await command("apt-get", [...options, "-y", "--print-uris", "install", ...recipe.packages]));
   const kept = wanted.filter(
-    ({ name }) => recipe.packages.includes(name) || (/^(lib|zlib1g)/.test(name) && !FOR_INSTALLATION.test(name)),
+    ({ name }) => recipe.packages.includes(name) || (/^(lib|lua-|zlib1g)/.test(name) && !FOR_INSTALLATION.test(name)),
   );
   const totalBytes = kept.reduce((sum, { byteCount }) => sum + byteCount, 0);
   const debs = join(dir, "debs");

@@ -21,7 +21,7 @@ export interface RedisOptions extends StartOptions {
   readonly settings?: Readonly<Record<string, string>>;
 }
 
-type RedisName = "redis" | "redis8" | "valkey";
+type RedisName = "redis" | "redis60" | "redis8" | "valkey";
 
 // By default it forgets everything at a restart, as a cache may.
 const DEFAULT_SETTINGS = { save: "", appendonly: "no" };
@@ -101,5 +101,6 @@ function ping({ hostname, port }: URL): Promise<void> {
 }
 
 export const redis = redisLike("redis", "redis", "MILLRACE_TEST_REDIS_URL");
+export const redis60 = redisLike("redis60", "redis", "MILLRACE_TEST_REDIS60_URL");
 export const redis8 = redisLike("redis8", "redis", "MILLRACE_TEST_REDIS8_URL");
 export const valkey = redisLike("valkey", "valkey", "MILLRACE_TEST_VALKEY_URL");

@@ -14,7 +14,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   pg: { always: ["postgres"], longFormToo: [] },
   mysql: { always: ["mysql"], longFormToo: [] },
   mariadb: { always: ["mariadb"], longFormToo: [] },
-  redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
+  redis: { always: ["redis"], longFormToo: ["redis60", "redis8", "valkey"] },
   kafka: { always: ["kafka"], longFormToo: [] },
   ch: { always: ["clickhouse"], longFormToo: [] },
   registry: { always: ["registry"], longFormToo: [] },
