@@ -75,7 +75,7 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  private constructor({ url: address, tls, quorum }: ClientSettings, password?: string) {
+  private constructor({ url: address, tls, quorum }: ClientSettings, password: string | undefined) {
     this.isSequential = quorum !== undefined;
     const url = new URL(address);
     const isEncrypted = url.protocol === "https:";
@@ -131,7 +131,7 @@ export class Client implements AsyncDisposable {
   }
 
   /** The answer to a statement that names its FORMAT. A refusal comes before the first of its bytes. */
-  async bytes(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<AsyncGenerator<Buffer>> {
+  async bytes(sql: string, signal: AbortSignal, settings: ClickHouseSettings): Promise<AsyncGenerator<Buffer>> {
     const { stream } = await this.#send(sql, signal, { ...this.#settingsOf(sql), ...settings });
     return buffers(stream);
   }

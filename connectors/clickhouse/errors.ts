@@ -229,8 +229,8 @@ export function notShown(what: string): MillraceError {
   );
 }
 
-export function stopped(cause?: unknown): MillraceError {
-  return clickhouseError("MR2029", "aborted", "the work on ClickHouse was stopped", { cause });
+export function stopped(): MillraceError {
+  return clickhouseError("MR2029", "aborted", "the work on ClickHouse was stopped");
 }
 
 /** A server of TLS closes the connection of a plain request, or answers with an alert, which is no HTTP. */

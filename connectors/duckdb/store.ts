@@ -18,7 +18,6 @@ export interface Store {
   /** It can no longer be used, and must be opened again. */
   broken: boolean;
   connect(): Promise<EngineConnection>;
-  /** All of its tables. */
   tables(connection: EngineConnection): Promise<readonly NotedTable[]>;
   /** See `lookUpTargets`. */
   find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>>;

@@ -28,7 +28,6 @@ export interface DuckType {
   /** The type with which the CSV reader reads the field. */
   readonly field: string;
   readonly form: Form;
-  /** The form of a list's elements. */
   readonly element: Form;
   /** Converts the field into a value of the column's type. */
   readonly expression: (field: string) => string;

@@ -144,7 +144,7 @@ export function isRefusal({ status, type }: EngineError): boolean {
   );
 }
 
-export function tlsError({ what, fix }: TlsFailure, server: string, cause?: unknown): MillraceError {
+export function tlsError({ what, fix }: TlsFailure, server: string, cause: unknown): MillraceError {
   return searchError("MR2003", "blocked", `TLS to the search engine at ${server} failed: ${what}`, {
     hint: fix,
     cause,

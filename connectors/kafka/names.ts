@@ -67,7 +67,6 @@ function idOf(purpose: string, { prefix, daemon }: Namespace, ...names: readonly
   return ["millrace", purpose, prefix, daemon, ...names].join("/");
 }
 
-/** The transactional id of a sink. */
 export function sinkId({ naming, name }: NamedSink): string {
   return idOf("sink", naming, name);
 }
@@ -78,7 +77,6 @@ export function namespaceOf(id: string): Namespace | null {
   return prefix === undefined || daemon === undefined ? null : { prefix, daemon };
 }
 
-/** The transactional id of the answers. */
 export function answersId({ naming, name }: NamedSink): string {
   return idOf("answers", naming, name);
 }

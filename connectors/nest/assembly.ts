@@ -18,7 +18,6 @@ export const ROOT = "t0";
 
 export interface Assembly {
   readonly root: PlannedPlace;
-  /** The columns of the root's fields, in their order. */
   readonly columns: readonly LayoutColumn[];
   /** What SELECT lists for the root's row `t0`: the fields, then each relation as text; null: no row joins. */
   readonly values: readonly string[];

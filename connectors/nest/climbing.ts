@@ -30,7 +30,6 @@ export const CHANGED = "_millrace_changed";
 export const CLIMBS = "_millrace_climbs";
 
 export interface ClimbLimits {
-  /** How many rows a batch climbs over. */
   readonly batchRows: number;
   /** How many rows one statement climbs over, and from how many values. */
   readonly stepRows: number;

@@ -111,7 +111,6 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
-  /** The start of the table's keys. */
   target(table: TableVersion): string {
     return tableKeyStart(this.#settings, table);
   }

@@ -183,7 +183,7 @@ export function nameUntil(
   column: string,
   version: number,
   taken: ReadonlySet<string>,
-  fitted = (name: string): string => name,
+  fitted: (name: string) => string,
 ): string {
   const name = `${column}_until_${version}`;
   for (let i = 1; ; i++) {

@@ -146,7 +146,6 @@ export interface TableChange<L extends TableLayout = TableLayout, E extends Exis
   readonly existing: E;
   /** In the order of the table's columns. */
   readonly columns: readonly ColumnChange[];
-  /** Columns that the table no longer has. */
   readonly retired: readonly string[];
   /** Columns that the table no longer has, but whose names are needed, and the names that they get. */
   readonly replaced: readonly Rename[];

@@ -57,7 +57,7 @@ export class YamlFile {
   }
 
   /** The line and column of the value at `path`, or of its key; if it is missing, those of the nearest container. */
-  locate(path: readonly string[], part: "key" | "value" = "value"): LineAndColumn {
+  locate(path: readonly string[], part: "key" | "value"): LineAndColumn {
     let node: unknown = this.#document.contents;
     let found = offsetOf(node);
     for (const [depth, name] of path.entries()) {

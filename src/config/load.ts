@@ -56,7 +56,6 @@ export interface PlacedSink {
   readonly isOfDocuments: boolean;
 }
 
-/** The nest, if there are documents. */
 export function placedNest(hasDocuments: boolean): PlacedSink | null {
   return hasDocuments ? { name: NEST_SINK, kind: "nest", isOfDocuments: false } : null;
 }
@@ -239,7 +238,6 @@ class Loading {
     };
   }
 
-  /** Each document has a sink, and each sink its documents. */
   #matchDocuments(documents: readonly WantedDocument[], sinks: readonly SinkConfig[]): void {
     const file = this.#file;
     const names = documents.map(({ name }) => name);

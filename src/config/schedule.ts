@@ -3,7 +3,6 @@ import { Cron } from "croner";
 /** Five fields, six with seconds first, or a name such as @daily. A plain date is excluded: it would run only once. */
 const FORM = /^(@[a-z]+|\S+( +\S+){4,5})$/i;
 
-/** The problem of a schedule, or null. */
 export function scheduleProblem(text: string): string | null {
   if (!FORM.test(text)) return 'expected five fields of cron, such as "0 2 * * *" for every night at two';
   try {

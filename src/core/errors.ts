@@ -203,7 +203,6 @@ export function isAborted(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
 }
 
-/** An aborted signal's reason as an error. */
 export function abortedError(signal: AbortSignal): Error {
   const reason: unknown = signal.reason;
   return reason instanceof Error ? reason : new DOMException(String(reason), "AbortError");

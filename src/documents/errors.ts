@@ -19,7 +19,6 @@ export interface DocumentProblem {
   readonly isOfFunction?: true;
 }
 
-/** All problems as one error. */
 export function documentsError(problems: readonly [DocumentProblem, ...DocumentProblem[]]): MillraceError {
   const code: ErrorCode = "MR1040";
   const message = problems.map((one) => `${one.place}: ${one.message}`).join("\n");

@@ -3,7 +3,6 @@ import { isolated, type Markup, markup } from "./markup.ts";
 
 export interface Bar {
   readonly label: string;
-  /** The figure as text. */
   readonly text: string;
   /** Side by side; a negative value shows its figure without a bar. */
   readonly parts: readonly Part[];

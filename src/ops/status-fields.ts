@@ -433,7 +433,6 @@ export type AnyForm =
   | { readonly object: AnyFields };
 export type AnyFields = { readonly [name: string]: readonly [AnyForm, string] };
 
-/** The fields as a JSON schema. */
 export function schemaOf(fields: AnyFields): object {
   const properties = Object.entries(fields).map(([name, [form, description]]) => {
     return [name, { ...formSchema(form), description }];

@@ -39,7 +39,6 @@ export function idlePassword(
   return [key, "stands beside a password that would then do nothing; leave one of them out"];
 }
 
-/** The password in a url. */
 export function passwordIn(url: string): string | undefined {
   return URL.parse(url)?.password;
 }

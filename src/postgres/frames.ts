@@ -5,7 +5,7 @@ export class ServerError extends Error {
   readonly code: string;
   /** The server's function that raised it; the same in every language of its messages. */
   readonly routine: string;
-  constructor(code: string, text: string, routine = "") {
+  constructor(code: string, text: string, routine: string) {
     super(text);
     this.name = "ServerError";
     this.code = code;

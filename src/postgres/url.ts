@@ -126,7 +126,7 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
 /**
  * Server and database of a URL, without the login; null if the URL can't be used: then the first connection says why.
  */
-export function placeOfUrl(url: string, folder = ""): string | null {
+export function placeOfUrl(url: string, folder: string): string | null {
   try {
     const { host, port, database } = parsePostgresUrl(url, folder);
     const name = /^(localhost|127\.0\.0\.1|::1)$/.test(host) ? "localhost" : host.toLowerCase();

@@ -303,7 +303,6 @@ export class RuleBook {
     return { ...plan, shape: ruledShape(this.#rules, shape, rule, { ...plan, rulings }) };
   }
 
-  /** The computed columns that this shape can have. */
   #computed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): readonly CellPlan[] | RuleProblem {
     const cells: CellPlan[] = [];
     for (const one of rule.computed) {

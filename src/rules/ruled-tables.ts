@@ -26,7 +26,6 @@ export class RuledTables {
     this.#book = book;
   }
 
-  /** The ruled table for a version at the source. */
   ofSource(table: TableVersion): RuledTable | undefined {
     return this.#bySource.get(table);
   }

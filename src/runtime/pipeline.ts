@@ -220,7 +220,6 @@ export class Pipeline {
     return this.#stored?.epoch ?? 0;
   }
 
-  /** The captured tables that a sink takes. */
   tablesOf(sink: string): readonly string[] {
     return this.gate.tables.filter((table) => this.life(sink)?.tables.takes(table)).map(({ id }) => id);
   }

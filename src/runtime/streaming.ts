@@ -106,7 +106,6 @@ export interface StreamingParts {
   readonly tables: SinkTables;
   readonly ledger: Ledger;
   readonly lives: readonly SinkLife[];
-  /** The log as it was found. */
   readonly log: FoundLog;
   /** Where the stream begins. */
   readonly from: Position;

@@ -3,7 +3,6 @@ import { sqlNameOf, type TargetName } from "../names.ts";
 import { type ClickhouseType, clickhouseType } from "../types.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 
-/** How tables are made on a cluster. */
 export interface Placement {
   /** The cluster's name on the server; undefined: tables are made on the server itself. */
   readonly cluster: string | undefined;

@@ -64,7 +64,6 @@ export class RowWriter {
     return true;
   }
 
-  /** All cells as they are stored. */
   storedCells(layout: TableLayout, base: StoredRow): void {
     this.#exact.reset();
     for (const [i, column] of layout.columns.entries()) this.#stored(column, base, i);

@@ -1,7 +1,6 @@
 /** Reads rows back in RowBinary, in which a value is written again without being decoded. */
 import type { ClickhouseType } from "../types.ts";
 
-/** A row as the target stores it. */
 export interface StoredRow {
   readonly bytes: Buffer;
   /** Where each value begins, its null byte included, and where the last one ends. */
@@ -110,7 +109,6 @@ function readRow(bytes: Buffer, from: number, shapes: readonly ValueShape[], sta
   return at > bytes.length ? INCOMPLETE : at;
 }
 
-/** The text of a value that is a String. */
 export function textAt({ bytes, start }: Omit<StoredRow, "exact">, i: number): string {
   let at = start[i]!;
   while (bytes[at++]! >= 0x80);

@@ -98,7 +98,6 @@ export interface NotedTable {
   readonly note: TargetNote | null;
 }
 
-/** All tables of a catalogue. */
 export async function tablesIn(connection: EngineConnection, catalogue: string): Promise<readonly NotedTable[]> {
   const rows = await readTextRows(
     connection,

@@ -3,7 +3,6 @@ import { columnNames, quoteIdentifier, quoteLiteral, quoteName, type TargetName 
 import { DECIMAL, duckType, type DuckType, FLOAT, HEX, INSTANT, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
 import {
   COMMIT_TIME_COLUMN,
-  DEFAULT_FORM,
   DELETED_COLUMN,
   EXACT_COLUMN,
   type TargetForm,
@@ -50,7 +49,7 @@ export function layoutOf(
   table: TableVersion,
   target: TargetName,
   catalogue: string,
-  form: DuckdbForm = DEFAULT_FORM,
+  form: DuckdbForm,
 ): TableLayout {
   const names = columnNames(table.columns, form);
   const columns = table.columns.map((source, i): LayoutColumn => {
@@ -145,7 +144,6 @@ export function displaceSql(layout: TableLayout, file: StagedFile, withExact: bo
   return `${removeSql(layout, stagedKeys(layout, file))}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
 }
 
-/** The keys of rows in a file. */
 export function stagedKeys(layout: TableLayout, file: StagedFile): StagedRows {
   const keys = layout.table.key.map(
     (ordinal, k) => `${layout.columns[ordinal]!.duck.expression(field(ordinal))} AS k${k}`,

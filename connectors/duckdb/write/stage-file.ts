@@ -34,7 +34,7 @@ export class StageFile {
   readonly #folder: string;
 
   /** `reader`: which process reads it, this one or an engine's own (then by this one's descriptor). */
-  constructor(reader: "self" | "another" = "self") {
+  constructor(reader: "self" | "another") {
     this.#folder = mkdtempSync(join(memoryFolder(), "millrace-"));
     const name = join(this.#folder, "rows.csv");
     this.#descriptor = openSync(name, "wx+", 0o600);

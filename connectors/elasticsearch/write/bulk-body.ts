@@ -24,7 +24,6 @@ export class BulkBody {
     this.#table = table;
   }
 
-  /** The table id of an item. */
   tableOf(item: number): string | undefined {
     return this.writes[item]?.table.id ?? this.#table;
   }

@@ -23,7 +23,6 @@ const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "
 /** Two requests that left together can come the other way round. */
 const STILL_ADDING = new Set([...STILL_ENDING, "INVALID_TXN_STATE"]);
 
-/** The batches of one topic, by partition. */
 export interface TopicBatches {
   readonly name: string;
   readonly topic: Topic;

@@ -35,7 +35,6 @@ interface Link {
   readonly close: () => Promise<void>;
   readonly writer: TransactionalWriter;
   readonly requests: UsableTopic;
-  /** Ends it. */
   readonly end: () => void;
 }
 

@@ -7,7 +7,6 @@ import type { TopicNaming } from "../names.ts";
 /** What all parts of the source share. */
 export interface SourceContext {
   readonly clock: Clock;
-  /** This daemon's name. */
   readonly daemon: string;
   /** The `name` in the file, which the daemons of all shares have in common. */
   readonly owner: string;

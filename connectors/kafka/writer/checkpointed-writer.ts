@@ -183,7 +183,6 @@ export class CheckpointedWriter {
     }
   }
 
-  /** What `open` has opened. */
   ours(signal: AbortSignal): Opened {
     this.#expectUsable(signal);
     if (this.#refusal !== null) throw this.#refusal;

@@ -28,7 +28,6 @@ export function partKey(message: string, part: number): Buffer {
   return Buffer.from(part === 0 ? message : `${message}${SEPARATOR}${part}`);
 }
 
-/** The message that a part with this key is of. */
 export function messageOf(key: Buffer): string {
   return key.toString("utf8").split(SEPARATOR, 1)[0]!;
 }

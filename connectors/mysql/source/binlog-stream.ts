@@ -52,7 +52,6 @@ export class BinlogStream implements ChangeStream {
   readonly #from: Position;
   readonly #options: StreamOptions;
   readonly #looking: LookingStream | null;
-  /** The versions of tables. */
   readonly #versions: StreamTables;
   readonly #isMain: boolean;
   readonly #assembler: Assembler;

@@ -47,7 +47,7 @@ interface CheckedTargets {
 export async function checkTarget(
   options: PostgresSinkOptions,
   signal: AbortSignal,
-  tables?: readonly TableName[],
+  tables: readonly TableName[] | undefined,
 ): Promise<readonly Finding[]> {
   const id = `postgres.${options.name}`;
   const names = (tables ?? []).map((table) => targetName(table, options.schema));

@@ -372,8 +372,8 @@ export function withoutRow(error: MillraceError): MillraceError {
   return fatal("MR2027", error.message, error.hint ?? fix);
 }
 
-export function fatal(code: ErrorCode, message: string, hint?: string, table?: string): MillraceError {
-  return postgresError(code, "fatal", message, { hint, table });
+export function fatal(code: ErrorCode, message: string, hint: string | undefined): MillraceError {
+  return postgresError(code, "fatal", message, { hint });
 }
 
 /** Something is gone from the target: the sink is opened again, and these tables are read again. */

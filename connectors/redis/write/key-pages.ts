@@ -9,7 +9,6 @@ const DIGEST_START = "sha256:";
 
 /** Identifies a table's keys. */
 export interface RowKeys {
-  /** The start of the keys. */
   readonly keyStart: string;
   /** The numbers of columns that the keys have had. */
   readonly keyWidths: readonly number[];

@@ -23,7 +23,6 @@ export function tableKeyStart({ prefix, isOfDocuments = false }: KeyNaming, { sc
 
 /** The keys of one table and the form of its rows. */
 export class TableTarget {
-  /** The start of all keys of the table. */
   readonly keyStart: string;
   /** The numbers of columns that its keys have had. */
   readonly keyWidths: readonly number[];

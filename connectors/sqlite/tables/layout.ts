@@ -92,8 +92,8 @@ export function parameters(count: number, from = 1): readonly string[] {
 }
 
 /** `"id" = ?1 AND …`: the parameters begin at `from`. */
-export function isRow({ key }: SqliteLayout, from: number, of = ""): string {
-  return key.map(({ sqlName }, i) => `${of}${sqlName} = ?${from + i}`).join(" AND ");
+export function isRow({ key }: SqliteLayout, from: number): string {
+  return key.map(({ sqlName }, i) => `${sqlName} = ?${from + i}`).join(" AND ");
 }
 
 export function keyNames({ key }: SqliteLayout): string {

@@ -31,7 +31,6 @@ export class TableWrite {
     this.#slices = slices;
   }
 
-  /** Calls `write` with each entry. */
   async each(write: (entry: number) => void): Promise<void> {
     for (let i = 0; i < this.writes.count; i++) {
       write(i);

@@ -64,7 +64,6 @@ export interface KeptOut {
   readonly isNeedless: boolean;
 }
 
-/** Why a key has no counterpart. */
 export function whyLeftOut(key: string): KeptOut {
   for (const [reasons, isNeedless] of [
     [NEEDLESS, true],

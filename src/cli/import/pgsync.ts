@@ -30,7 +30,6 @@ export interface PgsyncIndex {
   readonly fields: Fields;
 }
 
-/** The indexes of the file. */
 export function parsePgsync(file: string, text: string): readonly PgsyncIndex[] {
   const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
   let read: unknown;

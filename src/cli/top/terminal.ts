@@ -1,5 +1,4 @@
 /** A whole terminal for one command: its other screen, its keys, and everything put back at the end. */
-import type { ReadStream, WriteStream } from "node:tty";
 import { printable } from "../printable.ts";
 import type { Room } from "./frame.ts";
 
@@ -21,7 +20,8 @@ const REST_OF_SCREEN = "\u001b[J";
 const QUIT = new Set(["q", "Q", "\u0003", "\u001b"]);
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-export function terminal(input: ReadStream = process.stdin, output: WriteStream = process.stdout): Screen {
+export function terminal(): Screen {
+  const { stdin: input, stdout: output } = process;
   const stop = new AbortController();
   const quit = (): void => stop.abort();
   const onKey = (keys: Buffer): void => {

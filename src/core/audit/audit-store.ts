@@ -13,7 +13,6 @@ export interface AuditEntry {
   readonly action: string;
   /** What it was done to: sinks, tables, numbers. */
   readonly subject: AuditFacts;
-  /** What the action changes, as it was. */
   readonly before: AuditFacts | null;
   /** The same afterwards, and what the action answered; null while it has not ended, or if it failed. */
   readonly after: AuditFacts | null;

@@ -24,7 +24,6 @@ export interface CheckpointTexts {
   readonly bond: string;
 }
 
-/** A list of tables as it is stored. */
 interface StoredList {
   readonly name: string;
   readonly text: string;

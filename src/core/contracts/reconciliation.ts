@@ -118,7 +118,6 @@ export interface DriftSample {
   readonly values?: Readonly<Record<string, ValuePair>>;
 }
 
-/** The expected value and the one found. */
 export interface ValuePair {
   readonly expected: string | null;
   readonly found: string | null;
@@ -206,7 +205,6 @@ export interface ReconcileProgress {
   readonly startedAt: string;
   readonly tableCount: number;
   readonly tablesDone: number;
-  /** The table that is compared now. */
   readonly table: string | null;
   readonly rowsCompared: number;
 }

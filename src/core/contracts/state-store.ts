@@ -123,7 +123,6 @@ export interface SourceStore {
   reset(resets: ReadonlyMap<string, SinkReset>): Promise<void>;
 }
 
-/** The checkpoint that a sink reported. */
 export interface SinkCheckpoint {
   readonly name: string;
   readonly position: Position;
@@ -354,7 +353,6 @@ export interface SnapshotStore {
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;
   /** The keys of these sinks and tables that have waited longest; null: of all tables. */
   keys(sinks: readonly string[], tableIds: readonly string[] | null, limit: number): Promise<readonly PendingKey[]>;
-  /** Ids of the tables of which keys are listed. */
   tablesOfKeys(): Promise<readonly string[]>;
   removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;
   /** Indexes in `keys` of those that are listed. */

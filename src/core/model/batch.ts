@@ -125,7 +125,6 @@ export interface Sweep {
   readonly below: bigint;
 }
 
-/** The tables that a batch writes to. */
 export function tablesOf(batch: Batch): readonly TableVersion[] {
   switch (batch.kind) {
     case "checkpoint":

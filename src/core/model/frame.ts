@@ -154,7 +154,6 @@ export interface FrameReading {
   readonly onRenamed?: StreamOptions["onRenamed"];
 }
 
-/** One frame. */
 export class Frame {
   readonly #bytes: Buffer;
   #at = 0;

@@ -77,7 +77,6 @@ export type Mask = "hash" | "redact" | "partial" | "null";
 export interface Ruled {
   /** Hash of the rules. If it changes, everything that a sink has of the table is void. */
   readonly rules: string;
-  /** The table at the source. */
   readonly source: Pick<TableVersion, "columns" | "key" | "fingerprint">;
   readonly lineage: readonly Lineage[];
   /** Absent: no column is computed. */
@@ -136,7 +135,6 @@ export function tableId(schema: string, table: string): string {
   return `${encodePart(schema)}.${encodePart(table)}`;
 }
 
-/** The names in a table's id. */
 export function namesOfTable(id: string): { readonly schema: string; readonly table: string } {
   const dot = id.indexOf(".");
   return { schema: decodePart(id.slice(0, dot)), table: decodePart(id.slice(dot + 1)) };

@@ -7,7 +7,6 @@ import type { KeptTable } from "./kept-table.ts";
 /** How many ids are remembered: a listing may show one twice. */
 const FOREIGN_MAX = 10_000;
 
-/** The findings for one table in one sink. */
 export class Findings {
   readonly #table: TableVersion;
   readonly #sink: string;
@@ -50,7 +49,6 @@ export class Findings {
     this.beyondLog++;
   }
 
-  /** Rows were compared at this position. */
   comparedAt(position: string): void {
     this.#positions = { from: this.#positions?.from ?? position, to: position };
   }

@@ -134,7 +134,6 @@ function placeWithin(expected: unknown, found: unknown): string {
   return step + placeWithin(expected[name], found[name]);
 }
 
-/** The cause for a row that differs. */
 function causeOf({ version, surplus = [] }: StoredRow, versionMax: bigint): DriftCause {
   if (version !== null && version > versionMax) return epochOf(version) < EPOCH_MAX ? "beyond-log" : "beyond-epochs";
   return version === null || surplus.length > 0 ? "written-outside" : "unknown";

@@ -19,7 +19,6 @@ export interface SuspectLook {
   readonly refused: ReadonlySet<string>;
 }
 
-/** The result of one look at a suspect. */
 type LookResult = "settled" | "again" | "moved" | "repair";
 
 /**

@@ -122,7 +122,6 @@ export class TableComparison {
     return this.#resumedAt === null && this.#suspects.size < SUSPECTS_MAX;
   }
 
-  /** A new look, for one position of the walk. */
   look(): Look {
     return new Look(this.#walksFor);
   }

@@ -24,7 +24,7 @@ export class MergedTuples {
   ordinal = 0;
 
   /** `keepsBefore`: a merged row also has the old tuple of its change, as the log has it. */
-  constructor(keepsBefore = false) {
+  constructor(keepsBefore: boolean) {
     this.#keepsBefore = keepsBefore;
   }
 

@@ -78,7 +78,7 @@ export class TableCompaction {
   #readersHold: ReadersHold = "all";
 
   /** `appends`: an earlier entry of a key stays besides the later one. `order`: numbers the changes. */
-  constructor(table: KeyedTable, merged: MergedTuples, appends = false, order: CommitOrder | null = null) {
+  constructor(table: KeyedTable, merged: MergedTuples, appends: boolean, order: CommitOrder | null) {
     this.#appends = appends;
     this.#order = order;
     this.table = table;

@@ -173,7 +173,6 @@ export class Control {
     }));
   }
 
-  /** The tables that each sink takes. */
   get taken(): readonly { readonly sink: string; readonly tables: readonly string[] }[] {
     return this.#pipeline.lives.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
   }

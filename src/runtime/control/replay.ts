@@ -112,7 +112,6 @@ async function stillListed(letters: readonly DeadLetter[], { snapshots }: StateS
   return left;
 }
 
-/** The letters of each table in each sink, with their keys. */
 function byTable(letters: readonly DeadLetter[]) {
   const groups = Map.groupBy(letters, ({ sink, tableId }) => entry(sink, tableId));
   return [...groups.values()].map((together) => {

@@ -142,7 +142,6 @@ function inTable(tableId: string, key: string): string {
   return `${tableId} ${key}`;
 }
 
-/** The row of an entry, and its key. */
 export function locate(writes: TableWrites, entry: number): { block: Block; row: number; key: KeyText } {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;

@@ -234,7 +234,6 @@ export class SinkLife {
     failpoint("sink.given-up");
   }
 
-  /** Runs until aborted. */
   async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     await this.#begun;
     const probing = new ReconnectBackoff(this.#parts.clock, PROBE_MS_MAX);
@@ -399,7 +398,6 @@ export class SinkLife {
   }
 }
 
-/** The life of the sink with this name. */
 export function lifeOf(lives: readonly SinkLife[], name: string): SinkLife | undefined {
   return lives.find((life) => life.name === name);
 }

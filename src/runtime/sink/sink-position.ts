@@ -329,7 +329,7 @@ export function unreadable(form: SinkForm): string | null {
 }
 
 /** What happens to a sink that has lost its data. A history can't be read again. */
-export function onLostOf({ form, onLost }: Pick<Sink, "form" | "onLost">, configured?: OnLost): OnLost {
+export function onLostOf({ form, onLost }: Pick<Sink, "form" | "onLost">, configured: OnLost | undefined): OnLost {
   return form === "history" ? "fail" : (configured ?? onLost);
 }
 

@@ -59,7 +59,6 @@ export class TablesOfSink {
     return this.takes(table) && !this.#isSuspended(table.id) && this.#parts.gate.flows(table);
   }
 
-  /** Whether the sink takes the table and holds rows. */
   holds(table: TableShape): boolean {
     return this.#taker.sink.form !== "log" && this.takes(table);
   }

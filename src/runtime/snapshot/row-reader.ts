@@ -31,7 +31,6 @@ export interface RangeRead {
 
 export type SnapshotRead = KeyRead | RangeRead;
 
-/** Limits for the read of a chunk. */
 export interface ReadLimits {
   /** Aborted when the chunk has become useless. */
   readonly signal: AbortSignal;

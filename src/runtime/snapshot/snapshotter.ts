@@ -214,7 +214,6 @@ export class Snapshotter {
     return [...fanOut.sinks].find((worker) => worker.name === name && fanOut.has(worker));
   }
 
-  /** Reads listed keys for one sink. */
   async #listed(reading: KeyRead, signal: AbortSignal): Promise<boolean> {
     const { snapshots } = this.#parts.state;
     const worker = this.#attached(reading.sinks[0]!);

@@ -317,7 +317,6 @@ export class CompareWindow extends Window<number> {
 interface Filled {
   readonly chunk: Chunk;
   readonly table: TableVersion;
-  /** The keys of a key lookup. */
   readonly keys: readonly KeyText[] | null;
   /** When it was read. */
   readonly nowMs: number;

@@ -343,7 +343,7 @@ export class FanOut {
     expected.mark = this.delivered.mark;
   }
 
-  #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
+  #close({ window, onClosed, mark }: Expected, until: Position): void {
     this.forget(window);
     const result = window.close((sees) => {
       const areSeen = this.delivered.allSeen(mark, sees);

@@ -146,7 +146,6 @@ export class SinkQueue {
     return first;
   }
 
-  /** Whether a full batch waits. */
   isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
     return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
   }

@@ -44,14 +44,14 @@ export class Link {
     return this.#waitsFor;
   }
 
-  /** Runs several statements as one transaction. Repeats it whole while the failure may pass and `until` is ahead. */
-  async transaction<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
+  /** Runs several statements as one transaction. */
+  async transaction<T>(work: (query: Query) => Promise<T>): Promise<T> {
     return await this.once(async (query) => {
       await query("BEGIN");
       const result = await work(query);
       await query("COMMIT");
       return result;
-    }, until);
+    });
   }
 
   /** Runs one statement. `until` is in milliseconds of `performance.now`. */

@@ -105,7 +105,6 @@ export function field(type: ColumnType, plan: Plan): Field {
   };
 }
 
-/** A struct of these fields. */
 export function structField(
   type: ColumnType,
   plan: Omit<Plan, "connect"> & { readonly fields: string; readonly doc: string },

@@ -240,7 +240,6 @@ function nativeType(column: CatalogColumn): string {
  */
 export type FoundKey =
   | { readonly kind: "own" | "chosen"; readonly columns: readonly string[] }
-  /** The table has no own key, and none is chosen for it. */
   | { readonly kind: "none" }
   /** The chosen columns include one that the table does not have, or can't be its key. */
   | { readonly kind: "unknown" | "unfit"; readonly reason: string; readonly fix: string };

@@ -17,7 +17,6 @@ import { isNull, writeCell, writeCells } from "./row-cells.ts";
 import { AS_HIDDEN, type RowPlan } from "../values/cell-plan.ts";
 import { type TableMap, valueEnd } from "./table-map.ts";
 
-/** The columns of an image. */
 export interface ImageColumns {
   readonly bits: Uint8Array;
   readonly count: number;

@@ -47,7 +47,6 @@ export class TableMaps {
   readonly #kept = new Map<number, StoredMap>();
   /** The maps of the present statement, by table id. */
   readonly #active = new Map<number, TableMap>();
-  /** The maps of the present transaction. */
   readonly #ofTransaction = new Set<TableMap>();
 
   /** Takes the event between `start` and `end`, with header but without checksum. */
@@ -62,7 +61,6 @@ export class TableMaps {
     return map;
   }
 
-  /** A transaction begins. */
   begin(): void {
     if (this.#ofTransaction.size > 0) this.#ofTransaction.clear();
   }

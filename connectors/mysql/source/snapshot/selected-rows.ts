@@ -44,7 +44,6 @@ export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: Sou
   };
 }
 
-/** The expressions to select, column by column. */
 export function selectList(table: TableVersion, rows: plan.RowPlan): string {
   return table.columns
     .map(({ name, native }, i) => {
@@ -165,7 +164,6 @@ export class RowBlock {
     addRead(this.#block, offset);
   }
 
-  /** The key of the last row. */
   lastKey(): KeyText {
     return keyText(this.table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
   }

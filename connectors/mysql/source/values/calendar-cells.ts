@@ -34,7 +34,6 @@ let minute = 0;
 let second = 0;
 let microsecond = 0;
 
-/** DATE: three bytes. */
 export function cellDate(out: ByteWriter, plan: RowPlan, i: number, bytes: Uint8Array, at: number): number {
   const packed = readUint24(bytes, at);
   year = packed >> 9;

@@ -55,7 +55,6 @@ export function isNumeric(type: number): boolean {
 const DIGIT_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4] as const;
 export const DIGITS_PER_WORD = 9;
 
-/** Bytes of a DECIMAL. */
 export function decimalBytes(precision: number, scale: number): number {
   return digitBytes(precision - scale) + digitBytes(scale);
 }
@@ -64,7 +63,6 @@ function digitBytes(count: number): number {
   return Math.floor(count / DIGITS_PER_WORD) * 4 + DIGIT_BYTES[count % DIGITS_PER_WORD]!;
 }
 
-/** Bytes of a fraction of that many digits. */
 export function fractionBytes(digits: number): number {
   return (digits + 1) >> 1;
 }

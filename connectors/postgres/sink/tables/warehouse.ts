@@ -32,7 +32,6 @@ export type PostgresTargets = Targets<PostgresLayout, FoundTable, TargetTable>;
 
 export interface PostgresLayout extends TableLayout {
   readonly name: TargetName;
-  /** SQL types of the columns. */
   readonly types: readonly string[];
   readonly wanted: readonly TypedColumn[];
   readonly catalog: readonly CatalogType[];

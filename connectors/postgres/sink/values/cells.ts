@@ -167,7 +167,6 @@ function writeVectorField(
   writeInt32(out.bytes, at, out.length - at - 4);
 }
 
-/** An array in its binary form. */
 function writeFloatArray(out: ByteWriter, form: DenseForm, bytes: Uint8Array, start: number, length: number): void {
   const count = vectorLength(form, CELL_BINARY, bytes, start, length);
   out.reserve(ARRAY_HEADER_BYTES + count * 8);

@@ -78,7 +78,6 @@ export class Frames {
     this.out.bytes[codes + ordinal * 2 + 1] = 1;
   }
 
-  /** A parameter in text form. */
   textParameter(text: string): void {
     const { out } = this;
     const at = out.length;

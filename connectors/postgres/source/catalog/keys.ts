@@ -51,7 +51,6 @@ function notNullColumns(table: CatalogTable): ReadonlySet<number> {
 
 export type FoundKey =
   | { readonly kind: "own" | "chosen"; readonly key: Key }
-  /** The table has no own key, and none is chosen for it. */
   | { readonly kind: "none" }
   /** The chosen columns include one that the table does not have, or can't be its key. */
   | { readonly kind: "unknown" | "unfit"; readonly reason: string; readonly fix: string };

@@ -140,7 +140,6 @@ export function publishable(current: Publication, tables: readonly CatalogTable[
   return tables.filter((table) => current.published.has(table.oid) || (current.owned && table.owned));
 }
 
-/** The statement that creates a publication of `tables`. */
 export function createStatement(publication: string, tables: readonly CatalogTable[]): string {
   const list = tables.length === 0 ? "" : ` FOR TABLE ${tables.map(member).join(", ")}`;
   return `CREATE PUBLICATION ${quoteIdentifier(publication)}${list} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`;

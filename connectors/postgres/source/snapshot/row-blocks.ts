@@ -84,7 +84,6 @@ export class RowBlock {
     addRead(this.#block, offset);
   }
 
-  /** The key of the last row. */
   lastKey(): KeyText {
     return keyText(this.table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
   }

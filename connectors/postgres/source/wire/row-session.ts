@@ -241,7 +241,6 @@ export class RowSession implements Disposable, Inlet {
   }
 }
 
-/** The cells of a DataRow as text. */
 function textRow(bytes: Buffer, start: number): TextRow {
   const cells: (string | null)[] = [];
   let at = start + 2;
@@ -289,7 +288,6 @@ export class KeptSessions {
     return session;
   }
 
-  /** Ends the session if it is not kept. */
   keep(session: RowSession, life: number): void {
     if (life !== this.#life || this.#kept.length >= KEPT_COUNT_MAX) session.end();
     else {

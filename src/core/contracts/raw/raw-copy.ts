@@ -77,7 +77,6 @@ export interface RawWork {
   readonly table: TableVersion;
   /** Gives the rows of the part. */
   readonly read: (taker: RawTaker, signal: AbortSignal) => Promise<void>;
-  /** The version and commit time of each row. */
   readonly version: bigint;
   readonly commitTimeUs: bigint;
 }
