@@ -10,7 +10,7 @@ import { reservedSchema } from "../warehouse/table-change.ts";
 export const META_DATABASE = "millrace";
 /** Begins the name of a column without values: see WriteFence. */
 export const RUN_PREFIX = `${OWN_PREFIX}run_`;
-export const VIEW_SUFFIX = "_current";
+const VIEW_SUFFIX = "_current";
 
 /** The server says of no table in the last one that it is there. */
 export const RESERVED_DATABASES: ReadonlySet<string> = new Set([

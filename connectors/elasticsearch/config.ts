@@ -137,7 +137,7 @@ export const definition = z
     }),
   );
 
-export type ElasticsearchOptions = z.output<typeof definition>;
+type ElasticsearchOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<ElasticsearchOptions> = {
   create: async (context, log) => {

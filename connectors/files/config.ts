@@ -58,7 +58,7 @@ export const definition = z
     }),
   );
 
-export type FilesOptions = z.output<typeof definition>;
+type FilesOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<FilesOptions> = {
   form: () => "stream",

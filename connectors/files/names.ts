@@ -53,7 +53,7 @@ export function folderOf({ schema, table }: Pick<TableVersion, "schema" | "table
   return shortened(name.startsWith("_") ? `%5F${name.slice(1)}` : name, FOLDER_BYTES_MAX);
 }
 
-export interface FileRange {
+interface FileRange {
   readonly from: bigint;
   readonly until: bigint;
   /** UTC, as `YYYY-MM-DD`. */

@@ -1,7 +1,7 @@
 import type { ErrorKind } from "../../src/core/errors.ts";
 import { lacksHandles, moreHandles, systemErrorCode } from "../../src/core/system-errors.ts";
 
-export interface FileFault {
+interface FileFault {
   readonly code: string;
   /** `blocked`: an operator has to change something; Millrace tries again at growing intervals until then. */
   readonly kind: Extract<ErrorKind, "blocked" | "retryable">;

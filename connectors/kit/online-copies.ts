@@ -5,7 +5,7 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
 
 /** A table whose name says that a tool made it. */
-export interface OnlineCopy {
+interface OnlineCopy {
   readonly tool: string;
   /** Possible names, in lower case, of the table that must be there too: the copied one. Null: the name says enough. */
   readonly of: readonly string[] | null;
@@ -42,7 +42,7 @@ const CUT_LENGTH = 63;
 const UNDERSCORES_MAX = 11;
 
 /** Null: the name is like any other. */
-export function onlineCopy({ schema, table }: TableName): OnlineCopy | null {
+function onlineCopy({ schema, table }: TableName): OnlineCopy | null {
   const name = table.toLowerCase();
   if (schema === REPACK.schema && REPACK.table.test(name)) return { tool: "pg_repack", of: null, isCut: false };
   if (CATALOGUE.pattern.test(name)) return CATALOGUE;

@@ -5,7 +5,7 @@ import { type Column, tableId } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { literalLists } from "./literal-lists.ts";
 
-export interface SqlDialect {
+interface SqlDialect {
   /** Of all tables that may be meant: schema, table, whatever `from` needs, column, type; columns in their order. */
   readonly catalogue: string;
   readonly typeOf: (native: string) => SqlType;

@@ -65,7 +65,7 @@ export interface NestOptions {
 }
 
 /** A document that waits until the nest has all rows of these tables again. */
-export interface HeldDocument {
+interface HeldDocument {
   readonly name: string;
   readonly tableIds: readonly string[];
 }

@@ -26,7 +26,7 @@ export interface PlannedPlace {
   readonly condition: Condition | null;
 }
 
-export interface PlannedJoin {
+interface PlannedJoin {
   /** `row`: what names the row above or below. */
   readonly above: (row: string) => string;
   readonly below: (row: string) => string;

@@ -50,7 +50,7 @@ export interface NestPlan {
   readonly faulty: readonly FaultyDocument[];
 }
 
-export interface FaultyDocument {
+interface FaultyDocument {
   readonly id: number;
   readonly name: string;
   readonly reason: string;

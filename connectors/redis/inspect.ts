@@ -30,7 +30,7 @@ import { equalRows } from "./row-lines.ts";
 import { VERSION_FIELD } from "./write/script.ts";
 import { type Format, type KeyNaming, tableKeyStart } from "./write/table-target.ts";
 
-export interface InspectionSettings extends ConnectionSettings, KeyNaming {
+interface InspectionSettings extends ConnectionSettings, KeyNaming {
   readonly format: Format;
 }
 

@@ -7,7 +7,7 @@ import { classify, replyCode } from "./errors.ts";
 /** With less than this part of `maxmemory` it is nearly full. */
 const LOW_SHARE = 0.1;
 
-export interface ServerMemory {
+interface ServerMemory {
   /** Null: not known. */
   readonly usedBytes: number | null;
   /** Null: no limit, or not known. */

@@ -38,7 +38,7 @@ const LOG_BYTES_KEPT = 64 * 1024 * 1024;
 /** Statements of tables that are not written any more go with the others. */
 const STATEMENTS_MAX = 1_000;
 
-export type SqlFunction = (...values: SQLOutputValue[]) => SQLInputValue;
+type SqlFunction = (...values: SQLOutputValue[]) => SQLInputValue;
 
 /** A connection, as far as functions are made known to it. */
 export interface Functions {

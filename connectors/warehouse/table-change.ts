@@ -378,7 +378,7 @@ export interface CopyDialect<
 }
 
 /** Which values of the target go into the table that takes its place. */
-export interface TableCopy {
+interface TableCopy {
   /** Quoted names of the new table's columns, and the expressions that they get. */
   readonly cells: readonly { readonly name: string; readonly value: string; readonly isKey: boolean }[];
   /** Definitions of columns that the table does not have. */

@@ -272,7 +272,7 @@ function named<L extends TableLayout>(dialect: Dialect<L>, layout: L): L {
 }
 
 /** Null: it can't have that name, as its own preparation says. */
-export function keyOrNull(warehouse: { key(table: TableName): string }, table: TableName): string | null {
+function keyOrNull(warehouse: { key(table: TableName): string }, table: TableName): string | null {
   try {
     return warehouse.key(table);
   } catch {

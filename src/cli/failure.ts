@@ -4,7 +4,7 @@ import { findMillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 import { printable } from "./printable.ts";
 
-export interface FailureOutput {
+interface FailureOutput {
   readonly json: boolean;
   readonly showStack: boolean;
   readonly secrets: Secrets;

@@ -29,7 +29,7 @@ export async function writeState<T>({ state, name }: Named, work: (state: StateS
   return await whileOpen(openState(state, { name }), work);
 }
 
-export interface AloneOptions<T> {
+interface AloneOptions<T> {
   /** Creates the state if it does not exist. */
   readonly create?: boolean;
   /** Whether to remove the state after this result. */

@@ -137,7 +137,7 @@ export interface Schedule {
 }
 
 /** An absolute path, and where the config file names it. */
-export interface ReportsFolder {
+interface ReportsFolder {
   readonly path: string;
   readonly line: number | null;
   readonly column: number | null;

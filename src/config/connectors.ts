@@ -95,7 +95,7 @@ export interface Bound<Made> {
 }
 
 /** `password`: all is the same but a password. */
-export type Fit = "same" | "password" | "other";
+type Fit = "same" | "password" | "other";
 
 function fitOf(options: unknown, keys: UrlKeys, folder: string): Fit {
   const fits = Object.entries(keys).map(([key, given]): Fit => {
@@ -118,19 +118,19 @@ function placeOf(text: string, folder: string): string {
   return `${scheme.toLowerCase().replace("postgresql", "postgres").replace("mariadb", "mysql")}://${user}@${rest.replace(/\/+$/, "")}`;
 }
 
-export type SourceContextBase = Omit<SourceContext<unknown>, "options">;
-export type SinkContextBase = Omit<SinkContext<unknown>, "options">;
+type SourceContextBase = Omit<SourceContext<unknown>, "options">;
+type SinkContextBase = Omit<SinkContext<unknown>, "options">;
 
 type Definition<Options> = z.ZodObject & z.ZodType<Options>;
 
 /** What a sink's config.ts exports. */
-export interface SinkModule<Options> {
+interface SinkModule<Options> {
   readonly definition: Definition<Options>;
   readonly factory: SinkFactory<Options>;
 }
 
 /** What a source's config.ts exports. */
-export interface SourceModule<Options> {
+interface SourceModule<Options> {
   readonly sourceDefinition: Definition<Options>;
   readonly sourceFactory: SourceFactory<Options>;
 }

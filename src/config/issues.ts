@@ -2,9 +2,9 @@ import * as z from "zod";
 import type { Problem } from "./errors.ts";
 import { nearestName, suggestion } from "../rules/nearest.ts";
 
-export type Issue = z.core.$ZodIssue;
+type Issue = z.core.$ZodIssue;
 
-export interface IssueContext {
+interface IssueContext {
   /** The path of the parsed part in the file. */
   readonly base: readonly string[];
   /** The part's input to the parser. */

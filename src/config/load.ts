@@ -17,7 +17,7 @@ import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { SourceAndSinks } from "./source-and-sinks.ts";
 import { rulesOf } from "./tables.ts";
 
-export interface LoadOptions extends Surroundings {
+interface LoadOptions extends Surroundings {
   readonly connectors: Connectors;
   /** Of a source with shares, the one to load, from 1 on. Default: none in particular. */
   readonly share?: number | null;
@@ -50,7 +50,7 @@ export interface Place {
   readonly rules: Rules;
 }
 
-export interface PlacedSink {
+interface PlacedSink {
   readonly name: string;
   readonly kind: string;
   readonly isOfDocuments: boolean;

@@ -14,14 +14,14 @@ import { SINK_NAME, sinkDefinition, sourceDefinition } from "./definition.ts";
 /** Keys of all sinks that are about rows which a target refuses. */
 const OF_ROWS = ["onPoison", "deadLettersMax"];
 
-export interface DaemonNames {
+interface DaemonNames {
   readonly daemon: string;
   /** The `name` in the file. */
   readonly owner: string;
 }
 
 /** The source's part of the file, before it is known how the sinks divide its tables. */
-export interface SourcePart {
+interface SourcePart {
   readonly shareCount: number | null;
   readonly made: (daemon: DaemonNames, rules: Rules, shares: SharesConfig | null) => SourceConfig;
 }

@@ -160,9 +160,9 @@ export const tableDefinition = z.strictObject({
     .describe("How comparisons treat the table."),
 });
 
-export type TablesInput = Readonly<Record<string, z.output<typeof tableDefinition>>>;
+type TablesInput = Readonly<Record<string, z.output<typeof tableDefinition>>>;
 
-export interface RuleSurroundings {
+interface RuleSurroundings {
   readonly maskKey: string | undefined;
   /** Of the configuration's file: paths are relative to it. */
   readonly folder: string;

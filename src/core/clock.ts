@@ -88,7 +88,7 @@ export function deadline(clock: Clock, ms: number, ...others: readonly AbortSign
   };
 }
 
-export interface Deadline extends Disposable {
+interface Deadline extends Disposable {
   readonly signal: AbortSignal;
 }
 

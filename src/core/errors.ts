@@ -58,7 +58,7 @@ export type DatabaseReason =
   | "refused"; // the statement, for another reason
 
 /** Why the state did not do what was asked. */
-export type StateReason =
+type StateReason =
   | "passing" // it can't be written now; the call had no effect and can be repeated
   | "absent" // it does not exist
   | "older" // written by an older version, and not migrated yet
@@ -96,7 +96,7 @@ interface ErrorDetails {
   readonly table?: string | undefined;
 }
 
-export interface ErrorParts extends ErrorDetails {
+interface ErrorParts extends ErrorDetails {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
   /** What is wrong and where. Never contains a cell value, a statement's parameter or a connection string. */

@@ -20,7 +20,7 @@ export function makeFolder(path: string, mode?: number): void {
 }
 
 /** So that the names in it survive a crash of the machine. */
-export function syncFolder(path: string): void {
+function syncFolder(path: string): void {
   let folder: number;
   try {
     folder = openSync(path, "r");

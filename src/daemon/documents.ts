@@ -238,7 +238,7 @@ export interface NestFacts {
   readonly waiting: ReadonlyMap<string, WaitingDocuments>;
 }
 
-export interface WaitingDocuments {
+interface WaitingDocuments {
   readonly count: number;
   readonly isMore: boolean;
   readonly sinceMs: number | null;

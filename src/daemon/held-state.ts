@@ -9,7 +9,7 @@ import { redacting } from "../state/redacting.ts";
 import { holderName, isGone } from "./holder.ts";
 import { awaitLease, releaseLease, takeLease, throughMoves } from "./lease.ts";
 
-export interface HoldingParts {
+interface HoldingParts {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Removes secrets from the texts of a JSON document. */

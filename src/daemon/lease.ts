@@ -14,7 +14,7 @@ export const LEASE_RENEWAL_MS = 4_000;
 const LEASE_LOOK_MS = 500;
 const MOVED_PAUSE_MS = 250;
 
-export interface LeaseParts {
+interface LeaseParts {
   readonly state: Pick<StateStore, "lease">;
   readonly clock: Clock;
   /** The holder's name, for people. */

@@ -5,7 +5,7 @@ import { isDocument, NEST_SINK } from "../documents/document.ts";
 import { replacing } from "../core/replacing.ts";
 
 /** What one pipeline of a daemon sees of the state: the record of its source, its tables, its sinks. */
-export interface StateParts {
+interface StateParts {
   readonly tables: StateStore;
   readonly documents: StateStore;
 }

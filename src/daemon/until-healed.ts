@@ -15,7 +15,7 @@ const UNSEEN = "MR1154";
 /** Without an answer a run ends before its lease does, whatever comes later: the next one takes a lease of its own. */
 const STATE_AWAY = "MR1215";
 
-export interface HealingParts {
+interface HealingParts {
   readonly config: Config;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -10,7 +10,7 @@ export interface Order {
   readonly done: string;
 }
 
-export interface Acting {
+interface Acting {
   /** False for viewers, and where no token is configured. */
   readonly mayAct: boolean;
   readonly why: string;

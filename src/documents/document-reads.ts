@@ -24,7 +24,7 @@ import { type Document, type DocumentNode, documentTable, type Join, type Relati
 import { isTransformed, Transforming, type Transforms } from "./transforms.ts";
 
 /** The source's tables, as the configuration's rules show them. */
-export interface TableReads {
+interface TableReads {
   rows(table: TableShape, columns: readonly number[], signal: AbortSignal): AsyncIterable<readonly TextRow[]>;
   rowsAt(
     table: TableShape,
@@ -47,7 +47,7 @@ export interface TableReads {
 /** So many documents are put together at once. */
 const ROOTS_MAX = 200;
 
-export interface DocumentReadsParts {
+interface DocumentReadsParts {
   readonly documents: readonly Document[];
   readonly transforms: Transforms;
   /** Of the source. */

@@ -99,7 +99,7 @@ export interface Order {
 export const NEST_SINK = "documents";
 
 /** The schema of the tables that documents are to sinks. */
-export const DOCUMENTS_SCHEMA = "documents";
+const DOCUMENTS_SCHEMA = "documents";
 
 /** The table that a document is to sinks. */
 export function documentTable(name: string): TableName {

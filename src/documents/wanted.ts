@@ -43,7 +43,7 @@ export interface WantedRelation extends WantedNode {
   readonly value: string | null;
 }
 
-export interface WantedThrough {
+interface WantedThrough {
   readonly place: string;
   readonly from: string;
   /** Columns above by column of the table in between; null: a foreign key says it. */

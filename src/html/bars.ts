@@ -16,7 +16,7 @@ export interface Part {
 
 export type Color = "own" | "other" | "good" | "warning" | "bad" | "missing" | "extra" | "different";
 
-export interface BarsOptions {
+interface BarsOptions {
   /** The end of the scale; default: the longest bar. */
   readonly most?: number;
   /** A line across all bars. */

@@ -30,7 +30,7 @@ import type {
 import { valueOf } from "./values.ts";
 
 /** What is the same for all changes of a transaction. */
-export interface TransactionFacts {
+interface TransactionFacts {
   /** Of the transaction; of rows that were read, what they were read at. */
   readonly version: bigint;
   readonly commit: bigint;

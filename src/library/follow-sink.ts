@@ -12,7 +12,7 @@ import { type Changes, isHalf } from "./changes.ts";
 import { libraryError } from "./errors.ts";
 import type { Handover, Keeper, Piece } from "./handover.ts";
 
-export interface FollowSinkParts {
+interface FollowSinkParts {
   readonly name: string;
   readonly changes: Changes;
   readonly handover: Handover;

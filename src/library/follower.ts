@@ -25,7 +25,7 @@ import { FollowSink } from "./follow-sink.ts";
 import type { Handover, Keeper } from "./handover.ts";
 import { PositionWriter, readPosition, unreadable } from "./position-text.ts";
 
-export interface FollowerParts {
+interface FollowerParts {
   /** With the keys of source and state; its sinks do not count. */
   readonly config: Config;
   readonly handover: Handover;

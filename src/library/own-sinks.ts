@@ -10,7 +10,7 @@ import { libraryError } from "./errors.ts";
 export const OWN = "own";
 const definition = z.object({});
 
-export type OwnSinks = Readonly<Record<string, OwnSink>>;
+type OwnSinks = Readonly<Record<string, OwnSink>>;
 
 interface Divided {
   /** By name, as the configuration has them. */
@@ -42,7 +42,7 @@ function isRecord(given: unknown): given is Record<string, unknown> {
   return typeof given === "object" && given !== null;
 }
 
-export interface WithOwnSinks extends AsyncDisposable {
+interface WithOwnSinks extends AsyncDisposable {
   readonly connectors: Connectors;
 }
 

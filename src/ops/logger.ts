@@ -3,7 +3,7 @@ import { MillraceError } from "../core/errors.ts";
 import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { prettyLine } from "./pretty.ts";
 
-export interface LoggerOptions {
+interface LoggerOptions {
   readonly level: LogLevel;
   /** Every line, as JSON, passes through this before it is written. */
   readonly redact: (line: string) => string;
@@ -11,7 +11,7 @@ export interface LoggerOptions {
   readonly output?: LogOutput;
 }
 
-export interface LogOutput {
+interface LogOutput {
   write(text: string): unknown;
   readonly isTTY?: boolean;
 }

@@ -11,7 +11,7 @@ const LAST_MS_MAX = 3_000;
 /** Of conditions in one message; the count of the others is told. */
 const TOLD_COUNT_MAX = 50;
 
-export interface NotifierParts {
+interface NotifierParts {
   readonly clock: Clock;
   /** The daemon's. */
   readonly name: string;

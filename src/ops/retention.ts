@@ -4,7 +4,7 @@ import type { HistoryPoint } from "./dashboard/view.ts";
 const WINDOW_MS = 600_000;
 const WINDOW_MS_MIN = 30_000;
 
-export interface Retained {
+interface Retained {
   readonly safeBytes: number | null;
   readonly safeSeconds: number | null;
 }

@@ -16,7 +16,7 @@ export interface Message {
   readonly id: string;
 }
 
-export interface WebhookOptions {
+interface WebhookOptions {
   readonly url: string;
   /** The bytes of the key that signs. Null: messages are not signed. */
   readonly key: Buffer | null;

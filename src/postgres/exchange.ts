@@ -39,7 +39,7 @@ export interface Hooks {
 }
 
 /** Receives a line of a COPY TO STDOUT; its bytes belong to the driver again when it returns. */
-export type LineReader = (line: Buffer) => void;
+type LineReader = (line: Buffer) => void;
 
 class Exchange implements Submittable {
   readonly #buffers: readonly Uint8Array[];

@@ -5,7 +5,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
 import type { Reconciler } from "./reconciler.ts";
 
-export interface RecoveryParts {
+interface RecoveryParts {
   readonly clock: Clock;
   readonly reconciler: Reconciler;
   readonly snapshots: SnapshotStore;

@@ -3,7 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { abortedError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
-export interface ScheduleParts {
+interface ScheduleParts {
   /** Cron, optionally with seconds first. */
   readonly cron: string;
   /** Null: the machine's time zone. */

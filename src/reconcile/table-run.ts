@@ -12,7 +12,7 @@ import type { Run } from "./run.ts";
 import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
 import { TableComparison } from "./rows/table-comparison.ts";
 
-export interface TableRunParts {
+interface TableRunParts {
   readonly clock: Clock;
   /** Told when sinks may have made progress. */
   readonly news: News;

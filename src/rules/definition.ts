@@ -70,7 +70,7 @@ export interface ColumnAction {
   readonly rename: string | null;
 }
 
-export interface OnlyRule extends Placed {
+interface OnlyRule extends Placed {
   /** Names of columns, or globs over names. */
   readonly patterns: readonly string[];
 }

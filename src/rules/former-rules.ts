@@ -52,7 +52,7 @@ export interface Former {
   readonly unless?: readonly Column[];
 }
 
-export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
+interface HiddenColumn extends Pick<Column, "name" | "identity"> {
   /** Its name now, if the log has the column renamed since. */
   readonly renamed?: string;
   /** A mask, or `drop`. */

@@ -30,7 +30,7 @@ export interface KeptCell {
   readonly asText: boolean;
 }
 
-export type PinnedCells = { readonly cells: readonly KeptCell[] } | { readonly misfit: string };
+type PinnedCells = { readonly cells: readonly KeptCell[] } | { readonly misfit: string };
 
 /**
  * `masked`: by ordinal of the kept column. A masked column fits with any type, because its visible values are text or null.

@@ -44,7 +44,7 @@ export interface Origin {
 }
 
 /** Where a block comes from: the log, or a read whose snapshot saw what `sees` says. */
-export type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
+type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
 
 /** A row whose changes in a block leave out values that are needed: by the filter, by a function, or by sinks that it is new to. */
 interface LeftOutRow {
@@ -75,7 +75,7 @@ interface Asking {
 }
 
 /** Rows of a table to be read at the source. */
-export interface LeftOutQuestion {
+interface LeftOutQuestion {
   readonly table: RuledTable;
   readonly rows: readonly LeftOutRow[];
 }

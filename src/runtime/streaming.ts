@@ -89,7 +89,7 @@ export const STARTING: StreamFacts = {
   unfinishedSnapshots: 0,
 };
 
-export interface StreamingParts {
+interface StreamingParts {
   readonly clock: Clock;
   /** See `Pipeline`. */
   readonly news: News;

@@ -21,7 +21,7 @@ export interface ShareChild extends EventEmitter, Pick<ChildProcess, "pid" | "ex
   send(message: string, sent: () => void): unknown;
 }
 
-export interface ShareProcessParts {
+interface ShareProcessParts {
   readonly number: number;
   /** Starts it, with a channel. */
   readonly start: () => ShareChild;

@@ -9,7 +9,7 @@ const CUT_OFF_MS_MAX = 60_000;
 /** A broker that starts, or moves the group, is back earlier. */
 const TOLD_AFTER_MS = 5_000;
 
-export interface SupervisorParts {
+interface SupervisorParts {
   readonly group: Group;
   /** Called when the group has said what this process has. */
   readonly joined: () => void;

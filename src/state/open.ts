@@ -4,7 +4,7 @@ import { diskRooms, type Room } from "../core/disk-room.ts";
 import { stateError } from "./errors.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 
-export type OpenOptions = SqliteOptions;
+type OpenOptions = SqliteOptions;
 
 const SQLITE = "sqlite:";
 

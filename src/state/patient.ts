@@ -8,13 +8,13 @@ const WAIT_MS_MAX = 5_000;
 /** How often a continuing wait is logged. */
 const REPEATED_MS = 30_000;
 
-export interface PatientParts {
+interface PatientParts {
   readonly store: StateStore;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-export interface PatientState {
+interface PatientState {
   readonly store: StateStore;
   /** Why calls wait now. */
   readonly error: () => StoredError | null;

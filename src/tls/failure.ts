@@ -115,7 +115,7 @@ export function tlsCodeOf(message: string): string | undefined {
   return SENTENCES.find(([pattern]) => pattern.test(message))?.[1];
 }
 
-export interface Handshake {
+interface Handshake {
   /** Whether the server spoke TLS, even if it only refused. */
   readonly spoke: boolean;
   /** The code of the failure, or of the refusal after the handshake (TLS 1.3 checks client certificates then). */

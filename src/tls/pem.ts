@@ -8,7 +8,7 @@ const PEM_BYTES_MAX = 1024 * 1024;
 /**
  * `what` ends a sentence that begins with the key or parameter that names the file. It never holds the file's contents.
  */
-export class UnusablePem extends Error implements TlsFailure {
+class UnusablePem extends Error implements TlsFailure {
   readonly what: string;
   readonly fix: string;
 

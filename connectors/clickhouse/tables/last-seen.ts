@@ -17,7 +17,7 @@ const OWN_UUID = `(SELECT toString(uuid) FROM system.tables WHERE database = ${q
 /** Of one statement. */
 const ROWS_MAX = 1_000;
 
-export interface SeenTarget {
+interface SeenTarget {
   readonly target: TargetName;
   readonly evidence: Evidence;
 }

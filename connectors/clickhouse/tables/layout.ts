@@ -35,7 +35,7 @@ export interface TableLayout {
   readonly owner: string;
 }
 
-export type LayoutParts = Pick<TableLayout, "target" | "form" | "placement" | "dropsColumns" | "owner">;
+type LayoutParts = Pick<TableLayout, "target" | "form" | "placement" | "dropsColumns" | "owner">;
 
 export function layoutOf(table: TableVersion, parts: LayoutParts): TableLayout {
   const columns = table.columns.map((source, i): LayoutColumn => {

@@ -20,7 +20,7 @@ interface PreparedTable {
 }
 
 /** A table that is no longer what it was. */
-export type LostTable =
+type LostTable =
   | { readonly layout: TableLayout; readonly what: Loss | "stripped of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 

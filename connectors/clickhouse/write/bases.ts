@@ -79,7 +79,7 @@ export function* inParts(
   if (wanted.entries.length > 0) yield wanted;
 }
 
-export function keyLiteral(layout: TableLayout, bytes: Uint8Array, offset: number): string {
+function keyLiteral(layout: TableLayout, bytes: Uint8Array, offset: number): string {
   map.read(bytes, offset);
   return tupleOf(
     layout.key.map(({ source, type }, k) => {

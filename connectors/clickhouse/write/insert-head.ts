@@ -18,7 +18,7 @@ import {
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
 
-export interface InsertHead {
+interface InsertHead {
   readonly sql: string;
   readonly bytes: Buffer;
 }

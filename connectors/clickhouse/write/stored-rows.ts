@@ -10,7 +10,7 @@ export interface StoredRow {
 }
 
 /** How long a value is: so many bytes, or (0) the varint before them times `unitBytes`. */
-export interface ValueShape {
+interface ValueShape {
   readonly isNullable: boolean;
   readonly byteCount: number;
   readonly unitBytes?: number;

@@ -26,7 +26,7 @@ export function tablesPerBatchMax(memoryLimit: string): number {
   return Math.max(MANY_TABLES, Math.floor(tablesHeldMax(memoryLimit) / 2));
 }
 
-export interface FoldingParts {
+interface FoldingParts {
   readonly path: string;
   readonly memoryLimit: string;
   /** Runs the work when no writer is active, unless the file has been given up or closed by then. */

@@ -46,12 +46,12 @@ const FAILED_WAIT_MS = 60 * 60_000;
 /** Disk space that must stay free for others. */
 const SPARE_BYTES = 64 * 1024 * 1024;
 
-export interface UpkeepSettings {
+interface UpkeepSettings {
   /** Limit of live or dead rows in one turn. */
   readonly spanMax: number;
 }
 
-export interface UpkeepParts {
+interface UpkeepParts {
   readonly database: Database;
   readonly checkpoint: CheckpointRow;
   readonly dead: DeadRows;

@@ -8,12 +8,12 @@ import { METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 import { SPOILED } from "./rules.ts";
 
-export interface LostFile {
+interface LostFile {
   readonly target: TargetName;
   readonly path: string;
 }
 
-export interface LostFiles {
+interface LostFiles {
   readonly lost: readonly LostFile[];
   /** Whether files of the lake are there. If not, it is rather their folder, disk or bucket that is missing. */
   readonly othersAreThere: boolean;

@@ -8,7 +8,7 @@ import type { Lake } from "./lake.ts";
 import { findLostFiles } from "./lost-files.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 
-export interface LostFilesOptions {
+interface LostFilesOptions {
   readonly schema: string | undefined;
   readonly form: TargetForm;
 }

@@ -34,7 +34,7 @@ export interface MaintenanceSettings {
   readonly keepSnapshotsMs: number;
 }
 
-export interface Maintained {
+interface Maintained {
   readonly sink: string;
   readonly lake: Lake;
   /** Null: the lake is maintained by other means. */

@@ -7,7 +7,7 @@ import { LAKE, METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 
 /** A transaction that is still going to name its files is younger. */
-export const ORPHAN_SECONDS = 24 * 60 * 60;
+const ORPHAN_SECONDS = 24 * 60 * 60;
 
 const MARK = "_millrace_lake_";
 const SCHEDULED = `${METADATA}.ducklake_files_scheduled_for_deletion`;

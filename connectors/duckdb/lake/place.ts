@@ -17,7 +17,7 @@ export interface LakePlace {
 
 export const CATALOG = /^(?:(?:sqlite|duckdb):.|postgres(?:ql)?:\/\/.)/;
 
-export interface WrittenPlace {
+interface WrittenPlace {
   readonly catalog: string;
   readonly data: string;
   readonly s3?: S3Options | undefined;

@@ -34,7 +34,7 @@ interface Definition {
   readonly comment: string;
 }
 
-export interface TurnOptions {
+interface TurnOptions {
   /** Begins the transaction. */
   readonly begin: () => Promise<unknown>;
   readonly touched: TouchedKeys;

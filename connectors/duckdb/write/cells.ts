@@ -45,7 +45,7 @@ const SPILL_BYTES = 1024 * 1024;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 /** Properties of the last rows that the CSV reader must know. */
-export interface CsvTraits {
+interface CsvTraits {
   /** A line break inside a field: such a file is read by one thread. */
   hasLineBreak: boolean;
 }

@@ -45,12 +45,7 @@ export interface TableLayout {
   readonly owner?: string | undefined;
 }
 
-export function layoutOf(
-  table: TableVersion,
-  target: TargetName,
-  catalogue: string,
-  form: DuckdbForm,
-): TableLayout {
+export function layoutOf(table: TableVersion, target: TargetName, catalogue: string, form: DuckdbForm): TableLayout {
   const names = columnNames(table.columns, form);
   const columns = table.columns.map((source, i): LayoutColumn => {
     const isKey = table.key.includes(i);

@@ -120,7 +120,7 @@ export interface ReplaceTools {
 }
 
 /** Conditions for a table's rows (as `millrace_row`) that DuckDB evaluates by the key's index. */
-export interface Lookups {
+interface Lookups {
   readonly keys: readonly string[];
   /** The lowest version of the rows that have these keys in the batch. */
   readonly version: bigint;

@@ -83,7 +83,7 @@ const INDEX = z.object({
 });
 const INDICES = z.record(z.string(), INDEX);
 
-export type StoredIndex = z.output<typeof INDEX>;
+type StoredIndex = z.output<typeof INDEX>;
 
 /** What of an index tells whether it is the sink's own, for `filter_path`. */
 export const WITHOUT_FIELDS =
@@ -159,7 +159,7 @@ export interface FoundIndex extends IndexIdentity {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-export interface FoundIndices {
+interface FoundIndices {
   /** The index behind the table's alias. */
   readonly current: FoundIndex | null;
   /** The index behind the alias for filling. */
@@ -174,13 +174,13 @@ export interface Engine {
   readonly lacking: Set<string>;
 }
 
-export interface Aliases {
+interface Aliases {
   readonly alias: string;
   readonly nextAlias: string;
 }
 
 /** An index to be made. `isHidden`: wildcards don't find it. */
-export interface NewIndex {
+interface NewIndex {
   readonly index: string;
   readonly alias: string;
   /** See WriteFence. */
@@ -321,7 +321,7 @@ export function takenName(answer: Answer): string | null {
 }
 
 /** A field that the index has with another type than the table needs; such an index can't take the table. */
-export function fieldOfOtherType(engine: Engine, { fields }: FoundIndex, table: TableVersion): string | null {
+function fieldOfOtherType(engine: Engine, { fields }: FoundIndex, table: TableVersion): string | null {
   const other = propertiesOf(engine, table).find(([field, mapping]) => {
     const held = fields.get(field);
     return held !== undefined && !isTaken(held, mapping);
@@ -425,7 +425,7 @@ function notedBy(engine: Engine, table: TableVersion): DefinitionNote {
 }
 
 /** The settings that the configuration asks for. */
-export function settingsFor({ options }: Pick<Engine, "options">, table: TableName): Readonly<Record<string, unknown>> {
+function settingsFor({ options }: Pick<Engine, "options">, table: TableName): Readonly<Record<string, unknown>> {
   const { replicas, shards, refreshInterval, parts } = options;
   return {
     "index.refresh_interval": refreshInterval,

@@ -19,7 +19,7 @@ export interface IndexPart {
   readonly analyzers: Readonly<Record<string, unknown>>;
 }
 
-export interface FieldPart {
+interface FieldPart {
   readonly [parameter: string]: unknown;
 }
 
@@ -30,7 +30,7 @@ export interface IndexParts {
 }
 
 /** Of one table. */
-export interface IndexDefinition {
+interface IndexDefinition {
   /** By their whole names. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly properties: Readonly<Record<string, FieldPart>>;
@@ -90,7 +90,7 @@ const OWN_SETTINGS: readonly (readonly [settings: RegExp, why: string])[] = [
 ];
 
 /** What is wrong with the definition for a table of these columns; `key`: of the configuration, below the entry. */
-export interface Conflict {
+interface Conflict {
   readonly key: string;
   readonly what: string;
   readonly fix: string;
@@ -186,7 +186,7 @@ const LENIENT =
   /^(byte|short|integer|long|unsigned_long|half_float|float|double|scaled_float|date|date_nanos|geo_point|geo_shape|point|shape|xy_point|xy_shape|ip)$/;
 
 /** The mapping of a column's field: ours, with what the configuration says of it. */
-export function fieldMapping(type: ColumnType, part: FieldPart | undefined): Mapping {
+function fieldMapping(type: ColumnType, part: FieldPart | undefined): Mapping {
   const ours = mappingOf(type);
   if (part === undefined) return ours;
   const wanted = typeOf(part);

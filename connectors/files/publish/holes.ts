@@ -15,7 +15,7 @@ import { folderOf, manifestKey, manifestOf, MANIFESTS, numberOf } from "../names
 import type { Store } from "../store/store.ts";
 import { type Manifest, type Published, readManifest } from "./manifest.ts";
 
-export interface Hole {
+interface Hole {
   readonly manifest: number;
   /** Files that the manifest lists; null: the manifest itself is gone. */
   readonly paths: readonly string[] | null;

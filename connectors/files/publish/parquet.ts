@@ -50,13 +50,13 @@ export class ParquetMaker implements Disposable {
 const ROW_BYTES_DEFAULT = 1024 * 1024;
 const BUFFER_BYTES = 2 * ROW_BYTES_DEFAULT;
 
-export interface RowsFile {
+interface RowsFile {
   readonly path: string;
   readonly rowBytesMax: number;
 }
 
 /** Makes a Parquet file of the lines of CsvRows. */
-export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
+function parquetSql(shape: Shape, from: RowsFile, to: string): string {
   const columns = fileColumns(shape).map((column, i) => ({ ...column, field: `c${i}` }));
   const own = [
     'sequence AS "_millrace_sequence"',

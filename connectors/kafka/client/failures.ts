@@ -4,7 +4,7 @@ import { MillraceError } from "../../../src/core/errors.ts";
 import { protocolErrors, protocolErrorsCodesById } from "@platformatic/kafka";
 
 /** A protocol error that this client found in an answer; the library makes its own of most. */
-export class KafkaFailure extends Error {
+class KafkaFailure extends Error {
   /** As in https://kafka.apache.org/protocol#protocol_error_codes */
   readonly apiId: string;
   /** The topic, broker or group that it is about. */

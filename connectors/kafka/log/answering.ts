@@ -30,7 +30,7 @@ import {
 } from "./calls.ts";
 
 /** Questions and answers are of no use later. */
-export const CALL_SETTINGS = {
+const CALL_SETTINGS = {
   "cleanup.policy": "delete",
   "retention.ms": "3600000",
   "segment.ms": "3600000",

@@ -93,7 +93,7 @@ interface CallError {
   readonly ambiguous?: AmbiguousKey["what"];
 }
 
-export interface WrittenTables {
+interface WrittenTables {
   readonly tables: readonly TableShape[];
   readonly refused: readonly RefusedTable[];
   readonly generations: readonly (readonly [string, string])[];

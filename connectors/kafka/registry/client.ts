@@ -18,9 +18,9 @@ export interface RegistrySettings {
   readonly registers: boolean;
 }
 
-export type SchemaType = "AVRO" | "JSON";
+type SchemaType = "AVRO" | "JSON";
 
-export interface SubjectSchema {
+interface SubjectSchema {
   readonly subject: string;
   readonly schemaType: SchemaType;
   readonly schema: object | string;

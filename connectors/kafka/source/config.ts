@@ -29,7 +29,7 @@ export const sourceDefinition = z.object({
     ),
 });
 
-export type KafkaSourceOptions = z.output<typeof sourceDefinition>;
+type KafkaSourceOptions = z.output<typeof sourceDefinition>;
 
 export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
   create: async (context) => {

@@ -11,7 +11,7 @@ import { type GroupName, Membership, type MemberSubscriptions } from "../client/
 const HEARTBEAT_MS = 1_000;
 const LEAVE_MS_MAX = 5_000;
 
-export interface ShareGroupSettings {
+interface ShareGroupSettings {
   readonly clock: Clock;
   readonly cluster: Pick<ClusterAccess, "connect">;
   readonly id: string;

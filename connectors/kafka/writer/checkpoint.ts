@@ -77,7 +77,7 @@ const TABLES_EVERY = 500;
 /** Each batch takes an offset for its record and one for its transaction's end. Where there are more, a start reads all. */
 export const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
 
-export interface CheckpointRecord {
+interface CheckpointRecord {
   readonly key: Buffer;
   readonly value: Buffer;
 }

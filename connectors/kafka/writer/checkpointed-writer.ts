@@ -54,7 +54,7 @@ export interface WriterSettings {
 }
 
 /** The sink's own topics beside its checkpoint's. */
-export interface OwnTopics {
+interface OwnTopics {
   /** Made before anybody follows them: a topic that is made later would be another one. Nobody else writes there. */
   readonly logs: readonly string[];
   /** Those that may not be there yet. */

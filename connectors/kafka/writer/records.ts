@@ -37,7 +37,7 @@ export class RecordBuffers {
 }
 
 /** Records that are sent together. */
-export interface RecordsPart {
+interface RecordsPart {
   readonly batches: readonly TopicBatches[];
   /** The brokers have them. */
   readonly release: () => void;

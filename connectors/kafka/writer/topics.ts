@@ -301,7 +301,7 @@ function isUsable(topic: Topic | null | undefined): topic is Topic {
 }
 
 /** `partitions` may be -1: the broker's default. */
-export interface NewTopic extends Omit<TopicRules, "create"> {
+interface NewTopic extends Omit<TopicRules, "create"> {
   readonly name: string;
 }
 

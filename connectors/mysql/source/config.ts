@@ -40,7 +40,7 @@ export const sourceDefinition = z
     }),
   );
 
-export type MysqlSourceOptions = z.output<typeof sourceDefinition>;
+type MysqlSourceOptions = z.output<typeof sourceDefinition>;
 
 export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
   create: async (context, log) => {

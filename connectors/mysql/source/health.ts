@@ -50,7 +50,7 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
 }
 
 /** Who holds the server up: the oldest open transaction, and those that are prepared and wait for their outcome. */
-export interface OpenTransactions {
+interface OpenTransactions {
   /** Null: the user may not see it (PROCESS), or there is none. */
   readonly oldest: { readonly thread: string; readonly seconds: number } | null;
   readonly prepared: PreparedTransactions;

@@ -48,7 +48,7 @@ export const sourceDefinition = z
     }),
   );
 
-export type PostgresSourceOptions = z.output<typeof sourceDefinition>;
+type PostgresSourceOptions = z.output<typeof sourceDefinition>;
 
 export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
   create: async (context, log) => {

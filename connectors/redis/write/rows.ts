@@ -18,7 +18,7 @@ interface Phase {
   readonly count: number;
 }
 
-export interface RowsBatchParts {
+interface RowsBatchParts {
   readonly connection: Connection;
   readonly stream: CallStream;
   readonly format: Format;

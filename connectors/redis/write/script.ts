@@ -6,12 +6,12 @@ export const TIME_FIELD = "_millrace_commit_time";
  * Position of the version's length byte in a packed row, counted from 1 as Lua does: after 12 bytes of headers, and the
  * field's name with its two lengths.
  */
-export const PACKED_VERSION_AT = 12 + VERSION_FIELD.length + 2 + 1;
+const PACKED_VERSION_AT = 12 + VERSION_FIELD.length + 2 + 1;
 /** The start of a row in the format json: the script finds the version there. */
 export const JSON_HEAD = `{"${VERSION_FIELD}":`;
 
 /** How long a tombstone lives: longer than a replay takes. */
-export const TOMBSTONE_SECONDS = 3600;
+const TOMBSTONE_SECONDS = 3600;
 
 /** The action for one row; one byte each in the script's first argument. */
 export const ACTION = {

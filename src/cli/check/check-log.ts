@@ -77,7 +77,7 @@ async function openKnown({ name, state }: Config): Promise<StateStore | null> {
 }
 
 /** What a start would learn from the log. */
-export interface LogAnswer {
+interface LogAnswer {
   /** By the sinks' names. */
   readonly forecasts: ReadonlyMap<string, SinkForecast>;
   /** False: the log of another host that the next start can continue in. */

@@ -61,7 +61,7 @@ async function tried(session: Session, name: string, rowCount: number): Promise<
 }
 
 /** The captured tables, and what the rules make of their rows. */
-export interface Trying extends CapturedTables {
+interface Trying extends CapturedTables {
   readonly tryTable: (shape: TableShape, rowCount: number) => Promise<Trial>;
   /** Its names in the sinks. */
   readonly named: (shape: TableShape) => TableName;

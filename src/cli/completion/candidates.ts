@@ -15,7 +15,7 @@ export interface Candidate {
   readonly text: string;
 }
 
-export interface Candidates {
+interface Candidates {
   readonly candidates: readonly Candidate[];
   /** Whether the shell adds its own completion of files. */
   readonly withFiles: boolean;

@@ -15,7 +15,7 @@ import type { Session } from "../session.ts";
 /** A source that does not answer in this time is one that can't be asked. */
 const LOOK_TIMEOUT_MS = 30_000;
 
-export interface PlacedScript extends GrantScript {
+interface PlacedScript extends GrantScript {
   /** `source`, `state`, or the sink's name. */
   readonly part: string;
   readonly kind: string;

@@ -52,7 +52,7 @@ export function tableGlobs(parts: readonly Part[]): readonly string[] {
   return globs.filter(isTableGlob);
 }
 
-export interface ColumnPlace {
+interface ColumnPlace {
   readonly table: string;
   readonly column: string;
 }

@@ -24,7 +24,7 @@ interface RelationKeys extends DocumentKeys {
   readonly value?: string;
 }
 
-export interface PgsyncIndex {
+interface PgsyncIndex {
   readonly database: string;
   readonly index: string;
   readonly fields: Fields;
@@ -49,7 +49,7 @@ export function parsePgsync(file: string, text: string): readonly PgsyncIndex[] 
   return found;
 }
 
-export interface PgsyncSource {
+interface PgsyncSource {
   readonly name: string;
   readonly kind: string;
   /** As the file is to have it. */

@@ -14,7 +14,7 @@ export interface PlannedSink {
   readonly choices: (daemon: string) => readonly string[];
 }
 
-export interface PlannedConfig {
+interface PlannedConfig {
   readonly name: string;
   /** The folder of the new file. */
   readonly folder: string;

@@ -146,7 +146,7 @@ export function writeConfig(
   return { file, name: wanted.name, found, ...urls };
 }
 
-export interface WrittenConfig extends WrittenUrls {
+interface WrittenConfig extends WrittenUrls {
   readonly file: string;
   readonly name: string;
   readonly found: CapturedTables | null;

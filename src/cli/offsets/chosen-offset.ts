@@ -8,7 +8,7 @@ import type { SourceRecord } from "../../core/contracts/state-store.ts";
 import { cliError } from "../errors.ts";
 
 /** The part of the log that the source still keeps for this daemon. */
-export interface Reachable {
+interface Reachable {
   readonly first: bigint;
   readonly end: bigint;
 }

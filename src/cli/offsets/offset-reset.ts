@@ -13,14 +13,14 @@ import type { Session } from "../session.ts";
 import { alone, auditedHere } from "../state.ts";
 import { type ChosenOffset, chosenOffset, reachable } from "./chosen-offset.ts";
 
-export interface ResetRequest {
+interface ResetRequest {
   readonly to: string;
   readonly sink: string | null;
   readonly isConfirmed: boolean;
 }
 
 /** What a reset does to one sink, as the state last knew it. The sink's own checkpoint decides at the next start. */
-export interface SinkPlan {
+interface SinkPlan {
   readonly name: string;
   readonly holds: string | null;
   readonly position: string;
@@ -37,7 +37,7 @@ export interface SinkPlan {
   readonly tables: readonly string[];
 }
 
-export interface ResetPlan {
+interface ResetPlan {
   readonly applied: boolean;
   readonly to: string;
   readonly position: string;

@@ -36,7 +36,7 @@ const BODY = z.strictObject({
 const FILE = BODY.extend({ sha256: z.string() });
 type Body = z.output<typeof BODY>;
 
-export interface Transfer {
+interface Transfer {
   readonly name: string;
   readonly epoch: number | null;
   readonly sinks: readonly { readonly name: string; readonly position: string | null }[];
@@ -45,7 +45,7 @@ export interface Transfer {
   readonly deadLetters: number;
 }
 
-export interface ImportPlan extends Transfer {
+interface ImportPlan extends Transfer {
   readonly applied: boolean;
   readonly exportedAt: string;
   /** The existing state that the import would replace; null if there is none. */

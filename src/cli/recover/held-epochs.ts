@@ -13,7 +13,7 @@ import type { Session } from "../session.ts";
 /** Time for a sink to look at all its rows. */
 const ROWS_MS_MAX = 15 * 60_000;
 
-export interface HeldEpoch {
+interface HeldEpoch {
   readonly name: string;
   /** 0: the sink holds nothing. */
   readonly epoch: number;

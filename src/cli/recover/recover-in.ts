@@ -55,7 +55,7 @@ export interface Recovery {
 /** The part of a configuration that a recovery uses. */
 export type RecoverConfig = Pick<Config, "rules" | "sinks" | "source">;
 
-export interface Mended {
+interface Mended {
   readonly table: string;
   readonly sink: string;
   /** Rows that differed and were read again. */

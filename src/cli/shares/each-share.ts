@@ -4,7 +4,7 @@ import { failureOf } from "../failure.ts";
 import type { Printed, Session } from "../session.ts";
 
 /** What a command does on one share, and what all its results say together. */
-export interface ShareWork {
+interface ShareWork {
   readonly work: (session: Session) => Promise<ExitCode>;
   /** A line for people. */
   readonly summary?: (documents: readonly object[]) => string;

@@ -17,12 +17,12 @@ export interface TableLineage {
 }
 
 /** By the configuration as it is now; null: nothing changes the column, or the daemon still has another configuration. */
-export interface ColumnLineage extends Lineage {
+interface ColumnLineage extends Lineage {
   readonly hiddenBy: DecidingGlobs | null;
   readonly renamedBy: DecidingGlobs | null;
 }
 
-export interface DecidingGlobs {
+interface DecidingGlobs {
   readonly table: string;
   /** Null: `only` decided. */
   readonly column: string | null;

@@ -19,7 +19,7 @@ const WIDTH = 100;
 /** Of a column: its border, and a blank on both sides. */
 const FRAME = 3;
 
-export interface FirstRows {
+interface FirstRows {
   /** As the sinks call it. */
   readonly table: TableName;
   readonly columns: readonly string[];

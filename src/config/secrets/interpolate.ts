@@ -9,7 +9,7 @@ export interface Surroundings {
   readonly folder: string;
 }
 
-export interface Interpolated {
+interface Interpolated {
   readonly text: string;
   /** The values of variables and files. */
   readonly inserted: readonly string[];

@@ -19,7 +19,7 @@ import {
 } from "./completeness.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
-export interface CheckpointTexts {
+interface CheckpointTexts {
   readonly tables: string;
   readonly bond: string;
 }

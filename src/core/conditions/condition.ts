@@ -2,7 +2,7 @@
  * What a condition keeps from being: the daemon `ready`, a `wait` over, a `run --once` done. What blocks `once` does not pass
  * before somebody acts, so that such a run ends at once.
  */
-export const BLOCKS = ["ready", "wait", "once"] as const;
+const BLOCKS = ["ready", "wait", "once"] as const;
 export type Block = (typeof BLOCKS)[number];
 
 /**

@@ -85,7 +85,7 @@ export interface KeyPage {
 }
 
 /** Which rows to read at the source: the next ones after a key (null: the first), or those under listed keys. */
-export type ComparedRows =
+type ComparedRows =
   | { readonly kind: "range"; readonly after: KeyText | null }
   | { readonly kind: "keys"; readonly keys: readonly KeyText[] };
 

@@ -143,7 +143,7 @@ export interface MadeObject {
   readonly isOurs: boolean;
 }
 
-export interface KeptPlace {
+interface KeptPlace {
   /** It keeps its log from here on. */
   readonly from: bigint | null;
   /** What it has as confirmed by us. */

@@ -27,7 +27,7 @@ export const SOURCE_COUNTERS = [
   },
 ] as const;
 
-export type SourceCounter = (typeof SOURCE_COUNTERS)[number]["name"];
+type SourceCounter = (typeof SOURCE_COUNTERS)[number]["name"];
 
 /** Null: the source does not count it, or could not be asked. */
 export type SourceCounts = Readonly<Record<SourceCounter, number | null>>;

@@ -177,7 +177,7 @@ export interface TablesStatus {
   readonly areKnown: boolean;
 }
 
-export interface SuspendedStatus {
+interface SuspendedStatus {
   readonly table: string;
   /** Null: every sink skips its changes. */
   readonly sink: string | null;
@@ -224,7 +224,7 @@ export interface Named {
 }
 
 /** What somebody knows of a pipeline: a daemon of its own, a command from the state store, a start not even that. */
-export type KnownStatus = Partial<Omit<PipelineStatus, "name" | "source" | "sinks" | "tables">> & {
+type KnownStatus = Partial<Omit<PipelineStatus, "name" | "source" | "sinks" | "tables">> & {
   readonly source?: Partial<SourceStatus>;
   readonly sinks?: ReadonlyMap<string, Partial<SinkStatus>>;
   readonly tables?: Partial<TablesStatus>;

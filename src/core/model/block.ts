@@ -52,7 +52,7 @@ export interface LogMessage {
 }
 
 /** The position of a truncate's record: its row has no tuple that would identify it. */
-export interface TruncateRecord {
+interface TruncateRecord {
   readonly row: number;
   readonly recordPosition: bigint;
 }

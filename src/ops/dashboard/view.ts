@@ -85,7 +85,7 @@ export interface LetterView {
 }
 
 /** What is known of the captured tables. */
-export interface TableFacts {
+interface TableFacts {
   readonly schemas: readonly { readonly table: string; readonly version: number; readonly columns: number }[];
   /** The tables that each sink takes. */
   readonly taken: readonly { readonly sink: string; readonly tables: readonly string[] }[];

@@ -18,7 +18,7 @@ export interface Measured {
 }
 
 /** The constants of OpenTelemetry's packages, which are loaded only when they are needed. */
-export interface Constants {
+interface Constants {
   readonly api: Pick<typeof api, "ValueType">;
   readonly sdk: Pick<typeof sdk, "AggregationTemporality" | "DataPointType">;
 }

@@ -12,7 +12,7 @@ import type { TracedBatch } from "./traced-batches.ts";
 /** Below the shortest interval, so that no push waits for another one. */
 const ANSWER_MS_MAX = 4_000;
 
-export interface OtlpParts {
+interface OtlpParts {
   /** With the path below which OTLP is served. */
   readonly endpoint: string;
   readonly headers: Readonly<Record<string, string>>;

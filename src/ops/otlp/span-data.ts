@@ -7,7 +7,7 @@ import { hrTime } from "./metric-data.ts";
 import type { TracedBatch } from "./traced-batches.ts";
 
 /** The constants of OpenTelemetry's API, which is loaded only when it is needed. */
-export type SpanConstants = Pick<typeof api, "SpanKind" | "SpanStatusCode" | "TraceFlags">;
+type SpanConstants = Pick<typeof api, "SpanKind" | "SpanStatusCode" | "TraceFlags">;
 
 export type ReadableSpan = Parameters<OTLPTraceExporter["export"]>[0][number];
 

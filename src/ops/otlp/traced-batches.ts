@@ -11,7 +11,7 @@ export interface TracedBatch {
   readonly parts: LatencyParts;
 }
 
-export interface TracedOptions {
+interface TracedOptions {
   /** Of the batches that are not slow, how many are kept: 0 to 1, evenly. */
   readonly share: number;
   /** Batches that took longer are kept all. */

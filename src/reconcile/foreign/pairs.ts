@@ -19,7 +19,7 @@ export interface TableMap {
   readonly deleted?: string | undefined;
 }
 
-export interface ColumnPair {
+interface ColumnPair {
   readonly name: string;
   readonly source: number;
   readonly target: number;

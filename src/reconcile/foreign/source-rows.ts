@@ -9,7 +9,7 @@ import { CELL_FAILED, CELL_NULL, CellMap } from "../../core/model/tuple.ts";
 import { readText } from "../../core/values/text.ts";
 
 /** The rows of `table` whose columns `by` have one of these values. */
-export type Matching = (
+type Matching = (
   table: ReadableTable,
   columns: readonly number[],
   by: readonly number[],

@@ -22,7 +22,7 @@ import { placeOf } from "../rows/judge.ts";
 import { KeyBuckets, KeyHashes } from "../rows/key-buckets.ts";
 import type { Pairs, TablePair } from "./pairs.ts";
 
-export interface VerifyParts {
+interface VerifyParts {
   readonly source: Readable;
   readonly target: Readable;
   /** Resolves when the target has what the source had when it was asked. */

@@ -13,7 +13,7 @@ export interface Proven {
 }
 
 /** The rows after the range before, up to and with this key (null: to the end). */
-export interface ProofRange {
+interface ProofRange {
   readonly upTo: KeyText | null;
   readonly lookedAt: string | null;
   readonly proven: Proven | null;
@@ -22,7 +22,7 @@ export interface ProofRange {
 }
 
 /** Keys that only the sink has: of its whole listing, page after page. */
-export interface ProofKeys {
+interface ProofKeys {
   /** Where the next page begins; null: at the start. */
   readonly cursor: string | null;
   /** When the listing that is under way began, and where the log was then. */
@@ -56,7 +56,7 @@ export interface LookedRange {
   readonly different: number;
 }
 
-export interface LookedKeys {
+interface LookedKeys {
   readonly next: string | null;
   /** The listing began again. */
   readonly isNew: boolean;
@@ -130,7 +130,7 @@ export function withKeys(ledger: Ledger, { next, isNew, began, extra, isDecided 
 }
 
 /** What a comparison of all rows and all keys found; `began`: when it did. */
-export interface LookedTable {
+interface LookedTable {
   readonly began: Proven;
   readonly missing: number;
   readonly different: number;

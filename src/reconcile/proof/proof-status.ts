@@ -6,7 +6,7 @@ import type { Holds } from "./proving.ts";
 /** A stream or a sink that is further behind has other work to do. */
 const BEHIND_SECONDS = 10;
 
-export interface ProofAsk {
+interface ProofAsk {
   readonly maxAgeMs: number;
   readonly nowMs: number;
   readonly driftMax: (table: string) => number;

@@ -21,7 +21,7 @@ export interface Holds {
   readonly sinks: ReadonlySet<string>;
 }
 
-export interface ProvingParts {
+interface ProvingParts {
   readonly maxAgeMs: number;
   /** Of the time of the source, and of each sink. */
   readonly share: number;

@@ -6,7 +6,7 @@ import { withoutValues } from "../rows/kept-table.ts";
 import type { ReportFolder } from "./report-folder.ts";
 import { signedReport } from "./signature.ts";
 
-export interface ReportingParts {
+interface ReportingParts {
   readonly reports: ReportStore;
   /** Null: none is configured. */
   readonly folder: ReportFolder | null;

@@ -44,7 +44,7 @@ export function driftIn({ missing, extra, different }: TableReconciliation): num
 }
 
 /** Rows that still differ. */
-export function leftIn(row: TableReconciliation): number {
+function leftIn(row: TableReconciliation): number {
   return Math.max(0, driftIn(row) - row.repaired);
 }
 

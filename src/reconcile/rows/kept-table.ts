@@ -20,7 +20,7 @@ export interface KeptTable {
   readonly known: readonly string[];
 }
 
-export interface FoundCounts {
+interface FoundCounts {
   readonly missing: number;
   readonly extra: number;
   readonly different: number;

@@ -3,7 +3,7 @@ import { KeyHashes } from "./key-buckets.ts";
 import type { Suspect } from "./suspect.ts";
 
 /** `keys`: a second walk, for keys that the sink may lack and whose rows the first walk did not compare. */
-export type Purpose = "walk" | "keys" | "settle";
+type Purpose = "walk" | "keys" | "settle";
 
 /** The findings of the slices at one position, kept until the position counts. */
 export class Look {

@@ -9,7 +9,7 @@ import { type Suspect, suspectOf } from "./suspect.ts";
 type Entry = readonly [id: string, suspect: Suspect];
 
 /** The result of one look at a batch of suspects. */
-export interface SuspectLook {
+interface SuspectLook {
   readonly look: Look;
   /** See `ComparedPlace.at`. */
   readonly at: string | null;
@@ -32,7 +32,7 @@ const KEPT_OUT: ReadonlySet<DriftCause> = new Set(["beyond-log", "beyond-epochs"
 /** With more differences than this, some may be counted twice. */
 const FOUND_MAX = 200_000;
 
-export interface SuspectsParts {
+interface SuspectsParts {
   readonly clock: Clock;
   readonly patienceMs: number;
   readonly repairs: boolean;

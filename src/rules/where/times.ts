@@ -3,7 +3,7 @@
  * if a double is not.
  */
 
-export type Instant = number | bigint;
+type Instant = number | bigint;
 
 const DAY_US = 86_400_000_000;
 const SAFE_DAYS = 100_000;

@@ -5,7 +5,7 @@ import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
 import { mergeTuples } from "./merged-tuples.ts";
 
 /** What the log leaves under a key. `partial`: cells that no change touched are as they were before the first change. */
-export type KeyImage =
+type KeyImage =
   | { readonly kind: "row" | "partial"; readonly tuple: Uint8Array }
   /** `untold`: the log does not show it. */
   | { readonly kind: "gone" | "untold" };

@@ -8,7 +8,7 @@ import { notReadAgain, SINK_AHEAD } from "../errors.ts";
 /** The sink's position does not fit the log: as long as it has that position, it takes nothing. */
 const OF_POSITION: ReadonlySet<string> = new Set(["MR1301", SINK_AHEAD, "MR1317"]);
 
-export interface FailedSink {
+interface FailedSink {
   readonly name: string;
   readonly form: SinkForm;
   /** Null: it has not failed. */

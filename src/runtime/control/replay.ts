@@ -24,7 +24,7 @@ export interface Replayed {
   readonly waiting: readonly number[];
 }
 
-export interface ReplayParts {
+interface ReplayParts {
   readonly clock: Clock;
   /** Notified when a read has ended. */
   readonly news: News;

@@ -24,7 +24,7 @@ import type { TargetRooms } from "./target-rooms.ts";
 import type { LagClock } from "./lag.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
-export interface DaemonFacts {
+interface DaemonFacts {
   readonly name: string;
   readonly startedAt: string;
   /** Null: the source did not tell at the last look. */

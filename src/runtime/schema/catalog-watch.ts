@@ -11,7 +11,7 @@ import { CORRECTED_AT_SOURCE } from "../errors.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
-export interface CatalogWatchParts {
+interface CatalogWatchParts {
   readonly clock: Clock;
   readonly news: News;
   readonly source: {

@@ -22,7 +22,7 @@ export interface TableEvents {
   readonly found: (table: TableShape) => Promise<void>;
 }
 
-export interface GateParts {
+interface GateParts {
   readonly clock: Clock;
   readonly state: StateStore;
   readonly events: TableEvents;

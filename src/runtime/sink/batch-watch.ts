@@ -2,7 +2,7 @@ import { type Clock, scopeOf } from "../../core/clock.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { noAnswer, type SinkTask } from "../errors.ts";
 
-export interface BatchWatchParts {
+interface BatchWatchParts {
   readonly clock: Clock;
   readonly name: string;
   /** A write of rows that takes longer is given up; other work has a multiple of it. */

@@ -13,7 +13,7 @@ import type { DeadLetterBox } from "./dead-letters.ts";
 import type { IncompleteKeys } from "./incomplete-keys.ts";
 import { isSame, type SinkPosition } from "./sink-position.ts";
 
-export interface BatchWriterParts {
+interface BatchWriterParts {
   readonly clock: Clock;
   readonly sink: Sink;
   readonly position: SinkPosition;

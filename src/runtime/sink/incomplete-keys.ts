@@ -10,7 +10,7 @@ import type { SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { UntoldKey } from "../compaction/table-compaction.ts";
 
-export interface IncompleteKeysParts {
+interface IncompleteKeysParts {
   readonly sink: Pick<Sink, "name" | "form">;
   readonly state: Pick<StateStore, "snapshots">;
   readonly deadLetters: DeadLetterBox;

@@ -7,7 +7,7 @@ import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { NoticeWork, TruncateWork } from "../stream/work.ts";
 
-export interface LogPassingParts {
+interface LogPassingParts {
   readonly writer: BatchWriter;
   readonly tables: SinkTableAnswers;
 }

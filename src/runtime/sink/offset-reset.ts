@@ -10,7 +10,7 @@ import { sinkAhead } from "../errors.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { askAgain } from "../snapshot/snapshots.ts";
 
-export interface ResetParts {
+interface ResetParts {
   readonly worker: SinkWorker;
   readonly state: StateStore;
   /** The tables that this sink takes. */
@@ -18,7 +18,7 @@ export interface ResetParts {
   readonly logger: Logger;
 }
 
-export const RESET_REASON = "offsets were reset";
+const RESET_REASON = "offsets were reset";
 /** Why tables are compared after a crossing. */
 const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 

@@ -56,7 +56,7 @@ export class CompactedAhead {
   }
 }
 
-export interface PrefetchParts {
+interface PrefetchParts {
   readonly clock: Clock;
   readonly sink: Pick<Sink, "name" | "form" | "readersHold" | "prefetch">;
   readonly queue: SinkQueue;

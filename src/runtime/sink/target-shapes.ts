@@ -17,7 +17,7 @@ type PresenceQuestion = (
   until: AbortSignal,
 ) => Promise<readonly TableVersion[]> | undefined;
 
-export interface TargetShapesParts {
+interface TargetShapesParts {
   readonly sink: Sink;
   readonly writer: BatchWriter;
   readonly carried: CarriedCopies;

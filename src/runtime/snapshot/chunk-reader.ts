@@ -14,7 +14,7 @@ import { ApplyWindow, CompareWindow, type Window } from "./windows.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 import { Receipts } from "../stream/work.ts";
 
-export interface ChunkReaderParts {
+interface ChunkReaderParts {
   readonly clock: Clock;
   readonly fanOut: FanOut;
   readonly source: Pick<Source, "log" | "watermarks">;
@@ -32,7 +32,7 @@ export interface Passage {
 }
 
 /** A table's next chunk, and its sinks. */
-export interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
+interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
   readonly workers: readonly SinkWorker[];
 }
 

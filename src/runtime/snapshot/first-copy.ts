@@ -12,7 +12,7 @@ import { Receipts, type TableEnd, type Work } from "../stream/work.ts";
 import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
 import { copyRaw } from "./raw-copy.ts";
 
-export interface FirstCopyParts {
+interface FirstCopyParts {
   readonly clock: Clock;
   /** Notified when a sink's queue has room. */
   readonly news: News;

@@ -14,7 +14,7 @@ import { entry } from "../entry.ts";
 const STORE_EVERY_MS = 1_000;
 
 /** A chunk that is durable in the incremental snapshot's sink. */
-export interface DurableChunk {
+interface DurableChunk {
   readonly completeness: Completeness;
   readonly lowVersion: bigint;
   readonly last: KeyText | null;

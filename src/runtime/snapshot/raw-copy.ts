@@ -17,9 +17,9 @@ import { retryBatch } from "../retry.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 
 /** `left`: the sink did not get to it, or failed. `decode`: the rows must be copied as blocks. */
-export type RawEnd = "copied" | "left" | "decode";
+type RawEnd = "copied" | "left" | "decode";
 
-export interface RawCopyParts {
+interface RawCopyParts {
   readonly clock: Clock;
   readonly copy: FirstCopy;
   readonly table: TableVersion;

@@ -38,7 +38,7 @@ export interface ReadLimits {
   readonly scanRowCountMax?: number;
 }
 
-export interface RowReaderParts {
+interface RowReaderParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "log" | "rows">;
   readonly gate: Pick<TableGate, "table" | "suspend">;
@@ -48,7 +48,7 @@ export interface RowReaderParts {
 }
 
 /** The source refuses one read, and this was recorded; the others continue. */
-export class ReadRefused extends Error {}
+class ReadRefused extends Error {}
 
 /** Whether the error concerns one table only, and was dealt with. */
 export function isOfOneTable(error: unknown): boolean {

@@ -26,7 +26,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../stream/work.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 
-export interface SnapshotterParts extends ReadPlanParts {
+interface SnapshotterParts extends ReadPlanParts {
   readonly clock: Clock;
   /** Notified when the stream has made progress, and when the list of reads changes. */
   readonly news: News;

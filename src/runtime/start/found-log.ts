@@ -26,7 +26,7 @@ export const OPENING_MS_MAX = 10_000;
 
 const GAP_REASON = "the log between was lost";
 
-export interface LogParts {
+interface LogParts {
   readonly clock: Clock;
   readonly admin: LogAdmin;
   readonly state: StateStore;

@@ -19,7 +19,7 @@ export type SinkForecast = { readonly record: SinkRecord | null } & (
 
 const ANSWER_MS_MAX = 10_000;
 
-export interface ForecastParts {
+interface ForecastParts {
   readonly clock: Clock;
   readonly sink: Sink;
   readonly state: Pick<StateStore, "bonds" | "sinks">;

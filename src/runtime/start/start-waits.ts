@@ -37,7 +37,7 @@ export interface WaitingStart {
   readonly onWithheld: (withheld: StartObstacle | null) => void;
 }
 
-export interface GrantParts extends WaitingStart {
+interface GrantParts extends WaitingStart {
   readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
   readonly sinks: readonly Sink[];

@@ -13,7 +13,7 @@ const INTERVAL_MS = 1_000;
 /** and the positions are checked at least this often. */
 const LOOK_MS = 10_000;
 
-export interface AcknowledgerParts {
+interface AcknowledgerParts {
   readonly clock: Clock;
   readonly state: StateStore;
   /** Notified when a sink or the stream has made progress. */

@@ -26,7 +26,7 @@ interface StalledSink {
   readonly covered: Position | null;
 }
 
-export interface DetachParts {
+interface DetachParts {
   readonly clock: Clock;
   /** Told when a sink has made progress. */
   readonly news: News;

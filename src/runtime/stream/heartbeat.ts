@@ -4,7 +4,7 @@ import { type Logger, Repeated } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "./fan-out.ts";
 import { encodeMark } from "./marks.ts";
 
-export interface HeartbeatParts {
+interface HeartbeatParts {
   readonly clock: Clock;
   readonly watermarks: Watermarks;
   readonly fanOut: FanOut;

@@ -18,7 +18,7 @@ export function holdsReads({ byteCountMax, policy }: KeptLogPolicy, retainedByte
   return policy === "pauseSource" && retainedBytes >= byteCountMax * (isOn ? READ_AGAIN_BELOW : 1);
 }
 
-export interface KeptLog {
+interface KeptLog {
   readonly retainedBytes: number;
   /** Where the stream is. */
   readonly reached: Position;

@@ -13,7 +13,7 @@ import type { FanOut } from "./fan-out.ts";
 import { isTriedAgain, kindOf, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import type { GoBack } from "./go-back.ts";
 
-export interface SourceFeedParts {
+interface SourceFeedParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;

@@ -4,7 +4,7 @@ import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "./fan-out.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 
-export interface VisibilityParts {
+interface VisibilityParts {
   readonly clock: Clock;
   readonly watermarks: Watermarks;
   readonly fanOut: FanOut;

@@ -81,7 +81,7 @@ export type CopyRun = (
 export type TableEnd = SweepEnd | CompleteEnd;
 
 /** The end of a resync: rows with versions lower than `below` are gone at the source. */
-export interface SweepEnd {
+interface SweepEnd {
   readonly kind: "sweep";
   readonly table: TableVersion;
   readonly below: bigint;
@@ -125,7 +125,7 @@ export interface NoticeWork {
 }
 
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
-export interface HeartbeatWork {
+interface HeartbeatWork {
   readonly kind: "heartbeat";
 }
 

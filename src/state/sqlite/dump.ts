@@ -10,7 +10,7 @@ import { text } from "./row.ts";
 const OWN = new Set(["migration", "store", "lease"]);
 /** SQLite's table of counters. */
 export const SEQUENCES = "sqlite_sequence";
-export const ROWID = "rowid";
+const ROWID = "rowid";
 
 /** The tables with Millrace's data. */
 export function relationsOf(database: DatabaseSync): readonly string[] {

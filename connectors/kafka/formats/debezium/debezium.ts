@@ -27,7 +27,7 @@ import { type Layout, layoutOf, PerTable, writeKey } from "./layout.ts";
 import { positionOf, SourceBlock } from "./source.ts";
 import { beginRecord, endRecord, TRANSACTION_SCHEMAS } from "./transactions.ts";
 
-export type DebeziumForm = "debezium" | "debezium-flat" | "cloudevents";
+type DebeziumForm = "debezium" | "debezium-flat" | "cloudevents";
 
 export interface DebeziumOptions {
   readonly form: DebeziumForm;

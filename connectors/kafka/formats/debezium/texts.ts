@@ -92,7 +92,7 @@ export function writePoint(out: ByteWriter, text: string): void {
   writePointOf(out, x, y, wkbOf(x, y).toString("base64"), null);
 }
 
-export function writePointOf(out: ByteWriter, x: number, y: number, wkb: string, srid: number | null): void {
+function writePointOf(out: ByteWriter, x: number, y: number, wkb: string, srid: number | null): void {
   out.ascii('{"x":');
   writeDouble(out, x);
   out.ascii(',"y":');

@@ -20,9 +20,9 @@ import type {
 import { avroSchemaOf, type ConnectSchema, type RecordSchemas, jsonSchemaOf } from "./schemas.ts";
 import { avroWriterOf, type AvroWriter, JsonCursor } from "./avro-writer.ts";
 
-export type Encoding = "avro" | "json-schema";
+type Encoding = "avro" | "json-schema";
 /** What a subject's name is made of: Confluent's TopicNameStrategy, RecordNameStrategy and TopicRecordNameStrategy. */
-export type Subjects = "topic" | "record" | "topic-record";
+type Subjects = "topic" | "record" | "topic-record";
 
 type OfTransactions = "transactionId" | "begin" | "end";
 
@@ -32,7 +32,7 @@ export interface DescribedFormat extends Omit<Format, OfTransactions>, Required<
   readonly transactionSchemas: RecordSchemas;
 }
 
-export interface RegistryUse {
+interface RegistryUse {
   readonly connect: () => RegistryClient;
   readonly encoding: Encoding;
   readonly subjects: Subjects;

@@ -64,7 +64,7 @@ const AVRO_TYPES = {
 /** Of a struct without a name; AvroConverter's. */
 const UNNAMED = "io.confluent.connect.avro.ConnectDefault";
 
-export type AvroSchema = string | { readonly [member: string]: unknown } | readonly AvroSchema[];
+type AvroSchema = string | { readonly [member: string]: unknown } | readonly AvroSchema[];
 
 /** Two members of a struct have one name in Avro. */
 export class AmbiguousNames extends Error {

@@ -28,13 +28,13 @@ export interface CatalogColumn {
   readonly isLogged: boolean;
 }
 
-export interface CatalogKey {
+interface CatalogKey {
   readonly name: string;
   readonly columns: readonly string[];
 }
 
 /** MariaDB's SYSTEM VERSIONING by columns that the table's owner named. */
-export interface CatalogHistory {
+interface CatalogHistory {
   /** Until when a row was valid. It belongs to every key, and is the same in all present rows. */
   readonly rowEnd: string;
   /** By transactions in place of times: such a table's changes are logged as statements. */

@@ -25,7 +25,7 @@ interface Refusal {
   readonly chosenKey?: "unknown" | "unfit";
 }
 
-export interface SelectedTables extends CapturedTables {
+interface SelectedTables extends CapturedTables {
   readonly missing: readonly string[];
   /** Why the log leaves out databases with tables that are to be captured; a sentence for each database. */
   readonly unlogged: readonly string[];

@@ -142,7 +142,7 @@ export class EventReader implements AsyncDisposable {
 }
 
 /** What the event that begins a file says about the others. */
-export interface LogFormat {
+interface LogFormat {
   readonly flavour: code.Flavour;
   /** Whether every event of this file ends in a CRC-32 of the rest. This event's own is always there. */
   readonly hasChecksums: boolean;

@@ -23,7 +23,7 @@ import {
 import { TemporaryTables } from "./temporary-tables.ts";
 
 /** What an event says that has no rows. */
-export type LogEvent =
+type LogEvent =
   | { readonly kind: "file begins" }
   /** The transactions before this file: see `before`. */
   | { readonly kind: "before" }

@@ -11,7 +11,7 @@ import type { GtidSet } from "./gtid-set.ts";
 import { LogInterpreter, type SeenTransaction } from "./log-interpreter.ts";
 
 /** Each returns false to end the walk. */
-export interface WalkHandlers {
+interface WalkHandlers {
   /** A file begins; the argument is what is before it, or undefined if that is unknown. */
   readonly onFile?: (before: GtidSet | undefined) => boolean;
   readonly onTransaction?: (start: bigint, transaction: SeenTransaction) => boolean;

@@ -11,7 +11,7 @@ import { type Charset, charsetOfCollation, writeTextOf } from "../values/charset
 import * as field from "../values/field-types.ts";
 import type { TableMap } from "./table-map.ts";
 
-export interface ColumnOptions {
+interface ColumnOptions {
   readonly zeroDates: ZeroDates;
   /** By ordinal, types that only the catalogue shows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16)). */
   readonly known?: ReadonlyMap<number, string>;

@@ -18,7 +18,7 @@ import type { SpooledEvent } from "../wire/spool.ts";
 import { PartialImages, type RowOptions, Rows, type RowTarget } from "./rows.ts";
 import { type TableMap, TableMaps } from "./table-map.ts";
 
-export const TOOK_NOTHING = 0;
+const TOOK_NOTHING = 0;
 export const TOOK_CONTROL = 1;
 export const TOOK_TABLE_NEEDED = 2;
 export const TOOK_PAYLOAD = 3;

@@ -15,7 +15,7 @@ const ZERO_CODES: Readonly<Record<ZeroDates, number>> = {
   text: cell.ZERO_IS_TEXT,
 };
 
-export interface PlanOptions {
+interface PlanOptions {
   readonly zeroDates: ZeroDates;
   readonly metZeroDates?: { count: number };
   /** The columns of the table's version: the types of some are known only from the catalogue. */

@@ -254,7 +254,7 @@ export function valueEnd(map: TableMap, i: number, bytes: Uint8Array, at: number
 }
 
 /** The optional metadata, as `binlog_row_metadata=FULL` writes it. */
-export interface OptionalMetadata {
+interface OptionalMetadata {
   /** Bit by column: whether a numeric one is unsigned. */
   readonly unsigned: readonly boolean[];
   /** Empty if `binlog_row_metadata` is not FULL. */

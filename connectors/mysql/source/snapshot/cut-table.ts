@@ -15,7 +15,7 @@ const RANGES_PER_SESSION = 8;
 const PREFIX_BYTES = 8;
 
 /** The first column of a primary key whose values are numbers, or bytes that begin with one. */
-export interface CutColumn {
+interface CutColumn {
   readonly name: string;
   /** For MIN(…) and MAX(…). */
   readonly expression: (aggregate: string) => string;
@@ -124,7 +124,7 @@ export interface KeyRange {
 }
 
 /** The server's estimate of the rows in each range. */
-export type RowsOf = (ranges: readonly KeyRange[]) => Promise<readonly number[]>;
+type RowsOf = (ranges: readonly KeyRange[]) => Promise<readonly number[]>;
 
 interface Span {
   readonly from: bigint;

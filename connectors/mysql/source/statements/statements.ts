@@ -44,7 +44,7 @@ export interface RowStatement {
 }
 
 /** See `Rename`. */
-export interface StatementRename {
+interface StatementRename {
   readonly from: TableName;
   readonly to: TableName;
   readonly columns: readonly (readonly [from: string, to: string])[];

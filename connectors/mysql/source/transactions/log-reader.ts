@@ -49,7 +49,7 @@ export type LogQuestion =
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
 
-export interface LogReaderParts {
+interface LogReaderParts {
   readonly assembler: Assembler;
   readonly decoder: Decoder;
   readonly from: Position;

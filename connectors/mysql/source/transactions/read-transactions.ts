@@ -130,7 +130,7 @@ export class Trail {
 }
 
 /** By table id, the generation of each name at the last look at the catalogue. */
-export type KnownGenerations = Readonly<Record<string, string>>;
+type KnownGenerations = Readonly<Record<string, string>>;
 
 type StoredPosition = readonly [position: string, set: string, last: SeenTransaction | null];
 

@@ -10,7 +10,7 @@ import type { Landmark } from "../events/log-walk.ts";
 import { ReadTransactions } from "./read-transactions.ts";
 
 /** A file that the main stream began to read. */
-export interface LogFile {
+interface LogFile {
   readonly file: number;
   /** When the server began it, in seconds since 1970: after a reset, another file has the same name. */
   readonly createdAt: number;
@@ -25,7 +25,7 @@ export interface PendingMark {
 }
 
 /** A stream that marks are given to. */
-export interface MarkReceiver {
+interface MarkReceiver {
   expect(mark: PendingMark): void;
   /** Everything before it has been received. */
   readonly reached: bigint;

@@ -1,5 +1,5 @@
 /** Types of columns as the log numbers them, and how many bytes their values take. */
-export const DECIMAL_OLD = 0;
+const DECIMAL_OLD = 0;
 export const TINY = 1;
 export const SHORT = 2;
 export const LONG = 3;

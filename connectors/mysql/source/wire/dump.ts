@@ -19,7 +19,7 @@ const HEARTBEAT_NS = 1_000_000_000;
 /** Higher offsets can't be requested: the request has 32 bits. */
 const OFFSET_MAX = 0xffff_ffff;
 
-export interface DumpHandlers {
+interface DumpHandlers {
   /** Each with its checksum. */
   readonly onEvent: OnEvent;
   readonly onLarge: OnLarge;

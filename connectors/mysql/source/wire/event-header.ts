@@ -23,7 +23,7 @@ export const ROTATE = 4;
 export const FORMAT_DESCRIPTION = 15;
 export const XID = 16;
 /** The file of a LOAD DATA that is logged as a statement comes before it, in pieces. */
-export const BEGIN_LOAD_QUERY = 17;
+const BEGIN_LOAD_QUERY = 17;
 export const EXECUTE_LOAD_QUERY = 18;
 export const TABLE_MAP = 19;
 export const WRITE_ROWS_V1 = 23;
@@ -31,7 +31,7 @@ export const UPDATE_ROWS_V1 = 24;
 export const DELETE_ROWS_V1 = 25;
 export const INCIDENT = 26;
 export const HEARTBEAT = 27;
-export const ROWS_QUERY = 29;
+const ROWS_QUERY = 29;
 export const WRITE_ROWS = 30;
 export const UPDATE_ROWS = 31;
 export const DELETE_ROWS = 32;
@@ -43,8 +43,8 @@ export const PARTIAL_UPDATE_ROWS = 39;
 export const TRANSACTION_PAYLOAD = 40;
 export const HEARTBEAT_V2 = 41;
 export const GTID_TAGGED = 42;
-export const MARIADB_ANNOTATE_ROWS = 160;
-export const MARIADB_CHECKPOINT = 161;
+const MARIADB_ANNOTATE_ROWS = 160;
+const MARIADB_CHECKPOINT = 161;
 export const MARIADB_GTID = 162;
 export const MARIADB_GTID_LIST = 163;
 export const MARIADB_QUERY_COMPRESSED = 165;
@@ -62,7 +62,7 @@ export const CLASS_TABLE_MAP = 2;
 export const CLASS_ROWS = 3;
 export const CLASS_PAYLOAD = 4;
 /** May hold changes that this version can't read: the stream must stop before it. */
-export const CLASS_UNKNOWN = 5;
+const CLASS_UNKNOWN = 5;
 
 /**
  * Codes that never hold changes of rows. They include statements (2, 5, 13, 14, 17, 18, 165) and events from before row

@@ -6,7 +6,7 @@ import { FILE_START, packPosition, startOf, unpackPosition } from "./position.ts
 import type { Server } from "./server.ts";
 import { either } from "./server-facts.ts";
 
-export interface LogFileSize {
+interface LogFileSize {
   readonly file: number;
   readonly size: number;
 }

@@ -78,7 +78,7 @@ function logsReplicated(facts: ServerFacts): boolean {
   return isOn(facts, facts.variables.has("log_replica_updates") ? "log_replica_updates" : "log_slave_updates");
 }
 
-export interface Unfit {
+interface Unfit {
   readonly id: string;
   readonly what: string;
   readonly fix: string;

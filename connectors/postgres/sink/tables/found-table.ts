@@ -122,7 +122,7 @@ function namesIn(json: string | null | undefined): readonly string[] {
   return Array.isArray(names) ? names.map(String) : [];
 }
 
-export interface Obstacle {
+interface Obstacle {
   readonly what: string;
   readonly fix: string;
 }

@@ -17,7 +17,7 @@ const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigin
 /** The last columns of a history's staging table. */
 const CHANGE = ["_op text", "_offset bigint"];
 
-export interface TargetTableParts {
+interface TargetTableParts {
   readonly version: TableVersion;
   readonly name: TargetName;
   readonly ordinal: number;

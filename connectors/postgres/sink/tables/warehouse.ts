@@ -30,7 +30,7 @@ import { resolveTypes, typesOf } from "./types.ts";
 
 export type PostgresTargets = Targets<PostgresLayout, FoundTable, TargetTable>;
 
-export interface PostgresLayout extends TableLayout {
+interface PostgresLayout extends TableLayout {
   readonly name: TargetName;
   readonly types: readonly string[];
   readonly wanted: readonly TypedColumn[];

@@ -14,26 +14,26 @@ import { type DenseForm, numberAt, vectorLength, writeVector } from "../../../..
 /** How to make a cell a binary field of its column. */
 export const BINARY_AS_IS = 0;
 /** json: without the version byte at the start of a jsonb. */
-export const BINARY_JSON = 1;
+const BINARY_JSON = 1;
 /** jsonb: with that byte. */
-export const BINARY_JSONB = 2;
+const BINARY_JSONB = 2;
 /** Array: its element type's oid is the source's, which is wrong here (enum, domain). */
-export const BINARY_ARRAY = 3;
+const BINARY_ARRAY = 3;
 /** Text that may hold NUL, which Postgres does not allow. */
-export const BINARY_TEXT = 4;
+const BINARY_TEXT = 4;
 /** The same, of a key. */
 export const BINARY_KEY_TEXT = 5;
 
 /** real[] from a vector, of either form. */
 export const BINARY_FLOATS = 6;
 /** The text of a vector. */
-export const BINARY_VECTOR = 7;
+const BINARY_VECTOR = 7;
 
 /** Only the server can parse this text: the row must be sent in text form. */
 export const TEXT_TO_PARSE = 0;
 /** The text's bytes are the binary form. */
 export const TEXT_AS_IS = 1;
-export const TEXT_JSONB = 2;
+const TEXT_JSONB = 2;
 
 const JSONB_VERSION = 1;
 const ELEMENT_OID_OFFSET = 8;

@@ -111,7 +111,7 @@ export async function readCatalog(
 const CLUSTERS = 2_097_143n;
 
 /** In another cluster, into which a dump was restored, an oid is another table's. */
-export function relationIn(cluster: string, oid: number): number {
+function relationIn(cluster: string, oid: number): number {
   return Number(BigInt(cluster) % CLUSTERS) * 2 ** 32 + oid;
 }
 

@@ -20,7 +20,7 @@ export interface PgType {
   readonly attributes: readonly PgAttribute[];
 }
 
-export interface PgAttribute {
+interface PgAttribute {
   readonly attnum: number;
   readonly type: number;
   readonly modifier: number;

@@ -17,7 +17,7 @@ const FRAME_BYTES = 1 + 4 + 34;
 /** Milliseconds from 1970 to 2000. */
 const POSTGRES_EPOCH_MS = 946_684_800_000n;
 
-export interface StatusOptions {
+interface StatusOptions {
   readonly socket: Duplex;
   /** True while the socket is intentionally not read: then silence means nothing. */
   readonly reading: () => boolean;

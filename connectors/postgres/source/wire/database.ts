@@ -18,7 +18,7 @@ const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending"
 const LAST_ANSWER_MS_MAX = 1_000;
 
 /** In a SQL_ASCII database, bytes of a name that are no UTF-8 would make the whole catalogue unreadable: they are sent as they are. */
-export const UNCHECKED_SQL =
+const UNCHECKED_SQL =
   "select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'";
 
 /**

@@ -6,7 +6,7 @@ import { isRecord } from "../../../core/checkpoint/stored-json.ts";
 import { isTexts, stored, text } from "../row.ts";
 
 /** How many reports are kept: a third of a year of nights. */
-export const REPORT_COUNT_MAX = 120;
+const REPORT_COUNT_MAX = 120;
 /** Size of all documents together: a state on a server is loaded whole. The newest report is kept whatever its size. */
 const BYTE_COUNT_MAX = 16 * 1024 * 1024;
 
