@@ -153,6 +153,11 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     const { urls, prefix, name } = settingsOf(context);
     return grants(urls[0] ?? "", prefix, `millrace_${context.daemon}_${name}`);
   },
+  readable: async (context, signal) => {
+    const { SearchClient } = await import("./http.ts");
+    const { ReadableIndices } = await import("./readable.ts");
+    return new ReadableIndices(await SearchClient.open(settingsOf(context), signal));
+  },
   divides: () => "id",
   reading: async (context, table) => {
     const { indexOf } = await import("../../src/core/targets/names.ts");

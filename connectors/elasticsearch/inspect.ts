@@ -227,11 +227,11 @@ function pageOf(answer: Answer | null): IdPage {
   return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll, shards };
 }
 
-function mapOf(value: unknown): ReadonlyMap<string, unknown> {
+export function mapOf(value: unknown): ReadonlyMap<string, unknown> {
   return new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);
 }
 
-function listIn(value: unknown, name: string): readonly unknown[] {
+export function listIn(value: unknown, name: string): readonly unknown[] {
   const found = mapOf(value).get(name);
   return Array.isArray(found) ? found : [];
 }

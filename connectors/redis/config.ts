@@ -60,6 +60,10 @@ export const factory: SinkFactory<RedisOptions> = {
     const { grants } = await import("./check.ts");
     return grants(settingsOf(context));
   },
+  readable: async (context, signal) => {
+    const { ReadableKeys } = await import("./readable.ts");
+    return await ReadableKeys.open(settingsOf(context), signal);
+  },
   divides: () => "id",
   reading: async ({ options: { url, prefix }, isOfDocuments }, table) => {
     const { tableKeyStart } = await import("./write/table-target.ts");

@@ -37,6 +37,8 @@ export interface ConnectionSettings {
   readonly tls: TlsSettings;
   /** In place of the url's password, for each connection. */
   readonly freshPassword?: FreshPassword | undefined;
+  /** Nothing is written, not even a script into the server's cache. */
+  readonly isReader?: boolean;
 }
 
 export type Argument = string | Buffer;
@@ -94,7 +96,7 @@ export class Connection implements Commands, AsyncDisposable {
     signal.addEventListener("abort", stop);
     const ended = new AbortController();
     try {
-      await Promise.race([connection.#establish(address.db), refusePlain(address, ended.signal)]);
+      await Promise.race([connection.#establish(address.db, settings), refusePlain(address, ended.signal)]);
       return connection;
     } catch (error) {
       connection.#disconnect();
@@ -110,7 +112,7 @@ export class Connection implements Commands, AsyncDisposable {
   }
 
   /** ioredis reports some refusals (login) only as an event; its promise then only says "closed". */
-  async #establish(db: number): Promise<void> {
+  async #establish(db: number, { isReader = false }: ConnectionSettings): Promise<void> {
     let reported: unknown;
     this.#client.on("error", (error: unknown) => {
       reported ??= mostTelling(error);
@@ -121,6 +123,7 @@ export class Connection implements Commands, AsyncDisposable {
       throw reported ?? mostTelling(error);
     }
     if (db !== 0) await this.command("select", String(db));
+    if (isReader) return;
     await this.loadScripts();
     for (const primary of this.primaries()) {
       const limits = await Promise.all(ARGUMENT_LIMITS.map((name) => settingOf(primary, name)));

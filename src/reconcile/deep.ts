@@ -31,7 +31,7 @@ export async function compareDeep(
   }
   const { source, nest, sink } = sides;
   const { request } = run;
-  const [made, held] = await Promise.all([source.tables(signal), nest.tables(signal)]);
+  const [made, held] = await Promise.all([source.tables(signal, []), nest.tables(signal, [])]);
   const { pairs, unpaired } = pairsOf(made, held, { tables: {} });
   const whole: TablePair[] = [];
   for (const pair of pairs.filter(({ source: { id } }) => isAsked(id))) {

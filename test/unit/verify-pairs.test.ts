@@ -47,6 +47,16 @@ test("the first convention that fits one table decides, and several are named", 
   ]);
 });
 
+test("an index may have something before its table's name, and another table's name that ends alike is none", () => {
+  const source = captured(["shop", "orders"], ["shop", "lineItems"], ["shop", "items"]);
+  const target = captured(["", "app-orders"], ["", "app.line-items"], ["", "order_items"]);
+  expect(told(pairsOf(source, target, NO_MAP))).toEqual([
+    "shop.orders .app-orders",
+    "shop.lineItems .app.line-items",
+    "shop.items: the target has no table for it; name one in --map",
+  ]);
+});
+
 test("a map decides over all conventions, and what it names must be there", () => {
   const source = captured(
     [

@@ -8,7 +8,7 @@ import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { driftIn } from "../../reconcile/report/verdict.ts";
 import { reportText } from "../../reconcile/report/text.ts";
-import { pairsOf, suggested, type TablePair, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
+import { pairsOf, soughtIn, suggested, type TablePair, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
 import { SourceRows } from "../../reconcile/foreign/source-rows.ts";
 import { verifyTables } from "../../reconcile/foreign/verify.ts";
 import { VERSION } from "../../version.ts";
@@ -29,6 +29,7 @@ const MAP = z.strictObject({
     z.string(),
     z.strictObject({
       target: z.string().optional(),
+      key: z.string().optional(),
       columns: z.record(z.string(), z.string()).default({}),
       ignore: z.array(z.string()).default([]),
       deleted: z.string().optional(),
@@ -41,12 +42,12 @@ export function addVerify({ program, action }: CommandLine): void {
   program
     .command("verify")
     .description(
-      "compare a database that another tool fills with its source, row by row, while both are live; exit code 3 if they differ",
+      "compare what another tool fills (a database, an index, a cache) with its source, row by row, while both are live; exit code 3 if they differ",
     )
     .requiredOption("--source <url>", "postgres:// or mysql://, of the database that the rows come from")
     .requiredOption(
       "--target <url>",
-      "the target that they go to: postgres://, mysql://, clickhouse://, or a DuckDB file",
+      "the target that they go to: postgres://, mysql://, clickhouse://, http:// (Elasticsearch, OpenSearch), redis://, or a DuckDB file",
     )
     .option("--tables <globs...>", "schema.table globs of the source; default: all")
     .option("--map <file>", "which table and column of the target stands for which one of the source, as YAML")
@@ -62,9 +63,9 @@ export function addVerify({ program, action }: CommandLine): void {
         const signal = untilSignal();
         return await whileOpen(sourceAt(session, "--source", urls[0]), async (source) => {
           return await whileOpen(targetAt(session, "--target", urls[1], signal), async (target) => {
-            const [there, here] = await Promise.all([source.tables(signal), target.tables(signal)]);
             const globs = options.tableGlobs();
-            const pairs = pairsOf(selected(there, new TableSelection(globs)), here, map);
+            const there = selected(await source.tables(signal, []), new TableSelection(globs));
+            const pairs = pairsOf(there, await target.tables(signal, soughtIn(there, map)), map);
             if (options.has("--suggest")) {
               session.print(suggested(pairs), stringify(suggested(pairs), { lineWidth: 0 }).trimEnd());
               return EXIT.done;

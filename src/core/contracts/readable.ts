@@ -1,3 +1,6 @@
+import type { Column } from "../model/schema.ts";
+import type { ColumnType } from "../model/types.ts";
+import type { RowName } from "../targets/row-name.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "./catalog.ts";
 import type { ContentSums, Hashed, KeyText } from "./row-reads.ts";
 
@@ -6,7 +9,8 @@ import type { ContentSums, Hashed, KeyText } from "./row-reads.ts";
  * `millrace verify` compares two of them.
  */
 export interface Readable {
-  tables(signal: AbortSignal): Promise<ReadableTables>;
+  /** `sought`: what they are compared with, for a target that knows no tables. */
+  tables(signal: AbortSignal, sought: readonly SoughtTable[]): Promise<ReadableTables>;
   /** As in RowSums. Absent: the server can't add rows up. */
   readonly sums?:
     | {
@@ -23,7 +27,7 @@ export interface Readable {
     signal: AbortSignal,
     within?: Within,
   ): AsyncIterable<readonly TextRow[]>;
-  /** The rows under these keys, which are texts of `table.key`. */
+  /** The rows under these keys, which are texts of `table.key`; or of one part, which is the row's name (`names`). */
   rowsAt(
     table: ReadableTable,
     columns: readonly number[],
@@ -34,7 +38,33 @@ export interface Readable {
 }
 
 /** `key`: ordinals of the columns by which rows are looked up; empty: whatever the other side's key says. */
-export type ReadableTable = Pick<TableShape, "id" | "schema" | "table" | "columns" | "key">;
+export interface ReadableTable extends Pick<TableShape, "id" | "schema" | "table" | "key"> {
+  readonly columns: readonly ReadableColumn[];
+  /**
+   * Of a store that finds a row by one text, as a document by its id: some of these texts, and how all begin. Each row that is
+   * read ends with its own.
+   */
+  readonly names?: { readonly start: string; readonly some: readonly string[] };
+}
+
+export interface ReadableColumn extends Pick<Column, "name" | "native"> {
+  readonly type: ColumnType | Untyped;
+}
+
+/**
+ * Texts as a document or a hash holds them, which don't tell their type; of arrays and objects their JSON. `hasNulls` false: an
+ * empty text is also how a null is written.
+ */
+export interface Untyped {
+  readonly kind: "untyped";
+  readonly hasNulls: boolean;
+}
+
+/** A table of the source. `name`: how its rows are named there, where somebody said so. */
+export interface SoughtTable extends Pick<ReadableTable, "schema" | "table"> {
+  readonly key: readonly ReadableColumn[];
+  readonly name: RowName | null;
+}
 
 export interface ReadableTables {
   readonly tables: readonly ReadableTable[];

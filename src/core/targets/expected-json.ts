@@ -142,6 +142,11 @@ export function expectedPlain(type: ColumnType, text: string): string {
   return type.kind === "array" || type.kind === "vector" ? normalOf(value) : unmarked(String(value));
 }
 
+/** A value from `exactJson` as text: a string's characters, a number's digits, other JSON as it is. */
+export function plainText(value: unknown): string {
+  return typeof value === "string" ? unmarked(value) : spelled(value);
+}
+
 /** The exact JSON in a document of Millrace, character by character; a different text may still be equal JSON. */
 export function spelledJson(type: ColumnType, text: string): string {
   return type.kind === "json" ? onOneLine(text) : spelled(expectedValue(type, text));

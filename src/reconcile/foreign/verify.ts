@@ -17,6 +17,7 @@ import type {
 } from "../../core/contracts/reconciliation.ts";
 import type { Readable, ReadableTable, TextRow, Within } from "../../core/contracts/readable.ts";
 import type { ContentSums, KeyText } from "../../core/contracts/row-reads.ts";
+import { RowName } from "../../core/targets/row-name.ts";
 import { reasonOf } from "../errors.ts";
 import { placeOf } from "../rows/judge.ts";
 import { KeyBuckets, KeyHashes } from "../rows/key-buckets.ts";
@@ -39,9 +40,9 @@ const UNEVEN_MAX = 2_048;
 const LOOKS_MAX = 5;
 
 interface Row {
-  /** In its own side's spelling. */
+  /** In its own side's spelling; of a row that the target names in the source's. */
   readonly key: KeyText;
-  /** As both sides spell them. */
+  /** As both sides spell them. Of a row that the target names, its name comes last. */
   readonly cells: readonly (string | null)[];
 }
 
@@ -214,7 +215,7 @@ class TableVerification {
     const kind = target === null ? "missing" : source === null ? "extra" : "different";
     this.#counts[kind]++;
     if (this.#sample.length >= this.#parts.sampleMax) return;
-    const { columns, key } = this.#pair;
+    const { columns, source: table } = this.#pair;
     const shown = (source ?? target)!;
     const differing = kind === "different" ? columns.filter((_, i) => source!.cells[i] !== target!.cells[i]) : [];
     const values = Object.fromEntries(
@@ -225,10 +226,10 @@ class TableVerification {
     );
     this.#sample.push({
       kind,
-      key: Object.fromEntries(key.map((i, part) => [columns[i]!.name, shown.key[part]!])),
+      key: Object.fromEntries(table.key.map((ordinal, part) => [table.columns[ordinal]!.name, shown.key[part]!])),
       columns: differing.map((column) => {
         const i = columns.indexOf(column);
-        return placeOf(this.#pair.source.columns[column.source]!, source!.cells[i] ?? null, target!.cells[i] ?? null);
+        return placeOf(table.columns[column.source]!, source!.cells[i] ?? null, target!.cells[i] ?? null);
       }),
       why: "unknown",
       ...(this.#parts.showsValues && differing.length > 0 ? { values } : {}),
@@ -238,8 +239,7 @@ class TableVerification {
 
 const NOTHING: Read = { rowCount: 0, byteCount: 0 };
 
-/** Undefined: the side has no such column. */
-const NOT_DELETED: ReadonlySet<string | null | undefined> = new Set([undefined, null, "", "0", "f", "false"]);
+const NOT_DELETED: ReadonlySet<string | null | undefined> = new Set([null, "", "0", "f", "false"]);
 
 /** One of the two tables. */
 class RowSide {
@@ -254,10 +254,11 @@ class RowSide {
     this.#pair = pair;
     this.#reads = reads;
     // The target's rows are found by the source's key, whatever other key they have there.
-    const key = name === "source" ? pair.source.key : pair.key.map((i) => pair.columns[i]!.target);
-    this.#table = { ...pair[name], key };
-    const columns = pair.columns.map((column) => column[name]);
-    this.#columns = name === "source" || pair.deleted === null ? columns : [...columns, pair.deleted];
+    const there = pair.key instanceof RowName ? [] : pair.key.map((i) => pair.columns[i]!.target);
+    this.#table = { ...pair[name], key: name === "source" ? pair.source.key : there };
+    const own = pair.key instanceof RowName ? pair.source.key : [];
+    const mark = pair.deleted === null ? [] : [pair.deleted];
+    this.#columns = [...pair.columns.map((column) => column[name]), ...(name === "source" ? own : mark)];
   }
 
   get forms(): readonly string[] {
@@ -277,8 +278,9 @@ class RowSide {
     let [rowCount, byteCount] = [0, 0];
     for await (const part of this.#reads.rows(this.#table, this.#columns, signal, within)) {
       for (const texts of part) {
-        if (this.#isDeleted(texts)) continue;
-        take(this.#row(texts));
+        const row = this.#row(texts);
+        if (row === null) continue;
+        take(row);
         rowCount++;
         for (const text of texts) byteCount += text?.length ?? 0;
       }
@@ -288,28 +290,40 @@ class RowSide {
   }
 
   async rowsAt(keys: readonly KeyText[], signal: AbortSignal): Promise<Map<string, Row>> {
-    const rows = await this.#reads.rowsAt(this.#table, this.#columns, keys, signal);
-    const left = rows.filter((texts) => !this.#isDeleted(texts)).map((texts) => this.#row(texts));
-    return new Map(left.map((row) => [this.idOf(row), row]));
+    const { key: name } = this.#pair;
+    const asked = this.name === "target" && name instanceof RowName ? keys.map((key) => [name.of(key)]) : keys;
+    const texts = await this.#reads.rowsAt(this.#table, this.#columns, asked, signal);
+    const rows = texts.map((one) => this.#row(one)).filter((row) => row !== null);
+    return new Map(rows.map((row) => [this.idOf(row), row]));
   }
 
   /** By a flag of any type, or by the time of the deletion. */
   #isDeleted(texts: TextRow): boolean {
-    return !NOT_DELETED.has(texts[this.#pair.columns.length]);
+    const { deleted, columns } = this.#pair;
+    return this.name === "target" && deleted !== null && !NOT_DELETED.has(texts[columns.length]);
   }
 
-  #row(texts: TextRow): Row {
+  /** Null: it is marked as deleted, or its name is none of this table's. */
+  #row(texts: TextRow): Row | null {
+    const own = this.#isDeleted(texts) ? null : this.#keyIn(texts);
+    if (own === null) return null;
     const { columns, key } = this.#pair;
     const side = this.name === "source" ? 0 : 1;
-    return {
-      key: key.map((i) => texts[i] ?? ""),
-      cells: columns.map(({ spell }, i) => (texts[i] == null ? null : spell[side](texts[i]))),
-    };
+    const cells = columns.map(({ spell }, i) => (texts[i] == null ? null : spell[side](texts[i])));
+    return { key: own, cells: key instanceof RowName ? [...cells, key.of(own)] : cells };
+  }
+
+  #keyIn(texts: TextRow): KeyText | null {
+    const { columns, key } = this.#pair;
+    if (!(key instanceof RowName)) return key.map((i) => texts[i] ?? "");
+    if (this.name === "target") return key.keyIn(texts.at(-1) ?? "");
+    return texts.slice(columns.length).map((text) => text ?? "");
   }
 
   /** The key as both sides spell it. */
   idOf({ cells }: Row): string {
-    return JSON.stringify(this.#pair.key.map((i) => cells[i]));
+    const { key } = this.#pair;
+    return key instanceof RowName ? cells.at(-1)! : JSON.stringify(key.map((i) => cells[i]));
   }
 }
 

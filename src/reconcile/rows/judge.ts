@@ -2,8 +2,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { type Block, NO_TUPLE } from "../../core/model/block.ts";
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
+import type { ReadableColumn } from "../../core/contracts/readable.ts";
 import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reconciliation.ts";
-import type { Column, TableVersion } from "../../core/model/schema.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import { CELL_BINARY, CELL_FAILED, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
 import { isRecord } from "../../core/checkpoint/stored-json.ts";
@@ -108,7 +109,7 @@ export function judge(
 }
 
 /** The column, and of a document's relation the first place inside it that differs. */
-export function placeOf({ name, type }: Column, expected: string | null, found: string | null): string {
+export function placeOf({ name, type }: ReadableColumn, expected: string | null, found: string | null): string {
   if (type.kind !== "json" || type.shape === undefined || expected === null || found === null) return name;
   try {
     return name + placeWithin(JSON.parse(expected), JSON.parse(found));
