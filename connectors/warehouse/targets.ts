@@ -44,7 +44,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   columnNames?(table: TableVersion): readonly string[];
   /** Existing targets. An engine whose answers may be old asks again for a while unless the answer is the expected one. */
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
-  /** Quoted names of the existing targets of these tables, or (null) of all targets there, that have a column for versions. */
+  /** How statements name the rows of these tables' existing targets, or (null) of all targets, that have a column for versions. */
   versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
   /** Each value as text; null may be empty. `sqlName`: the target that the statement reads. */
   rows(sql: string, sqlName: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
@@ -56,7 +56,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   /** Does what is not done yet; what is interrupted is done again. Returns the columns that the target keeps for itself. */
   change(change: TableChange<L, E>): Promise<readonly string[]>;
   /** Gives a mirror its other form. Without it `change` does. */
-  convert?(target: TableLayout): Promise<void>;
+  convert?(target: TableLayout, existing: E): Promise<void>;
   /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
   prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
   /** All tables of a call were tried. */
@@ -175,7 +175,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     await warehouse.about(target.table, () => warehouse.expectWhole?.(target, existing));
     if (!isOtherForm(target, existing)) return;
     if (warehouse.convert === undefined) await this.prepare(warehouse, [target.table]);
-    else await warehouse.convert(target);
+    else await warehouse.convert(target, existing);
   }
 
   #isRobbed(warehouse: Warehouse<L, E, P>, table: TableVersion, { form, columns, note }: E): boolean {
@@ -249,8 +249,8 @@ async function followed<L extends TableLayout, E extends ExistingTarget, P>(
   const look = async () => (await warehouse.find([layout.table])).get(warehouse.key(layout.table));
   let existing = known ?? (await look());
   let change = existing === undefined ? null : changeOf(warehouse, layout, existing);
-  if (change?.isOtherForm === true && warehouse.convert !== undefined) {
-    await warehouse.convert(layout);
+  if (existing !== undefined && change?.isOtherForm === true && warehouse.convert !== undefined) {
+    await warehouse.convert(layout, existing);
     existing = await look();
     change = existing === undefined ? null : changeOf(warehouse, layout, existing);
   }

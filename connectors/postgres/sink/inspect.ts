@@ -13,6 +13,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { CopyLines } from "./copy-lines.ts";
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
+import { rowsOf } from "./tables/found-table.ts";
 import { fitted, targetName } from "./tables/names.ts";
 import { visibleText } from "./values/nul.ts";
 import type { FencedSession } from "./wire/fenced-session.ts";
@@ -28,7 +29,8 @@ import {
 
 /** The present form of a table in the target. */
 interface PresentTable {
-  readonly quoted: string;
+  /** As statements name its rows. */
+  readonly all: string;
   /** In the order of the source's columns; a missing column shows NULL. */
   readonly cells: readonly string[];
   readonly keys: readonly string[];
@@ -94,7 +96,7 @@ export class PostgresInspection implements Inspection {
         .map((text, i) => `${quoteLiteral(text)}::${found.keyTypes[i]}`)
         .join(", ");
     const between = `(${key}) >= (${bound(first)}) AND (${key}) <= (${bound(last)})`;
-    const range = `(SELECT * FROM ${found.quoted} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
+    const range = `(SELECT * FROM ${found.all} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
     const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
     try {
       const reading = session.query(`COPY (${query}) TO STDOUT`, signal, { onLine: (line) => this.#lines.meet(line) });
@@ -139,7 +141,7 @@ export class PostgresInspection implements Inspection {
     const shown = keys.map((key) => shownKey(table, key));
     const count = found.keys.length;
     const match = found.keys.map((name, part) => `t.${name} = k.c${part}::${found.keyTypes[part]}`).join(" AND ");
-    const there = `(SELECT t.* FROM unnest(${arraysOf(count, shown)}) AS k (${aliasesOf(count)}) JOIN ${found.quoted} AS t ON ${match})`;
+    const there = `(SELECT t.* FROM unnest(${arraysOf(count, shown)}) AS k (${aliasesOf(count)}) JOIN ${found.all} AS t ON ${match})`;
     const list = [VERSION_COLUMN, ...found.cells].join(", ");
     const answer = await session.query(`SELECT ${list} FROM ${this.#live(found, there)}`, signal);
     return answer.rows.map(([version = null, ...cells]) => ({
@@ -154,7 +156,7 @@ export class PostgresInspection implements Inspection {
     try {
       const found = await this.#find(session, table, signal);
       if (found === null) return;
-      const query = `SELECT ${found.keys.join(", ")} FROM ${this.#live(found, found.quoted)}`;
+      const query = `SELECT ${found.keys.join(", ")} FROM ${this.#live(found, found.all)}`;
       await session.query(
         `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_hashjoin = on; DECLARE listed NO SCROLL CURSOR FOR ${query}`,
         signal,
@@ -181,7 +183,7 @@ export class PostgresInspection implements Inspection {
       const key = found.keys.join(", ");
       const bound = after === null ? [] : keyAtPageEnd(after);
       const from = bound.map((text, part) => `${quoteLiteral(text)}::${found.keyTypes[part]}`).join(", ");
-      const rows = after === null ? found.quoted : `(SELECT * FROM ${found.quoted} WHERE (${key}) > (${from}))`;
+      const rows = after === null ? found.all : `(SELECT * FROM ${found.all} WHERE (${key}) > (${from}))`;
       const query = `SELECT ${key} FROM ${this.#live(found, rows)} ORDER BY ${key} LIMIT ${KEYS_PER_PAGE}`;
       const answer = await session.query(query, signal);
       const last = answer.rows.length < KEYS_PER_PAGE ? undefined : answer.rows.at(-1);
@@ -208,7 +210,7 @@ export class PostgresInspection implements Inspection {
     const { schema, table: name } = targetName(table, this.#schema);
     const quoted = quoteTable(schema, name);
     const { rows } = await session.query(
-      `SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(${quoteLiteral(quoted)}) AND attnum > 0 AND NOT attisdropped`,
+      `SELECT attname, format_type(atttypid, atttypmod), relkind FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE attrelid = to_regclass(${quoteLiteral(quoted)}) AND attnum > 0 AND NOT attisdropped`,
       signal,
     );
     const types = new Map(rows.map(([column, type]) => [column ?? "", type ?? "text"]));
@@ -216,7 +218,7 @@ export class PostgresInspection implements Inspection {
     const hasKey = table.key.every((ordinal) => types.has(names[ordinal]!));
     if (!hasKey || !types.has(VERSION_COLUMN)) return null;
     return {
-      quoted,
+      all: rowsOf(quoted, rows[0]?.[2]),
       cells: names.map((column, i) => {
         const type = types.get(column);
         if (type === undefined) return ABSENT;
@@ -229,12 +231,12 @@ export class PostgresInspection implements Inspection {
   }
 
   /** The rows of these that exist. */
-  #live({ quoted, keys }: PresentTable, rows: string): string {
+  #live({ all, keys }: PresentTable, rows: string): string {
     const { deletes, mode } = this.#form;
     if (mode === "history") {
       const key = keys.join(", ");
       const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;
-      return `(SELECT DISTINCT ON (${key}) * FROM ${rows} AS r WHERE ${OP_COLUMN} <> 't' ORDER BY ${key}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC) AS latest WHERE ${OP_COLUMN} <> 'd' AND NOT EXISTS (SELECT FROM ${quoted} AS e WHERE e.${OP_COLUMN} = 't' AND ${later})`;
+      return `(SELECT DISTINCT ON (${key}) * FROM ${rows} AS r WHERE ${OP_COLUMN} <> 't' ORDER BY ${key}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC) AS latest WHERE ${OP_COLUMN} <> 'd' AND NOT EXISTS (SELECT FROM ${all} AS e WHERE e.${OP_COLUMN} = 't' AND ${later})`;
     }
     return deletes === "soft" ? `${rows} AS live WHERE NOT ${DELETED_COLUMN}` : `${rows} AS live`;
   }

@@ -23,6 +23,8 @@ export interface FoundColumn extends ExistingColumn {
 /** Its keys are the unique indexes that ON CONFLICT can use. */
 export interface FoundTable extends ExistingTarget {
   readonly kind: string;
+  /** Tables inherit from it, so a column changes in these too. */
+  readonly hasHeirs: boolean;
   readonly columns: ReadonlyMap<string, FoundColumn>;
   /** The name of the primary key's constraint, and its columns. */
   readonly primaryKey: { readonly name: string; readonly columns: readonly string[] } | null;
@@ -32,6 +34,14 @@ export interface FoundTable extends ExistingTarget {
   /** Quoted names of rules, and of triggers that may change or swallow rows. */
   readonly rules: readonly string[];
   readonly triggers: readonly string[];
+}
+
+/**
+ * How statements name the rows of a table. Tables that inherit from it have rows of their own; a partitioned table has none
+ * but those of its partitions.
+ */
+export function rowsOf(quoted: string, kind: string | null | undefined): string {
+  return kind === "p" ? quoted : `ONLY ${quoted}`;
 }
 
 export async function findTable(session: Session, name: TargetName, signal: AbortSignal): Promise<FoundTable | null> {
@@ -67,7 +77,8 @@ async function look(
   const { rows } = await session.query(
     `SELECT c.i, ${own}, c.relpersistence = 'u', row_security_active(c.oid),
        (SELECT json_agg(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = c.oid AND rulename <> '_RETURN' AND ev_enabled IN ('O', 'A')),
-       (SELECT json_agg(quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 3 = 3)
+       (SELECT json_agg(quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 3 = 3),
+       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
      FROM ${tables};
      SELECT c.i, attname, atttypid, atttypmod, format_type(atttypid, atttypmod),
        CASE WHEN attgenerated <> '' THEN 'DROP EXPRESSION' WHEN attidentity = 'a' THEN 'DROP IDENTITY' END
@@ -85,7 +96,7 @@ async function look(
 type Row = Answer["rows"][number];
 
 function foundTable(rows: readonly Row[]): FoundTable | null {
-  const [, , kind, comment, unlogged, secured, rules, triggers] = rows.find((row) => row.length === 8) ?? [];
+  const [, , kind, comment, unlogged, secured, rules, triggers, heirs] = rows.find((row) => row.length === 9) ?? [];
   if (kind == null) return null;
   const uniques = new Map<string, string[]>();
   let primary: { readonly name: string; readonly index: string } | null = null;
@@ -99,6 +110,7 @@ function foundTable(rows: readonly Row[]): FoundTable | null {
   const isTable = kind === "r" || kind === "p";
   return {
     kind,
+    hasHeirs: heirs === "t",
     isView: !isTable,
     form: isTable && columns.get(VERSION_COLUMN)?.type === "bigint" ? formOf(columns) : null,
     columns,

@@ -25,6 +25,8 @@ export const HISTORY_COLUMNS: readonly string[] = [
 
 export interface HistoryParts {
   readonly quoted: string;
+  /** As statements name its rows. */
+  readonly rows: string;
   readonly stage: string;
   /** Quoted, in the order of the source. */
   readonly columns: readonly string[];
@@ -60,9 +62,9 @@ export class HistoryTable {
 
   /** Entries with cells whose value is unknown. An existing change needs none. */
   incomplete(mark: number): string {
-    const { stage, quoted } = this.#parts;
+    const { stage, rows } = this.#parts;
     const same = `${this.#sameKey("t", "c")} AND t.${VERSION_COLUMN} = s._version AND t.${OFFSET_COLUMN} = s._offset`;
-    return `SELECT ${mark}, s._ord FROM ${stage} AS s WHERE s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE}) AND NOT EXISTS (SELECT FROM ${quoted} AS t WHERE ${same}) ORDER BY 2`;
+    return `SELECT ${mark}, s._ord FROM ${stage} AS s WHERE s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE}) AND NOT EXISTS (SELECT FROM ${rows} AS t WHERE ${same}) ORDER BY 2`;
   }
 
   /**
@@ -70,11 +72,11 @@ export class HistoryTable {
    * the rows as seen, for `sweep`.
    */
   appendReads(range?: EntryRange): readonly string[] {
-    const { columns, stage, quoted, key } = this.#parts;
+    const { columns, stage, rows, key } = this.#parts;
     const latest = `LATERAL ${this.#latest("c")} AS b`;
     const keys = key.map((c) => `t.${columns[c]} = l.k${c}`);
     const found = key.map((c) => `b.${columns[c]} AS k${c}`);
-    const seen = `UPDATE ${quoted} AS t SET ${SEEN_COLUMN} = l.seen FROM (SELECT ${found.join(", ")}, b.${VERSION_COLUMN} AS v, b.${OFFSET_COLUMN} AS o, s._version AS seen FROM ${stage} AS s CROSS JOIN ${latest} WHERE s._op = 'r'${inRange(range)} AND b.${VERSION_COLUMN} <= s._version AND ${this.#isHeld}) AS l WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} = l.v AND t.${OFFSET_COLUMN} = l.o`;
+    const seen = `UPDATE ${rows} AS t SET ${SEEN_COLUMN} = l.seen FROM (SELECT ${found.join(", ")}, b.${VERSION_COLUMN} AS v, b.${OFFSET_COLUMN} AS o, s._version AS seen FROM ${stage} AS s CROSS JOIN ${latest} WHERE s._op = 'r'${inRange(range)} AND b.${VERSION_COLUMN} <= s._version AND ${this.#isHeld}) AS l WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} = l.v AND t.${OFFSET_COLUMN} = l.o`;
     const cells = columns.map((_, i) => `s.c${i}`).join(", ");
     const isNew = `CASE WHEN b.${VERSION_COLUMN} IS NULL THEN s._op = 'r' ELSE b.${VERSION_COLUMN} <= s._version AND NOT (${this.#isHeld}) END`;
     const append = `${this.#insert} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s LEFT JOIN ${latest} ON true WHERE ${isNew}${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
@@ -83,18 +85,18 @@ export class HistoryTable {
 
   /** A row without a key. */
   truncate(version: bigint, record: { readonly index: number; readonly commitTimeUs: bigint } | undefined): string {
-    const { quoted, columns, key } = this.#parts;
+    const { quoted, rows, columns, key } = this.#parts;
     const offset = record?.index ?? READ_OFFSET;
     const time = record === undefined ? "now()" : timeOf(record.commitTimeUs);
     const there = `${columns[key[0]!]} IS NULL AND ${VERSION_COLUMN} = ${version} AND ${OFFSET_COLUMN} = ${offset}`;
-    return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${quoted} WHERE ${there})`;
+    return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${rows} WHERE ${there})`;
   }
 
   /** Appends a delete for each existing key that no read from `below` on has seen. */
   sweep(below: bigint): string {
-    const { quoted, columns, key } = this.#parts;
+    const { quoted, rows, columns, key } = this.#parts;
     const keys = key.map((c) => columns[c]);
-    const latest = `SELECT DISTINCT ON (${keys.join(", ")}) ${keys.join(", ")}, ${OP_COLUMN}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}, ${SEEN_COLUMN} FROM ${quoted} WHERE ${keys[0]} IS NOT NULL ORDER BY ${keys.join(", ")}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC`;
+    const latest = `SELECT DISTINCT ON (${keys.join(", ")}) ${keys.join(", ")}, ${OP_COLUMN}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}, ${SEEN_COLUMN} FROM ${rows} WHERE ${keys[0]} IS NOT NULL ORDER BY ${keys.join(", ")}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC`;
     const isGone = `NOT (${this.#isOver}) AND greatest(b.${VERSION_COLUMN}, b.${SEEN_COLUMN}) < ${below}`;
     return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
   }
@@ -106,13 +108,13 @@ export class HistoryTable {
   }
 
   #latest(prefix: "b" | "c", further = ""): string {
-    return `(SELECT t.* FROM ${this.#parts.quoted} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
+    return `(SELECT t.* FROM ${this.#parts.rows} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
   }
 
   /** A condition on the latest row `b` of a key: it is a deleted one. */
   get #isOver(): string {
-    const { quoted, columns, key } = this.#parts;
-    const truncated = `(SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${quoted} WHERE ${columns[key[0]!]} IS NULL ORDER BY 1 DESC, 2 DESC LIMIT 1)`;
+    const { rows, columns, key } = this.#parts;
+    const truncated = `(SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${rows} WHERE ${columns[key[0]!]} IS NULL ORDER BY 1 DESC, 2 DESC LIMIT 1)`;
     return `b.${OP_COLUMN} = 'd' OR coalesce((b.${VERSION_COLUMN}, b.${OFFSET_COLUMN}) < ${truncated}, false)`;
   }
 

@@ -34,7 +34,7 @@ export class Presence {
   }
 
   async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
-    const filled = tables.map(({ quoted }) => `SELECT EXISTS (SELECT FROM ${quoted})`);
+    const filled = tables.map((table) => `SELECT EXISTS (SELECT FROM ${table.rows})`);
     const { rows } = await session.query([look(tables), ...filled].join("; "), signal);
     for (const [i, table] of tables.entries()) {
       const [, oid, file] = rows[i] ?? [];
@@ -80,7 +80,7 @@ export class Presence {
         throw takenOver(known.table.version.id, known.table.quoted, successor);
       }
       if (file === known.file && known.filled) continue;
-      const found = await session.query(`SELECT 1 FROM ${known.table.quoted} LIMIT 1`, signal);
+      const found = await session.query(`SELECT 1 FROM ${known.table.rows} LIMIT 1`, signal);
       const moved = file !== known.file;
       if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known.table, "was emptied");
       known.file = file ?? "";

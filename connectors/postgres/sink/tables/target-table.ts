@@ -7,6 +7,7 @@ import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CellForms } from "../values/cells.ts";
 import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "./staged.ts";
+import { type FoundTable, rowsOf } from "./found-table.ts";
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import { type EntryRange, timeOf, inRange } from "./staged.ts";
@@ -26,14 +27,16 @@ interface TargetTableParts {
   /** Columns of the target that the table no longer has. */
   readonly retired: readonly string[];
   readonly form: TargetForm;
-  /** It was not there before. */
-  readonly isNew: boolean;
+  /** As the target has it; null: it was not there before. */
+  readonly existing: FoundTable | null;
 }
 
 export class TargetTable {
   readonly version: TableVersion;
   readonly name: TargetName;
   readonly quoted: string;
+  /** As statements name its rows. */
+  readonly rows: string;
   readonly isNew: boolean;
   /** Distinguishes this version's statements and staging table from others in this process. */
   readonly ordinal: number;
@@ -60,12 +63,13 @@ export class TargetTable {
   /** Whether deleted rows are marked instead of removed. */
   readonly #soft: boolean;
 
-  constructor({ version, name, ordinal, types, forms, retired, form, isNew }: TargetTableParts) {
+  constructor({ version, name, ordinal, types, forms, retired, form, existing }: TargetTableParts) {
     this.#soft = form.deletes === "soft";
     this.version = version;
     this.name = name;
     this.quoted = quoteTable(name.schema, name.table);
-    this.isNew = isNew;
+    this.rows = rowsOf(this.quoted, existing?.kind);
+    this.isNew = existing === null;
     this.ordinal = ordinal;
     this.columnCount = version.columns.length;
     this.columnTypes = version.columns.map((column) => column.type);
@@ -80,9 +84,9 @@ export class TargetTable {
     this.stagedFieldCount = STAMP.length + types.length + version.key.length + (isHistory ? CHANGE.length : 0);
     this.inDelete = isHistory ? new Uint8Array(this.columnCount).fill(1) : this.isKey;
     const names = version.columns.map((column) => fitted(column.name));
-    const { quoted, stage } = this;
+    const { quoted, rows, stage } = this;
     this.history = isHistory
-      ? new HistoryTable({ quoted, stage, columns: this.#columns, names, key: version.key })
+      ? new HistoryTable({ quoted, rows, stage, columns: this.#columns, names, key: version.key })
       : null;
   }
 
@@ -119,14 +123,14 @@ export class TargetTable {
   deleteStaged(range?: EntryRange): string {
     if (this.#soft) {
       const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${COMMIT_TIME_COLUMN} = s._time`;
-      return `UPDATE ${this.quoted} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+      return `UPDATE ${this.rows} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
     }
-    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    return `DELETE FROM ${this.rows} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
   /** Deletes the old rows of the keys that are about to be put: they could conflict in a second unique index. */
   displaceStaged(range?: EntryRange): string {
-    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    return `DELETE FROM ${this.rows} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
   /** `distinct`: two entries may have the same key for the target (`1` as text and as binary). */
@@ -147,7 +151,7 @@ export class TargetTable {
     const cells = this.#columns.map((name, i) => `${name} = s.c${i}`);
     const written = cells.filter((_, i) => this.#soft || this.isKey[i] !== 1);
     const sets = [...written, `${VERSION_COLUMN} = s._version`, `${COMMIT_TIME_COLUMN} = s._time`, ...this.#also];
-    return `UPDATE ${this.quoted} AS t SET ${sets.join(", ")} FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    return `UPDATE ${this.rows} AS t SET ${sets.join(", ")} FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
   /**
@@ -164,23 +168,23 @@ export class TargetTable {
       ...cells,
       ...this.#retired,
     ];
-    return `WITH moved AS (UPDATE ${this.quoted} AS t SET ${sets.join(", ")} WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint${this.#andLive} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+    return `WITH moved AS (UPDATE ${this.rows} AS t SET ${sets.join(", ")} WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint${this.#andLive} RETURNING 1) SELECT 1 / count(*) FROM moved`;
   }
 
   truncateTo(version: bigint, commitTimeUs: bigint | undefined): string {
     if (this.#soft) return this.#mark(version, commitTimeUs, `<= ${version}`);
-    return `DELETE FROM ${this.quoted} WHERE ${VERSION_COLUMN} <= ${version}`;
+    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} <= ${version}`;
   }
 
   sweepBelow(version: bigint): string {
     if (this.#soft) return this.#mark(version, undefined, `< ${version}`);
-    return `DELETE FROM ${this.quoted} WHERE ${VERSION_COLUMN} < ${version}`;
+    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} < ${version}`;
   }
 
   /** A row that was already deleted keeps the version and the time of its own delete. */
   #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
     const time = timeUs === undefined ? "now()" : timeOf(timeUs);
-    return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
+    return `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
   }
 
   /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
@@ -211,10 +215,10 @@ export class TargetTable {
   get remove(): string {
     if (this.#soft) {
       const marked = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
-      return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${COMMIT_TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
+      return `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${COMMIT_TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
     }
     const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 2}::${this.#types[c]}`);
-    return `DELETE FROM ${this.quoted} AS t WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
+    return `DELETE FROM ${this.rows} AS t WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
   }
 
   /**
@@ -225,12 +229,12 @@ export class TargetTable {
     const cells = this.#columns.map(
       (name, i) => `c${i} = CASE WHEN get_bit(s._mask, ${i}) = 1 THEN t.${name} ELSE s.c${i} END`,
     );
-    return `UPDATE ${this.stage} AS s SET _action = ${STAGED_PUT}, ${cells.join(", ")} FROM ${this.quoted} AS t WHERE ${this.#sameKey("b")} AND (s._action = ${STAGED_PATCH} OR s._action = ${STAGED_MOVE} AND t.${VERSION_COLUMN} <= s._version)${this.#andLive}`;
+    return `UPDATE ${this.stage} AS s SET _action = ${STAGED_PUT}, ${cells.join(", ")} FROM ${this.rows} AS t WHERE ${this.#sameKey("b")} AND (s._action = ${STAGED_PATCH} OR s._action = ${STAGED_MOVE} AND t.${VERSION_COLUMN} <= s._version)${this.#andLive}`;
   }
 
   /** The entries that `complete` left without a base. An entry whose row is newer needs none. */
   incomplete(mark: number): string {
-    return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND NOT EXISTS (SELECT FROM ${this.quoted} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} > s._version) ORDER BY 2`;
+    return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND NOT EXISTS (SELECT FROM ${this.rows} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} > s._version) ORDER BY 2`;
   }
 
   #sameKey(prefix: "b" | "c"): string {

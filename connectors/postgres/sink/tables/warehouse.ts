@@ -21,7 +21,7 @@ import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.t
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
-import { type FoundColumn, findTables, type FoundTable, obstaclesOf, type TypedColumn } from "./found-table.ts";
+import { type FoundColumn, findTables, type FoundTable, obstaclesOf, rowsOf, type TypedColumn } from "./found-table.ts";
 import { HISTORY_COLUMNS } from "./history-table.ts";
 import { fitted, type TargetName, targetName } from "./names.ts";
 import type { Presence } from "./presence.ts";
@@ -135,10 +135,12 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       ...(named === undefined ? [] : [named === "" ? "false" : `c.oid IN (${named})`]),
     ];
     const rows = await this.rows(
-      `SELECT n.nspname, c.relname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+      `SELECT n.nspname, c.relname, c.relkind FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${where.join(" AND ")} ORDER BY 1, 2`,
     );
-    return new Map(rows.map(([space, name]) => [quoteTable(space!, name!), quoteTable(space!, name!)]));
+    return new Map(
+      rows.map(([space, name, kind]) => [quoteTable(space!, name!), rowsOf(quoteTable(space!, name!), kind)]),
+    );
   }
 
   async create(layouts: readonly PostgresLayout[]): Promise<void> {
@@ -155,15 +157,16 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   /** Invariant: marked rows and the column that marks them go in one transaction, so that no deleted row appears as existing. */
-  async convert({ sqlName, form }: TableLayout): Promise<void> {
+  async convert({ sqlName, form }: TableLayout, { kind }: FoundTable): Promise<void> {
+    const rows = rowsOf(sqlName, kind);
     const statements =
       form.deletes === "soft"
         ? [`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`]
         : [
             // Locks before it removes rows, so that no reader sees a partial conversion.
             `LOCK TABLE ${sqlName} IN ACCESS EXCLUSIVE MODE`,
-            `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`,
-            `ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`,
+            `DELETE FROM ${rows} WHERE ${DELETED_COLUMN}`,
+            `ALTER TABLE ${rows} DROP COLUMN ${DELETED_COLUMN}`,
           ];
     if (this.#isOpen) await this.#query(statements.join("; "));
     else await this.#parts.sink.change(this.#session, statements.join("; "), this.#signal);
@@ -173,6 +176,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   async change(change: TableChange<PostgresLayout, FoundTable>): Promise<readonly string[]> {
     const { layout, existing, columns, retired, isNewKey, drops } = change;
     const table = layout.sqlName;
+    const rows = rowsOf(table, existing.kind);
     if (isNewKey && existing.primaryKey !== null) await this.#query(dropKey(table, existing.primaryKey));
     const moved = await this.#makeRoom(change);
     const statements = renamesOf(columns).map(({ from, to }) => rename(table, from, to));
@@ -184,9 +188,9 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     for (const [i, column] of columns.entries()) {
       if (column.isRetyped) await this.#retype(change, column, layout.types[i]!);
     }
-    if (isNewKey) await this.#makeKey(layout);
+    if (isNewKey) await this.#makeKey(layout, rows);
     const kept = [...moved];
-    for (const column of retired) if (!drops || !(await this.#drop(table, column))) kept.push(column);
+    for (const column of retired) if (!drops || !(await this.#drop(rows, column))) kept.push(column);
     // If another role owns the table, names will decide next time.
     if (!change.isNoted) await attempt(this.#session, commentSql(table, change.note), this.#signal, NOT_THE_OWNER);
     failpoint("postgres-sink.table-made", layout.table);
@@ -195,27 +199,33 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   /** Columns that the table lost release their names; returns their new names. A user's view may keep one that is to go. */
-  async #makeRoom({ layout, replaced, drops }: TableChange): Promise<readonly string[]> {
+  async #makeRoom({
+    layout,
+    existing,
+    replaced,
+    drops,
+  }: TableChange<PostgresLayout, FoundTable>): Promise<readonly string[]> {
     const moved: string[] = [];
+    const rows = rowsOf(layout.sqlName, existing.kind);
     for (const { from, to } of replaced) {
-      if (drops && (await this.#drop(layout.sqlName, from))) continue;
+      if (drops && (await this.#drop(rows, from))) continue;
       await this.#query(rename(layout.sqlName, from, to));
       moved.push(to);
     }
     return moved;
   }
 
-  /** False if something depends on it. */
-  async #drop(table: string, column: string): Promise<boolean> {
-    const sql = `ALTER TABLE ${table} DROP COLUMN ${quoteIdentifier(column)}`;
+  /** False if something depends on it. Tables that inherit from `rows` keep it. */
+  async #drop(rows: string, column: string): Promise<boolean> {
+    const sql = `ALTER TABLE ${rows} DROP COLUMN ${quoteIdentifier(column)}`;
     return await attempt(this.#session, sql, this.#signal, DEPENDED_ON);
   }
 
   /** Rows that do not fit the new key are removed: they are read again. */
-  async #makeKey({ table, sqlName, wanted }: PostgresLayout): Promise<void> {
+  async #makeKey({ table, sqlName, wanted }: PostgresLayout, rows: string): Promise<void> {
     const key = table.key.map((i) => quoteIdentifier(wanted[i]!.name)).join(", ");
     const sql = `ALTER TABLE ${sqlName} ADD PRIMARY KEY (${key})`;
-    if (!(await attempt(this.#session, sql, this.#signal))) await this.#query(`DELETE FROM ${sqlName}; ${sql}`);
+    if (!(await attempt(this.#session, sql, this.#signal))) await this.#query(`DELETE FROM ${rows}; ${sql}`);
   }
 
   /**
@@ -232,8 +242,12 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const to = (value: string): string => `ALTER TABLE ${table} ALTER COLUMN ${column} TYPE ${type} USING ${value}`;
     const cast = to(`${column}::text::${type}`);
     if (await attempt(this.#session, cast, this.#signal)) return;
+    if (existing.hasHeirs) {
+      const message = `column ${column} of ${table} can't become ${type}: tables that inherit from it would lose their values`;
+      throw this.refusal({ kind: "type", message, table: layout.table, column: wanted });
+    }
     if (layout.form.mode === "mirror") {
-      await this.#query(isKey ? `DELETE FROM ${table}; ${cast}` : to(`NULL::${type}`));
+      await this.#query(isKey ? `DELETE FROM ${rowsOf(table, existing.kind)}; ${cast}` : to(`NULL::${type}`));
       return;
     }
     if (isKey) throw keyRefusal(this, layout.table, [wanted.name]);
@@ -252,7 +266,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       forms,
       retired,
       form,
-      isNew: existing === null,
+      existing,
     });
   }
 
@@ -262,13 +276,13 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   /** A column that a user's view shows can't go. */
-  async carriesRows(from: PostgresLayout, to: PostgresLayout): Promise<boolean> {
+  async carriesRows(from: PostgresLayout, to: PostgresLayout, { kind }: FoundTable): Promise<boolean> {
     const gone = to.form.mode === "mirror" ? goneColumns(from.table, to.table) : [];
     if (gone.length === 0) return true;
     // Rolled back: it must leave nothing.
     await this.#query("BEGIN");
     let areFree = true;
-    for (const { name } of gone) areFree &&= await this.#drop(to.sqlName, fitted(name));
+    for (const { name } of gone) areFree &&= await this.#drop(rowsOf(to.sqlName, kind), fitted(name));
     await this.#query("ROLLBACK");
     return areFree;
   }

@@ -159,11 +159,11 @@ interface OwedKey {
  * is owed: the next preparation of the table makes it (tables/warehouse). Null: the table keeps its key.
  */
 async function takeKey(session: Session, target: TargetTable, signal: AbortSignal): Promise<OwedKey | null> {
-  const { quoted, isNew, name } = target;
+  const { quoted, rows: all, isNew, name } = target;
   if (!isNew) return null;
   const found = await findTable(session, name, signal);
   if (found?.kind !== "r" || found.primaryKey === null || found.note === null) return null;
-  const { rows } = await session.query(`SELECT FROM ${quoted} LIMIT 1`, signal);
+  const { rows } = await session.query(`SELECT FROM ${all} LIMIT 1`, signal);
   if (rows.length > 0) return null;
   const drop = `ALTER TABLE ${quoted} DROP CONSTRAINT ${quoteIdentifier(found.primaryKey.name)}`;
   if (!(await attempt(session, drop, signal, KEPT))) return null;
