@@ -83,6 +83,12 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
+export function noUtf8(table: string): MillraceError {
+  return sqliteError("MR3111", "poison", `SQLite can't hold a row of ${table}: a text of it is no UTF-8`, {
+    hint: "correct the row at the source",
+  });
+}
+
 export function notOurs(path: string): MillraceError {
   return sqliteError("MR3106", "fatal", `the SQLite file ${path} has tables and was not made by Millrace`, {
     hint: "give the sink another `path`: Millrace writes into a file of its own, and others may add tables, indexes and views there",

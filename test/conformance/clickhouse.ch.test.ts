@@ -32,6 +32,7 @@ for (const form of FORMS) {
     landed: (column, text) => landed(column, text),
     room: /^\//,
     transactional: false,
+    keepsAnyBytes: true,
     heavy: ["names", "shapes", "compacted changes"],
   };
   // The forms share nearly all code: what is the same in each is tested in one, in the long form in all.

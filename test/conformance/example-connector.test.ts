@@ -10,6 +10,7 @@ import { type SinkTarget, sinkConformance, type TargetRow } from "./sink.ts";
 
 sinkConformance({
   name: "example: a JSON file",
+  keepsAnyBytes: true,
   target: async () => fileTarget(),
   landed: documentLanding,
   transactional: true,

@@ -1,7 +1,6 @@
 import { definition, factory } from "../../connectors/files/config.ts";
 import { FilesReader } from "../support/warehouses/files-reader.ts";
 import { parquetLanding } from "../support/warehouses/files-landing.ts";
-import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { documentLanding } from "../support/caches/redis-rows.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -15,19 +14,6 @@ for (const format of ["ndjson", "parquet"] as const) {
     room: /^\//,
     transactional: true,
     isStream: true,
-    refusal: () => ({
-      table: tableVersion({
-        table: "halves",
-        columns: [
-          ["id", "int4"],
-          ["v", "text"],
-        ],
-        key: ["id"],
-      }),
-      good: (i) => [`${i}`, "é"],
-      // Half of a pair of surrogates, as a column of MySQL in `ucs2` can have.
-      bad: (i) => [`${i}`, Uint8Array.of(0x61, 0xed, 0xa0, 0x80)],
-    }),
   });
 }
 

@@ -7,7 +7,7 @@ import { caches, freshKeyPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
 
 /** The first call that changes something; what is asked before passes. */
-const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]" } as const;
+const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]", forget: "return redis.call('DEL', KEYS[1])" } as const;
 
 type Format = "hash" | "json";
 
@@ -17,6 +17,7 @@ for (const format of ["hash", "json"] as const) {
     target: () => redisTarget(format),
     landed: format === "hash" ? fieldLanding : documentLanding,
     transactional: false,
+    keepsAnyBytes: format === "hash",
     isHeld: format === "hash",
   });
 }

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
-import { isNoMirror, type SinkHarness } from "./sink.ts";
+import { type HeldWork, isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { type Cells, failure, checkpointAt, put, remove, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
 
@@ -111,12 +111,42 @@ export function lateTests(harness: SinkHarness): void {
     await held.release();
     await stage.expectRows(users, all("own"));
   });
+
+  test("rows, and the sink was torn down, and begun again", async (context) => {
+    if (isNoMirror(harness, context, "rows are never removed from it")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.apply(rows(5n, "old"));
+    const held = await givenUp(stage, "write", (signal) => stage.sink.apply(rows(10n, "late"), new Reports(), signal));
+    await stage.restart(users);
+    await stage.sink.forget(timeout());
+    await stage.sink.close();
+    await held.release();
+    await stage.expectRows(users, all("old"));
+    await stage.restart(users);
+    expect(stage.held).toBeNull();
+    await stage.apply(rows(30n, "new"));
+    await stage.expectRows(users, all("new"));
+  });
+
+  test("a teardown, and the sink was begun again", async (context) => {
+    if (isNoMirror(harness, context, "rows are never removed from it")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.apply(rows(5n, "old"));
+    const held = await givenUp(stage, "forget", (signal) => stage.sink.forget(signal));
+    await stage.restart(users);
+    await stage.apply(rows(20n, "new"));
+    await held.release();
+    await stage.sink.verify(timeout());
+    await stage.apply(rows(30n, "newer"));
+    await stage.expectRows(users, all("newer"));
+    expect((await stage.checkpointNow())?.position.commit).toBe(31n);
+  });
 }
 
 /** Its bytes are on their way when the work is given up. */
 async function givenUp(
   stage: Stage,
-  work: "write" | "expel",
+  work: HeldWork,
   begin: (signal: AbortSignal) => Promise<unknown>,
 ): Promise<HeldBytes> {
   const held = stage.target.hold!(work);

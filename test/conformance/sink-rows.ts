@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { tableVersion } from "../support/model/blocks.ts";
-import { isNoMirror, type SinkHarness } from "./sink.ts";
+import { isNoMirror, type PoisonCase, type SinkHarness } from "./sink.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
@@ -318,10 +318,60 @@ export function rowTests(harness: SinkHarness): void {
   refusalTest(harness);
 }
 
+/** Half of a pair of surrogates, as a column of MySQL in `ucs2` can have. */
+const HALF = Uint8Array.of(0x61, 0xed, 0xa0, 0x80);
+
+const halves = (): PoisonCase => ({
+  table: tableVersion({
+    table: "halves",
+    dialect: "mysql",
+    columns: [
+      ["id", "int4"],
+      ["v", "text"],
+    ],
+    key: ["id"],
+  }),
+  good: (i) => [`${i}`, "\u00e9 \ufffd"],
+  bad: (i) => [`${i}`, HALF],
+});
+
+const halfKeys = (): PoisonCase => ({
+  table: tableVersion({
+    table: "half_keys",
+    dialect: "mysql",
+    columns: [
+      ["name", "text"],
+      ["v", "text"],
+    ],
+    key: ["name"],
+  }),
+  good: (i) => [`\ufffd${i}`, "v"],
+  bad: (i) => [Buffer.concat([Buffer.from(`${i}`), HALF]), "v"],
+});
+
 export function refusalTest(harness: SinkHarness): void {
-  test("a row that the target refuses is reported, and the others are applied", async (context) => {
-    const poison = harness.refusal?.();
-    if (poison === undefined) return context.skip("this target refuses no row");
+  refused("a row that the target refuses", harness, harness.refusal);
+  const { keepsAnyBytes = false } = harness;
+  refused("a text that is no UTF-8", harness, keepsAnyBytes ? undefined : halves);
+  refused("a key that is no UTF-8", harness, keepsAnyBytes ? undefined : halfKeys);
+
+  test("a row under a key that is no UTF-8 can change and go, and keeps no other one waiting", async (context) => {
+    if (keepsAnyBytes) return context.skip("it keeps any bytes");
+    const { table, good, bad } = halfKeys();
+    await using stage = await Stage.of(harness, table);
+    await stage.write(table, 10n, [put(bad(1)), put(good(1)), put(good(2))]);
+    await stage.write(table, 20n, [patch([bad(1)[0]!, UNCHANGED]), put(good(3))]);
+    await stage.write(table, 30n, [remove([bad(1)[0]!, null]), remove([good(1)[0]!, null])]);
+    await stage.expectRows(table, [good(2), good(3)]);
+    expect((await stage.checkpointNow())?.position.commit).toBe(31n);
+    return undefined;
+  });
+}
+
+function refused(what: string, harness: SinkHarness, caseOf: (() => PoisonCase) | undefined): void {
+  test(`${what} is reported, and the others are applied`, async (context) => {
+    const poison = caseOf?.();
+    if (poison === undefined) return context.skip("this target refuses no such row");
     const { table, good, bad } = poison;
     await using stage = await Stage.of(harness, table);
     const few = await stage.write(table, 10n, [put(good(1)), put(bad(1)), put(good(2))]);

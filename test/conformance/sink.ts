@@ -75,6 +75,8 @@ export interface SinkHarness {
   readonly room?: RegExp;
   /** Arranges that the target refuses one row for its content. Absent: this target can refuse none. */
   readonly refusal?: () => PoisonCase;
+  /** True where a text may be of any bytes, which come back as they were: of others, a row with one that is no UTF-8 is refused. */
+  readonly keepsAnyBytes?: boolean;
 }
 
 export type Part =
@@ -109,6 +111,8 @@ export function isNoMirror(harness: SinkHarness, context: TestContext, why: stri
   return true;
 }
 
+export type HeldWork = "write" | "expel" | "forget";
+
 export interface PoisonCase {
   readonly table: TableVersion;
   /** A row that is taken, another one for each number. */
@@ -135,7 +139,7 @@ export interface SinkTarget extends AsyncDisposable {
   /** Cuts the sink's connections from outside. Absent: the target is a file. */
   cut?(): Promise<void>;
   /** Keeps what the sink's present connections send from this work on: see sink-late.ts. */
-  hold?(work: "write" | "expel"): HeldBytes;
+  hold?(work: HeldWork): HeldBytes;
   /** Makes the target refuse writes to this table (a missing table, a read-only index) until disposed. */
   obstruct?(table: TableVersion): Promise<AsyncDisposable>;
 }

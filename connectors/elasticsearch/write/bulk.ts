@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { classifyEngine, type EngineError, isRefusal, searchError } from "../errors.ts";
 import { type BulkBody } from "./bulk-body.ts";
 import { SHARD_TIMEOUT } from "../indices/ddl.ts";
@@ -13,6 +14,8 @@ export interface Refusal {
 }
 
 const QUERY = { require_alias: "true", timeout: SHARD_TIMEOUT, filter_path: "errors,items.*.error,items.*.status" };
+/** Why an item was not sent. */
+export const NO_UTF8 = "a text is no UTF-8";
 const ALL_WELL = Buffer.from('{"errors":false');
 
 /**
@@ -31,10 +34,14 @@ async function sendItems(
   signal: AbortSignal,
 ): Promise<Refusal[]> {
   if (from === to) return [];
-  const answer = await post(client, body.slice(from, to), signal);
-  const limit = limitOf(answer);
-  if (limit !== null) {
-    if (to - from === 1) return [{ item: from, tooLarge: true, reason: limit }];
+  const bytes = body.slice(from, to);
+  // The engines take such a text, and keep another one.
+  const isText = isUtf8(bytes);
+  if (!isText && to - from === 1) return [{ item: from, tooLarge: false, reason: NO_UTF8 }];
+  const answer = isText ? await post(client, bytes, signal) : null;
+  const limit = answer === null ? null : limitOf(answer);
+  if (limit !== null && to - from === 1) return [{ item: from, tooLarge: true, reason: limit }];
+  if (answer === null || limit !== null) {
     const middle = (from + to) >> 1;
     const first = await sendItems(client, body, from, middle, signal);
     return [...first, ...(await sendItems(client, body, middle, to, signal))];

@@ -1,11 +1,14 @@
+import { isUtf8 } from "node:buffer";
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
 import { BaseWindow } from "../../kit/base-window.ts";
 import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { type BaseLookup, type BaseRequest, readBases } from "./base-documents.ts";
 import { BulkBody } from "./bulk-body.ts";
-import { type Refusal, sendBulk } from "./bulk.ts";
+import { NO_UTF8, type Refusal, sendBulk } from "./bulk.ts";
 import { searchError } from "../errors.ts";
 import type { SearchClient } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
@@ -103,8 +106,11 @@ export class RowsBatch {
       const writes = this.#tables[t]!;
       if (writes.patchCount === 0) continue;
       const target = this.#targets[t]!;
-      for (let i = 0; i < writes.count; i++)
-        if (writes.action[i] === PATCH) requests.push({ target, writes, entry: i });
+      for (let i = 0; i < writes.count; i++) {
+        if (writes.action[i] !== PATCH) continue;
+        if (hasId(target, writes, i)) requests.push({ target, writes, entry: i });
+        else this.#skipped.refused(writes, i, poisonError(writes, { tooLarge: false, reason: NO_UTF8 }));
+      }
     }
     return requests;
   }
@@ -176,7 +182,14 @@ export class RowsBatch {
   }
 }
 
-function poisonError(writes: TableWrites, { tooLarge, reason }: Refusal): MillraceError {
+/** A row whose id is no UTF-8 was never there. */
+function hasId(target: SearchTable, writes: TableWrites, entry: number): boolean {
+  const id = new ByteWriter(128);
+  target.documents.id(id, writes.blocks[writes.block[entry]!]!, baseOffset({ target, writes, entry }));
+  return isUtf8(id.view());
+}
+
+function poisonError(writes: TableWrites, { tooLarge, reason }: Pick<Refusal, "tooLarge" | "reason">): MillraceError {
   const { id } = writes.table;
   return tooLarge
     ? searchError("MR3111", "poison", `a row of ${id} is too large for the search engine (${reason})`)

@@ -1,6 +1,8 @@
+import { isUtf8 } from "node:buffer";
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Batch, type TableWrites, DELETE } from "../../../src/core/model/batch.ts";
 import type { TransactionOrigin, Block } from "../../../src/core/model/block.ts";
+import { DIALECTS } from "../../../src/core/model/dialects.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Header } from "../client/record-batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
@@ -9,7 +11,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 export interface Format {
   /** The record's key. Records of one key have the same bytes here, so that they are in one partition. */
   key(out: ByteWriter, writes: TableWrites, entry: number): void;
-  /** May throw `Inexpressible`, as `key` may. */
+  /** May throw `Inexpressible`, as `key` may; and `NoUtf8`, also for the key, which it repeats. */
   value(out: ByteWriter, writes: TableWrites, entry: number, context: RecordContext): void;
   headers(writes: TableWrites, entry: number): readonly Header[];
   /** Where the table's topic gets it; null: the format has nothing for it. */
@@ -46,6 +48,14 @@ export class Inexpressible extends Error {
     super(`column ${column} has a value that the format can't express`);
     this.column = column;
   }
+}
+
+/** A text of the row is no UTF-8, and records are. */
+export class NoUtf8 extends Error {}
+
+/** For what was written of a table's row behind `from`. */
+export function expectUtf8(out: ByteWriter, from: number, { dialect }: Pick<TableVersion, "dialect">): void {
+  if (DIALECTS[dialect].hasHalves && !isUtf8(out.bytes.subarray(from, out.length))) throw new NoUtf8();
 }
 
 /** Rows are gone, and no key tells which. */

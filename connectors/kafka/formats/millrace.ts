@@ -20,6 +20,7 @@ import {
   type EndRecord,
   type Format,
   entryOf,
+  expectUtf8,
 } from "./format.ts";
 
 const INDEX_HEADERS_MAX = 1024;
@@ -47,7 +48,9 @@ export class MillraceFormat implements Format {
 
   value(out: ByteWriter, writes: TableWrites, entry: number): void {
     const { block, row, isDelete } = entryOf(writes, entry);
+    const from = out.length;
     (isDelete ? writeDeleteEnvelope : writeEnvelope)(out, block, row, this.#context);
+    expectUtf8(out, from, writes.table);
   }
 
   headers(writes: TableWrites, entry: number): readonly Header[] {

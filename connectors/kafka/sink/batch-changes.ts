@@ -7,7 +7,7 @@ import { CommitWalk, type RowsBatch } from "../../kit/ordered-changes.ts";
 import { type Block, OP_READ } from "../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { kafkaError, newlyCompacted, untoldTruncate } from "../errors.ts";
-import { type Barrier, type Format, Inexpressible, type RecordContext } from "../formats/format.ts";
+import { type Barrier, type Format, Inexpressible, NoUtf8, type RecordContext } from "../formats/format.ts";
 import { type TopicNaming, topicOf, transactionTopic } from "../names.ts";
 import type { OpenTransaction } from "./open-transaction.ts";
 import type { BatchRecords } from "../writer/records.ts";
@@ -143,6 +143,12 @@ export class BatchChanges {
       format.key(key, writes, entry);
       format.value(value, writes, entry, this.#context);
     } catch (error) {
+      if (error instanceof NoUtf8)
+        return kafkaError(
+          "MR3111",
+          "poison",
+          `no record can hold a row of ${writes.table.id}: a text of it is no UTF-8`,
+        );
       if (!(error instanceof Inexpressible)) throw error;
       const what = `a row of ${writes.table.id} has a value in column ${error.column} that the format lacks`;
       const hint =

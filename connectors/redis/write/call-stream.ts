@@ -18,6 +18,8 @@ const CALLS_IN_FLIGHT = 3;
 
 /** A row that is too large to send; the script never sees it. */
 export const RESULT_TOO_LARGE = 3;
+/** A row that JSON can't hold; not sent either. */
+export const RESULT_NO_UTF8 = 4;
 
 /** Reusable calls; one pool per sink. */
 export class CallPool {
@@ -144,5 +146,7 @@ function poisonError(writes: TableWrites, result: number): MillraceError {
   if (result === RESULT_WRONG_TYPE) {
     return redisError("MR3111", "poison", `a row of ${id} has a key under which Redis holds a value of another kind`);
   }
+  if (result === RESULT_NO_UTF8)
+    return redisError("MR3111", "poison", `a row of ${id} has no form in JSON: a text of it is no UTF-8`);
   return redisError("MR3111", "poison", `a row of ${id} is too large for Redis`);
 }

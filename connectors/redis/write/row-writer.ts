@@ -1,8 +1,10 @@
+import { isUtf8 } from "node:buffer";
 import type { BaseFloors } from "../../../src/core/targets/base-floors.ts";
 import { PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { invariant } from "../../../src/core/invariant.ts";
+import { DIALECTS } from "../../../src/core/model/dialects.ts";
 import { JsonFields } from "../../../src/core/targets/json-fields.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
@@ -26,6 +28,7 @@ export interface BaseRow {
 export class RowWriter {
   readonly #table: TableVersion;
   readonly #isJson: boolean;
+  readonly #hasHalves: boolean;
   readonly #hashNames: readonly Buffer[];
   readonly #jsonNames: readonly Buffer[];
   readonly #base: JsonFields;
@@ -43,6 +46,7 @@ export class RowWriter {
     this.#floors = floors;
     this.#retired = retired.map(textBytes);
     this.#isJson = format === "json";
+    this.#hasHalves = DIALECTS[table.dialect].hasHalves;
     const names = table.columns.map((column) => column.name);
     this.#hashNames = names.map(textBytes);
     this.#jsonNames = names.map((name) => Buffer.from(`,${JSON.stringify(name)}:`));
@@ -59,15 +63,15 @@ export class RowWriter {
   }
 
   /**
-   * Writes entry `i` and returns its action; null if the base lacks a column that the entry leaves unchanged. A PATCH
-   * without base is written for the script to complete (format hash only).
+   * Writes entry `i` and returns its action, or why it has none: the base lacks a column that the entry leaves unchanged, or a
+   * text is no UTF-8, which JSON can't hold. A PATCH without base is written for the script to complete (format hash only).
    */
-  write(out: ByteWriter, writes: TableWrites, i: number, base: BaseRow | null): number | null {
+  write(out: ByteWriter, writes: TableWrites, i: number, base: BaseRow | null): number | "incomplete" | "no UTF-8" {
     const block = writes.blocks[writes.block[i]!]!;
     const row = writes.row[i]!;
     this.#cells.read(block.bytes, block.after[row]!);
     this.#head.set(block, block.tx[row]!);
-    if (this.#isJson) return this.#writeJsonRow(out, block, base) ? ACTION.putText : null;
+    if (this.#isJson) return this.#writeJsonRow(out, block, base);
     if (writes.action[i] === PATCH && base === null) {
       this.#writePatch(out, block, this.#floors.of(block.bytes, block.after[row]!));
       return ACTION.patchHash;
@@ -170,13 +174,14 @@ export class RowWriter {
   }
 
   /** [version, text]. Unchanged columns are copied from the base as they are written there. */
-  #writeJsonRow(out: ByteWriter, block: Block, base: BaseRow | null): boolean {
+  #writeJsonRow(out: ByteWriter, block: Block, base: BaseRow | null): number | "incomplete" | "no UTF-8" {
     const { kind, start, length } = this.#cells;
     const old = base?.values[0] ?? null;
     if (old !== null) this.#base.read(old);
     beginArray(out, 2);
     out.copy(this.#head.version, 0, this.#head.version.length);
     const text = beginText(out);
+    const from = out.length;
     out.copy(this.#head.json, 0, this.#head.json.length);
     for (let c = 0; c < this.#cells.count; c++) {
       const name = this.#jsonNames[c]!;
@@ -184,14 +189,15 @@ export class RowWriter {
       if (kind[c] !== CELL_UNCHANGED) {
         writeJson(out, this.#table.columns[c]!.type, kind[c]!, block.bytes, start[c]!, length[c]!);
       } else {
-        if (old === null || !this.#base.has(c)) return false;
-        const from = this.#base.start[c]!;
-        out.copy(old, from, this.#base.end[c]! - from);
+        if (old === null || !this.#base.has(c)) return "incomplete";
+        const at = this.#base.start[c]!;
+        out.copy(old, at, this.#base.end[c]! - at);
       }
     }
     out.byte(0x7d); // }
+    if (this.#hasHalves && !isUtf8(out.bytes.subarray(from, out.length))) return "no UTF-8";
     endText(out, text);
-    return true;
+    return ACTION.putText;
   }
 }
 

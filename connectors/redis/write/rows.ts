@@ -3,7 +3,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { BaseWindow } from "../../kit/base-window.ts";
 import { type BaseLookup, type BaseRequest, readBases } from "./base-rows.ts";
-import { type CallStream, RESULT_TOO_LARGE } from "./call-stream.ts";
+import { type CallStream, RESULT_NO_UTF8, RESULT_TOO_LARGE } from "./call-stream.ts";
 import type { Connection } from "../connection.ts";
 import { beginText, endText } from "./message-pack.ts";
 import type { Packing } from "./packed-row.ts";
@@ -100,9 +100,9 @@ export class RowsBatch {
     const { call } = this.#stream;
     const block = writes.blocks[writes.block[i]!]!;
     const action = target.rows.write(call.beginRow(), writes, i, base?.row ?? null);
-    if (action === null) {
+    if (typeof action !== "number") {
       call.abandonRow();
-      this.#stream.leave(writes, i, RESULT_INCOMPLETE);
+      this.#stream.leave(writes, i, action === "incomplete" ? RESULT_INCOMPLETE : RESULT_NO_UTF8);
       return;
     }
     const key = target.key(block, block.after[writes.row[i]!]!);

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { SQLInputValue } from "node:sqlite";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_TEXT, readInt32 } from "../../../src/core/model/tuple.ts";
@@ -15,7 +16,12 @@ const ZERO = 0x30;
 const SAFE_DIGITS = 15;
 const HEX_PREFIX_BYTES = 2;
 const INTEGER_MAX = 2n ** 63n - 1n;
+/** What decoding puts in the place of bytes that are no UTF-8. A text may have it itself. */
+const REPLACEMENT = "\ufffd";
 const KEPT_BYTES_MAX = 1024 * 1024;
+
+/** A cell's bytes are no UTF-8: SQLite would get other ones. */
+export class NoUtf8 extends Error {}
 
 /** Makes what a statement binds of cells. A text that is no value of its type stays text: the STRICT table refuses the row. */
 export class CellValues {
@@ -52,7 +58,7 @@ export class CellValues {
         if (kind === CELL_TEXT || type.kind === "text" || type.kind === "enum") return this.#utf8(start, length);
         this.#out.reset();
         writeBinaryText(this.#out, type, bytes, start, length);
-        return this.#out.bytes.toString("utf8", 0, this.#out.length);
+        return textOf(this.#out.bytes, 0, this.#out.length);
       case JSON_TEXT: {
         const skipped = kind === CELL_TEXT ? 0 : jsonPrefixLength(bytes, start, length);
         return this.#utf8(start + skipped, length - skipped);
@@ -68,14 +74,14 @@ export class CellValues {
       case ARRAY:
         this.#out.reset();
         writeJson(this.#out, type, kind, bytes, start, length);
-        return this.#out.bytes.toString("utf8", 0, this.#out.length);
+        return textOf(this.#out.bytes, 0, this.#out.length);
       default:
         return form satisfies never;
     }
   }
 
   #utf8(start: number, length: number): string {
-    return this.#view.toString("utf8", start, start + length);
+    return textOf(this.#view, start, start + length);
   }
 
   #latin1(start: number, length: number): string {
@@ -108,6 +114,12 @@ export class CellValues {
     const value = is32 ? Math.fround(Number(text)) : Number(text);
     return Number.isNaN(value) ? text : value;
   }
+}
+
+function textOf(bytes: Buffer, start: number, end: number): string {
+  const text = bytes.toString("utf8", start, end);
+  if (text.includes(REPLACEMENT) && !isUtf8(bytes.subarray(start, end))) throw new NoUtf8();
+  return text;
 }
 
 const NOTHING: Buffer = Buffer.alloc(0);

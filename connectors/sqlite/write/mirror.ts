@@ -6,10 +6,10 @@ import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tupl
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
-import { isDataError, rowRefused } from "../errors.ts";
+import { isDataError, noUtf8, rowRefused } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
 import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
-import { CellValues } from "./cells.ts";
+import { CellValues, NoUtf8 } from "./cells.ts";
 import type { Slices } from "./slices.ts";
 
 /** One table's entries of a batch, while they are written. */
@@ -33,8 +33,17 @@ export class TableWrite {
 
   async each(write: (entry: number) => void): Promise<void> {
     for (let i = 0; i < this.writes.count; i++) {
-      write(i);
+      this.#refusing(write, i);
       if (this.#slices.isOverAt(i)) await this.#slices.next();
+    }
+  }
+
+  #refusing(write: (entry: number) => void, entry: number): void {
+    try {
+      write(entry);
+    } catch (error) {
+      if (!(error instanceof NoUtf8)) throw error;
+      this.refused.push({ entry, error: noUtf8(this.layout.table.id) });
     }
   }
 

@@ -6,12 +6,14 @@ export interface Dialect {
   readonly hasEmptyLabel: boolean;
   /** NUL in texts. */
   readonly hasNul: boolean;
+  /** Texts that are no UTF-8, with half of a pair of surrogates. */
+  readonly hasHalves: boolean;
 }
 
 /** By `TableVersion.dialect`, which is stored with every shape: a name that was given stays. */
 export const DIALECTS = {
-  postgres: { hasAnyDate: false, hasEmptyLabel: false, hasNul: false },
-  mysql: { hasAnyDate: true, hasEmptyLabel: true, hasNul: true },
+  postgres: { hasAnyDate: false, hasEmptyLabel: false, hasNul: false, hasHalves: false },
+  mysql: { hasAnyDate: true, hasEmptyLabel: true, hasNul: true, hasHalves: true },
 } as const satisfies Readonly<Record<string, Dialect>>;
 
 export type DialectName = keyof typeof DIALECTS;

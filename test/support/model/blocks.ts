@@ -44,12 +44,21 @@ export interface TableSpec {
   readonly deferrableKey?: boolean;
   readonly version?: number;
   readonly relation?: number;
+  readonly dialect?: TableVersion["dialect"];
   /** By column name, where it is not the column's place. */
   readonly identities?: Readonly<Record<string, number>>;
 }
 
 export function tableVersion(spec: TableSpec): KeyedTable {
-  const { schema = "public", table, deferrableKey = false, version = 1, relation = 1, identities = {} } = spec;
+  const {
+    schema = "public",
+    table,
+    deferrableKey = false,
+    version = 1,
+    relation = 1,
+    identities = {},
+    dialect = "postgres",
+  } = spec;
   const key = spec.key.map((name) => {
     const ordinal = spec.columns.findIndex(([column]) => column === name);
     if (ordinal < 0) throw new Error(`no column ${name} in ${table}`);
@@ -69,7 +78,7 @@ export function tableVersion(spec: TableSpec): KeyedTable {
     id: tableId(schema, table),
     schema,
     table,
-    dialect: "postgres",
+    dialect,
     relation,
     columns,
     key,

@@ -15,6 +15,7 @@ import {
   type NamedTransaction,
   type RecordContext,
   entryOf,
+  expectUtf8,
 } from "../format.ts";
 import { parseConnectSchema, type RecordSchemas } from "../registered/schemas.ts";
 import type { DescribedFormat } from "../registered/registered-format.ts";
@@ -80,7 +81,9 @@ export class DebeziumFormat implements DescribedFormat {
     const { block, row, isDelete } = entryOf(writes, entry);
     const change = this.#changeOf(this.#layouts.of(writes.table), context);
     setChange(change, block, row, isDelete, context);
+    const from = out.length;
     this.#write(out, change);
+    expectUtf8(out, from, writes.table);
   }
 
   headers(): readonly Header[] {
