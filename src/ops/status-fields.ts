@@ -164,6 +164,10 @@ const SINK: Fields<SinkStatus> = {
   refusedSince: [{ orNull: "time" }, "when the oldest of them was refused"],
   error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
   needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
+  lost: [
+    { orNull: { object: { what: ["text", "what, and why"], since: ["time", "when the first of it was lost"] } } },
+    "changes that its readers, or its history, lack for good; `millrace resume --sink NAME` ends the notice",
+  ],
   isMoved: [
     "boolean",
     "true while its position was moved, by `offsets reset` or `retention.policy`, and it has not begun there yet",

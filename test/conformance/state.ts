@@ -160,10 +160,36 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await sinks.setError("b", failure);
       await sinks.setCheckpoint("b", at(1n), {});
       expect(await sinks.all()).toEqual([
-        { name: "b", checkpoint: at(1n), covered: at(1n), tables: {}, paused: true, error: failure, reset: null },
+        {
+          name: "b",
+          checkpoint: at(1n),
+          covered: at(1n),
+          tables: {},
+          paused: true,
+          error: failure,
+          reset: null,
+          lost: null,
+        },
       ]);
       await sinks.setError("b", null);
       expect((await sinks.get("b"))?.error).toBeNull();
+    });
+
+    test("of what a sink has lost the first is kept, over resets, until somebody has seen to it", async () => {
+      await using store = await open();
+      const { sinks, source } = store.state;
+      const lost = async () => (await sinks.get("c"))?.lost;
+      await source.announce(1);
+      const [first, second] = [1, 2].map((day) => ({ what: `loss ${day}`, since: `2026-11-0${day}T00:00:00Z` }));
+      await sinks.setLost("c", first!);
+      await sinks.setLost("c", second!);
+      await source.reset(new Map([["c", { to: at(1n), anew: false }]]));
+      await sinks.finishReset("c", at(1n), {});
+      expect(await lost()).toEqual(first);
+      await sinks.setLost("c", null);
+      expect(await lost()).toBeNull();
+      await sinks.setLost("c", second!);
+      expect(await lost()).toEqual(second);
     });
 
     test("a sink that is removed leaves nothing behind that waits for it", async () => {

@@ -2,10 +2,11 @@
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
-import { failure, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
+import { checkpointAt, failure, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 
 const items = tableVersion({
@@ -70,6 +71,75 @@ test.for([
   const rows = (await target.readRows(items)).map(({ cells }) => cells.join(" "));
   expect(rows.filter((row) => /^[123] /.test(row)).toSorted()).toEqual(["1 b", "3 c"]);
   expect(rows).toHaveLength(late === few ? 2 : 299);
+  await first.close();
+  await next.close();
+});
+
+const wide = tableVersion({
+  table: "items",
+  version: 2,
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+    ["w", "text"],
+  ],
+  key: ["id"],
+});
+
+test.for<readonly [string, (sink: Sink, signal: AbortSignal) => Promise<unknown>]>([
+  [
+    "a truncate",
+    (sink, signal) => {
+      const checkpoint = checkpointAt(20n, {}, 1);
+      return sink.apply(
+        { kind: "truncate", table: items, version: rowVersion(1, 20n), checkpoint },
+        new Reports(),
+        signal,
+      );
+    },
+  ],
+  [
+    "a sweep",
+    (sink, signal) => {
+      const sweeps = [{ table: items, below: rowVersion(1, 20n) }];
+      return sink.apply({ kind: "sweep", sweeps, checkpoint: checkpointAt(20n) }, new Reports(), signal);
+    },
+  ],
+  ["the removal of foreign rows", (sink, signal) => sink.rows!.expel([items], rowVersion(1, 5n), signal)],
+  ["another shape of a table", (sink, signal) => sink.prepare([wide], signal)],
+  ["the removal of the progress", (sink, signal) => sink.forget(signal)],
+])("%s that was given up and arrives late changes nothing that was written since", async ([, late]) => {
+  await using target = await lakeTarget("postgres");
+  const { place } = target.options;
+  await using proxy = await tcpProxy(place.catalog);
+  const through = placeOf({ ...place, catalog: proxy.url(place.catalog) }, "/");
+  const options = { ...target.options, owner: "daemon/lake" };
+  const first = lakeSink({ ...options, place: through });
+  await first.open(1, timeout());
+  await first.prepare([items], timeout());
+  await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
+  const held = proxy.hold("COMMIT");
+  const givenUp = failure(late(first, timeout()));
+  await held.reached;
+  proxy.halfClose("client");
+  expect(await givenUp).toMatchObject({ code: "MR2001", reason: "lost" });
+  const next = lakeSink(options);
+  expect(await next.open(2, timeout())).toMatchObject({ position: { commit: 11n } });
+  await next.prepare([items], timeout());
+  const write = (at: bigint, writes: readonly Write[]) =>
+    next.apply(rowsBatch(at, [items, writes]), new Reports(), timeout());
+  await write(30n, [put(["1", "b"]), remove(["2", "a"])]);
+  await held.release();
+  await write(40n, [put(["3", "c"])]);
+  await next.verify(timeout());
+  const rows = (await target.readRows(items)).map(({ cells }) => cells.join(" "));
+  expect(rows.toSorted()).toEqual(["1 b", "3 c"]);
+  expect(
+    await target.readRows(wide).then(
+      () => "wide",
+      () => "as it was",
+    ),
+  ).toBe("as it was");
   await first.close();
   await next.close();
 });

@@ -378,6 +378,13 @@ const CASES: readonly Case[] = [
     blocks: FREE,
   },
   {
+    kind: "sink.lost-changes",
+    change: ofSink({ lost: { what: "its topics were deleted", since: AT } }),
+    what: "sink cache has lost changes for good: its topics were deleted",
+    level: "act",
+    blocks: FREE,
+  },
+  {
     kind: "sink.dead-letters",
     change: ofSink({ deadLetters: 2, lastRefusal: "public.t: MR3111 no", refusedSince: AT }),
     what: "sink cache refused 2 rows, kept as dead letters: the sink lacks them; the last one, public.t: MR3111 no",

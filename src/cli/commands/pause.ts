@@ -19,7 +19,7 @@ export function addPause(line: CommandLine): void {
 }
 
 export function addResume(line: CommandLine): void {
-  add(line, "resume", "let a paused or failed sink, or all of them, go on");
+  add(line, "resume", "let a paused or failed sink, or all of them, go on; ends the notice of lost changes");
 }
 
 const OF_TABLES: Readonly<Record<Verb, string>> = {
@@ -72,7 +72,9 @@ async function store(session: Session, { place, verb, sinks, tables }: Stored): 
     await auditedHere(state, verb, subject, async () => {
       for (const name of tables.length === 0 ? sinks : []) {
         await state.sinks.setPaused(name, verb === "pause");
-        if (verb === "resume") await state.sinks.setError(name, null);
+        if (verb === "pause") continue;
+        await state.sinks.setError(name, null);
+        await state.sinks.setLost(name, null);
       }
       for (const { sinks: takers, tableIds } of byKind(place, sinks, tables)) {
         for (const name of takers) {

@@ -61,7 +61,7 @@ export async function statusOf(session: Session): Promise<StatusDocument> {
   return answer ?? (await readState(place, async (state) => await storedStatus(place, state)));
 }
 
-const NOT_STORED = { paused: false, error: null, covered: null, checkpoint: null };
+const NOT_STORED = { paused: false, error: null, lost: null, covered: null, checkpoint: null };
 
 /** Without a daemon: the last facts in the state store. */
 async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
@@ -72,12 +72,13 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
   const letters = await state.deadLetters.waiting();
   const records = await state.sinks.all();
   const sinks = withNest(place).sinks.map(({ name, isOfDocuments }) => {
-    const { paused, error, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
+    const { paused, error, lost = null, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
     const stored: Partial<SinkStatus> = {
       state: paused ? "paused" : error === null ? "stopped" : "failed",
       position: spell((covered ?? checkpoint)?.commit, isOfDocuments ? NUMBERED : positions),
       error,
       needsPerson: error !== null,
+      lost,
     };
     return [name, { ...stored, ...letterFacts(letters.get(name)) }] as const;
   });

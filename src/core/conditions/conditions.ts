@@ -336,6 +336,12 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   }
   for (const { what, fix } of sink.hints ?? [])
     yield condition({ ...of, kind: "sink.hint", level: "watch", blocks: [], what: `sink ${name}: ${what}`, fix });
+  if (sink.lost !== null) {
+    const { what: lost, since } = sink.lost;
+    const what = `sink ${name} has lost changes for good: ${lost}`;
+    const fix = `let its readers know that changes before ${timeText(since)} are missing; then millrace resume --sink ${name} ends this`;
+    yield condition({ ...of, kind: "sink.lost-changes", level: "act", blocks: [], what, since, fix });
+  }
   if (deadLetters > 0) {
     const why = sink.lastRefusal === null ? "" : `; the last one, ${sink.lastRefusal}`;
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;

@@ -143,6 +143,13 @@ export interface SinkRecord {
   readonly error: StoredError | null;
   /** Set while an operator's reset has not reached the sink itself. */
   readonly reset?: SinkReset | null;
+  readonly lost?: LostChanges | null;
+}
+
+/** What the sink's readers, or its history, lack for good. */
+export interface LostChanges {
+  readonly what: string;
+  readonly since: string;
 }
 
 /** The new position of a sink, from an operator or from a crossing into another log. */
@@ -195,6 +202,8 @@ export interface SinkStore {
   finishReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setError(name: string, error: StoredError | null): Promise<void>;
+  /** Null: somebody has seen to it. Until then the first loss stays. */
+  setLost(name: string, lost: LostChanges | null): Promise<void>;
   /** Forgets a sink that left the configuration. */
   remove(name: string): Promise<void>;
 }

@@ -8,7 +8,7 @@ import type { Room } from "../disk-room.ts";
 import { NOT_COUNTED, type SourceCounts } from "./source-counters.ts";
 import type { SlowFunction } from "./log-admin.ts";
 import type { ReportSummary } from "./reconciliation.ts";
-import type { ProofRecord, TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
+import type { LostChanges, ProofRecord, TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
 import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 
@@ -134,6 +134,7 @@ export interface SinkStatus {
   readonly refusedSince: string | null;
   readonly error: StoredError | null;
   readonly needsPerson: boolean;
+  readonly lost: LostChanges | null;
   readonly isMoved: boolean;
   readonly catchingUp: boolean;
   readonly waitsFor: readonly string[];
@@ -271,6 +272,7 @@ export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatu
       deadLetters: 0,
       lastRefusal: null,
       refusedSince: null,
+      lost: null,
       isMoved: false,
       catchingUp: false,
       waitsFor: [],

@@ -190,8 +190,10 @@ export class Control {
   async resume(sink: string | null, tables: readonly string[] = []): Promise<void> {
     this.#expectTables(tables);
     for (const life of this.#chosen(sink)) {
-      if (tables.length === 0) await life.resume();
-      else await this.#pipeline.resumeIn(life.name, tables);
+      if (tables.length === 0) {
+        await life.resume();
+        await this.#pipeline.state.sinks.setLost(life.name, null);
+      } else await this.#pipeline.resumeIn(life.name, tables);
     }
   }
 

@@ -1,7 +1,12 @@
 import { timestampBefore } from "../../core/clock.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
-import { isStubborn, type StoredError, type WaitingLetters } from "../../core/contracts/state-store.ts";
+import {
+  isStubborn,
+  type LostChanges,
+  type StoredError,
+  type WaitingLetters,
+} from "../../core/contracts/state-store.ts";
 import {
   isRunning,
   type KeptLogStatus,
@@ -47,27 +52,30 @@ export interface Unanswered {
 /** What only the state knows. */
 export interface StoredFacts {
   readonly letters: ReadonlyMap<string, WaitingLetters>;
+  readonly lost: ReadonlyMap<string, LostChanges>;
   readonly snapshots: readonly SnapshotStatus[];
   readonly stubborn: TablesStatus["stubborn"];
 }
 
-export const NOTHING_STORED: StoredFacts = { letters: new Map(), snapshots: [], stubborn: [] };
+export const NOTHING_STORED: StoredFacts = { letters: new Map(), lost: new Map(), snapshots: [], stubborn: [] };
 
 export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
   const { state } = pipeline;
-  const [letters, snapshots, unfinished] = await Promise.all([
+  const [letters, records, snapshots, unfinished] = await Promise.all([
     state.deadLetters.waiting(),
+    state.sinks.all(),
     pipeline.snapshots(false),
     state.snapshots.list(),
   ]);
   const stubborn = unfinished.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
-  return { letters, snapshots, stubborn };
+  const lost = new Map(records.flatMap(({ name, lost: own }) => (own == null ? [] : [[name, own] as const])));
+  return { letters, lost, snapshots, stubborn };
 }
 
 export function statusOf(
   pipeline: Pipeline,
   { name, startedAt, health, unanswered, lag, estimates, rooms, retainedBytesMax }: DaemonFacts,
-  { letters, snapshots, stubborn }: StoredFacts,
+  { letters, lost, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
   const { source, acknowledged, lives, facts } = pipeline;
   const { position, phase, fanOut, isSilent, goneBack } = facts;
@@ -101,7 +109,10 @@ export function statusOf(
       sinks: new Map(
         lives.map((life) => [
           life.name,
-          sinkFacts(life, { pipeline, facts, lag, rooms, letters: letters.get(life.name) }),
+          {
+            ...sinkFacts(life, { pipeline, facts, lag, rooms, letters: letters.get(life.name) }),
+            lost: lost.get(life.name) ?? null,
+          },
         ]),
       ),
       tables: tablesStatus(pipeline, stubborn),

@@ -1,5 +1,6 @@
 import { acrossGenerations, type CompleteTables, inGeneration } from "../../core/checkpoint/completeness.ts";
 import type { Checkpoint } from "../../core/model/batch.ts";
+import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -7,12 +8,16 @@ import type { SinkCrossing, SinkReset, StateStore } from "../../core/contracts/s
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { sinkAhead } from "../errors.ts";
+import { loseChanges } from "./lost-changes.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { askAgain } from "../snapshot/snapshots.ts";
 
 interface ResetParts {
   readonly worker: SinkWorker;
   readonly state: StateStore;
+  readonly clock: Clock;
+  /** The sink has had rows, whether it still has its checkpoint or not. */
+  readonly wasFilled: boolean;
   /** The tables that this sink takes. */
   readonly tables: readonly TableVersion[];
   readonly logger: Logger;
@@ -30,11 +35,12 @@ const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
  * forward, or is filled from the beginning, lacks the changes in between: its tables are read again.
  */
 export async function applyReset(
-  { worker, state, tables, logger }: ResetParts,
+  parts: ResetParts,
   own: Checkpoint | null,
   { to, anew, crossing, keeps }: SinkReset,
   signal: AbortSignal,
 ): Promise<void> {
+  const { worker, state, tables, logger } = parts;
   const isElsewhere = keeps !== undefined || crossing !== undefined;
   // An older copy of the state may ask again for the same reset. Only this reset brings the sink into its epoch, so the
   // sink has done it already.
@@ -44,12 +50,13 @@ export async function applyReset(
   }
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
+    await loseChanges(parts, "the log was lost, and recover began at its end");
     await storeReset({ worker, state }, { ...own, position: to, tables }, signal);
     logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new position; its rows are compared");
     return;
   }
   if (crossing !== undefined) {
-    await cross({ worker, state, tables, logger }, own, { to, anew, crossing }, signal);
+    await cross(parts, own, { to, anew, crossing }, signal);
     return;
   }
   // Rows of a later epoch would win against everything that the log brings.
@@ -67,6 +74,7 @@ export async function applyReset(
     const held = ids.filter((id) => own.tables[id] !== undefined);
     await askAgain(state.snapshots, { ...request, tableIds: held, scope: { kind: "differences" } });
   }
+  if (!isReplay && parts.wasFilled) await loseChanges(parts, "its position in the log was moved");
   failpoint("reset.listed");
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);

@@ -12,9 +12,10 @@ import { rowVersion } from "../../core/model/version.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "./offset-reset.ts";
+import { loseChanges } from "./lost-changes.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
-import { owedBy, targetOf, type Continuation, continuationOf, unreadable } from "./sink-position.ts";
+import { owedBy, targetOf, type Continuation, continuationOf } from "./sink-position.ts";
 
 export interface SinkLifeParts {
   readonly clock: Clock;
@@ -61,14 +62,15 @@ export class SinkOpening {
   }
 
   async open(signal: AbortSignal): Promise<Opened> {
-    const { worker, state, lease, acknowledged, tables, logger } = this.#parts;
+    const { worker, state, lease, acknowledged, clock, tables, logger } = this.#parts;
     const own = await worker.open(lease, signal);
     const record = await state.sinks.get(worker.name);
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
     if (reset !== null) {
       await this.#enter(own, own, accord, signal);
-      await applyReset({ worker, state, tables: tables.named, logger }, own, reset, signal);
+      const wasFilled = own !== null || Object.keys(record?.tables ?? {}).length > 0;
+      await applyReset({ worker, state, clock, wasFilled, tables: tables.named, logger }, own, reset, signal);
       return await this.open(signal);
     }
     const found = await this.#continuationOf(own, record, accord, acknowledged());
@@ -101,22 +103,16 @@ export class SinkOpening {
       const found = continuationOf(worker.name, { own, record, accord }, acknowledged);
       // Invariant: no await in between. The log must be kept from the position that was just found in it.
       if (found.kind === "known") worker.position.begin(found.checkpoint, found.covered);
-      else if (own !== null) this.#tellLost("the sink was left out of the configuration, or its state is another one");
+      else if (own !== null)
+        await loseChanges(this.#parts, "the sink was left out of the configuration, or its state is another one");
       return found;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
       logger.warn({ error }, "the sink lost its data: it is filled again");
-      this.#tellLost("the sink was filled again");
       await state.sinks.remove(worker.name);
+      await loseChanges(this.#parts, "what the sink held was gone, or older than the log");
       return { kind: "new", isEmpty: own === null };
     }
-  }
-
-  /** A mirror lacks nothing when its tables are read in place of changes; others do, for good. */
-  #tellLost(why: string): void {
-    const { worker, logger } = this.#parts;
-    const lost = unreadable(worker.sink.form);
-    if (lost !== null) logger.warn({ sink: worker.name, why }, lost);
   }
 
   /**
@@ -200,6 +196,8 @@ export class SinkOpening {
           : "tables are missing in the target, or lost rows there: they are read again",
       );
       await this.#ask([...missing].filter((id) => checkpoint.tables[id] !== undefined));
+      if (!isMoved)
+        await loseChanges(this.#parts, `${[...missing].join(", ")} was missing in the target, or lost rows there`);
     }
     const kept = withoutTables(checkpoint.tables, invalid);
     if (kept === checkpoint.tables && !isMoved) return checkpoint;

@@ -53,6 +53,11 @@ async function removed(...tables: readonly string[]): Promise<void> {
 test("topics that are deleted while the daemon runs are filled again", async () => {
   await removed(...TABLES);
   await filledByItself(pipeline, "kafka", /MR3110/);
+  const { conditions } = await pipeline.installation.status();
+  const lost = conditions.filter(({ kind }) => kind === "sink.lost-changes");
+  expect(lost).toMatchObject([
+    { sink: "kafka", what: expect.stringMatching(/public\.(kept|moving).*lost to its readers/) },
+  ]);
 });
 
 test("topics that are deleted, or deleted and made again, while it is stopped are filled again", async () => {
@@ -143,7 +148,9 @@ test("another form of records is refused before it writes any; set back, the sin
   await topics.remove((await topics.names()).filter((name) => name.startsWith(other)));
   await change(pipeline, "in the first form again");
   await pipeline.expectEqual(TABLES);
-  expect((await pipeline.installation.status()).conditions).toEqual([]);
+  const { conditions } = await pipeline.installation.status();
+  // Under another prefix its topics were others, and their readers lack what passed since.
+  expect(conditions.map(({ kind }) => kind)).toEqual(["sink.lost-changes"]);
 });
 
 test("without `topics.create` a missing topic is named, and the sink goes on when it is there", async () => {
@@ -190,6 +197,29 @@ test("without `topics.create` a missing topic is named, and the sink goes on whe
     withinMs: 60_000,
   });
   await bound.expectEqual(TABLES);
+});
+
+test("with the slot and all topics gone, recover fills the topics, and what readers lack is told until somebody has seen it", async () => {
+  await pipeline.installation.command("resume", "--sink", "kafka");
+  const told = async () =>
+    (await pipeline.installation.status()).conditions.filter(({ kind }) => kind === "sink.lost-changes");
+  await eventually(async () => expect(await told()).toEqual([]));
+  await pipeline.daemon.stop();
+  const { source, installation } = pipeline;
+  await change(pipeline, "unseen");
+  await source.query("select pg_drop_replication_slot($1)", [`millrace_${source.name}`]);
+  const topics = pipeline.sinks.topics!;
+  await topics.remove();
+  expect(await installation.run().ended).toMatchObject({ exitCode: 1 });
+  expect(await installation.command("recover", "--yes")).toMatchObject({ exitCode: 0 });
+  await start(pipeline);
+  await change(pipeline, "since it is back");
+  await pipeline.expectEqual(TABLES);
+  expect(await told()).toMatchObject([
+    { sink: "kafka", level: "act", what: expect.stringContaining("lost to its readers") },
+  ]);
+  await installation.command("resume", "--sink", "kafka");
+  await eventually(async () => expect(await told()).toEqual([]));
 });
 
 test("a checkpoint topic that was deleted within a transaction, and has nothing but its end, is an empty one", async () => {

@@ -4,7 +4,8 @@
  */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
-import { change, PREPARE, restartWith, sinkOf, TABLES } from "../../support/faults/sink-loss.ts";
+import { eventually } from "../../support/run/waiting.ts";
+import { change, PREPARE, restartWith, sinkOf, start, TABLES } from "../../support/faults/sink-loss.ts";
 
 const KEPT = { files: "lost to its readers", "postgres-history": "lost to its history" } as const;
 
@@ -24,9 +25,30 @@ test("taken out and put back, a stream and a history equal the source, and what 
   await change(pipeline, "since they are back");
   await pipeline.expectEqual(TABLES);
   for (const [name, lost] of Object.entries(KEPT)) {
-    const told = pipeline.daemon.said.split("\n").filter((line) => line.includes(lost));
-    expect(told.map((line) => line.includes(`"${name}"`))).toEqual([true]);
+    const lines = pipeline.daemon.said.split("\n").filter((line) => line.includes(lost));
+    expect(lines.map((line) => line.includes(`"${name}"`))).toEqual([true]);
   }
   for (const kind of ["files", "postgres-history"] as const)
     expect(await sinkOf(pipeline, kind)).toMatchObject({ state: "streaming", error: null });
+
+  const told = async () => {
+    const { conditions } = await pipeline.installation.status();
+    return conditions.filter(({ kind }) => kind === "sink.lost-changes");
+  };
+  const notices = Object.entries(KEPT).map(([sink, what]) => ({
+    sink,
+    level: "act",
+    what: expect.stringContaining(what),
+  }));
+  expect((await told()).toSorted((a, b) => (a.sink! < b.sink! ? -1 : 1))).toMatchObject(notices);
+  // Until somebody says so, whether a daemon runs or not.
+  await pipeline.daemon.stop();
+  expect(await told()).toHaveLength(2);
+  await start(pipeline);
+  await eventually(async () => expect(await told()).toHaveLength(2));
+  expect(await pipeline.installation.command("resume", "--sink", "files")).toMatchObject({ exitCode: 0 });
+  await eventually(async () => expect((await told()).map(({ sink }) => sink)).toEqual(["postgres-history"]));
+  await pipeline.daemon.stop();
+  await pipeline.installation.command("resume");
+  expect(await told()).toEqual([]);
 });

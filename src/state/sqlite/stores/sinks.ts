@@ -1,6 +1,7 @@
 import { type CompleteTables, isCompleteTables } from "../../../core/checkpoint/completeness.ts";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import type {
+  LostChanges,
   SinkCrossing,
   SinkRecord,
   SinkReset,
@@ -11,15 +12,17 @@ import type {
 import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
 import { voidProofs } from "./proofs.ts";
-import { integer, isStoredError, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
+import { integer, isStoredError, isTexts, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
 
-const COLUMNS = "name, written, covered, tables, paused, error, reset";
+const COLUMNS = "name, written, covered, tables, paused, error, reset, lost";
 const WRITTEN = `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
   ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`;
 const RESET = `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
   ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`;
 const FINISH_RESET =
   "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name";
+const LOST = `INSERT INTO sink (name, lost) VALUES (:name, :value)
+  ON CONFLICT DO UPDATE SET lost = CASE WHEN :value IS NULL THEN NULL ELSE coalesce(lost, :value) END`;
 const FORGET = [
   "DELETE FROM sink WHERE name = :name",
   "DELETE FROM checkpoint WHERE sink = :name",
@@ -104,6 +107,11 @@ export class SqliteSinks implements SinkStore {
     this.#connection.write(() => this.#connection.run(storing("error"), { name, value }));
   }
 
+  async setLost(name: string, lost: LostChanges | null): Promise<void> {
+    const value = lost === null ? null : JSON.stringify(lost);
+    this.#connection.write(() => this.#connection.run(LOST, { name, value }));
+  }
+
   async remove(name: string): Promise<void> {
     this.#connection.write(() => {
       for (const sql of FORGET) this.#connection.run(sql, { name });
@@ -151,6 +159,7 @@ function sinkRecord(row: Row): SinkRecord {
     paused: integer(row, "paused") === 1,
     error: storedOrNull(row, "error", isStoredError),
     reset: resetOf(row),
+    lost: storedOrNull(row, "lost", isLostChanges),
   };
 }
 
@@ -185,6 +194,10 @@ function spelled({ from, common, otherwise, ...crossing }: SinkCrossing): Stored
     common: serializePosition(common),
     otherwise: serializePosition(otherwise),
   };
+}
+
+function isLostChanges(value: unknown): value is LostChanges {
+  return isRecord(value) && isTexts([value["what"], value["since"]]);
 }
 
 function isStoredReset(value: unknown): value is StoredReset {
