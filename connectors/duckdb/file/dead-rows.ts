@@ -50,13 +50,22 @@ export class DeadRows {
     }
   }
 
-  /** A table that was never counted, or may have become worth it since. */
+  /**
+   * A table that was never counted; else of those that may have become worth it since the one that may have the most dead rows:
+   * none waits behind tables that are written to all the time.
+   */
   next(tableIds: Iterable<string>): string | null {
+    let next: string | null = null;
+    let most = -1;
     for (const id of tableIds) {
       const found = this.#found.get(id);
-      if (found === undefined || (this.#written.get(id) ?? 0) >= this.#writesUntilWorthIt(found)) return id;
+      if (found === undefined) return id;
+      const written = this.#written.get(id) ?? 0;
+      if (written < this.#writesUntilWorthIt(found) || found.dead + written <= most) continue;
+      next = id;
+      most = found.dead + written;
     }
-    return null;
+    return next;
   }
 
   /** A deleted row is one more that is dead, and one less that is live. */

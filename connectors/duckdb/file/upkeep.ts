@@ -35,8 +35,13 @@ export const SPAN_MAX = 50_000;
 const FAILURES_MAX = 5;
 /** A table with fewer dead rows is small work. */
 const LARGE_DEAD_MIN = 50_000;
-/** After small work the stream has the file for so many times as long: many small tables may have dead rows at the same time. */
+/**
+ * After small work the stream has the file for so many times as long, if it writes: many small tables may have dead rows at the
+ * same time.
+ */
 const STREAM_SHARE = 10;
+/** After this long without rows the stream leaves the file alone. */
+const IDLE_MS = 1_000;
 /** A file is made shorter if its free space is more than so many times the used space. */
 const FREE_SHARE = 0.75;
 /** How long to wait when the log can't be folded in, or is copied. */
@@ -97,6 +102,8 @@ export class Upkeep {
   /** A shadow has taken a table's place, and the log could not be folded in. */
   #isUnfolded = false;
   #running: Promise<void> | null = null;
+  /** When the last batch with rows came. */
+  #writtenMs = -Infinity;
 
   private constructor(parts: UpkeepParts, connection: EngineConnection) {
     this.#parts = parts;
@@ -130,6 +137,7 @@ export class Upkeep {
 
   /** Invariant: called before a batch changes anything. As its writer, exclusively. */
   async applying(batch: Batch): Promise<void> {
+    if (batch.kind !== "checkpoint") this.#writtenMs = performance.now();
     if (this.#isUnfolded) this.#isUnfolded = !(await this.#parts.database.folding.now(this.#connection));
     const current = this.#current;
     if (current === null || current.end !== null) return;
@@ -232,7 +240,7 @@ export class Upkeep {
     const seconds = (performance.now() - startedMs) / 1000;
     dead.counted(id, await countRows(this.#connection, database.catalogue, layout.target));
     logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
-    if (isSmall) await this.#pause(STREAM_SHARE * figures.heldMs);
+    if (isSmall) await this.#giveWay(STREAM_SHARE * figures.heldMs);
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
@@ -363,6 +371,14 @@ export class Upkeep {
     const { path, settings } = this.#parts.database;
     const needed = byteCount * (live / (live + dead)) + 2 * walBytesMax(settings.memoryLimit) + SPARE_BYTES;
     if (diskFreeBytes(path) + freeBytes < needed) throw noRoom(needed);
+  }
+
+  async #giveWay(ms: number): Promise<void> {
+    const endMs = performance.now() + ms;
+    for (let nowMs = performance.now(); nowMs < Math.min(endMs, this.#writtenMs + IDLE_MS); nowMs = performance.now()) {
+      await this.#pause(Math.min(WAIT_MS, endMs - nowMs));
+      if (this.#closing.signal.aborted) return;
+    }
   }
 
   async #pause(ms: number): Promise<void> {
