@@ -364,7 +364,7 @@ test("transforms: those in the list alone, and what one hides stays hidden or st
   expect(dropped["transforms.unwrap"]).toMatch(/ExtractNewRecordState/);
   const routed = transformed("a,b", {
     "a.type": "org.apache.kafka.connect.transforms.RegexRouter",
-    "b.type": "io.debezium.transforms.outbox.EventRouter",
+    "b.type": "org.apache.kafka.connect.transforms.Flatten$Value",
   });
   const routes = routed.left.filter(({ key }) => key.startsWith("transforms"));
   expect(routes.map(({ key, isBlocking }) => [key, isBlocking])).toEqual([
@@ -390,6 +390,38 @@ test("transforms: those in the list alone, and what one hides stays hidden or st
     "m.fields": "before",
   });
   expect(before.left.some(({ isBlocking }) => isBlocking)).toBe(true);
+});
+
+const OUTBOX = {
+  "table.include.list": String.raw`public\.outbox`,
+  transforms: "outbox",
+  "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
+  "transforms.outbox.table.field.event.key": "aggregate_id",
+  "transforms.outbox.table.fields.additional.placement": "type:header:eventType, at:envelope",
+};
+
+test("of an outbox table go out the columns that its messages have", () => {
+  const { config, left } = imported({ ...CONNECTOR, ...OUTBOX });
+  expect(config.tables).toEqual({
+    "public.outbox": { columns: { only: ["id", "aggregate_id", "payload", "aggregatetype", "type", "at"] } },
+  });
+  expect(left.some(({ isBlocking }) => isBlocking)).toBe(false);
+  for (const keys of [{ "table.include.list": "" }, { "transforms.outbox.predicate": "isOutbox" }]) {
+    const unsure = imported({ ...CONNECTOR, ...OUTBOX, ...keys });
+    expect(unsure.left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(["transforms.outbox"]);
+  }
+});
+
+test.each([
+  { transforms: "x", "transforms.x.type": "com.acme.Cast$Value" },
+  { transforms: "x", "transforms.x.type": "com.acme.transforms.ExtractNewRecordState" },
+  { "value.converter": "com.acme.JsonConverter" },
+  { "value.converter": "com.acme.AvroMaskingConverter" },
+  { "plugin.name": "wal2json", "slot.stream.params": "filter-tables=public.secrets" },
+])("a class that has the name of a known one, or a plugin's parameter, may hide something: %o", (keys) => {
+  const { left, config } = imported({ ...CONNECTOR, ...keys });
+  expect(left.some(({ isBlocking }) => isBlocking)).toBe(true);
+  expect(JSON.stringify(config)).toContain("undecided");
 });
 
 test("a column that a transform renames is hidden by its own name", () => {
@@ -499,6 +531,7 @@ test("every form of file", () => {
   expect(urlOf(["debezium.sink.type=kafka", ...server, "quarkus.log.level=INFO"].join("\n"))).toBe(one);
   const resource = `apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaConnector\nmetadata:\n  name: a\nspec:\n  class: ${keys["connector.class"]}\n  tasksMax: 1\n  config:\n    database.hostname: h\n    database.dbname: d\n`;
   expect(urlOf(`---\nkind: KafkaConnect\n---\n${resource}`)).toBe(one);
+  expect(urlOf(`kind: List\nitems:\n- ${resource.trim().replaceAll("\n", "\n  ")}`)).toBe(one);
   const two = JSON.stringify([
     { name: "a", config: keys },
     { name: "b", config: { ...keys, "database.hostname": "i" } },
@@ -555,6 +588,38 @@ test.each([
     source: { tables: ["public.users"] },
     tables: { "public.users": { columns: { ssn: { drop: true } } } },
   });
+});
+
+const ENVIRONMENT = { DEBEZIUM_SOURCE_CONNECTOR_CLASS: "PostgresConnector" };
+
+test.each([
+  ["env_file", { services: { s: { environment: ENVIRONMENT, env_file: ".env" } } }],
+  ["volumes", { services: { s: { environment: ENVIRONMENT, volumes: ["./conf:/debezium/config"] } } }],
+  [
+    "environment",
+    { services: { s: { environment: { ...ENVIRONMENT, JAVA_OPTS: "-Ddebezium.source.column.exclude.list=a.b.c" } } } },
+  ],
+  [
+    "envFrom",
+    {
+      kind: "Pod",
+      spec: {
+        containers: [
+          {
+            env: [{ name: "DEBEZIUM_SOURCE_CONNECTOR_CLASS", value: "MySql" }],
+            envFrom: [{ configMapRef: { name: "m" } }],
+          },
+        ],
+      },
+    },
+  ],
+  [
+    "%prod.debezium.source.column.exclude.list",
+    { "debezium.source.connector.class": "MySql", "%prod.debezium.source.column.exclude.list": "a.b.c" },
+  ],
+])("a file that may not have all keys is refused: %s", (what, document) => {
+  for (const text of [stringify(document), JSON.stringify(document)])
+    expect(() => parseDebezium("c", text)).toThrow(`for it has ${what}`);
 });
 
 test("a list that an environment has from elsewhere is not known", () => {

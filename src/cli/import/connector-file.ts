@@ -10,6 +10,8 @@ export interface Connector {
   readonly name: string;
   /** As the file has them: a value may be of any kind. */
   readonly keys: ReadonlyMap<string, unknown>;
+  /** What says that other keys may count, too. */
+  readonly elsewhere?: string;
 }
 
 export type Fields = Readonly<Record<string, unknown>>;
@@ -32,6 +34,10 @@ export function readConnector(file: string, text: string, name: string | null): 
   if (first === undefined) throw refuse(nothingIn(documents, found, name));
   if (chosen.length > 1)
     throw refuse(`has ${chosen.length} connectors; choose one with --connector: ${namesOf(chosen)}`);
+  if (first.elsewhere !== undefined)
+    throw refuse(
+      `may not have all keys of its connector, for it has ${first.elsewhere}: write those that count into one file`,
+    );
   return first;
 }
 
@@ -63,7 +69,7 @@ function documentsOf(text: string): readonly unknown[] | null {
   }
   const documents = yamlDocuments(text);
   if (documents !== null && connectorsOf(documents).length > 0) return documents;
-  const properties = withoutEnvironment(getProperties(text.replaceAll(/^export\s+(?=DEBEZIUM_)/gm, "")));
+  const properties = withoutEnvironment(getProperties(text.replaceAll(/^export\s+(?=DEBEZIUM_)/gim, "")));
   if (SERVER_CLASS in properties || CLASS in properties) return [properties];
   return documents;
 }
@@ -78,7 +84,7 @@ function yamlDocuments(text: string): readonly unknown[] | null {
 /** Debezium Server's keys as environment variables, `DEBEZIUM_SOURCE_TOPIC_PREFIX`, as its properties have them. */
 function withoutEnvironment(fields: Fields): Fields {
   const renamed = Object.entries(fields).map(([key, value]): readonly [string, unknown] => {
-    const variable = /^DEBEZIUM_\w+$/.exec(key)?.[0];
+    const variable = /^DEBEZIUM_\w+$/i.exec(key)?.[0];
     if (variable === undefined) return [key, value];
     const quoted = typeof value === "string" ? /^(["'])(.*)\1$/s.exec(value.trim()) : null;
     return [variable.toLowerCase().replaceAll("_", "."), quoted === null ? value : quoted[2]];
@@ -87,18 +93,32 @@ function withoutEnvironment(fields: Fields): Fields {
 }
 
 /** Of containers, as files of Docker Compose and of Kubernetes have them. What is not in the file is a reference. */
-function environmentsOf(fields: Fields): readonly Fields[] {
-  const services = Object.values(fieldsOf(fields["services"]) ?? {}).map((each) => fieldsOf(each)?.["environment"]);
+function ofContainers(fields: Fields): readonly Connector[] {
+  const services = Object.values(fieldsOf(fields["services"]) ?? {});
   const spec = fieldsOf(fields["spec"]);
   const pod = fieldsOf(fieldsOf(spec?.["template"])?.["spec"]) ?? spec;
   const containers: readonly unknown[] = Array.isArray(pod?.["containers"]) ? pod["containers"] : [];
-  return [...services, ...containers.map((each) => fieldsOf(each)?.["env"])].map((environment) => {
+  return [...services, ...containers].flatMap((container): readonly Connector[] => {
+    const own = fieldsOf(container) ?? {};
+    const environment = own["environment"] ?? own["env"];
     const entries = Array.isArray(environment)
       ? environment.map((each) => environmentEntry(each))
       : Object.entries(fieldsOf(environment) ?? {});
     const known = entries.map(([key, value]): readonly [string, unknown] => [key, value ?? `\${${key}}`]);
-    return withoutEnvironment(Object.fromEntries(known));
+    const server = ofServer(withoutEnvironment(Object.fromEntries(known)));
+    return server === null ? [] : [{ ...server, ...keptElsewhere(own) }];
   });
+}
+
+const FILES_OF_KEYS: ReadonlySet<string> = new Set(["env_file", "envFrom", "extends"]);
+/** A mounted file, or an argument of the program. */
+const OTHER_KEYS = /\/debezium\/conf|application\.(?:properties|ya?ml)|-D"?debezium\./;
+
+function keptElsewhere(container: Fields): Pick<Connector, "elsewhere"> {
+  const found = Object.entries(container).find(
+    ([key, value]) => FILES_OF_KEYS.has(key) || OTHER_KEYS.test(JSON.stringify(value) ?? ""),
+  );
+  return found === undefined ? {} : { elsewhere: found[0] };
 }
 
 function environmentEntry(entry: unknown): readonly [string, unknown] {
@@ -114,15 +134,14 @@ function connectorsOf(document: unknown): readonly Connector[] {
   if (fields === null) return [];
   const spec = fieldsOf(fields["spec"]);
   if (fields["kind"] === "KafkaConnector" && spec !== null) return [ofStrimzi(fields, spec)];
-  const server = serverKeys(fields);
-  if (server !== null) return [{ name: "debezium", keys: server }];
+  const server = ofServer(fields);
+  if (server !== null) return [server];
   const config = fieldsOf(fields["config"]);
   if (config !== null && CLASS in config) return [named(fields["name"] ?? config["name"], config)];
   if (CLASS in fields) return [named(fields["name"], fields)];
-  const ofContainers = environmentsOf(fields)
-    .map(serverKeys)
-    .filter((keys) => keys !== null);
-  if (ofContainers.length > 0) return ofContainers.map((keys) => ({ name: "debezium", keys }));
+  const found = ofContainers(fields);
+  if (found.length > 0) return found;
+  if (Array.isArray(fields["items"])) return connectorsOf(fields["items"]);
   // ?expand=info: an object of connectors, by name.
   return Object.values(fields).flatMap((each) => connectorsOf(fieldsOf(each)?.["info"]));
 }
@@ -142,8 +161,8 @@ const CONVERTERS: Readonly<Record<string, string>> = {
   cloudevents: "io.debezium.converters.CloudEventsConverter",
 };
 
-/** Keys of Debezium Server, as the connector inside it has them; null if there are none. */
-function serverKeys(fields: Fields): ReadonlyMap<string, unknown> | null {
+/** With the keys of Debezium Server as the connector inside it has them; null if there are none. */
+function ofServer(fields: Fields): Connector | null {
   const flat = flattened(fields, "");
   if (!flat.some(([key]) => key === SERVER_CLASS)) return null;
   const renamed = flat.map(([key, value]): readonly [string, unknown] => {
@@ -159,7 +178,9 @@ function serverKeys(fields: Fields): ReadonlyMap<string, unknown> | null {
     }
     return [/^debezium\.(?:transforms|predicates)/.test(key) ? key.slice("debezium.".length) : key, value];
   });
-  return new Map(renamed);
+  // Which of Quarkus' profiles counts is not in the file.
+  const profile = flat.find(([key]) => key.startsWith("%"))?.[0];
+  return { name: "debezium", keys: new Map(renamed), ...(profile === undefined ? {} : { elsewhere: profile }) };
 }
 
 function flattened(fields: Fields, start: string): readonly (readonly [string, unknown])[] {

@@ -10,7 +10,7 @@ const NEEDLESS: Readonly<Record<string, string>> = {
   "slot.max.retries slot.retry.delay.ms retriable.restart.connector.wait.ms errors.max.retries errors.retry.*":
     "Millrace tries again by itself for as long as it takes, and status says so",
   "slot.drop.on.stop": "the slot stays until `millrace teardown`",
-  "slot.stream.params status.update.interval.ms xmin.fetch.interval.ms lsn.flush.* flush.lsn.source offset.mismatch.strategy":
+  "status.update.interval.ms xmin.fetch.interval.ms lsn.flush.* flush.lsn.source offset.mismatch.strategy":
     "Millrace acknowledges what every sink has made durable, by itself",
   "publish.via.partition.root": "the publication that Millrace makes always does so",
   "max.batch.size max.queue.* poll.interval.ms query.fetch.size snapshot.fetch.size incremental.snapshot.chunk.size snapshot.max.threads* min.row.count.to.stream.results producer.override.* executor.*":

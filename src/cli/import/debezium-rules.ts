@@ -28,6 +28,8 @@ interface Place {
 /** Columns that are hidden, wherever a key or a transform says so. */
 export class HiddenColumns {
   readonly #given: DebeziumConfig;
+  /** What the globs of `source.tables` include. */
+  readonly #captured: readonly string[];
   readonly #places: Place[] = [];
   /** By table glob, the only columns that go out. */
   readonly #only = new Map<string, readonly string[]>();
@@ -37,6 +39,7 @@ export class HiddenColumns {
   /** `captured`: the globs of `source.tables`. */
   constructor(given: DebeziumConfig, captured: readonly string[]) {
     this.#given = given;
+    this.#captured = captured.filter((glob) => !glob.startsWith("!"));
     const dropped = given.take("column.exclude.list", "column.blacklist");
     if (dropped !== null) this.#addList("column.exclude.list", dropped, "drop");
     for (const [key, list] of given.startingWith("column.mask.")) {
@@ -52,7 +55,7 @@ export class HiddenColumns {
       given.leave(key, "no rule cuts values: they are hidden (`redact`); `partial` shows the last characters");
     }
     const kept = given.take("column.include.list", "column.whitelist");
-    if (kept !== null) this.#keepOnly(kept, captured);
+    if (kept !== null) this.#keepOnly(kept);
   }
 
   /** Hides a column of this name in every table. `isMeant` false: it may be that there is none. */
@@ -64,6 +67,13 @@ export class HiddenColumns {
       hiding: isSaid ? hiding : UNDECIDED,
       isMeant,
     });
+  }
+
+  /** No other column goes out from any captured table. False: this can't be said. */
+  keep(columns: readonly string[]): boolean {
+    if (this.#only.size > 0 || this.#captured.length === 0) return false;
+    for (const table of this.#captured) this.#only.set(table, columns);
+    return true;
   }
 
   /** What is hidden can't be said: the rules do not load. */
@@ -106,15 +116,15 @@ export class HiddenColumns {
    * `column.include.list`: what it does not name goes out from no table. Of several lists that fit a table the most exact one
    * counts, so each repeats what the wider ones say.
    */
-  #keepOnly(list: string, captured: readonly string[]): void {
+  #keepOnly(list: string): void {
     const key = "column.include.list";
     const read = list.includes("${") ? [null] : expressionsOf(list).map(readExpression);
     const isExact = read.every((found) => found?.every((each) => each.isExact && each.without.length === 0) === true);
     const places = read.flatMap((found) => (found ?? []).flatMap(({ parts }) => columnPlaces(parts)));
     const tables = [...new Set(places.map(({ table }) => table))];
-    const included = captured.filter((glob) => !glob.startsWith("!"));
     const isWhole =
-      included.length > 0 && included.every((glob) => tables.some((table) => covers(table, glob) || table === "*.*"));
+      this.#captured.length > 0 &&
+      this.#captured.every((glob) => tables.some((table) => covers(table, glob) || table === "*.*"));
     const areApart = tables.every((a) => tables.every((b) => !haveCommonNames(a, b) || covers(a, b) || covers(b, a)));
     if (!isExact || !areApart || !(isWhole || tables.includes("*.*"))) {
       this.#given.block(key, `write what it leaves: \`columns: { only: […] }\` for each table of ${list}`);

@@ -141,8 +141,12 @@ function encodingFrom(name: string, given: DebeziumConfig, variables: Variable[]
   const url = given.take(`${key}.schema.registry.url`)?.split(",")[0]?.trim() ?? "";
   if (encoding === undefined || url === "") {
     const forms = "the sink writes JSON, or Avro and JSON Schema as Confluent's converters do: `encoding`, `registry`";
-    if (converter === "" || /(?:^|\.)(?:Json|CloudEvents)Converter$/.test(converter)) return {};
-    if (/(?:^|\.)(?:Avro|JsonSchema|Protobuf|String|ByteArray)[A-Za-z]*$/.test(converter)) {
+    if (
+      converter === "" ||
+      /^(?:org\.apache\.kafka\..*\.|io\.debezium\..*\.)?(?:Json|CloudEvents)Converter$/.test(converter)
+    )
+      return {};
+    if (/^(?:(?:org\.apache\.kafka|io\.(?:confluent|debezium|apicurio))\..*\.)?[A-Za-z]+Converter$/.test(converter)) {
       given.leave(key, forms);
       return {};
     }

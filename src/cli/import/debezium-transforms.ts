@@ -10,6 +10,8 @@ export interface Shaped {
 
 const OTHER_TOPICS = "topics are named <prefix><name>.<schema>.<table>: the sink's `prefix` and `topic` change that";
 const OTHER_FORM = "records are written without it; `tables` drops, masks and renames columns";
+/** Of Kafka Connect, Debezium and Confluent, or a name alone. Another class of the same name may hide whatever it likes. */
+const OF_KNOWN_MAKERS = /^(?:(?:org\.apache\.kafka|io\.debezium|io\.confluent)\..*\.)?[^.]+$/s;
 
 /** What records look like without a transform, by the last part of its class. Those that can hide values are not here. */
 const HARMLESS: ReadonlyMap<string, string> = new Map([
@@ -17,7 +19,6 @@ const HARMLESS: ReadonlyMap<string, string> = new Map([
   ["TimestampRouter", OTHER_TOPICS],
   ["ByLogicalTableRouter", OTHER_TOPICS],
   ["ContentBasedRouter", OTHER_TOPICS],
-  ["EventRouter", "rows of an outbox table are written as rows of that table, not as messages"],
   ["PartitionRouting", "rows are distributed over partitions by their key"],
   ["ExtractChangedRecordState", "no header lists the changed columns: a change has its row before and after"],
   ["ExtractSchemaToNewRecord", OTHER_FORM],
@@ -48,8 +49,9 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
     );
     for (const each of own.keys()) given.take(`${key}.${each}`);
     const type = own.get("type") ?? "";
-    const [last = "", part = "Value"] = (type.split(".").at(-1) ?? "").split("$");
+    const [last = "", part = "Value"] = OF_KNOWN_MAKERS.test(type) ? (type.split(".").at(-1) ?? "").split("$") : [];
     if (last === "ExtractNewRecordState") shaped = flat(given, key, own);
+    else if (last === "EventRouter") outboxed(given, hidden, key, own);
     else if (last === "Filter") {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
@@ -115,6 +117,29 @@ function deletesOf(own: ReadonlyMap<string, string>): string {
   if (former === undefined && !own.has("drop.tombstones")) return "tombstone";
   if (former === "rewrite") return keepsTombstones ? "rewrite-with-tombstone" : "rewrite";
   return former === "none" ? "none" : keepsTombstones ? "tombstone" : "drop";
+}
+
+/** What an outbox table's messages have of its columns, by the transform's keys and their defaults. */
+const OF_MESSAGES: Readonly<Record<string, string>> = {
+  "table.field.event.id": "id",
+  "table.field.event.key": "aggregateid",
+  "table.field.event.payload": "payload",
+  "table.field.event.timestamp": "",
+  "table.field.event.schema.version": "",
+  "route.by.field": "aggregatetype",
+};
+
+function outboxed(given: DebeziumConfig, hidden: HiddenColumns, key: string, own: ReadonlyMap<string, string>): void {
+  const placed = listOf(own.get("table.fields.additional.placement") ?? "").map((each) => each.split(":")[0]!.trim());
+  const fields = Object.entries(OF_MESSAGES).map(([field, column]) => own.get(field) || column);
+  const columns = [...new Set([...fields, ...placed])].filter((column) => column !== "");
+  if (!own.has("predicate") && hidden.keep(columns)) {
+    const why = "rows of an outbox table are written as rows of that table, with those columns that its messages have";
+    given.leave(key, `EventRouter: ${why}`);
+    return;
+  }
+  given.block(key, "EventRouter: write which columns its messages have: `columns: { only: […] }` for the outbox table");
+  hidden.hideAll();
 }
 
 interface Hiding {

@@ -36,6 +36,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
   const hidden = new HiddenColumns(given, tables);
   const shaped = shapedBy(given, hidden);
   const snapshot = snapshotFrom(given, hidden);
+  const own = kind === "postgres" ? postgresKeys(name, given, hidden) : mysqlKeys(given);
   const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
     Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
@@ -45,7 +46,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
     kind,
     url,
     ...(tables.length === 0 ? {} : { tables }),
-    ...(kind === "postgres" ? postgresKeys(name, given) : mysqlKeys(given)),
+    ...own,
     ...snapshot,
     ...heartbeatFrom(given),
   };
@@ -167,7 +168,7 @@ function mysqlTls(given: DebeziumConfig): Parameters {
   return [["ssl-mode", mode ?? "VERIFY_IDENTITY"]];
 }
 
-function postgresKeys(name: string, given: DebeziumConfig): object {
+function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns): object {
   const plugin = given.takeWord("plugin.name") ?? "pgoutput";
   if (plugin !== "pgoutput") given.leave("plugin.name", "Millrace reads pgoutput, which every server has");
   const slot = given.take("slot.name") ?? "debezium";
@@ -175,6 +176,12 @@ function postgresKeys(name: string, given: DebeziumConfig): object {
     "slot.name",
     `Millrace makes millrace_${name}, so that both can run side by side; when Debezium is gone: SELECT pg_drop_replication_slot('${slot.replaceAll("'", "''")}')`,
   );
+  const parameters = given.take("slot.stream.params");
+  // Of wal2json: `add-tables`, `filter-tables`, `filter-columns` …
+  if (parameters !== null && /add-|filter-/.test(parameters)) {
+    given.block("slot.stream.params", "it leaves tables or columns out: write them to `source.tables` and `tables`");
+    hidden.hideAll();
+  } else if (parameters !== null) given.note("slot.stream.params", "Millrace chooses pgoutput's parameters itself");
   const mode = given.takeWord("publication.autocreate.mode");
   const publication = given.take("publication.name");
   // Where Debezium makes none, an administrator has made it, and would have to make another one.
