@@ -69,9 +69,12 @@ export function withRules(
   /** Once, before anything is created or read. Later shapes are checked one by one. */
   const check = async (signal: AbortSignal): Promise<void> => {
     if (isChecked || !isChecking) return;
-    const problems = problemsOf(book, rules, memory, await look(signal));
+    const captured = await look(signal);
+    const problems = problemsOf(book, rules, memory, captured);
     const [first, ...rest] = problems.filter(({ isContained }) => isContained !== true);
     if (first !== undefined) throw rulesError([first, ...rest]);
+    // From here on rules follow the tables: the first copy may find them under other names.
+    tables.captured(captured);
     isChecked = true;
   };
   return {
