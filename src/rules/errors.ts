@@ -10,7 +10,7 @@ export const pages = {
     title: "A `where` that can't be understood, or does not fit its table",
     remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
     cause:
-      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table does not have, or compares it with a value of another type.",
+      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table does not have, or compares it with a value of another type. Or another column has taken the name of one that it asks.",
   },
   MR1021: {
     title: "A rule or a sink's list names nothing",
@@ -28,7 +28,7 @@ export const pages = {
     title: "A hidden column shows itself under a name that its rule does not cover",
     remedy: `Use the column's present name. A column that the server computes from it: hide it too, or show it by \`mask: none\`. ${AFTERWARDS}`,
     cause:
-      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, or another table without it has taken the table's name: its values would become visible, or may.",
+      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, or one of another table consists of the table's rows, or another table without it has taken the table's name: its values would become visible, or may.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",

@@ -4,9 +4,19 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { isGlob } from "../core/table-selection.ts";
 import { otherName, type RuleProblem } from "./errors.ts";
-import { type Former, type FormerRules, isLost, ordinalOf } from "./former-rules.ts";
+import {
+  type Former,
+  type FormerRules,
+  goneOf,
+  type HiddenColumn,
+  isLost,
+  isTaken,
+  isUnplaced,
+  ordinalOf,
+} from "./former-rules.ts";
 import { type ColumnRuling, columnRuling, type MergedRule, type MergedRules } from "./merged-rule.ts";
-import { hiding, isLifted } from "./rule-fit.ts";
+import { HIDE_TOO, hiding, isLifted } from "./rule-fit.ts";
+import type { Condition } from "./where/condition.ts";
 
 const NO_HIDDEN: ReadonlyMap<string, string> = new Map();
 
@@ -52,9 +62,11 @@ export class Exposure {
     rulings: readonly ColumnRuling[] = [],
   ): RuleProblem | null {
     if (former === undefined) return null;
-    const shown = former.hidden.flatMap((hidden) => {
+    const shown = [...former.hidden, ...goneOf(former, shape)].flatMap((hidden) => {
       const ordinal = ordinalOf(hidden, former, shape);
-      if (isLost(hidden, ordinal)) return [{ hidden, ruling: undefined, name: hidden.name }];
+      if (isUnplaced(hidden, ordinal, former, shape)) return perhaps(hidden, former, shape, rulings);
+      if (former.hidden.includes(hidden) && isLost(hidden, ordinal))
+        return [{ hidden, ruling: undefined, name: hidden.name }];
       const ruling = rulings[ordinal];
       const isHidden = ordinal < 0 || (ruling !== undefined && hiding(ruling) !== null);
       return isHidden ? [] : [{ hidden, ruling, name: shape.columns[ordinal]!.name }];
@@ -90,6 +102,33 @@ export class Exposure {
       if (exposed !== null) return exposed;
     }
     return null;
+  }
+
+  /** A column whose type is another table's row shows what that has. */
+  ofRows(shape: TableShape, rule: MergedRule | null): RuleProblem | null {
+    for (const [name, tables] of Object.entries(this.originsOf(shape)?.rows ?? {})) {
+      const ruling = rule === null ? undefined : columnRuling(rule, name);
+      if (ruling !== undefined && (hiding(ruling) !== null || isLifted(ruling))) continue;
+      for (const table of tables) {
+        const hides = this.#hides(table);
+        if (hides === null) continue;
+        const message = `column ${JSON.stringify(name)} of table ${shape.id} has rows of ${table.id}, of which rules ${hides}`;
+        const place = rule?.place ?? this.#rules.of(table)?.place ?? "tables";
+        return { code: "MR1025", place, message, fix: HIDE_TOO };
+      }
+    }
+    return null;
+  }
+
+  #hides(table: Origins["parents"][number]): string | null {
+    const rule = this.#rules.of(table);
+    const held = this.#heldBack(table, rule);
+    const columns = this.#present.get(table.id)?.columns ?? [];
+    const hidden = columns.find(
+      ({ name }) => held.has(name) || (rule !== null && hiding(columnRuling(rule, name)) !== null),
+    );
+    if (hidden !== undefined) return `hide ${JSON.stringify(hidden.name)}`;
+    return rule?.where == null ? null : "leave rows out";
   }
 
   /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
@@ -130,6 +169,7 @@ export class Exposure {
         held: "heir",
         hidden,
         filtered,
+        rules: "",
         columns,
         named: new Set(),
         fingerprint: "",
@@ -137,4 +177,37 @@ export class Exposure {
       },
     ];
   }
+}
+
+/** Each column that came since may be the hidden one. */
+function perhaps(
+  hidden: HiddenColumn,
+  { named }: Former,
+  { columns }: TableShape,
+  rulings: readonly ColumnRuling[],
+): readonly { readonly hidden: HiddenColumn; readonly ruling: ColumnRuling | undefined; readonly name: string }[] {
+  return columns.flatMap(({ name }, i) => {
+    const ruling = rulings[i];
+    const isHidden = named.has(name) || (ruling !== undefined && hiding(ruling) !== null);
+    return isHidden ? [] : [{ hidden, ruling, name }];
+  });
+}
+
+/**
+ * A condition asks by names. One that was written for another column of that name may let in what it left out. `rules`: see
+ * `Ruled`.
+ */
+export function asksAnother(
+  shape: TableShape,
+  former: Former | undefined,
+  { where }: MergedRule,
+  { condition, rules }: { readonly condition: Condition | null; readonly rules: string | undefined },
+): RuleProblem | null {
+  if (former === undefined || where === null || condition === null || former.rules !== rules) return null;
+  const taken = Array.from(condition.columns).find((name) => isTaken(name, former, shape));
+  if (taken === undefined) return null;
+  const message = `the condition of table ${shape.id} asks column ${JSON.stringify(taken)}, and another column has this name now`;
+  const fix =
+    "Write the condition for the columns as they are named now; any other text of the table's rules says that they are meant.";
+  return { code: "MR1020", place: where.place, message, fix };
 }

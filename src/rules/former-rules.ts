@@ -31,8 +31,14 @@ export interface Former {
   /** Its name then. */
   readonly id: string;
   readonly hidden: readonly HiddenColumn[];
+  /** Hidden columns that its newest shape lacks, and that may show themselves later, under another name too. */
+  readonly gone?: readonly HiddenColumn[];
   /** True if a condition left rows out. */
   readonly filtered: boolean;
+  /** See `Ruled`; empty: none. */
+  readonly rules: string;
+  /** Where the log has columns renamed since: the names that they had then, by those that they have, in lower case. */
+  readonly moved?: ReadonlyMap<string, string>;
   /** All columns that it had at the source. */
   readonly columns: readonly Column[];
   /** Names of those, and of all that it ever had: a rule that names one is no mistake. */
@@ -52,7 +58,7 @@ export interface Former {
   readonly unless?: readonly Column[];
 }
 
-interface HiddenColumn extends Pick<Column, "name" | "identity"> {
+export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
   /** Its name now, if the log has the column renamed since. */
   readonly renamed?: string;
   /** A mask, or `drop`. */
@@ -132,13 +138,27 @@ export class FormerRules {
     if (isSame && before.isUncertain !== true && !before.hidden.some(isRenamed)) return;
     const at = isNamed ? position : null;
     const named = new Set([...(before?.named ?? []), ...stands.columns.map(({ name }) => name)]);
-    const former = { id, identity, fingerprint, at, named, ...stands };
+    const gone = withGone(lacking(before, stands.columns));
+    const hidden = isNamed ? stands.hidden : stands.hidden.map((column) => numbered(column, before));
+    const former = { id, identity, fingerprint, at, named, ...gone, ...stands, hidden };
     this.#byTable.set(identity, former);
     if (!isRuled(former)) {
       this.#byName.delete(id);
       return;
     }
     this.#byName.set(id, former);
+    this.#hasRuled = true;
+  }
+
+  /** Hidden columns of the table that its log leaves out: they show themselves when it no longer does. */
+  lacks(shape: Shown, columns: readonly HiddenColumn[]): void {
+    const own = this.#byTable.get(identityOf(shape));
+    const known = own?.gone ?? [];
+    const more = columns.filter(
+      ({ name, identity }) => !known.some((one) => one.name === name && one.identity === identity),
+    );
+    if (own === undefined || own.held !== undefined || more.length === 0) return;
+    this.#byTable.set(own.identity, { ...own, gone: [...known, ...more] });
     this.#hasRuled = true;
   }
 
@@ -205,6 +225,7 @@ export class FormerRules {
       named: new Set<string>(),
       hidden: [],
       filtered: false,
+      rules: "",
     };
     const own: Former = this.#byTable.get(identity) ?? none;
     const column = columns.find((one) => one.name === name);
@@ -266,15 +287,13 @@ export class FormerRules {
     }
     if (how === "exchanged") {
       // Each may have rows of the other now.
-      if (own !== undefined && isRuled(own))
-        this.#byTable.set(to, { ...own, hidden: own.hidden.flatMap((one) => renamed(one, columns)), identity: to, at });
+      if (own !== undefined && isRuled(own)) this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });
       else if (other !== undefined && isRuled(other)) this.#byTable.set(from, { ...other, identity: from, at });
       return isOfRules;
     }
     this.#byTable.delete(from);
     if (own === undefined) this.#byTable.delete(to);
-    else
-      this.#byTable.set(to, { ...own, hidden: own.hidden.flatMap((one) => renamed(one, columns)), identity: to, at });
+    else this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });
     return isOfRules;
   }
 
@@ -359,6 +378,54 @@ function renamed(column: HiddenColumn, columns: Rename["columns"]): readonly Hid
   return names.length === 0 ? [column] : names.map(([, now]) => ({ ...column, renamed: now }));
 }
 
+function withNames(former: Former, columns: Rename["columns"]): Former {
+  const now = (all: readonly HiddenColumn[]) => all.flatMap((one) => renamed(one, columns));
+  const moved = new Map(former.moved);
+  for (const [from] of columns) moved.delete(from.toLowerCase());
+  for (const [from, to] of columns)
+    moved.set(to.toLowerCase(), former.moved?.get(from.toLowerCase()) ?? from.toLowerCase());
+  return { ...former, hidden: now(former.hidden), ...withGone(now(former.gone ?? [])), moved };
+}
+
+function withGone(gone: readonly HiddenColumn[]): Pick<Former, "gone"> {
+  return gone.length === 0 ? {} : { gone };
+}
+
+/** What was hidden, and is not among these columns. Where the log has renames, those tell what became of a logged one. */
+function lacking(before: Former | undefined, columns: readonly Column[]): readonly HiddenColumn[] {
+  if (before === undefined || before.held !== undefined) return [];
+  const hidden = [...before.hidden.filter(({ identity }) => identity > 0), ...(before.gone ?? [])];
+  return hidden.filter(
+    ({ name, identity, renamed: now = name }) =>
+      !columns.some((column) => (identity > 0 ? column.identity === identity : isSameName(column.name, now))),
+  );
+}
+
+/** A shape of the log may lack the number of a column, which the version before it had. */
+function numbered(column: HiddenColumn, before: Former | undefined): HiddenColumn {
+  const known = before?.held === undefined ? before?.columns.find(({ name }) => name === column.name) : undefined;
+  return column.identity > 0 || known === undefined ? column : { ...column, identity: known.identity };
+}
+
+/** True if nothing says which column of the table it is now, if it is one. */
+export function isUnplaced({ identity }: HiddenColumn, ordinal: number, former: Former, shape: TableShape): boolean {
+  return ordinal < 0 && identity < 0 && !isKnownByName(shape) && isSameTable(former, shape);
+}
+
+/** Those that a shape of the table may have again. */
+export function goneOf(former: Former, shape: TableShape): readonly HiddenColumn[] {
+  return former.held === undefined && isSameTable(former, shape) ? (former.gone ?? []) : [];
+}
+
+/** True if another column has the name now than had it. */
+export function isTaken(name: string, former: Former, shape: TableShape): boolean {
+  const before = former.columns.find((column) => column.name === name);
+  const now = shape.columns.find((column) => column.name === name);
+  if (before === undefined || now === undefined || former.held !== undefined) return false;
+  if (isKnownByName(shape)) return (former.moved?.get(name.toLowerCase()) ?? name.toLowerCase()) !== name.toLowerCase();
+  return now.identity !== before.identity && former.columns.some(({ identity }) => identity === now.identity);
+}
+
 function isRuled({ hidden, filtered }: Former): boolean {
   return hidden.length > 0 || filtered;
 }
@@ -391,12 +458,12 @@ function spelled({ name }: Pick<Column, "name">): string {
   return name.normalize("NFKC").toLowerCase();
 }
 
-function standing({ columns, ruled }: Shown): Pick<Former, "hidden" | "filtered" | "columns"> {
-  if (ruled === undefined) return { hidden: [], filtered: false, columns };
+function standing({ columns, ruled }: Shown): Pick<Former, "hidden" | "filtered" | "columns" | "rules"> {
+  if (ruled === undefined) return { hidden: [], filtered: false, columns, rules: "" };
   const hidden = ruled.source.columns.flatMap(({ name, identity }): HiddenColumn[] => {
     const found = ruled.lineage.find(({ source }) => source === name);
     const how = found === undefined || found.target === null ? "drop" : found.mask;
     return how === null ? [] : [{ name, identity, how }];
   });
-  return { hidden, filtered: ruled.filtered, columns: ruled.source.columns };
+  return { hidden, filtered: ruled.filtered, columns: ruled.source.columns, rules: ruled.rules };
 }

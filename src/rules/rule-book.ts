@@ -9,7 +9,7 @@ import { fits, isGlob } from "../core/table-selection.ts";
 import { ComputedColumn, computedColumn, type ComputedRule } from "./computed/computed-columns.ts";
 import type { ColumnRule, Rules, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
-import { Exposure } from "./exposure.ts";
+import { asksAnother, Exposure } from "./exposure.ts";
 import { type Former, type FormerRules, isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
 import { type ColumnRuling, columnRuling, type MergedRule, MergedRules, spelledOtherwise, tie } from "./merged-rule.ts";
@@ -22,6 +22,7 @@ import {
   keyUntaken,
   sameName,
   shownByComputing,
+  unloggedHidden,
 } from "./rule-fit.ts";
 import { type CellPlan, computedOf, NO_FUNCTIONS, type RuledShape, ruledShape, withheldShape } from "./ruled-shape.ts";
 import { sourceShape, withKeyOf } from "./source-shape.ts";
@@ -80,6 +81,8 @@ export class RuleBook {
       const former = this.#former.of(shape, null);
       const part = this.#exposure.ofOthers(shape, rule, this.#exposure.otherRows(shape));
       if (part !== null) problems.push({ ...part, isContained: true });
+      const shown = this.#exposure.ofRows(shape, rule);
+      if (shown !== null) problems.push({ ...shown, isContained: true });
       const spelled = this.#spelledOtherwise(shape);
       if (spelled !== null) problems.push({ ...spelled, isContained: true });
       if (rule === null) {
@@ -187,12 +190,14 @@ export class RuleBook {
     const rule = this.#merged.of(shape);
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
     const others = this.#exposure.otherRows(shape);
+    const shown = this.#exposure.ofRows(shape, rule);
     const { generated } = this.#exposure.originsOf(shape) ?? {};
     const key = JSON.stringify([
       shape.fingerprint,
       pin?.shape.fingerprint,
       others.map(({ id, hidden }) => [id, hidden]),
       generated,
+      shown?.message,
     ]);
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
@@ -201,6 +206,7 @@ export class RuleBook {
     if (known?.key === key && known.former === former) return known.plan;
     const made =
       this.#exposure.ofOthers(shape, rule, others) ??
+      shown ??
       this.#spelledOtherwise(shape) ??
       (rule === null ? this.#exposure.of(shape, former, null) : this.#made(shape, rule, pin, former));
     const plan = made !== null && "code" in made ? withheldShape(this.#rules, pin?.shape ?? shape, rule, made) : made;
@@ -208,6 +214,7 @@ export class RuleBook {
       this.#former.hold(shape, former, at);
     if (made !== null && "code" in made && made.computed !== undefined) this.#former.holdComputed(shape, made.computed);
     this.#former.passes(plan?.shape ?? shape, at);
+    if (rule !== null) this.#former.lacks(shape, unloggedHidden(shape, rule, this.#exposure.originsOf(shape)));
     this.#former.holdParts(shape);
     this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
     return plan;
@@ -300,7 +307,8 @@ export class RuleBook {
     if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
     const all = [...cells, ...computed];
     const plan = { cells: all, computed: computedOf(all), condition };
-    return { ...plan, shape: ruledShape(this.#rules, shape, rule, { ...plan, rulings }) };
+    const made = ruledShape(this.#rules, shape, rule, { ...plan, rulings });
+    return asksAnother(shape, former, rule, { condition, rules: made.ruled?.rules }) ?? { ...plan, shape: made };
   }
 
   #computed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): readonly CellPlan[] | RuleProblem {

@@ -4,6 +4,7 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { ComputedRule, Input } from "./computed/computed-columns.ts";
 import type { RuleProblem } from "./errors.ts";
+import type { HiddenColumn } from "./former-rules.ts";
 import { type ColumnRuling, columnRuling, type Decider, type MergedRule } from "./merged-rule.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
 import { WhereError } from "./where/syntax.ts";
@@ -29,23 +30,37 @@ export function hiddenKey(shape: TableShape, rule: MergedRule, rulings: readonly
   };
 }
 
+export const HIDE_TOO = "Hide it too, by `mask` or `drop`; or name it with `mask: none` to show it as it is.";
+
 /** A column that the server computes shows what the columns have that it computes it from. */
 export function shownByComputing(
   shape: TableShape,
   rule: MergedRule,
   { rulings, origins }: { readonly rulings: readonly ColumnRuling[]; readonly origins: Origins | undefined },
 ): RuleProblem | null {
-  for (const [name, from] of Object.entries(origins?.generated ?? {})) {
+  for (const [name, { from }] of Object.entries(origins?.generated ?? {})) {
     const ruling = rulings[shape.columns.findIndex((column) => column.name === name)];
     if (ruling === undefined || hiding(ruling) !== null || isLifted(ruling)) continue;
     const hidden = from.find((input) => hiding(columnRuling(rule, input)) !== null);
     if (hidden === undefined) continue;
     const message = `the server computes column ${JSON.stringify(name)} of table ${shape.id} from ${JSON.stringify(hidden)}, which is hidden`;
-    const fix = "Hide it too, by `mask` or `drop`; or name it with `mask: none` to show it as it is.";
     const place = placeOf(columnRuling(rule, hidden).hiddenBy) ?? rule.place;
-    return { code: "MR1025", place, message, fix, computed: name };
+    return { code: "MR1025", place, message, fix: HIDE_TOO, computed: name };
   }
   return null;
+}
+
+/** Columns that the server computes from hidden ones, and that its log leaves out. */
+export function unloggedHidden(
+  { columns }: TableShape,
+  rule: MergedRule,
+  origins: Origins | undefined,
+): readonly HiddenColumn[] {
+  return Object.entries(origins?.generated ?? {}).flatMap(([name, { from, identity }]): HiddenColumn[] => {
+    const isLogged = columns.some((column) => column.name === name);
+    const isHidden = from.some((input) => hiding(columnRuling(rule, input)) !== null);
+    return isLogged || !isHidden ? [] : [{ name, identity, how: "drop", isComputed: true }];
+  });
 }
 
 /**

@@ -225,7 +225,15 @@ test("Postgres agrees", async () => {
   for (const [oid, name, kind, element, labels] of await asPrinted(
     "select oid, typname, typtype, case when typcategory = 'A' then typelem else 0 end, (select string_agg(enumlabel, ',' order by enumsortorder) from pg_enum where enumtypid = t.oid) from pg_type t",
   )) {
-    const base = { send: null, base: 0, baseModifier: -1, bounds: 0, attributes: [], labels: labels?.split(",") ?? [] };
+    const base = {
+      send: null,
+      base: 0,
+      baseModifier: -1,
+      bounds: 0,
+      attributes: [],
+      table: null,
+      labels: labels?.split(",") ?? [],
+    };
     types.set(Number(oid), { ...base, oid: Number(oid), name: name!, kind: kind!, element: Number(element) });
   }
   const shape = await asPrinted(

@@ -97,7 +97,10 @@ test("a column that the server computed from a hidden one stays hidden when it b
   const [id, mail, note] = users.columns;
   const post = { ...note!, name: "post", identity: 9 };
   const computed = { ...users, columns: [id!, mail!, post], fingerprint: "computed" };
-  const generated = { ...computed, origins: { generated: { post: ["mail"] }, parents: [] } };
+  const generated = {
+    ...computed,
+    origins: { generated: { post: { from: ["mail"], identity: 9 } }, parents: [], rows: {} },
+  };
   const plain = { ...computed, columns: [id!, mail!, post, note!], fingerprint: "plain" };
   const rules = { "public.users": HIDDEN };
   const later = { epoch: 1, commit: 9n, index: 0 };
@@ -113,6 +116,21 @@ test("a column that the server computed from a hidden one stays hidden when it b
       expect([faultOf(named, generated), faultOf(named, plain)]).toEqual([undefined, undefined]);
     }
     expect(faultOf(bookOf(rules, again()), { ...users, fingerprint: "dropped" })).toBeUndefined();
+  }
+});
+
+test("a hidden column that a shape of the log lacks, or has without its number, is hidden when it is there again", () => {
+  const rules = { "public.u*": { columns: { "*mail*": { mask: "redact" } } } };
+  const [id, mail, note] = users.columns;
+  const unnumbered = { ...users, columns: [id!, { ...mail!, identity: -2 }, note!], fingerprint: "unnumbered" };
+  const renamed = { ...users, columns: [id!, { ...mail!, name: "post" }, note!], fingerprint: "renamed" };
+  for (const versions of [[registered(rules, users)], []]) {
+    const book = bookOf(rules, new FormerRules(versions));
+    expect(faultOf(book, unnumbered)).toBeUndefined();
+    expect(faultOf(book, renamed)).toBe("MR1025");
+    const lacking = bookOf(rules, new FormerRules(versions));
+    expect(faultOf(lacking, { ...users, columns: [id!, note!], fingerprint: "lacking" })).toBeUndefined();
+    expect(faultOf(lacking, renamed)).toBe(versions.length > 0 ? "MR1025" : undefined);
   }
 });
 

@@ -110,6 +110,7 @@ test("types are found through domains, arrays and enums; what is not known is op
         bounds: 0,
         labels: [],
         attributes: [],
+        table: null,
         ...type,
       }))
       .find((type) => type.oid === oid);
@@ -191,6 +192,20 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
     expect(identities(announced, now)).toEqual([1, 5, 6, 7]);
     const retyped = now.map(([attnum, name]) => [attnum, name, TEXT] as const);
     expect(identities(announced, retyped)).toEqual([1, -2, -3, -4]);
+  });
+
+  test("a column that took the name of one that was renamed is not taken for that one", () => {
+    const renamed = [
+      [1, "id", INTEGER],
+      [2, "mail", TEXT],
+      [3, "body", TEXT],
+    ] as const;
+    const before: readonly Named[] = [
+      ["id", INTEGER],
+      ["body", TEXT],
+      ["note", TEXT],
+    ];
+    expect(identities(before, renamed)).toEqual([1, 2, 3]);
   });
 
   test("names that were swapped are told by the order of the columns", () => {

@@ -56,17 +56,26 @@ export interface TableVersion {
 }
 
 export interface Origins {
-  /** By column that the server computes, the columns that it computes it from. */
-  readonly generated: Readonly<Record<string, readonly string[]>>;
+  /** Columns that the server computes, also those that its log leaves out, by name. */
+  readonly generated: Readonly<Record<string, Generated>>;
+  /** By column, the tables of whose rows it consists: its type is their row type, or is built on it. */
+  readonly rows: Readonly<Record<string, readonly Pick<TableVersion, "id" | "schema" | "table">[]>>;
   /** The tables from which this one inherits. */
   readonly parents: readonly Pick<TableVersion, "id" | "schema" | "table">[];
 }
 
+export interface Generated {
+  /** The columns that it is computed from. */
+  readonly from: readonly string[];
+  /** Its `Column.identity` if that survives a rename; 0: it does not. */
+  readonly identity: number;
+}
+
 /** Of a column that a table seems not to have, for the end of a sentence that says so. */
 export function whyLeftOut(name: string, origins: Origins | undefined): string {
-  const from = origins?.generated[name];
-  if (from === undefined) return "";
-  const listed = from.map((one) => JSON.stringify(one)).join(", ");
+  const generated = origins?.generated[name];
+  if (generated === undefined) return "";
+  const listed = generated.from.map((one) => JSON.stringify(one)).join(", ");
   return ` in the log: the source computes it from ${listed}, and logs only those`;
 }
 

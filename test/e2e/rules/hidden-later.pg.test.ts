@@ -62,3 +62,66 @@ test("tables and columns that get another name while the first start waits for o
   await pipeline.daemon.streaming();
   await expectSuspended(pipeline, { "public.cards": "MR1025", "public.people": "MR1033" });
 });
+
+test("rows from before and after other names of columns, of which the catalogue knows the last ones alone", async () => {
+  const names = ["contacts", "cards", "chats"];
+  await using pipeline = await started(
+    names.map((name) => `create table ${name} (id int primary key, mail text, note text);`).join("") +
+      "create table calls (id int primary key, mail text)",
+    { "public.c*": { columns: { "*mail*": { drop: true } } } },
+  );
+  await passed(pipeline);
+  await pipeline.daemon.kill();
+  for (const name of names) await pipeline.run(`insert into ${name} values (1, 'd@${CANARY}', 'n')`);
+  // Another one takes the name; another type; two names at once beside a new column.
+  await pipeline.run(`
+    alter table contacts rename mail to kontakt; alter table contacts rename note to mail;
+    alter table cards rename mail to kontakt; alter table cards alter kontakt type varchar(80);
+    alter table chats rename mail to kontakt; alter table chats rename note to n; alter table chats add more text`);
+  for (const name of names) await pipeline.run(`update ${name} set kontakt = 'e@${CANARY}'`);
+  await pipeline.start();
+  const suspended = { "public.cards": "MR1025", "public.chats": "MR1025", "public.contacts": "MR1025" };
+  await expectSuspended(pipeline, suspended);
+  // What the shapes in between were registered with is all that the next start knows.
+  await pipeline.daemon.kill();
+  for (const name of names) await pipeline.run(`update ${name} set kontakt = 'f@${CANARY}'`);
+  await pipeline.start();
+  await expectSuspended(pipeline, suspended);
+  await passed(pipeline);
+  await expectSuspended(pipeline, suspended);
+});
+
+test("a column that the log left out, one of another table's rows, and a condition whose column has another name", async () => {
+  await using pipeline = await started(
+    `create table users (id int primary key, mail text, low text generated always as (upper(mail) || mail) stored, note text);
+     insert into users (id, mail) values (1, 'a@${CANARY}');
+     create table audit (id int primary key, was users[]); insert into audit select 1, array[u] from users u;
+     create table orders (id int primary key, country text, other text, word text);
+     insert into orders values (1, 'AT', 'x', 'w'), (2, 'DE', 'AT', '${CANARY}')`,
+    { "public.users": { columns: { mail: { mask: "redact" } } }, "public.orders": { where: "country = 'AT'" } },
+  );
+  await expectSuspended(pipeline, { "public.audit": "MR1025" });
+  await pipeline.run(
+    `create table later (id int primary key, one users); insert into later select 1, u from users u;
+     alter table orders rename country to was; alter table orders rename other to country; update orders set word = word || '!'`,
+  );
+  await expectSuspended(pipeline, { "public.audit": "MR1025", "public.later": "MR1025", "public.orders": "MR1020" });
+  await pipeline.run(
+    "alter table users alter low drop expression; alter table users rename low to lower; update users set note = 'n'",
+  );
+  await expectSuspended(pipeline, {
+    "public.audit": "MR1025",
+    "public.later": "MR1025",
+    "public.orders": "MR1020",
+    "public.users": "MR1025",
+  });
+  await pipeline.daemon.kill();
+  await pipeline.run("update users set note = 'm'; update orders set word = word || '!'");
+  await pipeline.start();
+  await expectSuspended(pipeline, {
+    "public.audit": "MR1025",
+    "public.later": "MR1025",
+    "public.orders": "MR1020",
+    "public.users": "MR1025",
+  });
+});

@@ -103,6 +103,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
     test("columns under rules that get another name", options, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
+      // The condition asks another column then.
+      await scene.run(
+        "alter table visits change country other varchar(8), change other country varchar(8)",
+        "update visits set word = concat(word, '!')",
+      );
+      await scene.expectSuspended({ visits: "MR1020" });
+      await scene.run("drop table visits");
       await scene.run(
         "alter table cards add shown varchar(99) generated always as (concat(low, '!')) stored",
         `update cards set mail = 'G@${CANARY}'`,

@@ -21,6 +21,8 @@ const TABLES = [
   `insert into notes values (1, 'n@${CANARY}', '${SHOWN}')`,
   "create table words (id int primary key, word varchar(80), note varchar(80))",
   `insert into words values (1, 'w ${CANARY}', '${SHOWN}')`,
+  "create table visits (id int primary key, country varchar(8), other varchar(8), word varchar(80))",
+  `insert into visits values (1, 'AT', 'x', 'w'), (2, 'DE', 'AT', '${CANARY}')`,
   "create table spare (id int primary key, v varchar(80), more varchar(80))",
   "create table part (id int primary key, word varchar(80))",
   "create table plain (id int primary key, v varchar(80))",
@@ -32,6 +34,7 @@ const RULES = {
   letters: { columns: { mail: { mask: "redact" } } },
   cards: { columns: { mail: { mask: "redact" }, low: { drop: true } } },
   parts: { columns: { word: { mask: "partial" } } },
+  visits: { where: "country = 'AT'" },
   "n*": { columns: { "*mail*": { mask: "redact" } } },
   "w*": { columns: { word: { drop: true } } },
 };

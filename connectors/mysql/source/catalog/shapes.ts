@@ -51,7 +51,8 @@ function originsOf({ columns }: CatalogTable): { readonly origins?: Origins } {
     for (const name of from) for (const more of inputs.get(name) ?? []) from.add(more);
   const made = [...inputs].filter(([, from]) => from.size > 0);
   if (made.length === 0) return {};
-  return { origins: { generated: Object.fromEntries(made.map(([name, from]) => [name, [...from]])), parents: [] } };
+  const origins = Object.fromEntries(made.map(([name, from]) => [name, { from: [...from], identity: 0 }]));
+  return { origins: { generated: origins, parents: [], rows: {} } };
 }
 
 /** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */

@@ -221,7 +221,9 @@ select json_build_object(
   'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid),
   'attributes', (select coalesce(json_agg(json_build_object(
       'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')
-    from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)
+    from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped),
+  'table', (select json_build_object('schema', n.nspname, 'table', c.relname) from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace where t.typtype = 'c' and c.oid = t.typrelid and c.relkind in ('r', 'p'))
 ) as t
 from wanted w join pg_type t on t.oid::int8 = w.oid`;
 

@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import { tableId, type Column, type Origins } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { columnType } from "./types.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { columnType, type PgTypes } from "./types.ts";
 import type { Catalog, CatalogTable } from "./catalog.ts";
 import type { FoundKey, Key } from "./keys.ts";
 
@@ -26,16 +27,33 @@ export function catalogShape(
   const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
   if (ordinals.includes(-1)) return undefined;
   const named = { schema: table.schema, table: table.table, relation: relation(table.oid) };
-  return { ...shapeOf(named, columns, ordinals, key, kind === "chosen"), ...originsOf(table) };
+  return { ...shapeOf(named, columns, ordinals, key, kind === "chosen"), ...originsOf(table, types) };
 }
 
 /** What else its values come from, if there is anything. */
-export function originsOf({ columns, parents }: CatalogTable): { readonly origins?: Origins } {
+export function originsOf({ columns, parents }: CatalogTable, types: PgTypes): { readonly origins?: Origins } {
   const computed = columns.filter(({ from }) => from.length > 0);
-  if (computed.length === 0 && parents.length === 0) return {};
-  const generated = Object.fromEntries(computed.map(({ name, from }) => [name, from]));
-  const named = parents.map(({ schema, table }) => ({ id: tableId(schema, table), schema, table }));
-  return { origins: { generated, parents: named } };
+  const rows = columns.flatMap(({ name, type }) => {
+    const tables = rowsIn(type, types).map(named);
+    return tables.length === 0 ? [] : [[name, tables] as const];
+  });
+  if (computed.length === 0 && parents.length === 0 && rows.length === 0) return {};
+  const generated = Object.fromEntries(computed.map(({ name, from, attnum }) => [name, { from, identity: attnum }]));
+  return { origins: { generated, parents: parents.map(named), rows: Object.fromEntries(rows) } };
+}
+
+function named({ schema, table }: TableName): Origins["parents"][number] {
+  return { id: tableId(schema, table), schema, table };
+}
+
+/** The tables whose row types a type is, or is built on. */
+function rowsIn(type: number, types: PgTypes, seen: ReadonlySet<number> = new Set()): readonly TableName[] {
+  const known = seen.has(type) ? undefined : types(type);
+  if (known === undefined) return [];
+  const { table, base, element, bounds, attributes } = known;
+  const inner = [base, element, bounds, ...attributes.map((attribute) => attribute.type)];
+  const deeper = new Set([...seen, type]);
+  return [...(table === null ? [] : [table]), ...inner.flatMap((one) => rowsIn(one, types, deeper))];
 }
 
 export function shapeOf(

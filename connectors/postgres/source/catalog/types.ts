@@ -1,3 +1,4 @@
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { ColumnType, VectorForm } from "../../../../src/core/model/types.ts";
 
 /** What pg_type says of one type; `base` is the type under a domain, `element` the one inside an array. */
@@ -18,6 +19,8 @@ export interface PgType {
   readonly labels: readonly string[];
   /** Of a composite, in order; a table's row type is one too. */
   readonly attributes: readonly PgAttribute[];
+  /** The table whose row type it is. */
+  readonly table: TableName | null;
 }
 
 interface PgAttribute {

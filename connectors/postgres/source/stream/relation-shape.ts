@@ -37,7 +37,7 @@ export function relationShape(
   const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
   const named = { schema: message.schema, table: message.table, relation: relation(message.oid) };
   const shape = shapeOf(named, columns, ordinals.includes(-1) ? [] : ordinals, key, chosen !== undefined);
-  return table === undefined ? shape : { ...shape, ...originsOf(table) };
+  return table === undefined ? shape : { ...shape, ...originsOf(table, types) };
 }
 
 /**
@@ -73,7 +73,10 @@ function chosenKey(
  */
 function columnNumbers(message: RelationMessage, table: CatalogTable | undefined): number[] {
   const named = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
-  const numbers = named.map((number, i) => (isInOrder(named, i) ? number : 0));
+  const isAhead = named.includes(0);
+  const numbers = named.map((number, i) =>
+    isInOrder(named, i) && (!isAhead || hasRoom(table, number, i)) ? number : 0,
+  );
   for (let start = 0; start < numbers.length; start++) {
     if (numbers[start] !== 0) continue;
     let end = start;
@@ -87,6 +90,12 @@ function columnNumbers(message: RelationMessage, table: CatalogTable | undefined
     for (let i = start; i < end; i++) numbers[i] = found?.[i - start] ?? -(i + 1);
   }
   return numbers;
+}
+
+/** Whether those with lower numbers, which were there when this one was, have room before it in the message. */
+function hasRoom(table: CatalogTable | undefined, number: number, count: number): boolean {
+  const lower = table?.columns.filter(({ attnum, generated }) => attnum < number && generated === "") ?? [];
+  return lower.length <= count;
 }
 
 /** Whether all known numbers before the one at `i` are lower, and all after it are higher. */
