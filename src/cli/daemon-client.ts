@@ -1,10 +1,9 @@
 import { type ErrorCode, MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import type { StateAddress } from "../core/contracts/connector.ts";
-import { openState } from "../state/open.ts";
 import { cliError } from "./errors.ts";
 import { whileOpen } from "./opened.ts";
-import { userName } from "./state.ts";
+import { userName } from "./user-name.ts";
 
 /**
  * `import` reads every member of the module. One member loads Node's fetch, which took 50 of a command's 200 ms of
@@ -97,6 +96,7 @@ export class DaemonClient {
 
   /** The holder that has not released the lease is the process to look at. */
   async #silent(withinMs: number): Promise<MillraceError> {
+    const { openState } = await import("../state/open.ts");
     const held = await whileOpen(openState(this.#state, { readOnly: true }), ({ lease }) => lease.unreleased());
     const who = held === null ? "the daemon" : `the daemon (${held.holder})`;
     return cliError("MR1116", `${who} did not answer for ${Math.round(withinMs / 1000)} s: it hangs, or was stopped`);

@@ -1,5 +1,4 @@
 /** How commands use the state beside a daemon, or without one: to read it, to change it, or alone under its lease. */
-import { userInfo } from "node:os";
 import type { Config } from "../config/config.ts";
 import type { Place } from "../config/load.ts";
 import type { AuditFacts } from "../core/audit/audit-store.ts";
@@ -16,6 +15,7 @@ import { isDocument } from "../documents/document.ts";
 import { openState } from "../state/open.ts";
 import { whileOpen } from "./opened.ts";
 import { noTableMatches, withNest } from "./options.ts";
+import { userName } from "./user-name.ts";
 
 type Named = Pick<Config, "state" | "name">;
 
@@ -76,16 +76,6 @@ export async function auditedHere<T>(
   const order = { who: userName(), via: "command line", action, subject };
   const looks = { look: () => sinkFacts(state), ...(resultOf === undefined ? {} : { resultOf }) };
   return await audited(state.audit, order, work, looks);
-}
-
-/** The user of this process. A user id without a name is shown as its number. */
-export function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    // Many containers have no entry for the user.
-    return `uid ${process.getuid?.() ?? "unknown"}`;
-  }
 }
 
 /** The captured tables that the globs of `--tables` fit: one at least. */

@@ -1,25 +1,9 @@
-import type { Place } from "../../config/load.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
-import {
-  isRunning,
-  letterFacts,
-  pipelineStatus,
-  type SinkStatus,
-  snapshotStatus,
-  type StatusDocument,
-} from "../../core/contracts/status.ts";
-import { statusDocument } from "../../core/conditions/conditions.ts";
-import { isToBeTold } from "../../core/conditions/condition.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { NUMBERED } from "../../core/contracts/positions.ts";
-import { withNest } from "../options.ts";
-import { liveHolder, readState, storedPositions } from "../state.ts";
 import type { Session } from "../session.ts";
-import { roomsOfState } from "../../state/open.ts";
-import { pastOf } from "../../reconcile/report/past.ts";
-import { LEASE_MS } from "../../daemon/lease.ts";
+import { isToBeTold } from "../../core/conditions/condition.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
 import { sharesText, statusText } from "./status-text.ts";
 
 export function addStatus({ program, action }: CommandLine): void {
@@ -58,51 +42,7 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
 export async function statusOf(session: Session): Promise<StatusDocument> {
   const place = await session.place();
   const answer = await new DaemonClient(place.state).ask<StatusDocument>("GET", "/api/v1/status");
-  return answer ?? (await readState(place, async (state) => await storedStatus(place, state)));
-}
-
-const NOT_STORED = { paused: false, error: null, lost: null, covered: null, checkpoint: null };
-
-/** Without a daemon: the last facts in the state store. */
-async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
-  const positions = await storedPositions(place, state);
-  const spell = (commit: bigint | undefined, of = positions) => (commit === undefined ? null : of.format(commit));
-  const record = await state.source.get();
-  const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
-  const letters = await state.deadLetters.waiting();
-  const records = await state.sinks.all();
-  const sinks = withNest(place).sinks.map(({ name, isOfDocuments }) => {
-    const { paused, error, lost = null, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
-    const stored: Partial<SinkStatus> = {
-      state: paused ? "paused" : error === null ? "stopped" : "failed",
-      position: spell((covered ?? checkpoint)?.commit, isOfDocuments ? NUMBERED : positions),
-      error,
-      needsPerson: error !== null,
-      lost,
-    };
-    return [name, { ...stored, ...letterFacts(letters.get(name)) }] as const;
-  });
-  const suspended = (await state.suspensions.list()).map(({ tableId: table, sink, error }) => {
-    return { table, sink, error, mayReturn: false };
-  });
-  const captured = (await state.schemas.list()).length - suspended.filter(({ sink }) => sink === null).length;
-  const open = await state.snapshots.list();
-  const heldBy = await liveHolder(state);
-  const ended = heldBy === null ? await state.ending.get() : null;
-  const unreleased = heldBy === null ? await state.lease.unreleased() : null;
-  const known = pipelineStatus(
-    { ...place, ...withNest(place) },
-    {
-      source: { position, acknowledged: position },
-      sinks: new Map(sinks),
-      tables: { captured, suspended },
-      unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
-      snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
-      ...(heldBy === null ? {} : { heldBy }),
-      ...(ended === null ? {} : { ended }),
-      ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
-    },
-  );
-  const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
-  return statusDocument(known, { state: { error: null, rooms: roomsOfState(place.state) }, reconcile });
+  if (answer !== undefined) return answer;
+  const { storedStatus } = await import("./stored-status.ts");
+  return await storedStatus(place);
 }
