@@ -1,11 +1,13 @@
 /**
- * What a change costs where much is there already: the same work on tables of several sizes, for each kind of sink, as
- * processor time of the daemon and of the target's server. Updates and deletes hit rows all over the table. Figures of the
- * whole table (snapshot with its sweep, reconcile) are for each of its rows. `--scene redis` takes one kind of sink.
+ * What a change costs where much is there already: the same work on tables of several sizes in turn, for each kind of sink,
+ * as processor time of the daemon and of the target's server, with what the server does afterwards. Changes hit rows all over
+ * the table, each once, in no order. Figures of the whole table (snapshot with its sweep, reconcile) are for each of its rows.
+ * `--scene redis` takes one kind of sink.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
+import { duckdbExtensions } from "../scripts/services/packages/duckdb-extensions.ts";
 import { clickhouse } from "../scripts/services/servers/clickhouse.ts";
 import { kafka } from "../scripts/services/servers/kafka.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
@@ -14,11 +16,11 @@ import { elasticsearch } from "../scripts/services/servers/search/elasticsearch.
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
-import type { BenchOptions, BenchReport, Line, Ratio } from "./report.ts";
+import { type BenchOptions, type BenchReport, type Line, median, type Ratio } from "./report.ts";
 import { SETTINGS } from "./slot.ts";
 
-/** `--scale 10` makes them 2 and 20 million, and adds nothing to the changes. */
-const SIZES = [200_000, 2_000_000];
+/** `--scale 10` makes them 2, 6 and 20 million, and adds nothing to the changes. */
+const SIZES = [200_000, 600_000, 2_000_000];
 const CHANGES = 20_000;
 const CHANGES_PER_TRANSACTION = 100;
 const SINGLES = 1_000;
@@ -26,20 +28,25 @@ const NAME = "bench";
 const TABLE = "public.orders";
 const ASK_EVERY_MS = 250;
 const TICKS_PER_SECOND = 100;
+/** Work that the server does afterwards has ended when this much of a look's time was idle. */
+const IDLE_SHARE = 0.9;
+const SETTLED_MS_MAX = 5_000;
 /** By kind of sink: how much dearer a changed row may be in ten times as many rows. */
-const WANTED: Readonly<Record<Kind, number>> = {
+const WANTED = {
   postgres: 1.5,
   redis: 1.5,
   clickhouse: 1.5,
   elasticsearch: 1.5,
   kafka: 1.5,
+  files: 1.5,
   sqlite: 1.5,
   duckdb: 2,
-};
-const KINDS = ["postgres", "redis", "clickhouse", "elasticsearch", "kafka", "sqlite", "duckdb"] as const;
+  ducklake: 3,
+} as const;
 const CHANGED = ["update", "delete", "insert", "single"] as const;
 
-type Kind = (typeof KINDS)[number];
+type Kind = keyof typeof WANTED;
+type Figures = Record<string, number>;
 
 interface Target extends AsyncDisposable {
   /** A place of its own for each name. */
@@ -47,26 +54,40 @@ interface Target extends AsyncDisposable {
   readonly pid?: number | undefined;
 }
 
-export async function run({ scale, log, takes }: BenchOptions): Promise<BenchReport> {
+export async function run({ scale, runs, log, takes }: BenchOptions): Promise<BenchReport> {
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   const lines: Line[] = [];
   const ratios: Ratio[] = [];
-  for (const kind of KINDS.filter((one) => takes(one))) {
+  const sizes = SIZES.map((rows) => Math.round(rows * scale));
+  // Each round takes as many updates, deletes and singles that no other has.
+  const changes = Math.min(CHANGES, Math.floor(sizes[0]! / (3 * runs)));
+  const filled = new Set<number>();
+  for (const kind of (Object.keys(WANTED) as Kind[]).filter((one) => takes(one))) {
     await using target = await started(kind);
-    const own: Line[] = [];
-    const sizes = SIZES.map((rows) => Math.round(rows * scale));
-    const changes = Math.min(CHANGES, Math.round(sizes[0]! / 10));
+    await using tables = new AsyncDisposableStack();
+    const sized: SizedTable[] = [];
     for (const size of sizes) {
-      own.push({ work: `${size} rows`, who: kind, figures: await costs(source.url, target, { size, changes }) });
-      log(`size: ${kind}, ${size} rows: ${JSON.stringify(own.at(-1)!.figures)}`);
+      if (!filled.has(size)) await fill(source.url, size);
+      filled.add(size);
+      const table = tables.use(await SizedTable.open(source.url, target, { kind, size, changes }));
+      sized.push(table);
+      log(`size: ${kind}, ${size} rows copied`);
     }
-    lines.push(...own);
+    for (let round = 0; round < runs; round++) {
+      for (const work of CHANGED) for (const table of sized) await table.change(work);
+      log(`size: ${kind}, round ${round + 1} of ${runs}`);
+    }
+    for (const table of sized) {
+      await table.whole();
+      lines.push({ work: `${table.size} rows`, who: kind, figures: table.figures });
+      log(`size: ${kind}, ${table.size} rows: ${JSON.stringify(table.figures)}`);
+    }
+    const [few, many] = [sized[0]!, sized.at(-1)!];
     for (const work of CHANGED) {
-      const sum = ({ figures }: Line): number => figures[`${work} µs`]! + figures[`${work}, server µs`]!;
-      const value = sum(own.at(-1)!) / sum(own[0]!);
+      const sum = ({ figures }: SizedTable): number => figures[`${work} µs`]! + (figures[`${work}, server µs`] ?? 0);
       ratios.push({
-        what: `${kind}, ${work}: ${own[1]!.work} / ${own[0]!.work}`,
-        value,
+        what: `${kind}, ${work}: ${many.size} rows / ${few.size} rows`,
+        value: sum(many) / sum(few),
         target: WANTED[kind],
         atLeast: false,
       });
@@ -76,8 +97,13 @@ export async function run({ scale, log, takes }: BenchOptions): Promise<BenchRep
 }
 
 async function started(kind: Kind): Promise<Target> {
-  if (kind === "sqlite" || kind === "duckdb") {
-    return { sink: async () => ({ kind, path: `./target.${kind}` }), [Symbol.asyncDispose]: async () => {} };
+  const none = { [Symbol.asyncDispose]: async () => {} };
+  if (kind === "sqlite" || kind === "duckdb")
+    return { sink: async () => ({ kind, path: `./target.${kind}` }), ...none };
+  if (kind === "files") return { sink: async () => ({ kind, path: "./target", roll: { age: "1s" } }), ...none };
+  if (kind === "ducklake") {
+    const extensions = await duckdbExtensions();
+    return { sink: async () => ({ kind, catalog: "sqlite:./lake.db", data: "./lake", extensions }), ...none };
   }
   const services = {
     postgres: () => postgres.start({ own: true, settings: SETTINGS }),
@@ -98,68 +124,154 @@ async function started(kind: Kind): Promise<Target> {
   return { sink, pid: server.pid, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
 
+function filledName(size: number): string {
+  return `filled_${size}`;
+}
+
+/** A database to copy for each kind of sink. */
+async function fill(server: string, size: number): Promise<void> {
+  const name = filledName(size);
+  await createDatabases(server, name);
+  const from = await connected(withDatabase(server, name));
+  await from.query(ORDERS);
+  await insertOrders(from, 1, size, size);
+  await from.query("vacuum analyze orders");
+  await scatter(from);
+  await from.end();
+}
+
 interface Amount {
+  readonly kind: Kind;
   readonly size: number;
   readonly changes: number;
 }
 
-async function costs(
-  server: string,
-  { sink, pid }: Target,
-  { size, changes }: Amount,
-): Promise<Record<string, number>> {
-  const name = `size_${size}_${Math.random().toString(36).slice(2, 8)}`;
-  await createDatabases(server, name);
-  const url = withDatabase(server, name);
-  const from = await connected(url);
-  await from.query(ORDERS);
-  await insertOrders(from, 1, size, size);
-  await from.query("vacuum analyze orders");
-  const figures: Record<string, number> = {};
-  const target = await sink(name);
-  await using daemon = new MeasuredDaemon({ name: NAME, source: { kind: "postgres", url }, sinks: { target } });
-  const measured = async (what: string, per: number, work: () => Promise<unknown>): Promise<void> => {
-    const before = [daemon.usage().cpuSeconds, treeSeconds(pid)] as const;
+/** A table of one size with the daemon that follows it. */
+class SizedTable implements AsyncDisposable {
+  readonly size: number;
+  readonly figures: Figures = {};
+  readonly #kind: Kind;
+  readonly #changes: number;
+  readonly #from: Client;
+  readonly #daemon: MeasuredDaemon;
+  readonly #pid: number | undefined;
+  readonly #rounds = new Map<string, number[]>();
+  #nextKey: number;
+  #nextRow: number;
+
+  private constructor({ kind, size, changes }: Amount, from: Client, daemon: MeasuredDaemon, pid: number | undefined) {
+    this.#kind = kind;
+    this.size = size;
+    this.#changes = changes;
+    this.#from = from;
+    this.#daemon = daemon;
+    this.#pid = pid;
+    this.#nextKey = 0;
+    this.#nextRow = size + 1;
+  }
+
+  static async open(server: string, { sink, pid }: Target, amount: Amount): Promise<SizedTable> {
+    const name = `size_${amount.kind}_${amount.size}`;
+    const admin = await connected(server);
+    await admin.query(`create database ${name} template ${filledName(amount.size)}`);
+    await admin.end();
+    const url = withDatabase(server, name);
+    const daemon = new MeasuredDaemon({
+      name: NAME,
+      source: { kind: "postgres", url },
+      sinks: { target: await sink(name) },
+    });
+    await daemon.catchUp();
+    daemon.start();
+    await daemon.caughtUp(NAME);
+    await settled(daemon.pid, pid);
+    return new SizedTable(amount, await connected(url), daemon, pid);
+  }
+
+  async change(work: (typeof CHANGED)[number]): Promise<void> {
+    const count = work === "single" ? Math.min(SINGLES, this.#changes) : this.#changes;
+    const per = work === "single" ? 1 : CHANGES_PER_TRANSACTION;
+    await this.#measured(work, count, async () => {
+      if (work === "insert") {
+        await insertOrders(this.#from, this.#nextRow, count, per);
+        this.#nextRow += count;
+        return;
+      }
+      const sql =
+        work === "delete" ? "delete from orders where id = $1" : "update orders set total = total + 1 where id = $1";
+      await this.#from.query("call bench_scattered($1, $2, $3, $4, $5)", [sql, this.size, this.#nextKey, count, per]);
+      this.#nextKey += count;
+    });
+  }
+
+  /** What concerns the table as a whole. */
+  async whole(): Promise<void> {
+    const daemon = this.#daemon;
+    await this.#measured("snapshot", this.size, async () => {
+      await daemon.commandSeconds("snapshot", "start", "--tables", TABLE);
+      while ((await daemon.status(NAME))?.unfinishedSnapshots !== 0) await sleep(ASK_EVERY_MS);
+    });
+    // Of topics and files nothing is compared.
+    if (this.#kind !== "kafka" && this.#kind !== "files")
+      await this.#measured("reconcile", this.size, () => daemon.commandSeconds("reconcile", "--tables", TABLE));
+    this.figures["check s"] = await daemon.commandSeconds("check");
+    await daemon.stop();
+    daemon.start();
+    await daemon.caughtUp(NAME);
+    this.figures["restart, CPU s"] = daemon.usage().cpuSeconds;
+  }
+
+  /** The median of the rounds. */
+  async #measured(what: string, per: number, work: () => Promise<unknown>): Promise<void> {
+    const daemon = this.#daemon;
+    const before = [daemon.usage().cpuSeconds, treeSeconds(this.#pid)] as const;
     await work();
     await daemon.caughtUp(NAME);
-    figures[`${what} µs`] = ((daemon.usage().cpuSeconds - before[0]) * 1e6) / per;
-    figures[`${what}, server µs`] = ((treeSeconds(pid) - before[1]) * 1e6) / per;
-  };
-  await daemon.catchUp();
-  daemon.start();
-  await daemon.caughtUp(NAME);
-  await scatter(from);
-  const changed = async (what: (typeof CHANGED)[number], count: number, per: number, sql: string): Promise<void> =>
-    await measured(what, count, () => from.query(`call bench_scattered($1, $2, $3, $4)`, [sql, size, count, per]));
-  await changed("update", changes, CHANGES_PER_TRANSACTION, "update orders set total = total + 1 where id = $1");
-  await changed("delete", changes, CHANGES_PER_TRANSACTION, "delete from orders where id = $1");
-  await measured("insert", changes, () => insertOrders(from, size + 1, changes, CHANGES_PER_TRANSACTION));
-  await changed("single", Math.min(SINGLES, changes), 1, "update orders set total = total + 1 where id = $1 + 1");
-  await measured("snapshot", size, async () => {
-    await daemon.commandSeconds("snapshot", "start", "--tables", TABLE);
-    while ((await daemon.status(NAME))?.unfinishedSnapshots !== 0) await sleep(ASK_EVERY_MS);
-  });
-  await measured("reconcile", size, () => daemon.commandSeconds("reconcile", "--tables", TABLE));
-  figures["check s"] = await daemon.commandSeconds("check");
-  await daemon.stop();
-  daemon.start();
-  await daemon.caughtUp(NAME);
-  figures["restart, CPU s"] = daemon.usage().cpuSeconds;
-  await daemon.stop();
-  await from.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
-  await from.end();
-  return figures;
+    await settled(daemon.pid, this.#pid);
+    this.#note(`${what} µs`, ((daemon.usage().cpuSeconds - before[0]) * 1e6) / per);
+    if (this.#pid !== undefined) this.#note(`${what}, server µs`, ((treeSeconds(this.#pid) - before[1]) * 1e6) / per);
+  }
+
+  #note(figure: string, value: number): void {
+    const rounds = this.#rounds.get(figure) ?? [];
+    this.#rounds.set(figure, rounds);
+    rounds.push(value);
+    this.figures[figure] = median(rounds);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#daemon[Symbol.asyncDispose]();
+    await this.#from.query(
+      "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()",
+    );
+    await this.#from.end();
+  }
 }
 
-/** Runs a statement for keys that are spread over the whole table, each once. */
+/** Runs a statement for keys that are spread over the whole table, each once. `skipped`: how many others have had. */
 async function scatter(from: Client): Promise<void> {
-  await from.query(`create procedure bench_scattered(statement text, size bigint, changes bigint, per bigint) language plpgsql as $$
+  await from.query(`create procedure bench_scattered(statement text, size bigint, skipped bigint, changes bigint, per bigint) language plpgsql as $$
+    declare step bigint := floor(size * 0.618);
     begin
-      for i in 0..changes - 1 loop
-        execute statement using 1 + (i * (2 * (size / changes / 2) + 1)) % size;
-        if (i + 1) % per = 0 then commit; end if;
+      while gcd(step, size) <> 1 loop step := step + 1; end loop;
+      for i in skipped..skipped + changes - 1 loop
+        execute statement using 1 + (i * step) % size;
+        if (i + 1 - skipped) % per = 0 then commit; end if;
       end loop;
     end $$`);
+}
+
+/** Resolves when what was left to do after the work is done: merges, checkpoints. */
+async function settled(...pids: readonly (number | undefined)[]): Promise<void> {
+  const untilMs = performance.now() + SETTLED_MS_MAX;
+  const spent = (): number => pids.reduce<number>((sum, pid) => sum + treeSeconds(pid), 0);
+  for (let before = spent(); performance.now() < untilMs;) {
+    const sinceMs = performance.now();
+    await sleep(ASK_EVERY_MS);
+    const now = spent();
+    if ((now - before) * 1_000 <= (performance.now() - sinceMs) * (1 - IDLE_SHARE)) return;
+    before = now;
+  }
 }
 
 /** Seconds of processor time of a server and of all its processes, those that ended as well. */
