@@ -24,15 +24,25 @@ const SIZES = [200_000, 600_000, 2_000_000];
 const CHANGES = 20_000;
 const CHANGES_PER_TRANSACTION = 100;
 const SINGLES = 1_000;
-const NAME = "bench";
 const TABLE = "public.orders";
 const ASK_EVERY_MS = 250;
 const TICKS_PER_SECOND = 100;
 /** Work that the server does afterwards has ended when this much of a look's time was idle. */
 const IDLE_SHARE = 0.9;
 const SETTLED_MS_MAX = 5_000;
+const KINDS = [
+  "postgres",
+  "redis",
+  "clickhouse",
+  "elasticsearch",
+  "kafka",
+  "files",
+  "sqlite",
+  "duckdb",
+  "ducklake",
+] as const;
 /** By kind of sink: how much dearer a changed row may be in ten times as many rows. */
-const WANTED = {
+const WANTED: Readonly<Record<Kind, number>> = {
   postgres: 1.5,
   redis: 1.5,
   clickhouse: 1.5,
@@ -42,10 +52,10 @@ const WANTED = {
   sqlite: 1.5,
   duckdb: 2,
   ducklake: 3,
-} as const;
+};
 const CHANGED = ["update", "delete", "insert", "single"] as const;
 
-type Kind = keyof typeof WANTED;
+type Kind = (typeof KINDS)[number];
 type Figures = Record<string, number>;
 
 interface Target extends AsyncDisposable {
@@ -62,7 +72,7 @@ export async function run({ scale, runs, log, takes }: BenchOptions): Promise<Be
   // Each round takes as many updates, deletes and singles that no other has.
   const changes = Math.min(CHANGES, Math.floor(sizes[0]! / (3 * runs)));
   const filled = new Set<number>();
-  for (const kind of (Object.keys(WANTED) as Kind[]).filter((one) => takes(one))) {
+  for (const kind of KINDS.filter((one) => takes(one))) {
     await using target = await started(kind);
     await using tables = new AsyncDisposableStack();
     const sized: SizedTable[] = [];
@@ -146,10 +156,16 @@ interface Amount {
   readonly changes: number;
 }
 
+/** Of a daemon and its slot at the source. */
+function nameOf({ size }: Pick<Amount, "size">): string {
+  return `size_${size}`;
+}
+
 /** A table of one size with the daemon that follows it. */
 class SizedTable implements AsyncDisposable {
   readonly size: number;
   readonly figures: Figures = {};
+  readonly #name: string;
   readonly #kind: Kind;
   readonly #changes: number;
   readonly #from: Client;
@@ -160,6 +176,7 @@ class SizedTable implements AsyncDisposable {
   #nextRow: number;
 
   private constructor({ kind, size, changes }: Amount, from: Client, daemon: MeasuredDaemon, pid: number | undefined) {
+    this.#name = nameOf({ size });
     this.#kind = kind;
     this.size = size;
     this.#changes = changes;
@@ -177,13 +194,13 @@ class SizedTable implements AsyncDisposable {
     await admin.end();
     const url = withDatabase(server, name);
     const daemon = new MeasuredDaemon({
-      name: NAME,
+      name: nameOf(amount),
       source: { kind: "postgres", url },
       sinks: { target: await sink(name) },
     });
     await daemon.catchUp();
     daemon.start();
-    await daemon.caughtUp(NAME);
+    await daemon.caughtUp(nameOf(amount));
     await settled(daemon.pid, pid);
     return new SizedTable(amount, await connected(url), daemon, pid);
   }
@@ -209,7 +226,7 @@ class SizedTable implements AsyncDisposable {
     const daemon = this.#daemon;
     await this.#measured("snapshot", this.size, async () => {
       await daemon.commandSeconds("snapshot", "start", "--tables", TABLE);
-      while ((await daemon.status(NAME))?.unfinishedSnapshots !== 0) await sleep(ASK_EVERY_MS);
+      while ((await daemon.status(this.#name))?.unfinishedSnapshots !== 0) await sleep(ASK_EVERY_MS);
     });
     // Of topics and files nothing is compared.
     if (this.#kind !== "kafka" && this.#kind !== "files")
@@ -217,7 +234,7 @@ class SizedTable implements AsyncDisposable {
     this.figures["check s"] = await daemon.commandSeconds("check");
     await daemon.stop();
     daemon.start();
-    await daemon.caughtUp(NAME);
+    await daemon.caughtUp(this.#name);
     this.figures["restart, CPU s"] = daemon.usage().cpuSeconds;
   }
 
@@ -226,7 +243,7 @@ class SizedTable implements AsyncDisposable {
     const daemon = this.#daemon;
     const before = [daemon.usage().cpuSeconds, treeSeconds(this.#pid)] as const;
     await work();
-    await daemon.caughtUp(NAME);
+    await daemon.caughtUp(this.#name);
     await settled(daemon.pid, this.#pid);
     this.#note(`${what} µs`, ((daemon.usage().cpuSeconds - before[0]) * 1e6) / per);
     if (this.#pid !== undefined) this.#note(`${what}, server µs`, ((treeSeconds(this.#pid) - before[1]) * 1e6) / per);

@@ -1,6 +1,7 @@
 /** What thousands of tables must not cost: work is counted, not time. */
 import { setImmediate as settled } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
+import { type CompleteTables, withoutTables, withTables } from "../../src/core/checkpoint/completeness.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { CapturedTables, Catalog, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -11,6 +12,8 @@ import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
 import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { TablesOfSink } from "../../src/runtime/sink/tables-of-sink.ts";
+import { Ledger } from "../../src/runtime/snapshot/ledger.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { realState, ScriptedSink, tableGate } from "../support/model/scripted.ts";
@@ -50,6 +53,59 @@ test("tables that the catalogue shows at once are registered in few transactions
   await gate.discover(found, [], START);
   expect(writes).toBeLessThanOrEqual(4);
   expect(gate.tables, "the list is made after changes alone").toBe(gate.tables);
+});
+
+test("what a sink lacks is looked for among the tables that changed alone, and is what a look at all of them finds", async () => {
+  await using opened = await realState();
+  const gate = tableGate(opened.state);
+  const all = shapes(1_000);
+  await gate.discover(captured(all), [], START);
+  const taker = { sink: new ScriptedSink(), takes: () => true };
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const tables = new SinkTables(gate, [taker], suspended);
+  const ledger = new Ledger(systemClock, opened.state.snapshots);
+  const ofSink = (): TablesOfSink =>
+    new TablesOfSink(taker, { gate, suspended, tables, ledger, onChange: () => undefined });
+  const compared = ofSink();
+  const completed = (held: CompleteTables, ids: readonly string[]): CompleteTables =>
+    withTables(
+      held,
+      ids.flatMap((id) => {
+        const copy = tables.completeness(gate.newest(id)!);
+        return copy === null ? [] : [[id, copy] as const];
+      }),
+    );
+  let held = completed(
+    {},
+    all.map(({ id }) => id),
+  );
+  expect(compared.lacking(held)).toEqual([]);
+  const looked = vi.spyOn(tables, "completeness");
+  const counts: number[] = [];
+  const expectAlike = (): void => {
+    looked.mockClear();
+    const lacking = compared.lacking(held);
+    counts.push(looked.mock.calls.length);
+    expect(lacking.toSorted()).toEqual([...ofSink().lacking(held)].toSorted());
+  };
+  const error = new MillraceError({ code: "MR1114", kind: "fatal", message: "refused" });
+  for (let i = 0; i < 40; i++) {
+    const [id, other, third] = [i, i + 100, i + 200].map((n) => `public.t${n}`);
+    held = withoutTables(held, new Set([id!]));
+    expectAlike();
+    await gate.suspend(other!, error);
+    held = withoutTables(held, new Set([other!]));
+    expectAlike();
+    if (i % 2 === 0) await gate.reinstate(other!);
+    if (i % 3 === 0) gate.doubt(third!);
+    expectAlike();
+    if (i % 4 === 0) held = completed(held, [id!]);
+    expectAlike();
+  }
+  expect(compared.lacking(held)).toHaveLength(30 + 20);
+  const looks = counts.reduce((sum, count) => sum + count, 0);
+  expect(looks, "tables that were looked at for 160 changes").toBeLessThan(160 * 200);
+  expect(counts.filter((count) => count > 40).length, "looks at all tables").toBeLessThan(20);
 });
 
 test("of two new tables with one target, the second is suspended in that sink, though both are registered together", async () => {

@@ -84,6 +84,12 @@ export function makingOf(tables: CompleteTables): Making {
   return makings.get(tables) ?? { origin: tables, touched: NOTHING };
 }
 
+/** The ids in which one may differ from the other; null: that is not known. */
+export function mayDiffer(one: CompleteTables, other: CompleteTables): ReadonlySet<string> | null {
+  const [a, b] = [makingOf(one), makingOf(other)];
+  return a.origin === b.origin ? a.touched.union(b.touched) : null;
+}
+
 /** What is made of these from here on goes back to them. */
 export function makeOrigin(tables: CompleteTables): void {
   makings.delete(tables);

@@ -42,6 +42,8 @@ export class TableGate {
   /** See `tables`; null after a change. It is asked for far more often than tables change. */
   #flowing: readonly TableVersion[] | null = null;
   #changeCount = 0;
+  /** Ids of the tables that the last changes concerned, each of one table. */
+  #changedIds: string[] = [];
   /** New tables that are being registered. */
   readonly #arriving = new Map<string, TableShape>();
   readonly #suspended = new Map<string, StoredError>();
@@ -96,9 +98,19 @@ export class TableGate {
     return this.#changeCount;
   }
 
-  #noteChange(): void {
+  /** The tables that may differ since that number, in whether they flow or in what they are; null: each may. */
+  changedSince(changeCount: number): ReadonlySet<string> | null {
+    const count = this.#changeCount - changeCount;
+    if (count > this.#changedIds.length) return null;
+    return new Set(this.#changedIds.slice(this.#changedIds.length - count));
+  }
+
+  /** `id`: of the one table that the change concerns. */
+  #noteChange(id?: string): void {
     this.#flowing = null;
     this.#changeCount++;
+    if (id === undefined || this.#changedIds.length === CHANGED_IDS_MAX) this.#changedIds = [];
+    else this.#changedIds.push(id);
   }
 
   /** Suspended tables. A table that the catalogue no longer has is left out: nothing waits for it. */
@@ -238,7 +250,7 @@ export class TableGate {
     this.#current.set(version.id, version);
     // Invariant: the completeness of a copy of the new shape is determined after the change, before the copy begins.
     this.#generations.delete(version.id);
-    this.#noteChange();
+    this.#noteChange(version.id);
     if (current !== undefined) this.#toLookAt.add(version.id);
     if (!this.#suspended.has(version.id)) this.#parts.events.changed(version);
     return version;
@@ -359,7 +371,7 @@ export class TableGate {
   /** Until the next look it is not certain which table the name means. */
   doubt(id: string): void {
     this.#generations.delete(id);
-    this.#noteChange();
+    this.#noteChange(id);
     if (this.#current.has(id)) this.#toLookAt.add(id);
   }
 
@@ -389,7 +401,7 @@ export class TableGate {
     const stored = { code, message, hint: hint ?? null, at, since: before?.since ?? before?.at ?? at };
     await this.#parts.state.suspensions.suspend({ sink: null, tableId, error: stored });
     this.#suspended.set(tableId, stored);
-    this.#noteChange();
+    this.#noteChange(tableId);
     this.#parts.logger.error({ table: tableId, code }, `${message}; the table is suspended`);
     this.#parts.events.suspended(tableId);
   }
@@ -410,13 +422,15 @@ export class TableGate {
     if (current !== undefined) await this.#parts.events.found(current);
     await this.#parts.state.suspensions.reinstate(null, [id]);
     this.#suspended.delete(id);
-    this.#noteChange();
+    this.#noteChange(id);
     return this.#current.get(id);
   }
 }
 
 /** In one transaction of the state: thousands of tables need few, and none holds up what else waits for the state. */
 const REGISTERED_TOGETHER = 250;
+/** Who asks what has changed asks soon. */
+const CHANGED_IDS_MAX = 1_000;
 
 /** Whether the log announces both shapes in the same way. */
 function isAnnouncedAlike(a: TableShape, b: TableShape): boolean {

@@ -1,4 +1,4 @@
-import type { Completeness, CompleteTables } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, type CompleteTables, mayDiffer } from "../../core/checkpoint/completeness.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
@@ -27,14 +27,14 @@ interface Compared {
   /** Of the gate. */
   readonly changeCount: number;
   /** Whether or not they are suspended. */
-  readonly lacked: readonly string[];
+  readonly lacked: Set<string>;
 }
 
 /** One sink's tables: which flow, which it skips, which will be read for it, and which it can't write. */
 export class TablesOfSink {
   readonly #taker: TableTaker;
   readonly #parts: TablesOfSinkParts;
-  /** What the last comparison of all tables found: it is asked for whenever something may have changed. */
+  /** What the last comparison found. It is asked for whenever something may have changed, often a single table. */
   #compared: Compared | null = null;
 
   constructor(taker: TableTaker, parts: TablesOfSinkParts) {
@@ -91,17 +91,24 @@ export class TablesOfSink {
 
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
   lacking(held: CompleteTables): readonly string[] {
-    const { gate, tables } = this.#parts;
+    const { gate } = this.#parts;
     const { changeCount } = gate;
-    let compared = this.#compared;
-    if (compared?.held !== held || compared.changeCount !== changeCount) {
-      const lacked = gate.tables.filter((table) => {
-        const completeness = tables.completeness(table);
-        return completeness !== null && held[table.id] !== completeness && this.holds(table);
-      });
-      this.#compared = compared = { held, changeCount, lacked: lacked.map(({ id }) => id) };
+    const before = this.#compared;
+    const changed = before === null ? null : changedSince(before, held, gate);
+    const lacked = before === null || changed === null ? new Set<string>() : before.lacked;
+    const looked = changed === null ? gate.tables.map(({ id }) => id) : changed;
+    for (const id of looked) {
+      const table = gate.table(id);
+      if (table !== undefined && this.#lacks(table, held)) lacked.add(id);
+      else lacked.delete(id);
     }
-    return compared.lacked.filter((id) => !this.#isSuspended(id));
+    this.#compared = { held, changeCount, lacked };
+    return [...lacked].filter((id) => !this.#isSuspended(id));
+  }
+
+  #lacks(table: TableVersion, held: CompleteTables): boolean {
+    const completeness = this.#parts.tables.completeness(table);
+    return completeness !== null && held[table.id] !== completeness && this.holds(table);
   }
 
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
@@ -151,4 +158,11 @@ export class TablesOfSink {
   changed(): void {
     this.#parts.onChange();
   }
+}
+
+/** The tables that may be lacked since then, or no longer; null: each may. */
+function changedSince(before: Compared, held: CompleteTables, gate: TableGate): ReadonlySet<string> | null {
+  const atGate = gate.changedSince(before.changeCount);
+  const atSink = mayDiffer(before.held, held);
+  return atGate === null || atSink === null ? null : atGate.union(atSink);
 }
