@@ -1,5 +1,6 @@
 import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
 import { type ErrorCode, errorsOf, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
+import { writersOf } from "../../src/core/file-writers.ts";
 import { fileFault } from "../kit/file-faults.ts";
 import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
 
@@ -130,11 +131,10 @@ export function classify(error: unknown, doing: string, path: string): MillraceE
   const cause = new DriverError(resultCode);
   switch (resultCode & 0xff) {
     case BUSY:
-    case LOCKED:
-      return sqliteError("MR2026", "retryable", `another program writes to the SQLite file ${path} (${doing})`, {
-        reason: "lock",
-        cause,
-      });
+    case LOCKED: {
+      const message = `${writersOf(path) || "another program"} writes to the SQLite file ${path} (${doing})`;
+      return sqliteError("MR2026", "retryable", message, { reason: "lock", cause });
+    }
     case PERM:
     case READONLY:
     case CANTOPEN:

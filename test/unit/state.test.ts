@@ -115,16 +115,25 @@ describe("the state file", () => {
     await expect(openState("sqlite:")).rejects.toMatchObject({ code: "MR1201" });
   });
 
-  test("locked by another writer fails retryably", async () => {
+  test("locked by another process fails retryably, and says which", async () => {
     using folder = temporaryFolder();
     const path = folder.file("s.db");
     const state = await openState(`sqlite:${path}`);
-    const other = new DatabaseSync(path);
-    other.exec("BEGIN IMMEDIATE");
-    await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1209", kind: "retryable" });
-    other.exec("ROLLBACK");
+    const program = `const file = new (require("node:sqlite").DatabaseSync)(${JSON.stringify(path)});
+      file.exec("BEGIN IMMEDIATE"); console.log("locked"); setInterval(() => {}, 1000);`;
+    const other = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(other.stdout, "data");
+    await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({
+      code: "MR1209",
+      kind: "retryable",
+      message: expect.stringContaining(
+        process.platform === "linux" ? `locked by pid ${other.pid} (` : "locked by another",
+      ),
+      hint: expect.not.stringContaining("disk"),
+    });
+    other.kill("SIGKILL");
+    await once(other, "exit");
     await state.sinks.setPaused("w", true);
-    other.close();
     await state.close();
   });
 });

@@ -1,5 +1,6 @@
 import { freeBytes, roomFor } from "../../core/disk-room.ts";
 import { MillraceError } from "../../core/errors.ts";
+import { writersOf } from "../../core/file-writers.ts";
 import { stateError, type StateErrorParts } from "../errors.ts";
 
 /** SQLite's primary result codes (sqlite.org/rescode.html); the low byte of what node:sqlite gives as `errcode`. */
@@ -26,10 +27,7 @@ export function classify(error: unknown, path: string): unknown {
   switch (resultCode & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      return stateError("MR1209", `the state file ${path} is locked by another process`, {
-        kind: "retryable",
-        ...passing,
-      });
+      return locked(path, passing);
     case SQLITE_PERM:
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
@@ -47,6 +45,14 @@ export function classify(error: unknown, path: string): unknown {
     default:
       return stateError("MR1209", `the state file ${path} failed with SQLite result ${resultCode}`, cause);
   }
+}
+
+function locked(path: string, parts: StateErrorParts): MillraceError {
+  const writers = writersOf(path);
+  const message = `the state file ${path} is locked by ${writers === "" ? "another process" : writers}`;
+  const which = writers === "" ? ` (\`fuser ${path} ${path}-shm\` names it)` : "";
+  const hint = `Let that program end, or end it: a backup, or a shell of SQLite${which}. The daemon continues by itself.`;
+  return stateError("MR1209", message, { ...parts, kind: "retryable", hint });
 }
 
 /** On some file systems a full disk is an error of input or output to SQLite. */
