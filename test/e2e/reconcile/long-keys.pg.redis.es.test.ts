@@ -18,6 +18,13 @@ const PARTS: Readonly<Record<string, readonly string[]>> = {
   plain_seen: ["timestamp", "2026-11-20 06:43:15", "-infinity"],
   amount: ["float8", "1e+22", "NaN", "-0.5"],
   words: ["text[]", '{a,"b c",NULL,"NULL","\\"",""}', "{{a},{b}}", "[0:1]={a,b}"],
+  numbers: ["float8[]", "{0,-0,NaN,Infinity,NULL}", "{}", "{{1,2},{3,4}}"],
+  zero: ["float8", "-0"],
+  exact: ["numeric", "1.50", "NaN", "-Infinity"],
+  mood: ["mood", "sad", "it''s: ok"],
+  uuid: ["uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"],
+  passed: ["interval", "1 mon 2 days 03:04:05.6"],
+  span: ["int4range", "[1,5)", "empty"],
   doc: ["jsonb", '{"b": 1, "aa": [1.50, {"c": "\\u0001ä"}]}', "null"],
 };
 const LONG = "x".repeat(600);
@@ -33,7 +40,7 @@ test("right rows are no drift, whatever their keys are made of; a row too many g
   await using texts = freshKeyPrefix();
   const { prefix } = texts;
   await using pipeline = await RunningPipeline.start(
-    `${SQL} create table looks_so (k text, b bytea, primary key (k, b)); insert into looks_so values ('sha256', '\\x0102')`,
+    `create type mood as enum ('sad', 'it''s: ok'); ${SQL} create table looks_so (k text, b bytea, primary key (k, b)); insert into looks_so values ('sha256', '\\x0102')`,
     {
       kinds: ["duckdb", "postgres", "redis", "elasticsearch"],
       configure: (config) => ({
