@@ -147,9 +147,13 @@ class Look {
     expectForm(held, this.#settings);
     const claims = await Claims.of(this.#cluster, this.#settings, this.#signal);
     claims.expectOwn(naming);
-    const targets = new Map(this.#tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]));
+    const targets = new Map<string, string | null>(
+      this.#settings.kind === "log"
+        ? [[logTopic(naming), null]]
+        : this.#tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]),
+    );
     for (const [name, topic] of await this.#cluster.topics([...targets.keys()], this.#signal))
-      if (topic !== null) claims.expectFree(targets.get(name)!, name, topic);
+      if (topic !== null) claims.expectFree(targets.get(name) ?? null, name, topic);
     return [];
   }
 

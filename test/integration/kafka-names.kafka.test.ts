@@ -125,6 +125,63 @@ test("of two daemons, a table whose name has dots does not get the topic of anot
   for (const one of [first, sink]) await one.close();
 });
 
+test("… nor when the other one has come since it was opened", async () => {
+  const second = await opened({ prefix: "", daemon: "y", name: "kafka" });
+  await write(second, item, 10n, "1");
+  const first = await opened({ prefix: "y.", daemon: "shop", name: "kafka" });
+  await write(first, item, 10n, "1");
+  const dotted = tableVersion({ schema: "shop", table: "public.item", columns: [["id", "int8"]], key: ["id"] });
+  const refusal = await failure(second.prepare([dotted], timeout()));
+  expect(refusal).toMatchObject({ code: "MR3121", kind: "fatal", table: dotted.id });
+  await write(second, item, 11n, "1");
+  for (const one of [first, second]) await one.close();
+});
+
+test.each(["before", "after"] as const)(
+  "a table whose topic is another daemon's log, which was there %s, is refused alone",
+  async (when) => {
+    const prefix = `${when}.`;
+    const own = tableVersion({ schema: "public", table: "_log", columns: [["id", "int8"]], key: ["id"] });
+    const openLog = async () => {
+      const log = await opened({ prefix, daemon: "public", name: "log", format: "log" });
+      const checkpoint = checkpointOf({ epoch: 1, commit: 10n, index: 0 });
+      await log.apply({ kind: "checkpoint", checkpoint }, new Reports(), timeout());
+      return log;
+    };
+    const open = async () => await opened({ prefix: "", daemon: when, name: "kafka" });
+    const first = when === "after" ? await open() : null;
+    const log = await openLog();
+    const sink = first ?? (await open());
+    expect(await failure(sink.prepare([own], timeout()))).toMatchObject({ code: "MR3121", table: own.id });
+    await write(sink, item, 10n, "1");
+    for (const one of [log, sink]) await one.close();
+  },
+);
+
+test("a log whose topic is that of another daemon's table is refused, by check too", async () => {
+  const own = tableVersion({ schema: "public", table: "_log", columns: [["id", "int8"]], key: ["id"] });
+  const sink = await opened({ prefix: "", daemon: "held", name: "kafka" });
+  await write(sink, own, 10n, "1");
+  const log = { prefix: "held.", daemon: "public", name: "log", format: "log" };
+  expect(await checked(log)).toContain("MR3121");
+  const late = await sinkOf(log);
+  expect(await failure(late.open(1, timeout()))).toMatchObject({ code: "MR3121", kind: "fatal" });
+  await write(sink, own, 11n, "2");
+  for (const one of [late, sink]) await one.close();
+});
+
+test("topics that the brokers take for one, as they read dots as underscores, suspend the second table alone", async () => {
+  const sink = await opened({ prefix: "dots-", daemon: "shop", name: "kafka" });
+  const columns = [["id", "int8"]] as const;
+  const one = tableVersion({ schema: "app", table: "v2_users", columns, key: ["id"] });
+  const other = tableVersion({ schema: "app_v2", table: "users", columns, key: ["id"] });
+  await write(sink, one, 10n, "1");
+  const refused = await failure(sink.prepare([other], timeout()));
+  expect(refused).toMatchObject({ table: other.id });
+  await write(sink, one, 20n, "2");
+  await sink.close();
+});
+
 test("a table in a schema with the name of Millrace's own topics has a topic of its own", async () => {
   const own = tableVersion({ schema: "_checkpoint", table: "kafka", columns: [["id", "int8"]], key: ["id"] });
   const sink = await opened({ prefix: "own-", daemon: "shop", name: "kafka" });

@@ -7,7 +7,7 @@ import type { Batch, Checkpoint, LogEntry } from "../../../src/core/model/batch.
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { logTopic, topicOf } from "../names.ts";
-import { checkpointOf, NO_CHECKPOINT } from "../writer/checkpoint.ts";
+import { checkpointOf } from "../writer/checkpoint.ts";
 import { CheckpointedWriter } from "../writer/checkpointed-writer.ts";
 import type { BatchRecords } from "../writer/records.ts";
 import type { Topics } from "../writer/topics.ts";
@@ -62,7 +62,7 @@ export class LogSink implements Sink, TargetRows {
       if (untold !== null) await leftOpen.tell(untold, signal);
       this.#add(batch, records, topics);
       outcome.waiting?.();
-      await this.#writer.commit(batch.checkpoint, { open: "", topics: NO_CHECKPOINT.topics }, records, signal);
+      await this.#writer.commit(batch.checkpoint, { open: "", topics: this.#writer.last.topics }, records, signal);
     });
   }
 

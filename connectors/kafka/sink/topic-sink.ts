@@ -117,7 +117,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { topics } = this.#writer.ours(signal);
     const { naming, format } = this.#settings;
-    await this.#prepareOwn(topics, signal);
+    const own = await this.#prepareOwn(topics, signal);
     const names = new Set(tables.map((table) => topicOf(table, naming)));
     try {
       await topics.prepare([...names], signal);
@@ -126,9 +126,18 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       const [table] = tables;
       throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
+    const states = [...own, ...names].map((name) => [name, stateOf(topics.get(name))] as const);
+    const changed = states.filter(([name, state]) => this.#topics[name] !== state);
+    const added = changed.flatMap(([name, state]) => {
+      const before = this.#topics[name];
+      return before !== undefined && isSameTopic(before, state) ? [] : [topics.get(name)];
+    });
+    const newNames = added.map(({ name }) => name);
+    const claims = await this.#writer.attempt(signal, () => this.#writer.claimsOn(newNames, signal));
+    for (const name of own) claims.expectFree(null, name, topics.get(name).topic);
     for (const table of tables) {
       const usable = topics.get(topicOf(table, naming));
-      this.#writer.claims?.expectFree(table.id, usable.name, usable.topic);
+      claims.expectFree(table.id, usable.name, usable.topic);
       expectBefore(this.#writer.last, table.id, usable, this.#settings);
     }
     for (const table of tables) {
@@ -137,13 +146,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     }
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     for (const table of tables) this.#prepared.set(table.id, table);
-    const states = [...names].map((name) => [name, stateOf(topics.get(name))] as const);
-    const changed = states.filter(([name, state]) => this.#topics[name] !== state);
     if (changed.length === 0) return;
-    const added = changed.flatMap(([name, state]) => {
-      const before = this.#topics[name];
-      return before !== undefined && isSameTopic(before, state) ? [] : [topics.get(name)];
-    });
     await this.#writer.attempt(signal, ({ leftOpen }) => leftOpen.abort(added, signal));
     this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
   }
@@ -238,14 +241,23 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     await this.#writer.close();
   }
 
-  async #prepareOwn(topics: Topics, signal: AbortSignal): Promise<void> {
+  /** The names of topics that no table has. */
+  async #prepareOwn(topics: Topics, signal: AbortSignal): Promise<readonly string[]> {
     const { naming, format, transactions } = this.#settings;
+    const own: string[] = [];
     try {
-      if (format?.schema !== undefined) await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
-      if (transactions && format?.end !== undefined) {
-        await topics.prepare([transactionTopic(naming)], signal, { ...ONE_PARTITION, settings: {} });
-        await format.registerTransactions?.(transactionTopic(naming), signal);
+      if (format?.schema !== undefined) {
+        const name = ownTopic("schemas", naming);
+        await topics.prepare([name], signal, ONE_PARTITION);
+        own.push(name);
       }
+      if (transactions && format?.end !== undefined) {
+        const name = transactionTopic(naming);
+        await topics.prepare([name], signal, { ...ONE_PARTITION, settings: {} });
+        await format.registerTransactions?.(name, signal);
+        own.push(name);
+      }
+      return own;
     } catch (error) {
       throw classify(error, signal);
     }

@@ -17,6 +17,7 @@ import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Room } from "../../../src/core/disk-room.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { serializePosition } from "../../../src/core/model/position.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
@@ -40,7 +41,7 @@ import {
 import { Claims, expectForm, expectOwner } from "./claims.ts";
 import { LeftOpen } from "./left-open.ts";
 import { BatchRecords, RecordBuffers } from "./records.ts";
-import { type TopicRules, Topics } from "./topics.ts";
+import { stateOf, type TopicRules, Topics } from "./topics.ts";
 
 /** What every sink is told of its cluster, its topics and its records. */
 export interface WriterSettings {
@@ -90,7 +91,7 @@ export class CheckpointedWriter {
   #ending: Ending | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
-  /** Of other sinks, when this one was opened first: one that comes later meets ours. */
+  /** Of other sinks, when this one was opened first: one that comes later meets ours. See `claimsOn`. */
   #claims: Claims | null = null;
   #lease = 0;
   #last: TopicCheckpoint = NO_CHECKPOINT;
@@ -107,7 +108,12 @@ export class CheckpointedWriter {
     return this.#last;
   }
 
-  get claims(): Claims | null {
+  /** Those on topics that this sink has not written to: one that others have made may have been claimed since. */
+  async claimsOn(names: readonly string[], signal: AbortSignal): Promise<Claims> {
+    const { cluster, topics } = this.ours(signal);
+    const mayBeTaken = names.some((name) => !topics.isMade(name));
+    if (mayBeTaken) this.#claims = await Claims.of(cluster, this.#settings, signal);
+    invariant(this.#claims !== null, "an open sink has looked at the others");
     return this.#claims;
   }
 
@@ -138,6 +144,7 @@ export class CheckpointedWriter {
       const settings = { "cleanup.policy": "delete", ...rules.settings };
       await topics.prepare(logs, signal, { partitions: 1, settings });
       topics.expectUncompacted(logs);
+      for (const log of logs) this.#claims.expectFree(null, log, topics.get(log).topic);
       this.#expectOurs(await readCheckpoint(cluster, name, signal));
       const id = sinkId(this.#settings);
       const checkpoint = topics.get(name);
@@ -162,7 +169,9 @@ export class CheckpointedWriter {
       await leftOpen.end(await topics.existing([...Object.keys(found.topics), ...others], signal), signal);
       this.#opened = { cluster, topics, writer, leftOpen, checkpoint: new CheckpointWriter() };
       this.#last = found;
-      await this.#write({ ...found, lease, form, owner: id }, this.records(), signal);
+      const ofLogs = Object.fromEntries(logs.map((log) => [log, stateOf(topics.get(log))]));
+      const written = { ...found.topics, ...ofLogs };
+      await this.#write({ ...found, lease, form, owner: id, topics: written }, this.records(), signal);
       this.#failure = null;
       this.#ending = null;
       return found;

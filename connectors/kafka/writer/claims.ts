@@ -32,7 +32,8 @@ interface Writing extends Claimant {
 
 interface Claim {
   readonly state: string;
-  readonly refusal: (tableId: string, topic: string) => MillraceError;
+  /** `tableId`: null of a topic that no table has. */
+  readonly refusal: (tableId: string | null, topic: string) => MillraceError | null;
 }
 
 export class Claims {
@@ -54,8 +55,10 @@ export class Claims {
       if (!isFormer && topic.startsWith(ours)) claims.#meets ??= owner;
       const refusal: Claim["refusal"] = isFormer
         ? (table, claimed) =>
-            tableError("MR3120", table, otherForm(`topic ${claimed} of ${sinkIn(owner)} holds`, before, form))
-        : (table, claimed) => tableInUse(table, claimed, owner);
+            table === null
+              ? null
+              : tableError("MR3120", table, otherForm(`topic ${claimed} of ${sinkIn(owner)} holds`, before, form))
+        : (table, claimed) => (table === null ? inUse(claimed, owner) : tableInUse(table, claimed, owner));
       for (const [claimed, state] of Object.entries(topics)) claims.#byTopic.set(claimed, { state, refusal });
     }
     return claims;
@@ -66,11 +69,12 @@ export class Claims {
     if (this.#meets !== null) throw inUse(`${prefix}${daemon}.…`, this.#meets);
   }
 
-  /** Throws if another sink writes to the table's topic, or one did in another form. */
-  expectFree(tableId: string, name: string, topic: Topic): void {
+  /** Throws if another sink writes to the topic, or one did to a table's in another form. */
+  expectFree(tableId: string | null, name: string, topic: Topic): void {
     const claim = this.#byTopic.get(name);
     if (claim === undefined || !isSameTopic(claim.state, stateOf({ topic, isCompacted: null }))) return;
-    throw claim.refusal(tableId, name);
+    const refusal = claim.refusal(tableId, name);
+    if (refusal !== null) throw refusal;
   }
 }
 

@@ -77,6 +77,7 @@ export class Topics {
   readonly #known = new Map<string, UsableTopic>();
   /** By name, when somebody looked last. */
   readonly #looked = new Map<string, Limits>();
+  readonly #made = new Set<string>();
   /** Those whose records must stay. */
   readonly #kept = new Set<string>();
   /** What a request may have for one batch, and beside it; null: nobody has looked yet. */
@@ -98,6 +99,11 @@ export class Topics {
     const known = this.#known.get(name);
     if (known === undefined) throw failureOf("UNKNOWN_TOPIC_OR_PARTITION", name);
     return known;
+  }
+
+  /** Nobody had it before. */
+  isMade(name: string): boolean {
+    return this.#made.has(name);
   }
 
   /** Looks at topics, and creates those that are missing. */
@@ -139,6 +145,7 @@ export class Topics {
     if (!create) throw failureOf("UNKNOWN_TOPIC_OR_PARTITION", name);
     try {
       await createTopic(this.#cluster, { name, partitions, replication, settings }, signal);
+      this.#made.add(name);
     } catch (error) {
       if (!apiIdsOf(error).includes(CREATED_AT_THE_SAME_TIME)) throw error;
     }
