@@ -42,6 +42,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["snapshot", async () => (await import("./commands/snapshot.ts")).addSnapshot],
   ["reconcile", async () => (await import("./reconcile/reconcile.ts")).addReconcile],
   ["recover", async () => (await import("./recover/recover.ts")).addRecover],
+  ["drill", async () => (await import("./drill/drill.ts")).addDrill],
   ["verify", async () => (await import("./reconcile/verify.ts")).addVerify],
   ["proofs", async () => (await import("./reconcile/proofs.ts")).addProofs],
   ["report", async () => (await import("./reconcile/report.ts")).addReport],

@@ -361,6 +361,7 @@ test("every command works from it", async () => {
   await done("proofs", "list");
   await done("recover");
   expect(await done("verify", "--source", source.url, "--target", replica.url)).toContain("orders");
+  expect(await done("drill", "--minutes", "0.01", "--yes")).toContain("kill");
   await done("teardown", "--yes");
   const { stdout } = await run(folder.path, "help");
   const commands = [...stdout.slice(stdout.indexOf("Commands:")).matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name);

@@ -116,7 +116,7 @@ function sampleMaxOf(count: number): number {
 }
 
 /** Undefined if no daemon runs. Ctrl-C also stops the comparison in the daemon. */
-async function byDaemon(
+export async function byDaemon(
   place: Place,
   request: ReconcileRequest,
   session: Session,

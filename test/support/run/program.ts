@@ -31,8 +31,12 @@ export async function compileProgram(): Promise<void> {
 /** Packages that look for files of their own stay where they are. */
 async function bundle(): Promise<void> {
   // The others are started by the first, which finds them beside itself.
-  const hosts = ["duckdb/engine/engine-host.js", "sqlite/inspect/query-host.js"];
-  const input = [INSTALLED_PROGRAM, ...hosts.map((host) => `${ROOT}dist/connectors/${host}`)];
+  const hosts = [
+    "connectors/duckdb/engine/engine-host.js",
+    "connectors/sqlite/inspect/query-host.js",
+    "src/cli/drill/through.js",
+  ];
+  const input = [INSTALLED_PROGRAM, ...hosts.map((host) => `${ROOT}dist/${host}`)];
   const bundled = await rolldown({ input, platform: "node", external: [/^@(duckdb|platformatic)/] });
   await bundled.write({ dir: IN_FEW_FILES, format: "es", cleanDir: true });
   await bundled.close();
