@@ -4,9 +4,10 @@ export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 /** Selects tables: globs over `schema.table`; `!` excludes, in any spelling of the letters: what is left out is not shown. */
 export class TableSelection {
   readonly #patterns: readonly string[];
-  readonly #included: readonly RegExp[];
-  /** Without their `!`. */
-  readonly #excluded: readonly string[];
+  /** A configuration may name thousands of tables, and is asked about each of them again and again. */
+  readonly #named: ReadonlySet<string>;
+  readonly #globs: readonly RegExp[];
+  readonly #excluded: readonly RegExp[];
   /** Patterns that name exactly one table: it must be possible to capture it. */
   readonly literals: readonly string[];
 
@@ -20,33 +21,37 @@ export class TableSelection {
     this.#patterns = patterns;
     this.#isOwn = isOwn;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
-    this.#included = included.length === 0 ? [/^/] : included.map(glob);
-    this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
     this.literals = included.filter((pattern) => !isGlob(pattern));
+    this.#named = new Set(this.literals);
+    this.#globs = included.length === 0 ? [/^/] : included.filter(isGlob).map(glob);
+    this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => spelling(pattern.slice(1)));
   }
 
   matches(schema: string, table: string): boolean {
     const text = selectedName({ schema, table });
-    if (this.#isOwn({ schema, table }) && !this.literals.includes(text)) return false;
-    return (
-      this.#included.some((pattern) => pattern.test(text)) &&
-      !this.#excluded.some((pattern) => fitsInAnySpelling(pattern, text))
-    );
+    if (this.#isOwn({ schema, table }) && !this.#named.has(text)) return false;
+    if (!this.#includes(text)) return false;
+    if (this.#excluded.length === 0) return true;
+    const composed = text.normalize(COMPOSED);
+    return !this.#excluded.some((pattern) => pattern.test(composed));
+  }
+
+  #includes(text: string): boolean {
+    return this.#named.has(text) || this.#globs.some((pattern) => pattern.test(text));
   }
 
   /** The patterns that fit none of these tables, and those with `!` that leave none of them out. */
   idle(tables: readonly NamedTable[]): readonly string[] {
-    const names = tables.map(selectedName);
-    const taken = names.filter((name) => this.#included.some((pattern) => pattern.test(name)));
-    return this.#patterns.filter((pattern) =>
-      pattern.startsWith("!")
-        ? !taken.some((name) => fitsInAnySpelling(pattern.slice(1), name))
-        : !names.some((name) => glob(pattern).test(name)),
-    );
+    const names = new Set(tables.map(selectedName));
+    const taken = [...names].filter((name) => this.#includes(name));
+    return this.#patterns.filter((pattern) => {
+      if (pattern.startsWith("!")) return !taken.some((name) => fitsInAnySpelling(pattern.slice(1), name));
+      return isGlob(pattern) ? ![...names].some((name) => glob(pattern).test(name)) : !names.has(pattern);
+    });
   }
 
   isLiteral(schema: string, table: string): boolean {
-    return this.literals.includes(selectedName({ schema, table }));
+    return this.#named.has(selectedName({ schema, table }));
   }
 }
 
@@ -79,9 +84,14 @@ export function fits(pattern: string, name: string): boolean {
 
 /** The same, whatever the case of the letters, and however those with accents are composed. */
 export function fitsInAnySpelling(pattern: string, name: string): boolean {
+  return spelling(pattern).test(name.normalize(COMPOSED));
+}
+
+/** For names that are composed. */
+function spelling(pattern: string): RegExp {
   let compiled = spellings.get(pattern);
   if (compiled === undefined) spellings.set(pattern, (compiled = new RegExp(glob(pattern.normalize(COMPOSED)), "isu")));
-  return compiled.test(name.normalize(COMPOSED));
+  return compiled;
 }
 
 /** Leaves the characters of globs alone, and full width and other forms of a letter are that letter. */

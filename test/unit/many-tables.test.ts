@@ -5,6 +5,7 @@ import { type CompleteTables, withoutTables, withTables } from "../../src/core/c
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { CapturedTables, Catalog, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { TableSelection } from "../../src/core/table-selection.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import { News } from "../../src/core/news.ts";
@@ -202,6 +203,25 @@ test("a look that fails slowly is tried again as soon as it is asked for", async
   expect(looks).toBe(2);
   stopping.abort();
   await run;
+});
+
+test("of thousands of tables that are named, each is found without a look at the others", () => {
+  const all = Array.from({ length: 3_000 }, (_, i) => ({ schema: "app", table: `t$${i}.x` }));
+  const names = all.map(({ schema, table }) => `${schema}.${table}`);
+  const tested = vi.spyOn(RegExp.prototype, "test");
+  const selection = new TableSelection([...names.slice(0, 2_999), "other.*", "app.T*", "!APP.t$7.X"]);
+  tested.mockClear();
+  const taken = all.filter(({ schema, table }) => selection.matches(schema, table));
+  const literal = all.filter(({ schema, table }) => selection.isLiteral(schema, table));
+  const matching = tested.mock.calls.length;
+  const idle = selection.idle(all);
+  const both = tested.mock.calls.length;
+  tested.mockRestore();
+  expect(taken).toEqual(all.slice(0, 2_999).filter((_, i) => i !== 7));
+  expect(literal).toHaveLength(2_999);
+  expect(idle).toEqual(["other.*", "app.T*"]);
+  expect(matching, "comparisons with patterns").toBeLessThan(3 * all.length);
+  expect(both).toBeLessThan(10 * all.length);
 });
 
 /** Time that passes when a test says so, a millisecond at a time; in between everything settles. */

@@ -81,6 +81,8 @@ export interface Catalog {
   /** server_version_num */
   readonly version: number;
   readonly tables: readonly CatalogTable[];
+  /** Partitions of the table with this oid, and theirs. */
+  readonly below: (oid: number) => readonly CatalogTable[];
   readonly types: PgTypes;
   /** `TableVersion.relation` of the table with this oid. */
   readonly relation: (oid: number) => number;
@@ -104,7 +106,20 @@ export async function readCatalog(
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
   const { role, version, cluster } = rows[0]!;
-  return { role, version, tables: found, types, relation: (oid) => relationIn(cluster, oid) };
+  return { role, version, tables: found, below: belowIn(found), types, relation: (oid) => relationIn(cluster, oid) };
+}
+
+/** There may be thousands of partitioned tables: none looks through all tables for its own. */
+function belowIn(tables: readonly CatalogTable[]): Catalog["below"] {
+  const found = new Map<number, CatalogTable[]>();
+  for (const table of tables) {
+    for (const oid of table.ancestors) {
+      const below = found.get(oid);
+      if (below === undefined) found.set(oid, [table]);
+      else below.push(table);
+    }
+  }
+  return (oid) => found.get(oid) ?? [];
 }
 
 /** The largest prime with which numbers of relations, whose oids have 32 bits, stay exact. */

@@ -106,8 +106,8 @@ const LIST_WITHOUT_KEY: Refusal = {
   fix: "Publish the whole table, or at least its key's columns.",
 };
 
-function partsOf({ oid: root }: CatalogTable, { tables, relation }: Catalog): readonly number[] {
-  return tables.flatMap(({ oid, ancestors }) => (ancestors.includes(root) ? [relation(oid)] : []));
+function partsOf({ oid: root }: CatalogTable, { below, relation }: Catalog): readonly number[] {
+  return below(root).map(({ oid }) => relation(oid));
 }
 
 /** Null: all columns that are not generated. For a table that is not published yet: as it will be. */
@@ -202,8 +202,8 @@ function sameNames(a: readonly string[], b: readonly string[]): boolean {
 
 /** Each leaf logs old rows by its own identity: one leaf without an identity makes the application's updates fail. */
 function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined {
-  for (const leaf of catalog.tables) {
-    if (leaf.kind === "p" || !leaf.ancestors.includes(root.oid)) continue;
+  for (const leaf of catalog.below(root.oid)) {
+    if (leaf.kind === "p") continue;
     const name = quoteTable(leaf.schema, leaf.table);
     if (leaf.kind === "f")
       return {

@@ -89,8 +89,8 @@ function partitionsOf(
   root: CatalogTable,
   catalog: Catalog,
 ): readonly (readonly [oid: number, file: number, attached: string | null])[] {
-  return catalog.tables
-    .filter((table) => table.ancestors.includes(root.oid))
+  return catalog
+    .below(root.oid)
     .map((table) => [table.oid, table.file, table.attached] as const)
     .toSorted(([a], [b]) => a - b);
 }
@@ -154,7 +154,7 @@ function newestOf({ columns, dropped }: CatalogTable): number {
 /** The tables that hold its rows. */
 function holdersOf(table: CatalogTable, catalog: Catalog): readonly CatalogTable[] {
   if (table.kind !== "p") return [table];
-  return catalog.tables.filter(({ kind, ancestors }) => kind !== "p" && ancestors.includes(table.oid));
+  return catalog.below(table.oid).filter(({ kind }) => kind !== "p");
 }
 
 /** Partitions have the column under the same name, but perhaps with another number. */
