@@ -8,6 +8,8 @@ import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { freshDatabase, ownPostgres } from "../../support/run/services.ts";
 
 const TABLE_COUNT = 600;
+/** More than the target has locks for. */
+const TRUNCATED_COUNT = 300;
 const IN_EACH = `do $$ begin for i in 1..${TABLE_COUNT} loop execute format('STATEMENT', i); end loop; end $$`;
 const inEach = (statement: string): string => IN_EACH.replace("STATEMENT", statement);
 
@@ -26,11 +28,19 @@ test("600 tables in one transaction reach a target with room for some 200 locks"
   await pipeline.settled();
   await pipeline.run(inEach("update t_%s set v = ''y''"));
   await pipeline.settled();
+  const emptied = Array.from({ length: TRUNCATED_COUNT }, (_, i) => `t_${i + 1}`);
+  await pipeline.run(`truncate ${emptied.join(", ")}; ${inEach("insert into t_%s values (2, ''y'')")}`);
+  await pipeline.settled();
+  // A row that only the sweep of all these tables removes.
+  await target.query(inEach("insert into t_%s values (3, ''z'', 1, now())"));
+  await pipeline.readAgain(...emptied.map((table) => `public.${table}`));
+  await pipeline.settled();
   const union = Array.from({ length: TABLE_COUNT }, (_, i) => `select id, v from t_${i + 1}`);
   for (let i = 0; i < TABLE_COUNT; i += 20) {
     const { rows } = await target.query(
       `select count(*)::int, min(v) as v from (${union.slice(i, i + 20).join(" union all ")}) u`,
     );
-    expect(rows).toEqual([{ count: 20, v: "y" }]);
+    const perTable = i < TRUNCATED_COUNT ? 1 : 3;
+    expect(rows).toEqual([{ count: 20 * perTable, v: "y" }]);
   }
 });
