@@ -193,11 +193,14 @@ export class SinkOpening {
         { tables: [...missing] },
         isMoved
           ? "the sink's tables have other names or another schema now: they are read again"
-          : "tables are missing in the target, or lost rows there: they are read again",
+          : "tables are missing in the target, have another form there, or lost rows: they are read again",
       );
       await this.#ask([...missing].filter((id) => checkpoint.tables[id] !== undefined));
       if (!isMoved)
-        await loseChanges(this.#parts, `${[...missing].join(", ")} was missing in the target, or lost rows there`);
+        await loseChanges(
+          this.#parts,
+          `${[...missing].join(", ")} was missing in the target, had another form there, or lost rows`,
+        );
     }
     const kept = withoutTables(checkpoint.tables, invalid);
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
