@@ -5,7 +5,6 @@ export interface Step {
   rows: number;
   latencySum: number;
   latencyCount: number;
-  latencyMax: number;
 }
 
 export interface TableActivity {
@@ -62,7 +61,6 @@ export class Activity implements Metrics {
     const step = this.#stepOf(sink);
     step.latencySum += seconds;
     step.latencyCount++;
-    step.latencyMax = Math.max(step.latencyMax, seconds);
   }
 
   sinkError(sink: string, kind: string): void {
@@ -72,7 +70,7 @@ export class Activity implements Metrics {
   #stepOf(sink: string): Step {
     const known = this.#steps.get(sink);
     if (known !== undefined) return known;
-    const fresh: Step = { rows: 0, latencySum: 0, latencyCount: 0, latencyMax: 0 };
+    const fresh: Step = { rows: 0, latencySum: 0, latencyCount: 0 };
     this.#steps.set(sink, fresh);
     return fresh;
   }

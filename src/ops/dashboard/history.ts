@@ -50,14 +50,13 @@ export class History {
     const { lagSeconds, lagBytes, retainedBytes } = source;
     const steps = activity.takeStep();
     const points = sinks.map(({ name, lagSeconds, lagBytes }): SinkPoint => {
-      const { rows = 0, latencySum = 0, latencyCount = 0, latencyMax = 0 } = steps.get(name) ?? {};
+      const { rows = 0, latencySum = 0, latencyCount = 0 } = steps.get(name) ?? {};
       return {
         name,
         lagSeconds,
         lagBytes,
         rowsPerSecond: rows / STEP_SECONDS,
         latencySeconds: latencyCount === 0 ? null : latencySum / latencyCount,
-        latencyMaxSeconds: latencyCount === 0 ? null : latencyMax,
       };
     });
     return { at: timestamp(clock), source: { lagSeconds, lagBytes, retainedBytes }, sinks: points };

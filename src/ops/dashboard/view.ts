@@ -37,9 +37,8 @@ export interface SinkPoint {
   readonly lagSeconds: number | null;
   readonly lagBytes: number | null;
   readonly rowsPerSecond: number;
-  /** Mean and slowest time from commit to durable, of the transactions of this step; null: there was none. */
+  /** Mean time from commit to durable, of the transactions of this step; null: there was none. */
   readonly latencySeconds: number | null;
-  readonly latencyMaxSeconds: number | null;
 }
 
 export interface TableView {

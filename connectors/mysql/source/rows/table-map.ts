@@ -266,11 +266,8 @@ interface OptionalMetadata {
   /** Subtype of geometry columns (0: any). */
   readonly geometries: readonly (number | undefined)[];
   readonly dimensions: readonly (number | undefined)[];
-  readonly visible: readonly boolean[];
   /** Ordinals, in key order; empty: the table has no primary key, or it is not given. */
   readonly primaryKey: readonly number[];
-  /** True if the key holds only the beginning of a column. */
-  readonly hasKeyPrefix: boolean;
 }
 
 const SIGNEDNESS = 1;
@@ -284,7 +281,6 @@ const SIMPLE_PRIMARY_KEY = 8;
 const PRIMARY_KEY_WITH_PREFIX = 9;
 const LABEL_DEFAULT_CHARSET = 10;
 const LABEL_COLUMN_CHARSET = 11;
-const VISIBILITY = 12;
 const DIMENSIONS = 13;
 
 /** Reads the rest of the event: fields of type, length and value, in any order; unknown ones are skipped. */
@@ -300,9 +296,7 @@ function readOptionalMetadata(cursor: Cursor, types: Uint8Array, flavour: Flavou
     labels: all.map((): readonly Uint8Array[] | undefined => undefined),
     geometries: all.map((): number | undefined => undefined),
     dimensions: all.map((): number | undefined => undefined),
-    visible: all.map(() => true),
     primaryKey: new Array<number>(),
-    hasKeyPrefix: false,
   };
   while (!cursor.isAtEnd) {
     const kind = cursor.byte();
@@ -336,7 +330,8 @@ function readOptionalMetadata(cursor: Cursor, types: Uint8Array, flavour: Flavou
       case PRIMARY_KEY_WITH_PREFIX:
         while (!rest.isAtEnd) {
           found.primaryKey.push(rest.packed());
-          if (rest.packed() > 0) found.hasKeyPrefix = true;
+          // How much of the column.
+          rest.packed();
         }
         break;
       case LABEL_DEFAULT_CHARSET:
@@ -344,9 +339,6 @@ function readOptionalMetadata(cursor: Cursor, types: Uint8Array, flavour: Flavou
         break;
       case LABEL_COLUMN_CHARSET:
         for (const i of labelled) if (!rest.isAtEnd) found.collations[i] = rest.packed();
-        break;
-      case VISIBILITY:
-        setBits(value, all, found.visible);
         break;
       case DIMENSIONS:
         for (const i of where((type) => type === field.VECTOR)) found.dimensions[i] = rest.packed();

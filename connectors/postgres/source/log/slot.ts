@@ -20,11 +20,8 @@ export interface Slot {
   readonly activePid: number | null;
   /** Null until creation is finished. */
   readonly confirmed: bigint | null;
-  readonly walStatus: string | null;
   /** Why the server invalidated it (16 and older: known only as wal_status lost). */
   readonly invalidation: string | null;
-  readonly safeBytes: string | null;
-  readonly restart: bigint | null;
   /** Whether prepared transactions are sent before they are committed. */
   readonly twoPhase: boolean;
 }
@@ -35,9 +32,7 @@ interface SlotRow {
   readonly database: string | null;
   readonly active_pid: number | null;
   readonly confirmed_flush_lsn: string | null;
-  readonly restart_lsn: string | null;
   readonly wal_status: string | null;
-  readonly safe_wal_size: string | null;
   readonly conflicting: string | null;
   readonly invalidation_reason: string | null;
   readonly keep_max: string;
@@ -47,7 +42,7 @@ interface SlotRow {
 export async function readSlot(context: SourceContext, signal: AbortSignal): Promise<Slot | undefined> {
   const [row] = await context.database.rows<SlotRow>(
     "reading the slot",
-    `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, wal_status, safe_wal_size::text,
+    `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, wal_status,
        to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
        to_jsonb(s) ->> 'two_phase' as two_phase, current_setting('max_slot_wal_keep_size') as keep_max
      from pg_replication_slots s where slot_name = $1`,
@@ -64,10 +59,7 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     database: row.database,
     activePid: row.active_pid,
     confirmed: row.confirmed_flush_lsn === null ? null : parseLsn(row.confirmed_flush_lsn),
-    restart: row.restart_lsn === null ? null : parseLsn(row.restart_lsn),
-    walStatus: row.wal_status,
     invalidation: invalidation === null ? null : invalidationText(invalidation, row.keep_max),
-    safeBytes: row.safe_wal_size,
     twoPhase: row.two_phase === "true",
   };
 }
