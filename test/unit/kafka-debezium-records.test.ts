@@ -1,7 +1,7 @@
 /** Debezium's records as a whole, where no Debezium is beside them. */
 import { expect, test } from "vitest";
 import { DebeziumFormat, type DebeziumOptions } from "../../connectors/kafka/formats/debezium/debezium.ts";
-import { Inexpressible, type RecordContext } from "../../connectors/kafka/formats/format.ts";
+import { Inexpressible, NoUtf8, type RecordContext } from "../../connectors/kafka/formats/format.ts";
 import { type TopicNaming, topicOf } from "../../connectors/kafka/names.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { RowsBatch } from "../../connectors/kit/ordered-changes.ts";
@@ -82,6 +82,17 @@ test("a left-out value has the placeholder; so has a decimal, which Debezium sho
   const base64 = Buffer.from("__debezium_unavailable_value").toString("base64");
   const after = { id: 1, name: "__debezium_unavailable_value", score: { scale: 0, value: base64 } };
   expect(value).toMatchObject({ op: "u", before: null, after });
+});
+
+test("a text or a key that is no UTF-8 has no form, whichever record is written", () => {
+  const half = Uint8Array.of(0x61, 0xed, 0xa0, 0x80);
+  const names = tableVersion({ table: "names", dialect: "mysql", columns: [["name", "text"]], key: ["name"] });
+  const changes: readonly Change[] = [
+    { table: { ...users, dialect: "mysql" }, op: "c", after: ["1", half, null], commit: 20n },
+    { table: names, op: "d", before: [half], commit: 20n },
+  ];
+  for (const form of ["debezium", "debezium-flat", "cloudevents"] as const)
+    for (const change of changes) expect(() => tell(formatOf({ form, schemas: true }), [change])).toThrow(NoUtf8);
 });
 
 test("NaN in a precise decimal is null, and in a NOT NULL column the row has no form", () => {
