@@ -22,7 +22,7 @@ test("the others have their rows and stream while a slow sink has a part; then i
   const proxy = pipeline.sinks.proxies.get("redis")!;
   proxy.limit(SLOW_BYTES_PER_SECOND);
   const status = async () => await pipeline.installation.ask<StatusDocument>("GET", "/api/v1/status");
-  await eventually(async () => expect((await status())?.phase).toBe("streaming"), { withinMs: 40_000 });
+  await eventually(async () => expect((await status())?.phase).toBe("streaming"), { withinMs: 90_000 });
   await pipeline.run("insert into small values (1000, 'new'); update bulk set body = 'new' where id = 7");
   await eventually(async () => {
     const { stdout } = await pipeline.installation.command(
