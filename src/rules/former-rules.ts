@@ -61,6 +61,8 @@ export interface Former {
 export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
   /** Its name now, if the log has the column renamed since. */
   readonly renamed?: string;
+  /** The log may have dropped it since. */
+  readonly dropped?: true;
   /** A mask, or `drop`. */
   readonly how: string;
   /** It held its table back, because the server computed it from hidden columns. */
@@ -171,7 +173,11 @@ export class FormerRules {
     const isOther = own === undefined || own.isUncertain === true || (!isRuled(own) && own.id !== shape.id);
     const taken = isOther ? this.#takenOver(shape, own) : undefined;
     if (taken !== undefined) return taken;
-    if (own !== undefined && isRuled(own)) return own;
+    if (own !== undefined && isRuled(own)) {
+      // The log may tell what the catalogue is ahead of.
+      const columns = position === null ? untold(own, shape) : [];
+      return columns.length === 0 ? own : withNames(own, columns);
+    }
     const before = own?.columns ?? this.#known.get(shape.id);
     if (before === null || (before !== undefined && hasNames(before, shape.columns))) return own;
     const copied = this.#copied(shape);
@@ -297,6 +303,14 @@ export class FormerRules {
     return isOfRules;
   }
 
+  /** Renames of a table's columns of which the log does not tell. */
+  unlogged(shape: TableShape, position: Position): readonly Rename[] {
+    const own = this.#byTable.get(identityOf(shape));
+    if (own === undefined || isEarlier(position, own)) return [];
+    const columns = untold(own, shape);
+    return columns.length === 0 ? [] : [{ from: shape.id, to: shape.id, columns, how: "renamed" }];
+  }
+
   /** Of all tables, those that are gone too. */
   get all(): Iterable<Former> {
     return [...this.#byTable.values(), ...this.#byName.values()];
@@ -375,14 +389,31 @@ function isSameName(a: string, b: string): boolean {
 /** Several where the statement can be read in several ways: then each of them is hidden. */
 function renamed(column: HiddenColumn, columns: Rename["columns"]): readonly HiddenColumn[] {
   const names = columns.filter(([from]) => isSameName(from, column.renamed ?? column.name));
-  return names.length === 0 ? [column] : names.map(([, now]) => ({ ...column, renamed: now }));
+  return names.length === 0
+    ? [column]
+    : names.map(([, now]) => (now === "" ? { ...column, dropped: true } : { ...column, renamed: now }));
+}
+
+/**
+ * The names that hidden columns may have got where the log does not say so: it neither renamed nor dropped them, and they
+ * are not there.
+ */
+function untold(own: Former, { id, dialect, columns }: TableShape): Rename["columns"] {
+  if (!isKnownByName({ dialect }) || own.id !== id || own.held !== undefined || own.isUncertain === true) return [];
+  const isThere = (name: string, among: readonly string[]): boolean => among.some((one) => isSameName(one, name));
+  const names = columns.map(({ name }) => name);
+  const lost = own.hidden.filter(({ name, renamed: now = name, dropped }) => dropped !== true && !isThere(now, names));
+  if (lost.length === 0) return [];
+  const known = [...own.named, ...(own.moved?.keys() ?? [])];
+  const added = names.filter((name) => !isThere(name, known));
+  return lost.flatMap(({ name, renamed: now = name }) => added.map((one) => [now, one] as const));
 }
 
 function withNames(former: Former, columns: Rename["columns"]): Former {
   const now = (all: readonly HiddenColumn[]) => all.flatMap((one) => renamed(one, columns));
   const moved = new Map(former.moved);
   for (const [from] of columns) moved.delete(from.toLowerCase());
-  for (const [from, to] of columns)
+  for (const [from, to] of columns.filter((pair) => pair[1] !== ""))
     moved.set(to.toLowerCase(), former.moved?.get(from.toLowerCase()) ?? from.toLowerCase());
   return { ...former, hidden: now(former.hidden), ...withGone(now(former.gone ?? [])), moved };
 }

@@ -174,6 +174,11 @@ export class RuleBook {
     this.#exposure.begin(tables);
   }
 
+  /** See `FormerRules`. */
+  unlogged(shape: TableShape, position: Position): readonly Rename[] {
+    return this.#former.unlogged(shape, position);
+  }
+
   /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
   rename(renames: readonly Rename[], position: Position): readonly Rename[] {
     return this.#former.rename(renames, position);

@@ -80,10 +80,10 @@ export function withRules(
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, { tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
+    log: hasRules ? ruledLog(source.log, { book, tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
     admin: ruledAdmin(
       source.admin,
-      { tables, blocks, rows: source.rows, check },
+      { book, tables, blocks, rows: source.rows, check },
       {
         hints: () => hints,
         slowFunctions: () => book.slowFunctions(),
@@ -127,6 +127,7 @@ function problemsOf(
 }
 
 interface Ruling {
+  readonly book: RuleBook;
   readonly tables: RuledTables;
   readonly blocks: RuledBlocks;
   readonly rows: RowReads;
@@ -148,7 +149,7 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
 
 function ruledLog(
   log: ChangeLog,
-  { tables, blocks, rows, check }: Ruling,
+  { book, tables, blocks, rows, check }: Ruling,
   onRenamed: NonNullable<StreamOptions["onRenamed"]>,
 ): ChangeLog {
   return {
@@ -159,7 +160,11 @@ function ruledLog(
       blocks.memory.streamFrom(from);
       const ruled: StreamOptions = {
         ...options,
-        resolve: (shape, position) => tables.resolve(shape, position, resolve),
+        resolve: async (shape, position) => {
+          const unlogged = book.unlogged(shape, position);
+          if (unlogged.length > 0) await onRenamed(unlogged, position);
+          return await tables.resolve(shape, position, resolve);
+        },
         ...forgetting(options, blocks.memory),
         onRenamed: async (renames, position) => {
           await onRenamed(renames, position);

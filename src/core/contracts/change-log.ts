@@ -54,7 +54,7 @@ export interface StreamOptions {
 export interface Rename {
   readonly from: string;
   readonly to: string;
-  /** All at once. */
+  /** All at once; `to` empty: it is dropped. */
   readonly columns: readonly (readonly [from: string, to: string])[];
   /**
    * `exchanged`: both tables stay, and rows of each may be in the other now (EXCHANGE PARTITION). `copied`: `to` is new and has

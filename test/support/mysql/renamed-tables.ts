@@ -23,6 +23,8 @@ const TABLES = [
   `insert into words values (1, 'w ${CANARY}', '${SHOWN}')`,
   "create table visits (id int primary key, country varchar(8), other varchar(8), word varchar(80))",
   `insert into visits values (1, 'AT', 'x', 'w'), (2, 'DE', 'AT', '${CANARY}')`,
+  "create table notices (id int primary key, mail varchar(80), note varchar(80))",
+  `insert into notices values (1, 'q@${CANARY}', '${SHOWN}')`,
   "create table spare (id int primary key, v varchar(80), more varchar(80))",
   "create table part (id int primary key, word varchar(80))",
   "create table plain (id int primary key, v varchar(80))",

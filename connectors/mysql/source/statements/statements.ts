@@ -234,6 +234,11 @@ const RENAMED_COLUMN = new RegExp(
   "gi",
 );
 
+const DROPPED_COLUMN = new RegExp(
+  `\\bDROP\\s+(?:COLUMN\\s+)?(?:IF\\s+EXISTS\\s+)?(?!(?:CHECK|COLUMN|CONSTRAINT|DEFAULT|FOREIGN|IF|INDEX|KEY|PARTITION|PERIOD|PRIMARY|SYSTEM)\\b)${NAME}`,
+  "gi",
+);
+
 function unloggedBy(text: string, schema: string): readonly TableName[] {
   const target = targetOf(text, ALTER_TABLE, schema);
   if (target === null) return [];
@@ -274,12 +279,13 @@ export function temporaryMade(sql: string, schema: string): TableName | null {
 function renamesBy(text: string, schema: string): readonly StatementRename[] {
   const from = targetOf(text, ALTER_TABLE, schema);
   if (from === null) return [];
-  const named = withoutTexts(text).flatMap((words) =>
-    Array.from(words.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
+  const named = withoutTexts(text).flatMap((words) => [
+    ...Array.from(words.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
       nameOf(match, 1) ?? nameOf(match, 4) ?? "",
       nameOf(match, 7) ?? "",
     ]),
-  );
+    ...Array.from(words.matchAll(DROPPED_COLUMN), (match): readonly [string, string] => [nameOf(match, 1) ?? "", ""]),
+  ]);
   const columns = distinct(named).filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
   const targets = behind(text, RENAMED, schema);
   const others = targets.filter(({ schema: at, table }) => at !== from.schema || table !== from.table);
