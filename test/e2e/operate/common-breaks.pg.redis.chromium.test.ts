@@ -190,13 +190,14 @@ test(
     }
     await using holder = await target.connect();
     const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
-    await holder.query("begin; alter table public.item add column held int");
-    await source.query("update item set n = 7 where id = 3");
+    // The session has not written to this table before.
+    await holder.query("begin; alter table public.guarded add column held int");
+    await source.query("insert into guarded values (2)");
     await expectTold(
       [
         /sink warehouse does not take rows/i,
         new RegExp(
-          `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.item add column held int`,
+          `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.guarded add column held int`,
         ),
       ],
       "MR2026",

@@ -134,7 +134,10 @@ export class Session {
 
   async forgetStatements(signal: AbortSignal): Promise<void> {
     this.statements.clear();
+    // Those of a statement that has just failed are still to be told.
+    const holders = this.#holders;
     await this.query("DEALLOCATE ALL", signal);
+    this.#holders ??= holders;
   }
 
   close(): void {
@@ -160,7 +163,8 @@ export class Session {
     try {
       const { client } = await connect(this.#address, { signal });
       try {
-        this.#holders = await lockHolders(this.#address, inFrontOf(this.#pid), signal);
+        // A server that is too busy to tell, or a wait that has just ended, takes back nothing.
+        this.#holders = (await lockHolders(this.#address, inFrontOf(this.#pid), signal)) ?? this.#holders;
         const sql = `SELECT 1 FROM pg_stat_activity WHERE pid = ${this.#pid} AND state <> 'idle' AND application_name = current_setting('application_name')${stuck ? " AND wait_event IS DISTINCT FROM 'ClientRead'" : ""}`;
         const { rows } = await withSignal(client, signal, () => exchange(client, [queryFrame(sql)]));
         if (rows.length > 0) return;
