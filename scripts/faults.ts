@@ -4,7 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVitest } from "vitest/node";
 import * as z from "zod";
@@ -55,7 +55,7 @@ export function faultPage(drills: readonly Drill[], run: { readonly commit: stri
   const parts = drills.toSorted((a, b) => (a.source.name < b.source.name ? -1 : 1)).map(tableOf);
   return `# What was broken, and whether all was equal afterwards
 
-Made by \`npm run faults\` on ${day} from commit ${run.commit}: [drills](drill.md) from each source to all of these sinks at once, while rows are written. After each fault the drill waited until every sink had what the source had; at its end every row of every sink was equal to the source's, for the drill and for [a comparison by other means](../test/fault/matrix). A cell says how often the fault was met and the longest recovery, on a machine of two cores that also ran all servers and other tests. "—": the sink is no server.
+Made by \`npm run faults\` on ${day} from commit ${run.commit}: [drills](drill.md) from each source to all of these sinks at once, while rows are written. After each fault the drill waited until every sink had what the source had; at its end every row of every sink was equal to the source's, for the drill and for [a comparison by other means](../test/fault/matrix). A cell says how often the fault was met and the longest recovery, on ${availableParallelism()} cores that also ran all servers. "—": the sink is no server.
 
 ${parts.join("\n")}`;
 }
