@@ -34,7 +34,8 @@ CREATE TABLE source (
 
 -- A copy of each sink's checkpoint; the sink's own counts. `written`: the last position that the sink has stored durably;
 -- `covered`: up to here the log has nothing more for it; `tables`: which tables it holds completely, as JSON. `reset`: where
--- an operator has moved the sink, as JSON, until the sink itself has stored it.
+-- an operator has moved the sink, as JSON, until the sink itself has stored it. `lost`: what its readers, or its history, lack for
+-- good, as JSON, until an operator has seen to it.
 CREATE TABLE sink (
   name TEXT PRIMARY KEY,
   written TEXT,
@@ -42,7 +43,8 @@ CREATE TABLE sink (
   tables TEXT NOT NULL DEFAULT '{}',
   paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
   error TEXT,
-  reset TEXT
+  reset TEXT,
+  lost TEXT
 ) STRICT;
 
 -- Each opening of a sink, in the order of `id`. `base`: the step of the checkpoint that it found; `obligation`: the number of
@@ -192,3 +194,31 @@ CREATE TABLE ending (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   error TEXT NOT NULL
 ) STRICT;
+
+-- The checkpoints of sinks that keep nothing themselves: what a program follows. `tables`, `bond`: as sinks store them.
+CREATE TABLE checkpoint (
+  sink TEXT PRIMARY KEY,
+  position TEXT NOT NULL,
+  tables TEXT NOT NULL,
+  bond TEXT NOT NULL
+) STRICT;
+
+-- What the continuous comparison has proven of one table in one sink. `voided` counts how often that became void; `step`:
+-- the batch of the sink's checkpoint at that time. `looked_at`: of the range that waits longest; `content`: the ranges.
+CREATE TABLE proof (
+  sink TEXT NOT NULL,
+  table_id TEXT NOT NULL,
+  since TEXT NOT NULL,
+  voided INTEGER NOT NULL DEFAULT 0,
+  step INTEGER NOT NULL DEFAULT 0,
+  looked_at TEXT,
+  proven_at TEXT,
+  position TEXT,
+  ranges INTEGER NOT NULL DEFAULT 0,
+  missing INTEGER NOT NULL DEFAULT 0,
+  extra INTEGER NOT NULL DEFAULT 0,
+  different INTEGER NOT NULL DEFAULT 0,
+  content TEXT,
+  PRIMARY KEY (sink, table_id)
+) STRICT;
+CREATE INDEX proof_looked_at ON proof (looked_at);
