@@ -69,7 +69,7 @@ function chosenKey(
  * The attnum of each column of the message, or a number below zero if it is unknown. A message has its columns in attnum
  * order. Most columns are found by name, unless the order shows that another column has the name now. A column that was
  * renamed or dropped since then lies between its neighbours in attnum order. It is identified if the catalogue has there
- * exactly as many columns of the same types (otherwise dropped ones too) as are missing.
+ * exactly as many columns of the same types as are missing, and no dropped ones, or these alone.
  */
 function columnNumbers(message: RelationMessage, table: CatalogTable | undefined): number[] {
   const named = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
@@ -113,10 +113,15 @@ function numbersBetween(
   if (table === undefined) return undefined;
   const between = (attnum: number): boolean => attnum > low && attnum < high;
   const live = table.columns.filter((column) => between(column.attnum) && column.generated === "");
-  if (live.length === columns.length && live.every((column, i) => column.type === columns[i]!.type)) {
+  const dropped = table.dropped.filter(between);
+  // One that was dropped may be in the message, and a later one not: then as many are no proof.
+  if (
+    dropped.length === 0 &&
+    live.length === columns.length &&
+    live.every((column, i) => column.type === columns[i]!.type)
+  ) {
     return live.map((column) => column.attnum);
   }
-  const dropped = table.dropped.filter(between);
   return live.length === 0 && dropped.length === columns.length ? dropped : undefined;
 }
 
