@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
@@ -238,11 +239,11 @@ describe("a table that a sink can't follow", () => {
     for (const table of [users, notes]) source.fill(table, many(5));
     const scene = start(source, opened.state, [sink]);
     await same(source, sink);
-    let isTogether = false;
+    const together: Batch[] = [];
     sink.before = (batch) => {
       if (batch.kind !== "sweep" || !batch.sweeps.some(({ table }) => table.id === notes.id)) return;
-      if (batch.sweeps.length > 1) isTogether = true;
-      if (!isTogether) return;
+      if (batch.sweeps.length > 1) together.push(batch);
+      if (together.length === 0) return;
       throw new MillraceError({
         connector: TARGET,
         code: "MR3999",
@@ -255,7 +256,7 @@ describe("a table that a sink can't follow", () => {
     do {
       await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
       await eventually(() => scene.pipeline.facts.unfinishedSnapshots === 0);
-    } while (!isTogether);
+    } while (together.length === 0);
     expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
     expect(scene.pipeline.lives.map((life) => life.state)).toEqual(["streaming"]);
     source.commit(put(users, 30), put(notes, 30));
