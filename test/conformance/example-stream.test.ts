@@ -14,6 +14,7 @@ sinkConformance({
   landed: documentLanding,
   transactional: true,
   isStream: true,
+  keepsAnyBytes: true,
 });
 
 function fileTarget(): SinkTarget {

@@ -9,11 +9,13 @@ export class Blocks {
   held = 0;
 
   of(changes: readonly Change[], spec: Omit<BlockSpec, "onRelease">): Block {
-    this.held++;
     const onRelease = ({ bytes }: Block): void => {
       this.held--;
       bytes.fill(OVERWRITTEN);
     };
-    return blockOf(changes, { ...spec, onRelease });
+    const block = blockOf(changes, { ...spec, onRelease });
+    // Not before: a row of another shape than the table's makes none.
+    this.held++;
+    return block;
   }
 }
