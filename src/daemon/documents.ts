@@ -13,9 +13,8 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
-import { tableId } from "../core/model/schema.ts";
-import { placesOf } from "../documents/places.ts";
-import { definitionOf, type Document, documentTable, NEST_SINK } from "../documents/document.ts";
+import { columnsTaken } from "../documents/places.ts";
+import { definitionOf, type Document, documentTableId, NEST_SINK } from "../documents/document.ts";
 import { columnsChanged, documentsError } from "../documents/errors.ts";
 import { DocumentReads } from "../documents/document-reads.ts";
 import { functionsOf, Transforms, withFunctionsOf } from "../documents/transforms.ts";
@@ -210,19 +209,12 @@ export async function deepSides(
     sink: NEST_SINK,
     source: new DocumentReads({ documents, transforms, tables, shapes, reads }),
     nest: held,
-    madeOf: new Map(documents.map((document) => [idOf(document), tablesOf(document)])),
+    madeOf: new Map(
+      documents.map((document) => [documentTableId(document.name), [...columnsTaken([document]).keys()]]),
+    ),
     settle: async (patienceMs, until) =>
       (await control.fresh({ at: null, sink: NEST_SINK, tables: [] }, patienceMs, until)).missing,
   };
-}
-
-function idOf({ name }: Document): string {
-  const { schema, table } = documentTable(name);
-  return tableId(schema, table);
-}
-
-function tablesOf(document: Document): readonly string[] {
-  return [...new Set(placesOf(document).map(({ table: { schema, table } }) => tableId(schema, table)))];
 }
 
 function tablesWithAllColumns({ from, columns, relations }: WantedNode): readonly string[] {

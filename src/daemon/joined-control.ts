@@ -11,9 +11,9 @@ import type { StoredError } from "../core/contracts/state-store.ts";
 import type { Control, SnapshotRequest, WaitResult } from "../runtime/control/control.ts";
 import type { FreshAnswer, FreshRequest } from "../core/contracts/freshness.ts";
 import type { LetterChoice, Replayed } from "../runtime/control/replay.ts";
-import { namesOfTable, tableId, type TableVersion } from "../core/model/schema.ts";
+import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
-import { documentTable, isDocument, NEST_SINK } from "../documents/document.ts";
+import { documentTableId, isDocument, NEST_SINK } from "../documents/document.ts";
 import type { NestFacts, OpenNest } from "./documents.ts";
 
 /** What the daemon's other parts see of its pipelines, and do to them. */
@@ -73,16 +73,14 @@ export class JoinedControl implements Controls {
     const own = this.#config.sinks.find(({ name }) => name === sink)?.documents;
     const held = this.#nest.held.filter(({ name }) => own == null || own.includes(name));
     return held.map(({ name, tableIds }) => {
-      const { schema, table } = documentTable(name);
       return {
-        table: tableId(schema, table),
+        table: documentTableId(name),
         why: `${tableIds.join(", ")} ${tableIds.length === 1 ? "is" : "are"} not whole in the nest`,
       };
     });
   }
 
   #document(name: string, { sinks }: PipelineStatus, { isFilled, waiting }: NestFacts): DocumentStatus {
-    const { schema, table } = documentTable(name);
     const own = this.#config.sinks
       .filter(({ documents }) => documents?.includes(name) === true)
       .map((sink) => sink.name);
@@ -93,7 +91,7 @@ export class JoinedControl implements Controls {
     if (waitedMs > STORED_WITHIN_MS) known.push(waitedMs / 1_000);
     return {
       name,
-      table: tableId(schema, table),
+      table: documentTableId(name),
       sinks: own,
       isFilled,
       lagSeconds: lags.includes(null) ? null : Math.max(0, ...known),

@@ -18,9 +18,9 @@ import { joinedKey } from "../core/model/row-id.ts";
 import { spelledJson } from "../core/targets/expected-json.ts";
 import { type Spelling, spellings } from "../core/values/alike.ts";
 import { bindWhere, type Condition, TRUE } from "../rules/where/condition.ts";
-import { parseWhere } from "../rules/where/syntax.ts";
+import { columnsIn, parseWhere } from "../rules/where/syntax.ts";
 import { type Family, familyOf } from "../rules/where/values.ts";
-import { type Document, type DocumentNode, documentTable, type Join, type Relation } from "./document.ts";
+import { type Document, type DocumentNode, documentTableId, type Join, type Relation } from "./document.ts";
 import { isTransformed, Transforming, type Transforms } from "./transforms.ts";
 
 /** The source's tables, as the configuration's rules show them. */
@@ -64,8 +64,8 @@ export class DocumentReads implements Readable {
   constructor({ documents, transforms, tables, shapes, reads }: DocumentReadsParts) {
     const refused: { id: string; reason: string }[] = [];
     for (const document of documents) {
-      const { schema, table } = documentTable(document.name);
-      const shape = shapes.find(({ id }) => id === tableId(schema, table));
+      const id = documentTableId(document.name);
+      const shape = shapes.find((one) => one.id === id);
       // What the nest can't make now, its own status tells.
       if (shape === undefined) continue;
       if (reads.matching === null) {
@@ -230,14 +230,11 @@ class NodeRows {
     besides: readonly string[] = [],
   ) {
     const expression = where === null ? null : parseWhere(where);
-    const id = tableId(node.table.schema, node.table.table);
-    const shape = around.tables.find((one) => one.id === id);
-    const bound = expression === null || shape === undefined ? null : bindWhere(expression, shape.columns);
     const wanted = [
       ...besides,
       ...node.fields.map(({ column }) => column),
       ...node.relations.flatMap(({ on, through }) => (through?.on ?? on).map(({ above }) => above)),
-      ...(bound?.columns ?? []),
+      ...(expression === null ? [] : columnsIn(expression)),
     ];
     this.table = new TableColumns(node.table, wanted, around.tables);
     this.#condition = expression === null ? null : bindWhere(expression, this.table.columns);
@@ -426,15 +423,11 @@ function joinedBy(above: TableColumns, below: TableColumns, join: Join): Joined 
 }
 
 /** Postgres has nulls behind all values, MySQL before them. */
-function orderOf(
-  { columns, shape }: TableColumns,
-  column: string,
-  isDescending: boolean,
-): (a: TextRow, b: TextRow) => number {
-  const i = columns.findIndex(({ name }) => name === column);
-  const family = familyOf(columns[i]!);
+function orderOf(table: TableColumns, column: string, isDescending: boolean): (a: TextRow, b: TextRow) => number {
+  const i = table.at(column);
+  const family = familyOf(table.columns[i]!);
   const sign = isDescending ? -1 : 1;
-  const nullLast = shape.dialect === "postgres" ? 1 : -1;
+  const nullLast = table.shape.dialect === "postgres" ? 1 : -1;
   return (a, b) => {
     const [one, other] = [a[i] ?? null, b[i] ?? null];
     if (one === null || other === null) return sign * nullLast * (Number(one === null) - Number(other === null));

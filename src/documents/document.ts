@@ -1,4 +1,5 @@
 import type { TableName } from "../core/contracts/connector.ts";
+import { tableId } from "../core/model/schema.ts";
 import type { ColumnType } from "../core/model/types.ts";
 
 /**
@@ -104,6 +105,11 @@ const DOCUMENTS_SCHEMA = "documents";
 /** The table that a document is to sinks. */
 export function documentTable(name: string): TableName {
   return { schema: DOCUMENTS_SCHEMA, table: name };
+}
+
+export function documentTableId(name: string): string {
+  const { schema, table } = documentTable(name);
+  return tableId(schema, table);
 }
 
 export function isDocument({ schema }: Pick<TableName, "schema">): boolean {

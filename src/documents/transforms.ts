@@ -17,9 +17,8 @@ import { writeJson } from "../core/values/json.ts";
 import { type Functions, loadFunctions } from "../rules/computed/functions.ts";
 import { resultText, spelledValue, WrongResult } from "../rules/computed/results.ts";
 import { TimedFunction } from "../rules/computed/timed-function.ts";
-import { type Document, type DocumentNode, documentTable, type Relation } from "./document.ts";
+import { type Document, type DocumentNode, documentTableId, type Relation } from "./document.ts";
 import type { WantedDocument, WantedNode } from "./wanted.ts";
-import { tableId } from "../core/model/schema.ts";
 
 /** What documents name, by `FunctionName.text`. */
 export function functionsOf(documents: readonly WantedDocument[]): Functions {
@@ -81,9 +80,8 @@ export class Transforms {
     return Array.from(this.#functions).flatMap(([place, { slowMs, text, budgetMs }]) => {
       if (slowMs === null) return [];
       const [name = "", ...path] = place.split("\n");
-      const { schema, table } = documentTable(name);
       const column = path.length === 0 ? null : path.join(".");
-      return [{ table: tableId(schema, table), column, function: text, averageMs: slowMs, budgetMs }];
+      return [{ table: documentTableId(name), column, function: text, averageMs: slowMs, budgetMs }];
     });
   }
 }

@@ -8,6 +8,7 @@ import {
   type Document,
   type DocumentNode,
   documentTable,
+  documentTableId,
   type Relation,
 } from "../../../src/documents/document.ts";
 import { isTransformed } from "../../../src/documents/transforms.ts";
@@ -109,8 +110,7 @@ export function captured({ documents, faulty }: NestPlan): CapturedTables {
   return {
     tables,
     refused: faulty.map(({ name, reason, isPassing }) => {
-      const { schema, table } = documentTable(name);
-      return { id: tableId(schema, table), reason, fix: `Correct \`documents.${name}\`, or its tables.`, isPassing };
+      return { id: documentTableId(name), reason, fix: `Correct \`documents.${name}\`, or its tables.`, isPassing };
     }),
     generations: new Map(documents.map(({ document }, i) => [tables[i]!.id, generationOf(document)])),
   };

@@ -217,20 +217,18 @@ class TableVerification {
     if (this.#sample.length >= this.#parts.sampleMax) return;
     const { columns, source: table } = this.#pair;
     const shown = (source ?? target)!;
-    const differing = kind === "different" ? columns.filter((_, i) => source!.cells[i] !== target!.cells[i]) : [];
-    const values = Object.fromEntries(
-      differing.map(({ name }) => {
-        const i = columns.findIndex((one) => one.name === name);
-        return [name, { expected: source!.cells[i] ?? null, found: target!.cells[i] ?? null }];
-      }),
-    );
+    const differing =
+      kind !== "different"
+        ? []
+        : columns.flatMap((column, i) => {
+            const [expected, found] = [source!.cells[i] ?? null, target!.cells[i] ?? null];
+            return expected === found ? [] : [{ column, expected, found }];
+          });
+    const values = Object.fromEntries(differing.map(({ column, ...pair }) => [column.name, pair]));
     this.#sample.push({
       kind,
       key: Object.fromEntries(table.key.map((ordinal, part) => [table.columns[ordinal]!.name, shown.key[part]!])),
-      columns: differing.map((column) => {
-        const i = columns.indexOf(column);
-        return placeOf(table.columns[column.source]!, source!.cells[i] ?? null, target!.cells[i] ?? null);
-      }),
+      columns: differing.map(({ column, expected, found }) => placeOf(table.columns[column.source]!, expected, found)),
       why: "unknown",
       ...(this.#parts.showsValues && differing.length > 0 ? { values } : {}),
     });
