@@ -1,5 +1,6 @@
 /** Files that the command line names. */
-import { lstatSync } from "node:fs";
+import { lstatSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { type ErrorCode, findMillraceError } from "../core/errors.ts";
 import { writeWhole } from "../core/folder.ts";
 import { readSmallFile } from "../core/small-file.ts";
@@ -10,8 +11,22 @@ export function readNamedFile(file: string, byteCountMax: number, code: ErrorCod
   try {
     return readSmallFile(file, byteCountMax);
   } catch (error) {
-    throw cliError(code, `${file} can't be read (${reasonOf(error)})`, { cause: error });
+    throw notRead(file, code, error);
   }
+}
+
+/** Of a folder its files that end so; else the path itself. */
+export function namedFilesAt(path: string, ending: string, code: ErrorCode): readonly string[] {
+  try {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return [path];
+    return readdirSync(path).flatMap((name) => (name.endsWith(ending) ? [join(path, name)] : []));
+  } catch (error) {
+    throw notRead(path, code, error);
+  }
+}
+
+function notRead(file: string, code: ErrorCode, cause: unknown): Error {
+  return cliError(code, `${file} can't be read (${reasonOf(cause)})`, { cause });
 }
 
 /** Only its owner may read it: it can hold rows. An earlier file may be the only way back, and stays unless `mayReplace`. */

@@ -12,8 +12,8 @@ import { type TemporaryFolder, temporaryFolder } from "../support/run/temporary-
 
 const RUN_COUNT = isLongForm() ? 3_000 : 300;
 const SOURCE = "postgres://m:p@127.0.0.1:1/d";
-/** They go on trying while the source is away, as they should: they get no whole configuration here. */
-const PATIENT = new Set(["run", "tail"]);
+/** They go on trying while the source is away, as they should, or start the program as a daemon: they get no whole configuration here. */
+const PATIENT = new Set(["run", "tail", "wait", "drill"]);
 const CONFIGS = {
   "whole.yaml": `name: shop\nsource: { kind: postgres, url: "${SOURCE}" }\nsinks: { w: { kind: duckdb, path: ./w.duckdb } }\n`,
   "wrong.yaml": "name: shop\nsorce: {}\n",
@@ -77,14 +77,11 @@ function linesOf({ path, command }: Verb): Arbitrary<readonly string[]> {
     boolean(),
     CONFIG,
   );
-  const isWait = path[0] === "wait";
   return parts.map(([options, args, rest, isJson, config]) => [
     ...path,
     ...args.flat(),
     ...options.flat(),
     ...rest,
-    // By default it waits for a minute.
-    ...(isWait && config === "whole.yaml" ? ["--timeout", "100ms"] : []),
     ...(isJson ? ["--json"] : []),
     "-c",
     PATIENT.has(path[0] ?? "") && config === "whole.yaml" ? "wrong.yaml" : config,
@@ -124,6 +121,8 @@ test("no verb shows a stack or hangs, and each failure has a number that is not 
 });
 
 test("a path that no file can have is told by number, also where there is a state to export", async () => {
+  const read = await runHere(["report", "verify", "\u0000.json", "-c", "whole.yaml"], { folder: folder.path });
+  expect(read).toMatchObject({ exitCode: EXIT.wrong, stderr: expect.stringContaining("MR1110") });
   const state = await openState(`sqlite:${folder.file(".millrace/shop.db")}`);
   await state.source.announce(1);
   await state.close();

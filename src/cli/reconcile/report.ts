@@ -1,12 +1,10 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
 import * as z from "zod";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readNamedFile } from "../files.ts";
+import { namedFilesAt, readNamedFile } from "../files.ts";
 import { readState } from "../state.ts";
 import { tableText } from "../table.ts";
 import { type ReportProof, proofsOf } from "../../reconcile/report/signature.ts";
@@ -87,10 +85,7 @@ export function addReport({ program, action }: CommandLine): void {
 
 /** The JSON files themselves, and those in folders. */
 function reportsIn(paths: readonly string[]): readonly ReconcileDocument[] {
-  const files = paths.flatMap((path) => {
-    const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
-    return isFolder ? readdirSync(path).flatMap((name) => (name.endsWith(".json") ? [join(path, name)] : [])) : [path];
-  });
+  const files = paths.flatMap((path) => namedFilesAt(path, ".json", "MR1110"));
   if (files.length === 0) throw cliError("MR1110", `there is no report in ${paths.join(", ")}`);
   return files.map((file) => {
     const text = readNamedFile(file, REPORT_BYTES_MAX, "MR1110");
