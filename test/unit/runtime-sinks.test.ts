@@ -38,6 +38,7 @@ const users = tableVersion({
   columns: COLUMNS,
   key: ["id"],
 });
+const altered = tableVersion({ table: "users", columns: [...COLUMNS, ["name", "text"]], key: ["id"], version: 2 });
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const put = (id: number, commit: bigint): Change => ({ table: users, op: "c", after: [String(id), "x"], commit });
 const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
@@ -175,6 +176,29 @@ describe("a sink's work", () => {
     scene.stream.push(blockOf([put(5, 400n)]), blockOf([put(6, 500n)]));
     await scene.covered(501n);
     expect(ids(scene.sink)).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test("with a delay does not wait for what can't come into its batch: rows of another shape, or a truncate", async () => {
+    const slept: number[] = [];
+    const sleep = async (ms: number, ...signals: readonly AbortSignal[]) => {
+      slept.push(ms);
+      await abortOf(AbortSignal.any([...signals]));
+    };
+    const limits = { rowCountMax: 1_000, byteCountMax: 1024 ** 2, delayMs: 60_000 };
+    await using scene = await stage({ limits, clock: { ...systemClock, sleep } });
+    await scene.joined();
+    const put2 = (id: number, commit: bigint): Change => ({
+      table: altered,
+      op: "c",
+      after: [String(id), "x", null],
+      commit,
+    });
+    scene.stream.push(blockOf([put(1, 200n)]));
+    await scene.covered(201n);
+    scene.stream.push(blockOf([put(2, 300n)]));
+    await eventually(() => expect(slept).toHaveLength(1));
+    scene.stream.push(blockOf([put2(3, 400n)]), blockOf([{ table: altered, op: "t", commit: 500n }]), idle(600n));
+    await scene.covered(501n);
   });
 
   test("that was done before is passed over, also where it ends inside a block", async () => {

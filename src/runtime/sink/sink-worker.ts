@@ -165,12 +165,12 @@ export class SinkWorker {
     }
   }
 
-  /** Waits so long, or until a full batch waits. */
+  /** Waits so long, or until the next batch can't grow any more. */
   async #filled(ms: number, signal: AbortSignal): Promise<void> {
     const { clock, limits } = this.#parts;
     const { signal: waiting, end } = scopeOf(signal);
     try {
-      await Promise.race([clock.sleep(ms, waiting), this.queue.waitFull(limits, waiting)]);
+      await Promise.race([clock.sleep(ms, waiting), this.queue.waitGrown(limits, waiting)]);
     } finally {
       end();
     }
@@ -178,7 +178,7 @@ export class SinkWorker {
 
   #delayMs(begunMs: number): number {
     const { clock, limits } = this.#parts;
-    return this.queue.isFull(limits) ? 0 : begunMs + (limits.delayMs ?? 0) - clock.elapsed();
+    return this.queue.isGrown(limits) ? 0 : begunMs + (limits.delayMs ?? 0) - clock.elapsed();
   }
 
   /**

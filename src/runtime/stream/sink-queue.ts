@@ -21,7 +21,7 @@ export interface BatchLimits {
   readonly byteCountMax: number;
   /** Of the tables with rows in a batch. Absent: as many as a batch can name. */
   readonly tableCountMax?: number;
-  /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
+  /** So long after the beginning of one batch the next one begins, unless it can't grow any more. Absent: at once. */
   readonly delayMs?: number;
   /** Whether a batch of rows goes on behind a truncate: see `Sink.batchLimits`. */
   readonly hasTruncates?: boolean;
@@ -71,6 +71,11 @@ export class SinkQueue {
   #waitingBytes = 0;
   /** Of works that are large by themselves, waiting or taken. */
   #largeCount = 0;
+  #waitingTruncates = 0;
+  /** The last waiting work that does not go into one batch with those before it. */
+  #cut: Work | null = null;
+  /** The tables of the works from there on. */
+  readonly #versions = new Map<string, TableVersion>();
   #wake: (() => void) | null = null;
   /**
    * Called after works have ended: the producer may continue. V8 places a closure that is written right where it is assigned
@@ -93,6 +98,8 @@ export class SinkQueue {
   }
 
   push(work: Work): void {
+    this.#lookForCut(work);
+    if (work.kind === "truncate") this.#waitingTruncates++;
     this.#works.push(work);
     const byteCount = heldBytes(work);
     this.#largeCount += largeOf(work);
@@ -108,9 +115,9 @@ export class SinkQueue {
     await this.#until(() => this.length > 0, signal);
   }
 
-  /** Resolves when a full batch waits. */
-  async waitFull(limits: BatchLimits, signal: AbortSignal): Promise<void> {
-    await this.#until(() => this.isFull(limits), signal);
+  /** Resolves when the next batch can't grow any more. */
+  async waitGrown(limits: BatchLimits, signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.isGrown(limits), signal);
   }
 
   /** One caller at a time. */
@@ -150,6 +157,26 @@ export class SinkQueue {
     return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
   }
 
+  /** Whether the next batch can't grow any more, because it is full, alone, or followed by what does not go with it. */
+  isGrown(limits: BatchLimits): boolean {
+    const first = this.#works[this.#head];
+    if (first === undefined) return false;
+    const isCut = this.#cut !== null && this.#cut !== first;
+    const isAtTruncate = limits.hasTruncates !== true && this.#waitingTruncates > 0;
+    return isCut || isAtTruncate || groupOf(first) === null || this.isFull(limits);
+  }
+
+  #lookForCut(work: Work): void {
+    const before = this.length === 0 ? null : groupOf(this.#works.at(-1)!);
+    const tables = tablesOf(work);
+    const isOther = (table: TableVersion): boolean => (this.#versions.get(table.id) ?? table) !== table;
+    if (before === null || before !== groupOf(work) || tables.some(isOther)) {
+      this.#versions.clear();
+      this.#cut = work;
+    }
+    for (const table of tables) this.#versions.set(table.id, table);
+  }
+
   /** The target could not write as many tables at once as one batch has had. */
   takeFewerTables({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): void {
     this.#tableCountMax = Math.max(1, Math.ceil(Math.min(this.#tableCountMax, tableCountMax) / 4));
@@ -180,6 +207,7 @@ export class SinkQueue {
     const pieces = inPieces(work, ends);
     let byteCount = -heldBytes(work);
     this.#largeCount -= largeOf(work);
+    if (work === this.#cut) this.#cut = pieces[0]!;
     for (const piece of pieces) {
       byteCount += heldBytes(piece);
       this.#largeCount += largeOf(piece);
@@ -293,6 +321,8 @@ export class SinkQueue {
     const work = this.#works[this.#head++]!;
     this.#waitingBytes -= heldBytes(work);
     this.#waitingRows -= rowsOf(work);
+    if (work.kind === "truncate") this.#waitingTruncates--;
+    if (work === this.#cut) this.#cut = null;
     this.#compact();
     return work;
   }
@@ -303,6 +333,18 @@ export class SinkQueue {
     else return;
     this.#head = 0;
   }
+}
+
+/** Works of one group can be one batch. Null: a batch of its own. */
+function groupOf(work: Work): "changes" | "reads" | null {
+  if (work.kind === "rows") return work.receipt === undefined ? "changes" : "reads";
+  if (work.kind === "truncate") return "changes";
+  return work.kind === "sweep" || work.kind === "complete" ? "reads" : null;
+}
+
+function tablesOf(work: Work): readonly TableVersion[] {
+  if ("table" in work) return [work.table];
+  return work.kind === "rows" ? work.block.tables : [];
 }
 
 function worksOf(taken: QueuedWork): readonly Work[] {

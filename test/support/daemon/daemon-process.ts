@@ -127,10 +127,15 @@ export class Installation implements AsyncDisposable {
   }
 
   /** What a running daemon says at its socket, without the start of a command line; undefined: nobody listens. */
-  async ask<Answer>(method: "GET" | "POST", path: string, body?: object): Promise<Answer | undefined> {
+  async ask<Answer>(
+    method: "GET" | "POST",
+    path: string,
+    body?: object,
+    withinMs = ANSWER_MS_MAX,
+  ): Promise<Answer | undefined> {
     // What is asked for may be of a table that was made just now.
     if (method === "POST") await this.#administrator?.look();
-    const answer = await this.#client.ask<Answer>(method, path, body, patient(ANSWER_MS_MAX));
+    const answer = await this.#client.ask<Answer>(method, path, body, patient(withinMs));
     if (answer !== undefined) expectDocumented(method, path, answer);
     return answer;
   }
@@ -229,7 +234,7 @@ export class Daemon {
   /** Resolves when all that was committed is in every sink; fails with what is missing. */
   async settled(withinMs: number): Promise<void> {
     const body = { timeoutMs: patient(withinMs) };
-    const answer = await this.#installation.ask<Settled>("POST", "/api/v1/wait", body);
+    const answer = await this.#installation.ask<Settled>("POST", "/api/v1/wait", body, withinMs + ANSWER_MS_MAX);
     if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
   }
 
