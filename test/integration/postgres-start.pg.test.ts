@@ -85,6 +85,17 @@ test("who reads a table that was just published waits for the transactions that 
   chunk.block?.release();
 });
 
+test("a transaction is waited for also if it is younger than all that have ended", async () => {
+  await using s = await started();
+  await using other = await s.database.connect();
+  await other.query("begin; insert into t values (1)");
+  const told = Promise.withResolvers<string>();
+  const settling = s.source.watermarks.settle!(() => told.resolve("waits"), never);
+  expect(await Promise.race([told.promise, settling])).toBe("waits");
+  await other.query("commit");
+  await settling;
+});
+
 test("tables that are no longer wanted leave the publication; one without key never enters it", async () => {
   await using database = await freshDatabase();
   await database.query(

@@ -174,6 +174,7 @@ const SOURCES: Readonly<Record<string, Readonly<Record<string, Key>>>> = {
     url: ["reach", "postgres://user@h/d"],
     ...login("postgres://user:pw@h/d"),
     slot: ["reach", "s"],
+    primaryUrl: ["reach", "postgres://user@primary/d"],
     publication: ["reach", "p"],
     copySessions: ["work", 3],
   },

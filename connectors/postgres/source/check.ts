@@ -5,10 +5,17 @@ import { classify } from "./errors.ts";
 import { publicationFindings, tableFindings } from "./check-tables.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { selectTables } from "./catalog/selection.ts";
-import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
-import { checkSlotKind, checkSlotValid, oldestTransaction, readSlot } from "./log/slot.ts";
+import { readServer, serverProblems, type ServerFacts } from "./log/server.ts";
+import {
+  checkSlotKind,
+  checkSlotValid,
+  grantRunning,
+  oldestTransaction,
+  readSlot,
+  RUNNING_FUNCTION,
+} from "./log/slot.ts";
 import { hasGaps } from "./stream/transcoder.ts";
-import { connectReplication } from "./wire/replication-connection.ts";
+import { connectReplication, identifySystem } from "./wire/replication-connection.ts";
 import { ok } from "../../kit/findings.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
 import { ABSENT_FIX, ABSENT_STANDBYS_SQL, saysAbsent } from "./log/health.ts";
@@ -21,6 +28,7 @@ type Look = (context: SourceContext, facts: ServerFacts, signal: AbortSignal) =>
 const LOOKS: readonly (readonly [id: string, look: Look])[] = [
   ["postgres.wal_level", checkSettings],
   ["postgres.replication", checkReplication],
+  ["postgres.standby", checkStandby],
   ["postgres.tables", checkTables],
   ["postgres.slot", checkSlot],
   ["postgres.transactions", checkOpen],
@@ -49,12 +57,12 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   return findings;
 }
 
-async function checkSettings({ database }: SourceContext, facts: ServerFacts): Promise<Finding[]> {
-  const problems = serverProblems(facts);
+async function checkSettings(context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
+  const problems = serverProblems(context, facts);
   const findings: Finding[] = problems.map(({ id, error }) => failed(id, error));
   if (problems.length === 0)
     findings.push(ok("postgres.wal_level", "wal_level is logical, and the role may replicate"));
-  if (await hasGaps(database, facts.encoding))
+  if (await hasGaps(context.database, facts.encoding))
     findings.push({
       id: "postgres.encoding",
       level: "warning",
@@ -66,7 +74,7 @@ async function checkSettings({ database }: SourceContext, facts: ServerFacts): P
 
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   // The reason why it can't be tried was already reported.
-  if (serverProblems(facts).length > 0) return [];
+  if (serverProblems(context, facts).length > 0) return [];
   using connection = await connectReplication(context.address, signal);
   const { systemIdentifier, timeline } = await identifySystem(connection, signal);
   return [ok("postgres.replication", `replication works; system ${systemIdentifier}, timeline ${timeline}`)];
@@ -116,6 +124,61 @@ async function checkSlot(context: SourceContext, _facts: ServerFacts, signal: Ab
   }
   return findings.length > 0 ? findings : [ok(id, `there is no slot ${context.slot}, which a first start makes`)];
 }
+
+interface StandbyRow {
+  readonly feedback: string;
+  readonly physicalSlot: string;
+}
+
+interface PrimaryRow {
+  readonly walLevel: string;
+  readonly mayAsk: boolean;
+}
+
+const RUNNING_SQL = `select current_setting('wal_level') as "walLevel",
+  has_function_privilege(current_user, 'pg_catalog.${RUNNING_FUNCTION}', 'execute') as "mayAsk"`;
+
+/** What a standby needs for a slot of its own, and whether its primary can be written to. */
+async function checkStandby(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  const id = "postgres.standby";
+  const { database, writer } = context;
+  if (!facts.inRecovery) {
+    if (!writer.hasPrimary) return [];
+    const what = "source.url leads to no standby: everything is written there, and source.primaryUrl is not used";
+    return [{ id, level: "warning", what, fix: "Take primaryUrl out, or let source.url lead to the standby." }];
+  }
+  if (serverProblems(context, facts).length > 0) return [];
+  const findings: Finding[] = [];
+  const warn = (what: string, fix: string): void => void findings.push({ id, level: "warning", what, fix });
+  const [own] = await database.rows<StandbyRow>("reading the standby's settings", STANDBY_SQL, [], signal);
+  if (own?.feedback === "off")
+    warn(
+      "hot_standby_feedback is off: the standby gives up the slot as soon as the primary removes old rows of its catalogue",
+      "On the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
+    );
+  if (own?.physicalSlot === "")
+    warn(
+      "the standby uses no slot of the primary: what hot_standby_feedback protects is lost while it is away",
+      "On the primary: SELECT pg_create_physical_replication_slot('standby_1'); on the standby: ALTER SYSTEM SET primary_slot_name = 'standby_1'; SELECT pg_reload_conf();",
+    );
+  const primary = await writer.database(signal);
+  const [its] = await primary.rows<PrimaryRow>("reading the primary's settings", RUNNING_SQL, [], signal);
+  if (its !== undefined && its.walLevel !== "logical") {
+    const fix = "On the primary: ALTER SYSTEM SET wal_level = logical; then restart it.";
+    findings.push({ id, level: "error", what: `wal_level of the primary is ${its.walLevel}`, fix });
+  }
+  if (its?.mayAsk === false)
+    warn(
+      `the role may not call ${RUNNING_FUNCTION} on the primary: a first start waits for what the primary logs by itself, up to a minute`,
+      `On the primary, in database ${quoteIdentifier(facts.database)}: ${grantRunning(context)}`,
+    );
+  return findings.length > 0
+    ? findings
+    : [ok(id, "the source is a standby: it is read there, and marks and the publication are written to its primary")];
+}
+
+const STANDBY_SQL = `select current_setting('hot_standby_feedback') as feedback,
+  current_setting('primary_slot_name') as "physicalSlot"`;
 
 /** What a first start would wait for, and later keeps the server's log. */
 async function checkOpen(context: SourceContext, _facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {

@@ -7,8 +7,8 @@ import { refusing } from "../../kit/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isOwnTable } from "../own-tables.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../../src/postgres/url.ts";
-import type { SourceContext } from "./wire/context.ts";
-import { classify } from "./errors.ts";
+import { closeAll, type SourceContext } from "./wire/context.ts";
+import { classify, named, type UrlKey } from "./errors.ts";
 
 /** As many tables as the initial snapshot reads at once. */
 const COPY_SESSIONS = 2;
@@ -21,6 +21,13 @@ export const sourceDefinition = z
       .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
       .describe(
         "postgres://user:password@host:port/database of the server itself, not of a pooler; parameters as for psql.",
+      ),
+    primaryUrl: z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
+      .optional()
+      .describe(
+        "The primary of the standby that `url` leads to (Postgres 16 and newer): marks and the publication are written there.",
       ),
     ...passwordKeys,
     slot: z
@@ -44,7 +51,7 @@ export const sourceDefinition = z
   })
   .superRefine(
     refusing(function* (options) {
-      yield idlePassword(options, passwordIn(options.url));
+      yield idlePassword(options, passwordIn(options.url) || passwordIn(options.primaryUrl ?? ""));
     }),
   );
 
@@ -87,17 +94,23 @@ async function briefly<T>(
   try {
     return await work(own);
   } finally {
-    await own.database.close();
+    await closeAll(own);
   }
 }
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./wire/database.ts");
+  const { Writer } = await import("./wire/writer.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
-  const address = { ...addressOf(options.url, folder), freshPassword: freshPassword(options, folder) };
+  const fresh = { freshPassword: freshPassword(options, folder) };
+  const address = { ...addressOf(options.url, folder, "source.url"), ...fresh };
+  const { primaryUrl } = options;
+  const primary = primaryUrl === undefined ? null : addressOf(primaryUrl, folder, "source.primaryUrl");
+  const database = new Database(address);
   return {
     address,
-    database: new Database(address),
+    database,
+    writer: new Writer(database, primary === null ? null : { ...primary, ...fresh }),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables, isOwnTable),
@@ -108,10 +121,10 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
   };
 }
 
-function addressOf(url: string, folder: string): PostgresAddress {
+function addressOf(url: string, folder: string, key: UrlKey): PostgresAddress {
   try {
     return parsePostgresUrl(url, folder);
   } catch (error) {
-    throw classify(error, "reading source.url");
+    throw named(classify(error, `reading ${key}`), key);
   }
 }

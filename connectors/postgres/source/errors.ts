@@ -221,6 +221,15 @@ export function classify(error: unknown, doing: string): MillraceError {
   return findMillraceError(error) ?? numbered(failureOf(error), doing);
 }
 
+export type UrlKey = "source.url" | "source.primaryUrl";
+
+/** The error says where the configuration has the server's address. */
+export function named(error: MillraceError, key: UrlKey): MillraceError {
+  if (key === "source.url") return error;
+  const own = (text: string): string => text.replaceAll("source.url", key);
+  return error.with({ message: own(error.message), hint: error.hint === undefined ? error.hint : own(error.hint) });
+}
+
 /** The same at a server that had answered. */
 export function failedAt(error: unknown, doing: string, { host, port }: PostgresAddress): MillraceError {
   return atServer(classify(error, doing), serverAt(host, port));

@@ -9,15 +9,18 @@ import type { SourceContext } from "./wire/context.ts";
 import { Database } from "./wire/database.ts";
 import { parsePostgresUrl } from "../../../src/postgres/url.ts";
 import { classify } from "./errors.ts";
+import { grantRunning } from "./log/slot.ts";
 import { addStatement, createStatement } from "./catalog/publication.ts";
 
 /** The tables can be named only if the role may look at the catalogue: it must exist, and may lack everything else. */
 export async function grants(context: SourceContext, signal: AbortSignal): Promise<readonly GrantScript[]> {
   const { user, database } = context.address;
-  const by = `a superuser, in database ${quoteIdentifier(database)}`;
+  const where = context.writer.hasPrimary ? " of the primary" : "";
+  const by = `a superuser, in database ${quoteIdentifier(database)}${where}`;
   const role = [
     ...makeRole(user, "reads the log"),
     `GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${quoteIdentifier(user)};`,
+    ...(context.writer.hasPrimary ? [grantRunning(context)] : []),
   ];
   const selected = await look(context, signal);
   const tables =

@@ -37,7 +37,7 @@ import {
 } from "./catalog/publication.ts";
 import { leaving, syncPublication, takeOut } from "./catalog/publish.ts";
 import { selectTables, type Selected } from "./catalog/selection.ts";
-import { checkServer, identifySystem, readServer, type ServerFacts } from "./log/server.ts";
+import { checkServer, readServer, type ServerFacts } from "./log/server.ts";
 import {
   checkSlotKind,
   checkSlotValid,
@@ -59,8 +59,11 @@ import {
   type ServerLog,
   waitingForPromotion,
   checkOneServer,
+  checkReplayed,
+  isOfStandby,
+  STANDBY,
 } from "./log/timeline.ts";
-import { connectReplication } from "./wire/replication-connection.ts";
+import { connectReplication, identifySystem } from "./wire/replication-connection.ts";
 import { waitForTransactions } from "./log/watermarks.ts";
 
 /** How long an adopted slot may stay unfinished: another start may be about to finish it. */
@@ -73,7 +76,7 @@ export async function createLog(
   signal: AbortSignal,
 ): Promise<CreatedLog> {
   const facts = await readServer(context, signal);
-  checkServer(facts);
+  checkServer(context, facts);
   const existing = await readSlot(context, signal);
   if (existing !== undefined) checkSlotKind(context, existing);
   const selected = await selectTables(context, true, signal);
@@ -122,7 +125,7 @@ async function create(
   const connection = await connectReplication(context.address, signal);
   try {
     const log = await withHistory(connection, await identifySystem(connection, signal), signal);
-    const made = await createSlot(context, connection, facts.version, signal);
+    const made = await createSlot(context, connection, facts, signal);
     const identity = identityOf(context, { facts, log, publication, slotMade: true });
     const position: Position = { epoch: request.epoch, commit: made.consistentPoint, index: 0 };
     if (!request.wantCopy) {
@@ -195,15 +198,17 @@ export async function resumeLog(
 ): Promise<LogIdentity> {
   // A connection that is still open may lead to the former server.
   await context.database.renew();
+  await context.writer.renew();
   const facts = await readServer(context, signal);
   using connection = await connectReplication(context.address, signal);
   await checkOneServer(context, connection, signal);
   const system = await identifySystem(connection, signal);
   checkSameCluster(identity, system);
-  if (facts.inRecovery) throw await waitingForPromotion(context, signal);
+  if (facts.inRecovery && !isOfStandby(identity)) throw await waitingForPromotion(context, signal);
   const log = await withHistory(connection, system, signal);
+  if (facts.inRecovery) checkReplayed(held.reached, log);
   checkSystem(identity, held, log);
-  checkServer(facts);
+  checkServer(context, facts);
   checkStoredNames(context, identity, facts);
   await expectNoGap(context, held.from.commit, signal);
   const selected = await selectTables(context, true, signal);
@@ -226,6 +231,7 @@ function identityOf(context: SourceContext, { facts, log, publication, slotMade 
     systemIdentifier: log.systemIdentifier,
     timeline: String(log.timeline),
     history: log.history,
+    ...(facts.inRecovery ? STANDBY : {}),
     database: facts.database,
     databaseOid: facts.databaseOid,
     slot: context.slot,
@@ -252,14 +258,16 @@ export async function crossLog(
   const system = await identifySystem(connection, signal);
   const isSame = identity["timeline"] === String(system.timeline);
   if (isSame || identity["systemIdentifier"] !== system.systemIdentifier) return null;
-  if ((await readServer(context, signal)).inRecovery) throw await waitingForPromotion(context, signal);
+  const { inRecovery } = await readServer(context, signal);
+  if (inRecovery && !isOfStandby(identity)) throw await waitingForPromotion(context, signal);
   const log = await withHistory(connection, system, signal);
   const leftAt = commonUntil(identity, log);
   const [first, ...others] = positions;
   if (first === undefined || leftAt === null || positions.some((position) => position > leftAt)) return null;
+  const { standby: _, ...stored } = identity;
   const from = others.reduce((least, position) => (position < least ? position : least), first);
   return {
-    identity: { ...identity, timeline: String(log.timeline), history: log.history },
+    identity: { ...stored, timeline: String(log.timeline), history: log.history, ...(inRecovery ? STANDBY : {}) },
     positions: new Map(positions.map((position) => [position, position])),
     from,
     end: log.flushed,
@@ -328,7 +336,8 @@ export async function removeOurs(
   // One that comes late drops no publication that was made since.
   const isIt = `exists (select from pg_publication where pubname = ${quoteLiteral(context.publication)} and oid = ${publication.oid})`;
   const drop = `begin if ${isIt} then drop publication ${quoteIdentifier(context.publication)}; end if; end`;
-  await context.database.simple("dropping the publication", `do ${quoteLiteral(drop)}`, signal);
+  const database = await context.writer.database(signal);
+  await database.simple("dropping the publication", `do ${quoteLiteral(drop)}`, signal);
 }
 
 /** Objects that an unfinished first start left are ours: it announced them before it created them. */

@@ -132,7 +132,8 @@ export class PublishedTables {
     signal: AbortSignal,
   ): Promise<readonly [number, LockHolders | null]> {
     if (index >= ASKED_COUNT_MAX) return [oid, null];
-    return [oid, await lockHolders(this.#context.address, holdersOf(quoteTable(schema, table), "published"), signal)];
+    const { address } = await this.#context.writer.database(signal);
+    return [oid, await lockHolders(address, holdersOf(quoteTable(schema, table), "published"), signal)];
   }
 
   /**

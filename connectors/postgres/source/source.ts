@@ -18,7 +18,7 @@ import type { Source } from "../../../src/core/contracts/source.ts";
 import { hasBinaryForm } from "../../../src/core/model/types.ts";
 import { PublishedTables } from "./published-tables.ts";
 import { selectTables } from "./catalog/selection.ts";
-import type { SourceContext } from "./wire/context.ts";
+import { closeAll, type SourceContext } from "./wire/context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./log/health.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
@@ -57,7 +57,7 @@ export function postgresSource(context: SourceContext): Source {
       },
     },
     watermarks: watermarks(context),
-    close: () => context.database.close(),
+    close: () => closeAll(context),
   };
 }
 

@@ -9,8 +9,9 @@ import { postgresSource } from "./source.ts";
 /** Of a migration tool's file: it would end the transaction, and commit. */
 const OWN_TRANSACTION = /^[ \t]*(begin|start\s+transaction|commit)(\s+(work|transaction))?[ \t]*;[ \t]*$/gim;
 
-export async function trial(context: SourceContext, tried: Trial, signal: AbortSignal): Promise<TriedTables> {
-  const { database } = context;
+export async function trial(source: SourceContext, tried: Trial, signal: AbortSignal): Promise<TriedTables> {
+  const database = await source.writer.database(signal);
+  const context = { ...source, database };
   const { catalog } = postgresSource(context);
   const before = await catalog.tables(signal);
   const sizes = await sizesOf(context, signal);

@@ -10,7 +10,7 @@ import { connect } from "../../../src/postgres/connect.ts";
 import { parsePostgresUrl } from "../../../src/postgres/url.ts";
 import { sinkError } from "../../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../../connectors/postgres/source/errors.ts";
-import { identifySystem } from "../../../connectors/postgres/source/log/server.ts";
+import { identifySystem } from "../../../connectors/postgres/source/wire/replication-connection.ts";
 import { connectReplication } from "../../../connectors/postgres/source/wire/replication-connection.ts";
 import * as cache from "../../../connectors/redis/config.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";

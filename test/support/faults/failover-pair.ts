@@ -47,7 +47,9 @@ export class FailoverPair implements AsyncDisposable, PostgresAddress {
   async addStandby(): Promise<void> {
     const { syncSlots = true, waits = true } = this.#options;
     const slotName = `standby_${this.#servers.length}`;
-    this.#standby = await ownPostgres({ standbyOf: { primary: this.primary, slotName, syncSlots } });
+    // The default is ten seconds: so long the primary would know nothing of what the standby needs.
+    const settings = { wal_receiver_status_interval: "1s" };
+    this.#standby = await ownPostgres({ settings, standbyOf: { primary: this.primary, slotName, syncSlots } });
     this.#servers.push(this.#standby);
     if (!waits) return;
     await query(this.primary.url, `alter system set synchronized_standby_slots = '${slotName}'`);

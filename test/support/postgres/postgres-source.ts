@@ -38,6 +38,7 @@ export interface SourceSettings {
   readonly slot?: string;
   readonly publication?: string;
   readonly url?: string;
+  readonly primaryUrl?: string;
   readonly log?: Logger;
 }
 
@@ -61,6 +62,7 @@ function placeOf(database: Target, settings: SourceSettings) {
     tables: settings.tables ?? [],
     options: {
       url: settings.url ?? database.url,
+      ...(settings.primaryUrl === undefined ? {} : { primaryUrl: settings.primaryUrl }),
       slot: settings.slot ?? `millrace_${database.name}`,
       publication: settings.publication ?? "millrace_test",
     },

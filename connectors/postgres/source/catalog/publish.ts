@@ -48,7 +48,7 @@ export async function syncPublication(
   const mayAll =
     current === undefined ? added.every((table) => table.owned) : publishable(current, added).length === added.length;
   if (!mayAll) throw notAllowed(context, advice);
-  await using session = new Altering(context);
+  await using session = await Altering.begin(context, signal);
   if (current === undefined) await session.create(advice, signal);
   else if (wantsRoot) await session.run(viaRootStatement(context.publication), LOCK_MS_MAX, signal);
   const locked = await session.addAll(added, signal);
@@ -73,7 +73,7 @@ export async function takeOut(context: SourceContext, oids: readonly number[], s
     signal,
   );
   if (rows.length === 0) return;
-  await using session = new Altering(context);
+  await using session = await Altering.begin(context, signal);
   for (const { schema, table } of rows) {
     const drop = `ALTER PUBLICATION ${quoteIdentifier(context.publication)} DROP TABLE ONLY ${quoteTable(schema, table)}`;
     await session.each(drop, signal);
@@ -84,9 +84,13 @@ class Altering implements AsyncDisposable {
   readonly #context: SourceContext;
   readonly #database: Database;
 
-  constructor(context: SourceContext) {
+  private constructor(context: SourceContext, database: Database) {
     this.#context = context;
-    this.#database = new Database(context.address);
+    this.#database = database;
+  }
+
+  static async begin(context: SourceContext, signal: AbortSignal): Promise<Altering> {
+    return new Altering(context, new Database((await context.writer.database(signal)).address));
   }
 
   async create(advice: string, signal: AbortSignal): Promise<void> {
@@ -136,6 +140,7 @@ class Altering implements AsyncDisposable {
   async run(sql: string, lockMs: number, signal: AbortSignal, advice = sql): Promise<void> {
     try {
       await this.#database.simple("changing the publication", `SET LOCAL lock_timeout = ${lockMs}; ${sql}`, signal);
+      await this.#context.writer.replayed(this.#database, signal);
     } catch (error) {
       if (reasonOf(error) !== "privilege") throw error;
       throw notAllowed(this.#context, advice, error);

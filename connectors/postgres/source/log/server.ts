@@ -3,10 +3,9 @@ import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
 import { poolerError, sourceError } from "../errors.ts";
 import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../wire/context.ts";
-import { parseLsn } from "../wire/lsn.ts";
-import { type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
 
 const VERSION_MIN = 140_000;
+const STANDBY_VERSION_MIN = 160_000;
 
 export interface ServerFacts {
   readonly version: number;
@@ -34,8 +33,8 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
   return row;
 }
 
-export function checkServer(facts: ServerFacts): void {
-  const [first] = serverProblems(facts);
+export function checkServer(context: SourceContext, facts: ServerFacts): void {
+  const [first] = serverProblems(context, facts);
   if (first !== undefined) throw first.error;
 }
 
@@ -46,7 +45,7 @@ interface ServerProblem {
 }
 
 /** Everything about the server and the role that prevents capture. */
-export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
+export function serverProblems({ writer }: SourceContext, facts: ServerFacts): readonly ServerProblem[] {
   const problems: ServerProblem[] = [];
   const add = (what: string, code: ErrorCode, message: string, hint: string): void => {
     problems.push({ id: `postgres.${what}`, error: sourceError(code, "fatal", message, { hint }) });
@@ -55,9 +54,13 @@ export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
     const name = `Postgres ${Math.floor(facts.version / 10_000)}`;
     add("version", "MR2005", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
   }
-  if (facts.inRecovery) {
-    const fix = "Point source.url at the primary, or promote this server.";
+  if (facts.inRecovery && !writer.hasPrimary) {
+    const fix = "Set source.primaryUrl to its primary, or point source.url at the primary, or promote this server.";
     add("standby", "MR2031", "the source is a standby: it replays another server's log and takes no writes", fix);
+  }
+  if (facts.inRecovery && facts.version < STANDBY_VERSION_MIN) {
+    const message = `the source is a standby of Postgres ${Math.floor(facts.version / 10_000)}, which can't decode its log`;
+    add("standby", "MR2031", message, "Point source.url at the primary; a standby can be read from Postgres 16 on.");
   }
   if (facts.walLevel !== "logical") {
     const fix = "ALTER SYSTEM SET wal_level = logical; then restart the server.";
@@ -66,23 +69,4 @@ export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   if (!facts.mayReplicate)
     add("role", "MR2008", "the role may not replicate", `ALTER ROLE ${quoteIdentifier(facts.user)} REPLICATION;`);
   return problems;
-}
-
-export interface SystemIdentity {
-  readonly systemIdentifier: string;
-  readonly timeline: number;
-  /** End of the flushed log. */
-  readonly flushed: bigint;
-}
-
-export async function identifySystem(connection: ReplicationConnection, signal: AbortSignal): Promise<SystemIdentity> {
-  // The timeline is an int4 before Postgres 16 and an int8 since.
-  const [row] = await replicationCommand<{ systemid: string; timeline: number | string; xlogpos: string }>(
-    connection,
-    "identifying the server",
-    "IDENTIFY_SYSTEM",
-    signal,
-  );
-  if (row === undefined) throw poolerError();
-  return { systemIdentifier: row.systemid, timeline: Number(row.timeline), flushed: parseLsn(row.xlogpos) };
 }

@@ -1,6 +1,8 @@
 /** The replication slot: finds it, creates it, adopts it, waits for it. */
 import { setTimeout as delay } from "node:timers/promises";
+import { findMillraceError } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
+import type { ServerFacts } from "./server.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { parseLsn, formatLsn } from "../wire/lsn.ts";
@@ -12,6 +14,7 @@ const POLL_MS = 250;
 const BUSY_WAIT_MS = 5_000;
 const BUSY_WAIT_MS_MAX = 90_000;
 const TELL_MS = 5_000;
+const ASK_MS = 500;
 
 export interface Slot {
   readonly kind: string;
@@ -51,7 +54,7 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
   );
   if (row === undefined) return undefined;
   const lost = row.wal_status === "lost" ? "wal_removed" : null;
-  const conflict = row.conflicting === "true" ? "it conflicted with recovery" : null;
+  const conflict = row.conflicting === "true" ? "conflict" : null;
   const invalidation = row.invalidation_reason ?? lost ?? conflict;
   return {
     kind: row.slot_type,
@@ -68,8 +71,17 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
 function invalidationText(reason: string, keepMax: string): string {
   if (reason === "wal_removed") return `it kept more log than max_slot_wal_keep_size allows (now ${keepMax})`;
   if (reason === "idle_timeout") return "it was idle for longer than idle_replication_slot_timeout allows";
-  return reason;
+  const whatPrimary = CONFLICTS[reason];
+  return whatPrimary === undefined ? reason : `it conflicted with what the standby replayed: ${whatPrimary}`;
 }
+
+/** Of a slot on a standby, by the server's name for it (16: one name for both). */
+const CONFLICTS: Readonly<Record<string, string>> = {
+  conflict: "the primary removed rows of the catalogue (hot_standby_feedback is off), or lowered its wal_level",
+  rows_removed:
+    "the primary removed rows of the catalogue. Set hot_standby_feedback = on and primary_slot_name on the standby",
+  wal_level_insufficient: "the primary's wal_level was lowered. Set it to logical",
+};
 
 /** Throws if this source may not read from the slot. */
 export function checkSlotKind(context: SourceContext, slot: Slot): void {
@@ -103,15 +115,19 @@ interface NewSlot {
 export async function createSlot(
   context: SourceContext,
   connection: ReplicationConnection,
-  version: number,
+  { version, inRecovery }: Pick<ServerFacts, "version" | "inRecovery">,
   signal: AbortSignal,
 ): Promise<NewSlot> {
   const name = quoteIdentifier(context.slot);
-  // A failover slot is kept by standbys that synchronise slots.
-  const failover = version >= 170_000 ? ", FAILOVER" : "";
+  // A failover slot is kept by standbys that synchronise slots. A standby makes none.
+  const failover = version >= 170_000 && !inRecovery ? ", FAILOVER" : "";
   const options = version >= 150_000 ? `(SNAPSHOT 'export'${failover})` : "EXPORT_SNAPSHOT";
+  if (inRecovery) await untilHeld(context, signal);
   const stop = new AbortController();
-  const watch = tellWaiting(context, stop.signal);
+  const watch = Promise.all([
+    tellWaiting(context, stop.signal),
+    ...(inRecovery ? [askPrimary(context, stop.signal)] : []),
+  ]);
   try {
     const [row] = await replicationCommand<{ consistent_point: string; snapshot_name: string }>(
       connection,
@@ -145,12 +161,67 @@ async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise
   }
 }
 
+const HELD_WAIT_MS = 30_000;
+
+/**
+ * A new slot needs the rows of the catalogue that the primary keeps for the standby. The standby asks for them ten seconds after it
+ * connected (wal_receiver_status_interval); a primary that knows nothing yet removes them, and with them the slot.
+ */
+async function untilHeld({ database, writer, logger }: SourceContext, signal: AbortSignal): Promise<void> {
+  const doing = "looking what the primary keeps for the standby";
+  const asks =
+    "select current_setting('primary_slot_name') as name where current_setting('hot_standby_feedback') = 'on'";
+  const [standby] = await database.rows<{ name: string }>(doing, asks, [], signal);
+  const sql = "select coalesce(xmin, catalog_xmin) is not null as held from pg_replication_slots where slot_name = $1";
+  const deadlineMs = performance.now() + HELD_WAIT_MS;
+  for (;;) {
+    const primary = await writer.database(signal);
+    const [slot] = await primary.rows<{ held: boolean }>(doing, sql, [standby?.name ?? ""], signal);
+    // Without feedback or slot, or through another standby, nothing says what is kept: `check` warns.
+    if (slot?.held !== false) return;
+    if (performance.now() >= deadlineMs) break;
+    await delay(POLL_MS, undefined, { signal });
+  }
+  logger.warn(
+    { slot: standby?.name },
+    "the primary keeps nothing for the standby, which may lose the slot that is made now",
+  );
+}
+
+/**
+ * A standby begins a slot, step by step, where its primary logs which transactions run. By itself the primary does so every 15
+ * seconds, if something was written.
+ */
+async function askPrimary(context: SourceContext, signal: AbortSignal): Promise<void> {
+  const { writer, logger } = context;
+  let sql = `select ${RUNNING_FUNCTION}`;
+  while (!signal.aborted) {
+    try {
+      await (await writer.database(signal)).rows("logging the running transactions", sql, [], signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      const hint = findMillraceError(error)?.reason === "privilege" ? ` ${grantRunning(context)}` : "";
+      logger.warn({ err: error }, `creating the slot waits for what the primary logs by itself.${hint}`);
+      sql = "select pg_logical_emit_message(true, 'millrace', '')";
+    }
+    await delay(ASK_MS, undefined, { signal }).catch(() => {});
+  }
+}
+
+export const RUNNING_FUNCTION = "pg_log_standby_snapshot()";
+
+export function grantRunning({ address }: Pick<SourceContext, "address">): string {
+  return `GRANT EXECUTE ON FUNCTION pg_catalog.${RUNNING_FUNCTION} TO ${quoteIdentifier(address.user)};`;
+}
+
+/** The oldest one of the server that takes writes: only there transactions have locks. */
 export async function oldestTransaction(
   context: SourceContext,
   signal: AbortSignal,
 ): Promise<OpenTransaction | undefined> {
   const doing = "looking for old transactions";
-  const [oldest] = await context.database.rows<OpenTransaction>(doing, OLDEST_TRANSACTION_SQL, [], signal);
+  const database = await context.writer.database(signal);
+  const [oldest] = await database.rows<OpenTransaction>(doing, OLDEST_TRANSACTION_SQL, [], signal);
   return oldest;
 }
 

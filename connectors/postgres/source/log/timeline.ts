@@ -7,8 +7,14 @@ import { type HeldPositions, LogMoved } from "../../../../src/core/contracts/log
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { formatLsn, parseLsn } from "../wire/lsn.ts";
-import { type SystemIdentity, identifySystem } from "./server.ts";
-import { type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
+import {
+  connectReplication,
+  identifySystem,
+  type ReplicationConnection,
+  replicationCommand,
+  type SystemIdentity,
+} from "../wire/replication-connection.ts";
+import { promoted } from "../wire/writer.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { SourceContext } from "../wire/context.ts";
 
@@ -111,6 +117,15 @@ export function checkSystem(
   }
 }
 
+/** After a crash a standby takes connections before it has replayed again what it had replayed. */
+export function checkReplayed(reached: Position, { flushed }: ServerLog): void {
+  if (!isBeyond(reached, flushed)) return;
+  const message = `the standby has replayed its log up to ${formatLsn(flushed)}, and ${formatLsn(reached.commit)} was read from it already`;
+  throw sourceError("MR2032", "retryable", message, {
+    hint: "Nothing, if it was just started. An older copy of it does not get there: restore the right one.",
+  });
+}
+
 export function checkSameCluster(identity: LogIdentity, system: SystemIdentity): void {
   const stored = identity["systemIdentifier"];
   if (stored === system.systemIdentifier) return;
@@ -179,7 +194,65 @@ export async function checkStillThere(
   const same =
     compared["systemIdentifier"] === system.systemIdentifier && compared["timeline"] === String(system.timeline);
   const { standby } = await whichServer(connection, signal);
-  if (!same || standby) throw moved();
+  if (!same || standby !== isOfStandby(compared)) throw moved();
+}
+
+/** The part of the identity of a log that is read at a standby. */
+export const STANDBY: LogIdentity = { standby: "yes" };
+
+export function isOfStandby(identity: LogIdentity): boolean {
+  return identity["standby"] === STANDBY["standby"];
+}
+
+/**
+ * The log of a standby may go on in another timeline at any moment, when it is promoted or follows a server that was; the
+ * stream goes on too, and says nothing. Invariant: what is handed on from a stream is on the timeline of the identity that its
+ * positions are stored with, so that at a later start every position is comparable with the server's history (invariant 8). A
+ * server that is asked after bytes were received, and is on the timeline still, was so when it sent them.
+ */
+export class SameTimeline implements Disposable {
+  readonly #connection: ReplicationConnection;
+  readonly #started: string | undefined;
+  readonly #timeline: number;
+
+  private constructor(connection: ReplicationConnection, started: string | undefined, timeline: number) {
+    this.#connection = connection;
+    this.#started = started;
+    this.#timeline = timeline;
+  }
+
+  /** Null: the server is no standby, so it stays on its timeline as long as it runs. */
+  static async at(
+    { context, identity }: { readonly context: SourceContext; readonly identity?: LogIdentity | undefined },
+    signal: AbortSignal,
+  ): Promise<SameTimeline | null> {
+    const doing = "looking whether the source is a standby";
+    const [row] = await context.database.rows<{ standby: boolean }>(doing, WHICH_SQL, [], signal);
+    if (row?.standby !== true) return null;
+    const connection = await connectReplication(context.address, signal);
+    try {
+      const { started, standby } = await whichServer(connection, signal);
+      const { timeline } = await identifySystem(connection, signal);
+      if (!standby || (identity !== undefined && identity["timeline"] !== String(timeline))) throw moved();
+      return new SameTimeline(connection, started, timeline);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  /** The stream must come from the server that is asked. */
+  async expectServer(stream: ReplicationConnection, signal: AbortSignal): Promise<void> {
+    if ((await whichServer(stream, signal)).started !== this.#started) throw moved();
+  }
+
+  async expect(signal: AbortSignal): Promise<void> {
+    if ((await identifySystem(this.#connection, signal)).timeline !== this.#timeline) throw promoted();
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection.close();
+  }
 }
 
 /** Throws if the ordinary connection ends at another server than this one. */

@@ -2,6 +2,7 @@
 import type { SourceContext } from "../wire/context.ts";
 import { parseLsn } from "../wire/lsn.ts";
 import {
+  EVERYTHING_VISIBLE,
   snapshotSees,
   type Visibility,
   type Blocker,
@@ -47,7 +48,7 @@ export async function writeMark(
   content: string,
   signal: AbortSignal,
 ): Promise<bigint> {
-  const [row] = await context.database.rows<{ lsn: string }>(
+  const [row] = await context.writer.rows<{ lsn: string }>(
     "writing a mark",
     "select pg_logical_emit_message(true, $1, $2::text)::text as lsn",
     [prefix, content],
@@ -63,16 +64,24 @@ export async function writeMark(
  * These transactions are found by their locks, because the snapshot does not list those after the last one that ended.
  */
 const VISIBILITY_SQL = `
-select pg_current_snapshot()::text as snapshot, coalesce(array_agg(l.transactionid::text) filter (where
+select pg_is_in_recovery() as standby, pg_current_snapshot()::text as snapshot, coalesce(array_agg(l.transactionid::text) filter (where
     a.state is distinct from 'idle in transaction' and a.state is distinct from 'idle in transaction (aborted)'
     and (p.transaction is null or current_setting('synchronous_standby_names') <> '')), '{}') as committing
 from pg_locks l left join pg_stat_activity a on a.pid = l.pid left join pg_prepared_xacts p on p.transaction = l.transactionid
 where l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and l.transactionid is not null
   and coalesce(a.datname, p.database, current_database()) = current_database()`;
 
+interface VisibilityRow {
+  readonly standby: boolean;
+  readonly snapshot: string;
+  readonly committing: readonly string[];
+}
+
+/** A standby streams what it has replayed, and that is visible there. */
 async function readVisibility({ database }: SourceContext, signal: AbortSignal): Promise<Visibility> {
   const doing = "reading the running transactions";
-  const [row] = await database.rows<{ snapshot: string; committing: string[] }>(doing, VISIBILITY_SQL, [], signal);
+  const [row] = await database.rows<VisibilityRow>(doing, VISIBILITY_SQL, [], signal);
+  if (row?.standby === true) return EVERYTHING_VISIBLE;
   const snapshot = row?.snapshot ?? "0:0:";
   return {
     sees: snapshotSees(snapshot),
@@ -91,15 +100,12 @@ export async function waitForTransactions(
   signal: AbortSignal,
 ): Promise<void> {
   const doing = "waiting for older transactions";
-  const [start] = await context.database.rows<{ xmax: string }>(
-    doing,
-    "select pg_snapshot_xmax(pg_current_snapshot())::text as xmax",
-    [],
-    signal,
-  );
+  const database = await context.writer.database(signal);
+  // A number of our own is above all that run; a snapshot's end is above those that have ended.
+  const [start] = await database.rows<{ xid: string }>(doing, "select pg_current_xact_id()::text as xid", [], signal);
   let toldAtMs = -Infinity;
   for (;;) {
-    const [first] = await context.database.rows<OpenTransaction>(doing, RUNNING_SQL, [start?.xmax], signal);
+    const [first] = await database.rows<OpenTransaction>(doing, RUNNING_SQL, [start?.xid], signal);
     if (first === undefined) return;
     const now = performance.now();
     if (now - toldAtMs >= TELL_MS) {

@@ -17,7 +17,7 @@ import { isNoKey, withHolders } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { RowBlock } from "./row-blocks.ts";
-import { snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
+import { EVERYTHING_VISIBLE, snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, type RowReader, RowSession } from "../wire/row-session.ts";
 import { joinedKey, keyText } from "../../../../src/core/model/row-id.ts";
 
@@ -198,11 +198,17 @@ export async function begin(
     throw await withHolders(error, context, holdersOf(name, "read"), signal);
   }
   const doing = "taking a snapshot";
-  const snapshot = onlyCell(await session.rows(doing, "SELECT pg_current_snapshot(); SAVEPOINT begun", signal), doing);
+  const sql = "SELECT case when not pg_is_in_recovery() then pg_current_snapshot()::text else '' end; SAVEPOINT begun";
+  const snapshot = onlyCell(await session.rows(doing, sql, signal), doing);
   const live = await findTable(session, table, signal);
   const kinds = new Uint8Array(table.columns.length).fill(CELL_TEXT);
   const rows = new RowBlock(table, kinds, 1, true);
-  return { session, table, live, seen: { sees: snapshotSees(snapshot), snapshot }, rows };
+  return { session, table, live, seen: seenBy(snapshot), rows };
+}
+
+/** Empty on a standby, whose snapshots do not list who is running: see `DecoderOptions`. */
+function seenBy(snapshot: string): TableRead["seen"] {
+  return snapshot === "" ? { sees: EVERYTHING_VISIBLE.sees } : { sees: snapshotSees(snapshot), snapshot };
 }
 
 interface Fetched {

@@ -21,7 +21,16 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import { comparePositions, type Position } from "../../../../src/core/model/position.ts";
 import { ARENA_BYTES, arenaCountMax, ArenaPool, type Arena } from "./arena.ts";
-import { Decoder, STOP_TABLE, STOP_NARROW, STOP_ENDED, STOP_BYTES, STOP_BOUNDARY, type Ahead } from "./pgoutput.ts";
+import {
+  Decoder,
+  type DecoderOptions,
+  STOP_TABLE,
+  STOP_NARROW,
+  STOP_ENDED,
+  STOP_BYTES,
+  STOP_BOUNDARY,
+  type Ahead,
+} from "./pgoutput.ts";
 import type { Relation } from "./relations.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 
@@ -64,13 +73,12 @@ export class Assembler {
   #ended = false;
   #given: Position;
 
-  /** `isUnchecked`: see `Decoder`. */
   constructor(
     from: Position,
     byteCountMax: number | undefined,
     renewPrefix: string,
     events: AssemblerEvents,
-    isUnchecked = false,
+    options: DecoderOptions = {},
   ) {
     this.#pool = new ArenaPool(arenaCountMax(byteCountMax), () => this.#retry());
     this.#events = events;
@@ -78,7 +86,7 @@ export class Assembler {
     this.#arena = this.#pool.acquire(ARENA_BYTES)!;
     this.#block = this.#pool.block(this.#arena);
     this.#given = from;
-    this.decoder = new Decoder(from, this.#block, this.#arena.bytes, FULL_BYTES, renewPrefix, isUnchecked);
+    this.decoder = new Decoder(from, this.#block, this.#arena.bytes, FULL_BYTES, renewPrefix, options);
   }
 
   /** True while the socket must not be read. */

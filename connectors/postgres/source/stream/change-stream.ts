@@ -14,7 +14,7 @@ import { ReplicationSession } from "./replication-session.ts";
 import { copySlot, expectNoGap, whenFree } from "../log/slot.ts";
 import { Transcoder } from "./transcoder.ts";
 import { connectReplication, type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
-import { checkStillThere } from "../log/timeline.ts";
+import { checkStillThere, SameTimeline } from "../log/timeline.ts";
 import type { ShownLeaves } from "../catalog/unlogged-changes.ts";
 
 export interface StreamParts {
@@ -36,18 +36,29 @@ export class PostgresStream implements ChangeStream {
   /** The position after the last block that was returned. */
   #at: Position;
   #acknowledged = 0n;
+  readonly #timeline: SameTimeline | null;
+  /** A block whose timeline is asked for. */
+  #received: Block | undefined;
 
-  private constructor(parts: StreamParts, session: ReplicationSession) {
+  private constructor(parts: StreamParts, session: ReplicationSession, timeline: SameTimeline | null) {
     this.#parts = parts;
     this.#session = session;
+    this.#timeline = timeline;
     this.#binary = parts.binary;
     this.#at = parts.from;
   }
 
   static async open(parts: StreamParts, signal: AbortSignal): Promise<PostgresStream> {
     const closing = new AbortController();
-    const session = await openSession(parts, parts.from, parts.binary, AbortSignal.any([signal, closing.signal]));
-    return new PostgresStream(parts, session);
+    const until = AbortSignal.any([signal, closing.signal]);
+    const timeline = await SameTimeline.at(parts, until);
+    try {
+      const session = await openSession(parts, timeline, parts.from, parts.binary, until);
+      return new PostgresStream(parts, session, timeline);
+    } catch (error) {
+      timeline?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   get binary(): boolean {
@@ -58,18 +69,28 @@ export class PostgresStream implements ChangeStream {
     return this.#session.liveArenaCount;
   }
 
+  /** Once received, a block is returned by this call or by a later one. */
   async next(signal: AbortSignal): Promise<Block> {
+    const block = (this.#received ??= await this.#receive(signal));
+    await this.#timeline?.expect(this.#closing.signal);
+    this.#received = undefined;
+    this.#at = block.until;
+    return block;
+  }
+
+  async #receive(signal: AbortSignal): Promise<Block> {
     try {
-      return this.#given(await this.#session.next(signal));
+      return await this.#session.next(signal);
     } catch (error) {
       if (!(error instanceof TextModeNeeded)) throw error;
     }
     // Everything before the row in question was returned, so the new session begins exactly there.
     await this.#session[Symbol.asyncDispose]();
     this.#binary = false;
-    this.#session = await openSession(this.#parts, this.#at, false, AbortSignal.any([signal, this.#closing.signal]));
+    const until = AbortSignal.any([signal, this.#closing.signal]);
+    this.#session = await openSession(this.#parts, this.#timeline, this.#at, false, until);
     this.#session.acknowledge(this.#acknowledged);
-    return this.#given(await this.#session.next(signal));
+    return await this.#session.next(signal);
   }
 
   acknowledge(commit: bigint): void {
@@ -79,12 +100,10 @@ export class PostgresStream implements ChangeStream {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
+    this.#timeline?.[Symbol.dispose]();
+    this.#received?.release();
+    this.#received = undefined;
     await this.#session[Symbol.asyncDispose]();
-  }
-
-  #given(block: Block): Block {
-    this.#at = block.until;
-    return block;
   }
 }
 
@@ -94,6 +113,7 @@ const RAW_SQL =
 
 async function openSession(
   parts: StreamParts,
+  timeline: SameTimeline | null,
   from: Position,
   binary: boolean,
   signal: AbortSignal,
@@ -105,6 +125,7 @@ async function openSession(
     ? await secondSlot(parts, signal)
     : { connection: await connectCompared(parts, signal), slot: context.slot };
   try {
+    await timeline?.expectServer(connection, signal);
     const doing = "looking at the database's encoding";
     const [raw] = await replicationCommand<{ encoding: string }>(connection, doing, RAW_SQL, signal);
     const isUnchecked = raw !== undefined;
@@ -116,6 +137,7 @@ async function openSession(
       byteCountMax: options.byteCountMax,
       renewPrefix: renewPrefix(context),
       isUnchecked,
+      hasNumbers: timeline === null,
       transcoder:
         raw === undefined || raw.encoding === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw.encoding),
       command: startCommand(slot, from.commit, context.publication, isBinary),

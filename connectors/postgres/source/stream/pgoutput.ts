@@ -58,6 +58,16 @@ const BLOCK_TABLE_COUNT_MAX = 60_000;
 /** Relations that are looked up at once. */
 const AHEAD_COUNT_MAX = 256;
 
+export interface DecoderOptions {
+  /** The server has not checked that texts are UTF-8. */
+  readonly isUnchecked?: boolean;
+  /**
+   * Whether transactions have their numbers. On a standby a snapshot does not say which of them it sees: they have none, so
+   * that nobody asks, as with MySQL. Default: true.
+   */
+  readonly hasNumbers?: boolean;
+}
+
 export class Decoder {
   readonly epoch: number;
   /** Earlier rows were delivered in a previous run: they are numbered, not appended. */
@@ -65,6 +75,7 @@ export class Decoder {
   readonly #renewPrefix: string;
   readonly #relations = new Relations();
   readonly #isUnchecked: boolean;
+  readonly #hasNumbers: boolean;
 
   bytes: Buffer;
   block: Block;
@@ -102,19 +113,17 @@ export class Decoder {
   walEnd = 0n;
   serverMessage: Buffer | undefined;
 
-  /**
-   * `renewPrefix`: the prefix of messages after which tables are looked up again. `isUnchecked`: the server has not checked
-   * that texts are UTF-8.
-   */
+  /** `renewPrefix`: the prefix of messages after which tables are looked up again. */
   constructor(
     from: Position,
     block: Block,
     bytes: Buffer,
     boundaryAfter: number,
     renewPrefix: string,
-    isUnchecked = false,
+    { isUnchecked = false, hasNumbers = true }: DecoderOptions = {},
   ) {
     this.#isUnchecked = isUnchecked;
+    this.#hasNumbers = hasNumbers;
     this.epoch = from.epoch;
     this.#from = from;
     this.boundary = from.commit;
@@ -303,7 +312,7 @@ export class Decoder {
     this.#commit = bytes.readBigUInt64BE(at);
     if (!fitsVersion(this.#commit)) throw tooFar(this.#commit);
     this.#commitTimeUs = bytes.readBigInt64BE(at + 8) + POSTGRES_EPOCH_US;
-    this.#xid = bytes.readUInt32BE(at + 16);
+    this.#xid = this.#hasNumbers ? bytes.readUInt32BE(at + 16) : 0;
     this.#index = 0;
     this.#skipBelow = this.#commit === this.#from.commit ? this.#from.index : 0;
     this.#transaction = -1;

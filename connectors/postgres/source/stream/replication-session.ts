@@ -10,7 +10,7 @@ import { failureOf } from "../../../../src/postgres/failure.ts";
 import { Assembler } from "./assembler.ts";
 import { answered } from "../wire/database.ts";
 import { queryFrame, readServerError } from "../../../../src/postgres/frames.ts";
-import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
+import { type DecoderOptions, PUBLICATION_ROUTINE } from "./pgoutput.ts";
 import type { TableLookups } from "./table-lookups.ts";
 import { nap, Pace } from "./pace.ts";
 import type { Relation } from "./relations.ts";
@@ -25,15 +25,13 @@ const FILL_MS = 50;
 const QUIET_MS = 5;
 const CLOSE_MS = 1_000;
 
-export interface SessionOptions {
+export interface SessionOptions extends DecoderOptions {
   readonly connection: ReplicationConnection;
   readonly from: Position;
   /** Bytes that blocks may hold before the socket is not read any more. */
   readonly byteCountMax: number | undefined;
   /** The prefix of messages after which tables are looked up again. */
   readonly renewPrefix: string;
-  /** See `Decoder`. */
-  readonly isUnchecked: boolean;
   readonly transcoder: Transcoder | undefined;
   /** START_REPLICATION … */
   readonly command: string;
@@ -74,7 +72,7 @@ export class ReplicationSession implements ChangeStream {
           this.#offer();
         },
       },
-      options.isUnchecked,
+      options,
     );
     this.#socket = options.connection.handOver({
       space: () => this.#assembler.space(),

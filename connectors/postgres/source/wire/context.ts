@@ -3,11 +3,13 @@ import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
+import type { Writer } from "./writer.ts";
 
 /** What the parts of one source share. */
 export interface SourceContext {
   readonly address: PostgresAddress;
   readonly database: Database;
+  readonly writer: Writer;
   readonly slot: string;
   readonly publication: string;
   readonly selection: TableSelection;
@@ -17,4 +19,8 @@ export interface SourceContext {
   readonly copySessions: number;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly logger: Logger;
+}
+
+export async function closeAll({ database, writer }: Pick<SourceContext, "database" | "writer">): Promise<void> {
+  await Promise.all([database.close(), writer.close()]);
 }

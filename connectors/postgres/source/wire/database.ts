@@ -6,7 +6,7 @@ import { connect } from "../../../../src/postgres/connect.ts";
 import { OneConnection } from "../../../../src/postgres/one-connection.ts";
 import type { ErrorReason, MillraceError } from "../../../../src/core/errors.ts";
 import { inFrontOf, lockHolders } from "../../blocking-transactions.ts";
-import { aborted, failedAt, sourceError, waitedForLock } from "../errors.ts";
+import { aborted, failedAt, named, sourceError, type UrlKey, waitedForLock } from "../errors.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import { KeptSessions } from "./row-session.ts";
 
@@ -30,9 +30,12 @@ export class Database {
   /** Sessions for reads beside this connection. */
   readonly sessions = new KeptSessions();
   readonly #connection: OneConnection;
+  readonly #key: UrlKey;
 
-  constructor(address: PostgresAddress) {
+  /** `key`: where the configuration has the address. */
+  constructor(address: PostgresAddress, key: UrlKey = "source.url") {
     this.address = address;
+    this.#key = key;
     // Shared by all callers that wait for it, so no single caller's signal ends it; it has its own time limit.
     this.#connection = new OneConnection(async () => {
       const { client } = await connect(address, { signal: NEVER });
@@ -73,7 +76,7 @@ export class Database {
       client = await this.#client(signal);
       return await answered(query(client), doing, signal);
     } catch (error) {
-      const found = failedAt(error, doing, this.address);
+      const found = named(failedAt(error, doing, this.address), this.#key);
       const known = found.reason === "lost" ? await this.#explained(found, client?.processID, signal) : found;
       if (known.reason !== undefined && UNCERTAIN.has(known.reason)) this.#drop();
       throw known;

@@ -5,10 +5,11 @@
  */
 import type { Client, ClientConfig, QueryResultRow } from "pg";
 import replication from "pg-logical-replication";
-import { classify } from "../errors.ts";
+import { classify, poolerError } from "../errors.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import { connectInlet, type InletConnection } from "../../../../src/postgres/inlet.ts";
 import { answered } from "./database.ts";
+import { parseLsn } from "./lsn.ts";
 
 /** Its client is for commands before the stream starts (IDENTIFY_SYSTEM, SQL). */
 export type ReplicationConnection = InletConnection;
@@ -66,4 +67,23 @@ export async function replicationCommand<Row extends QueryResultRow>(
     connection.close();
     throw classify(error, doing);
   }
+}
+
+export interface SystemIdentity {
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  /** End of the flushed log. */
+  readonly flushed: bigint;
+}
+
+export async function identifySystem(connection: ReplicationConnection, signal: AbortSignal): Promise<SystemIdentity> {
+  // The timeline is an int4 before Postgres 16 and an int8 since.
+  const [row] = await replicationCommand<{ systemid: string; timeline: number | string; xlogpos: string }>(
+    connection,
+    "identifying the server",
+    "IDENTIFY_SYSTEM",
+    signal,
+  );
+  if (row === undefined) throw poolerError();
+  return { systemIdentifier: row.systemid, timeline: Number(row.timeline), flushed: parseLsn(row.xlogpos) };
 }

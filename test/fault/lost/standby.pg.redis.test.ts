@@ -1,0 +1,93 @@
+/**
+ * A standby is the source (Postgres 16 and newer): its slot, its stream and its rows are there, and what has to be written goes
+ * to the primary.
+ * @module-tag heavy
+ */
+import { beforeEach, describe, expect, test } from "vitest";
+import { Load, Victim } from "../../support/faults/fault-load.ts";
+import { FailoverPair } from "../../support/faults/failover-pair.ts";
+import { createFreshDatabase } from "../../support/run/fresh-database.ts";
+import { isLeastMode } from "../../support/postgres/least-mode.ts";
+import { needsPostgres } from "../../support/run/services.ts";
+import type { Daemon } from "../../support/daemon/daemon-process.ts";
+import type { SinkKind } from "../../support/daemon/sink-set.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const ROWS = 150;
+const PAUSE_MS = 20;
+const KINDS: readonly SinkKind[] = ["postgres", "duckdb", "redis"];
+
+beforeEach((context) => {
+  needsPostgres(16, context);
+  context.skip(isLeastMode, "a standby takes no roles");
+});
+
+/** Writers on the primary, and a daemon that reads at the standby. */
+class Scene implements AsyncDisposable {
+  readonly pair: FailoverPair;
+  readonly load: Load;
+  readonly victim: Victim;
+  readonly #owned: AsyncDisposableStack;
+
+  private constructor(pair: FailoverPair, load: Load, victim: Victim, owned: AsyncDisposableStack) {
+    this.pair = pair;
+    this.load = load;
+    this.victim = victim;
+    this.#owned = owned;
+  }
+
+  static async set(seed: number): Promise<Scene> {
+    await using owned = new AsyncDisposableStack();
+    const pair = owned.use(await FailoverPair.start({ syncSlots: false, waits: false }));
+    const load = owned.use(await Load.create(seed, ROWS, await createFreshDatabase(pair)));
+    const victim = owned.use(await Victim.create(load, "s", KINDS));
+    await pair.addStandby();
+    const { installation, sinks } = victim;
+    const source = {
+      kind: "postgres",
+      url: FailoverPair.urlAt(pair.standby, load.source),
+      primaryUrl: FailoverPair.urlAt(pair.primary, load.source),
+      heartbeat: "500ms",
+    };
+    installation.configure({ name: installation.name, source, sinks: sinks.config });
+    return new Scene(pair, load, victim, owned.move());
+  }
+
+  /** Resolves when the writers have done so many transactions more. */
+  async written(count: number): Promise<void> {
+    const { workload } = this.load;
+    const until = workload.transactionCount + count;
+    await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
+  }
+
+  async expectEqual(daemon: Daemon): Promise<void> {
+    await this.load.stop();
+    const verdict = await this.victim.verdict(daemon);
+    expect(verdict.faults).toEqual([]);
+    expect(verdict.effectCount).toBeGreaterThan(0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#owned.disposeAsync();
+  }
+}
+
+describe.concurrent("a standby is the source", () => {
+  test("the first copy, a further table, a resync and a comparison, under writers", async () => {
+    await using scene = await Scene.set(21);
+    const { load, victim } = scene;
+    load.start(PAUSE_MS);
+    const { installation } = victim;
+    const checked = await installation.command("check", "--json");
+    expect(checked).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("the source is a standby") });
+    const daemon = victim.run();
+    await daemon.streaming();
+    await load.addTable("later");
+    await scene.written(50);
+    expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
+    await scene.written(50);
+    const compared = await installation.command("reconcile", "--json");
+    expect(compared).toMatchObject({ exitCode: 0 });
+    await scene.expectEqual(daemon);
+  });
+});

@@ -1,0 +1,186 @@
+/** A standby as the source: what is read there, what is written to its primary, and what ends a stream. */
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { Client } from "pg";
+import type { CreatedLog } from "../../src/core/contracts/log-admin.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import { FailoverPair } from "../support/faults/failover-pair.ts";
+import { isLeastMode } from "../support/postgres/least-mode.ts";
+import {
+  checkSource,
+  chunkRows,
+  createLog,
+  Follower,
+  never,
+  openSource,
+  rowsOf,
+  tableVersion,
+} from "../support/postgres/postgres-source.ts";
+import { createFreshDatabase, type FreshDatabase } from "../support/run/fresh-database.ts";
+import { needsPostgres, postgresMajor } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+
+const ID = "postgres.standby";
+let pair: FailoverPair | undefined;
+
+beforeAll(async () => {
+  if (postgresMajor() < 16 || isLeastMode) return;
+  pair = await FailoverPair.start({ syncSlots: false, waits: false });
+  await pair.addStandby();
+});
+
+afterAll(() => pair?.[Symbol.asyncDispose]());
+
+beforeEach((context) => {
+  needsPostgres(16, context);
+  context.skip(isLeastMode, "a standby takes no roles");
+});
+
+function both(): FailoverPair {
+  if (pair === undefined) throw new Error("no servers");
+  return pair;
+}
+
+interface Scene extends AsyncDisposable {
+  readonly database: FreshDatabase;
+  readonly source: Source;
+  readonly log: CreatedLog;
+}
+
+async function started(at = both(), wantCopy = false): Promise<Scene> {
+  await using owned = new AsyncDisposableStack();
+  const database = owned.use(await createFreshDatabase(at));
+  await database.query("create table t (id int primary key); insert into t values (1)");
+  const source = owned.use(await openSource(database, urls(database, at)));
+  await visible(database, at);
+  const log = await createLog(source, wantCopy);
+  const kept = owned.move();
+  return { database, source, log, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+function urls(database: FreshDatabase, at = both()) {
+  return {
+    url: FailoverPair.urlAt(at.standby, database),
+    primaryUrl: FailoverPair.urlAt(at.primary, database),
+  };
+}
+
+/** The standby has the new database and its table. */
+async function visible(database: FreshDatabase, at: FailoverPair): Promise<void> {
+  await eventually(async () => {
+    await using session = await sessionAt(FailoverPair.urlAt(at.standby, database));
+    await session.query("select from t");
+  });
+}
+
+async function sessionAt(url: string): Promise<Client & AsyncDisposable> {
+  const client = new Client({ connectionString: url });
+  client.on("error", () => {});
+  await client.connect();
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
+}
+
+test("the slot is made on the standby, the publication on the primary, and both are removed", async () => {
+  await using s = await started(both(), true);
+  await using standby = await sessionAt(FailoverPair.urlAt(both().standby, s.database));
+  const slots = "select slot_name from pg_replication_slots where database = current_database()";
+  expect((await s.database.query(slots)).rows).toEqual([]);
+  expect((await standby.query(slots)).rows).toHaveLength(1);
+  const copied: unknown[] = [];
+  const table = await tableVersion(s.source, "public.t");
+  for await (const block of s.log.copy!.read(table, never)) {
+    copied.push(...rowsOf(block).map(({ after }) => after));
+    block.release();
+  }
+  await s.log.copy!.close();
+  expect(copied).toEqual([{ id: "1" }]);
+  await s.source.admin.remove!(s.log.identity, never);
+  expect((await standby.query(`${slots} union all select pubname from pg_publication`)).rows).toEqual([]);
+});
+
+test("a read after a mark has what was committed before the mark", async () => {
+  await using s = await started();
+  const table = await tableVersion(s.source, "public.t");
+  for (let id = 2; id < 60; id++) {
+    await s.database.query("insert into t values ($1)", [id]);
+    await s.source.watermarks.mark("low", never);
+    const chunk = await s.source.rows.readRange(table, { after: null, where: null }, never);
+    expect(chunk.sees(4711)).toBe(true);
+    expect(chunkRows(chunk)).toHaveLength(id);
+  }
+});
+
+test("a transaction that runs on the primary is waited for", async () => {
+  await using s = await started();
+  await using writer = await s.database.connect();
+  await writer.query("begin; insert into t values (2)");
+  const told = Promise.withResolvers<string>();
+  const settling = s.source.watermarks.settle!(() => told.resolve("waits"), never);
+  expect(await Promise.race([told.promise, settling])).toBe("waits");
+  await writer.query("commit");
+  await settling;
+});
+
+test("transactions have no numbers, and a second stream by a copy of the slot brings the same", async () => {
+  await using s = await started();
+  await using follower = await Follower.from(s.source, s.log.position);
+  await s.database.query("insert into t values (2)");
+  expect(await follower.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "2" } }]);
+  expect(follower.rows[0]?.xid).toBe(0);
+  const resolve = async () => tableVersion(s.source, "public.t");
+  await using second = new Follower(await s.source.log.stream(s.log.position, { temporary: true, resolve }, never));
+  expect(await second.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "2" } }]);
+});
+
+test("check says what is missing on either server", async () => {
+  await using database = await createFreshDatabase(both());
+  await database.query("create table t (id int primary key)");
+  await visible(database, both());
+  const { url, primaryUrl } = urls(database);
+  const told = async (settings: { url: string; primaryUrl?: string }) =>
+    (await checkSource(database, settings)).filter(({ id }) => id === ID);
+  expect(await told({ url })).toMatchObject([{ level: "error", fix: expect.stringContaining("source.primaryUrl") }]);
+  expect(await told({ url, primaryUrl })).toMatchObject([{ level: "ok" }]);
+  expect(await told({ url, primaryUrl: url })).toMatchObject([
+    { level: "error", what: expect.stringContaining("source.primaryUrl leads to a standby too") },
+  ]);
+  expect(await told({ url: primaryUrl, primaryUrl })).toMatchObject([
+    { level: "warning", what: expect.stringContaining("leads to no standby") },
+  ]);
+  await using standby = await sessionAt(both().standby.url);
+  await standby.query("alter system set hot_standby_feedback = off");
+  await standby.query("select pg_reload_conf()");
+  await eventually(async () => {
+    const found = await told({ url, primaryUrl });
+    expect(found).toMatchObject([{ level: "warning", what: expect.stringContaining("hot_standby_feedback is off") }]);
+  });
+  await standby.query("alter system reset hot_standby_feedback");
+  await standby.query("select pg_reload_conf()");
+});
+
+test("what follows a promotion is not handed on before the logs were compared", async () => {
+  await using own = await FailoverPair.start({ syncSlots: false, waits: false });
+  await own.addStandby();
+  await using s = await started(own);
+  const before = await Follower.from(s.source, s.log.position);
+  await s.database.query("insert into t values (2)");
+  expect(await before.catchUp(s.source)).toHaveLength(1);
+  const from = before.position;
+  const { standby } = own;
+  await own.promote();
+  await using session = await sessionAt(FailoverPair.urlAt(standby, s.database));
+  await session.query("insert into t values (3)");
+  const held = { from, reached: from };
+  await expect(
+    (async () => {
+      for (;;) await before.readOne();
+    })(),
+  ).rejects.toMatchObject({ code: "MR2032", kind: "retryable" });
+  expect(before.rows).toHaveLength(1);
+  await before[Symbol.asyncDispose]();
+  const identity = await s.source.admin.resume(s.log.identity, held, never);
+  expect(identity).toMatchObject({ timeline: "2" });
+  expect(identity).not.toHaveProperty("standby");
+  await using after = await Follower.from(s.source, from);
+  expect(await after.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "3" } }]);
+  expect(after.rows[0]?.xid).not.toBe(0);
+});
