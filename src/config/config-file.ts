@@ -6,6 +6,7 @@ import type * as z from "zod";
 import { readSmallFile } from "../core/small-file.ts";
 import type { Config, Exposure } from "./config.ts";
 import { YamlFile } from "./document.ts";
+import type { Login } from "../core/errors.ts";
 import { ConfigError, type Problem } from "./errors.ts";
 import { problemsOf } from "./issues.ts";
 import { parse } from "./parse.ts";
@@ -65,9 +66,8 @@ export class ConfigFile {
     return this.#isFile ? exposureOf(path, this.#holdsSecret) : null;
   }
 
-  /** See `Logins.noteOf`. */
-  loginOf(section: readonly string[]): string | null {
-    return this.#logins.noteOf(section);
+  loginOf(section: readonly string[]): Login {
+    return this.#logins.of(section);
   }
 
   /**
@@ -88,7 +88,7 @@ export class ConfigFile {
       }
       for (const message of result.problems) this.problem("MR1007", path, message);
       registerSecrets(secrets, path, result.text, result.inserted);
-      this.#logins.add(path, result.references);
+      this.#logins.add(path, result.text, result.references);
       return result.text;
     });
     this.stopIfWrong();

@@ -1,5 +1,6 @@
 import type { KeyObject } from "node:crypto";
 import type { TlsSettings } from "../tls/options.ts";
+import type { Login } from "../core/errors.ts";
 import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Neighbour, StateAddress } from "../core/contracts/connector.ts";
@@ -68,8 +69,7 @@ export interface Exposure {
 
 export interface SourceConfig {
   readonly kind: string;
-  /** See `Logins.noteOf`. */
-  readonly login: string | null;
+  readonly login: Login;
   /** Empty: every user table with a usable key. */
   readonly tables: readonly string[];
   readonly snapshot: "initial" | "none";
@@ -80,8 +80,7 @@ export interface SourceConfig {
 export interface SinkConfig {
   readonly name: string;
   readonly kind: string;
-  /** See `Logins.noteOf`. */
-  readonly login: string | null;
+  readonly login: Login;
   /** Empty: all tables of the source. Of a sink of documents, those that they are to it. */
   readonly tables: readonly string[];
   /** Null: it takes tables. */

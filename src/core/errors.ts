@@ -164,11 +164,30 @@ export function atServer(error: MillraceError, server: string): MillraceError {
   return !isOfServer || message.includes(server) ? error : error.with({ message: `${message} (${server})` });
 }
 
-/** A login that is refused: whether another one needs a restart depends on where the configuration has it from. */
-export function withLogin(error: MillraceError, note: string | null | undefined): MillraceError {
-  if ((error.reason !== "login" && error.reason !== "no-database") || note == null) return error;
+/** With which the source, a sink or the state is reached. */
+export interface Login {
+  /** Empty: the configuration names none. */
+  readonly user: string;
+  /** Whether another one needs a restart. Null: the login is not in the file. */
+  readonly note: string | null;
+}
+
+/** A login, or a grant, that is refused: whose, and whether another login needs a restart. */
+export function withLogin(error: MillraceError, login: Login | null | undefined): MillraceError {
+  if (login == null) return error;
+  const isLogin = error.reason === "login" || error.reason === "no-database";
+  const named = isLogin || error.code === "MR2008" ? withUser(error, login.user) : error;
+  if (!isLogin || login.note === null) return named;
   const hint = (error.hint ?? "").replace(/[^.]$/, "$&.");
-  return error.with({ hint: `${hint} ${note}`.trim() });
+  return named.with({ hint: `${hint} ${login.note}`.trim() });
+}
+
+/** Some servers name the user in their own words. A bucket, or a registry, has another login. */
+function withUser(error: MillraceError, user: string): MillraceError {
+  const { message, connector } = error;
+  const isOther = connector?.part === "bucket" || connector?.part === "registry";
+  const isNamed = message.includes(`"${user}"`) || message.includes(`'${user}'`);
+  return user === "" || isOther || isNamed ? error : error.with({ message: `${message}, user "${user}"` });
 }
 
 /** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */

@@ -24,6 +24,7 @@ import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables
 import { TableGate } from "./schema/table-gate.ts";
 import { Ledger } from "./snapshot/ledger.ts";
 import { askAgain, RESUMED } from "./snapshot/snapshots.ts";
+import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
 import { ReadHold } from "./stream/kept-log.ts";
@@ -33,7 +34,7 @@ export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
   readonly onPoison: "pause" | "deadLetter";
   /** See `withLogin`. */
-  readonly login?: string | null;
+  readonly login?: Login | null;
   /** How many rows of a table may be refused; absent: the default. */
   readonly deadLettersMax?: number;
   /** Default: the sink's own. A lost history can't be read again. */
@@ -62,7 +63,7 @@ export interface PipelineParts {
   /** How long a source or a sink that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax?: number;
   /** Of the source; see `withLogin`. */
-  readonly login?: string | null;
+  readonly login?: Login | null;
   /** The pipeline ends at the first failure of its start, which otherwise waits. */
   readonly isOnce?: boolean;
   /** See `Pipeline`. Default: of its own. */
@@ -87,7 +88,7 @@ export class Pipeline {
   readonly clock: Clock;
   readonly source: Source;
   /** Of the source; see `withLogin`. */
-  readonly login: string | null;
+  readonly login: Login | null;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly lives: readonly SinkLife[];

@@ -4,7 +4,7 @@ import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { TableSnapshot, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
-import type { MillraceError } from "../core/errors.ts";
+import type { Login, MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -99,7 +99,7 @@ interface StreamingParts {
   readonly heartbeatMs: number;
   readonly secondStreamTriesMax?: number | undefined;
   readonly inVainMsMax: number;
-  readonly login?: string | null | undefined;
+  readonly login?: Login | null | undefined;
   readonly readHold: ReadHold;
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;

@@ -9,7 +9,7 @@ import { classify as ofPostgres } from "../../connectors/postgres/source/errors.
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify as ofRedis } from "../../connectors/redis/errors.ts";
 import { daemonExitCodeOf } from "../../src/cli/exit-codes.ts";
-import { MillraceError } from "../../src/core/errors.ts";
+import { MillraceError, withLogin } from "../../src/core/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
 
 const never = new AbortController().signal;
@@ -79,9 +79,37 @@ test.each([
   [{ source: ["prefix"] }, ["${PW}"], null],
 ])("where a login comes from says whether another needs a restart: %j %j", ({ source }, references, note) => {
   const logins = new Logins();
-  logins.add(["source", ...source], references);
-  logins.add(["sinks", "cache", "url"], ["${OTHER}"]);
-  expect(logins.noteOf(["source"])).toBe(note);
+  logins.add(["source", ...source], "postgres://reader:canary@host/shop", references);
+  logins.add(["sinks", "cache", "url"], "redis://host", ["${OTHER}"]);
+  expect(logins.of(["source"])).toEqual({ user: source[0] === "url" ? "reader" : "", note });
+});
+
+test.each([
+  ["a url", ["url"], "http://wri%40ter:canary@host:8123", "wri@ter"],
+  ["a stray %", ["url"], "http://%zz:canary@host:8123", "%zz"],
+  ["one of several urls", ["url", "1"], "http://writer:canary@host:9200", "writer"],
+  ["a catalogue", ["catalog"], "postgres://keeper:canary@host/lake", "keeper"],
+  ["SASL", ["sasl", "username"], "writer", "writer"],
+  ["a server beside it", ["registry", "url"], "http://other:canary@host", ""],
+  ["no login", ["url"], "redis://host:6379", ""],
+])("the user that a configuration names: %s", (_, path, text, user) => {
+  const logins = new Logins();
+  logins.add(["sinks", "one", ...path], text, []);
+  expect(logins.of(["sinks", "one"]).user).toBe(user);
+});
+
+test("a login or a grant that is refused names its user once, and never another server's", () => {
+  const told = (message: string, parts: Partial<ConstructorParameters<typeof MillraceError>[0]> = {}) =>
+    withLogin(new MillraceError({ code: "MR2002", kind: "blocked", message, reason: "login", ...parts }), {
+      user: "writer",
+      note: null,
+    }).message;
+  expect(told("the server refuses the login (host:1)")).toBe('the server refuses the login (host:1), user "writer"');
+  expect(told("a grant lacks", { code: "MR2008", reason: "privilege" })).toBe('a grant lacks, user "writer"');
+  expect(told("refused: user 'writer'@'host'")).toBe("refused: user 'writer'@'host'");
+  expect(told("no answer", { code: "MR2001", reason: "lost" })).toBe("no answer");
+  const connector = { side: "sink", kind: "ducklake", part: "bucket" } as const;
+  expect(told("S3 refuses the keys", { connector })).toBe("S3 refuses the keys");
 });
 
 test("a daemon that ends is started again, but where a gap can't be ruled out", () => {

@@ -160,7 +160,7 @@ async function expectFit(session: Session, options: Options, url: string | null)
     if (fit === "other") throw refused("follows another source than this URL, or with another login");
     if (fit === "password")
       throw cliError("MR1142", `${file} has another password for the source than this URL`, {
-        hint: `Put the new password where the file has it${source.login === null ? "" : ` (${source.login})`}, then run \`${commandOf()} up\`.`,
+        hint: `Put the new password where the file has it${source.login.note === null ? "" : ` (${source.login.note})`}, then run \`${commandOf()} up\`.`,
       });
   }
   for (const given of options.texts("--sink")) {

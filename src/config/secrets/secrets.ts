@@ -119,7 +119,7 @@ function textOf(literal: string): string {
   return String(JSON.parse(literal));
 }
 
-function decoded(text: string): string {
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

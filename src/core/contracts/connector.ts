@@ -5,6 +5,7 @@ import type { Readable } from "./readable.ts";
 import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
+import type { Login } from "../errors.ts";
 import type { Column } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
@@ -195,8 +196,7 @@ export interface StateAddress {
   readonly url: string;
   /** In place of the URL's password, for each connection. */
   readonly freshPassword?: FreshPassword | undefined;
-  /** Whether another login needs a restart, for the hint of one that is refused. */
-  readonly login?: string | null;
+  readonly login?: Login;
 }
 
 /** What gives a login all that a source or sink needs, and no more. It can be run again. */

@@ -2,7 +2,7 @@ import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
-import { reasonOf } from "../../core/errors.ts";
+import { type Login, reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
@@ -34,7 +34,7 @@ export interface SinkLifeParts {
   /** How long a target that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax: number;
   /** See `withLogin`. */
-  readonly login?: string | null | undefined;
+  readonly login?: Login | null | undefined;
   readonly logger: Logger;
 }
 

@@ -1,5 +1,5 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
-import { findMillraceError, withLogin } from "../../core/errors.ts";
+import { findMillraceError, type Login, withLogin } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { ChangeLog } from "../../core/contracts/change-log.ts";
@@ -29,7 +29,7 @@ export interface WaitingStart {
   /** See `PipelineParts`. */
   readonly inVainMsMax: number;
   /** See `withLogin`. */
-  readonly login?: string | null | undefined;
+  readonly login?: Login | null | undefined;
   /** See `PipelineParts`. */
   readonly isOnce?: boolean | undefined;
   readonly logger: Logger;

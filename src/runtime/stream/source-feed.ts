@@ -1,5 +1,5 @@
 import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError, isAborted, reasonOf, withLogin } from "../../core/errors.ts";
+import { findMillraceError, isAborted, type Login, reasonOf, withLogin } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
@@ -25,7 +25,7 @@ interface SourceFeedParts {
   /** How long it may be reopened without success before an operator has to act. */
   readonly inVainMsMax: number;
   /** See `withLogin`. */
-  readonly login?: string | null | undefined;
+  readonly login?: Login | null | undefined;
   readonly logger: Logger;
 }
 

@@ -1,5 +1,5 @@
 import { connectFix, type Failure, failureOf } from "../../postgres/failure.ts";
-import { type DatabaseReason, type ErrorCode, MillraceError } from "../../core/errors.ts";
+import { type DatabaseReason, type ErrorCode, type Login, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 
 /** Our own messages about the URL and TLS; their fixes come with the error. */
@@ -31,15 +31,15 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
  * Never includes the URL, which may hold a password. Also drops the client's reason: sinks pass these errors on, and the
  * runtime would take the reason for one of their own target.
  */
-export function classify(error: unknown, login?: string | null): MillraceError {
+export function classify(error: unknown, login?: Login): MillraceError {
   return error instanceof MillraceError ? error : numbered(failureOf(error), login);
 }
 
-function numbered(failure: Failure, login: string | null | undefined): MillraceError {
+function numbered(failure: Failure, login: Login | undefined): MillraceError {
   const { reason, state, code, message: text, fix = "", server, cause } = failure;
   const at = server === undefined ? "" : ` at ${server}`;
   const way = connectFix(failure, "state");
-  const note = (reason === "login" || reason === "no-database") && login != null ? ` ${login}` : "";
+  const note = (reason === "login" || reason === "no-database") && login?.note != null ? ` ${login.note}` : "";
   const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];
   // What somebody may put right at the server, or in a file that each connection reads.

@@ -6,7 +6,7 @@ import { parsePostgresUrl, type PostgresAddress } from "../../postgres/url.ts";
 import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
 import { systemClock, timestamp } from "../../core/clock.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, type Login } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 import { classify } from "./errors.ts";
 
@@ -28,7 +28,7 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly 
 /** The only connection to the state's server. */
 export class Link {
   readonly #connection: OneConnection;
-  readonly #login: string | null | undefined;
+  readonly #login: Login | undefined;
   #isClosed = false;
   #waitsFor: StoredError | null = null;
 

@@ -113,16 +113,28 @@ test("each refused login of a sink is told with its place and its cure, and pass
   };
   const restart = "A change in millrace.yaml needs a restart: the file is read at the start.";
   const told: Readonly<Record<string, readonly RegExp[]>> = {
-    cache: [literally(placeOf(redisUrl())), /redis:\/\/user:password@host/, /ACL SETUSER/, literally(restart)],
+    cache: [
+      literally(placeOf(redisUrl())),
+      literally(`user "${user}"`),
+      /redis:\/\/user:password@host/,
+      /ACL SETUSER/,
+      literally(restart),
+    ],
     warehouse: [
       literally(placeOf(target.url)),
       /user "writer"/,
       literally(`After a change on this side a restart is needed: \`\${${VARIABLE}}\` is read at the start.`),
     ],
-    search: [literally(placeOf(search.url)), /user and password in `url`/, literally(restart)],
+    search: [literally(placeOf(search.url)), /user "millrace"/, /user and password in `url`/, literally(restart)],
     keyed: [literally(placeOf(search.url)), /`apiKey`/, literally(restart)],
-    columns: [literally(placeOf(house.url)), /http:\/\/user:password@host/, /ALTER USER/, literally(restart)],
-    lake: [literally(placeOf(catalogue.url)), /`catalog`/, literally(`. ${restart}`)],
+    columns: [
+      literally(placeOf(house.url)),
+      /user "millrace"/,
+      /http:\/\/user:password@host/,
+      /ALTER USER/,
+      literally(restart),
+    ],
+    lake: [literally(placeOf(catalogue.url)), /user "keeper"/, /`catalog`/, literally(`. ${restart}`)],
     bucket: [literally(placeOf(s3.url)), /`s3.accessKeyId`/, literally(`. ${restart}`)],
   };
   try {
