@@ -64,13 +64,15 @@ export function droppedError(alias: string): MillraceError {
   return searchError("MR3110", "reopen", `the index behind ${alias} was dropped or replaced by another program`);
 }
 
-/** The engine's error for a request or item. Its sentence may quote documents, so only the types are kept. */
+/** The engine's error for a request or item. Its sentence may quote documents, so little more than the types is kept. */
 export interface EngineError {
   readonly status: number;
   /** Such as `mapper_parsing_exception`; "" where the answer has none. */
   readonly type: string;
   /** The type of the innermost cause. */
   readonly rootType: string;
+  /** Which index is blocked, and by what. */
+  readonly blocked: string | undefined;
 }
 
 const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
@@ -89,11 +91,11 @@ const UNASSIGNED =
  * concern the whole sink.
  */
 export function classifyEngine(error: EngineError, what: string, table?: string): MillraceError {
-  const { status, type, rootType } = error;
+  const { status, type, rootType, blocked = "an index is blocked" } = error;
   const detail = `${what} failed with ${status}${type === "" ? "" : ` ${type}`}`;
   const isBlocked = status !== 503 && (BLOCKED.test(type) || BLOCKED.test(rootType));
   if (isBlocked)
-    return searchError("MR3310", "blocked", `${detail}: an index is blocked`, {
+    return searchError("MR3310", "blocked", `${detail}: ${blocked}`, {
       table: status === 429 ? undefined : table,
     });
   if (type === CLOSED || rootType === CLOSED)

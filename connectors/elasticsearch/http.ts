@@ -175,7 +175,15 @@ export function engineError(status: number, error: unknown): EngineError {
     status,
     type: typeof type === "string" ? type : "",
     rootType: typeof rootType === "string" ? rootType : "",
+    blocked: blockOf(fieldOf(root, "reason")),
   };
+}
+
+/** `index [shop-item] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, …];` */
+function blockOf(reason: unknown): string | undefined {
+  const [, index, by] =
+    (typeof reason === "string" && /^index \[([^\]]+)\] blocked by: \[\w+\/\d+\/([^\]]+)\]/.exec(reason)) || [];
+  return index && `the index ${index} is blocked: ${by}`;
 }
 
 export function errorOf({ status, body }: Answer): EngineError {

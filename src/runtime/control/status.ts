@@ -90,7 +90,7 @@ export function statusOf(
       phase,
       source: {
         up,
-        ...sourceActivity({ up, isSilent, fanOut, lagSeconds }),
+        ...sourceActivity({ up, isSilent, fanOut, lagSeconds }, lives),
         position: spell(position?.commit),
         acknowledged: spell(acknowledged?.commit),
         lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
@@ -227,8 +227,8 @@ interface Stream {
   readonly lagSeconds: number | null;
 }
 
-function sourceActivity({ up, isSilent, fanOut, lagSeconds }: Stream) {
-  const blockedBy = up ? blockers(fanOut) : [];
+function sourceActivity({ up, isSilent, fanOut, lagSeconds }: Stream, lives: readonly SinkLife[]) {
+  const blockedBy = up ? blockers(fanOut, lives) : [];
   const activity = activityOf({ up, isSilent, fanOut, lagSeconds }, blockedBy.length > 0);
   return { activity, blockedBy } satisfies Pick<SourceStatus, "activity" | "blockedBy">;
 }
@@ -242,12 +242,13 @@ function activityOf({ up, isSilent, fanOut, lagSeconds }: Stream, isBlocked: boo
   return isIdle ? "idle" : "flowing";
 }
 
-/** The sinks for which the most waits, where the stream can't give them more. */
-function blockers(fanOut: FanOut | null): readonly string[] {
+/** The sinks for which the most waits, where the stream can't give them more; all of them, if none takes anything. */
+function blockers(fanOut: FanOut | null, lives: readonly SinkLife[]): readonly string[] {
   if (fanOut === null) return [];
   const sinks = [...fanOut.sinks];
   const crowded = sinks.filter((worker) => fanOut.isCrowded(worker));
-  return (crowded.length === 0 && fanOut.isAtRest ? sinks : crowded).map(({ name }) => name);
+  if (crowded.length > 0 || !fanOut.isAtRest) return crowded.map(({ name }) => name);
+  return (sinks.length === 0 ? lives : sinks).map(({ name }) => name);
 }
 
 function sinkActivity(

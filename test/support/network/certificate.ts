@@ -43,7 +43,10 @@ function signed(key: KeyObject, toBeSigned: Buffer): Buffer {
 
 /** TBSCertificate of RFC 5280, section 4.1. */
 function contents(publicKey: KeyObject, names: readonly string[], endsMs: number): Buffer {
-  const name = der(TAG.sequence, der(TAG.set, der(TAG.sequence, oid([2, 5, 4, 3]), text("millrace test"))));
+  const name = der(
+    TAG.sequence,
+    der(TAG.set, der(TAG.sequence, oid([2, 5, 4, 3]), text(`millrace test ${randomBytes(4).toString("hex")}`))),
+  );
   const validity = der(TAG.sequence, time(Math.min(Date.now(), endsMs) - DAY_MS), time(endsMs));
   const authority = extension([2, 5, 29, 19], der(TAG.sequence, Buffer.from([1, 1, 0xff])));
   const alternatives = extension([2, 5, 29, 17], der(TAG.sequence, ...names.map(alternativeName)));

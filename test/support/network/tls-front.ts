@@ -7,6 +7,8 @@ import { listening } from "./listening.ts";
 
 export interface TlsFront extends AsyncDisposable {
   readonly url: string;
+  /** To those that connect from now on; the others are disconnected. */
+  present(certificate: Certificate): Promise<void>;
 }
 
 /** With `clients` it wants a certificate that this authority has signed. */
@@ -29,10 +31,17 @@ export async function tlsFront(target: string, certificate: Certificate, clients
   // Clients that do not trust the certificate hang up in the middle of the handshake.
   server.on("tlsClientError", () => {});
   const opened = await listening(server);
+  const disconnect = (): void => {
+    for (const client of open) client.destroy();
+  };
   return {
+    present: async (other) => {
+      server.setSecureContext({ key: await readFile(other.keyPath), cert: other.certificate });
+      disconnect();
+    },
     url: `https://${opened.host.replace("127.0.0.1", "localhost")}`,
     async [Symbol.asyncDispose]() {
-      for (const client of open) client.destroy();
+      disconnect();
       await opened[Symbol.asyncDispose]();
     },
   };
