@@ -90,4 +90,69 @@ describe.concurrent("a standby is the source", () => {
     expect(compared).toMatchObject({ exitCode: 0 });
     await scene.expectEqual(daemon);
   });
+
+  test("it is promoted under the running daemon and a running re-read, while the primary dies", async () => {
+    await using scene = await Scene.set(22);
+    const { pair, load, victim } = scene;
+    const daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    await scene.written(100);
+    const { installation } = victim;
+    expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
+    await pair.losePrimary();
+    await pair.promote();
+    await scene.written(100);
+    await load.addTable("later");
+    expect(await installation.command("snapshot", "start", "--tables", "public.account")).toMatchObject({
+      exitCode: 0,
+    });
+    await scene.written(50);
+    await scene.expectEqual(daemon);
+    expect(daemon.said).toContain("MR2032");
+  });
+
+  test("it is promoted while the daemon is killed, and the former primary lives on", async () => {
+    await using scene = await Scene.set(23);
+    const { pair, load, victim } = scene;
+    let daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    await scene.written(100);
+    await victim.kill(daemon);
+    await scene.written(50);
+    await pair.leavePrimary();
+    await pair.promote();
+    await scene.written(50);
+    daemon = victim.run();
+    await daemon.streaming();
+    await load.addTable("later");
+    await scene.written(50);
+    await scene.expectEqual(daemon);
+  });
+
+  test("daemon, standby and primary are killed one after the other", async () => {
+    await using scene = await Scene.set(24);
+    const { pair, load, victim } = scene;
+    let daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    await scene.written(60);
+    // What the primary keeps for the standby outlives its crash from its next checkpoint on.
+    await pair.checkpoint();
+    await victim.kill(daemon);
+    daemon = victim.run();
+    await scene.written(60);
+    await pair.standby.kill();
+    await scene.written(60);
+    await pair.standby.start();
+    await daemon.streaming();
+    await scene.written(60);
+    await pair.primary.kill();
+    await victim.kill(daemon);
+    daemon = victim.run();
+    await pair.primary.start();
+    await scene.written(60);
+    await scene.expectEqual(daemon);
+  });
 });

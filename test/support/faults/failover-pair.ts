@@ -77,6 +77,16 @@ export class FailoverPair implements AsyncDisposable, PostgresAddress {
     this.#proxy.cut();
   }
 
+  /** The same with a primary that lives on. */
+  async leavePrimary(): Promise<void> {
+    this.#proxy.redirect(this.standby.url);
+    this.#proxy.cut();
+  }
+
+  async checkpoint(): Promise<void> {
+    await query(this.primary.url, "checkpoint");
+  }
+
   async promote(): Promise<void> {
     await query(this.standby.url, "select pg_promote()");
     this.primary = this.standby;

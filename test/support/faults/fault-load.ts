@@ -77,7 +77,8 @@ export class Load implements AsyncDisposable {
 
   /** One more table, with rows. */
   async addTable(name: string): Promise<void> {
-    await this.source.query(`create table ${name} (id int primary key, body text);
+    await using session = await this.source.connect();
+    await session.query(`create table ${name} (id int primary key, body text);
       insert into ${name} select g, repeat('b', g) from generate_series(1, 50) g`);
     this.tables.push(name);
   }
