@@ -149,11 +149,11 @@ class Look {
     claims.expectOwn(naming);
     const targets = new Map<string, string | null>(
       this.#settings.kind === "log"
-        ? [[logTopic(naming), null]]
+        ? logTopics(naming).map((name) => [name, null])
         : this.#tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]),
     );
     for (const [name, topic] of await this.#cluster.topics([...targets.keys()], this.#signal))
-      if (topic !== null) claims.expectFree(targets.get(name) ?? null, name, topic);
+      claims.expectFree(targets.get(name) ?? null, name, topic);
     return [];
   }
 

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
 import { type HeldWork, isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
@@ -9,6 +10,18 @@ import { type Cells, failure, checkpointAt, put, remove, Reports, rowsBatch, Sta
 
 /** Enough that each node of a cluster has some. */
 const IDS = Array.from({ length: 12 }, (_, i) => `${i}`);
+
+/** `users` with another name for its column `name`. */
+const titledUsers = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["title", "text"],
+    ["note", "text"],
+  ],
+  key: ["id"],
+  version: 2,
+});
 
 const truncate = (at: bigint): Batch => ({
   kind: "truncate",
@@ -89,6 +102,24 @@ export function lateTests(harness: SinkHarness): void {
       });
     }
   }
+
+  test("rows in an earlier shape, and a column has got another name", async (context) => {
+    if (isNoMirror(harness, context, "rows are never removed from it")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.apply(rows(5n, "old"));
+    const held = await givenUp(stage, "write", (signal) => stage.sink.apply(rows(10n, "late"), new Reports(), signal));
+    await stage.sink.prepare([titledUsers], timeout());
+    await stage.write(
+      titledUsers,
+      20n,
+      IDS.map((id) => put([id, "new", null])),
+    );
+    await held.release();
+    await stage.expectRows(titledUsers, all("new"));
+    await stage.sink.verify(timeout());
+    await stage.write(titledUsers, 30n, [put(["99", null, null])]);
+    await stage.expectRows(titledUsers, [...all("new"), ["99", null, null]]);
+  });
 
   test("a batch that arrives before what is written next", async (context) => {
     if (isNoMirror(harness, context, "rows are never removed from it")) return;

@@ -137,6 +137,35 @@ test("… nor when the other one has come since it was opened", async () => {
   for (const one of [first, second]) await one.close();
 });
 
+test.each(["requests", "answers"])(
+  "a table whose topic is for the %s about another daemon's log is refused",
+  async (what) => {
+    const own = tableVersion({ schema: "public", table: `_${what}`, columns: [["id", "int8"]], key: ["id"] });
+    const log = await opened({ prefix: `${what}.`, daemon: "public", name: "log", format: "log" });
+    const named = { prefix: "", daemon: what, name: "kafka" };
+    expect(await checked(named, [own])).toContain("MR3121");
+    const sink = await opened(named);
+    expect(await failure(sink.prepare([own], timeout()))).toMatchObject({ code: "MR3121", table: own.id });
+    await write(sink, item, 10n, "1");
+    await log.close();
+    await sink.close();
+  },
+);
+
+test.each(["requests", "answers"])(
+  "a log whose topic for %s is that of another daemon's table is refused",
+  async (what) => {
+    const own = tableVersion({ schema: "public", table: `_${what}`, columns: [["id", "int8"]], key: ["id"] });
+    const sink = await opened({ prefix: "", daemon: `t${what}`, name: "kafka" });
+    await write(sink, own, 10n, "1");
+    const log = { prefix: `t${what}.`, daemon: "public", name: "log", format: "log" };
+    expect(await checked(log)).toContain("MR3121");
+    const late = await sinkOf(log);
+    expect(await failure(late.open(1, timeout()))).toMatchObject({ code: "MR3121", kind: "fatal" });
+    for (const one of [late, sink]) await one.close();
+  },
+);
+
 test.each(["before", "after"] as const)(
   "a table whose topic is another daemon's log, which was there %s, is refused alone",
   async (when) => {

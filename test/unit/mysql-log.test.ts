@@ -42,7 +42,7 @@ describe("a table whose last change is not in the log", () => {
       const before = BigInt(i + 1) * 10n;
       act(alterations, i);
       const tables = new Map([["t", { generation: "#1", altered }]]);
-      return alterations.looked({ before, tables }, before + 1n, before - behind).get("t") ?? "";
+      return alterations.looked({ before, tables, filled: [] }, before + 1n, before - behind).get("t") ?? "";
     });
   }
   const nothing = (): void => {};
@@ -63,6 +63,32 @@ describe("a table whose last change is not in the log", () => {
     expect(looked(["a", "a", "b", "b", "b"], said(9n)).at(-1)).toBe("#1 b");
     const begun = (alterations: Alterations, i: number): void => (i === 2 ? alterations.begin() : undefined);
     expect(looked(["a", "a", "b", "b", "b"], begun).at(-1)).toBe("#1");
+  });
+
+  test("has another generation while it is filled, if it was made again, emptied or was not there", () => {
+    const made = (
+      numbers: readonly string[],
+      filledAt: number,
+      said = (_: Alterations): void => {},
+    ): (string | undefined)[] => {
+      const alterations = new Alterations();
+      said(alterations);
+      return numbers.map((generation, i) => {
+        const before = BigInt(i + 1) * 10n;
+        const tables = new Map(generation === "" ? [] : [["t", { generation, altered: "a" }]]);
+        const filled = i === filledAt ? ["t"] : [];
+        return alterations.looked({ before, tables, filled }, before + 1n, before + 1n).get("t");
+      });
+    };
+    expect(made(["#1", "#1", "#2", "#2", "#2"], 4)).toEqual(["#1", "#1", "#2 filling", "#2 filling", "#2"]);
+    expect(made(["", "", "#1", "#1"], 3)).toEqual([undefined, undefined, "#1 filling", "#1"]);
+    expect(made(["#1", "#1", "#2", "", "#3"], 9)).toEqual(["#1", "#1", "#2 filling", undefined, "#3 filling"]);
+    const logged = ["#1", "#1", "#2", "#2"];
+    expect(made(logged, 9, (alterations) => alterations.defined(15n))).toEqual(logged);
+    expect(made(logged, 9, (alterations) => alterations.truncated("t", 15n))).toEqual(logged);
+    expect(made(logged, 9, (alterations) => alterations.truncated("u", 15n))).not.toEqual(logged);
+    // At the first looks nothing is known of what was there before.
+    expect(made(["#1", "#2", "#2"], 9)).toEqual(["#1", "#2", "#2"]);
   });
 });
 

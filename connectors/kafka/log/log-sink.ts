@@ -6,7 +6,7 @@ import type { SourceRelay } from "../../../src/core/contracts/source.ts";
 import type { Batch, Checkpoint, LogEntry } from "../../../src/core/model/batch.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { logTopic, topicOf } from "../names.ts";
+import { callTopics, logTopic, topicOf } from "../names.ts";
 import { checkpointOf } from "../writer/checkpoint.ts";
 import { CheckpointedWriter } from "../writer/checkpointed-writer.ts";
 import type { BatchRecords } from "../writer/records.ts";
@@ -34,7 +34,9 @@ export class LogSink implements Sink, TargetRows {
   constructor(settings: LogSinkSettings, clock: Clock = systemClock) {
     this.name = settings.name;
     this.#settings = settings;
-    this.#writer = new CheckpointedWriter(settings, clock, { logs: [logTopic(settings.naming)], others: [] });
+    const { naming } = settings;
+    const own = { logs: [logTopic(naming)], others: [], calls: Object.values(callTopics(naming)) };
+    this.#writer = new CheckpointedWriter(settings, clock, own);
     this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
   }
 

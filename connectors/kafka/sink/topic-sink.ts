@@ -63,7 +63,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     this.#settings = settings;
     this.#clock = clock;
     const others = [ownTopic("schemas", naming), transactionTopic(naming)];
-    this.#writer = new CheckpointedWriter(settings, clock, { logs: [], others });
+    this.#writer = new CheckpointedWriter(settings, clock, { logs: [], others, calls: [] });
     this.#changes = format === null ? null : new BatchChanges(settings, format);
   }
 

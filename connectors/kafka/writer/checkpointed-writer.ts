@@ -60,6 +60,8 @@ interface OwnTopics {
   readonly logs: readonly string[];
   /** Those that may not be there yet. */
   readonly others: readonly string[];
+  /** Of the calls about a log. Whoever follows the log writes there too. */
+  readonly calls: readonly string[];
 }
 
 /** One for the cluster, while it is open. */
@@ -139,12 +141,16 @@ export class CheckpointedWriter {
       this.#claims.expectOwn(naming);
       await topics.prepare([name], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       topics.expectKept([name]);
-      const { logs, others } = this.#own;
+      const { calls, logs, others } = this.#own;
       // Their records have no keys, so a broker whose topics are compacted by default must not compact them.
       const settings = { "cleanup.policy": "delete", ...rules.settings };
       await topics.prepare(logs, signal, { partitions: 1, settings });
       topics.expectUncompacted(logs);
-      for (const log of logs) this.#claims.expectFree(null, log, topics.get(log).topic);
+      for (const { name: own, topic } of [
+        ...logs.map((log) => topics.get(log)),
+        ...(await topics.existing(calls, signal)),
+      ])
+        this.#claims.expectFree(null, own, topic);
       this.#expectOurs(await readCheckpoint(cluster, name, signal));
       const id = sinkId(this.#settings);
       const checkpoint = topics.get(name);

@@ -10,7 +10,15 @@ import type { Cluster, Topic } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { inUse, tableInUse, kafkaError, newlyCompacted, sinkIn, tableError } from "../errors.ts";
-import { checkpointTopic, isCheckpointTopic, namespaceOf, ownTopic, sinkId, type TopicNaming } from "../names.ts";
+import {
+  callTopics,
+  checkpointTopic,
+  isCheckpointTopic,
+  namespaceOf,
+  ownTopic,
+  sinkId,
+  type TopicNaming,
+} from "../names.ts";
 import {
   isSameTopic,
   stateOf,
@@ -19,6 +27,9 @@ import {
   otherPartitions,
   type UsableTopic,
 } from "./topics.ts";
+
+/** Of a sink with `format: log`. */
+const LOG_FORM = "log";
 
 /** A sink. */
 interface Claimant {
@@ -31,7 +42,8 @@ interface Writing extends Claimant {
 }
 
 interface Claim {
-  readonly state: string;
+  /** Null: whatever topic has the name. */
+  readonly state: string | null;
   /** `tableId`: null of a topic that no table has. */
   readonly refusal: (tableId: string | null, topic: string) => MillraceError | null;
 }
@@ -60,6 +72,9 @@ export class Claims {
               : tableError("MR3120", table, otherForm(`topic ${claimed} of ${sinkIn(owner)} holds`, before, form))
         : (table, claimed) => (table === null ? inUse(claimed, owner) : tableInUse(table, claimed, owner));
       for (const [claimed, state] of Object.entries(topics)) claims.#byTopic.set(claimed, { state, refusal });
+      // Who follows the log writes there too, and makes the topics if need be.
+      if (before === LOG_FORM && !isFormer)
+        for (const claimed of Object.values(callTopics(other))) claims.#byTopic.set(claimed, { state: null, refusal });
     }
     return claims;
   }
@@ -69,10 +84,12 @@ export class Claims {
     if (this.#meets !== null) throw inUse(`${prefix}${daemon}.…`, this.#meets);
   }
 
-  /** Throws if another sink writes to the topic, or one did to a table's in another form. */
-  expectFree(tableId: string | null, name: string, topic: Topic): void {
+  /** Throws if another sink writes to the topic, or one did to a table's in another form. `topic`: null if it is not there. */
+  expectFree(tableId: string | null, name: string, topic: Topic | null): void {
     const claim = this.#byTopic.get(name);
-    if (claim === undefined || !isSameTopic(claim.state, stateOf({ topic, isCompacted: null }))) return;
+    if (claim === undefined) return;
+    const now = topic === null ? null : stateOf({ topic, isCompacted: null });
+    if (claim.state !== null && (now === null || !isSameTopic(claim.state, now))) return;
     const refusal = claim.refusal(tableId, name);
     if (refusal !== null) throw refusal;
   }

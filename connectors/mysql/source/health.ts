@@ -10,6 +10,7 @@ import {
   type PreparedTransactions,
   readPrepared,
 } from "./wire/prepared-transactions.ts";
+import { QUIET_SECONDS } from "./catalog/catalog.ts";
 import { errorNumber } from "./errors.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceParts } from "./source-parts.ts";
@@ -27,7 +28,7 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   const open = await readOpen(server, signal);
   const zeroDates = tables.rules.metZeroDates.count;
   const counts = { zeroDates, oldestTransactionSeconds: open.oldest?.seconds ?? null };
-  const hints = openHints(open, OLD_TRANSACTION_SECONDS);
+  const hints = [...fillingHints(tables.alterations.filling), ...openHints(open, OLD_TRANSACTION_SECONDS)];
   if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], hints, counts };
   const files = await parts.files.read(signal);
   const { file } = unpackPosition(from);
@@ -54,6 +55,15 @@ interface OpenTransactions {
   /** Null: the user may not see it (PROCESS), or there is none. */
   readonly oldest: { readonly thread: string; readonly seconds: number } | null;
   readonly prepared: PreparedTransactions;
+}
+
+/** What such a session writes is in no log. */
+function fillingHints(filling: ReadonlySet<string>): string[] {
+  return Array.from(
+    filling,
+    (id) =>
+      `${id} was made again or emptied by a session that writes no log (sql_log_bin = 0): what it writes is read when nobody has written to the table for ${QUIET_SECONDS} s, or by millrace snapshot start --tables ${id}`,
+  );
 }
 
 const REFUSED = new Set([1044, 1142, 1227, 1401]);

@@ -12,7 +12,7 @@
  *   values         cells
  *   wire           connections, packets, files and positions of the log
  */
-import type { Catalog } from "../../../src/core/contracts/catalog.ts";
+import type { Catalog, NamedTable } from "../../../src/core/contracts/catalog.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { Positions } from "../../../src/core/contracts/positions.ts";
@@ -119,7 +119,8 @@ function logAdmin(parts: SourceParts, known: KnownLog): LogAdmin {
   };
 }
 
-function catalog({ files, server, state, tables }: SourceParts, known: KnownLog): Catalog {
+function catalog(parts: SourceParts, known: KnownLog): Catalog {
+  const { files, server, state, tables } = parts;
   return {
     tables: async (signal, before) => {
       const tip = await files.tip(signal);
@@ -131,7 +132,9 @@ function catalog({ files, server, state, tables }: SourceParts, known: KnownLog)
           { generation, altered: captured.altered.get(id)! },
         ]),
       );
-      const generations = tables.alterations.looked({ before: tip, tables: states }, after, state.reached);
+      const { alterations } = tables;
+      const filled = await filledTables(parts, captured.tables, signal);
+      const generations = alterations.looked({ before: tip, tables: states, filled }, after, state.reached);
       state.read.looked(generations, tip);
       tables.shapes.looked(tip, after, captured.described);
       return { ...captured, generations };
@@ -147,6 +150,18 @@ function catalog({ files, server, state, tables }: SourceParts, known: KnownLog)
     },
     foreignKeys: (wanted, signal) => tables.catalog.foreignKeys(wanted, signal),
   };
+}
+
+/** Of the tables that sessions without a log were filling, those that nobody writes to any more. */
+async function filledTables(
+  { server, tables }: SourceParts,
+  captured: readonly NamedTable[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const filling = captured.filter(({ id }) => tables.alterations.filling.has(id));
+  if (filling.length === 0) return [];
+  const { flavour } = await server.facts(signal);
+  return await tables.catalog.quietTables(flavour, filling, signal);
 }
 
 /** All tables are in the log, and each read waits until everything in the log is visible. */

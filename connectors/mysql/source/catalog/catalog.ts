@@ -139,6 +139,19 @@ export class CatalogReader {
     );
   }
 
+  /** Of the tables, those to which somebody has written since the server began, but not in the last seconds. */
+  async quietTables(flavour: Flavour, tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly string[]> {
+    await freshStatistics(this.#server, flavour, signal);
+    const quiet: string[] = [];
+    for (const { id, schema, table } of tables) {
+      const where = `table_schema = ${quoteText(schema)} AND table_name = ${quoteText(table)}`;
+      const sql = `SELECT update_time < NOW() - INTERVAL ${QUIET_SECONDS} SECOND FROM information_schema.tables WHERE ${where}`;
+      const [row] = await this.#server.rows("reading when a table was written to", sql, signal);
+      if (row?.[0] === "1") quiet.push(id);
+    }
+    return quiet;
+  }
+
   /** By the tables' own statements: the information schema shows keys only to users who may do more than read. */
   async foreignKeys(tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly ForeignKey[]> {
     const found: ForeignKey[] = [];
@@ -285,6 +298,8 @@ const IDS = [
 ] as const;
 /** The server is not the one that has this view: no such table, or no such character set. */
 const UNKNOWN: ReadonlySet<number> = new Set([1109, 1115]);
+/** Who fills a table does not pause for so long between two commits. */
+export const QUIET_SECONDS = 10;
 /** Between a table and its partition. */
 const PARTITION = /#p#/gi;
 

@@ -120,6 +120,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       return { kind: "definition", unlogged: namesIn(text, schema), renames: [] };
     case "DROP":
     case "IMPORT":
+    case "OPTIMIZE":
       return { kind: "definition", unlogged: [], renames: [] };
     default:
       return text === "" || HARMLESS.has(first) ? { kind: "other" } : rowsOfAny(text, schema);
@@ -128,7 +129,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
 
 /** Statements of which no row changes. */
 const HARMLESS = new Set(
-  "CACHE CHANGE CHECK CHECKSUM FLUSH GRANT INSTALL KILL LOCK OPTIMIZE PURGE RESET REVOKE SHUTDOWN STOP UNINSTALL UNLOCK".split(
+  "CACHE CHANGE CHECK CHECKSUM FLUSH GRANT INSTALL KILL LOCK PURGE RESET REVOKE SHUTDOWN STOP UNINSTALL UNLOCK".split(
     " ",
   ),
 );

@@ -304,7 +304,7 @@ export class LogReader {
       case "truncate":
         if (!isLegible && isIllegible(says.target))
           return this.#changed(rowsOfAny(sql, schema), { isLegible, isWhole });
-        return { kind: "truncate", target: this.#tables.names.spelled(says.target) };
+        return this.#truncated(says.target);
       case "rows":
         return this.#changed(says, { isLegible, isWhole });
       case "definition":
@@ -322,6 +322,12 @@ export class LogReader {
       default:
         return says satisfies never;
     }
+  }
+
+  #truncated(named: TableName): LogQuestion {
+    const target = this.#tables.names.spelled(named);
+    this.#tables.alterations.truncated(tableId(target.schema, target.table), this.#start);
+    return { kind: "truncate", target };
   }
 
   #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): LogQuestion | null {
