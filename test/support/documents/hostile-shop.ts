@@ -108,7 +108,18 @@ export function hostileDocuments(schema: string): object {
           many: true,
           on: { customer_id: "id" },
           columns: ["id", "status"],
-          with: { items },
+          with: {
+            items,
+            // A table in between below the root, and rows below that.
+            tags: {
+              from: `${schema}.tags`,
+              many: true,
+              through: { from: `${schema}.order_tags`, on: { order_id: "id" } },
+              on: { id: "tag_id" },
+              columns: ["name"],
+              with: { product: { from: `${schema}.products`, columns: ["sku"], on: { id: "id" } } },
+            },
+          },
         },
       },
     },
@@ -376,8 +387,14 @@ export async function expectedDocuments(database: ShopDatabase): Promise<Documen
       : `json_extract(concat('[', coalesce((select group_concat(${json} order by ${order} separator ',') ${rest}), ''), ']'), '$')`;
   const [people, items] = [await columnsOf(database, "customers"), await columnsOf(database, "order_items")];
   const lines = list(`${object("i", items)})`, "from order_items i where i.order_id = o.id", "i.order_id, i.line_no");
+  const product = `(select ${object("p", ["sku"])}) from products p where p.id = t.id)`;
+  const tags = list(
+    `${object("t", ["name"])}, 'product', ${product})`,
+    "from order_tags ot join tags t on t.id = ot.tag_id where ot.order_id = o.id",
+    "t.id",
+  );
   const orders = list(
-    `${object("o", ["id", "status"])}, 'items', ${lines})`,
+    `${object("o", ["id", "status"])}, 'items', ${lines}, 'tags', ${tags})`,
     "from orders o where o.customer_id = c.id",
     "o.id",
   );
