@@ -12,6 +12,7 @@ export const MAIN = fileURLToPath(new URL("../bin/millrace.js", import.meta.url)
 /** Linux counts a process's time in hundredths of a second. */
 const TICKS_PER_SECOND = 100;
 const WAIT_MS = 60_000;
+const MEMORY_EVERY_MS = 100;
 /** A long limit: a daemon under load is slow, and has to be measured all the same. */
 const ANSWER_MS_MAX = 300_000;
 
@@ -19,6 +20,8 @@ const ANSWER_MS_MAX = 300_000;
 export class MeasuredDaemon implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "millrace-bench-"));
   #child: ChildProcess | null = null;
+  /** The peak of resident memory, of all calls of `catchUp`. */
+  peakMiB = 0;
 
   /** The configuration, or a function that makes it from the path of its folder. */
   constructor(config: object | ((folder: string) => object)) {
@@ -36,7 +39,10 @@ export class MeasuredDaemon implements AsyncDisposable {
   /** Runs until every sink has reached the source's position. */
   async catchUp(): Promise<void> {
     this.start("--once");
+    const { peak, end } = watchedMemory(this.pid);
     const [code] = await once(this.#child!, "exit");
+    end();
+    this.peakMiB = Math.max(this.peakMiB, peak());
     if (code !== 0) throw new Error(`millrace run --once ended with ${String(code)}`);
     this.#child = null;
   }
@@ -116,6 +122,19 @@ export function cpuSecondsOf(pid: number): number {
     .replace(/^.*\) /, "")
     .split(" ");
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** The peak of a process that ends by itself. */
+export function watchedMemory(pid: number): { peak: () => number; end: () => void } {
+  let peak = 0;
+  const timer = setInterval(() => {
+    try {
+      peak = Math.max(peak, mibOf(pid, "VmHWM") || 0);
+    } catch {
+      // It has ended.
+    }
+  }, MEMORY_EVERY_MS);
+  return { peak: () => peak, end: () => clearInterval(timer) };
 }
 
 function mibOf(pid: number, line: "VmRSS" | "VmHWM"): number {

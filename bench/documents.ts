@@ -3,7 +3,7 @@
  * against pgsync on the same servers and tree; what assembling a document costs; and how long a change of a line takes to be
  * seen in its order in Redis at 200 transactions a second.
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
@@ -30,6 +30,8 @@ const ASSEMBLY_MICROSECONDS_MAX = 20;
 const TRANSACTIONS_PER_SECOND = 200;
 const SECONDS = 10;
 const VISIBLE_MS_MAX = 5;
+const DISK_MAX = 1.5;
+const MIB = 1024 * 1024;
 const SEEN_TIMEOUT_MS = 30_000;
 const PREFIX = "bench:";
 
@@ -98,6 +100,8 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
   await using search = await elasticsearch.start({ own: true, optimized: true });
   const own: Measured = { firstLoad: [], backlog: [] };
   const peer: Measured = { firstLoad: [], backlog: [] };
+  const memory = { own: 0, peer: 0 };
+  let disk = { nest: Number.NaN, columns: Number.NaN };
   let assembly = Number.NaN;
   let visible: readonly number[] = [];
   for (let round = 0; round < runs; round++) {
@@ -114,7 +118,10 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
         await change(url, changes);
         own.backlog.push(await timed(() => daemon.catchUp()));
         await expectCount(search.url, `own${round}-orders`, orders);
-        assembly = assemblyMicroseconds(join(daemon.folder, ".millrace", `${names[0]}-documents.db`));
+        const nest = join(daemon.folder, ".millrace", `${names[0]}-documents.db`);
+        assembly = assemblyMicroseconds(nest);
+        memory.own = Math.max(memory.own, daemon.peakMiB);
+        disk = { nest: statSync(nest).size, columns: await columnBytes(url) };
       },
       async (): Promise<void> => {
         const url = withDatabase(source.url, names[1]);
@@ -129,6 +136,7 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
         await change(url, changes);
         peer.backlog.push(await pgsync.sync());
         await expectCount(search.url, `pgsync${round}`, orders);
+        memory.peer = Math.max(memory.peer, pgsync.peakMiB);
       },
     ];
     for (const side of round % 2 === 0 ? sides : sides.toReversed()) await side();
@@ -159,6 +167,12 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
       line("backlog of changed lines", "millrace", { "changes/s": changes / ownBacklog }),
       line("backlog of changed lines", "pgsync", { "changes/s": changes / peerBacklog }),
       line(`assembling a document of ${LINES} lines`, "millrace", { µs: assembly }),
+      line("peak of resident memory", "millrace", { MiB: memory.own }),
+      line("peak of resident memory", "pgsync", { MiB: memory.peer }),
+      line("the nest, and the columns that it holds in Postgres' form", "millrace", {
+        MiB: disk.nest / MIB,
+        columns: disk.columns / MIB,
+      }),
       line(`commit to visible in Redis, ${TRANSACTIONS_PER_SECOND}/s`, "millrace", {
         "p50 ms": p50,
         "p99 ms": percentile(visible, 0.99),
@@ -168,6 +182,7 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
       { what: "first load: millrace / pgsync", value: peerLoad / ownLoad, target: FIRST_LOAD_WANTED, atLeast: true },
       { what: "backlog: millrace / pgsync", value: peerBacklog / ownBacklog, target: BACKLOG_WANTED, atLeast: true },
       { what: "µs a document", value: assembly, target: ASSEMBLY_MICROSECONDS_MAX, atLeast: false },
+      { what: "bytes of the nest / of its columns", value: disk.nest / disk.columns, target: DISK_MAX, atLeast: false },
       { what: "ms from commit to visible, p50", value: p50, target: VISIBLE_MS_MAX, atLeast: false },
     ],
   };
@@ -197,6 +212,18 @@ async function fill(url: string, orders: number): Promise<void> {
     insert into order_items select g, 1 + (g - 1) / ${LINES}, 1 + g % 3000, 1 + g % 9 from generate_series(1, ${orders * LINES}) g;
     analyze`);
   await client.end();
+}
+
+/** Of the columns that the nest has, keys included, without what Postgres adds for each row. */
+async function columnBytes(url: string): Promise<number> {
+  const client = await connected(url);
+  const { rows } = await client.query<{ bytes: string }>(`select sum(bytes)::text as bytes from (
+    select sum(pg_column_size(id) + pg_column_size(name) + pg_column_size(email)) as bytes from customers
+    union all select sum(pg_column_size(id) + pg_column_size(sku) + pg_column_size(title)) from products
+    union all select sum(pg_column_size(id) + pg_column_size(customer_id) + pg_column_size(status) + pg_column_size(amount)) from orders
+    union all select sum(pg_column_size(id) + pg_column_size(order_id) + pg_column_size(product_id) + pg_column_size(quantity)) from order_items) as tables`);
+  await client.end();
+  return Number(rows[0]?.bytes);
 }
 
 /** Each a transaction of its own, over lines of all orders. */

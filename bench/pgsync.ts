@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { watchedMemory } from "./daemon.ts";
 import { pythonFolder } from "../scripts/services/packages/python.ts";
 
 const PGSYNC = { name: "pgsync", version: "7.3.0" } as const;
@@ -19,6 +20,8 @@ export class Pgsync {
   readonly #place: PgsyncPlace;
   readonly #env: NodeJS.ProcessEnv;
   readonly #lib: string;
+  /** The peak of resident memory, of all runs. */
+  peakMiB = 0;
 
   private constructor(place: PgsyncPlace, lib: string) {
     this.#place = place;
@@ -71,7 +74,10 @@ export class Pgsync {
     let said = "";
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-LOG_BYTES_MAX)));
+    const { peak, end } = watchedMemory(child.pid ?? 0);
     const [code] = await once(child, "close");
+    end();
+    this.peakMiB = Math.max(this.peakMiB, peak());
     if (code !== 0) throw new Error(`${program} ended with ${String(code)}: ${said}`);
   }
 }

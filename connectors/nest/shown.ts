@@ -5,6 +5,7 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { spelledJson } from "../../src/core/targets/expected-json.ts";
 import type { Relation } from "../../src/documents/document.ts";
 import type { Transforms } from "../../src/documents/transforms.ts";
+import { nestVersion } from "../sqlite/companion.ts";
 import { openExisting } from "../sqlite/file.ts";
 import { keyTerm, keyValue } from "../sqlite/inspect/inspect.ts";
 import { VERSION_COLUMN } from "../warehouse/own-columns.ts";
@@ -95,8 +96,8 @@ class RowWalk {
   from(key: KeyText): readonly ShownRow[] {
     const { document, places } = this.#planned;
     const root = places[0]!;
-    const parts = root.layout.key.map(({ sqlName, source }, i) => `p.${sqlName} = ${keyTerm(source, i + 1)}`);
-    const given = root.layout.key.map(({ source }, i) => keyValue(source, key[i]!));
+    const parts = root.layout.key.map(({ sqlName, source }, i) => `p.${sqlName} = ${keyTerm(source, i + 1, true)}`);
+    const given = root.layout.key.map(({ source }, i) => keyValue(source, key[i]!, true));
     const sql = `SELECT ${selected(root, "p")} FROM ${root.layout.sqlName} AS p WHERE ${parts.join(" AND ")}`;
     return this.#read(sql, given).flatMap((row) => [
       shownRow([], root, row),
@@ -157,7 +158,7 @@ function shownRow(path: readonly string[], { layout }: PlannedPlace, row: Row): 
     path,
     table: tableId(table.schema, table.table),
     key: key.map((column, i) => textOf(column, row[key.length + i] ?? null) ?? ""),
-    version: typeof version === "bigint" ? version : 0n,
+    version: typeof version === "bigint" ? nestVersion(version) : 0n,
   };
 }
 

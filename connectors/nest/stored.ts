@@ -252,7 +252,10 @@ export function layoutsIn(reading: Reading): Layouts {
       const table: unknown = JSON.parse(String(shape));
       invariant(isShape(table), "the nest holds what was stored there");
       const since = { epoch: 1, commit: 0n, index: 0 };
-      return [String(id), layoutOf({ ...table, since }, String(name), { form: DEFAULT_FORM, dropsColumns: true })];
+      return [
+        String(id),
+        layoutOf({ ...table, since }, String(name), { form: DEFAULT_FORM, dropsColumns: true }, true),
+      ];
     }),
   );
 }

@@ -15,7 +15,20 @@ import type { Numeric } from "../../src/rules/where/numbers.ts";
 import { type Family, familyOf, type Value } from "../../src/rules/where/values.ts";
 import type { Functions } from "../sqlite/file.ts";
 import type { LayoutColumn } from "../sqlite/tables/layout.ts";
-import { ARRAY, BOOL, BYTES, FLOAT, INTEGER, JSON_TEXT, MOMENT, TEXT, UNSIGNED } from "../sqlite/types.ts";
+import { momentSql, momentText, uuidSql, uuidText } from "../sqlite/packed.ts";
+import {
+  ARRAY,
+  BOOL,
+  BYTES,
+  FLOAT,
+  INTEGER,
+  JSON_TEXT,
+  MOMENT,
+  PACKED_MOMENT,
+  PACKED_UUID,
+  TEXT,
+  UNSIGNED,
+} from "../sqlite/types.ts";
 
 export function quoteText(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
@@ -39,6 +52,10 @@ export function jsonOf({ source, sqlName, sqlite }: LayoutColumn, row: string): 
       return `ifnull(replace(replace(${value}, char(10), ' '), char(13), ' '), 'null')`;
     case ARRAY:
       return `ifnull(${value}, 'null')`;
+    case PACKED_UUID:
+      return `iif(typeof(${value}) = 'blob', '"' || ${uuidSql(value)} || '"', json_quote(${value}))`;
+    case PACKED_MOMENT:
+      return `iif(typeof(${value}) = 'integer', '"' || ${momentSql(source.type, value)} || '"', json_quote(${value}))`;
     case TEXT:
       if (source.type.kind === "array") return `ifnull(nest_array(${shapeOf(source)}, ${value}), 'null')`;
       return `json_quote(${value})`;
@@ -72,7 +89,10 @@ export function textOf({ source, sqlite }: LayoutColumn, value: SQLOutputValue):
     case BYTES:
       return `\\x${Buffer.from(value instanceof Uint8Array ? value : []).toString("hex")}`;
     case MOMENT:
-      return sourceTextOfPlain(source.type, String(value));
+    case PACKED_MOMENT:
+      return sourceTextOfPlain(source.type, typeof value === "bigint" ? momentText(source.type, value) : String(value));
+    case PACKED_UUID:
+      return value instanceof Uint8Array ? uuidText(value) : String(value);
     case INTEGER:
     case UNSIGNED:
     case JSON_TEXT:
@@ -106,6 +126,12 @@ export function orderOf({ source, sqlName, sqlite }: LayoutColumn, row: string):
   if (sqlite.form === UNSIGNED)
     return [term(`CASE typeof(${value}) WHEN 'text' THEN substr('0' || ${value}, -20) ELSE ${value} END`)];
   if (sqlite.form === MOMENT) return [term(momentOrder(value))];
+  if (sqlite.form === PACKED_MOMENT) {
+    const isText = `typeof(${value}) = 'text'`;
+    // What is no integer is before all of them, or behind.
+    const rank = `iif(${value} IS NULL, NULL, iif(${isText}, iif(substr(${value}, 1, 1) = '-', -1, 1), 0))`;
+    return [term(rank), term(`iif(${isText}, ${momentOrder(value)}, ${value})`)];
+  }
   const family = familyOf(source);
   if (family === null || type.kind === "int" || type.kind === "float" || type.kind === "bool") return [term(value)];
   if (type.kind === "text" && family.name === "text") return [term(isPadded(source) ? `rtrim(${value}, ' ')` : value)];
@@ -138,13 +164,16 @@ export function joinOf(one: LayoutColumn, other: LayoutColumn): ((row: string) =
   const forms = [one, other].map(joinForm);
   const [a, b] = forms;
   const isNumeric = forms.every((form) => form === "integer" || form === "decimal");
-  if (a !== b && !(isNumeric || forms.every((form) => form === "integer" || form === "float"))) return null;
+  const isUuidText = forms.includes("uuid") && forms.includes("text");
+  const isFloat = forms.every((form) => form === "integer" || form === "float");
+  if (a !== b && !isNumeric && !isFloat && !isUuidText) return null;
   const isDecimal = isNumeric && forms.includes("decimal");
   return [one, other].map((column) => (row) => {
     const value = row === "" ? column.sqlName : `${row}.${column.sqlName}`;
     if (joinForm(column) === "decimal")
       return `CASE WHEN instr(${value}, '.') > 0 THEN rtrim(rtrim(${value}, '0'), '.') ELSE ${value} END`;
     if (isDecimal) return `CAST(${value} AS TEXT)`;
+    if (isUuidText && joinForm(column) === "uuid") return `iif(typeof(${value}) = 'blob', ${uuidSql(value)}, ${value})`;
     return isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
   });
 }
@@ -157,9 +186,12 @@ function joinForm({ source: { type }, sqlite }: LayoutColumn): string {
     case FLOAT:
       return "float";
     case MOMENT:
+    case PACKED_MOMENT:
       return type.kind === "timestamp" ? `timestamp ${type.zone}` : type.kind;
     case TEXT:
       return type.kind === "decimal" ? "decimal" : "text";
+    case PACKED_UUID:
+      return "uuid";
     case BOOL:
     case BYTES:
     case JSON_TEXT:

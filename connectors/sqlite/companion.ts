@@ -1,9 +1,16 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { baseVersion } from "../../src/core/model/version.ts";
 import type { SqliteFile } from "./file.ts";
 import type { SqliteLayout } from "./tables/layout.ts";
 import type { Slices } from "./write/slices.ts";
+
+/**
+ * Beside a companion a row's version is stored as the distance from here: that of a row of the first copy takes no bytes, and
+ * later ones few. 0 is of no row.
+ */
+const VERSION_ORIGIN = baseVersion(1) - 1n;
 
 /** Keeps something of its own in a sink's file, in the transactions of the rows. The rows' commit times are not stored then. */
 export interface Companion {
@@ -62,9 +69,28 @@ export class KeptColumns {
     return [...after!.difference(before!)].some((identity) => identitiesOf(from).has(identity));
   }
 
+  /** Values and versions are stored in few bytes. */
+  get isPacked(): boolean {
+    return this.#companion !== undefined;
+  }
+
+  /** How a version is stored, and what it was. */
+  stored(version: bigint): bigint {
+    return this.isPacked ? version - VERSION_ORIGIN : version;
+  }
+
+  versionOf(stored: bigint): bigint {
+    return this.isPacked && stored !== 0n ? nestVersion(stored) : stored;
+  }
+
   has(table: TableVersion, ordinal: number): boolean {
     return this.#companion === undefined || this.of(table).columns.includes(table.columns[ordinal]!);
   }
+}
+
+/** Of a row that is stored beside a companion. */
+export function nestVersion(stored: bigint): bigint {
+  return stored + VERSION_ORIGIN;
 }
 
 function identitiesOf({ columns }: TableVersion): ReadonlySet<number> {

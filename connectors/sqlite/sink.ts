@@ -83,7 +83,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     this.kind = kind;
     this.#companion = companion;
     this.#kept = new KeptColumns(companion);
-    this.#values = new RowValues(companion === undefined);
+    this.#values = new RowValues(companion === undefined, this.#kept);
     this.form = form.mode;
     this.#path = path;
     this.#options = { owner, schema, form, dropsColumns };
@@ -251,11 +251,12 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     timeUs: bigint | undefined,
   ): Promise<void> {
     const where = `WHERE ${IN_PIECE} AND ${VERSION_COLUMN} ${comparison} ?3`;
-    if (!isSoft(form)) return await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, version);
+    const stored = this.#kept.stored(version);
+    if (!isSoft(form)) return await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, stored);
     const time = timeUs === undefined ? this.#now() : this.#values.timeText(timeUs);
     const sets = `${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ?3, ${COMMIT_TIME_COLUMN} = ?4`;
     const sql = `UPDATE ${sqlName} SET ${sets} ${where} AND NOT ${DELETED_COLUMN}`;
-    return await slices.overRows(file, sqlName, sql, version, time);
+    return await slices.overRows(file, sqlName, sql, stored, time);
   }
 
   #now(): string {
@@ -274,7 +275,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         async () => {
           for (const sqlName of there.values()) {
             const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)`;
-            await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, version);
+            await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, this.#kept.stored(version));
           }
           await this.#companion?.written(slices);
         },
@@ -285,7 +286,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, async (stop) => {
-      return await this.#targets.highestVersion(this.#warehouse(stop), tables);
+      return this.#kept.versionOf(await this.#targets.highestVersion(this.#warehouse(stop), tables));
     });
   }
 

@@ -12,7 +12,10 @@ export const MOMENT = 5;
 export const BYTES = 6;
 export const JSON_TEXT = 7;
 export const ARRAY = 8;
-export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+/** In few bytes, beside a companion: see packed.ts. */
+export const PACKED_UUID = 9;
+export const PACKED_MOMENT = 10;
+export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 export interface SqliteType {
   /** Of a STRICT table. */
@@ -20,8 +23,8 @@ export interface SqliteType {
   readonly form: Form;
 }
 
-/** The mapping; README.md shows it as a table. */
-export function sqliteType({ type, native }: Column, isKey: boolean): SqliteType {
+/** The mapping; README.md shows it as a table. `isPacked`: beside a companion. */
+export function sqliteType({ type, native }: Column, isKey: boolean, isPacked: boolean): SqliteType {
   switch (type.kind) {
     case "bool":
       return { name: "INTEGER", form: BOOL };
@@ -35,7 +38,7 @@ export function sqliteType({ type, native }: Column, isKey: boolean): SqliteType
     case "date":
     case "time":
     case "timestamp":
-      return { name: "TEXT", form: MOMENT };
+      return isPacked ? { name: "ANY", form: PACKED_MOMENT } : { name: "TEXT", form: MOMENT };
     case "json":
       return { name: "TEXT", form: JSON_TEXT };
     case "array":
@@ -43,9 +46,10 @@ export function sqliteType({ type, native }: Column, isKey: boolean): SqliteType
       return { name: "TEXT", form: isKey || native === "box[]" ? TEXT : ARRAY };
     case "vector":
       return { name: "TEXT", form: TEXT };
+    case "uuid":
+      return isPacked ? { name: "ANY", form: PACKED_UUID } : { name: "TEXT", form: TEXT };
     case "decimal":
     case "text":
-    case "uuid":
     case "enum":
     case "opaque":
       return { name: "TEXT", form: TEXT };

@@ -16,7 +16,7 @@ sinkConformance({
   name: "nest",
   form: { deletes: "hard", mode: "mirror" },
   target: async () => {
-    const target = sqliteTarget();
+    const target = sqliteTarget(undefined, true);
     const { path } = target;
     return {
       ...target,

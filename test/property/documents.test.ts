@@ -3,6 +3,7 @@
  * rows as they are now. After each batch every document that differs is listed, and the statement builds what the oracle does.
  */
 import * as fc from "fast-check";
+import type { SQLOutputValue } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { assemblyOf, ROOT } from "../../connectors/nest/assembly.ts";
@@ -11,6 +12,7 @@ import { indexesOf, makeIndexes } from "../../connectors/nest/indexes.ts";
 import { planDocument, type PlannedDocument } from "../../connectors/nest/plan.ts";
 import { defineFunctions, textOf } from "../../connectors/nest/values.ts";
 import { SqliteFile } from "../../connectors/sqlite/file.ts";
+import { packedText } from "../../connectors/sqlite/packed.ts";
 import { createSql, layoutOf, MirrorSql, type SqliteLayout } from "../../connectors/sqlite/tables/layout.ts";
 import { Slices } from "../../connectors/sqlite/write/slices.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
@@ -21,10 +23,11 @@ import { type TableSpec, tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const NUMBERS = ["0", "1", "2", "3"];
+const UUIDS = ["00000000-0000-0000-0000-000000000000", "6f1d2c3b-4a59-4687-9aab-bccddeeff001"];
 const VALUES: Readonly<Record<string, readonly (string | null)[]>> = {
   n: [null, ...NUMBERS],
   d: [null, "0", "1.0", "1", "2.50", "-1", "-1.25", "-12", "NaN"],
-  s: [null, "", "a", "ab", "b", "é", "\u{ffff}", "\u{1f600}", 'a"\\\n'],
+  s: [null, "", "a", "ab", "b", "é", UUIDS[1]!, "\u{ffff}", "\u{1f600}", 'a"\\\n'],
   t: [
     null,
     "2024-02-29 12:00:00+00",
@@ -36,6 +39,8 @@ const VALUES: Readonly<Record<string, readonly (string | null)[]>> = {
     "-infinity",
     "10000-01-01 00:00:00+00",
   ],
+  u: [null, ...UUIDS],
+  w: [null, "2024-02-29", "0001-01-01", "0044-03-15 BC", "0045-03-15 BC", "infinity", "-infinity", "12000-01-01"],
   f: [null, "1", "-0", "0", "1.5", "NaN", "Infinity", "-Infinity", "1e+20"],
   g: [null, "t", "f"],
   j: [null, '{"a": 1.50, "b": [1, null]}', "null", '"x"'],
@@ -50,6 +55,8 @@ const COLUMNS: TableSpec["columns"] = [
   ["d", "numeric"],
   ["s", "text"],
   ["t", "timestamptz"],
+  ["u", "uuid"],
+  ["w", "date"],
   ["f", "float8"],
   ["g", "bool"],
   ["j", "jsonb"],
@@ -66,6 +73,7 @@ const KEYS: Readonly<Record<string, readonly (readonly [string, string, readonly
     ["q", "text", ["", "x", "é"]],
   ],
   c: [["id", "numeric", ["0", "1", "2"]]],
+  k: [["id", "uuid", UUIDS]],
   link: [
     ["x", "int4", NUMBERS],
     ["y1", "int4", NUMBERS],
@@ -80,7 +88,7 @@ const TABLES = new Map(
 const LAYOUTS = new Map(
   [...TABLES.values()].map((table): [string, SqliteLayout] => [
     table.id,
-    layoutOf(table, `public.${table.table}`, { form: DEFAULT_FORM, dropsColumns: false }),
+    layoutOf(table, `public.${table.table}`, { form: DEFAULT_FORM, dropsColumns: false }, true),
   ]),
 );
 
@@ -134,7 +142,7 @@ class Random {
 function joinable(table: KeyedTable, random: Random, like: "number" | "text" | null): Column {
   const isOf = (kinds: readonly string[]) => table.columns.filter(({ type }) => kinds.includes(type.kind));
   const numbers = isOf(["int", "decimal"]).filter(({ name }) => name !== "d" || random.is(20));
-  return random.of(like === "text" ? isOf(["text"]) : numbers);
+  return random.of(like === "text" ? isOf(["text", "uuid"]) : numbers);
 }
 
 function joinsOf(above: KeyedTable, below: KeyedTable, random: Random): Relation["on"] {
@@ -162,7 +170,7 @@ function nodeOf(random: Random, depth: number, isRoot: boolean): DocumentNode {
       on: joinsOf(between ?? table, own, random),
       where: random.is(25) ? random.of(WHERES)[0] : null,
       orderBy: Array.from({ length: random.below(3) }, (): Order => ({
-        column: random.of(["n", "d", "s", "t", "f", "g", "e", "r2"]),
+        column: random.of(["n", "d", "s", "t", "u", "w", "f", "g", "e", "r2"]),
         isDescending: random.is(50),
       })),
       limit: random.is(25) ? 1 + random.below(3) : null,
@@ -192,10 +200,10 @@ function compared(column: Column, a: string | null, b: string | null): number {
   if (a === null || b === null) return a === null ? 1 : -1;
   const by = (of: (text: string) => number) => (of(a) === of(b) ? 0 : of(a) < of(b) ? -1 : 1);
   const { kind } = column.type;
-  if (kind === "timestamp") return by(timeOf);
+  if (kind === "timestamp" || kind === "date") return by(timeOf);
   if (kind === "enum") return by((text) => ["lo", "mid", "hi"].indexOf(text));
   if (kind === "bool") return by((text) => (text === "t" ? 1 : 0));
-  if (kind === "text") return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  if (kind === "text" || kind === "uuid") return Buffer.compare(Buffer.from(a), Buffer.from(b));
   return (a === "NaN") === (b === "NaN") ? by(Number) : a === "NaN" ? 1 : -1;
 }
 
@@ -268,14 +276,19 @@ function shownText(table: KeyedTable, column: string, row: Row): string | null {
 }
 
 /** As the sink stores it. */
-function storedOf({ type }: Column, text: string | null): number | string | Buffer | null {
+function storedOf({ type }: Column, text: string | null): number | bigint | string | Buffer | null {
   if (text === null) return null;
   if (type.kind === "bool") return text === "t" ? 1 : 0;
   if (type.kind === "int") return Number(text);
   if (type.kind === "float") return text === "NaN" ? text : Number(text);
   if (type.kind === "bytes") return Buffer.from(text.slice(2), "hex");
-  if (type.kind === "timestamp") return expectedPlain(type, text);
+  if (["timestamp", "date", "uuid"].includes(type.kind)) return packedText(type, expectedPlain(type, text));
   return type.kind === "array" ? spelledJson(type, text) : text;
+}
+
+/** Of a row that begins with the key's values. */
+function keyText({ key }: SqliteLayout, row: readonly SQLOutputValue[]): string {
+  return key.map((column, i) => textOf(column, row[i]!)).join("|");
 }
 
 class Nest implements AsyncDisposable {
@@ -343,7 +356,7 @@ class Nest implements AsyncDisposable {
     for (const { document, id, places } of this.documents) {
       const names = places[0]!.layout.key.map((_, i) => `k${i + 1}`).join(", ");
       for (const row of this.#file.rows(`SELECT ${names} FROM ${CHANGED} WHERE document = ?`, id))
-        listed.get(document.name)!.add(row.join("|"));
+        listed.get(document.name)!.add(keyText(places[0]!.layout, row));
     }
     this.#file.exec(`DELETE FROM ${CHANGED}`);
     return listed;
@@ -395,7 +408,7 @@ class Nest implements AsyncDisposable {
     const rows = this.#file.rows(`SELECT ${[...key, ...values].join(", ")} FROM ${layout.sqlName} AS ${ROOT}${where}`);
     return new Map(
       rows.map((row) => [
-        row.slice(0, key.length).join("|"),
+        keyText(layout, row),
         row
           .slice(key.length)
           .map((value, i) => (i < columns.length ? textOf(columns[i]!, value) : value === null ? null : String(value))),

@@ -27,7 +27,7 @@ test.each([
   const cells = new CellValues();
   const bytes = Buffer.from(`..${text}..`);
   cells.over(bytes);
-  expect(cells.read(sqliteType(column, false).form, type, CELL_TEXT, 2, text.length)).toBe(value);
+  expect(cells.read(sqliteType(column, false, false).form, type, CELL_TEXT, 2, text.length)).toBe(value);
 });
 
 test.each([

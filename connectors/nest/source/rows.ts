@@ -43,7 +43,7 @@ export class DocumentRows {
         `WHERE c.document = ${planned.id} AND c.seq BETWEEN ? AND ? ORDER BY c.seq`,
     );
     const parts = key.map((column) => `${ROOT}.${column.sqlName}`);
-    const given = key.map(({ source }, i) => keyTerm(source, i + 1));
+    const given = key.map(({ source }, i) => keyTerm(source, i + 1, true));
     const select = (where: string, rest: string): StatementSync =>
       prepareQuery(
         database,
@@ -83,7 +83,7 @@ export class DocumentRows {
   }
 
   #bound(key: KeyText): SQLInputValue[] {
-    return this.#assembly.root.layout.key.map(({ source }, i) => keyValue(source, key[i]!));
+    return this.#assembly.root.layout.key.map(({ source }, i) => keyValue(source, key[i]!, true));
   }
 
   /** The canonical texts of what `range` or `one` has read, as the sinks get them. */

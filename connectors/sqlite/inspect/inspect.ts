@@ -20,7 +20,8 @@ import { classify, sqliteError, stopped } from "../errors.ts";
 import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
 import { keyAtPageEnd } from "../../kit/listed-keys.ts";
 import { columnNames, fold, quoteIdentifier, targetName } from "../names.ts";
-import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, sqliteType, UNSIGNED } from "../types.ts";
+import { momentText, packedText, uuidText } from "../packed.ts";
+import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, PACKED_MOMENT, PACKED_UUID, sqliteType, UNSIGNED } from "../types.ts";
 
 const KEYS_PER_PIECE = 1_000;
 const KEYS_PER_PAGE = 5_000;
@@ -66,11 +67,12 @@ export class SqliteInspection implements Inspection {
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    const { kept } = this.#place;
     return await this.#guarded(signal, async () => {
       const found = this.#find(this.#database, table);
       if (found === null) return [];
       const wanted = found.keys
-        .map((name, part) => `${name} = ${keyTerm(table.columns[table.key[part]!]!, part + 1)}`)
+        .map((name, part) => `${name} = ${keyTerm(table.columns[table.key[part]!]!, part + 1, kept.isPacked)}`)
         .join(" AND ");
       const sql = `SELECT ${[VERSION_COLUMN, ...found.cells].join(", ")} FROM ${this.#live(found, wanted)}`;
       const statement = prepareQuery(this.#database, sql);
@@ -79,9 +81,9 @@ export class SqliteInspection implements Inspection {
       for (const [i, key] of keys.entries()) {
         if (i % ROWS_PER_PIECE === ROWS_PER_PIECE - 1) await turn();
         if (signal.aborted) throw stopped();
-        const values = key.map((text, part) => keyValue(table.columns[table.key[part]!]!, text));
+        const values = key.map((text, part) => keyValue(table.columns[table.key[part]!]!, text, kept.isPacked));
         for (const row of await unlessBusy(signal, () => rowsBy(statement, ...values))) {
-          const stored = storedRow(table, row);
+          const stored = storedRow(table, row, kept);
           // Two keys that SQLite takes for one have one row.
           if (ids.has(stored.id)) continue;
           ids.add(stored.id);
@@ -101,7 +103,7 @@ export class SqliteInspection implements Inspection {
       const statement = prepareQuery(database, `SELECT ${list} FROM ${this.#live(found, "true")}`);
       let piece: ListedKey[] = [];
       for (const row of statement.iterate()) {
-        piece.push(listedKey(table, Object.values(row)));
+        piece.push(listedKey(table, Object.values(row), this.#place.kept.isPacked));
         if (piece.length < KEYS_PER_PIECE) continue;
         yield piece;
         piece = [];
@@ -122,8 +124,10 @@ export class SqliteInspection implements Inspection {
       if (found === null) return { keys: [], next: null };
       const columns = table.key.map((ordinal) => table.columns[ordinal]!);
       const key = found.keys.join(", ");
-      const bound = after === null ? [] : keyAtPageEnd(after).map((text, part) => keyValue(columns[part]!, text));
-      const terms = columns.map((column, part) => keyTerm(column, part + 1)).join(", ");
+      const { isPacked } = this.#place.kept;
+      const bound =
+        after === null ? [] : keyAtPageEnd(after).map((text, part) => keyValue(columns[part]!, text, isPacked));
+      const terms = columns.map((column, part) => keyTerm(column, part + 1, isPacked)).join(", ");
       const rows = this.#live(found, after === null ? "true" : `(${key}) > (${terms})`);
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
       const statement = prepareQuery(
@@ -131,7 +135,7 @@ export class SqliteInspection implements Inspection {
         `SELECT ${list} FROM ${rows} ORDER BY ${key} LIMIT ${KEYS_PER_PAGE}`,
       );
       const read = await unlessBusy(signal, () => rowsBy(statement, ...bound));
-      const keys = read.map((row) => listedKey(table, row));
+      const keys = read.map((row) => listedKey(table, row, isPacked));
       if (keys.length < KEYS_PER_PAGE) return { keys, next: null };
       const last = keys.findLast((one) => one.key !== null)?.key;
       // A page that goes on elsewhere could pass rows by.
@@ -198,18 +202,21 @@ function readable(name: string): string {
   return `CASE typeof(${name}) WHEN 'text' THEN 't' || hex(${name}) WHEN 'blob' THEN 'b' || hex(${name}) ELSE ${name} END`;
 }
 
-/** What parameter `number` is for a part of a key: `keyValue` binds text by its bytes. */
-export function keyTerm(column: Column, number: number): string {
-  const { form } = sqliteType(column, true);
-  return form === BYTES ? `?${number}` : `iif(typeof(?${number}) = 'blob', CAST(?${number} AS TEXT), ?${number})`;
+/** What parameter `number` is for a part of a key: `keyValue` binds text by its bytes. `isPacked`: beside a companion. */
+export function keyTerm(column: Column, number: number, isPacked: boolean): string {
+  const { form } = sqliteType(column, true, isPacked);
+  return form === BYTES || form === PACKED_UUID
+    ? `?${number}`
+    : `iif(typeof(?${number}) = 'blob', CAST(?${number} AS TEXT), ?${number})`;
 }
 
 /** The value that a key's text has in the file. */
-export function keyValue(column: Column, text: string): SQLInputValue {
-  const { name, form } = sqliteType(column, true);
+export function keyValue(column: Column, text: string, isPacked: boolean): SQLInputValue {
+  const { name, form } = sqliteType(column, true, isPacked);
   if (form === BOOL) return text === "t" ? 1 : 0;
   if (form === BYTES) return Buffer.from(text.slice(2), "hex");
   const shown = expectedText(column, true, text);
+  if (form === PACKED_UUID || form === PACKED_MOMENT) return packedText(column.type, shown);
   if (form === FLOAT) return shown === "NaN" ? Buffer.from(shown) : Number(shown);
   const isInteger = name === "INTEGER" || (form === UNSIGNED && BigInt(shown) < 2n ** 63n);
   return isInteger ? BigInt(shown) : Buffer.from(shown);
@@ -218,7 +225,7 @@ export function keyValue(column: Column, text: string): SQLInputValue {
 /** How the file must show a value that the source prints as `text`. */
 function expectedText(column: Column, isKey: boolean, text: string): string {
   const { type } = column;
-  const { form } = sqliteType(column, isKey);
+  const { form } = sqliteType(column, isKey, false);
   if (form === BOOL) return text === "t" ? "1" : "0";
   if (form === MOMENT || form === ARRAY) return expectedPlain(type, text);
   if (form !== FLOAT || type.kind !== "float" || text === "NaN") return text;
@@ -228,13 +235,17 @@ function expectedText(column: Column, isKey: boolean, text: string): string {
 }
 
 /** In the spelling of `expectedText`. */
-function shown(column: Column, isKey: boolean, value: SQLOutputValue): string | null {
+function shown(column: Column, isKey: boolean, value: SQLOutputValue, isPacked: boolean): string | null {
   if (value === null) return null;
+  const { form } = sqliteType(column, isKey, isPacked);
+  if (form === PACKED_MOMENT && typeof value === "bigint") return momentText(column.type, value);
+  if (form === PACKED_UUID && typeof value === "string" && value.startsWith("b"))
+    return uuidText(Buffer.from(value.slice(1), "hex"));
   if (typeof value === "number") return Object.is(value, -0) && !isKey ? "-0" : String(value);
   if (typeof value !== "string") return String(value);
   if (value.startsWith("b")) return `\\x${value.slice(1).toLowerCase()}`;
   const text = Buffer.from(value.slice(1), "hex").toString();
-  return sqliteType(column, isKey).form === ARRAY ? normalOrText(text) : text;
+  return form === ARRAY ? normalOrText(text) : text;
 }
 
 function normalOrText(text: string): string {
@@ -247,18 +258,22 @@ function normalOrText(text: string): string {
   }
 }
 
-function storedRow(table: TableVersion, [version = null, ...values]: readonly SQLOutputValue[]): StoredRow {
-  const cells = values.map((value, i) => shown(table.columns[i]!, table.key.includes(i), value));
+function storedRow(
+  table: TableVersion,
+  [version = null, ...values]: readonly SQLOutputValue[],
+  kept: KeptColumns,
+): StoredRow {
+  const cells = values.map((value, i) => shown(table.columns[i]!, table.key.includes(i), value, kept.isPacked));
   return {
     id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
     cells,
-    version: typeof version === "bigint" ? version : null,
+    version: typeof version === "bigint" ? kept.versionOf(version) : null,
   };
 }
 
-function listedKey(table: TableVersion, row: readonly SQLOutputValue[]): ListedKey {
+function listedKey(table: TableVersion, row: readonly SQLOutputValue[], isPacked: boolean): ListedKey {
   const columns = table.key.map((ordinal) => table.columns[ordinal]!);
-  const texts = row.map((value, part) => shown(columns[part]!, true, value) ?? "");
+  const texts = row.map((value, part) => shown(columns[part]!, true, value, isPacked) ?? "");
   const key = texts.map((text, part) => sourceText(columns[part]!, text));
   return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
 }
@@ -266,7 +281,7 @@ function listedKey(table: TableVersion, row: readonly SQLOutputValue[]): ListedK
 /** The source's text of a key value that is expected as `text`. */
 function sourceText(column: Column, text: string): string {
   const { type } = column;
-  const { form } = sqliteType(column, true);
+  const { form } = sqliteType(column, true, false);
   if (form === BOOL) return text === "1" ? "t" : "f";
   if (form === MOMENT) return sourceTextOfPlain(type, text);
   if (type.kind !== "float") return text;

@@ -36,11 +36,15 @@ export interface SqliteLayout extends TableLayout {
   readonly retired: readonly string[];
 }
 
-/** `ordinals`: where the columns are in tuples, if the table is a part of another one (`KeptColumns`). */
+/**
+ * `isPacked`: the file has a companion. `ordinals`: where the columns are in tuples, if the table is a part of another one
+ * (`KeptColumns`).
+ */
 export function layoutOf(
   table: TableVersion,
   name: string,
   rest: Pick<SqliteLayout, "form" | "owner" | "dropsColumns">,
+  isPacked: boolean,
   ordinals?: readonly number[],
 ): SqliteLayout {
   const names = columnNames(table.columns);
@@ -51,7 +55,7 @@ export function layoutOf(
       ordinal: ordinals?.[i] ?? i,
       name: names[i]!,
       sqlName: quoteIdentifier(names[i]!),
-      sqlite: sqliteType(source, isKey),
+      sqlite: sqliteType(source, isKey, isPacked),
       isKey,
     };
   });

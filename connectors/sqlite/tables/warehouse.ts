@@ -75,7 +75,7 @@ export class SqliteWarehouse
   target(table: TableVersion): SqliteLayout {
     const { owner, form, dropsColumns } = this.#options;
     const rest = { owner, form, dropsColumns: dropsColumns?.(table) ?? false };
-    return layoutOf(table, this.shown(table), rest, this.#kept.ordinals(table));
+    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, this.#kept.ordinals(table));
   }
 
   layout(table: TableVersion): SqliteLayout {

@@ -7,7 +7,21 @@ import { readFloat32, readFloat64 } from "../../../src/core/values/float.ts";
 import { isSafeInt64, readBigInt64, readSafeInt64 } from "../../../src/core/values/integer.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeBinaryText } from "../../../src/core/values/text.ts";
-import { ARRAY, BOOL, BYTES, FLOAT, type Form, INTEGER, JSON_TEXT, MOMENT, TEXT, UNSIGNED } from "../types.ts";
+import { packedMoment, packedUuid } from "../packed.ts";
+import {
+  ARRAY,
+  BOOL,
+  BYTES,
+  FLOAT,
+  type Form,
+  INTEGER,
+  JSON_TEXT,
+  MOMENT,
+  PACKED_MOMENT,
+  PACKED_UUID,
+  TEXT,
+  UNSIGNED,
+} from "../types.ts";
 
 const TRUE = 0x74; // t
 const MINUS = 0x2d;
@@ -68,6 +82,17 @@ export class CellValues {
         writeJson(this.#out, type, kind, bytes, start, length);
         // Without the quotes.
         return this.#out.bytes.toString("latin1", 1, this.#out.length - 1);
+      case PACKED_MOMENT:
+        this.#out.reset();
+        writeJson(this.#out, type, kind, bytes, start, length);
+        // Without the quotes.
+        return (
+          packedMoment(type, this.#out.bytes, 1, this.#out.length - 2) ??
+          this.#out.bytes.toString("latin1", 1, this.#out.length - 1)
+        );
+      case PACKED_UUID:
+        if (kind !== CELL_TEXT) return bytes.subarray(start, start + length);
+        return packedUuid(bytes, start, length) ?? this.#latin1(start, length);
       case BYTES:
         if (kind !== CELL_TEXT) return bytes.subarray(start, start + length);
         return Buffer.from(this.#latin1(start + HEX_PREFIX_BYTES, length - HEX_PREFIX_BYTES), "hex");

@@ -6,6 +6,7 @@ import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tupl
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
+import type { KeptColumns } from "../companion.ts";
 import { isDataError, noUtf8, rowRefused } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
 import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
@@ -76,10 +77,12 @@ export class RowValues {
   #version = 0n;
   #commitTime = "";
   readonly #hasTimes: boolean;
+  readonly #kept: KeptColumns;
 
   /** Without times the column is empty: 27 bytes less for each row. */
-  constructor(hasTimes: boolean) {
+  constructor(hasTimes: boolean, kept: KeptColumns) {
     this.#hasTimes = hasTimes;
+    this.#kept = kept;
   }
 
   get version(): bigint {
@@ -98,7 +101,7 @@ export class RowValues {
     if (block === this.#block && tx === this.#tx) return;
     this.#block = block;
     this.#tx = tx;
-    this.#version = block.transactions.version[tx]!;
+    this.#version = this.#kept.stored(block.transactions.version[tx]!);
     this.#commitTime = this.#hasTimes ? this.timeText(block.transactions.commitTimeUs[tx]!) : "";
   }
 

@@ -39,7 +39,8 @@ export interface SqliteTarget extends SinkTarget {
   readonly query: (sql: string) => readonly (readonly SQLOutputValue[])[];
 }
 
-export function sqliteTarget(form: TargetForm = DEFAULT_FORM): SqliteTarget {
+/** `isNest`: values and versions are packed. */
+export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): SqliteTarget {
   const folder = temporaryFolder();
   const path = folder.file("replica.sqlite");
   const query = (sql: string) => inFile(path, sql);
@@ -47,7 +48,7 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM): SqliteTarget {
     path,
     query,
     makeSink: (other = form) => new SqliteSink({ name: "replica", path, schema: undefined, form: other }),
-    readRows: async (table) => liveRows(query, table, form),
+    readRows: async (table) => (isNest ? nestRows(query, table) : liveRows(query, table, form)),
     readMarked: async (table) => markedRows(query, table),
     readHistory: async (table) => historyRows(query, table),
     async wipe() {
@@ -140,6 +141,33 @@ function liveRows(query: RunSql, table: TableVersion, { deletes, mode }: TargetF
     version: BigInt(String(version)),
     cells: cellsOf(table, values),
   }));
+}
+
+/** The first version of all counts 1. */
+const NEST_ORIGIN = (1n << 55n) - 1n;
+
+function nestRows(query: RunSql, table: TableVersion): TargetRow[] {
+  const cells = columnsOf(query, table).map(sqliteReadable).join(", ");
+  return query(`select _millrace_version, ${cells} from ${nameOf(table)}`).map(([version, ...values]) => ({
+    version: BigInt(String(version)) + NEST_ORIGIN,
+    cells: values.map((value, i) => unpacked(table.columns[i]!.type, value) ?? cellsOf(table, values)[i]!),
+  }));
+}
+
+/** Null: it is not packed. */
+function unpacked(type: Column["type"], value: SQLOutputValue): string | null {
+  if (type.kind === "uuid" && typeof value === "string" && value.startsWith("b"))
+    return value
+      .slice(1)
+      .toLowerCase()
+      .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  if (typeof value !== "bigint" || !["date", "time", "timestamp"].includes(type.kind)) return null;
+  const digits = (shift: bigint, bits: number, count: number): string =>
+    String(BigInt.asUintN(bits, value >> shift)).padStart(count, "0");
+  const day = (by: bigint): string => `${digits(9n + by, 14, 4)}-${digits(5n + by, 4, 2)}-${digits(by, 5, 2)}`;
+  const clock = `${digits(32n, 7, 2)}:${digits(26n, 6, 2)}:${digits(20n, 6, 2)}.${digits(0n, 20, 6)}`;
+  if (type.kind === "timestamp") return `${day(39n)}T${clock}${type.zone ? "Z" : ""}`;
+  return type.kind === "date" ? day(0n) : clock;
 }
 
 function markedRows(query: RunSql, table: TableVersion): MarkedRow[] {
