@@ -70,8 +70,12 @@ export interface StoreKeeper<S extends Store> {
   placed(error: MillraceError): MillraceError;
   /** What a failure means for the sink, and what becomes of it. */
   meaning?(error: MillraceError, opened: Opened<S>): Promise<MillraceError>;
-  /** The store is open. `layouts`: by table id, as last prepared. */
-  joined(opened: Opened<S>, layouts: ReadonlyMap<string, TableLayout>): Promise<void>;
+  /** The store is open. `layouts`: by table id, as last prepared. `rewritten`: a table has lost its dead rows. */
+  joined(
+    opened: Opened<S>,
+    layouts: ReadonlyMap<string, TableLayout>,
+    rewritten: (layout: TableLayout) => void,
+  ): Promise<void>;
   /** Before the store is released. */
   leaving(): Promise<void>;
   /** The checkpoint was taken over. Exclusively. */
@@ -129,7 +133,7 @@ export class EngineSink<S extends Store>
     const changing = (tables: readonly TableVersion[]): void => keeper.changing?.(tables);
     const onPrepared = (layout: TableLayout, hasExact: boolean): void => {
       this.#layouts.set(layout.table.id, layout);
-      this.#batches.hasExact(layout, hasExact);
+      this.#batches.prepared(layout, hasExact);
     };
     this.#options = { name, owner, schema, form, dropsColumns, changing, onPrepared };
   }
@@ -338,7 +342,7 @@ export class EngineSink<S extends Store>
     this.#store = await this.#keeper.acquire();
     try {
       this.#connection = await this.#store.connect();
-      await this.#keeper.joined(this.#opened(), this.#layouts);
+      await this.#keeper.joined(this.#opened(), this.#layouts, (layout) => this.#batches.rewritten(layout));
     } catch (error) {
       await this.#disconnect();
       throw error;

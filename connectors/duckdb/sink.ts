@@ -96,7 +96,11 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
     return ofFile(onDisk(error, ...this.paths), this.#options.path);
   }
 
-  async joined({ store, checkpoint }: Opened<Database>, layouts: ReadonlyMap<string, TableLayout>): Promise<void> {
+  async joined(
+    { store, checkpoint }: Opened<Database>,
+    layouts: ReadonlyMap<string, TableLayout>,
+    rewritten: (layout: TableLayout) => void,
+  ): Promise<void> {
     if (this.form.mode !== "mirror") return;
     const { logger = SILENT, upkeep } = this.#options;
     this.#upkeep = await Upkeep.start({
@@ -104,6 +108,7 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
       checkpoint,
       dead: this.#dead,
       layouts,
+      rewritten,
       logger,
       settings: { spanMax: upkeep?.spanMax ?? SPAN_MAX },
     });

@@ -2,10 +2,11 @@
 import { expect, test } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { type Cells, patch, put, remove, Stage, type Write } from "../conformance/stage.ts";
+import { type Cells, patch, put, remove, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const items = tableVersion({
@@ -136,6 +137,42 @@ test("keys of any text are found by the index as they are, also those that begin
   );
   const gone = new Set(["\uFEFFabc", "'", "\u0000"]);
   await stage.expectRows(table, [...rows("second").filter(([key]) => !gone.has(String(key))), ["new", "third"]]);
+});
+
+/** Rows of the target, dead ones included. */
+async function storedIn(stage: Stage): Promise<number> {
+  const sql = "select estimated_size::integer from duckdb_tables() where table_name = 'items'";
+  return Number((await targetOf(stage).query(sql))[0]![0]);
+}
+
+/** Changes that many rows of a table, spread over all of it. */
+async function spread(stage: Stage, at: bigint, size: number, count: number): Promise<void> {
+  const step = Math.floor(size / count);
+  const entries = Array.from({ length: count }, (_, i) => put(row(i * step, `${at}`)));
+  await stage.write(items, at, entries);
+}
+
+test("a batch that meets many rows of each vector leaves no dead rows, however large the table is", async () => {
+  const size = 300_000;
+  await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);
+  await spread(stage, 10n, size, size / 30);
+  expect(await storedIn(stage)).toBe(size);
+  await spread(stage, 20n, size, size / 100);
+  expect(await storedIn(stage)).toBe(size + size / 100);
+});
+
+test("a table that was rewritten counts as small as it is", async () => {
+  const [size, replaced, inPlace] = [20_000, 400, 600];
+  await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);
+  // A third is dead before the last of them, and the table is rewritten.
+  for (let at = 10n; at <= 250n; at += 10n) await spread(stage, at, size, replaced);
+  await eventually(async () => {
+    await stage.sink.verify(timeout());
+    expect(await storedIn(stage)).toBeLessThan(1.2 * size);
+  });
+  const stored = await storedIn(stage);
+  await spread(stage, 300n, size, inPlace);
+  expect(await storedIn(stage)).toBe(stored);
 });
 
 test("a change costs the same in a table of twenty times the rows", { tags: "heavy" }, async () => {

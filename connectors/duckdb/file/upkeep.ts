@@ -62,6 +62,8 @@ interface UpkeepParts {
   readonly dead: DeadRows;
   /** By table id. */
   readonly layouts: ReadonlyMap<string, TableLayout>;
+  /** A table has lost its dead rows. Exclusively. */
+  readonly rewritten: (layout: TableLayout) => void;
   readonly logger: Logger;
   readonly settings: UpkeepSettings;
 }
@@ -277,6 +279,7 @@ export class Upkeep {
     // A copy of the file has begun: nothing can be folded in.
     if (folding.isHeldOff) return false;
     if (!(await this.#turn(current))) return false;
+    this.#parts.rewritten(current.layout);
     // If that fails, the file stays longer than necessary.
     await this.#parts.checkpoint.rewriteIndex(this.#connection).catch(() => undefined);
     this.#isUnfolded = !(await folding.now(this.#connection));

@@ -51,10 +51,16 @@ export class BatchWriter {
     this.#layoutOf = layoutOf;
   }
 
-  /** Records whether the target has that column now; it may have been created again. */
-  hasExact(layout: TableLayout, has: boolean): void {
-    if (has) this.#exact.add(layout.sqlName);
+  /** The target may have been created again. `hasExact`: whether it has that column now. */
+  prepared(layout: TableLayout, hasExact: boolean): void {
+    this.rewritten(layout);
+    if (hasExact) this.#exact.add(layout.sqlName);
     else this.#exact.delete(layout.sqlName);
+  }
+
+  /** The target has lost its dead rows. */
+  rewritten(layout: TableLayout): void {
+    this.#sizes.forget(layout);
   }
 
   /** The target was opened: others may have written to it since. */

@@ -1,8 +1,8 @@
 /**
- * Rows are replaced by a delete and an append. To change a row in place, DuckDB decodes in each column what lies before
- * the row's vector: in a large table a hundred times the work, and more the more rows it has (docs/benchmarks.md). The
- * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. In
- * a small table a batch of some size changes rows in place, which leaves no dead rows.
+ * Rows are replaced by a delete and an append. To change rows of a vector in place, DuckDB decodes in each column what
+ * lies before the vector: a hundred times the work if it is for one row, and less than a replacement if it is for many
+ * (docs/benchmarks.md). So a batch that meets many rows of each vector changes them in place, which leaves no dead rows.
+ * The rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys.
  */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import type { EngineConnection } from "../engine/engine.ts";
@@ -29,10 +29,12 @@ export const LISTED_TOGETHER = 1_000;
 const KEYS_PER_LOOKUP = 3_000;
 /** So few are always looked up. */
 const LOOKUPS_MIN = 50;
-/** In a larger table changes in place cost more. */
-const IN_PLACE_ROWS_MAX = 250_000;
-/** Of a table's rows, a batch replaces one of so many, or fewer, for less than they cost in place. */
-const REPLACED_SHARE = 40;
+/** DuckDB's unit of work, in rows. */
+const VECTOR_ROWS = 2_048;
+/** For so many rows of each vector, changes in place cost as much as replacements whose dead rows are rewritten later. */
+const IN_PLACE_PER_VECTOR = 50;
+/** In a larger table rows whose other columns stay are replaced, too: a batch has few such rows. */
+const PATCHED_ROWS_MAX = 250_000;
 /** The sizes of tables are read again after so many appended rows. */
 const SIZES_ROWS_MAX = 1_000_000;
 
@@ -41,6 +43,11 @@ export class TableSizes {
   /** By target key. */
   readonly #rowCounts = new Map<string, number>();
   #appendedCount = 0;
+
+  /** The table has been made anew. */
+  forget({ target }: TableLayout): void {
+    this.#rowCounts.delete(targetKey(target));
+  }
 
   appended({ target }: TableLayout, rowCount: number): void {
     this.#appendedCount += rowCount;
@@ -200,7 +207,7 @@ export async function replaceRows(
 async function isBetterInPlace(tools: ReplaceTools, layout: TableLayout, count: number): Promise<boolean> {
   if (count <= LOOKUPS_MIN || layout.columns.some(({ duck }) => duck.form === LIST)) return false;
   const size = await tools.sizes.of(tools.connection, layout);
-  return size <= IN_PLACE_ROWS_MAX && count * REPLACED_SHARE > size;
+  return count * VECTOR_ROWS > size * IN_PLACE_PER_VECTOR;
 }
 
 async function removeFound(
@@ -273,5 +280,5 @@ export async function copyBases(
 
 /** Whether changing columns in place costs more than replacing the row. */
 export async function isLarge({ connection, sizes }: ReplaceTools, layout: TableLayout): Promise<boolean> {
-  return layout.form.isLake !== true && (await sizes.of(connection, layout)) > IN_PLACE_ROWS_MAX;
+  return layout.form.isLake !== true && (await sizes.of(connection, layout)) > PATCHED_ROWS_MAX;
 }
