@@ -2,7 +2,6 @@ import { lowBytesOf, type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
-import type { TableName } from "../../src/core/contracts/connector.ts";
 import type {
   Outcome,
   Sink,
@@ -46,7 +45,7 @@ export interface ClickhouseSinkSettings extends ClientSettings {
   readonly form: TargetForm;
   readonly placement: Placement;
   /** See SinkContext. */
-  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+  readonly dropsColumns: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
 }
 
 /**

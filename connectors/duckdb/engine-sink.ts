@@ -3,7 +3,6 @@ import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
@@ -19,7 +18,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import { classify, endedEngine, isInvalidated, overFiles, stopped, tableGone, takenOver } from "./errors.ts";
-import { targetKey, targetOf } from "./names.ts";
+import { inScope, nameOf, targetKey, targetOf } from "./names.ts";
 import type { DuckdbForm, TableLayout } from "./write/layout.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
@@ -38,7 +37,14 @@ export interface EngineSinkOptions {
   /** The schema for all tables; undefined: the source's schemas. */
   readonly schema: string | undefined;
   /** See SinkContext. */
-  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
+}
+
+export interface Layouts {
+  /** By `nameOf`, as last prepared. */
+  readonly all: ReadonlyMap<string, TableLayout>;
+  /** Undefined: that version is not prepared. */
+  readonly of: (table: TableVersion) => TableLayout | undefined;
 }
 
 export interface Opened<S> {
@@ -70,12 +76,8 @@ export interface StoreKeeper<S extends Store> {
   placed(error: MillraceError): MillraceError;
   /** What a failure means for the sink, and what becomes of it. */
   meaning?(error: MillraceError, opened: Opened<S>): Promise<MillraceError>;
-  /** The store is open. `layouts`: by table id, as last prepared. `rewritten`: a table has lost its dead rows. */
-  joined(
-    opened: Opened<S>,
-    layouts: ReadonlyMap<string, TableLayout>,
-    rewritten: (layout: TableLayout) => void,
-  ): Promise<void>;
+  /** The store is open. `rewritten`: a table has lost its dead rows. */
+  joined(opened: Opened<S>, layouts: Layouts, rewritten: (layout: TableLayout) => void): Promise<void>;
   /** Before the store is released. */
   leaving(): Promise<void>;
   /** The checkpoint was taken over. Exclusively. */
@@ -107,9 +109,10 @@ export class EngineSink<S extends Store>
   readonly copies?: TargetCopies;
   readonly batchLimits: NonNullable<Sink["batchLimits"]>;
   readonly form: SinkForm;
+  readonly scopedBy?: "rows";
   readonly name: string;
   readonly #keeper: StoreKeeper<S>;
-  /** By table id, as last prepared. */
+  /** By `nameOf`, as last prepared. */
   readonly #layouts = new Map<string, TableLayout>();
   readonly #repetition = new Repetition();
   readonly #targets: Targets<TableLayout, DuckdbTarget, TableLayout>;
@@ -126,13 +129,14 @@ export class EngineSink<S extends Store>
     this.name = name;
     this.kind = kind;
     this.form = form.mode;
+    if (form.mode === "mirror" && form.isLake !== true) this.scopedBy = "rows";
     this.batchLimits = batchLimits;
     if (copies !== undefined) this.copies = copies;
     this.#keeper = keeper;
     this.#targets = new Targets(owner);
     const changing = (tables: readonly TableVersion[]): void => keeper.changing?.(tables);
     const onPrepared = (layout: TableLayout, hasExact: boolean): void => {
-      this.#layouts.set(layout.table.id, layout);
+      this.#layouts.set(nameOf(layout.table), layout);
       this.#batches.prepared(layout, hasExact);
     };
     this.#options = { name, owner, schema, form, dropsColumns, changing, onPrepared };
@@ -254,7 +258,7 @@ export class EngineSink<S extends Store>
       await store.exclusively(async () => {
         this.#keeper.changing?.(found);
         for (const table of found) {
-          const sql = expelSql(there.get(this.target(table))!, version);
+          const sql = expelSql(there.get(this.target(table))!, version, inScope(table));
           await overFiles(table.id, async () => void (await connection.run(sql)));
         }
       });
@@ -289,7 +293,7 @@ export class EngineSink<S extends Store>
       const there = await store.tables(connection);
       const lost = this.#targets.lost(new Map(there.map((table) => [targetKey(table.name), table])));
       if (lost !== null)
-        throw lost.successor === null ? tableGone(lost.tableId) : takenOver(lost.tableId, lost.successor);
+        throw lost.successor === null ? tableGone(lost.tableIds) : takenOver(lost.tableIds[0]!, lost.successor);
     });
     this.#keeper.rested?.();
   }
@@ -342,7 +346,8 @@ export class EngineSink<S extends Store>
     this.#store = await this.#keeper.acquire();
     try {
       this.#connection = await this.#store.connect();
-      await this.#keeper.joined(this.#opened(), this.#layouts, (layout) => this.#batches.rewritten(layout));
+      const layouts = { all: this.#layouts, of: (table: TableVersion) => this.#targets.find(table) };
+      await this.#keeper.joined(this.#opened(), layouts, (layout) => this.#batches.rewritten(layout));
     } catch (error) {
       await this.#disconnect();
       throw error;

@@ -98,10 +98,10 @@ export function takenOver(table: string, successor: string): MillraceError {
   return takenBy(duckdbError, `the target of ${table}`, table, successor);
 }
 
-export function tableGone(table: string): MillraceError {
-  return duckdbError("MR3110", "reopen", `the table of ${table} is gone from the target`, {
+export function tableGone(tables: readonly string[]): MillraceError {
+  return duckdbError("MR3110", "reopen", `the table of ${tables.join(", ")} is gone from the target`, {
     hint: "Millrace creates and fills it again",
-    lostTables: [table],
+    lostTables: tables,
   });
 }
 

@@ -1,10 +1,11 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import { type Column, tableId } from "../../src/core/model/schema.ts";
+import { type Column, tableId, type TableVersion } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 import { quoteLiteral } from "../kit/duckdb.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS } from "../warehouse/own-columns.ts";
 import { reservedSchema } from "../warehouse/table-change.ts";
+import { andInScope } from "../warehouse/targets.ts";
 
 export { fold, quoteIdentifier, quoteLiteral };
 
@@ -53,6 +54,17 @@ export function firstRowsSql({ schema, table }: TargetName, catalogue = ""): str
 /** Names that differ from each other, and from Millrace's and DuckLake's own. */
 export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }: NamedFor = {}): string[] {
   return distinctNames(columns, isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);
+}
+
+/** Of the target's name before the engine spells it: equal for tables that share a target by their scopes. */
+export function nameOf({ schema, table }: TableName): string {
+  return tableId(schema, table);
+}
+
+/** See `andInScope`. */
+export function inScope(table: Pick<TableVersion, "scope" | "columns">): string {
+  const names = columnNames(table.columns);
+  return andInScope(table, (ordinal) => quoteIdentifier(names[ordinal]!), quoteLiteral);
 }
 
 /** Qualified by catalogue or schema. */

@@ -7,8 +7,8 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetCopies } from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
-import { EngineSink, type EngineSinkOptions, type Opened, type StoreKeeper } from "./engine-sink.ts";
 import type { TableLayout } from "./write/layout.ts";
+import { EngineSink, type EngineSinkOptions, type Layouts, type Opened, type StoreKeeper } from "./engine-sink.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { tablesPerBatchMax } from "./file/folding.ts";
@@ -98,7 +98,7 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
 
   async joined(
     { store, checkpoint }: Opened<Database>,
-    layouts: ReadonlyMap<string, TableLayout>,
+    layouts: Layouts,
     rewritten: (layout: TableLayout) => void,
   ): Promise<void> {
     if (this.form.mode !== "mirror") return;

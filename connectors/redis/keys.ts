@@ -2,6 +2,7 @@
  * The keys that the sink writes:
  *
  *   <prefix><schema>:<table>:<id>        a row (`%` and `:` inside schema, table and key values percent-encoded)
+ *   <prefix><schema>:<table>:<value>:<id>  the same of a table whose route adds a column with this value
  *   <prefix><document>:<id>              a document
  *   <prefix>_millrace:<pipeline>.<sink>  the sink's checkpoint
  *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour

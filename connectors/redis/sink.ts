@@ -5,6 +5,7 @@ import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import type { Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -77,6 +78,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly evolution = this;
   readonly comparison = this;
   readonly onLost = "resync";
+  readonly scopedBy = "names";
   readonly name: string;
   hints: Sink["hints"] & {} = [];
   readonly #settings: RedisSinkSettings;
@@ -111,7 +113,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
-  target(table: TableVersion): string {
+  target(table: TableName): string {
     return tableKeyStart(this.#settings, table);
   }
 

@@ -102,10 +102,10 @@ export function fileGone(path: string): MillraceError {
   });
 }
 
-export function tableGone(table: string): MillraceError {
-  return sqliteError("MR3110", "reopen", `the table of ${table} is gone from the SQLite file`, {
+export function tableGone(tables: readonly string[]): MillraceError {
+  return sqliteError("MR3110", "reopen", `the table of ${tables.join(", ")} is gone from the SQLite file`, {
     hint: "Millrace creates and fills it again",
-    lostTables: [table],
+    lostTables: tables,
   });
 }
 

@@ -1,9 +1,10 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import { type Column, tableId } from "../../src/core/model/schema.ts";
+import { type Column, tableId, type TableVersion } from "../../src/core/model/schema.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS, OWN_PREFIX } from "../warehouse/own-columns.ts";
 import { sqliteError } from "./errors.ts";
 import { reservedSchema } from "../warehouse/table-change.ts";
+import { andInScope } from "../warehouse/targets.ts";
 
 export { fold, quoteIdentifier };
 
@@ -35,4 +36,14 @@ export function targetKey(name: string): string {
 export function columnNames(columns: readonly Pick<Column, "name">[]): string[] {
   // The name by which rows are walked through.
   return distinctNames(columns, [...OWN_COLUMNS, "_rowid_"]);
+}
+
+/** See `andInScope`. */
+export function inScope(table: Pick<TableVersion, "scope" | "columns">): string {
+  const names = columnNames(table.columns);
+  return andInScope(
+    table,
+    (ordinal) => quoteIdentifier(names[ordinal]!),
+    (text) => `'${text.replaceAll("'", "''")}'`,
+  );
 }

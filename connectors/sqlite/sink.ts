@@ -27,7 +27,7 @@ import { type Companion, KeptColumns } from "./companion.ts";
 import { classify, stopped, tableGone, takenOver } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
-import { NOTES, targetKey, targetName } from "./names.ts";
+import { inScope, NOTES, targetKey, targetName } from "./names.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
@@ -47,7 +47,7 @@ export interface SqliteSinkOptions {
   /** Default: a mirror with hard deletes. */
   readonly form?: TargetForm;
   /** See SinkContext. */
-  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
   readonly companion?: Companion;
 }
 
@@ -64,6 +64,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   readonly batchLimits = { rowCountMax: 20_000, byteCountMax: 8 * 1024 * 1024 };
   readonly name: string;
   readonly form: TargetForm["mode"];
+  readonly scopedBy?: "rows";
   readonly #path: string;
   readonly #options: TargetsOptions;
   readonly #targets: Targets<SqliteLayout, SqliteTarget, SqliteLayout>;
@@ -85,6 +86,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     this.#kept = new KeptColumns(companion);
     this.#values = new RowValues(companion === undefined, this.#kept);
     this.form = form.mode;
+    if (form.mode === "mirror") this.scopedBy = "rows";
     this.#path = path;
     this.#options = { owner, schema, form, dropsColumns };
     this.#targets = new Targets(owner);
@@ -245,12 +247,12 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #removeUpTo(
     file: SqliteFile,
     slices: Slices,
-    { sqlName, form }: SqliteLayout,
+    { table, sqlName, form }: SqliteLayout,
     comparison: "<=" | "<",
     version: bigint,
     timeUs: bigint | undefined,
   ): Promise<void> {
-    const where = `WHERE ${IN_PIECE} AND ${VERSION_COLUMN} ${comparison} ?3`;
+    const where = `WHERE ${IN_PIECE} AND ${VERSION_COLUMN} ${comparison} ?3${inScope(table)}`;
     const stored = this.#kept.stored(version);
     if (!isSoft(form)) return await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, stored);
     const time = timeUs === undefined ? this.#now() : this.#values.timeText(timeUs);
@@ -273,8 +275,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         stop,
         () => this.#checkpoint.fence(file),
         async () => {
-          for (const sqlName of there.values()) {
-            const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)`;
+          for (const table of tables) {
+            const sqlName = there.get(this.target(table));
+            if (sqlName === undefined) continue;
+            const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
             await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, this.#kept.stored(version));
           }
           await this.#companion?.written(slices);
@@ -311,7 +315,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       );
       const lost = this.#targets.lost(new Map(found));
       if (lost !== null)
-        throw lost.successor === null ? tableGone(lost.tableId) : takenOver(lost.tableId, lost.successor);
+        throw lost.successor === null ? tableGone(lost.tableIds) : takenOver(lost.tableIds[0]!, lost.successor);
     });
   }
 

@@ -41,7 +41,14 @@ export interface Following {
 
 const MARK = "millrace ";
 
-export function noteOf(table: TableVersion, columns: readonly WantedColumn[], owner: string | undefined): TargetNote {
+/** `existing`: of the target, whose other tables keep their columns in it. */
+export function noteOf(
+  table: TableVersion,
+  columns: readonly WantedColumn[],
+  owner: string | undefined,
+  existing: TargetNote | null = null,
+): TargetNote {
+  if (table.scope !== undefined) return sharedNote(table, columns, existing);
   return {
     relation: table.relation,
     key: table.key.map((ordinal) => columns[ordinal]!.name),
@@ -49,6 +56,22 @@ export function noteOf(table: TableVersion, columns: readonly WantedColumn[], ow
     ...(owner === undefined ? {} : { owner }),
   };
 }
+
+/**
+ * Of a target that tables with different scopes share: they know its columns by their names, and it belongs to all who write
+ * there.
+ */
+function sharedNote({ key }: TableVersion, columns: readonly WantedColumn[], existing: TargetNote | null): TargetNote {
+  const own = columns.map(({ name, type }): [string, [identity: number, type: string]] => [name, [0, type]]);
+  return {
+    relation: SHARED,
+    key: key.map((ordinal) => columns[ordinal]!.name),
+    columns: { ...existing?.columns, ...Object.fromEntries(own) },
+  };
+}
+
+/** No table's `TableVersion.relation`. */
+const SHARED = -1;
 
 export function encodeNote(note: TargetNote): string {
   return MARK + JSON.stringify(note);
@@ -142,7 +165,8 @@ export function lostColumns(
   table: TableVersion,
   names: readonly string[],
 ): readonly string[] {
-  if (note === null || note.relation !== table.relation) return [];
+  const isOfTable = note?.relation === (table.scope === undefined ? table.relation : SHARED);
+  if (note === null || !isOfTable) return [];
   const there = new Set(found);
   const isWanted = (name: string, identity: number): boolean =>
     table.columns.some((column, i) =>

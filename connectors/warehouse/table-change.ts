@@ -181,7 +181,9 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
     const there = thereAs(from[i]);
     const isRetyped = there !== null && !accepts(dialect, there, column);
     const noted = existing.note?.columns[from[i] ?? ""]?.[1];
-    if (isRetyped && (noted === undefined || noted === column.type)) throw otherType(dialect, table, column, there);
+    // Another table's rows have that type there.
+    const isOthers = noted === undefined || noted === column.type || table.scope !== undefined;
+    if (isRetyped && isOthers) throw otherType(dialect, table, column, there);
     return { wanted: column, isKey: table.key.includes(i), from: there, isRetyped };
   });
   const fitted = (long: string): string => dialect.fitted?.(long) ?? long;
@@ -191,14 +193,14 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
     taken.add(to);
     return { from: name, to };
   });
-  const note = noteText(dialect, layout);
+  const note = noteText(dialect, layout, existing.note);
   const change: Omit<TableChange<L, E>, "isNothing"> = {
     layout,
     existing,
     columns,
     retired,
     replaced: renamed,
-    drops: layout.dropsColumns && form.mode === "mirror",
+    drops: layout.dropsColumns && form.mode === "mirror" && table.scope === undefined,
     isNewKey: isNewKey(dialect, layout, existing, { wanted, from }),
     isOtherForm: isOtherForm(layout, existing),
     isRenamed: dialect.isNamed?.(layout, existing) === false,
@@ -208,8 +210,13 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
   return { ...change, isNothing: isNothing(change) };
 }
 
-export function noteText<L extends TableLayout>(dialect: Pick<Dialect<L>, "wanted">, layout: L): string {
-  return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner));
+/** `existing`: of the target as it is; null: there is none. */
+export function noteText<L extends TableLayout>(
+  dialect: Pick<Dialect<L>, "wanted">,
+  layout: L,
+  existing: TargetNote | null = null,
+): string {
+  return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner, existing));
 }
 
 function accepts(dialect: Pick<Dialect, "takes">, there: ExistingColumn, column: WantedColumn): boolean {
@@ -287,7 +294,7 @@ function isNewKey<L extends TableLayout, E extends ExistingTarget>(
     (columns) => isSame(columns.filter(isOwn), change) && isSame(now(columns.filter((column) => !isOwn(column))), key),
   );
   if (isThere && (note === null || isNoted || !dialect.keepsKeyOrder)) return false;
-  if (note !== null && !isNoted && form.mode === "mirror") return true;
+  if (note !== null && !isNoted && form.mode === "mirror" && table.scope === undefined) return true;
   throw keyRefusal(dialect, table, key);
 }
 

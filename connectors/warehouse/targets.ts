@@ -30,7 +30,7 @@ export interface TargetsOptions {
   readonly schema: string | undefined;
   readonly form: TargetForm;
   /** See SinkContext. */
-  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
 }
 
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
@@ -46,6 +46,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
   /** How statements name the rows of these tables' existing targets, or (null) of all targets, that have a column for versions. */
   versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
+  /** See `andInScope`. Without it a target is of one table. */
+  inScope?(table: TableVersion): string;
   /** Each value as text; null may be empty. `sqlName`: the target that the statement reads. */
   rows(sql: string, sqlName: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
   /** How many targets `create` takes at once: all of them succeed or fail. */
@@ -70,8 +72,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
 export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   readonly #owner: string | undefined;
   readonly #prepared = new WeakMap<TableVersion, P>();
-  /** Id of the table that is written to a target, by the target's key. */
-  readonly #tables = new Map<string, string>();
+  /** Ids of the tables that are written to a target, by the target's key. */
+  readonly #tables = new Map<string, ReadonlySet<string>>();
 
   /** `owner`: see TargetNote. */
   constructor(owner: string | undefined) {
@@ -143,7 +145,9 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     }
     await warehouse.finish?.(prepared.map(([, target]) => target));
     for (const [table, target] of prepared) {
-      this.#tables.set(warehouse.key(table), table.id);
+      const key = warehouse.key(table);
+      const others = table.scope === undefined ? [] : (this.#tables.get(key) ?? []);
+      this.#tables.set(key, new Set([...others, table.id]));
       this.#prepared.set(table, target);
     }
     if (failures.length > 0) throw failures[0];
@@ -202,13 +206,13 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** A prepared target that is gone (`successor`: null) or that another daemon writes now. `there`: all that are there. */
   lost(
     there: Found<Pick<ExistingTarget, "note">>,
-  ): { readonly tableId: string; readonly successor: string | null } | null {
-    for (const [key, tableId] of this.#tables) {
+  ): { readonly tableIds: readonly string[]; readonly successor: string | null } | null {
+    for (const [key, ids] of this.#tables) {
       const found = there.get(key);
       const successor = found === undefined ? null : this.successor(found.note);
       if (found !== undefined && successor === null) continue;
       if (successor !== null) this.forget([key]);
-      return { tableId, successor };
+      return { tableIds: [...ids], successor };
     }
     return null;
   }
@@ -226,9 +230,17 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
 
   /** See `TargetRows`. */
   async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | null): Promise<bigint> {
+    const there = await warehouse.versioned(tables);
+    const asked =
+      tables === null
+        ? [...there.values()].map((name) => [name, ""] as const)
+        : tables.flatMap((table) => {
+            const name = there.get(warehouse.key(table));
+            return name === undefined ? [] : [[name, warehouse.inScope?.(table) ?? ""] as const];
+          });
     let highest = 0n;
-    for (const name of (await warehouse.versioned(tables)).values()) {
-      const [row] = await warehouse.rows(`SELECT max(${VERSION_COLUMN}) FROM ${name}`, name);
+    for (const [name, and] of asked) {
+      const [row] = await warehouse.rows(`SELECT max(${VERSION_COLUMN}) FROM ${name} WHERE true${and}`, name);
       const version = BigInt(row?.[0] ?? 0);
       if (version > highest) highest = version;
     }
@@ -236,9 +248,23 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 }
 
-/** Removes rows that no batch can have written. */
-export function expelSql(sqlName: string, version: bigint): string {
-  return `DELETE FROM ${sqlName} WHERE ${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} IS NULL`;
+/** Removes rows that no batch can have written. `and`: see `andInScope`. */
+export function expelSql(sqlName: string, version: bigint, and: string): string {
+  return `DELETE FROM ${sqlName} WHERE (${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} IS NULL)${and}`;
+}
+
+/**
+ * The end of a condition that leaves alone the rows that other tables have in the target. `name`: the statement's for a column,
+ * by ordinal.
+ */
+export function andInScope(
+  { scope = {}, columns }: Pick<TableVersion, "scope" | "columns">,
+  name: (ordinal: number) => string,
+  literal: (text: string) => string,
+): string {
+  const values = Object.values(scope);
+  const first = columns.length - values.length;
+  return values.map((value, i) => ` AND ${name(first + i)} = ${literal(value)}`).join("");
 }
 
 async function followed<L extends TableLayout, E extends ExistingTarget, P>(

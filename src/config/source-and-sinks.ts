@@ -1,6 +1,9 @@
 /** Source and sinks of a configuration: the keys that all have by the common definition, the others by their connector's. */
+import { routedConnector } from "./routed-connector.ts";
+import { Routes } from "../routes/routes.ts";
 import type * as z from "zod";
 import type { Neighbour, Place, TableName } from "../core/contracts/connector.ts";
+import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { selectedName } from "../core/table-selection.ts";
 import { documentTable } from "../documents/document.ts";
 import type { Rules } from "../rules/definition.ts";
@@ -134,11 +137,15 @@ export class SourceAndSinks {
       delayMs: delay ?? null,
       answerMsMax: timeout ?? null,
     };
-    const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
+    const routes = new Routes(rules.tables);
+    const dropsColumns = ({ id }: Pick<TableVersion, "id">): boolean =>
+      policyOf(rules, namesOfTable(id)).droppedColumns === "drop";
     const tables = documents?.map((one) => selectedName(documentTable(one))) ?? common.tables ?? [];
     this.#expectOneList(path, common);
     const naming = documents === null ? {} : { isOfDocuments: true };
-    const connector = bind({ name, ...daemon, folder: file.folder, tables, ...naming, dropsColumns });
+    const bound = bind({ name, ...daemon, folder: file.folder, tables, ...naming, dropsColumns });
+    // Documents have names of their own.
+    const connector = documents === null ? routedConnector(bound, routes) : bound;
     if (connector.form === "log")
       file.refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
     const isHistory = connector.form === "history" || connector.form === "log";

@@ -7,6 +7,7 @@ import type { ComputedRule } from "../rules/computed/computed-columns.ts";
 import { FunctionFault, functionName } from "../rules/computed/functions.ts";
 import { declaredType, TYPE_NAMES } from "../rules/computed/results.ts";
 import { BUDGET_MS } from "../rules/computed/timed-function.ts";
+import { highestReference } from "../routes/routes.ts";
 import type { Problem } from "./errors.ts";
 
 /** The keys of `tables`: per-table rules. */
@@ -123,6 +124,21 @@ export const tableDefinition = z.strictObject({
     .describe(
       "Columns that tell rows apart, in place of the key taken from the source. `millrace explain MR1026` says which columns will do.",
     ),
+  into: z
+    .string()
+    .regex(/^[^.]+\.[^.]+$/s, { error: "expected schema.table, such as shared.orders" })
+    .optional()
+    .describe("The table's name in the sinks, as schema.table; `$1` is what the key's first `*` or `?` stands for."),
+  add: z
+    .record(
+      z.string().min(1).regex(RESERVED, { error: "names that begin with _millrace_ are Millrace's own" }),
+      z.string({ error: 'expected a text, such as "$1"' }),
+    )
+    .refine((columns) => Object.keys(columns).length > 0, { error: "expected a column, such as tenant: $1" })
+    .optional()
+    .describe(
+      "Columns of text that the table has in the sinks alone, each with its value, `$1` as in `into`; its key begins with them. So tables with different values share one target.",
+    ),
   zeroDates: z
     .enum(["null", "epoch", "text"])
     .nullable()
@@ -192,6 +208,8 @@ function tableRule(
     compatibility,
     droppedColumns,
     reconcile,
+    into,
+    add,
   }: TablesInput[string],
   surroundings: RuleSurroundings,
 ): TableRule & { readonly columns: readonly (ColumnRule & { readonly path: readonly string[] })[] } {
@@ -221,6 +239,17 @@ function tableRule(
     if (!(error instanceof WhereError)) throw error;
     problem("MR1020", wherePath, `at character ${error.at + 1}: ${error.message}`);
   }
+  const wildcardCount = pattern.match(/[*?]/g)?.length ?? 0;
+  const filled: readonly (readonly [path: readonly string[], text: string])[] = [
+    ...(into === undefined ? [] : [[[...path, "into"], into] as const]),
+    ...Object.entries(add ?? {}).map(([column, text]) => [[...path, "add", column], text] as const),
+  ];
+  for (const [at, text] of filled) {
+    const highest = highestReference(text);
+    if (highest === null) problem("MR1005", at, "behind $ expected the number of a wildcard, or $$ for a $ itself");
+    else if (highest > wildcardCount)
+      problem("MR1005", at, `$${highest}: the table's key has ${wildcardCount} of * and ?`);
+  }
   return {
     pattern,
     isOptional: optional === true,
@@ -237,6 +266,11 @@ function tableRule(
       droppedColumns: droppedColumns ?? null,
     },
     driftMax: reconcile.maxDrift ?? null,
+    into:
+      into === undefined
+        ? null
+        : { schema: into.slice(0, into.indexOf(".")), table: into.slice(into.indexOf(".") + 1) },
+    add: add ?? null,
     place: place(path),
   };
 }

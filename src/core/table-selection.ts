@@ -115,14 +115,19 @@ export function isGlob(pattern: string): boolean {
 const globs = new Map<string, RegExp>();
 const spellings = new Map<string, RegExp>();
 
+/** What each `*` and `?` of a pattern that fits stands for, in their order. */
+export function wildcardsOf(pattern: string, name: string): readonly string[] {
+  return glob(pattern).exec(name)?.slice(1) ?? [];
+}
+
 /** `*` matches any run of characters, `?` one; all other characters match themselves. Each is compiled once. */
 function glob(pattern: string): RegExp {
   const known = globs.get(pattern);
   if (known !== undefined) return known;
   const source = pattern
     .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")
-    .replaceAll("*", ".*")
-    .replaceAll("?", ".");
+    .replaceAll("*", "(.*)")
+    .replaceAll("?", "(.)");
   const compiled = new RegExp(`^${source}$`, "su");
   globs.set(pattern, compiled);
   return compiled;

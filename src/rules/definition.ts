@@ -2,9 +2,9 @@
  * The rules of the configuration, parsed, with their positions in the file. What they say of one table together is in
  * `merged-rule.ts`, and what that makes of the table in `rule-book.ts`.
  */
-import type { ZeroDates } from "../core/contracts/connector.ts";
+import type { TableName, ZeroDates } from "../core/contracts/connector.ts";
 import type { SchemaPolicy } from "../core/model/schema-policy.ts";
-import type { Mask } from "../core/model/schema.ts";
+import type { Mask, Scope } from "../core/model/schema.ts";
 import type { ComputedRule } from "./computed/computed-columns.ts";
 import type { Functions } from "./computed/functions.ts";
 import type { Expression } from "./where/syntax.ts";
@@ -51,6 +51,9 @@ export interface TableRule extends Placed {
   readonly policy: { readonly [Part in keyof Omit<SchemaPolicy, "newTables">]: SchemaPolicy[Part] | null };
   /** More differing rows of a sink than this raise an alarm. */
   readonly driftMax: number | null;
+  /** Where the rows go in the sinks (src/routes). */
+  readonly into: TableName | null;
+  readonly add: Scope | null;
 }
 
 export interface ColumnRule extends Placed {

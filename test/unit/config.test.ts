@@ -413,6 +413,21 @@ describe("bad input", () => {
       "MR1005 9:18 admin.listen: listening beyond loopback needs admin.tokens",
     ],
     [
+      "a route without schema",
+      `${BASE}tables: { "public.*": { into: orders } }\n`,
+      "MR1005 9:31 tables.public.*.into: expected schema.table, such as shared.orders",
+    ],
+    [
+      "a route that names a wildcard which its key does not have",
+      `${BASE}tables: { "public.*": { into: shared.orders, add: { tenant: $2 } } }\n`,
+      "MR1005 9:61 tables.public.*.add.tenant: $2: the table's key has 1 of * and ?",
+    ],
+    [
+      "a route with a $ that means nothing",
+      `${BASE}tables: { "public.*": { into: shared.$x } }\n`,
+      "MR1005 9:31 tables.public.*.into: behind $ expected the number of a wildcard, or $$ for a $ itself",
+    ],
+    [
       "a schedule that is none",
       `${BASE}reconcile: { schedule: "nonsense" }\n`,
       'MR1005 9:24 reconcile.schedule: expected five fields of cron, such as "0 2 * * *"',

@@ -82,6 +82,12 @@ const RULES: readonly Rule[] = [
     sentence: "the rules see core and themselves",
   },
   {
+    files: /^src\/routes\//,
+    may: coreAndOwnFolder,
+    packages: [],
+    sentence: "routes see core and themselves",
+  },
+  {
     files: /^src\/documents\//,
     may: () => /^src\/(core|rules|documents)\//,
     packages: [],
@@ -95,9 +101,9 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/config\//,
-    may: () => /^src\/(core|config|documents|rules|passwords|tls)\//,
+    may: () => /^src\/(core|config|documents|rules|routes|passwords|tls)\//,
     packages: ["zod", "yaml", "fastest-levenshtein", "croner"],
-    sentence: "config sees core, the rules, documents, passwords, tls and itself; connectors are given to it",
+    sentence: "config sees core, the rules, routes, documents, passwords, tls and itself; connectors are given to it",
   },
   {
     files: /^src\/ops\//,

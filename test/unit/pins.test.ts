@@ -97,6 +97,8 @@ test("a place of the log from before the shape that is kept is followed as it wa
         place: "f:1:1: t",
         policy: { ...DEFAULT_POLICY, schemaChange: "ignore" } as const,
         driftMax: 0,
+        into: null,
+        add: null,
         computed: [],
       },
     ],

@@ -42,6 +42,8 @@ function rules(where: string | null, mask: Mask | null = "redact"): Rules {
         zeroDates: "null",
         policy: DEFAULT_POLICY,
         driftMax: 0,
+        into: null,
+        add: null,
         computed: [],
         place: "f:1:1: t",
         columns: [{ pattern: "mail", isOptional: false, action, place: "f:2:1: t.c" }],

@@ -4,7 +4,7 @@
  */
 import type { EngineConnection } from "../engine/engine.ts";
 import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
-import { quoteLiteral, quoteName, type TargetName } from "../names.ts";
+import { nameOf, quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
@@ -22,7 +22,7 @@ export interface RowCounts {
 
 /** Which tables of a sink to count next, and the results. */
 export class DeadRows {
-  /** By table id: rows written since the last count that may have left a dead one. */
+  /** By `nameOf`: rows written since the last count that may have left a dead one. */
   readonly #written = new Map<string, number>();
   readonly #found = new Map<string, RowCounts>();
   readonly #deadMin: number;
@@ -40,13 +40,14 @@ export class DeadRows {
     if (batch.kind === "checkpoint") return;
     if (batch.kind !== "rows") {
       // The number of its dead rows is unknown.
-      for (const { id } of tablesOf(batch)) this.#found.delete(id);
+      for (const table of tablesOf(batch)) this.#found.delete(nameOf(table));
       return;
     }
     for (const { table, count, action, fresh } of batch.tables) {
-      let written = this.#written.get(table.id) ?? 0;
+      const name = nameOf(table);
+      let written = this.#written.get(name) ?? 0;
       for (let i = 0; i < count; i++) if (action[i] !== PUT || fresh[i] === 0) written++;
-      this.#written.set(table.id, written);
+      this.#written.set(name, written);
     }
   }
 
@@ -54,15 +55,15 @@ export class DeadRows {
    * A table that was never counted; else of those that may have become worth it since the one that may have the most dead rows:
    * none waits behind tables that are written to all the time.
    */
-  next(tableIds: Iterable<string>): string | null {
+  next(names: Iterable<string>): string | null {
     let next: string | null = null;
     let most = -1;
-    for (const id of tableIds) {
-      const found = this.#found.get(id);
-      if (found === undefined) return id;
-      const written = this.#written.get(id) ?? 0;
+    for (const name of names) {
+      const found = this.#found.get(name);
+      if (found === undefined) return name;
+      const written = this.#written.get(name) ?? 0;
       if (written < this.#writesUntilWorthIt(found) || found.dead + written <= most) continue;
-      next = id;
+      next = name;
       most = found.dead + written;
     }
     return next;
@@ -73,9 +74,9 @@ export class DeadRows {
     return Math.max(this.#deadMin, (DEAD_SHARE * live - dead) / (1 + DEAD_SHARE));
   }
 
-  counted(tableId: string, counts: RowCounts): void {
-    this.#found.set(tableId, counts);
-    this.#written.delete(tableId);
+  counted(name: string, counts: RowCounts): void {
+    this.#found.set(name, counts);
+    this.#written.delete(name);
   }
 
   isWorthIt({ live, dead }: RowCounts): boolean {

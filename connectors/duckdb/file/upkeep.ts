@@ -7,6 +7,9 @@ import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EngineConnection } from "../engine/engine.ts";
+import type { Layouts } from "../engine-sink.ts";
+import { nameOf } from "../names.ts";
+import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
@@ -60,8 +63,7 @@ interface UpkeepParts {
   readonly database: Database;
   readonly checkpoint: CheckpointRow;
   readonly dead: DeadRows;
-  /** By table id. */
-  readonly layouts: ReadonlyMap<string, TableLayout>;
+  readonly layouts: Layouts;
   /** A table has lost its dead rows. Exclusively. */
   readonly rewritten: (layout: TableLayout) => void;
   readonly logger: Logger;
@@ -98,7 +100,7 @@ export class Upkeep {
   readonly #parts: UpkeepParts;
   readonly #connection: EngineConnection;
   readonly #closing = new AbortController();
-  /** Table id -> when to check it again. */
+  /** By `nameOf`: when to check it again. */
   readonly #postponed = new Map<string, number>();
   #current: Rewriting | null = null;
   /** A shadow has taken a table's place, and the log could not be folded in. */
@@ -145,11 +147,13 @@ export class Upkeep {
     if (current === null || current.end !== null) return;
     if (batch.kind !== "rows") return this.abandon(tablesOf(batch));
     for (const writes of batch.tables) {
-      if (writes.table.id !== current.layout.table.id) continue;
+      if (!isOf(current, writes.table)) continue;
       // Rows of another shape: the target may not have followed it yet.
-      if (writes.table !== current.layout.table) return this.abandon([writes.table]);
+      const layout = this.#parts.layouts.of(writes.table);
+      const isFollowed = writes.table.id !== current.layout.table.id || layout === current.layout;
+      if (layout === undefined || !isFollowed) return this.abandon([writes.table]);
       try {
-        await current.touched.add(writes);
+        await current.touched.add(writes, layout);
         current.figures.touchedCount += writes.count;
       } catch (error) {
         current.end = error instanceof Error ? error : new TableChanged();
@@ -162,9 +166,9 @@ export class Upkeep {
    * Abandons the rewriting of these tables, because something other than rows of a batch changes them. As their writer,
    * exclusively.
    */
-  abandon(tables: readonly { readonly id: string }[]): void {
+  abandon(tables: readonly TableName[]): void {
     const current = this.#current;
-    if (tables.some(({ id }) => id === current?.layout.table.id)) current!.end ??= new TableChanged();
+    if (current !== null && tables.some((table) => isOf(current, table))) current.end ??= new TableChanged();
   }
 
   /** Frees memory for a batch that needs it more. As its writer, exclusively. */
@@ -185,20 +189,20 @@ export class Upkeep {
   async #run(): Promise<void> {
     const { database, dead, layouts } = this.#parts;
     while (!this.#closing.signal.aborted && this.#parts.checkpoint.held !== null) {
-      const id = this.#due(layouts);
-      if (id === null) return;
-      const layout = layouts.get(id)!;
+      const name = this.#due(layouts.all);
+      if (name === null) return;
+      const layout = layouts.all.get(name)!;
       try {
         const counts = await countRows(this.#connection, database.catalogue, layout.target);
-        dead.counted(id, counts);
+        dead.counted(name, counts);
         if (!dead.isWorthIt(counts)) continue;
         // Another sink of this file is rewriting: a later check comes here again.
-        if (!database.claimRewriting(this)) return this.#postpone(id, CHANGED_WAIT_MS);
-        await this.#rewrite(id, layout, counts);
+        if (!database.claimRewriting(this)) return this.#postpone(name, CHANGED_WAIT_MS);
+        await this.#rewrite(name, layout, counts);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
-        if (error instanceof TableChanged) return this.#postpone(id, CHANGED_WAIT_MS);
-        this.#postpone(id, FAILED_WAIT_MS);
+        if (error instanceof TableChanged) return this.#postpone(name, CHANGED_WAIT_MS);
+        this.#postpone(name, FAILED_WAIT_MS);
         throw error;
       } finally {
         database.releaseRewriting(this);
@@ -209,23 +213,23 @@ export class Upkeep {
   #due(known: ReadonlyMap<string, TableLayout>): string | null {
     const nowMs = performance.now();
     const resting: string[] = [];
-    for (const [id, untilMs] of this.#postponed) {
-      if (untilMs > nowMs) resting.push(id);
+    for (const [name, untilMs] of this.#postponed) {
+      if (untilMs > nowMs) resting.push(name);
       else {
-        this.#postponed.delete(id);
-        if (known.has(id)) return id;
+        this.#postponed.delete(name);
+        if (known.has(name)) return name;
       }
     }
-    return this.#parts.dead.next([...known.keys()].filter((id) => !resting.includes(id)));
+    return this.#parts.dead.next([...known.keys()].filter((name) => !resting.includes(name)));
   }
 
-  #postpone(id: string, ms: number): void {
-    this.#postponed.set(id, performance.now() + ms);
+  #postpone(name: string, ms: number): void {
+    this.#postponed.set(name, performance.now() + ms);
   }
 
-  async #rewrite(id: string, layout: TableLayout, counts: RowCounts): Promise<void> {
+  async #rewrite(name: string, layout: TableLayout, counts: RowCounts): Promise<void> {
     const { database, dead, logger } = this.#parts;
-    const table = { table: id };
+    const table = { table: name };
     const byteCount = await database.exclusively(() => bytesOf(this.#connection, database.catalogue, layout.target));
     logger.info({ ...table, ...counts, byteCount }, "a table has many dead rows: it is rewritten beside the stream");
     const startedMs = performance.now();
@@ -240,7 +244,7 @@ export class Upkeep {
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
-    dead.counted(id, await countRows(this.#connection, database.catalogue, layout.target));
+    dead.counted(name, await countRows(this.#connection, database.catalogue, layout.target));
     logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
     if (isSmall) await this.#giveWay(STREAM_SHARE * figures.heldMs);
   }
@@ -396,6 +400,11 @@ export class Upkeep {
       "rewriting a table with dead rows was abandoned; it will be tried again",
     );
   }
+}
+
+/** Whether the table is written to the target that is being rewritten. */
+function isOf({ layout }: Rewriting, table: TableName): boolean {
+  return nameOf(table) === nameOf(layout.table);
 }
 
 function diskFreeBytes(path: string): number {

@@ -19,7 +19,7 @@ import { classify, stopped } from "../errors.ts";
 import { expectedBeside, expectedText, REAL, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
 import { afterBound, boundOf, orderOf, type PageBound, upToBound } from "./key-pages.ts";
-import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
+import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { duckType, LIST } from "../types.ts";
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
@@ -139,7 +139,7 @@ export class DuckdbInspection implements Inspection {
       const found = await this.#find(connection, table);
       if (found === null) return;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const sql = `SELECT ${list} FROM ${this.#live(found, found.sqlName)}`;
+      const sql = `SELECT ${list} FROM ${this.#live(found, `(SELECT * FROM ${found.sqlName} WHERE true${inScope(table)})`)}`;
       const result = await connection.stream(await this.#store.listed(connection, sql, signal));
       let piece: ListedKey[] = [];
       for await (const rows of wholeResult(result, (it) => it.yieldRowsJson())) {

@@ -26,7 +26,7 @@ import {
 } from "../../warehouse/table-change.ts";
 import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
-import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
+import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { HISTORY_COLUMNS } from "../write/history-statements.ts";
 import { type DuckdbForm, layoutOf, type TableLayout } from "../write/layout.ts";
@@ -82,6 +82,10 @@ export class DuckdbWarehouse
   layout(table: TableVersion): TableLayout {
     this.#store.claim(this.key(table), { sink: this.#options.name, tableId: table.id });
     return this.target(table);
+  }
+
+  inScope(table: TableVersion): string {
+    return inScope(table);
   }
 
   shown(table: TableName): string {

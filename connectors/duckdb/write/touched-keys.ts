@@ -31,9 +31,10 @@ export class TouchedKeys {
     return this.#file.byteCount > BYTES_MAX;
   }
 
-  async add(writes: TableWrites): Promise<void> {
+  /** `layout`: of these rows, whose table may share the target. */
+  async add(writes: TableWrites, layout: TableLayout): Promise<void> {
     const entries = Array.from({ length: writes.count }, (_, i) => i);
-    await this.#stage.append(this.#file, staging(this.#layout, writes, "touch", entries), Number.POSITIVE_INFINITY);
+    await this.#stage.append(this.#file, staging(layout, writes, "touch", entries), Number.POSITIVE_INFINITY);
     this.count += entries.length;
   }
 

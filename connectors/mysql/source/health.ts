@@ -1,7 +1,4 @@
 /** What an operator should see of the log. */
-import { dirname } from "node:path";
-import { systemClock } from "../../../src/core/clock.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
 import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
 import { bytesBetween } from "./wire/log-files.ts";
 import { unpackPosition } from "./wire/position.ts";
@@ -14,10 +11,10 @@ import {
   readPrepared,
 } from "./wire/prepared-transactions.ts";
 import { QUIET_SECONDS } from "./catalog/catalog.ts";
-import { aborted, errorNumber, sourceError } from "./errors.ts";
+import { errorNumber } from "./errors.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceParts } from "./source-parts.ts";
-import { answered, type Server } from "./wire/server.ts";
+import type { Server } from "./wire/server.ts";
 
 const OLD_TRANSACTION_SECONDS = 300;
 /** Warns when no more than this share of the time is left after which files are deleted. */
@@ -26,7 +23,7 @@ const EXPIRY_NEAR = 0.5;
 export async function readHealth(parts: SourceParts, signal: AbortSignal): Promise<LogHealth> {
   const { server, state, tables } = parts;
   const { names } = server;
-  const tip = await toldTip(parts, signal);
+  const tip = await parts.files.tip(signal);
   const from = state.acknowledged;
   const open = await readOpen(server, signal);
   const zeroDates = tables.rules.metZeroDates.count;
@@ -51,29 +48,6 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   const isNear = safeSeconds < expiry * EXPIRY_NEAR;
   const warning = `${names.file(file)}, which a sink still needs, may be deleted in ${Math.floor(safeSeconds / 60)} min: the server keeps files for ${Math.floor(expiry / 60)} min (binlog_expire_logs_seconds)`;
   return { ...health, safeSeconds, warnings: isNear ? [...warnings, warning] : warnings };
-}
-
-/** A server that takes longer to say where its log ends lets nobody commit meanwhile. */
-const TIP_MS_MAX = 10_000;
-const ASKING = "asking where the log ends";
-
-/** While the disk of the log is full, the server answers everything but this, and gives no error. */
-async function toldTip({ files, server }: SourceParts, signal: AbortSignal): Promise<bigint> {
-  const isLate = Symbol("late");
-  const late = (): symbol => isLate;
-  const limits = { clock: systemClock, signal, timeoutMs: TIP_MS_MAX, late, stopped: () => aborted(ASKING) };
-  const told = await withTimeout(files.tip(signal), limits);
-  if (typeof told === "bigint") return told;
-  const session = await server.open(signal);
-  try {
-    const [row] = await answered(session.query("SELECT @@GLOBAL.log_bin_basename"), ASKING, signal);
-    const seconds = TIP_MS_MAX / 1_000;
-    const message = `commits wait at the server: it has not said for ${seconds} s where its log ends, and answers otherwise`;
-    const hint = `Look there whether the disk of ${dirname(row?.[0] ?? "")} is full (the server's error log says so; make room, and it goes on by itself), and in SHOW FULL PROCESSLIST for a large transaction that is being written.`;
-    throw server.failed(sourceError("MR2006", "retryable", message, { hint }), ASKING);
-  } finally {
-    session.destroy();
-  }
 }
 
 /** Who holds the server up: the oldest open transaction, and those that are prepared and wait for their outcome. */

@@ -14,7 +14,7 @@ import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { CopyLines } from "./copy-lines.ts";
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
 import { rowsOf } from "./tables/found-table.ts";
-import { fitted, targetName } from "./tables/names.ts";
+import { fitted, inScope, targetName } from "./tables/names.ts";
 import { visibleText } from "./values/nul.ts";
 import type { FencedSession } from "./wire/fenced-session.ts";
 import type { Session } from "./wire/session.ts";
@@ -31,6 +31,8 @@ import {
 interface PresentTable {
   /** As statements name its rows. */
   readonly all: string;
+  /** Those of this table alone. */
+  readonly own: string;
   /** In the order of the source's columns; a missing column shows NULL. */
   readonly cells: readonly string[];
   readonly keys: readonly string[];
@@ -156,7 +158,7 @@ export class PostgresInspection implements Inspection {
     try {
       const found = await this.#find(session, table, signal);
       if (found === null) return;
-      const query = `SELECT ${found.keys.join(", ")} FROM ${this.#live(found, found.all)}`;
+      const query = `SELECT ${found.keys.join(", ")} FROM ${this.#live(found, found.own)}`;
       await session.query(
         `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_hashjoin = on; DECLARE listed NO SCROLL CURSOR FOR ${query}`,
         signal,
@@ -183,7 +185,8 @@ export class PostgresInspection implements Inspection {
       const key = found.keys.join(", ");
       const bound = after === null ? [] : keyAtPageEnd(after);
       const from = bound.map((text, part) => `${quoteLiteral(text)}::${found.keyTypes[part]}`).join(", ");
-      const rows = after === null ? found.all : `(SELECT * FROM ${found.all} WHERE (${key}) > (${from}))`;
+      const rows =
+        after === null ? found.own : `(SELECT * FROM ${found.all} WHERE (${key}) > (${from})${inScope(table)})`;
       const query = `SELECT ${key} FROM ${this.#live(found, rows)} ORDER BY ${key} LIMIT ${KEYS_PER_PAGE}`;
       const answer = await session.query(query, signal);
       const last = answer.rows.length < KEYS_PER_PAGE ? undefined : answer.rows.at(-1);
@@ -217,8 +220,10 @@ export class PostgresInspection implements Inspection {
     const names = table.columns.map((column) => fitted(column.name));
     const hasKey = table.key.every((ordinal) => types.has(names[ordinal]!));
     if (!hasKey || !types.has(VERSION_COLUMN)) return null;
+    const all = rowsOf(quoted, rows[0]?.[2]);
     return {
-      all: rowsOf(quoted, rows[0]?.[2]),
+      all,
+      own: table.scope === undefined ? all : `(SELECT * FROM ${all} WHERE true${inScope(table)})`,
       cells: names.map((column, i) => {
         const type = types.get(column);
         if (type === undefined) return ABSENT;

@@ -1,7 +1,6 @@
 import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { reasonOf } from "../../../src/core/errors.ts";
-import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -24,7 +23,7 @@ import { type Session, STAGES_MAX } from "./wire/session.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
-import { targetName } from "./tables/names.ts";
+import { inScope, targetName } from "./tables/names.ts";
 import { type PostgresTargets, PostgresWarehouse, type WarehouseParts } from "./tables/warehouse.ts";
 import { expelSql, Targets } from "../../warehouse/targets.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";
@@ -36,7 +35,7 @@ export interface PostgresSinkOptions extends FencedSessionOptions {
   /** Default: a mirror with hard deletes. */
   readonly form?: TargetForm;
   /** See SinkContext. */
-  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
 }
 
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
@@ -59,6 +58,7 @@ export class PostgresSink
   readonly prefetch = this;
   readonly comparison = this;
   readonly batchLimits = BATCH;
+  readonly scopedBy?: "rows";
   readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
@@ -77,6 +77,7 @@ export class PostgresSink
     this.#options = options;
     this.#targetForm = options.form ?? DEFAULT_FORM;
     this.form = this.#targetForm.mode;
+    if (this.form === "mirror") this.scopedBy = "rows";
     const { schema, dropsColumns } = options;
     const owner = options.checkpointName;
     this.#targets = new Targets(owner);
@@ -168,7 +169,10 @@ export class PostgresSink
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const remove = async (session: Session): Promise<void> => {
       const there = await this.#tables(session, signal).versioned(tables);
-      for (const name of there.values()) await session.query(expelSql(name, version), signal);
+      for (const table of tables) {
+        const name = there.get(this.target(table));
+        if (name !== undefined) await session.query(expelSql(name, version, inScope(table)), signal);
+      }
       await session.query("COMMIT", signal);
     };
     await this.#session.fenced("removing rows that Millrace did not write", remove, signal);

@@ -17,8 +17,12 @@ export interface KeyNaming {
   readonly isOfDocuments?: boolean | undefined;
 }
 
-export function tableKeyStart({ prefix, isOfDocuments = false }: KeyNaming, { schema, table }: TableName): string {
-  return `${prefix}${isOfDocuments ? "" : `${cacheKeyPart(schema)}:`}${cacheKeyPart(table)}:`;
+export function tableKeyStart(
+  { prefix, isOfDocuments = false }: KeyNaming,
+  { schema, table, scope = {} }: TableName & Pick<TableVersion, "scope">,
+): string {
+  const parts = [...(isOfDocuments ? [] : [schema]), table, ...Object.values(scope)];
+  return `${prefix}${parts.map((part) => `${cacheKeyPart(part)}:`).join("")}`;
 }
 
 /** The keys of one table and the form of its rows. */

@@ -19,7 +19,7 @@ import type { KeptColumns } from "../companion.ts";
 import { classify, sqliteError, stopped } from "../errors.ts";
 import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
 import { keyAtPageEnd } from "../../kit/listed-keys.ts";
-import { columnNames, fold, quoteIdentifier, targetName } from "../names.ts";
+import { columnNames, fold, inScope, quoteIdentifier, targetName } from "../names.ts";
 import { momentText, packedText, uuidText } from "../packed.ts";
 import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, PACKED_MOMENT, PACKED_UUID, sqliteType, UNSIGNED } from "../types.ts";
 
@@ -100,7 +100,7 @@ export class SqliteInspection implements Inspection {
       const found = this.#find(database, table);
       if (found === null) return;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const statement = prepareQuery(database, `SELECT ${list} FROM ${this.#live(found, "true")}`);
+      const statement = prepareQuery(database, `SELECT ${list} FROM ${this.#live(found, `true${inScope(table)}`)}`);
       let piece: ListedKey[] = [];
       for (const row of statement.iterate()) {
         piece.push(listedKey(table, Object.values(row), this.#place.kept.isPacked));
@@ -128,7 +128,7 @@ export class SqliteInspection implements Inspection {
       const bound =
         after === null ? [] : keyAtPageEnd(after).map((text, part) => keyValue(columns[part]!, text, isPacked));
       const terms = columns.map((column, part) => keyTerm(column, part + 1, isPacked)).join(", ");
-      const rows = this.#live(found, after === null ? "true" : `(${key}) > (${terms})`);
+      const rows = this.#live(found, `${after === null ? "true" : `(${key}) > (${terms})`}${inScope(table)}`);
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
       const statement = prepareQuery(
         this.#database,

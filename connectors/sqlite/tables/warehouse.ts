@@ -21,7 +21,7 @@ import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.t
 import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
-import { columnNames, fold, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
+import { columnNames, fold, inScope, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
 import { IN_PIECE, Slices } from "../write/slices.ts";
 import type { CheckpointRow } from "./checkpoint.ts";
 import { createSql, DELETED_DEFINITION, indexTruncatesSql, keyNames, layoutOf, type SqliteLayout } from "./layout.ts";
@@ -80,6 +80,10 @@ export class SqliteWarehouse
 
   layout(table: TableVersion): SqliteLayout {
     return this.target(table);
+  }
+
+  inScope(table: TableVersion): string {
+    return inScope(table);
   }
 
   shown(table: TableName): string {

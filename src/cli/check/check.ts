@@ -18,7 +18,7 @@ import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/holder.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
-import { meetsNeighbour } from "../../runtime/schema/sink-tables.ts";
+import { mayShare, meetsNeighbour } from "../../runtime/schema/sink-tables.ts";
 import { checkLog } from "./check-log.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -143,16 +143,17 @@ async function namedTargets(
 ): Promise<NamedTargets> {
   const findings: Finding[] = [];
   const named: CheckedTable[] = [];
-  const taken = new Map<string, string>();
+  const taken = new Map<string, CheckedTable[]>();
   await whileOpen(connector.create(SILENT), (sink) => {
     for (const table of tables) {
       const id = tableId(table.schema, table.table);
       try {
         const target = sink.target(table);
         named.push(table);
-        const other = taken.get(target);
-        if (other === undefined) taken.set(target, id);
-        else throw targetsMeet(name, other, id, target);
+        const others = taken.get(target) ?? [];
+        taken.set(target, [...others, table]);
+        const other = others.find((one) => !mayShare(sink, one, table));
+        if (other !== undefined) throw targetsMeet(name, tableId(other.schema, other.table), id, target);
         const meeting = meetsNeighbour(neighbours, name, id, target);
         if (meeting !== null) throw meeting;
       } catch (error) {

@@ -6,7 +6,7 @@ import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Login } from "../errors.ts";
-import type { Column } from "../model/schema.ts";
+import type { Column, TableVersion } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
@@ -150,7 +150,7 @@ export interface SinkContext<Options> {
   /** Where the changes come from, for sinks that write envelopes. Absent where nothing is written. */
   readonly origin?: EnvelopeContext;
   /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */
-  readonly dropsColumns?: (table: TableName) => boolean;
+  readonly dropsColumns?: (table: Pick<TableVersion, "id">) => boolean;
 }
 
 export interface SourceContext<Options> {

@@ -1,7 +1,7 @@
 import type { Checkpoint, Batch, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
-import type { TableVersion } from "../model/schema.ts";
+import type { Scope, TableVersion } from "../model/schema.ts";
 import type { StoredError } from "./state-store.ts";
 import type { TargetRawRows } from "./raw/raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
@@ -82,6 +82,17 @@ export interface Sink {
    * one. Throws a fatal error for a table that can't have a name there; so does `prepare`. No other method is called for it.
    */
   target(table: Pick<TableVersion, "schema" | "table">): string;
+
+  /**
+   * How tables with different scopes (`TableVersion.scope`) are kept apart. `rows`: they share a target, whose key begins with
+   * the scope; what empties, sweeps, lists or compares a table's rows leaves those of other scopes alone. `names`: the scope is a
+   * part of the target's name, and not of the key. Absent: two tables must not share a target.
+   */
+  readonly scopedBy?: "rows" | "names";
+  /** What tells the table's rows from those of others in its target, behind the configuration's routes. Absent or null: nothing. */
+  scope?(table: Pick<TableVersion, "schema" | "table">): Scope | null;
+  /** What else decides where all rows lie. With another text they lie elsewhere. */
+  readonly routes?: string;
 
   /**
    * Connects, creates Millrace's own metadata if missing, takes over the fence under lease number `lease` (a higher

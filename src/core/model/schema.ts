@@ -53,6 +53,19 @@ export interface TableVersion {
   readonly fingerprint: string;
   /** Absent if no rules of the configuration change this table. */
   readonly ruled?: Ruled;
+  /** In a target: the columns, the last ones, by which a route tells this table's rows from those of others there. Not stored. */
+  readonly scope?: Scope;
+}
+
+/** Values of columns that all rows of a table have in its target, by name. */
+export type Scope = Readonly<Record<string, string>>;
+
+/** Whether the same columns tell the rows of two tables apart. */
+export function areApart(one: Scope | null, other: Scope | null): boolean {
+  if (one === null || other === null) return false;
+  const names = Object.keys(one);
+  if (names.length !== Object.keys(other).length || !names.every((name) => Object.hasOwn(other, name))) return false;
+  return names.some((name) => one[name] !== other[name]);
 }
 
 export interface Origins {

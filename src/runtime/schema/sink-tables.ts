@@ -1,9 +1,9 @@
 import type { MillraceError } from "../../core/errors.ts";
 import { type Completeness, completeFor } from "../../core/checkpoint/completeness.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
+import { areApart, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import type { Neighbour } from "../../core/contracts/connector.ts";
+import type { Neighbour, TableName } from "../../core/contracts/connector.ts";
 import { TARGETS_MEET, targetIsNeighbours, targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
@@ -26,7 +26,7 @@ export class SinkTables {
   readonly #targets = new Map<string, Map<string, readonly string[]>>();
   readonly #targetsElsewhere = new Map<
     string,
-    { readonly of: readonly TableShape[]; readonly targets: ReadonlyMap<string, string> }
+    { readonly of: readonly TableShape[]; readonly targets: ReadonlyMap<string, readonly string[]> }
   >();
 
   constructor(gate: TableGate, takers: readonly TableTaker[], suspended: SuspendedTables) {
@@ -68,9 +68,12 @@ export class SinkTables {
     if (target === null) return null;
     const meeting = meetsNeighbour(neighbours, sink.name, table.id, target);
     if (meeting !== null) return meeting;
+    const isApart = (id: string): boolean => mayShare(sink, table, namesOfTable(id));
     const other =
-      this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, taker)) ??
-      this.#elsewhere(sink, takes).get(target);
+      this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, taker) && !isApart(id)) ??
+      this.#elsewhere(sink, takes)
+        .get(target)
+        ?.find((id) => !isApart(id));
     return other === undefined ? null : targetsMeet(sink.name, other, table.id, target);
   }
 
@@ -80,14 +83,14 @@ export class SinkTables {
   }
 
   /** By target: the tables that other shares have. */
-  #elsewhere(sink: Sink, takes: TableTaker["takes"]): ReadonlyMap<string, string> {
+  #elsewhere(sink: Sink, takes: TableTaker["takes"]): ReadonlyMap<string, readonly string[]> {
     const tables = this.#gate.elsewhere;
     const known = this.#targetsElsewhere.get(sink.name);
     if (known?.of === tables) return known.targets;
-    const targets = new Map<string, string>();
+    const targets = new Map<string, readonly string[]>();
     for (const table of tables) {
       const target = takes(table) ? targetIn(sink, table) : null;
-      if (target !== null) targets.set(target, table.id);
+      if (target !== null) note(targets, target, table.id);
     }
     this.#targetsElsewhere.set(sink.name, { of: tables, targets });
     return targets;
@@ -117,6 +120,11 @@ export function meetsNeighbour(
 ): MillraceError | null {
   const met = neighbours.find(({ start }) => target.startsWith(start) || start.startsWith(target));
   return met === undefined ? null : targetIsNeighbours(sink, tableId, target, met);
+}
+
+/** Whether routes tell the rows of these tables apart, so that they may have one target in the sink. */
+export function mayShare(sink: Sink, one: TableName, other: TableName): boolean {
+  return areApart(sink.scope?.(one) ?? null, sink.scope?.(other) ?? null);
 }
 
 /** Null: the sink has no name for the table. It says so when it prepares the table, which is then suspended there. */

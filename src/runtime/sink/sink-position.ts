@@ -308,8 +308,8 @@ export async function owedBy(
  * What the sink's options call a certain table. With another target all of its tables lie elsewhere, and what the checkpoint
  * says of them does not hold there.
  */
-export function targetOf(sink: Pick<Sink, "target">): string {
-  return sink.target({ schema: "schema", table: "table" });
+export function targetOf(sink: Pick<Sink, "target" | "routes">): string {
+  return `${sink.target({ schema: "schema", table: "table" })}${sink.routes ?? ""}`;
 }
 
 /** What a sink of this form lacks for good if tables are read in place of the changes in between; null: nothing. */

@@ -1,9 +1,11 @@
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
-import { tableId } from "../../../../src/core/model/schema.ts";
+import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { postgresError } from "../errors.ts";
 import { shortened } from "../../../../src/core/targets/names.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 import { reservedSchema } from "../../../warehouse/table-change.ts";
+import { andInScope } from "../../../warehouse/targets.ts";
 
 export interface TargetName {
   readonly schema: string;
@@ -32,4 +34,9 @@ export function isReserved(schema: string): boolean {
 /** A name that is too long is cut, and ends in a hash of the whole. */
 export function fitted(name: string): string {
   return shortened(name, NAME_BYTES_MAX);
+}
+
+/** See `andInScope`. */
+export function inScope(table: TableVersion): string {
+  return andInScope(table, (ordinal) => quoteIdentifier(fitted(table.columns[ordinal]!.name)), quoteLiteral);
 }

@@ -13,6 +13,8 @@ import type { TargetTable } from "./target-table.ts";
 
 interface PreparedTable {
   readonly table: TargetTable;
+  /** Of the tables that are written there. */
+  readonly ids: ReadonlySet<string>;
   readonly oid: string;
   file: string;
   /** Rows certainly exist: some were seen, and none was deleted since. */
@@ -39,7 +41,10 @@ export class Presence {
     for (const [i, table] of tables.entries()) {
       const [, oid, file] = rows[i] ?? [];
       const isFilled = rows[tables.length + i]?.[0] === "t";
-      this.#known.set(table.quoted, { table, oid: oid ?? "", file: file ?? "", filled: isFilled, suspect: false });
+      const { quoted, version } = table;
+      const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
+      const ids = new Set([...others, version.id]);
+      this.#known.set(quoted, { table, ids, oid: oid ?? "", file: file ?? "", filled: isFilled, suspect: false });
     }
   }
 
@@ -73,7 +78,7 @@ export class Presence {
         continue;
       }
       known.suspect = false;
-      if (oid !== known.oid) throw gone(known.table, oid === null ? "was dropped" : "was dropped and made again");
+      if (oid !== known.oid) throw gone(known, oid === null ? "was dropped" : "was dropped and made again");
       const successor = successorOf(this.#owner, decodeNote(comment ?? null));
       if (successor !== null) {
         this.#known.delete(known.table.quoted);
@@ -82,7 +87,7 @@ export class Presence {
       if (file === known.file && known.filled) continue;
       const found = await session.query(`SELECT 1 FROM ${known.table.rows} LIMIT 1`, signal);
       const moved = file !== known.file;
-      if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known.table, "was emptied");
+      if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known, "was emptied");
       known.file = file ?? "";
       known.filled = found.rows.length > 0;
     }
@@ -94,11 +99,11 @@ function look(tables: readonly TargetTable[]): string {
   return `SELECT i, r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class') FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
 }
 
-function gone(table: TargetTable, what: string) {
+function gone({ table, ids }: PreparedTable, what: string) {
   return reopening(
     "MR3110",
     `${table.quoted} ${what} in the target, by somebody else`,
     "Millrace creates and fills it again; if it happens again, find out who did it.",
-    [table.version.id],
+    [...ids],
   );
 }

@@ -9,7 +9,7 @@ import type { CellForms } from "../values/cells.ts";
 import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "./staged.ts";
 import { type FoundTable, rowsOf } from "./found-table.ts";
 import { HistoryTable } from "./history-table.ts";
-import { fitted, type TargetName } from "./names.ts";
+import { fitted, inScope, type TargetName } from "./names.ts";
 import { type EntryRange, timeOf, inRange } from "./staged.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, type TargetForm, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 
@@ -173,23 +173,27 @@ export class TargetTable {
 
   truncateTo(version: bigint, commitTimeUs: bigint | undefined): string {
     if (this.#soft) return this.#mark(version, commitTimeUs, `<= ${version}`);
-    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} <= ${version}`;
+    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} <= ${version}${this.#inScope}`;
   }
 
   sweepBelow(version: bigint): string {
     if (this.#soft) return this.#mark(version, undefined, `< ${version}`);
-    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} < ${version}`;
+    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} < ${version}${this.#inScope}`;
   }
 
   /** A row that was already deleted keeps the version and the time of its own delete. */
   #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
     const time = timeUs === undefined ? "now()" : timeOf(timeUs);
-    return `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
+    return `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}${this.#inScope}`;
   }
 
   /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
   get #also(): readonly string[] {
     return this.#soft ? [`${DELETED_COLUMN} = false`, ...this.#retired] : this.#retired;
+  }
+
+  get #inScope(): string {
+    return inScope(this.version);
   }
 
   get #andLive(): string {

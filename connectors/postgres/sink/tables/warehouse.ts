@@ -23,7 +23,7 @@ import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
 import { type FoundColumn, findTables, type FoundTable, obstaclesOf, rowsOf, type TypedColumn } from "./found-table.ts";
 import { HISTORY_COLUMNS } from "./history-table.ts";
-import { fitted, type TargetName, targetName } from "./names.ts";
+import { fitted, inScope, type TargetName, targetName } from "./names.ts";
 import type { Presence } from "./presence.ts";
 import { TargetTable } from "./target-table.ts";
 import { resolveTypes, typesOf } from "./types.ts";
@@ -73,6 +73,10 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   key(table: TableName): string {
     const { schema, table: name } = targetName(table, this.#parts.schema);
     return quoteTable(schema, name);
+  }
+
+  inScope(table: TableVersion): string {
+    return inScope(table);
   }
 
   shown(table: TableName): string {

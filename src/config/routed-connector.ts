@@ -1,0 +1,39 @@
+import type { Bound } from "./connectors.ts";
+import type { CheckedTable, TableName } from "../core/contracts/connector.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import type { EnvelopeContext } from "../core/model/envelope.ts";
+import { originOf } from "../routes/routed-tables.ts";
+import { routedSink } from "../routes/routed-sink.ts";
+import type { Routes } from "../routes/routes.ts";
+
+/** A sink of the configuration behind its routes: what it makes, checks and grants has the names that its tables have there. */
+export function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink> {
+  if (routes.text === "" || bound.form === "log") return bound;
+  const named = <T extends TableName>(table: T): T => ({ ...table, ...routes.of(table)?.into });
+  const { reading } = bound;
+  return {
+    ...bound,
+    create: async (log, origin) => routedSink(await bound.create(log, routedContext(origin)), routes),
+    check: (signal, tables) =>
+      bound.check(
+        signal,
+        tables?.map((table): CheckedTable => named(table)),
+      ),
+    grants: (signal, tables) => bound.grants(signal, tables?.map(named)),
+    ...(reading === undefined ? {} : { reading: (table) => reading(named(table)) }),
+    at: (url) => routedConnector(bound.at(url), routes),
+  };
+}
+
+/** Records of the log are found by the source's own blocks. */
+function routedContext(context: EnvelopeContext | undefined): EnvelopeContext | undefined {
+  const recordPosition = context?.recordPosition;
+  if (context === undefined || recordPosition === undefined) return context;
+  return {
+    ...context,
+    recordPosition: (block, row) => {
+      const from = originOf(block, row);
+      return from === null ? recordPosition(block, row) : recordPosition(from.block, from.row);
+    },
+  };
+}
