@@ -12,7 +12,7 @@ export const MAIN = fileURLToPath(new URL("../bin/millrace.js", import.meta.url)
 /** Linux counts a process's time in hundredths of a second. */
 const TICKS_PER_SECOND = 100;
 const WAIT_MS = 60_000;
-const MEMORY_EVERY_MS = 100;
+const WATCHED_EVERY_MS = 100;
 /** A long limit: a daemon under load is slow, and has to be measured all the same. */
 const ANSWER_MS_MAX = 300_000;
 
@@ -22,6 +22,8 @@ export class MeasuredDaemon implements AsyncDisposable {
   #child: ChildProcess | null = null;
   /** The peak of resident memory, of all calls of `catchUp`. */
   peakMiB = 0;
+  /** Processor time of the last one. */
+  cpuSeconds = 0;
 
   /** The configuration, or a function that makes it from the path of its folder. */
   constructor(config: object | ((folder: string) => object)) {
@@ -39,10 +41,11 @@ export class MeasuredDaemon implements AsyncDisposable {
   /** Runs until every sink has reached the source's position. */
   async catchUp(): Promise<void> {
     this.start("--once");
-    const { peak, end } = watchedMemory(this.pid);
+    const watched = watchedUsage(this.pid);
     const [code] = await once(this.#child!, "exit");
-    end();
-    this.peakMiB = Math.max(this.peakMiB, peak());
+    const { memoryMiB, cpuSeconds } = watched();
+    this.peakMiB = Math.max(this.peakMiB, memoryMiB);
+    this.cpuSeconds = cpuSeconds;
     if (code !== 0) throw new Error(`millrace run --once ended with ${String(code)}`);
     this.#child = null;
   }
@@ -96,7 +99,7 @@ export class MeasuredDaemon implements AsyncDisposable {
   }
 
   /** Seconds of processor time since the process started, and the peak of its resident memory. */
-  usage(): { cpuSeconds: number; memoryMiB: number } {
+  usage(): Usage {
     const pid = this.#child?.pid;
     if (pid === undefined) return { cpuSeconds: Number.NaN, memoryMiB: Number.NaN };
     return { cpuSeconds: cpuSecondsOf(pid), memoryMiB: mibOf(pid, "VmHWM") };
@@ -124,17 +127,27 @@ export function cpuSecondsOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** The peak of a process that ends by itself. */
-export function watchedMemory(pid: number): { peak: () => number; end: () => void } {
-  let peak = 0;
+export interface Usage {
+  readonly cpuSeconds: number;
+  /** The peak of resident memory. */
+  readonly memoryMiB: number;
+}
+
+/** Of a process that ends by itself: what it had used shortly before. The function ends the watch. */
+export function watchedUsage(pid: number): () => Usage {
+  let last: Usage = { cpuSeconds: 0, memoryMiB: 0 };
   const timer = setInterval(() => {
     try {
-      peak = Math.max(peak, mibOf(pid, "VmHWM") || 0);
+      const memoryMiB = mibOf(pid, "VmHWM");
+      if (memoryMiB > 0) last = { cpuSeconds: cpuSecondsOf(pid), memoryMiB };
     } catch {
       // It has ended.
     }
-  }, MEMORY_EVERY_MS);
-  return { peak: () => peak, end: () => clearInterval(timer) };
+  }, WATCHED_EVERY_MS);
+  return () => {
+    clearInterval(timer);
+    return last;
+  };
 }
 
 function mibOf(pid: number, line: "VmRSS" | "VmHWM"): number {

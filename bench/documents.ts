@@ -90,7 +90,12 @@ function pgsyncTree(database: string): object {
 interface Measured {
   readonly firstLoad: number[];
   readonly backlog: number[];
+  /** Seconds of the processor, of these. */
+  readonly firstLoadCpu: number[];
+  readonly backlogCpu: number[];
 }
+
+const nothing = (): Measured => ({ firstLoad: [], backlog: [], firstLoadCpu: [], backlogCpu: [] });
 
 export async function run({ scale, runs, log }: BenchOptions): Promise<BenchReport> {
   const orders = Math.round(ORDERS * scale);
@@ -98,8 +103,8 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   await using cache = await redis.start({ own: true });
   await using search = await elasticsearch.start({ own: true, optimized: true });
-  const own: Measured = { firstLoad: [], backlog: [] };
-  const peer: Measured = { firstLoad: [], backlog: [] };
+  const own = nothing();
+  const peer = nothing();
   const memory = { own: 0, peer: 0 };
   let disk = { nest: Number.NaN, columns: Number.NaN };
   let assembly = Number.NaN;
@@ -115,8 +120,10 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
           configOf(names[0], url, { kind: "elasticsearch", url: search.url, prefix: `own${round}-` }),
         );
         own.firstLoad.push(await timed(() => daemon.catchUp()));
+        own.firstLoadCpu.push(daemon.cpuSeconds);
         await change(url, changes);
         own.backlog.push(await timed(() => daemon.catchUp()));
+        own.backlogCpu.push(daemon.cpuSeconds);
         await expectCount(search.url, `own${round}-orders`, orders);
         const nest = join(daemon.folder, ".millrace", `${names[0]}-documents.db`);
         assembly = assemblyMicroseconds(nest);
@@ -133,8 +140,10 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
         );
         await pgsync.bootstrap();
         peer.firstLoad.push(await pgsync.sync());
+        peer.firstLoadCpu.push(pgsync.cpuSeconds);
         await change(url, changes);
         peer.backlog.push(await pgsync.sync());
+        peer.backlogCpu.push(pgsync.cpuSeconds);
         await expectCount(search.url, `pgsync${round}`, orders);
         memory.peer = Math.max(memory.peer, pgsync.peakMiB);
       },
@@ -162,10 +171,16 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
   return {
     name: "documents",
     lines: [
-      line("first load", "millrace", { "documents/s": orders / ownLoad }),
-      line("first load", "pgsync", { "documents/s": orders / peerLoad }),
-      line("backlog of changed lines", "millrace", { "changes/s": changes / ownBacklog }),
-      line("backlog of changed lines", "pgsync", { "changes/s": changes / peerBacklog }),
+      line("first load", "millrace", { "documents/s": orders / ownLoad, "CPU s": median(own.firstLoadCpu) }),
+      line("first load", "pgsync", { "documents/s": orders / peerLoad, "CPU s": median(peer.firstLoadCpu) }),
+      line("backlog of changed lines", "millrace", {
+        "changes/s": changes / ownBacklog,
+        "CPU s": median(own.backlogCpu),
+      }),
+      line("backlog of changed lines", "pgsync", {
+        "changes/s": changes / peerBacklog,
+        "CPU s": median(peer.backlogCpu),
+      }),
       line(`assembling a document of ${LINES} lines`, "millrace", { µs: assembly }),
       line("peak of resident memory", "millrace", { MiB: memory.own }),
       line("peak of resident memory", "pgsync", { MiB: memory.peer }),

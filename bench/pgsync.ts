@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { watchedMemory } from "./daemon.ts";
+import { watchedUsage } from "./daemon.ts";
 import { pythonFolder } from "../scripts/services/packages/python.ts";
 
 const PGSYNC = { name: "pgsync", version: "7.3.0" } as const;
@@ -22,6 +22,8 @@ export class Pgsync {
   readonly #lib: string;
   /** The peak of resident memory, of all runs. */
   peakMiB = 0;
+  /** Processor time of the last one. */
+  cpuSeconds = 0;
 
   private constructor(place: PgsyncPlace, lib: string) {
     this.#place = place;
@@ -74,10 +76,11 @@ export class Pgsync {
     let said = "";
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-LOG_BYTES_MAX)));
-    const { peak, end } = watchedMemory(child.pid ?? 0);
+    const watched = watchedUsage(child.pid ?? 0);
     const [code] = await once(child, "close");
-    end();
-    this.peakMiB = Math.max(this.peakMiB, peak());
+    const { memoryMiB, cpuSeconds } = watched();
+    this.peakMiB = Math.max(this.peakMiB, memoryMiB);
+    this.cpuSeconds = cpuSeconds;
     if (code !== 0) throw new Error(`${program} ended with ${String(code)}: ${said}`);
   }
 }

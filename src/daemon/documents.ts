@@ -203,11 +203,11 @@ export async function deepSides(
   const reads = new SourceRows(source);
   const { tables } = await reads.tables(signal);
   const held = new SourceRows(nest.source);
-  const { tables: shapes } = await held.tables(signal);
+  const made = await held.tables(signal);
   const { documents, transforms } = nest;
   return {
     sink: NEST_SINK,
-    source: new DocumentReads({ documents, transforms, tables, shapes, reads }),
+    source: new DocumentReads({ documents, transforms, tables, made, reads }),
     nest: held,
     madeOf: new Map(
       documents.map((document) => [documentTableId(document.name), [...columnsTaken([document]).keys()]]),

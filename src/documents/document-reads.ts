@@ -3,7 +3,7 @@
  * rows that join them, level by level. It shares the forms of values and the user's functions with the nest, and nothing else:
  * joins, conditions, order and limits are its own.
  *
- *     roots ─► values of the joining columns ─► rows of the source that have them ─► grouped, ordered, cut ─► objects
+ *     roots ─► their keys ─► rows of the source that join the rows with these ─► grouped, ordered, cut ─► objects
  *
  * The rows of one document come from several reads. A document that changes meanwhile may be one that never was: whoever compares
  * looks again (reconcile/foreign/verify.ts).
@@ -32,13 +32,13 @@ interface TableReads {
     keys: readonly KeyText[],
     signal: AbortSignal,
   ): Promise<readonly TextRow[]>;
-  /** Rows whose columns `by` have one of these values. Null: the source can't look them up. */
-  readonly matching:
+  /** Rows that join rows of another table, and perhaps others: see `RowReads`. Null: the source can't look them up. */
+  readonly joined:
     | ((
         table: TableShape,
         columns: readonly number[],
         by: readonly number[],
-        values: readonly KeyText[],
+        above: { readonly table: TableShape; readonly of: readonly number[]; readonly keys: readonly KeyText[] },
         signal: AbortSignal,
       ) => Promise<readonly TextRow[]>)
     | null;
@@ -52,8 +52,8 @@ interface DocumentReadsParts {
   readonly transforms: Transforms;
   /** Of the source. */
   readonly tables: readonly TableShape[];
-  /** Of the documents, as sinks see them. */
-  readonly shapes: readonly TableShape[];
+  /** Of the documents, as sinks see them, and those that the nest can't make now. */
+  readonly made: Pick<ReadableTables, "refused"> & { readonly tables: readonly TableShape[] };
   readonly reads: TableReads;
 }
 
@@ -61,18 +61,18 @@ export class DocumentReads implements Readable {
   readonly #found: ReadableTables;
   readonly #made = new Map<string, MadeDocument>();
 
-  constructor({ documents, transforms, tables, shapes, reads }: DocumentReadsParts) {
+  constructor({ documents, transforms, tables, made, reads }: DocumentReadsParts) {
     const refused: { id: string; reason: string }[] = [];
     for (const document of documents) {
       const id = documentTableId(document.name);
-      const shape = shapes.find((one) => one.id === id);
-      // What the nest can't make now, its own status tells.
-      if (shape === undefined) continue;
-      if (reads.matching === null) {
-        refused.push({
-          id: shape.id,
-          reason: "rows behind the log in Kafka can't be looked up by the columns that join them",
-        });
+      const shape = made.tables.find((one) => one.id === id);
+      if (shape === undefined || reads.joined === null) {
+        const why = made.refused.find((one) => one.id === id)?.reason;
+        const reason =
+          shape === undefined
+            ? `the nest can't make it now${why === undefined ? "" : `: ${why}`}`
+            : "its source can't look rows up by the columns that join them";
+        refused.push({ id, reason });
         continue;
       }
       try {
@@ -82,7 +82,7 @@ export class DocumentReads implements Readable {
         refused.push({ id: shape.id, reason: error.message });
       }
     }
-    this.#found = { tables: shapes.filter(({ id }) => this.#made.has(id)), refused };
+    this.#found = { tables: made.tables.filter(({ id }) => this.#made.has(id)), refused };
   }
 
   async tables(): Promise<ReadableTables> {
@@ -211,8 +211,8 @@ class TableColumns {
     return this.columns.findIndex((column) => column.name === name);
   }
 
-  keyOf(row: TextRow): string {
-    return joinedKey(this.shape.key.map((ordinal) => row[this.ordinals.indexOf(ordinal)] ?? ""));
+  keyOf(row: TextRow): KeyText {
+    return this.shape.key.map((ordinal) => row[this.ordinals.indexOf(ordinal)] ?? "");
   }
 }
 
@@ -346,11 +346,13 @@ class RelationRows {
 
 /** Rows of one table that have the values of rows of another one. */
 class JoinStep {
+  readonly #above: TableColumns;
   readonly #below: TableColumns;
   readonly #reads: TableReads;
   readonly #pairs: readonly Joined[];
 
   constructor(above: TableColumns, below: TableColumns, on: readonly Join[], reads: TableReads) {
+    this.#above = above;
     this.#below = below;
     this.#reads = reads;
     this.#pairs = on.map((join) => joinedBy(above, below, join));
@@ -358,26 +360,27 @@ class JoinStep {
 
   /** Which rows join one of `above`. */
   async from(above: readonly TextRow[], signal: AbortSignal): Promise<(row: TextRow) => readonly TextRow[]> {
+    // One row for each of the values.
     const wanted = new Map<string, KeyText>();
     for (const row of above) {
       const id = this.#idOf(row, "above");
-      if (id === null || wanted.has(id)) continue;
-      wanted.set(
-        id,
-        this.#pairs.map((pair) => pair.asked(row[pair.above]!)),
-      );
+      if (id !== null) wanted.set(id, this.#above.keyOf(row));
     }
     const found = new Map<string, Map<string, TextRow>>();
     const { shape, ordinals } = this.#below;
     const by = this.#pairs.map(({ below }) => ordinals[below]!);
+    const of = this.#pairs.map((pair) => this.#above.ordinals[pair.above]!);
+    const keys = [...wanted.values()];
     const rows =
-      wanted.size === 0 ? [] : await this.#reads.matching!(shape, ordinals, by, [...wanted.values()], signal);
+      keys.length === 0
+        ? []
+        : await this.#reads.joined!(shape, ordinals, by, { table: this.#above.shape, of, keys }, signal);
     for (const row of rows) {
       const id = this.#idOf(row, "below");
       // A source that compares texts without case finds more.
       if (id === null || !wanted.has(id)) continue;
       const own = found.get(id) ?? new Map<string, TextRow>();
-      own.set(this.#below.keyOf(row), row);
+      own.set(joinedKey(this.#below.keyOf(row)), row);
       found.set(id, own);
     }
     return (row) => {
@@ -402,24 +405,19 @@ interface Joined {
   readonly above: number;
   readonly below: number;
   readonly spell: readonly [Spelling, Spelling];
-  /** The value as the lower column may have it. */
-  readonly asked: (text: string) => string;
 }
 
 function joinedBy(above: TableColumns, below: TableColumns, join: Join): Joined {
   const ends = [above.at(join.above), below.at(join.below)] as const;
   for (const [i, table] of [above, below].entries()) {
     const { name, computed } = table.columns[ends[i]!]!;
-    const isMasked = table.shape.ruled?.lineage.some(({ target, mask }) => target === name && mask !== null) === true;
-    if (!isMasked && computed === undefined) continue;
-    const how = isMasked ? "a rule masks" : "a function makes";
-    throw new NotReadable(`its rows join by the column ${JSON.stringify(name)}, which ${how}`);
+    if (computed !== undefined)
+      throw new NotReadable(`its rows join by the column ${JSON.stringify(name)}, which a function makes`);
   }
   const types = [above.columns[ends[0]]!.type, below.columns[ends[1]]!.type] as const;
   const spell = spellings(types[0], types[1]);
   if (spell === null) throw new NotReadable(`${join.above} and ${join.below} are of different kinds`);
-  const isNumber = ["int", "decimal", "float"].includes(types[0].kind);
-  return { above: ends[0], below: ends[1], spell, asked: isNumber ? spell[0] : (text) => text };
+  return { above: ends[0], below: ends[1], spell };
 }
 
 /** Postgres has nulls behind all values, MySQL before them. */

@@ -286,7 +286,7 @@ async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: R
 }
 
 function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): RowReads {
-  const { readMatching } = rows;
+  const { readJoined } = rows;
   const ruled = async (tableId: string, reading: () => Promise<Chunk>): Promise<Chunk> => {
     using read = blocks.memory.reading(tableId);
     const chunk = await reading();
@@ -296,18 +296,19 @@ function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): Ro
   return {
     readRange: (table, range, signal) => ruled(table.id, () => rows.readRange(tables.atSource(table), range, signal)),
     readKeys: (table, keys, signal) => ruled(table.id, () => rows.readKeys(tables.atSource(table), keys, signal)),
-    ...(readMatching === undefined
+    ...(readJoined === undefined
       ? {}
       : {
-          readMatching: (table, by, values, signal) => {
-            const source = tables.atSource(table);
-            return ruled(table.id, () => readMatching(source, ordinalsAtSource(table, source, by), values, signal));
+          readJoined: (table, by, above, signal) => {
+            const [below, upper] = [tables.atSource(table), tables.atSource(above.table)];
+            const joined = { ...above, table: upper, of: ordinalsAtSource(above.table, upper, above.of) };
+            return ruled(table.id, () => readJoined(below, ordinalsAtSource(table, below, by), joined, signal));
           },
         }),
   };
 }
 
-/** Ordinals of columns that go out as they are, as the source counts them. */
+/** Ordinals of columns that the source has, masked or not, as it counts them. */
 function ordinalsAtSource(
   { columns, ruled }: TableVersion,
   source: TableVersion,
@@ -317,7 +318,7 @@ function ordinalsAtSource(
   return ordinals.map((ordinal) => {
     const from = ruled.lineage.find(({ target }) => target === columns[ordinal]!.name);
     const found = source.columns.findIndex(({ name }) => name === from?.source);
-    invariant(found >= 0 && from?.mask === null, "rows are looked up by columns that the source has as they are");
+    invariant(found >= 0, "rows are looked up by columns that the source has");
     return found;
   });
 }

@@ -1,6 +1,7 @@
 /** The capturing side of `source: kafka`: answers what readers of the log ask. */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Clock, scopeOf } from "../../../src/core/clock.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 import type { RelayedSource } from "../../../src/core/contracts/source.ts";
 import type { Chunk } from "../../../src/core/contracts/row-reads.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
@@ -194,6 +195,12 @@ class Answering {
   async #rows(call: RowCall, signal: AbortSignal): Promise<Buffer> {
     const table = this.#expectTable(call.table);
     const { rows } = this.#relayed.source;
+    if (call.kind === "joined") {
+      const { by, above } = call;
+      const joined = { ...above, table: this.#expectTable(above.table) };
+      invariant(rows.readJoined !== undefined, "a source whose log is relayed looks rows up");
+      return written(await rows.readJoined(table, by, joined, signal));
+    }
     if (call.kind === "keys") return written(await rows.readKeys(table, call.keys, signal));
     const { after, scanRowCountMax } = call;
     const where = this.#allowed(call.where);

@@ -25,20 +25,26 @@ const CALL = z.discriminatedUnion("kind", [
     scanRowCountMax: z.int().positive().nullable(),
   }),
   z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
+  z.object({
+    kind: z.literal("joined"),
+    table: TABLE,
+    by: z.array(z.int()),
+    above: z.object({ table: TABLE, of: z.array(z.int()), keys: z.array(KEY) }),
+  }),
 ]);
 const REQUEST = z.object({ id: z.string(), call: CALL });
 
 export type TableQuestion = Readonly<z.output<typeof TABLE>>;
 export type Call = z.output<typeof CALL>;
 /** A call whose answer has rows. */
-export type RowCall = Extract<Call, { readonly kind: "range" | "keys" }>;
+export type RowCall = Extract<Call, { readonly kind: "range" | "keys" | "joined" }>;
 export type Request = Readonly<z.output<typeof REQUEST>>;
 
 /** The key of what the capturing daemon writes when it begins to answer: what was asked before is lost. */
 export const BEGUN = "begun";
 
 export function isRowCall(call: Call): call is RowCall {
-  return call.kind === "range" || call.kind === "keys";
+  return call.kind === "range" || call.kind === "keys" || call.kind === "joined";
 }
 
 /** Of so many askers parts may be under way at once; what an asker that was killed has begun goes first. */

@@ -48,6 +48,10 @@ function rowReads(calls: Calls): RowReads {
     },
     readKeys: (table, keys: readonly KeyText[], signal) =>
       read(calls, table, { kind: "keys", table: asked(table), keys: keys.map((key) => [...key]) }, signal),
+    readJoined: (table, by, { table: above, of, keys }, signal) => {
+      const joined = { table: asked(above), of: [...of], keys: keys.map((key) => [...key]) };
+      return read(calls, table, { kind: "joined", table: asked(table), by: [...by], above: joined }, signal);
+    },
   };
 }
 

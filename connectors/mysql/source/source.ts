@@ -24,6 +24,7 @@ import { GtidSet } from "./events/gtid-set.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
 import { KnownLog } from "./known-log.ts";
+import { joinedRows } from "../../kit/joined-rows.ts";
 import { matchingRows, readRange } from "./snapshot/chunks.ts";
 import { namingHolders } from "./snapshot/lock-waits.ts";
 import { TableReadings } from "./snapshot/reading.ts";
@@ -36,8 +37,9 @@ export function mysqlSource(parts: SourceParts): Source {
   const { copySessions, files, server, state, tables } = parts;
   const readings = new TableReadings(server, files, tables, copySessions);
   const known = new KnownLog(parts, readings);
-  const readMatching: NonNullable<RowReads["readMatching"]> = (table, by, values, signal) =>
+  const matching: Parameters<typeof joinedRows>[1] = (table, by, values, signal) =>
     namingHolders(server, table, matchingRows(readings, table, by, values, signal), signal);
+  const readKeys: RowReads["readKeys"] = (table, keys, signal) => matching(table, table.key, keys, signal);
   return {
     kind: "mysql",
     database: server.address.database,
@@ -48,8 +50,8 @@ export function mysqlSource(parts: SourceParts): Source {
     rows: {
       readRange: (table, range, signal) =>
         namingHolders(server, table, readRange(readings, table, range, signal), signal),
-      readKeys: (table, keys, signal) => readMatching(table, table.key, keys, signal),
-      readMatching,
+      readKeys,
+      readJoined: joinedRows(readKeys, matching),
     },
     watermarks: watermarks(parts),
     close: () => server.close(),

@@ -24,6 +24,7 @@ import { readHealth } from "./log/health.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { markPrefix, writeMark, watermarks } from "./log/watermarks.ts";
 import { readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
+import { joinedRows } from "../../kit/joined-rows.ts";
 import { readKeys, readMatching, readRange, readWritten } from "./snapshot/chunks.ts";
 import { contentSums, hashForms, inBuckets } from "./snapshot/content-sums.ts";
 import { crossLog, removeOurs, madeBy } from "./log-admin.ts";
@@ -48,7 +49,10 @@ export function postgresSource(context: SourceContext): Source {
     rows: {
       readRange: (table, range, signal) => readRange(context, table, range, signal),
       readKeys: (table, keys, signal) => readKeys(context, table, keys, signal),
-      readMatching: (table, by, values, signal) => readMatching(context, table, by, values, signal),
+      readJoined: joinedRows(
+        (table, keys, signal) => readKeys(context, table, keys, signal),
+        (table, by, values, signal) => readMatching(context, table, by, values, signal),
+      ),
       readWritten: (table, keys, signal) => readWritten(context, table, keys, signal),
       sums: {
         forms: hashForms,

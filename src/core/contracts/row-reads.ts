@@ -15,11 +15,15 @@ export interface RowReads {
   readonly readRange: (table: TableVersion, range: RowRange, signal: AbortSignal) => Promise<Chunk>;
   /** The rows under these keys; a key that is not in the result does not exist. */
   readonly readKeys: (table: TableVersion, keys: readonly KeyText[], signal: AbortSignal) => Promise<Chunk>;
-  /** Rows whose columns `by` have one of these values. Absent: they can't be looked up by other columns than the key's. */
-  readonly readMatching?: (
+  /**
+   * Rows whose columns `by` have the values of rows of another table, and perhaps some more, where the source takes other values
+   * for equal. Rules do not matter to what joins: values that they mask are compared at the source. Absent: rows can't be
+   * looked up by other columns than the key's.
+   */
+  readonly readJoined?: (
     table: TableVersion,
     by: readonly number[],
-    values: readonly KeyText[],
+    above: RowsAbove,
     signal: AbortSignal,
   ) => Promise<Chunk>;
   /**
@@ -33,6 +37,13 @@ export interface RowReads {
   ) => Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }>;
   /** Absent: a comparison has to read the rows. */
   readonly sums?: RowSums;
+}
+
+/** The rows of `table` under these keys, and the ordinals of their columns whose values count. */
+export interface RowsAbove {
+  readonly table: TableVersion;
+  readonly of: readonly number[];
+  readonly keys: readonly KeyText[];
 }
 
 /** Compares tables at their servers. The values of these columns, by ordinal and in this order, are a row's content. */

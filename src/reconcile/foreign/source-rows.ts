@@ -8,12 +8,12 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { CELL_FAILED, CELL_NULL, CellMap } from "../../core/model/tuple.ts";
 import { readText } from "../../core/values/text.ts";
 
-/** The rows of `table` whose columns `by` have one of these values. */
-type Matching = (
+/** Rows that join rows of another table, and perhaps others: see `RowReads`. */
+type Joined = (
   table: ReadableTable,
   columns: readonly number[],
   by: readonly number[],
-  values: readonly KeyText[],
+  above: { readonly table: ReadableTable; readonly of: readonly number[]; readonly keys: readonly KeyText[] },
   signal: AbortSignal,
 ) => Promise<readonly TextRow[]>;
 
@@ -80,12 +80,14 @@ export class SourceRows implements Readable {
   }
 
   /** Null: the source can't look rows up by other columns than the key's. */
-  get matching(): Matching | null {
-    const { readMatching } = this.#source.rows;
-    if (readMatching === undefined) return null;
-    return async (table, columns, by, values, signal) => {
-      const version = this.#versionOf(table);
-      return await this.#paced(version, columns, values, (some) => readMatching(version, by, some, signal));
+  get joined(): Joined | null {
+    const { readJoined } = this.#source.rows;
+    if (readJoined === undefined) return null;
+    return async (table, columns, by, { table: above, of, keys }, signal) => {
+      const [version, upper] = [this.#versionOf(table), this.#versionOf(above)];
+      return await this.#paced(version, columns, keys, (some) =>
+        readJoined(version, by, { table: upper, of, keys: some }, signal),
+      );
     };
   }
 

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { HOSTILE_TABLES, hostileDocuments, HostileShop, postgresShop } from "../../support/documents/hostile-shop.ts";
+import { eventually } from "../../support/run/waiting.ts";
 import { Random } from "../../support/run/random.ts";
 
 test("equal under a hostile workload and under rules; what differs is named with its place", async () => {
@@ -64,6 +65,66 @@ test("equal under a hostile workload and under rules; what differs is named with
   await reconcile(installation, "--repair");
   await pipeline.settled();
   expect((await deep()).exitCode).toBe(0);
+});
+
+test("rows that join by hashed values, and a document that the nest can't make now", async () => {
+  const logins = { from: "public.logins", many: true, columns: ["at"], on: { mail: "email" } };
+  await using pipeline = await RunningPipeline.start(
+    async (source) => {
+      await source.query(`create table accounts (id int primary key, email text, note text);
+        create table logins (id int primary key, mail varchar(60), at timestamptz);
+        insert into accounts values (1, 'a@x', 'n'), (2, 'b@x', 'n'), (3, null, 'n'), (4, 'a@x', 'n');
+        insert into logins select g, case g % 3 when 0 then 'a@x' when 1 then 'b@x' end, now() from generate_series(1, 9) g`);
+    },
+    {
+      kinds: ["sqlite"],
+      configure: (config) => ({
+        ...config,
+        maskKey: "a-key-of-the-tests-0123456789",
+        tables: {
+          "public.accounts": { columns: { email: { mask: "hash" } } },
+          "public.logins": { columns: { mail: { mask: "hash" } } },
+        },
+        documents: {
+          accounts: { from: "public.accounts", columns: ["id", "note"], with: { logins } },
+          mails: { from: "public.accounts", columns: ["id", "email"], with: { logins } },
+        },
+        sinks: { sqlite: { ...config.sinks["sqlite"], documents: ["accounts", "mails"] } },
+      }),
+    },
+  );
+  const { installation, source } = pipeline;
+  const deep = async () => await reconcile(installation, "--deep", "--tables", "documents.*");
+  const before = await deep();
+  expect({ exitCode: before.exitCode, drift: driftOf(before.found), not: before.found.notComparable }).toEqual({
+    exitCode: 0,
+    drift: {},
+    not: [],
+  });
+  const path = join(installation.folder, `.millrace/${source.name}-documents.db`);
+  {
+    using nest = new DatabaseSync(path);
+    nest.exec(`delete from "public.logins" where id = 3`);
+  }
+  const { found } = await deep();
+  expect(driftOf(found)["documents"]).toEqual([
+    "documents.accounts 1 different logins[2]",
+    "documents.accounts 4 different logins[2]",
+    "documents.mails 1 different logins[2]",
+    "documents.mails 4 different logins[2]",
+  ]);
+  await reconcile(installation, "--repair");
+  await source.query("alter table accounts drop column note");
+  await eventually(async () => {
+    const without = await deep();
+    expect(without.found.notComparable).toContainEqual({
+      sink: "documents",
+      table: "documents.accounts",
+      reason: `the nest can't make it now: table public.accounts has no column "note"`,
+    });
+    const others = without.found.tables.filter(({ sink }) => sink === "documents");
+    expect(others).toEqual([expect.objectContaining({ table: "documents.mails", compared: 4, different: 0 })]);
+  });
 });
 
 /** The rules give the products' title another name. */

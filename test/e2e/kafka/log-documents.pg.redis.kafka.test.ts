@@ -95,6 +95,9 @@ test(
     await applying.start();
     await expectEqual();
     expect(driftOf((await reconcile(installation)).found)).toEqual({});
+    const { found } = await reconcile(installation, "--deep", "--tables", "documents.*");
+    const compared = found.tables.find(({ sink }) => sink === "documents")?.compared;
+    expect({ compared, drift: driftOf(found), not: found.notComparable }).toEqual({ compared: 60, drift: {}, not: [] });
     const shown = await installation.command("documents", "show", "orders", "300", "--json");
     expect(JSON.parse(shown.stdout)).toMatchObject({
       document: { id: 300, status: "late" },

@@ -87,7 +87,7 @@ export async function readKeys(
   return { block: blockOf(read), last: null, ...read.seen };
 }
 
-/** See `RowReads`. */
+/** Rows whose columns `by`, ordinals of the table's, have one of these values. */
 export async function readMatching(
   context: SourceContext,
   table: TableVersion,
