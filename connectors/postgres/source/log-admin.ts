@@ -3,7 +3,7 @@
  *
  *   create   publication ─► slot ─► snapshot     what commits after the slot's beginning is in the stream, the rest in the snapshot
  *   resume   same address? ─► same cluster? ─► promoted? ─► same history up to our position? ─► same database, slot, publication?
- *            ─► does the slot still have what follows our position? ─► did the publication carry all tables meanwhile?
+ *            ─► does the slot still have what follows our position? ─► has it gone back? ─► did the publication carry all tables?
  *   cross    after a promotion: up to where both histories agree, positions mean the same
  *
  * The publication comes first, because the slot's first change may come at any moment after it. What a start is about to
@@ -52,10 +52,13 @@ import {
 } from "./log/slot.ts";
 import { SnapshotCopy } from "./snapshot/initial-snapshot.ts";
 import {
+  checkKept,
   checkSameCluster,
   checkSystem,
   commonUntil,
   withHistory,
+  isSameTimeline,
+  KEPT,
   type ServerLog,
   waitingForPromotion,
   checkOneServer,
@@ -210,13 +213,19 @@ export async function resumeLog(
   checkSystem(identity, held, log);
   checkServer(context, facts);
   checkStoredNames(context, identity, facts);
-  await expectNoGap(context, held.from.commit, signal);
+  const slot = await expectNoGap(context, held.from.commit, signal);
+  // Of several standbys each has a slot of its own.
+  if (!isOfStandby(identity)) checkKept(identity, slot, log);
   const selected = await selectTables(context, true, signal);
   const publication = checkPublicationHistory(context, identity, selected);
   const captured = selected.captured.map(({ table }) => table);
   checkPublication(context, publication, captured);
   checkViaRoot(context, publication, captured);
-  return identityOf(context, { facts, log, publication, slotMade: identity["slotMade"] === "yes" });
+  const { [KEPT]: kept } = identity;
+  return {
+    ...identityOf(context, { facts, log, publication, slotMade: identity["slotMade"] === "yes" }),
+    ...(kept !== undefined && isSameTimeline(identity, log) ? { [KEPT]: kept } : {}),
+  };
 }
 
 interface IdentityParts {
@@ -264,7 +273,7 @@ export async function crossLog(
   const leftAt = commonUntil(identity, log);
   const [first, ...others] = positions;
   if (first === undefined || leftAt === null || positions.some((position) => position > leftAt)) return null;
-  const { standby: _, ...stored } = identity;
+  const { standby: _, [KEPT]: __, ...stored } = identity;
   const from = others.reduce((least, position) => (position < least ? position : least), first);
   return {
     identity: { ...stored, timeline: String(log.timeline), history: log.history, ...(inRecovery ? STANDBY : {}) },

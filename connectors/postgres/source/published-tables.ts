@@ -20,6 +20,9 @@ import {
 } from "./catalog/publication-history.ts";
 import { addStatement, publishable, readPublication } from "./catalog/publication.ts";
 import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
+import { readSlot } from "./log/slot.ts";
+import { KEPT } from "./log/timeline.ts";
+import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import { Generations, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
@@ -35,6 +38,8 @@ export class PublishedTables {
   readonly #turn = new Turn();
   /** The publication as it was last seen or made: less than that is a gap. */
   #identity: LogIdentity | undefined;
+  /** Where the slot's log began at the last look. */
+  #restart: bigint | null = null;
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
   readonly leaves = new ShownLeaves();
@@ -66,7 +71,8 @@ export class PublishedTables {
     using _ = await this.#turn.take(signal);
     const { [MOVED]: moved, ...stored } = identity;
     // After a reconnect more is known than was stored.
-    const known = { ...stored, ...(this.#identity === undefined ? {} : publicationPart(this.#identity)) };
+    const known = { ...stored, ...(this.#identity === undefined ? {} : laterPart(this.#identity)) };
+    this.#restart = null;
     const resumed = await resumeLog(this.#context, known, held, signal);
     if (this.#identity === undefined) this.#generations = new Generations(moved);
     this.#identity = moved === undefined ? resumed : { ...resumed, [MOVED]: moved };
@@ -120,10 +126,21 @@ export class PublishedTables {
         ...this.#identity,
         ...publicationIdentity(checked),
         ...(hasMoved(left, moved) ? { [MOVED]: moved } : {}),
+        ...(await this.#kept(left, signal)),
       };
-      const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#identity?.[what] !== left[what]);
+      const isAnother = [MOVED, KEPT, ...PUBLICATION_PARTS].some((what) => this.#identity?.[what] !== left[what]);
       if (isAnother) await onChange(this.#identity);
     }
+  }
+
+  /** As far as two looks have seen it: the server shows a move a moment before it has stored it. It never goes back. */
+  async #kept({ [KEPT]: kept }: LogIdentity, signal: AbortSignal): Promise<Partial<LogIdentity>> {
+    const before = this.#restart;
+    const slot = await readSlot(this.#context, signal);
+    this.#restart = slot?.restart ?? null;
+    if (before === null || this.#restart === null) return {};
+    const now = before < this.#restart ? before : this.#restart;
+    return kept !== undefined && parseLsn(kept) >= now ? {} : { [KEPT]: formatLsn(now) };
   }
 
   async #heldBy(
@@ -170,6 +187,12 @@ export class PublishedTables {
 
 /** The field of the identity that keeps what `Generations` knew in an earlier process. */
 const MOVED = "movedFiles";
+
+/** What changes while the daemon runs. */
+function laterPart(identity: LogIdentity): LogIdentity {
+  const { [KEPT]: kept } = identity;
+  return { ...publicationPart(identity), ...(kept === undefined ? {} : { [KEPT]: kept }) };
+}
 
 /** An empty list is stored only if a list was stored before. */
 function hasMoved(before: LogIdentity, moved: string): boolean {

@@ -225,6 +225,45 @@ test.concurrent("the server was put back to an older copy of itself", async () =
   expectEnded(await pipeline.installation.run().ended, /MR2016/);
 });
 
+test.concurrent("the server was put back to an older copy of itself, and its log has passed the stored position since", async () => {
+  await using server = await ownPostgres();
+  const { dataDir } = server;
+  if (dataDir === undefined) throw new Error("a server of the native kind is needed");
+  await using pipeline = await started(await createFreshDatabase(server));
+  const { source } = pipeline;
+  await pipeline.daemon.stop();
+  await server.stop();
+  await copyFolder(dataDir, `${dataDir}-copy`);
+  await server.start();
+  const [before, after] = [await source.connect(), source];
+  const restart = async (): Promise<bigint> => {
+    const { rows } = await before.query<{ lsn: string }>(
+      "select (restart_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
+      [slotOf(source)],
+    );
+    return BigInt(rows[0]!.lsn);
+  };
+  const copied = await restart();
+  await pipeline.start();
+  await before.query("update t set body = 'of the former server'; insert into t values (100, 'too')");
+  await eventually(async () => {
+    await before.query("checkpoint");
+    return (await restart()) > copied;
+  });
+  // Two looks at the slot.
+  for (let i = 0; i < 3; i++) await pipeline.settled();
+  await before[Symbol.asyncDispose]();
+  await pipeline.daemon.stop();
+  await server.stop();
+  await rm(dataDir, { recursive: true });
+  await copyFolder(`${dataDir}-copy`, dataDir);
+  await server.start();
+  await using session = await after.connect();
+  await session.query("create table noise as select repeat(md5(g::text), 30) as v from generate_series(1, 9000) g");
+  await expectForeseen(pipeline, /MR2016/);
+  expectEnded(await pipeline.installation.run().ended, /MR2016: the slot keeps its log from/);
+});
+
 test.concurrent("an idle database's slot keeps moving while another is busy, and a start after an idle night goes on", async () => {
   await using busy = await freshDatabase();
   await busy.query("create table noise (id int, body text)");

@@ -23,6 +23,8 @@ export interface Slot {
   readonly activePid: number | null;
   /** Null until creation is finished. */
   readonly confirmed: bigint | null;
+  /** Where its log begins; null: it has none any more. The server stores each move at once: no crash takes back an older one. */
+  readonly restart: bigint | null;
   /** Why the server invalidated it (16 and older: known only as wal_status lost). */
   readonly invalidation: string | null;
   /** Whether prepared transactions are sent before they are committed. */
@@ -35,6 +37,7 @@ interface SlotRow {
   readonly database: string | null;
   readonly active_pid: number | null;
   readonly confirmed_flush_lsn: string | null;
+  readonly restart_lsn: string | null;
   readonly wal_status: string | null;
   readonly conflicting: string | null;
   readonly invalidation_reason: string | null;
@@ -45,7 +48,7 @@ interface SlotRow {
 export async function readSlot(context: SourceContext, signal: AbortSignal): Promise<Slot | undefined> {
   const [row] = await context.database.rows<SlotRow>(
     "reading the slot",
-    `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, wal_status,
+    `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, wal_status,
        to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
        to_jsonb(s) ->> 'two_phase' as two_phase, current_setting('max_slot_wal_keep_size') as keep_max
      from pg_replication_slots s where slot_name = $1`,
@@ -62,6 +65,7 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     database: row.database,
     activePid: row.active_pid,
     confirmed: row.confirmed_flush_lsn === null ? null : parseLsn(row.confirmed_flush_lsn),
+    restart: row.restart_lsn === null ? null : parseLsn(row.restart_lsn),
     invalidation: invalidation === null ? null : invalidationText(invalidation, row.keep_max),
     twoPhase: row.two_phase === "true",
   };
@@ -316,7 +320,7 @@ export function slotMissing(slot: string): Error {
  * Throws unless a stream of the slot brings everything after `from`. If a start is before the slot's confirmed position, the
  * server silently moves it forward to that position.
  */
-export async function expectNoGap(context: SourceContext, from: bigint, signal: AbortSignal): Promise<void> {
+export async function expectNoGap(context: SourceContext, from: bigint, signal: AbortSignal): Promise<Slot> {
   const name = context.slot;
   const slot = await readSlot(context, signal);
   if (slot === undefined) throw slotMissing(name);
@@ -326,7 +330,7 @@ export async function expectNoGap(context: SourceContext, from: bigint, signal: 
     // A position was stored, so the former slot was finished: this is another one, which is still being created.
     throw sourceError("MR2010", "fatal", `the slot ${name} was dropped and is being made again`, { hint: BEGIN_ANEW });
   }
-  if (slot.confirmed <= from) return;
+  if (slot.confirmed <= from) return slot;
   throw sourceError(
     "MR2010",
     "fatal",

@@ -14,6 +14,7 @@ import {
   replicationCommand,
   type SystemIdentity,
 } from "../wire/replication-connection.ts";
+import type { Slot } from "./slot.ts";
 import { promoted } from "../wire/writer.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { SourceContext } from "../wire/context.ts";
@@ -115,6 +116,31 @@ export function checkSystem(
       { hint: `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}` },
     );
   }
+}
+
+/** The field of the identity that says from where on the slot kept its log. */
+export const KEPT = "kept";
+
+/**
+ * Throws if the slot keeps its log from further back than before: the server is an older copy of itself, whose log has passed
+ * our position since, with other changes. On another timeline the slot is another server's.
+ */
+export function checkKept(identity: LogIdentity, { restart }: Pick<Slot, "restart">, log: ServerLog): void {
+  const kept = identity[KEPT];
+  if (kept === undefined || restart === null || restart >= parseLsn(kept) || !isSameTimeline(identity, log)) return;
+  throw sourceError(
+    "MR2016",
+    "fatal",
+    `the slot keeps its log from ${formatLsn(restart)} on, and had moved on to ${kept}`,
+    { hint: `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}` },
+  );
+}
+
+export function isSameTimeline(
+  identity: LogIdentity,
+  { timeline, history }: Pick<ServerLog, "timeline" | "history">,
+): boolean {
+  return identity["timeline"] === String(timeline) && (identity["history"] ?? "") === history;
 }
 
 /** After a crash a standby takes connections before it has replayed again what it had replayed. */
