@@ -140,7 +140,7 @@ export const pages = {
     remedy:
       "Promote it, or point the `url` at the primary. For a source the message says whether the slot is kept there too: without it a promotion is a gap (MR2010). `millrace check` says how to keep it.",
     cause:
-      "The server is a standby, or reads only. A source that was followed before, and a sink, wait; a first start stops. Of a standby that is the source: `source.primaryUrl` is missing, or does not lead to its primary.",
+      "The server is a standby, or reads only. A source that was followed before, and a sink, wait; a first start stops. Of a standby that is the source: `source.primaryUrl` does not lead to its primary.",
   },
   MR2032: {
     title: "Connections led to different servers",

@@ -1,6 +1,7 @@
 /** The publication is read as the server itself shows it, and without waiting for tables that others have locked. */
 import { expect, onTestFinished, test } from "vitest";
 import { Database } from "../../connectors/postgres/source/wire/database.ts";
+import { Writer } from "../../connectors/postgres/source/wire/writer.ts";
 import { readPublication } from "../../connectors/postgres/source/catalog/publication.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
@@ -61,7 +62,10 @@ test("as pg_publication_tables has it", async () => {
         )
       ).rows.map(({ oid, ...table }) => [Number(oid), table]),
     );
-    const found = await readPublication({ database: read, publication: "p" }, AbortSignal.timeout(10_000));
+    const found = await readPublication(
+      { database: read, writer: new Writer(read, null), publication: "p" },
+      AbortSignal.timeout(10_000),
+    );
     const shown = [...found!.published].map((oid) => {
       const { id, columns } = names.get(oid)!;
       return { id, columns: (found!.columns.get(oid) ?? columns).toSorted(), filtered: found!.filtered.has(oid) };

@@ -131,6 +131,50 @@ test("transactions have no numbers, and a second stream by a copy of the slot br
   expect(await second.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "2" } }]);
 });
 
+test("without its primary nothing is written, and marks come back where they were made", async () => {
+  await using database = await createFreshDatabase(both());
+  await database.query("create table t (id int primary key); insert into t values (1)");
+  await visible(database, both());
+  const { url } = urls(database);
+  await using source = await openSource(database, { url });
+  const refused = await createLog(source).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "MR2008", hint: expect.stringMatching(/CREATE PUBLICATION .+;/) });
+  await database.query(/CREATE PUBLICATION .+?;/.exec(String(Reflect.get(Object(refused), "hint")))?.[0] ?? "");
+  await using standby = await sessionAt(url);
+  await eventually(async () => expect((await standby.query("select from pg_publication")).rows).toHaveLength(1));
+  await using primary = await database.connect();
+  let isMade = false;
+  const making = createLog(source).finally(() => (isMade = true));
+  await eventually(async () => {
+    await primary.query("select pg_log_standby_snapshot()");
+    expect(isMade).toBe(true);
+  });
+  const log = await making;
+  await using follower = await Follower.from(source, log.position);
+  const table = await tableVersion(source, "public.t");
+  const shown = (text: string) => follower.messages.find((message) => message.text === text);
+  // Idle, under writes, and with the stream behind.
+  for (let round = 0; round < 40; round++) {
+    const isIdle = round % 4 === 0;
+    if (!isIdle) await database.query("insert into t select coalesce(max(id), 0) + 1 from t");
+    await source.watermarks.mark(`low ${round}`, never);
+    const chunk = await source.rows.readRange(table, { after: null, where: null }, never);
+    const ids = chunkRows(chunk).map(({ id }) => Number(id));
+    if (!isIdle) await database.query("insert into t select coalesce(max(id), 0) + 1 from t");
+    await source.watermarks.mark(`high ${round}`, never);
+    if (round % 3 === 0) continue;
+    while (shown(`high ${round}`) === undefined) await follower.readOne();
+    const before = (text: string) => 1 + (shown(text)?.before ?? Number.NaN);
+    expect(Math.max(...ids)).toBeGreaterThanOrEqual(before(`low ${round}`));
+    expect(Math.max(...ids)).toBeLessThanOrEqual(before(`high ${round}`));
+  }
+  const versions = follower.rows.map(({ version }) => version);
+  expect(versions).toEqual(versions.toSorted((a, b) => Number(a - b)));
+  expect(follower.messages.map(({ text }) => text)).toHaveLength(80 - 2);
+  expect((await database.query("select from pg_logical_emit_message(false, 'x', '')")).rows).toHaveLength(1);
+  await follower.catchUp(source);
+});
+
 test("check says what is missing on either server", async () => {
   await using database = await createFreshDatabase(both());
   await database.query("create table t (id int primary key)");
@@ -138,7 +182,9 @@ test("check says what is missing on either server", async () => {
   const { url, primaryUrl } = urls(database);
   const told = async (settings: { url: string; primaryUrl?: string }) =>
     (await checkSource(database, settings)).filter(({ id }) => id === ID);
-  expect(await told({ url })).toMatchObject([{ level: "error", fix: expect.stringContaining("source.primaryUrl") }]);
+  expect(await told({ url })).toMatchObject([{ level: "ok", what: expect.stringContaining("nothing is written") }]);
+  const published = (await checkSource(database, { url })).filter(({ id }) => id === "postgres.publication");
+  expect(published).toMatchObject([{ level: "error", fix: expect.stringContaining("CREATE PUBLICATION") }]);
   expect(await told({ url, primaryUrl })).toMatchObject([{ level: "ok" }]);
   expect(await told({ url, primaryUrl: url })).toMatchObject([
     { level: "error", what: expect.stringContaining("source.primaryUrl leads to a standby too") },

@@ -142,6 +142,10 @@ export async function publicationFindings(
 ): Promise<readonly Finding[]> {
   const tables = [...captured.map(({ table }) => table), ...lacking];
   if (publication !== undefined) return existingFindings(context, publication, tables);
+  if (!(await context.writer.canWrite(signal))) {
+    const what = `the publication ${context.publication} does not exist: make it on the primary, or set source.primaryUrl`;
+    return [error(what, `${createStatement(context.publication, tables)};`)];
+  }
   const foreign = tables.filter((table) => !table.owned);
   if (foreign.length > 0) {
     const what = `the role does not own ${namesOf(foreign)}, so another role has to publish: a superuser, or an owner of all the tables`;

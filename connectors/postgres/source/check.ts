@@ -58,7 +58,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
 }
 
 async function checkSettings(context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
-  const problems = serverProblems(context, facts);
+  const problems = serverProblems(facts);
   const findings: Finding[] = problems.map(({ id, error }) => failed(id, error));
   if (problems.length === 0)
     findings.push(ok("postgres.wal_level", "wal_level is logical, and the role may replicate"));
@@ -74,7 +74,7 @@ async function checkSettings(context: SourceContext, facts: ServerFacts): Promis
 
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   // The reason why it can't be tried was already reported.
-  if (serverProblems(context, facts).length > 0) return [];
+  if (serverProblems(facts).length > 0) return [];
   using connection = await connectReplication(context.address, signal);
   const { systemIdentifier, timeline } = await identifySystem(connection, signal);
   return [ok("postgres.replication", `replication works; system ${systemIdentifier}, timeline ${timeline}`)];
@@ -147,7 +147,7 @@ async function checkStandby(context: SourceContext, facts: ServerFacts, signal: 
     const what = "source.url leads to no standby: everything is written there, and source.primaryUrl is not used";
     return [{ id, level: "warning", what, fix: "Take primaryUrl out, or let source.url lead to the standby." }];
   }
-  if (serverProblems(context, facts).length > 0) return [];
+  if (serverProblems(facts).length > 0) return [];
   const findings: Finding[] = [];
   const warn = (what: string, fix: string): void => void findings.push({ id, level: "warning", what, fix });
   const [own] = await database.rows<StandbyRow>("reading the standby's settings", STANDBY_SQL, [], signal);
@@ -161,6 +161,10 @@ async function checkStandby(context: SourceContext, facts: ServerFacts, signal: 
       "the standby uses no slot of the primary: what hot_standby_feedback protects is lost while it is away",
       "On the primary: SELECT pg_create_physical_replication_slot('standby_1'); on the standby: ALTER SYSTEM SET primary_slot_name = 'standby_1'; SELECT pg_reload_conf();",
     );
+  if (!writer.hasPrimary) {
+    const what = "the source is a standby, and nothing is written: its primary is not known";
+    return [...findings, ok(id, `${what}. source.primaryUrl would let Millrace publish tables and write marks there`)];
+  }
   const primary = await writer.database(signal);
   const [its] = await primary.rows<PrimaryRow>("reading the primary's settings", RUNNING_SQL, [], signal);
   if (its !== undefined && its.walLevel !== "logical") {

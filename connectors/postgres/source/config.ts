@@ -27,7 +27,7 @@ export const sourceDefinition = z
       .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
       .optional()
       .describe(
-        "The primary of the standby that `url` leads to (Postgres 16 and newer): marks and the publication are written there.",
+        "The primary of the standby that `url` leads to (Postgres 16 and newer): marks and the publication are written there. Default: nothing is written.",
       ),
     ...passwordKeys,
     slot: z
@@ -101,6 +101,7 @@ async function briefly<T>(
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./wire/database.ts");
   const { Writer } = await import("./wire/writer.ts");
+  const { PlacedMarks } = await import("./wire/placed-marks.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const fresh = { freshPassword: freshPassword(options, folder) };
   const address = { ...addressOf(options.url, folder, "source.url"), ...fresh };
@@ -111,6 +112,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     address,
     database,
     writer: new Writer(database, primary === null ? null : { ...primary, ...fresh }),
+    marks: new PlacedMarks(),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables, isOwnTable),

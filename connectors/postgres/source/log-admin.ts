@@ -79,7 +79,7 @@ export async function createLog(
   signal: AbortSignal,
 ): Promise<CreatedLog> {
   const facts = await readServer(context, signal);
-  checkServer(context, facts);
+  checkServer(facts);
   const existing = await readSlot(context, signal);
   if (existing !== undefined) checkSlotKind(context, existing);
   const selected = await selectTables(context, true, signal);
@@ -211,7 +211,7 @@ export async function resumeLog(
   const log = await withHistory(connection, system, signal);
   if (facts.inRecovery) checkReplayed(held.reached, log);
   checkSystem(identity, held, log);
-  checkServer(context, facts);
+  checkServer(facts);
   checkStoredNames(context, identity, facts);
   const slot = await expectNoGap(context, held.from.commit, signal);
   // Of several standbys each has a slot of its own.

@@ -78,7 +78,11 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
       return await PostgresStream.open({ context, identity, from, options, binary, leaves }, signal);
     },
     /** The message's own position: the end of the log may lie behind a page header, where an idle stream never arrives. */
-    tip: (signal) => writeMark(context, `${markPrefix(context)}/tip`, "", signal),
+    tip: async (signal) => {
+      const { writer } = context;
+      if (await writer.canWrite(signal)) return await writeMark(context, `${markPrefix(context)}/tip`, "", signal);
+      return await writer.replayedUntil(signal);
+    },
     /** If a start is below the slot's confirmed position, the server silently moves it forward to that position. */
     earliest: async (signal) => {
       const slot = await readSlot(context, signal);

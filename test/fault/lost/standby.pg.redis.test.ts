@@ -36,21 +36,29 @@ class Scene implements AsyncDisposable {
     this.#owned = owned;
   }
 
-  static async set(seed: number): Promise<Scene> {
+  /** `hasPrimary`: the daemon knows the primary too. Else the publication is made there, as `check` says. */
+  static async set(seed: number, hasPrimary = true): Promise<Scene> {
     await using owned = new AsyncDisposableStack();
     const pair = owned.use(await FailoverPair.start({ syncSlots: false, waits: false }));
     const load = owned.use(await Load.create(seed, ROWS, await createFreshDatabase(pair)));
     const victim = owned.use(await Victim.create(load, "s", KINDS));
     await pair.addStandby();
+    const scene = new Scene(pair, load, victim, owned.move());
     const { installation, sinks } = victim;
     const source = {
       kind: "postgres",
       url: FailoverPair.urlAt(pair.standby, load.source),
-      primaryUrl: FailoverPair.urlAt(pair.primary, load.source),
+      ...(hasPrimary ? { primaryUrl: FailoverPair.urlAt(pair.primary, load.source) } : {}),
       heartbeat: "500ms",
     };
     installation.configure({ name: installation.name, source, sinks: sinks.config });
-    return new Scene(pair, load, victim, owned.move());
+    if (!hasPrimary)
+      await load.source.query(`create publication ${scene.publication} for table ${load.tables.join(", ")}`);
+    return scene;
+  }
+
+  get publication(): string {
+    return `millrace_${this.victim.installation.name}`;
   }
 
   /** Resolves when the writers have done so many transactions more. */
@@ -58,6 +66,19 @@ class Scene implements AsyncDisposable {
     const { workload } = this.load;
     const until = workload.transactionCount + count;
     await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
+  }
+
+  /** By itself the primary logs which transactions run every 15 s, and under writers a slot needs three such records. */
+  async firstStart(daemon: Daemon): Promise<void> {
+    await using primary = await this.load.source.connect();
+    let streams = false;
+    const streaming = daemon.streaming().finally(() => (streams = true));
+    const logRunning = async () => {
+      await primary.query("select pg_log_standby_snapshot()");
+      return streams;
+    };
+    await eventually(logRunning, { withinMs: 90_000, everyMs: 200 });
+    await streaming;
   }
 
   async expectEqual(daemon: Daemon): Promise<void> {
@@ -128,6 +149,32 @@ describe.concurrent("a standby is the source", () => {
     await daemon.streaming();
     await load.addTable("later");
     await scene.written(50);
+    await scene.expectEqual(daemon);
+  });
+
+  test("without its primary: the first copy, a further table, a resync, a comparison, a kill and the promotion", async () => {
+    await using scene = await Scene.set(25, false);
+    const { pair, load, victim } = scene;
+    const { installation } = victim;
+    load.start(PAUSE_MS);
+    let daemon = victim.run();
+    await scene.firstStart(daemon);
+    await load.addTable("later");
+    await load.source.query(`alter publication ${scene.publication} add table later`);
+    await scene.written(50);
+    expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
+    await scene.written(50);
+    expect(await installation.command("reconcile", "--json")).toMatchObject({ exitCode: 0 });
+    await pair.checkpoint();
+    await victim.kill(daemon);
+    daemon = victim.run();
+    await scene.written(50);
+    await pair.losePrimary();
+    await pair.promote();
+    await scene.written(50);
+    expect(await installation.command("snapshot", "start", "--tables", "public.account")).toMatchObject({
+      exitCode: 0,
+    });
     await scene.expectEqual(daemon);
   });
 

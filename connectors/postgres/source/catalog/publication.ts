@@ -15,6 +15,7 @@ export interface Publication {
   readonly viaRoot: boolean;
   /** True if inserts, updates, deletes and truncates are all published. */
   readonly allOperations: boolean;
+  /** Whether we may change it, and can. */
   readonly owned: boolean;
   readonly ours: boolean;
   /** Table oid -> oid of its entry; removing the table and adding it again changes it. */
@@ -53,7 +54,7 @@ interface PublishedRow {
 
 /** Undefined if there is none of that name. */
 export async function readPublication(
-  { database, publication }: Pick<SourceContext, "database" | "publication">,
+  { database, writer, publication }: Pick<SourceContext, "database" | "writer" | "publication">,
   signal: AbortSignal,
 ): Promise<Publication | undefined> {
   const [row] = await database.rows<PublicationRow>(
@@ -80,7 +81,7 @@ export async function readPublication(
     allTables: row.all_tables,
     viaRoot: row.via_root,
     allOperations: row.all_operations,
-    owned: row.owned,
+    owned: row.owned && (await writer.canWrite(signal)),
     ours: row.ours,
     hasStored: row.has_stored,
     entries: new Map(row.entries.map((e) => [e.table, e.entry])),

@@ -47,6 +47,7 @@ export async function syncPublication(
     current === undefined ? createStatement(context.publication, tables) : addStatement(context.publication, added);
   const mayAll =
     current === undefined ? added.every((table) => table.owned) : publishable(current, added).length === added.length;
+  if (!(await context.writer.canWrite(signal))) throw notHere(context, advice);
   if (!mayAll) throw notAllowed(context, advice);
   await using session = await Altering.begin(context, signal);
   if (current === undefined) await session.create(advice, signal);
@@ -161,6 +162,12 @@ function meaningOf(error: unknown): "done" | "passing" | "other" {
   // An earlier attempt of ours may have done it, if it was cut off before its answer came.
   if (reason === "exists") return "done";
   return reason !== undefined && PASSING.has(reason) ? "passing" : "other";
+}
+
+function notHere({ publication }: SourceContext, advice: string): MillraceError {
+  const message = `the publication ${publication} has to be changed on the primary of this standby`;
+  const hint = `On the primary let the tables' owner run: ${advice}; Or set source.primaryUrl, then Millrace does it.`;
+  return sourceError("MR2008", "fatal", message, { hint, reason: "privilege" });
 }
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {

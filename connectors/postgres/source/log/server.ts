@@ -33,8 +33,8 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
   return row;
 }
 
-export function checkServer(context: SourceContext, facts: ServerFacts): void {
-  const [first] = serverProblems(context, facts);
+export function checkServer(facts: ServerFacts): void {
+  const [first] = serverProblems(facts);
   if (first !== undefined) throw first.error;
 }
 
@@ -45,7 +45,7 @@ interface ServerProblem {
 }
 
 /** Everything about the server and the role that prevents capture. */
-export function serverProblems({ writer }: SourceContext, facts: ServerFacts): readonly ServerProblem[] {
+export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   const problems: ServerProblem[] = [];
   const add = (what: string, code: ErrorCode, message: string, hint: string): void => {
     problems.push({ id: `postgres.${what}`, error: sourceError(code, "fatal", message, { hint }) });
@@ -53,10 +53,6 @@ export function serverProblems({ writer }: SourceContext, facts: ServerFacts): r
   if (facts.version < VERSION_MIN) {
     const name = `Postgres ${Math.floor(facts.version / 10_000)}`;
     add("version", "MR2005", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
-  }
-  if (facts.inRecovery && !writer.hasPrimary) {
-    const fix = "Set source.primaryUrl to its primary, or point source.url at the primary, or promote this server.";
-    add("standby", "MR2031", "the source is a standby: it replays another server's log and takes no writes", fix);
   }
   if (facts.inRecovery && facts.version < STANDBY_VERSION_MIN) {
     const message = `the source is a standby of Postgres ${Math.floor(facts.version / 10_000)}, which can't decode its log`;

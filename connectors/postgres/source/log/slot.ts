@@ -126,11 +126,12 @@ export async function createSlot(
   // A failover slot is kept by standbys that synchronise slots. A standby makes none.
   const failover = version >= 170_000 && !inRecovery ? ", FAILOVER" : "";
   const options = version >= 150_000 ? `(SNAPSHOT 'export'${failover})` : "EXPORT_SNAPSHOT";
-  if (inRecovery) await untilHeld(context, signal);
+  const hasPrimary = inRecovery && context.writer.hasPrimary;
+  if (hasPrimary) await untilHeld(context, signal);
   const stop = new AbortController();
   const watch = Promise.all([
     tellWaiting(context, stop.signal),
-    ...(inRecovery ? [askPrimary(context, stop.signal)] : []),
+    ...(hasPrimary ? [askPrimary(context, stop.signal)] : []),
   ]);
   try {
     const [row] = await replicationCommand<{ consistent_point: string; snapshot_name: string }>(
@@ -153,6 +154,11 @@ async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise
   try {
     for (;;) {
       await delay(TELL_MS, undefined, { signal });
+      if (!(await context.writer.canWrite(signal)))
+        context.logger.warn(
+          {},
+          `creating the slot waits until the primary logs which transactions run, at most 15 s after it has written something: SELECT ${RUNNING_FUNCTION}; there (several times) makes it quick`,
+        );
       const oldest = await oldestTransaction(context, signal);
       if (oldest === undefined) continue;
       context.logger.warn(
@@ -339,13 +345,18 @@ export async function expectNoGap(context: SourceContext, from: bigint, signal: 
   );
 }
 
+/** Of a slot that ends with its connection. */
+export function temporaryName({ slot }: SourceContext): string {
+  return `${slot.slice(0, 48)}_${process.pid}_${Math.floor(Math.random() * 1e6)}`;
+}
+
 /** A second slot at the first one's confirmed position. Only the connection that created it may read from it. */
 export async function copySlot(
   context: SourceContext,
   connection: ReplicationConnection,
   signal: AbortSignal,
 ): Promise<string> {
-  const name = `${context.slot.slice(0, 48)}_${process.pid}_${Math.floor(Math.random() * 1e6)}`;
+  const name = temporaryName(context);
   await replicationCommand(
     connection,
     "copying the slot",

@@ -1,6 +1,9 @@
 /** Marks in the log, and which transactions a read between two of them has seen. */
 import type { SourceContext } from "../wire/context.ts";
 import { parseLsn } from "../wire/lsn.ts";
+import { connectReplication, replicationCommand } from "../wire/replication-connection.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
+import { temporaryName } from "./slot.ts";
 import {
   EVERYTHING_VISIBLE,
   snapshotSees,
@@ -19,9 +22,17 @@ export function watermarks(context: SourceContext): Watermarks {
   return {
     markPrefix: prefix,
     mark: async (content, signal) => {
-      await writeMark(context, prefix, content, signal);
+      const { writer, marks } = context;
+      if (await writer.canWrite(signal)) await writeMark(context, prefix, content, signal);
+      else marks.add({ at: await writer.replayedUntil(signal), prefix, content });
     },
-    renew: (signal) => writeMark(context, renewPrefix(context), "", signal),
+    renew: async (signal) => {
+      const { writer, marks } = context;
+      if (await writer.canWrite(signal)) return await writeMark(context, renewPrefix(context), "", signal);
+      marks.renew();
+      // What was decoded before was replayed by now.
+      return await writer.replayedUntil(signal);
+    },
     settle: (onWait, signal) => waitForTransactions(context, onWait, signal),
     visibility: (signal) => readVisibility(context, signal),
   };
@@ -100,6 +111,14 @@ export async function waitForTransactions(
   signal: AbortSignal,
 ): Promise<void> {
   const doing = "waiting for older transactions";
+  if (!(await context.writer.canWrite(signal))) {
+    onWait({
+      what: "the standby does not name them",
+      fix: "Nothing: this may take a minute, if no transaction is older.",
+    });
+    await waitBySlot(context, signal);
+    return;
+  }
   const database = await context.writer.database(signal);
   // A number of our own is above all that run; a snapshot's end is above those that have ended.
   const [start] = await database.rows<{ xid: string }>(doing, "select pg_current_xact_id()::text as xid", [], signal);
@@ -114,6 +133,14 @@ export async function waitForTransactions(
     }
     await delay(POLL_MS, undefined, { signal });
   }
+}
+
+/** A standby finishes a slot when every transaction has ended that the primary had open when it was begun. */
+async function waitBySlot(context: SourceContext, signal: AbortSignal): Promise<void> {
+  using connection = await connectReplication(context.address, signal);
+  const name = quoteIdentifier(temporaryName(context));
+  const make = `CREATE_REPLICATION_SLOT ${name} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')`;
+  await replicationCommand(connection, "waiting for older transactions", make, signal, Infinity);
 }
 
 /** pg_locks shows every transaction's pid to every role; pg_stat_activity hides most of the rest. */

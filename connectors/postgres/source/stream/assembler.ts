@@ -69,6 +69,8 @@ export class Assembler {
   /** Received bytes for which there was no room. */
   #held: Buffer | undefined;
   #resolving = false;
+  /** What is being looked up is looked up again. */
+  #renewing = false;
   #outOfRoom = false;
   #ended = false;
   #given: Position;
@@ -132,9 +134,17 @@ export class Assembler {
     return this.decoder.ahead(this.#writeAt);
   }
 
+  /** Tables of rows that are not decoded yet are looked up again. */
+  renew(): void {
+    if (this.#resolving) this.#renewing = true;
+    else this.decoder.forgetTables();
+  }
+
   /** The relation that `onTable` asked for is known now. */
   resolved(relation: Relation, table: TableVersion | null): void {
     relation.table = table;
+    if (this.#renewing) this.decoder.forgetTables();
+    this.#renewing = false;
     this.#resolving = false;
     this.decoder.needed = undefined;
     this.#decode();

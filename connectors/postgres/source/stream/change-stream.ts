@@ -10,6 +10,7 @@ import type { SourceContext } from "../wire/context.ts";
 import { TableLookups } from "./table-lookups.ts";
 import { formatLsn } from "../wire/lsn.ts";
 import { renewPrefix } from "../log/watermarks.ts";
+import { ExpectedMarks, type MarkedStream, type PlacedMark } from "../wire/placed-marks.ts";
 import { ReplicationSession } from "./replication-session.ts";
 import { copySlot, expectNoGap, whenFree } from "../log/slot.ts";
 import { Transcoder } from "./transcoder.ts";
@@ -28,7 +29,7 @@ export interface StreamParts {
   readonly leaves: ShownLeaves;
 }
 
-export class PostgresStream implements ChangeStream {
+export class PostgresStream implements ChangeStream, MarkedStream {
   readonly #parts: StreamParts;
   readonly #closing = new AbortController();
   #session: ReplicationSession;
@@ -39,11 +40,15 @@ export class PostgresStream implements ChangeStream {
   readonly #timeline: SameTimeline | null;
   /** A block whose timeline is asked for. */
   #received: Block | undefined;
+  readonly #marks = new ExpectedMarks();
+  /** Ends a wait for the next block. */
+  #wait = new AbortController();
 
   private constructor(parts: StreamParts, session: ReplicationSession, timeline: SameTimeline | null) {
     this.#parts = parts;
     this.#session = session;
     this.#timeline = timeline;
+    parts.context.marks.attach(this);
     this.#binary = parts.binary;
     this.#at = parts.from;
   }
@@ -78,19 +83,46 @@ export class PostgresStream implements ChangeStream {
     return block;
   }
 
+  expect(mark: PlacedMark): void {
+    this.#marks.add(mark);
+    this.#wait.abort();
+  }
+
+  renew(): void {
+    this.#session.renew();
+  }
+
   async #receive(signal: AbortSignal): Promise<Block> {
+    // A server that takes writes has its marks in the log.
+    if (this.#timeline === null) return await this.#next(signal, signal);
+    for (;;) {
+      const due = this.#marks.due(this.#at);
+      if (due !== undefined) return due;
+      this.#wait = new AbortController();
+      try {
+        const block = await this.#next(AbortSignal.any([signal, this.#wait.signal]), signal);
+        this.#marks.place(block, this.#at);
+        return block;
+      } catch (error) {
+        if (signal.aborted || !this.#wait.signal.aborted) throw error;
+      }
+    }
+  }
+
+  /** `until` ends the wait for a block, and `signal` everything. */
+  async #next(until: AbortSignal, signal: AbortSignal): Promise<Block> {
     try {
-      return await this.#session.next(signal);
+      return await this.#session.next(until);
     } catch (error) {
       if (!(error instanceof TextModeNeeded)) throw error;
     }
     // Everything before the row in question was returned, so the new session begins exactly there.
     await this.#session[Symbol.asyncDispose]();
     this.#binary = false;
-    const until = AbortSignal.any([signal, this.#closing.signal]);
-    this.#session = await openSession(this.#parts, this.#timeline, this.#at, false, until);
+    const open = AbortSignal.any([signal, this.#closing.signal]);
+    this.#session = await openSession(this.#parts, this.#timeline, this.#at, false, open);
     this.#session.acknowledge(this.#acknowledged);
-    return await this.#session.next(signal);
+    return await this.#session.next(until);
   }
 
   acknowledge(commit: bigint): void {
@@ -100,6 +132,7 @@ export class PostgresStream implements ChangeStream {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
+    this.#parts.context.marks.detach(this);
     this.#timeline?.[Symbol.dispose]();
     this.#received?.release();
     this.#received = undefined;

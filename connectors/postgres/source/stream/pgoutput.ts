@@ -191,6 +191,10 @@ export class Decoder {
     return kind === 0x52 || !this.#relations.isLookedUp(oid) ? oid : undefined;
   }
 
+  forgetTables(): void {
+    this.#relations.forgetTables();
+  }
+
   /** Reads whole frames up to `end`. */
   run(end: number): Stop {
     try {

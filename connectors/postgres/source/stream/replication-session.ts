@@ -113,6 +113,11 @@ export class ReplicationSession implements ChangeStream {
     return block;
   }
 
+  /** Tables are looked up again. */
+  renew(): void {
+    this.#assembler.renew();
+  }
+
   acknowledge(commit: bigint): void {
     this.#status.acknowledge(commit);
   }

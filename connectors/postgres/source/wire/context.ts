@@ -3,6 +3,7 @@ import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
+import type { PlacedMarks } from "./placed-marks.ts";
 import type { Writer } from "./writer.ts";
 
 /** What the parts of one source share. */
@@ -10,6 +11,7 @@ export interface SourceContext {
   readonly address: PostgresAddress;
   readonly database: Database;
   readonly writer: Writer;
+  readonly marks: PlacedMarks;
   readonly slot: string;
   readonly publication: string;
   readonly selection: TableSelection;

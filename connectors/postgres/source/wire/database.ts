@@ -18,8 +18,8 @@ const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending"
 const LAST_ANSWER_MS_MAX = 1_000;
 
 /** In a SQL_ASCII database, bytes of a name that are no UTF-8 would make the whole catalogue unreadable: they are sent as they are. */
-const UNCHECKED_SQL =
-  "select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'";
+const BEGIN_SQL = `select pg_is_in_recovery() as standby, case when current_setting('server_encoding') = 'SQL_ASCII'
+  then set_config('client_encoding', 'SQL_ASCII', false) end`;
 
 /**
  * The ordinary connection beside the stream: catalogue, marks, health. It is opened at first use, and again after it broke.
@@ -31,6 +31,8 @@ export class Database {
   readonly sessions = new KeptSessions();
   readonly #connection: OneConnection;
   readonly #key: UrlKey;
+  /** When the connection was opened: a standby may be promoted, but no primary becomes a standby without ending its sessions. */
+  #wasStandby = false;
 
   /** `key`: where the configuration has the address. */
   constructor(address: PostgresAddress, key: UrlKey = "source.url") {
@@ -39,7 +41,8 @@ export class Database {
     // Shared by all callers that wait for it, so no single caller's signal ends it; it has its own time limit.
     this.#connection = new OneConnection(async () => {
       const { client } = await connect(address, { signal: NEVER });
-      await client.query(UNCHECKED_SQL);
+      const { rows } = await client.query<{ standby: boolean }>(BEGIN_SQL);
+      this.#wasStandby = rows[0]?.standby === true;
       return client;
     });
   }
@@ -56,6 +59,15 @@ export class Database {
       signal,
     );
     return result.rows;
+  }
+
+  async isStandby(signal: AbortSignal): Promise<boolean> {
+    const doing = "looking whether the source is a standby";
+    await this.#run(doing, async () => {}, signal);
+    if (!this.#wasStandby) return false;
+    const sql = "select pg_is_in_recovery() as standby";
+    const [row] = await this.rows<{ standby: boolean }>(doing, sql, [], signal);
+    return row?.standby === true;
   }
 
   /** Statements without parameters, as one simple query: one transaction. */

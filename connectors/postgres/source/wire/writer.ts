@@ -1,6 +1,6 @@
 /**
- * Where Millrace writes marks and the publication: the server that it reads from, or, while that is a standby, its primary.
- * What was written is there for the next read, because the call waits until the standby has replayed it. So whatever is read
+ * Where Millrace writes marks and the publication: the server that it reads from, or, while that is a standby, its primary, or
+ * nowhere, if `source.primaryUrl` does not say where that is. What was written is there for the next read, because the call waits until the standby has replayed it. So whatever is read
  * after a mark, of rows or of the catalogue, shows everything that was committed before it.
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -8,6 +8,7 @@ import type { QueryResultRow } from "pg";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import { sourceError } from "../errors.ts";
 import { Database } from "./database.ts";
+import { parseLsn } from "./lsn.ts";
 import { connectReplication, identifySystem } from "./replication-connection.ts";
 
 /** Between two looks at how far the standby is, at first and later. */
@@ -35,17 +36,18 @@ export class Writer {
     this.#primary = primary === null ? null : new Database(primary, "source.primaryUrl");
   }
 
-  /** Without it a standby can't be read from. */
   get hasPrimary(): boolean {
     return this.#primary !== null;
   }
 
+  /** False for a standby whose primary is not known. */
+  async canWrite(signal: AbortSignal): Promise<boolean> {
+    return this.#primary !== null || !(await this.#reads.isStandby(signal));
+  }
+
   /** The server that takes writes now: a standby may have been promoted since the last call. */
   async database(signal: AbortSignal): Promise<Database> {
-    if (this.#primary === null) return this.#reads;
-    const sql = "select pg_is_in_recovery() as standby";
-    const [row] = await this.#reads.rows<{ standby: boolean }>("looking for the primary", sql, [], signal);
-    if (row?.standby !== true) return this.#reads;
+    if (this.#primary === null || !(await this.#reads.isStandby(signal))) return this.#reads;
     await this.#expectPrimary(this.#primary, signal);
     return this.#primary;
   }
@@ -77,6 +79,13 @@ export class Writer {
       if (row?.standby !== true) throw promoted();
       await delay(waitMs, undefined, { signal });
     }
+  }
+
+  /** How far the standby is. */
+  async replayedUntil(signal: AbortSignal): Promise<bigint> {
+    const sql = "select pg_last_wal_replay_lsn()::text as lsn";
+    const [row] = await this.#reads.rows<{ lsn: string }>("looking how far the standby is", sql, [], signal);
+    return parseLsn(row?.lsn ?? "");
   }
 
   /** The next write uses other connections, and compares the servers again. */
