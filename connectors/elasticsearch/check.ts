@@ -22,7 +22,9 @@ import { chunksByLength } from "./indices/presence.ts";
 import { expectCheckpointIndex } from "./checkpoint.ts";
 import { ok } from "../kit/findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
+import { expectUsable, majorOf, versionOf } from "./version.ts";
 
+const ELASTICSEARCH_MAJOR_MIN = 8;
 /** Time for four answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
@@ -65,23 +67,17 @@ export async function check(
 }
 
 async function checkProduct(client: SearchClient, signal: AbortSignal): Promise<Finding> {
-  const answer = await client.request({ method: "GET", path: "/" }, signal);
-  if (answer.status === 401 || answer.status === 403) throw classifyEngine(errorOf(answer), "connecting");
-  const version = fieldOf(parsed(answer.body), "version");
-  const distribution = fieldOf(version, "distribution");
-  const number = fieldOf(version, "number");
-  if (typeof number !== "string") {
-    return ok("elasticsearch.connect", "connected; the server does not tell its version");
-  }
-  const product = distribution === "opensearch" ? "OpenSearch" : "Elasticsearch";
-  const major = Number(number.split(".")[0]);
-  const oldest = product === "OpenSearch" ? 2 : 8;
-  if (major >= oldest) return ok("elasticsearch.connect", `connected to ${product} ${number}`);
+  const version = await versionOf(client, signal);
+  if (version === null) return ok("elasticsearch.connect", "connected; the server does not tell its version");
+  expectUsable(version);
+  const { product, number } = version;
+  if (majorOf(version) >= ELASTICSEARCH_MAJOR_MIN || product === "OpenSearch")
+    return ok("elasticsearch.connect", `connected to ${product} ${number}`);
   return {
     id: "elasticsearch.connect",
     level: "warning",
     what: `${product} ${number} is older than what Millrace is tested with`,
-    fix: `use ${product} ${oldest} or newer`,
+    fix: `use ${product} ${ELASTICSEARCH_MAJOR_MIN} or newer`,
   };
 }
 

@@ -40,6 +40,7 @@ export const searchError = errorsOf(
     MR2002: LOGIN_FIX,
     MR2003:
       "Use https:// only where the port speaks TLS; name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
+    MR2005: "Use a newer search engine.",
     MR2006: "If it lasts: more heap or nodes, or a smaller `batch`.",
     MR2008:
       "Give the role what `millrace grants` prints: on `<prefix>*` the index privileges read, index, delete, create_index, manage, view_index_metadata, and the cluster privilege monitor.",

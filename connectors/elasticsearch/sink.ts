@@ -32,6 +32,7 @@ import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 import { HeldClient } from "../kit/held-client.ts";
+import { expectUsable, versionOf } from "./version.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions, IndexNaming {
   /** Names the checkpoint. */
@@ -101,6 +102,7 @@ export class ElasticsearchSink
     if (this.#isRefused) await this.#client.disconnect();
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
+      expectUsable(await versionOf(client, signal));
       const checkpoint = this.#stored(client);
       const fence = new WriteFence(client, this.#settings.prefix, [this.#settings.daemon, this.name]);
       const indices = new TableIndices(client, this.#settings, fence, checkpoint, this.#log);

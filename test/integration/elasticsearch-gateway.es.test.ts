@@ -121,6 +121,28 @@ test("check of somebody who takes requests and answers none says that", async ()
   ]);
 });
 
+test.each([
+  ["2.11.1", "MR2005"],
+  ["2.12.0", null],
+  ["10.0.0", null],
+])(
+  "an OpenSearch %s, which may lack what the fence relies on, is refused by check as by the start",
+  async (number, code) => {
+    await using indices = freshIndexPrefix();
+    await using gate = await gateway();
+    const told = JSON.stringify({ version: { distribution: "opensearch", number } });
+    gate.answer = (path, body) => (path === "/" ? told : body);
+    await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
+    const opening = sink.open(1, timeout());
+    if (code === null) await opening;
+    else expect(await failure(opening)).toMatchObject({ code, kind: "blocked", hint: expect.stringContaining("2.12") });
+    const options = definition.parse({ url: `http://${gate.host}`, prefix: indices.prefix });
+    const findings = await factory.check({ name: "search", daemon: "shop", folder: "/", options }, timeout());
+    const errors = findings.filter(({ level }) => level === "error").map(({ what }) => what);
+    expect(errors).toEqual(code === null ? [] : [expect.stringContaining("must_exist")]);
+  },
+);
+
 test("a body that is too large is sent in halves; a document that is too large alone is poison", async () => {
   await using indices = freshIndexPrefix();
   await using gate = await gateway();
@@ -204,12 +226,12 @@ test("of several nodes one that is down does not stop the sink", async () => {
   for (let attempt = 1; ; attempt++) {
     try {
       await sink.open(1, timeout());
+      await sink.prepare([notes], timeout());
       break;
     } catch (error) {
       if (attempt === 5) throw error;
     }
   }
-  await sink.prepare([notes], timeout());
   let failed = 0;
   for (let i = 0; i < 20; i++) {
     const batch = rowsBatch(BigInt(10 + i), [notes, [put([`${i}`, "a"])]]);
