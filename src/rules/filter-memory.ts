@@ -113,6 +113,8 @@ export class FilterMemory {
 
   /** Of a row that was read. */
   tellRead(tableId: string, of: string, rowId: string, truths: string | null, sees: Sees): void {
+    // A sink that is filled beside the stream: what was told of the row since, and forgotten, may be otherwise.
+    if (sees === SEES_NOTHING && this.#version >= 0n) return;
     const rows = this.#startedRows(tableId, of);
     const earlier = rows.get(rowId);
     // The stream may deliver a transaction before others see it.

@@ -13,13 +13,13 @@ import { baseVersion } from "../core/model/version.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkWorker } from "./sink/sink-worker.ts";
 import { furthestHeld, heldFrom } from "./sink/sink-position.ts";
-import { lossOf, type Work } from "./stream/work.ts";
+import { lossOf } from "./stream/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { type CopyProgress, firstCopy } from "./snapshot/first-copy.ts";
+import { type CopyProgress, InitialSnapshot } from "./snapshot/first-copy.ts";
 import type { Ledger } from "./snapshot/ledger.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
@@ -123,6 +123,8 @@ export class Streaming {
   readonly watch: CatalogWatch;
   readonly acknowledger: Acknowledger;
   readonly feed: SourceFeed;
+  /** Null: there is none. */
+  readonly #snapshot: InitialSnapshot | null;
   #phase: Phase = "starting";
   /** Of the initial snapshot; null: there was none. */
   #copyProgress: CopyProgress | null = null;
@@ -164,6 +166,7 @@ export class Streaming {
       reached: () => fanOut.position,
       remember: (known) => source.admin.remember?.(known) ?? null,
     });
+    this.#snapshot = this.#snapshotOf(parts.log.copy);
     this.feed = new SourceFeed({
       ...shared,
       goBack: this.goBack,
@@ -218,6 +221,7 @@ export class Streaming {
     const main: CatchUpParts = {
       clock,
       source,
+      snapshot: this.#snapshot,
       main: fanOut,
       goBack,
       answersFor: this.#answersFor,
@@ -249,6 +253,7 @@ export class Streaming {
     } finally {
       end();
       await Promise.allSettled(sinks);
+      await this.#snapshot?.end();
       await this.#storeLast();
       await feed[Symbol.asyncDispose]();
       this.#phase = "stopped";
@@ -328,44 +333,36 @@ export class Streaming {
     }
   }
 
+  #snapshotOf(copy: FirstCopy | null): InitialSnapshot | null {
+    if (copy === null) return null;
+    const { lives, from } = this.#parts;
+    return new InitialSnapshot({
+      ...this.#parts,
+      copy,
+      wants: (worker, table) => lifeOf(lives, worker.name)?.tables.fills(table) === true,
+      completeness: (table) => completeFor(table, copy.generations.get(table.id) ?? ""),
+      // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
+      sweeps: ({ sink }) => from.epoch > 1 || sink.isLoadedElsewhere === true,
+      version: baseVersion(from.epoch),
+    });
+  }
+
   async #copyFirst(signal: AbortSignal): Promise<void> {
-    const { copy } = this.#parts.log;
-    try {
-      if (copy !== null) await this.#copyTables(copy, signal);
-    } finally {
-      await copy?.close();
-    }
+    if (this.#snapshot !== null) await this.#copyTables(this.#snapshot, signal);
     // From here on the snapshotter looks for tables that the sinks lack.
     this.#phase = "streaming";
     this.snapshotter.notify();
+    void this.#snapshot?.end();
   }
 
-  async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
+  async #copyTables(snapshot: InitialSnapshot, signal: AbortSignal): Promise<void> {
     this.#phase = "snapshot";
-    const { fanOut } = this;
-    const { clock, news, gate, lives, logger } = this.#parts;
-    const tables = (await gate.resolveAll(copy.tables, fanOut.position)).filter((table) => gate.flows(table));
-    const tableIds = tables.map(({ id }) => id);
-    const checkpoint = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
+    const { clock, gate, lives } = this.#parts;
+    const tables = (await gate.resolveAll(snapshot.shapes, this.fanOut.position)).filter((table) => gate.flows(table));
+    const progress = (this.#copyProgress = { tableIds: tables.map(({ id }) => id), tablesDone: 0, rowsRead: 0 });
     const joined = Promise.all(lives.map((life) => life.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
-    const version = baseVersion(fanOut.position.epoch);
-    const parts = {
-      clock,
-      news,
-      copy,
-      tables,
-      workers: [...fanOut.sinks].filter(({ name }) => lifeOf(this.#parts.lives, name)?.takesFirstCopy),
-      push: (worker: SinkWorker, work: Work) => fanOut.push(worker, work),
-      leave: (worker: SinkWorker) => lifeOf(lives, worker.name)?.detach(),
-      wants: (worker: SinkWorker, table: TableVersion) => lifeOf(lives, worker.name)?.tables.fills(table) === true,
-      // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
-      sweeps: ({ sink }: SinkWorker) => fanOut.position.epoch > 1 || sink.isLoadedElsewhere === true,
-      version,
-      completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
-      logger,
-    };
-    await firstCopy(parts, checkpoint, signal);
+    await snapshot.run(tables, progress, signal);
   }
 
   /**

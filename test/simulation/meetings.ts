@@ -10,7 +10,7 @@ import type { Happening, Plan } from "./happenings.ts";
 /** Of 1: so many plans get a meeting. */
 const SHARE = 0.12;
 /** These last much longer than others. */
-const CRAWLS_SHARE = 0.004;
+const CRAWLS_SHARE = 0.01;
 /** Of 1: each of these that need a kind of plan which is rare. */
 const RARE_SHARE = 0.03;
 const KEYS = 4;
@@ -45,8 +45,21 @@ function crawlsInTheFirstCopy(random: Random, plan: Plan): Plan {
   const sinks = [random.pick(["transactional", "by-row"] as const), plan.sinks[0] ?? "transactional"] as const;
   const forMs = 50_000;
   const crawls = { atMs: 0, what: "weather", place: 0, kind: "crawling", forMs } as const;
-  const happenings = [crawls, write(random, 1_000, 0), write(random, 20_000, 0)];
-  return { ...plan, sinks, tables: 2, rows: 30, lastsMs: forMs, happenings };
+  const crashes = { atMs: random.below(forMs), what: "crash", afterCalls: random.below(10), downMs: 500 } as const;
+  const happenings = [
+    crawls,
+    write(random, 1_000, 0),
+    write(random, 20_000, 0),
+    ...(random.chance(0.5) ? [crashes] : []),
+  ];
+  return {
+    ...plan,
+    sinks,
+    tables: 2,
+    rows: 60,
+    lastsMs: forMs,
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
 }
 
 /** The last of what is read is in the sink's queue for long, and not yet written, when the table changes. */

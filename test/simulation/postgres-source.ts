@@ -153,6 +153,9 @@ interface Frozen {
   readonly epoch: number;
 }
 
+/** What a block of the first copy counts as: a few make a sink full. */
+const COPIED_BYTES = 6 * 1024 * 1024;
+
 async function* copied(
   { process, server: { chunkRows }, connection }: Client,
   { table, rows, epoch }: Frozen,
@@ -160,7 +163,9 @@ async function* copied(
 ): AsyncGenerator<Block> {
   for (let at = 0; at < rows.length; at += chunkRows) {
     const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
-    yield rowsBlock(process, table, answer, epoch);
+    const block = rowsBlock(process, table, answer, epoch);
+    block.byteCount = COPIED_BYTES;
+    yield block;
   }
 }
 

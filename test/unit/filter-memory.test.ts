@@ -79,6 +79,13 @@ describe("what a filter said of a row before", () => {
     expect(memory.recall(TABLE, plan, "1", at(3n))).toBeNull();
   });
 
+  test("rows as of the log's beginning tell nothing once a stream may have passed changes of theirs", () => {
+    const memory = memoryFrom(1n);
+    memory.tell(TABLE, plan, "1", null, at(2n));
+    memory.tellRead(TABLE, plan, "1", "1", SEES_NOTHING);
+    expect(memory.recall(TABLE, plan, "1", at(3n))).toBeNull();
+  });
+
   test("the rows that changed last stay, and rows under another rule are others", () => {
     const memory = memoryFrom(1n);
     for (let i = 0; i <= 100_000; i++) memory.tell(TABLE, plan, String(i), "1", at(10n, i));

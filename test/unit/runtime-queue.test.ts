@@ -33,6 +33,27 @@ test("a queue knows of a large work until it has ended, in whatever pieces it is
   expect([queue.length, queue.heldBytes]).toEqual([0, 0]);
 });
 
+test("works that are dropped leave the others in their order, and hold nothing", () => {
+  const queue = new SinkQueue();
+  const told: string[] = [];
+  const push = (table: TableVersion, id: number): void => {
+    const receipt = { durable: () => void told.push(`${id} durable`), dropped: () => void told.push(`${id} dropped`) };
+    queue.push({ kind: "rows", block: blockOf([row(table, id)]), from: 0, to: 1, receipt });
+  };
+  for (const [table, id] of [
+    [first, 1],
+    [other, 2],
+    [first, 3],
+    [other, 4],
+  ] as const)
+    push(table, id);
+  queue.dropThose((work) => work.kind === "rows" && work.block.tables.includes(other));
+  push(first, 5);
+  queue.done(queue.take(LIMITS), "durable");
+  expect(told).toEqual(["2 dropped", "4 dropped", "1 durable", "3 durable", "5 durable"]);
+  expect([queue.length, queue.heldBytes, queue.isFull({ rowCountMax: 1, byteCountMax: 1 })]).toEqual([0, 0, false]);
+});
+
 describe("cut", () => {
   const changes = fc.array(
     fc.constantFrom<"first" | "second" | "other" | "truncate">("first", "second", "other", "truncate"),

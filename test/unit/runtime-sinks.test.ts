@@ -95,6 +95,7 @@ async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail", clock
     main: fanOut,
     goBack: new GoBack(clock, fanOut),
     secondStreamTriesMax: 2,
+    snapshot: null,
     answersFor: () => ({ resolve: () => Promise.reject(new Error("no shapes here")), isKnown: () => false }),
   };
   const stopping = new AbortController();

@@ -311,7 +311,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     yield condition({ ...of, kind: "sink.failing", level: "act", blocks, what, fix: `millrace resume --sink ${name}` });
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
-    const what = `sink ${name} is catching up, ${behind(sink)} of log behind; the others ${others}`;
+    const doing = state === "snapshot" ? "gets its first copy" : "is catching up";
+    const what = `sink ${name} ${doing}, ${behind(sink)} of log behind; the others ${others}`;
     const meanwhile = "it shares the stream again when it is there";
     yield condition({ ...of, kind: "sink.catching-up", level: "watch", blocks: ["wait"], what, meanwhile });
   } else if (isSlow(sink, source)) {

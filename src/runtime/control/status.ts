@@ -173,11 +173,12 @@ function sinkFacts(life: SinkLife, { pipeline, facts, lag, rooms, letters }: Sin
   // Until a moved sink has begun at its new position, it holds what it held before.
   const { covered } = life.isMoved ? life.worker.position : life.positions;
   const state = life.isFailing ? "retrying" : life.state;
-  const sharesStream = state === "streaming" && !life.catchingUp;
+  const isApart = life.catchingUp && phase === "streaming";
+  const sharesStream = state === "streaming" && !isApart;
   const isWaitedFor = goneBack?.sinks.includes(life.name) === true;
-  const catchingUp = life.catchingUp || isWaitedFor;
+  const catchingUp = isApart || isWaitedFor;
   const waitsFor = goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [];
-  const snapshotting = state === "streaming" && phase === "snapshot";
+  const snapshotting = state === "streaming" && (phase === "snapshot" || life.isFilling);
   return {
     state: snapshotting ? "snapshot" : state,
     activity: sinkActivity({ state, worker: life.worker }, { catchingUp, waitsFor }, fanOut),

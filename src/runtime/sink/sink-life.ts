@@ -44,6 +44,7 @@ export class SinkLife {
   #record: SinkRecord | null = null;
   #paused = false;
   #detached = false;
+  #isFilling = false;
   /** The sink is to go on there without what it lacks before; null: it keeps its position. */
   #givesUpTo: Position | null = null;
   /** The state has another position for the sink than the sink itself, which was not opened since. */
@@ -112,9 +113,14 @@ export class SinkLife {
     return this.error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
   }
 
-  /** True while the sink has its own stream because it could not keep up, or was away. */
+  /** True while the sink has its own stream because it could not keep up, or was away, and before it streams at all. */
   get catchingUp(): boolean {
-    return this.#detached;
+    return this.#detached || this.#isFilling;
+  }
+
+  /** True while the sink gets the initial snapshot, until it streams. */
+  get isFilling(): boolean {
+    return this.#isFilling;
   }
 
   /** True while the sink's position was moved, by an operator or by `giveUp`, and the sink has not begun there yet. */
@@ -135,14 +141,9 @@ export class SinkLife {
   }
 
   /**
-   * False if the epoch was chosen without asking this sink. The sink may have rows of this same epoch, and the rows of an
-   * initial snapshot would not be newer than those. It is filled beside the stream instead.
+   * The epoch was chosen without asking this sink. The sink may have rows of this same epoch, and the rows of an initial
+   * snapshot would not be newer than those. It is filled beside the stream instead.
    */
-  get takesFirstCopy(): boolean {
-    return this.#takesFirstCopy;
-  }
-
-  /** The epoch was chosen without asking this sink. */
   missFirstCopy(): void {
     this.#takesFirstCopy = false;
   }
@@ -319,7 +320,10 @@ export class SinkLife {
     }
   }
 
-  /** Joins the main fan-out: directly if the sink is at or beyond the fan-out's position, otherwise through its own stream. */
+  /**
+   * Joins the main fan-out: directly if the sink is at or beyond the fan-out's position, otherwise through its own stream. One
+   * that takes the initial snapshot is filled first, and others may stream meanwhile.
+   */
   async #join(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker } = this;
     const fanOut = main.main;
@@ -330,7 +334,12 @@ export class SinkLife {
     if (isAhead && isBeyondLog(covered, fanOut.position.epoch, await main.source.log.tip(signal)))
       throw sinkAhead(this.name);
     this.#become("streaming");
-    if (comparePositions(covered, fanOut.position) < 0) {
+    if (main.snapshot !== null && this.#takesFirstCopy && comparePositions(covered, fanOut.position) === 0) {
+      this.#isFilling = true;
+      this.#onJoined();
+      await main.snapshot.fill(worker, signal);
+    }
+    if (comparePositions(worker.position.reached, fanOut.position) < 0) {
       this.#detached = true;
       await rejoin(worker, main, (refusal) => this.#waits(refusal), signal);
       signal.throwIfAborted();
@@ -339,7 +348,7 @@ export class SinkLife {
     } else {
       main.goBack.attach(worker);
     }
-    this.#detached = false;
+    this.#detached = this.#isFilling = false;
     this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
@@ -366,6 +375,7 @@ export class SinkLife {
 
   #leave(main: CatchUpParts): void {
     main.main.detach(this.worker);
+    this.#isFilling = false;
     this.#opened = null;
   }
 

@@ -1,29 +1,23 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import type { Clock } from "../../core/clock.ts";
+import { abortOf, type Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
+import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { News } from "../../core/news.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { Receipts, type TableEnd, type Work } from "../stream/work.ts";
+import { giveReceipt, letGo, Receipts, type TableEnd, type Work } from "../stream/work.ts";
 import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
-import { copyRaw } from "./raw-copy.ts";
+import { copyRaw, type RawEnd } from "./raw-copy.ts";
 
-interface FirstCopyParts {
+interface InitialSnapshotParts {
   readonly clock: Clock;
   /** Notified when a sink's queue has room. */
   readonly news: News;
   readonly copy: FirstCopy;
-  /** The copy's tables under their versions. */
-  readonly tables: readonly TableVersion[];
-  readonly workers: readonly SinkWorker[];
-  /** Gives work to a sink, or drops it if the sink is no longer attached. */
-  readonly push: (worker: SinkWorker, work: Work) => void;
-  /** The sink gets no more of the snapshot; what waits for it is dropped. */
-  readonly leave: (worker: SinkWorker) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
   readonly completeness: (table: TableVersion) => Completeness;
   /** Whether the sink, or a reader of it, may have rows of an earlier life. */
@@ -40,202 +34,308 @@ export interface CopyProgress {
   rowsRead: number;
 }
 
-/** Tables read at the same time. */
+/** Tables that one reading reads at the same time. */
 const PARALLEL_TABLES = 2;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
+/** The stream begins without sinks that still write, when the first one that has all rows has waited this long, */
+const ENDING_MS_MIN = 1_000;
+/** or this part of its copy's time. */
+const ENDING_SHARE = 0.1;
 
-/**
- * Fills the sinks with all rows as of the position where the stream will begin. A table whose copy failed, or a sink that
- * failed meanwhile, is left to the snapshotter: it reads what a sink does not hold completely.
- */
-export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
-  const { clock, news, leave, logger } = parts;
-  const waiting = [...parts.tables];
-  const ends: Promise<void>[] = [];
-  const pace = new CopyPace(clock, (worker) => {
-    logger.warn(
-      { sink: worker.name },
-      "the sink takes much longer than the others: it leaves the initial snapshot, and is filled beside the stream",
-    );
-    leave(worker);
-  });
-  const one = async () => {
-    for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
-      const complete = await copyTable(parts, table, { progress, pace }, signal);
-      // The next table is read meanwhile: this way small tables reach the sinks together.
-      ends.push(Promise.all(complete).then(() => void progress.tablesDone++));
-    }
-  };
-  await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
-  const waitedFor = new Set(ends);
-  for (const end of ends) {
-    void end.then(() => {
-      waitedFor.delete(end);
-      news.tell();
-    });
-  }
-  while (waitedFor.size > 0) {
-    const told = news.count;
-    pace.look("ending", parts.workers);
-    await news.after(told, clock, FULL_LOOK_MS, signal);
-  }
+/** A sink that is being filled. */
+interface Member {
+  readonly worker: SinkWorker;
+  /** Aborted when the sink leaves: what waits for it was dropped, and it takes nothing more. */
+  readonly signal: AbortSignal;
+  /** Ids of the tables of which it was given all rows. */
+  readonly given: Set<string>;
+  /** Of these tables, that they are durable, or dropped. */
+  readonly ends: Promise<void>[];
+  /** Resolves when it has everything that it could get. */
+  readonly filled: PromiseWithResolvers<void>;
 }
 
-/** Resolves when the table was read, with a promise that ends when the sinks have it. */
-async function copyTable(
-  parts: FirstCopyParts,
-  table: TableVersion,
-  { progress, pace }: Pick<Takers, "progress" | "pace">,
-  signal: AbortSignal,
-): Promise<readonly Promise<void>[]> {
-  const workers = parts.workers.filter((worker) => parts.wants(worker, table) && !pace.hasLeft(worker));
-  if (workers.length === 0) return [];
-  // The copy itself would not notice two rows with the same key.
-  if (table.unenforcedKey === true) return [];
-  const failed = new Set<SinkWorker>();
-  try {
-    const ends = (worker: SinkWorker) => endsOf(parts, worker, table);
-    const raw = await copyRaw({ ...parts, table, workers, progress, ends }, signal);
-    if (raw !== "decode") return [];
-    await readTable(parts, table, { workers, failed, progress, pace }, signal);
-  } catch (error) {
-    signal.throwIfAborted();
-    // If more than this table is affected, the stream fails too. Otherwise it is a defect.
-    if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
-    parts.logger.warn({ table: table.id, error }, "the copy of the table failed; the table is read beside the stream");
-    return [];
+/** One pass over the tables, for these sinks. */
+interface Reading {
+  readonly members: Set<Member>;
+  readonly pace: CopyPace;
+  readonly progress: CopyProgress;
+}
+
+/**
+ * Fills the sinks with all rows as of the position where the stream begins. They share one reading as long as none holds up
+ * the others. One that does leaves it, and reads what it lacks by itself; the stream begins without it, and it catches up
+ * behind its last row. A table whose copy failed, or a sink that failed meanwhile, is left to the snapshotter: it reads what a
+ * sink does not hold completely.
+ */
+export class InitialSnapshot {
+  readonly #parts: InitialSnapshotParts;
+  #tables: readonly TableVersion[] = [];
+  #hasBegun = false;
+  readonly #members = new Set<Member>();
+  /** What uses the copy: sinks that are being filled, and readings. */
+  readonly #users = new Set<Promise<void>>();
+  /** When the first sink had all rows. */
+  #filledMs: number | null = null;
+  #ended: Promise<void> | null = null;
+
+  constructor(parts: InitialSnapshotParts) {
+    this.#parts = parts;
   }
-  return workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table));
+
+  get shapes(): readonly TableShape[] {
+    return this.#parts.copy.tables;
+  }
+
+  /**
+   * Resolves when the sink has all rows durably that the copy could give it. Invariant: it is at the position where the stream
+   * begins, and gets nothing of the stream meanwhile: the rows are older than any change behind that.
+   */
+  async fill(worker: SinkWorker, signal: AbortSignal): Promise<void> {
+    if (!this.#hasBegun) await this.#using(this.#fill(worker, signal));
+  }
+
+  async #fill(worker: SinkWorker, signal: AbortSignal): Promise<void> {
+    const filled = Promise.withResolvers<void>();
+    const member: Member = { worker, signal, given: new Set(), ends: [], filled };
+    this.#members.add(member);
+    try {
+      await Promise.race([filled.promise, abortOf(signal)]);
+      signal.throwIfAborted();
+      this.#filledMs ??= this.#parts.clock.elapsed();
+    } finally {
+      this.#members.delete(member);
+      this.#parts.news.tell();
+    }
+  }
+
+  /** Reads the tables, under their versions, for the sinks that are here. Resolves when the stream may begin. */
+  async run(tables: readonly TableVersion[], progress: CopyProgress, signal: AbortSignal): Promise<void> {
+    const { clock, news } = this.#parts;
+    this.#hasBegun = true;
+    this.#tables = tables;
+    const begunMs = clock.elapsed();
+    await this.#using(this.#read(new Set(this.#members), progress, signal));
+    while (this.#members.size > 0) {
+      const told = news.count;
+      const nowMs = clock.elapsed();
+      const filledMs = this.#filledMs ?? nowMs;
+      const dueMs = filledMs + Math.max(ENDING_MS_MIN, (filledMs - begunMs) * ENDING_SHARE);
+      if (nowMs >= dueMs) return;
+      await news.after(told, clock, Math.min(FULL_LOOK_MS, dueMs - nowMs), signal);
+    }
+  }
+
+  /** Closes the copy when no sink needs it any more. */
+  async end(): Promise<void> {
+    await (this.#ended ??= this.#end());
+  }
+
+  async #end(): Promise<void> {
+    while (this.#users.size > 0) await Promise.allSettled(this.#users);
+    await this.#parts.copy.close();
+  }
+
+  async #using(work: Promise<void>): Promise<void> {
+    this.#users.add(work);
+    try {
+      await work;
+    } finally {
+      this.#users.delete(work);
+    }
+  }
+
+  async #read(members: Set<Member>, progress: CopyProgress, signal: AbortSignal): Promise<void> {
+    const pace = new CopyPace(this.#parts.clock, (member) => {
+      members.delete(member);
+      this.#readAlone(member);
+    });
+    const reading = { members, pace, progress };
+    const waiting = [...this.#tables];
+    const one = async () => {
+      for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
+        const ends = await this.#copyTable(table, reading, signal);
+        // The next table is read meanwhile: this way small tables reach the sinks together.
+        void Promise.all(ends).then(() => void progress.tablesDone++);
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
+    for (const { ends, filled } of members) void Promise.all(ends).then(() => filled.resolve());
+  }
+
+  #readAlone(member: Member): void {
+    const { worker, signal, given, filled } = member;
+    // They come once more.
+    worker.queue.dropThose((work) => work.kind === "rows" && work.block.tables.every(({ id }) => !given.has(id)));
+    this.#parts.logger.info({ sink: worker.name }, "the others would wait for the sink: it reads the tables by itself");
+    const progress = { tableIds: [], tablesDone: 0, rowsRead: 0 };
+    this.#using(this.#read(new Set([member]), progress, signal)).catch((error: unknown) => filled.reject(error));
+  }
+
+  /** Resolves when the table was read, with promises that end when the sinks have it. */
+  async #copyTable(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<readonly Promise<void>[]> {
+    const { members, progress } = reading;
+    const takers = [...members].filter(
+      ({ worker, given, signal: staying }) =>
+        !staying.aborted && !given.has(table.id) && this.#parts.wants(worker, table),
+    );
+    if (takers.length === 0) return [];
+    // The copy itself would not notice two rows with the same key.
+    if (table.unenforcedKey === true) return [];
+    const failed = new Set<Member>();
+    try {
+      if ((await this.#copyRaw(table, takers, progress, signal)) !== "decode") return [];
+      await this.#readTable(table, { takers, failed }, reading, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      // If more than this table is affected, the stream fails too. Otherwise it is a defect.
+      if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
+      this.#parts.logger.warn(
+        { table: table.id, error },
+        "the copy of the table failed; the table is read beside the stream",
+      );
+      return [];
+    }
+    return takers.filter((member) => !failed.has(member)).map((member) => this.#complete(member, table));
+  }
+
+  /** A table that only one sink takes, in the source's own form. */
+  async #copyRaw(
+    table: TableVersion,
+    [member, ...others]: readonly Member[],
+    progress: CopyProgress,
+    signal: AbortSignal,
+  ): Promise<RawEnd> {
+    if (member === undefined || others.length > 0) return "decode";
+    const push = (work: Work): void => give(member, work);
+    const ends = this.#endsOf(member.worker, table);
+    const copied = await copyRaw({ ...this.#parts, table, worker: member.worker, push, progress, ends }, signal);
+    if (copied === "copied") member.given.add(table.id);
+    return copied;
+  }
+
+  /** Gives every row to every sink that has neither failed nor left meanwhile. */
+  async #readTable(
+    table: TableVersion,
+    { takers, failed }: Takers,
+    { members, pace, progress }: Reading,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, news, copy, logger } = this.#parts;
+    let rowCount = 0;
+    for await (const block of copy.read(table, signal)) {
+      rowCount += block.count;
+      progress.rowsRead += block.count;
+      for (const member of takers) {
+        if (!members.has(member)) failed.add(member);
+        if (failed.has(member)) continue;
+        const receipt = { durable: () => undefined, dropped: () => void failed.add(member) };
+        give(member, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
+      }
+      block.release();
+      failpoint("copy.block-queued");
+      if (failed.size === takers.length) return;
+      for (;;) {
+        const told = news.count;
+        const staying = takers.filter((member) => members.has(member) && !failed.has(member));
+        const isFull = staying.some(({ worker }) => !hasRoom(worker));
+        pace.look(table, isFull ? staying : []);
+        if (!isFull) break;
+        await news.after(told, clock, FULL_LOOK_MS, signal);
+      }
+    }
+    for (const member of takers) if (!members.has(member)) failed.add(member);
+    logger.info({ table: table.id, rows: rowCount }, "table read");
+  }
+
+  /**
+   * Invariant: works are done in order, and a failure drops all works behind it. So this work is durable only if all of the
+   * table's rows are.
+   */
+  async #complete(member: Member, table: TableVersion): Promise<void> {
+    const ends = this.#endsOf(member.worker, table);
+    const receipts = new Receipts(ends.length);
+    const done = receipts.all.then(() => failpoint("copy.table-complete"));
+    member.given.add(table.id);
+    member.ends.push(done);
+    for (const end of ends) give(member, { ...end, receipt: receipts.one() });
+    await done;
+  }
+
+  /** What follows the last row of a table in a sink. */
+  #endsOf(worker: SinkWorker, table: TableVersion): readonly TableEnd[] {
+    const { sweeps, version, completeness } = this.#parts;
+    const complete: TableEnd = { kind: "complete", table, completeness: completeness(table) };
+    return sweeps(worker) ? [{ kind: "sweep", table, below: version }, complete] : [complete];
+  }
 }
 
 interface Takers {
-  readonly workers: readonly SinkWorker[];
-  readonly failed: Set<SinkWorker>;
-  readonly progress: CopyProgress;
-  readonly pace: CopyPace;
+  readonly takers: readonly Member[];
+  readonly failed: Set<Member>;
 }
 
-/** Gives every row to every sink that has neither failed nor left meanwhile. */
-async function readTable(
-  { clock, news, copy, push, logger }: FirstCopyParts,
-  table: TableVersion,
-  { workers, failed, progress, pace }: Takers,
-  signal: AbortSignal,
-): Promise<void> {
-  let rowCount = 0;
-  for await (const block of copy.read(table, signal)) {
-    rowCount += block.count;
-    progress.rowsRead += block.count;
-    for (const worker of workers) {
-      if (pace.hasLeft(worker)) failed.add(worker);
-      if (failed.has(worker)) continue;
-      const receipt = { durable: () => undefined, dropped: () => void failed.add(worker) };
-      push(worker, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
-    }
-    block.release();
-    failpoint("copy.block-queued");
-    if (failed.size === workers.length) return;
-    for (;;) {
-      const told = news.count;
-      if (workers.every((worker) => failed.has(worker) || pace.hasLeft(worker) || hasRoom(worker))) break;
-      pace.look("reading", workers);
-      await news.after(told, clock, FULL_LOOK_MS, signal);
-    }
-  }
-  logger.info({ table: table.id, rows: rowCount }, "table read");
+function give({ worker, signal }: Member, work: Work): void {
+  if (!signal.aborted) return worker.queue.push(work);
+  letGo(work);
+  giveReceipt(work, "dropped");
 }
 
-/**
- * Invariant: works are done in order, and a failure drops all works behind it. So this work is durable only if all of the
- * table's rows are.
- */
-async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
-  const ends = endsOf(parts, worker, table);
-  const receipts = new Receipts(ends.length);
-  for (const end of ends) parts.push(worker, { ...end, receipt: receipts.one() });
-  await receipts.all;
-  failpoint("copy.table-complete");
-}
-
-/** What follows the last row of a table in a sink. */
-function endsOf(
-  { sweeps, version, completeness }: FirstCopyParts,
-  worker: SinkWorker,
-  table: TableVersion,
-): readonly TableEnd[] {
-  const complete: TableEnd = { kind: "complete", table, completeness: completeness(table) };
-  return sweeps(worker) ? [{ kind: "sweep", table, below: version }, complete] : [complete];
-}
-
-/** Others have waited for the sink this long, and for half of the time: it takes twice as long as they do. */
-const WAITED_MS_MIN = 3_000;
-/** The same at the end, where the others could stream: what is left to write is less than what would be read again. */
-const ENDING_MS_MAX = 10_000;
+/** Others have waited for the sink this long, */
+const WAITED_MS_MIN = 500;
+/** and for this part of the time. */
+const WAITED_SHARE = 0.1;
 /** Half of what was measured counts as past after this time: a sink may become slow late. */
 const MEASURED_MS = 20_000;
 
-/** `reading`: a read waits until each sink has room. `ending`: all is read, and each sink has to write what waits for it. */
-type CopyStage = "reading" | "ending";
-
 /**
- * Who goes along in an initial snapshot. All sinks get each block at about the same time, so the slowest one sets the pace;
- * one that the others wait for leaves, and is filled beside the stream.
+ * Who goes along in a reading. All sinks get each block at about the same time, so the slowest one sets the pace; one that the
+ * others wait for leaves.
  */
 class CopyPace {
   readonly #clock: Clock;
-  readonly #onLeft: (worker: SinkWorker) => void;
-  readonly #left = new Set<SinkWorker>();
+  readonly #onLeft: (member: Member) => void;
   /** By sink: how long others have waited for it. */
-  readonly #waitedMs = new Map<SinkWorker, number>();
-  /** Those for which others waited at the last look. */
-  #waitedFor: readonly SinkWorker[] = [];
+  readonly #waitedMs = new Map<Member, number>();
+  /** By table that is being read: those for which others waited at the last look. */
+  readonly #waitedFor = new Map<TableVersion, readonly Member[]>();
   #measuredMs = 0;
   #lookedMs: number;
-  #endingMs: number | null = null;
 
-  constructor(clock: Clock, onLeft: (worker: SinkWorker) => void) {
+  constructor(clock: Clock, onLeft: (member: Member) => void) {
     this.#clock = clock;
     this.#onLeft = onLeft;
     this.#lookedMs = clock.elapsed();
   }
 
-  /** Whether the sink has left. */
-  hasLeft(worker: SinkWorker): boolean {
-    return this.#left.has(worker);
-  }
-
-  /** Called while these sinks, which take the same table, wait for one of them. */
-  look(stage: CopyStage, workers: readonly SinkWorker[]): void {
+  /** From now on the table's reading waits for one of these sinks. None: it goes on. */
+  look(table: TableVersion, members: readonly Member[]): void {
     const nowMs = this.#clock.elapsed();
     const passedMs = nowMs - this.#lookedMs;
     this.#lookedMs = nowMs;
     this.#measuredMs += passedMs;
-    if (stage === "ending") this.#endingMs ??= nowMs;
-    for (const worker of this.#waitedFor) {
-      const waitedMs = (this.#waitedMs.get(worker) ?? 0) + passedMs;
-      this.#waitedMs.set(worker, waitedMs);
-      const isSlow =
-        this.#endingMs === null
-          ? waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs / 2
-          : nowMs - this.#endingMs >= ENDING_MS_MAX;
-      if (!isSlow || !this.#isWaitedFor(worker, stage, workers)) continue;
-      this.#left.add(worker);
-      this.#onLeft(worker);
+    const waitedFor = members.filter((member) => isWaitedFor(member, members));
+    for (const member of new Set([...this.#waitedFor.values()].flat())) {
+      const waitedMs = (this.#waitedMs.get(member) ?? 0) + passedMs;
+      this.#waitedMs.set(member, waitedMs);
+      const isSlow = waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs * WAITED_SHARE;
+      if (isSlow && waitedFor.includes(member)) this.#onLeft(member);
     }
-    this.#waitedFor = workers.filter((worker) => this.#isWaitedFor(worker, stage, workers));
+    if (waitedFor.length === 0) this.#waitedFor.delete(table);
+    else this.#waitedFor.set(table, waitedFor);
     if (this.#measuredMs < MEASURED_MS) return;
     this.#measuredMs /= 2;
-    for (const [worker, waitedMs] of this.#waitedMs) this.#waitedMs.set(worker, waitedMs / 2);
+    for (const [member, waitedMs] of this.#waitedMs) this.#waitedMs.set(member, waitedMs / 2);
   }
+}
 
-  #isWaitedFor(worker: SinkWorker, stage: CopyStage, workers: readonly SinkWorker[]): boolean {
-    if (this.#left.has(worker) || (stage === "reading" ? hasRoom(worker) : worker.idle)) return false;
-    const heldBytes = worker.queue.heldBytes;
-    return workers.some(
-      (other) => other !== worker && !this.#left.has(other) && (other.idle || other.queue.heldBytes < heldBytes / 4),
-    );
-  }
+function isWaitedFor(member: Member, members: readonly Member[]): boolean {
+  if (hasRoom(member.worker)) return false;
+  const { heldBytes } = member.worker.queue;
+  return members.some(
+    (other) => other !== member && (other.worker.idle || other.worker.queue.heldBytes < heldBytes / 4),
+  );
 }
 
 function hasRoom({ queue, limits }: SinkWorker): boolean {

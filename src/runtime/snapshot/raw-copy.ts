@@ -17,30 +17,28 @@ import { retryBatch } from "../retry.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 
 /** `left`: the sink did not get to it, or failed. `decode`: the rows must be copied as blocks. */
-type RawEnd = "copied" | "left" | "decode";
+export type RawEnd = "copied" | "left" | "decode";
 
 interface RawCopyParts {
   readonly clock: Clock;
   readonly copy: FirstCopy;
   readonly table: TableVersion;
-  readonly workers: readonly SinkWorker[];
+  readonly worker: SinkWorker;
   readonly progress: { rowsRead: number };
   readonly version: bigint;
-  readonly push: (worker: SinkWorker, work: Work) => void;
+  readonly push: (work: Work) => void;
   /** What follows the last row. */
-  readonly ends: (worker: SinkWorker) => readonly TableEnd[];
+  readonly ends: readonly TableEnd[];
   readonly logger: Logger;
 }
 
 /**
- * Copies the table if it is large and exactly one sink takes it, in the source's form. Invariant: the sink marks it
+ * Copies the table if it is large and the sink takes it in the source's form. Invariant: the sink marks it
  * complete after all parts are durable. If a part fails, the blocks that follow meet its rows under the same version.
  */
 export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise<RawEnd> {
-  const { copy, clock, table, workers, progress, ends, logger, version } = parts;
-  const [worker] = workers;
-  if (copy.raw === undefined || worker === undefined || workers.length > 1) return "decode";
-  if (worker.sink.raw?.form !== copy.raw.form) return "decode";
+  const { copy, clock, table, worker, progress, ends, logger, version } = parts;
+  if (copy.raw === undefined || worker.sink.raw?.form !== copy.raw.form) return "decode";
   const { sessionCountMax } = copy.raw;
   const rows = await copy.raw.table(table, signal);
   if (rows === null) return "decode";
@@ -80,7 +78,7 @@ export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise
       return "failed";
     }
   };
-  parts.push(worker, { kind: "copy", table, run, ends: ends(worker), receipt: receipts.one() });
+  parts.push({ kind: "copy", table, run, ends, receipt: receipts.one() });
   if (!(await receipts.all)) return isDecoded ? "decode" : "left";
   failpoint("copy.table-complete");
   return "copied";

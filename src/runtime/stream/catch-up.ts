@@ -10,6 +10,7 @@ import { ReconnectBackoff } from "../retry.ts";
 import type { GoBack } from "./go-back.ts";
 import { SinkQueue } from "./sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
+import type { InitialSnapshot } from "../snapshot/first-copy.ts";
 
 /** At this distance in the log, in its own unit (Postgres: bytes), a catching-up sink is handed over to the main fan-out. */
 const NEAR = 1n << 20n;
@@ -25,6 +26,8 @@ export type AnswersFor = (fanOut: FanOut, sink: string | null) => Omit<StreamOpt
 
 export interface CatchUpParts {
   readonly clock: Clock;
+  /** Null: there is none. */
+  readonly snapshot: Pick<InitialSnapshot, "fill"> | null;
   readonly source: Pick<Source, "log" | "watermarks">;
   readonly main: FanOut;
   readonly goBack: GoBack;

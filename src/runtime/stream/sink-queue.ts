@@ -303,6 +303,25 @@ export class SinkQueue {
     while (this.length > 0) this.#end(this.#next(), "dropped");
   }
 
+  /** Drops those waiting works, and leaves the others in their order. */
+  dropThose(isDropped: (work: Work) => boolean): void {
+    const kept: Work[] = [];
+    const dropped: Work[] = [];
+    while (this.length > 0) {
+      const work = this.#next();
+      if (isDropped(work)) {
+        dropped.push(work);
+        continue;
+      }
+      kept.push(work);
+      this.#waitingBytes += heldBytes(work);
+      this.#waitingRows += rowsOf(work);
+    }
+    this.#works = kept;
+    this.#head = 0;
+    for (const work of dropped) this.#end(work, "dropped");
+  }
+
   /** Moves all the works of another queue behind this one's. */
   append(other: SinkQueue): void {
     while (other.length > 0) this.push(other.#next());

@@ -1,5 +1,5 @@
 /**
- * A sink that is much slower than the others leaves the initial snapshot, and is filled beside the stream.
+ * A sink that is much slower than the others reads the initial snapshot by itself, and they stream meanwhile.
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
@@ -34,8 +34,34 @@ test("the others have their rows and stream while a slow sink has a part; then i
     );
     expect(JSON.parse(stdout)).toMatchObject({ rows: [{ b: ROWS, s: 1, n: "new" }] });
   });
-  expect(pipeline.daemon.said).toContain("it leaves the initial snapshot");
+  expect(pipeline.daemon.said).toContain("it reads the tables by itself");
+  expect((await status())!.sinks.find(({ name }) => name === "redis")).toMatchObject({
+    state: "snapshot",
+    catchingUp: true,
+  });
   await proxy.resume();
   await pipeline.settled(patient(120_000));
   await pipeline.expectEqual(["small", "bulk"]);
+  // What it lacked came from the same snapshot.
+  expect(await pipeline.readers(0)).toEqual({});
+});
+
+test("killed while the slow sink reads by itself and the others stream, nothing is lost", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table bulk (id int primary key, body text);
+     insert into bulk select g, repeat(md5(g::text), 30) from generate_series(1, ${ROWS}) g`,
+    { kinds: ["duckdb", "redis"], isProxied: true, untilStreaming: false },
+  );
+  const proxy = pipeline.sinks.proxies.get("redis")!;
+  proxy.limit(SLOW_BYTES_PER_SECOND);
+  const status = async () => await pipeline.installation.ask<StatusDocument>("GET", "/api/v1/status");
+  await eventually(async () => expect((await status())?.phase).toBe("streaming"), { withinMs: 90_000 });
+  await pipeline.run(
+    "update bulk set body = 'new' where id % 100 = 7; delete from bulk where id % 100 = 8; insert into bulk select -g, 'n' from generate_series(1, 100) g",
+  );
+  await pipeline.kill();
+  await proxy.resume();
+  await pipeline.start();
+  await pipeline.settled(patient(120_000));
+  await pipeline.expectEqual(["bulk"]);
 });
