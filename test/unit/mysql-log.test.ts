@@ -69,10 +69,10 @@ describe("a table whose last change is not in the log", () => {
     const made = (
       numbers: readonly string[],
       filledAt: number,
-      said = (_: Alterations): void => {},
+      said?: (alterations: Alterations) => void,
     ): (string | undefined)[] => {
       const alterations = new Alterations();
-      said(alterations);
+      said?.(alterations);
       return numbers.map((generation, i) => {
         const before = BigInt(i + 1) * 10n;
         const tables = new Map(generation === "" ? [] : [["t", { generation, altered: "a" }]]);

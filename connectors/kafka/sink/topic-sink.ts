@@ -7,7 +7,7 @@ import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { isWhole } from "../../kit/ordered-changes.ts";
 import { apiIdsOf, aboutOf } from "../client/failures.ts";
-import { classify, isUnknownTopic, ofTable } from "../errors.ts";
+import { classify, isFenced, isUnknownTopic, ofTable } from "../errors.ts";
 import type { Format } from "../formats/format.ts";
 import { ownTopic, topicOf, transactionTopic } from "../names.ts";
 import type { RegistrySettings } from "../registry/client.ts";
@@ -295,7 +295,8 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   /** What the brokers refuse of one table's topic concerns that table alone. */
   #ofTopic(error: unknown, signal: AbortSignal): unknown {
     const { naming } = this.#settings;
-    if (naming.single !== undefined || isUnknownTopic(error)) return error;
+    // A fence is the whole sink's, whichever topic it is told of.
+    if (naming.single !== undefined || isUnknownTopic(error) || isFenced(error)) return error;
     const about = new Set(apiIdsOf(error).map((id) => aboutOf(error, id)));
     const table = [...this.#prepared.values()].find((one) => about.has(topicOf(one, naming)));
     return table === undefined ? error : ofTable(classify(error, signal), table.id);

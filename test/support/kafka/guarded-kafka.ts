@@ -78,7 +78,7 @@ export class GuardedKafka implements AsyncDisposable {
             "listener.name.mutual.ssl.client.auth": "required",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",
-            "super.users": "User:ANONYMOUS;User:CN=millrace test;User:scrammed",
+            "super.users": `User:ANONYMOUS;User:CN=${client.commonName};User:scrammed`,
           };
         },
       }),

@@ -10,6 +10,8 @@ export interface Certificate extends AsyncDisposable {
   readonly certificate: string;
   readonly keyPath: string;
   readonly certificatePath: string;
+  /** Its subject's common name. */
+  readonly commonName: string;
 }
 
 const TAG = { integer: 2, bits: 3, octets: 4, oid: 6, utf8: 12, time: 24, sequence: 48, set: 49 } as const;
@@ -22,7 +24,8 @@ export async function selfSigned(
   endsMs: number = Date.now() + 30 * DAY_MS,
 ): Promise<Certificate> {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const certificate = pem("CERTIFICATE", signed(privateKey, contents(publicKey, names, endsMs)));
+  const commonName = `millrace test ${randomBytes(4).toString("hex")}`;
+  const certificate = pem("CERTIFICATE", signed(privateKey, contents(publicKey, commonName, names, endsMs)));
   const folder = await mkdtemp(join(tmpdir(), "millrace-certificate-"));
   const keyPath = join(folder, "key.pem");
   const certificatePath = join(folder, "certificate.pem");
@@ -32,6 +35,7 @@ export async function selfSigned(
     certificate,
     keyPath,
     certificatePath,
+    commonName,
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
   };
 }
@@ -42,11 +46,8 @@ function signed(key: KeyObject, toBeSigned: Buffer): Buffer {
 }
 
 /** TBSCertificate of RFC 5280, section 4.1. */
-function contents(publicKey: KeyObject, names: readonly string[], endsMs: number): Buffer {
-  const name = der(
-    TAG.sequence,
-    der(TAG.set, der(TAG.sequence, oid([2, 5, 4, 3]), text(`millrace test ${randomBytes(4).toString("hex")}`))),
-  );
+function contents(publicKey: KeyObject, commonName: string, names: readonly string[], endsMs: number): Buffer {
+  const name = der(TAG.sequence, der(TAG.set, der(TAG.sequence, oid([2, 5, 4, 3]), text(commonName))));
   const validity = der(TAG.sequence, time(Math.min(Date.now(), endsMs) - DAY_MS), time(endsMs));
   const authority = extension([2, 5, 29, 19], der(TAG.sequence, Buffer.from([1, 1, 0xff])));
   const alternatives = extension([2, 5, 29, 17], der(TAG.sequence, ...names.map(alternativeName)));

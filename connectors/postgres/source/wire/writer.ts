@@ -1,7 +1,8 @@
 /**
  * Where Millrace writes marks and the publication: the server that it reads from, or, while that is a standby, its primary, or
- * nowhere, if `source.primaryUrl` does not say where that is. What was written is there for the next read, because the call waits until the standby has replayed it. So whatever is read
- * after a mark, of rows or of the catalogue, shows everything that was committed before it.
+ * nowhere, if `source.primaryUrl` does not say where that is. What was written is there for the next read, because the call
+ * waits until the standby has replayed it. So whatever is read after a mark, of rows or of the catalogue, shows everything that
+ * was committed before it.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { QueryResultRow } from "pg";
