@@ -195,7 +195,8 @@ async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: Ab
       for (let next = 0; next < asked.length;) {
         const some = asked.slice(next, (next += pace.count));
         const keys = some.map(({ key }) => key);
-        const read = await readWritten(table.source, keys, signal);
+        const changedBy = some.map(({ writer }) => writer);
+        const read = await readWritten(table.source, keys, changedBy, signal);
         blocks.answer(block, table, some, read.block, read.writers);
         pace.looked(some.length, read.block?.byteCount ?? 0);
         read.block?.release();

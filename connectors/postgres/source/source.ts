@@ -53,7 +53,7 @@ export function postgresSource(context: SourceContext): Source {
         (table, keys, signal) => readKeys(context, table, keys, signal),
         (table, by, values, signal) => readMatching(context, table, by, values, signal),
       ),
-      readWritten: (table, keys, signal) => readWritten(context, table, keys, signal),
+      readWritten: (table, keys, changedBy, signal) => readWritten(context, table, keys, changedBy, signal),
       sums: {
         forms: hashForms,
         of: (table, hashed, signal) => contentSums(context, table, hashed, signal),

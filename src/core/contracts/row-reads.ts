@@ -28,11 +28,13 @@ export interface RowReads {
   ) => Promise<Chunk>;
   /**
    * As `readKeys`, and for each key the transaction that wrote its row last (null: there is no row). For a source whose log leaves out
-   * values that stay the same: a row that this transaction wrote has them as they were at its change.
+   * values that stay the same: a row that this transaction wrote has them as they were at its change. `changedBy`: transactions
+   * that the stream has brought; a read waits a moment for one that it does not see yet.
    */
   readonly readWritten?: (
     table: TableVersion,
     keys: readonly KeyText[],
+    changedBy: readonly number[],
     signal: AbortSignal,
   ) => Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }>;
   /** Absent: a comparison has to read the rows. */

@@ -1,4 +1,5 @@
 /** Reads rows beside the stream, in one transaction together with the snapshot under which they are read. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Block } from "../../../../src/core/model/block.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -119,15 +120,33 @@ async function selectKnown(
   });
 }
 
-/** The rows under these keys, and who wrote them. */
+/** A commit is in the log a moment before a snapshot sees it: waits between two looks, in milliseconds. */
+const UNTIL_SEEN_MS = [2, 8, 32];
+
+/** The rows under these keys, and who wrote them; `changedBy`: whose changes the stream has brought. */
 export async function readWritten(
   context: SourceContext,
   table: TableVersion,
   keys: readonly KeyText[],
+  changedBy: readonly number[],
   signal: AbortSignal,
 ): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
+  for (const waitMs of UNTIL_SEEN_MS) {
+    using session = await RowSession.open(context.database, signal);
+    const read = await begin(context, session, { table, isQuick: true }, signal);
+    if (changedBy.every(read.seen.sees)) return await writtenBy(read, keys, signal);
+    await delay(waitMs, undefined, { signal });
+  }
   using session = await RowSession.open(context.database, signal);
-  const read = await begin(context, session, { table, isQuick: true }, signal);
+  return await writtenBy(await begin(context, session, { table, isQuick: true }, signal), keys, signal);
+}
+
+async function writtenBy(
+  read: TableRead,
+  keys: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
+  const { session, table } = read;
   const { key, sql } = read.live;
   await selectWhere(read, key, keys, signal);
   const match = key.map((column, i) => `${equal(column)} k.c${i}::${column.native}`).join(" and ");
