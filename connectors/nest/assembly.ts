@@ -10,7 +10,8 @@
 import type { DocumentNode, Order, Relation } from "../../src/documents/document.ts";
 import type { LayoutColumn, SqliteLayout } from "../sqlite/tables/layout.ts";
 import { columnOf, placesUnder, type PlannedDocument, type PlannedPlace } from "./plan.ts";
-import { jsonOf, type OrderTerm, orderOf, quoteText, readable } from "./values.ts";
+import { quoteText } from "../sqlite/names.ts";
+import { jsonOf, type OrderTerm, orderOf, readable } from "./values.ts";
 
 /** `concat` takes 1,000 arguments at most. */
 const FIELDS_AT_ONCE = 200;

@@ -14,6 +14,7 @@ import { writeJson } from "../../src/core/values/json.ts";
 import type { Numeric } from "../../src/rules/where/numbers.ts";
 import { type Family, familyOf, type Value } from "../../src/rules/where/values.ts";
 import type { Functions } from "../sqlite/file.ts";
+import { quoteText } from "../sqlite/names.ts";
 import type { LayoutColumn } from "../sqlite/tables/layout.ts";
 import { momentSql, momentText, uuidSql, uuidText } from "../sqlite/packed.ts";
 import {
@@ -29,10 +30,6 @@ import {
   TEXT,
   UNSIGNED,
 } from "../sqlite/types.ts";
-
-export function quoteText(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
-}
 
 /** The value's JSON, as in an envelope; of null `null`. `row`: what names the row. */
 export function jsonOf({ source, sqlName, sqlite }: LayoutColumn, row: string): string {

@@ -38,12 +38,12 @@ export function columnNames(columns: readonly Pick<Column, "name">[]): string[] 
   return distinctNames(columns, [...OWN_COLUMNS, "_rowid_"]);
 }
 
+export function quoteText(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
 /** See `andInScope`. */
 export function inScope(table: Pick<TableVersion, "scope" | "columns">): string {
   const names = columnNames(table.columns);
-  return andInScope(
-    table,
-    (ordinal) => quoteIdentifier(names[ordinal]!),
-    (text) => `'${text.replaceAll("'", "''")}'`,
-  );
+  return andInScope(table, (ordinal) => quoteIdentifier(names[ordinal]!), quoteText);
 }

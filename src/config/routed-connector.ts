@@ -1,5 +1,4 @@
 import type { Bound } from "./connectors.ts";
-import type { CheckedTable, TableName } from "../core/contracts/connector.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import { originOf } from "../routes/routed-tables.ts";
@@ -9,7 +8,6 @@ import type { Routes } from "../routes/routes.ts";
 /** A sink of the configuration behind its routes: what it makes, checks and grants has the names that its tables have there. */
 export function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink> {
   if (routes.text === "" || bound.form === "log") return bound;
-  const named = <T extends TableName>(table: T): T => ({ ...table, ...routes.of(table)?.into });
   const { reading } = bound;
   return {
     ...bound,
@@ -17,10 +15,14 @@ export function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink>
     check: (signal, tables) =>
       bound.check(
         signal,
-        tables?.map((table): CheckedTable => named(table)),
+        tables?.map((table) => routes.named(table)),
       ),
-    grants: (signal, tables) => bound.grants(signal, tables?.map(named)),
-    ...(reading === undefined ? {} : { reading: (table) => reading(named(table)) }),
+    grants: (signal, tables) =>
+      bound.grants(
+        signal,
+        tables?.map((table) => routes.named(table)),
+      ),
+    ...(reading === undefined ? {} : { reading: (table) => reading(routes.named(table)) }),
     at: (url) => routedConnector(bound.at(url), routes),
   };
 }

@@ -1,11 +1,10 @@
 /** Source and sinks of a configuration: the keys that all have by the common definition, the others by their connector's. */
-import { routedConnector } from "./routed-connector.ts";
-import { Routes } from "../routes/routes.ts";
 import type * as z from "zod";
 import type { Neighbour, Place, TableName } from "../core/contracts/connector.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { selectedName } from "../core/table-selection.ts";
 import { documentTable } from "../documents/document.ts";
+import { Routes } from "../routes/routes.ts";
 import type { Rules } from "../rules/definition.ts";
 import { chosenKeyOf, policyOf, zeroDatesOf } from "../rules/merged-rule.ts";
 import { suggestion } from "../rules/nearest.ts";
@@ -13,6 +12,7 @@ import type { SharesConfig, SinkConfig, SourceConfig } from "./config.ts";
 import { type ConfigFile, isMap } from "./config-file.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition } from "./definition.ts";
+import { routedConnector } from "./routed-connector.ts";
 
 /** Keys of all sinks that are about rows which a target refuses. */
 const OF_ROWS = ["onPoison", "deadLettersMax"];
@@ -137,7 +137,6 @@ export class SourceAndSinks {
       delayMs: delay ?? null,
       answerMsMax: timeout ?? null,
     };
-    const routes = new Routes(rules.tables);
     const dropsColumns = ({ id }: Pick<TableVersion, "id">): boolean =>
       policyOf(rules, namesOfTable(id)).droppedColumns === "drop";
     const tables = documents?.map((one) => selectedName(documentTable(one))) ?? common.tables ?? [];
@@ -145,7 +144,7 @@ export class SourceAndSinks {
     const naming = documents === null ? {} : { isOfDocuments: true };
     const bound = bind({ name, ...daemon, folder: file.folder, tables, ...naming, dropsColumns });
     // Documents have names of their own.
-    const connector = documents === null ? routedConnector(bound, routes) : bound;
+    const connector = documents === null ? routedConnector(bound, new Routes(rules.tables)) : bound;
     if (connector.form === "log")
       file.refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
     const isHistory = connector.form === "history" || connector.form === "log";

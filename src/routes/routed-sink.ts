@@ -22,8 +22,6 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
   if (routes.text === "" || sink.form === "log") return sink;
   const { scopedBy } = sink;
   const tables = new RoutedTables(routes, scopedBy);
-  const version = (table: TableVersion): TableVersion => tables.version(table);
-  const versions = (all: readonly TableVersion[]): readonly TableVersion[] => all.map(version);
   const { presence, rows, evolution, prefetch, comparison, readers, raw } = sink;
   return {
     name: sink.name,
@@ -40,7 +38,7 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
     get hints() {
       return sink.hints ?? [];
     },
-    target: (table) => sink.target(tables.name(table)),
+    target: (table) => sink.target(routes.named(table)),
     scope: (table) => (scopedBy === undefined ? null : routes.scopeOf(table)),
     open: (lease, signal) => sink.open(lease, signal),
     look: (signal) => sink.look(signal),
@@ -49,7 +47,7 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
         const found = tables.find(table);
         if (found !== null) expectOwnNames(found);
       }
-      await sink.prepare(versions(all), signal);
+      await sink.prepare(tables.versions(all), signal);
     },
     apply: (batch, outcome, signal) => sink.apply(routedBatch(tables, batch), routedOutcome(tables, outcome), signal),
     verify: (signal) => sink.verify(signal),
@@ -64,9 +62,11 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
     ...(comparison === undefined
       ? {}
       : { comparison: { inspect: async (signal) => new RoutedInspection(tables, await comparison.inspect(signal)) } }),
-    ...(readers === undefined ? {} : { readers: { show: (all, signal) => readers.show(versions(all), signal) } }),
+    ...(readers === undefined
+      ? {}
+      : { readers: { show: (all, signal) => readers.show(tables.versions(all), signal) } }),
     ...(raw === undefined ? {} : { raw: routedRaw(tables, raw) }),
-    ...(sink.readersHold === undefined ? {} : { readersHold: (table) => sink.readersHold!(version(table)) }),
+    ...(sink.readersHold === undefined ? {} : { readersHold: (table) => sink.readersHold!(tables.version(table)) }),
     ...(sink.rooms === undefined ? {} : { rooms: (signal) => sink.rooms!(signal) }),
   };
 }
@@ -104,24 +104,18 @@ function routedOutcome(tables: RoutedTables, outcome: Outcome): Outcome {
 
 function routedPresence(tables: RoutedTables, presence: TargetPresence): TargetPresence {
   const own = (all: readonly TableVersion[]): readonly TableVersion[] => all.map((table) => tables.own(table));
-  const versions = (all: readonly TableVersion[]): readonly TableVersion[] => all.map((table) => tables.version(table));
   return {
-    missing: async (all, signal) => own(await presence.missing(versions(all), signal)),
+    missing: async (all, signal) => own(await presence.missing(tables.versions(all), signal)),
     ...(presence.foreign === undefined
       ? {}
-      : { foreign: async (all, signal) => own(await presence.foreign!(versions(all), signal)) }),
+      : { foreign: async (all, signal) => own(await presence.foreign!(tables.versions(all), signal)) }),
   };
 }
 
 function routedRows(tables: RoutedTables, rows: TargetRows): TargetRows {
   return {
-    expel: (all, version, signal) =>
-      rows.expel(
-        all.map((table) => tables.version(table)),
-        version,
-        signal,
-      ),
-    highestVersion: (all, signal) => rows.highestVersion(all?.map((table) => tables.version(table)) ?? null, signal),
+    expel: (all, version, signal) => rows.expel(tables.versions(all), version, signal),
+    highestVersion: (all, signal) => rows.highestVersion(all === null ? null : tables.versions(all), signal),
   };
 }
 

@@ -1,6 +1,5 @@
 /** The versions of tables as sinks see them behind their routes, and rows in that shape. */
 import { ByteWriter } from "../core/bytes.ts";
-import type { TableName } from "../core/contracts/connector.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
 import { MillraceError } from "../core/errors.ts";
 import type { Sink } from "../core/contracts/sink.ts";
@@ -43,10 +42,6 @@ export class RoutedTables {
     this.#scopedBy = scopedBy;
   }
 
-  name(table: TableName): TableName {
-    return { ...table, ...this.#routes.of(table)?.into };
-  }
-
   find(table: TableVersion): RoutedTable | null {
     let found = this.#routed.get(table);
     if (found !== undefined) return found;
@@ -59,6 +54,10 @@ export class RoutedTables {
 
   version(table: TableVersion): TableVersion {
     return this.find(table)?.version ?? table;
+  }
+
+  versions(tables: readonly TableVersion[]): readonly TableVersion[] {
+    return tables.map((table) => this.version(table));
   }
 
   /** The version that the runtime knows. */

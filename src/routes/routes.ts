@@ -54,6 +54,11 @@ export class Routes {
     return route;
   }
 
+  /** The table under the name that it has in the sinks. */
+  named<T extends TableName>(table: T): T {
+    return { ...table, ...this.of(table)?.into };
+  }
+
   /** See `Sink.scope`. */
   scopeOf(table: TableName): Scope | null {
     const added = this.of(table)?.added;

@@ -54,6 +54,16 @@ test("works that are dropped leave the others in their order, and hold nothing",
   expect([queue.length, queue.heldBytes, queue.isFull({ rowCountMax: 1, byteCountMax: 1 })]).toEqual([0, 0, false]);
 });
 
+test("a truncate that stays when others are dropped ends the next batch as before", () => {
+  const queue = new SinkQueue();
+  for (const table of [other, first]) queue.push({ kind: "rows", block: blockOf([row(table, 1)]), from: 0, to: 1 });
+  expect(queue.isGrown(LIMITS)).toBe(false);
+  const record = { index: 0, commitTimeUs: 0n, xid: 0, origin: undefined };
+  queue.push({ kind: "truncate", table: first, version: 2n, record, until: { epoch: 1, commit: 2n, index: 0 } });
+  queue.dropThose((work) => work.kind === "rows" && work.block.tables.includes(other));
+  expect(queue.isGrown(LIMITS)).toBe(true);
+});
+
 describe("cut", () => {
   const changes = fc.array(
     fc.constantFrom<"first" | "second" | "other" | "truncate">("first", "second", "other", "truncate"),

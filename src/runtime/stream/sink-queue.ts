@@ -98,16 +98,20 @@ export class SinkQueue {
   }
 
   push(work: Work): void {
+    this.#enter(work);
+    this.#largeCount += largeOf(work);
+    this.#heldBytes += heldBytes(work);
+    this.#wake?.();
+    this.onPush?.();
+  }
+
+  /** Behind the others. The queue holds its bytes, or does so already. */
+  #enter(work: Work): void {
     this.#lookForCut(work);
     if (work.kind === "truncate") this.#waitingTruncates++;
     this.#works.push(work);
-    const byteCount = heldBytes(work);
-    this.#largeCount += largeOf(work);
-    this.#heldBytes += byteCount;
-    this.#waitingBytes += byteCount;
+    this.#waitingBytes += heldBytes(work);
     this.#waitingRows += rowsOf(work);
-    this.#wake?.();
-    this.onPush?.();
   }
 
   /** Resolves when there is work. */
@@ -305,20 +309,10 @@ export class SinkQueue {
 
   /** Drops those waiting works, and leaves the others in their order. */
   dropThose(isDropped: (work: Work) => boolean): void {
-    const kept: Work[] = [];
-    const dropped: Work[] = [];
-    while (this.length > 0) {
-      const work = this.#next();
-      if (isDropped(work)) {
-        dropped.push(work);
-        continue;
-      }
-      kept.push(work);
-      this.#waitingBytes += heldBytes(work);
-      this.#waitingRows += rowsOf(work);
-    }
-    this.#works = kept;
-    this.#head = 0;
+    const works: Work[] = [];
+    while (this.length > 0) works.push(this.#next());
+    const dropped = new Set(works.filter(isDropped));
+    for (const work of works) if (!dropped.has(work)) this.#enter(work);
     for (const work of dropped) this.#end(work, "dropped");
   }
 

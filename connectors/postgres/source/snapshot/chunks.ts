@@ -120,8 +120,9 @@ async function selectKnown(
   });
 }
 
-/** A commit is in the log a moment before a snapshot sees it: waits between two looks, in milliseconds. */
-const UNTIL_SEEN_MS = [2, 8, 32];
+/** A commit is in the log a moment before a snapshot sees it. Waits between two looks, at first and at last. */
+const UNSEEN_MS = 2;
+const UNSEEN_MS_MAX = 32;
 
 /** The rows under these keys, and who wrote them; `changedBy`: whose changes the stream has brought. */
 export async function readWritten(
@@ -131,30 +132,22 @@ export async function readWritten(
   changedBy: readonly number[],
   signal: AbortSignal,
 ): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
-  for (const waitMs of UNTIL_SEEN_MS) {
+  for (let waitMs = UNSEEN_MS; ; waitMs *= 4) {
     using session = await RowSession.open(context.database, signal);
     const read = await begin(context, session, { table, isQuick: true }, signal);
-    if (changedBy.every(read.seen.sees)) return await writtenBy(read, keys, signal);
-    await delay(waitMs, undefined, { signal });
+    if (waitMs <= UNSEEN_MS_MAX && !changedBy.every(read.seen.sees)) {
+      await delay(waitMs, undefined, { signal });
+      continue;
+    }
+    const { key, sql } = read.live;
+    await selectWhere(read, key, keys, signal);
+    const match = key.map((column, i) => `${equal(column)} k.c${i}::${column.native}`).join(" and ");
+    const query = `SELECT k.n, t.xmin FROM unnest(${arraysOf(key.length, keys)}) WITH ORDINALITY AS k(${aliasesOf(key.length)}, n) JOIN ${sql} AS t ON ${match}`;
+    const writers: (number | null)[] = keys.map(() => null);
+    for (const [n, xid] of await session.rows(`reading writers of ${table.id}`, query, signal))
+      writers[Number(n) - 1] = Number(xid);
+    return { block: blockOf(read), writers };
   }
-  using session = await RowSession.open(context.database, signal);
-  return await writtenBy(await begin(context, session, { table, isQuick: true }, signal), keys, signal);
-}
-
-async function writtenBy(
-  read: TableRead,
-  keys: readonly KeyText[],
-  signal: AbortSignal,
-): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
-  const { session, table } = read;
-  const { key, sql } = read.live;
-  await selectWhere(read, key, keys, signal);
-  const match = key.map((column, i) => `${equal(column)} k.c${i}::${column.native}`).join(" and ");
-  const query = `SELECT k.n, t.xmin FROM unnest(${arraysOf(key.length, keys)}) WITH ORDINALITY AS k(${aliasesOf(key.length)}, n) JOIN ${sql} AS t ON ${match}`;
-  const writers: (number | null)[] = keys.map(() => null);
-  for (const [n, xid] of await session.rows(`reading writers of ${table.id}`, query, signal))
-    writers[Number(n) - 1] = Number(xid);
-  return { block: blockOf(read), writers };
 }
 
 async function selectWhere(
