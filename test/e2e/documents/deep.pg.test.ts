@@ -29,9 +29,10 @@ test("equal under a hostile workload and under rules; what differs is named with
       }),
     },
   );
+  await using workload = shop!;
   const { installation, source } = pipeline;
   const deep = async () => await reconcile(installation, "--deep", "--tables", "documents.*");
-  shop!.start(20, false);
+  workload.start(20, false);
   for (let i = 0; i < 3; i++) {
     const { exitCode, found } = await deep();
     const rows = found.tables
@@ -47,7 +48,7 @@ test("equal under a hostile workload and under rules; what differs is named with
       not: [],
     });
   }
-  await shop!.stop();
+  await workload.stop();
   await source.query(`insert into customers values (500, 'planted', null, null); insert into orders values (500, 500, 'planted', 5);
     insert into order_items (order_id, line_no, product_id, quantity) values (500, 1, 1, 1), (500, 2, 2, 2)`);
   await pipeline.settled();

@@ -240,10 +240,10 @@ async function onPostgres(
     daemon: pipeline.daemon,
     settled: () => pipeline.settled(),
   };
+  await using _ = scene.shop;
   try {
     await rightAfterKills(scene, points, first, random);
   } finally {
-    await shop!.stop();
     // The set deletes what is on its own server.
     if (searchUrl !== elasticsearchUrl()) await deleteIndices(searchUrl, pipeline.sinks.indexPrefix);
   }
@@ -283,10 +283,7 @@ describe.each(["mysql", "mariadb"] as const)("from %s", (flavour) => {
       daemon: pipeline.daemon,
       settled: () => pipeline.settled(),
     };
-    try {
-      await rightAfterKills(scene, random.some(Object.entries(RUNNING)), null, random);
-    } finally {
-      await shop.stop();
-    }
+    await using _ = shop;
+    await rightAfterKills(scene, random.some(Object.entries(RUNNING)), null, random);
   });
 });

@@ -136,7 +136,8 @@ const LARGE_ITEMS = 50;
 /** Tables change so seldom: a document with all columns makes the daemon begin again when they come. */
 const TABLES_EVERY_MS = 2_500;
 
-export class HostileShop {
+/** Disposed before its database is: it ends its transaction first. */
+export class HostileShop implements AsyncDisposable {
   readonly #database: ShopDatabase;
   readonly #random: Random;
   #line = 100;
@@ -184,6 +185,10 @@ export class HostileShop {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
   }
 
   /** One transaction, of rows, or now and then of tables. */
