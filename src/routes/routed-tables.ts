@@ -1,4 +1,5 @@
 /** The versions of tables as sinks see them behind their routes, and rows in that shape. */
+import { createHash } from "node:crypto";
 import { ByteWriter } from "../core/bytes.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
 import { MillraceError } from "../core/errors.ts";
@@ -103,7 +104,9 @@ function routed(own: TableVersion, route: Route, scopedBy: Sink["scopedBy"]): Ro
     ...route.into,
     columns: [...own.columns, ...added],
     key: own.key.length === 0 || scopedBy === "names" ? own.key : [...ordinals, ...own.key],
-    fingerprint: `${own.fingerprint} ${JSON.stringify(route)}`,
+    fingerprint: createHash("sha256")
+      .update(JSON.stringify([own.fingerprint, route]))
+      .digest("hex"),
     ...(names.length === 0 || scopedBy === undefined ? {} : { scope: route.added }),
   };
   const keyStart = scopedBy === "names" ? [] : values;

@@ -81,8 +81,11 @@ function entryOf(text: string, tables: readonly TableVersion[]): readonly Stream
   if (!fields.has("op")) return [{ kind: "end", version }];
   const id = plainOf(fieldsOf(fields.get("schema")).get("subject"));
   const op = plainOf(fields.get("op"));
-  if (op === "t") return [{ kind: "truncate", table: id, version }];
-  if (op === "s") return [{ kind: "sweep", table: id, below: version }];
+  const scope = fields.has("scope")
+    ? { scope: Object.fromEntries([...fieldsOf(fields.get("scope"))].map(([name, value]) => [name, plainOf(value)])) }
+    : {};
+  if (op === "t") return [{ kind: "truncate", table: id, version, ...scope }];
+  if (op === "s") return [{ kind: "sweep", table: id, below: version, ...scope }];
   const table = tables.find((one) => one.id === id);
   if (table === undefined) return [];
   const row = fieldsOf(fields.get(op === "d" ? "key" : "after"));

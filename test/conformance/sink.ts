@@ -35,6 +35,7 @@ import { rowTests } from "./sink-rows.ts";
 import { schemaTests } from "./sink-schema.ts";
 import { shapeTests } from "./sink-shapes.ts";
 import { streamTests } from "./sink-stream.ts";
+import { tenantTests } from "./sink-tenants.ts";
 import { softTests } from "./sink-soft.ts";
 import { unchangedTests } from "./sink-unchanged.ts";
 import { valueTests } from "./sink-values.ts";
@@ -88,6 +89,7 @@ export type Part =
   | "unchanged cells"
   | "names"
   | "tables"
+  | "tenants"
   | "shapes"
   | "late"
   | "compacted changes"
@@ -157,8 +159,14 @@ export type StreamEntry =
       readonly cells: readonly (string | null | undefined)[];
     }
   | { readonly kind: "end"; readonly version: bigint }
-  | { readonly kind: "truncate"; readonly table: string; readonly version: bigint }
-  | { readonly kind: "sweep"; readonly table: string; readonly below: bigint };
+  | ({ readonly kind: "truncate"; readonly version: bigint } & MarkOfTable)
+  | ({ readonly kind: "sweep"; readonly below: bigint } & MarkOfTable);
+
+interface MarkOfTable {
+  readonly table: string;
+  /** The added columns, as the entry shows them; absent: the table has none. */
+  readonly scope?: Readonly<Record<string, string>>;
+}
 
 /** The last state of each key, as a reader makes it of a stream: the `readRows` of such a target. */
 export function rowsOfStream(entries: readonly StreamEntry[], table: TableVersion): readonly TargetRow[] {
@@ -211,6 +219,7 @@ export function sinkConformance(harness: SinkHarness): void {
     part("values", () => valueTests(harness));
     part("progress", () => checkpointTests(harness));
     part("fence", () => fenceTests(harness));
+    if (formOf(harness) !== "history") part("tenants", () => tenantTests(harness));
     if (formOf(harness) === "stream") {
       part("stream", () => streamTests(harness));
       return;

@@ -162,7 +162,8 @@ export class DuckdbInspection implements Inspection {
     return await this.#guarded(signal, async () => {
       const found = await this.#find(this.#connection, table);
       if (found === null) return { keys: [], next: null };
-      const behind = after === null ? "true" : afterBound(found, boundOf(after));
+      const from = after === null ? "true" : afterBound(found, boundOf(after));
+      const behind = `${from}${inScope(table)}`;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
       const count = this.#form.isLake === true ? KEYS_PER_LAKE_PAGE : KEYS_PER_PIECE;
       const [last] = await this.#shown(

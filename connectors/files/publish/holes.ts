@@ -9,9 +9,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { namesOfTable } from "../../../src/core/model/schema.ts";
 import { filesError, READ_AGAIN } from "../errors.ts";
-import { folderOf, manifestKey, manifestOf, MANIFESTS, numberOf } from "../names.ts";
+import { manifestKey, manifestOf, MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 import { type Manifest, type Published, readManifest } from "./manifest.ts";
 
@@ -20,10 +19,10 @@ interface Hole {
   /** Files that the manifest lists; null: the manifest itself is gone. */
   readonly paths: readonly string[] | null;
   /**
-   * The folders of the tables whose changes are gone; null: they may be of any table. Of a manifest that is gone nobody
-   * knows how many files it listed, so files that are there do not tell that no others were.
+   * Ids of the tables whose changes are gone; null: they may be of any table. Of a manifest that is gone nobody knows how many
+   * files it listed, so files that are there do not tell that no others were.
    */
-  readonly folders: ReadonlySet<string> | null;
+  readonly tables: ReadonlySet<string> | null;
 }
 
 /** Where a round stands. */
@@ -36,10 +35,12 @@ interface Round {
 /** Older manifests have been read by every reader that reads regularly. */
 const MANIFESTS_WATCHED = 100;
 
+type File = Manifest["files"][number];
+
 interface Looking {
   readonly manifest: number;
-  readonly left: string[];
-  readonly missing: string[];
+  readonly left: File[];
+  readonly missing: File[];
 }
 
 /** Looks through the newest manifests and their files, some at each call, round after round. */
@@ -70,7 +71,7 @@ export class Holes {
     const found = await this.look(store, published.number, countMax, signal);
     if (found.length === 0) return;
     this.#open = found;
-    const lostTables = complete.filter((id) => this.#isOf(folderOf(namesOfTable(id))));
+    const lostTables = complete.filter((id) => this.#isOf(id));
     const what = found.map(holeText).join("; ");
     throw filesError("MR3110", "reopen", `${what}, below ${store.location}: ${lostText(lostTables)}`, {
       lostTables,
@@ -80,7 +81,7 @@ export class Holes {
 
   /** The tables of which changes are gone. */
   tablesOf(tables: readonly TableVersion[]): readonly TableVersion[] {
-    return tables.filter((table) => this.#isOf(folderOf(table)));
+    return tables.filter((table) => this.#isOf(table.id));
   }
 
   /** Invariant: a hole is closed after the checkpoint without its tables is durable. */
@@ -91,7 +92,7 @@ export class Holes {
     nowMs: number,
     signal: AbortSignal,
   ): Promise<void> {
-    if (this.#open.length === 0 || complete.some((id) => this.#isOf(folderOf(namesOfTable(id))))) return;
+    if (this.#open.length === 0 || complete.some((id) => this.#isOf(id))) return;
     for (const hole of this.#open.toSorted((a, b) => a.manifest - b.manifest)) {
       const there = await readManifest(store, hole.manifest, signal);
       if (there === null) await replaceManifest(store, hole.manifest, published, nowMs, signal);
@@ -101,8 +102,8 @@ export class Holes {
     this.#round = null;
   }
 
-  #isOf(folder: string): boolean {
-    return this.#open.some(({ folders }) => folders === null || folders.has(folder));
+  #isOf(id: string): boolean {
+    return this.#open.some(({ tables }) => tables === null || tables.has(id));
   }
 
   /** Goes on where the last call ended, and ends with the round. */
@@ -119,15 +120,15 @@ export class Holes {
         if (this.#looking === null) continue;
       }
       const { manifest, left, missing } = this.#looking;
-      const path = left.pop();
-      if (path !== undefined) {
-        if (!(await store.has(path, signal)) && !(await isMovedAway(store, path, signal))) missing.push(path);
+      const file = left.pop();
+      if (file !== undefined) {
+        if (!(await store.has(file.path, signal)) && !(await isMovedAway(store, file.path, signal))) missing.push(file);
         continue;
       }
       this.#looking = null;
       if (missing.length === 0 || (this.#keeps && manifest <= ((await oldest(store, signal)) ?? 0))) continue;
-      const folders = new Set(missing.map((file) => file.split("/")[0]!));
-      found.push({ manifest, paths: missing, folders });
+      const tables = new Set(missing.map(({ table }) => table));
+      found.push({ manifest, paths: missing.map(({ path }) => path), tables });
     }
     return found;
   }
@@ -144,14 +145,14 @@ export class Holes {
     const there = await readManifest(store, manifest, signal);
     if (there !== null) {
       round.number = there.previous;
-      return { manifest, left: there.files.map(({ path }) => path), missing: [] };
+      return { manifest, left: [...there.files], missing: [] };
     }
     const before = await newestBefore(store, manifest, signal);
     round.number = before;
     // The newest one always stays.
     const isOld = manifest !== newest && before === 0;
     if (isOld && (this.#keeps || !(await hasFiles(store, manifest, signal)))) this.#movedAway = manifest;
-    else found.push({ manifest, paths: null, folders: null });
+    else found.push({ manifest, paths: null, tables: null });
     return null;
   }
 }

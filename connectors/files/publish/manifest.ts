@@ -42,7 +42,7 @@ const HEAD = z.looseObject({
   previous: z.int(),
   lastSequence: z.int(),
   position: z.string(),
-  files: z.array(z.looseObject({ path: z.string() })),
+  files: z.array(z.looseObject({ path: z.string(), table: z.string() })),
   lost: z.unknown().optional(),
 });
 export type Manifest = z.infer<typeof HEAD>;

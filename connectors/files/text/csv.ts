@@ -40,7 +40,13 @@ export class CsvRows implements RowWriter {
   }
 
   mark(out: ByteWriter, mark: Mark, of: OfTransaction): void {
-    out.ascii(",".repeat(mark.table.columns.length));
+    const { columns, scope = {} } = mark.table;
+    const values = Object.values(scope);
+    out.ascii(",".repeat(columns.length - values.length));
+    for (const value of values) {
+      this.#quoted(out, value);
+      out.byte(COMMA);
+    }
     this.#tail(out, mark, of, "");
   }
 
@@ -69,7 +75,10 @@ export class CsvRows implements RowWriter {
   }
 
   #text(out: ByteWriter, text: string): void {
-    if (text === "") return;
+    if (text !== "") this.#quoted(out, text);
+  }
+
+  #quoted(out: ByteWriter, text: string): void {
     this.#scratch.reset();
     this.#scratch.utf8(text);
     quoted(out, this.#scratch.bytes, 0, this.#scratch.length);

@@ -43,6 +43,10 @@ export class NdjsonRows implements RowWriter {
 
   mark(out: ByteWriter, mark: Mark, of: OfTransaction): void {
     writeHead(out, mark, of);
+    for (const [name, value] of Object.entries(mark.table.scope ?? {})) {
+      out.utf8(`,${JSON.stringify(name)}:`);
+      writeJsonText(out, value);
+    }
     out.byte(CLOSE_BRACE);
     out.byte(LINE_FEED);
   }

@@ -27,7 +27,7 @@ export interface Row {
   readonly isKeyOnly: boolean;
 }
 
-/** A truncate or a sweep, which is of no row. */
+/** A truncate or a sweep, which is of no row: of a table's columns it has those of its scope. */
 export interface Mark extends Pick<Row, "sequence" | "offset"> {
   readonly table: TableVersion;
   readonly op: "t" | "s";

@@ -10,7 +10,7 @@ import {
   writeEnvelope,
   writeKeyObject,
 } from "../../../src/core/model/envelope.ts";
-import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { namesOfTable, type TableVersion } from "../../../src/core/model/schema.ts";
 import { changeOffset } from "../../../src/core/targets/history.ts";
 import { type Header, header } from "../client/record-batch.ts";
 import {
@@ -65,9 +65,11 @@ export class MillraceFormat implements Format {
   barrier(barrier: Barrier): BarrierRecord {
     const { table, version, op, index } = barrierOf(barrier);
     const { name, sourceKind: kind, database, producer } = this.#context;
-    const { id: subject, version: schemaVersion, fingerprint, schema, table: tableName } = table;
+    const { id: subject, version: schemaVersion, fingerprint, scope } = table;
+    const { schema, table: tableName } = namesOfTable(subject);
     const value = {
       op,
+      ...(scope === undefined ? {} : { scope }),
       version: String(version),
       schema: { subject, version: schemaVersion, fingerprint },
       source: { name, kind, database, schema, table: tableName, index },

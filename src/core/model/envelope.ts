@@ -14,7 +14,7 @@ import {
   type Transactions,
 } from "./block.ts";
 import { ByteWriter } from "../bytes.ts";
-import type { TableVersion } from "./schema.ts";
+import { namesOfTable, type TableVersion } from "./schema.ts";
 import { CELL_FAILED, CELL_UNCHANGED, CellMap } from "./tuple.ts";
 import { writeBase64 } from "../values/byte-strings.ts";
 import { writeUnixTimeJson } from "../values/calendar.ts";
@@ -362,10 +362,11 @@ function namesOf(table: TableVersion): TableNames {
   const known = namesByTable.get(table);
   if (known !== undefined) return known;
   const { id: subject, version, fingerprint } = table;
+  const own = namesOfTable(subject);
   const names = {
     columns: table.columns.map(({ name }) => Buffer.from(`,${JSON.stringify(name)}:`)),
     schema: Buffer.from(JSON.stringify({ subject, version, fingerprint })),
-    source: Buffer.from(`,"schema":${JSON.stringify(table.schema)},"table":${JSON.stringify(table.table)}`),
+    source: Buffer.from(`,"schema":${JSON.stringify(own.schema)},"table":${JSON.stringify(own.table)}`),
   };
   namesByTable.set(table, names);
   return names;

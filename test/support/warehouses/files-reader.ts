@@ -197,8 +197,10 @@ function entryOf(
 ): StreamEntry {
   const op = plainOf(fields.get("_millrace_op"));
   const version = BigInt(plainOf(fields.get("_millrace_version")));
-  if (op === "t") return { kind: "truncate", table: table.id, version };
-  if (op === "s") return { kind: "sweep", table: table.id, below: version };
+  const added = Object.keys(table.scope ?? {}).map((name) => [name, plainOf(fields.get(name))]);
+  const scope = added.length === 0 ? {} : { scope: Object.fromEntries(added) };
+  if (op === "t") return { kind: "truncate", table: table.id, version, ...scope };
+  if (op === "s") return { kind: "sweep", table: table.id, below: version, ...scope };
   const shown = op === "d" ? table.key : [...table.columns.keys()];
   const cells = shown.map((c) => {
     const { name } = table.columns[c]!;

@@ -37,7 +37,7 @@ export class CloudEventWriter implements ValueWriter {
     out.utf8(`{"id":${JSON.stringify(this.#idOf(change))}${this.#type}`);
     writeUnixTimeJson(out, origin.timeUs);
     out.ascii(`","datacontenttype":"application/json","iodebeziumop":"${op}"`);
-    for (const [name, value] of this.#source.attributes(layout.table, origin)) {
+    for (const [name, value] of this.#source.attributes(layout.own, origin)) {
       out.utf8(`,"iodebezium${name}":${JSON.stringify(value)}`);
     }
     if (context.transaction !== null) {

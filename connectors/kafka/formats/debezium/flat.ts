@@ -16,7 +16,7 @@ export class FlatWriter implements ValueWriter {
   readonly headers = [];
   readonly hasTruncate = false;
   readonly #source: SourceBlock;
-  readonly #tables = new PerTable(({ table }: Layout) => JSON.stringify(table.table));
+  readonly #tables = new PerTable(({ own }: Layout) => JSON.stringify(own.table));
 
   constructor(source: SourceBlock) {
     this.#source = source;

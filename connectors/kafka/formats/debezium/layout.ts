@@ -1,7 +1,7 @@
 /** A table as records of Connect: its fields, and what is the same in every record of it, as bytes. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { BEFORE_FULL } from "../../../../src/core/model/block.ts";
-import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
+import { type Column, namesOfTable, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { type TopicNaming, topicOf } from "../../names.ts";
 import { Inexpressible } from "../format.ts";
@@ -16,6 +16,8 @@ const TABLE_FIELD = "__dbz__physicalTableIdentifier";
 
 export interface Layout {
   readonly table: TableVersion;
+  /** At the source. */
+  readonly own: { readonly schema: string; readonly table: string };
   readonly fields: readonly Field[];
   /** `"name":` of each column. */
   readonly names: readonly Buffer[];
@@ -56,6 +58,7 @@ export function layoutOf(table: TableVersion, naming: TopicNaming, decimals: Dec
   const identifier = topicOf(table, { ...naming, single: undefined });
   return {
     table,
+    own: namesOfTable(table.id),
     fields,
     names: table.columns.map(({ name }) => Buffer.from(`${JSON.stringify(name)}:`)),
     schemaName: identifier,

@@ -104,24 +104,24 @@ export class SourceBlock {
     return `"type":"struct","fields":[${COMMON}${this.isPostgres ? POSTGRES : MYSQL}],${rest}`;
   }
 
-  write(out: ByteWriter, { table }: Pick<Layout, "table">, origin: Origin): void {
+  write(out: ByteWriter, { table, own }: Pick<Layout, "table" | "own">, origin: Origin): void {
     const known = this.#blocks.get(table);
     const isSame =
       known?.version === origin.version && known.timeUs === origin.timeUs && known.snapshot === origin.snapshot;
-    const block = isSame ? known : this.#blockOf(table, origin);
+    const block = isSame ? known : this.#blockOf(table, own, origin);
     out.copy(block.head, 0, block.head.length);
     if (this.isPostgres) return;
     out.ascii(String(origin.index));
     out.copy(MYSQL_END, 0, MYSQL_END.length);
   }
 
-  #blockOf(table: TableVersion, origin: Origin): KnownBlock {
+  #blockOf(table: TableVersion, own: Layout["own"], origin: Origin): KnownBlock {
     const { version, timeUs, snapshot } = origin;
-    const db = JSON.stringify(this.isPostgres ? this.#context.database : table.schema);
+    const db = JSON.stringify(this.isPostgres ? this.#context.database : own.schema);
     const times = `"ts_us":${timeUs},"ts_ns":${timeUs}000,`;
     const common = `${timeUs / 1000n},"snapshot":"${snapshot}","db":${db},"sequence":${this.sequence(origin) ?? "null"},${times}`;
-    const own = this.isPostgres ? this.#postgresPart(table, origin) : this.#mysqlPart(table, origin);
-    const block = { version, timeUs, snapshot, head: Buffer.from(`${this.#head}${common}${own}`) };
+    const rest = this.isPostgres ? this.#postgresPart(own, origin) : this.#mysqlPart(own, origin);
+    const block = { version, timeUs, snapshot, head: Buffer.from(`${this.#head}${common}${rest}`) };
     this.#blocks.set(table, block);
     return block;
   }
@@ -139,7 +139,7 @@ export class SourceBlock {
   }
 
   /** For CloudEvents: those of the fields that are known, as texts. */
-  attributes({ table, schema }: Layout["table"], origin: Origin): readonly (readonly [string, string])[] {
+  attributes({ table, schema }: Layout["own"], origin: Origin): readonly (readonly [string, string])[] {
     const { timeUs, snapshot, position } = origin;
     const sequence = this.sequence(origin);
     const common: (readonly [string, string])[] = [
@@ -178,14 +178,14 @@ export class SourceBlock {
     return ',{"type":"string","optional":true,"field":"__file"},{"type":"int64","optional":true,"field":"__pos"}';
   }
 
-  #postgresPart({ schema, table }: TableVersion, { xid, position }: Origin): string {
+  #postgresPart({ schema, table }: Layout["own"], { xid, position }: Origin): string {
     const names = `"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)}`;
     const lsn = position === 0n ? "null" : position;
     return `${names},"txId":${xid === 0 ? "null" : xid},"lsn":${lsn},"xmin":null,"origin":null,"origin_lsn":null}`;
   }
 
   /** Up to the change's number. */
-  #mysqlPart({ table }: TableVersion, { position, gtid, serverId }: Origin): string {
+  #mysqlPart({ table }: Layout["own"], { position, gtid, serverId }: Origin): string {
     const { file, pos } = this.#fileAndPos(position);
     const named = `"gtid":${gtid === null ? "null" : JSON.stringify(gtid)},"file":${JSON.stringify(file)}`;
     return `"table":${JSON.stringify(table)},"server_id":${serverId},${named},"pos":${pos},"row":`;

@@ -1,0 +1,204 @@
+/** What a sink promises of tables that share a target: what happens to the rows of one leaves alone those of the others. */
+import { expect, test, type TestContext } from "vitest";
+import type { KeyedTable } from "../../src/core/model/schema.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import { tableVersion, type TableSpec } from "../support/model/blocks.ts";
+import { formOf, type SinkHarness } from "./sink.ts";
+import { checkpointAt, type Cells, patch, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";
+
+const COLUMNS: TableSpec["columns"] = [
+  ["id", "int8"],
+  ["note", "text"],
+];
+
+/** A tenant's table as a route shows it to the sink. */
+function tenant(name: string, spec: Partial<TableSpec> = {}): KeyedTable {
+  const table = tableVersion({
+    schema: "shared",
+    table: "orders",
+    key: ["tenant", "id"],
+    ...spec,
+    columns: [...(spec.columns ?? COLUMNS), ["tenant", "text"]],
+  });
+  const { relation = name.length } = spec;
+  return { ...table, id: `tenant_${name}.orders`, relation, scope: { tenant: name } };
+}
+
+const acme = tenant("acme");
+const other = tenant("it's");
+
+/** Tables that share no target have nothing to promise. */
+async function shared(
+  harness: SinkHarness,
+  context: TestContext,
+  tables: readonly KeyedTable[] = [acme, other],
+): Promise<Stage> {
+  const stage = await Stage.of(harness);
+  if (stage.sink.scopedBy !== "rows") {
+    await stage[Symbol.asyncDispose]();
+    context.skip("each table has a target of its own");
+  }
+  expect(new Set(tables.map((table) => stage.sink.target(table)))).toHaveProperty("size", 1);
+  await stage.prepare(...tables);
+  return stage;
+}
+
+const rows = (name: string, ...notes: readonly string[]): string[][] =>
+  notes.map((note, i) => [`${i + 1}`, note, name]);
+
+export function tenantTests(harness: SinkHarness): void {
+  const isStream = formOf(harness) === "stream";
+
+  /** All rows of the target, whose columns are those of `acme`. */
+  const expectAll = async (stage: Stage, ...expected: readonly (readonly Cells[])[]): Promise<void> => {
+    if (!isStream) return await stage.expectRows(acme, expected.flat());
+    for (const [i, table] of [acme, other].entries()) await stage.expectRows(table, expected[i]!);
+  };
+
+  test("tables with one key share a target", async (context) => {
+    await using stage = await shared(harness, context);
+    await stage.write(
+      acme,
+      10n,
+      rows("acme", "a", "b").map((row) => put(row, { fresh: true })),
+    );
+    await stage.write(
+      other,
+      20n,
+      rows("it's", "c", "d").map((row) => put(row, { fresh: true })),
+    );
+    await stage.write(acme, 30n, [put(["1", "e", "acme"]), remove(["2", null, "acme"])]);
+    await stage.write(other, 40n, [patch(["2", UNCHANGED, "it's"])]);
+    await expectAll(stage, rows("acme", "e"), rows("it's", "c", "d"));
+  });
+
+  test("one is emptied, swept, cleared, prepared again", async (context) => {
+    await using stage = await shared(harness, context);
+    const fill = async (at: bigint): Promise<void> => {
+      await stage.write(
+        acme,
+        at,
+        rows("acme", "a", "b").map((row) => put(row)),
+      );
+      await stage.write(
+        other,
+        at + 1n,
+        rows("it's", "c").map((row) => put(row)),
+      );
+    };
+    await fill(10n);
+    await stage.apply({ kind: "truncate", table: acme, version: rowVersion(1, 20n), checkpoint: checkpointAt(21n) });
+    await expectAll(stage, [], rows("it's", "c"));
+    await fill(30n);
+    const sweeps = [{ table: other, below: rowVersion(1, 40n) }];
+    await stage.apply({ kind: "sweep", sweeps, checkpoint: checkpointAt(41n) });
+    await expectAll(stage, rows("acme", "a", "b"), []);
+    await fill(50n);
+    if (!isStream) {
+      await stage.sink.rows?.expel([acme], rowVersion(1, 50n) - 1n, timeout());
+      await expectAll(stage, [], rows("it's", "c"));
+      const highest = await stage.sink.rows?.highestVersion([other], timeout());
+      expect(highest ?? rowVersion(1, 51n)).toBe(rowVersion(1, 51n));
+      await stage.write(
+        acme,
+        60n,
+        rows("acme", "a", "b").map((row) => put(row)),
+      );
+    }
+    await stage.restart(other, acme);
+    expect(await stage.sink.presence?.missing([acme, other], timeout())).toEqual([]);
+    await expectAll(stage, rows("acme", "a", "b"), rows("it's", "c"));
+  });
+
+  test("one gets a column, and others come later", async (context) => {
+    await using stage = await shared(harness, context);
+    await stage.write(
+      acme,
+      10n,
+      rows("acme", "a").map((row) => put(row)),
+    );
+    await stage.write(
+      other,
+      11n,
+      rows("it's", "c").map((row) => put(row)),
+    );
+    const wide = tenant("acme", { columns: [...COLUMNS, ["more", "int4"]], version: 2, identities: { tenant: 0 } });
+    const late = tenant("late");
+    await stage.prepare(wide);
+    await stage.write(wide, 20n, [put(["2", "b", "7", "acme"])]);
+    await stage.prepare(late);
+    await stage.write(
+      late,
+      30n,
+      rows("late", "x").map((row) => put(row)),
+    );
+    await stage.write(other, 40n, [put(["2", "d", "it's"])]);
+    if (isStream) {
+      await stage.expectRows(other, rows("it's", "c", "d"));
+      await stage.expectRows(late, rows("late", "x"));
+      return;
+    }
+    const acmes = [
+      ["1", "a", null, "acme"],
+      ["2", "b", "7", "acme"],
+    ];
+    const others = [...rows("it's", "c", "d"), ...rows("late", "x")].map(([id, note, name]) => [
+      id!,
+      note!,
+      null,
+      name!,
+    ]);
+    await stage.expectRows(wide, [...acmes, ...others]);
+  });
+
+  test("a comparison sees the rows of one", async (context) => {
+    await using stage = await shared(harness, context);
+    context.skip(stage.sink.comparison === undefined, "what the sink holds is not compared");
+    await stage.write(
+      acme,
+      10n,
+      rows("acme", "a", "b").map((row) => put(row)),
+    );
+    await stage.write(
+      other,
+      11n,
+      rows("it's", "c").map((row) => put(row)),
+    );
+    await using inspection = await stage.sink.comparison!.inspect(timeout());
+    for (const [table, name, count] of [
+      [acme, "acme", 2],
+      [other, "it's", 1],
+    ] as const) {
+      const keys = Array.from({ length: count }, (_, i) => [name, `${i + 1}`]);
+      const ids = keys.map((key) => inspection.id(table, key));
+      const listed = [];
+      for await (const batch of inspection.keys(table, timeout())) listed.push(...batch.map(({ id }) => id));
+      expect(listed.toSorted()).toEqual(ids.toSorted());
+      const page = await inspection.page?.(table, null, timeout());
+      if (page !== undefined) expect(page.keys.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
+      const found = await inspection.rows(table, keys, timeout());
+      expect(found.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
+    }
+    expect(await inspection.rows(acme, [["acme", "3"]], timeout())).toEqual([]);
+  });
+
+  if (isStream)
+    test("what tells readers that rows are gone has the added columns", async (context) => {
+      await using stage = await shared(harness, context);
+      await stage.write(
+        acme,
+        10n,
+        rows("acme", "a").map((row) => put(row)),
+      );
+      await stage.apply({ kind: "truncate", table: acme, version: rowVersion(1, 20n), checkpoint: checkpointAt(21n) });
+      const sweeps = [{ table: other, below: rowVersion(1, 30n) }];
+      await stage.apply({ kind: "sweep", sweeps, checkpoint: checkpointAt(31n) });
+      const marks = (await stage.target.readStream!([acme, other])).filter(({ kind }) =>
+        /^(truncate|sweep)$/.test(kind),
+      );
+      expect(marks).toMatchObject([
+        { kind: "truncate", table: acme.id, scope: { tenant: "acme" } },
+        { kind: "sweep", table: other.id, scope: { tenant: "it's" } },
+      ]);
+    });
+}
