@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { manifestIn, manifestPaths } from "../../support/warehouses/files-sample.ts";
 import { FilesReader } from "../../support/warehouses/files-reader.ts";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { sinkOf } from "../../support/faults/sink-loss.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
@@ -40,12 +40,13 @@ function remove(pipeline: RunningPipeline, what: What): readonly string[] {
 }
 
 /** `orphans`: readers by manifest never find them; what they find is compared. */
-async function isReadAgain(pipeline: RunningPipeline, orphans: readonly string[]): Promise<void> {
+async function isReadAgain(pipeline: RunningPipeline, orphans: readonly string[], isCompared = true): Promise<void> {
   const folder = folderOf(pipeline);
   await eventually(async () => expect(pipeline.daemon.said).toContain("MR3110"), NOTICED);
   for (const path of orphans) rmSync(join(folder, path), { force: true });
   await eventually(async () => {
-    expect(await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["kept"])).toEqual([]);
+    if (isCompared)
+      expect(await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["kept"])).toEqual([]);
     const manifests = new FilesReader(folder).manifests();
     const files = manifests.flatMap((manifest) => manifest.files);
     expect(files.filter(({ path }) => !existsSync(join(folder, path)))).toEqual([]);
@@ -59,8 +60,9 @@ async function isReadAgain(pipeline: RunningPipeline, orphans: readonly string[]
 }
 
 /** Rows of the table are in a file, and manifests follow. */
-async function started(): Promise<RunningPipeline> {
-  const pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+async function started(tables = {}): Promise<RunningPipeline> {
+  const configure = (config: PipelineConfig): PipelineConfig => ({ ...config, tables });
+  const pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK], configure });
   await pipeline.settled();
   for (const id of [1, 2]) {
     const before = new FilesReader(folderOf(pipeline)).manifests().length;
@@ -97,3 +99,14 @@ test.for<[What]>([["file"], ["manifest"]])(
     await isReadAgain(pipeline, remove(pipeline, what));
   },
 );
+
+test("a file in a folder that tables share is one table's: that one is read again", async () => {
+  const route = { into: "shared.rows", add: { of: "$1" } };
+  await using pipeline = await started({ "public.*": route });
+  const moving = new FilesReader(folderOf(pipeline)).manifests().flatMap(({ files }) => files);
+  await isReadAgain(pipeline, remove(pipeline, "file"), false);
+  const now = new FilesReader(folderOf(pipeline)).manifests().flatMap(({ files }) => files);
+  const ofMoving = (all: typeof now): readonly string[] =>
+    all.flatMap(({ path, table }) => (table === "public.moving" ? [path] : []));
+  expect(ofMoving(now)).toEqual(ofMoving(moving));
+});
