@@ -24,7 +24,8 @@ export function readRange(
 ): Chunk {
   return database.read(`reading ${table.id}`, () => {
     expectShape(database, table);
-    const end = where === null ? null : endOfScan(database, table, after, scanRowCountMax);
+    const isTried = scanRowCountMax === 0;
+    const end = where === null || isTried ? null : endOfScan(database, table, after, scanRowCountMax);
     const conditions = [
       ...(where === null ? [] : [`(${where}\n)`]),
       ...(after === null ? [] : [`${keyOf(table)} > ${places(table)}`]),
@@ -32,7 +33,7 @@ export function readRange(
     ];
     const values = [after, end].flatMap((key) => (key === null ? [] : parametersOf(table, key)));
     const filter = conditions.length === 0 ? "" : ` WHERE ${conditions.join(" AND ")}`;
-    const sql = `SELECT ${selected(table)}${filter} ORDER BY ${keyOf(table).slice(1, -1)} LIMIT ${CHUNK_ROWS}`;
+    const sql = `SELECT ${selected(table)}${filter} ORDER BY ${keyOf(table).slice(1, -1)} LIMIT ${isTried ? 0 : CHUNK_ROWS}`;
     const rows = database.rows(sql, ...values);
     const block = blockOf(table, rows);
     const isFinished = rows.length < CHUNK_ROWS;

@@ -132,6 +132,15 @@ export function rulesError(problems: readonly [RuleProblem, ...RuleProblem[]]): 
   return new MillraceError({ code, kind: "fatal", message, hint: faultOf(first).hint });
 }
 
+/** Of a condition that an operator gave to a command. */
+export function conditionAsksHidden(why: string): MillraceError {
+  return new MillraceError({
+    code: "MR1323",
+    kind: "fatal",
+    message: `${why}; where rules hide something, a condition is in the language of \`where\` in \`tables\``,
+  });
+}
+
 /** A version of the registry that was made with other rules: its rows are read as its successor version. */
 export function otherRules(table: string): MillraceError {
   const code: ErrorCode = "MR1025";

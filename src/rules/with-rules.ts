@@ -22,6 +22,7 @@ import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
+import { hides, matching, shownCondition } from "./where/asked.ts";
 
 export interface RuledSource extends Source {
   /**
@@ -90,7 +91,7 @@ export function withRules(
       },
     ),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
-    rows: ruledRows(source.rows, tables, blocks),
+    rows: ruledRows(source.rows, { tables, blocks, isAsked: hides(rules) }),
     revised: (table) => tables.revised(table),
   };
 }
@@ -286,7 +287,12 @@ async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: R
   for await (const block of blocks) yield ruled.apply(block, { sees: SEES_NOTHING, read });
 }
 
-function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): RowReads {
+interface RowRuling extends Pick<Ruling, "tables" | "blocks"> {
+  /** Whether conditions are judged here: in the source's SQL they could ask what is hidden, of any table. */
+  readonly isAsked: boolean;
+}
+
+function ruledRows(rows: RowReads, { tables, blocks, isAsked }: RowRuling): RowReads {
   const { readJoined } = rows;
   const ruled = async (tableId: string, reading: () => Promise<Chunk>): Promise<Chunk> => {
     using read = blocks.memory.reading(tableId);
@@ -295,7 +301,13 @@ function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): Ro
     return block === null ? chunk : { ...chunk, block: blocks.apply(block, { sees, read }) };
   };
   return {
-    readRange: (table, range, signal) => ruled(table.id, () => rows.readRange(tables.atSource(table), range, signal)),
+    readRange: async (table, range, signal) => {
+      const condition = isAsked && range.where !== null ? shownCondition(table, range.where) : null;
+      const asked = condition === null ? range : { ...range, where: null };
+      const chunk = await ruled(table.id, () => rows.readRange(tables.atSource(table), asked, signal));
+      const { block } = chunk;
+      return condition === null || block === null ? chunk : { ...chunk, block: matching(block, condition) };
+    },
     readKeys: (table, keys, signal) => ruled(table.id, () => rows.readKeys(tables.atSource(table), keys, signal)),
     ...(readJoined === undefined
       ? {}

@@ -101,9 +101,9 @@ export const pages = {
   MR1323: {
     title: "The source does not accept a condition",
     remedy:
-      "Try it at the source: SELECT count(*) FROM the table WHERE (the condition). A daemon behind Kafka needs `conditions: true` for the sink with `format: log`.",
+      "Try it at the source: SELECT count(*) FROM the table WHERE (the condition). Where rules mask, drop or filter anything, write it in the language of `where` in `tables`, over columns of the table that no rule hides. A daemon behind Kafka needs `conditions: true` for the sink with `format: log`.",
     cause:
-      "`snapshot start --where` is not valid SQL of the source, names something that the table does not have, or the capturing daemon takes no conditions. Nothing was started.",
+      "`snapshot start --where` is not valid SQL of the source, names something that the table does not have or that rules hide, or the capturing daemon takes no conditions: nothing was started. Or it failed on a row (a division by zero, a text that is no number): the read ended there, and `snapshot list` says so.",
     seen: "command",
   },
   MR1324: {
@@ -335,6 +335,9 @@ export function readFailed(table: string, cause: unknown): MillraceError {
     cause,
   });
 }
+
+/** A lock was not granted, or the source ended a statement that took too long. */
+export const WAITED_IN_VAIN = "MR2026";
 
 /** Of an error that no connector knows. */
 export const UNCLASSIFIED = "MR1304";

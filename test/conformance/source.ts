@@ -354,6 +354,12 @@ function rowTests(harness: SourceHarness): void {
     } while (after !== null);
     expect(found).toEqual(["50", "150", "250"]);
     expect(chunkCount).toBeGreaterThanOrEqual(7);
+    // A condition that is only tried.
+    const tried = (where: string) => {
+      return scene.source.rows.readRange(table, { after: null, where, scanRowCountMax: 0 }, never);
+    };
+    expect(await tried("name = 'wanted'")).toMatchObject({ block: null, last: null });
+    await expect(tried("no_such_column = 1")).rejects.toThrow();
   });
 
   test("are read by their keys; one that is not there is left out", async (context) => {

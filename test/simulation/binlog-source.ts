@@ -121,10 +121,10 @@ function rowReads(like: RowReads, { process, server }: Client, host: KnownHost):
     while (database.committingXids.some((xid) => open.has(xid))) await process.sleep(5, signal);
   };
   return {
-    readRange: async (table, { after, where }, signal) => {
+    readRange: async (table, range, signal) => {
       await allVisible(signal);
       host.expect();
-      const { block, last } = await like.readRange(table, { after, where }, signal);
+      const { block, last } = await like.readRange(table, range, signal);
       return { block, last, sees };
     },
     readKeys: async (table, keys, signal) => {

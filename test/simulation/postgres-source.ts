@@ -198,12 +198,10 @@ function rowReads({ process, server, connection }: Client): RowReads {
   const blockOf = (table: TableVersion, rows: readonly Row[]): Block | null =>
     rows.length === 0 ? null : rowsBlock(process, table, rows, 1);
   return {
-    readRange: async (table, { after, where }, signal) => {
+    readRange: async (table, { after, scanRowCountMax }, signal) => {
       const { chunkRows } = server;
       const { rows, ...seen } = await read(table, signal, (row) => {
-        return (
-          (after === null || Number(row[0]) > Number(after[0])) && (where === null || !where.includes("AND 1 = 0"))
-        );
+        return (after === null || Number(row[0]) > Number(after[0])) && scanRowCountMax !== 0;
       });
       const sorted = rows.toSorted((a, b) => Number(a[0]) - Number(b[0]));
       const chunk = sorted.slice(0, chunkRows);

@@ -198,7 +198,7 @@ test("large rows are looked up few at once, small ones soon by the hundred", asy
   expect(counts.get(held.id)).toEqual([8, 4, 4, 4, 4, 4, 2]);
 });
 
-test("a part whose condition is wrong keeps its table from nobody", async () => {
+test("a part whose condition fails ends with the reason, and keeps its table from nobody", async () => {
   await using opened = await realState();
   await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
@@ -211,12 +211,13 @@ test("a part whose condition is wrong keeps its table from nobody", async () => 
     },
   };
   await scene.readAgain("a", held, "wrong = 1");
-  await eventually(() => pipeline.facts.unreadable.length === 1);
   await scene.readAgain("a", held);
-  await eventually(async () => expect(await scene.states(held)).toEqual([expect.anything(), "done"]));
-  expect(await pipeline.snapshots(false)).toMatchObject([
-    { scope: { kind: "where" }, error: { message: "no such column" } },
-  ]);
+  await eventually(async () => expect(await scene.states(held)).toEqual(["cancelled", "done"]));
+  expect(pipeline.facts.unreadable).toEqual([]);
+  expect((await pipeline.snapshots(true))[0]).toMatchObject({
+    scope: { kind: "where" },
+    reason: `MR1323 --where can't be used on ${held.id}: no such column`,
+  });
 });
 
 test("small tables are read between the same two marks; one that can't be read holds up no other", async () => {

@@ -22,7 +22,7 @@ const CALL = z.discriminatedUnion("kind", [
     table: TABLE,
     after: KEY.nullable(),
     where: z.string().nullable(),
-    scanRowCountMax: z.int().positive().nullable(),
+    scanRowCountMax: z.int().nonnegative().nullable(),
   }),
   z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
   z.object({

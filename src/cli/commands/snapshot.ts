@@ -24,7 +24,10 @@ export function addSnapshot({ program, action }: CommandLine): void {
     .description("read tables again; continues after an interruption")
     .option("--tables <globs...>", "schema.table globs; default: all")
     .option("--sink <name>", "for this sink only; an emptied or failed sink is filled again")
-    .option("--where <condition>", "only the rows that match this SQL condition of the source")
+    .option(
+      "--where <condition>",
+      "only the rows that match this SQL condition of the source; where rules hide something, a condition as in `tables`",
+    )
     .action(
       action("each", async (session, options) => {
         const tables = options.tableGlobs();

@@ -72,9 +72,9 @@ export interface ContentSums {
 export interface RowRange {
   /** Null: from the start. */
   readonly after: KeyText | null;
-  /** A condition in the source's SQL; null: all rows. */
+  /** A condition in the source's SQL, and under rules in the language of filters; null: all rows. */
   readonly where: string | null;
-  /** How many rows are examined under a condition. Default: SCAN_ROW_COUNT_MAX. */
+  /** How many rows are examined under a condition; 0: none, it is only tried. Default: SCAN_ROW_COUNT_MAX. */
   readonly scanRowCountMax?: number | undefined;
 }
 

@@ -353,8 +353,11 @@ export interface SnapshotStore {
    * sink's checkpoint that contains its last row.
    */
   finish(checkpoint: SnapshotProgress, settledAt?: number): Promise<boolean>;
-  /** False if there is no such unfinished incremental snapshot. `evenNeeded` also cancels one without which the sink lacks rows. */
-  cancel(id: number, evenNeeded?: boolean): Promise<boolean>;
+  /**
+   * False if there is no such unfinished incremental snapshot. `evenNeeded` also cancels one without which the sink lacks rows.
+   * `why` replaces its reason.
+   */
+  cancel(id: number, evenNeeded?: boolean, why?: string): Promise<boolean>;
   /** Starts again from the first key; what was read does not count any more. */
   restart(id: number): Promise<void>;
 

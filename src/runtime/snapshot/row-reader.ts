@@ -1,5 +1,5 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { AmbiguousKey, type Chunk, type KeyText } from "../../core/contracts/row-reads.ts";
@@ -7,7 +7,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { PendingKey, SnapshotScope, StoredError, TableSnapshot } from "../../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { ambiguousKey, readFailed } from "../errors.ts";
+import { ambiguousKey, conditionRefused, readFailed, WAITED_IN_VAIN } from "../errors.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 
@@ -45,6 +45,8 @@ interface RowReaderParts {
   readonly logger: Logger;
   /** An attempt beside the others has ended; `error`: a failure that does not concern the read itself. */
   readonly onAttempt: (error: unknown) => void;
+  /** The read can't succeed: it ends for its sinks. */
+  readonly giveUp: (reading: RangeRead, why: MillraceError) => Promise<void>;
 }
 
 /** The source refuses one read, and this was recorded; the others continue. */
@@ -102,11 +104,38 @@ export class RowReader {
       }
       // If the source does not answer at all, this table is not the cause.
       await source.log.tip(signal);
+      if (reading.kind === "range" && (await this.#failsByCondition(table, reading, error, limits))) {
+        const why = conditionRefused(table.id, error instanceof Error ? error : new Error(String(error)));
+        logger.warn({ table: table.id, error: why }, "a condition can't be used on a row; the read ends");
+        await this.#parts.giveUp(reading, why);
+        throw new ReadRefused(why.message, { cause: why });
+      }
       const waitMs = this.#fail(reading, error);
       const message = "a table can't be read beside the stream; the next attempt follows";
       logger.warn({ table: table.id, error, kind: kindOf(error), waitMs }, message);
       throw new ReadRefused(message, { cause: error });
     }
+  }
+
+  /** Whether these rows can be read, but never under the condition of an operator: it fails on one of them. */
+  async #failsByCondition(
+    table: TableVersion,
+    { cursor: after, scope }: RangeRead,
+    error: unknown,
+    { signal, scanRowCountMax }: ReadLimits,
+  ): Promise<boolean> {
+    if (scope.kind !== "where" || findMillraceError(error)?.code === WAITED_IN_VAIN) return false;
+    const works = async (where: string | null): Promise<boolean> => {
+      try {
+        const { rows } = this.#parts.source;
+        (await rows.readRange(table, { after, where, scanRowCountMax }, signal)).block?.release();
+        return true;
+      } catch {
+        signal.throwIfAborted();
+        return false;
+      }
+    };
+    return (await works(null)) && !(await works(scope.where));
   }
 
   /** Returns the milliseconds until the next attempt. */

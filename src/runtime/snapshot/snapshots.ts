@@ -23,10 +23,7 @@ export async function askAgain(snapshots: SnapshotStore, { tableIds, ...request 
   for (const tableId of tableIds) await snapshots.again({ ...request, tableId }, ({ state }) => state === "waiting");
 }
 
-/**
- * A condition that the source does not accept would be tried for ever. So it is tested with a query for no row before it is
- * stored.
- */
+/** A condition that the source does not accept, or that asks what rules hide, is refused before it is stored. */
 export async function tryCondition(
   clock: Clock,
   rows: Pick<RowReads, "readRange">,
@@ -36,7 +33,7 @@ export async function tryCondition(
   using limit = deadline(clock, ANSWER_MS_MAX);
   for (const table of tables) {
     try {
-      await rows.readRange(table, { after: null, where: `(${where}\n) AND 1 = 0` }, limit.signal);
+      await rows.readRange(table, { after: null, where, scanRowCountMax: 0 }, limit.signal);
     } catch (error) {
       throw error instanceof Error ? conditionRefused(table.id, error) : error;
     }

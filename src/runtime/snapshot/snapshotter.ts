@@ -1,5 +1,6 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import { type Clock, pause } from "../../core/clock.ts";
+import type { MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { News } from "../../core/news.ts";
@@ -88,7 +89,10 @@ export class Snapshotter {
       this.#failure ??= error;
       this.#wake.tell();
     };
-    this.reader = new RowReader({ ...parts, onAttempt });
+    const giveUp = async ({ snapshots }: RangeRead, { code, message }: MillraceError): Promise<void> => {
+      for (const { id } of snapshots) await parts.state.snapshots.cancel(id, false, `${code} ${message}`);
+    };
+    this.reader = new RowReader({ ...parts, onAttempt, giveUp });
     this.#plan = new ReadPlan(parts, this.reader);
   }
 

@@ -111,6 +111,16 @@ test("a condition that the source does not take is refused, with the daemon and 
   expect(await asked(pipeline)).toEqual([]);
 });
 
+test("a condition that fails on a row ends its read with the reason, and nobody waits for it", async () => {
+  await using pipeline = await filled();
+  await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", "1 / (id - 700) >= 0");
+  await pipeline.settled();
+  const ended = (await list(pipeline)).filter(({ state }) => state === "cancelled");
+  expect(ended).toMatchObject([{ reason: expect.stringMatching(/^MR1323 .* public\.many: .*22012/) }]);
+  expect(pipeline.daemon.said).toContain("MR1323");
+  await pipeline.expectEqual(TABLES);
+});
+
 test(
   "a condition is one condition: what would end the transaction and go on in another is refused, and changes nothing",
   { tags: "heavy" },

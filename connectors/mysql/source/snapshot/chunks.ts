@@ -44,20 +44,21 @@ export async function readRange(
     let from = after;
     let isFinished = false;
     let isCut = false;
-    const isScanned = where !== null && table.unenforcedKey !== true;
+    const isTried = scanRowCountMax === 0;
+    const isScanned = where !== null && table.unenforcedKey !== true && !isTried;
     const all = selectAll(table, tables.rules);
     const scan = `${rangeSql(all, table, after, null, 1)} OFFSET ${scanRowCountMax - 1}`;
     const end = isScanned ? await endOfScan(session, new RowBlock(table, 1, tables.rules), scan, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
-      const wanted = pace.ask();
+      const wanted = isTried ? 0 : pace.ask();
       const sql = rangeSql(all, table, from, upTo, wanted);
       // With a filter the first row may take some time.
       const isWhole = await selectSome(session, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await readings.checkShape(table, signal);
       isCut = !isWhole;
-      isFinished = isWhole && rows.count - before < wanted;
+      isFinished = isTried || (isWhole && rows.count - before < wanted);
       if (isFinished) break;
       from = rows.lastKey();
       if (isCut || !pace.goesOn(rows)) break;

@@ -41,11 +41,12 @@ export async function readRange(
   const isQuick = where === null && table.unenforcedKey !== true;
   const read = await begin(context, session, { table, isQuick }, signal);
   const { columns, key, sql } = read.live;
-  if (table.unenforcedKey === true) {
+  const isTried = scanRowCountMax === 0;
+  if (table.unenforcedKey === true && !isTried) {
     if (after === null) await expectNoNulls(read, signal);
     else await expectOne(read, alike(key, after), signal);
   }
-  const isScanned = where !== null && table.unenforcedKey !== true;
+  const isScanned = where !== null && table.unenforcedKey !== true && !isTried;
   const end = isScanned ? await endOfScan(read, after, scanRowCountMax, signal) : null;
   const conditions = [
     where === null ? "" : `(${where}\n)`,
@@ -53,7 +54,7 @@ export async function readRange(
     end === null ? "" : upTo(key, end),
   ];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
-  const query = `SELECT ${names(columns)} FROM ${sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS_MAX}`;
+  const query = `SELECT ${names(columns)} FROM ${sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${isTried ? 0 : CHUNK_ROWS_MAX}`;
   // `where` comes from an operator: it must not end this transaction, which is read-only.
   await session.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const { finished, last } = await fetchChunk(read, signal);

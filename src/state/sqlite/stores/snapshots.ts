@@ -42,7 +42,7 @@ const ADVANCE = `UPDATE snapshot SET state = 'running', completeness = :complete
 const FINISH = `UPDATE snapshot SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
     started_at = coalesce(started_at, :at)
   WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`;
-const CANCEL = `UPDATE snapshot SET state = 'cancelled', ended_at = :at
+const CANCEL = `UPDATE snapshot SET state = 'cancelled', ended_at = :at, reason = coalesce(:why, reason)
   WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`;
 const RESTART = voidSnapshots("id = :id");
 const OF_TABLE = "sink = :sink AND table_id = :table";
@@ -131,8 +131,8 @@ export class SqliteSnapshots implements SnapshotStore {
     this.#connection.run(SETTLED, { sink, table, batch });
   }
 
-  async cancel(id: number, evenNeeded = false): Promise<boolean> {
-    const row = { id, even: evenNeeded ? 1 : 0, at: this.#now() };
+  async cancel(id: number, evenNeeded = false, why?: string): Promise<boolean> {
+    const row = { id, even: evenNeeded ? 1 : 0, why: why ?? null, at: this.#now() };
     return this.#connection.write(() => this.#connection.run(CANCEL, row) === 1);
   }
 
