@@ -81,6 +81,15 @@ export class Acts {
         if (downMs === null) return await operators.snapshot(request);
         return await world.whileStopped(downMs, () => operators.snapshot(request));
       }
+      case "read by now": {
+        const { name } = this.#target(happening.sink).traits;
+        const id = database.table(happening.table)?.shape.id;
+        if (world.configured.length < 2) return;
+        const open = (await daemon?.running?.pipeline.snapshots(false)) ?? [];
+        if (open.some(({ sink, tableId }) => sink === name && tableId === id))
+          checks.fail(`${name} waits for a slower sink that reads the same table`);
+        return;
+      }
       case "reset": {
         const name = happening.sink === null ? null : this.#target(happening.sink).traits.name;
         return await world.whileStopped(0, () => operators.reset(name, happening.to));

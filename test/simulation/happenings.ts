@@ -53,6 +53,8 @@ export type Happening = { readonly atMs: number } & (
       /** Null: the daemon runs; else it is stopped for it. */
       readonly downMs: number | null;
     }
+  /** By now the sink has the table that was to be read again for it. */
+  | { readonly what: "read by now"; readonly sink: number; readonly table: number }
   | { readonly what: "reset"; readonly sink: number | null; readonly to: "earliest" | "latest" | "snapshot" }
   | { readonly what: "recover"; readonly sink: number | null; readonly isForced: boolean }
   | { readonly what: "export"; readonly importAfterMs: number }

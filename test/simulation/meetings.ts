@@ -13,6 +13,9 @@ const SHARE = 0.12;
 const CRAWLS_SHARE = 0.01;
 /** Of 1: each of these that need a kind of plan which is rare. */
 const RARE_SHARE = 0.03;
+/** A sink that is alone reads these rows again in half of the time. */
+const READ_ROWS = 40;
+const READ_MS_MAX = 4_000;
 const KEYS = 4;
 const OPS = ["insert", "update", "update", "replace", "move"] as const;
 const LASTS_MS = 600;
@@ -30,6 +33,29 @@ export function withMeeting(plan: Plan): Plan {
   if (met.sinks[0] !== "stream") return met;
   const moved = random.chance(SHARE) ? pastARead(random, met) : met;
   return random.chance(SHARE) ? replayedOverARead(random, moved) : moved;
+}
+
+/** Some plans are no more than this: a table is read again for two sinks, and one of them takes much longer for each chunk. */
+export function withSlowRead(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x510e);
+  if (!random.chance(CRAWLS_SHARE)) return plan;
+  const kinds = ["transactional", "by-row"] as const;
+  const { seed, source } = plan;
+  const atMs = 800;
+  return {
+    seed,
+    ...(source === undefined ? {} : { source }),
+    tables: 1,
+    rows: READ_ROWS,
+    chunkRows: 1,
+    sinks: [random.pick(kinds), random.pick(kinds)],
+    lastsMs: atMs + READ_MS_MAX + 1,
+    happenings: [
+      { atMs, what: "weather", place: 0, kind: "slow", forMs: READ_MS_MAX },
+      { atMs, what: "snapshot", sink: null, table: 0, hasCondition: false, downMs: null },
+      { atMs: atMs + READ_MS_MAX, what: "read by now", sink: 1, table: 0 },
+    ],
+  };
 }
 
 const MEETINGS: readonly Meeting[] = [

@@ -3,7 +3,7 @@ import { Random } from "../support/run/random.ts";
 import type { Op, Operation } from "./database.ts";
 import type { Happening, Plan, SinkKind } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";
-import { withMeeting } from "./meetings.ts";
+import { withMeeting, withSlowRead } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
 
 export const LASTS_MS = 1_000;
@@ -127,7 +127,10 @@ export function planOf(seed: number, name: SizeName): Plan {
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
   const met = size.nested > 0 ? withMeeting(plan) : plan;
-  return withProof(withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met))))));
+  const made = withProof(
+    withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met))))),
+  );
+  return size.nested > 0 ? withSlowRead(made) : made;
 }
 
 /** Of 1: in so many plans the continuous comparison runs, by chance of its own. */

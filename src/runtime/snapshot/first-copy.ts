@@ -11,6 +11,7 @@ import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { giveReceipt, letGo, Receipts, type TableEnd, type Work } from "../stream/work.ts";
 import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
+import { Patience } from "./patience.ts";
 import { copyRaw, type RawEnd } from "./raw-copy.ts";
 
 interface InitialSnapshotParts {
@@ -282,51 +283,31 @@ function give({ worker, signal }: Member, work: Work): void {
   giveReceipt(work, "dropped");
 }
 
-/** Others have waited for the sink this long, */
-const WAITED_MS_MIN = 500;
-/** and for this part of the time. */
-const WAITED_SHARE = 0.1;
-/** Half of what was measured counts as past after this time: a sink may become slow late. */
-const MEASURED_MS = 20_000;
-
 /**
  * Who goes along in a reading. All sinks get each block at about the same time, so the slowest one sets the pace; one that the
  * others wait for leaves.
  */
 class CopyPace {
-  readonly #clock: Clock;
+  readonly #patience: Patience<Member>;
   readonly #onLeft: (member: Member) => void;
-  /** By sink: how long others have waited for it. */
-  readonly #waitedMs = new Map<Member, number>();
   /** By table that is being read: those for which others waited at the last look. */
   readonly #waitedFor = new Map<TableVersion, readonly Member[]>();
-  #measuredMs = 0;
-  #lookedMs: number;
 
   constructor(clock: Clock, onLeft: (member: Member) => void) {
-    this.#clock = clock;
+    this.#patience = new Patience(clock);
     this.#onLeft = onLeft;
-    this.#lookedMs = clock.elapsed();
   }
 
   /** From now on the table's reading waits for one of these sinks. None: it goes on. */
   look(table: TableVersion, members: readonly Member[]): void {
-    const nowMs = this.#clock.elapsed();
-    const passedMs = nowMs - this.#lookedMs;
-    this.#lookedMs = nowMs;
-    this.#measuredMs += passedMs;
+    const passedMs = this.#patience.passedMs();
     const waitedFor = members.filter((member) => isWaitedFor(member, members));
     for (const member of new Set([...this.#waitedFor.values()].flat())) {
-      const waitedMs = (this.#waitedMs.get(member) ?? 0) + passedMs;
-      this.#waitedMs.set(member, waitedMs);
-      const isSlow = waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs * WAITED_SHARE;
-      if (isSlow && waitedFor.includes(member)) this.#onLeft(member);
+      this.#patience.waited(member, passedMs);
+      if (this.#patience.isSpent(member) && waitedFor.includes(member)) this.#onLeft(member);
     }
     if (waitedFor.length === 0) this.#waitedFor.delete(table);
     else this.#waitedFor.set(table, waitedFor);
-    if (this.#measuredMs < MEASURED_MS) return;
-    this.#measuredMs /= 2;
-    for (const [member, waitedMs] of this.#waitedMs) this.#waitedMs.set(member, waitedMs / 2);
   }
 }
 

@@ -42,7 +42,8 @@ export class ReadPlan {
   readonly #reader: Pick<RowReader, "holds" | "tablesOfKeys">;
   /** Ids of incremental snapshots that this process began because a sink lacks the table. They may end without a read. */
   readonly carriable = new Set<number>();
-  #keysFirst = false;
+  /** Sinks that got rows of a table last. */
+  readonly #keysNext = new Set<string>();
   /** By table id, since keys are listed. */
   readonly #keyPaces = new Map<string, KeyPace>();
   /** By sink, tables of which it was told that they are gone, and has not taken note yet. */
@@ -84,10 +85,17 @@ export class ReadPlan {
     if (keyCount === 0) this.#keyPaces.clear();
     const keys = keyCount === 0 ? [] : await this.#keysInTurn(sinks);
     const ranges = rangeReads(open.filter(({ sink }) => sinks.includes(sink)));
-    // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
-    this.#keysFirst = !this.#keysFirst;
-    const readings: readonly SnapshotRead[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
+    const isNext = ({ sinks: [sink] }: KeyRead): boolean => this.#keysNext.has(sink!);
+    const readings = [...keys.filter(isNext), ...ranges, ...keys.filter((one) => !isNext(one))];
     return readings.filter((reading) => !this.#reader.holds(reading));
+  }
+
+  /**
+   * The read had its turn. Key lookups and tables take turns in each sink: while a table is read, rows that move may list new
+   * keys as fast as keys are read.
+   */
+  took({ kind, sinks }: SnapshotRead): void {
+    for (const sink of sinks) this.#keysNext[kind === "keys" ? "delete" : "add"](sink);
   }
 
   /** Keys of a table that is suspended, or can't be read, must not hold up other keys. */

@@ -10,6 +10,7 @@ import type { TableSnapshot, SnapshotProgress } from "../../core/contracts/state
 import type { ReadHold } from "../stream/kept-log.ts";
 import { ChunkReader, type HandedOver } from "./chunk-reader.ts";
 import type { Ledger } from "./ledger.ts";
+import { Patience } from "./patience.ts";
 import { ReadPlan, type ReadPlanParts, together } from "./read-plan.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
@@ -42,7 +43,7 @@ interface SnapshotterParts extends ReadPlanParts {
 
 /** How long the snapshotter waits before it looks again for work that was not possible yet. */
 const IDLE_MS = 1_000;
-/** How long a fast sink waits for slower ones with the same chunk, so that they share the next read too. */
+/** How long the others wait for a sink with its chunk, so that sinks at the same key share the next read too. */
 const TOGETHER_MS_MAX = 500;
 
 /** A chunk that was given to sinks, and what is left to do for each sink when it has the chunk durably. */
@@ -77,6 +78,8 @@ export class Snapshotter {
   readonly #plan: ReadPlan;
   /** Sinks with a chunk that is not durable and recorded yet. */
   readonly #busy = new Set<string>();
+  /** With sinks for which others wait. */
+  readonly #patience: Patience<string>;
   /** An error outside of the rounds: the next round throws it. */
   #failure: unknown = undefined;
   #isIdle = false;
@@ -94,6 +97,7 @@ export class Snapshotter {
     };
     this.reader = new RowReader({ ...parts, onAttempt, giveUp });
     this.#plan = new ReadPlan(parts, this.reader);
+    this.#patience = new Patience(parts.clock);
   }
 
   /** Incremental snapshots and listed keys that were unfinished at the last look. */
@@ -178,7 +182,12 @@ export class Snapshotter {
       const group = reading.kind === "keys" ? [] : together(reading, readings);
       for (const one of group) tried.add(one);
       try {
-        if (await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(group, signal))) return true;
+        const chunks = await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(group, signal));
+        if (chunks === null) continue;
+        this.#plan.took(reading);
+        const othersWait = readings.some(({ sinks }) => sinks.some((sink) => !reading.sinks.includes(sink)));
+        await this.#untilDurable(chunks, othersWait, signal);
+        return true;
       } catch (error) {
         if (!isOfOneTable(error)) failure ??= error;
       }
@@ -194,14 +203,26 @@ export class Snapshotter {
   }
 
   /**
-   * Waits until the chunks are durable in the sinks, then does what is left for each sink. It waits for slow sinks in the
-   * background.
+   * Waits until the chunks are durable in the sinks, then does what is left for each sink. It waits in the background for
+   * those that others would wait for too long. `othersWait`: also for the first one that has its chunk.
    */
-  async #untilDurable(chunks: readonly ChunkInFlight[], signal: AbortSignal): Promise<void> {
+  async #untilDurable(chunks: readonly ChunkInFlight[], othersWait: boolean, signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
+    const patience = this.#patience;
+    const begunMs = clock.elapsed();
+    patience.passedMs();
     const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
-    const ended = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
-    await withTimeout(ended, { clock, signal, timeoutMs: TOGETHER_MS_MAX, late: () => undefined });
+    const waitedFor = new Map<SinkWorker, Promise<void>>();
+    const endedMs = new Map<SinkWorker, number>();
+    for (const [worker, works] of byWorker) {
+      const ended = this.#ended(worker, works).then(() => void endedMs.set(worker, clock.elapsed()));
+      if (!patience.isSpent(worker.name)) waitedFor.set(worker, ended);
+    }
+    const together = Promise.all(waitedFor.values());
+    await withTimeout(together, { clock, signal, timeoutMs: TOGETHER_MS_MAX, late: () => undefined });
+    const nowMs = clock.elapsed();
+    const sinceMs = othersWait ? begunMs : Math.min(nowMs, ...endedMs.values());
+    for (const worker of waitedFor.keys()) patience.waited(worker.name, (endedMs.get(worker) ?? nowMs) - sinceMs);
     this.#throwFailure();
   }
 
@@ -218,15 +239,16 @@ export class Snapshotter {
     return [...fanOut.sinks].find((worker) => worker.name === name && fanOut.has(worker));
   }
 
-  async #listed(reading: KeyRead, signal: AbortSignal): Promise<boolean> {
+  /** The keys' rows, on their way. Null: they can't be read now. */
+  async #listed(reading: KeyRead, signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { snapshots } = this.#parts.state;
     const worker = this.#attached(reading.sinks[0]!);
     const table = this.#parts.gate.table(reading.tableId);
-    if (worker === undefined || table === undefined) return false;
+    if (worker === undefined || table === undefined) return null;
     // Invariant: if the table's key has changed since, every sink that takes the table gets it again as a whole.
     const { fitting, texts, others } = fittingKeys(reading.keys, table);
     if (others.length > 0) await snapshots.removeKeys(others.map((pending) => pending.id));
-    if (fitting.length === 0) return true;
+    if (fitting.length === 0) return [];
     const read = async (asked: ReadLimits): Promise<Chunk> => {
       const chunk = await this.reader.read(table, reading, asked);
       this.#plan.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
@@ -241,15 +263,14 @@ export class Snapshotter {
         { sink: worker.name, tableId: table.id, batch },
       );
     };
-    await this.#untilDurable([{ handed: handed ?? null, done }], signal);
-    return true;
+    return [{ handed: handed ?? null, done }];
   }
 
-  /** Reads the next chunk of each table for all the sinks whose incremental snapshots are at the same key. */
-  async #ranged(group: readonly RangeRead[], signal: AbortSignal): Promise<boolean> {
+  /** The next chunk of each table, on its way to all the sinks whose snapshots are at the same key. Null: none can be read now. */
+  async #ranged(group: readonly RangeRead[], signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { state } = this.#parts;
     const ready = group.flatMap((reading) => this.#ready(reading) ?? []);
-    if (ready.length === 0) return false;
+    if (ready.length === 0) return null;
     const carriable = ready.flatMap((one) => {
       const snapshots = [...one.snapshots].filter(
         ([, { id, cursor }]) => cursor === null && this.#plan.carriable.has(id),
@@ -263,7 +284,7 @@ export class Snapshotter {
       ),
     );
     for (const { id } of outdated) await state.snapshots.restart(id);
-    if (outdated.length > 0) return true;
+    if (outdated.length > 0) return [];
     // Invariant: before the first low mark is written, the incremental snapshot no longer counts as unread.
     for (const { snapshots } of ready) for (const snapshot of snapshots.values()) this.#ledger.begin(snapshot);
     const chunks = ready.map(({ reading, table, snapshots }) => {
@@ -280,7 +301,7 @@ export class Snapshotter {
       chunks.map(({ wanted }) => wanted),
       signal,
     );
-    const chunksDone = ready.map(({ table, completeness, snapshots }, i) => ({
+    return ready.map(({ table, completeness, snapshots }, i) => ({
       handed: handed[i]!,
       done: async (worker: SinkWorker, lowVersion: bigint): Promise<void> => {
         failpoint("snapshot.chunk-durable", table);
@@ -297,8 +318,6 @@ export class Snapshotter {
         else this.#ledger.note(progress);
       },
     }));
-    await this.#untilDurable(chunksDone, signal);
-    return true;
   }
 
   /** Null if the table can't be read now. */
@@ -319,19 +338,19 @@ export class Snapshotter {
    * Before tables are read only because their shape has changed, this asks the sinks whether their copies followed the
    * change. It asks at a position of the log behind the change, so that no row of an earlier shape comes after it.
    */
-  async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<boolean> {
+  async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { clock, news, fanOut, source, gate } = this.#parts;
     const looked = ready.map((one) => ({ ...one, facts: gate.columnFacts(one.table) }));
     // The stream will reach the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
-    if (known.length === 0) return false;
+    if (known.length === 0) return null;
     if (known.some(({ facts }) => facts !== null)) {
       const tip = await source.log.tip(signal);
       for (let told = news.count; fanOut.position.commit <= tip; told = news.count) {
         await news.after(told, clock, IDLE_MS, signal);
       }
     }
-    const asked = known.map(({ table, completeness, snapshots, facts }) => {
+    return known.map(({ table, completeness, snapshots, facts }) => {
       const durable = new Map<SinkWorker, Promise<boolean>>();
       const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, snapshot] of isAsItWas ? snapshots : []) {
@@ -354,8 +373,6 @@ export class Snapshotter {
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
-    await this.#untilDurable(asked, signal);
-    return true;
   }
 
   /**
