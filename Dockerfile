@@ -2,14 +2,21 @@
 FROM node:24-slim AS build
 WORKDIR /build
 COPY . .
-# The package as it is published, with its dependencies in the versions of the lock file, and what it is made of as CycloneDX.
-RUN npm ci --ignore-scripts && npm run build && npm pack --ignore-scripts --pack-destination /tmp
+# The package as it is published, with its dependencies and its optional peers in the versions of the lock file, and what it is
+# made of as CycloneDX.
+# Behind a proxy with an authority of its own: docker build --secret id=ca,src=company.pem
+RUN --mount=type=secret,id=ca \
+    if [ -f /run/secrets/ca ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca; fi \
+ && npm ci --ignore-scripts && npm run build && npm pack --ignore-scripts --pack-destination /tmp
 WORKDIR /opt/millrace
-RUN tar -xzf /tmp/millrace-*.tgz --strip-components=1 \
+RUN --mount=type=secret,id=ca \
+    if [ -f /run/secrets/ca ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca; fi \
+ && tar -xzf /tmp/millrace-*.tgz --strip-components=1 \
  && cp /build/package-lock.json . \
+ && node -e "const all = require('./package.json'); Object.assign(all.dependencies, all.peerDependencies); fs.writeFileSync('package.json', JSON.stringify(all))" \
+ && npm pkg delete devDependencies peerDependencies peerDependenciesMeta workspaces \
  && npm ci --omit=dev --workspaces=false --ignore-scripts \
  && rm package-lock.json \
- && npm pkg delete devDependencies workspaces \
  && npm sbom --sbom-format cyclonedx --sbom-type application > sbom.cdx.json
 
 # The slim image has no authorities, and DuckDB trusts only those of this file: Node's own are put there.

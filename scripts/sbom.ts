@@ -14,12 +14,19 @@ interface Sbom {
   readonly dependencies: readonly { readonly ref: string; readonly dependsOn: readonly string[] }[];
 }
 
-const { name, dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+const { name, dependencies, devDependencies, peerDependencies } = JSON.parse(
+  readFileSync(join(ROOT, "package.json"), "utf8"),
+);
+/** Optional peers in the versions that are tested. */
+const extras = Object.keys(peerDependencies).map((extra) => [extra, devDependencies[extra]]);
 const { stdout } = await promisify(execFile)("npm", ["sbom", ...FORM], { cwd: ROOT, maxBuffer: 2 ** 26 });
 const all: Sbom = JSON.parse(stdout);
 // npm names it like the folder.
 all.metadata.component.name = name;
-writeFileSync(OUT, `${JSON.stringify(withoutBuilders(all, dependencies), null, 1)}\n`);
+writeFileSync(
+  OUT,
+  `${JSON.stringify(withoutBuilders(all, { ...dependencies, ...Object.fromEntries(extras) }), null, 1)}\n`,
+);
 
 /** With `--omit dev` npm also leaves out what is needed to run and is an optional peer of something that builds. */
 function withoutBuilders(sbom: Sbom, direct: Readonly<Record<string, string>>): Sbom {

@@ -33,6 +33,7 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
 }
 
 export const factory: SinkFactory<Options> = {
+  extras: () => ["duckdb"],
   form: (options) => options.mode,
   create: async (context, log) => {
     const { duckdbSink } = await import("./sink.ts");

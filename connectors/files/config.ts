@@ -61,6 +61,10 @@ export const definition = z
 type FilesOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<FilesOptions> = {
+  extras: ({ path, format }) => [
+    ...(format === "parquet" ? (["duckdb"] as const) : []),
+    ...(S3_PATH.test(path) ? (["s3"] as const) : []),
+  ],
   form: () => "stream",
   create: async (context) => {
     const { FilesSink } = await import("./sink.ts");

@@ -13,6 +13,14 @@ class Millrace < Formula
     bin.install_symlink libexec.glob("bin/*")
   end
 
+  def caveats
+    <<~EOS
+      DuckDB, AWS' client and OpenTelemetry are not in it. `millrace check` prints the
+      `npm install` for what a configuration lacks; run it in:
+        #{libexec}/lib
+    EOS
+  end
+
   test do
     assert_match version.to_s, shell_output("#{bin}/millrace version")
   end

@@ -25,6 +25,7 @@ import type { Readable } from "../core/contracts/readable.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import { lackOf } from "./extras.ts";
 import { parse } from "./parse.ts";
 import { urlSecrets } from "./secrets/secrets.ts";
 
@@ -138,21 +139,43 @@ interface SourceModule<Options> {
 export function sinkConnector<Options>({ definition, factory }: SinkModule<Options>): SinkConnector {
   const bind = (options: Options, base: SinkContextBase): Bound<Sink> => {
     const context = { ...base, options };
+    const expectExtras = (): void => {
+      const lack = lackOf(factory.extras?.(options) ?? []);
+      if (lack !== undefined) throw lack;
+    };
     return {
-      create: (log, origin) => factory.create({ ...context, ...(origin === undefined ? {} : { origin }) }, log),
-      check: (signal, tables) => factory.check(context, signal, tables),
+      create: async (log, origin) => {
+        expectExtras();
+        return await factory.create({ ...context, ...(origin === undefined ? {} : { origin }) }, log);
+      },
+      check: async (signal, tables) => {
+        expectExtras();
+        return await factory.check(context, signal, tables);
+      },
       grants: async (_signal, tables) => (await factory.grants?.(context, tables)) ?? [],
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
       ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
       fit: (keys) => fitOf(options, keys, base.folder),
       ...(factory.reading === undefined ? {} : { reading: (table) => factory.reading!(context, table) }),
-      ...(factory.readable === undefined ? {} : { readable: (signal) => factory.readable!(context, signal) }),
+      ...(factory.readable === undefined
+        ? {}
+        : {
+            readable: async (signal: AbortSignal) => {
+              expectExtras();
+              return await factory.readable!(context, signal);
+            },
+          }),
       ...(factory.form === undefined ? {} : { form: factory.form(options) }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}
-        : { query: (request, copy, signal) => factory.query!(context, request, copy, signal) }),
+        : {
+            query: async (request: QueryRequest, copy: string | null, signal: AbortSignal) => {
+              expectExtras();
+              return await factory.query!(context, request, copy, signal);
+            },
+          }),
     };
   };
   const isQueryable = factory.query !== undefined;

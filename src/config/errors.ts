@@ -38,6 +38,13 @@ export const pages: ErrorPages = {
     cause:
       "A value refers to `${VAR}` or `${file:PATH}`, and the variable is unset or empty, or the file can't be read. Millrace does not start with a hole in its config.",
   },
+  MR1011: {
+    title: "A package is not installed",
+    remedy: "Run the `npm install` that the hint names, where Millrace is installed, then the command again.",
+    cause:
+      "Engines and clients that only some configurations need are not installed with Millrace: DuckDB for `duckdb`, `ducklake` and Parquet files, AWS' client for `s3://`, OpenTelemetry for `telemetry.otlp`. The container image has all of them.",
+    seen: "start",
+  },
   MR1010: {
     title: "Two sinks write to the same target",
     remedy:

@@ -1,5 +1,6 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "../config/config.ts";
+import { lackOf, telemetryExtras } from "../config/extras.ts";
 import { configChangedAt } from "../config/config-file.ts";
 import { scopeOf, systemClock, timestamp } from "../core/clock.ts";
 import { FirstSeen, type NoticeStore } from "../core/conditions/condition.ts";
@@ -108,6 +109,8 @@ async function runWithLease(
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
+  const lack = lackOf(telemetryExtras(config));
+  if (lack !== undefined) throw lack.with({ message: `telemetry.otlp: ${lack.message}` });
   const ruled = await openSource(config, await memoryOf(config, state), logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();

@@ -5,7 +5,7 @@
 import { chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { makeBase, registryMounts } from "../support/image/base.ts";
+import { makeBase, registryOptions } from "../support/image/base.ts";
 import { ImageStore, whyNoBuildah } from "../support/image/buildah.ts";
 import { Container, type UnpackedImage, unpackImage } from "../support/image/container.ts";
 import { freshDatabase } from "../support/run/services.ts";
@@ -22,7 +22,7 @@ beforeAll(async () => {
   const store = await ImageStore.in(place.path);
   await makeBase(store, place.path);
   const how = ["--isolation=chroot", "--network=host", "--format=docker", "--layers=false", "--pull-never"];
-  await store.buildah("build", ...how, store.trusting, ...(await registryMounts(place.path)), `--tag=${IMAGE}`, ".");
+  await store.buildah("build", ...how, store.trusting, ...(await registryOptions(place.path)), `--tag=${IMAGE}`, ".");
   image = await unpackImage(store, IMAGE);
 }, 600_000);
 beforeEach(({ skip }) => skip(missing !== undefined, missing));

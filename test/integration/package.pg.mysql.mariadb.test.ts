@@ -67,6 +67,45 @@ test("it carries JavaScript, what that reads and what it runs on, no Node and no
   expect(own.filter((path) => !kinds.test(path))).toEqual([]);
 });
 
+test("without what is large it is small, names what a configuration lacks, and takes it from the command that it names", async () => {
+  await using source = await freshDatabase();
+  await source.query("create table orders (id int primary key); insert into orders values (1)");
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("package.json"), '{ "name": "app" }');
+  const npm = (command: string) => {
+    const options = { cwd: folder.path, env: ownEnvironment(), encoding: "utf8" } as const;
+    const { status, stderr } = spawnSync("bash", ["-c", command], options);
+    expect({ command, status, stderr: status === 0 ? "" : stderr }).toEqual({ command, status: 0, stderr: "" });
+  };
+  npm(`npm install --prefer-offline --no-audit --omit=dev "${installed.tarball}"`);
+  const files = globSync("node_modules/**", { cwd: folder.path }).map((path) => statSync(folder.file(path)));
+  expect(files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0)).toBeLessThan(60e6);
+
+  const command = (...args: readonly string[]) =>
+    runCli(args, { folder: folder.path, program: folder.file("node_modules/millrace/bin/millrace.js") });
+  const made = await command("init", "--source", source.url);
+  expect(made).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("not installed: @duckdb/node-api") });
+  expect(readFileSync(folder.file("millrace.yaml"), "utf8")).toContain("path: ./replica.sqlite");
+  expect(await command("run", "--once")).toMatchObject({ exitCode: 0 });
+  expect((await command("query", 'select count(*) n from "public.orders"', "--json")).stdout).toContain("1");
+
+  appendFileSync(folder.file("millrace.yaml"), `\ntelemetry: { otlp: { endpoint: "http://127.0.0.1:9" } }\n`);
+  const config = readFileSync(folder.file("millrace.yaml"), "utf8");
+  writeFileSync(
+    folder.file("millrace.yaml"),
+    config.replace(/^sinks:$/m, "sinks:\n  lake: { kind: ducklake, catalog: sqlite:./l.db, data: s3://bucket/lake }"),
+  );
+  const refused = await command("check", "--json");
+  const findings: readonly { id: string; part: string; fix: string }[] = JSON.parse(refused.stdout).findings;
+  const lacks = findings.filter(({ id }) => id === "MR1011");
+  expect(lacks.map(({ part }) => part).toSorted()).toEqual(["lake", "telemetry"]);
+  const started = await command("run", "--once");
+  expect(started).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("error MR1011: telemetry.otlp: not") });
+  for (const { fix } of lacks) npm(`${/`(npm install [^`]+)`/.exec(fix)?.[1]} --prefer-offline --no-audit --omit=dev`);
+  const after: typeof findings = JSON.parse((await command("check", "--json")).stdout).findings;
+  expect(after.filter(({ id }) => id === "MR1011")).toEqual([]);
+});
+
 test("its SBOM lists what it runs on, in the versions that are installed with it, and nothing that only builds it", () => {
   const { bomFormat, metadata, components } = JSON.parse(
     readFileSync(join(installed.folder, "dist/sbom.cdx.json"), "utf8"),

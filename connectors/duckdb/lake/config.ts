@@ -6,7 +6,7 @@ import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contra
 import { memoryLimit, threads } from "../memory-keys.ts";
 import { firstRowsSql, isReserved, targetOf } from "../names.ts";
 import { duration } from "../../../src/core/values/quantity-keys.ts";
-import { s3, s3Refusal } from "../../kit/bucket.ts";
+import { s3, S3_PATH, s3Refusal } from "../../kit/bucket.ts";
 import { CATALOG, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 
@@ -81,6 +81,7 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
 }
 
 export const factory: SinkFactory<Options> = {
+  extras: ({ data }) => (S3_PATH.test(data) ? ["duckdb", "s3"] : ["duckdb"]),
   form: (options) => options.mode,
   create: async (context, log) => {
     const { lakeSink } = await import("./sink.ts");

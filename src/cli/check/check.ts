@@ -13,6 +13,7 @@ import { faultOf } from "../../rules/errors.ts";
 import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
 import { resolvedDocuments } from "../../daemon/documents.ts";
 import { documentTable } from "../../documents/document.ts";
+import { lackOf, telemetryExtras } from "../../config/extras.ts";
 import { isSelectedBy, memoryOf, openSource } from "../../daemon/ruled-source.ts";
 import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
@@ -58,6 +59,11 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
     { part: "documents", check: () => checkDocuments(config, signal) },
     { part: "state", check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
+    {
+      part: "telemetry",
+      check: async () =>
+        [lackOf(telemetryExtras(config))].flatMap((lack) => (lack === undefined ? [] : [findingOf(lack)])),
+    },
     { part: "admin", check: () => checkAdmin(config, signal) },
     ...config.sinks.map((sink) => ({ part: sink.name, check: () => checkSink(sink, wanted, signal) })),
   ];

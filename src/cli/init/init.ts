@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from "node:path";
+import { lackOf } from "../../config/extras.ts";
 import type { CapturedTables, Catalog } from "../../core/contracts/catalog.ts";
 import type { UrlKeys } from "../../core/contracts/connector.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -15,6 +16,8 @@ const LOOK_TIMEOUT_MS = 30_000;
 
 /** Not the database's name: in DuckDB a file and a schema of one name make `schema.table` ambiguous. */
 const DEFAULT_SINK = "./warehouse.duckdb";
+/** Node itself has the engine. */
+const SMALL_SINK = "./replica.sqlite";
 
 export const SINK_HELP =
   "a target: postgres://, clickhouse://, redis://, kafka://, s3://, ducklake:, http:// (search), a .duckdb or .sqlite file, or a folder";
@@ -47,14 +50,21 @@ export interface WantedConfig {
   readonly sinks: readonly PlannedSink[];
 }
 
-/** From `--sink`, `--tables` and `--name`; without a sink it is a DuckDB file. */
+/** From `--sink`, `--tables` and `--name`; without a sink it is a DuckDB file, or a SQLite file where DuckDB is not installed. */
 export async function wantedConfig(session: Session, options: Options, source: string | null): Promise<WantedConfig> {
   if (source !== null) session.secrets.addFromUrl(source);
   const kind = source === null ? "postgres" : (await sourceByUrl("--source", source)).kind;
   const name = (await readName(options.text("--name"))) ?? nameFrom(source);
   const given = options.texts("--sink");
-  const sinks = await plannedSinks(session, given.length === 0 ? [DEFAULT_SINK] : given);
+  const sinks = await plannedSinks(session, given.length === 0 ? [defaultSink(session)] : given);
   return { name, source, kind, tables: options.tableGlobs(), sinks };
+}
+
+function defaultSink({ log }: Session): string {
+  const lack = lackOf(["duckdb"]);
+  if (lack === undefined) return DEFAULT_SINK;
+  log.warn({ fix: lack.hint }, `${lack.message}; the target is ${SMALL_SINK}`);
+  return SMALL_SINK;
 }
 
 async function plannedSinks(session: Session, urls: readonly string[]): Promise<readonly PlannedSink[]> {

@@ -57,7 +57,10 @@ export function addUp({ program, action }: CommandLine): void {
   program
     .command("up [url]")
     .description("from a database's URL to rows in a target: init, check, the first copy, and on as the daemon")
-    .option("--sink <url...>", `${SINK_HELP}; default: a DuckDB file beside the config`)
+    .option(
+      "--sink <url...>",
+      `${SINK_HELP}; default: a file beside the config, DuckDB's if that is installed, else SQLite's`,
+    )
     .option("--tables <globs...>", "schema.table globs; default: every user table with a usable key")
     .option("--name <name>", "the daemon's name; default: from the database's name")
     .option("--admin-url <url>", "a superuser's URL of the source: runs the grants that `millrace grants` prints")

@@ -18,6 +18,8 @@ import type { Logger } from "./telemetry.ts";
  * the configuration, so the driver, and the code that talks to a server, load on first use.
  */
 export interface SinkFactory<Options> {
+  /** What these options need beside what npm installs with Millrace. Absent: nothing. */
+  extras?(options: Options): readonly Extra[];
   create(context: SinkContext<Options>, log: Logger): Promise<Sink>;
   /**
    * Preflight: connects, changes nothing, and closes. An unreachable target is a finding, not an exception. `tables`:
@@ -64,6 +66,9 @@ export interface SinkFactory<Options> {
   /** How a person looks at the first rows of a table, by its names in the sinks. Without passwords. Needs no connection. */
   reading?(context: SinkContext<Options>, table: TableName): Promise<Reading>;
 }
+
+/** Packages that npm installs only when they are named; see src/config/extras.ts. */
+export type Extra = "duckdb" | "s3" | "otlp";
 
 /** A text: the sink alone writes there. `start`: all its targets begin so, and those of a sink with a longer one are left to that. */
 export type Place = string | { readonly at: string; readonly start: string };

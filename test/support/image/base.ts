@@ -45,8 +45,8 @@ export async function makeBase(store: ImageStore, folder: string): Promise<void>
   await store.buildah("commit", store.trusting, "--rm", container, "docker.io/library/node:24-slim");
 }
 
-/** What npm has to know on this machine to reach its registry, as mounts for the build. */
-export async function registryMounts(folder: string): Promise<string[]> {
+/** What npm has to know on this machine to reach its registry, as options of the build. */
+export async function registryOptions(folder: string): Promise<string[]> {
   const settings = [`registry=${await npm("config", "get", "registry")}`];
   const authorities = await npm("config", "get", "cafile");
   const mounts = [`${join(folder, "npmrc")}:/usr/local/etc/npmrc:ro`];
@@ -55,7 +55,8 @@ export async function registryMounts(folder: string): Promise<string[]> {
     mounts.push(`${authorities}:/usr/local/etc/authorities.pem:ro`);
   }
   await writeFile(join(folder, "npmrc"), `${settings.join("\n")}\n`);
-  return mounts.map((mount) => `--volume=${mount}`);
+  const extra = process.env["NODE_EXTRA_CA_CERTS"] ?? "";
+  return [...mounts.map((mount) => `--volume=${mount}`), ...(extra === "" ? [] : [`--secret=id=ca,src=${extra}`])];
 }
 
 async function npm(...args: readonly string[]): Promise<string> {

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -12,14 +12,17 @@ export interface InstalledPackage {
   readonly program: string;
   /** Where the package lies. */
   readonly folder: string;
+  readonly tarball: string;
 }
 
-/** Packs the compiled checkout and installs the tarball for all users, below `folder`. */
+/** Packs the compiled checkout and installs the tarball for all users, below `folder`, with all that is optional. */
 export async function installPackage(folder: string): Promise<InstalledPackage> {
   const tarball = await packPackage(folder);
   const prefix = join(folder, "prefix");
-  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", tarball);
-  return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace") };
+  const { peerDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  const extras = Object.entries(peerDependencies).map(([name, version]) => `${name}@${String(version)}`);
+  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", tarball, ...extras);
+  return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace"), tarball };
 }
 
 /** Packs the compiled checkout: the run of tests has compiled it, so only the rest of `prepack` runs. Returns the tarball's path in `folder`. */
