@@ -4,7 +4,7 @@
  * place, and the server ends what is still running of earlier ones. What comes later names a column that is gone, and is
  * refused.
  */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { current } from "./current.ts";
@@ -13,7 +13,8 @@ import { quoteIdentifier, quoteLiteral, RUN_PREFIX, sqlNameOf } from "./names.ts
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 
-export type Fenced = Pick<TableLayout, "target" | "sqlName">;
+/** Without `table`: of one sink alone. */
+export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<TableLayout, "table">>;
 
 export class WriteFence {
   readonly #client: Client;
@@ -21,6 +22,8 @@ export class WriteFence {
   /** Begins the ids of this sink's statements in all processes; lease and run follow. */
   readonly #owner: string;
   readonly #lease: number;
+  /** Begins the names of this sink's columns: several daemons may write to a table that tables share. */
+  readonly #prefix: string;
   readonly #runs = new WriteRuns(() => randomBytes(8).toString("hex"));
 
   constructor(client: Client, sink: string, lease: number, placement: Placement) {
@@ -28,6 +31,7 @@ export class WriteFence {
     this.#placement = placement;
     this.#owner = `millrace ${encodeURIComponent(sink)} `;
     this.#lease = lease;
+    this.#prefix = `${RUN_PREFIX}${createHash("sha256").update(sink).digest("hex").slice(0, 8)}_`;
     client.sender = this;
   }
 
@@ -42,7 +46,7 @@ export class WriteFence {
 
   /** This run's column. */
   get column(): string {
-    return `${RUN_PREFIX}${this.#runs.id}`;
+    return `${this.#prefix}${this.#runs.id}`;
   }
 
   /** Part of an ALTER that fails as a whole if the table has left this run. */
@@ -113,7 +117,14 @@ export class WriteFence {
     const read = async () => {
       const rows = await this.#client.rows(sql, signal);
       const found = Map.groupBy(rows, ([database, table]) => sqlNameOf({ database: database!, table: table! }));
-      return new Map([...found].map(([name, columns]) => [name, columns.map(([, , column]) => column!)]));
+      const shared = new Set(tables.flatMap(({ sqlName, table }) => (table?.scope === undefined ? [] : [sqlName])));
+      const isOurs = (name: string, column: string): boolean => !shared.has(name) || column.startsWith(this.#prefix);
+      return new Map(
+        [...found].map(([name, columns]) => [
+          name,
+          columns.flatMap(([, , column]) => (isOurs(name, column!) ? [column!] : [])),
+        ]),
+      );
     };
     if (added === undefined) return await read();
     const isIn = (found: ReadonlyMap<string, readonly string[]>) => (table: Fenced) =>

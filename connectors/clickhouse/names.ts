@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import { tableId } from "../../src/core/model/schema.ts";
+import { tableId, type TableVersion } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
 import { clickhouseError } from "./errors.ts";
 import { OWN_PREFIX } from "../warehouse/own-columns.ts";
 import { reservedSchema } from "../warehouse/table-change.ts";
+import { andInScope } from "../warehouse/targets.ts";
 
 /** Database of Millrace's own tables; captured tables can't be in it. */
 export const META_DATABASE = "millrace";
@@ -71,6 +72,11 @@ export function rebuiltPrefix({ table }: TargetName): string {
 
 export function sqlNameOf({ database, table }: TargetName): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
+}
+
+/** See `andInScope`. */
+export function inScope(table: Pick<TableVersion, "scope" | "columns">): string {
+  return andInScope(table, (ordinal) => quoteIdentifier(table.columns[ordinal]!.name), quoteLiteral);
 }
 
 export function quoteIdentifier(name: string): string {

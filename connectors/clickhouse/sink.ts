@@ -62,6 +62,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly comparison = this;
   readonly batchLimits = BATCH;
   readonly form: SinkForm;
+  readonly scopedBy?: "rows";
   readonly name: string;
   readonly #settings: ClickhouseSinkSettings;
   readonly #options: WarehouseOptions;
@@ -77,6 +78,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   constructor(settings: ClickhouseSinkSettings, logger: Logger) {
     this.name = settings.name;
     this.form = settings.form.mode;
+    if (this.form === "mirror") this.scopedBy = "rows";
     this.#settings = settings;
     const { schema, form, placement, dropsColumns } = settings;
     const owner = ownerOf(settings);
@@ -172,7 +174,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       const fence = this.#entered();
       if (await fence.enter(layouts, until)) await this.#opened().compare(until);
       for (const layout of layouts) {
-        const sql = expelSql(layout.sqlName, this.#settings.placement, version, fence.holds(layout));
+        const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
       }
       const names = layouts.map(({ sqlName }) => sqlName);

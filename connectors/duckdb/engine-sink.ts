@@ -129,7 +129,7 @@ export class EngineSink<S extends Store>
     this.name = name;
     this.kind = kind;
     this.form = form.mode;
-    if (form.mode === "mirror" && form.isLake !== true) this.scopedBy = "rows";
+    if (form.mode === "mirror") this.scopedBy = "rows";
     this.batchLimits = batchLimits;
     if (copies !== undefined) this.copies = copies;
     this.#keeper = keeper;
@@ -258,7 +258,7 @@ export class EngineSink<S extends Store>
       await store.exclusively(async () => {
         this.#keeper.changing?.(found);
         for (const table of found) {
-          const sql = expelSql(there.get(this.target(table))!, version, inScope(table));
+          const sql = expelSql(there.get(this.target(table))!, version, inScope(table, this.#options.form));
           await overFiles(table.id, async () => void (await connection.run(sql)));
         }
       });

@@ -62,8 +62,8 @@ export function nameOf({ schema, table }: TableName): string {
 }
 
 /** See `andInScope`. */
-export function inScope(table: Pick<TableVersion, "scope" | "columns">): string {
-  const names = columnNames(table.columns);
+export function inScope(table: Pick<TableVersion, "scope" | "columns">, form: NamedFor): string {
+  const names = columnNames(table.columns, form);
   return andInScope(table, (ordinal) => quoteIdentifier(names[ordinal]!), quoteLiteral);
 }
 

@@ -1,9 +1,9 @@
 import * as z from "zod";
 import { randomUUID } from "node:crypto";
-import type { CheckedTable, Finding, TableName, GrantScript } from "../../src/core/contracts/connector.ts";
+import type { CheckedTable, Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { tableId } from "../../src/core/model/schema.ts";
-import { type IndexNaming, indexOf } from "../../src/core/targets/names.ts";
+import { type IndexNaming, ownIndexOf } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
 import {
@@ -135,7 +135,7 @@ interface CheckedIndices {
 async function checkIndices(
   client: SearchClient,
   { owner, ...naming }: IndexNaming & { readonly owner: string },
-  tables: readonly TableName[],
+  tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<CheckedIndices> {
   const id = "elasticsearch.indices";
@@ -149,8 +149,8 @@ async function checkIndices(
   await expectCheckpointIndex(client, checkpointIndex(naming.prefix), signal).catch(refused);
   const text = "looking at the sink's indices";
   const named = tables.map((table) => ({
-    id: tableId(table.schema, table.table),
-    alias: indexOf(naming, table),
+    id: table.id ?? tableId(table.schema, table.table),
+    alias: ownIndexOf(naming, table),
   }));
   const managed: string[] = [];
   for (const chunk of chunksByLength(named, ({ alias }) => alias)) {
@@ -193,7 +193,7 @@ function driftOf(table: string, drifted: readonly string[]): Finding {
 async function checkShards(
   client: SearchClient,
   { shards = 1, replicas = 1, ...naming }: CheckSettings,
-  tables: readonly TableName[],
+  tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const query = { include_defaults: "true", flat_settings: "true", filter_path: "*.*max_shards_per_node" };
@@ -206,7 +206,7 @@ async function checkShards(
   if (perNode === undefined) return [];
   const open = cluster.active_shards + cluster.unassigned_shards + cluster.initializing_shards;
   let missing = 0;
-  const names = tables.map((table) => indexOf(naming, table));
+  const names = tables.map((table) => ownIndexOf(naming, table));
   for (const chunk of chunksByLength(names, (name) => name)) {
     const there = await storedIndices(
       client,
@@ -294,14 +294,14 @@ function isManaged(settings: Readonly<Record<string, unknown>>): boolean {
 async function checkTemplates(
   client: SearchClient,
   naming: IndexNaming,
-  tables: readonly TableName[],
+  tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const { status, body } = await client.request({ method: "GET", path: "/_index_template" }, signal);
   const found = status === 200 ? TEMPLATES.safeParse(parsed(body)) : undefined;
   // A role may write indices and not look at templates.
   if (found?.success !== true) return [];
-  const names = [checkpointIndex(naming.prefix), ...tables.map((table) => indexAfter(indexOf(naming, table)))];
+  const names = [checkpointIndex(naming.prefix), ...tables.map((table) => indexAfter(ownIndexOf(naming, table)))];
   for (const name of names) {
     const fitting = found.data.index_templates.filter(({ index_template: of }) =>
       of.index_patterns.some((one) => isMatched(one, name)),

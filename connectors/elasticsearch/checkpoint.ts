@@ -33,7 +33,7 @@ const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() 
 /** As JSON in a text, so that names of tables do not become fields. */
 const PART = z.object({
   tables: z.record(z.string(), z.string()).refine(isCompleteTables),
-  indices: z.record(z.string(), INDEX.extend({ next: INDEX.optional() })),
+  indices: z.record(z.string(), INDEX.extend({ next: INDEX.optional(), shared: z.string().optional() })),
   dropped: z.record(z.string(), z.int()).default({}),
 });
 const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });

@@ -5,7 +5,7 @@ import { aboutTable, findMillraceError, type MillraceError } from "../../src/cor
 import { type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { type IndexNaming, indexOf } from "../../src/core/targets/names.ts";
+import { type IndexNaming, indexOf, ownIndexOf } from "../../src/core/targets/names.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -72,6 +72,7 @@ export class ElasticsearchSink
   readonly comparison = this;
   readonly readers = this;
   readonly onLost = "resync";
+  readonly scopedBy = "rows";
   readonly name: string;
   readonly #settings: ElasticsearchSinkSettings;
   readonly #log: Logger;
@@ -92,9 +93,13 @@ export class ElasticsearchSink
     this.#log = log;
   }
 
-  /** The alias of the table's documents. */
+  /** The alias of the documents of all tables that routes merge. */
   target(table: TableVersion): string {
     return indexOf(this.#settings, table);
+  }
+
+  #alias(table: TableVersion): string {
+    return ownIndexOf(this.#settings, table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -141,7 +146,8 @@ export class ElasticsearchSink
     const written = this.#ours.indices.written(table.id);
     if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
     this.#partial.delete(table.id);
-    const prepare = () => this.#ours.indices.prepare(this.target(table), table, signal);
+    const shared = table.scope === undefined ? undefined : this.target(table);
+    const prepare = () => this.#ours.indices.prepare({ alias: this.#alias(table), shared }, table, signal);
     const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
     this.#prepared.set(table.id, { ...prepared, table, target: null });
   }
@@ -149,7 +155,7 @@ export class ElasticsearchSink
   /** A document keeps its named fields until it is written. */
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     if (!onlyGrows(from, to)) return false;
-    return await this.#guarded(signal, () => this.#ours.indices.takes(this.target(to), to, signal));
+    return await this.#guarded(signal, () => this.#ours.indices.takes(this.#alias(to), to, signal));
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
@@ -205,7 +211,7 @@ export class ElasticsearchSink
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    const names = tables?.map((table) => this.target(table)) ?? [`${this.#settings.prefix}*`];
+    const names = tables?.map((table) => this.#alias(table)) ?? [`${this.#settings.prefix}*`];
     return await this.#guarded(signal, (client) => highestVersion(client, names, signal));
   }
 
@@ -238,7 +244,7 @@ export class ElasticsearchSink
   }
 
   async inspect(signal: AbortSignal): Promise<Inspection> {
-    return new ElasticsearchInspection(await SearchClient.open(this.#settings, signal), (table) => this.target(table));
+    return new ElasticsearchInspection(await SearchClient.open(this.#settings, signal), (table) => this.#alias(table));
   }
 
   async close(): Promise<void> {

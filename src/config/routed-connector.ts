@@ -1,5 +1,6 @@
 import type { Bound } from "./connectors.ts";
 import type { Sink } from "../core/contracts/sink.ts";
+import { tableId } from "../core/model/schema.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import { originOf } from "../routes/routed-tables.ts";
 import { routedSink } from "../routes/routed-sink.ts";
@@ -15,7 +16,11 @@ export function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink>
     check: (signal, tables) =>
       bound.check(
         signal,
-        tables?.map((table) => routes.named(table)),
+        tables?.map((table) => ({
+          ...routes.named(table),
+          id: tableId(table.schema, table.table),
+          scope: routes.scopeOf(table) ?? undefined,
+        })),
       ),
     grants: (signal, tables) =>
       bound.grants(

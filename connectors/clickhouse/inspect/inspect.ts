@@ -8,7 +8,7 @@ import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
 import { classify } from "../errors.ts";
 import { keyAtPageEnd } from "../../kit/listed-keys.ts";
-import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import { inScope, quoteIdentifier, quoteLiteral } from "../names.ts";
 import { type ClickhouseTarget, isReplicated, lookUpTargets } from "../tables/existing.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import type { ClickhouseType } from "../types.ts";
@@ -53,7 +53,7 @@ export class ClickhouseInspection implements Inspection {
         const found = await reads.rows(
           layout.sqlName,
           `SELECT toString(${quoteIdentifier(VERSION_COLUMN)}), ${quoteIdentifier(EXACT_COLUMN)}, ${columns.join(", ")} ` +
-            `FROM ${liveRows(layout, `${names} IN (${list.join(", ")})`)}`,
+            `FROM ${ownRows(layout, `${names} IN (${list.join(", ")})`)}`,
         );
         for (const row of found) rows.push(storedRow(table, row));
       }
@@ -69,7 +69,7 @@ export class ClickhouseInspection implements Inspection {
       const there = await this.#existing(layout, signal);
       if (there === null) return;
       const columns = layout.key.map(({ name, source }) => readable(name, source.type.kind === "bytes"));
-      const sql = `SELECT ${columns.join(", ")} FROM ${liveRows(layout)} FORMAT JSONCompactEachRow`;
+      const sql = `SELECT ${columns.join(", ")} FROM ${ownRows(layout)} FORMAT JSONCompactEachRow`;
       let page: ListedKey[] = [];
       for await (const line of lines(await this.#reads(there, signal).bytes(layout.sqlName, sql))) {
         const row: unknown = JSON.parse(line);
@@ -95,7 +95,8 @@ export class ClickhouseInspection implements Inspection {
       const key = tupleOf(parts);
       const tuple = (bound: KeyText): string =>
         tupleOf(layout.key.flatMap(({ type }, part) => ordered(type, boundLiteral(type, bound[part]!))));
-      const behind = after === null ? "1" : `${key} > ${tuple(keyAtPageEnd(after))}`;
+      const from = after === null ? "1" : `${key} > ${tuple(keyAtPageEnd(after))}`;
+      const behind = `${from}${inScope(table)}`;
       const bounds = layout.key.map(({ name, type }) => boundText(type, quoteIdentifier(name))).join(", ");
       const [last] = await reads.rows(
         layout.sqlName,
@@ -104,7 +105,7 @@ export class ClickhouseInspection implements Inspection {
       const next = last === undefined ? null : last.map(String);
       const within = next === null ? behind : `${behind} AND ${key} <= ${tuple(next)}`;
       const columns = layout.key.map(({ name, source }) => readable(name, source.type.kind === "bytes"));
-      const rows = await reads.rows(layout.sqlName, `SELECT ${columns.join(", ")} FROM ${liveRows(layout, within)}`);
+      const rows = await reads.rows(layout.sqlName, `SELECT ${columns.join(", ")} FROM ${ownRows(layout, within)}`);
       return {
         keys: rows.map((row) => listedKey(table, row.map(String))),
         next: next === null ? null : JSON.stringify(next),
@@ -128,6 +129,11 @@ export class ClickhouseInspection implements Inspection {
   #reads({ engine }: ClickhouseTarget, signal: AbortSignal): Reads {
     return new Reads(this.#client, { has: () => isReplicated(engine.name) }, signal);
   }
+}
+
+/** Of one table, where others share the target. */
+function ownRows(layout: TableLayout, where = "1"): string {
+  return liveRows(layout, `${where}${inScope(layout.table)}`);
 }
 
 /** What `>` compares as ORDER BY sorts: NaN is beside all numbers otherwise. */

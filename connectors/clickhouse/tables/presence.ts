@@ -15,7 +15,8 @@ import type { LastSeen } from "./last-seen.ts";
 import type { TableLayout } from "./layout.ts";
 
 interface PreparedTable {
-  readonly layout: TableLayout;
+  /** Of the tables that share it. */
+  readonly layouts: readonly [TableLayout, ...TableLayout[]];
   readonly facts: Facts;
 }
 
@@ -57,11 +58,13 @@ export class Presence {
       signal,
     );
     for (const layout of layouts) {
+      const { id, scope } = layout.table;
+      const others = scope === undefined ? [] : (this.#known.get(layout.sqlName)?.layouts ?? []);
       this.forget(layout.sqlName);
       const facts = there.get(layout.sqlName);
       // Whether it has replicas decides how it is read.
       if (facts === undefined) throw notShown(layout.sqlName);
-      this.#known.set(layout.sqlName, { layout, facts });
+      this.#known.set(layout.sqlName, { layouts: [layout, ...others.filter(({ table }) => table.id !== id)], facts });
     }
     await this.#save(client, layouts, signal);
   }
@@ -71,7 +74,7 @@ export class Presence {
     for (const name of sqlNames) this.#stored.delete(name);
     await this.add(
       client,
-      sqlNames.flatMap((name) => this.#known.get(name)?.layout ?? []),
+      sqlNames.flatMap((name) => this.#known.get(name)?.layouts ?? []),
       signal,
     );
   }
@@ -150,34 +153,35 @@ export class Presence {
       return [taken];
     }
     for (const { layout } of lost) this.forget(layout.sqlName);
-    for (const { layout } of all) {
-      const facts = there.get(layout.sqlName);
-      const known = this.#known.get(layout.sqlName);
+    for (const { layouts } of all) {
+      const [{ sqlName }] = layouts;
+      const facts = there.get(sqlName);
+      const known = this.#known.get(sqlName);
       if (facts === undefined || known === undefined) continue;
       // Rows that a replica does not show yet are there.
       const rows = facts.isReplicated && facts.rows.length === 0 ? known.facts.rows : facts.rows;
-      this.#known.set(layout.sqlName, { layout, facts: { ...facts, rows } });
+      this.#known.set(sqlName, { layouts, facts: { ...facts, rows } });
     }
     await this.#save(
       client,
-      all.map(({ layout }) => layout),
+      all.map(({ layouts }) => layouts[0]),
       signal,
     );
     return lost;
   }
 
   async #look(client: Client, all: readonly PreparedTable[], signal: AbortSignal) {
-    const targets = all.map(({ layout }) => layout.target);
+    const targets = all.map(({ layouts }) => layouts[0].target);
     const there = await lookUpFacts(client, targets, signal);
     const lost: LostTable[] = [];
     const suspects: TableLayout[] = [];
-    for (const { layout, facts: before } of all) {
-      const now = there.get(layout.sqlName);
+    for (const { layouts, facts: before } of all) {
+      const now = there.get(layouts[0].sqlName);
       const what = lossOf(before, now);
-      if (what !== null) lost.push({ layout, what });
+      if (what !== null) lost.push(...layouts.map((layout) => ({ layout, what })));
       // A daemon that takes a table over removes rows there.
       if (now !== undefined && (what !== null || now.defined === "" || now.defined !== before.defined))
-        suspects.push(layout);
+        suspects.push(...layouts);
     }
     lost.push(...(await altered(client, suspects, signal)));
     return { there, lost };

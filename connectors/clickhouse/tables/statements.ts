@@ -1,6 +1,6 @@
 /** Parts of statements that define tables. */
 import type { WantedColumn } from "../../warehouse/following.ts";
-import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import { inScope, quoteIdentifier, quoteLiteral } from "../names.ts";
 import type { Placement, TableLayout } from "./layout.ts";
 import { noteText } from "../../warehouse/table-change.ts";
 import {
@@ -91,6 +91,6 @@ export function wantedColumns(layout: TableLayout): readonly (WantedColumn & { r
 }
 
 /** Removes rows that no batch can have written; a row that somebody wrote without a version has 0. `condition`: see WriteFence. */
-export function expelSql(sqlName: string, placement: Placement, version: bigint, condition: string): string {
-  return `ALTER TABLE ${sqlName}${onCluster(placement)} DELETE WHERE (${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} = 0) AND ${condition}`;
+export function expelSql({ table, sqlName, placement }: TableLayout, version: bigint, condition: string): string {
+  return `ALTER TABLE ${sqlName}${onCluster(placement)} DELETE WHERE (${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} = 0) AND ${condition}${inScope(table)}`;
 }

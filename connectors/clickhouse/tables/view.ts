@@ -24,12 +24,14 @@ export interface View {
   readonly createSql: (sqlName: string) => string;
 }
 
-export function viewFor(layout: TableLayout): View {
+/** `target`: the target's columns with their types, where they are not the table's. */
+export function viewFor(layout: TableLayout, target: ReadonlyMap<string, string> | null = null): View {
   const own = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN];
-  const names = [...layout.columns.map(({ name }) => name), ...own].map(quoteIdentifier).join(", ");
+  const columns = target ?? new Map(layout.columns.map(({ name, type }) => [name, type.name]));
+  const names = [...columns.keys(), ...own].map(quoteIdentifier).join(", ");
   const select = `SELECT ${names} FROM ${liveRows(layout)}`;
   // A view keeps the types that its columns had when it was made, and casts what it reads to them.
-  const types = layout.columns.map(({ type }) => type.name).join();
+  const types = [...columns.values()].join();
   const comment = `${MARK}${createHash("sha256").update(`${select} ${types}`).digest("hex").slice(0, 16)}`;
   const on = onCluster(layout.placement);
   return {

@@ -7,6 +7,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import {
   DELETED_COLUMN,
   EXACT_COLUMN,
+  isOwn,
   OWN_PREFIX,
   type TargetForm,
   VERSION_COLUMN,
@@ -26,12 +27,12 @@ import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
-import { quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
+import { inScope, quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
 import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
 import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
 import type { Presence } from "./presence.ts";
 import { createSql, onCluster, ownColumns, wantedColumns } from "./statements.ts";
-import { isOurView, viewFor } from "./view.ts";
+import { isOurView, type View, viewFor } from "./view.ts";
 
 export interface WarehouseOptions extends TargetsOptions {
   readonly owner: string;
@@ -287,13 +288,22 @@ export class ClickhouseWarehouse
     return base === "String" ? text : `accurateCastOrNull(${text}, ${quoteLiteral(base)})`;
   }
 
-  async prepared(layout: TableLayout): Promise<TableLayout> {
-    await this.#show(layout, this.#found.get(sqlNameOf(viewOf(layout.target))));
+  inScope(table: TableVersion): string {
+    return inScope(table);
+  }
+
+  async prepared(
+    layout: TableLayout,
+    _retired: readonly string[],
+    existing: ClickhouseTarget | null,
+  ): Promise<TableLayout> {
+    const view = viewFor(layout, layout.table.scope === undefined ? null : sharedColumns(layout, existing));
+    await this.#show(layout, view, this.#found.get(sqlNameOf(viewOf(layout.target))));
     return layout;
   }
 
-  async #show(layout: TableLayout, existing: ClickhouseTarget | undefined): Promise<void> {
-    const { comment, createSql: sqlOf } = viewFor(layout);
+  async #show(layout: TableLayout, wanted: View, existing: ClickhouseTarget | undefined): Promise<void> {
+    const { comment, createSql: sqlOf } = wanted;
     const view = viewOf(layout.target);
     if (existing?.comment === comment) return;
     if (existing !== undefined && !isOurView(existing)) {
@@ -314,7 +324,7 @@ export class ClickhouseWarehouse
     } catch (error) {
       if (!isThere(error)) throw error;
       // An earlier answer did not show it.
-      await this.#show(layout, await this.#foundAgain(sqlNameOf(view), view));
+      await this.#show(layout, wanted, await this.#foundAgain(sqlNameOf(view), view));
     }
   }
 
@@ -333,4 +343,14 @@ export class ClickhouseWarehouse
   async #run(sql: string): Promise<void> {
     await this.#client.run(sql, this.#signal);
   }
+}
+
+/** Of a target that tables share: with their types those that were there, then those that this table adds. */
+function sharedColumns({ columns }: TableLayout, existing: ClickhouseTarget | null): ReadonlyMap<string, string> {
+  const all = new Map(columns.map(({ name, type }) => [name, type.name]));
+  const there = [...(existing?.columns.values() ?? [])].filter(({ name }) => !isOwn(name));
+  return new Map([
+    ...there.map(({ name, type }): [string, string] => [name, type]),
+    ...[...all].filter(([name]) => existing?.columns.has(name) !== true),
+  ]);
 }

@@ -1,5 +1,5 @@
 /** Truncates and sweeps of a mirror. */
-import { quoteIdentifier } from "../names.ts";
+import { inScope, quoteIdentifier } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
@@ -15,7 +15,7 @@ interface Removal {
  * fence's.
  */
 export function removeSql(
-  { sqlName, columns, form }: TableLayout,
+  { table, sqlName, columns, form }: TableLayout,
   column: string,
   { versionIs, version, commitTimeUs }: Removal,
 ): string {
@@ -31,7 +31,7 @@ export function removeSql(
   return (
     `INSERT INTO ${sqlName} (${[...names, versionName, timeName, deletedName, ...exact, quoteIdentifier(column)].join(", ")}) ` +
     `SELECT ${[...names, version, timeSql(commitTimeUs), 1, ...exact, 0].join(", ")} ` +
-    `FROM ${sqlName} FINAL WHERE ${versionName} ${versionIs} AND ${deletedName} = 0`
+    `FROM ${sqlName} FINAL WHERE ${versionName} ${versionIs} AND ${deletedName} = 0${inScope(table)}`
   );
 }
 

@@ -139,7 +139,7 @@ export class DuckdbInspection implements Inspection {
       const found = await this.#find(connection, table);
       if (found === null) return;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const sql = `SELECT ${list} FROM ${this.#live(found, `(SELECT * FROM ${found.sqlName} WHERE true${inScope(table)})`)}`;
+      const sql = `SELECT ${list} FROM ${this.#live(found, `(SELECT * FROM ${found.sqlName} WHERE true${inScope(table, this.#form)})`)}`;
       const result = await connection.stream(await this.#store.listed(connection, sql, signal));
       let piece: ListedKey[] = [];
       for await (const rows of wholeResult(result, (it) => it.yieldRowsJson())) {
@@ -163,7 +163,7 @@ export class DuckdbInspection implements Inspection {
       const found = await this.#find(this.#connection, table);
       if (found === null) return { keys: [], next: null };
       const from = after === null ? "true" : afterBound(found, boundOf(after));
-      const behind = `${from}${inScope(table)}`;
+      const behind = `${from}${inScope(table, this.#form)}`;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
       const count = this.#form.isLake === true ? KEYS_PER_LAKE_PAGE : KEYS_PER_PIECE;
       const [last] = await this.#shown(

@@ -14,7 +14,9 @@ interface LostFilesOptions {
 }
 
 interface Target {
-  readonly id: string;
+  readonly key: string;
+  /** Of the tables that it has rows of. */
+  readonly ids: ReadonlySet<string>;
   readonly name: TargetName;
 }
 
@@ -26,7 +28,7 @@ export class TablesWithLostFiles {
   readonly #options: LostFilesOptions;
   /** By target key, as last prepared. */
   readonly #targets = new Map<string, Target>();
-  /** Ids of tables that were reported as lost: each is created again at its next preparation. */
+  /** Keys of targets whose tables were reported as lost: each is created again when it is prepared next. */
   readonly #lost = new Set<string>();
   /** What maintenance met since the last look, by target key. */
   readonly #heard = new Map<string, MillraceError>();
@@ -46,13 +48,16 @@ export class TablesWithLostFiles {
     for (const table of tables) {
       const name = this.#nameOf(table);
       if (name === null) continue;
-      this.#targets.set(targetKey(name), { id: table.id, name });
-      // Invariant: the sink has stored that it does not hold the table, or stores it before it does anything else.
-      const isHeld = purpose === "prepare" && checkpoint.held?.tables[table.id] !== undefined;
-      if (!this.#lost.has(table.id) || isHeld) continue;
+      const key = targetKey(name);
+      const others = table.scope === undefined ? [] : (this.#targets.get(key)?.ids ?? []);
+      const ids = new Set([...others, table.id]);
+      this.#targets.set(key, { key, ids, name });
+      // Invariant: the sink has stored that it holds none of its tables, or stores it before it does anything else.
+      const isHeld = purpose === "prepare" && [...ids].some((id) => checkpoint.held?.tables[id] !== undefined);
+      if (!this.#lost.has(key) || isHeld) continue;
       const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
       await store.exclusively(async () => void (await connection.run(sql)));
-      this.#lost.delete(table.id);
+      this.#lost.delete(key);
     }
   }
 
@@ -75,14 +80,14 @@ export class TablesWithLostFiles {
     const found = await findLostFiles(connection, store.settings.place, null);
     this.#isDoubtful = false;
     const { mode, deletes } = this.#options.form;
-    const lost = new Set(found.lost.flatMap((file) => this.#targets.get(targetKey(file.target))?.id ?? []));
-    if (lost.size === 0 || mode === "history" || deletes === "soft") return;
-    for (const id of lost) this.#lost.add(id);
+    if (mode === "history" || deletes === "soft") return;
+    const lost = this.#tablesOf(found.lost);
+    if (lost.length === 0) return;
     throw duckdbError(
       "MR3226",
       "reopen",
-      `a commit whose answer was lost has no data files; filled again: ${[...lost].join(", ")}`,
-      { hint: "nothing: Millrace creates the table again and fills it", lostTables: [...lost] },
+      `a commit whose answer was lost has no data files; filled again: ${lost.join(", ")}`,
+      { hint: "nothing: Millrace creates the table again and fills it", lostTables: lost },
     );
   }
 
@@ -99,7 +104,7 @@ export class TablesWithLostFiles {
 
   /** What a failure over a data file means: for which tables, and what becomes of them. */
   async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {
-    const target = [...this.#targets.values()].find(({ id }) => id === error.table);
+    const target = [...this.#targets.values()].find(({ ids }) => error.table !== undefined && ids.has(error.table));
     if (error.code !== "MR3226" || error.kind !== "blocked" || target === undefined) return error;
     try {
       return await this.#meaning(error, target, opened);
@@ -113,12 +118,19 @@ export class TablesWithLostFiles {
   async #meaning(error: MillraceError, target: Target, { connection, store }: Opened<Lake>): Promise<MillraceError> {
     const { message } = error;
     const found = await findLostFiles(connection, store.settings.place, { target: target.name, message });
-    const lost = new Set(found.lost.flatMap((file) => this.#targets.get(targetKey(file.target))?.id ?? []));
+    const [id = ""] = target.ids;
+    const isLost = found.lost.some((file) => targetKey(file.target) === target.key);
     const { mode, deletes } = this.#options.form;
-    if (!found.othersAreThere || !lost.has(target.id) || mode === "history") return ofAll(error, target.id);
-    if (deletes === "soft") return ofOne(error, target.id);
-    for (const id of lost) this.#lost.add(id);
-    return readAgainError(error, [...lost]);
+    if (!found.othersAreThere || !isLost || mode === "history") return ofAll(error, id);
+    if (deletes === "soft") return ofOne(error, id);
+    return readAgainError(error, this.#tablesOf(found.lost));
+  }
+
+  /** Ids of the tables that are created again and filled. */
+  #tablesOf(files: readonly { readonly target: TargetName }[]): readonly string[] {
+    const targets = new Set(files.flatMap((file) => this.#targets.get(targetKey(file.target)) ?? []));
+    for (const { key } of targets) this.#lost.add(key);
+    return [...targets].flatMap(({ ids }) => [...ids]);
   }
 
   /** Null: it can't have that name, as its own preparation says. */

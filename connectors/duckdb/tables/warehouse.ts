@@ -85,7 +85,7 @@ export class DuckdbWarehouse
   }
 
   inScope(table: TableVersion): string {
-    return inScope(table);
+    return inScope(table, this.#options.form);
   }
 
   shown(table: TableName): string {

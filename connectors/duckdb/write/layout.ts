@@ -469,7 +469,7 @@ export const INCOMPLETE_SQL = `SELECT entry FROM ${stagedPatches.sql} WHERE entr
 
 /** Soft: a row that was already deleted keeps the version and the time of its own delete. */
 export function deleteUpToSql(layout: TableLayout, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
-  const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}${inScope(layout.table)}`;
+  const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}${inScope(layout.table, layout.form)}`;
   if (layout.form.deletes === "hard") return `DELETE FROM ${layout.sqlName} ${guard}`;
   const time = timeUs === undefined ? "now()" : `make_timestamptz(${timeUs})`;
   const sets = `${DELETED} = true, ${quoteIdentifier(VERSION_COLUMN)} = ${version}, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`;

@@ -150,6 +150,7 @@ const FITTING: readonly (readonly [setting: string, fits: (value: string) => boo
 const NARROWING = new Set(["filter", "routing", "index_routing", "search_routing"]);
 
 export interface FoundIndex extends IndexIdentity {
+  readonly aliases: readonly string[];
   readonly fields: ReadonlyMap<string, z.output<typeof FIELD>>;
   readonly fieldCountMax: number;
   /** Null in an index that an older Millrace created. */
@@ -183,6 +184,8 @@ interface Aliases {
 interface NewIndex {
   readonly index: string;
   readonly alias: string;
+  /** See TableIndex; also absent until the index is visible. */
+  readonly shared?: string | undefined;
   /** See WriteFence. */
   readonly writeAlias: string;
   readonly isHidden: boolean;
@@ -251,6 +254,7 @@ export function indexBehind(
     alias: name,
     index,
     uuid: settings["index.uuid"],
+    aliases: Object.keys(entry.aliases),
     fields: new Map(Object.entries(mappings.properties ?? {})),
     fieldCountMax: settings["index.mapping.total_fields.limit"],
     note: mark.shape ?? null,
@@ -382,7 +386,25 @@ export async function extendIndex(
   expectEveryNode(answer, `adding fields to the index of ${table.id}`, table.id);
 }
 
-function definitionOf({ alias, writeAlias, isHidden, note }: NewIndex, table: TableVersion, engine: Engine): Buffer {
+/** Where somebody took the shared alias from the visible index, readers find its documents again. */
+export async function shareIndex(
+  { client }: Engine,
+  { id }: Pick<TableVersion, "id">,
+  { index, aliases }: FoundIndex,
+  shared: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (aliases.includes(shared)) return;
+  const body = { actions: [{ add: { index, alias: shared } }] };
+  const answer = await client.request({ method: "POST", path: "/_aliases", body }, signal);
+  expectEveryNode(answer, `giving the index of ${id} its alias`, id);
+}
+
+function definitionOf(
+  { alias, shared, writeAlias, isHidden, note }: NewIndex,
+  table: TableVersion,
+  engine: Engine,
+): Buffer {
   const { lacking } = engine;
   const properties: Record<string, Mapping> = Object.create(null);
   for (const [field, mapping] of propertiesOf(engine, table)) properties[field] = substituted(mapping, lacking);
@@ -391,6 +413,7 @@ function definitionOf({ alias, writeAlias, isHidden, note }: NewIndex, table: Ta
   const definition = {
     aliases: {
       [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) },
+      ...(shared === undefined ? {} : { [shared]: {} }),
       [writeAlias]: { is_write_index: true, is_hidden: true },
     },
     settings: {

@@ -10,6 +10,7 @@ import {
   createIndex,
   extendIndex,
   extensionOf,
+  shareIndex,
   type Engine,
   findIndices,
   type FoundIndex,
@@ -27,6 +28,12 @@ import { dropIndex, indexAfter, moveAlias, nextAliasOf, numberOf } from "./next-
 import { absentIndices, chunksByLength, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
+
+/** `shared`: see TableIndex. */
+interface TableAliases {
+  readonly alias: string;
+  readonly shared: string | undefined;
+}
 
 /**
  * Knows the index of each table. If the mapping can take a new shape, the index is extended; otherwise the next index
@@ -107,7 +114,7 @@ export class TableIndices {
   }
 
   /** Prepares an index for rows of this version, and returns it. */
-  async prepare(alias: string, table: TableVersion, signal: AbortSignal): Promise<PreparedIndex> {
+  async prepare({ alias, shared }: TableAliases, table: TableVersion, signal: AbortSignal): Promise<PreparedIndex> {
     // Invariant: a process that has lost its lease creates and drops no index.
     await this.#document.compare(signal);
     const known = this.#indices.get(table.id);
@@ -125,6 +132,7 @@ export class TableIndices {
       // Created but never recorded, so it has no rows; or begun for a shape that the table no longer has.
       await this.#drop(table.id, next, signal);
     }
+    if (shared !== undefined && current !== null) await shareIndex(this.#engine, table, current, shared, signal);
     if (fits) {
       const note = shapeNote(target.note, table, versionSince(this.#document.position));
       const extension = extensionOf(this.#engine, target, table, note);
@@ -133,7 +141,11 @@ export class TableIndices {
         await this.#document.compare(signal);
         await extendIndex(this.#engine, table, { alias: entered!, extension }, signal);
       }
-      const recorded = { ...identityOf(current ?? target), next: filling === null ? undefined : identityOf(filling) };
+      const recorded = {
+        ...identityOf(current ?? target),
+        next: filling === null ? undefined : identityOf(filling),
+        shared,
+      };
       await this.#record(table.id, recorded, signal);
       return { index: writtenIndex(recorded), note };
     }
@@ -141,12 +153,13 @@ export class TableIndices {
     const dropped = this.#dropped.get(table.id);
     const wanted =
       current === null
-        ? { ...made, index: indexAfter(alias, [next], dropped), alias, isHidden: false }
+        ? { ...made, index: indexAfter(alias, [next], dropped), alias, shared, isHidden: false }
         : { ...made, index: indexAfter(alias, [current, next], dropped), alias: nextAlias, isHidden: true };
     const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
     this.#fence.made(index.uuid, made.writeAlias);
     failpoint("elasticsearch.index-made", table);
-    await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, signal);
+    const recorded = current === null ? index : { ...identityOf(current), next: index };
+    await this.#record(table.id, { ...recorded, shared }, signal);
     if (current !== null) {
       this.#log.info(
         { table: table.id, index: index.index },

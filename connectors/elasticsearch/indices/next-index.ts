@@ -40,9 +40,9 @@ export async function dropIndex(
 export async function moveAlias(
   engine: Engine,
   table: Pick<TableVersion, "id">,
-  { alias, uuid, next }: TableIndex & { readonly next: IndexIdentity },
+  { alias, uuid, next, shared }: TableIndex & { readonly next: IndexIdentity },
   signal: AbortSignal,
-): Promise<IndexIdentity> {
+): Promise<TableIndex> {
   const { client } = engine;
   const found = await findIndices(engine, table, { alias, nextAlias: next.alias }, signal);
   if (found.current?.uuid !== next.uuid) {
@@ -53,6 +53,7 @@ export async function moveAlias(
     const actions = [
       ...(found.current === null ? [] : [{ remove_index: { index: found.current.index } }]),
       { add: { index: next.index, alias, is_write_index: true } },
+      ...(shared === undefined ? [] : [{ add: { index: next.index, alias: shared } }]),
       { remove: { index: next.index, alias: next.alias } },
     ];
     const answer = await client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
@@ -62,5 +63,5 @@ export async function moveAlias(
   const body = { "index.hidden": null };
   const shown = await client.request({ method: "PUT", path: `${pathOf(next.index)}/_settings`, body }, signal);
   expectOk(shown, `showing the index of ${table.id}`, table.id);
-  return { ...next, alias };
+  return { ...next, alias, shared };
 }

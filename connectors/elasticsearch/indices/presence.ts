@@ -66,8 +66,8 @@ export async function reviseIndices(
   const lost = new Set<string>();
   const unfilled = new Set<string>();
   for (const [id, table] of entries) {
-    const { alias, next } = table;
-    const moved = next === undefined ? undefined : { ...next, alias };
+    const { alias, next, shared } = table;
+    const moved = next === undefined ? undefined : { ...next, alias, shared };
     if (!absent.has(table)) {
       indices.set(id, table);
       if (next !== undefined && absent.has(next)) unfilled.add(id);

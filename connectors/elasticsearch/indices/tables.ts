@@ -15,6 +15,8 @@ export interface TableIndex extends IndexIdentity {
    * The index that is being filled to replace it: it gets all writes. The alias moves to it when the table is complete.
    */
   readonly next?: IndexIdentity | undefined;
+  /** Where routes merge tables: the alias that readers use, which leads to the visible index of each. */
+  readonly shared?: string | undefined;
 }
 
 /** An index that takes rows of a table version. */

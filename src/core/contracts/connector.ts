@@ -6,7 +6,7 @@ import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Login } from "../errors.ts";
-import type { Column, TableVersion } from "../model/schema.ts";
+import type { Column, TableVersion, Scope } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
@@ -111,6 +111,10 @@ export interface TableName {
 /** `columns`: as the sink gets them. Absent: rules, or a missing grant, leave that open. */
 export interface CheckedTable extends TableName {
   readonly columns?: readonly Column[];
+  /** Behind a route, which names it otherwise in the sink: its id at the source. */
+  readonly id?: string;
+  /** See `TableVersion.scope`. */
+  readonly scope?: Scope | undefined;
 }
 
 export interface SourceFactory<Options> {

@@ -3,6 +3,7 @@
  * different, except letter case in index names, and the dot between schema and table (MR1305).
  */
 import type { TableName } from "../contracts/connector.ts";
+import type { Scope } from "../model/schema.ts";
 import { createHash } from "node:crypto";
 
 const HASH_DIGITS = 8;
@@ -39,6 +40,21 @@ export function indexName(prefix: string, schema: string | null, table: string):
   // Apart from percent and control characters, Elasticsearch and OpenSearch list these characters in their error.
   const encoded = name.replaceAll(/[%\\/*?"<>| ,#:\p{Cc}]/gu, percentEncoded);
   return shortened(encoded.replace(/^[-_+.]/, percentEncoded), INDEX_NAME_BYTES_MAX);
+}
+
+/**
+ * The alias of one table's documents. Tables that share a name by routes have an index each: `indexOf` leads to all of them. In
+ * names a percent sign begins two hex digits, so these are apart from others.
+ */
+export function ownIndexOf(naming: IndexNaming, table: TableName & { readonly scope?: Scope | undefined }): string {
+  const shared = indexOf(naming, table);
+  const values = Object.values(table.scope ?? {});
+  if (values.length === 0) return shared;
+  const own = values.map((value) => `%t-${indexName("", null, `t${value}`).slice(1)}`).join("");
+  // Letter case and cut names would make two values one.
+  const hash = createHash("sha256").update(JSON.stringify(values)).digest("hex").slice(0, HASH_DIGITS);
+  const isPlain = values.every((value) => value === value.toLowerCase());
+  return shortened(`${shared}${own}${isPlain ? "" : `%h${hash}`}`, INDEX_NAME_BYTES_MAX);
 }
 
 /** A part of a cache key, whose parts are joined by colons. */

@@ -6,6 +6,8 @@ import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "sqlite", "duckdb", "redis"];
+/** The first one is where rows are planted. */
+const OTHERS: readonly SinkKind[] = ["clickhouse", "elasticsearch", "ducklake"];
 
 function tenant(name: string): string {
   return `
@@ -26,14 +28,14 @@ class Tenants implements AsyncDisposable {
     this.pipeline = pipeline;
   }
 
-  static async start(...names: readonly string[]): Promise<Tenants> {
+  static async start(names: readonly string[], kinds: readonly SinkKind[] = KINDS): Promise<Tenants> {
     const configure = (config: PipelineConfig): PipelineConfig => ({
       ...config,
       source: { ...config.source, tables: ["tenant_*.*"] },
       tables: TABLES,
     });
     const prepare = [MERGED, ...names.map((name) => tenant(`tenant_${name}`))].join(";");
-    return new Tenants(await RunningPipeline.start(prepare, { kinds: KINDS, configure }));
+    return new Tenants(await RunningPipeline.start(prepare, { kinds, configure }));
   }
 
   /** `names`: the tenants that there are. */
@@ -58,8 +60,8 @@ class Tenants implements AsyncDisposable {
   }
 }
 
-test("tenants share a target: what happens to one leaves the others' rows alone", async () => {
-  await using tenants = await Tenants.start("acme", "zed");
+async function eachAlone(kinds: readonly SinkKind[]): Promise<void> {
+  await using tenants = await Tenants.start(["acme", "zed"], kinds);
   const { pipeline } = tenants;
   await tenants.expectMerged(["acme", "zed"]);
   await pipeline.run(`
@@ -78,10 +80,14 @@ test("tenants share a target: what happens to one leaves the others' rows alone"
   await tenants.expectMerged(["acme", "zed", "late"]);
   await tenants.expectReconciled();
   expect(pipeline.complaints()).toEqual([]);
-});
+}
+
+test("tenants share a target: what happens to one leaves the others' rows alone", () => eachAlone(KINDS));
+
+test("the same in other kinds of sinks", { tags: "heavy" }, () => eachAlone(OTHERS));
 
 test("a column of one tenant is null in the rows of the others; one whose type does not fit suspends its table alone", async () => {
-  await using tenants = await Tenants.start("acme", "zed");
+  await using tenants = await Tenants.start(["acme", "zed"]);
   const { pipeline } = tenants;
   await tenants.expectMerged(["acme", "zed"]);
   await pipeline.run(`
@@ -113,7 +119,7 @@ test("a column of one tenant is null in the rows of the others; one whose type d
 });
 
 test("a comparison finds what is planted with one tenant, and nothing with the others; a repair leaves those alone", async () => {
-  await using tenants = await Tenants.start("acme", "zed");
+  await using tenants = await Tenants.start(["acme", "zed"]);
   const { installation } = tenants.pipeline;
   await tenants.expectMerged(["acme", "zed"]);
   await tenants.inWarehouse(`
