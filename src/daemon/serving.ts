@@ -18,7 +18,7 @@ import type { AdminPort } from "../ops/admin/port.ts";
 import { RateLimit } from "../ops/admin/rate-limit.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import type { Activity } from "../ops/dashboard/activity.ts";
-import { type History, STEP_SECONDS } from "../ops/dashboard/history.ts";
+import { type History, STEP_SECONDS, STEPS_OF_DAY } from "../ops/dashboard/history.ts";
 import { type DaemonView, letterGroupsOf, lettersOf, readsOf, tablesOf } from "../ops/dashboard/view.ts";
 import type { Scraped } from "../ops/gauges.ts";
 import type { PrometheusMetrics } from "../ops/metrics.ts";
@@ -182,6 +182,8 @@ async function viewOf(
   return {
     history: history.points.filter(({ at }) => at > since),
     stepSeconds: STEP_SECONDS,
+    day: history.day.filter(({ at }) => at > since),
+    dayStepSeconds: STEP_SECONDS * STEPS_OF_DAY,
     retentionSeconds: retentionSeconds((await control.status()).source, history.points),
     tables: tablesOf({
       schemas: control.schemas,

@@ -6,6 +6,7 @@ import { Actions } from "./parts/actions.tsx";
 import { Attention, VERDICT_LOOKS } from "./parts/attention.tsx";
 import { Charts } from "./parts/charts.tsx";
 import { Documents } from "./parts/documents.tsx";
+import { Flow } from "./parts/flow.tsx";
 import { Letters } from "./parts/letters.tsx";
 import { Login } from "./parts/login.tsx";
 import { Offsets } from "./parts/offsets.tsx";
@@ -134,17 +135,22 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
       </main>
     );
   }
-  const { documents = [] } = status;
+  const { documents = [], source } = status;
+  // What is read now is on top, with its end in sight.
+  const isReading = view.reads.length > 0 || (source.copy !== null && source.copy.tablesDone < source.copy.tableCount);
+  const reads = <Reads status={status} reads={view.reads} nowMs={nowMs} />;
   return (
     <main id="main" tabIndex={-1}>
       <Attention status={status} away={away} nowMs={nowMs} />
+      <Flow status={status} view={view} />
+      {isReading && reads}
       <Tiles status={status} view={view} nowMs={nowMs} />
       {hint !== null && <p class="hint soft">{hint}</p>}
-      <Charts points={view.history} nowMs={nowMs} />
+      <Charts view={view} nowMs={nowMs} />
       <Sinks status={status} />
       {documents.length > 0 && <Documents documents={documents} nowMs={nowMs} />}
       <Tables status={status} tables={view.tables} nowMs={nowMs} />
-      <Reads status={status} reads={view.reads} nowMs={nowMs} />
+      {!isReading && reads}
       <Letters groups={view.letterGroups} letters={view.deadLetters} nowMs={nowMs} />
       <Proof status={status} reports={reports} nowMs={nowMs} />
       <Offsets status={status} />

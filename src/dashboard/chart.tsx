@@ -1,4 +1,3 @@
-import { useState } from "preact/hooks";
 import { clock } from "./format.ts";
 
 export interface Line {
@@ -19,36 +18,42 @@ interface ChartProps {
   /** Of the scale: 1000, or 1024 for bytes. */
   readonly unit?: number;
   readonly nowMs: number;
+  /** The place of the moment that is pointed at, in all charts; null: none is. */
+  readonly chosen: number | null;
+  readonly choose: (at: number | null) => void;
 }
 
 const WIDTH = 1000;
 const HEIGHT = 100;
 
 /** Lines over time. The values at the pointer, or at the place that the arrow keys chose, are in the legend. */
-export function Chart({ title, what, times, lines, format, least, unit = 1000, nowMs }: ChartProps) {
-  const [chosen, setChosen] = useState<number | null>(null);
+export function Chart({ title, what, times, lines, format, least, unit = 1000, nowMs, chosen, choose }: ChartProps) {
   const last = times.length - 1;
   const at = chosen === null ? last : Math.min(chosen, last);
-  const top = niceTop(Math.max(least, ...lines.flatMap(({ values }) => values.map((value) => value ?? 0))), unit);
+  const { usual, peak } = heightsOf(lines);
+  const top = niceTop(Math.max(least, usual), unit);
   const x = (i: number) => (last <= 0 ? WIDTH : (i / last) * WIDTH);
-  const y = (value: number) => HEIGHT - (value / top) * HEIGHT;
+  const y = (value: number) => HEIGHT - Math.min(1, value / top) * HEIGHT;
   const point = (event: PointerEvent & { readonly currentTarget: Element }) => {
     const { left, width } = event.currentTarget.getBoundingClientRect();
-    setChosen(Math.max(0, Math.min(last, Math.round(((event.clientX - left) / width) * last))));
+    choose(Math.max(0, Math.min(last, Math.round(((event.clientX - left) / width) * last))));
   };
   const key = (event: KeyboardEvent) => {
     const next = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
-    if (event.key === "Escape") setChosen(null);
+    if (event.key === "Escape") choose(null);
     if (next === undefined) return;
     event.preventDefault();
-    setChosen(Math.max(0, Math.min(last, next)));
+    choose(Math.max(0, Math.min(last, next)));
   };
   const spoken = lines.map(({ name, values }) => `${name} ${format(values[at] ?? null)}`).join(", ");
   return (
     <figure class="chart card">
       <figcaption>
         <h3>{title}</h3>
-        <span class="soft">{what}</span>
+        <span class="soft">
+          {what}
+          {peak > top && <b class="peak"> · peak {format(peak)}, above the scale</b>}
+        </span>
       </figcaption>
       <div class="plot">
         <div class="scale" aria-hidden="true">
@@ -66,9 +71,9 @@ export function Chart({ title, what, times, lines, format, least, unit = 1000, n
           aria-valuenow={Math.max(0, at)}
           aria-valuetext={last < 0 ? "no figures yet" : `${clock(times[at] ?? "", nowMs)}: ${spoken}`}
           onPointerMove={point}
-          onPointerLeave={() => setChosen(null)}
+          onPointerLeave={() => choose(null)}
           onKeyDown={key}
-          onBlur={() => setChosen(null)}
+          onBlur={() => choose(null)}
         >
           <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
             {[0, 0.5, 1].map((part) => (
@@ -100,6 +105,21 @@ export function Chart({ title, what, times, lines, format, least, unit = 1000, n
       </ul>
     </figure>
   );
+}
+
+/** Below this share of the points a height is a spike, if it is so many times what the others come to. */
+const SPIKE_SHARE = 0.02;
+const SPIKE_TIMES = 4;
+/** With fewer points nothing is seldom. */
+const SPIKE_POINTS_MIN = 100;
+
+/** `usual`: what the scale reaches, so that a spike does not flatten the rest. `peak`: the largest value. */
+function heightsOf(lines: readonly Line[]): { readonly usual: number; readonly peak: number } {
+  const values = lines.flatMap((line) => line.values.map((value) => value ?? 0)).toSorted((a, b) => a - b);
+  const peak = values.at(-1) ?? 0;
+  const usual = values[Math.floor((values.length - 1) * (1 - SPIKE_SHARE))] ?? 0;
+  const isSpike = values.length >= SPIKE_POINTS_MIN && usual > 0 && peak > SPIKE_TIMES * usual;
+  return { usual: isSpike ? usual * 2 : peak, peak };
 }
 
 type Scale = (value: number) => number;

@@ -24,6 +24,7 @@ const SILENT_MS_MAX = 6_000;
 /** Reports and actions change seldom: they are asked for at every tenth look. */
 const SELDOM = 10;
 const POINTS_MAX = 360;
+const DAY_POINTS_MAX = 720;
 
 const NOTHING: Live = {
   status: null,
@@ -132,5 +133,9 @@ async function lookSeldom(): Promise<Partial<Live>> {
 
 /** The daemon sends only points that the page does not have. */
 function joined(known: DaemonView | null, news: DaemonView): DaemonView {
-  return { ...news, history: [...(known?.history ?? []), ...news.history].slice(-POINTS_MAX) };
+  return {
+    ...news,
+    history: [...(known?.history ?? []), ...news.history].slice(-POINTS_MAX),
+    day: [...(known?.day ?? []), ...news.day].slice(-DAY_POINTS_MAX),
+  };
 }

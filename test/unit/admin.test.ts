@@ -68,6 +68,8 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
     view: async () => ({
       history: [],
       stepSeconds: 5,
+      day: [],
+      dayStepSeconds: 120,
       retentionSeconds: null,
       tables: [],
       reads: [],

@@ -52,7 +52,7 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
 }
 
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
-  const { level, kind, table, what, code, message, since, lastTried, meanwhile, fix } = condition;
+  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
     ...(code === null ? [] : [`${code} ${message ?? ""}`]),
     ...(since === null ? [] : [`since ${clock(since, nowMs)} (${ago(since, nowMs)})`]),
@@ -68,27 +68,55 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
         </a>
         {more !== "" && <p class="soft">{more}</p>}
         {fix !== null && <p>→ {fix}</p>}
-        {table !== null && code === WAITS_FOR_APPROVAL && <Approve table={table} />}
+        <Fix condition={condition} />
       </div>
     </li>
   );
 }
 
-/** What `millrace schema approve` does. */
-function Approve({ table }: { readonly table: string }) {
-  return (
-    <p class="buttons">
-      <Act
-        label="Approve"
-        of={`table ${table}`}
-        look="main"
-        confirm={`Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`}
-        path="/api/v1/snapshots"
-        body={{ tables: [table] }}
-        done={`Table ${table} goes on.`}
-      />
-    </p>
-  );
+/** The button that does what the fix says, where one command does. */
+function Fix({ condition: { kind, code, sink, table } }: { readonly condition: Condition }) {
+  if (table !== null && code === WAITS_FOR_APPROVAL)
+    return (
+      <p class="buttons">
+        <Act
+          label="Approve"
+          of={`table ${table}`}
+          look="main"
+          confirm={`Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`}
+          path="/api/v1/snapshots"
+          body={{ tables: [table] }}
+          done={`Table ${table} goes on.`}
+        />
+      </p>
+    );
+  if (sink !== null && kind === "sink.dead-letters")
+    return (
+      <p class="buttons">
+        <Act
+          label="Replay all"
+          of={`dead letters of sink ${sink}`}
+          look="main"
+          path="/api/v1/dlq/replay"
+          body={{ sink }}
+          done={`The dead letters of sink ${sink} were read again.`}
+        />
+      </p>
+    );
+  if (sink !== null && kind === "sink.paused")
+    return (
+      <p class="buttons">
+        <Act
+          label="Resume"
+          of={`sink ${sink}, which waits`}
+          look="main"
+          path="/api/v1/resume"
+          body={{ sink }}
+          done={`Sink ${sink} goes on.`}
+        />
+      </p>
+    );
+  return null;
 }
 
 /** The part of the page that shows more. */

@@ -1,11 +1,18 @@
-import type { HistoryPoint, SinkPoint } from "../../ops/dashboard/view.ts";
+import { useState } from "preact/hooks";
+import type { DaemonView, HistoryPoint, SinkPoint } from "../../ops/dashboard/view.ts";
 import { Chart, type Line } from "../chart.tsx";
-import { bytes, rate, seconds } from "../format.ts";
+import { bytes, duration, rate, seconds } from "../format.ts";
 import { Section } from "./section.tsx";
 
 const COLORS = 8;
+/** What can be shown, in seconds. */
+const RANGES = [300, 1800, 6 * 3600, 24 * 3600] as const;
+const NAMES: Readonly<Record<number, string>> = { 300: "5 min", 1800: "30 min", 21600: "6 h", 86400: "24 h" };
 
-export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoint[]; readonly nowMs: number }) {
+export function Charts({ view, nowMs }: { readonly view: DaemonView; readonly nowMs: number }) {
+  const [range, setRange] = useState<number>(1800);
+  const [chosen, choose] = useState<number | null>(null);
+  const { points, step } = pointsOf(view, range);
   const times = points.map(({ at }) => at);
   const names = points.at(-1)?.sinks.map(({ name }) => name) ?? [];
   const of = (value: (sink: SinkPoint) => number | null): readonly Line[] =>
@@ -17,9 +24,26 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
         return sink === undefined ? null : value(sink);
       }),
     }));
-  const shared = { times, nowMs };
+  const shared = { times, nowMs, chosen, choose };
+  const ranges = (
+    <span class="ranges" role="group" aria-label="How far back the charts go">
+      {RANGES.map((one) => (
+        <button
+          key={one}
+          type="button"
+          aria-pressed={one === range}
+          onClick={() => {
+            setRange(one);
+            choose(null);
+          }}
+        >
+          {NAMES[one]}
+        </button>
+      ))}
+    </span>
+  );
   return (
-    <Section id="charts" title="Charts">
+    <Section id="charts" title="Charts" beside={ranges}>
       <div class="grid two">
         <Chart
           {...shared}
@@ -40,7 +64,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
         <Chart
           {...shared}
           title="Latency"
-          what="commit to durable, mean of 5 s"
+          what={`commit to durable, mean of ${duration(step)}`}
           lines={of(({ latencySeconds }) => latencySeconds)}
           format={seconds}
           least={0.1}
@@ -57,4 +81,14 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
       </div>
     </Section>
   );
+}
+
+/** Fine ones as far as they go, else the day's. */
+function pointsOf(
+  { history, stepSeconds, day, dayStepSeconds }: DaemonView,
+  range: number,
+): { readonly points: readonly HistoryPoint[]; readonly step: number } {
+  const isFine = range <= 1800;
+  const [points, step] = isFine ? [history, stepSeconds] : [day, dayStepSeconds];
+  return { points: points.slice(-Math.ceil(range / step)), step };
 }

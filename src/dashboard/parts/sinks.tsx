@@ -25,6 +25,14 @@ const LOOKS: Readonly<Record<string, string>> = {
   stopped: "bad",
 };
 
+export function looksOf({ state }: Pick<SinkStatus, "state">): string {
+  return LOOKS[state] ?? "warning";
+}
+
+export function stateText({ state, catchingUp }: Pick<SinkStatus, "state" | "catchingUp">): string {
+  return catchingUp ? "catching up" : state;
+}
+
 function Sink({ sink }: { readonly sink: SinkStatus }) {
   const { name, kind, state, position, lagSeconds, lagBytes, deadLetters, error, catchingUp, waitsFor, activity } =
     sink;
@@ -34,7 +42,7 @@ function Sink({ sink }: { readonly sink: SinkStatus }) {
         <h3 id={`sink-${name}`}>
           <bdi>{name}</bdi> <span class="soft">{kind}</span>
         </h3>
-        <span class={`pill ${LOOKS[state] ?? "warning"}`}>{catchingUp ? "catching up" : state}</span>
+        <span class={`pill ${looksOf(sink)}`}>{stateText(sink)}</span>
         {(activity === "wedged" || (activity === "slow" && !catchingUp)) && (
           <span class="pill warning">{activity}</span>
         )}

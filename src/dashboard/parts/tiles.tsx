@@ -1,8 +1,6 @@
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView } from "../../ops/dashboard/view.ts";
-import { ago, bytes, count, duration, many, rate, seconds } from "../format.ts";
-
-const STREAM_LOOKS: Readonly<Record<string, string>> = { away: "bad", "half-open": "bad" };
+import { ago, count, many, rate, seconds } from "../format.ts";
 
 interface TilesProps {
   readonly status: StatusDocument;
@@ -11,7 +9,7 @@ interface TilesProps {
 }
 
 export function Tiles({ status, view, nowMs }: TilesProps) {
-  const { source, sinks, tables } = status;
+  const { sinks } = status;
   const lags = sinks.flatMap(({ lagSeconds }) => (lagSeconds === null ? [] : [lagSeconds]));
   const newest = view.history.at(-1)?.sinks ?? [];
   const rows = newest.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0);
@@ -32,18 +30,6 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
         note="commit to durable"
       />
       <Tile
-        name="Source"
-        value={source.activity ?? (source.up ? "up" : "away")}
-        note={source.blockedBy.length > 0 ? `by ${source.blockedBy.join(", ")}` : "the stream"}
-        look={STREAM_LOOKS[source.activity ?? ""] ?? ""}
-      />
-      <Tile
-        name="Log kept"
-        value={bytes(source.retainedBytes)}
-        note={keptNote(source.safeBytes, view.retentionSeconds)}
-      />
-      <Tile name="Tables" value={count(tables.captured)} note={many(tables.refused.length, "left out", "left out")} />
-      <Tile
         name="Dead letters"
         value={count(letters)}
         note={letters === 0 ? "none waits" : "wait for you"}
@@ -56,11 +42,6 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       />
     </section>
   );
-}
-
-function keptNote(safeBytes: number | null, retentionSeconds: number | null): string {
-  if (retentionSeconds !== null) return `lost in ${duration(retentionSeconds)}`;
-  return safeBytes === null ? "at the source" : `${bytes(safeBytes)} left`;
 }
 
 /** The oldest of the newest comparisons; null: a table in a sink was never compared. */

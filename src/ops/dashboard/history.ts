@@ -8,6 +8,10 @@ import type { HistoryPoint, SinkPoint } from "./view.ts";
 export const STEP_SECONDS = 5;
 /** Half an hour: with ten sinks about 1 MB. */
 export const POINTS_MAX = 360;
+/** How many points become one of the day's. */
+export const STEPS_OF_DAY = 24;
+/** A day, a point every two minutes. */
+const DAY_POINTS_MAX = 720;
 
 export interface HistoryParts {
   readonly clock: Clock;
@@ -16,10 +20,13 @@ export interface HistoryParts {
   readonly logger: Logger;
 }
 
-/** The figures of the last half an hour, for the dashboard's charts. They are gone with the process. */
+/** The figures for the dashboard's charts: the last half an hour, and coarser the last day. They are gone with the process. */
 export class History {
   readonly #parts: HistoryParts;
   readonly #points: HistoryPoint[] = [];
+  readonly #day: HistoryPoint[] = [];
+  /** Since the day's last point. */
+  #fresh: HistoryPoint[] = [];
 
   constructor(parts: HistoryParts) {
     this.#parts = parts;
@@ -29,19 +36,32 @@ export class History {
     return this.#points;
   }
 
+  get day(): readonly HistoryPoint[] {
+    return this.#day;
+  }
+
   async run(signal: AbortSignal): Promise<never> {
     const { clock, logger } = this.#parts;
     for (;;) {
       await clock.sleep(STEP_SECONDS * 1000, signal);
       try {
-        this.#points.push(await this.#point());
+        this.#add(await this.#point());
       } catch (error) {
         signal.throwIfAborted();
         // A chart with a gap is no reason to stop the daemon.
         logger.debug({ error }, "the dashboard's charts lack a point");
       }
-      if (this.#points.length > POINTS_MAX) this.#points.shift();
     }
+  }
+
+  #add(point: HistoryPoint): void {
+    this.#points.push(point);
+    if (this.#points.length > POINTS_MAX) this.#points.shift();
+    this.#fresh.push(point);
+    if (this.#fresh.length < STEPS_OF_DAY) return;
+    this.#day.push(joined(this.#fresh));
+    this.#fresh = [];
+    if (this.#day.length > DAY_POINTS_MAX) this.#day.shift();
   }
 
   async #point(): Promise<HistoryPoint> {
@@ -61,4 +81,36 @@ export class History {
     });
     return { at: timestamp(clock), source: { lagSeconds, lagBytes, retainedBytes }, sinks: points };
   }
+}
+
+/** One point for several: what lags at its worst, rates and latencies as their mean. A sink is one of the last point's. */
+export function joined(points: readonly HistoryPoint[]): HistoryPoint {
+  const { at, sinks } = points.at(-1)!;
+  const worst = (values: readonly (number | null)[]): number | null => {
+    const known = values.filter((value) => value !== null);
+    return known.length === 0 ? null : Math.max(...known);
+  };
+  const mean = (values: readonly (number | null)[]): number | null => {
+    const known = values.filter((value) => value !== null);
+    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
+  };
+  const sources = points.map(({ source }) => source);
+  return {
+    at,
+    source: {
+      lagSeconds: worst(sources.map(({ lagSeconds }) => lagSeconds)),
+      lagBytes: worst(sources.map(({ lagBytes }) => lagBytes)),
+      retainedBytes: worst(sources.map(({ retainedBytes }) => retainedBytes)),
+    },
+    sinks: sinks.map(({ name }): SinkPoint => {
+      const own = points.flatMap((point) => point.sinks.filter((sink) => sink.name === name));
+      return {
+        name,
+        lagSeconds: worst(own.map(({ lagSeconds }) => lagSeconds)),
+        lagBytes: worst(own.map(({ lagBytes }) => lagBytes)),
+        rowsPerSecond: mean(own.map(({ rowsPerSecond }) => rowsPerSecond)) ?? 0,
+        latencySeconds: mean(own.map(({ latencySeconds }) => latencySeconds)),
+      };
+    }),
+  };
 }

@@ -9,6 +9,9 @@ export interface DaemonView {
   /** Oldest first, one each `stepSeconds`, of the last half an hour. */
   readonly history: readonly HistoryPoint[];
   readonly stepSeconds: number;
+  /** The last day, coarser: one for `dayStepSeconds`. */
+  readonly day: readonly HistoryPoint[];
+  readonly dayStepSeconds: number;
   /** Forecast: until the source drops log that a sink still needs; null: no end is in sight. */
   readonly retentionSeconds: number | null;
   readonly tables: readonly TableView[];
@@ -20,7 +23,7 @@ export interface DaemonView {
   readonly letterGroups: readonly LetterGroupView[];
 }
 
-/** The mean or the newest value of one step. */
+/** The mean or the newest value of one step; of a longer one, what lags is at its worst. */
 export interface HistoryPoint {
   readonly at: string;
   readonly source: {

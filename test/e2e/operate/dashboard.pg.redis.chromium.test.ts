@@ -180,8 +180,8 @@ test("rows that were refused are replayed as a group", async () => {
   const group = part(page, "letters").locator("tbody tr:not(.inner)").first();
   await group.waitFor(PATIENCE);
   await pipeline.sinks.target!.query("alter table public.orders drop constraint small");
-  await act(page, await labelOf(group, "Replay"), false);
-  await page.getByRole("status").getByText("3 letters were read again.").waitFor(PATIENCE);
+  await act(page, "Replay all dead letters of sink warehouse", false);
+  await page.getByRole("status").getByText("The dead letters of sink warehouse were read again.").waitFor(PATIENCE);
   await page.getByText("No row was refused.").waitFor(PATIENCE);
   await pipeline.run("update orders set amount = 1 where id in (11, 12, 13)");
   await pipeline.settled();
@@ -278,6 +278,43 @@ test("hostile names are text, and the page asks nobody else", async () => {
     `(() => { try { document.body.innerHTML = "<b>x</b>"; return false } catch { return true } })()`,
   );
   expect(refused).toBe(true);
+});
+
+test("the way of a row is a picture: each sink with its state and how far it is behind, and a button where one helps", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const flow = page.getByRole("region", { name: "From the source to the sinks" });
+  const cache = flow.getByRole("listitem").filter({ hasText: "cache" });
+  await cache.getByText("streaming").waitFor(PATIENCE);
+  expect(await cache.innerText()).toMatch(/behind · .*\/s/);
+  expect(await flow.locator("path.good").count()).toBe(2);
+  await cache.getByRole("link", { name: "cache" }).click();
+  expect(new URL(page.url()).hash).toBe("#sink-cache");
+  expect(await page.locator(":target").innerText()).toContain("cache");
+  await act(page, "Pause sink cache", true);
+  await cache.getByText("paused").waitFor(PATIENCE);
+  expect(await flow.locator("path.warning").count()).toBe(1);
+  await act(page, "Resume sink cache, which waits", false);
+  await cache.getByText("streaming").waitFor(PATIENCE);
+});
+
+test("charts go back as far as is asked, and one moment is pointed at in all", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const charts = part(page, "charts");
+  const chart = page.getByRole("slider", { name: /^Lag/ });
+  const length = async () => Number(await chart.getAttribute("aria-valuemax"));
+  await eventually(async () => expect(await length()).toBeGreaterThan(3));
+  await chart.focus();
+  await page.keyboard.press("ArrowLeft");
+  expect(await charts.locator(".cursor").count()).toBe(4);
+  const fine = await length();
+  await charts.getByRole("button", { name: "24 h" }).click();
+  expect(await charts.getByRole("button", { name: "24 h" }).getAttribute("aria-pressed")).toBe("true");
+  expect(await charts.locator(".cursor").count()).toBe(0);
+  expect(await length()).toBeLessThan(fine);
+  await charts.getByRole("button", { name: "5 min" }).click();
+  expect(await length()).toBeLessThan(60);
 });
 
 test("charts are for the keyboard too, and a question is closed by Escape", async () => {
