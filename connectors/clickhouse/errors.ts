@@ -320,6 +320,11 @@ export function isGone(error: unknown): boolean {
   return error instanceof ClickHouseError && GONE.has(error.code);
 }
 
+/** Whether a table lacks a column: one that is written to was altered, or another daemon has entered it (WriteFence). */
+export function lacksColumn(error: unknown): boolean {
+  return error instanceof ClickHouseError && (error.code === "16" || error.code === "47");
+}
+
 /** Whether the server does not know the session of a statement: it is not the server on which the session began. */
 export function isElsewhere(error: unknown): boolean {
   return error instanceof ClickHouseError && error.code === "372";

@@ -15,7 +15,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { clickhouseError, explain, isDiskFull, isGone, stopped } from "./errors.ts";
+import { clickhouseError, explain, isDiskFull, isGone, lacksColumn, stopped } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { CheckpointRow } from "./checkpoint.ts";
@@ -154,7 +154,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         if (await fence.enter(layouts, until)) await checkpoint.compare(until);
         await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
       } catch (error) {
-        if (isGone(error)) await this.#expectTables(client, until);
+        if (isGone(error) || lacksColumn(error)) await this.#expectTables(client, until);
         throw error;
       }
       if (batch.kind !== "checkpoint") failpoint("clickhouse.rows-written");

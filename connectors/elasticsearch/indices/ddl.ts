@@ -277,6 +277,8 @@ export async function createIndex(
     return client.request({ method: "PUT", path: pathOf(index), query: { timeout: SHARD_TIMEOUT }, body }, signal);
   });
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
+    // Another daemon's, made at the same moment, is refused with its name.
+    await findIndices(engine, table, { alias, nextAlias: alias }, signal);
     throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
   const full = answer.status === 400 ? tooManyShards(answer.body.toString("utf8"), table.id) : null;

@@ -105,6 +105,7 @@ export class ChangeLog {
     const opened = new ChangeLog(tools, log, state);
     // From here on every other process finds its number taken.
     await opened.#append(opened.#state, NO_ROWS, signal);
+    if (found === null) await log.expectAlone(signal);
     failpoint("files.fenced");
     return opened;
   }

@@ -96,6 +96,21 @@ export class LogWriter {
     if (!(await this.#store.has(logKey(this.#newest), signal))) throw await this.#missing(signal);
   }
 
+  /**
+   * Of a log that begins here: two processes that begin at the same moment may take two numbers. The higher one goes on, and is
+   * taken over as any other log; what is below it ends.
+   */
+  async expectAlone(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const others = (await entryNumbers(this.#store, signal)).filter((number) => number !== this.#newest);
+      const above = others.find((number) => number > this.#newest);
+      if (above !== undefined) throw cameLate(above, this.#store.location);
+      if (others.length === 0) return;
+      // Its writer may have added one meanwhile.
+      for (const number of others) await this.#store.remove(logKey(number), signal);
+    }
+  }
+
   /** Removes the entries before `since`, except for the newest. */
   async trim(since: number, signal: AbortSignal): Promise<void> {
     await this.#removeBelow(Math.min(since, this.#newest), signal);
@@ -117,19 +132,26 @@ export class LogWriter {
     const head = (await readEntry(this.#store, number, signal))?.head;
     if (head?.writer === this.#writer.writer) return;
     if (head === undefined || (head.owner === this.#writer.owner && head.lease <= this.#writer.lease)) {
-      throw filesError("MR4219", "retryable", `${logKey(number)} below ${this.#store.location} came late`);
+      throw cameLate(number, this.#store.location);
     }
-    throw taken(head.lease, this.#store.location);
+    throw taken(head, this.#store.location);
   }
 
   async #missing(signal: AbortSignal): Promise<Error> {
     const found = await findLog(this.#store, signal);
-    if (found !== null && found.entry.head.lease > this.#writer.lease)
-      return taken(found.entry.head.lease, this.#store.location);
+    const head = found?.entry.head;
+    if (head !== undefined && (head.owner !== this.#writer.owner || head.lease > this.#writer.lease))
+      return taken(head, this.#store.location);
     return filesError("MR3110", "reopen", `the log below ${this.#store.location} is gone`);
   }
 }
 
-function taken(lease: number, location: string): Error {
-  return filesError("MR3109", "fatal", `another process has written below ${location}, under lease ${lease}`);
+function taken({ owner, lease }: Pick<Head, "owner" | "lease">, location: string): Error {
+  const name = owner.replace(/^\["(.*)","(.*)"\]$/, "$1/$2");
+  const message = `another process has written below ${location}: that of ${name} (daemon and sink), under lease ${lease}`;
+  return filesError("MR3109", "fatal", message);
+}
+
+function cameLate(number: number, location: string): Error {
+  return filesError("MR4219", "retryable", `${logKey(number)} below ${location} came late`);
 }

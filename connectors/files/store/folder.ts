@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import {
   type FileHandle,
   link,
@@ -27,7 +28,6 @@ export class FolderStore implements Store {
   readonly location: string;
   readonly paths: readonly string[];
   readonly #path: string;
-  #count = 0;
   /** Folders whose own names are durable. */
   readonly #synced = new Set<string>();
 
@@ -99,7 +99,8 @@ export class FolderStore implements Store {
   /** By a link, which fails where the name is taken. */
   async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
     return await this.#doing(signal, async () => {
-      const temporary = join(await this.scratch(), `${process.pid}-${this.#count++}`);
+      // Processes of two containers have the same numbers.
+      const temporary = join(await this.scratch(), randomUUID());
       const path = join(this.#path, key);
       try {
         await using file = await open(temporary, "w", 0o644);

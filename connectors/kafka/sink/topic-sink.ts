@@ -14,7 +14,7 @@ import type { RegistrySettings } from "../registry/client.ts";
 import { schemaError } from "../registry/errors.ts";
 import { checkpointOf, NO_CHECKPOINT, type TopicCheckpoint } from "../writer/checkpoint.ts";
 import { CheckpointedWriter, ONE_PARTITION, type Opened, type WriterSettings } from "../writer/checkpointed-writer.ts";
-import { expectBefore, holds } from "../writer/claims.ts";
+import { type Claims, expectBefore, holds } from "../writer/claims.ts";
 import { type BatchRecords, expectRoom } from "../writer/records.ts";
 import { hasOtherPartitions, isNewlyCompacted, isSameTopic, stateOf, type Topics } from "../writer/topics.ts";
 import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
@@ -135,11 +135,24 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     });
     const newNames = added.map(({ name }) => name);
     const claims = await this.#writer.attempt(signal, () => this.#writer.claimsOn(newNames, signal));
-    for (const name of own) claims.expectFree(null, name, topics.get(name).topic);
-    for (const table of tables) {
-      const usable = topics.get(topicOf(table, naming));
-      claims.expectFree(table.id, usable.name, usable.topic);
-      expectBefore(this.#writer.last, table.id, usable, this.#settings);
+    const wanted = [
+      ...own.map((name) => ({ id: null, name })),
+      ...tables.map((table) => ({ id: table.id, name: topicOf(table, naming) })),
+    ];
+    const refusalOf = (others: Claims): MillraceError | null =>
+      wanted.map(({ id, name }) => others.refusal(id, name, topics.get(name).topic)).find((one) => one !== null) ??
+      null;
+    const refusal = refusalOf(claims);
+    if (refusal !== null) throw refusal;
+    for (const table of tables)
+      expectBefore(this.#writer.last, table.id, topics.get(topicOf(table, naming)), this.#settings);
+    if (added.length > 0) {
+      const claimed = { ...this.#topics, ...Object.fromEntries(changed) };
+      const refused = await this.#writer.attempt(signal, async ({ leftOpen }) => {
+        await leftOpen.abort(added, signal);
+        return await this.#writer.claim(claimed, refusalOf, signal);
+      });
+      if (refused !== null) throw refused;
     }
     for (const table of tables) {
       this.#expectRoom(table, topics);
@@ -147,9 +160,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     }
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     for (const table of tables) this.#prepared.set(table.id, table);
-    if (changed.length === 0) return;
-    await this.#writer.attempt(signal, ({ leftOpen }) => leftOpen.abort(added, signal));
-    this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
+    if (changed.length > 0) this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {

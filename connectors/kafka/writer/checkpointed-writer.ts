@@ -73,6 +73,10 @@ export interface Opened {
   readonly checkpoint: CheckpointWriter;
 }
 
+/** How often a sink tries to have a topic that others want at the same moment. */
+const CLAIMS_MAX = 5;
+const CLAIM_WAIT_MS_MAX = 500;
+
 /** What a batch writes of the checkpoint beside the position. */
 type Standing = Pick<TopicCheckpoint, "open" | "topics">;
 
@@ -117,6 +121,29 @@ export class CheckpointedWriter {
     if (mayBeTaken) this.#claims = await Claims.of(cluster, this.#settings, signal);
     invariant(this.#claims !== null, "an open sink has looked at the others");
     return this.#claims;
+  }
+
+  /**
+   * Writes down which topics are this sink's from now on. Where another sink has done so for one of them at the same moment, both
+   * take theirs back, and the first that tries again has it. Returns why it is refused. Within `attempt`.
+   */
+  async claim(
+    topics: TopicCheckpoint["topics"],
+    refusalOf: (claims: Claims) => MillraceError | null,
+    signal: AbortSignal,
+  ): Promise<MillraceError | null> {
+    const before = this.#last;
+    const written = { lease: this.#lease, form: this.#settings.form, owner: sinkId(this.#settings) };
+    for (let tries = 1; ; tries++) {
+      const { cluster } = this.ours(signal);
+      await this.#write({ ...before, ...written, topics }, this.records(), signal);
+      this.#claims = await Claims.of(cluster, this.#settings, signal);
+      if (refusalOf(this.#claims) === null) return null;
+      await this.#write({ ...before, ...written }, this.records(), signal);
+      await this.#clock.sleep(this.#clock.random() * CLAIM_WAIT_MS_MAX, signal);
+      const refusal = refusalOf(await Claims.of(cluster, this.#settings, signal));
+      if (refusal !== null || tries === CLAIMS_MAX) return refusal;
+    }
   }
 
   /** Null: the sink is not open. */

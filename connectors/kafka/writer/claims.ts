@@ -86,12 +86,17 @@ export class Claims {
 
   /** Throws if another sink writes to the topic, or one did to a table's in another form. `topic`: null if it is not there. */
   expectFree(tableId: string | null, name: string, topic: Topic | null): void {
-    const claim = this.#byTopic.get(name);
-    if (claim === undefined) return;
-    const now = topic === null ? null : stateOf({ topic, isCompacted: null });
-    if (claim.state !== null && (now === null || !isSameTopic(claim.state, now))) return;
-    const refusal = claim.refusal(tableId, name);
+    const refusal = this.refusal(tableId, name, topic);
     if (refusal !== null) throw refusal;
+  }
+
+  /** What `expectFree` throws. */
+  refusal(tableId: string | null, name: string, topic: Topic | null): MillraceError | null {
+    const claim = this.#byTopic.get(name);
+    if (claim === undefined) return null;
+    const now = topic === null ? null : stateOf({ topic, isCompacted: null });
+    if (claim.state !== null && (now === null || !isSameTopic(claim.state, now))) return null;
+    return claim.refusal(tableId, name);
   }
 }
 
