@@ -17,6 +17,8 @@ export interface TargetNote {
   readonly owner?: string | undefined;
   /** The target has not got its key yet: it is made when the rows of a first copy are there. */
   readonly keyless?: true | undefined;
+  /** Columns of the program that had made the target: they are never written. */
+  readonly theirs?: readonly string[] | undefined;
 }
 
 /** A column as the target should have it. */
@@ -47,6 +49,7 @@ export function noteOf(
   columns: readonly WantedColumn[],
   owner: string | undefined,
   existing: TargetNote | null = null,
+  theirs: readonly string[] = existing?.theirs ?? [],
 ): TargetNote {
   if (table.scope !== undefined) return sharedNote(table, columns, existing);
   return {
@@ -54,6 +57,7 @@ export function noteOf(
     key: table.key.map((ordinal) => columns[ordinal]!.name),
     columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
     ...(owner === undefined ? {} : { owner }),
+    ...(theirs.length === 0 ? {} : { theirs }),
   };
 }
 
@@ -109,7 +113,8 @@ function isNote(value: unknown): value is TargetNote {
     typeof columns === "object" &&
     columns !== null &&
     Object.values(columns).every(isColumn) &&
-    (!("owner" in value) || typeof value.owner === "string")
+    (!("owner" in value) || typeof value.owner === "string") &&
+    (!("theirs" in value) || (Array.isArray(value.theirs) && value.theirs.every((name) => typeof name === "string")))
   );
 }
 
@@ -148,9 +153,10 @@ export function follow(
   const goingOn = new Set(from);
   const left = found.filter((name) => !goingOn.has(name));
   const names = new Set(wanted.map(({ name }) => name));
+  const theirs = new Set(note?.theirs);
   return {
     from,
-    retired: left.filter((name) => !names.has(name)),
+    retired: left.filter((name) => !names.has(name) && !theirs.has(name)),
     replaced: left.filter((name) => names.has(name)),
   };
 }

@@ -8,7 +8,8 @@
  *              for a mirror, a type or a key  │
  *              that somebody else changed     └──► copyOf: another key, type or form: the rows go into another table
  *
- * 1. `existing.form` tells whether Millrace made the target, and as what. Any other table is refused before it is touched.
+ * 1. `existing.form` tells whether Millrace made the target, and as what. Any other table is refused before it is touched,
+ *    or, with `adopts`, gets Millrace's columns if it has the table's key and types. Its further columns stay its own.
  * 2. `follow` pairs the table's columns with the target's by the identities of the note beside the target, so that a
  *    renamed column keeps its values and an added one does not get those of a dropped one with its name.
  * 3. A type or key that differs from what the table had when the target was made is the source's change. One that
@@ -48,6 +49,8 @@ export interface TableLayout {
   readonly dropsColumns: boolean;
   /** See TargetNote. */
   readonly owner?: string | undefined;
+  /** What another program made is taken over. */
+  readonly adopts?: boolean | undefined;
 }
 
 export interface ExistingColumn {
@@ -74,6 +77,7 @@ export const REFUSED = {
   type: "MR3107",
   key: "MR3107",
   "own name": "MR3117",
+  adoption: "MR3123",
 } as const;
 
 /** Of a table whose target's schema would be the engine's or Millrace's own. */
@@ -97,6 +101,7 @@ type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
 interface WantedTarget {
   readonly table: TableName;
   readonly form: TargetForm;
+  readonly adopts?: boolean | undefined;
 }
 
 export interface Refused {
@@ -153,6 +158,8 @@ export interface TableChange<L extends TableLayout = TableLayout, E extends Exis
   readonly drops: boolean;
   /** The table has another key than when the target was made, or the target has not got its key yet. */
   readonly isNewKey: boolean;
+  /** Another program made the target: it gets Millrace's own columns, and its rows version 0. */
+  readonly isAdopted: boolean;
   /** Deleted rows are marked, and should go; or the reverse. */
   readonly isOtherForm: boolean;
   readonly isRenamed: boolean;
@@ -177,6 +184,11 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
   const takes = (name: string, i: number): boolean => accepts(dialect, thereAs(name)!, wanted[i]!);
   const found = [...existing.columns.keys()].filter((name) => !isOwn(name));
   const { from, retired, replaced } = follow(found, existing.note, table, wanted, takes);
+  const isAdopted = existing.form === null;
+  for (const name of replaced) {
+    const column = wanted.find((one) => one.name === name)!;
+    if (existing.note?.theirs?.includes(name) === true) throw otherType(dialect, table, column, thereAs(name)!);
+  }
   const columns = wanted.map((column, i): ColumnChange => {
     const there = thereAs(from[i]);
     const isRetyped = there !== null && !accepts(dialect, there, column);
@@ -193,15 +205,19 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
     taken.add(to);
     return { from: name, to };
   });
-  const note = noteText(dialect, layout, existing.note);
+  const theirs = isAdopted
+    ? retired
+    : existing.note?.theirs?.filter((name) => existing.columns.has(name) && !from.includes(name));
+  const note = noteText(dialect, layout, existing.note, theirs);
   const change: Omit<TableChange<L, E>, "isNothing"> = {
     layout,
     existing,
     columns,
-    retired,
+    retired: isAdopted ? [] : retired,
     replaced: renamed,
     drops: layout.dropsColumns && form.mode === "mirror" && table.scope === undefined,
     isNewKey: isNewKey(dialect, layout, existing, { wanted, from }),
+    isAdopted,
     isOtherForm: isOtherForm(layout, existing),
     isRenamed: dialect.isNamed?.(layout, existing) === false,
     note,
@@ -215,8 +231,9 @@ export function noteText<L extends TableLayout>(
   dialect: Pick<Dialect<L>, "wanted">,
   layout: L,
   existing: TargetNote | null = null,
+  theirs?: readonly string[],
 ): string {
-  return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner, existing));
+  return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner, existing, theirs));
 }
 
 function accepts(dialect: Pick<Dialect, "takes">, there: ExistingColumn, column: WantedColumn): boolean {
@@ -225,21 +242,27 @@ function accepts(dialect: Pick<Dialect, "takes">, there: ExistingColumn, column:
 
 /** The same rows under another form: those that are marked go, or can be marked from now on. */
 export function isOtherForm({ form }: TableLayout, existing: ExistingTarget): boolean {
-  return form.mode === "mirror" && existing.form?.deletes !== form.deletes;
+  return form.mode === "mirror" && existing.form !== null && existing.form.deletes !== form.deletes;
 }
 
 /** Throws if the target is not ours, or holds a history instead of a mirror, or the reverse. */
-export function expectForm(dialect: Refusing, wanted: WantedTarget, existing: Pick<ExistingTarget, "form">): void {
+export function expectForm(
+  dialect: Refusing,
+  wanted: WantedTarget,
+  existing: Pick<ExistingTarget, "form" | "isView" | "columns">,
+): void {
   const refused = formRefusal(dialect, wanted, existing);
   if (refused !== null) throw refused;
 }
 
 function formRefusal(
   dialect: Refusing,
-  { table, form }: WantedTarget,
-  { form: found }: Pick<ExistingTarget, "form">,
+  { table, form, adopts }: WantedTarget,
+  existing: Pick<ExistingTarget, "form" | "isView" | "columns">,
 ): MillraceError | null {
   const name = dialect.shown(table);
+  const { form: found } = existing;
+  if (found === null && adopts === true && isAdoptable(existing)) return null;
   if (found === null) {
     const message = `${name} exists in ${dialect.place} and was not made by Millrace`;
     return dialect.refusal({ kind: "foreign", message, table });
@@ -247,6 +270,11 @@ function formRefusal(
   if (found.mode === form.mode) return null;
   const message = `${name} holds a ${found.mode}, and the sink is to keep a ${form.mode}`;
   return dialect.refusal({ kind: "mode", message, table });
+}
+
+/** A table of another program, which Millrace has never written to. */
+export function isAdoptable({ form, isView, columns }: Pick<ExistingTarget, "form" | "isView" | "columns">): boolean {
+  return form === null && !isView && ![...columns.keys()].some(isOwn);
 }
 
 /** What a start would refuse, as far as the target and its note show it without the table; null: nothing. */
@@ -266,6 +294,24 @@ export function refusalOf(
     if (!accepts(dialect, there, column)) return otherType(dialect, wanted.table, column, there);
   }
   return null;
+}
+
+/** What a start would refuse of a target that it takes over. */
+export function adoptionRefusals(
+  dialect: Refusing & Pick<Dialect, "keyName" | "takes">,
+  {
+    table,
+    columns,
+    key,
+  }: { readonly table: TableName; readonly columns: readonly WantedColumn[]; readonly key: readonly string[] },
+  existing: Pick<ExistingTarget, "columns" | "keys">,
+): readonly MillraceError[] {
+  const types = columns.flatMap((column) => {
+    const there = existing.columns.get(column.name);
+    return there === undefined || accepts(dialect, there, column) ? [] : [otherType(dialect, table, column, there)];
+  });
+  const hasKey = existing.keys.some((one) => isSame(one, key));
+  return hasKey ? types : [...types, keyRefusal(dialect, table, key)];
 }
 
 function otherType(dialect: Refusing, table: TableName, column: WantedColumn, { type }: ExistingColumn): MillraceError {
@@ -332,7 +378,9 @@ function isNothing(change: Omit<TableChange, "isNothing">): boolean {
   const { columns, retired, replaced, drops, isNoted } = change;
   const isLike = columns.every((column) => column.from !== null && !column.isRetyped && !isSpelledAnew(column));
   const isKept = replaced.length === 0 && (retired.length === 0 || !drops);
-  return isLike && isKept && isNoted && !change.isNewKey && !change.isOtherForm && !change.isRenamed;
+  return (
+    isLike && isKept && isNoted && !change.isAdopted && !change.isNewKey && !change.isOtherForm && !change.isRenamed
+  );
 }
 
 /** Columns that the table no longer has and a target keeps that changes in no other way, as they are spelled there. */

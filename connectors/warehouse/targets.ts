@@ -13,6 +13,7 @@ import {
   type Dialect,
   type ExistingTarget,
   expectForm,
+  isAdoptable,
   isOtherForm,
   keptColumns,
   mayCarryRows,
@@ -31,6 +32,7 @@ export interface TargetsOptions {
   readonly form: TargetForm;
   /** See SinkContext. */
   readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
+  readonly adopts?: boolean | undefined;
 }
 
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
@@ -196,6 +198,19 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       this.successor(found.get(warehouse.key(table))?.note ?? null) !== null;
     const there = await warehouse.find(able, (found) => !able.some((table) => isTaken(table, found)));
     return able.filter((table) => isTaken(table, there));
+  }
+
+  /** See `TargetPresence.adoptable`. */
+  async adoptable(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    const able = tables.filter(
+      (table) => keyOrNull(warehouse, table) !== null && warehouse.target(table).adopts === true,
+    );
+    if (able.length === 0) return [];
+    const there = await warehouse.find(able);
+    return able.filter((table) => {
+      const existing = there.get(warehouse.key(table));
+      return existing !== undefined && isAdoptable(existing);
+    });
   }
 
   /** See `successorOf`. */

@@ -91,6 +91,7 @@ export interface Bound<Made> {
   readonly readable?: (signal: AbortSignal) => Promise<Readable>;
   /** See SinkFactory. */
   readonly form?: SinkForm;
+  readonly adopts?: true;
   /** See SinkFactory. */
   readonly isQueriedInPlace?: boolean;
 }
@@ -167,6 +168,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
             },
           }),
       ...(factory.form === undefined ? {} : { form: factory.form(options) }),
+      ...(factory.adopts === undefined ? {} : { adopts: factory.adopts }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}

@@ -72,6 +72,12 @@ export const sinkDefinition = z.object({
     .describe(
       "If the target was emptied, dropped or restored, and the log no longer reaches back to its position. resync: read everything again; readers of files and topics lose the changes in between. fail: stop. One table that is gone is read again in both cases; a history always stops. Default: resync for redis, elasticsearch, kafka and files, else fail.",
     ),
+  onForeign: z
+    .enum(["refuse", "adopt"])
+    .default("refuse")
+    .describe(
+      "If another program made a table under a target's name. refuse: the table is suspended in this sink. adopt: it is taken over with its rows, which are compared with the source; only what differs is written. Postgres alone.",
+    ),
   batch: z
     .strictObject({
       rows: z

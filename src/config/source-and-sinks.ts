@@ -35,9 +35,17 @@ interface ConnectorPart<Common, Context, Made> {
   readonly shareCount: number | null;
 }
 
+/** A past that Millrace did not write can't be compared; and without a read nothing is. */
+const NOT_COMPARED = "has no use with `mode: history` or `snapshot: none`: what is there is never compared";
+
+function notAdopted(kind: string): string {
+  return `${kind} can't adopt what another program has filled: it lacks what Millrace keeps with each row. Let the sink fill a target of its own, compare the other one by \`millrace verify\`, and then switch its readers`;
+}
+
 export class SourceAndSinks {
   readonly #file: ConfigFile;
   readonly #connectors: Connectors;
+  #readsNothing = false;
 
   constructor(file: ConfigFile, connectors: Connectors) {
     this.#file = file;
@@ -52,6 +60,7 @@ export class SourceAndSinks {
     const { common, bind, shareCount } = part;
     const { snapshot, tables = [] } = common;
     const { folder } = this.#file;
+    this.#readsNothing = snapshot === "none";
     if (snapshot === "none")
       this.#file.refuseGiven(
         ["source"],
@@ -126,7 +135,8 @@ export class SourceAndSinks {
     const part = this.#part(path, input, sinkDefinition, kindOf && (await this.#connectors.sink(kindOf)));
     if (part === undefined) return undefined;
     const { common, bind } = part;
-    const { kind, documents = null, onPoison, deadLettersMax, onLost } = common;
+    const { kind, documents = null, onPoison, deadLettersMax, onLost, onForeign } = common;
+    const adopts = onForeign === "adopt";
     if (onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       file.problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
     if (onPoison === "pause") file.refuseGiven(path, input, ["deadLettersMax"], "has no use with `onPoison: pause`");
@@ -142,12 +152,23 @@ export class SourceAndSinks {
     const tables = documents?.map((one) => selectedName(documentTable(one))) ?? common.tables ?? [];
     this.#expectOneList(path, common);
     const naming = documents === null ? {} : { isOfDocuments: true };
-    const bound = bind({ name, ...daemon, folder: file.folder, tables, ...naming, dropsColumns });
+    const bound = bind({
+      name,
+      ...daemon,
+      folder: file.folder,
+      tables,
+      ...naming,
+      dropsColumns,
+      ...(adopts ? { adopts } : {}),
+    });
     // Documents have names of their own.
     const connector = documents === null ? routedConnector(bound, new Routes(rules.tables)) : bound;
     if (connector.form === "log")
       file.refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
     const isHistory = connector.form === "history" || connector.form === "log";
+    const isUnable = bound.adopts !== true || isHistory || this.#readsNothing;
+    if (adopts && isUnable)
+      file.problem("MR1005", [...path, "onForeign"], bound.adopts === true ? NOT_COMPARED : notAdopted(kind));
     if (documents !== null && isHistory)
       file.problem(
         "MR1005",

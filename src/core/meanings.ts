@@ -211,6 +211,13 @@ export const pages = {
       "Another daemon, or another sink, has prepared the same table or topic since. Two that write to one hide each other's rows.",
     seen: "suspended in a sink",
   },
+  MR3123: {
+    title: "A target can't be taken over",
+    remedy: `Do what the message says; \`millrace check\` lists all of it. Then ${READ_AGAIN} Only what differs is written.`,
+    cause:
+      "`onForeign: adopt` wants the table that another program made, and something there would lose rows or refuse them: a subscription that still writes, a foreign key, a column that must have a value, a publication, which may mean that it is the captured table itself.",
+    seen: "suspended in a sink",
+  },
   MR3202: {
     title: "A file is not one that can be read",
     remedy:

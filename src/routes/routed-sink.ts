@@ -109,6 +109,9 @@ function routedPresence(tables: RoutedTables, presence: TargetPresence): TargetP
     ...(presence.foreign === undefined
       ? {}
       : { foreign: async (all, signal) => own(await presence.foreign!(tables.versions(all), signal)) }),
+    ...(presence.adoptable === undefined
+      ? {}
+      : { adoptable: async (all, signal) => own(await presence.adoptable!(tables.versions(all), signal)) }),
   };
 }
 

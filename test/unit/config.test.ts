@@ -286,6 +286,11 @@ describe("bad input", () => {
       'MR1004 9:5 sinks.warehouse.on_poison: unknown key; did you mean "onPoison"?',
     ],
     [
+      "a target that can't be taken over",
+      `${BASE}    onForeign: adopt\n`,
+      "MR1005 9:16 sinks.warehouse.onForeign: duckdb can't adopt what another program has filled",
+    ],
+    [
       "an unknown key at the top",
       `${BASE}schedule: {}\n`,
       "MR1004 9:1 schedule: unknown key; known here: name, source",

@@ -103,6 +103,36 @@ describe("a target", () => {
     expect(codeOf(() => planned(OLD, { form: HISTORY, existing: targetOf(OLD) }))).toBe("mode");
   });
 
+  test("that another program made is taken over on request, and its further columns stay its own", () => {
+    const { columns, keys } = targetOf(OLD, MIRROR, { theirs: "text" });
+    const there = new Map([...columns].filter(([name]) => !name.startsWith("_millrace_")));
+    const theirs: ExistingTarget = { isView: false, form: null, columns: there, keys, note: null };
+    const adopting = (existing: ExistingTarget, table = OLD) =>
+      changeOf(dialect, { ...layoutOf(table), adopts: true }, existing);
+    const change = adopting(theirs);
+    expect([change.isAdopted, change.isNothing, change.retired, change.isNewKey]).toEqual([true, false, [], false]);
+    const note = decodeNote(change.note);
+    expect(note?.theirs).toEqual(["theirs"]);
+    const adopted = { ...targetOf(OLD, MIRROR, { theirs: "text" }), note };
+    expect(adopting(adopted)).toMatchObject({ isNothing: true, isAdopted: false, retired: [], replaced: [] });
+    const grown = (type: string) =>
+      shape(
+        [
+          ["id", "integer"],
+          ["a", "text"],
+          ["theirs", type],
+        ],
+        { identities: { id: 1, a: 2, theirs: 4 } },
+      );
+    expect(adopting(adopted, grown("text")).retired).toEqual(["b"]);
+    expect(decodeNote(adopting(adopted, grown("text")).note)?.theirs).toBeUndefined();
+    expect(codeOf(() => adopting(adopted, grown("integer")))).toBe("type");
+    expect(codeOf(() => adopting({ ...theirs, isView: true }))).toBe("foreign");
+    expect(codeOf(() => adopting({ ...theirs, columns }))).toBe("foreign");
+    expect(codeOf(() => adopting({ ...theirs, keys: [["a"]] }))).toBe("key");
+    expect(codeOf(() => adopting(theirs, grown("integer")))).toBe("type");
+  });
+
   test("that marks deleted rows, and should not, gets its other form", () => {
     const change = planned(OLD, { existing: targetOf(OLD, SOFT) });
     expect([change.isOtherForm, change.isNothing, alterations(change, IN_PLACE)]).toEqual([true, false, null]);

@@ -1,11 +1,13 @@
-import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
+import type { CheckedTable, Finding } from "../../../src/core/contracts/connector.ts";
 import { failed } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
-import { refusalOf } from "../../warehouse/table-change.ts";
+import { adoptionRefusals, isAdoptable, refusalOf } from "../../warehouse/table-change.ts";
+import { adoptionObstacles } from "./tables/adoption.ts";
 import { findTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
+import { resolveTypes } from "./tables/types.ts";
 import { KEY_NAME, PLACE, refusalAt } from "./tables/warehouse.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
 import { CHECKPOINT_NAME } from "./wire/checkpoint.ts";
@@ -15,6 +17,8 @@ import { Frames } from "./wire/frames.ts";
 import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 const VERSION_MIN = 140_000;
+/** Six digits are all that a time can have. */
+const WHOLE_TIME = /^time(stamp)?\(6\)/;
 
 interface Facts {
   readonly version: number;
@@ -34,29 +38,36 @@ interface Facts {
   readonly altered: readonly Omit<Finding, "id">[];
 }
 
+interface CheckedTarget extends TargetName {
+  readonly source: CheckedTable;
+}
+
 /** The targets of rows and checkpoint. */
 interface CheckedTargets {
   readonly schemas: readonly string[];
-  readonly tables: readonly TargetName[];
+  readonly tables: readonly CheckedTarget[];
   /** True if the tables' schemas are unknown, so that one may have to be created. */
   readonly isUnknown: boolean;
   readonly form: TargetForm;
+  /** Takes over what another program made. */
+  readonly adopts: boolean;
 }
 
 /** Checks whether the sink would work. Connects, reads, and changes nothing. */
 export async function checkTarget(
   options: PostgresSinkOptions,
   signal: AbortSignal,
-  tables: readonly TableName[] | undefined,
+  tables: readonly CheckedTable[] | undefined,
 ): Promise<readonly Finding[]> {
   const id = `postgres.${options.name}`;
-  const names = (tables ?? []).map((table) => targetName(table, options.schema));
+  const names = (tables ?? []).map((source) => ({ ...targetName(source, options.schema), source }));
   const known = options.schema === undefined ? names.map(({ schema }) => schema) : [fitted(options.schema)];
   const wanted = {
     schemas: [...new Set([METADATA_SCHEMA, ...known])],
     tables: names,
     isUnknown: tables === undefined && options.schema === undefined,
     form: options.form ?? DEFAULT_FORM,
+    adopts: options.adopts === true,
   };
   let session: Session;
   try {
@@ -108,9 +119,19 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
     return { name, mayWrite: mayWrite === "t", isOurs: isOurs === "t" || schema === METADATA_SCHEMA };
   });
   const altered: Omit<Finding, "id">[] = [];
-  for (const { name, isOurs } of found)
+  const foreign: TargetName[] = [];
+  for (const { name, isOurs } of found) {
     if (isOurs && name.schema !== METADATA_SCHEMA)
       altered.push(...(await alteredIn(session, name, wanted.form, role ?? "", signal)));
+    if (isOurs) continue;
+    const source = wanted.tables.find(({ schema, table }) => schema === name.schema && table === name.table)?.source;
+    const adopted =
+      wanted.adopts && source !== undefined && source.scope === undefined
+        ? await adoptedIn(session, name, source, signal)
+        : null;
+    if (adopted === null) foreign.push(name);
+    else altered.push(...adopted);
+  }
   return {
     version: Number(version),
     standby: standby === "t",
@@ -121,7 +142,7 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
     role: role ?? "",
     schemas: new Map(schemas.rows.map(([name, may]) => [name ?? "", may === "t"])),
     closed: found.filter(({ mayWrite, isOurs }) => isOurs && !mayWrite).map(({ name }) => name),
-    foreign: found.filter(({ isOurs }) => !isOurs).map(({ name }) => name),
+    foreign,
     altered,
     unnamed,
   };
@@ -150,14 +171,7 @@ async function alteredIn(
   if (found === null) return [];
   const altered = obstaclesOf(table, found, Object.keys(found.note?.columns ?? {}));
   const errors: Omit<Finding, "id">[] = altered.map((obstacle) => ({ level: "error", ...obstacle }));
-  const dialect: Parameters<typeof refusalOf>[0] = {
-    place: PLACE,
-    keyName: KEY_NAME,
-    shown: () => table,
-    // A type without modifier accepts what the same type with one accepts.
-    takes: (there, { type }) => there.type === type || there.type === type.replace(/\([^()"]*\)/, ""),
-    refusal: (refused) => refusalAt(table, refused),
-  };
+  const dialect = dialectOf(table);
   const refused = refusalOf(dialect, { table: name, form }, found);
   if (refused !== null) errors.push(failed("", refused));
   if (found.isSecured)
@@ -172,6 +186,46 @@ async function alteredIn(
     ...errors,
     { level: "warning", what, fix: "Let them return the row as it came, or make them AFTER triggers." },
   ];
+}
+
+/** How a table that another program made would be taken over; null: it would not. */
+async function adoptedIn(
+  session: Session,
+  name: TargetName,
+  { schema, table, columns, key, dialect: source }: CheckedTable,
+  signal: AbortSignal,
+): Promise<readonly Omit<Finding, "id">[] | null> {
+  const found = await findTable(session, name, signal);
+  if (found === null || !isAdoptable(found)) return null;
+  const quoted = quoteTable(name.schema, name.table);
+  const written = columns?.map((column) => fitted(column.name)) ?? [...found.columns.keys()];
+  const obstacles = [
+    ...obstaclesOf(quoted, found, written),
+    ...(await adoptionObstacles(session, name, written, signal)),
+  ];
+  const errors = obstacles.map((obstacle): Omit<Finding, "id"> => ({ level: "error", ...obstacle }));
+  if (columns !== undefined && key !== undefined && source !== undefined) {
+    const rows = async (sql: string) => (await session.query(sql, signal)).rows;
+    const types = await resolveTypes({ columns, key, dialect: source }, rows);
+    const wanted = columns.map(({ identity }, i) => ({ name: written[i]!, identity, type: types[i]! }));
+    const asked = { table: { schema, table }, columns: wanted, key: key.map((i) => written[i]!) };
+    errors.push(...adoptionRefusals(dialectOf(quoted), asked, found).map((refused) => failed("", refused)));
+  }
+  if (errors.length > 0) return errors;
+  const what = `${quoted} was not made by Millrace: it is taken over with its rows, and only what differs is written`;
+  return [{ level: "ok", what, fix: null }];
+}
+
+/** Types are compared by their names. */
+function dialectOf(table: string): Parameters<typeof refusalOf>[0] {
+  return {
+    place: PLACE,
+    keyName: KEY_NAME,
+    shown: () => table,
+    takes: ({ type: there }, { type }) =>
+      there === type || there === type.replace(/\([^()"]*\)/, "") || there.replace(WHOLE_TIME, "time$1") === type,
+    refusal: (refused) => refusalAt(table, refused),
+  };
 }
 
 function findings(id: string, facts: Facts, wanted: CheckedTargets): readonly Finding[] {

@@ -45,6 +45,7 @@ export type Options = z.output<typeof definition>;
 
 export const factory: SinkFactory<Options> = {
   form: (options) => options.mode,
+  adopts: true,
   create: async (context) => {
     const { PostgresSink } = await import("./sink.ts");
     return new PostgresSink(sinkOptions(context));
@@ -79,11 +80,13 @@ export const factory: SinkFactory<Options> = {
   },
 };
 
-function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): PostgresSinkOptions {
+function sinkOptions(context: SinkContext<Options>): PostgresSinkOptions {
+  const { name, daemon, folder, options, dropsColumns, adopts } = context;
   try {
     const address = { ...parsePostgresUrl(options.url, folder), freshPassword: freshPassword(options, folder) };
     const { schema, deletes, mode } = options;
-    return { name, checkpointName: `${daemon}/${name}`, address, schema, form: { deletes, mode }, dropsColumns };
+    const checkpointName = `${daemon}/${name}`;
+    return { name, checkpointName, address, schema, form: { deletes, mode }, dropsColumns, adopts };
   } catch (error) {
     throw sinkError(error, `reading the url of sink ${name}`);
   }

@@ -14,7 +14,7 @@ import { connectFix, type Failure, failureOf } from "../../../src/postgres/failu
 
 /** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
 export const FOREIGN_TABLE_FIX =
-  "Set the sink's `schema` to put Millrace's tables elsewhere. Rename or drop the table only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.";
+  "Set the sink's `schema` to put Millrace's tables elsewhere, or `onForeign: adopt` if another tool has filled it from the same source. Rename or drop the table only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.";
 
 /** What only Postgres as a sink can meet. */
 export const pages: ErrorPages = {

@@ -36,6 +36,7 @@ export interface PostgresSinkOptions extends FencedSessionOptions {
   readonly form?: TargetForm;
   /** See SinkContext. */
   readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
+  readonly adopts?: boolean | undefined;
 }
 
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
@@ -60,6 +61,7 @@ export class PostgresSink
   readonly batchLimits = BATCH;
   readonly scopedBy?: "rows";
   readonly raw: RawTarget;
+  readonly adoptable?: TargetPresence["adoptable"] & {};
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
   readonly #warehouse: WarehouseParts;
@@ -78,7 +80,7 @@ export class PostgresSink
     this.#targetForm = options.form ?? DEFAULT_FORM;
     this.form = this.#targetForm.mode;
     if (this.form === "mirror") this.scopedBy = "rows";
-    const { schema, dropsColumns } = options;
+    const { schema, dropsColumns, adopts } = options;
     const owner = options.checkpointName;
     this.#targets = new Targets(owner);
     this.#presence = new Presence(owner);
@@ -88,10 +90,16 @@ export class PostgresSink
       schema,
       form: this.#targetForm,
       dropsColumns,
+      adopts,
       sink: this.#session,
       presence: this.#presence,
     };
     this.raw = new RawTarget(this.#targets, this.#session);
+    if (adopts !== true) return;
+    this.adoptable = async (tables, signal) => {
+      const look = (session: Session) => this.#targets.adoptable(this.#tables(session, signal), tables);
+      return await this.#session.run("looking for tables", look, signal);
+    };
   }
 
   target(table: TableVersion): string {

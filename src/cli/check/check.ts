@@ -84,10 +84,10 @@ export async function wantedTables(
     const captured = whileOpen(source.connector.create(SILENT), ({ catalog }) => catalog.tables(signal));
     const { tables, refused } = await captured;
     const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
-    const known = tables.map(({ id, columns }) => ({
+    const known = tables.map(({ id, columns, key, dialect }) => ({
       ...namesOfTable(id),
       // Rules rename, leave out and add columns.
-      ...(rules.tables.length === 0 ? { columns } : {}),
+      ...(rules.tables.length === 0 ? { columns, key, dialect } : {}),
     }));
     return [...known, ...lacking.map(({ id }) => namesOfTable(id))];
   } catch {

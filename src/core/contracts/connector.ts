@@ -6,14 +6,14 @@ import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Login } from "../errors.ts";
-import type { Column, TableVersion, Scope } from "../model/schema.ts";
+import type { TableVersion, Scope } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
 /**
  * A connector's config.ts exports it as `factory` (for a source of the same kind also `sourceFactory`), together with
  * `definition` (`sourceDefinition`): a zod object of the keys that only this kind has, each with `.describe(…)`. The
- * keys that all sinks have (`kind`, `tables`, `onPoison`, `onLost`, `batch`) or all sources have (`kind`, `tables`,
+ * keys that all sinks have (`kind`, `tables`, `onPoison`, `onLost`, `onForeign`, `batch`) or all sources have (`kind`, `tables`,
  * `snapshot`, `heartbeat`) are not in it. connectors/registry.ts combines the two. Every command loads this module with
  * the configuration, so the driver, and the code that talks to a server, load on first use.
  */
@@ -61,6 +61,8 @@ export interface SinkFactory<Options> {
   readable?(context: SinkContext<Options>, signal: AbortSignal): Promise<Readable>;
   /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
   readonly isQueriedInPlace?: boolean;
+  /** Whether it can take over a target that another program made; see TargetPresence. */
+  readonly adopts?: true;
   /** Absent: the command line knows no URL of this kind. */
   readonly byUrl?: SinkByUrl;
   /** How a person looks at the first rows of a table, by its names in the sinks. Without passwords. Needs no connection. */
@@ -108,9 +110,8 @@ export interface TableName {
   readonly table: string;
 }
 
-/** `columns`: as the sink gets them. Absent: rules, or a missing grant, leave that open. */
-export interface CheckedTable extends TableName {
-  readonly columns?: readonly Column[];
+/** The others: as the sink gets them. Absent: rules, or a missing grant, leave that open. */
+export interface CheckedTable extends TableName, Partial<Pick<TableVersion, "columns" | "key" | "dialect">> {
   /** Behind a route, which names it otherwise in the sink: its id at the source. */
   readonly id?: string;
   /** See `TableVersion.scope`. */
@@ -160,6 +161,8 @@ export interface SinkContext<Options> {
   readonly origin?: EnvelopeContext;
   /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */
   readonly dropsColumns?: (table: Pick<TableVersion, "id">) => boolean;
+  /** `onForeign: adopt`. */
+  readonly adopts?: boolean;
 }
 
 export interface SourceContext<Options> {

@@ -110,7 +110,7 @@ export interface Sink {
    * Prepares the targets for rows of these versions, of one table each: creates or extends them. Idempotent; called
    * before the first row of each version in a process. A change that the sink can't follow is a fatal error that names
    * the table (`MillraceError.table`): the runtime suspends it in this sink and passes the others again. A target
-   * without Millrace's columns is refused in the same way. After any other error the runtime assumes nothing and passes
+   * without Millrace's columns is refused in the same way, unless `presence.adoptable` names it. After any other error the runtime assumes nothing and passes
    * each table separately.
    */
   prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
@@ -191,6 +191,13 @@ export interface TargetPresence {
    * Without it two daemons that write one target hide each other's rows.
    */
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
+
+  /**
+   * Which of these tables have a target that another program made, and that the next \`prepare\` takes over with its rows. Called
+   * after \`open\`. The caller has the rows compared with the source: they have version 0, and say nothing about the log.
+   * Without it such a target is refused.
+   */
+  adoptable?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 }
 
 /**

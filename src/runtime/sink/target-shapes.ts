@@ -4,6 +4,7 @@ import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables, withTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
@@ -17,8 +18,12 @@ type PresenceQuestion = (
   until: AbortSignal,
 ) => Promise<readonly TableVersion[]> | undefined;
 
+/** Why a table is compared whose target another program has filled. */
+const ADOPTED = "another program has filled the target";
+
 interface TargetShapesParts {
   readonly sink: Sink;
+  readonly state: Pick<StateStore, "snapshots">;
   readonly writer: BatchWriter;
   readonly carried: CarriedCopies;
   readonly tables: SinkTableAnswers;
@@ -93,6 +98,9 @@ export class TargetShapes {
     }
     // Rows of a later version would win against all that is read now.
     if (foreign.length > 0) await this.#expel(foreign, signal);
+    const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
+    // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
+    for (const { id } of taken) await this.#listAdopted(id);
     await this.#make(changed, signal);
   }
 
@@ -129,6 +137,27 @@ export class TargetShapes {
       return [];
     };
     await this.#together(tables, make, signal);
+  }
+
+  async #listAdopted(tableId: string): Promise<void> {
+    const { sink, state, tables } = this.#parts;
+    const request = {
+      tableId,
+      sink: sink.name,
+      scope: { kind: "differences" },
+      reason: ADOPTED,
+      needed: true,
+    } as const;
+    await state.snapshots.again(request, (open) => open.state === "waiting");
+    tables.changed();
+    failpoint("sink.adoption-listed");
+  }
+
+  async #isAdopted(tableId: string): Promise<boolean> {
+    const { sink, state } = this.#parts;
+    return (await state.snapshots.list()).some(
+      (open) => open.sink === sink.name && open.tableId === tableId && open.reason === ADOPTED,
+    );
   }
 
   /** Removes rows of these tables that no batch of this sink can have written. */
@@ -209,14 +238,18 @@ export class TargetShapes {
   }
 
   /**
-   * Whether the sink holds the table completely: its rows may have followed the change of shape. Invariant: the sink
-   * records completeness again only after it has recorded its end, and after the change of the target.
+   * Whether the sink holds the table completely: its rows may have followed the change of shape, or what differs in them is
+   * listed to be read. Invariant: the sink records completeness again only after it has recorded its end, and after the change
+   * of the target.
    */
   async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
-    const { writer } = this.#parts;
+    const { writer, carried: copies } = this.#parts;
     await this.prepare(table, signal);
     const { tables } = writer.position.checkpoint;
-    if (tables[table.id] === undefined && this.#parts.carried.take(table, completeness, facts)) {
+    const isAdopted = await this.#isAdopted(table.id);
+    if (facts === null && !isAdopted) return false;
+    const isCarried = facts !== null && copies.take(table, completeness, facts);
+    if (tables[table.id] === undefined && (isAdopted || isCarried)) {
       failpoint("sink.carried", table);
       const carried = withTables(tables, [[table.id, completeness]]);
       await writer.store({ position: writer.position.reached, tables: carried }, signal);

@@ -20,6 +20,12 @@ interface InitialSnapshotParts {
   readonly news: News;
   readonly copy: FirstCopy;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
+  /** Those of these tables whose rows another program has written there: they are compared beside the stream instead. */
+  readonly adoptable: (
+    worker: SinkWorker,
+    tables: readonly TableVersion[],
+    signal: AbortSignal,
+  ) => Promise<readonly TableVersion[]>;
   readonly completeness: (table: TableVersion) => Completeness;
   /** Whether the sink, or a reader of it, may have rows of an earlier life. */
   readonly sweeps: (worker: SinkWorker) => boolean;
@@ -49,7 +55,7 @@ interface Member {
   readonly worker: SinkWorker;
   /** Aborted when the sink leaves: what waits for it was dropped, and it takes nothing more. */
   readonly signal: AbortSignal;
-  /** Ids of the tables of which it was given all rows. */
+  /** Ids of the tables of which it was given all rows, or needs none. */
   readonly given: Set<string>;
   /** Of these tables, that they are durable, or dropped. */
   readonly ends: Promise<void>[];
@@ -117,6 +123,7 @@ export class InitialSnapshot {
     this.#hasBegun = true;
     this.#tables = tables;
     const begunMs = clock.elapsed();
+    await Promise.all(Array.from(this.#members, (member) => this.#leaveOut(member, signal)));
     await this.#using(this.#read(new Set(this.#members), progress, signal));
     while (this.#members.size > 0) {
       const told = news.count;
@@ -126,6 +133,18 @@ export class InitialSnapshot {
       if (nowMs >= dueMs) return;
       await news.after(told, clock, Math.min(FULL_LOOK_MS, dueMs - nowMs), signal);
     }
+  }
+
+  /** Nothing waits for the sink yet, so it can be asked. What it can't tell now is found out beside the stream. */
+  async #leaveOut({ worker, given }: Member, signal: AbortSignal): Promise<void> {
+    let left = this.#tables;
+    try {
+      left = await this.#parts.adoptable(worker, this.#tables, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#parts.logger.warn({ sink: worker.name, error }, "the sink did not tell what another program has filled");
+    }
+    for (const { id } of left) given.add(id);
   }
 
   /** Closes the copy when no sink needs it any more. */

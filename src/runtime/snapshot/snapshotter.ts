@@ -273,7 +273,8 @@ export class Snapshotter {
     if (ready.length === 0) return null;
     const carriable = ready.flatMap((one) => {
       const snapshots = [...one.snapshots].filter(
-        ([, { id, cursor }]) => cursor === null && this.#plan.carriable.has(id),
+        ([worker, snapshot]) =>
+          (snapshot.cursor === null && this.#plan.carriable.has(snapshot.id)) || this.#mayAdopt(worker, snapshot),
       );
       return snapshots.length > 0 ? [{ ...one, snapshots: new Map(snapshots) }] : [];
     });
@@ -334,9 +335,15 @@ export class Snapshotter {
     return completeness === null ? null : { reading, table, completeness, snapshots };
   }
 
+  /** Whether another program may have filled the target, so that its rows are compared instead of read. */
+  #mayAdopt({ sink }: SinkWorker, snapshot: TableSnapshot): boolean {
+    return sink.presence?.adoptable !== undefined && snapshot.scope.kind === "table" && this.#ledger.isAhead(snapshot);
+  }
+
   /**
    * Before tables are read only because their shape has changed, this asks the sinks whether their copies followed the
-   * change. It asks at a position of the log behind the change, so that no row of an earlier shape comes after it.
+   * change; and whether rows of another program are there. It asks at a position of the log behind the change, so that no
+   * row of an earlier shape comes after it.
    */
   async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { clock, news, fanOut, source, gate } = this.#parts;
@@ -344,7 +351,8 @@ export class Snapshotter {
     // The stream will reach the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return null;
-    if (known.some(({ facts }) => facts !== null)) {
+    const mayAdopt = ([worker, snapshot]: readonly [SinkWorker, TableSnapshot]) => this.#mayAdopt(worker, snapshot);
+    if (known.some(({ facts, snapshots }) => facts !== null || [...snapshots].some(mayAdopt))) {
       const tip = await source.log.tip(signal);
       for (let told = news.count; fanOut.position.commit <= tip; told = news.count) {
         await news.after(told, clock, IDLE_MS, signal);
@@ -355,21 +363,19 @@ export class Snapshotter {
       const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, snapshot] of isAsItWas ? snapshots : []) {
         // An operator may have requested the rows meanwhile.
-        if (!this.#plan.carriable.delete(snapshot.id) || facts == null) continue;
+        const carried = this.#plan.carriable.delete(snapshot.id) ? (facts ?? null) : null;
+        if (carried === null && !this.#mayAdopt(worker, snapshot)) continue;
         // Invariant: a request from here on makes the incremental snapshot begin again, and this does not end it.
         this.#ledger.begin(snapshot);
         const receipts = new Receipts(1);
         durable.set(worker, receipts.all);
-        fanOut.push(worker, { kind: "carry", table, completeness, facts, receipt: receipts.one() });
+        fanOut.push(worker, { kind: "carry", table, completeness, facts: carried, receipt: receipts.one() });
       }
       const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
       const done = async (worker: SinkWorker): Promise<void> => {
         const { sink, reason } = snapshots.get(worker)!;
         if (!(await this.#ledger.finish(snapshots.get(worker)!, undefined))) return;
-        this.#parts.logger.info(
-          { table: table.id, sink, reason },
-          "the table need not be read for its change of shape",
-        );
+        this.#parts.logger.info({ table: table.id, sink, reason }, "the table need not be read: the sink has its rows");
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });

@@ -103,15 +103,16 @@ export interface CompleteWork extends CompleteEnd {
 }
 
 /**
- * A copy that was complete in an earlier shape of the table stays complete in this one, if no change in between requires a
- * read. Otherwise nothing changes, and the sink lacks the table. Its position in the log is after the change of shape.
+ * Rows that the sink has may make the table complete without a read: those of an earlier shape, if no change in between
+ * requires one, or those that another program wrote, which are listed to be compared. Otherwise nothing changes, and the sink
+ * lacks the table. Its position in the log is after the change of shape.
  */
 export interface CarryWork {
   readonly kind: "carry";
   readonly table: TableVersion;
   readonly completeness: Completeness;
-  /** From the same look at the catalogue as `completeness`. */
-  readonly facts: ColumnFacts;
+  /** From the same look at the catalogue as `completeness`. Null: rows of an earlier shape prove nothing. */
+  readonly facts: ColumnFacts | null;
   readonly receipt: Receipt;
 }
 

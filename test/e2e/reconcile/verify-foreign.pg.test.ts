@@ -3,36 +3,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { expect, test } from "vitest";
 import { runCli } from "../../support/daemon/cli.ts";
-import { type FreshDatabase, freshDatabase } from "../../support/run/services.ts";
+import { subscribed } from "../../support/postgres/subscription.ts";
+import { freshDatabase } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 
 const TABLE =
   "create table orders (id int primary key, note text, amount numeric(12,2), at timestamptz, data jsonb, tags text[])";
 const ROWS = 20_000;
 
-/** Both databases are on one server, so that the slot is made beforehand. */
-async function subscribed(source: FreshDatabase, target: FreshDatabase): Promise<AsyncDisposable> {
-  const name = `sub_${source.name}`;
-  await source.query(`create publication p for table orders`);
-  await source.query(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`);
-  await target.query(
-    `create subscription ${name} connection '${source.url}' publication p with (create_slot = false, slot_name = '${name}', copy_data = false)`,
-  );
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await target.query(`alter subscription ${name} disable`);
-      await target.query(`alter subscription ${name} set (slot_name = none)`);
-      await target.query(`drop subscription ${name}`);
-    },
-  };
-}
-
 test("it finds exactly what was planted, and nothing of what is on its way", { tags: "heavy" }, async () => {
   await using source = await freshDatabase();
   await using target = await freshDatabase();
   using folder = temporaryFolder();
   for (const one of [source, target]) await one.query(TABLE);
-  await using _ = await subscribed(source, target);
+  await using _ = await subscribed(source, target, "orders");
   await source.query(
     `insert into orders select g, 'note ' || g, g * 1.5, now(), jsonb_build_object('b', g, 'a', 1.50), array['x', g::text] from generate_series(1, ${ROWS}) g`,
   );

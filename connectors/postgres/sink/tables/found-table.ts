@@ -129,12 +129,12 @@ function foundColumn([, name, oid, modifier, type, written]: Row): FoundColumn {
   return { name: name!, oid: oid!, modifier: modifier!, type: type!, written: isWritten ? written : null };
 }
 
-function namesIn(json: string | null | undefined): readonly string[] {
+export function namesIn(json: string | null | undefined): readonly string[] {
   const names: unknown = JSON.parse(json ?? "[]");
   return Array.isArray(names) ? names.map(String) : [];
 }
 
-interface Obstacle {
+export interface Obstacle {
   readonly what: string;
   readonly fix: string;
 }

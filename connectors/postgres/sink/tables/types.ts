@@ -14,6 +14,8 @@ import type { CatalogType } from "../values/cells.ts";
 import type { TypedColumn } from "./found-table.ts";
 import { fitted } from "./names.ts";
 
+type TypedTable = Pick<TableVersion, "columns" | "key" | "dialect">;
+
 /**
  * Built-in types that exist in every database and whose text means the same everywhere (reg… types name other objects).
  */
@@ -71,7 +73,7 @@ const QUALIFIED = /^(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)\.(?:"(?:[^"]|"")+"|[a-z
 const PLAIN_MODIFIER = /^\([A-Za-z0-9_, -]*\)$/;
 
 /** The type to look up in the target for this column, or null if no lookup is needed. */
-function foreignType(column: Column, table: TableVersion): ForeignType | null {
+function foreignType(column: Column, table: TypedTable): ForeignType | null {
   if (table.dialect !== "postgres" || keptType(column.native) !== null) return null;
   const innermost = column.type.kind === "array" ? column.type.of : column.type;
   const isForeign = innermost.kind === "opaque" || (innermost.kind === "vector" && column.type.kind === "array");
@@ -85,16 +87,16 @@ function foreignType(column: Column, table: TableVersion): ForeignType | null {
 const VECTOR_NAMES: Readonly<Record<VectorForm, string>> = { single: "vector", half: "halfvec", sparse: "sparsevec" };
 
 /** The name of pgvector's type for this column; null: it is no vector, or in the key. */
-function vectorName(column: Column, table: TableVersion): string | null {
+function vectorName(column: Column, table: TypedTable): string | null {
   return column.type.kind !== "vector" || isInKey(column, table) ? null : VECTOR_NAMES[column.type.form];
 }
 
-function isInKey(column: Column, { key, columns }: TableVersion): boolean {
+function isInKey(column: Column, { key, columns }: TypedTable): boolean {
   return key.some((ordinal) => columns[ordinal] === column);
 }
 
 /** The SQL type of a column; `found` returns the target's spelling of a type that is not built in and exists there. */
-function targetType(column: Column, table: TableVersion, found: (name: string) => string | undefined): string {
+function targetType(column: Column, table: TypedTable, found: (name: string) => string | undefined): string {
   if (column.type.kind === "vector") {
     const name = vectorName(column, table);
     if (name === null) return "text";
@@ -189,7 +191,7 @@ type Rows = Answer["rows"];
 
 /** The SQL types of the columns. Types that are not built in are looked up by name. */
 export async function resolveTypes(
-  version: TableVersion,
+  version: TypedTable,
   rows: (sql: string) => Promise<Rows>,
 ): Promise<readonly string[]> {
   const foreign = version.columns.flatMap((column) => foreignType(column, version)?.name ?? []);

@@ -21,6 +21,7 @@ import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.t
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
+import { adoptionObstacles } from "./adoption.ts";
 import { type FoundColumn, findTables, type FoundTable, obstaclesOf, rowsOf, type TypedColumn } from "./found-table.ts";
 import { HISTORY_COLUMNS } from "./history-table.ts";
 import { fitted, inScope, type TargetName, targetName } from "./names.ts";
@@ -85,7 +86,9 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
 
   target(table: TableVersion): TableLayout {
     const { owner, form, dropsColumns } = this.#parts;
-    return { table, sqlName: this.key(table), form, owner, dropsColumns: dropsColumns?.(table) ?? false };
+    // What tables share has a key that the other program did not know.
+    const adopts = this.#parts.adopts === true && table.scope === undefined;
+    return { table, sqlName: this.key(table), form, owner, dropsColumns: dropsColumns?.(table) ?? false, adopts };
   }
 
   async layout(table: TableVersion): Promise<PostgresLayout> {
@@ -103,9 +106,11 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     return wanted;
   }
 
-  /** A type without modifier accepts what the same type with one accepts. */
+  /** A type without modifier accepts what the same type with one accepts; a time has at most six digits. */
   takes(there: FoundColumn, wanted: TypedColumn): boolean {
-    return wanted.oid === there.oid && (wanted.modifier === there.modifier || there.modifier === "-1");
+    if (wanted.oid !== there.oid) return false;
+    const isWhole = there.modifier === "6" && TIMES.test(there.type);
+    return wanted.modifier === there.modifier || there.modifier === "-1" || isWhole;
   }
 
   expectWhole({ table, sqlName }: TableLayout, existing: FoundTable): void {
@@ -181,6 +186,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const { layout, existing, columns, retired, isNewKey, drops } = change;
     const table = layout.sqlName;
     const rows = rowsOf(table, existing.kind);
+    if (change.isAdopted) await this.#adopt(change);
     if (isNewKey && existing.primaryKey !== null) await this.#query(dropKey(table, existing.primaryKey));
     const moved = await this.#makeRoom(change);
     const statements = renamesOf(columns).map(({ from, to }) => rename(table, from, to));
@@ -200,6 +206,23 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     failpoint("postgres-sink.table-made", layout.table);
     // A history keeps the old values of its columns.
     return layout.form.mode === "history" ? retired : kept;
+  }
+
+  /** The rows are not rewritten: the values of the added columns are in the catalogue. */
+  async #adopt({ layout, existing, columns }: TableChange<PostgresLayout, FoundTable>): Promise<void> {
+    const { sqlName, name, form, table } = layout;
+    const [obstacle] = await adoptionObstacles(this.#session, name, this.columnNames(table), this.#signal);
+    if (obstacle !== undefined) throw fatal(REFUSED.adoption, obstacle.what, obstacle.fix);
+    const added = [ADOPTED_VERSION, `ADD COLUMN ${COMMIT_TIME_COLUMN} timestamptz`];
+    if (form.deletes === "soft") added.push(`ADD COLUMN ${DELETED_DEFINITION}`);
+    // The source may allow nulls later, or drop the column.
+    const free = columns.filter(({ from, isKey }) => from !== null && !isKey).map(({ wanted }) => wanted.name);
+    const released = free
+      .filter((column) => existing.primaryKey?.columns.includes(column) !== true)
+      .map((column) => `ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL`);
+    const altered = [...released, `ALTER COLUMN ${VERSION_COLUMN} DROP DEFAULT`];
+    const statements = [added, altered].map((changes) => `ALTER TABLE ${sqlName} ${changes.join(", ")}`);
+    await this.#query(statements.join("; "));
   }
 
   /** Columns that the table lost release their names; returns their new names. A user's view may keep one that is to go. */
@@ -307,6 +330,9 @@ export function refusalAt(name: string, { kind, message, column }: Refused): Mil
   return fatal(REFUSED[kind], message, hint);
 }
 
+const TIMES = /^time(?:stamp)?\(6\) with(?:out)? time zone$/;
+/** Its rows are below everything that is written. Without the default other programs can't insert any. */
+const ADOPTED_VERSION = `ADD COLUMN ${VERSION_COLUMN} bigint NOT NULL DEFAULT 0`;
 const DELETED_DEFINITION = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
 const NOT_THE_OWNER = /^42501$/;
 const DEPENDED_ON = /^2BP01$/;
