@@ -17,15 +17,16 @@
  * rows. What is left goes into `_millrace_climbs` in the same transaction, and is worked off in pieces.
  */
 import type { SqliteFile } from "../sqlite/file.ts";
-import type { Slices } from "../sqlite/write/slices.ts";
+import { parameters } from "../sqlite/tables/layout.ts";
+import { placeOf, type Slices, walked, walkOf } from "../sqlite/write/slices.ts";
 import type { PlannedDocument, PlannedPlace } from "./plan.ts";
 import { differs } from "./values.ts";
 
 /** The keys of changed roots, in the order of their last change. */
 export const CHANGED = "_millrace_changed";
 /**
- * Climbs that were left. `after`: the row number behind which it goes on; `again`: it begins once more at its end. Place 0: all
- * roots of the document.
+ * Climbs that were left. `a1` and so on: the row behind which it goes on, null at the beginning; `again`: it begins once more at
+ * its end. Place 0: all roots of the document.
  */
 export const CLIMBS = "_millrace_climbs";
 
@@ -43,10 +44,11 @@ export function createLists(file: Pick<SqliteFile, "exec" | "rows">, width: numb
   file.exec(
     `CREATE TABLE IF NOT EXISTS ${CHANGED} (seq INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL) STRICT; ` +
       `CREATE TABLE IF NOT EXISTS ${CLIMBS} (id INTEGER PRIMARY KEY, document INTEGER NOT NULL, place INTEGER NOT NULL, ` +
-      `after INTEGER, again INTEGER NOT NULL DEFAULT 0) STRICT`,
+      `again INTEGER NOT NULL DEFAULT 0) STRICT`,
   );
   widen(file, CHANGED, "k", width, "document");
   widen(file, CLIMBS, "v", width, "document, place");
+  addColumns(file, CLIMBS, "a", width, "ANY");
 }
 
 /** A value that an entry has not is 0. The index finds one entry, and is of no use to readers of the list of one document. */
@@ -57,13 +59,23 @@ function widen(
   width: number,
   besides: string,
 ): void {
-  const there = widthIn(file, list, prefix);
-  if (there >= width) return;
-  for (let i = there + 1; i <= width; i++)
-    file.exec(`ALTER TABLE ${list} ADD COLUMN ${prefix}${i} ANY NOT NULL DEFAULT 0`);
+  if (!addColumns(file, list, prefix, width, "ANY NOT NULL DEFAULT 0")) return;
   file.exec(
     `DROP INDEX IF EXISTS ${list}_once; CREATE UNIQUE INDEX ${list}_once ON ${list} (${names(prefix, width)}, ${besides})`,
   );
+}
+
+/** False: it has so many. */
+function addColumns(
+  file: Pick<SqliteFile, "exec" | "rows">,
+  list: string,
+  prefix: string,
+  count: number,
+  definition: string,
+): boolean {
+  const there = widthIn(file, list, prefix);
+  for (let i = there + 1; i <= count; i++) file.exec(`ALTER TABLE ${list} ADD COLUMN ${prefix}${i} ${definition}`);
+  return there < count;
 }
 
 function widthIn(file: Pick<SqliteFile, "rows">, list: string, prefix: string): number {
@@ -72,7 +84,7 @@ function widthIn(file: Pick<SqliteFile, "rows">, list: string, prefix: string): 
 
 /** How many columns the lists need for a document. */
 export function widthOf({ places }: PlannedDocument): number {
-  return Math.max(...places.map(arityOf));
+  return Math.max(...places.map((place) => Math.max(arityOf(place), place.layout.key.length)));
 }
 
 /** The first entries of a document that are not behind `until`, at most so many, go to the end. False: there are none left. */
@@ -153,28 +165,31 @@ export class Climbing {
   /** A piece of a climb that was left, the others follow in turn. In a transaction. */
   async workOff(slices: Slices): Promise<void> {
     const file = this.#file;
-    const [climb] = file.rows(`SELECT id, document, place, after, again FROM ${CLIMBS} ORDER BY id LIMIT 1`);
+    const [climb] = file.rows(`SELECT id, document, place, again, a1 IS NULL FROM ${CLIMBS} ORDER BY id LIMIT 1`);
     if (climb === undefined) return;
-    const [id = null, document, ordinal, after = null, again] = climb;
+    const [id = null, document, ordinal, again, isFirst] = climb;
     const place = this.#documents.find((one) => BigInt(one.id) === document)?.places[Number(ordinal)];
     // One of a document that is no more.
     if (place === undefined) return void file.run(`DELETE FROM ${CLIMBS} WHERE id = ?`, id);
     const above = place.above ?? place;
+    const walk = walkOf(file, above.layout.sqlName);
+    const at = walk.map((_, i) => `a${i + 1}`);
+    const passed = at.map((name) => `c.${name}`);
+    const goesOn = isFirst === 1n ? [] : [walked(walk, ">", passed, "a")];
     const rows =
       `FROM ${CLIMBS} AS c CROSS JOIN ${above.layout.sqlName} AS a ` +
-      `ON ${[...joined(place), "a._rowid_ > ?2"].join(" AND ")} WHERE c.id = ?1`;
-    const from = after ?? -(2n ** 63n);
-    const [bound] = file.rows(
-      `SELECT a._rowid_ ${rows} ORDER BY a._rowid_ LIMIT 1 OFFSET ${this.#limits.stepRows - 1}`,
-      id,
-      from,
-    );
-    const to = bound?.[0] ?? null;
-    file.run(`${into(above)} ${selected(above, "a", `${rows} AND (?3 IS NULL OR a._rowid_ <= ?3)`)}`, id, from, to);
+      `ON ${[...joined(place), ...goesOn, "true"].join(" AND ")} WHERE c.id = ?1`;
+    const names = walk.map((name) => `a.${name}`).join(", ");
+    const skipped = this.#limits.stepRows - 1;
+    const to = placeOf(file.rows(`SELECT ${names} ${rows} ORDER BY ${names} LIMIT 1 OFFSET ${skipped}`, id));
+    const piece = to === null ? rows : `${rows} AND ${walked(walk, "<=", parameters(walk.length, 2), "a")}`;
+    file.run(`${into(above)} ${selected(above, "a", piece)}`, id, ...(to ?? []));
     if (to === null && again === 0n) file.run(`DELETE FROM ${CLIMBS} WHERE id = ?`, id);
     else {
-      const sets = `id = (SELECT max(id) + 1 FROM ${CLIMBS}), after = ?2${to === null ? ", again = 0" : ""}`;
-      file.run(`UPDATE ${CLIMBS} SET ${sets} WHERE id = ?1`, id, to);
+      const sets = at.map((name, i) => `${name} = ${to === null ? "NULL" : `?${i + 2}`}`);
+      if (to === null) sets.push("again = 0");
+      const last = `id = (SELECT max(id) + 1 FROM ${CLIMBS})`;
+      file.run(`UPDATE ${CLIMBS} SET ${[last, ...sets].join(", ")} WHERE id = ?1`, id, ...(to ?? []));
     }
     await this.list(slices);
   }

@@ -1,7 +1,7 @@
 /** The indexes by which documents are climbed and built. */
 import { tableId } from "../../src/core/model/schema.ts";
 import type { Document } from "../../src/documents/document.ts";
-import type { SqliteFile } from "../sqlite/file.ts";
+import { type SqliteFile, unlessBusy } from "../sqlite/file.ts";
 import { quoteIdentifier } from "../sqlite/names.ts";
 import type { LayoutColumn, SqliteLayout } from "../sqlite/tables/layout.ts";
 import { orderTerms } from "./assembly.ts";
@@ -11,15 +11,17 @@ import { joinOf } from "./values.ts";
 
 const PREFIX = "_millrace_join ";
 
+/** An index over so many rows is made within some milliseconds. */
+const ROWS_AT_ONCE = 5_000;
+
 export interface Index {
   readonly name: string;
   readonly sql: string;
+  /** The table, quoted. */
+  readonly of: string;
 }
 
-/**
- * All that these documents need. A table that is not there yet is taken to have columns that join others as they are: its
- * neighbours get their indexes while they are empty.
- */
+/** All that these documents need. A table that is not there yet is taken to have columns that join others as they are. */
 export function indexesOf(documents: readonly Document[], layouts: Layouts): readonly Index[] {
   const wanted = new Map<string, Index>();
   const layoutOf = ({ table }: Place): SqliteLayout | undefined => layouts.get(tableId(table.schema, table.table));
@@ -28,7 +30,7 @@ export function indexesOf(documents: readonly Document[], layouts: Layouts): rea
     const list = terms.join(", ");
     const name = `${PREFIX}${layout.name} ${list}`;
     const sql = `CREATE INDEX IF NOT EXISTS ${quoteIdentifier(name)} ON ${layout.sqlName} (${list})`;
-    wanted.set(name, { name, sql });
+    wanted.set(name, { name, sql, of: layout.sqlName });
   };
   for (const place of documents.flatMap(placesOf)) {
     if (place.above === null) continue;
@@ -53,13 +55,26 @@ function isWhole(terms: readonly (string | undefined)[]): terms is readonly stri
   return terms.every((term) => term !== undefined);
 }
 
-/** Makes those that are missing, and removes ours that nobody needs. Quick while the tables are empty. */
-export function makeIndexes(file: SqliteFile, wanted: readonly Index[]): void {
+/** Makes those that are missing. Those of large tables take long. */
+export async function makeIndexes(file: SqliteFile, wanted: readonly Index[], signal: AbortSignal): Promise<void> {
+  const made = indexesIn(file);
+  for (const { name, sql, of } of wanted) {
+    if (made.has(name)) continue;
+    const isLarge = file.rows(`SELECT 1 FROM ${of} LIMIT 1 OFFSET ${ROWS_AT_ONCE}`).length > 0;
+    if (isLarge) await file.runBeside(signal, sql);
+    else await unlessBusy(signal, () => file.exec(sql));
+  }
+}
+
+/** Removes ours that nobody needs. */
+export function dropIndexes(file: SqliteFile, wanted: readonly Index[]): void {
   const names = new Set(wanted.map(({ name }) => name));
+  for (const name of indexesIn(file).difference(names)) file.exec(`DROP INDEX ${quoteIdentifier(name)}`);
+}
+
+function indexesIn(file: SqliteFile): ReadonlySet<string> {
   const there = file.rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?", `${PREFIX}*`);
-  for (const [name] of there) if (!names.has(String(name))) file.exec(`DROP INDEX ${quoteIdentifier(String(name))}`);
-  const made = new Set(there.map(([name]) => String(name)));
-  for (const { name, sql } of wanted) if (!made.has(name)) file.exec(sql);
+  return new Set(there.map(([name]) => String(name)));
 }
 
 /** Where only the first rows are wanted, the index has them in their order. */

@@ -23,7 +23,7 @@ import type { SqliteFile } from "../sqlite/file.ts";
 import type { SqliteLayout } from "../sqlite/tables/layout.ts";
 import { Slices } from "../sqlite/write/slices.ts";
 import { CHANGED, Climbing, CLIMBS, type ClimbLimits, createLists, moveToEnd, widthOf } from "./climbing.ts";
-import { indexesOf, makeIndexes } from "./indexes.ts";
+import { dropIndexes, indexesOf, makeIndexes } from "./indexes.ts";
 import {
   createTables,
   define,
@@ -196,10 +196,11 @@ export class Nest implements Companion {
     const { file, fence } = this.#open;
     // A commit that fails may be in the file.
     this.#isSettled = false;
+    if (trimmedTo(file) !== null) await this.#makeIndexes(signal);
     const { plan, noted } = await file.transaction(signal, fence, () => {
       begin(file);
       for (const layout of this.#shapes.values()) if (storeShape(file, layout)) this.changing(layout);
-      makeIndexes(file, indexesOf(this.documents, layoutsIn(file)));
+      dropIndexes(file, indexesOf(this.documents, layoutsIn(file)));
       const plan = storedPlans(file);
       const { documents, faulty } = plan;
       createLists(file, Math.max(1, ...documents.map(widthOf)));
@@ -219,6 +220,13 @@ export class Nest implements Companion {
     this.#isSettled = true;
     this.#plan = plan;
     this.committed();
+  }
+
+  /** Before lists begin nobody looks for joined rows, and an index that is made of all rows at once is smaller and costs less. */
+  async #makeIndexes(signal: AbortSignal): Promise<void> {
+    const { file } = this.#open;
+    const layouts = new Map([...layoutsIn(file), ...this.#shapes]);
+    await makeIndexes(file, indexesOf(this.documents, layouts), signal);
   }
 
   async written(slices: Slices, complete = this.#complete()): Promise<void> {
@@ -361,6 +369,7 @@ export class Nest implements Companion {
   async beginLists(signal: AbortSignal): Promise<bigint> {
     using _ = await this.turn(signal);
     let tip = 0n;
+    await this.#makeIndexes(signal);
     await this.#settle(signal, (file) => {
       setFact(file, "listing", 1n);
       // A reader that begins copies all documents as of now, or of later.

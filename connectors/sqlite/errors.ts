@@ -47,10 +47,13 @@ export function stopped(): MillraceError {
 }
 
 /** SQLite's own texts may hold what a user's trigger says: only the code is kept. */
-class DriverError extends Error {
+export class DriverError extends Error {
+  readonly errcode: number;
+
   constructor(resultCode: number) {
     super(`SQLite result ${resultCode}`);
     this.name = "SqliteError";
+    this.errcode = resultCode;
   }
 }
 

@@ -9,7 +9,8 @@
  * - With `synchronous = NORMAL` COMMIT writes into the log (WAL) and syncs nothing. `transaction` syncs the log by itself, in
  *   a thread of Node's, and resolves afterwards: what `synchronous = FULL` promises, without its wait in the event loop.
  * - `busy_timeout` sleeps in the calling thread. It is 0, and BEGIN IMMEDIATE is tried again by a timer.
- * - A checkpoint (the log's pages go into the file, both are synced) belongs to a thread (`LogThread`).
+ * - A checkpoint (the log's pages go into the file, both are synced) belongs to a thread (`FileThread`), and so does what one
+ *   call does with a whole table.
  */
 import { existsSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
@@ -24,7 +25,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
 import { inodeOf, resolved } from "../kit/file-target.ts";
-import { LogThread } from "./log-thread.ts";
+import { FileThread } from "./file-thread.ts";
 
 /** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */
 export const APPLICATION_ID = 0x4d69_6c6c;
@@ -51,7 +52,7 @@ export class SqliteFile implements Functions {
   readonly #inode: string;
   readonly #statements = new Map<string, StatementSync>();
   readonly #queries = new Map<string, StatementSync>();
-  readonly #log: LogThread;
+  readonly #thread: FileThread;
   #logHandle: FileHandle | null = null;
   #logPages = 0;
 
@@ -59,7 +60,7 @@ export class SqliteFile implements Functions {
     this.path = path;
     this.#database = database;
     this.#inode = inodeOf(path);
-    this.#log = new LogThread(path);
+    this.#thread = new FileThread(path);
   }
 
   /** Makes the file if it is missing. Refuses one with tables that we did not make. */
@@ -110,7 +111,7 @@ export class SqliteFile implements Functions {
 
   /** Durable when it resolves. `begin` is the first of its work: nothing else runs before it. */
   async transaction<T>(signal: AbortSignal, begin: () => void, work: () => T | Promise<T>): Promise<T> {
-    await this.#log.makeRoom(this.#logPages);
+    await this.#thread.makeRoom(this.#logPages);
     // Invariant: rows that go into a file without a name do not count as durable.
     this.verifyPlace();
     await unlessBusy(signal, () => this.exec("BEGIN IMMEDIATE"));
@@ -128,9 +129,19 @@ export class SqliteFile implements Functions {
     this.#logHandle ??= await open(`${this.path}-wal`, "r+");
     await this.#logHandle.datasync();
     this.verifyPlace();
-    this.#logPages = this.#countLog();
-    this.#log.grew(this.#logPages);
+    this.#seeLog();
     return result;
+  }
+
+  /** Runs a statement that takes long, as a transaction of its own, while other work of the process goes on. */
+  async runBeside(signal: AbortSignal, sql: string): Promise<void> {
+    await unlessBusy(signal, () => this.#thread.run(sql));
+    this.#seeLog();
+  }
+
+  #seeLog(): void {
+    this.#logPages = this.#countLog();
+    this.#thread.grew(this.#logPages);
   }
 
   /** Pages in the log; an older SQLite, which knows no NOOP, copies them here. */
@@ -150,7 +161,7 @@ export class SqliteFile implements Functions {
 
   /** If nobody else has the file open, SQLite copies the log into it and removes the log. It leaves another file's log alone. */
   async close(): Promise<void> {
-    await this.#log.end();
+    await this.#thread.end();
     this.#statements.clear();
     this.#queries.clear();
     await this.#logHandle?.close();
@@ -218,12 +229,12 @@ function expectOurs(database: DatabaseSync, path: string): void {
 }
 
 /** Tries again while another connection has the lock, without holding up this process. */
-export async function unlessBusy<T>(signal: AbortSignal, work: () => T): Promise<T> {
+export async function unlessBusy<T>(signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
   const until = performance.now() + BUSY_MS;
   for (;;) {
     if (signal.aborted) throw stopped();
     try {
-      return work();
+      return await work();
     } catch (error) {
       if (!isBusy(error) || performance.now() > until) throw error;
     }

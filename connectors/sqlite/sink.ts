@@ -33,7 +33,7 @@ import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
 import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
 import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
-import { IN_PIECE, Slices } from "./write/slices.ts";
+import { Slices } from "./write/slices.ts";
 
 export interface SqliteSinkOptions {
   readonly name: string;
@@ -252,13 +252,16 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     version: bigint,
     timeUs: bigint | undefined,
   ): Promise<void> {
-    const where = `WHERE ${IN_PIECE} AND ${VERSION_COLUMN} ${comparison} ?3${inScope(table)}`;
+    const where = `WHERE ${VERSION_COLUMN} ${comparison} ?1${inScope(table)}`;
     const stored = this.#kept.stored(version);
-    if (!isSoft(form)) return await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, stored);
+    if (!isSoft(form)) {
+      const sql = `DELETE FROM ${sqlName} ${where}`;
+      return await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, stored);
+    }
     const time = timeUs === undefined ? this.#now() : this.#values.timeText(timeUs);
-    const sets = `${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ?3, ${COMMIT_TIME_COLUMN} = ?4`;
+    const sets = `${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ?1, ${COMMIT_TIME_COLUMN} = ?2`;
     const sql = `UPDATE ${sqlName} SET ${sets} ${where} AND NOT ${DELETED_COLUMN}`;
-    return await slices.overRows(file, sqlName, sql, stored, time);
+    return await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, stored, time);
   }
 
   #now(): string {
@@ -278,8 +281,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
           for (const table of tables) {
             const sqlName = there.get(this.target(table));
             if (sqlName === undefined) continue;
-            const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
-            await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, this.#kept.stored(version));
+            const where = `WHERE (${VERSION_COLUMN} > ?1 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
+            const remove = `DELETE FROM ${sqlName} ${where}`;
+            const stored = this.#kept.stored(version);
+            await slices.overRows(file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`, stored);
           }
           await this.#companion?.written(slices);
         },

@@ -2,6 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/stored.ts";
+import type { ClimbLimits } from "../../connectors/nest/climbing.ts";
 import { openNest, type OpenedNest } from "../../connectors/nest/open.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
@@ -100,8 +101,9 @@ class Stage implements AsyncDisposable {
     return stage;
   }
 
-  async start(documents: readonly Document[] = [DOCUMENT]): Promise<void> {
-    this.opened = openNest({ name: "documents", owner: "shop/documents", path: this.path, documents });
+  async start(documents: readonly Document[] = [DOCUMENT], climbing?: ClimbLimits): Promise<void> {
+    const options = { name: "documents", owner: "shop/documents", path: this.path, documents };
+    this.opened = openNest(climbing === undefined ? options : { ...options, climbing });
     await this.opened.sink.open(++this.#lease, NEVER);
     await this.opened.nest.hold(new Set(), NEVER);
   }
@@ -284,6 +286,53 @@ test("a customer with many orders: other changes are listed at once, and all are
   stage.opened.nest.passed(10_000_000n);
   await stage.workedOff();
   expect(stage.listed()).toHaveLength(count + 2);
+});
+
+test("rows that lie in the order of their key are climbed and removed in pieces, and an index over them is made beside", async () => {
+  const seats = tableVersion({
+    table: "seats",
+    columns: [
+      ["row", "uuid"],
+      ["seat", "int8"],
+      ["customer", "int4"],
+    ],
+    key: ["row", "seat"],
+  });
+  const document: Document = {
+    ...DOCUMENT,
+    name: "seats",
+    root: {
+      table: seats,
+      fields: [field("row"), field("seat")],
+      relations: [{ ...DOCUMENT.root.relations[0]! }],
+      transform: null,
+    },
+  };
+  await using stage = await Stage.open();
+  await stage.opened.sink.close();
+  await stage.start([document], { batchRows: 10, stepRows: 900, stepValues: 500 });
+  await stage.prepare(customers, seats);
+  const uuid = (i: number): string => `00000000-0000-4000-8000-${String(i).padStart(12, "0")}`;
+  const count = 6_000;
+  const all = Array.from({ length: count }, (_, i) => put([uuid(i % 7), `${i}`, "1"]));
+  await stage.write([customers, put(["1", "s", "ann"])], [seats, ...all]);
+  expect(stage.query(`SELECT wr FROM pragma_table_list('public.seats')`)).toEqual([[1n]]);
+  expect(stage.query("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'public.seats'")).toEqual([]);
+  await stage.opened.nest.beginLists(NEVER);
+  const plan = stage.query(`EXPLAIN QUERY PLAN SELECT 1 FROM "public.seats" WHERE customer = 1`);
+  expect(String(plan[0]?.at(-1))).toContain("_millrace_join");
+  const changed = (): number => Number(stage.query("SELECT count(*) FROM _millrace_changed WHERE document > 0")[0]![0]);
+  await stage.write([customers, put(["1", "s", "anna"])]);
+  expect(changed()).toBe(0);
+  // The process ends in between.
+  await stage.opened.sink.close();
+  await stage.start([document], { batchRows: 10, stepRows: 900, stepValues: 500 });
+  await stage.prepare(customers, seats);
+  await stage.workedOff();
+  expect(changed()).toBe(count);
+  await stage.opened.nest.trim(10_000_000n, NEVER);
+  await stage.truncate(seats);
+  expect([changed(), stage.query(`SELECT count(*) FROM "public.seats"`)]).toEqual([count, [[0n]]]);
 });
 
 test("another definition lists all documents, reads again what it lacks, and one that can't be built waits", async () => {

@@ -1,5 +1,6 @@
 /** The columns, key and form of one table version in the file, and so the statements that write its rows. */
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -34,6 +35,8 @@ export interface SqliteLayout extends TableLayout {
   readonly key: readonly LayoutColumn[];
   /** Columns that the table no longer has and the target keeps: they are null in written rows. */
   readonly retired: readonly string[];
+  /** Beside a companion. */
+  readonly isPacked: boolean;
 }
 
 /**
@@ -60,7 +63,7 @@ export function layoutOf(
     };
   });
   const key = table.key.map((ordinal) => columns[ordinal]!);
-  return { ...rest, table, name, sqlName: quoteIdentifier(name), columns, key, retired: [] };
+  return { ...rest, table, name, sqlName: quoteIdentifier(name), columns, key, retired: [], isPacked };
 }
 
 const OWN_DEFINITIONS = `${VERSION_COLUMN} INTEGER NOT NULL, ${COMMIT_TIME_COLUMN} TEXT NOT NULL`;
@@ -81,7 +84,28 @@ export function createSql(layout: SqliteLayout, sqlName = layout.sqlName, kept: 
   columns.push(OWN_DEFINITIONS);
   const key = layout.key.map(({ sqlName: name }) => name).join(", ");
   columns.push(isHistory ? `UNIQUE (${key}, ${CHANGE_IDENTITY.join(", ")})` : `PRIMARY KEY (${key})`);
-  return `CREATE TABLE ${sqlName} (${columns.join(", ")}) STRICT`;
+  return `CREATE TABLE ${sqlName} (${columns.join(", ")}) STRICT${isInKeyOrder(layout) ? ", WITHOUT ROWID" : ""}`;
+}
+
+const NARROW: ReadonlySet<ColumnType["kind"]> = new Set([
+  "bool",
+  "int",
+  "float",
+  "decimal",
+  "date",
+  "time",
+  "timestamp",
+  "uuid",
+  "enum",
+]);
+
+/**
+ * Whether the rows lie in the tree of their key, which so is stored once. Wide rows would make that tree deep; and a key of one
+ * integer is the number of the row.
+ */
+function isInKeyOrder({ isPacked, columns, key }: SqliteLayout): boolean {
+  if (!isPacked || (key.length === 1 && key[0]!.sqlite.name === "INTEGER")) return false;
+  return columns.every(({ source }) => NARROW.has(source.type.kind));
 }
 
 /** Finds a history's truncates at once. */

@@ -22,7 +22,7 @@ import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
 import { columnNames, fold, inScope, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
-import { IN_PIECE, Slices } from "../write/slices.ts";
+import { Slices } from "../write/slices.ts";
 import type { CheckpointRow } from "./checkpoint.ts";
 import { createSql, DELETED_DEFINITION, indexTruncatesSql, keyNames, layoutOf, type SqliteLayout } from "./layout.ts";
 
@@ -161,7 +161,8 @@ export class SqliteWarehouse
     await this.#changing(async (slices) => {
       if (form.deletes === "soft") this.#file.exec(`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`);
       else {
-        await slices.overRows(this.#file, sqlName, `DELETE FROM ${sqlName} WHERE ${IN_PIECE} AND ${DELETED_COLUMN}`);
+        const remove = `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`;
+        await slices.overRows(this.#file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`);
         this.#file.exec(`ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`);
       }
     });
@@ -216,8 +217,9 @@ export class SqliteWarehouse
         ? "ON CONFLICT DO NOTHING"
         : `AND ${keys.join(" AND ")} ON CONFLICT (${keyNames(layout)}) DO UPDATE SET ` +
           `${names.map((name) => `${name} = excluded.${name}`).join(", ")} WHERE ${VERSION_COLUMN} < excluded.${VERSION_COLUMN}`;
-      const select = `SELECT ${cells.map(({ value }) => value).join(", ")} FROM ${table} WHERE ${IN_PIECE} ${standing}`;
-      await slices.overRows(file, table, `INSERT INTO ${REBUILT} (${names.join(", ")}) ${select}`);
+      const select = `SELECT ${cells.map(({ value }) => value).join(", ")} FROM ${table}`;
+      const copy = `INSERT INTO ${REBUILT} (${names.join(", ")}) ${select}`;
+      await slices.overRows(file, table, (isInPiece) => `${copy} WHERE ${isInPiece()} ${standing}`);
     }
     file.exec(`DROP TABLE ${table}`);
     // Otherwise SQLite looks into views and triggers, which lack their table now.

@@ -16,7 +16,7 @@ import type { SqliteFile } from "../file.ts";
 import { isRow, keyNames, parameters, type SqliteLayout } from "../tables/layout.ts";
 import { FLOAT } from "../types.ts";
 import type { TableWrite } from "./mirror.ts";
-import { IN_PIECE, type Slices } from "./slices.ts";
+import type { IsInPiece, Slices } from "./slices.ts";
 
 const OWN = [OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN];
 const PLACE = `(${VERSION_COLUMN}, ${OFFSET_COLUMN})`;
@@ -178,12 +178,12 @@ export async function appendSweep(
   const isKey = key.map((column) => `later.${column.sqlName} = r.${column.sqlName}`).join(" AND ");
   const after = (name: string): string =>
     `(${name}.${VERSION_COLUMN}, ${name}.${OFFSET_COLUMN}) > (r.${VERSION_COLUMN}, r.${OFFSET_COLUMN})`;
-  const sql =
+  const sweep = (isInPiece: IsInPiece): string =>
     `INSERT INTO ${sqlName} (${[keyNames(layout), OP_COLUMN, OFFSET_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN].join(", ")}) ` +
-    `SELECT ${key.map((column) => `r.${column.sqlName}`).join(", ")}, 'd', ?3, ?4, ?5 FROM ${sqlName} AS r ` +
-    `WHERE r.${IN_PIECE} AND r.${OP_COLUMN} NOT IN ('d', 't') AND max(r.${VERSION_COLUMN}, coalesce(r.${SEEN_COLUMN}, 0)) < ?4 ` +
+    `SELECT ${key.map((column) => `r.${column.sqlName}`).join(", ")}, 'd', ?1, ?2, ?3 FROM ${sqlName} AS r ` +
+    `WHERE ${isInPiece("r")} AND r.${OP_COLUMN} NOT IN ('d', 't') AND max(r.${VERSION_COLUMN}, coalesce(r.${SEEN_COLUMN}, 0)) < ?2 ` +
     `AND NOT EXISTS (SELECT 1 FROM ${sqlName} AS later WHERE ${isKey} AND ${after("later")}) ` +
     `AND NOT EXISTS (SELECT 1 FROM ${sqlName} AS truncated WHERE truncated.${OP_COLUMN} = 't' AND ${after("truncated")}) ` +
     `ON CONFLICT DO NOTHING`;
-  await slices.overRows(file, sqlName, sql, READ_OFFSET, below, now);
+  await slices.overRows(file, sqlName, sweep, READ_OFFSET, below, now);
 }

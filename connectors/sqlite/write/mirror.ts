@@ -10,8 +10,12 @@ import type { KeptColumns } from "../companion.ts";
 import { isDataError, noUtf8, rowRefused } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
 import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
+import { INTEGER, PACKED_UUID } from "../types.ts";
 import { CellValues, NoUtf8 } from "./cells.ts";
 import type { Slices } from "./slices.ts";
+
+/** With fewer entries pages are hardly shared. */
+const SORTED_MIN = 64;
 
 /** One table's entries of a batch, while they are written. */
 export class TableWrite {
@@ -23,6 +27,7 @@ export class TableWrite {
   readonly layout: SqliteLayout;
   readonly writes: TableWrites;
   readonly #slices: Slices;
+  #order: Uint32Array | null = null;
 
   constructor(file: SqliteFile, rows: RowValues, slices: Slices, layout: SqliteLayout, writes: TableWrites) {
     this.file = file;
@@ -32,9 +37,26 @@ export class TableWrite {
     this.#slices = slices;
   }
 
+  /** From here on `each` goes as the rows lie in the file, so that a page is read and written once for all its rows. */
+  inFileOrder(): void {
+    const { count, block, row, action, blocks } = this.writes;
+    if (count < SORTED_MIN) return;
+    const ranks = new Float64Array(count);
+    let isSorted = true;
+    for (let i = 0; i < count; i++) {
+      const { bytes, before, after } = blocks[block[i]!]!;
+      const rank = this.rows.rank(this.layout, bytes, (action[i] === DELETE ? before : after)[row[i]!]!);
+      if (rank === null) return;
+      isSorted &&= i === 0 || rank >= ranks[i - 1]!;
+      ranks[i] = rank;
+    }
+    if (!isSorted) this.#order = Uint32Array.from(ranks.keys()).toSorted((a, b) => ranks[a]! - ranks[b]! || a - b);
+  }
+
   async each(write: (entry: number) => void): Promise<void> {
+    const order = this.#order;
     for (let i = 0; i < this.writes.count; i++) {
-      this.#refusing(write, i);
+      this.#refusing(write, order === null ? i : order[i]!);
       if (this.#slices.isOverAt(i)) await this.#slices.next();
     }
   }
@@ -162,6 +184,18 @@ export class RowValues {
     }
   }
 
+  /** Smaller for a row that lies before another one; null: not known. */
+  rank({ key }: SqliteLayout, bytes: Uint8Array, offset: number): number | null {
+    const { sqlite, source, ordinal: i } = key[0]!;
+    if (sqlite.form !== INTEGER && sqlite.form !== PACKED_UUID) return null;
+    this.#cells.over(bytes);
+    this.#map.read(bytes, offset);
+    const { kind, start, length } = this.#map;
+    const value = this.#cells.read(sqlite.form, source.type, kind[i]!, start[i]!, length[i]!);
+    if (typeof value === "number" || typeof value === "bigint") return Number(value);
+    return value instanceof Uint8Array ? readUint48(value) : null;
+  }
+
   tail(): void {
     this.values.push(this.#version, this.#commitTime);
   }
@@ -172,6 +206,12 @@ export class RowValues {
     this.#cells.release();
     this.values.length = 0;
   }
+}
+
+function readUint48(bytes: Uint8Array): number {
+  let value = 0;
+  for (let i = 0; i < 6; i++) value = value * 256 + bytes[i]!;
+  return value;
 }
 
 function maskOf({ kind }: CellMap, { columns }: SqliteLayout): string {
@@ -190,6 +230,7 @@ export class MirrorWriter {
   async write(at: TableWrite): Promise<void> {
     const sql = this.#of(at.layout);
     const { patchCount, deleteCount, action, moved } = at.writes;
+    at.inFileOrder();
     const hasMoved = patchCount > 0 && moved.includes(1);
     const isMoved = (i: number): boolean => action[i] === PATCH && moved[i] === 1;
     if (hasMoved) {

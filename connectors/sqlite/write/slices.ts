@@ -1,7 +1,9 @@
-import type { SQLInputValue } from "node:sqlite";
+import type { SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
 import { stopped } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
+import { quoteIdentifier } from "../names.ts";
+import { parameters } from "../tables/layout.ts";
 
 /** SQLite's calls are synchronous: after so much time in a row, other work of the process gets its turn. */
 const SLICE_MS = 8;
@@ -33,20 +35,59 @@ export class Slices {
     this.#since = performance.now();
   }
 
-  /** Runs a statement over all rows of a table: `?1` and `?2` are the numbers of a piece's first row and last one, then `values`. */
-  async overRows(file: SqliteFile, sqlName: string, sql: string, ...values: readonly SQLInputValue[]): Promise<void> {
-    const bound = `SELECT max(r) FROM (SELECT _rowid_ AS r FROM ${sqlName} WHERE _rowid_ >= ?1 ORDER BY _rowid_ LIMIT ${WINDOW_ROWS})`;
-    const [first] = file.rows(`SELECT min(_rowid_) FROM ${sqlName}`);
-    let from = first?.[0] ?? null;
-    while (typeof from === "bigint") {
-      const to = file.rows(bound, from)[0]?.[0] ?? null;
-      if (typeof to !== "bigint") return;
-      file.run(sql, from, to, ...values);
-      from = to + 1n;
+  /** Runs a statement over all rows of a table, in pieces. Its own parameters are the first ones. */
+  async overRows(
+    file: SqliteFile,
+    sqlName: string,
+    statement: (isInPiece: IsInPiece) => string,
+    ...values: readonly SQLInputValue[]
+  ): Promise<void> {
+    const walk = walkOf(file, sqlName);
+    const [from, to] = [0, walk.length].map((before) => parameters(walk.length, values.length + before + 1));
+    const first = `SELECT ${walk.join(", ")} FROM ${sqlName}`;
+    const order = `ORDER BY ${walk.join(", ")} LIMIT 1`;
+    const next = `${first} WHERE ${walked(walk, ">=", parameters(walk.length))} ${order} OFFSET ${WINDOW_ROWS}`;
+    const last = statement((row) => walked(walk, ">=", from!, row));
+    const piece = statement((row) => `${walked(walk, ">=", from!, row)} AND ${walked(walk, "<", to!, row)}`);
+    for (let begin = placeOf(file.rows(`${first} ${order}`)); begin !== null;) {
+      const end: Place | null = placeOf(file.rows(next, ...begin));
+      if (end === null) file.run(last, ...values, ...begin);
+      else file.run(piece, ...values, ...begin, ...end);
+      begin = end;
       if (this.isOver) await this.next();
     }
   }
 }
 
-/** A row of such a piece. */
-export const IN_PIECE = "_rowid_ BETWEEN ?1 AND ?2";
+/** The condition that a row is in the piece at hand. `row`: what names the row. */
+export type IsInPiece = (row?: string) => string;
+
+/** Of a row among those of its table, in the order of `walkOf`. */
+export type Place = readonly SQLInputValue[];
+
+/** Null: there is no row. */
+export function placeOf([row]: readonly (readonly SQLOutputValue[])[]): Place | null {
+  return row?.map((value) => (value instanceof Uint8Array ? Uint8Array.from(value) : value)) ?? null;
+}
+
+/** By which columns all rows of a table are walked through, in the order in which they lie in the file. */
+export function walkOf(file: Pick<SqliteFile, "rows">, sqlName: string): readonly string[] {
+  const [table] = file.rows(`PRAGMA main.table_list(${sqlName})`);
+  if (table?.[4] !== 1n) return ["_rowid_"];
+  return file
+    .rows(`PRAGMA main.table_info(${sqlName})`)
+    .filter(([, , , , , part]) => part !== 0n)
+    .toSorted(([, , , , , a], [, , , , , b]) => Number(a) - Number(b))
+    .map(([, name]) => quoteIdentifier(String(name)));
+}
+
+/** Where a row is beside a place, whose parameters these are. */
+export function walked(
+  walk: readonly string[],
+  comparison: ">=" | ">" | "<=" | "<",
+  place: readonly string[],
+  row?: string,
+): string {
+  const names = row === undefined ? walk : walk.map((name) => `${row}.${name}`);
+  return `(${names.join(", ")}) ${comparison} (${place.join(", ")})`;
+}
