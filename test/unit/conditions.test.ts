@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { pages } from "../../src/cli/commands/explain.ts";
+import { errorPages } from "../../src/ops/error-pages.ts";
 import { exitCodeOf } from "../../src/cli/status/status.ts";
 import { statusText } from "../../src/cli/status/status-text.ts";
 import { systemClock } from "../../src/core/clock.ts";
@@ -554,7 +554,7 @@ describe("every outlet agrees on", () => {
       `millrace_conditions{kind="${kind}",level="${level}"} 1`,
     ]);
     const { code } = one!;
-    if (code !== null) expect(pages().map((page) => page.code)).toContain(code);
+    if (code !== null) expect(errorPages().map((page) => page.code)).toContain(code);
   });
 
   test("nothing: all is well, everywhere", async () => {

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { configSchemaDocument } from "../../scripts/generated/config-schema.ts";
 import { definedPages, errorPagesDocument } from "../../scripts/generated/error-pages.ts";
-import { pageOf, pages } from "../../src/cli/commands/explain.ts";
+import { pageOf } from "../../src/cli/commands/explain.ts";
+import { errorPages } from "../../src/ops/error-pages.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
@@ -42,7 +43,7 @@ test("where an error shows itself follows from where and how it is raised", asyn
   expect(seen("MR3111")).toMatch(/dlq list/);
   expect(seen("MR2003")).toMatch(/MillraceSinkNeedsPerson/);
   const runbooks = new Set([...read("docs/runbooks.md").matchAll(/^### (\w+)$/gm)].map(([, alert]) => alert));
-  const named = pages().flatMap(({ see }) => see.join("\n").match(/Millrace[A-Z]\w+/g) ?? []);
+  const named = errorPages().flatMap(({ see }) => see.join("\n").match(/Millrace[A-Z]\w+/g) ?? []);
   expect(named.length).toBeGreaterThan(100);
   expect(named.filter((alert) => !runbooks.has(alert))).toEqual([]);
 });

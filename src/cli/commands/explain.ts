@@ -1,21 +1,7 @@
-import { readFileSync } from "node:fs";
-import { installed } from "../../core/installation.ts";
+import { errorPages, type NumberedPage } from "../../ops/error-pages.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-
-interface Page {
-  readonly code: string;
-  readonly title: string;
-  readonly remedy: string;
-  readonly cause: string;
-  /** Where it shows itself. */
-  readonly see: readonly string[];
-}
-
-/** The format that scripts/generate.ts writes. */
-const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*When:\* (.+)\n\n\*Seen:\* (.+)$/gm;
-const PLACE = /^- \*\*(.+)\*\*: (.+)$/gm;
 
 export function addExplain({ program, action }: CommandLine): void {
   program
@@ -39,19 +25,10 @@ export function addExplain({ program, action }: CommandLine): void {
 }
 
 /** `given` in upper or lower case, with or without `MR`. */
-export function pageOf(given: string): Page {
+export function pageOf(given: string): NumberedPage {
   const wanted = given.toUpperCase().replace(/^(?=\d{4}$)/, "MR");
-  const page = pages().find(({ code }) => code === wanted);
+  const page = errorPages().find(({ code }) => code === wanted);
   if (page !== undefined) return page;
   const hint = "The number of an error is MR and four digits, as in `millrace explain MR1203`.";
   throw cliError("MR1110", `no error has the number ${JSON.stringify(given)}`, { hint });
-}
-
-export function pages(): readonly Page[] {
-  const document = readFileSync(installed("docs/errors.md"), "utf8");
-  const places = new Map([...document.matchAll(PLACE)].map(([, place = "", text = ""]) => [place, text]));
-  return [...document.matchAll(PAGE)].map(([, code = "", title = "", remedy = "", cause = "", seen = ""]) => {
-    const see = seen.split(", ").map((named) => `${named}: ${places.get(named.replace(/ \(.*/, "")) ?? ""}`);
-    return { code, title, remedy, cause, see };
-  });
 }

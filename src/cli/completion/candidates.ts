@@ -8,7 +8,7 @@ import type { Argument, Command, Option } from "commander";
 import { SINK_NAME } from "../../config/definition.ts";
 import { YamlFile } from "../../config/document.ts";
 import { readSmallFile } from "../../core/small-file.ts";
-import { pages } from "../commands/explain.ts";
+import { errorPages } from "../../ops/error-pages.ts";
 
 export interface Candidate {
   readonly value: string;
@@ -142,7 +142,8 @@ function argumentValues(line: TypedLine): Values {
 
 function namedValues(argument: Argument): Values {
   if (argument.argChoices !== undefined) return { values: plain(argument.argChoices) };
-  if (argument.name() === "code") return { values: pages().map(({ code, title }) => ({ value: code, text: title })) };
+  if (argument.name() === "code")
+    return { values: errorPages().map(({ code, title }) => ({ value: code, text: title })) };
   return { values: [], withFiles: argument.name() === "file" };
 }
 

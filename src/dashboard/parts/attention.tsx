@@ -2,6 +2,7 @@ import type { Condition, Verdict } from "../../core/conditions/condition.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
 import { ago, clock, sentence } from "../format.ts";
+import { ErrorNumber } from "./error-number.tsx";
 
 /** The code of a table whose change waits. */
 const WAITS_FOR_APPROVAL = "MR1303";
@@ -54,7 +55,7 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
   const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
-    ...(code === null ? [] : [`${code} ${message ?? ""}`]),
+    ...(code === null ? [] : [message ?? ""]),
     ...(since === null ? [] : [`since ${clock(since, nowMs)} (${ago(since, nowMs)})`]),
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried, nowMs)}`]),
     ...(meanwhile === null ? [] : [meanwhile]),
@@ -66,7 +67,11 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
         <a href={`#${partOf(kind)}`}>
           <bdi>{sentence(what)}</bdi>
         </a>
-        {more !== "" && <p class="soft">{more}</p>}
+        {(code !== null || more !== "") && (
+          <p class="soft">
+            {code !== null && <ErrorNumber code={code} />} {more}
+          </p>
+        )}
         {fix !== null && <p>→ {fix}</p>}
         <Fix condition={condition} />
       </div>

@@ -1,6 +1,7 @@
 import type { CopyStatus, ReadProgress, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
 import { ago, count, duration, many } from "../format.ts";
+import { ErrorNumber } from "./error-number.tsx";
 import { Section } from "./section.tsx";
 
 interface ReadsProps {
@@ -61,7 +62,7 @@ function Read({ snapshot, nowMs }: { readonly snapshot: SnapshotStatus; readonly
       </p>
       {error !== null && (
         <p class="bad-text">
-          {error.code} {error.message}
+          <ErrorNumber code={error.code} /> {error.message}
         </p>
       )}
       {!needed && (

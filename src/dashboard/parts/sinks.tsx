@@ -1,6 +1,7 @@
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { bytes, count, seconds } from "../format.ts";
 import { Controls } from "./controls.tsx";
+import { ErrorNumber } from "./error-number.tsx";
 import { Section } from "./section.tsx";
 
 export function Sinks({ status: { sinks } }: { readonly status: StatusDocument }) {
@@ -57,7 +58,7 @@ function Sink({ sink }: { readonly sink: SinkStatus }) {
       {error !== null && (
         <div class="failure">
           <p>
-            <b>{error.code}</b> {error.message}
+            <ErrorNumber code={error.code} /> {error.message}
           </p>
           {error.hint !== null && <p>→ {error.hint}</p>}
         </div>

@@ -6,6 +6,7 @@ import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { letterSubject, type Order } from "../../core/audit/audited.ts";
 import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
+import { errorPages } from "../error-pages.ts";
 import {
   AUDIT,
   DISCARD,
@@ -158,6 +159,7 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
     const answer = await port.fresh({ at, sink, tables }, timeout);
     return await reply.code(answer.reached ? 200 : 504).send(answer);
   });
+  app.get("/api/v1/errors", LOOK, async () => ({ errors: errorPages() }));
   app.get("/api/v1/snapshots", LOOK, async () => await port.snapshots());
   app.get("/api/v1/reports", LOOK, async () => ({ reports: await port.reports() }));
   app.get<{ Querystring: { limit: number } }>(

@@ -47,6 +47,9 @@ function reads(): object {
         })),
       },
     ),
+    "/api/v1/errors": get("What each number of an error means, and what to do.", {
+      200: json({ type: "object", properties: { errors: { type: "array", items: OBJECT } } }),
+    }),
     "/api/v1/reports": get("Past comparisons, newest first.", {
       200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
     }),

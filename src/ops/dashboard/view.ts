@@ -186,3 +186,11 @@ export function letterGroupsOf(letters: readonly DeadLetter[]): readonly LetterG
   const idCountMax = Math.floor(IDS_MAX / Math.max(1, groups.length));
   return groups.map((group) => ({ ...group, ids: group.ids.slice(0, idCountMax) }));
 }
+
+/** What the number of an error means. */
+export interface ErrorView {
+  readonly code: string;
+  readonly title: string;
+  readonly remedy: string;
+  readonly cause: string;
+}

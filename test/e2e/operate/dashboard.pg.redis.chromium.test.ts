@@ -240,6 +240,17 @@ test("a suspended table says what to do, and is followed again; a read that wait
   const row = part(page, "tables").getByRole("row", { name: /^public\.quiet/ });
   await row.getByText("suspended").waitFor(PATIENCE);
   await page.getByText(/Table public\.quiet is suspended/).waitFor(PATIENCE);
+  // Its number says what it means.
+  const top = page.getByRole("region", { name: /need/ });
+  await top
+    .getByRole("button", { name: /^MR\d{4}: what it means$/ })
+    .first()
+    .click();
+  const dialog = page.getByRole("dialog", { name: /^MR\d{4}: .+/ });
+  await dialog.getByRole("heading", { name: /^MR\d{4}: .+/ }).waitFor(PATIENCE);
+  expect(await axeFindings(page)).toEqual([]);
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
   await pipeline.source.query("alter table quiet add primary key (id)");
   await row.getByText("followed").waitFor(PATIENCE);
   await pipeline.settled();
