@@ -30,7 +30,7 @@ export interface DuckdbSinkOptions extends DatabaseSettings, EngineSinkOptions {
  * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
  * third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
  */
-const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, hasTruncates: true } as const;
 
 /** Mirrors tables into a DuckDB file, or keeps their history; effects occur exactly once. See README.md. */
 export function duckdbSink(options: DuckdbSinkOptions): EngineSink<Database> {

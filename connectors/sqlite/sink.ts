@@ -61,7 +61,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   readonly evolution = this;
   readonly comparison = this;
   /** A commit costs a sync of the log, and a row the same in a batch of any size. */
-  readonly batchLimits = { rowCountMax: 20_000, byteCountMax: 8 * 1024 * 1024 };
+  readonly batchLimits = { rowCountMax: 20_000, byteCountMax: 8 * 1024 * 1024, hasTruncates: true };
   readonly name: string;
   readonly form: TargetForm["mode"];
   readonly scopedBy?: "rows";
@@ -205,6 +205,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {
     switch (batch.kind) {
       case "rows":
+        for (const truncate of batch.truncates ?? []) await this.#truncate(file, slices, truncate);
         for (const writes of batch.tables) await this.#writeTable(file, slices, writes, outcome);
         break;
       case "truncate":

@@ -38,11 +38,10 @@ export class DeadRows {
 
   applied(batch: Batch): void {
     if (batch.kind === "checkpoint") return;
-    if (batch.kind !== "rows") {
-      // The number of its dead rows is unknown.
-      for (const table of tablesOf(batch)) this.#found.delete(nameOf(table));
-      return;
-    }
+    const changed = batch.kind === "rows" ? (batch.truncates ?? []).map(({ table }) => table) : tablesOf(batch);
+    // The number of its dead rows is unknown.
+    for (const table of changed) this.#found.delete(nameOf(table));
+    if (batch.kind !== "rows") return;
     for (const { table, count, action, fresh } of batch.tables) {
       const name = nameOf(table);
       let written = this.#written.get(name) ?? 0;

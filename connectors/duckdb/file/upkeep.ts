@@ -146,6 +146,7 @@ export class Upkeep {
     const current = this.#current;
     if (current === null || current.end !== null) return;
     if (batch.kind !== "rows") return this.abandon(tablesOf(batch));
+    if (batch.truncates !== undefined) this.abandon(batch.truncates.map(({ table }) => table));
     for (const writes of batch.tables) {
       if (!isOf(current, writes.table)) continue;
       // Rows of another shape: the target may not have followed it yet.

@@ -12,7 +12,7 @@ import type {
   TargetPresence,
   TargetRows,
 } from "../../../src/core/contracts/sink.ts";
-import { applyRows, applyWhole, prepareRows } from "./write/apply.ts";
+import { applyRows, applyWhole, prepareRows, wholeStatements } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
 import { stopped } from "./errors.ts";
 import { PostgresInspection } from "./inspect.ts";
@@ -40,7 +40,12 @@ export interface PostgresSinkOptions extends FencedSessionOptions {
 }
 
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
-const BATCH = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024, tableCountMax: STAGES_MAX } as const;
+const BATCH = {
+  rowCountMax: 50_000,
+  byteCountMax: 2 * 1024 * 1024,
+  tableCountMax: STAGES_MAX,
+  hasTruncates: true,
+} as const;
 
 /**
  * Mirrors tables in a Postgres database, or keeps their history; rows and checkpoint become durable in one transaction.
@@ -155,7 +160,7 @@ export class PostgresSink
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw stopped("the batch");
     const session = await this.#session.ready(signal);
-    const advance = this.#session.begin(batch);
+    const advance = this.#session.begin(batch, wholeStatements(batch, this.#targets));
     if (advance === null) return;
     const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
     const what = tableCount === 1 ? "a batch" : `a batch of ${tableCount} tables`;
@@ -216,7 +221,7 @@ export class PostgresSink
   }
 
   async #write(batch: Batch, call: BatchCall): Promise<void> {
-    if (batch.kind !== "rows") return await applyWhole(batch, this.#targets, call);
+    if (batch.kind !== "rows" || batch.tables.length === 0) return await applyWhole(call);
     const staged = this.#prefetched?.tables === batch.tables ? this.#prefetched : null;
     if (staged !== null) {
       this.#prefetched = null;

@@ -64,8 +64,8 @@ export interface Sink {
   /**
    * The best size of a batch, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
    * how long after the beginning of one batch the next one begins, unless enough waits to fill it; absent: at once.
-   * `hasTruncates`: a batch of rows may empty tables first, or note in a history that they were emptied (for a target whose
-   * batches cost more than their rows); absent: a truncate is a batch of its own.
+   * `hasTruncates`: a batch of rows may empty tables first, or note in a history that they were emptied (for a target that
+   * stores a batch in one transaction); absent: a truncate is a batch of its own.
    * `tableCountMax`: of one batch; absent: the target does not mind. After an error with the reason "tables" the runtime
    * gives fewer.
    */

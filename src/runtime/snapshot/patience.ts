@@ -2,8 +2,8 @@ import type { Clock } from "../../core/clock.ts";
 
 /** Others have waited for a sink this long, */
 const WAITED_MS_MIN = 500;
-/** and for this part of the time. */
-const WAITED_SHARE = 0.1;
+/** and for this part of the time: without it they need five sixths. One that goes on alone gets rows again. */
+const WAITED_SHARE = 1 / 6;
 /** Half of what was measured counts as past after this time: a sink may become slow late. */
 const MEASURED_MS = 20_000;
 

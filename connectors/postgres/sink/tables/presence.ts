@@ -55,8 +55,11 @@ export class Presence {
 
   /** Records what a batch did. */
   applied(batch: Batch, tableOf: (version: TableVersion) => TargetTable | undefined): void {
-    if (batch.kind === "rows") for (const writes of batch.tables) this.#note(tableOf(writes.table), writes);
-    else for (const table of tablesOf(batch)) this.#note(tableOf(table), undefined);
+    if (batch.kind !== "rows") for (const table of tablesOf(batch)) this.#note(tableOf(table), undefined);
+    else {
+      for (const { table } of batch.truncates ?? []) this.#note(tableOf(table), undefined);
+      for (const writes of batch.tables) this.#note(tableOf(writes.table), writes);
+    }
   }
 
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {

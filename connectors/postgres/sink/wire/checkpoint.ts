@@ -158,6 +158,8 @@ export interface Advance extends Fence {
   readonly bond: string;
   /** Null if they are already stored. */
   readonly tables: string | null;
+  /** What comes before the rows of the batch. */
+  readonly first: readonly string[];
 }
 
 /**
@@ -193,8 +195,8 @@ export async function behindFence<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-export function advance({ name, lease, batches, claim, position, bond, tables }: Advance): string {
-  return FENCE(
+export function advance({ name, lease, batches, claim, position, bond, tables, first }: Advance): string {
+  const fence = FENCE(
     quoteLiteral(name),
     `${lease}`,
     `${batches}`,
@@ -205,6 +207,7 @@ export function advance({ name, lease, batches, claim, position, bond, tables }:
     quoteLiteral(bond),
     tables === null ? null : quoteLiteral(tables),
   );
+  return [fence, ...first].join("; ");
 }
 
 const PARAMETERS = [

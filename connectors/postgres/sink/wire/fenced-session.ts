@@ -154,14 +154,15 @@ export class FencedSession {
   }
 
   /** The first statement of the batch, which moves the checkpoint on; null: the batch is done already. */
-  begin(batch: Batch): Advance | null {
+  begin(batch: Batch, first: readonly string[]): Advance | null {
     if (this.#done === batch) return null;
     this.#done = null;
     const { tables, bond } = checkpointTexts(batch.checkpoint);
     const stored = this.#storedTables;
     this.#storedTables = null;
     this.#inFlight = { batch, batches: this.#batches, tables };
-    return { ...this.fence, position: batch.checkpoint.position, bond, tables: tables === stored ? null : tables };
+    const { position } = batch.checkpoint;
+    return { ...this.fence, position, bond, tables: tables === stored ? null : tables, first };
   }
 
   /** The batch that was begun is durable. */

@@ -1,5 +1,5 @@
 /** Chooses how to write a batch of rows, and what to try when the target refuses it. */
-import type { Batch } from "../../../../src/core/model/batch.ts";
+import type { Batch, Truncate } from "../../../../src/core/model/batch.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
 import type { RenderedCopies } from "./copies.ts";
@@ -29,7 +29,7 @@ export function prepareRows(tables: readonly TableBatch[], copies: RenderedCopie
 export async function applyRows({ tables, copies, merge }: RowsBatch, call: BatchCall): Promise<void> {
   const { session, advance, signal } = call;
   const isHistory = tables.some(({ table }) => table.history !== null);
-  let small = !isHistory && isSmall(tables);
+  let small = !isHistory && isSmall(tables) && advance.first.length === 0;
   let approach: Approach = { direct: true, distinct: false, displace: false };
   let ready = merge;
   // Each failure removes one choice: after at most four rounds rows are tried one by one, and the refused table is
@@ -67,25 +67,22 @@ function nextApproach(state: string, approach: Approach, small: boolean): Approa
   return approach.displace ? null : { direct: false, distinct: approach.distinct, displace: true };
 }
 
-/** A batch without rows: it changes whole tables, or the checkpoint alone. */
-export async function applyWhole(
-  batch: Exclude<Batch, { readonly kind: "rows" }>,
-  targets: Pick<PostgresTargets, "get">,
-  { session, advance, signal }: BatchCall,
-): Promise<void> {
-  await behindFence(session.query([advanceStatement(advance), ...wholeStatements(batch, targets)].join("; "), signal));
+/** A batch that changes whole tables, or the checkpoint alone. */
+export async function applyWhole({ session, advance, signal }: BatchCall): Promise<void> {
+  await behindFence(session.query(advanceStatement(advance), signal));
 }
 
-function wholeStatements(
-  batch: Exclude<Batch, { readonly kind: "rows" }>,
-  targets: Pick<PostgresTargets, "get">,
-): readonly string[] {
+/** What the batch does to whole tables. */
+export function wholeStatements(batch: Batch, targets: Pick<PostgresTargets, "get">): readonly string[] {
+  const truncate = ({ table, version, record }: Truncate): string => {
+    const target = targets.get(table);
+    return target.history?.truncate(version, record) ?? target.truncateTo(version, record?.commitTimeUs);
+  };
   switch (batch.kind) {
-    case "truncate": {
-      const { version, record } = batch;
-      const table = targets.get(batch.table);
-      return [table.history?.truncate(version, record) ?? table.truncateTo(version, record?.commitTimeUs)];
-    }
+    case "rows":
+      return (batch.truncates ?? []).map(truncate);
+    case "truncate":
+      return [truncate(batch)];
     case "sweep":
       return batch.sweeps.map(({ table, below }) => {
         const target = targets.get(table);
