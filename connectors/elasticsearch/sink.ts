@@ -72,7 +72,7 @@ export class ElasticsearchSink
   readonly comparison = this;
   readonly readers = this;
   readonly onLost = "resync";
-  readonly scopedBy = "rows";
+  readonly scopedBy = "keys";
   readonly name: string;
   readonly #settings: ElasticsearchSinkSettings;
   readonly #log: Logger;

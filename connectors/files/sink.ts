@@ -56,7 +56,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   readonly presence = this;
   readonly rows = this;
   readonly isLoadedElsewhere = true;
-  readonly scopedBy = "rows";
+  readonly scopedBy = "keys";
   readonly batchLimits = BATCH;
   readonly name: string;
   readonly #settings: FilesSettings;

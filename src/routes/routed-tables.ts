@@ -10,8 +10,9 @@ import { Block, NO_TUPLE } from "../core/model/block.ts";
 import type { DialectName } from "../core/model/dialects.ts";
 import { type Column, isKeyed, type TableVersion } from "../core/model/schema.ts";
 import { TupleWriter } from "../core/model/tuple-writer.ts";
-import { tupleEnd } from "../core/model/tuple.ts";
+import { CELL_BINARY, CellMap, tupleEnd } from "../core/model/tuple.ts";
 import type { Route, Routes } from "./routes.ts";
+import { wideColumn } from "./wide-columns.ts";
 
 const NATIVE: Readonly<Record<DialectName, string>> = { postgres: "text", mysql: "longtext" };
 
@@ -26,6 +27,8 @@ export interface RoutedTable {
   readonly keyStart: KeyText;
   /** The values as cells. */
   readonly cells: Uint8Array;
+  /** Ordinals of integers that have more bits behind the route. */
+  readonly widened: ReadonlySet<number>;
 }
 
 export class RoutedTables {
@@ -99,10 +102,13 @@ function routed(own: TableVersion, route: Route, scopedBy: Sink["scopedBy"]): Ro
     identity: 0,
   }));
   const ordinals = added.map((_, i) => own.columns.length + i);
+  const isWide = scopedBy === "rows" && names.length > 0;
+  const columns = isWide ? own.columns.map((column) => wideColumn(column, own.dialect)) : own.columns;
+  const narrow = own.columns.flatMap(({ type }, i) => (isWide && type.kind === "int" && type.bits < 64 ? [i] : []));
   const version: TableVersion = {
     ...own,
     ...route.into,
-    columns: [...own.columns, ...added],
+    columns: [...columns, ...added],
     key: own.key.length === 0 || scopedBy === "names" ? own.key : [...ordinals, ...own.key],
     fingerprint: createHash("sha256")
       .update(JSON.stringify([own.fingerprint, route]))
@@ -110,7 +116,7 @@ function routed(own: TableVersion, route: Route, scopedBy: Sink["scopedBy"]): Ro
     ...(names.length === 0 || scopedBy === undefined ? {} : { scope: route.added }),
   };
   const keyStart = scopedBy === "names" ? [] : values;
-  return { own, version, route, values, keyStart, cells: cellsOf(values) };
+  return { own, version, route, values, keyStart, cells: cellsOf(values), widened: new Set(narrow) };
 }
 
 /** Throws if the table has a column of the name that its route adds. */
@@ -145,7 +151,7 @@ const origins = new WeakMap<Block, (row: number) => { readonly block: Block; rea
 
 /** Rows of these blocks in a block of their own. `block`, `row`: by entry, which block and which of its rows; absent: the only one. */
 export function routedBlock(
-  { version, values, cells }: RoutedTable,
+  { version, values, cells, widened }: RoutedTable,
   blocks: readonly Block[],
   {
     count,
@@ -160,7 +166,8 @@ export function routedBlock(
   const tuple = (bytes: Uint8Array, offset: number): number => {
     if (offset === NO_TUPLE) return NO_TUPLE;
     const at = out.length;
-    out.copy(bytes, offset, tupleEnd(bytes, offset) - offset);
+    if (widened.size === 0) out.copy(bytes, offset, tupleEnd(bytes, offset) - offset);
+    else copyWide(out, bytes, offset, widened);
     const cellCount = ((bytes[offset]! << 8) | bytes[offset + 1]!) + values.length;
     out.bytes[at] = cellCount >> 8;
     out.bytes[at + 1] = cellCount;
@@ -189,6 +196,24 @@ export function routedBlock(
   made.until = blocks.at(-1)?.until ?? made.until;
   made.arrivedMs = blocks.at(-1)?.arrivedMs ?? 0;
   return made;
+}
+
+const wideMap = new CellMap();
+const EIGHT = Buffer.alloc(8);
+
+/** A binary integer gets the form of its wider type. */
+function copyWide(out: ByteWriter, bytes: Uint8Array, offset: number, widened: RoutedTable["widened"]): void {
+  const tuple = new TupleWriter(out);
+  wideMap.read(bytes, offset);
+  tuple.begin(wideMap.count);
+  for (let i = 0; i < wideMap.count; i++) {
+    if (wideMap.kind[i] !== CELL_BINARY || !widened.has(i)) tuple.copyCell(bytes, wideMap, i);
+    else {
+      const view = Buffer.from(bytes.buffer, bytes.byteOffset + wideMap.start[i]!, wideMap.length[i]!);
+      EIGHT.writeBigInt64BE(view.length === 8 ? view.readBigInt64BE() : BigInt(view.readIntBE(0, view.length)));
+      tuple.binary(EIGHT, 0, EIGHT.length);
+    }
+  }
 }
 
 function routedWrites(table: RoutedTable, writes: TableWrites): TableWrites {

@@ -1,5 +1,7 @@
 /** A standby as the source: what is read there, what is written to its primary, and what ends a stream. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
 import { Client } from "pg";
 import type { CreatedLog } from "../../src/core/contracts/log-admin.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
@@ -78,6 +80,36 @@ async function sessionAt(url: string): Promise<Client & AsyncDisposable> {
   await client.connect();
   return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
 }
+
+test("an endpoint that leads to several servers in turn is found", async () => {
+  const { primary, standby } = both();
+  await using database = await createFreshDatabase(both());
+  await database.query("create table t (id int primary key)");
+  await visible(database, both());
+  // A connection that asks for TLS first takes two turns.
+  const ports = [standby, primary, primary].map(({ url }) => Number(new URL(url).port));
+  let count = 0;
+  const balancer = createServer((client) => {
+    const server = connect(ports[count++ % ports.length]!, "127.0.0.1");
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      one.on("error", () => other.destroy());
+      one.pipe(other);
+    }
+  });
+  await once(balancer.listen(0, "127.0.0.1"), "listening");
+  const url = new URL(FailoverPair.urlAt(standby, database));
+  url.port = String(Object(balancer.address()).port);
+  const of = async (at: string) =>
+    (await checkSource(database, { url: at })).filter(({ id }) => id === "postgres.endpoint");
+  expect(await of(url.href)).toMatchObject([
+    { level: "error", what: expect.stringContaining("2 servers in turn, 1 of") },
+  ]);
+  expect(await of(FailoverPair.urlAt(standby, database))).toMatchObject([{ level: "ok" }]);
+  balancer.close();
+});
 
 test("the slot is made on the standby, the publication on the primary, and both are removed", async () => {
   await using s = await started(both(), true);

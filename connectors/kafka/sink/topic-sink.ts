@@ -41,7 +41,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   readonly form = "stream";
   readonly delivery = "transactional";
   readonly onLost = "resync";
-  readonly scopedBy = "rows";
+  readonly scopedBy = "keys";
   readonly batchLimits = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
   readonly presence = this;
   readonly rows = this;

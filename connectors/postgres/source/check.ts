@@ -15,6 +15,7 @@ import {
   RUNNING_FUNCTION,
 } from "./log/slot.ts";
 import { hasGaps } from "./stream/transcoder.ts";
+import { Database } from "./wire/database.ts";
 import { connectReplication, identifySystem } from "./wire/replication-connection.ts";
 import { ok } from "../../kit/findings.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
@@ -28,6 +29,7 @@ type Look = (context: SourceContext, facts: ServerFacts, signal: AbortSignal) =>
 const LOOKS: readonly (readonly [id: string, look: Look])[] = [
   ["postgres.wal_level", checkSettings],
   ["postgres.replication", checkReplication],
+  ["postgres.endpoint", checkEndpoint],
   ["postgres.standby", checkStandby],
   ["postgres.tables", checkTables],
   ["postgres.slot", checkSlot],
@@ -123,6 +125,46 @@ async function checkSlot(context: SourceContext, _facts: ServerFacts, signal: Ab
     });
   }
   return findings.length > 0 ? findings : [ok(id, `there is no slot ${context.slot}, which a first start makes`)];
+}
+
+/** Of an endpoint that takes turns between two servers, one of 16 misses it. */
+const CONNECTIONS_COMPARED = 5;
+
+interface AnsweringServer {
+  /** When it started, and its address: no two servers have both. */
+  readonly name: string;
+  readonly standby: boolean;
+}
+
+const ANSWERING_SQL = `select concat_ws(' ', extract(epoch from pg_postmaster_start_time()), inet_server_addr(), inet_server_port()) as name,
+  pg_is_in_recovery() as standby`;
+
+/**
+ * Whether all connections meet one server. Behind an endpoint that balances, a slot, a mark or a read would be another server's
+ * than the stream.
+ */
+async function checkEndpoint(
+  { address }: SourceContext,
+  _facts: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const id = "postgres.endpoint";
+  const servers = new Map<string, AnsweringServer>();
+  for (let i = 0; i < CONNECTIONS_COMPARED; i++) {
+    const database = new Database(address);
+    try {
+      const [row] = await database.rows<AnsweringServer>("asking which server answers", ANSWERING_SQL, [], signal);
+      if (row !== undefined) servers.set(row.name, row);
+    } finally {
+      await database.close();
+    }
+  }
+  if (servers.size <= 1) return [ok(id, `${CONNECTIONS_COMPARED} connections met one server`)];
+  const standbys = [...servers.values()].filter(({ standby }) => standby).length;
+  const what = `source.url leads to ${servers.size} servers in turn, ${standbys} of them standbys: what Millrace reads and what it streams would be of different servers`;
+  return [
+    { id, level: "error", what, fix: "Let source.url name one server: the primary's endpoint, or one standby's own." },
+  ];
 }
 
 interface StandbyRow {

@@ -84,11 +84,12 @@ export interface Sink {
   target(table: Pick<TableVersion, "schema" | "table">): string;
 
   /**
-   * How tables with different scopes (`TableVersion.scope`) are kept apart. `rows`: they share a target, whose key begins with
-   * the scope; what empties, sweeps, lists or compares a table's rows leaves those of other scopes alone. `names`: the scope is a
-   * part of the target's name, and not of the key. Absent: two tables must not share a target.
+   * How tables with different scopes (`TableVersion.scope`) are kept apart. `rows`: they share a target and its columns, and their
+   * key begins with the scope; what empties, sweeps, lists or compares a table's rows leaves those of other scopes alone. `keys`:
+   * the same, and each has columns of its own. `names`: the scope is a part of the target's name, and not of the key. Absent: two
+   * tables must not share a target.
    */
-  readonly scopedBy?: "rows" | "names";
+  readonly scopedBy?: "rows" | "keys" | "names";
   /** What tells the table's rows from those of others in its target, behind the configuration's routes. Absent or null: nothing. */
   scope?(table: Pick<TableVersion, "schema" | "table">): Scope | null;
   /** What else decides where all rows lie. With another text they lie elsewhere. */

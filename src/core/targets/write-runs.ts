@@ -29,14 +29,15 @@ export class WriteRuns {
     this.#isOver = true;
   }
 
-  /** The tables that must be entered before they are written. Begins a run if the last one is over. */
+  /** The targets that must be entered before they are written, each once. Begins a run if the last one is over. */
   unentered<T>(tables: readonly T[], nameOf: (table: T) => string): readonly T[] {
     if (this.#isOver) {
       this.#isOver = false;
       this.#id = this.#newId();
       this.#entered.clear();
     }
-    return tables.filter((table) => !this.#entered.has(nameOf(table)));
+    const targets = new Map(tables.map((table) => [nameOf(table), table]));
+    return [...targets].flatMap(([name, table]) => (this.#entered.has(name) ? [] : [table]));
   }
 
   entered(name: string): void {

@@ -86,6 +86,38 @@ test("tenants share a target: what happens to one leaves the others' rows alone"
 
 test("the same in other kinds of sinks", { tags: "heavy" }, () => eachAlone(OTHERS));
 
+async function widened(kinds: readonly SinkKind[]): Promise<void> {
+  const narrow =
+    "id smallint, name varchar(10), mood tenant_a.mood, price numeric(6,2), at timestamp(3), taken time(0), primary key (id, name)";
+  const wide = "id bigint, name text, mood text, price numeric(20,2), at timestamp, taken time, primary key (id, name)";
+  const configure = (config: PipelineConfig): PipelineConfig => ({
+    ...config,
+    source: { ...config.source, tables: ["tenant_*.*"] },
+    tables: { "tenant_*.things": { into: "shared.things", add: { tenant: "$1" } } },
+  });
+  const prepare = `
+    create schema tenant_a; create schema tenant_b; create schema shared;
+    create type tenant_a.mood as enum ('glad', 'sad');
+    create table tenant_a.things (${narrow});
+    create table tenant_b.things (${wide});
+    insert into tenant_a.things values (-7, 'n', 'glad', 1.50, '2026-01-02 03:04:05.678', '03:04:05'), (2, '', null, null, null, null);
+    insert into tenant_b.things values (9007199254740993, repeat('x', 20), 'other', 123456789012345678.10, '2026-01-02 03:04:05.678901', '03:04:05.123456')`;
+  await using pipeline = await RunningPipeline.start(prepare, { kinds, configure });
+  await pipeline.run(`
+    insert into tenant_a.things values (32767, 'm', 'sad', 2.00, null, null); update tenant_a.things set price = 9.10 where id = -7;
+    insert into tenant_b.things values (-1, 'm', null, null, null, null)`);
+  await pipeline.restart();
+  await pipeline.run("insert into tenant_a.things values (5, 'late', null, 0.05, null, null)");
+  await pipeline.settled();
+  const { exitCode, stdout } = await pipeline.installation.command("reconcile");
+  expect({ exitCode }, stdout).toEqual({ exitCode: 0 });
+  expect(pipeline.complaints()).toEqual([]);
+}
+
+test("columns of other sizes are one column, as wide as both need", () => widened(KINDS));
+
+test("the same in other kinds of sinks, of columns", { tags: "heavy" }, () => widened(OTHERS));
+
 test("a column of one tenant is null in the rows of the others; one whose type does not fit suspends its table alone", async () => {
   await using tenants = await Tenants.start(["acme", "zed"]);
   const { pipeline } = tenants;
