@@ -342,8 +342,8 @@ export class Snapshotter {
 
   /**
    * Before tables are read only because their shape has changed, this asks the sinks whether their copies followed the
-   * change; and whether rows of another program are there. It asks at a position of the log behind the change, so that no
-   * row of an earlier shape comes after it.
+   * change. It asks at a position of the log behind the change, so that no row of an earlier shape comes after it. Rows of
+   * another program are compared anyway: an earlier shape that comes then makes the sink lack the table again.
    */
   async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { clock, news, fanOut, source, gate } = this.#parts;
@@ -351,8 +351,7 @@ export class Snapshotter {
     // The stream will reach the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return null;
-    const mayAdopt = ([worker, snapshot]: readonly [SinkWorker, TableSnapshot]) => this.#mayAdopt(worker, snapshot);
-    if (known.some(({ facts, snapshots }) => facts !== null || [...snapshots].some(mayAdopt))) {
+    if (known.some(({ facts }) => facts !== null)) {
       const tip = await source.log.tip(signal);
       for (let told = news.count; fanOut.position.commit <= tip; told = news.count) {
         await news.after(told, clock, IDLE_MS, signal);
