@@ -113,12 +113,11 @@ export class CallStream {
     await this.#skipped.report(outcome);
     if (this.#sentCount > 0) failpoint("redis.rows-written");
     await this.#send(this.#call, checkpoint);
-    this.#call = this.#pool.take(this.#connection);
     if (this.#skipped.isEmpty) return;
+    this.#call = this.#pool.take(this.#connection);
     await this.#skipped.report(outcome);
     failpoint("redis.rows-written");
     await this.#send(this.#call, checkpoint);
-    this.#call = this.#pool.take(this.#connection);
   }
 
   async #send(call: ScriptCall, checkpoint: CheckpointToStore | null): Promise<void> {
