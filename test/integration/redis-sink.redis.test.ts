@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { TombstoneKeys } from "../../connectors/redis/keys.ts";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
@@ -71,6 +71,15 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await sink.apply(batch, reports, timeout());
     return reports;
   }
+
+  test("a batch makes no buffers: it writes into those of the batches before it", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    using made = vi.spyOn(Buffer, "allocUnsafeSlow");
+    for (const version of [20n, 30n, 40n]) await apply(sink, rowsBatch(version, [users, [put(["1", "b", null])]]));
+    expect(made.mock.calls.filter(([byteCount]) => byteCount >= 64 * 1024)).toEqual([]);
+  });
 
   test("a change to a row from before leaves nothing of a column that was dropped since", async () => {
     await using keys = freshKeyPrefix(url());
