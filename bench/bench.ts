@@ -33,6 +33,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   growth: async () => (await import("./growth.ts")).run,
   size: async () => (await import("./size.ts")).run,
   tables: async () => (await import("./tables.ts")).run,
+  library: async () => (await import("./library.ts")).run,
   documents: async () => (await import("./documents.ts")).run,
 };
 
