@@ -209,7 +209,7 @@ function copyWide(out: ByteWriter, bytes: Uint8Array, offset: number, widened: R
   for (let i = 0; i < wideMap.count; i++) {
     if (wideMap.kind[i] !== CELL_BINARY || !widened.has(i)) tuple.copyCell(bytes, wideMap, i);
     else {
-      const view = Buffer.from(bytes.buffer, bytes.byteOffset + wideMap.start[i]!, wideMap.length[i]!);
+      const view = Buffer.from(bytes.buffer, bytes.byteOffset + wideMap.start[i]!, wideMap.length[i]);
       EIGHT.writeBigInt64BE(view.length === 8 ? view.readBigInt64BE() : BigInt(view.readIntBE(0, view.length)));
       tuple.binary(EIGHT, 0, EIGHT.length);
     }
