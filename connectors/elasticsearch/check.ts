@@ -54,14 +54,15 @@ export async function check(
     findings.push(...(await checkTemplates(client, settings, tables, signal)));
     findings.push(...(await checkDefinitions(client, settings, tables, indices.drift, signal)));
   } catch (error) {
-    const { message, hint } = silent.aborted
+    const known = silent.aborted
       ? searchError(
           "MR2001",
           "retryable",
           `the search engine at ${serversOf(settings.urls)} did not answer for ${withinMs / 1000} s`,
         )
       : classifyConnection(error, signal, serversOf(settings.urls));
-    findings.push({ id: "elasticsearch.connect", level: "error", what: message, fix: hint ?? null });
+    const { message, hint } = known;
+    findings.push({ id: "elasticsearch.connect", level: "error", what: message, fix: hint ?? null, error: known });
   }
   return findings;
 }

@@ -7,6 +7,7 @@ export function ok(id: string, what: string): Finding {
 }
 
 /** A check that ended with an error, told with its number. */
-export function failed(id: string, { code, message, hint }: MillraceError): Finding {
-  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null };
+export function failed(id: string, error: MillraceError): Finding {
+  const { code, message, hint } = error;
+  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null, error };
 }

@@ -1,5 +1,5 @@
 import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
+import { atServer, findMillraceError } from "../../../src/core/errors.ts";
 import { failed } from "../../kit/findings.ts";
 import { targetFindings } from "../check.ts";
 import { Lake } from "./lake.ts";
@@ -25,6 +25,6 @@ export async function checkLake(
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
-    return [failed(id, known)];
+    return [failed(id, atServer(known, place))];
   }
 }

@@ -23,7 +23,7 @@ export async function check(parts: SourceParts, signal: AbortSignal): Promise<re
     facts = await server.readFacts(signal);
   } catch (error) {
     const known = classify(error, "connecting");
-    return [{ id: "connection", level: "error", what: known.message, fix: known.hint ?? null }];
+    return [{ id: "connection", level: "error", what: known.message, fix: known.hint ?? null, error: known }];
   }
   const { flavour, version } = facts;
   findings.push(
@@ -134,6 +134,7 @@ async function collect(findings: Finding[], id: string, work: () => Promise<void
       level: "error",
       what: `${known.code} ${known.message}`,
       fix: known.hint ?? null,
+      error: known,
       ...byPrivilege,
     });
   }

@@ -327,5 +327,5 @@ async function checkFailover(
 function failed(id: string, error: MillraceError): Finding {
   const known = findMillraceError(error);
   const byPrivilege = error.code === "MR2008" ? { byPrivilege: true } : {};
-  return { id, level: "error", what: error.message, fix: known?.hint ?? null, ...byPrivilege };
+  return { id, level: "error", what: error.message, fix: known?.hint ?? null, error, ...byPrivilege };
 }

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
 import type { Address } from "../../config/definition.ts";
 import type { Finding, CheckedTable } from "../../core/contracts/connector.ts";
-import { findMillraceError, type MillraceError, reasonOf } from "../../core/errors.ts";
+import { findMillraceError, type Login, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
 import { namesOfTable, tableId } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
@@ -29,7 +29,7 @@ import { holderOf, readState } from "../state.ts";
 /** A source or target that does not answer in this time is a finding. */
 const CHECK_TIMEOUT_MS = 30_000;
 
-export interface PlacedFinding extends Finding {
+export interface PlacedFinding extends Omit<Finding, "error"> {
   /** `source`, `state`, or the sink's name. */
   readonly part: string;
 }
@@ -52,12 +52,12 @@ export function addCheck({ program, action }: CommandLine): void {
 export async function findingsOf(config: Config): Promise<readonly PlacedFinding[]> {
   const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
   const wanted = wantedTables(config, signal);
-  const parts: readonly { readonly part: string; readonly check: () => Promise<readonly Finding[]> }[] = [
-    { part: "source", check: () => config.source.connector.check(signal) },
+  const parts: readonly CheckedPart[] = [
+    { part: "source", login: config.source.login, check: () => config.source.connector.check(signal) },
     { part: "source", check: () => checkLog(config, signal) },
     { part: "rules", check: () => checkRules(config, signal) },
     { part: "documents", check: () => checkDocuments(config, signal) },
-    { part: "state", check: () => checkState(config) },
+    { part: "state", login: config.state.login, check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
     {
       part: "telemetry",
@@ -65,14 +65,37 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
         [lackOf(telemetryExtras(config))].flatMap((lack) => (lack === undefined ? [] : [findingOf(lack)])),
     },
     { part: "admin", check: () => checkAdmin(config, signal) },
-    ...config.sinks.map((sink) => ({ part: sink.name, check: () => checkSink(sink, wanted, signal) })),
+    ...config.sinks.map((sink) => {
+      return { part: sink.name, login: sink.login, check: () => checkSink(sink, wanted, signal) };
+    }),
   ];
   const looked = await Promise.all(
-    parts.map(async ({ part, check }) => (await settled(part, check)).map((finding) => ({ part, ...finding }))),
+    parts.map(async ({ check, ...one }) => ({ ...one, findings: await settled(one.part, check) })),
   );
   const daemonPid = await runningPid(config);
-  const findings = looked.flat().map((finding) => inOrderForDaemon(finding, daemonPid));
+  const findings = looked.flatMap(({ part, login, findings: found }) =>
+    found.map((finding) => inOrderForDaemon(placed(part, finding, loginBeside(daemonPid, login)), daemonPid)),
+  );
   return [...exposure(config), ...findings, ...(config.sinks.length === 0 ? [noSinks()] : [])];
+}
+
+interface CheckedPart {
+  readonly part: string;
+  readonly login?: Login | null | undefined;
+  readonly check: () => Promise<readonly Finding[]>;
+}
+
+/** Only a running daemon has to be started again after a change. */
+function loginBeside(daemonPid: number | null, login: Login | null | undefined): Login | null {
+  return login == null || daemonPid !== null ? (login ?? null) : { ...login, note: null };
+}
+
+/** A refused login is told as the running daemon tells it. */
+function placed(part: string, { error, ...finding }: Finding, login: Login | null): PlacedFinding {
+  if (error === undefined) return { part, ...finding };
+  const { message, hint } = withLogin(error, login);
+  const what = finding.what.replace(error.message, () => message);
+  return { part, ...finding, what, fix: finding.fix === (error.hint ?? null) ? (hint ?? null) : finding.fix };
 }
 
 /** The tables that are captured now, or as soon as the role has its grants. Undefined if the source can't be asked. */
@@ -220,7 +243,7 @@ async function settled(part: string, check: () => Promise<readonly Finding[]>): 
     return await check();
   } catch (error) {
     const known = findMillraceError(error);
-    if (known !== undefined) return [findingOf(known)];
+    if (known !== undefined) return [{ ...findingOf(known), error: known }];
     if (error instanceof Error && error.name === "TimeoutError")
       return [
         {

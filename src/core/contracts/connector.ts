@@ -5,7 +5,7 @@ import type { Readable } from "./readable.ts";
 import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
-import type { Login } from "../errors.ts";
+import type { Login, MillraceError } from "../errors.ts";
 import type { TableVersion, Scope } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
@@ -251,4 +251,6 @@ export interface Finding {
   readonly fix: string | null;
   /** True: the scripts of `grants` fix it. */
   readonly byPrivilege?: boolean;
+  /** The error that `what` tells. Not shown. */
+  readonly error?: MillraceError;
 }

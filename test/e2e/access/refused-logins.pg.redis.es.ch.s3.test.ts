@@ -161,6 +161,16 @@ test("each refused login of a sink is told with its place and its cure, and pass
       },
       { withinMs: TOLD_WITHIN_MS, everyMs: COMMAND_EVERY_MS },
     );
+    const { stdout: checked } = await installation.command("check");
+    for (const [sink, name] of Object.entries({
+      cache: user,
+      warehouse: "writer",
+      search: "millrace",
+      columns: "millrace",
+      lake: "keeper",
+    }))
+      expect(checked).toMatch(new RegExp(`ERROR +${sink}: .*user "${name}"`));
+    expect(checked).toContain(`a restart is needed: \`\${${VARIABLE}}\` is read at the start`);
     await change(PASSWORD);
     await expectWell(installation);
   } finally {

@@ -125,7 +125,7 @@ for (const [name, place] of Object.entries(PLACES)) {
     for (let round = 0; round < 3; round++) {
       await using at = await place();
       const daemons = ["one", "two"];
-      const sinks = await Promise.all(daemons.map((daemon) => at.make(daemon)));
+      const sinks = await Promise.all(daemons.map(async (daemon) => await at.make(daemon)));
       const refusals = await Promise.all(daemons.map((daemon, i) => writer(sinks[i]!, daemon)));
       for (const [i, sink] of sinks.entries()) {
         refusals[i] ??= await sink.verify(timeout()).then(
