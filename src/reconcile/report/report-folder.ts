@@ -2,7 +2,6 @@ import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, writeWhole } from "../../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
-import { markdownReport } from "./text.ts";
 
 /** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */
 export class ReportFolder {
@@ -21,7 +20,7 @@ export class ReportFolder {
 
   /** `history`: reports of the same name, newest first. Each file is written completely or not at all. */
   async write(found: ReconcileDocument, history: readonly ReportSummary[]): Promise<void> {
-    const { htmlReport } = await import("./page.ts");
+    const [{ htmlReport }, { markdownReport }] = await Promise.all([import("./page.ts"), import("./text.ts")]);
     const forms = {
       json: `${JSON.stringify(found, null, 2)}\n`,
       md: markdownReport(found),
