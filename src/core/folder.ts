@@ -1,4 +1,5 @@
 /** Folders and files whose names survive a crash of the machine. */
+import { randomUUID } from "node:crypto";
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemErrorCode } from "./system-errors.ts";
@@ -43,7 +44,8 @@ const NOT_SYNCED: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUP
 
 /** The file is there whole, or as it was before. `mayReplace`, asked last: throws if the file must stay. */
 export function writeWhole(path: string, text: string, mode: number, mayReplace = (): void => undefined): void {
-  const early = `${path}.${process.pid}.new`;
+  // Processes of two containers have the same numbers.
+  const early = `${path}.${randomUUID()}.new`;
   try {
     writeFileSync(early, text, { mode, flush: true, flag: "wx" });
     mayReplace();

@@ -100,3 +100,12 @@ describe("names that survive a crash of the machine", () => {
     expect(await synced(folder.path, create("t/date=2026-11-21/1"))).toEqual(["", "t", "t/date=2026-11-21"]);
   });
 });
+
+test("what a killed process with our number left beside a file, as another container has it, is in no way", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("report.json");
+  writeFileSync(`${path}.${process.pid}.new`, "half");
+  writeWhole(path, "whole", 0o600);
+  expect(readFileSync(path, "utf8")).toBe("whole");
+  expect(readdirSync(folder.path)).toContain(`report.json.${process.pid}.new`);
+});
