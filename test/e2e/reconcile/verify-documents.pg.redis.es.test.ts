@@ -1,10 +1,11 @@
 /** `millrace verify` on an index and a cache that a worker of the home-made kind fills, under 100 transactions a second. */
 import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Redis } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import { Client, Pool } from "pg";
 import { parse } from "yaml";
 import { describe, expect, test } from "vitest";
+import { ownRedisCluster } from "../../support/caches/redis-cluster.ts";
 import { runCli } from "../../support/daemon/cli.ts";
 import {
   elasticsearchUrl,
@@ -318,5 +319,34 @@ test("keys that a map tells, beside others", async () => {
         sample: expect.arrayContaining(sample.map((one) => expect.objectContaining(one))),
       },
     ],
+  });
+});
+
+test("keys that lie on several nodes of a cluster, whichever of them the URL names", async () => {
+  await using source = await freshDatabase();
+  await using nodes = await ownRedisCluster();
+  using folder = temporaryFolder();
+  const count = 600;
+  await source.query(
+    `create table spreadlines (id int primary key, note text); insert into spreadlines select g, 'note ' || g from generate_series(1, ${count}) g`,
+  );
+  const client = new Cluster([nodes.url], { natMap: nodes.direct });
+  const ids = Array.from({ length: count }, (_, i) => i + 1);
+  await Promise.all(ids.map((id) => client.hset(`spreadline:${id}`, { id: String(id), note: `note ${id}` })));
+  const compared = async (url: string) => {
+    const { exitCode, stdout } = await verified(source.url, url, folder, "--json");
+    return { exitCode, ...JSON.parse(stdout) };
+  };
+  const whole = { sourceRows: count, sinkRows: count, missing: 0, extra: 0, different: 0 };
+  for (const url of nodes.urls) expect(await compared(url)).toMatchObject({ exitCode: 0, tables: [whole] });
+  await Promise.all([1, 2, 3, 4, 5].map((id) => client.del(`spreadline:${id}`)));
+  await Promise.all([6, 7, 8, 9, 10].map((id) => client.hset(`spreadline:${id}`, { note: "theirs" })));
+  await Promise.all(
+    [-1, -2, -3, -4, -5].map((id) => client.hset(`spreadline:${id}`, { id: String(id), note: "theirs" })),
+  );
+  client.disconnect();
+  expect(await compared(nodes.urls[1]!)).toMatchObject({
+    exitCode: 3,
+    tables: [{ missing: 5, extra: 5, different: 5, moving: 0 }],
   });
 });
