@@ -3,8 +3,13 @@ import type { ConfigPart, Place } from "../../config/load.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
+import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import { TableSelection } from "../../core/table-selection.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { whileOpen, withOpenSink } from "../opened.ts";
@@ -17,10 +22,19 @@ export function addTeardown({ program, action }: CommandLine): void {
     .command("teardown")
     .description("remove what Millrace made: slot, publication, state; prints the plan unless --yes is given")
     .option("--sink-metadata", "also remove Millrace's own data in each sink; the rows stay")
+    .option(
+      "--tables <globs...>",
+      "instead: remove the rows of these tables from the sinks, such as of tables that are gone",
+    )
     .option("--yes", "do it")
     .action(
       action("each", async (session, options) => {
-        const plan = await teardown(session, options.has("--sink-metadata"), options.has("--yes"));
+        const globs = options.tableGlobs();
+        const isConfirmed = options.has("--yes");
+        const plan =
+          globs.length > 0
+            ? await removeRows(session, globs, isConfirmed)
+            : await teardown(session, options.has("--sink-metadata"), isConfirmed);
         session.print(plan, planText(plan));
         return plan.applied || plan.nothingLeft ? EXIT.done : EXIT.refused;
       }),
@@ -49,6 +63,47 @@ async function teardown(session: Session, withSinks: boolean, isConfirmed: boole
     return { applied: false, nothingLeft: true, removes: [], keeps: [] };
   }
 }
+
+/** A table that still flows is read again at the next start: no sink's checkpoint has it any more. */
+async function removeRows(session: Session, globs: readonly string[], isConfirmed: boolean): Promise<TeardownPlan> {
+  const place = await session.place();
+  const signal = AbortSignal.timeout(ROWS_MS_MAX);
+  const selection = new TableSelection(globs);
+  const work = async (state: StateStore): Promise<TeardownPlan> => {
+    const { sinks } = await session.part({ sinks: place.sinks.map(({ name }) => name) });
+    const versions = new Map((await state.schemas.list()).map((version) => [version.id, version]));
+    const tables = [...versions.values()].filter(({ schema, table }) => selection.matches(schema, table));
+    const removes: string[] = [];
+    for (const config of sinks) {
+      await withOpenSink(session.log, config, state, async (sink, own) => {
+        if (own === null || sink.form === "log") return;
+        const missing = new Set(await sink.presence?.missing(tables, signal));
+        let held = own;
+        for (const table of tables.filter((one) => !missing.has(one))) {
+          removes.push(`the rows of ${table.id} in sink ${config.name}`);
+          if (isConfirmed) held = await removed(sink, table, held, signal);
+        }
+      });
+    }
+    const keeps = ["slot, publication and state", "the rows of other tables"];
+    return { applied: isConfirmed && removes.length > 0, nothingLeft: removes.length === 0, removes, keeps };
+  };
+  return await alone(place, work);
+}
+
+/** As a TRUNCATE at the sink's position would. */
+async function removed(sink: Sink, table: TableVersion, held: Checkpoint, signal: AbortSignal): Promise<Checkpoint> {
+  const { epoch, commit } = held.position;
+  const { [table.id]: _, ...tables } = held.tables;
+  const checkpoint = { ...held, tables };
+  await sink.prepare([table], signal);
+  await sink.apply({ kind: "truncate", table, version: rowVersion(epoch, commit), checkpoint }, NO_ROWS, signal);
+  return checkpoint;
+}
+
+/** A truncate reports none. */
+const NO_ROWS: Outcome = { incomplete: async () => {}, poison: async () => {} };
+const ROWS_MS_MAX = 600_000;
 
 type TornDown = ConfigPart & { readonly place: Place };
 
@@ -110,7 +165,7 @@ async function forgetInSinks(
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {
-  if (nothingLeft) return "there is no state of this name: there is nothing to remove";
+  if (nothingLeft) return "there is nothing to remove";
   return [
     applied ? "removed:" : "would be removed:",
     ...removes.map((what) => `  ${what}`),
