@@ -9,15 +9,18 @@ export interface Shaped {
 }
 
 const OTHER_TOPICS = "topics are named <prefix><name>.<schema>.<table>: the sink's `prefix` and `topic` change that";
+/** Not carried over: records of merged tables have the added columns in their rows too, and no regular expression is a glob. */
+const MERGED_TOPICS =
+  "topics are named <prefix><name>.<schema>.<table>: `into` and `add` in `tables` give tables another name, or one topic";
 const OTHER_FORM = "records are written without it; `tables` drops, masks and renames columns";
 /** Of Kafka Connect, Debezium and Confluent, or a name alone. Another class of the same name may hide whatever it likes. */
 const OF_KNOWN_MAKERS = /^(?:(?:org\.apache\.kafka|io\.debezium|io\.confluent)\..*\.)?[^.]+$/s;
 
 /** What records look like without a transform, by the last part of its class. Those that can hide values are not here. */
 const HARMLESS: ReadonlyMap<string, string> = new Map([
-  ["RegexRouter", OTHER_TOPICS],
+  ["RegexRouter", MERGED_TOPICS],
   ["TimestampRouter", OTHER_TOPICS],
-  ["ByLogicalTableRouter", OTHER_TOPICS],
+  ["ByLogicalTableRouter", MERGED_TOPICS],
   ["ContentBasedRouter", OTHER_TOPICS],
   ["PartitionRouting", "rows are distributed over partitions by their key"],
   ["ExtractChangedRecordState", "no header lists the changed columns: a change has its row before and after"],
