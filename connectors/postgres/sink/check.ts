@@ -4,8 +4,8 @@ import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
 import { adoptionRefusals, isAdoptable, refusalOf } from "../../warehouse/table-change.ts";
-import { adoptionObstacles } from "./tables/adoption.ts";
-import { findTable, obstaclesOf } from "./tables/found-table.ts";
+import { adoptionObstacles, hiddenRows } from "./tables/adoption.ts";
+import { findTable, type FoundTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { resolveTypes } from "./tables/types.ts";
 import { KEY_NAME, PLACE, refusalAt } from "./tables/warehouse.ts";
@@ -174,18 +174,15 @@ async function alteredIn(
   const dialect = dialectOf(table);
   const refused = refusalOf(dialect, { table: name, form }, found);
   if (refused !== null) errors.push(failed("", refused));
-  if (found.isSecured)
-    errors.push({
-      level: "error",
-      what: `policies hide rows of ${table} from role ${quoteIdentifier(role)}`,
-      fix: `ALTER TABLE ${table} NO FORCE ROW LEVEL SECURITY; if the role owns it; or ALTER ROLE ${quoteIdentifier(role)} BYPASSRLS;`,
-    });
-  if (found.triggers.length === 0) return errors;
-  const what = `${table} has BEFORE triggers (${found.triggers.join(", ")}): where they change or swallow a row, the target differs from the source`;
-  return [
-    ...errors,
-    { level: "warning", what, fix: "Let them return the row as it came, or make them AFTER triggers." },
-  ];
+  if (found.isSecured) errors.push({ level: "error", ...hiddenRows(table, quoteIdentifier(role)) });
+  return [...errors, ...triggerWarnings(table, found)];
+}
+
+/** What fires for each row that is written. */
+function triggerWarnings(table: string, { triggers }: FoundTable): readonly Omit<Finding, "id">[] {
+  if (triggers.length === 0) return [];
+  const what = `${table} has BEFORE triggers (${triggers.join(", ")}): where they change or swallow a row, the target differs from the source`;
+  return [{ level: "warning", what, fix: "Let them return the row as it came, or make them AFTER triggers." }];
 }
 
 /** How a table that another program made would be taken over; null: it would not. */
@@ -213,7 +210,7 @@ async function adoptedIn(
   }
   if (errors.length > 0) return errors;
   const what = `${quoted} was not made by Millrace: it is taken over with its rows, and only what differs is written`;
-  return [{ level: "ok", what, fix: null }];
+  return [{ level: "ok", what, fix: null }, ...triggerWarnings(quoted, found)];
 }
 
 /** Types are compared by their names. */

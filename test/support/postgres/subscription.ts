@@ -1,5 +1,6 @@
 /** A native subscription that fills one database from another. Both are on one server, so that the slot is made beforehand. */
 import type { FreshDatabase } from "../run/services.ts";
+import { eventually } from "../run/waiting.ts";
 
 /** `tables`: as a publication lists them. The subscription goes with the result; what it has filled stays. */
 export async function subscribed(
@@ -18,7 +19,9 @@ export async function subscribed(
       await target.query(`alter subscription ${name} disable`);
       await target.query(`alter subscription ${name} set (slot_name = none)`);
       await target.query(`drop subscription ${name}`);
-      await source.query(`drop publication p; select pg_drop_replication_slot('${name}')`);
+      await source.query("drop publication p");
+      // Its sender ends some time after the subscription.
+      await eventually(() => source.query(`select pg_drop_replication_slot('${name}')`));
     },
   };
 }

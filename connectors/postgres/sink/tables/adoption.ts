@@ -19,12 +19,12 @@ export async function adoptionObstacles(
        (SELECT json_agg(conrelid::regclass || ' DROP CONSTRAINT ' || quote_ident(conname)) FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 AND (conrelid = c.oid OR confrelid = c.oid)),
        (SELECT json_agg(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attnotnull
           AND NOT atthasdef AND attidentity = '' AND attname <> ALL (${quoteTextArray(written)})),
-       c.relispartition
+       c.relispartition, row_security_active(c.oid)
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)}`,
     signal,
   );
-  const [mayAlter, role, subscriptions, publications, references, required, isPartition] = rows[0] ?? [];
+  const [mayAlter, role, subscriptions, publications, references, required, isPartition, isSecured] = rows[0] ?? [];
   const name = quoteTable(schema, table);
   const found: Obstacle[] = [];
   if (mayAlter !== "t")
@@ -37,6 +37,7 @@ export async function adoptionObstacles(
       what: `${name} is a partition of another table`,
       fix: "Let the table of the source be the whole one.",
     });
+  if (isSecured === "t") found.push(hiddenRows(name, role ?? ""));
   for (const publication of namesIn(publications))
     found.push({
       what: `${name} is in the publication ${publication} of the target's database: it may be a captured table itself`,
@@ -58,4 +59,12 @@ export async function adoptionObstacles(
       fix: `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL;`,
     });
   return found;
+}
+
+/** `name` and `role`: quoted. */
+export function hiddenRows(name: string, role: string): Obstacle {
+  return {
+    what: `policies hide rows of ${name} from role ${role}`,
+    fix: `ALTER TABLE ${name} NO FORCE ROW LEVEL SECURITY; if the role owns it; or ALTER ROLE ${role} BYPASSRLS;`,
+  };
 }
