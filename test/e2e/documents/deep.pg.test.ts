@@ -35,11 +35,13 @@ test("equal under a hostile workload and under rules; what differs is named with
   workload.start(20, false);
   for (let i = 0; i < 3; i++) {
     const { exitCode, found } = await deep();
+    // Documents of the few people change all the time: on a busy machine one may have changed at each look.
+    const not = found.notComparable.filter(({ reason }) => !reason.endsWith("changed each time they were looked at"));
     const rows = found.tables
       .filter(({ sink }) => sink === "documents")
       .map(({ table, compared }) => [table, compared > 0]);
-    expect({ exitCode, rows, drift: driftOf(found), not: found.notComparable }).toEqual({
-      exitCode: 0,
+    expect({ exitCode, rows, drift: driftOf(found), not }).toEqual({
+      exitCode: found.notComparable.length === 0 ? 0 : 1,
       rows: [
         ["documents.orders", true],
         ["documents.people", true],
@@ -49,6 +51,8 @@ test("equal under a hostile workload and under rules; what differs is named with
     });
   }
   await workload.stop();
+  await pipeline.settled();
+  expect((await deep()).exitCode).toBe(0);
   await source.query(`insert into customers values (500, 'planted', null, null); insert into orders values (500, 500, 'planted', 5);
     insert into order_items (order_id, line_no, product_id, quantity) values (500, 1, 1, 1), (500, 2, 2, 2)`);
   await pipeline.settled();
