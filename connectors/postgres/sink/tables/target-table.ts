@@ -114,11 +114,6 @@ export class TargetTable {
     return this.#soft ? 2 : 1;
   }
 
-  /** Whether the server's answer to `deleteStaged` is that of an update. */
-  get deletesByUpdate(): boolean {
-    return this.#soft;
-  }
-
   /** Guarded by version; see DESIGN for why deletes run before puts. */
   deleteStaged(range?: EntryRange): string {
     if (this.#soft) {

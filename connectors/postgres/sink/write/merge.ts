@@ -158,10 +158,9 @@ async function updateFirst(
   const statements = [fence, "BEGIN", ...staging, ...deletes(staged), ...updates, ...filling];
   const { tags } = await behindFence(copies.send(session, statements, outcome, signal));
   failpoint("postgres-sink.before-commit");
-  // Only these statements are answered by this tag; soft deletes come first.
   const answered = tags.filter((tag) => tag.startsWith(UPDATED)).map((tag) => Number(tag.slice(UPDATED.length)));
-  const marked = staged.filter(({ table, writes }) => writes.deleteCount > 0 && table.deletesByUpdate);
-  const counts = answered.slice(marked.length);
+  // Soft truncates and deletes are answered by the same tag, and come first.
+  const counts = answered.slice(answered.length - puts.length);
   invariant(counts.length === puts.length, "every update is answered");
   const missed = puts.filter(({ putCount }, i) => counts[i] !== putCount);
   // Invariant: a row is written once in a batch, so the updates are rolled back rather than overwritten.
