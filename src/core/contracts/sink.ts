@@ -194,7 +194,7 @@ export interface TargetPresence {
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 
   /**
-   * Which of these tables have a target that another program made, and that the next \`prepare\` takes over with its rows. Called
+   * Which of these tables have a target that another program made, and that the next `prepare` takes over with its rows. Called
    * after \`open\`. The caller has the rows compared with the source: they have version 0, and say nothing about the log.
    * Without it such a target is refused.
    */

@@ -276,7 +276,9 @@ test(
   "the slot or the publication is gone: which, why, and that `recover` brings back every row",
   { tags: "heavy" },
   async () => {
-    await using lost = await freshDatabase(server);
+    // A server of its own: a limit of the log is every slot's.
+    await using lonely = await ownPostgres();
+    await using lost = await freshDatabase(lonely);
     await lost.query("create table item (id int primary key); insert into item values (1)");
     const schema = "after_breaks";
     await using own = new Installation({
@@ -340,8 +342,6 @@ test(
       await daemon.streaming();
       await eventually(async () => expect((await target.query(`select id from ${schema}.item`)).rows).toHaveLength(id));
     }
-    await lost.query("alter system reset max_slot_wal_keep_size");
-    await lost.query("select pg_reload_conf()");
   },
 );
 

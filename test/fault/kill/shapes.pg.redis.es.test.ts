@@ -213,7 +213,7 @@ async function change({ source }: RunningPipeline, kinds: readonly string[]): Pr
 
 /** Which sinks have followed a table to the end, as the log says. */
 function noteReads(log: string, readBy: Map<string, Set<string>>): void {
-  const ended = ["table read beside the stream", "the table need not be read for its change of shape"];
+  const ended = ["table read beside the stream", "the table need not be read: the sink has its rows"];
   for (const line of log.split("\n").filter((text) => ended.some((what) => text.includes(what)))) {
     const { table, sink }: { table: string; sink: string } = JSON.parse(line);
     readBy.set(table, (readBy.get(table) ?? new Set()).add(sink));
