@@ -37,8 +37,8 @@ async function write(url: string, random: Random, signal: AbortSignal): Promise<
     try {
       for (const sql of changes(random, n)) await connection.query(sql);
     } catch (error) {
-      // A key that another row has taken.
-      if (!(error instanceof Error) || !/duplicate/i.test(error.message)) throw error;
+      // A key that another row has taken, and two writers that wait for each other.
+      if (!(error instanceof Error) || !/duplicate|deadlock/i.test(error.message)) throw error;
     }
     await sleep(PAUSE_MS);
   }
@@ -78,7 +78,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         await pipeline.start(false);
       }
       await pipeline.daemon.streaming();
-      if (environment === undefined) expect(pipeline.daemon.said.match(/"sessions":3/g)).toHaveLength(2);
+      // A sink that the others would wait for reads both by itself, so each may be read more than once.
+      const parallel = [...pipeline.daemon.said.matchAll(/\.(\w+)","sessions":3/g)].map(([, table]) => table);
+      if (environment === undefined) expect(new Set(parallel)).toEqual(new Set(["busy", "paired"]));
     } finally {
       stopping.abort();
       await Promise.all(writing);
