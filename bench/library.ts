@@ -8,12 +8,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Client } from "pg";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected } from "./clients.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
 import { type BenchOptions, type BenchReport, type Line, median } from "./report.ts";
-import { SETTINGS } from "./slot.ts";
+import { SETTINGS, Slot } from "./slot.ts";
 
 const ROWS = 500_000;
 const ROWS_PER_TRANSACTION = 100;
@@ -47,11 +46,12 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
     await admin.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [PEER_NAME]);
     const state = `sqlite:${join(folder, "follow.db")}`;
     await insertOrders(admin, 0, 1, 1);
-    await Promise.all([
-      program(PEER, PEER_NAME, 1),
-      // Its slot begins behind that row.
-      Promise.all([program(OURS, state, 1), oneMore(admin)]),
-    ]);
+    await program(PEER, PEER_NAME, 1);
+    const first = program(OURS, state, 1);
+    // Its slot begins behind that row.
+    await new Slot(admin, "millrace_follow").streaming();
+    await insertOrders(admin, 1, 1, 1);
+    await first;
     const samples = new Map<string, Figures[]>([
       [OURS, []],
       [PEER, []],
@@ -96,14 +96,4 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
     await admin.end();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Until ours has its slot, and so has a row to end with. */
-async function oneMore(admin: Client): Promise<void> {
-  for (;;) {
-    const slot = "select 1 from pg_replication_slots where slot_name = 'millrace_follow' and active";
-    if ((await admin.query(slot)).rowCount === 1) break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  await insertOrders(admin, 1, 1, 1);
 }

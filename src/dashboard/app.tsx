@@ -11,7 +11,7 @@ import { Letters } from "./parts/letters.tsx";
 import { Login } from "./parts/login.tsx";
 import { Offsets } from "./parts/offsets.tsx";
 import { Proof } from "./parts/proof.tsx";
-import { Reads } from "./parts/reads.tsx";
+import { Reads, runningCopy } from "./parts/reads.tsx";
 import { Sinks } from "./parts/sinks.tsx";
 import { Tables } from "./parts/tables.tsx";
 import { Tiles } from "./parts/tiles.tsx";
@@ -137,7 +137,7 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
   }
   const { documents = [], source } = status;
   // What is read now is on top, with its end in sight.
-  const isReading = view.reads.length > 0 || (source.copy !== null && source.copy.tablesDone < source.copy.tableCount);
+  const isReading = view.reads.length > 0 || runningCopy(source) !== null;
   const reads = <Reads status={status} reads={view.reads} nowMs={nowMs} />;
   return (
     <main id="main" tabIndex={-1}>

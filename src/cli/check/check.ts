@@ -59,11 +59,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
     { part: "documents", check: () => checkDocuments(config, signal) },
     { part: "state", login: config.state.login, check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
-    {
-      part: "telemetry",
-      check: async () =>
-        [lackOf(telemetryExtras(config))].flatMap((lack) => (lack === undefined ? [] : [findingOf(lack)])),
-    },
+    { part: "telemetry", check: async () => checkTelemetry(config) },
     { part: "admin", check: () => checkAdmin(config, signal) },
     ...config.sinks.map((sink) => {
       return { part: sink.name, login: sink.login, check: () => checkSink(sink, wanted, signal) };
@@ -255,6 +251,11 @@ async function settled(part: string, check: () => Promise<readonly Finding[]>): 
       ];
     throw error;
   }
+}
+
+function checkTelemetry(config: Config): readonly Finding[] {
+  const lack = lackOf(telemetryExtras(config));
+  return lack === undefined ? [] : [findingOf(lack)];
 }
 
 async function checkState({ name, state }: Config): Promise<readonly Finding[]> {

@@ -1,3 +1,4 @@
+import type { ComponentProps } from "preact";
 import type { Condition, Verdict } from "../../core/conditions/condition.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
@@ -54,6 +55,7 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
 
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
   const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
+  const remedy = remedyOf(condition);
   const more = [
     ...(code === null ? [] : [message ?? ""]),
     ...(since === null ? [] : [`since ${clock(since, nowMs)} (${ago(since, nowMs)})`]),
@@ -73,54 +75,43 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
           </p>
         )}
         {fix !== null && <p>→ {fix}</p>}
-        <Fix condition={condition} />
+        {remedy !== null && (
+          <p class="buttons">
+            <Act {...remedy} look="main" />
+          </p>
+        )}
       </div>
     </li>
   );
 }
 
-/** The button that does what the fix says, where one command does. */
-function Fix({ condition: { kind, code, sink, table } }: { readonly condition: Condition }) {
+/** What does what the fix says, where one command does; null: a person has to do more. */
+function remedyOf({ kind, code, sink, table }: Condition): Omit<ComponentProps<typeof Act>, "look"> | null {
   if (table !== null && code === WAITS_FOR_APPROVAL)
-    return (
-      <p class="buttons">
-        <Act
-          label="Approve"
-          of={`table ${table}`}
-          look="main"
-          confirm={`Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`}
-          path="/api/v1/snapshots"
-          body={{ tables: [table] }}
-          done={`Table ${table} goes on.`}
-        />
-      </p>
-    );
+    return {
+      label: "Approve",
+      of: `table ${table}`,
+      confirm: `Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`,
+      path: "/api/v1/snapshots",
+      body: { tables: [table] },
+      done: `Table ${table} goes on.`,
+    };
   if (sink !== null && kind === "sink.dead-letters")
-    return (
-      <p class="buttons">
-        <Act
-          label="Replay all"
-          of={`dead letters of sink ${sink}`}
-          look="main"
-          path="/api/v1/dlq/replay"
-          body={{ sink }}
-          done={`The dead letters of sink ${sink} were read again.`}
-        />
-      </p>
-    );
+    return {
+      label: "Replay all",
+      of: `dead letters of sink ${sink}`,
+      path: "/api/v1/dlq/replay",
+      body: { sink },
+      done: `The dead letters of sink ${sink} were read again.`,
+    };
   if (sink !== null && kind === "sink.paused")
-    return (
-      <p class="buttons">
-        <Act
-          label="Resume"
-          of={`sink ${sink}, which waits`}
-          look="main"
-          path="/api/v1/resume"
-          body={{ sink }}
-          done={`Sink ${sink} goes on.`}
-        />
-      </p>
-    );
+    return {
+      label: "Resume",
+      of: `sink ${sink}, which waits`,
+      path: "/api/v1/resume",
+      body: { sink },
+      done: `Sink ${sink} goes on.`,
+    };
   return null;
 }
 

@@ -5,12 +5,17 @@ import { bytes, duration, rate, seconds } from "../format.ts";
 import { Section } from "./section.tsx";
 
 const COLORS = 8;
+const HALF_AN_HOUR = 1800;
 /** What can be shown, in seconds. */
-const RANGES = [300, 1800, 6 * 3600, 24 * 3600] as const;
-const NAMES: Readonly<Record<number, string>> = { 300: "5 min", 1800: "30 min", 21600: "6 h", 86400: "24 h" };
+const RANGES = [
+  [300, "5 min"],
+  [HALF_AN_HOUR, "30 min"],
+  [6 * 3600, "6 h"],
+  [24 * 3600, "24 h"],
+] as const;
 
 export function Charts({ view, nowMs }: { readonly view: DaemonView; readonly nowMs: number }) {
-  const [range, setRange] = useState<number>(1800);
+  const [range, setRange] = useState<number>(HALF_AN_HOUR);
   const [chosen, choose] = useState<number | null>(null);
   const { points, step } = pointsOf(view, range);
   const times = points.map(({ at }) => at);
@@ -27,7 +32,7 @@ export function Charts({ view, nowMs }: { readonly view: DaemonView; readonly no
   const shared = { times, nowMs, chosen, choose };
   const ranges = (
     <span class="ranges" role="group" aria-label="How far back the charts go">
-      {RANGES.map((one) => (
+      {RANGES.map(([one, name]) => (
         <button
           key={one}
           type="button"
@@ -37,7 +42,7 @@ export function Charts({ view, nowMs }: { readonly view: DaemonView; readonly no
             choose(null);
           }}
         >
-          {NAMES[one]}
+          {name}
         </button>
       ))}
     </span>
@@ -83,12 +88,11 @@ export function Charts({ view, nowMs }: { readonly view: DaemonView; readonly no
   );
 }
 
-/** Fine ones as far as they go, else the day's. */
+/** The fine ones, of the last half an hour, or the day's. */
 function pointsOf(
   { history, stepSeconds, day, dayStepSeconds }: DaemonView,
   range: number,
 ): { readonly points: readonly HistoryPoint[]; readonly step: number } {
-  const isFine = range <= 1800;
-  const [points, step] = isFine ? [history, stepSeconds] : [day, dayStepSeconds];
+  const [points, step] = range <= HALF_AN_HOUR ? [history, stepSeconds] : [day, dayStepSeconds];
   return { points: points.slice(-Math.ceil(range / step)), step };
 }

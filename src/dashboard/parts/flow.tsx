@@ -1,9 +1,10 @@
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView, SinkPoint } from "../../ops/dashboard/view.ts";
 import { bytes, count, duration, many, rate, seconds } from "../format.ts";
+import { runningCopy } from "./reads.tsx";
 import { looksOf, stateText } from "./sinks.tsx";
 
-const SOURCE_LOOKS: Readonly<Record<string, string>> = { away: "bad", "half-open": "bad", idle: "good" };
+const SOURCE_LOOKS: Readonly<Record<string, string>> = { away: "bad", "half-open": "bad" };
 
 interface FlowProps {
   readonly status: StatusDocument;
@@ -37,11 +38,11 @@ export function Flow({ status, view }: FlowProps) {
 }
 
 function Source({ status: { source, tables }, view }: FlowProps) {
-  const { kind, up, activity, blockedBy, retainedBytes, safeBytes, copy } = source;
+  const { kind, up, activity, blockedBy, retainedBytes, safeBytes } = source;
+  const copy = runningCopy(source);
   const state = activity ?? (up ? "up" : "away");
   const kept = view.retentionSeconds === null ? null : `lost in ${duration(view.retentionSeconds)}`;
   const left = safeBytes === null ? null : `${bytes(safeBytes)} left`;
-  const isCopying = copy !== null && copy.tablesDone < copy.tableCount;
   return (
     <div class="origin">
       <p>
@@ -56,7 +57,7 @@ function Source({ status: { source, tables }, view }: FlowProps) {
         {(kept ?? left) !== null && `, ${kept ?? left}`}
       </p>
       {blockedBy.length > 0 && <p class="warning-text">blocked by {blockedBy.join(", ")}</p>}
-      {isCopying && (
+      {copy !== null && (
         <p class="soft">
           <a href="#reads">first copy{copy.share === null ? "" : ` ${Math.floor(copy.share * 100)} %`}</a>
           {copy.secondsLeft !== null && `, ${duration(copy.secondsLeft)} left`}

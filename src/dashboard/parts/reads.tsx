@@ -13,7 +13,7 @@ interface ReadsProps {
 /** Rows that are read beside the stream, and the first copy. */
 export function Reads({ status, reads, nowMs }: ReadsProps) {
   const { unfinishedSnapshots: snapshots, source } = status;
-  const copy = source.copy !== null && source.copy.tablesDone < source.copy.tableCount ? source.copy : null;
+  const copy = runningCopy(source);
   return (
     <Section id="reads" title="Reads beside the stream">
       <div class="card">
@@ -27,6 +27,11 @@ export function Reads({ status, reads, nowMs }: ReadsProps) {
       </div>
     </Section>
   );
+}
+
+/** The first copy, while it runs. */
+export function runningCopy({ copy }: StatusDocument["source"]): CopyStatus | null {
+  return copy !== null && copy.tablesDone < copy.tableCount ? copy : null;
 }
 
 function Copy({ copy, nowMs }: { readonly copy: CopyStatus; readonly nowMs: number }) {

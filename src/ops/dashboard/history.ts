@@ -86,14 +86,8 @@ export class History {
 /** One point for several: what lags at its worst, rates and latencies as their mean. A sink is one of the last point's. */
 export function joined(points: readonly HistoryPoint[]): HistoryPoint {
   const { at, sinks } = points.at(-1)!;
-  const worst = (values: readonly (number | null)[]): number | null => {
-    const known = values.filter((value) => value !== null);
-    return known.length === 0 ? null : Math.max(...known);
-  };
-  const mean = (values: readonly (number | null)[]): number | null => {
-    const known = values.filter((value) => value !== null);
-    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
-  };
+  const worst = ofKnown((known) => Math.max(...known));
+  const mean = ofKnown((known) => known.reduce((sum, value) => sum + value, 0) / known.length);
   const sources = points.map(({ source }) => source);
   return {
     at,
@@ -112,5 +106,13 @@ export function joined(points: readonly HistoryPoint[]): HistoryPoint {
         latencySeconds: mean(own.map(({ latencySeconds }) => latencySeconds)),
       };
     }),
+  };
+}
+
+/** Null if there is no figure at all. */
+function ofKnown(figure: (known: readonly number[]) => number) {
+  return (values: readonly (number | null)[]): number | null => {
+    const known = values.filter((value) => value !== null);
+    return known.length === 0 ? null : figure(known);
   };
 }
