@@ -37,15 +37,17 @@ export class DaemonClient {
   ): Promise<Answer | undefined> {
     const answer = await this.#send(method, path, body, withinMs);
     if (answer === "silent") throw await this.#silent(withinMs);
-    if (answer === "gone" && method !== "GET") {
+    const value: unknown = typeof answer === "object" ? JSON.parse(answer.text) : undefined;
+    // 503: one that ends, or begins again, says so if it still can.
+    const isGone = answer === "gone" || (answer?.status === 503 && refusal(value, 503).code === "MR1116");
+    if (isGone && method !== "GET") {
       const hint = "See what `millrace status` shows now, and run the command again: nothing is done twice.";
       throw cliError("MR1116", `the daemon ended before it had answered to ${method} ${path}`, {
         kind: "retryable",
         hint,
       });
     }
-    if (answer === undefined || answer === "gone") return undefined;
-    const value: unknown = JSON.parse(answer.text);
+    if (answer === undefined || isGone) return undefined;
     // 504: the time that the request gave is up.
     if (answer.status >= 400 && answer.status !== 504) throw refusal(value, answer.status);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the daemon is of this package, and its own client asks

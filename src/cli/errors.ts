@@ -31,7 +31,7 @@ export const pages: ErrorPages = {
     remedy:
       "Look at the process: `kill -CONT PID` lets a stopped daemon go on; one that hangs may be killed: nothing is lost. Then see `millrace status`, and run the command again: nothing is done twice.",
     cause:
-      "A daemon holds the control socket and says nothing (it was stopped, or its machine is overloaded), or it ended before it answered.",
+      "A daemon holds the control socket and says nothing (it was stopped, or its machine is overloaded), or it ended, or began again (another log, other columns of documents), before it answered.",
   },
   MR1118: {
     title: "The log can't be read from this position",

@@ -148,6 +148,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
   const letters = new LastAnswer<readonly DeadLetter[]>(systemClock, []);
   return {
     version: VERSION,
+    isOver: () => signal.aborted,
     status: parts.status,
     metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await scrapedFrom(parts)) }),
     pause: (sink, tables) => control.pause(sink, tables),

@@ -40,6 +40,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
   const logger = createLogger({ level: "info", redact: (line) => line, output });
   const port: AdminPort = {
     version: "0.0.0",
+    isOver: () => false,
     status: async () =>
       statusDocument({
         sinks: [
@@ -142,6 +143,27 @@ describe("requests that act", () => {
     expect(answer.statusCode).toBe(status);
     expect(answer.json()).toEqual(failure("MR1155"));
     expect(told).toEqual([]);
+  });
+
+  test("what outlives its run, whatever it fails with, is to be asked again", async () => {
+    const over = async (): Promise<never> => await Promise.reject(new DOMException("the work is over", "AbortError"));
+    const aborted = { wait: over, fresh: over };
+    const closed = {
+      isOver: () => true,
+      startSnapshot: async () => Promise.reject(new Error("the connection is closed")),
+    };
+    for (const [change, method, url] of [
+      [aborted, "POST", "/api/v1/wait"],
+      [aborted, "GET", "/api/v1/fresh"],
+      [closed, "POST", "/api/v1/snapshots"],
+    ] as const) {
+      const answer = await served({ kind: "socket" }, change).app.inject({ method, url });
+      expect({ status: answer.statusCode, after: answer.headers["retry-after"], body: answer.json() }).toEqual({
+        status: 503,
+        after: "1",
+        body: failure("MR1116"),
+      });
+    }
   });
 
   test("what the daemon refuses keeps its number", async () => {

@@ -1,6 +1,6 @@
 import { blocks, reasonOf } from "../../core/conditions/condition.ts";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { MillraceError } from "../../core/errors.ts";
+import { isAborted, MillraceError } from "../../core/errors.ts";
 import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -78,6 +78,7 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
     logger.info({ by: who, via, ...orderOf(request) }, "an order was carried out");
   });
   app.setErrorHandler(async (error, _request, reply) => {
+    if (isAborted(error) || port.isOver()) return await tellOver(reply);
     if (error instanceof MillraceError)
       return await reply.code(409).send(failure(error.code, error.message, error.hint));
     const status = statusOf(error);
@@ -108,6 +109,12 @@ export function createWaitingAdmin({ status, error, redact }: WaitingPort, entra
   app.get("/api/v1/status", LOOK, async () => status);
   app.setNotFoundHandler(async (_request, reply) => reply.code(503).send(failure(code, message, hint)));
   return app;
+}
+
+/** What was asked outlived the run that was to answer it. */
+async function tellOver(reply: FastifyReply): Promise<FastifyReply> {
+  const message = "the daemon ends or begins again, and has not answered: ask again";
+  return await reply.code(503).header("retry-after", 1).send(failure("MR1116", message));
 }
 
 async function tellReady({ conditions }: StatusDocument, reply: FastifyReply): Promise<FastifyReply> {

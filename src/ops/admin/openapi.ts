@@ -37,8 +37,13 @@ function reads(): object {
       200: json(schemaOf(STATUS_FIELDS)),
     }),
     "/api/v1/fresh": get(
-      "Answers when a sink has everything before the token of a commit (200), or after the timeout (504); 409: the token can't be compared with the log.",
-      { 200: json(FRESHNESS), 504: json(FRESHNESS), 409: json({ $ref: "#/components/schemas/Error" }) },
+      "Answers when a sink has everything before the token of a commit (200), or after the timeout (504); 409: the token can't be compared with the log; 503: the daemon ends or begins again.",
+      {
+        200: json(FRESHNESS),
+        504: json(FRESHNESS),
+        409: json({ $ref: "#/components/schemas/Error" }),
+        503: json({ $ref: "#/components/schemas/Error" }),
+      },
       {
         parameters: (["at", "sink", "table", "timeout"] as const).map((name) => ({
           name,

@@ -8,6 +8,8 @@ import type { Order } from "../../core/audit/audited.ts";
 /** What the admin interface can show and do. */
 export interface AdminPort {
   readonly version: string;
+  /** The run behind it ends or has ended: what fails from now on may succeed in the next one. */
+  readonly isOver: () => boolean;
   readonly status: () => Promise<StatusDocument>;
   /** Why the daemon is not ready; empty if it is. */
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;

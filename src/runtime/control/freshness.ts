@@ -27,8 +27,8 @@ interface Waiter extends FreshRequest {
   readonly at: string;
   readonly lives: readonly SinkLife[];
   readonly sinceMs: number;
-  /** Of the log that the token was taken from. */
-  readonly epoch: number;
+  /** Of the log that the token was taken from; 0: the pipeline has not begun to follow one. */
+  epoch: number;
   /** Where the token is; null while the stream has not come to it. */
   commit: bigint | null;
   /** Sinks whose readers see it already. */
@@ -130,6 +130,7 @@ export class Freshness {
 
   /** `lacking`: what is said of tables now, which all who wait share in one look. */
   #isReached(waiter: Waiter, lacking = () => this.#lacking()): boolean {
+    waiter.epoch ||= this.#pipeline.epoch;
     if (this.#pipeline.epoch !== waiter.epoch)
       throw tokenUnknown(waiter.at, "the source has another log since it was taken");
     waiter.commit ??= this.#locate(waiter.at);

@@ -3,6 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { freePort } from "../../../scripts/services/processes/port.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
@@ -29,7 +30,7 @@ async function expectEqual(pipeline: RunningPipeline): Promise<void> {
   expect(plain(parsed)).toEqual(JSON.parse(rows[0]!["teams"]!));
 }
 
-async function started(): Promise<RunningPipeline> {
+async function started(change: object = {}): Promise<RunningPipeline> {
   return await RunningPipeline.start(
     `create table teams (id int primary key);
      create table people (id int primary key, team_id int references teams (id), name text, nick text);
@@ -41,6 +42,7 @@ async function started(): Promise<RunningPipeline> {
       kinds: ["sqlite"],
       configure: (config) => ({
         ...config,
+        ...change,
         documents: {
           chosen: { from: "public.goods", columns: ["name"] },
           teams: { from: "public.teams", with: { people: { from: "public.people", many: true } } },
@@ -74,6 +76,30 @@ test("an ordinary ALTER of a child table is no error and breaks no stream", asyn
   const lines = pipeline.daemon.said.split("\n");
   const alarming = lines.filter((line) => /"level":"error"|suspended|stream from the source broke|MR1040/.test(line));
   expect(alarming).toEqual([]);
+});
+
+test("a request in flight while the daemon begins again is to be asked again, and `wait` does", async () => {
+  const port = await freePort();
+  await using pipeline = await started({ admin: { listen: `127.0.0.1:${port}` } });
+  await pipeline.settled();
+  const { installation } = pipeline;
+  await installation.command("pause", "--sink", "sqlite");
+  await pipeline.run("update people set name = 'later' where id = 2");
+  const inFlight = ["fresh?timeout=90s", "fresh?sink=sqlite&timeout=90s"].map(async (path) => {
+    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/${path}`);
+    return { status: answer.status, after: answer.headers.get("retry-after"), body: await answer.json() };
+  });
+  const waiting = installation.command("wait", "--timeout", "90s");
+  // Answered after them.
+  expect((await fetch(`http://127.0.0.1:${port}/api/v1/status`)).status).toBe(200);
+  await pipeline.run("alter table people add column extra int default 3");
+  await pipeline.run("update people set name = 'last' where id = 3");
+  const toAskAgain = { error: { code: "MR1116", message: expect.any(String), hint: null } };
+  for (const answer of await Promise.all(inFlight))
+    expect(answer).toEqual({ status: 503, after: "1", body: toAskAgain });
+  await eventually(async () => expect((await installation.command("resume", "--sink", "sqlite")).exitCode).toBe(0));
+  expect(await waiting).toMatchObject({ exitCode: 0 });
+  await expectEqual(pipeline);
 });
 
 test("documents follow while columns come all the time", { tags: "heavy" }, async () => {

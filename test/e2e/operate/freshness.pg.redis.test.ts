@@ -4,6 +4,7 @@ import { Client } from "pg";
 import { expect, test } from "vitest";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { eventually } from "../../support/run/waiting.ts";
 import { SHOP_TABLES, shopDocuments } from "../../support/documents/shop-documents.ts";
 
 const TOKEN = "select pg_current_wal_insert_lsn() as token";
@@ -20,10 +21,15 @@ interface Answer {
   };
 }
 
-async function start(prepare: string, change: object = {}): Promise<{ pipeline: RunningPipeline; port: number }> {
+async function start(
+  prepare: string,
+  change: object = {},
+  untilStreaming = true,
+): Promise<{ pipeline: RunningPipeline; port: number }> {
   const port = await freePort();
   const pipeline = await RunningPipeline.start(prepare, {
     kinds: ["redis"],
+    untilStreaming,
     // No heartbeat helps.
     configure: (config) => ({
       ...config,
@@ -76,6 +82,20 @@ test("no answer comes before the sink has the row, and none is lost, beside a tr
   };
   await Promise.all(Array.from({ length: WRITERS }, (__, writer) => write(writer)));
   await open.query("rollback");
+});
+
+test("who asks while the daemon begins waits until the stream has begun", async () => {
+  const { pipeline, port } = await start(
+    "create table notes (id int primary key, note text); insert into notes values (1, 'one')",
+    {},
+    false,
+  );
+  await using _ = pipeline;
+  const answers = await Promise.all([
+    eventually(() => fresh(port, { sink: "redis", timeout: "60s" }), { everyMs: 5 }),
+    eventually(() => fresh(port, { at: "0/1", timeout: "60s" }), { everyMs: 5 }),
+  ]);
+  for (const answer of answers) expect(answer).toMatchObject({ status: 200 });
 });
 
 test("what a sink lacks is named with 504 until it has it; a token of no such log is refused with 409", async () => {
