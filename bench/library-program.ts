@@ -3,7 +3,7 @@ import { LogicalReplicationService, PgoutputPlugin } from "pg-logical-replicatio
 import type * as Library from "../src/library/millrace.ts";
 
 /** As an application imports it: compiled. */
-const LIBRARY = "../dist/src/library/millrace.js";
+const LIBRARY = "../dist/millrace.js";
 
 const [who = "", source = "", at = "", rows = "0"] = process.argv.slice(2);
 const wanted = Number(rows);

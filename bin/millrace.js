@@ -15,7 +15,7 @@ if (major < 24) {
 // A daemon starts once, and would hold what it has read of it for as long as it runs.
 if (!process.env["NODE_COMPILE_CACHE"] && !["run", "up"].some((daemon) => process.argv.includes(daemon)))
   keepCompiled();
-await import("../dist/src/cli/main.js");
+await import("../dist/main.js");
 
 /**
  * Node keeps what it has compiled for the next start. It runs what it finds there: the folder and the home above it belong

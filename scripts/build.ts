@@ -1,10 +1,10 @@
 /**
- * `npm run build`: the program as JavaScript, a file for each of its sources, in dist/ (docs/decisions/0020), and the
+ * `npm run build`: the program in few JavaScript files in dist/, its packages beside it (docs/decisions/0020), and the
  * dashboard as one page (docs/decisions/0027). `npm ci` runs it in a checkout, and a run of tests before its first file.
  * `npm run check` checks the types.
  */
 import { execFile } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -12,24 +12,44 @@ import { promisify } from "node:util";
 const PREACT = "/*! preact, MIT License, Copyright (c) 2015-present Jason Miller */";
 const ROOT = join(import.meta.dirname, "..");
 const ENTRY = join("src", "library", "millrace.d.ts");
+/** The command line, the library, and what they start beside themselves as processes of their own. */
+const PROGRAMS = [
+  "src/cli/main.ts",
+  "src/library/millrace.ts",
+  "src/cli/drill/through.ts",
+  "connectors/duckdb/engine/engine-host.ts",
+  "connectors/sqlite/inspect/query-host.ts",
+];
 const IMPORTED = /(from "|import\(")(\.[^"]+)\.ts"/g;
 
 if (import.meta.main) await build();
 
 export async function build(): Promise<void> {
-  rmSync(join(ROOT, "dist"), { recursive: true, force: true });
-  for (const [path, text] of await compile()) writeFileSync(join(ROOT, "dist", path), text);
+  await buildPrograms();
+  for (const [path, text] of await libraryTypes()) {
+    mkdirSync(join(ROOT, "dist", dirname(path)), { recursive: true });
+    writeFileSync(join(ROOT, "dist", path), text);
+  }
   // What `import type … from "millrace/rules"` finds.
   copyFileSync(join(ROOT, "src/rules/rules.d.ts"), join(ROOT, "dist/rules.d.ts"));
   await buildDashboard();
 }
 
-/** Returns what `import … from "millrace"` finds: the entry's types and all that they name, by their paths in dist/. */
-async function compile(): Promise<ReadonlyMap<string, string>> {
+/** Node takes about as long to find and link a file as to compile it. What is imported on demand stays in files of its own. */
+async function buildPrograms(): Promise<void> {
+  const { rolldown } = await import("rolldown");
+  const input = PROGRAMS.map((path) => join(ROOT, path));
+  const bundle = await rolldown({ input, platform: "node", external: /^[^./]/ });
+  await bundle.write({ dir: join(ROOT, "dist"), format: "es", cleanDir: true });
+  await bundle.close();
+}
+
+/** What `import … from "millrace"` finds: the entry's types and all that they name, by their paths in dist/. */
+async function libraryTypes(): Promise<ReadonlyMap<string, string>> {
   const folder = mkdtempSync(join(tmpdir(), "millrace-types-"));
   try {
     const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
-    const types = ["--declaration", "--declarationDir", folder];
+    const types = ["--declaration", "--emitDeclarationOnly", "--outDir", folder];
     const arguments_ = [compiler, "--project", join(ROOT, "tsconfig.build.json"), ...types];
     await promisify(execFile)(process.execPath, arguments_);
     const found = new Map<string, string>();

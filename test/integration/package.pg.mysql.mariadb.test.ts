@@ -124,7 +124,7 @@ test("a program imports its library, and nothing else of it", async () => {
   writeFileSync(
     importer,
     `console.log(Object.keys(await import("millrace")).join());
-     await import("millrace/dist/src/cli/main.js").catch((error) => console.log(error.code));`,
+     await import("millrace/dist/main.js").catch((error) => console.log(error.code));`,
   );
   const { stdout } = await runCli([], { folder: prefix.path, program: importer });
   expect(stdout).toBe(

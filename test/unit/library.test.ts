@@ -8,6 +8,8 @@ import { CELL_TEXT } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 
 const root = join(import.meta.dirname, "../..");
+/** Where the text of a source begins in a compiled file. */
+const SOURCE = /^\/\/ (?:#region )?(connectors\/[^/]+|src\/[^/]+)\/.+\.ts$/gm;
 const built = (path: string): string => readFileSync(join(root, "dist/src/library", path), "utf8");
 
 // What is there may be extended. `npx vitest run test/unit/library.test.ts -u` writes the file again.
@@ -33,7 +35,9 @@ test("a program that follows Postgres loads the driver of Postgres alone", () =>
   });
   const loaded: string[] = JSON.parse(out);
   const packages = new Set(loaded.flatMap((url) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url)?.[1] ?? []));
-  const folders = new Set(loaded.flatMap((url) => /dist\/(connectors\/[^/]+|src\/[^/]+)\//.exec(url)?.[1] ?? []));
+  const own = loaded.filter((url) => /\/dist\/[^/]+\.js$/.test(url) && !url.includes("node_modules"));
+  const sources = own.flatMap((url) => [...readFileSync(new URL(url), "utf8").matchAll(SOURCE)]);
+  const folders = new Set(sources.map(([, folder]) => folder!));
   const foreign = [...packages].filter(
     (name) =>
       !/^(pg|pg-.*|postgres-.*|pgpass|split2|xtend|zod|yaml|eventemitter2|fastest-levenshtein|croner)$/.test(name),

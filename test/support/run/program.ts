@@ -10,7 +10,7 @@ const IN_FEW_FILES = `${ROOT}node_modules/.cache/program`;
 /** What users run, with its packages, in few files. Reading 1,500 modules is two fifths of a daemon's start. */
 export const PROGRAM = `${IN_FEW_FILES}/millrace.js`;
 
-/** What users run, file by file. */
+/** What users run, with its packages beside it. */
 export const INSTALLED_PROGRAM = `${ROOT}bin/millrace.js`;
 
 /** A run of tests inside of one must not write over what the processes of the outer one load. */
@@ -31,11 +31,7 @@ export async function compileProgram(): Promise<void> {
 /** Packages that look for files of their own stay where they are. */
 async function bundle(): Promise<void> {
   // The others are started by the first, which finds them beside itself.
-  const hosts = [
-    "connectors/duckdb/engine/engine-host.js",
-    "connectors/sqlite/inspect/query-host.js",
-    "src/cli/drill/through.js",
-  ];
+  const hosts = ["engine-host.js", "query-host.js", "through.js"];
   const input = [INSTALLED_PROGRAM, ...hosts.map((host) => `${ROOT}dist/${host}`)];
   const bundled = await rolldown({ input, platform: "node", external: [/^@(duckdb|platformatic)/] });
   await bundled.write({ dir: IN_FEW_FILES, format: "es", cleanDir: true });
