@@ -100,10 +100,8 @@ export class Connection implements Commands, AsyncDisposable {
       return connection;
     } catch (error) {
       connection.#disconnect();
-      if (!address.tls && isHangUp(error)) {
-        const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
-        if (spoke) throw tlsError(TLS_ALONE, serverOf(settings.url), error);
-      }
+      if (!address.tls && isHangUp(error) && (await speaksTlsAlone(address, signal)))
+        throw tlsError(TLS_ALONE, serverOf(settings.url), error);
       throw classify(error, signal, serverOf(settings.url));
     } finally {
       ended.abort();
@@ -282,6 +280,19 @@ async function refusePlain(address: Address, signal: AbortSignal): Promise<never
   }
   await once(signal, "abort");
   throw abortedError(signal);
+}
+
+/** A Redis without TLS says nothing to a handshake, of which it waits for the end of a line: its answer to PING ends that. */
+async function speaksTlsAlone(address: Address, signal: AbortSignal): Promise<boolean> {
+  const known = new AbortController();
+  const either = AbortSignal.any([signal, known.signal]);
+  const answered = (async () => {
+    if (await answersPlainly(address, either)) known.abort();
+  })();
+  const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, either);
+  known.abort();
+  await answered;
+  return spoke;
 }
 
 /** Any reply to PING, even a refusal, means Redis without TLS. */
