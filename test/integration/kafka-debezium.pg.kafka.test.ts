@@ -71,7 +71,11 @@ async function compared(form: "json" | "cloudevents", sink: object, properties: 
   await using source = await freshDatabase();
   await source.query(TABLES);
   const isReady = async (): Promise<boolean> => {
-    const { rows } = await source.query("select from pg_replication_slots where slot_name like 'debezium%' and active");
+    // A slot that is being made has no such position yet.
+    const { rows } = await source.query(
+      "select from pg_replication_slots where slot_name = $1 and active and confirmed_flush_lsn is not null",
+      [`debezium_${source.name}`],
+    );
     return rows.length > 0;
   };
   const scene: Scene = {

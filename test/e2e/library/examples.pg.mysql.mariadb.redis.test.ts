@@ -20,9 +20,11 @@ import { eventually } from "../../support/run/waiting.ts";
 const following = (source: FreshDatabase, program: Example) =>
   eventually(async () => {
     expect(program.exit, program.output).toBeNull();
-    const { rowCount } = await source.query("select from pg_replication_slots where database = $1 and active", [
-      source.name,
-    ]);
+    // A slot that is being made has no such position yet.
+    const { rowCount } = await source.query(
+      "select from pg_replication_slots where database = $1 and active and confirmed_flush_lsn is not null",
+      [source.name],
+    );
     return rowCount === 1;
   });
 

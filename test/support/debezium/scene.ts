@@ -91,9 +91,10 @@ const READ_WORDS = ["file", "server_id", "gtid", "snapshot", "txId", "ts_ms", "t
 /** `name`: what the names of topics begin with. */
 function sameAs(records: readonly ToldRecord[], name: string): readonly unknown[] {
   const read = records.map(({ key, value }) => ({ key: parsed(key, name), value: parsed(value, name) }));
-  const empty = new Set(read.flatMap(({ value }) => emptyTransaction(value)));
+  const whole = new Set(read.flatMap(({ value }) => wholeTransaction(value)));
+  // The engine also tells of transactions that change nothing here, and ends behind the begin of one.
   return read
-    .filter(({ key }) => !empty.has(transactionOf(key) ?? null))
+    .filter(({ value }) => transactionOf(value)["status"] === undefined || whole.has(transactionOf(value)["id"]))
     .map(({ key, value }) => ({ key, value: told(value) }));
 }
 
@@ -168,13 +169,13 @@ function without(fields: Fields, names: readonly string[]): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));
 }
 
-function transactionOf(key: Plain): Plain | undefined {
-  return fieldsOf(fieldsOf(key)["payload"] ?? key)["id"];
+function transactionOf(value: Plain): Fields {
+  return fieldsOf(fieldsOf(value)["payload"] ?? value);
 }
 
-function emptyTransaction(value: Plain): Plain[] {
-  const { status, event_count: count, id } = fieldsOf(fieldsOf(value)["payload"] ?? value);
-  return status === "END" && count === 0 ? [id ?? null] : [];
+function wholeTransaction(value: Plain): (Plain | undefined)[] {
+  const { status, event_count: count, id } = transactionOf(value);
+  return status === "END" && count !== 0 ? [id] : [];
 }
 
 function fieldsOf(plain: Plain): Fields {
