@@ -2,7 +2,7 @@ import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { duckdbTarget, FORMS, keptIn, refusal } from "../support/warehouses/duckdb-target.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
-import { sinkConformance } from "./sink.ts";
+import { SAME_IN_EACH_FORM, sinkConformance } from "./sink.ts";
 
 // After a process that died: another connection, and the same rows.
 sinkConformance({
@@ -12,7 +12,7 @@ sinkConformance({
   room: /^\//,
   transactional: true,
   ...(isLongForm() ? {} : { only: ["values", "rows", "fence"] }),
-  heavy: ["values"],
+  heavy: ["values", "rows"],
   refusal,
 });
 
@@ -21,7 +21,7 @@ for (const form of FORMS) {
     name: ["duckdb", keptIn(form)].join(" ").trim(),
     form,
     // All forms of them are in `sqlite.test.ts`, which is fast: of the forms only what is written differs in DuckDB.
-    heavy: form === DEFAULT_FORM ? [] : ["values", "names", "shapes", "compacted changes"],
+    heavy: form === DEFAULT_FORM ? [] : SAME_IN_EACH_FORM,
     target: async () => duckdbTarget(form),
     landed,
     room: /^\//,

@@ -29,5 +29,5 @@ sinkConformance({
   transactional: true,
   namesMeet: true,
   refusal: sqliteRefusal,
-  heavy: ["values", "names", "shapes", "compacted changes"],
+  heavy: ["values", "names", "shapes", "compacted changes", "tenants"],
 });

@@ -7,7 +7,7 @@ import { type Kept, liveRows } from "../support/compare/live-rows.ts";
 import { type TcpProxy, tcpProxy } from "../support/network/proxy.ts";
 import type { FreshDatabase } from "../support/run/services.ts";
 import { freshDatabase } from "../support/run/services.ts";
-import { sinkConformance, type SinkTarget } from "./sink.ts";
+import { SAME_IN_EACH_FORM, sinkConformance, type SinkTarget } from "./sink.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
@@ -15,14 +15,7 @@ const HISTORY: TargetForm = { deletes: "hard", mode: "history" };
 
 const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-const strict = tableVersion({
-  table: "strict",
-  columns: [
-    ["id", "integer"],
-    ["n", "smallint"],
-  ],
-  key: ["id"],
-});
+const strict = tableVersion({ table: "strict", columns: { id: "integer", n: "smallint" } });
 
 for (const form of [DEFAULT_FORM, SOFT, HISTORY]) {
   sinkConformance({
@@ -30,7 +23,7 @@ for (const form of [DEFAULT_FORM, SOFT, HISTORY]) {
     form,
     transactional: true,
     // All forms of them are in `sqlite.test.ts`, which is fast: of the forms only what is written differs in Postgres.
-    heavy: form === DEFAULT_FORM ? [] : ["values", "names", "shapes", "compacted changes"],
+    heavy: form === DEFAULT_FORM ? [] : SAME_IN_EACH_FORM,
     isHeld: form === DEFAULT_FORM,
     target: () => targetOf(form),
     // Without pgvector's extension.

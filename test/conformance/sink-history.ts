@@ -11,14 +11,7 @@ import { type Cells, failure, checkpointAt, put, Reports, rowsBatch, Stage, time
 const MIRROR: KeptForm = { deletes: "hard", mode: "mirror" };
 const wide = tableVersion({
   table: "wide",
-  columns: [
-    ["id", "int8"],
-    ["note", "text"],
-    ["tags", "text[]"],
-    ["doc", "json"],
-    ["ratio", "float8"],
-  ],
-  key: ["id"],
+  columns: { id: "int8", note: "text", tags: "text[]", doc: "json", ratio: "float8" },
 });
 
 type Expected = readonly [op: string, at: bigint, offset: number, cells: Cells, unchanged?: readonly string[]];

@@ -12,16 +12,7 @@ import { type Cells, failure, checkpointAt, put, remove, Reports, rowsBatch, Sta
 const IDS = Array.from({ length: 12 }, (_, i) => `${i}`);
 
 /** `users` with another name for its column `name`. */
-const titledUsers = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["title", "text"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-  version: 2,
-});
+const titledUsers = tableVersion({ table: "users", columns: { id: "int8", title: "text", note: "text" }, version: 2 });
 
 const truncate = (at: bigint): Batch => ({
   kind: "truncate",

@@ -50,15 +50,7 @@ const NAMES: readonly string[] = [
 export function nameTests(harness: SinkHarness): void {
   test("any table name", async () => {
     const tables = NAMES.map((name, i) =>
-      tableVersion({
-        schema: i % 2 === 0 ? "public" : name,
-        table: name,
-        columns: [
-          ["id", "int4"],
-          ["v", "text"],
-        ],
-        key: ["id"],
-      }),
+      tableVersion({ schema: i % 2 === 0 ? "public" : name, table: name, columns: { id: "int4", v: "text" } }),
     );
     await using stage = await Stage.of(harness, ...tables);
     for (const [i, table] of tables.entries()) {

@@ -17,34 +17,15 @@ import {
   writes,
 } from "./stage.ts";
 
-export const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-});
+export const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" } });
 
 export const lines = tableVersion({
   table: "lines",
-  columns: [
-    ["order_id", "int8"],
-    ["qty", "int4"],
-    ["sku", "text"],
-  ],
+  columns: { order_id: "int8", qty: "int4", sku: "text" },
   key: ["sku", "order_id"],
 });
 
-const prices = tableVersion({
-  table: "prices",
-  columns: [
-    ["amount", "numeric"],
-    ["label", "text"],
-  ],
-  key: ["amount"],
-});
+const prices = tableVersion({ table: "prices", columns: { amount: "numeric", label: "text" } });
 
 /** A batch well above the size at which a sink may take another path. */
 const MANY = 3_000;
@@ -322,29 +303,13 @@ export function rowTests(harness: SinkHarness): void {
 const HALF = Uint8Array.of(0x61, 0xed, 0xa0, 0x80);
 
 const halves = (): PoisonCase => ({
-  table: tableVersion({
-    table: "halves",
-    dialect: "mysql",
-    columns: [
-      ["id", "int4"],
-      ["v", "text"],
-    ],
-    key: ["id"],
-  }),
+  table: tableVersion({ table: "halves", dialect: "mysql", columns: { id: "int4", v: "text" } }),
   good: (i) => [`${i}`, "\u00e9 \ufffd"],
   bad: (i) => [`${i}`, HALF],
 });
 
 const halfKeys = (): PoisonCase => ({
-  table: tableVersion({
-    table: "half_keys",
-    dialect: "mysql",
-    columns: [
-      ["name", "text"],
-      ["v", "text"],
-    ],
-    key: ["name"],
-  }),
+  table: tableVersion({ table: "half_keys", dialect: "mysql", columns: { name: "text", v: "text" } }),
   good: (i) => [`\ufffd${i}`, "v"],
   bad: (i) => [Buffer.concat([Buffer.from(`${i}`), HALF]), "v"],
 });

@@ -20,14 +20,7 @@ const widerUsers = tableVersion({
   version: 2,
 });
 
-const orders = tableVersion({
-  table: "orders",
-  columns: [
-    ["id", "int8"],
-    ["what", "text"],
-  ],
-  key: ["id"],
-});
+const orders = tableVersion({ table: "orders", columns: { id: "int8", what: "text" } });
 
 export function schemaTests(harness: SinkHarness): void {
   test("preparing a table twice, and again in another process, changes nothing", async () => {

@@ -13,12 +13,7 @@ function items(version: number, spec: Pick<TableSpec, "columns" | "key" | "ident
 }
 
 const before = items(1, {
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["note", "text"],
-    ["code", "int4"],
-  ],
+  columns: { id: "int4", name: "text", note: "text", code: "int4" },
   key: ["id"],
 });
 
@@ -38,30 +33,15 @@ interface ShapeChange {
 }
 
 const swapped = items(2, {
-  columns: [
-    ["id", "int4"],
-    ["note", "text"],
-    ["name", "text"],
-    ["code", "int4"],
-  ],
+  columns: { id: "int4", note: "text", name: "text", code: "int4" },
   key: ["id"],
 });
 const renamed = items(2, {
-  columns: [
-    ["id", "int4"],
-    ["title", "text"],
-    ["note", "text"],
-    ["code", "int4"],
-  ],
+  columns: { id: "int4", title: "text", note: "text", code: "int4" },
   key: ["id"],
 });
 const rekeyed = items(2, {
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["note", "text"],
-    ["code", "int4"],
-  ],
+  columns: { id: "int4", name: "text", note: "text", code: "int4" },
   key: ["code"],
 });
 
@@ -69,13 +49,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a column added",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["note", "text"],
-        ["code", "int4"],
-        ["price", "int4"],
-      ],
+      columns: { id: "int4", name: "text", note: "text", code: "int4", price: "int4" },
       key: ["id"],
     }),
     rows: rowsBefore.map((row, i) => [...row, i === 2 ? null : "9"]),
@@ -83,11 +57,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a column dropped",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["code", "int4"],
-      ],
+      columns: { id: "int4", name: "text", code: "int4" },
       key: ["id"],
       identities: { code: 4 },
     }),
@@ -98,12 +68,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a column renamed onto the name that another one gave up",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["note", "text"],
-        ["remark", "text"],
-        ["code", "int4"],
-      ],
+      columns: { id: "int4", note: "text", remark: "text", code: "int4" },
       key: ["id"],
     }),
     rows: rowsBefore,
@@ -111,12 +76,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a column dropped and added again",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["code", "int4"],
-        ["note", "text"],
-      ],
+      columns: { id: "int4", name: "text", code: "int4", note: "text" },
       key: ["id"],
       identities: { code: 4, note: 5 },
     }),
@@ -125,12 +85,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a type widened",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["note", "text"],
-        ["code", "int8"],
-      ],
+      columns: { id: "int4", name: "text", note: "text", code: "int8" },
       key: ["id"],
     }),
     rows: rowsBefore.map((row, i) => (i === 0 ? [...row.slice(0, 3), "5000000000"] : row)),
@@ -138,12 +93,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a number made a text",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["note", "text"],
-        ["code", "text"],
-      ],
+      columns: { id: "int4", name: "text", note: "text", code: "text" },
       key: ["id"],
     }),
     rows: rowsBefore.map((row, i) => (i === 0 ? [...row.slice(0, 3), "no number"] : row)),
@@ -151,12 +101,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a text made a number, with values that did not fit",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "int4"],
-        ["note", "text"],
-        ["code", "int4"],
-      ],
+      columns: { id: "int4", name: "int4", note: "text", code: "int4" },
       key: ["id"],
     }),
     rows: rowsBefore.map(([id, name, ...rest]) => [id!, name === "12" ? "12" : null, ...rest]),
@@ -164,12 +109,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a number of the key made a text",
     after: items(2, {
-      columns: [
-        ["id", "text"],
-        ["name", "text"],
-        ["note", "text"],
-        ["code", "int4"],
-      ],
+      columns: { id: "text", name: "text", note: "text", code: "int4" },
       key: ["id"],
     }),
     rows: rowsBefore.map(([id, ...rest], i) => [i === 0 ? "a:1" : id!, ...rest]),
@@ -177,11 +117,7 @@ const CHANGES: readonly ShapeChange[] = [
   {
     name: "a column renamed onto the name of one that was dropped, of another type",
     after: items(2, {
-      columns: [
-        ["id", "int4"],
-        ["name", "text"],
-        ["note", "int4"],
-      ],
+      columns: { id: "int4", name: "text", note: "int4" },
       key: ["id"],
       identities: { note: 4 },
     }),

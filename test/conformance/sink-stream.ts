@@ -11,15 +11,7 @@ import { letterCaseTest } from "./sink-names.ts";
 import { refusalTest, users } from "./sink-rows.ts";
 import { failure, checkpointAt, Reports, Stage } from "./stage.ts";
 
-const orders = tableVersion({
-  table: "orders",
-  columns: [
-    ["id", "int8"],
-    ["total", "numeric"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-});
+const orders = tableVersion({ table: "orders", columns: { id: "int8", total: "numeric", note: "text" } });
 
 export function streamTests(harness: SinkHarness): void {
   letterCaseTest(harness);

@@ -2,17 +2,21 @@
 import { expect, test, type TestContext } from "vitest";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { tableVersion, type TableSpec } from "../support/model/blocks.ts";
+import { tableVersion, type ColumnSpec, type TableSpec } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness } from "./sink.ts";
 import { checkpointAt, type Cells, patch, put, remove, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";
 
-const COLUMNS: TableSpec["columns"] = [
+const COLUMNS: readonly ColumnSpec[] = [
   ["id", "int8"],
   ["note", "text"],
 ];
 
+interface TenantSpec extends Partial<TableSpec> {
+  readonly columns?: readonly ColumnSpec[];
+}
+
 /** A tenant's table as a route shows it to the sink. */
-function tenant(name: string, spec: Partial<TableSpec> = {}): KeyedTable {
+function tenant(name: string, spec: TenantSpec = {}): KeyedTable {
   const table = tableVersion({
     schema: "shared",
     table: "orders",

@@ -64,15 +64,7 @@ export function valueTests(harness: SinkHarness): void {
   test("text and binary cells of one row, and of one step, mix", async () => {
     const table = tableVersion({
       table: "mixed",
-      columns: [
-        ["id", "bigint"],
-        ["n", "numeric"],
-        ["t", "timestamp with time zone"],
-        ["s", "text"],
-        ["a", "integer[]"],
-        ["i", "inet"],
-      ],
-      key: ["id"],
+      columns: { id: "bigint", n: "numeric", t: "timestamp with time zone", s: "text", a: "integer[]", i: "inet" },
     });
     const time = "2026-11-20 06:43:15.123456+00";
     const id = "9223372036854775807";
@@ -111,13 +103,7 @@ export function valueTests(harness: SinkHarness): void {
   test("a zero beside negative zeros has no sign", async () => {
     const table = tableVersion({
       table: "zeros",
-      columns: [
-        ["id", "int4"],
-        ["f", "double precision"],
-        ["r", "real"],
-        ["a", "double precision[]"],
-      ],
-      key: ["id"],
+      columns: { id: "int4", f: "double precision", r: "real", a: "double precision[]" },
     });
     await using stage = await Stage.of(harness, table);
     const row = (id: number, zero: string): string[] => [`${id}`, zero, zero, `{${zero},1}`];
@@ -207,15 +193,7 @@ export function valueTests(harness: SinkHarness): void {
   });
 
   test("hostile text is data, in cells and in keys", async () => {
-    const table = tableVersion({
-      table: "texts",
-      columns: [
-        ["k", "text"],
-        ["v", "text"],
-        ["n", "integer"],
-      ],
-      key: ["k"],
-    });
+    const table = tableVersion({ table: "texts", columns: { k: "text", v: "text", n: "integer" } });
     // A key has an upper length in most targets; long values are cells only.
     const texts = HOSTILE_TEXTS.filter((text) => text.length < 1000);
     await using stage = await Stage.of(harness, table);
@@ -241,15 +219,7 @@ export function valueTests(harness: SinkHarness): void {
   });
 
   test("a row of several megabytes", async () => {
-    const table = tableVersion({
-      table: "large",
-      columns: [
-        ["id", "integer"],
-        ["doc", "text"],
-        ["raw", "bytea"],
-      ],
-      key: ["id"],
-    });
+    const table = tableVersion({ table: "large", columns: { id: "integer", doc: "text", raw: "bytea" } });
     await using stage = await Stage.of(harness, table);
     const doc = 'é"\\\n'.repeat(400_000);
     const raw = `\\x${"00ff7f".repeat(300_000)}`;

@@ -96,6 +96,18 @@ export type Part =
   | "soft deletes"
   | "history";
 
+/** Of a warehouse's forms only what is written differs: the ordinary one, and all forms of SQLite, which is fast, show the rest. */
+export const SAME_IN_EACH_FORM: readonly Part[] = [
+  "values",
+  "progress",
+  "fence",
+  "tenants",
+  "names",
+  "tables",
+  "shapes",
+  "compacted changes",
+];
+
 /** The keys `deletes` and `mode` of a warehouse. */
 export interface KeptForm {
   readonly deletes: "hard" | "soft";

@@ -675,7 +675,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await state.source.announce(2);
       await state.source.created({ slot: "a" }, at(5n, 0, 2));
       await state.sinks.setCheckpoint("w", at(9n, 3, 2), complete({ "public.t": "h" }));
-      const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
+      const { version: _version, ...shape } = tableVersion({ table: "t", columns: { id: "int8" } });
       await versionOf(state.schemas, shape, at(5n, 0, 2));
       const snapshot = await state.snapshots.add({
         tableId: "public.t",

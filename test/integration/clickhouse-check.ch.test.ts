@@ -61,14 +61,7 @@ test("a wrong login, a server that is not there and a database that may not be u
 const own =
   "_millrace_version UInt64, _millrace_commit_time DateTime64(6, 'UTC'), _millrace_exact String, _millrace_deleted UInt8";
 const replacing = "ReplacingMergeTree(_millrace_version, _millrace_deleted)";
-const orders = tableVersion({
-  table: "orders",
-  columns: [
-    ["id", "int4"],
-    ["day", "int4"],
-  ],
-  key: ["id"],
-});
+const orders = tableVersion({ table: "orders", columns: { id: "int4", day: "int4" } });
 
 /** What somebody made in place of the sink's own table, and what is told of it. */
 const ALTERED = {

@@ -94,25 +94,9 @@ test("a checkpoint that a replica does not show yet is waited for with pauses; o
   await sink.close();
 });
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int4", name: "text" } });
 
-const widened = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-  version: 2,
-});
+const widened = tableVersion({ table: "users", columns: { id: "int4", name: "text", note: "text" }, version: 2 });
 
 test("what lists of a replica do not show yet is neither lost nor foreign", async () => {
   await using gateway = await staleGateway((sql) => /^SELECT[^]* FROM (system|`millrace`\.`targets`)/.test(sql));

@@ -204,9 +204,7 @@ test.for([
       );
     });
     await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
-    const [first, second] = ["first", "second"].map((table) =>
-      tableVersion({ table, columns: [["id", "int4"]], key: ["id"] }),
-    );
+    const [first, second] = ["first", "second"].map((table) => tableVersion({ table, columns: { id: "int4" } }));
     const sink = await target.makeSink();
     await sink.open(1, timeout());
     await sink.prepare([first!], timeout());
@@ -224,7 +222,7 @@ test.for([
 test("long keys are compared by statements that a constraint of max_query_size lets be", async () => {
   await using gateway = await constrained({ max_query_size: { value: "262144", isConst: true } });
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
-  const table = tableVersion({ table: "keys", columns: [["id", "text"]], key: ["id"] });
+  const table = tableVersion({ table: "keys", columns: { id: "text" } });
   const sink = await target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([table], timeout());
@@ -269,7 +267,7 @@ test("a table of 1,600 columns with long names is written", async () => {
 
 test("a full disk is told with its path and what is free there", async () => {
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
-  const table = tableVersion({ table: "full", columns: [["id", "int4"]], key: ["id"] });
+  const table = tableVersion({ table: "full", columns: { id: "int4" } });
   const sink = await target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([table], timeout());

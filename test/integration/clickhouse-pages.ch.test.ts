@@ -9,12 +9,7 @@ import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 
 const points = tableVersion({
   table: "points",
-  columns: [
-    ["x", "float8"],
-    ["name", "text"],
-    ["id", "int8"],
-    ["v", "text"],
-  ],
+  columns: { x: "float8", name: "text", id: "int8", v: "text" },
   key: ["x", "name", "id"],
 });
 const ROWS = 25_000;

@@ -13,25 +13,8 @@ import { rowVersion } from "../../src/core/model/version.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-});
-const renamed = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["note", "text"],
-  ],
-  key: ["id"],
-  version: 2,
-});
+const users = tableVersion({ table: "users", columns: { id: "int4", name: "text", note: "text" } });
+const renamed = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" }, version: 2 });
 
 const CODES = { behind: 159, noSession: 372 } as const;
 const READS = /^(?:WITH|SELECT) (?!revision|tables)[^]* FROM `public`/;

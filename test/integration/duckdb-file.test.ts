@@ -12,14 +12,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
 
 function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): Sink {
   const { name = "w", schema, memoryLimit = "256MB" } = more;

@@ -16,15 +16,7 @@ const target = async (): Promise<DuckdbTarget> => duckdbTarget(DEFAULT_FORM, { u
 const harness = { name: "duckdb", target, landed, transactional: true };
 const ROWS = 20_000;
 const ROUNDS = 12;
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["tags", "text[]"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", name: "text", tags: "text[]" } });
 const row = (id: number, round: number) => [`${id}`, noise(id, round), `{a${round},b}`] as const;
 /** What does not get smaller by being stored. */
 const noise = (id: number, round: number) => createHash("sha512").update(`${id} ${round}`).digest("base64");

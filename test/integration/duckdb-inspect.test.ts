@@ -9,14 +9,7 @@ import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = 20_000;
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", name: "text" } });
 
 const KINDS = ["duckdb", "ducklake"] as const;
 
@@ -34,13 +27,7 @@ async function stageOf(kind: (typeof KINDS)[number], table: typeof items) {
 test.each(KINDS)("a float of zero beside a negative one has no sign, in lists and keys too: %s", async (kind) => {
   const zeros = tableVersion({
     table: "zeros",
-    columns: [
-      ["id", "int8"],
-      ["k", "float8"],
-      ["d", "float8"],
-      ["r", "float4"],
-      ["l", "float8[]"],
-    ],
+    columns: { id: "int8", k: "float8", d: "float8", r: "float4", l: "float8[]" },
     key: ["id", "k"],
   });
   const { stage, query, name } = await stageOf(kind, zeros);
@@ -67,17 +54,16 @@ test.each(KINDS)("a float of zero beside a negative one has no sign, in lists an
 test.each(KINDS)("a list with an element that does not fit is as its row has it: %s", async (kind) => {
   const lists = tableVersion({
     table: "lists",
-    columns: [
-      ["id", "int8"],
-      ["amounts", "numeric(12,2)[]"],
-      ["free", "numeric[]"],
-      ["times", "timestamptz[]"],
-      ["docs", "json[]"],
-      ["floats", "float8[]"],
-      ["bytes", "bytea[]"],
-      ["boxes", "box[]"],
-    ],
-    key: ["id"],
+    columns: {
+      id: "int8",
+      amounts: "numeric(12,2)[]",
+      free: "numeric[]",
+      times: "timestamptz[]",
+      docs: "json[]",
+      floats: "float8[]",
+      bytes: "bytea[]",
+      boxes: "box[]",
+    },
   });
   const plain = [
     "{1.50,NULL}",

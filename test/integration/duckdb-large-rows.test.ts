@@ -10,15 +10,7 @@ import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const LIMIT = "128MB";
-const table = tableVersion({
-  table: "papers",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["body", "text"],
-  ],
-  key: ["id"],
-});
+const table = tableVersion({ table: "papers", columns: { id: "int4", name: "text", body: "text" } });
 const LARGE = "x".repeat(25 << 20);
 
 test("inserts, updates, upserts and small rows beside large ones go through at the second attempt at the latest", async () => {

@@ -11,14 +11,7 @@ import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-co
 
 const items = tableVersion({
   table: "items",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["amount", "numeric(12,2)"],
-    ["note", "text"],
-    ["at", "timestamp with time zone"],
-  ],
-  key: ["id"],
+  columns: { id: "int8", name: "text", amount: "numeric(12,2)", note: "text", at: "timestamp with time zone" },
 });
 const AT = "2026-11-20 06:43:15.123456+00";
 const row = (id: number, name: string, note = `note ${id}`): readonly string[] => [`${id}`, name, "1.50", note, AT];
@@ -107,14 +100,7 @@ for (const deletes of ["hard", "soft"] as const) {
 }
 
 test("keys of any text are found by the index as they are, also those that begin with a byte order mark", async () => {
-  const table = tableVersion({
-    table: "texts",
-    columns: [
-      ["key", "text"],
-      ["value", "text"],
-    ],
-    key: ["key"],
-  });
+  const table = tableVersion({ table: "texts", columns: { key: "text", value: "text" } });
   await using stage = await staged(DEFAULT_FORM, table, 0, "g::varchar, ''");
   const keys = ["abc", "\uFEFFabc", "'", "''", " ", "", "\u0000", "a\u0000b", "NULL", "é", "e\u0301", "1", "01"];
   const rows = (value: string): Cells[] => keys.map((key) => [key, value]);

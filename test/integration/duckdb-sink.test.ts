@@ -33,16 +33,15 @@ function targetOf({ target }: Stage): DuckdbTarget {
 
 const mixed = tableVersion({
   table: "mixed",
-  columns: [
-    ["id", "int8"],
-    ["amount", "numeric(12,2)"],
-    ["at", "timestamp with time zone"],
-    ["grid", "integer[]"],
-    ["doc", "json"],
-    ["ratio", "double precision"],
-    ["note", "text"],
-  ],
-  key: ["id"],
+  columns: {
+    id: "int8",
+    amount: "numeric(12,2)",
+    at: "timestamp with time zone",
+    grid: "integer[]",
+    doc: "json",
+    ratio: "double precision",
+    note: "text",
+  },
 });
 const plain = ["1.50", "2026-11-20 06:43:15.123456+00", "{1,2}", "{}", "0.5", "n"] as const;
 const odd = ["NaN", "294276-12-31 23:59:59.999999+00", "{{1,2},{3,4}}", '["\\ud800"]', "-0", "n"] as const;
@@ -99,16 +98,7 @@ test.for([
 });
 
 test("a step that fails in the same way twice is no conflict: it names what DuckDB says, and its table alone is at fault", async () => {
-  const [held, free] = ["held", "free"].map((table) =>
-    tableVersion({
-      table,
-      columns: [
-        ["id", "int8"],
-        ["v", "text"],
-      ],
-      key: ["id"],
-    }),
-  );
+  const [held, free] = ["held", "free"].map((table) => tableVersion({ table, columns: { id: "int8", v: "text" } }));
   await using stage = await Stage.of(harness, held!, free!);
   await stage.write(held!, 10n, [put(["1", "a"])]);
   const store = await Database.acquire({ path: targetOf(stage).path, memoryLimit: "256MB", threads: 2 });
@@ -130,14 +120,7 @@ test("a step that fails in the same way twice is no conflict: it names what Duck
 });
 
 test("an engine in a process of its own that ends fails the calls that wait, and the second time the step", async () => {
-  const table = tableVersion({
-    table: "items",
-    columns: [
-      ["id", "int8"],
-      ["v", "text"],
-    ],
-    key: ["id"],
-  });
+  const table = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
   await using stage = await Stage.of(inOwnProcess, table);
   await stage.write(table, 10n, [put(["1", "a"])]);
   // Read by the engine's next processes alone.
@@ -206,14 +189,7 @@ test("unchanged cells keep their text, changed ones lose or replace it, also und
 });
 
 test("a key value that the type can't hold is poison, and its delete has nothing to do", async () => {
-  const table = tableVersion({
-    table: "amounts",
-    columns: [
-      ["amount", "numeric(12,2)"],
-      ["note", "text"],
-    ],
-    key: ["amount"],
-  });
+  const table = tableVersion({ table: "amounts", columns: { amount: "numeric(12,2)", note: "text" } });
   await using stage = await Stage.of(harness, table);
   const reports = await stage.write(table, 10n, [put(["NaN", "x"]), put(["1.00", "y"])]);
   expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([[0, "MR3111", "poison"]]);
@@ -225,11 +201,7 @@ test("a key value that the type can't hold is poison, and its delete has nothing
 test("a large row that is poison leaves the rows before and behind it whole", async () => {
   const table = tableVersion({
     table: "large",
-    columns: [
-      ["doc", "text"],
-      ["raw", "bytea"],
-      ["amount", "numeric(12,2)"],
-    ],
+    columns: { doc: "text", raw: "bytea", amount: "numeric(12,2)" },
     key: ["amount"],
   });
   await using stage = await Stage.of(harness, table);
@@ -245,15 +217,7 @@ test("a large row that is poison leaves the rows before and behind it whole", as
 });
 
 test("a row under another key takes nothing from a newer row that has the old key by now", async () => {
-  const table = tableVersion({
-    table: "moves",
-    columns: [
-      ["id", "int8"],
-      ["body", "text"],
-      ["note", "text"],
-    ],
-    key: ["id"],
-  });
+  const table = tableVersion({ table: "moves", columns: { id: "int8", body: "text", note: "text" } });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1", "first", "a"])]);
   const move: Write[] = [
@@ -274,15 +238,7 @@ test("a row under another key takes nothing from a newer row that has the old ke
 test("columns whose names differ in case only each have their place", async () => {
   const table = tableVersion({
     table: "cases",
-    columns: [
-      ["id", "int8"],
-      ["name", "text"],
-      ["Name", "text"],
-      ["NAME", "text"],
-      ["ÉTÉ", "text"],
-      ["été", "text"],
-    ],
-    key: ["id"],
+    columns: { id: "int8", name: "text", Name: "text", NAME: "text", ÉTÉ: "text", été: "text" },
   });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1", "a", "b", "c", "d", "e"])]);
@@ -302,11 +258,7 @@ test.each(["duckdb", "ducklake"])(
     const tables = ["known", "unknown"].map((name) =>
       tableVersion({
         table: name,
-        columns: [
-          ["id", "int8"],
-          ["createdAt", "text"],
-          ["CREATEDAT", "text"],
-        ],
+        columns: { id: "int8", createdAt: "text", CREATEDAT: "text" },
         key: ["id"],
         ...(name === "known" ? {} : { identities: { id: 0, createdAt: 0, CREATEDAT: 0 } }),
       }),
@@ -328,14 +280,7 @@ test.each(["duckdb", "ducklake"])(
 );
 
 test("a hint that rows are new, wrong in the middle of many, costs nothing but time", async () => {
-  const table = tableVersion({
-    table: "hints",
-    columns: [
-      ["id", "int8"],
-      ["v", "text"],
-    ],
-    key: ["id"],
-  });
+  const table = tableVersion({ table: "hints", columns: { id: "int8", v: "text" } });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["500", "old"])]);
   const reports = await stage.write(
@@ -386,14 +331,7 @@ test(
   "a table that refuses every row stops the sink instead of filling the dead letters",
   { tags: "long" },
   async () => {
-    const table = tableVersion({
-      table: "wrong",
-      columns: [
-        ["id", "int8"],
-        ["doc", "json"],
-      ],
-      key: ["id"],
-    });
+    const table = tableVersion({ table: "wrong", columns: { id: "int8", doc: "json" } });
     await using stage = await Stage.of(harness, table);
     const all = Array.from({ length: 1100 }, (_, i) => put([`${i}`, "no json"]));
     const error = await failure(stage.write(table, 10n, all));
@@ -406,15 +344,7 @@ test(
 test("updates of every kind of column hold under many steps while a reader keeps an old snapshot", async () => {
   const table = tableVersion({
     table: "busy",
-    columns: [
-      ["id", "int8"],
-      ["tags", "text[]"],
-      ["doc", "jsonb"],
-      ["raw", "bytea"],
-      ["n", "numeric(10,3)"],
-      ["big", "numeric"],
-    ],
-    key: ["id"],
+    columns: { id: "int8", tags: "text[]", doc: "jsonb", raw: "bytea", n: "numeric(10,3)", big: "numeric" },
   });
   await using stage = await Stage.of(harness, table);
   const row = (id: number, n: number): string[] => [
@@ -450,17 +380,16 @@ test("updates of every kind of column hold under many steps while a reader keeps
 test("any text and any number arrives as it was sent", async () => {
   const table = tableVersion({
     table: "anything",
-    columns: [
-      ["id", "int8"],
-      ["t", "text"],
-      ["f", "double precision"],
-      ["r", "real"],
-      ["i", "bigint"],
-      ["b", "bytea"],
-      ["a", "text[]"],
-      ["n", "numeric"],
-    ],
-    key: ["id"],
+    columns: {
+      id: "int8",
+      t: "text",
+      f: "double precision",
+      r: "real",
+      i: "bigint",
+      b: "bytea",
+      a: "text[]",
+      n: "numeric",
+    },
   });
   const text = fc.string({ unit: "binary", maxLength: 200 }).filter((value) => !value.includes("\0"));
   const float = fc.double().map((value) => (Object.is(value, -0) ? "0" : String(value)));
@@ -499,17 +428,16 @@ test(
   async () => {
     const table = tableVersion({
       table: "few",
-      columns: [
-        ["id", "text"],
-        ["t", "text"],
-        ["f", "double precision"],
-        ["b", "bytea"],
-        ["n", "numeric(12,2)"],
-        ["at", "timestamp with time zone"],
-        ["day", "date"],
-        ["doc", "json"],
-      ],
-      key: ["id"],
+      columns: {
+        id: "text",
+        t: "text",
+        f: "double precision",
+        b: "bytea",
+        n: "numeric(12,2)",
+        at: "timestamp with time zone",
+        day: "date",
+        doc: "json",
+      },
     });
     const text = fc.string({
       unit: fc.constantFrom("a", "'", '"', ",", "\n", "\0", "\\", "é", "\u{1f600}", "$"),
@@ -581,7 +509,7 @@ test(
 );
 
 test("a truncate or sweep of one table keeps its version rule", async () => {
-  const table = tableVersion({ table: "swept", columns: [["id", "int8"]], key: ["id"] });
+  const table = tableVersion({ table: "swept", columns: { id: "int8" } });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1"]), put(["2"], { at: 11n }), put(["3"], { at: 12n })]);
   const checkpoint = checkpointOf({ epoch: 1, commit: 20n, index: 0 });
@@ -619,7 +547,7 @@ test("many tables are made ready together, each from where it is, and the one th
   for (const table of others.slice(2)) await stage.expectRows(table, [row(table)]);
   await stage.expectRows(same, [["2"]]);
   await stage.expectRows(wider, [["1", null], row(wider)]);
-  const renamed = tableVersion({ table: "Same", columns: [["id", "int4"]], key: ["id"] });
+  const renamed = tableVersion({ table: "Same", columns: { id: "int4" } });
   await stage.prepare(renamed, narrow("later"));
   expect(
     await targetOf(stage).query("select table_name from duckdb_tables() where lower(table_name) = 'same'"),
@@ -629,14 +557,7 @@ test("many tables are made ready together, each from where it is, and the one th
 test("what steps of many tables leave in the log is folded in behind them", async () => {
   const some = (from: number, count: number) =>
     Array.from({ length: count }, (_, i) =>
-      tableVersion({
-        table: `t${from + i}`,
-        columns: [
-          ["id", "int4"],
-          ["name", "text"],
-        ],
-        key: ["id"],
-      }),
+      tableVersion({ table: `t${from + i}`, columns: { id: "int4", name: "text" } }),
     );
   await using stage = await Stage.of(harness);
   const [few, many] = [some(0, 70), some(70, 140)];
@@ -678,7 +599,7 @@ test("what can't be folded in behind a step ends nothing: the next step meets th
 });
 
 test("a file that is there keeps the size of its blocks; a new one has small ones", async () => {
-  const table = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
+  const table = tableVersion({ table: "t", columns: { id: "int4" } });
   const sizeOfBlocks = async (path: string, sink: Sink): Promise<unknown> => {
     await sink.open(1, timeout());
     await sink.prepare([table], timeout());

@@ -9,28 +9,14 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
 const ROWS = 2_000;
 const KEYS = Array.from({ length: 300 }, (_, i) => [String(i)] as const);
 const LOOKS = 25;
 
 test("rows under keys with a NUL are read", async () => {
   await using target = await lakeTarget("sqlite");
-  const named = tableVersion({
-    table: "named",
-    columns: [
-      ["k", "text"],
-      ["v", "text"],
-    ],
-    key: ["k"],
-  });
+  const named = tableVersion({ table: "named", columns: { k: "text", v: "text" } });
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([named], timeout());

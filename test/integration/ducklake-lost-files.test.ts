@@ -12,10 +12,7 @@ import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const COLUMNS = {
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
+  columns: { id: "int8", v: "text" },
   key: ["id"],
 } as const;
 const kept = tableVersion({ table: "kept", ...COLUMNS });
@@ -35,7 +32,15 @@ const SPOILING: Readonly<Record<string, (file: string, bytes: Buffer) => void>> 
     writeFileSync(file, withNoise(bytes, bytes.length - 200, bytes.length - 8)),
 };
 
-test.for(Object.keys(SPOILING))("a mirror's table with a file that is %s is lost, and made again", async (how) => {
+/** What DuckDB says of the others differs alone. */
+const PLAIN = new Set(["gone", "zeros"]);
+
+for (const how of Object.keys(SPOILING)) {
+  const options = PLAIN.has(how) ? {} : { tags: "heavy" };
+  test(`a mirror's table with a file that is ${how} is lost, and made again`, options, () => lostAndMadeAgain(how));
+}
+
+async function lostAndMadeAgain(how: string): Promise<void> {
   await using target = await lakeTarget("sqlite");
   const sink = await written(target);
   spoil(target, how);
@@ -57,7 +62,7 @@ test.for(Object.keys(SPOILING))("a mirror's table with a file that is %s is lost
   await sink.apply(rowsBatch(2n, [kept, rows.slice(0, 200)], [spoiled, rows.slice(0, 300)]), new Reports(), timeout());
   expect([(await target.readRows(kept)).length, (await target.readRows(spoiled)).length]).toEqual([500, 300]);
   await sink.close();
-});
+}
 
 test.for([
   [

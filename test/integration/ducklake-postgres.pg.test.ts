@@ -16,14 +16,7 @@ import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
 const SHAPES = 15;
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
 
 test("a broken connection costs no row: the step succeeds, at the latest once the sink is opened again", async () => {
   await using target = await lakeTarget("postgres");

@@ -25,24 +25,9 @@ const LOOKS = 60;
 /** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
 
-const wider = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-    ["w", "text"],
-  ],
-  key: ["id"],
-});
+const wider = tableVersion({ table: "items", columns: { id: "int8", v: "text", w: "text" } });
 
 test(
   "a writer that is killed at any moment leaves rows and progress that belong together",

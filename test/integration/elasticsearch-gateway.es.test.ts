@@ -15,14 +15,7 @@ import { listening } from "../support/network/listening.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
 const CANARY = "canary-7f3a";
-const notes = tableVersion({
-  table: "notes",
-  columns: [
-    ["id", "int8"],
-    ["body", "text"],
-  ],
-  key: ["id"],
-});
+const notes = tableVersion({ table: "notes", columns: { id: "int8", body: "text" } });
 
 interface Gateway extends HttpGateway {
   /** The status to answer a request with at once, instead of passing it on. */
@@ -185,22 +178,26 @@ test.each([
   expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(1);
 });
 
-test("large documents of one step go one by one, and one that the engine never admits is poison", async () => {
-  await using indices = freshIndexPrefix();
-  await using gate = await gateway();
-  const { prefix } = indices;
-  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
-  await sink.open(1, timeout());
-  await sink.prepare([notes], timeout());
-  const rows = [30, 30, 60, 30].map((megabytes, i) => put([`${i}`, "x".repeat(megabytes * 1_000_000)]));
-  const reports = new Reports();
-  await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
-  expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3111"]]);
-  expect(gate.mostBytes).toBeLessThan(61_000_000);
-  expect(
-    (await readDocuments(elasticsearchUrl(), prefix, notes)).map(({ cells }) => String(cells[0])).toSorted(),
-  ).toEqual(["0", "1", "3"]);
-});
+test(
+  "large documents of one step go one by one, and one that the engine never admits is poison",
+  { tags: "heavy" },
+  async () => {
+    await using indices = freshIndexPrefix();
+    await using gate = await gateway();
+    const { prefix } = indices;
+    await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
+    await sink.open(1, timeout());
+    await sink.prepare([notes], timeout());
+    const rows = [30, 30, 60, 30].map((megabytes, i) => put([`${i}`, "x".repeat(megabytes * 1_000_000)]));
+    const reports = new Reports();
+    await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
+    expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3111"]]);
+    expect(gate.mostBytes).toBeLessThan(61_000_000);
+    expect(
+      (await readDocuments(elasticsearchUrl(), prefix, notes)).map(({ cells }) => String(cells[0])).toSorted(),
+    ).toEqual(["0", "1", "3"]);
+  },
+);
 
 test("a large document whose answer is lost costs little memory", async () => {
   await using indices = freshIndexPrefix();

@@ -11,15 +11,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { ownElasticsearch } from "../support/run/services.ts";
 
-const tableNamed = (table: string) =>
-  tableVersion({
-    table,
-    columns: [
-      ["id", "int8"],
-      ["name", "text"],
-    ],
-    key: ["id"],
-  });
+const tableNamed = (table: string) => tableVersion({ table, columns: { id: "int8", name: "text" } });
 
 test("limits of searches, of memory and of shards", async () => {
   await using server = await ownElasticsearch();

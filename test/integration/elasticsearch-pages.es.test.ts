@@ -9,14 +9,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "text"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "text", v: "text" } });
 const KEYS_PER_PAGE = 500;
 const TLS = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
 

@@ -9,14 +9,7 @@ import { tcpProxy } from "../support/network/proxy.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
 const orders = { ...users, table: "orders", id: "public.orders" };
 const BATCH = rowsBatch(10n, [users, [put(["1", "a"])]]);
 const INDEX = "public.users-000001";

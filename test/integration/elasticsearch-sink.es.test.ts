@@ -23,15 +23,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["doc", "json"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", doc: "json" } });
 
 describe.each(searchEngines())("search sink on $name", ({ url }) => {
   async function opened(prefix: string, more: object = {}, lease = 1): Promise<Sink & AsyncDisposable> {
@@ -101,15 +93,14 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     const things = tableVersion({
       table: "things",
-      columns: [
-        ["id", "int4"],
-        ["price", "numeric"],
-        ["made", "timestamp with time zone"],
-        ["title", "text"],
-        ["size.in.cm", "double precision"],
-        ["tags", "text[]"],
-      ],
-      key: ["id"],
+      columns: {
+        id: "int4",
+        price: "numeric",
+        made: "timestamp with time zone",
+        title: "text",
+        "size.in.cm": "double precision",
+        tags: "text[]",
+      },
     });
     await using sink = await opened(prefix);
     await sink.prepare([things], timeout());
@@ -139,7 +130,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
   test("an index that was dropped while nobody looked is no longer complete", async () => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
-    const other = tableVersion({ table: "other", columns: [["id", "int4"]], key: ["id"] });
+    const other = tableVersion({ table: "other", columns: { id: "int4" } });
     const checkpoint = checkpointAt(11n, { "public.users": "rules", "public.other": "rules" });
     {
       await using sink = await opened(prefix);
@@ -284,10 +275,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
       tableVersion({
         schema: "日".repeat(21),
         table: `${i}${"é".repeat(80)}`,
-        columns: [
-          ["id", "text"],
-          ["body", "text"],
-        ],
+        columns: { id: "text", body: "text" },
         key: ["id"],
       }),
     );
@@ -311,7 +299,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
   test("a truncate goes on over many pages and spares what is newer", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix, { refreshInterval: "-1" });
-    const plain = tableVersion({ table: "plain", columns: [["id", "int4"]], key: ["id"] });
+    const plain = tableVersion({ table: "plain", columns: { id: "int4" } });
     await sink.prepare([plain], timeout());
     const many = Array.from({ length: 11_000 }, (_, i) => put([`${i}`], { at: i % 1_000 === 7 ? 30n : 10n }));
     await apply(sink, rowsBatch(30n, [plain, many]));

@@ -40,14 +40,7 @@ const NAMES = [
 
 const item = tableVersion({
   table: "item",
-  columns: [
-    ["name", "text"],
-    ["id", "int8"],
-    ["note", "text"],
-    ["amount", "numeric(12,2)"],
-    ["seen", "timestamptz"],
-    ["weight", "float8"],
-  ],
+  columns: { name: "text", id: "int8", note: "text", amount: "numeric(12,2)", seen: "timestamptz", weight: "float8" },
   key: ["id"],
 });
 

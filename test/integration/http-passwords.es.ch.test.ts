@@ -11,7 +11,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, elasticsearchUrl, freshColumns, freshIndexPrefix } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
-const users = tableVersion({ table: "users", columns: [["id", "int8"]], key: ["id"] });
+const users = tableVersion({ table: "users", columns: { id: "int8" } });
 
 /** `login`: the code of a login that is refused. */
 async function rotates(sink: Sink, front: LoginFront, file: string, login: string): Promise<void> {

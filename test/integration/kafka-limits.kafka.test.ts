@@ -15,15 +15,7 @@ import { ownKafka } from "../support/run/services.ts";
 const REQUEST_BYTES = 200_000;
 const ROWS = 600;
 
-const tableNamed = (table: string) =>
-  tableVersion({
-    table,
-    columns: [
-      ["id", "int8"],
-      ["body", "text"],
-    ],
-    key: ["id"],
-  });
+const tableNamed = (table: string) => tableVersion({ table, columns: { id: "int8", body: "text" } });
 
 test("requests keep below socket.request.max.bytes, and a used-up quota is named", async () => {
   await using broker = await ownKafka({ settings: () => ({ "socket.request.max.bytes": String(REQUEST_BYTES) }) });

@@ -26,7 +26,7 @@ const origin: EnvelopeContext = {
   database: "shop",
   formatPosition: (commit) => String(commit),
 };
-const users = tableVersion({ table: "users", columns: [["id", "int8"]], key: ["id"] });
+const users = tableVersion({ table: "users", columns: { id: "int8" } });
 
 let guarded: GuardedKafka;
 let broker: GuardedKafka["broker"];

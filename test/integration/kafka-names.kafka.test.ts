@@ -25,7 +25,7 @@ const origin: EnvelopeContext = {
   database: "shop",
   formatPosition: String,
 };
-const item = tableVersion({ table: "item", columns: [["id", "int8"]], key: ["id"] });
+const item = tableVersion({ table: "item", columns: { id: "int8" } });
 
 interface Named {
   readonly prefix: string;
@@ -114,7 +114,7 @@ test.each(["kafka", "another"])(
 test("of two daemons, a table whose name has dots does not get the topic of another one's", async () => {
   const first = await opened({ prefix: "x.", daemon: "shop", name: "kafka" });
   await write(first, item, 10n, "1");
-  const dotted = tableVersion({ schema: "shop", table: "public.item", columns: [["id", "int8"]], key: ["id"] });
+  const dotted = tableVersion({ schema: "shop", table: "public.item", columns: { id: "int8" } });
   const second = { prefix: "", daemon: "x", name: "kafka" };
   const sink = await opened(second);
   const refusal = await failure(sink.prepare([dotted], timeout()));
@@ -130,7 +130,7 @@ test("… nor when the other one has come since it was opened", async () => {
   await write(second, item, 10n, "1");
   const first = await opened({ prefix: "y.", daemon: "shop", name: "kafka" });
   await write(first, item, 10n, "1");
-  const dotted = tableVersion({ schema: "shop", table: "public.item", columns: [["id", "int8"]], key: ["id"] });
+  const dotted = tableVersion({ schema: "shop", table: "public.item", columns: { id: "int8" } });
   const refusal = await failure(second.prepare([dotted], timeout()));
   expect(refusal).toMatchObject({ code: "MR3121", kind: "fatal", table: dotted.id });
   await write(second, item, 11n, "1");
@@ -140,7 +140,7 @@ test("… nor when the other one has come since it was opened", async () => {
 test.each(["requests", "answers"])(
   "a table whose topic is for the %s about another daemon's log is refused",
   async (what) => {
-    const own = tableVersion({ schema: "public", table: `_${what}`, columns: [["id", "int8"]], key: ["id"] });
+    const own = tableVersion({ schema: "public", table: `_${what}`, columns: { id: "int8" } });
     const log = await opened({ prefix: `${what}.`, daemon: "public", name: "log", format: "log" });
     const named = { prefix: "", daemon: what, name: "kafka" };
     expect(await checked(named, [own])).toContain("MR3121");
@@ -155,7 +155,7 @@ test.each(["requests", "answers"])(
 test.each(["requests", "answers"])(
   "a log whose topic for %s is that of another daemon's table is refused",
   async (what) => {
-    const own = tableVersion({ schema: "public", table: `_${what}`, columns: [["id", "int8"]], key: ["id"] });
+    const own = tableVersion({ schema: "public", table: `_${what}`, columns: { id: "int8" } });
     const sink = await opened({ prefix: "", daemon: `t${what}`, name: "kafka" });
     await write(sink, own, 10n, "1");
     const log = { prefix: `t${what}.`, daemon: "public", name: "log", format: "log" };
@@ -170,7 +170,7 @@ test.each(["before", "after"] as const)(
   "a table whose topic is another daemon's log, which was there %s, is refused alone",
   async (when) => {
     const prefix = `${when}.`;
-    const own = tableVersion({ schema: "public", table: "_log", columns: [["id", "int8"]], key: ["id"] });
+    const own = tableVersion({ schema: "public", table: "_log", columns: { id: "int8" } });
     const openLog = async () => {
       const log = await opened({ prefix, daemon: "public", name: "log", format: "log" });
       const checkpoint = checkpointOf({ epoch: 1, commit: 10n, index: 0 });
@@ -188,7 +188,7 @@ test.each(["before", "after"] as const)(
 );
 
 test("a log whose topic is that of another daemon's table is refused, by check too", async () => {
-  const own = tableVersion({ schema: "public", table: "_log", columns: [["id", "int8"]], key: ["id"] });
+  const own = tableVersion({ schema: "public", table: "_log", columns: { id: "int8" } });
   const sink = await opened({ prefix: "", daemon: "held", name: "kafka" });
   await write(sink, own, 10n, "1");
   const log = { prefix: "held.", daemon: "public", name: "log", format: "log" };
@@ -212,7 +212,7 @@ test("topics that the brokers take for one, as they read dots as underscores, su
 });
 
 test("a table in a schema with the name of Millrace's own topics has a topic of its own", async () => {
-  const own = tableVersion({ schema: "_checkpoint", table: "kafka", columns: [["id", "int8"]], key: ["id"] });
+  const own = tableVersion({ schema: "_checkpoint", table: "kafka", columns: { id: "int8" } });
   const sink = await opened({ prefix: "own-", daemon: "shop", name: "kafka" });
   await write(sink, own, 10n, "1");
   await sink.close();
@@ -353,7 +353,7 @@ test("what is wrong with the topic of one table, or with its schema, is told of 
     const refused = await failure(sink.prepare([item, wide], timeout()));
     expect(refused).toMatchObject({ code: "MR2006", kind: "blocked", table: wide.id });
   });
-  const note = tableVersion({ table: "note", columns: [["id", "int8"]], key: ["id"] });
+  const note = tableVersion({ table: "note", columns: { id: "int8" } });
   await write(sink, note, 12n, "1");
   await sink.close();
 });
@@ -405,7 +405,7 @@ test("partitions that were added are named by check", async () => {
 
 test("a limit that becomes smaller is taken over at the next look; a row above it is a dead letter, and the sink goes on", async () => {
   const sink = await opened({ prefix: "s-", daemon: "shop", name: "stream" });
-  const wide = tableVersion({ table: "wide", columns: [["id", "text"]], key: ["id"] });
+  const wide = tableVersion({ table: "wide", columns: { id: "text" } });
   await write(sink, wide, 10n, "1");
   await setTo(`${topics.prefix}s-shop.public.wide`, "max.message.bytes", "20000");
   const reports = new Reports();

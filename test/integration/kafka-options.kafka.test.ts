@@ -14,7 +14,7 @@ import { kafkaBroker } from "../support/run/services.ts";
 const topics = new KafkaTopics(kafkaBroker());
 afterAll(async () => await topics[Symbol.asyncDispose]());
 
-const [item, later] = ["item", "later"].map((table) => tableVersion({ table, columns: [["id", "int8"]], key: ["id"] }));
+const [item, later] = ["item", "later"].map((table) => tableVersion({ table, columns: { id: "int8" } }));
 const ORIGIN = {
   name: "shop",
   producer: "millrace/test",

@@ -10,15 +10,7 @@ import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["shop", "text"],
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["shop", "id"],
-});
+const items = tableVersion({ table: "items", columns: { shop: "text", id: "int8", v: "text" }, key: ["shop", "id"] });
 
 interface Opened extends AsyncDisposable {
   readonly sink: Sink;

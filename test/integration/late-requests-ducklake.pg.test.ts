@@ -9,24 +9,22 @@ import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-targ
 import { rowVersion } from "../../src/core/model/version.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 
-const items = tableVersion({
-  table: "items",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });
 
 const few: readonly Write[] = [put(["1", "late"]), put(["2", "late"])];
 const many: readonly Write[] = Array.from({ length: 300 }, (_, id) => put([`${id}`, "late"]));
 
-test.for([
-  ["the end of a commit", "COMMIT", few],
-  ["the end of a commit with a file", "COMMIT", many],
-  ["a commit", "INSERT INTO", few],
-  ["a commit with a file", "INSERT INTO", many],
-] as const)("%s that was given up and arrives late changes nothing that was written since", async ([, from, late]) => {
+for (const [what, from, late, options] of [
+  ["the end of a commit", "COMMIT", few, {}],
+  ["the end of a commit with a file", "COMMIT", many, {}],
+  ["a commit", "INSERT INTO", few, { tags: "heavy" }],
+  ["a commit with a file", "INSERT INTO", many, { tags: "heavy" }],
+] as const)
+  test(`${what} that was given up and arrives late changes nothing that was written since`, options, () =>
+    commitsLate(from, late),
+  );
+
+async function commitsLate(from: string, late: readonly Write[]): Promise<void> {
   await using target = await lakeTarget("postgres");
   const { place } = target.options;
   await using proxy = await tcpProxy(place.catalog);
@@ -73,18 +71,9 @@ test.for([
   expect(rows).toHaveLength(late === few ? 2 : 299);
   await first.close();
   await next.close();
-});
+}
 
-const wide = tableVersion({
-  table: "items",
-  version: 2,
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-    ["w", "text"],
-  ],
-  key: ["id"],
-});
+const wide = tableVersion({ table: "items", version: 2, columns: { id: "int8", v: "text", w: "text" } });
 
 test.for<readonly [string, (sink: Sink, signal: AbortSignal) => Promise<unknown>]>([
   [

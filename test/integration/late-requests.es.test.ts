@@ -23,24 +23,9 @@ import { eventually } from "../support/run/waiting.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
 /** The same table, whose `name` no mapping of the first index takes. */
-const numbered = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "int4"],
-  ],
-  key: ["id"],
-  version: 2,
-});
+const numbered = tableVersion({ table: "users", columns: { id: "int8", name: "int4" }, version: 2 });
 
 const isBulk = (what: string): boolean => what.startsWith("POST /_bulk");
 const isDeletion = (what: string): boolean => isBulk(what) && what.includes('{"delete":');

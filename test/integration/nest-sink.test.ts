@@ -18,31 +18,13 @@ import { eventually } from "../support/run/waiting.ts";
 
 const orders = tableVersion({
   table: "orders",
-  columns: [
-    ["note", "text"],
-    ["id", "int4"],
-    ["customer", "int4"],
-    ["status", "text"],
-  ],
+  columns: { note: "text", id: "int4", customer: "int4", status: "text" },
   key: ["id"],
 });
-const customers = tableVersion({
-  table: "customers",
-  columns: [
-    ["id", "int4"],
-    ["secret", "text"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const customers = tableVersion({ table: "customers", columns: { id: "int4", secret: "text", name: "text" } });
 const items = tableVersion({
   table: "items",
-  columns: [
-    ["order", "int4"],
-    ["line", "int4"],
-    ["qty", "int4"],
-    ["body", "text"],
-  ],
+  columns: { order: "int4", line: "int4", qty: "int4", body: "text" },
   key: ["order", "line"],
 });
 
@@ -291,11 +273,7 @@ test("a customer with many orders: other changes are listed at once, and all are
 test("rows that lie in the order of their key are climbed and removed in pieces, and an index over them is made beside", async () => {
   const seats = tableVersion({
     table: "seats",
-    columns: [
-      ["row", "uuid"],
-      ["seat", "int8"],
-      ["customer", "int4"],
-    ],
+    columns: { row: "uuid", seat: "int8", customer: "int4" },
     key: ["row", "seat"],
   });
   const document: Document = {

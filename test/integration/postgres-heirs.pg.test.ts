@@ -24,15 +24,7 @@ import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
 const HISTORY: TargetForm = { deletes: "hard", mode: "history" };
 
-const people = tableVersion({
-  table: "people",
-  columns: [
-    ["id", "integer"],
-    ["email", "text"],
-    ["bio", "text"],
-  ],
-  key: ["id"],
-});
+const people = tableVersion({ table: "people", columns: { id: "integer", email: "text", bio: "text" } });
 const IDS = Array.from({ length: 60 }, (_, id) => `${id}`);
 
 /** Each key that the target gets, and one that it never has. */
@@ -193,12 +185,7 @@ test("a type that the values of heirs don't fit is refused, not emptied", async 
   const numbers = tableVersion({
     table: "people",
     version: 2,
-    columns: [
-      ["id", "integer"],
-      ["email", "integer"],
-      ["bio", "text"],
-    ],
-    key: ["id"],
+    columns: { id: "integer", email: "integer", bio: "text" },
   });
   const refused = await failure(sink.prepare([numbers], timeout()));
   expect([refused.code, refused.table]).toEqual(["MR3107", "public.people"]);

@@ -23,15 +23,7 @@ import { tcpProxy } from "../support/network/proxy.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
-const people = tableVersion({
-  table: "people",
-  columns: [
-    ["id", "integer"],
-    ["email", "text"],
-    ["bio", "text"],
-  ],
-  key: ["id"],
-});
+const people = tableVersion({ table: "people", columns: { id: "integer", email: "text", bio: "text" } });
 
 async function opened(
   database: FreshDatabase,
@@ -74,9 +66,7 @@ test("columns that somebody made NOT NULL stand in no soft delete's way", async 
 });
 
 describe("batches of many tables", () => {
-  const tables = Array.from({ length: 270 }, (_, i) =>
-    tableVersion({ table: `many${i}`, columns: [["id", "integer"]], key: ["id"] }),
-  );
+  const tables = Array.from({ length: 270 }, (_, i) => tableVersion({ table: `many${i}`, columns: { id: "integer" } }));
   const STAGES = "select count(*)::int from pg_class where relname like 'millrace_stage_%'";
   const each = (version: bigint, some: readonly TableVersion[], ids: readonly number[]): Batch =>
     rowsBatch(version, ...some.map((table) => [table, ids.map((id) => remove([`${id}`]))] as const));
@@ -144,14 +134,7 @@ describe("a second unique index in the target", () => {
 });
 
 describe("many updates at once write each row once, of rows that are", () => {
-  const prices = tableVersion({
-    table: "prices",
-    columns: [
-      ["amount", "numeric"],
-      ["label", "text"],
-    ],
-    key: ["amount"],
-  });
+  const prices = tableVersion({ table: "prices", columns: { amount: "numeric", label: "text" } });
   const ids = Array.from({ length: 100 }, (_, i) => i);
   const newer = `update prices set label = 'newer', _millrace_version = ${rowVersion(1, 30n)} where amount = 4`;
 
@@ -236,7 +219,7 @@ test("a trigger that fails for its own reasons stops the sink and is named", asy
 
 test("a key too large for an index is one row's fault", async () => {
   await using database = await freshDatabase();
-  const words = tableVersion({ table: "words", columns: [["word", "text"]], key: ["word"] });
+  const words = tableVersion({ table: "words", columns: { word: "text" } });
   const sink = await opened(database, [words]);
   // Random, so that it does not compress below the limit.
   const long = Array.from({ length: 20_000 }, (_, i) => String.fromCodePoint(0x4e00 + ((i * 7919) % 20_000))).join("");
@@ -390,18 +373,8 @@ double precision|inet`
     const cases = [
       ["MR3107", retyped!],
       ["MR3107", unkeyed!],
-      ["MR3106", tableVersion({ table: "v", columns: [["id", "integer"]], key: ["id"] })],
-      [
-        "MR3117",
-        tableVersion({
-          table: "r",
-          columns: [
-            ["id", "integer"],
-            ["_millrace_x", "text"],
-          ],
-          key: ["id"],
-        }),
-      ],
+      ["MR3106", tableVersion({ table: "v", columns: { id: "integer" } })],
+      ["MR3117", tableVersion({ table: "r", columns: { id: "integer", _millrace_x: "text" } })],
     ] as const;
     for (const [code, table] of cases) {
       const error = await failure(sink.prepare([table], timeout()));

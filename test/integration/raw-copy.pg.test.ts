@@ -112,14 +112,7 @@ test("parts cover all pages, each one once, and the last has no end", () => {
   expect(rangesOf(1e9, 122_070, 2).length).toBeGreaterThan(10);
 });
 
-const people = tableVersion({
-  table: "people",
-  columns: [
-    ["id", "integer"],
-    ["email", "text"],
-  ],
-  key: ["id"],
-});
+const people = tableVersion({ table: "people", columns: { id: "integer", email: "text" } });
 
 /** A row of the binary COPY form. */
 function row(id: number, email: string): Buffer {

@@ -13,14 +13,7 @@ import { ownRedis, redisUrl } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const CANARY = "canary-7f3a";
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
 
 function contextOf(options: object) {
   return { name: "cache", daemon: "shop", folder: "/", options: definition.parse(options) };

@@ -23,15 +23,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { keysUnder } from "../support/caches/redis-rows.ts";
 import { caches, freshKeyPrefix } from "../support/run/services.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "text"],
-    ["name", "text"],
-    ["doc", "jsonb"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "text", name: "text", doc: "jsonb" } });
 
 const prepared = new WeakMap<Sink, Set<TableVersion>>();
 
@@ -87,11 +79,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await apply(sink, rowsBatch(10n, [users, [put(["1", "a", '"long"'])]]));
     const narrower = tableVersion({
       table: "users",
-      columns: [
-        ["id", "text"],
-        ["doc", "jsonb"],
-        ["later", "text"],
-      ],
+      columns: { id: "text", doc: "jsonb", later: "text" },
       key: ["id"],
       identities: { doc: 3, later: 4 },
       version: 2,
@@ -112,11 +100,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     const table = tableVersion({
       schema: "a:b",
       table: "c%d",
-      columns: [
-        ["k", "text"],
-        ["n", "int8"],
-        ["v", "text"],
-      ],
+      columns: { k: "text", n: "int8", v: "text" },
       key: ["k", "n"],
     });
     await apply(sink, rowsBatch(10n, [table, [put(["x:y", "7", null]), put(["", "8", "v"])]]));
@@ -315,7 +299,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
 
   test("another pipeline's table below ours is spared", async () => {
     await using keys = freshKeyPrefix(url());
-    const inner = tableVersion({ schema: "x", table: "y", columns: [["id", "text"]], key: ["id"] });
+    const inner = tableVersion({ schema: "x", table: "y", columns: { id: "text" } });
     await using ours = await opened(keys.prefix);
     await using theirs = await opened(`${keys.prefix}public:users:`);
     await apply(ours, rowsBatch(10n, [users, [put(["1", "a", null])]]));

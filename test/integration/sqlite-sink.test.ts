@@ -9,15 +9,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { sqliteTarget } from "../support/warehouses/sqlite-target.ts";
 
-const orders = tableVersion({
-  table: "orders",
-  columns: [
-    ["id", "int8"],
-    ["status", "text"],
-    ["at", "timestamptz"],
-  ],
-  key: ["id"],
-});
+const orders = tableVersion({ table: "orders", columns: { id: "int8", status: "text", at: "timestamptz" } });
 const AT = "2024-02-29 12:00:00.5+00";
 
 async function opened(sink: { open: SqliteSink["open"]; prepare: SqliteSink["prepare"] }): Promise<void> {
@@ -125,10 +117,7 @@ test("indexes, views and triggers that somebody made outlive a copy of the table
     target.query(sql);
   const retyped = tableVersion({
     table: "orders",
-    columns: [
-      ["id", "text"],
-      ["status", "text"],
-    ],
+    columns: { id: "text", status: "text" },
     key: ["id"],
     version: 2,
     identities: { id: 1, status: 2 },

@@ -7,11 +7,7 @@ import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } fr
 
 const seats = tableVersion({
   table: "seats",
-  columns: [
-    ["guest", "text"],
-    ["seat", "int4"],
-    ["menu", "text"],
-  ],
+  columns: { guest: "text", seat: "int4", menu: "text" },
   key: ["seat"],
   deferrableKey: true,
 });

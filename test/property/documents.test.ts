@@ -19,7 +19,7 @@ import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 import { expectedPlain, spelledJson } from "../../src/core/targets/expected-json.ts";
 import type { Column, KeyedTable } from "../../src/core/model/schema.ts";
 import type { Document, DocumentNode, Order, Relation } from "../../src/documents/document.ts";
-import { type TableSpec, tableVersion } from "../support/model/blocks.ts";
+import { type ColumnSpec, tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const NUMBERS = ["0", "1", "2", "3"];
@@ -50,7 +50,7 @@ const VALUES: Readonly<Record<string, readonly (string | null)[]>> = {
   r1: [null, ...NUMBERS],
   r2: [null, ...NUMBERS],
 };
-const COLUMNS: TableSpec["columns"] = [
+const COLUMNS: readonly ColumnSpec[] = [
   ["n", "int4"],
   ["d", "numeric"],
   ["s", "text"],

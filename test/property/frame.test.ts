@@ -11,23 +11,8 @@ import { tupleEnd } from "../../src/core/model/tuple.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["body", "bytea"],
-  ],
-  key: ["id"],
-});
-const pairs = tableVersion({
-  table: "pa.irs%",
-  columns: [
-    ["a", "text"],
-    ["b", "text"],
-  ],
-  key: ["b", "a"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", body: "bytea" } });
+const pairs = tableVersion({ table: "pa.irs%", columns: { a: "text", b: "text" }, key: ["b", "a"] });
 const EPOCH = 3;
 
 const cell: fc.Arbitrary<Cell> = fc.oneof(

@@ -5,15 +5,7 @@ import { keyText, rowIdOf, writeRowId } from "../../src/core/model/row-id.ts";
 import { CellMap } from "../../src/core/model/tuple.ts";
 import { tableVersion, tupleOf } from "../support/model/blocks.ts";
 
-const table = tableVersion({
-  table: "t",
-  columns: [
-    ["b", "text"],
-    ["body", "text"],
-    ["a", "text"],
-  ],
-  key: ["a", "b"],
-});
+const table = tableVersion({ table: "t", columns: { b: "text", body: "text", a: "text" }, key: ["a", "b"] });
 const part = fc.oneof(
   fc.string({ unit: fc.constantFrom("%", ":", "2", "5", "A", "x"), maxLength: 5 }),
   fc.string({ unit: "binary", maxLength: 300 }),

@@ -102,14 +102,7 @@ const THERE_AND_BACK = [
   batch("move", 0, 3),
 ];
 const PLAIN_SHAPE = {
-  table: tableVersion({
-    table: "t",
-    columns: [
-      ["k0", "int4"],
-      ["w0", "text"],
-    ],
-    key: ["k0"],
-  }),
+  table: tableVersion({ table: "t", columns: { k0: "int4", w0: "text" } }),
   full: false,
   binary: false,
 };

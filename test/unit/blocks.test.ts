@@ -7,14 +7,7 @@ import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, tupleEnd } from "../..
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, tableVersion, tupleOf, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
 
 function cellsAt(bytes: Uint8Array, offset: number): Cell[] {
   const cells = new CellMap();

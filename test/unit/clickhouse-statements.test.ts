@@ -8,11 +8,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({
   table: "lines",
-  columns: [
-    ["order", "int8"],
-    ["n`o", "int4"],
-    ["what", "text"],
-  ],
+  columns: { order: "int8", "n`o": "int4", what: "text" },
   key: ["order", "n`o"],
 });
 

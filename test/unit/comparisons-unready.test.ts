@@ -5,7 +5,7 @@ import type { TableSnapshot } from "../../src/core/contracts/state-store.ts";
 import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
-const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
+const table = tableVersion({ table: "t", columns: { id: "integer" } });
 
 function comparisons(open: readonly Partial<TableSnapshot>[], state = "streaming"): Comparisons {
   const worker = { position: { tables: { [table.id]: "complete" } } };

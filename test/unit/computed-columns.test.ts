@@ -167,15 +167,7 @@ describe("values", () => {
   });
 });
 
-const person = tableVersion({
-  table: "person",
-  columns: [
-    ["id", "int8"],
-    ["first", "text"],
-    ["body", "text"],
-  ],
-  key: ["id"],
-});
+const person = tableVersion({ table: "person", columns: { id: "int8", first: "text", body: "text" } });
 
 const MODULE = `
 export const both = ({ first, body }) => { if (first === "throw") throw new Error(body); return first + "-" + body; };

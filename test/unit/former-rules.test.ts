@@ -10,15 +10,7 @@ import { firstVersion, tableVersion } from "../support/model/blocks.ts";
 const HIDDEN = { columns: { mail: { mask: "redact" } } };
 
 const shape = (table: string, more: Partial<TableVersion> = {}): TableVersion => ({
-  ...tableVersion({
-    table,
-    columns: [
-      ["id", "int8"],
-      ["mail", "text"],
-      ["note", "text"],
-    ],
-    key: ["id"],
-  }),
+  ...tableVersion({ table, columns: { id: "int8", mail: "text", note: "text" } }),
   ...more,
 });
 

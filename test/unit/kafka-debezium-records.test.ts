@@ -22,15 +22,7 @@ const context: EnvelopeContext = {
 };
 const naming: TopicNaming = { prefix: "p-", daemon: "shop", single: undefined, isDebezium: true };
 const place: RecordContext = { nowMs: 1_700_000_000_000, isMoved: false, transaction: null };
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int8"],
-    ["name", "text"],
-    ["score", "numeric"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", score: "numeric" } });
 
 interface Told {
   readonly key: unknown;
@@ -86,7 +78,7 @@ test("a left-out value has the placeholder; so has a decimal, which Debezium sho
 
 test("a text or a key that is no UTF-8 has no form, whichever record is written", () => {
   const half = Uint8Array.of(0x61, 0xed, 0xa0, 0x80);
-  const names = tableVersion({ table: "names", dialect: "mysql", columns: [["name", "text"]], key: ["name"] });
+  const names = tableVersion({ table: "names", dialect: "mysql", columns: { name: "text" } });
   const changes: readonly Change[] = [
     { table: { ...users, dialect: "mysql" }, op: "c", after: ["1", half, null], commit: 20n },
     { table: names, op: "d", before: [half], commit: 20n },

@@ -23,9 +23,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 const START: Position = { epoch: 1, commit: 100n, index: 0 };
 
 function shapes(count: number): readonly TableShape[] {
-  return Array.from({ length: count }, (_, i) =>
-    tableVersion({ table: `t${i}`, columns: [["id", "int4"]], key: ["id"] }),
-  );
+  return Array.from({ length: count }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "int4" } }));
 }
 
 function captured(tables: readonly TableShape[]): CapturedTables {

@@ -5,7 +5,7 @@ import { queuedRowsOf } from "../../src/runtime/sink/queued-rows.ts";
 import type { RowsWork, TruncateWork } from "../../src/runtime/stream/work.ts";
 import { blockOf, tableVersion } from "../support/model/blocks.ts";
 
-const tableOf = (table: string) => tableVersion({ table, columns: [["id", "int8"]], key: ["id"] });
+const tableOf = (table: string) => tableVersion({ table, columns: { id: "int8" } });
 const emptied = tableOf("emptied");
 const other = tableOf("other");
 const START = { epoch: 1, commit: 0n, index: 0 };

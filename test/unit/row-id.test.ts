@@ -27,11 +27,7 @@ test.each([
 test("binary and text cells of one key give one id", () => {
   const table = tableVersion({
     table: "t",
-    columns: [
-      ["at", "timestamptz"],
-      ["id", "int8"],
-      ["u", "uuid"],
-    ],
+    columns: { at: "timestamptz", id: "int8", u: "uuid" },
     key: ["id", "at", "u"],
   });
   const uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
@@ -51,15 +47,7 @@ test("binary and text cells of one key give one id", () => {
   }
 });
 
-const typed = tableVersion({
-  table: "t",
-  columns: [
-    ["n", "int2"],
-    ["s", "text"],
-    ["at", "timestamptz"],
-  ],
-  key: ["n", "s", "at"],
-});
+const typed = tableVersion({ table: "t", columns: { n: "int2", s: "text", at: "timestamptz" }, key: ["n", "s", "at"] });
 
 test.each([
   ["-7", "", "2000-01-01 00:00:00.5+00"],
@@ -82,6 +70,6 @@ test.each([
 });
 
 test("a key column without value is a broken promise of the source, and its value is not in the message", () => {
-  const table = tableVersion({ table: "t", columns: [["id", "text"]], key: ["id"] });
+  const table = tableVersion({ table: "t", columns: { id: "text" } });
   expect(() => keyText(table, tupleOf([null]), 0)).toThrow("invariant broken: a key column has a value");
 });

@@ -10,23 +10,8 @@ import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
-const person = tableVersion({
-  table: "person",
-  columns: [
-    ["id", "int8"],
-    ["mail", "text"],
-    ["status", "text"],
-  ],
-  key: ["id"],
-});
-const plain = tableVersion({
-  table: "plain",
-  columns: [
-    ["id", "int8"],
-    ["v", "text"],
-  ],
-  key: ["id"],
-});
+const person = tableVersion({ table: "person", columns: { id: "int8", mail: "text", status: "text" } });
+const plain = tableVersion({ table: "plain", columns: { id: "int8", v: "text" } });
 
 function rules(where: string | null, mask: Mask | null = "redact"): Rules {
   const action = { hiding: mask, rename: null };

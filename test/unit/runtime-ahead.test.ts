@@ -13,14 +13,7 @@ import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+const users = tableVersion({ table: "users", columns: { id: "int4", name: "text" } });
 const WHOLE = { sinks: ["ahead"], tables: [], where: null } as const;
 /** Of an epoch that the log has not come to. */
 const AHEAD: Position = { epoch: 7, commit: 5_000n, index: 0 };

@@ -6,15 +6,7 @@ import { type Compacted, Compactor } from "../../src/runtime/compaction/compacti
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf } from "../support/model/log-model.ts";
 
-const notes = tableVersion({
-  table: "notes",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["body", "text"],
-  ],
-  key: ["id"],
-});
+const notes = tableVersion({ table: "notes", columns: { id: "int4", name: "text", body: "text" } });
 
 function compact(changes: readonly Omit<Change, "table">[], compactor = new Compactor()): Compacted {
   const block = blockOf(changes.map((change) => ({ ...change, table: notes })));

@@ -13,7 +13,7 @@ import { realState, ScriptedSink, ScriptedStream, type WorkerOptions, workerOf }
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 
-const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });
+const users = tableVersion({ table: "users", columns: { id: "int4" } });
 const START = { epoch: 1, commit: 100n, index: 0 };
 const put = (id: number, more: Partial<Change> = {}): Change => ({
   table: users,

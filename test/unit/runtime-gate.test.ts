@@ -13,7 +13,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { realState, tableGate } from "../support/model/scripted.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
-const shape = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
+const shape = tableVersion({ table: "t", columns: { id: "int4" } });
 const ruled = (rules: string): TableShape => ({
   ...shape,
   fingerprint: `f-${rules}`,
@@ -71,7 +71,7 @@ test("a table that meets one of another share waits; one that was there before g
   const long = "x".repeat(300);
   // The name that the long one is cut to, as a name of its own.
   const cut = sink.target({ schema: "public", table: long }).slice("public.".length);
-  const named = (table: string): TableShape => tableVersion({ table, columns: [["id", "int4"]], key: ["id"] });
+  const named = (table: string): TableShape => tableVersion({ table, columns: { id: "int4" } });
   const look = async (own: readonly string[], elsewhere: readonly string[], commit: bigint): Promise<string[]> => {
     const others = { tables: elsewhere.map(named), refused: [] };
     const captured = { tables: own.map(named), elsewhere: others, refused: [], generations: new Map() };

@@ -8,7 +8,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { realState, ScriptedSink, workerOf } from "../support/model/scripted.ts";
 
 const START: Position = { epoch: 1, commit: 100n, index: 0 };
-const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });
+const users = tableVersion({ table: "users", columns: { id: "int4" } });
 
 /** A sink that holds a table which is gone at the source, and whose read the state lists. */
 async function stage() {

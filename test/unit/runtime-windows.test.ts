@@ -7,11 +7,7 @@ import { cellsOf, versionOf } from "../support/model/log-model.ts";
 
 const spec: TableSpec = {
   table: "notes",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-    ["body", "text"],
-  ],
+  columns: { id: "int4", name: "text", body: "text" },
   key: ["id"],
 };
 const notes = tableVersion(spec);
@@ -63,15 +59,7 @@ function entry(block: Block, row: number, table: typeof notes) {
 const at = (commit: bigint) => versionOf(commit);
 
 test("two keys of several parts are two, whatever is in the parts", () => {
-  const table = tableVersion({
-    table: "pairs",
-    columns: [
-      ["a", "text"],
-      ["b", "text"],
-      ["n", "text"],
-    ],
-    key: ["a", "b"],
-  });
+  const table = tableVersion({ table: "pairs", columns: { a: "text", b: "text", n: "text" }, key: ["a", "b"] });
   const pairs = [
     [
       ["x\0", "y"],

@@ -8,7 +8,7 @@ import { suspectOf } from "../../src/reconcile/rows/suspect.ts";
 import { Suspects } from "../../src/reconcile/rows/suspects.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
-const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
+const table = tableVersion({ table: "t", columns: { id: "integer" } });
 const DIFFERENT: Finding = { kind: "different", columns: ["n"], why: "unknown" };
 
 /** Looks at one key until it is settled; `shows` says what each look shows of it. */

@@ -131,6 +131,8 @@ async function startNative(options: KafkaOptions): Promise<RunningService> {
         "-Xms128m",
         `-Xmx${HEAP_MEGABYTES}m`,
         "-XX:+UseSerialGC",
+        // One that lives for seconds is not worth the second compiler.
+        ...(options.own === true ? ["-XX:TieredStopAtLevel=1"] : []),
         "-XX:-UsePerfData",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         `-Djava.io.tmpdir=${home}`,

@@ -53,7 +53,7 @@ async function started(change: object = {}): Promise<RunningPipeline> {
   );
 }
 
-test("a column gets the name of another one", async () => {
+test("a column gets the name of another one", { tags: "heavy" }, async () => {
   await using pipeline = await started();
   await expectEqual(pipeline);
   // Rows stay as they are, and the log has none of them but the last.

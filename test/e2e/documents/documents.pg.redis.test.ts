@@ -124,7 +124,7 @@ test("children move, keys change, tables are truncated, the daemon is killed, th
   expect(JSON.parse(stdout)).toMatchObject({ ok: true });
 });
 
-test("tables are dropped, renamed, truncated and made again", async () => {
+test("tables are dropped, renamed, truncated and made again", { tags: "heavy" }, async () => {
   await using pipeline = await shop();
   await expectEqual(pipeline);
   for (const statements of TABLES_CHANGED) {

@@ -150,6 +150,6 @@ test("the comparison finds a row that is missing, one too many and one that diff
   ]);
 });
 
-test("all types land as the envelope has them", async () => {
+test("all types land as the envelope has them", { tags: "heavy" }, async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, STREAM_KINDS);
 });

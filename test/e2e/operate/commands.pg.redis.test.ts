@@ -1,7 +1,5 @@
 /** The commands as an operator uses them, against a real daemon: docs/cli.md is true. */
 import { userInfo } from "node:os";
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
@@ -63,33 +61,37 @@ test("a second daemon is refused with the name of the first, and so is run --onc
   expect((await daemon.stop()).exitCode).toBe(0);
 });
 
-test("a daemon of the same name and source in another folder is refused before it touches anything, and check says so", async () => {
-  await using at = await place();
-  const daemon = at.installation.run();
-  await daemon.streaming();
-  const config = {
-    name: at.source.name,
-    source: { kind: "postgres", url: at.source.url, tables: ["public.customers"] },
-    sinks: { cache: { kind: "redis", url: redisUrl(), prefix: at.prefix } },
-  };
-  await using other = new Installation(config);
-  // Between two of its connections a daemon does not hold the slot.
-  await eventually(async () => {
-    const check = await other.command("check", "--json");
-    expect(check).toMatchObject({ exitCode: 1 });
-    expect(json(check)["findings"]).toContainEqual(
-      expect.objectContaining({ id: "log", level: "error", what: expect.stringContaining("MR2012") }),
+test(
+  "a daemon of the same name and source in another folder is refused before it touches anything, and check says so",
+  { tags: "heavy" },
+  async () => {
+    await using at = await place();
+    const daemon = at.installation.run();
+    await daemon.streaming();
+    const config = {
+      name: at.source.name,
+      source: { kind: "postgres", url: at.source.url, tables: ["public.customers"] },
+      sinks: { cache: { kind: "redis", url: redisUrl(), prefix: at.prefix } },
+    };
+    await using other = new Installation(config);
+    // Between two of its connections a daemon does not hold the slot.
+    await eventually(async () => {
+      const check = await other.command("check", "--json");
+      expect(check).toMatchObject({ exitCode: 1 });
+      expect(json(check)["findings"]).toContainEqual(
+        expect.objectContaining({ id: "log", level: "error", what: expect.stringContaining("MR2012") }),
+      );
+    });
+    const second = await other.command("run");
+    expect(second.exitCode).toBe(4);
+    expect(second.stderr).toMatch(
+      /MR2012: the slot \S+ is in use by process \d+ of the server \(millrace as \S+ .*since /,
     );
-  });
-  const second = await other.command("run");
-  expect(second.exitCode).toBe(4);
-  expect(second.stderr).toMatch(
-    /MR2012: the slot \S+ is in use by process \d+ of the server \(millrace as \S+ .*since /,
-  );
-  await at.source.query("insert into customers values (11, 'new')");
-  expect(await at.installation.command("wait", "--timeout", "240s")).toMatchObject({ exitCode: 0 });
-  expect(json(await at.installation.command("check", "--json"))).toMatchObject({ ok: true });
-});
+    await at.source.query("insert into customers values (11, 'new')");
+    expect(await at.installation.command("wait", "--timeout", "240s")).toMatchObject({ exitCode: 0 });
+    expect(json(await at.installation.command("check", "--json"))).toMatchObject({ ok: true });
+  },
+);
 
 test("run --once brings every sink up to date, then ends; a paused sink makes it fail by name", async () => {
   await using at = await place();
@@ -205,37 +207,39 @@ test("a pause survives a restart, and health, readiness and metrics tell of it",
   expect((await second.stop()).exitCode).toBe(0);
 });
 
-test("a table that loses its key while no row moves in it is suspended, named by wait, status and run --once", async ({
-  skip,
-}) => {
-  skip(isLeastMode, "somebody else's publication still has the table, and the log tells of the lost key");
-  await using at = await place();
-  const { installation, source } = at;
-  await source.query("create table quiet (id int primary key); insert into quiet values (1)");
-  const daemon = installation.run();
-  await daemon.streaming();
-  expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
-  await source.query("alter table quiet drop constraint quiet_pkey");
-  await eventually(async () => {
-    const { tables } = json(await installation.command("status", "--json"));
-    expect(tables).toMatchObject({ suspended: [{ table: "public.quiet", error: { code: "MR1309" } }] });
-  });
-  await source.query("insert into quiet values (2)");
-  const late = await installation.command("wait", "--timeout", "3s");
-  expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
-  const seen = await installation.command("status", "--exit-code");
-  expect(seen.exitCode).toBe(3);
-  expect(seen.stdout).toMatch(/! table public\.quiet is suspended[^]*-> ALTER TABLE/);
-  expect((await daemon.stop()).exitCode).toBe(0);
-  const once = await installation.command("run", "--once");
-  expect(once).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
+test(
+  "a table that loses its key while no row moves in it is suspended, named by wait, status and run --once",
+  { tags: "heavy" },
+  async ({ skip }) => {
+    skip(isLeastMode, "somebody else's publication still has the table, and the log tells of the lost key");
+    await using at = await place();
+    const { installation, source } = at;
+    await source.query("create table quiet (id int primary key); insert into quiet values (1)");
+    const daemon = installation.run();
+    await daemon.streaming();
+    expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
+    await source.query("alter table quiet drop constraint quiet_pkey");
+    await eventually(async () => {
+      const { tables } = json(await installation.command("status", "--json"));
+      expect(tables).toMatchObject({ suspended: [{ table: "public.quiet", error: { code: "MR1309" } }] });
+    });
+    await source.query("insert into quiet values (2)");
+    const late = await installation.command("wait", "--timeout", "3s");
+    expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
+    const seen = await installation.command("status", "--exit-code");
+    expect(seen.exitCode).toBe(3);
+    expect(seen.stdout).toMatch(/! table public\.quiet is suspended[^]*-> ALTER TABLE/);
+    expect((await daemon.stop()).exitCode).toBe(0);
+    const once = await installation.command("run", "--once");
+    expect(once).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
 
-  await source.query("alter table quiet add primary key (id)");
-  await expectCaughtUp(at);
-  const redis = new Redis(redisUrl());
-  expect(await redis.hget(`${at.prefix}public:quiet:2`, "id")).toBe("2");
-  redis.disconnect();
-});
+    await source.query("alter table quiet add primary key (id)");
+    await expectCaughtUp(at);
+    const redis = new Redis(redisUrl());
+    expect(await redis.hget(`${at.prefix}public:quiet:2`, "id")).toBe("2");
+    redis.disconnect();
+  },
+);
 
 test(
   "a table that lost its key and has it again is reinstated by itself, whether its log shows rows without key or not",
@@ -315,10 +319,7 @@ test("a daemon that hangs is named with its process, so that somebody can look a
   const daemon = at.installation.run();
   await daemon.streaming();
   daemon.signal("SIGSTOP");
-  // As if it hung for longer than its lease lasts.
-  const state = new DatabaseSync(join(at.installation.folder, ".millrace", `${at.installation.name}.db`));
-  state.exec("update lease set expires_at_ms = 1");
-  state.close();
+  at.installation.endLease();
   const asked = await at.installation.command("status", "--json");
   daemon.signal("SIGCONT");
   expect(asked.exitCode).toBe(1);

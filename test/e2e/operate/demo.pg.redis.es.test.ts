@@ -62,8 +62,8 @@ test("a server that can't be had is named with the reason and the way to go on w
 });
 
 test("an option that makes no sense ends it with its usage", async () => {
-  for (const args of [["--without", "fridge"], ["--seconds", "soon"], ["--fast"]]) {
-    const demo = startDemo(args);
+  const wrong = [["--without", "fridge"], ["--seconds", "soon"], ["--fast"]];
+  for (const demo of wrong.map((args) => startDemo(args))) {
     expect(await demo.exitCode).toBe(2);
     expect(demo.said()).toMatch(/usage: npm run demo/);
   }

@@ -119,81 +119,85 @@ function keepMoving(source: FreshDatabase): () => Promise<void> {
   };
 }
 
-test("faults planted in the sinks are found with key and column, and nothing else, with a daemon and without", async () => {
-  await using pipeline = await RunningPipeline.start(ITEMS, { kinds: SINK_KINDS });
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  await pipeline.sinks.target!.query(STATEMENTS);
-  await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), STATEMENTS);
-  await plantInCache(pipeline);
-  await plantInIndex(pipeline);
-  const stop = keepMoving(pipeline.source);
-  try {
-    for (const isRunning of isLongForm() ? [false, true] : [false]) {
-      if (isRunning) await pipeline.start();
-      const { exitCode, found, stderr } = await reconcile(pipeline.installation);
-      expect({ exitCode, drift: driftOf(found), rest: found.notComparable }, stderr).toEqual({
-        exitCode: 3,
-        drift: { postgres: IN_WAREHOUSES, duckdb: IN_WAREHOUSES, redis: IN_CACHE, elasticsearch: IN_INDEX },
+test(
+  "faults planted in the sinks are found with key and column, and nothing else, with a daemon and without",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(ITEMS, { kinds: SINK_KINDS });
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await pipeline.sinks.target!.query(STATEMENTS);
+    await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), STATEMENTS);
+    await plantInCache(pipeline);
+    await plantInIndex(pipeline);
+    const stop = keepMoving(pipeline.source);
+    try {
+      for (const isRunning of isLongForm() ? [false, true] : [false]) {
+        if (isRunning) await pipeline.start();
+        const { exitCode, found, stderr } = await reconcile(pipeline.installation);
+        expect({ exitCode, drift: driftOf(found), rest: found.notComparable }, stderr).toEqual({
+          exitCode: 3,
+          drift: { postgres: IN_WAREHOUSES, duckdb: IN_WAREHOUSES, redis: IN_CACHE, elasticsearch: IN_INDEX },
+          rest: [],
+        });
+        for (const { table, sink, ...counts } of found.tables) {
+          if (table !== "public.item" || !["postgres", "duckdb"].includes(sink)) continue;
+          expect({ sink, counts }).toEqual({
+            sink,
+            counts: expect.objectContaining({
+              sourceRows: 1_500,
+              sinkRows: 1_501,
+              missing: 2,
+              extra: 3,
+              different: 12,
+            }),
+          });
+        }
+      }
+      if (!isLongForm()) await pipeline.start();
+      const some = ["--tables", "public.item", "--sink", "duckdb", "--report", "./reports"];
+      const one = await pipeline.installation.command("reconcile", ...some);
+      expect(one).toMatchObject({ exitCode: 3, stdout: expect.stringMatching(/different id "10", part "p:10": name/) });
+      expect(one.stdout).not.toMatch(/wrong|postgres/);
+      const reports = join(pipeline.installation.folder, "reports");
+      const written = readdirSync(reports).toSorted();
+      expect(written).toEqual([
+        expect.stringMatching(/\.html$/),
+        expect.stringMatching(/\.json$/),
+        expect.stringMatching(/\.md$/),
+      ]);
+      const [asPage = "", asJson = "", asText = ""] = written.map((file) => readFileSync(join(reports, file), "utf8"));
+      expect(JSON.parse(asJson)).toMatchObject({ drift: true, tables: [{ sink: "duckdb", table: "public.item" }] });
+      for (const text of [asPage, asText]) expect(text).toContain("17 rows differ");
+      const mended = await reconcile(pipeline.installation, "--repair");
+      expect(mended, mended.stderr).toMatchObject({ exitCode: 3, found: { drift: true, notComparable: [] } });
+      const counts = mended.found.tables.filter(({ table }) => table === "public.item");
+      expect(Object.fromEntries(counts.map(({ sink, repaired }) => [sink, repaired]))).toEqual({
+        postgres: IN_WAREHOUSES.length - 1,
+        duckdb: IN_WAREHOUSES.length - 1,
+        redis: IN_CACHE.length - 3,
+        elasticsearch: IN_INDEX.length - 1,
+      });
+      const again = await reconcile(pipeline.installation);
+      expect({ drift: driftOf(again.found), rest: again.found.notComparable }).toEqual({
+        drift: {
+          // A version beyond the log keeps every write out, and what lies under an id of no row can't be told to go.
+          postgres: ["public.item 24  different _millrace_version"],
+          duckdb: ["public.item 24  different _millrace_version"],
+          redis: ["public.item 24  different _millrace_version", "public.item no:number extra"],
+          elasticsearch: ["public.item no:number extra"],
+        },
         rest: [],
       });
-      for (const { table, sink, ...counts } of found.tables) {
-        if (table !== "public.item" || !["postgres", "duckdb"].includes(sink)) continue;
-        expect({ sink, counts }).toEqual({
-          sink,
-          counts: expect.objectContaining({
-            sourceRows: 1_500,
-            sinkRows: 1_501,
-            missing: 2,
-            extra: 3,
-            different: 12,
-          }),
-        });
-      }
+      // What is no hash refuses the row, which waits as a dead letter.
+      expect(again.found.tables.find(({ sink, table }) => sink === "redis" && table === "public.item")).toMatchObject({
+        deadLetters: 1,
+      });
+    } finally {
+      await stop();
     }
-    if (!isLongForm()) await pipeline.start();
-    const some = ["--tables", "public.item", "--sink", "duckdb", "--report", "./reports"];
-    const one = await pipeline.installation.command("reconcile", ...some);
-    expect(one).toMatchObject({ exitCode: 3, stdout: expect.stringMatching(/different id "10", part "p:10": name/) });
-    expect(one.stdout).not.toMatch(/wrong|postgres/);
-    const reports = join(pipeline.installation.folder, "reports");
-    const written = readdirSync(reports).toSorted();
-    expect(written).toEqual([
-      expect.stringMatching(/\.html$/),
-      expect.stringMatching(/\.json$/),
-      expect.stringMatching(/\.md$/),
-    ]);
-    const [asPage = "", asJson = "", asText = ""] = written.map((file) => readFileSync(join(reports, file), "utf8"));
-    expect(JSON.parse(asJson)).toMatchObject({ drift: true, tables: [{ sink: "duckdb", table: "public.item" }] });
-    for (const text of [asPage, asText]) expect(text).toContain("17 rows differ");
-    const mended = await reconcile(pipeline.installation, "--repair");
-    expect(mended, mended.stderr).toMatchObject({ exitCode: 3, found: { drift: true, notComparable: [] } });
-    const counts = mended.found.tables.filter(({ table }) => table === "public.item");
-    expect(Object.fromEntries(counts.map(({ sink, repaired }) => [sink, repaired]))).toEqual({
-      postgres: IN_WAREHOUSES.length - 1,
-      duckdb: IN_WAREHOUSES.length - 1,
-      redis: IN_CACHE.length - 3,
-      elasticsearch: IN_INDEX.length - 1,
-    });
-    const again = await reconcile(pipeline.installation);
-    expect({ drift: driftOf(again.found), rest: again.found.notComparable }).toEqual({
-      drift: {
-        // A version beyond the log keeps every write out, and what lies under an id of no row can't be told to go.
-        postgres: ["public.item 24  different _millrace_version"],
-        duckdb: ["public.item 24  different _millrace_version"],
-        redis: ["public.item 24  different _millrace_version", "public.item no:number extra"],
-        elasticsearch: ["public.item no:number extra"],
-      },
-      rest: [],
-    });
-    // What is no hash refuses the row, which waits as a dead letter.
-    expect(again.found.tables.find(({ sink, table }) => sink === "redis" && table === "public.item")).toMatchObject({
-      deadLetters: 1,
-    });
-  } finally {
-    await stop();
-  }
-});
+  },
+);
 
 /** The same cache in the other format, below the prefix that is cleared at the end. */
 function inJson(redis: object): object {

@@ -135,7 +135,7 @@ async function goOn(pipeline: RunningPipeline, resumed: string): Promise<void> {
 }
 
 describe("the sinks equal the source after a reset", () => {
-  test("to the earliest place, for all of them", async () => {
+  test("to the earliest place, for all of them", { tags: "heavy" }, async () => {
     await using pipeline = await held();
     await moveWhilePaused(pipeline, "redis");
     await pipeline.daemon.stop();
@@ -324,23 +324,27 @@ describe("refused", () => {
 });
 
 describe("export and import", () => {
-  test("of places that the source has forgotten is refused with the range, and changes nothing", async () => {
-    await using pipeline = await held(["postgres"]);
-    await pipeline.run("update orders set n = 1 where id < 30");
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    await command(pipeline, 0, "offsets", "export", "offsets.json");
-    await pipeline.start();
-    await pipeline.run("update orders set n = 2 where id < 30");
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    // The sink is set back to what it was at the export, as from a backup; the source was told to forget what lies behind.
-    await pipeline.sinks.target!.query(`update _millrace.progress set tables = '{}', "commit" = 1`);
-    const before = (await command(pipeline, 0, "offsets", "show", "--json")).stdout;
-    const refused = await command(pipeline, 4, "offsets", "import", "offsets.json", "--yes");
-    expect(refused.stderr).toMatch(/MR1118.*can be read from [0-9A-F/]+ to [0-9A-F/]+/s);
-    expect((await command(pipeline, 0, "offsets", "show", "--json")).stdout).toBe(before);
-  });
+  test(
+    "of places that the source has forgotten is refused with the range, and changes nothing",
+    { tags: "heavy" },
+    async () => {
+      await using pipeline = await held(["postgres"]);
+      await pipeline.run("update orders set n = 1 where id < 30");
+      await pipeline.settled();
+      await pipeline.daemon.stop();
+      await command(pipeline, 0, "offsets", "export", "offsets.json");
+      await pipeline.start();
+      await pipeline.run("update orders set n = 2 where id < 30");
+      await pipeline.settled();
+      await pipeline.daemon.stop();
+      // The sink is set back to what it was at the export, as from a backup; the source was told to forget what lies behind.
+      await pipeline.sinks.target!.query(`update _millrace.progress set tables = '{}', "commit" = 1`);
+      const before = (await command(pipeline, 0, "offsets", "show", "--json")).stdout;
+      const refused = await command(pipeline, 4, "offsets", "import", "offsets.json", "--yes");
+      expect(refused.stderr).toMatch(/MR1118.*can be read from [0-9A-F/]+ to [0-9A-F/]+/s);
+      expect((await command(pipeline, 0, "offsets", "show", "--json")).stdout).toBe(before);
+    },
+  );
 
   test("go on on another machine without loss, from where the first one was", async () => {
     await using pipeline = await held(["postgres", "redis"]);

@@ -51,7 +51,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ part: "MR1033", users_like: "MR1033", users_next: "MR1033" });
     });
 
-    test("an empty copy whose columns get other names", options, async () => {
+    test("an empty copy whose columns get other names", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
       await scene.run("create table users_like like users", "create table if not exists plain like users");
       await scene.run(
@@ -64,7 +64,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ folks: "MR1033", users_new: "MR1033" });
     });
 
-    test("another table that takes the name of one under rules", options, async () => {
+    test("another table that takes the name of one under rules", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
       await scene.run(
         "drop table notes",

@@ -13,7 +13,7 @@ import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 const LOAD_MS = 2_000;
 
-test("every type lands exactly, or as the table of types says", async () => {
+test("every type lands exactly, or as the table of types says", { tags: "heavy" }, async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, ["clickhouse"]);
 });
 

@@ -7,9 +7,8 @@ import { eventually } from "../../support/run/waiting.ts";
 
 const MB = 1024 * 1024;
 const RESIDENT_BYTES_MAX = 256 * MB;
-const RESIDENT_BYTES_MAX_LARGE_ROW = 500 * MB;
+const RESIDENT_BYTES_MAX_LARGE_ROWS = 500 * MB;
 const ROW_COUNT = isLongForm() ? 2_000_000 : 300_000;
-const LARGE_ROW_BYTES = 50 * MB;
 
 test(
   `a transaction of ${ROW_COUNT} rows, half of them updated in it, within 256 MB`,
@@ -53,30 +52,6 @@ test("killed in the middle of a large transaction it goes on there, within 256 M
   expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
 });
 
-test("a row of 50 MB among small ones, within 500 MB; afterwards the memory is given back", async () => {
-  await using pipeline = await RunningPipeline.start(
-    "create table large (id int primary key, n int, body text); alter table large alter body set storage external",
-    { kinds: ["postgres", "redis"] },
-  );
-  await using watch = residentWatch(pipeline.daemon);
-  await pipeline.run(`begin; insert into large values (1, 1, 'small');
-    insert into large values (2, 1, repeat('y', ${LARGE_ROW_BYTES})); insert into large values (3, 1, 'small'); commit`);
-  await pipeline.settled(90_000);
-  await pipeline.run("update large set n = 2");
-  await pipeline.settled(90_000);
-  await pipeline.expectEqual(["large"]);
-  report("a row of 50 MB", watch.mostBytes);
-  expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROW);
-  // Passing changes let the collector run, as they would.
-  await eventually(
-    async () => {
-      await pipeline.run("update large set n = n + 1 where id = 1");
-      expect(pipeline.daemon.residentBytes).toBeLessThan(RESIDENT_BYTES_MAX);
-    },
-    { withinMs: 60_000, everyMs: 100 },
-  );
-});
-
 test(
   "many rows of 5 MB are read beside the stream, and compared while a sink lacks them, within 500 MB",
   { tags: "heavy" },
@@ -98,7 +73,7 @@ test(
     expect(compared).toMatchObject({ exitCode: 3 });
     await pipeline.settled(90_000);
     await pipeline.expectEqual(["wide"]);
-    expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROW);
+    expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROWS);
   },
 );
 

@@ -183,14 +183,18 @@ test("every failpoint of the sources is on the list, and no other", () => {
   );
 });
 
-test("killed in a first copy that has tables complete, the rest is read beside the stream", async () => {
-  const random = new Random(testSeed());
-  await using load = await Load.create(random.seed, 500);
-  await using victim = await Victim.create(load, "copied", ["duckdb", "postgres"]);
-  load.start(60);
-  await killAtEach(COPY_END, { load, victim, random });
-  await expectAllWell(load, victim);
-});
+test(
+  "killed in a first copy that has tables complete, the rest is read beside the stream",
+  { tags: "heavy" },
+  async () => {
+    const random = new Random(testSeed());
+    await using load = await Load.create(random.seed, 500);
+    await using victim = await Victim.create(load, "copied", ["duckdb", "postgres"]);
+    load.start(60);
+    await killAtEach(COPY_END, { load, victim, random });
+    await expectAllWell(load, victim);
+  },
+);
 
 async function equalAfterKills(kinds: readonly SinkKind[], points: Readonly<Record<string, Failpoint>>): Promise<void> {
   const random = new Random(testSeed());

@@ -109,7 +109,7 @@ const losses: readonly Loss[] = [
 ];
 
 /** The others are found by the same look at each connect: each is in integration/postgres-start. */
-const SHORT = { down: "the publication was without a table for a while", running: "the slot was dropped" };
+const SHORT = { down: "the slot was dropped", running: "the publication was without a table for a while" };
 
 describe.concurrent("while the daemon is down", () => {
   test.for([...losses])("$what", async ({ what, code, harm, major = 14 }, context) => {
@@ -160,18 +160,7 @@ async function expectForeseen({ installation }: RunningPipeline, code: RegExp): 
   });
 }
 
-test.concurrent("check finds before the start that the slot is gone", async () => {
-  await using pipeline = await started();
-  await pipeline.daemon.stop();
-  expect((await pipeline.installation.command("check", "--json")).stdout).not.toContain('"id": "log"');
-  await dropSlot(pipeline.source);
-  const { exitCode, stdout } = await pipeline.installation.command("check", "--json");
-  expect(exitCode).toBe(1);
-  const { findings }: { findings: readonly object[] } = JSON.parse(stdout);
-  expect(findings).toContainEqual(expect.objectContaining({ part: "source", id: "log", level: "error" }));
-});
-
-test.concurrent("the server gave the slot up", async () => {
+test.concurrent("the server gave the slot up", { tags: "heavy" }, async () => {
   await using server = await ownPostgres({
     settings: { max_slot_wal_keep_size: "1MB", min_wal_size: "32MB", max_wal_size: "48MB" },
   });
@@ -185,21 +174,25 @@ test.concurrent("the server gave the slot up", async () => {
   expectEnded(await pipeline.installation.run().ended, /MR2010: .*gave up the slot/);
 });
 
-test.concurrent("another server, and another database of the same server, under the same name", async () => {
-  await using other = await ownPostgres();
-  await using elsewhere = await createFreshDatabase(other);
-  await using sibling = await freshDatabase();
-  await using pipeline = await started();
-  await pipeline.daemon.stop();
-  for (const { url } of [elsewhere, sibling]) {
-    pipeline.installation.configure({
-      name: pipeline.source.name,
-      source: { kind: "postgres", url },
-      sinks: pipeline.sinks.config,
-    });
-    expectEnded(await pipeline.installation.run().ended, /MR2013/);
-  }
-});
+test.concurrent(
+  "another server, and another database of the same server, under the same name",
+  { tags: "heavy" },
+  async () => {
+    await using other = await ownPostgres();
+    await using elsewhere = await createFreshDatabase(other);
+    await using sibling = await freshDatabase();
+    await using pipeline = await started();
+    await pipeline.daemon.stop();
+    for (const { url } of [elsewhere, sibling]) {
+      pipeline.installation.configure({
+        name: pipeline.source.name,
+        source: { kind: "postgres", url },
+        sinks: pipeline.sinks.config,
+      });
+      expectEnded(await pipeline.installation.run().ended, /MR2013/);
+    }
+  },
+);
 
 test.concurrent("the server was put back to an older copy of itself", async () => {
   await using server = await ownPostgres();
@@ -225,44 +218,48 @@ test.concurrent("the server was put back to an older copy of itself", async () =
   expectEnded(await pipeline.installation.run().ended, /MR2016/);
 });
 
-test.concurrent("the server was put back to an older copy of itself, and its log has passed the stored position since", async () => {
-  await using server = await ownPostgres();
-  const { dataDir } = server;
-  if (dataDir === undefined) throw new Error("a server of the native kind is needed");
-  await using pipeline = await started(await createFreshDatabase(server));
-  const { source } = pipeline;
-  await pipeline.daemon.stop();
-  await server.stop();
-  await copyFolder(dataDir, `${dataDir}-copy`);
-  await server.start();
-  const [before, after] = [await source.connect(), source];
-  const restart = async (): Promise<bigint> => {
-    const { rows } = await before.query<{ lsn: string }>(
-      "select (restart_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
-      [slotOf(source)],
-    );
-    return BigInt(rows[0]!.lsn);
-  };
-  const copied = await restart();
-  await pipeline.start();
-  await before.query("update t set body = 'of the former server'; insert into t values (100, 'too')");
-  await eventually(async () => {
-    await before.query("checkpoint");
-    return (await restart()) > copied;
-  });
-  // Two looks at the slot.
-  for (let i = 0; i < 3; i++) await pipeline.settled();
-  await before[Symbol.asyncDispose]();
-  await pipeline.daemon.stop();
-  await server.stop();
-  await rm(dataDir, { recursive: true });
-  await copyFolder(`${dataDir}-copy`, dataDir);
-  await server.start();
-  await using session = await after.connect();
-  await session.query("create table noise as select repeat(md5(g::text), 30) as v from generate_series(1, 9000) g");
-  await expectForeseen(pipeline, /MR2016/);
-  expectEnded(await pipeline.installation.run().ended, /MR2016: the slot keeps its log from/);
-});
+test.concurrent(
+  "the server was put back to an older copy of itself, and its log has passed the stored position since",
+  { tags: "heavy" },
+  async () => {
+    await using server = await ownPostgres();
+    const { dataDir } = server;
+    if (dataDir === undefined) throw new Error("a server of the native kind is needed");
+    await using pipeline = await started(await createFreshDatabase(server));
+    const { source } = pipeline;
+    await pipeline.daemon.stop();
+    await server.stop();
+    await copyFolder(dataDir, `${dataDir}-copy`);
+    await server.start();
+    const [before, after] = [await source.connect(), source];
+    const restart = async (): Promise<bigint> => {
+      const { rows } = await before.query<{ lsn: string }>(
+        "select (restart_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
+        [slotOf(source)],
+      );
+      return BigInt(rows[0]!.lsn);
+    };
+    const copied = await restart();
+    await pipeline.start();
+    await before.query("update t set body = 'of the former server'; insert into t values (100, 'too')");
+    await eventually(async () => {
+      await before.query("checkpoint");
+      return (await restart()) > copied;
+    });
+    // Two looks at the slot.
+    for (let i = 0; i < 3; i++) await pipeline.settled();
+    await before[Symbol.asyncDispose]();
+    await pipeline.daemon.stop();
+    await server.stop();
+    await rm(dataDir, { recursive: true });
+    await copyFolder(`${dataDir}-copy`, dataDir);
+    await server.start();
+    await using session = await after.connect();
+    await session.query("create table noise as select repeat(md5(g::text), 30) as v from generate_series(1, 9000) g");
+    await expectForeseen(pipeline, /MR2016/);
+    expectEnded(await pipeline.installation.run().ended, /MR2016: the slot keeps its log from/);
+  },
+);
 
 test.concurrent("an idle database's slot keeps moving while another is busy, and a start after an idle night goes on", async () => {
   await using busy = await freshDatabase();

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFailed, TestRunner } from "vitest";
@@ -50,6 +51,7 @@ const ANSWER_MS_MAX = 180_000;
 /** A daemon that was started listens after it has taken its lease. */
 const LISTENS_WITHIN_MS = 15_000;
 const LISTENS_POLL_MS = 50;
+const LOCKED_MS = 10_000;
 const LEAST_PROGRAM = fileURLToPath(new URL("../postgres/least-program.ts", import.meta.url));
 /** Commands that would fail, or say less, without what an administrator has still to give. */
 const AFTER_GRANTS = new Set(["run", "wait", "snapshot", "tail"]);
@@ -106,6 +108,12 @@ export class Installation implements AsyncDisposable {
 
   set text(text: string) {
     writeFileSync(join(this.folder, "millrace.yaml"), text, { mode: 0o600 });
+  }
+
+  /** As if a daemon that was stopped by a signal had hung for longer than its lease lasts. */
+  endLease(): void {
+    using state = new DatabaseSync(join(this.folder, ".millrace", `${this.name}.db`), { timeout: LOCKED_MS });
+    state.exec("update lease set expires_at_ms = 1");
   }
 
   /** Starts the daemon; it may still fail. */

@@ -23,8 +23,8 @@ const ORIGIN = {
   database: "shop",
   formatPosition: String,
 } as const;
-export const item = tableVersion({ table: "item", columns: [["id", "int8"]], key: ["id"] });
-export const note = tableVersion({ table: "note", columns: [["id", "int8"]], key: ["id"] });
+export const item = tableVersion({ table: "item", columns: { id: "int8" } });
+export const note = tableVersion({ table: "note", columns: { id: "int8" } });
 /** The rows' commits are long ago. */
 export const KEPT = { "retention.ms": "-1" };
 const ID = "stream";

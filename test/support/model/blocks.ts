@@ -1,7 +1,7 @@
 /**
  * Tables, tuples, blocks and writes from plain values, for tests.
  *
- *   const users = tableVersion({ table: "users", columns: [["id", "int8"], ["name", "text"]], key: ["id"] });
+ *   const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
  *   const block = blockOf([
  *     { table: users, op: "c", after: ["1", "ann"] },
  *     { table: users, op: "u", after: ["2", UNCHANGED], before: ["1", null] },
@@ -35,12 +35,15 @@ export const UNCHANGED = Symbol("unchanged");
 /** A string is a text cell, bytes are a binary cell. */
 export type Cell = string | Uint8Array | null | typeof UNCHANGED;
 
+export type ColumnSpec = readonly [name: string, native: string, type?: ColumnType];
+
 export interface TableSpec {
   readonly schema?: string;
   readonly table: string;
   /** Name, Postgres type (`enum('a','b')` for an enum) and, where it differs from what the type tells, the canonical one. */
-  readonly columns: readonly (readonly [name: string, native: string, type?: ColumnType])[];
-  readonly key: readonly string[];
+  readonly columns: Readonly<Record<string, string>> | readonly ColumnSpec[];
+  /** Default: the first column. */
+  readonly key?: readonly string[];
   readonly deferrableKey?: boolean;
   readonly version?: number;
   readonly relation?: number;
@@ -59,12 +62,13 @@ export function tableVersion(spec: TableSpec): KeyedTable {
     identities = {},
     dialect = "postgres",
   } = spec;
-  const key = spec.key.map((name) => {
-    const ordinal = spec.columns.findIndex(([column]) => column === name);
+  const specs: readonly ColumnSpec[] = isList(spec.columns) ? spec.columns : Object.entries(spec.columns);
+  const key = (spec.key ?? [specs[0]![0]]).map((name) => {
+    const ordinal = specs.findIndex(([column]) => column === name);
     if (ordinal < 0) throw new Error(`no column ${name} in ${table}`);
     return ordinal;
   });
-  const columns = spec.columns.map(([name, native, type], i): Column => ({
+  const columns = specs.map(([name, native, type], i): Column => ({
     name,
     type: type ?? postgresType(native),
     native,
@@ -89,6 +93,10 @@ export function tableVersion(spec: TableSpec): KeyedTable {
   };
   if (!isKeyed(made)) throw new Error(`${table} has no key`);
   return made;
+}
+
+function isList(columns: TableSpec["columns"]): columns is readonly ColumnSpec[] {
+  return Array.isArray(columns);
 }
 
 /** A shape as the first version of its table. */

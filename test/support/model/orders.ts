@@ -5,12 +5,7 @@ import { tableVersion } from "./blocks.ts";
 
 const shape = {
   table: "orders",
-  columns: [
-    ["id", "int8"],
-    ["status", "text"],
-    ["amount", "numeric(12,2)"],
-    ["body", "text"],
-  ],
+  columns: { id: "int8", status: "text", amount: "numeric(12,2)", body: "text" },
   key: ["id"],
   version: 3,
 } as const;

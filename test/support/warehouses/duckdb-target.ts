@@ -22,14 +22,7 @@ export const FORMS: readonly TargetForm[] = [
   { deletes: "hard", mode: "history" },
 ];
 
-const documents = tableVersion({
-  table: "documents",
-  columns: [
-    ["id", "int4"],
-    ["body", "json"],
-  ],
-  key: ["id"],
-});
+const documents = tableVersion({ table: "documents", columns: { id: "int4", body: "json" } });
 
 export const refusal = (): PoisonCase => ({
   table: documents,

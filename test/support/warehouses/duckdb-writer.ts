@@ -9,13 +9,7 @@ import { checkpointOf } from "../daemon/complete.ts";
 
 export const batches = tableVersion({
   table: "steps",
-  columns: [
-    ["id", "int8"],
-    ["n", "int8"],
-    ["body", "text"],
-    ["tags", "text[]"],
-  ],
-  key: ["id"],
+  columns: { id: "int8", n: "int8", body: "text", tags: "text[]" },
 });
 
 export const BULK_COUNT = 2_000;

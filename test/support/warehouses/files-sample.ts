@@ -13,14 +13,7 @@ export const DAY_MS = 24 * HOUR_MS;
 /** After the commits of the batches. */
 export const START_MS = Date.UTC(2026, 10, 20);
 
-export const fileUsers = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+export const fileUsers = tableVersion({ table: "users", columns: { id: "int4", name: "text" } });
 
 /** A row that is written. */
 export const userBatch = (at: bigint, id: string) => ({

@@ -17,14 +17,7 @@ export const SQLITE_FORMS: readonly TargetForm[] = [
   { deletes: "hard", mode: "history" },
 ];
 
-const numbers = tableVersion({
-  table: "numbers",
-  columns: [
-    ["id", "int4"],
-    ["n", "int8"],
-  ],
-  key: ["id"],
-});
+const numbers = tableVersion({ table: "numbers", columns: { id: "int4", n: "int8" } });
 
 /** What no source sends: a STRICT table takes no text for an integer. */
 export const sqliteRefusal = (): PoisonCase => ({
