@@ -86,7 +86,7 @@ export const pages: ErrorPages = {
   MR1140: {
     title: "A file is not what the command reads",
     remedy:
-      "`offsets import` takes what `offsets export` wrote, whole and unchanged; `schema check --against` what `schema export` wrote. `import debezium` takes what Kafka Connect holds for Postgres, MySQL or MariaDB (`curl http://CONNECT:8083/connectors/NAME > connector.json`), properties files, Debezium Server's and Strimzi's files; `--connector NAME` chooses one of several.",
+      "`offsets import` takes what `offsets export` wrote, whole and unchanged; `schema check --against` what `schema export` wrote. `import debezium` takes what Kafka Connect holds for Postgres, MySQL or MariaDB (`curl http://CONNECT:8083/connectors/NAME > connector.json`), properties files, Debezium Server's and Strimzi's files; `--connector NAME` chooses one of several. `import sequin` takes a sequin.yaml, `import peerdb` the SQL of peers and mirrors, `import flink-cdc` the YAML of a pipeline.",
     cause: "The file can't be read, is cut, changed, of a newer version, or another tool's. Nothing was changed.",
   },
   MR1141: {

@@ -643,7 +643,7 @@ test.each([
   ["CREATE MIRROR m FROM a TO b WITH TABLE MAPPING (x:y);", "PeerDB"],
   ["source:\n  type: mysql\nsink:\n  type: doris\npipeline:\n  name: p\n", "Flink CDC"],
 ])("another tool's file is named", (text, tool) => {
-  expect(() => parseDebezium("f", text)).toThrow(`f is a file of ${tool}`);
+  expect(() => parseDebezium("f", text)).toThrow(`f is a file of ${tool}: millrace import `);
 });
 
 test.each(["PostgresConnector", "MySql", "io.debezium.connector.mariadb.MariaDbConnector", "PostgresCdcSourceV2"])(

@@ -23,9 +23,7 @@ const SERVER_CLASS = `debezium.source.${CLASS}`;
 export function readConnector(file: string, text: string, name: string | null): Connector {
   const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
   const plain = text.replace(/^\uFEFF/, "").trim();
-  const other = otherTool(plain);
-  if (other === "pgsync") throw refuse("is a file of pgsync: millrace import pgsync FILE --source URL");
-  if (other !== null) throw refuse(`is a file of ${other}, which can't be imported`);
+  refuseOthers(file, plain, "debezium");
   const documents = documentsOf(plain);
   if (documents === null) throw refuse("is neither JSON, YAML nor properties");
   const found = documents.flatMap((document) => connectorsOf(document));
@@ -190,17 +188,35 @@ function flattened(fields: Fields, start: string): readonly (readonly [string, u
   });
 }
 
-/** What other tools' files look like. */
-function otherTool(text: string): string | null {
-  if (/^\s*create\s+(?:peer|mirror)\b/im.test(text)) return "PeerDB";
+/** Tools whose files are told apart, by the command that reads them. */
+const TOOLS = { pgsync: "pgsync", sequin: "Sequin", peerdb: "PeerDB", "flink-cdc": "Flink CDC" } as const;
+
+/** A file of another tool is refused, with the command that reads it. */
+export function refuseOthers(file: string, text: string, own: string): void {
+  const tool = toolOf(text);
+  if (tool === null || tool === own) return;
+  const source = tool === "pgsync" ? " --source URL" : "";
+  throw cliError("MR1140", `${file} is a file of ${TOOLS[tool]}: millrace import ${tool} FILE${source}`);
+}
+
+function toolOf(text: string): keyof typeof TOOLS | null {
+  if (/^\s*create\s+(?:peer|mirror)\b/im.test(text)) return "peerdb";
   if (/"nodes"\s*:/.test(text) && /"(?:database|index)"\s*:/.test(text)) return "pgsync";
-  if (/^pipeline:/m.test(text) && /^source:/m.test(text)) return "Flink CDC";
+  if (/^ *pipeline:/m.test(text) && /^ *source:/m.test(text)) return "flink-cdc";
   if (
     /^(?:databases|sinks|streams|http_endpoints|account):/m.test(text) &&
     /^\s*-?\s*(?:account|database|slot):/m.test(text)
   )
-    return "Sequin";
+    return "sequin";
   return null;
+}
+
+/** The one object that a YAML file holds. Messages of parsers quote the file: none is shown. */
+export function yamlObject(file: string, text: string): Fields {
+  const documents = yamlDocuments(text.replace(/^\uFEFF/, "")) ?? [];
+  const [only = null, ...others] = documents.map(fieldsOf).filter((fields) => fields !== null);
+  if (only === null || others.length > 0) throw cliError("MR1140", `${file} is no YAML file with one object`);
+  return only;
 }
 
 export function fieldsOf(value: unknown): Fields | null {

@@ -1,29 +1,15 @@
 /** The configuration of one Debezium connector, as its keys are taken one by one. */
 import { cliError } from "../errors.ts";
 import { readConnector } from "./connector-file.ts";
-import { type KeptOut, whyLeftOut } from "./debezium-keys.ts";
+import { whyLeftOut } from "./debezium-keys.ts";
+import { Findings } from "./findings.ts";
 
-export interface LeftOut extends KeptOut {
-  readonly key: string;
-  /** True: the config has a value that does not load in its place, until somebody decides. */
-  readonly isBlocking: boolean;
-}
-
-/** An environment variable that stands in place of a value, and the key that had the value. */
-export interface Variable {
-  readonly name: string;
-  readonly from: string;
-}
-
-/** In place of what must be decided: no value of any key that it is written for. */
-export const UNDECIDED = "undecided";
-
-export class DebeziumConfig {
-  readonly left: LeftOut[] = [];
+export class DebeziumConfig extends Findings {
   readonly #values: ReadonlyMap<string, string>;
   readonly #taken = new Set<string>();
 
   constructor(values: ReadonlyMap<string, string>) {
+    super();
     this.#values = values;
   }
 
@@ -46,24 +32,6 @@ export class DebeziumConfig {
   /** The keys that begin with this text, with their values. They do not count as carried over yet. */
   startingWith(start: string): readonly (readonly [string, string])[] {
     return [...this.#values].filter(([key]) => key.startsWith(start));
-  }
-
-  /** Names a key whose value Millrace can't have, fully or at all. */
-  leave(key: string, why: string): void {
-    this.#taken.add(key);
-    this.left.push({ key, why, isNeedless: false, isBlocking: false });
-  }
-
-  /** Names a key that is not needed any more, and what is to know about it. */
-  note(key: string, why: string): void {
-    this.#taken.add(key);
-    this.left.push({ key, why, isNeedless: true, isBlocking: false });
-  }
-
-  /** Names a key without which more would be shown, or other tables taken: its place in the config does not load. */
-  block(key: string, why: string): void {
-    this.#taken.add(key);
-    this.left.push({ key, why, isNeedless: false, isBlocking: true });
   }
 
   /** Names every key that was not asked for. */

@@ -1,7 +1,8 @@
 /** Debezium's keys about columns, as the rules in `tables`. */
 import { fits, isGlob } from "../../core/table-selection.ts";
-import { UNDECIDED, type DebeziumConfig } from "./debezium-config.ts";
+import type { DebeziumConfig } from "./debezium-config.ts";
 import { columnPlaces, expressionsOf, haveCommonNames, readExpression } from "./expression.ts";
+import { UNDECIDED } from "./findings.ts";
 
 type ColumnRule =
   | { readonly drop: true; readonly optional?: true }

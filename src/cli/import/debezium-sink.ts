@@ -1,6 +1,7 @@
 /** The topics that Debezium writes, as a sink of kind `kafka`. */
-import { UNDECIDED, type DebeziumConfig, type Variable } from "./debezium-config.ts";
+import type { DebeziumConfig } from "./debezium-config.ts";
 import type { Shaped } from "./debezium-transforms.ts";
+import { UNDECIDED, type Variable } from "./findings.ts";
 
 const BROKER_KEYS = [
   "producer.override.bootstrap.servers",

@@ -1,5 +1,5 @@
 import { isGlob } from "../../core/table-selection.ts";
-import { UNDECIDED, type DebeziumConfig } from "./debezium-config.ts";
+import type { DebeziumConfig } from "./debezium-config.ts";
 import {
   type Alternative,
   expressionsOf,
@@ -9,6 +9,7 @@ import {
   readExpression,
   tableGlobs,
 } from "./expression.ts";
+import { UNDECIDED } from "./findings.ts";
 
 /** Globs of a list, those that its negative lookaheads exclude, and whether they say exactly what the list says. */
 interface Listed {

@@ -1,10 +1,11 @@
 /** A Debezium connector's configuration as one of Millrace: the source, its tables and rules, and the topics as a sink. */
 import { asName } from "../init/init-file.ts";
-import { UNDECIDED, type DebeziumConfig, type LeftOut, type Variable } from "./debezium-config.ts";
+import type { DebeziumConfig } from "./debezium-config.ts";
 import { HiddenColumns, type TableRules } from "./debezium-rules.ts";
 import { sinkFrom } from "./debezium-sink.ts";
 import { tablesFrom } from "./debezium-tables.ts";
 import { shapedBy } from "./debezium-transforms.ts";
+import { type Imported, UNDECIDED, type Variable } from "./findings.ts";
 
 /** As millrace.yaml has it; sources and sinks have further keys. */
 interface ImportedConfig {
@@ -15,16 +16,10 @@ interface ImportedConfig {
   readonly maskKey?: string;
 }
 
-export interface Imported<Config extends object = ImportedConfig> {
-  readonly config: Config;
-  readonly left: readonly LeftOut[];
-  readonly variables: readonly Variable[];
-}
-
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
 const HEARTBEAT_MS = { min: 100, max: 3_600_000 };
 
-export function importedFrom(kind: string, given: DebeziumConfig): Imported {
+export function importedFrom(kind: string, given: DebeziumConfig): Imported<ImportedConfig> {
   const { name, prefix } = naming(given);
   const variables: Variable[] = [];
   const url = urlFrom(kind, given, (key, label) => {

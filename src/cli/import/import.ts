@@ -8,8 +8,9 @@ import { sourceByUrl } from "../init/init-urls.ts";
 import type { Options } from "../options.ts";
 import type { Session } from "../session.ts";
 import { readNamedFile, writeNamedFile } from "../files.ts";
-import { importedFrom, type Imported } from "./debezium.ts";
-import { parseDebezium, UNDECIDED } from "./debezium-config.ts";
+import { importedFrom } from "./debezium.ts";
+import { parseDebezium } from "./debezium-config.ts";
+import { type Imported, UNDECIDED } from "./findings.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
@@ -17,6 +18,32 @@ export function addImport(line: CommandLine): void {
   const command = line.program.command("import").description("write millrace.yaml from another tool's configuration");
   addDebezium(command, line);
   addPgsync(command, line);
+  addOther(command, line, {
+    tool: "sequin",
+    description: "from a sequin.yaml",
+    from: "the database to import, if the file has several",
+    read: async (file, text, from) => (await import("./sequin.ts")).importedFromSequin(file, text, from),
+  });
+  addOther(command, line, {
+    tool: "peerdb",
+    description: "from the SQL that made PeerDB's peers and mirrors",
+    from: "the peer whose mirrors are imported, if they read several",
+    read: async (file, text, from) => (await import("./peerdb.ts")).importedFromPeerdb(file, text, from),
+  });
+  addOther(command, line, {
+    tool: "flink-cdc",
+    description: "from a pipeline of Flink CDC (YAML)",
+    from: null,
+    read: async (file, text) => (await import("./flink-cdc.ts")).importedFromFlinkCdc(file, text),
+  });
+}
+
+interface OtherTool {
+  readonly tool: string;
+  readonly description: string;
+  /** What `--from` chooses; null: a file has one. */
+  readonly from: string | null;
+  readonly read: (file: string, text: string, from: string | null) => Promise<Imported<object>>;
 }
 
 const NAMES = "names every key without a counterpart, and exits with 3 if something is left to decide";
@@ -60,6 +87,20 @@ function addPgsync(command: Command, { action }: CommandLine): void {
         });
         const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", schema, known });
         return written(session, options, "pgsync", imported);
+      }),
+    );
+}
+
+function addOther(parent: Command, { action }: CommandLine, { tool, description, from, read }: OtherTool): void {
+  const command = parent.command(`${tool} <file>`).description(`${description}; ${NAMES}`);
+  if (from !== null) command.option("--from <name>", from);
+  command
+    .option("--out <file>", "write the config there, instead of to stdout")
+    .option("--force", "replace the file of --out if it exists")
+    .action(
+      action("none", async (session, options, [file = ""]) => {
+        const text = readNamedFile(file, FILE_BYTES_MAX, "MR1140");
+        return written(session, options, tool, await read(file, text, from === null ? null : options.text("--from")));
       }),
     );
 }

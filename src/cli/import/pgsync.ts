@@ -4,8 +4,7 @@ import { type KnownTables, resolveDocuments } from "../../documents/resolve.ts";
 import { cliError } from "../errors.ts";
 import { asName } from "../init/init-file.ts";
 import { type Fields, fieldsOf } from "./connector-file.ts";
-import type { Imported } from "./debezium.ts";
-import { type LeftOut, UNDECIDED } from "./debezium-config.ts";
+import { type Imported, type LeftOut, UNDECIDED } from "./findings.ts";
 
 /** As `documents` of millrace.yaml has it. */
 interface DocumentKeys {
