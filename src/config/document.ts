@@ -33,7 +33,22 @@ export class YamlFile {
       ...this.#at(error.pos[0]),
       ...said(error),
     }));
+    const unusable = (pair: Pair, message: string): void => {
+      problems.push({ code: "MR1002", path: [], ...this.#at(offsetOf(pair.key) ?? 0), message });
+    };
     visit(this.#document, {
+      Map: (_key, map) => {
+        const byText = new Map<string, Pair>();
+        for (const pair of map.items) {
+          const text = keyOf(pair);
+          const earlier = byText.get(text);
+          byText.set(text, pair);
+          // Keys of one type that are equal are errors of the file already.
+          if (earlier !== undefined && !areEqual(earlier.key, pair.key)) unusable(pair, GIVEN_TWICE);
+          // An object of JavaScript loses it: a mask, say, would hide nothing.
+          if (text === "__proto__") unusable(pair, NO_KEY);
+        }
+      },
       Alias: (_key, alias) => {
         if (alias.resolve(this.#document) === undefined)
           problems.push({ code: "MR1002", path: [], ...this.#at(alias.range?.[0] ?? 0), message: UNKNOWN_ALIAS });
@@ -85,8 +100,11 @@ export class YamlFile {
 /** Without the alias's name: it may be a password that begins with `*`. */
 const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
 
+const GIVEN_TWICE = "this key is given twice in one map";
+const NO_KEY = "no key can be named __proto__; where keys are globs, __proto_? fits that name";
+
 function said(error: YAMLError): Pick<Problem, "code" | "message"> {
-  if (error.code === "DUPLICATE_KEY") return { code: "MR1002", message: "this key is given twice in one map" };
+  if (error.code === "DUPLICATE_KEY") return { code: "MR1002", message: GIVEN_TWICE };
   // After the colon the message quotes the file: an alias, a tag or a text that may be a password.
   const sentence = error.message.split(":", 1)[0] ?? "";
   return { code: "MR1002", message: `not valid YAML: ${sentence}` };
@@ -94,6 +112,10 @@ function said(error: YAMLError): Pick<Problem, "code" | "message"> {
 
 function offsetOf(node: unknown): number | undefined {
   return isMap(node) || isSeq(node) || isScalar(node) || isAlias(node) ? node.range?.[0] : undefined;
+}
+
+function areEqual(a: unknown, b: unknown): boolean {
+  return isScalar(a) && isScalar(b) && a.value === b.value;
 }
 
 function keyOf(pair: Pair): string {

@@ -90,14 +90,16 @@ export function withheldShape(
 /** What the rows stood under, as it is registered with their version. */
 function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
   const { maskKey, functions = NO_FUNCTIONS } = rules;
-  const columns = rule?.rules.flatMap((one) => one.columns) ?? [];
-  const only = rule?.rules.flatMap((one) => (one.only === null ? [] : [one.only.patterns])) ?? [];
-  const isHashed = columns.some(({ action }) => action.hiding === "hash");
-  const key = isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
-  const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
-  const computed = rule?.computed.map((one) => ({ computed: definitionOf(one, functions) })) ?? [];
+  const hashes = rule?.rules.some(({ columns }) => columns.some(({ action }) => action.hiding === "hash")) === true;
+  const key = hashes && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
+  // Glob by glob over tables: the same list under other globs may decide otherwise.
+  const definition = rule?.rules.flatMap(({ columns, only }) => {
+    const said = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
+    return said.length === 0 && only === null ? [] : [{ said, only: only?.patterns ?? null }];
+  });
+  const computed = rule?.computed.map((one) => definitionOf(one, functions));
   return {
-    rules: digest([definition, rule?.where?.text ?? null, key, ...only, ...computed]).slice(0, 32),
+    rules: digest({ definition, where: rule?.where?.text, key, computed }).slice(0, 32),
     source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
   };
 }

@@ -395,7 +395,17 @@ describe("bad input", () => {
     [
       "a sink named __proto__",
       BASE.replace("warehouse:", "__proto__:"),
-      "MR1005 6:3 sinks.__proto__: a sink's name is a letter",
+      "MR1002 6:3 : no key can be named __proto__",
+    ],
+    [
+      "a mask that an object would lose",
+      `${BASE}tables: { public.users: { columns: { __proto__: { mask: redact } } } }\n`,
+      "MR1002 9:38 : no key can be named __proto__; where keys are globs, __proto_? fits",
+    ],
+    [
+      "a column given twice, as a number and as a text",
+      `${BASE}tables: { public.users: { columns: { 1: { mask: redact }, "1": { rename: x } } } }\n`,
+      "MR1002 9:59 : this key is given twice in one map",
     ],
     [
       "a sink given twice",

@@ -125,3 +125,46 @@ test("a column that the log left out, one of another table's rows, and a conditi
     "public.users": "MR1025",
   });
 });
+
+test("rules that say the same of columns, below other globs over tables: what they hide now is gone", async () => {
+  const rules = (shown: object, other: object) => ({
+    "public.users": { columns: shown },
+    "public.*": { columns: other, optional: true },
+  });
+  const mail = { mail: { mask: "redact" } };
+  const none = { other: { drop: true }, "*": { mask: "none" } };
+  const only = { only: ["id", "note"] };
+  const shows = { mail: { mask: "none" } };
+  await using pipeline = await RunningPipeline.start(
+    `create table users (id int primary key, mail text, note text, other text); insert into users values (1, 'a@${CANARY}', '${SHOWN}')`,
+    { kinds: ["postgres", "duckdb"], configure: (config) => ({ ...config, tables: rules(none, mail) }) },
+  );
+  await pipeline.settled();
+  const { installation, sinks, source } = pipeline;
+  const seen = async () => {
+    const { rows } = await sinks.target!.query("select to_jsonb(u) as u from users u order by id");
+    const { stdout } = await installation.command("query", "select * from public.users", "--sink", "duckdb", "--json");
+    return { postgres: JSON.stringify(rows), duckdb: stdout };
+  };
+  const shownNow = () => expect.stringContaining(CANARY);
+  const hiddenNow = () => expect.not.stringContaining(CANARY);
+  expect(await seen()).toEqual({ postgres: shownNow(), duckdb: shownNow() });
+  let id = 1;
+  for (const [tables, what] of [
+    [rules({ ...none, ...mail }, {}), hiddenNow],
+    [rules(shows, only), shownNow],
+    [rules(only, shows), hiddenNow],
+  ] as const) {
+    await pipeline.daemon.stop();
+    installation.configure({
+      name: installation.name,
+      source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+      sinks: sinks.config,
+      tables,
+    });
+    await pipeline.start();
+    await pipeline.run(`insert into users values (${++id}, 'b@${CANARY}', '${SHOWN}')`);
+    await pipeline.settled();
+    expect(await seen()).toEqual({ postgres: what(), duckdb: what() });
+  }
+});
