@@ -4,7 +4,7 @@
  */
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
-import { type Mask, namesOfTable } from "../core/model/schema.ts";
+import { type Column, type Lineage, type Mask, namesOfTable } from "../core/model/schema.ts";
 import { byExactness, fits, fitsInAnySpelling, isGlob, mostExactFirst, selectedName } from "../core/table-selection.ts";
 import type { ComputedRule } from "./computed/computed-columns.ts";
 import type { ColumnRule, KeyRule, Rules, TableRule, WhereRule } from "./definition.ts";
@@ -68,6 +68,17 @@ export function columnRuling(rule: { readonly rules: readonly TableRule[] }, col
   const copied = COPIED.exec(column)?.[1];
   if (copied === undefined || own.hiddenBy !== null) return own;
   return { ...columnRuling(rule, copied), rename: own.rename, renamedBy: own.renamedBy };
+}
+
+/** Where the values of columns go. */
+export function lineageOf(
+  rule: { readonly rules: readonly TableRule[] },
+  columns: readonly Column[],
+): readonly Lineage[] {
+  return columns.map(({ name }) => {
+    const { mask, drop, rename } = columnRuling(rule, name);
+    return { source: name, target: drop ? null : (rename ?? name), mask };
+  });
 }
 
 /** pgroll changes a column by filling another one, which then gets its name: it is hidden as the column is, unless a rule says more. */

@@ -312,7 +312,7 @@ export class RuleBook {
     if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
     const all = [...cells, ...computed];
     const plan = { cells: all, computed: computedOf(all), condition };
-    const made = ruledShape(this.#rules, shape, rule, { ...plan, rulings });
+    const made = ruledShape(this.#rules, shape, rule, plan);
     return asksAnother(shape, former, rule, { condition, rules: made.ruled?.rules }) ?? { ...plan, shape: made };
   }
 

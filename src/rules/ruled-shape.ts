@@ -6,7 +6,7 @@ import { type ComputedColumn, definitionOf } from "./computed/computed-columns.t
 import type { Functions } from "./computed/functions.ts";
 import type { Rules } from "./definition.ts";
 import { faultOf, type RuleProblem } from "./errors.ts";
-import type { ColumnRuling, MergedRule } from "./merged-rule.ts";
+import { lineageOf, type MergedRule } from "./merged-rule.ts";
 import { digest, sourceShape } from "./source-shape.ts";
 import type { Condition } from "./where/condition.ts";
 
@@ -37,17 +37,13 @@ export function ruledShape(
   rules: Rules,
   shape: TableShape,
   rule: MergedRule,
-  { cells, computed, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
+  { cells, computed, condition }: Omit<RuledShape, "shape">,
 ): RuledShape["shape"] {
-  const lineage = shape.columns.map(({ name }, i): Lineage => {
-    const { mask, drop, rename } = rulings[i]!;
-    return { source: name, target: drop ? null : (rename ?? name), mask };
-  });
   const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
   const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
   const ruled = {
     ...under(rules, shape, rule),
-    lineage,
+    lineage: lineageOf(rule, shape.columns),
     ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
     filtered: rule.where !== null,
     ...byKey,

@@ -4,7 +4,7 @@ import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
 import { adoptionRefusals, isAdoptable, refusalOf } from "../../warehouse/table-change.ts";
-import { adoptionObstacles, hiddenRows } from "./tables/adoption.ts";
+import { adoptionObstacles, hiddenRows, shownColumns } from "./tables/adoption.ts";
 import { findTable, type FoundTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { resolveTypes } from "./tables/types.ts";
@@ -189,7 +189,7 @@ function triggerWarnings(table: string, { triggers }: FoundTable): readonly Omit
 async function adoptedIn(
   session: Session,
   name: TargetName,
-  { schema, table, columns, key, dialect: source }: CheckedTable,
+  { schema, table, columns, key, dialect: source, hidden = [] }: CheckedTable,
   signal: AbortSignal,
 ): Promise<readonly Omit<Finding, "id">[] | null> {
   const found = await findTable(session, name, signal);
@@ -198,6 +198,7 @@ async function adoptedIn(
   const written = columns?.map((column) => fitted(column.name)) ?? [...found.columns.keys()];
   const obstacles = [
     ...obstaclesOf(quoted, found, written),
+    ...shownColumns(name, found, hidden),
     ...(await adoptionObstacles(session, name, written, signal)),
   ];
   const errors = obstacles.map((obstacle): Omit<Finding, "id"> => ({ level: "error", ...obstacle }));

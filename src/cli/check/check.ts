@@ -6,15 +6,17 @@ import type { Config, SinkConfig } from "../../config/config.ts";
 import type { Address } from "../../config/definition.ts";
 import type { Finding, CheckedTable } from "../../core/contracts/connector.ts";
 import { findMillraceError, type Login, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
-import { namesOfTable, tableId } from "../../core/model/schema.ts";
+import { type Column, hiddenNames, namesOfTable, tableId } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
+import type { Rules } from "../../rules/definition.ts";
 import { faultOf } from "../../rules/errors.ts";
 import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
 import { resolvedDocuments } from "../../daemon/documents.ts";
 import { documentTable } from "../../documents/document.ts";
 import { lackOf, telemetryExtras } from "../../config/extras.ts";
 import { isSelectedBy, memoryOf, openSource } from "../../daemon/ruled-source.ts";
+import { lineageOf, mergedRule } from "../../rules/merged-rule.ts";
 import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/holder.ts";
@@ -106,13 +108,18 @@ export async function wantedTables(
     const known = tables.map(({ id, columns, key, dialect }) => ({
       ...namesOfTable(id),
       // Rules rename, leave out and add columns.
-      ...(rules.tables.length === 0 ? { columns, key, dialect } : {}),
+      ...(rules.tables.length === 0 ? { columns, key, dialect } : { hidden: hiddenIn(rules, id, columns) }),
     }));
     return [...known, ...lacking.map(({ id }) => namesOfTable(id))];
   } catch {
     // The source's own findings report this error.
     return undefined;
   }
+}
+
+function hiddenIn(rules: Rules, id: string, columns: readonly Column[]): readonly string[] {
+  const rule = mergedRule(rules, namesOfTable(id));
+  return rule === null ? [] : hiddenNames(lineageOf(rule, columns));
 }
 
 /** No findings without rules and lists of tables. */

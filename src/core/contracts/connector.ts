@@ -116,6 +116,8 @@ export interface CheckedTable extends TableName, Partial<Pick<TableVersion, "col
   readonly id?: string;
   /** See `TableVersion.scope`. */
   readonly scope?: Scope | undefined;
+  /** See `hiddenNames`. */
+  readonly hidden?: readonly string[];
 }
 
 export interface SourceFactory<Options> {

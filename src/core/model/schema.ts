@@ -136,6 +136,13 @@ export interface ComputedLineage {
   readonly function: string;
 }
 
+/** Of what rules hide, the names at the source that no column behind them has. */
+export function hiddenNames(lineage: readonly Lineage[]): readonly string[] {
+  const targets = new Set(lineage.map(({ target }) => target));
+  const hidden = lineage.filter(({ target, mask }) => target === null || mask !== null);
+  return hidden.flatMap(({ source }) => (targets.has(source) ? [] : [source]));
+}
+
 /**
  * Whether a version of a table follows another one in the log. At one position the version registered last is the valid
  * one.

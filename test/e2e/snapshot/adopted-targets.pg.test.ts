@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { expect, test } from "vitest";
+import { CANARY } from "../../support/daemon/canary.ts";
 import { RunningPipeline, type PipelineOptions } from "../../support/daemon/running-pipeline.ts";
 import { subscribed } from "../../support/postgres/subscription.ts";
 import { type FreshDatabase, freshDatabase } from "../../support/run/services.ts";
@@ -228,4 +229,39 @@ test("what can't be taken over is refused alone, by check and by the start, and 
   expect(await digests(target)).toEqual(await digests(source));
   expect(await versions(target)).toEqual(before);
   expect((await target.query("select count(*) from free")).rows).toEqual([{ count: "0" }]);
+});
+
+test("a table that shows what rules hide at the source is not taken over before it lacks that", async () => {
+  await using adopted = await leftBehind("select 1");
+  const { target, source } = adopted;
+  const users = `create table users (id int primary key, mail text, phone text, note text);
+    insert into users values (1, 'm@${CANARY}', 'p${CANARY}', 'n'), (2, 'm@${CANARY}', 'p${CANARY}', 'n')`;
+  for (const one of [source, target]) await one.query(users);
+  await source.query("delete from users where id = 2");
+  const tables = { "public.users": { columns: { only: ["id", "mail", "note"], mail: { mask: "redact" } } } };
+  await using pipeline = await adopted.run({
+    configure: (config) => ({
+      ...config,
+      tables,
+      sinks: { copy: { kind: "postgres", url: target.url, onForeign: "adopt" } },
+    }),
+  });
+  const { installation } = pipeline;
+  const what = '"public"."users"."phone" has what the rules hide at the source';
+  const fix = 'ALTER TABLE "public"."users" DROP COLUMN "phone";';
+  await eventually(async () => {
+    const { suspended } = (await installation.status()).tables;
+    expect(suspended).toMatchObject([{ table: "public.users", error: { code: "MR3123" } }]);
+    expect(suspended[0]!.error.message).toContain(what);
+  });
+  const { stdout } = await installation.command("check", "--json");
+  expect(JSON.parse(stdout).findings).toContainEqual(expect.objectContaining({ level: "error", what, fix }));
+  await target.query(fix);
+  await pipeline.readAgain("public.users");
+  await eventually(async () => expect((await installation.status()).tables.suspended).toEqual([]));
+  await pipeline.settled();
+  const { rows } = await target.query(
+    "select to_jsonb(u) - '_millrace_version' - '_millrace_commit_time' as row from users u",
+  );
+  expect(rows).toEqual([{ row: { id: 1, mail: "[redacted]", note: "n" } }]);
 });

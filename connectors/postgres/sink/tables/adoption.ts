@@ -1,8 +1,8 @@
 /** What keeps Millrace from taking over a table that another program made. */
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../../src/postgres/quote.ts";
 import type { Session } from "../wire/session.ts";
-import { namesIn, type Obstacle } from "./found-table.ts";
-import type { TargetName } from "./names.ts";
+import { type FoundTable, namesIn, type Obstacle } from "./found-table.ts";
+import { fitted, type TargetName } from "./names.ts";
 
 /** `written`: names of the columns that Millrace writes. */
 export async function adoptionObstacles(
@@ -59,6 +59,22 @@ export async function adoptionObstacles(
       fix: `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL;`,
     });
   return found;
+}
+
+/** What another program filled, and rules leave out: Millrace would neither write nor remove it. `hidden`: see `hiddenNames`. */
+export function shownColumns(
+  { schema, table }: TargetName,
+  { columns }: FoundTable,
+  hidden: readonly string[],
+): readonly Obstacle[] {
+  const name = quoteTable(schema, table);
+  return hidden
+    .map(fitted)
+    .filter((column) => columns.has(column))
+    .map((column) => ({
+      what: `${name}.${quoteIdentifier(column)} has what the rules hide at the source`,
+      fix: `ALTER TABLE ${name} DROP COLUMN ${quoteIdentifier(column)};`,
+    }));
 }
 
 /** `name` and `role`: quoted. */

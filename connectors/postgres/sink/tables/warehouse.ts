@@ -2,7 +2,7 @@
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { hiddenNames, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { nameUntil, renamesOf } from "../../../warehouse/following.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, OFFSET_COLUMN, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import {
@@ -21,7 +21,7 @@ import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.t
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
-import { adoptionObstacles } from "./adoption.ts";
+import { adoptionObstacles, shownColumns } from "./adoption.ts";
 import { type FoundColumn, findTables, type FoundTable, obstaclesOf, rowsOf, type TypedColumn } from "./found-table.ts";
 import { HISTORY_COLUMNS } from "./history-table.ts";
 import { fitted, inScope, type TargetName, targetName } from "./names.ts";
@@ -211,7 +211,10 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   /** The rows are not rewritten: the values of the added columns are in the catalogue. */
   async #adopt({ layout, existing, columns }: TableChange<PostgresLayout, FoundTable>): Promise<void> {
     const { sqlName, name, form, table } = layout;
-    const [obstacle] = await adoptionObstacles(this.#session, name, this.columnNames(table), this.#signal);
+    const [obstacle] = [
+      ...shownColumns(name, existing, hiddenNames(table.ruled?.lineage ?? [])),
+      ...(await adoptionObstacles(this.#session, name, this.columnNames(table), this.#signal)),
+    ];
     if (obstacle !== undefined) throw fatal(REFUSED.adoption, obstacle.what, obstacle.fix);
     const added = [ADOPTED_VERSION, `ADD COLUMN ${COMMIT_TIME_COLUMN} timestamptz`];
     if (form.deletes === "soft") added.push(`ADD COLUMN ${DELETED_DEFINITION}`);
