@@ -392,11 +392,7 @@ describe("bad input", () => {
       BASE.replace("warehouse:", '"ware house":'),
       "MR1005 6:3 sinks.ware house: a sink's name is a letter",
     ],
-    [
-      "a sink named __proto__",
-      BASE.replace("warehouse:", "__proto__:"),
-      "MR1002 6:3 : no key can be named __proto__",
-    ],
+    ["a sink named __proto__", BASE.replace("warehouse:", "__proto__:"), "MR1002 6:3 : no key can be named __proto__"],
     [
       "a mask that an object would lose",
       `${BASE}tables: { public.users: { columns: { __proto__: { mask: redact } } } }\n`,
