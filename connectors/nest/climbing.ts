@@ -37,7 +37,7 @@ export interface ClimbLimits {
   readonly stepValues: number;
 }
 
-const LIMITS: ClimbLimits = { batchRows: 50_000, stepRows: 1_000, stepValues: 500 };
+const LIMITS: ClimbLimits = { batchRows: 2_000, stepRows: 1_000, stepValues: 500 };
 
 /** Creates the lists, for documents whose keys and joins have at most `width` columns, or widens them. */
 export function createLists(file: Pick<SqliteFile, "exec" | "rows">, width: number): void {

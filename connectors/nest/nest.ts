@@ -9,7 +9,7 @@
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
-import { systemClock } from "../../src/core/clock.ts";
+import { deadline, systemClock } from "../../src/core/clock.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/news.ts";
@@ -47,9 +47,14 @@ import {
 } from "./stored.ts";
 import { defineFunctions } from "./values.ts";
 
-/** How far the source may be behind before what was left waits for it: other changes are not to wait behind all of it. */
-const BACKLOG_MAX = 4_000;
-const PIECES_AT_ONCE = 4;
+/**
+ * How far sinks may be behind before what was left waits for them: other changes are not to wait behind all of it. But for
+ * `WAIT_MS` at most: one of the sinks may be slow, or paused.
+ */
+const BACKLOG_MAX = 1_000;
+/** A transaction of what was left ends with so many entries, or after so long. */
+const LISTED_AT_ONCE = 1_000;
+const PIECES_MS = 50;
 const MOVED_AT_ONCE = 1_000;
 const TRIMMED_AT_ONCE = 5_000;
 const RETRY_MS = 1_000;
@@ -104,7 +109,7 @@ export class Nest implements Companion {
   #lacking: ReadonlySet<string> | null = null;
   #openings = 0;
   #working: Promise<void> | null = null;
-  /** The source has passed everything up to this entry; null: nobody follows. */
+  /** All sinks have everything up to this entry; null: nobody follows. */
   #passed: bigint | null = null;
 
   constructor({ path, documents, transforms = new Transforms(), climbing }: NestOptions) {
@@ -302,7 +307,7 @@ export class Nest implements Companion {
     }
   }
 
-  /** What was left, in pieces, while the source keeps up. */
+  /** What was left, in pieces, while sinks keep up. */
   async #workOff(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -310,8 +315,12 @@ export class Nest implements Companion {
         const isLeft = await this.transaction(signal, async (file) => {
           const slices = new Slices(signal);
           const before = lastEntry(file);
-          for (let piece = 0; piece < PIECES_AT_ONCE && this.#climbing?.hasLeft === true; piece++)
+          const until = performance.now() + PIECES_MS;
+          const isFull = (): boolean => lastEntry(file) - before >= LISTED_AT_ONCE || performance.now() > until;
+          while (this.#climbing?.hasLeft === true) {
             await this.#climbing.workOff(slices);
+            if (isFull()) break;
+          }
           this.#release(file);
           noteMoment(file, before);
           return this.#hasLeft;
@@ -334,10 +343,13 @@ export class Nest implements Companion {
   }
 
   async #hasRoom(signal: AbortSignal): Promise<void> {
+    using limit = deadline(systemClock, WAIT_MS, signal);
     for (;;) {
       const { count } = this.#room;
       if (this.#passed === null || lastEntry(this.#open.file) - this.#passed <= BACKLOG_MAX) return;
-      await this.#room.after(count, systemClock, WAIT_MS, signal);
+      await this.#room.after(count, systemClock, WAIT_MS, limit.signal).catch(() => undefined);
+      signal.throwIfAborted();
+      if (limit.signal.aborted) return;
     }
   }
 
@@ -402,14 +414,14 @@ export class Nest implements Companion {
     return seq;
   }
 
-  /** The source has passed all entries up to this one. */
+  /** All sinks have what the entries up to this one tell. */
   passed(seq: bigint): void {
     if (this.#passed !== null && this.#passed >= seq) return;
     this.#passed = seq;
     this.#room.tell();
   }
 
-  /** What the source has not passed yet, by documents' names. */
+  /** What not all sinks have yet, by documents' names. */
   waiting(reading: Reading): ReadonlyMap<string, Waiting> {
     return waitingIn(reading, this.#passed ?? trimmedTo(reading) ?? 0n);
   }

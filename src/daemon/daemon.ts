@@ -22,7 +22,15 @@ import { Notifier } from "../ops/notifier.ts";
 import { webhook } from "../ops/webhook.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
-import { deepSides, followNest, holdDocuments, type OpenNest, openNestOf, watchColumns } from "./documents.ts";
+import {
+  deepSides,
+  followNest,
+  holdDocuments,
+  type OpenNest,
+  openNestOf,
+  tellPassed,
+  watchColumns,
+} from "./documents.ts";
 import { type Controls, JoinedControl, joinedPort } from "./joined-control.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { TableName } from "../core/contracts/connector.ts";
@@ -245,6 +253,7 @@ async function runWithLease(
             until,
           ),
           holdDocuments({ clock, tables: pipeline, nest }, until),
+          tellPassed({ clock, documents, nest }, until),
           watchColumns(config, source, { clock, tables: pipeline, documents, nest, logger }, until),
         ]);
   const running = pipeline.run(until);

@@ -11,6 +11,7 @@ import { LogMoved } from "../core/contracts/log-admin.ts";
 import { type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
+import { earliest } from "../core/model/position.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import { columnsTaken } from "../documents/places.ts";
@@ -107,6 +108,23 @@ export async function holdDocuments(
       // The file is away, or its disk is full, of which the sink tells. Its checkpoint says what is not whole.
       if (signal.aborted || findMillraceError(error) === undefined) throw error;
     }
+    await news.after(told, clock, LOOK_MS, signal);
+  }
+}
+
+/** Tells the nest what all sinks of documents have by now, sooner than the state stores it. */
+export async function tellPassed(
+  { clock, documents, nest }: Pick<FollowParts, "clock" | "documents" | "nest">,
+  signal: AbortSignal,
+): Promise<never> {
+  const { news } = documents;
+  for (;;) {
+    const told = news.count;
+    const { epoch, facts, lives } = documents;
+    const covered = lives.flatMap(({ positions }) => positions.covered ?? []);
+    const isOfThisLog = covered.length === lives.length && covered.every((one) => one.epoch === epoch);
+    const lowest = earliest(covered);
+    if (facts.phase === "streaming" && isOfThisLog && lowest !== undefined) nest.passed(lowest.commit);
     await news.after(told, clock, LOOK_MS, signal);
   }
 }
@@ -252,6 +270,8 @@ export interface OpenNest {
   readonly isTold: boolean;
   /** Documents that wait until these tables are whole. */
   readonly held: readonly { readonly name: string; readonly tableIds: readonly string[] }[];
+  /** All sinks of documents have what was before this position. */
+  passed(commit: bigint): void;
   /** Resolves when all that the nest has is in the list of changed documents. */
   listed(signal: AbortSignal): Promise<void>;
 }
@@ -280,6 +300,7 @@ export async function openNestOf(
     get isTold() {
       return nest.plan !== null;
     },
+    passed: (commit) => nest.passed(commit - 1n),
     listed: (until) => nest.listed(until),
     get held() {
       return nest.held;
