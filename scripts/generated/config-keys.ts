@@ -1,7 +1,8 @@
 /** Lists of configuration keys in Markdown pages, from the definitions that validate them. */
 import * as z from "zod";
 import { connectors } from "../../connectors/registry.ts";
-import { sinkDefinition, sourceDefinition, topDefinition } from "../../src/config/definition.ts";
+import { topDefinition } from "../../src/config/daemon-definition.ts";
+import { sinkDefinition, sourceDefinition } from "../../src/config/definition.ts";
 import { rangeOf } from "../../src/core/values/quantity-keys.ts";
 
 /**

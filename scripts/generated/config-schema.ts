@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { connectors } from "../../connectors/registry.ts";
-import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition } from "../../src/config/definition.ts";
+import { topDefinition } from "../../src/config/daemon-definition.ts";
+import { SINK_NAME, sinkDefinition, sourceDefinition } from "../../src/config/definition.ts";
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;
 

@@ -8,7 +8,7 @@ import type { Division } from "../core/sharing/share.ts";
 import type { WantedDocument } from "../documents/wanted.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
-import type { Address } from "./definition.ts";
+import type { Address } from "./daemon-definition.ts";
 
 /** A loaded millrace.yaml: everything valid, defaulted and in base units. */
 export interface Config {

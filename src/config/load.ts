@@ -10,8 +10,8 @@ import { suggestion } from "../rules/nearest.ts";
 import type { AdminConfig, Config, SharesConfig, SinkConfig, SourceConfig } from "./config.ts";
 import { ConfigFile, isMap, only, sectionOf, type Surroundings } from "./config-file.ts";
 import type { Connectors } from "./connectors.ts";
-import { partDefinition, placeDefinition, topDefinition } from "./definition.ts";
-import { documentsOf } from "./documents.ts";
+import { partDefinition, placeDefinition } from "./definition.ts";
+import type { documentsOf } from "./documents.ts";
 import { adminOf, nestOf, notifyOf, otlpOf, reconcileOf, retentionOf, stateOf } from "./sections.ts";
 import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { SourceAndSinks } from "./source-and-sinks.ts";
@@ -101,11 +101,13 @@ class Loading {
 
   async config(path: string): Promise<Config> {
     const file = this.#file;
+    // Commands beside a daemon use the other ways in, and start without these.
+    const [whole, { documentsOf }] = await Promise.all([import("./daemon-definition.ts"), import("./documents.ts")]);
     file.interpolate(() => true);
     const input = file.value();
-    const top = file.parse([], input ?? {}, topDefinition);
+    const top = file.parse([], input ?? {}, whole.topDefinition);
     const rules = top === undefined ? undefined : this.#rules(top);
-    const documents = top === undefined ? [] : this.#documents(top);
+    const documents = top === undefined ? [] : documentsOf(top.documents, this.#places());
     const part = await this.#connected.source(sectionOf(input, "source"));
     const number = part?.shareCount == null ? null : this.#share;
     const name = number === null ? (top?.name ?? "") : shareName(top?.name ?? "", number);
@@ -223,10 +225,6 @@ class Loading {
 
   #rules({ tables, maskKey }: z.output<typeof partDefinition>): Rules {
     return rulesOf(tables, { ...this.#places(), maskKey });
-  }
-
-  #documents({ documents }: z.output<typeof topDefinition>): readonly WantedDocument[] {
-    return documentsOf(documents, this.#places());
   }
 
   #places(): Parameters<typeof documentsOf>[1] {

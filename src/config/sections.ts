@@ -7,7 +7,7 @@ import { freshPassword } from "../passwords/password.ts";
 import { tlsSettings } from "../tls/keys.ts";
 import type { AdminConfig, NotifyConfig, OtlpConfig, ReconcileConfig, RetentionConfig } from "./config.ts";
 import type { ConfigFile } from "./config-file.ts";
-import type { Address, topDefinition } from "./definition.ts";
+import type { Address, topDefinition } from "./daemon-definition.ts";
 
 type Given = z.output<typeof topDefinition>;
 

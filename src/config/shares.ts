@@ -1,7 +1,7 @@
 /** What the daemon of one share has of its own, although all shares have one configuration. */
 import { type Division, shareName } from "../core/sharing/share.ts";
 import type { SharesConfig, SinkConfig } from "./config.ts";
-import type { Address } from "./definition.ts";
+import type { Address } from "./daemon-definition.ts";
 
 const NAME_LENGTH_MAX = 40;
 const PORT_MAX = 65_535;

@@ -1,10 +1,16 @@
 /** Places of the log, statements in it, and addresses of its servers. */
 import { describe, expect, test } from "vitest";
-import { bytesBetween, LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
+import { LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
 import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
 import { Alterations } from "../../connectors/mysql/source/catalog/alterations.ts";
-import { LogCursor, LogNames, packPosition, unpackPosition } from "../../connectors/mysql/source/wire/position.ts";
+import {
+  bytesBetween,
+  LogCursor,
+  LogNames,
+  packPosition,
+  unpackPosition,
+} from "../../connectors/mysql/source/wire/position.ts";
 import { Programs, type Uncertain } from "../../connectors/mysql/source/statements/programs.ts";
 import { readStatement } from "../../connectors/mysql/source/events/log-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import * as z from "zod";
 import { connectors } from "../../connectors/registry.ts";
-import { sinkDefinition, sourceDefinition, topDefinition } from "../../src/config/definition.ts";
+import { topDefinition } from "../../src/config/daemon-definition.ts";
+import { sinkDefinition, sourceDefinition } from "../../src/config/definition.ts";
 
 const kinds = [
   ...connectors.sourceKinds.map((kind) => ({

@@ -48,7 +48,7 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
     return mysqlSource(await partsOf(context, log));
   },
   positions: async () => {
-    const { positions } = await import("./source.ts");
+    const { positions } = await import("./positions.ts");
     return positions();
   },
   check: async (context, signal) => {

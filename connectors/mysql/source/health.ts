@@ -1,7 +1,6 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
-import { bytesBetween } from "./wire/log-files.ts";
-import { unpackPosition } from "./wire/position.ts";
+import { bytesBetween, unpackPosition } from "./wire/position.ts";
 import { expirySeconds, unfitSettings } from "./wire/server-facts.ts";
 import {
   endPrepared,

@@ -15,22 +15,19 @@
 import type { Catalog, NamedTable } from "../../../src/core/contracts/catalog.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
-import type { Positions } from "../../../src/core/contracts/positions.ts";
 import type { RowReads } from "../../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { BinlogStream } from "./binlog-stream.ts";
-import { GtidSet } from "./events/gtid-set.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
 import { KnownLog } from "./known-log.ts";
+import { positions } from "./positions.ts";
 import { joinedRows } from "../../kit/joined-rows.ts";
 import { matchingRows, readRange } from "./snapshot/chunks.ts";
 import { namingHolders } from "./snapshot/lock-waits.ts";
 import { TableReadings } from "./snapshot/reading.ts";
-import { ReadTransactions } from "./transactions/read-transactions.ts";
-import { type LogFiles, bytesBetween } from "./wire/log-files.ts";
-import { LogNames, startOf } from "./wire/position.ts";
+import { startOf } from "./wire/position.ts";
 import type { SourceParts } from "./source-parts.ts";
 
 export function mysqlSource(parts: SourceParts): Source {
@@ -56,36 +53,6 @@ export function mysqlSource(parts: SourceParts): Source {
     watermarks: watermarks(parts),
     close: () => server.close(),
   };
-}
-
-/** As far as the log was looked at, or recalled. */
-export function positions(
-  names = new LogNames("binlog"),
-  read = new ReadTransactions(),
-  files: Pick<LogFiles, "sizes"> = { sizes: [] },
-): Positions {
-  return {
-    format: (commit) => names.format(commit),
-    parse: (text) => names.parse(text),
-    fields: (commit) => names.fields(commit),
-    distance: (a, b) => (a < b ? bytesBetween(files.sizes, a, b) : bytesBetween(files.sizes, b, a)),
-    recall: (identity) => {
-      const base = identity["base"];
-      if (base !== undefined) names.use(base);
-      read.load(identity["read"]);
-    },
-    locate: (token) => (names.isPlace(token) ? names.parse(token) : read.locate(setOf(token))),
-    namesBefore: (commit) => read.at(commit)?.set.spelled,
-  };
-}
-
-const MYSQL_SET = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:/i;
-
-/** Of a token: one name of a transaction, or several. */
-function setOf(token: string): GtidSet {
-  const set = MYSQL_SET.test(token) ? GtidSet.parse(token) : GtidSet.ofServer(token, "mariadb");
-  if (set === undefined || set.isEmpty) throw new RangeError("no position, and no name of a transaction");
-  return set;
 }
 
 function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {

@@ -62,7 +62,7 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
     const { postgresSource } = await import("./source.ts");
     return postgresSource(await contextOf(context, log));
   },
-  positions: async () => (await import("./source.ts")).POSITIONS,
+  positions: async () => (await import("./positions.ts")).POSITIONS,
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
     return await briefly(context, (own) => check(own, signal));

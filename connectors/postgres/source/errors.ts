@@ -14,7 +14,6 @@ import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
-import { lockHolders } from "../blocking-transactions.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 
 /** The way out of every gap: the sinks' rows get a new epoch, so that no row of the earlier one blocks a change. */
@@ -259,6 +258,8 @@ export async function withHolders(
 ): Promise<unknown> {
   const known = findMillraceError(error);
   if (known?.reason !== "lock" || signal.aborted) return error;
+  // With its driver, which a command that only reads the configuration does not need.
+  const { lockHolders } = await import("../blocking-transactions.ts");
   const holders = await lockHolders(address, first, signal);
   if (holders === null) return error;
   return heldBy(known, holders);

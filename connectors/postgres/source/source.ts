@@ -13,15 +13,14 @@
  */
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
-import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import { hasBinaryForm } from "../../../src/core/model/types.ts";
+import { POSITIONS } from "./positions.ts";
 import { PublishedTables } from "./published-tables.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { closeAll, type SourceContext } from "./wire/context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./log/health.ts";
-import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { markPrefix, writeMark, watermarks } from "./log/watermarks.ts";
 import { readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
 import { joinedRows } from "../../kit/joined-rows.ts";
@@ -30,7 +29,6 @@ import { contentSums, hashForms, inBuckets } from "./snapshot/content-sums.ts";
 import { crossLog, removeOurs, madeBy } from "./log-admin.ts";
 import { PostgresStream } from "./stream/change-stream.ts";
 import { foreignKeys, rowEstimates } from "./catalog/catalog.ts";
-import { recordPosition } from "./stream/frame.ts";
 
 export function postgresSource(context: SourceContext): Source {
   const published = new PublishedTables(context);
@@ -64,8 +62,6 @@ export function postgresSource(context: SourceContext): Source {
     close: () => closeAll(context),
   };
 }
-
-export const POSITIONS: Positions = { format: formatLsn, parse: parseLsn, distance: distanceInBytes, recordPosition };
 
 function changeLog(context: SourceContext, published: PublishedTables): ChangeLog {
   return {

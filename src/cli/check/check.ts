@@ -3,7 +3,7 @@ import { connect, createServer } from "node:net";
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
-import type { Address } from "../../config/definition.ts";
+import type { Address } from "../../config/daemon-definition.ts";
 import type { Finding, CheckedTable } from "../../core/contracts/connector.ts";
 import { findMillraceError, type Login, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
 import { type Column, hiddenNames, namesOfTable, tableId } from "../../core/model/schema.ts";

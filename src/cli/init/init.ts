@@ -195,7 +195,7 @@ export function writtenLines({ file, found, secrets, variables }: WrittenConfig)
 
 async function readName(given: string | null): Promise<string | null> {
   if (given === null) return null;
-  const { topDefinition } = await import("../../config/definition.ts");
+  const { topDefinition } = await import("../../config/daemon-definition.ts");
   const parsed = topDefinition.shape.name.safeParse(given);
   if (!parsed.success) throw cliError("MR1110", `--name: ${parsed.error.issues[0]?.message ?? "not a name"}`);
   return parsed.data;

@@ -11,7 +11,7 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Bound } from "../../config/connectors.ts";
 import type { Config } from "../../config/config.ts";
-import { type Address, topDefinition } from "../../config/definition.ts";
+import { type Address, topDefinition } from "../../config/daemon-definition.ts";
 import { scopeOf, systemClock } from "../../core/clock.ts";
 import type { CapturedTables } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";

@@ -2,14 +2,9 @@
 import { sourceError } from "../errors.ts";
 import { readDump } from "./dump.ts";
 import { EventHeader, FORMAT_DESCRIPTION } from "./event-header.ts";
-import { FILE_START, packPosition, startOf, unpackPosition } from "./position.ts";
+import { FILE_START, packPosition, startOf, type LogFileSize } from "./position.ts";
 import type { Server } from "./server.ts";
 import { either } from "./server-facts.ts";
-
-interface LogFileSize {
-  readonly file: number;
-  readonly size: number;
-}
 
 export class LogFiles {
   readonly #server: Server;
@@ -69,21 +64,6 @@ export class LogFiles {
     if (file == null) throw sourceError("MR2005", "fatal", "the server writes no binary log (log_bin is OFF)");
     return { file, offset: offset ?? String(FILE_START), only: only ?? "", ignored: ignored ?? "" };
   }
-}
-
-/** Bytes between two positions; files in between count with their sizes. */
-export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bigint): number {
-  const [first, last] = [unpackPosition(from), unpackPosition(to)];
-  if (first.file === last.file) return Math.max(0, last.offset - first.offset);
-  let sum = 0;
-  for (const { file, size } of files) {
-    const start = startOf(file);
-    const end = packPosition(file, Math.max(size, FILE_START));
-    const low = from > start ? from : start;
-    const high = to < end ? to : end;
-    if (high > low) sum += Number(high - low);
-  }
-  return sum;
 }
 
 /**

@@ -41,6 +41,26 @@ export interface NextFile {
   readonly offset: number;
 }
 
+export interface LogFileSize {
+  readonly file: number;
+  readonly size: number;
+}
+
+/** Bytes between two positions; files in between count with their sizes. */
+export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bigint): number {
+  const [first, last] = [unpackPosition(from), unpackPosition(to)];
+  if (first.file === last.file) return Math.max(0, last.offset - first.offset);
+  let sum = 0;
+  for (const { file, size } of files) {
+    const start = startOf(file);
+    const end = packPosition(file, Math.max(size, FILE_START));
+    const low = from > start ? from : start;
+    const high = to < end ? to : end;
+    if (high > low) sum += Number(high - low);
+  }
+  return sum;
+}
+
 /** The part of the server's file names before the number. */
 export class LogNames {
   #base: string;
