@@ -1,4 +1,4 @@
-import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
+import { type ErrorPages, raising } from "../core/errors.ts";
 
 export const pages: ErrorPages = {
   MR1110: {
@@ -114,11 +114,4 @@ export const pages: ErrorPages = {
   },
 };
 
-export function cliError(
-  code: ErrorCode,
-  message: string,
-  parts: { kind?: ErrorKind; hint?: string; cause?: unknown } = {},
-): MillraceError {
-  const hint = parts.hint ?? pages[code]?.remedy;
-  return new MillraceError({ code, kind: parts.kind ?? "fatal", message, hint, cause: parts.cause });
-}
+export const cliError = raising(pages);

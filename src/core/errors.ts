@@ -1,4 +1,4 @@
-import { type ErrorCode, type ErrorPage, pages as meanings } from "./meanings.ts";
+import { type ErrorCode, type ErrorPage, type ErrorPages, pages as meanings } from "./meanings.ts";
 
 export type { ErrorCode, ErrorPage, ErrorPages } from "./meanings.ts";
 
@@ -136,6 +136,19 @@ export class MillraceError extends Error {
     const { code, kind, message, hint, lostTables, cause, reason, table, connector } = this;
     return new MillraceError({ code, kind, message, hint, lostTables, cause, reason, table, connector, ...parts });
   }
+}
+
+/** `kind`: fatal, unless it says otherwise. */
+export interface RaiseDetails extends ErrorDetails {
+  readonly kind?: ErrorKind;
+}
+
+/** How a folder raises the errors of its pages. What to do is what the page says, unless a hint says more. */
+export function raising(
+  pages: ErrorPages,
+): (code: ErrorCode, message: string, details?: RaiseDetails) => MillraceError {
+  return (code, message, { kind = "fatal", hint = pages[code]?.remedy, ...details } = {}) =>
+    new MillraceError({ ...details, code, kind, message, hint });
 }
 
 /** How one connector raises its errors. */

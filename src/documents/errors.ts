@@ -1,4 +1,4 @@
-import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, MillraceError, raising } from "../core/errors.ts";
 
 export const pages = {
   MR1040: {
@@ -20,13 +20,10 @@ export interface DocumentProblem {
 }
 
 export function documentsError(problems: readonly [DocumentProblem, ...DocumentProblem[]]): MillraceError {
-  const code: ErrorCode = "MR1040";
-  const message = problems.map((one) => `${one.place}: ${one.message}`).join("\n");
-  return new MillraceError({ code, kind: "fatal", message, hint: pages.MR1040.remedy });
+  return raising(pages)("MR1040", problems.map((one) => `${one.place}: ${one.message}`).join("\n"));
 }
 
 /** Not an error: the documents are other ones now. */
 export function columnsChanged(): MillraceError {
-  const code: ErrorCode = "MR1040";
-  return new MillraceError({ code, kind: "reopen", message: "tables of documents have other columns now" });
+  return new MillraceError({ code: "MR1040", kind: "reopen", message: "tables of documents have other columns now" });
 }

@@ -1,4 +1,4 @@
-import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, raising } from "../core/errors.ts";
 
 export const pages: ErrorPages = {
   MR1171: {
@@ -24,10 +24,4 @@ export const pages: ErrorPages = {
   },
 };
 
-export function libraryError(
-  code: ErrorCode,
-  message: string,
-  { hint, cause }: { readonly hint?: string | undefined; readonly cause?: unknown } = {},
-): MillraceError {
-  return new MillraceError({ code, kind: "fatal", message, hint: hint ?? pages[code]?.remedy, cause });
-}
+export const libraryError = raising(pages);

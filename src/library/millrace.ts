@@ -8,12 +8,13 @@ import { checkpointFromTexts, checkpointTexts } from "../core/checkpoint/checkpo
 import { parsePosition, serializePosition } from "../core/model/position.ts";
 import { connectors } from "../../connectors/registry.ts";
 import type * as api from "./api.ts";
+import type { Log, LogEntry } from "./api.ts";
 import { changesOf as changesOfBatch } from "./changes.ts";
 import { libraryError } from "./errors.ts";
 import { runFollower } from "./follower.ts";
 import { Handover } from "./handover.ts";
-import { loggerTo } from "./log.ts";
 import { dividedSinks, OWN, withOwnSinks } from "./own-sinks.ts";
+import { type Logger, SILENT } from "../core/contracts/telemetry.ts";
 
 export type * from "./api.ts";
 export { MillraceError };
@@ -168,4 +169,31 @@ function kindOf(url: string): string {
     "MR1171",
     "`source` expects postgres://…, mysql://…, or an object with the keys of `source` in millrace.yaml",
   );
+}
+
+/** `redact`: every entry, as JSON, passes through it. */
+function loggerTo(log: Log | undefined, redact: (json: string) => string, fixed: object = {}): Logger {
+  if (log === undefined) return SILENT;
+  const at = (level: LogEntry["level"]) => (fields: object, message: string) => {
+    const entry: LogEntry = { ...fixed, ...fields, level, message };
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same entry with other texts
+    log(JSON.parse(redact(JSON.stringify(entry, plain))) as LogEntry);
+  };
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    child: (fields) => loggerTo(log, redact, { ...fixed, ...fields }),
+  };
+}
+
+/** Of an error only what holds no values: a driver's text may quote cells and statements. */
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (value instanceof MillraceError) {
+    const { code, kind, message, hint } = value;
+    return { code, kind, message, hint };
+  }
+  return value instanceof Error ? { name: value.name, stack: value.stack } : value;
 }

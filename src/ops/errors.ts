@@ -1,4 +1,4 @@
-import { type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, raising } from "../core/errors.ts";
 import { serverAt } from "../core/system-errors.ts";
 
 export const pages = {
@@ -49,6 +49,8 @@ export const pages = {
   },
 } as const satisfies ErrorPages;
 
+export const opsError = raising(pages);
+
 const LISTENING_FIXES: Readonly<Record<string, string>> = {
   EADDRINUSE:
     "Another process has this address (`ss -ltnp` shows which): give each daemon its own `admin.listen`, or set it to false.",
@@ -61,6 +63,5 @@ const LISTENING_FIXES: Readonly<Record<string, string>> = {
 export function listenFailed({ host, port }: { readonly host: string; readonly port: number }, cause: unknown) {
   const reason = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "unknown error";
   const message = `admin.listen: ${serverAt(host, port)} can't be listened on (${reason})`;
-  const hint = LISTENING_FIXES[reason] ?? pages.MR1154.remedy;
-  return new MillraceError({ code: "MR1154", kind: "blocked", message, hint, cause });
+  return opsError("MR1154", message, { kind: "blocked", hint: LISTENING_FIXES[reason], cause });
 }

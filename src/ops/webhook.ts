@@ -1,10 +1,10 @@
 import { createHmac } from "node:crypto";
 import type { buildConnector, Dispatcher } from "undici";
-import { isAborted, MillraceError } from "../core/errors.ts";
+import { isAborted, MillraceError, type RaiseDetails } from "../core/errors.ts";
 import { reachAgain, serverAt, systemErrorCode } from "../core/system-errors.ts";
 import { addressOf, codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
-import { pages } from "./errors.ts";
+import { opsError } from "./errors.ts";
 
 const ANSWER_MS_MAX = 10_000;
 /** With the waits between them about two minutes: enough for a restart of the receiver. */
@@ -101,7 +101,7 @@ async function post(address: URL, { headers, body, tls }: Posted, signal: AbortS
     await agent.destroy();
   }
   if (status < 200 || status > 299)
-    throw refused(address, `it answers with status ${status}`, { isPassing: mayPass(status) });
+    throw refused(address, `it answers with status ${status}`, { kind: mayPass(status) ? "retryable" : "fatal" });
 }
 
 /** A refusal of the client's certificate comes after the handshake, and looks like a hang-up. */
@@ -145,28 +145,20 @@ function unreached(url: URL, error: unknown): MillraceError {
   const why = isLate
     ? `no answer within ${ANSWER_MS_MAX / 1000} s`
     : `it can't be reached${code === undefined ? "" : `: ${code}`}`;
-  return refused(url, why, { isPassing: true, hint: reachAgain(code, serverOf(url), "notify.webhook"), cause: error });
-}
-
-interface Refusal {
-  /** Whether another attempt may succeed. */
-  readonly isPassing: boolean;
-  readonly hint?: string;
-  readonly cause?: unknown;
-}
-
-function refused(url: URL, why: string, { isPassing, hint = pages.MR1158.remedy, cause }: Refusal): MillraceError {
-  return new MillraceError({
-    code: "MR1158",
-    kind: isPassing ? "retryable" : "fatal",
-    message: `the webhook at ${serverOf(url)} did not take the message: ${why}`,
-    hint,
-    cause,
+  return refused(url, why, {
+    kind: "retryable",
+    hint: reachAgain(code, serverOf(url), "notify.webhook"),
+    cause: error,
   });
 }
 
+/** Retryable: another attempt may succeed. */
+function refused(url: URL, why: string, details: RaiseDetails): MillraceError {
+  return opsError("MR1158", `the webhook at ${serverOf(url)} did not take the message: ${why}`, details);
+}
+
 function untrusted({ what, fix }: TlsFailure, url: URL): MillraceError {
-  return refused(url, `TLS failed: ${what}`, { isPassing: false, hint: fix });
+  return refused(url, `TLS failed: ${what}`, { hint: fix });
 }
 
 function serverOf(url: URL): string {

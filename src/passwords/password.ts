@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import * as z from "zod";
-import { type ErrorCode, MillraceError } from "../core/errors.ts";
+import { type ErrorCode, type MillraceError, raising } from "../core/errors.ts";
 import type { FreshPassword, IdleKey } from "../core/contracts/connector.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { pages } from "./errors.ts";
@@ -97,6 +97,5 @@ function alone(text: string, empty: () => MillraceError): string {
 }
 
 function unusable(code: ErrorCode, message: string): MillraceError {
-  const hint = pages[code]?.remedy;
-  return new MillraceError({ code, kind: "blocked", message, hint, reason: "login" });
+  return raising(pages)(code, message, { kind: "blocked", reason: "login" });
 }

@@ -1,4 +1,4 @@
-import { type ErrorPages, findMillraceError, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, findMillraceError, type MillraceError, raising } from "../core/errors.ts";
 
 export const pages = {
   MR1401: {
@@ -30,41 +30,24 @@ export const pages = {
   },
 } as const satisfies ErrorPages;
 
+const raise = raising(pages);
+
 export function alreadyRunning(id: string): MillraceError {
-  return new MillraceError({
-    code: "MR1401",
-    kind: "fatal",
-    message: `comparison ${id} is running`,
-    hint: pages.MR1401.remedy,
-  });
+  return raise("MR1401", `comparison ${id} is running`);
 }
 
 /** Only the newest unfinished comparison is kept. */
 export function nothingToResume(id: string): MillraceError {
-  return new MillraceError({
-    code: "MR1404",
-    kind: "fatal",
-    message: `of a comparison ${id} nothing is kept`,
-    hint: pages.MR1404.remedy,
-  });
+  return raise("MR1404", `of a comparison ${id} nothing is kept`);
 }
 
 export function notStreaming(): MillraceError {
-  return new MillraceError({
-    code: "MR1120",
-    kind: "fatal",
-    message: "the daemon does not stream yet",
-    hint: "Wait until `millrace status` shows the phase `streaming`, then run `millrace reconcile` again.",
-  });
+  const hint = "Wait until `millrace status` shows the phase `streaming`, then run `millrace reconcile` again.";
+  return raise("MR1120", "the daemon does not stream yet", { hint });
 }
 
 export function brokenOff(id: string, why = "the daemon ended"): MillraceError {
-  return new MillraceError({
-    code: "MR1402",
-    kind: "fatal",
-    message: `comparison ${id} was broken off: ${why}`,
-    hint: pages.MR1402.remedy,
-  });
+  return raise("MR1402", `comparison ${id} was broken off: ${why}`);
 }
 
 /** The source was unreachable for longer than the patience: nothing can be compared. Never leaves this folder. */

@@ -1,6 +1,6 @@
 /** The stored part of an unfinished comparison, for `--resume`. */
 import type { NotComparable, ReconcileRequest, TableReconciliation } from "../core/contracts/reconciliation.ts";
-import { type KeptTable, openId, withoutValues } from "./rows/kept-table.ts";
+import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import type { Run } from "./run.ts";
 
 interface StoredRun {

@@ -17,7 +17,7 @@ import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./erro
 import { Inspections } from "./inspections.ts";
 import { keptText, takeUp } from "./kept.ts";
 import { knowPlaces } from "./proof/proof-turn.ts";
-import { openId } from "./rows/kept-table.ts";
+import { openId } from "./rows/findings.ts";
 import { type DocumentParts, documentOf, newRun, progressOf, type Run } from "./run.ts";
 import { TableRun } from "./table-run.ts";
 

@@ -6,7 +6,7 @@ import type {
   TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
-import type { KeptTable } from "./rows/kept-table.ts";
+import type { KeptTable } from "./rows/findings.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
 import { driftIn } from "./report/verdict.ts";
@@ -107,6 +107,6 @@ export function progressOf({
   rowsCompared,
   comparing,
 }: Run): ReconcileProgress {
-  const now = [...comparing].reduce((sum, { findings }) => sum + findings.compared, 0);
+  const now = [...comparing].reduce((sum, { findings }) => sum + findings.counts.compared, 0);
   return { id, startedAt, tableCount, tablesDone, table, rowsCompared: rowsCompared + now };
 }

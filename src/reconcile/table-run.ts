@@ -7,7 +7,7 @@ import type { Turn } from "../core/turn.ts";
 import { brokenOff, NotComparableError, reasonOf, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
 import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
-import { openId } from "./rows/kept-table.ts";
+import { openId } from "./rows/findings.ts";
 import type { Run } from "./run.ts";
 import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
 import { TableComparison } from "./rows/table-comparison.ts";
@@ -87,7 +87,7 @@ export class TableRun {
       if (!port.tables.includes(table) && mayRepeat) again.push(sink);
       else {
         // Reports what was compared until then.
-        if (comparison !== undefined && comparison.findings.compared > 0) this.#done(comparison);
+        if (comparison !== undefined && comparison.findings.counts.compared > 0) this.#done(comparison);
         this.#refuse(sink, error);
       }
     };
@@ -178,9 +178,9 @@ export class TableRun {
     const result = findings.result();
     run.tables.push(result);
     run.rowsCompared += result.compared;
-    if (findings.unsettled === 0) return;
-    const reason = `${findings.unsettled} rows changed, or were on their way, each time they were looked at`;
-    run.notComparable.push({ sink, table: result.table, rows: findings.unsettled, reason });
+    if (findings.counts.unsettled === 0) return;
+    const reason = `${findings.counts.unsettled} rows changed, or were on their way, each time they were looked at`;
+    run.notComparable.push({ sink, table: result.table, rows: findings.counts.unsettled, reason });
   }
 
   /** Waits until the sink should hold the table. */

@@ -1,6 +1,6 @@
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { RulesFault } from "../core/model/schema.ts";
-import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorPages, MillraceError } from "../core/errors.ts";
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS = "Then start again.";
@@ -126,10 +126,9 @@ export function faultOf({ code, place, message, fix, computed }: RuleProblem): R
 
 /** All problems as one error, with the code of the first. */
 export function rulesError(problems: readonly [RuleProblem, ...RuleProblem[]]): MillraceError {
-  const [first] = problems;
-  const { code } = first;
+  const { code, hint } = faultOf(problems[0]);
   const message = problems.map((problem) => faultOf(problem).message).join("\n");
-  return new MillraceError({ code, kind: "fatal", message, hint: faultOf(first).hint });
+  return new MillraceError({ code, kind: "fatal", message, hint });
 }
 
 /** Of a condition that an operator gave to a command. */
@@ -143,10 +142,6 @@ export function conditionAsksHidden(why: string): MillraceError {
 
 /** A version of the registry that was made with other rules: its rows are read as its successor version. */
 export function otherRules(table: string): MillraceError {
-  const code: ErrorCode = "MR1025";
-  return new MillraceError({
-    code,
-    kind: "retryable",
-    message: `${table} can't be read under rules that are no longer in force, or do not fit it`,
-  });
+  const message = `${table} can't be read under rules that are no longer in force, or do not fit it`;
+  return new MillraceError({ code: "MR1025", kind: "retryable", message });
 }

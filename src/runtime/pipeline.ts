@@ -75,15 +75,15 @@ export interface PipelineParts {
 /** Why a table is read again. */
 const REINSTATED = "reinstated";
 
-/**
- * A running source with its sinks, as the daemon's other parts see it. It starts, which finds the log and the position
- * where the stream begins; then it streams (streaming.ts).
- */
 interface Lacked {
   readonly all: ReadonlySet<string>;
   readonly read: ReadonlySet<string>;
 }
 
+/**
+ * A running source with its sinks, as the daemon's other parts see it. It starts, which finds the log and the position
+ * where the stream begins; then it streams (streaming.ts).
+ */
 export class Pipeline {
   readonly clock: Clock;
   readonly source: Source;

@@ -5,7 +5,7 @@ import type { Source } from "../core/contracts/source.ts";
 import type { TableSnapshot, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { Login, MillraceError } from "../core/errors.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
+import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
@@ -25,7 +25,6 @@ import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
 import { type AnswersFor, type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
-import { heartbeat } from "./stream/heartbeat.ts";
 import { bytesFor, FanOut, MAIN_BATCHES } from "./stream/fan-out.ts";
 import { detachSlowSinks } from "./stream/detach.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
@@ -33,6 +32,8 @@ import { GoBack, type GoneBack } from "./stream/go-back.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
 import { withTimeout } from "../core/with-timeout.ts";
+import type { Watermarks } from "../core/contracts/watermarks.ts";
+import { encodeMark } from "./stream/marks.ts";
 
 /** How long the snapshotter waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;
@@ -42,7 +43,7 @@ const SUSPENDED_LOOK_MS = 500;
 /** Why a table is read again. */
 const UNLOGGED = "rows changed without a trace in the log";
 
-export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
+type Phase = "starting" | "snapshot" | "streaming" | "stopped";
 
 /** How the stream is at the moment. */
 export interface StreamFacts {
@@ -423,5 +424,39 @@ export class Streaming {
   #lacking({ name, position }: SinkWorker): readonly string[] {
     if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
     return lifeOf(this.#parts.lives, name)?.tables.lacking(position.tables) ?? [];
+  }
+}
+
+interface HeartbeatParts {
+  readonly clock: Clock;
+  readonly watermarks: Watermarks;
+  readonly fanOut: FanOut;
+  /** The end of the log; null: whether this is still the log that was read is not known at the moment. */
+  readonly tip: (signal: AbortSignal) => Promise<bigint | null>;
+  readonly intervalMs: number;
+  readonly logger: Logger;
+}
+
+/**
+ * Each beat writes a mark into the log, so that an idle source's position moves, checks idle sinks, and tells those that an
+ * earlier process may have left in the middle of a batch where all that it can have read ends.
+ */
+async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
+  const { clock, watermarks, fanOut, tip, intervalMs, logger } = parts;
+  const told = new Repeated(logger);
+  for (;;) {
+    try {
+      await watermarks.mark(encodeMark({ edge: null }), signal);
+      for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+      const unknown = [...fanOut.sinks].filter((worker) => worker.position.holdsUnknown);
+      const commit = unknown.length === 0 ? null : await tip(signal);
+      const { epoch } = fanOut.position;
+      if (commit !== null) for (const worker of unknown) worker.position.knowEarlier({ epoch, commit, index: 0 });
+      told.passed();
+    } catch (error) {
+      signal.throwIfAborted();
+      told.failed(error, "a heartbeat failed; the next one tries again");
+    }
+    await clock.sleep(intervalMs, signal);
   }
 }

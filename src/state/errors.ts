@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { Lease } from "../core/contracts/state-store.ts";
-import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages, type ErrorReason } from "../core/errors.ts";
+import { type ErrorPages, type MillraceError, raising } from "../core/errors.ts";
 
 export const pages: ErrorPages = {
   MR1201: {
@@ -97,21 +97,4 @@ export function leaseLost(): MillraceError {
   return stateError(LEASE_LOST, "the lease was taken over by another daemon; this one stops");
 }
 
-export interface StateErrorParts {
-  readonly kind?: ErrorKind;
-  readonly hint?: string;
-  readonly cause?: unknown;
-  readonly reason?: ErrorReason;
-}
-
-export function stateError(code: ErrorCode, message: string, parts: StateErrorParts = {}): MillraceError {
-  const hint = parts.hint ?? pages[code]?.remedy;
-  return new MillraceError({
-    code,
-    kind: parts.kind ?? "fatal",
-    message,
-    hint,
-    cause: parts.cause,
-    reason: parts.reason,
-  });
-}
+export const stateError = raising(pages);

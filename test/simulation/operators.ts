@@ -1,7 +1,7 @@
 /** What people do: the product's own commands, without their files and without arguments. */
 import { recoverIn, type RecoverConfig } from "../../src/cli/recover/recover-in.ts";
 import { resetIn } from "../../src/cli/offsets/offset-reset.ts";
-import { expectReachable } from "../../src/cli/offsets/import-reach.ts";
+import { expectReachable } from "../../src/cli/offsets/offset-transfer.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
 import { askWhileStopped } from "../../src/runtime/control/while-stopped.ts";

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { abortOf, systemClock } from "../../src/core/clock.ts";
 import { abortedError } from "../../src/core/errors.ts";
 import type { SinkTask } from "../../src/runtime/errors.ts";
-import { BatchWatch } from "../../src/runtime/sink/batch-watch.ts";
+import { BatchWatch } from "../../src/runtime/sink/batch-writer.ts";
 import { failure } from "../conformance/stage.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 

@@ -568,7 +568,9 @@ describe("every outlet agrees on", () => {
 
   test("each kind that there is", () => {
     const source = readFileSync(join(import.meta.dirname, "../../src/core/conditions/conditions.ts"), "utf8");
-    const kinds = [...source.matchAll(/(?:kind: |told\()"([a-z]+\.[a-z-]+)"/g)].map(([, kind]) => kind);
+    const kinds = [...source.matchAll(/(?:kind: |told\(|act\(|watch\(|condition\()"([a-z]+\.[a-z-]+)"/g)].map(
+      ([, kind]) => kind,
+    );
     expect(kinds.length).toBeGreaterThan(20);
     expect(new Set(CASES.map(({ kind }) => kind))).toEqual(new Set(kinds));
   });

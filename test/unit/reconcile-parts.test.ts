@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { pauseAfter } from "../../src/runtime/comparison-turns.ts";
+import { pauseAfter } from "../../src/runtime/comparisons.ts";
 import { PART_COUNT, partOf, partOn } from "../../src/reconcile/rows/rotation.ts";
 
 test("as many days in a row as there are parts compare every row once", () => {

@@ -3,9 +3,7 @@ import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { Findings } from "../../src/reconcile/rows/findings.ts";
 import type { Finding } from "../../src/reconcile/rows/judge.ts";
-import { Look } from "../../src/reconcile/rows/look.ts";
-import { suspectOf } from "../../src/reconcile/rows/suspect.ts";
-import { Suspects } from "../../src/reconcile/rows/suspects.ts";
+import { Look, suspectOf, Suspects } from "../../src/reconcile/rows/suspects.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: { id: "integer" } });
@@ -24,7 +22,7 @@ function settle(shows: (look: Look, id: string, i: number) => void, repairs = fa
     const looked = { look, at: `0/${looks}`, isAwaited: () => false, refused: new Set<string>() };
     repairCount += suspects.looked(suspects.next(10), looked, findings).repair.length;
   }
-  const { compared, unsettled } = findings;
+  const { compared, unsettled } = findings.counts;
   const { moving, movingSample, different, repaired } = findings.result();
   return { looks, repairCount, compared, unsettled, moving, movingSample, different, repaired };
 }

@@ -1,7 +1,7 @@
 /** For the team that owns the source: what a migration does to each sink, before it runs. */
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
-import type { CapturedTables } from "../../core/contracts/catalog.ts";
+import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { TableSize } from "../../core/contracts/connector.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { findMillraceError } from "../../core/errors.ts";
@@ -13,11 +13,10 @@ import { withFunctions } from "../../rules/with-rules.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { readNamedFile } from "../files.ts";
+import { readNamedFile, writeNamedFile } from "../files.ts";
 import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 import { tableText } from "../table.ts";
-import { byNames, readBaseline, writeBaseline } from "./baseline.ts";
 import { type Comparison, type Outlook, outlooks, type SinkView } from "./outlook.ts";
 
 const LOOK_TIMEOUT_MS = 30_000;
@@ -142,4 +141,40 @@ function sizeText(size: TableSize | null): string {
   if (size === null || (size.rows === 0 && size.bytes === 0)) return "-";
   const rows = size.rows.toLocaleString("en-US", { maximumSignificantDigits: 3 });
   return `about ${rows} rows, ${(size.bytes / 1024 ** 2).toFixed(1)} MB`;
+}
+
+/** Shapes of tables in a file, to compare a later database with. */
+
+const FORMAT = "millrace shapes 1";
+const FILE_BYTES_MAX = 256 * 1024 * 1024;
+
+function writeBaseline(file: string, { tables }: CapturedTables, mayReplace: boolean): void {
+  writeNamedFile(file, `${JSON.stringify({ format: FORMAT, tables }, null, 2)}\n`, mayReplace);
+}
+
+function readBaseline(file: string): CapturedTables {
+  const text = readNamedFile(file, FILE_BYTES_MAX, "MR1140");
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw cliError("MR1140", `${file} can't be read (it is not JSON)`);
+  }
+  if (!isBaseline(document)) throw cliError("MR1140", `${file} was not written by schema export`);
+  return { tables: document.tables, refused: [], generations: new Map() };
+}
+
+function isBaseline(value: unknown): value is { readonly tables: readonly TableShape[] } {
+  if (typeof value !== "object" || value === null || !("format" in value && "tables" in value)) return false;
+  return value.format === FORMAT && Array.isArray(value.tables);
+}
+
+/** As shapes of one table in two databases: names identify table and columns. */
+function byNames({ tables, ...rest }: CapturedTables): CapturedTables {
+  const named = tables.map((table) => ({
+    ...table,
+    relation: 0,
+    columns: table.columns.map((column) => ({ ...column, identity: 0 })),
+  }));
+  return { ...rest, tables: named };
 }

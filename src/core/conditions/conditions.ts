@@ -27,7 +27,7 @@ const SLOW_SECONDS = 30;
 const ROOMS_MAX = 3;
 const GIVEN_UP = "its position in the log was given up or moved, and its tables are read again when it takes rows";
 
-type ConditionFacts = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
+type Facts = Pick<Condition, "what"> & Partial<Omit<Condition, "kind">>;
 
 /** What a status says beside the pipeline. */
 export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify" | "config">;
@@ -79,13 +79,25 @@ export function pipelineConditions(pipeline: PipelineStatus): readonly Condition
   ];
 }
 
-function condition(given: ConditionFacts): Condition {
-  const { kind, sink = null, table = null } = given;
+/** It waits for a person. */
+function act(kind: string, facts: Facts): Condition {
+  return condition(kind, { ...facts, level: "act" });
+}
+
+/** Millrace deals with it. */
+function watch(kind: string, facts: Facts): Condition {
+  return condition(kind, { ...facts, level: "watch" });
+}
+
+function condition(kind: string, given: Facts & Pick<Condition, "level">): Condition {
+  const { sink = null, table = null } = given;
   const id = [kind, ...(sink === null ? [] : [`sink=${sink}`]), ...(table === null ? [] : [`table=${table}`])].join(
     " ",
   );
   return {
     id,
+    kind,
+    blocks: [],
     sink,
     table,
     code: null,
@@ -121,7 +133,7 @@ function* ofDaemon({ daemon, heldBy, lastSeenAt, ended }: PipelineStatus): Gener
   if (heldBy !== undefined) {
     const what = `the lease is held by ${heldBy}`;
     const fix = "millrace status, there";
-    yield condition({ kind: "daemon.elsewhere", level: "watch", blocks: ["wait", "once"], what, fix });
+    yield watch("daemon.elsewhere", { blocks: ["wait", "once"], what, fix });
   } else if (ended !== undefined) {
     yield daemonEnded(ended);
   } else if (daemon === null) {
@@ -135,11 +147,11 @@ function* ofPhase({ daemon, phase, source: { copy } }: PipelineStatus): Generato
   if (phase === "snapshot") {
     const what = copy === null ? "first copy: it begins" : `first copy: ${copyText(copy)}`;
     const meanwhile = "streaming begins when it is done";
-    yield condition({ kind: "daemon.copying", level: "watch", blocks, what, since: daemon.startedAt, meanwhile });
+    yield watch("daemon.copying", { blocks, what, since: daemon.startedAt, meanwhile });
   } else if (phase !== "streaming") {
     const what = `the daemon is ${phase}`;
     const meanwhile = "it streams when the source and the sinks have answered";
-    yield condition({ kind: "daemon.starting", level: "watch", blocks, what, since: daemon.startedAt, meanwhile });
+    yield watch("daemon.starting", { blocks, what, since: daemon.startedAt, meanwhile });
   }
 }
 
@@ -147,12 +159,12 @@ function* ofPhase({ daemon, phase, source: { copy } }: PipelineStatus): Generato
 export function daemonAbsent(since: string | null = null): Condition {
   const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
   const fix = "millrace run (its log says why it ended)";
-  return condition({ kind: "daemon.absent", level: "act", blocks: ["ready", "wait"], what, since, fix });
+  return act("daemon.absent", { blocks: ["ready", "wait"], what, since, fix });
 }
 
 export function daemonEnded(error: StoredError): Condition {
   const what = "nothing is copied, because the daemon has ended";
-  return condition({ kind: "daemon.ended", level: "act", blocks: ["ready", "wait"], what, ...failure(error) });
+  return act("daemon.ended", { blocks: ["ready", "wait"], what, ...failure(error) });
 }
 
 function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonNullable<SourceStatus["copy"]>): string {
@@ -172,15 +184,12 @@ function* ofState({ error, rooms = [] }: StateStatus, isStreaming: boolean): Gen
     const what = "the state can't be written, and nothing is acknowledged";
     // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
     const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];
-    yield condition({ kind: "state.unwritable", level: "act", blocks: held, what, ...retried(error) });
+    yield act("state.unwritable", { blocks: held, what, ...retried(error) });
   }
 }
 
 /** What has failed already says itself that there is no room. */
-function* ofRooms(
-  rooms: readonly Room[],
-  of: Pick<ConditionFacts, "kind" | "what" | "sink" | "meanwhile">,
-): Generator<Condition> {
+function* ofRooms(rooms: readonly Room[], { kind, ...of }: Facts & Pick<Condition, "kind">): Generator<Condition> {
   const low = rooms.filter(({ freeBytes, lowBytes }) => freeBytes < lowBytes);
   if (low.length === 0) return;
   const places = low
@@ -189,7 +198,7 @@ function* ofRooms(
     .map(({ where, freeBytes }) => `${where} has ${bytes(freeBytes)} free`);
   const more = low.length > ROOMS_MAX ? ` and ${low.length - ROOMS_MAX} more` : "";
   const what = `${of.what}: ${places.join(", ")}${more}`;
-  yield condition({ ...of, level: "act", blocks: [], what, fix: "make room there before it is full" });
+  yield act(kind, { ...of, what, fix: "make room there before it is full" });
 }
 
 function* ofSource(status: PipelineStatus): Generator<Condition> {
@@ -201,7 +210,7 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
     const what = `the stream is ${behind(source)} behind the log, and no sink holds it up`;
     const fix =
       "look at the load of the source and of this machine; behind Kafka, at the daemon that captures: millrace status, there";
-    yield condition({ kind: "source.behind", level: "watch", blocks: [], what, fix });
+    yield watch("source.behind", { what, fix });
   }
   if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
     const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
@@ -210,22 +219,22 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
     const fix = isFar
       ? `bring sink ${last.name} back, which is ${bytes(last.lagBytes)} behind`
       : "look for a long transaction at the source; no sink is far behind";
-    yield condition({ kind: "source.keeps-too-much", level: "act", blocks: [], what, fix });
+    yield act("source.keeps-too-much", { what, fix });
   }
   if (source.readsPaused) {
     const what = "reads beside the stream are paused: new tables, snapshots and comparisons wait";
     const meanwhile = "they go on by themselves when the source keeps less log";
-    yield condition({ kind: "source.reads-paused", level: "watch", blocks: [], what, meanwhile });
+    yield watch("source.reads-paused", { what, meanwhile });
   }
   if (goneBack !== null) {
     const { sinks: names, until } = goneBack;
     const what = `the stream went back for ${names.join(", ")}; the other sinks wait until it is at ${until} again`;
-    yield condition({ kind: "source.went-back", level: "watch", blocks: [], what, ...failure(goneBack.error) });
+    yield watch("source.went-back", { what, ...failure(goneBack.error) });
   }
   if (phase === "streaming" && source.up && !status.tables.areKnown) {
     const what = "the source's tables have not been looked at yet";
     const meanwhile = "the next look comes by itself";
-    yield condition({ kind: "source.not-looked-at", level: "watch", blocks: ["wait"], what, meanwhile });
+    yield watch("source.not-looked-at", { blocks: ["wait"], what, meanwhile });
   }
   for (const warning of warnings)
     yield told("source.log-at-risk", "act", warning, "millrace check; if log is gone already, millrace recover");
@@ -239,7 +248,7 @@ function slowFunction({ table, column, function: name, averageMs, budgetMs }: Sl
   const what = `function ${name} takes ${averageMs.toPrecision(2)} ms for a row of ${table}${where}; its budget is ${budgetMs} ms`;
   const fix = "make it faster, because every row of the stream waits for it; or give it a larger `budget`";
   const id = `table.slow-function table=${table}${column === null ? "" : ` column=${column}`}`;
-  return condition({ kind: "table.slow-function", id, level: "watch", blocks: [], table, what, fix });
+  return watch("table.slow-function", { id, table, what, fix });
 }
 
 /** Whether the source answers, and its stream flows. */
@@ -253,19 +262,18 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
   ];
   const common = { level, meanwhile: meanwhile.join("; ") } as const;
   const until = answeredAt === null ? "not since the daemon's start" : `connected until ${timeText(answeredAt)}`;
+  const silent = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
   if (error !== null) {
     const what = unanswered === null ? "the stream from the source is broken" : `no connection to the source, ${until}`;
-    yield condition({ kind: "source.failing", blocks: ["ready", "wait"], what, ...common, ...retried(error) });
+    yield condition("source.failing", { blocks: ["ready", "wait"], what, ...common, ...retried(error) });
   } else if (unanswered !== null) {
-    const what = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
-    yield condition({ kind: "source.silent", blocks: [], what, ...common, ...retried(unanswered) });
+    yield condition("source.silent", { what: silent, ...common, ...retried(unanswered) });
   } else if (needsPerson) {
     const fix = "millrace check";
-    yield condition({ kind: "source.failing", level, blocks: ["ready"], what: "the source waits for you", fix });
+    yield act("source.failing", { blocks: ["ready"], what: "the source waits for you", fix });
   } else if (phase === "streaming" && !up) {
-    const what = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
     const meanwhile = "it is asked again every second";
-    yield condition({ kind: "source.silent", level: "watch", blocks: [], what, since: answeredAt, meanwhile });
+    yield watch("source.silent", { what: silent, since: answeredAt, meanwhile });
   }
 }
 
@@ -282,7 +290,7 @@ function isFine({ state, error, activity }: SinkStatus): boolean {
 /** Of what the source says in words: the same while only its figures change. */
 function told(kind: string, level: Condition["level"], text: string, fix: string | null): Condition {
   const id = `${kind} ${text.replaceAll(/\d+/g, "#")}`;
-  return condition({ kind, id, level, blocks: [], what: `source: ${text}`, fix });
+  return condition(kind, { id, level, what: `source: ${text}`, fix });
 }
 
 function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition> {
@@ -293,62 +301,54 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   if (state === "paused" && error === null) {
     const what = `sink ${name} is paused; ${sink.isMoved ? GIVEN_UP : keptFor(status, name)}`;
     const fix = `millrace resume --sink ${name}`;
-    yield condition({ ...of, kind: "sink.paused", level: "watch", blocks: ["wait", "once"], what, fix });
+    yield watch("sink.paused", { ...of, blocks: ["wait", "once"], what, fix });
   } else if (error !== null) {
     // What a sink that nobody runs failed over may have passed by now.
     const held = daemon === null ? [] : blocks;
-    yield condition({ ...of, kind: "sink.failing", blocks: held, ...sinkFailure(sink, error, daemon !== null) });
+    yield condition("sink.failing", { ...of, blocks: held, ...sinkFailure(sink, error, daemon !== null) });
   } else if (sink.activity === "wedged" && waits) {
     const what = `sink ${name} is wedged: its write gets no answer and can't be cut off`;
     const fix = "look at the target, then restart the daemon: nothing is lost";
-    yield condition({ ...of, kind: "sink.wedged", level: "act", blocks, what, fix });
+    yield act("sink.wedged", { ...of, blocks, what, fix });
   } else if (sink.activity === "wedged") {
     const what = `sink ${name} does not answer to a write`;
     const meanwhile = "the write is cut off and tried again";
-    yield condition({ ...of, kind: "sink.wedged", level: "watch", blocks, what, meanwhile });
+    yield watch("sink.wedged", { ...of, blocks, what, meanwhile });
   } else if (state === "failed" || waits) {
     const what = `sink ${name} is ${state} and waits for you`;
-    yield condition({ ...of, kind: "sink.failing", level: "act", blocks, what, fix: `millrace resume --sink ${name}` });
+    yield act("sink.failing", { ...of, blocks, what, fix: `millrace resume --sink ${name}` });
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
     const doing = state === "snapshot" ? "gets its first copy" : "is catching up";
     const what = `sink ${name} ${doing}, ${behind(sink)} of log behind; the others ${others}`;
     const meanwhile = "it shares the stream again when it is there";
-    yield condition({ ...of, kind: "sink.catching-up", level: "watch", blocks: ["wait"], what, meanwhile });
+    yield watch("sink.catching-up", { ...of, blocks: ["wait"], what, meanwhile });
   } else if (isSlow(sink, source)) {
     const what = `sink ${name} is slow, ${behind(sink)} of log behind`;
     const fix = "check the load of that server: it writes rows more slowly than they arrive";
-    yield condition({ ...of, kind: "sink.slow", level: "watch", blocks: [], what, fix });
+    yield watch("sink.slow", { ...of, what, fix });
   } else if (phase === "streaming" && state !== "streaming" && state !== "paused") {
     const meanwhile = "it takes rows when it is open";
-    yield condition({
-      ...of,
-      kind: "sink.starting",
-      level: "watch",
-      blocks,
-      what: `sink ${name} is ${state}`,
-      meanwhile,
-    });
+    yield watch("sink.starting", { ...of, blocks, what: `sink ${name} is ${state}`, meanwhile });
   }
   if (error === null) {
     const meanwhile = `when it is full, its rows wait, and ${keptFor(status, name)}`;
     const what = `sink ${name} has little room left`;
     yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
   }
-  for (const { what, fix } of sink.hints ?? [])
-    yield condition({ ...of, kind: "sink.hint", level: "watch", blocks: [], what: `sink ${name}: ${what}`, fix });
+  for (const { what, fix } of sink.hints ?? []) yield watch("sink.hint", { ...of, what: `sink ${name}: ${what}`, fix });
   if (sink.lost !== null) {
     const { what: lost, since } = sink.lost;
     const what = `sink ${name} has lost changes for good: ${lost}`;
     const fix = `let its readers know that changes before ${timeText(since)} are missing; then millrace resume --sink ${name} ends this`;
-    yield condition({ ...of, kind: "sink.lost-changes", level: "act", blocks: [], what, since, fix });
+    yield act("sink.lost-changes", { ...of, what, since, fix });
   }
   if (deadLetters > 0) {
     const why = sink.lastRefusal === null ? "" : `; the last one, ${sink.lastRefusal}`;
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;
     const fix = `millrace dlq list --sink ${name} says why; correct that, then millrace dlq replay --sink ${name} --all`;
     const since = sink.refusedSince;
-    yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, since, fix });
+    yield act("sink.dead-letters", { ...of, blocks: ["once"], what, since, fix });
   }
 }
 
@@ -393,22 +393,14 @@ function* ofDocuments({ documents = [], sinks, phase, daemon }: PipelineStatus):
     if (!isFilled) {
       const what = `document ${name} is not sent yet: its nest does not have all rows of its tables`;
       const meanwhile = "the nest reads them; sinks keep the documents that they have";
-      yield condition({ kind: "document.filling", level: "watch", blocks: ["wait"], table, what, meanwhile });
+      yield watch("document.filling", { blocks: ["wait"], table, what, meanwhile });
       continue;
     }
     const areStreaming = sinks.every((sink) => !own.includes(sink.name) || sink.state === "streaming");
     if (waitingSince === null || (lagSeconds ?? 0) <= SLOW_SECONDS || !areStreaming) continue;
     const what = `${isMore ? "more than " : ""}${digits(waiting)} changed documents ${name} wait for ${own.join(", ")}`;
     const meanwhile = "each is sent once, in its newest state";
-    yield condition({
-      kind: "document.behind",
-      level: "watch",
-      blocks: [],
-      table,
-      what,
-      since: waitingSince,
-      meanwhile,
-    });
+    yield watch("document.behind", { table, what, since: waitingSince, meanwhile });
   }
 }
 
@@ -418,7 +410,7 @@ export function* tableConditions(tables: TablesStatus): Generator<Condition> {
     const blocks: readonly Block[] = mayReturn ? ["ready", "wait"] : ["ready", "wait", "once"];
     if (sink === null) {
       const what = `table ${table} is suspended, its changes are skipped`;
-      yield condition({ kind: "table.suspended", level: "act", blocks, table, what, ...failure(error) });
+      yield act("table.suspended", { blocks, table, what, ...failure(error) });
       continue;
     }
     const of = { table, sink } as const;
@@ -426,16 +418,7 @@ export function* tableConditions(tables: TablesStatus): Generator<Condition> {
       const what = `table ${table} is paused in sink ${sink}; its changes are skipped`;
       const fix = `millrace resume --tables ${shellWord(table)} --sink ${sink}`;
       const { code, at: since } = error;
-      yield condition({
-        ...of,
-        kind: "table.paused",
-        level: "watch",
-        blocks: ["wait", "once"],
-        what,
-        code,
-        since,
-        fix,
-      });
+      yield watch("table.paused", { ...of, blocks: ["wait", "once"], what, code, since, fix });
       continue;
     }
     const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
@@ -444,32 +427,23 @@ export function* tableConditions(tables: TablesStatus): Generator<Condition> {
     const fix = failed.fix.includes("snapshot start")
       ? failed.fix
       : `${failed.fix.replace(/[.;]\s*$/, "")}; then ${back}`;
-    yield condition({ ...of, kind: "table.suspended-in-sink", level: "act", blocks, what, ...failed, fix });
+    yield act("table.suspended-in-sink", { ...of, blocks, what, ...failed, fix });
   }
   for (const { table, sinks, since, error } of tables.unreadable) {
     const what = `table ${table} can't be read for ${sinks.join(", ")}`;
     const meanwhile = "it is tried again by itself";
     const blocks = ["ready", "wait"] as const;
-    yield condition({
-      kind: "table.unreadable",
-      level: "act",
-      blocks,
-      table,
-      what,
-      ...retried(error),
-      since,
-      meanwhile,
-    });
+    yield act("table.unreadable", { blocks, table, what, ...retried(error), since, meanwhile });
   }
   for (const { table, sink } of tables.stubborn) {
     const what = `table ${table} differs in sink ${sink} each time that it is compared`;
     const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}`;
-    yield condition({ kind: "table.stubborn", level: "act", blocks: ["once"], table, sink, what, fix });
+    yield act("table.stubborn", { blocks: ["once"], table, sink, what, fix });
   }
   for (const { table, why } of tables.pending) {
     const what = `table ${table} waits: ${why}`;
     const meanwhile = "it goes on by itself";
-    yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what, meanwhile });
+    yield watch("table.pending", { blocks: ["wait"], table, what, meanwhile });
   }
 }
 
@@ -479,7 +453,7 @@ function* ofReads({ unfinishedSnapshots: snapshots, source, phase }: PipelineSta
     const are = `${count(snapshots, "read")} beside the stream ${snapshots === 1 ? "is" : "are"}`;
     const what = `${are} not finished${paused}`;
     const fix = "millrace snapshot list";
-    yield condition({ kind: "reads.unfinished", level: "watch", blocks: ["wait"], what, fix });
+    yield watch("reads.unfinished", { blocks: ["wait"], what, fix });
   }
 }
 
@@ -495,9 +469,7 @@ function* ofComparisons({
     const differed = count(drift.missing + drift.extra + drift.different, "row");
     const repaired = drift.repaired === 0 ? "" : `, ${digits(drift.repaired)} repaired`;
     const isLeft = hasLeft(drift);
-    yield condition({
-      kind: "comparison.drift",
-      blocks: [],
+    yield condition("comparison.drift", {
       level: isLeft ? "act" : "watch",
       what: `${differed} differed${repaired} in the comparison ${drift.id}`,
       since: drift.finishedAt,
@@ -508,12 +480,12 @@ function* ofComparisons({
   }
   if (unfinished !== null) {
     const what = "the last planned comparison did not end";
-    yield condition({ kind: "comparison.failed", level: "act", blocks: [], what, ...failure(unfinished) });
+    yield act("comparison.failed", { what, ...failure(unfinished) });
   } else if (overdueSince !== null) {
     const newest = last === null ? "" : `; the newest of any kind ended at ${timeText(last.finishedAt)}`;
     const what = `no whole comparison has ended that began after ${timeText(overdueSince)}, when one was due${newest}`;
     const fix = "millrace reconcile; if each takes longer than the time between two, plan fewer";
-    yield condition({ kind: "comparison.overdue", level: "act", blocks: [], what, since: overdueSince, fix });
+    yield act("comparison.overdue", { what, since: overdueSince, fix });
   }
 }
 
@@ -526,38 +498,28 @@ function* ofProofs({ oldest, late, maxAgeSeconds, drift, waits }: ContinuousStat
     const meanwhile = waits === null ? "the comparison goes on" : `the comparison stands back: ${waits}`;
     const fix = "millrace proofs list; a larger reconcile.continuous.share makes it faster";
     const lateSince = new Date(Date.parse(provenAt ?? since) + maxAgeSeconds * 1000).toISOString();
-    yield condition({
-      kind: "proof.old",
-      level: "act",
-      blocks: [],
-      table,
-      sink,
-      what,
-      since: lateSince,
-      meanwhile,
-      fix,
-    });
+    yield act("proof.old", { table, sink, what, since: lateSince, meanwhile, fix });
   }
   if (drift !== null) {
     const { table, sink, missing, extra, different } = drift.worst;
     const rows = count(missing + extra + different, "row");
     const what = `${rows} of table ${table} ${missing + extra + different === 1 ? "differs" : "differ"} in sink ${sink}${others(drift.places)}`;
     const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}, which lists them; --repair repairs`;
-    yield condition({ kind: "proof.drift", level: "act", blocks: [], table, sink, what, fix });
+    yield act("proof.drift", { table, sink, what, fix });
   }
 }
 
 function* ofReceiver(error: StoredError | null): Generator<Condition> {
   if (error === null) return;
   const what = "the webhook could not be told what is not well";
-  yield condition({ kind: "webhook.failing", level: "act", blocks: [], what, ...retried(error) });
+  yield act("webhook.failing", { what, ...retried(error) });
 }
 
 function* ofConfig(since: string | null): Generator<Condition> {
   if (since === null) return;
   const what = "the config file was changed, and the daemon runs with what it said before";
   const fix = "millrace check, then restart the daemon";
-  yield condition({ kind: "config.changed", level: "watch", blocks: [], what, since, fix });
+  yield watch("config.changed", { what, since, fix });
 }
 
 /** The log has more than the stream has read, for a reason of neither the connection nor a sink. */

@@ -36,7 +36,6 @@ export function judgeBase(
   const version = block.transactions.version[block.tx[row]!]!;
   if (writes.moved[entry] === 1) {
     // When the log is read a second time, the old key may belong to another row by now; one of the same transaction
-    // can't be distinguished.
     // can't be told from it.
     if (held >= version) return "missing";
   } else if (held > version) {

@@ -1,10 +1,10 @@
 import type { ResourceMetrics } from "@opentelemetry/sdk-metrics";
 import type { Clock } from "../../core/clock.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { MillraceError } from "../../core/errors.ts";
+import type { MillraceError } from "../../core/errors.ts";
 import { codeOf, tlsFailure } from "../../tls/failure.ts";
 import { tlsOptions, type TlsSettings, UnusableTls } from "../../tls/options.ts";
-import { pages } from "../errors.ts";
+import { opsError } from "../errors.ts";
 import { type Measured, metricData } from "./metric-data.ts";
 import { type ReadableSpan, spanData } from "./span-data.ts";
 import type { TracedBatch } from "./traced-batches.ts";
@@ -85,13 +85,9 @@ async function shutDown(exporter: Exporter<never> | null): Promise<void> {
 function numbered(what: string, error: unknown): MillraceError {
   const tls = error instanceof UnusableTls ? error : tlsFailure(codeOf(error));
   const status = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
-  return new MillraceError({
-    code: "MR1158",
-    kind: "retryable",
-    message: `telemetry.otlp did not take ${what}${tls === undefined ? status : `: TLS failed: ${tls.what}`}`,
-    hint: tls?.fix ?? pages.MR1158.remedy,
-    cause: tls === undefined ? error : undefined,
-  });
+  const message = `telemetry.otlp did not take ${what}${tls === undefined ? status : `: TLS failed: ${tls.what}`}`;
+  const cause = tls === undefined ? error : undefined;
+  return opsError("MR1158", message, { kind: "retryable", hint: tls?.fix, cause });
 }
 
 /** Null: the receiver took them. */

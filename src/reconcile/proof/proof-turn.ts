@@ -40,7 +40,7 @@ export async function storeWhole(proofs: ProofStore, turn: ProofTurn, at: string
   const now = (await proofs.ofTable(table)).find((one) => one.sink === sink);
   if (now?.voided !== voided) return;
   const began = { at, position: findings.result().positions?.from ?? null };
-  const looked = { ...leftOf(findings), began, isDecided: findings.unsettled === 0 };
+  const looked = { ...leftOf(findings), began, isDecided: findings.counts.unsettled === 0 };
   await storeLedger(proofs, { ...turn, stored: now }, withTable(ledgerOf(now.content), looked));
 }
 

@@ -197,7 +197,7 @@ export class Proving {
       const inspection = await inspections.of(turn.stored.sink, signal);
       const { missing, extra, different, repaired } = leftOf(found);
       const proven: Proven = { at, position };
-      const isDecided = found.unsettled === 0;
+      const isDecided = found.counts.unsettled === 0;
       const isEqual = isDecided && missing + different + extra === 0;
       // A table of one chunk: all keys of both sides are known.
       const ledger = isAll
@@ -241,7 +241,12 @@ export class Proving {
     const { extra, repaired } = leftOf(found);
     const position = found.result().positions?.from ?? null;
     const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, extra };
-    await this.#store(turn, withKeys(turn.ledger, { ...looked, isDecided: found.unsettled === 0 }), found, repaired);
+    await this.#store(
+      turn,
+      withKeys(turn.ledger, { ...looked, isDecided: found.counts.unsettled === 0 }),
+      found,
+      repaired,
+    );
   }
 
   async #comparison(

@@ -2,7 +2,7 @@ import type { KeyObject } from "node:crypto";
 import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 import type { ReportStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { withoutValues } from "../rows/kept-table.ts";
+import { withoutValues } from "../rows/findings.ts";
 import type { ReportFolder } from "./report-folder.ts";
 import { signedReport } from "./signature.ts";
 

@@ -2,10 +2,25 @@ import type { DriftSample, MovingRow, TableReconciliation } from "../../core/con
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Finding } from "./judge.ts";
-import type { KeptTable } from "./kept-table.ts";
 
 /** How many ids are remembered: a listing may show one twice. */
 const FOREIGN_MAX = 10_000;
+
+/** See `TableReconciliation`. `unsettled`: keys that changed at every look, so that nothing can be said about them. */
+const NOTHING_FOUND = {
+  compared: 0,
+  sourceBytes: 0,
+  sinkBytes: 0,
+  missing: 0,
+  extra: 0,
+  different: 0,
+  repaired: 0,
+  unrepairable: 0,
+  beyondLog: 0,
+  deadLetters: 0,
+  moving: 0,
+  unsettled: 0,
+};
 
 export class Findings {
   readonly #table: TableVersion;
@@ -13,22 +28,10 @@ export class Findings {
   readonly #sampleMax: number;
   readonly #sample: DriftSample[] = [];
   readonly #moving: MovingRow[] = [];
-  #counts = { missing: 0, extra: 0, different: 0 };
   readonly #foreign = new Set<string>();
+  readonly counts = { ...NOTHING_FOUND };
   sourceRows = 0;
   sinkRows = 0;
-  compared = 0;
-  sourceBytes = 0;
-  sinkBytes = 0;
-  repaired = 0;
-  unrepairable = 0;
-  /** See `TableReconciliation`. */
-  beyondLog = 0;
-  deadLetters = 0;
-  /** Keys that changed at every look, so that nothing can be said about them. */
-  unsettled = 0;
-  /** See `TableReconciliation`. */
-  moving = 0;
   #positions: TableReconciliation["positions"] = null;
 
   constructor(table: TableVersion, sink: string, sampleMax: number) {
@@ -39,14 +42,14 @@ export class Findings {
 
   add(key: KeyText, { kind, columns, why, values }: Finding): void {
     if (why === "beyond-log") this.addKeptOut();
-    if (why === "beyond-epochs") this.unrepairable++;
+    if (why === "beyond-epochs") this.counts.unrepairable++;
     this.#add({ kind, key: this.#named(key), columns, why, ...(values === undefined ? {} : { values }) });
   }
 
   /** Counts a found row that no change of the present epoch replaces. */
   addKeptOut(): void {
-    this.unrepairable++;
-    this.beyondLog++;
+    this.counts.unrepairable++;
+    this.counts.beyondLog++;
   }
 
   comparedAt(position: string): void {
@@ -54,7 +57,7 @@ export class Findings {
   }
 
   addMoving(key: KeyText, equalAt: string): void {
-    this.moving++;
+    this.counts.moving++;
     if (this.#moving.length < this.#sampleMax) this.#moving.push({ key: this.#named(key), equalAt });
   }
 
@@ -67,62 +70,71 @@ export class Findings {
   addForeign(id: string): void {
     if (this.#foreign.has(id)) return;
     if (this.#foreign.size < FOREIGN_MAX) this.#foreign.add(id);
-    this.unrepairable++;
+    this.counts.unrepairable++;
     this.#add({ kind: "extra", key: { _id: id }, columns: [], why: "written-outside" });
   }
 
   #add(found: DriftSample): void {
-    this.#counts[found.kind]++;
+    this.counts[found.kind]++;
     if (this.#sample.length < this.#sampleMax) this.#sample.push(found);
   }
 
   /** For another process that continues. */
   get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample" | "positions"> {
-    const { compared, sourceBytes, sinkBytes, repaired, unrepairable, beyondLog, deadLetters, unsettled, moving } =
-      this;
-    const counts = {
-      ...this.#counts,
-      compared,
-      sourceBytes,
-      sinkBytes,
-      repaired,
-      unrepairable,
-      beyondLog,
-      deadLetters,
-      unsettled,
-      moving,
+    return {
+      counts: { ...this.counts },
+      sample: this.#sample,
+      movingSample: this.#moving,
+      positions: this.#positions,
     };
-    return { counts, sample: this.#sample, movingSample: this.#moving, positions: this.#positions };
   }
 
-  goOn({ counts, sample, movingSample = [], positions }: Findings["kept"]): void {
+  goOn({ counts, sample, movingSample, positions }: Findings["kept"]): void {
     this.#positions = positions;
-    const { missing, extra, different, ...others } = counts;
-    this.#counts = { missing, extra, different };
-    Object.assign(this, others);
+    Object.assign(this.counts, counts);
     this.#sample.push(...sample);
     this.#moving.push(...movingSample);
   }
 
   result(): TableReconciliation {
-    const { sourceRows, sinkRows, compared, sourceBytes, sinkBytes, repaired, deadLetters, moving } = this;
+    const { sourceRows, sinkRows } = this;
+    const { unsettled: _unsettled, ...counts } = this.counts;
     return {
       table: this.#table.id,
       sink: this.#sink,
       sourceRows,
       sinkRows,
       positions: this.#positions,
-      compared,
-      sourceBytes,
-      sinkBytes,
-      ...this.#counts,
-      repaired,
-      unrepairable: this.unrepairable,
-      beyondLog: this.beyondLog,
-      deadLetters,
-      moving,
+      ...counts,
       movingSample: this.#moving,
       sample: this.#sample,
     };
   }
+}
+
+/** One table in one sink, in the middle of its walk. */
+export interface KeptTable {
+  readonly table: string;
+  readonly sink: string;
+  /** If the table has another shape now, the walk restarts. */
+  readonly fingerprint: string;
+  /** The last row that the walk reached. */
+  readonly lastId: string;
+  readonly counts: Readonly<typeof NOTHING_FOUND>;
+  readonly sample: readonly DriftSample[];
+  /** Rows that need another look; see `Suspect`. */
+  readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean, isMet: boolean])[];
+  readonly movingSample: readonly MovingRow[];
+  readonly positions: TableReconciliation["positions"];
+  /** Ids of the rows in the counts. */
+  readonly known: readonly string[];
+}
+
+/** The key of a walk in `Run.open`. */
+export function openId(table: string, sink: string): string {
+  return JSON.stringify([table, sink]);
+}
+
+export function withoutValues({ values: _values, ...sample }: DriftSample): DriftSample {
+  return sample;
 }

@@ -2,7 +2,7 @@
 import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
-import type { Look } from "./look.ts";
+import type { Look } from "./suspects.ts";
 import type { TableComparison } from "./table-comparison.ts";
 
 export interface Stretch {

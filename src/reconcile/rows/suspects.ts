@@ -3,8 +3,7 @@ import type { DriftCause } from "../../core/contracts/reconciliation.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Findings } from "./findings.ts";
 import { type Finding, isSame } from "./judge.ts";
-import type { Look } from "./look.ts";
-import { type Suspect, suspectOf } from "./suspect.ts";
+import { KeyHashes } from "./key-buckets.ts";
 
 type Entry = readonly [id: string, suspect: Suspect];
 
@@ -120,7 +119,7 @@ export class Suspects {
     suspect.finding = null;
     suspect.awaitedSinceMs ??= this.#clock.elapsed();
     if (this.#clock.elapsed() - suspect.awaitedSinceMs <= this.#patienceMs) return "moved";
-    findings.unsettled++;
+    findings.counts.unsettled++;
     return "settled";
   }
 
@@ -136,8 +135,8 @@ export class Suspects {
     }
     const finding = look.judged.get(id) ?? null;
     if (finding !== null && refused.has(id)) {
-      if (!suspect.isRepaired) findings.deadLetters++;
-      if (suspect.isMet) findings.compared++;
+      if (!suspect.isRepaired) findings.counts.deadLetters++;
+      if (suspect.isMet) findings.counts.compared++;
       return "settled";
     }
     if (finding !== null && isSame(suspect.finding, finding)) return this.#found(id, suspect, finding, findings);
@@ -156,7 +155,7 @@ export class Suspects {
       return "settled";
     }
     if (this.#known.size < FOUND_MAX) this.#known.add(id);
-    if (isMet) findings.compared++;
+    if (isMet) findings.counts.compared++;
     findings.add(key, finding);
     if (!this.#repairs || KEPT_OUT.has(finding.why)) return "settled";
     this.#open.set(id, suspectOf(key, { isRepaired: true }));
@@ -165,13 +164,71 @@ export class Suspects {
 }
 
 function settled({ isRepaired, isMet }: Suspect, findings: Findings): LookResult {
-  if (isRepaired) findings.repaired++;
-  else if (isMet) findings.compared++;
+  if (isRepaired) findings.counts.repaired++;
+  else if (isMet) findings.counts.compared++;
   return "settled";
 }
 
 function givenUp({ key, equalAt }: Suspect, findings: Findings): LookResult {
-  if (equalAt === null) findings.unsettled++;
+  if (equalAt === null) findings.counts.unsettled++;
   else findings.addMoving(key, equalAt);
   return "settled";
+}
+
+/** A key that needs another look. */
+interface Suspect {
+  readonly key: KeyText;
+  /** Whether a row of the source was met under it that is not counted as compared yet. */
+  readonly isMet: boolean;
+  readonly isRepaired: boolean;
+  /** How it differed at the last look; null: it had no look yet, or it moved. */
+  finding: Finding | null;
+  looks: number;
+  /** The last position at which the sink held what the source's log says. */
+  equalAt: string | null;
+  /** Since when the sink waits for this row at each look. */
+  awaitedSinceMs: number | null;
+}
+
+export function suspectOf(
+  key: KeyText,
+  { isMet = false, isRepaired = false, finding = null, equalAt = null }: Partial<Omit<Suspect, "key">>,
+): Suspect {
+  const looks = finding === null && equalAt === null ? 0 : 1;
+  return { key, isMet, isRepaired, finding, looks, equalAt, awaitedSinceMs: null };
+}
+
+/** `keys`: a second walk, for keys that the sink may lack and whose rows the first walk did not compare. */
+type Purpose = "walk" | "keys" | "settle";
+
+/** The findings of the slices at one position, kept until the position counts. */
+export class Look {
+  readonly purpose: Purpose;
+  /** The keys of all rows of the source. */
+  readonly keys = new KeyHashes();
+  compared = 0;
+  sourceBytes = 0;
+  sinkBytes = 0;
+  /** Whether it contains the last row that another process compared. */
+  isAtResumed = false;
+  /** Of `TableComparisonParts.marks`: those that the walk has come by. */
+  readonly met = new Set<string>();
+  readonly suspects = new Map<string, Suspect>();
+  /** Ids that exist; only while suspects are checked, because a whole chunk would have many. */
+  readonly there = new Set<string>();
+  readonly equal = new Set<string>();
+  /** See `ComparedSlice.isByLog`. */
+  readonly equalByLog = new Set<string>();
+  readonly judged = new Map<string, Finding>();
+
+  constructor(purpose: Purpose) {
+    this.purpose = purpose;
+  }
+
+  /** A row with this id follows. It replaces what was said about a missing key with the same id. */
+  thereIs(id: string): void {
+    this.there.add(id);
+    this.equal.delete(id);
+    this.judged.delete(id);
+  }
 }

@@ -11,17 +11,15 @@ import { findMillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
 import { NotComparableError, SourceAwayError } from "../errors.ts";
-import { Findings } from "./findings.ts";
-import { type KeptTable, withoutValues } from "./kept-table.ts";
+import { Findings, type KeptTable, withoutValues } from "./findings.ts";
 import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
 import { KeyBuckets } from "./key-buckets.ts";
-import { Look } from "./look.ts";
+import { Look, suspectOf, Suspects } from "./suspects.ts";
 import { partOf } from "./rotation.ts";
-import { bytesOf, notEqual, storedRows } from "./stored-rows.ts";
-import { suspectOf } from "./suspect.ts";
-import { Suspects } from "./suspects.ts";
+import { failedCell, isComputed } from "../../core/model/failed-cell.ts";
+import { isPossibleKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 
-export interface TableComparisonParts {
+interface TableComparisonParts {
   readonly port: ComparePort;
   readonly inspection: Inspection;
   readonly table: TableVersion;
@@ -86,7 +84,7 @@ export class TableComparison {
     this.#resumedAt = resumed.lastId;
     this.findings.goOn(resumed);
     this.#suspects.markKnown(resumed.known);
-    for (const [key, isRepaired, isMet = false] of resumed.suspects)
+    for (const [key, isRepaired, isMet] of resumed.suspects)
       this.#suspects.put(inspection.id(table, key), suspectOf(key, { isRepaired, isMet }));
   }
 
@@ -203,9 +201,9 @@ export class TableComparison {
       this.#buckets.ofSource(look.keys);
       for (const id of look.met) this.met.add(id);
       this.findings.sourceRows += look.keys.count + unsettled.length;
-      this.findings.compared += look.compared;
-      this.findings.sourceBytes += look.sourceBytes;
-      this.findings.sinkBytes += look.sinkBytes;
+      this.findings.counts.compared += look.compared;
+      this.findings.counts.sourceBytes += look.sourceBytes;
+      this.findings.counts.sinkBytes += look.sinkBytes;
       for (const [id, suspect] of look.suspects)
         this.#suspects.put(id, look.equalByLog.has(id) ? { ...suspect, looks: 1, equalAt: at } : suspect);
     }
@@ -327,4 +325,70 @@ function messageOf(error: unknown): string {
   const known = findMillraceError(error);
   if (known !== undefined) return `${known.code} ${known.message}`;
   return error instanceof Error ? error.message : String(error);
+}
+
+/** Asks a sink for the rows that it must hold. */
+
+/** How many rows this process holds as text at a time, at most twice. */
+const ROWS_PER_PIECE = 1_000;
+
+/** The rows that the sink's cheap comparison can't prove equal, and the number of bytes read for it. */
+async function notEqual(
+  inspection: Inspection,
+  table: TableVersion,
+  { block, from, to, versionMax }: ComparedSlice,
+  wanted: readonly SourceRow[],
+  signal: AbortSignal,
+): Promise<{ readonly left: readonly SourceRow[]; readonly byteCount: number }> {
+  const all = { left: wanted, byteCount: 0 };
+  // If few rows of the range are wanted, they are requested one by one.
+  if (wanted.length * 2 < to - from || !wanted.every(({ isThere }) => isThere)) return all;
+  if (askable(table, wanted).length < wanted.length) return all;
+  const rows = wanted.map(({ row }) => row);
+  if (isComputed(table) && rows.some((row) => failedCell(table, block.bytes, block.after[row]!) !== null)) return all;
+  const keys = wanted.map(({ key }) => key);
+  const ids = wanted.map(({ id }) => id);
+  const cells = (i: number): readonly (string | null)[] => expectedCells(inspection, table, block, rows[i]!);
+  const equal = await inspection.equal?.(table, { block, rows, keys, ids, cells, versionMax }, signal);
+  if (equal == null) return all;
+  return { left: wanted.filter((_, i) => equal.isEqual[i] === 0), byteCount: equal.byteCount };
+}
+
+interface Piece {
+  readonly rows: readonly SourceRow[];
+  readonly stored: readonly StoredRow[];
+}
+
+/** The sink's rows, piece by piece; the next piece is read while one is judged. */
+async function* storedRows(
+  inspection: Inspection,
+  table: TableVersion,
+  rows: readonly SourceRow[],
+  signal: AbortSignal,
+): AsyncGenerator<Piece> {
+  const ask = (from: number): Promise<Piece> | null => {
+    const piece = rows.slice(from, from + ROWS_PER_PIECE);
+    if (piece.length === 0) return null;
+    const keys = askable(table, piece).map(({ key }) => key);
+    return inspection.rows(table, keys, signal).then((stored) => ({ rows: piece, stored }));
+  };
+  let next = ask(0);
+  for (let from = ROWS_PER_PIECE; next !== null; from += ROWS_PER_PIECE) {
+    const piece = await next;
+    next = ask(from);
+    // The failure surfaces where the piece is awaited.
+    next?.catch(() => undefined);
+    yield piece;
+  }
+}
+
+function bytesOf(stored: readonly StoredRow[]): number {
+  let sum = 0;
+  for (const { cells } of stored) for (const cell of cells) sum += cell === null ? 0 : Buffer.byteLength(cell);
+  return sum;
+}
+
+/** No target could hold, or even read, the other keys. */
+function askable(table: TableVersion, rows: readonly SourceRow[]): readonly SourceRow[] {
+  return mayLackKeyDates(table) ? rows.filter(({ key }) => isPossibleKey(table, key)) : rows;
 }

@@ -3,10 +3,9 @@ import { type Block, OP_READ } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import { isKeyed, type KeyedTable, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink, SinkForm } from "../../core/contracts/sink.ts";
-import { CommitOrder } from "./commit-order.ts";
+import { CommitOrder, TableCompaction, type UnplacedRow, type UntoldKey } from "./table-compaction.ts";
 import { appendDeferrable, compactDeferrable } from "./deferrable-keys.ts";
 import { MergedTuples } from "./merged-tuples.ts";
-import { TableCompaction, type UnplacedRow, type UntoldKey } from "./table-compaction.ts";
 
 /** Rows `from` up to, not including, `to` of a block. */
 export interface Slice {

@@ -8,7 +8,7 @@ import type { SinkCrossing, SinkReset, StateStore } from "../../core/contracts/s
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { sinkAhead } from "../errors.ts";
-import { loseChanges } from "./lost-changes.ts";
+import { loseChanges } from "./sink-position.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { askAgain } from "../snapshot/snapshots.ts";
 

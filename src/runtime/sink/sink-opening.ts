@@ -12,10 +12,9 @@ import { rowVersion } from "../../core/model/version.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "./offset-reset.ts";
-import { loseChanges } from "./lost-changes.ts";
+import { loseChanges, owedBy, targetOf, type Continuation, continuationOf } from "./sink-position.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
-import { owedBy, targetOf, type Continuation, continuationOf } from "./sink-position.ts";
 
 export interface SinkLifeParts {
   readonly clock: Clock;

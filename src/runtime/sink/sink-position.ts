@@ -6,8 +6,10 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
-import type { BondStore, SinkEntry, SinkRecord } from "../../core/contracts/state-store.ts";
+import type { BondStore, SinkEntry, SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
+import { type Clock, timestamp } from "../../core/clock.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
 
 /*
  * Checkpoints and bonds
@@ -247,7 +249,7 @@ export type Continuation =
   | { readonly kind: "known"; readonly checkpoint: Checkpoint; readonly covered: Position };
 
 /** The sink's own checkpoint, the state's record of it, and how the two go together. */
-export interface Meeting {
+interface Meeting {
   readonly own: Checkpoint | null;
   readonly record: SinkRecord | null;
   readonly accord: Accord;
@@ -395,4 +397,22 @@ export async function epochHeldAtAll(sink: Sink, own: Checkpoint | null, signal:
 
 async function epochOfRows(sink: Sink, signal: AbortSignal): Promise<number> {
   return epochOf((await sink.rows?.highestVersion(null, signal)) ?? 0n);
+}
+
+interface LostChangesParts {
+  readonly worker: { readonly name: string; readonly sink: Pick<Sink, "form"> };
+  readonly state: Pick<StateStore, "sinks">;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Tables are read for the sink in place of changes. A mirror lacks nothing then; others do for good, which the state keeps until
+ * somebody has told their readers. Invariant: stored before the sink goes on without the changes.
+ */
+export async function loseChanges({ worker, state, clock, logger }: LostChangesParts, why: string): Promise<void> {
+  const lost = unreadable(worker.sink.form);
+  if (lost === null) return;
+  logger.warn({ why }, lost);
+  await state.sinks.setLost(worker.name, { what: `${why}; ${lost}`, since: timestamp(clock) });
 }

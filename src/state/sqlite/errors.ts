@@ -1,7 +1,7 @@
 import { freeBytes, roomFor } from "../../core/disk-room.ts";
-import { MillraceError } from "../../core/errors.ts";
+import { MillraceError, type RaiseDetails } from "../../core/errors.ts";
 import { writersOf } from "../../core/file-writers.ts";
-import { stateError, type StateErrorParts } from "../errors.ts";
+import { stateError } from "../errors.ts";
 
 /** SQLite's primary result codes (sqlite.org/rescode.html); the low byte of what node:sqlite gives as `errcode`. */
 const SQLITE_PERM = 3;
@@ -47,7 +47,7 @@ export function classify(error: unknown, path: string): unknown {
   }
 }
 
-function locked(path: string, parts: StateErrorParts): MillraceError {
+function locked(path: string, parts: RaiseDetails): MillraceError {
   const writers = writersOf(path);
   const message = `the state file ${path} is locked by ${writers === "" ? "another process" : writers}`;
   const which = writers === "" ? ` (\`fuser ${path} ${path}-shm\` names it)` : "";
@@ -56,7 +56,7 @@ function locked(path: string, parts: StateErrorParts): MillraceError {
 }
 
 /** On some file systems a full disk is an error of input or output to SQLite. */
-function unwritable(path: string, resultCode: number, parts: StateErrorParts): MillraceError {
+function unwritable(path: string, resultCode: number, parts: RaiseDetails): MillraceError {
   const free = freeBytes(path);
   const isFull = (resultCode & 0xff) === SQLITE_FULL || (free !== null && free < FULL_BYTES);
   const why = isFull ? "its disk is full" : "its disk answers with an error";
