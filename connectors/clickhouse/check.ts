@@ -1,6 +1,6 @@
 import { ClickHouseError } from "@clickhouse/client";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { failed, ok } from "../kit/findings.ts";
+import { failed, ok, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
 import { explain, HINTS } from "./errors.ts";
 import { databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
@@ -44,12 +44,7 @@ async function checkVersion(client: Client, id: string, signal: AbortSignal): Pr
   const [major = 0, minor = 0] = (version ?? "").split(".").map(Number);
   const what = `connected to ClickHouse ${version ?? "of an unknown version"}`;
   if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return ok(`${id}.connect`, what);
-  return {
-    id: `${id}.connect`,
-    level: "error",
-    what: `${what}, which is too old`,
-    fix: `use ClickHouse ${OLDEST.join(".")} or newer`,
-  };
+  return wrong(`${id}.connect`, `${what}, which is too old`, `use ClickHouse ${OLDEST.join(".")} or newer`);
 }
 
 async function checkGrants(
@@ -72,12 +67,7 @@ async function checkGrants(
   if (missing.length === 0) return [ok(id, "the user has all grants that the sink needs")];
   const user = quoteIdentifier(decodeURIComponent(new URL(settings.url).username) || "default");
   return [
-    {
-      id,
-      level: "error",
-      what: `the user lacks ${missing.join(", ")}`,
-      fix: missing.map((grant) => `GRANT ${grant} TO ${user};`).join(" "),
-    },
+    wrong(id, `the user lacks ${missing.join(", ")}`, missing.map((grant) => `GRANT ${grant} TO ${user};`).join(" ")),
   ];
 }
 
@@ -88,24 +78,24 @@ async function checkStatements(client: Client, id: string, signal: AbortSignal):
     return ok(`${id}.statements`, "the user may end its own statements");
   } catch (error) {
     if (!(error instanceof ClickHouseError)) throw error;
-    return {
-      id: `${id}.statements`,
-      level: "error",
-      what: `the user may not see and end its own statements (code ${error.code}), so the sink can't know whether those that it gave up still run`,
-      fix: "GRANT SELECT ON system.processes TO the sink's user",
-    };
+    return wrong(
+      `${id}.statements`,
+      `the user may not see and end its own statements (code ${error.code}), so the sink can't know whether those that it gave up still run`,
+      "GRANT SELECT ON system.processes TO the sink's user",
+    );
   }
 }
 
 /** The sink lifts those that its user may lift. */
 function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSettings): readonly Finding[] {
   const user = quoteIdentifier(decodeURIComponent(new URL(url).username) || "default");
-  return fixedLimits.map((limit) => ({
-    id: `clickhouse.${name}.limits`,
-    level: "warning",
-    what: `the user's profile keeps ${limit.name} = ${limit.value}: it may end statements of the sink`,
-    fix: `ALTER USER ${user} SETTINGS ${limit.name} = 0;`,
-  }));
+  return fixedLimits.map((limit) =>
+    warning(
+      `clickhouse.${name}.limits`,
+      `the user's profile keeps ${limit.name} = ${limit.value}: it may end statements of the sink`,
+      `ALTER USER ${user} SETTINGS ${limit.name} = 0;`,
+    ),
+  );
 }
 
 async function checkTables(
@@ -118,7 +108,7 @@ async function checkTables(
   const id = `clickhouse.${name}.table`;
   return [...(await lookUpTargets(client, targets, signal))].flatMap(([table, existing]): Finding[] => {
     if (isOurView(existing)) return [];
-    const error = (what: string, fix: string): Finding[] => [{ id, level: "error", what: `${table} ${what}`, fix }];
+    const error = (what: string, fix: string): Finding[] => [wrong(id, `${table} ${what}`, fix)];
     if (existing.form === null)
       return error("exists and was not made by Millrace", "rename or drop it, or give the sink another `schema`");
     if (existing.form.mode !== form.mode)
@@ -126,14 +116,7 @@ async function checkTables(
     const altered = alterationOf(existing, placement) ?? otherKey(existing) ?? otherType(existing);
     if (altered !== null) return error(`was changed by somebody: ${altered}`, HINTS.MR3107);
     if (!existing.engine.expires) return [];
-    return [
-      {
-        id,
-        level: "warning",
-        what: `${table} has a TTL: rows go by themselves, and a comparison calls them missing`,
-        fix: null,
-      },
-    ];
+    return [warning(id, `${table} has a TTL: rows go by themselves, and a comparison calls them missing`, null)];
   });
 }
 
@@ -162,12 +145,11 @@ async function checkReplicas(
   );
   if (placement.cluster === undefined && made.length === 0) return [];
   return [
-    {
-      id: `clickhouse.${name}.quorum`,
-      level: "warning",
-      what: "tables have replicas and no quorum: a replica that has not received a batch yet can answer a read of it, so each such read first waits for a replica to catch up",
-      fix: `set \`quorum: auto\`; without it the user needs ${SYNC_PRIVILEGE} on the databases of the tables`,
-    },
+    warning(
+      `clickhouse.${name}.quorum`,
+      "tables have replicas and no quorum: a replica that has not received a batch yet can answer a read of it, so each such read first waits for a replica to catch up",
+      `set \`quorum: auto\`; without it the user needs ${SYNC_PRIVILEGE} on the databases of the tables`,
+    ),
   ];
 }
 
@@ -175,10 +157,9 @@ async function checkCluster(client: Client, id: string, cluster: string, signal:
   const rows = await client.rows("SELECT DISTINCT cluster FROM system.clusters", signal);
   const names = rows.map(([name]) => name);
   if (names.includes(cluster)) return ok(`${id}.cluster`, `the server knows the cluster ${cluster}`);
-  return {
-    id: `${id}.cluster`,
-    level: "error",
-    what: `the server knows no cluster ${cluster}`,
-    fix: `set \`cluster\` to one of: ${names.join(", ") || "none is configured"}`,
-  };
+  return wrong(
+    `${id}.cluster`,
+    `the server knows no cluster ${cluster}`,
+    `set \`cluster\` to one of: ${names.join(", ") || "none is configured"}`,
+  );
 }

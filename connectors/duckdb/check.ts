@@ -3,7 +3,7 @@ import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { failed } from "../kit/findings.ts";
+import { failed, ok, wrong } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
 import type { EngineSinkOptions } from "./engine-sink.ts";
@@ -26,16 +26,13 @@ export async function checkFile(
   try {
     await access(folder, constants.W_OK);
   } catch {
-    return [{ id, level: "error", what: `${folder} is missing or can't be written`, fix: `mkdir -p ${folder}` }];
+    return [wrong(id, `${folder} is missing or can't be written`, `mkdir -p ${folder}`)];
   }
   const found = await stat(options.path).catch(() => undefined);
-  if (found === undefined) return [{ id, level: "ok", what: `${options.path} will be made`, fix: null }];
+  if (found === undefined) return [ok(id, `${options.path} will be made`)];
   try {
     const database = await Database.acquire(options);
-    return [
-      { id, level: "ok", what: `${options.path} can be opened`, fix: null },
-      ...(await targetFindings(database, options, tables)),
-    ];
+    return [ok(id, `${options.path} can be opened`), ...(await targetFindings(database, options, tables))];
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;

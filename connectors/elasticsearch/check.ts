@@ -20,7 +20,7 @@ import { fits, selectedName } from "../../src/core/table-selection.ts";
 import { indexAfter } from "./indices/next-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import { expectCheckpointIndex } from "./checkpoint.ts";
-import { ok } from "../kit/findings.ts";
+import { ok, warning, wrong } from "../kit/findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { expectUsable, majorOf, versionOf } from "./version.ts";
 
@@ -74,12 +74,11 @@ async function checkProduct(client: SearchClient, signal: AbortSignal): Promise<
   const { product, number } = version;
   if (majorOf(version) >= ELASTICSEARCH_MAJOR_MIN || product === "OpenSearch")
     return ok("elasticsearch.connect", `connected to ${product} ${number}`);
-  return {
-    id: "elasticsearch.connect",
-    level: "warning",
-    what: `${product} ${number} is older than what Millrace is tested with`,
-    fix: `use ${product} ${ELASTICSEARCH_MAJOR_MIN} or newer`,
-  };
+  return warning(
+    "elasticsearch.connect",
+    `${product} ${number} is older than what Millrace is tested with`,
+    `use ${product} ${ELASTICSEARCH_MAJOR_MIN} or newer`,
+  );
 }
 
 async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<Finding> {
@@ -88,12 +87,11 @@ async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<F
   if (status !== "red") {
     return ok("elasticsearch.health", `cluster health is ${typeof status === "string" ? status : "unknown"}`);
   }
-  return {
-    id: "elasticsearch.health",
-    level: "warning",
-    what: "cluster health is red: some shards can't be written",
-    fix: "GET _cluster/allocation/explain says why",
-  };
+  return warning(
+    "elasticsearch.health",
+    "cluster health is red: some shards can't be written",
+    "GET _cluster/allocation/explain says why",
+  );
 }
 
 /** The fence asks for running tasks (WriteFence). */
@@ -102,12 +100,11 @@ async function checkTasks(client: SearchClient, signal: AbortSignal): Promise<Fi
   const { status } = await client.request({ method: "GET", path: "/_tasks", query }, signal);
   const id = "elasticsearch.tasks";
   if (status === 200) return ok(id, "the sink can see whether its own requests still run");
-  return {
+  return wrong(
     id,
-    level: "error",
-    what: `the engine does not show running tasks (GET /_tasks: ${status}), so the sink can't know whether requests that it gave up still run`,
-    fix: "grant the cluster privilege monitor (OpenSearch: cluster_monitor)",
-  };
+    `the engine does not show running tasks (GET /_tasks: ${status}), so the sink can't know whether requests that it gave up still run`,
+    "grant the cluster privilege monitor (OpenSearch: cluster_monitor)",
+  );
 }
 
 /** Makes the sink's first requests. */
@@ -145,7 +142,7 @@ async function checkIndices(
   const refused = (error: unknown): void => {
     const known = findMillraceError(error);
     if (known?.kind !== "fatal") throw error;
-    findings.push({ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null });
+    findings.push(wrong(id, `${known.code}: ${known.message}`, known.hint ?? null));
   };
   await expectCheckpointIndex(client, checkpointIndex(naming.prefix), signal).catch(refused);
   const text = "looking at the sink's indices";
@@ -169,12 +166,13 @@ async function checkIndices(
     managed.push(...found.flatMap(([index, { settings }]) => (isManaged(settings) ? [index] : [])));
   }
   if (managed.length > 0) {
-    findings.push({
-      id: "elasticsearch.lifecycle",
-      level: "warning",
-      what: `a lifecycle policy acts on ${managed.slice(0, TOLD_MAX).join(", ")}${managed.length > TOLD_MAX ? " …" : ""}: an index that it deletes or replaces is filled again`,
-      fix: 'PUT <index>/_settings {"index.lifecycle.name": null}, or POST _plugins/_ism/remove/<index>',
-    });
+    findings.push(
+      warning(
+        "elasticsearch.lifecycle",
+        `a lifecycle policy acts on ${managed.slice(0, TOLD_MAX).join(", ")}${managed.length > TOLD_MAX ? " …" : ""}: an index that it deletes or replaces is filled again`,
+        'PUT <index>/_settings {"index.lifecycle.name": null}, or POST _plugins/_ism/remove/<index>',
+      ),
+    );
   }
   if (findings.length === 0)
     findings.push(ok(id, "the indices that exist are the sink's own, and keep what it writes"));
@@ -182,12 +180,11 @@ async function checkIndices(
 }
 
 function driftOf(table: string, drifted: readonly string[]): Finding {
-  return {
-    id: "elasticsearch.drift",
-    level: "warning",
-    what: `settings of the index of ${table} were changed by hand: ${drifted.join("; ")}`,
-    fix: "set them in the sink's `index` too, or back in the index; the next index that Millrace makes has what the configuration says",
-  };
+  return warning(
+    "elasticsearch.drift",
+    `settings of the index of ${table} were changed by hand: ${drifted.join("; ")}`,
+    "set them in the sink's `index` too, or back in the index; the next index that Millrace makes has what the configuration says",
+  );
 }
 
 /** Whether the cluster takes the indices of all tables. */
@@ -221,12 +218,11 @@ async function checkShards(
   const needed = open + missing * shards * (1 + replicas);
   if (needed <= perNode * cluster.number_of_data_nodes) return [];
   return [
-    {
-      id: "elasticsearch.shards",
-      level: "warning",
-      what: `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR2006)`,
-      fix: `PUT _cluster/settings {"persistent": {"${SHARDS_MAX}": ${Math.ceil(needed / cluster.number_of_data_nodes)}}}, or fewer \`replicas\` and \`shards\``,
-    },
+    warning(
+      "elasticsearch.shards",
+      `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR2006)`,
+      `PUT _cluster/settings {"persistent": {"${SHARDS_MAX}": ${Math.ceil(needed / cluster.number_of_data_nodes)}}}, or fewer \`replicas\` and \`shards\``,
+    ),
   ];
 }
 
@@ -257,7 +253,7 @@ async function checkDefinitions(
   const findings: Finding[] = parts.byTable.flatMap(({ pattern }): Finding[] => {
     const isIdle = tables.length > 0 && !tables.some((table) => fits(pattern, selectedName(table)));
     const what = `\`index\`: ${pattern} fits none of the sink's tables`;
-    return isIdle ? [{ id, level: "error", what, fix: "correct the name, or leave it out" }] : [];
+    return isIdle ? [wrong(id, what, "correct the name, or leave it out")] : [];
   });
   const engine = { client, options: settings, lacking: new Set<string>() };
   const asked = new Map<string, Promise<string | null>>();
@@ -266,8 +262,7 @@ async function checkDefinitions(
     const definition = definitionFor(parts, table);
     if (!isDefined(engine, table)) continue;
     const conflicts = table.columns === undefined ? [] : conflictsOf(definition, table.columns);
-    for (const { key, what, fix } of conflicts)
-      findings.push({ id, level: "error", what: `\`index\` of ${name}, ${key}: ${what}`, fix });
+    for (const { key, what, fix } of conflicts) findings.push(wrong(id, `\`index\` of ${name}, ${key}: ${what}`, fix));
     const wanted = trialDefinition(engine, table);
     if (conflicts.length > 0 || (!asked.has(wanted) && asked.size >= ASKED_MAX)) continue;
     const trial = asked.get(wanted) ?? tryDefinition(engine, table, `${prefix}millrace%check-${randomUUID()}`, signal);
@@ -275,7 +270,7 @@ async function checkDefinitions(
     const refusal = await trial;
     if (refusal !== null) {
       const what = `\`index\` of ${name}: the engine refuses it: ${refusal}`;
-      findings.push({ id, level: "error", what, fix: "correct `settings`, `analyzers` or `mappings`" });
+      findings.push(wrong(id, what, "correct `settings`, `analyzers` or `mappings`"));
     }
   }
   return [...findings, ...drift].slice(0, TOLD_MAX);
@@ -310,12 +305,11 @@ async function checkTemplates(
     const [first] = fitting.toSorted((a, b) => b.index_template.priority - a.index_template.priority);
     if (first?.index_template.data_stream === undefined) continue;
     return [
-      {
-        id: "elasticsearch.templates",
-        level: "error",
-        what: `the template ${first.name} makes data streams of names such as ${name}: the engine makes no index there`,
-        fix: "give the sink another `prefix`, or the template other patterns",
-      },
+      wrong(
+        "elasticsearch.templates",
+        `the template ${first.name} makes data streams of names such as ${name}: the engine makes no index there`,
+        "give the sink another `prefix`, or the template other patterns",
+      ),
     ];
   }
   return [];

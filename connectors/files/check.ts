@@ -1,6 +1,6 @@
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { failed, ok } from "../kit/findings.ts";
+import { failed, ok, warning } from "../kit/findings.ts";
 import { READ_AGAIN } from "./errors.ts";
 import { findLog, type FoundLog } from "./log/log.ts";
 import { Holes, holeText } from "./publish/holes.ts";
@@ -33,10 +33,5 @@ async function holesIn(
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const holes = await new Holes(keeps).look(store, entry.head.manifest.number, LOOKED_AT_MAX, signal);
-  return holes.map((hole) => ({
-    id: "files.manifests",
-    level: "warning",
-    what: `MR3110: ${holeText(hole)}`,
-    fix: READ_AGAIN,
-  }));
+  return holes.map((hole) => warning("files.manifests", `MR3110: ${holeText(hole)}`, READ_AGAIN));
 }

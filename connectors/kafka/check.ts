@@ -1,5 +1,6 @@
 import { tableId } from "../../src/core/model/schema.ts";
 import { systemClock } from "../../src/core/clock.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { aclFinding, givenTo } from "./acls.ts";
 import { readCheckpoint } from "./writer/checkpoint.ts";
@@ -23,7 +24,7 @@ import {
 import { RegistryClient } from "./registry/client.ts";
 import type { LogSinkSettings } from "./log/answering.ts";
 import type { TopicSinkSettings } from "./sink/topic-sink.ts";
-import { failed, ok } from "../kit/findings.ts";
+import { failed, looked, ok, warning, wrong } from "../kit/findings.ts";
 
 export type KafkaSinkSettings = TopicSinkSettings | LogSinkSettings;
 
@@ -43,34 +44,23 @@ export async function check(
   signal: AbortSignal,
   tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
-  return await finding("kafka.connect", signal, async () => {
+  const known = (error: unknown): MillraceError => classify(error, signal);
+  return await looked("kafka.connect", known, async () => {
     await using cluster = await settings.cluster.connect(signal);
     const { length: brokers } = await cluster.brokers(signal);
     const look = new Look(cluster, settings, tables, signal);
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
-      ...(await finding("kafka.transactions", signal, () => look.features())),
-      ...(await finding("kafka.rights", signal, () => look.rights())),
-      ...(await finding("kafka.claims", signal, () => look.claims())),
-      ...(await finding("kafka.checkpoint", signal, () => look.kept())),
-      ...(await finding("kafka.topics", signal, () => look.topics(brokers))),
-      ...(await finding("kafka.compaction", signal, () => look.compaction())),
-      ...(await finding("kafka.registry", signal, () => look.registry())),
+      ...(await looked("kafka.transactions", known, () => look.features())),
+      ...(await looked("kafka.rights", known, () => look.rights())),
+      ...(await looked("kafka.claims", known, () => look.claims())),
+      ...(await looked("kafka.checkpoint", known, () => look.kept())),
+      ...(await looked("kafka.topics", known, () => look.topics(brokers))),
+      ...(await looked("kafka.compaction", known, () => look.compaction())),
+      ...(await looked("kafka.registry", known, () => look.registry())),
       aclFinding("sink", sinkAcls(settings)),
     ];
   });
-}
-
-async function finding(
-  id: string,
-  signal: AbortSignal,
-  work: () => Promise<readonly Finding[]>,
-): Promise<readonly Finding[]> {
-  try {
-    return await work();
-  } catch (error) {
-    return [failed(id, classify(error, signal))];
-  }
 }
 
 /** Each says what it finds; one that fails is a finding. */
@@ -120,14 +110,13 @@ class Look {
     const [first] = missing;
     if (first === undefined) return [ok("kafka.topics", `all ${wanted.length} topics are there`)];
     const named = `${missing.slice(0, NAMED_MAX).join(", ")}${missing.length > NAMED_MAX ? " …" : ""}`;
-    const wrong = (what: string, fix: string): Finding => ({ id: "kafka.topics", level: "error", what, fix });
     if (!rules.create) {
       const what = `${missing.length} topics are missing: ${named}`;
-      return [wrong(what, "Create them, or set `topics: { create: true }`.")];
+      return [wrong("kafka.topics", what, "Create them, or set `topics: { create: true }`.")];
     }
     if (rules.replication > brokers) {
       const what = `\`topics.replication\` is ${rules.replication}, and there are ${brokers} brokers`;
-      return [wrong(what, `Set it to ${brokers} or less.`)];
+      return [wrong("kafka.topics", what, `Set it to ${brokers} or less.`)];
     }
     const { partitions, replication, settings } = rules;
     try {
@@ -184,7 +173,7 @@ class Look {
     const deletes = topics.deletes(schemas);
     if (deletes !== null) {
       const what = `topic ${schemas} deletes records (${deletes}): readers will lack the columns of older records`;
-      findings.push({ id: "kafka.schemas", level: "warning", what, fix: "Set `cleanup.policy=compact` on it." });
+      findings.push(warning("kafka.schemas", what, "Set `cleanup.policy=compact` on it."));
     }
     findings.push(...(await this.#ignored(kind === "log" ? [logTopic(naming)] : [...ofTables.keys()])));
     const short = [...ofTables.keys()].filter((name) => topics.deletes(name) !== null);
@@ -216,12 +205,11 @@ class Look {
     const { name, key, value, wanted } = first;
     const rest = others.length > 1 ? `, and ${others.length - 1} more` : "";
     return [
-      {
-        id: "kafka.settings",
-        level: "warning",
-        what: `topic ${name} has ${key}=${value}, and \`topics.settings\` says ${wanted}${rest}: it holds for topics that Millrace makes`,
-        fix: `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${key}=${wanted}`,
-      },
+      warning(
+        "kafka.settings",
+        `topic ${name} has ${key}=${value}, and \`topics.settings\` says ${wanted}${rest}: it holds for topics that Millrace makes`,
+        `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${key}=${wanted}`,
+      ),
     ];
   }
 
@@ -240,7 +228,7 @@ class Look {
     if (kind === "log") return [failed("kafka.compaction", takesOnlyKeys(compacted))];
     const what = `topic ${compacted} is compacted: it takes no TRUNCATE, which would suspend its table (MR3519)`;
     const fix = "Use `format: millrace`, or `cleanup.policy=delete`, if tables are truncated.";
-    return [{ id: "kafka.compaction", level: "warning", what, fix }];
+    return [warning("kafka.compaction", what, fix)];
   }
 
   async registry(): Promise<readonly Finding[]> {

@@ -1,13 +1,38 @@
+/** What `millrace check` says of one thing. */
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 
-/** A check that found nothing wrong. */
+/** Nothing is wrong. */
 export function ok(id: string, what: string): Finding {
   return { id, level: "ok", what, fix: null };
+}
+
+/** The daemon works, and somebody should know. */
+export function warning(id: string, what: string, fix: string | null): Finding {
+  return { id, level: "warning", what, fix };
+}
+
+/** The daemon would fail. */
+export function wrong(id: string, what: string, fix: string | null): Finding {
+  return { id, level: "error", what, fix };
 }
 
 /** A check that ended with an error, told with its number. */
 export function failed(id: string, error: MillraceError): Finding {
   const { code, message, hint } = error;
-  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null, error };
+  const finding = { ...wrong(id, `${code}: ${message}`, hint ?? null), error };
+  return code === "MR2008" ? { ...finding, byPrivilege: true } : finding;
+}
+
+/** What a look finds; one that fails is a finding of its own. */
+export async function looked(
+  id: string,
+  classify: (error: unknown) => MillraceError,
+  look: () => Promise<readonly Finding[]>,
+): Promise<readonly Finding[]> {
+  try {
+    return await look();
+  } catch (error) {
+    return [failed(id, classify(error))];
+  }
 }

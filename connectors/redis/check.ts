@@ -1,3 +1,4 @@
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import { parseCheckpoint, readCheckpoint } from "./checkpoint.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
@@ -5,7 +6,7 @@ import { shellWord } from "../../src/core/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
 import { checkpointKey } from "./keys.ts";
 import { evictionIn, infoOf, memoryOf } from "./memory.ts";
-import { failed, ok } from "../kit/findings.ts";
+import { failed, looked, ok, warning, wrong } from "../kit/findings.ts";
 import type { RedisSinkSettings } from "./sink.ts";
 
 /** Preflight: connects, and writes nothing. */
@@ -18,13 +19,9 @@ export async function check(settings: RedisSinkSettings, signal: AbortSignal): P
   }
   await using held = connection;
   const findings: Finding[] = [ok("redis.connect", `connected to ${serverOf(settings.url)}`)];
-  for (const look of [checkScripts, checkServer, checkReplicas, checkProgress, checkEviction, checkPersistence]) {
-    try {
-      findings.push(...(await look(held, settings)));
-    } catch (error) {
-      findings.push(failed("redis.command", classify(error, signal, serverOf(settings.url))));
-    }
-  }
+  const known = (error: unknown): MillraceError => classify(error, signal, serverOf(settings.url));
+  for (const look of [checkScripts, checkServer, checkReplicas, checkProgress, checkEviction, checkPersistence])
+    findings.push(...(await looked("redis.command", known, () => look(held, settings))));
   return findings;
 }
 
@@ -53,14 +50,7 @@ export function grants({
 async function checkScripts(connection: Connection): Promise<Finding[]> {
   const reply = await connection.command("eval", "return type(cmsgpack)", "0");
   if (textOf(reply) === "table") return [ok("redis.scripts", "scripts run, and cmsgpack exists")];
-  return [
-    {
-      id: "redis.scripts",
-      level: "error",
-      what: "the server's scripts have no cmsgpack library",
-      fix: "use Redis 6.0 or newer, or Valkey",
-    },
-  ];
+  return [wrong("redis.scripts", "the server's scripts have no cmsgpack library", "use Redis 6.0 or newer, or Valkey")];
 }
 
 async function checkServer(connection: Connection, settings: ConnectionSettings): Promise<Finding[]> {
@@ -68,21 +58,17 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
   if (info === null) return [];
   const findings: Finding[] = [];
   if (info.get("role") === "slave") {
-    findings.push({
-      id: "redis.role",
-      level: "error",
-      what: "the server is a replica and takes no writes",
-      fix: "point `url` at the primary",
-    });
+    findings.push(wrong("redis.role", "the server is a replica and takes no writes", "point `url` at the primary"));
   }
   const isCluster = info.get("cluster_enabled") === "1";
   if (isCluster !== settings.cluster) {
-    findings.push({
-      id: "redis.cluster",
-      level: "error",
-      what: isCluster ? "the server is a cluster node" : "the server is not a cluster node",
-      fix: `set cluster: ${isCluster} in the sink's configuration`,
-    });
+    findings.push(
+      wrong(
+        "redis.cluster",
+        isCluster ? "the server is a cluster node" : "the server is not a cluster node",
+        `set cluster: ${isCluster} in the sink's configuration`,
+      ),
+    );
   }
   return findings;
 }
@@ -94,12 +80,11 @@ async function checkReplicas(connection: Connection, { waitReplicas }: RedisSink
   const counts = infos.flatMap((info) => info?.get("connected_slaves") ?? []).map(Number);
   if (counts.length === 0 || Math.min(...counts) >= waitReplicas) return [];
   return [
-    {
-      id: "redis.replicas",
-      level: "error",
-      what: `a batch waits for ${waitReplicas} replicas, and ${connection.isCluster ? "a primary" : "the server"} has ${Math.min(...counts)} connected`,
-      fix: "connect replicas (INFO replication lists them), or lower `waitReplicas`",
-    },
+    wrong(
+      "redis.replicas",
+      `a batch waits for ${waitReplicas} replicas, and ${connection.isCluster ? "a primary" : "the server"} has ${Math.min(...counts)} connected`,
+      "connect replicas (INFO replication lists them), or lower `waitReplicas`",
+    ),
   ];
 }
 
@@ -114,7 +99,7 @@ async function checkProgress(
   if (stored.format === "" || stored.format === format) return [];
   const what = `the keys hold rows in format ${stored.format}: the start reads all of them again, in format ${format}`;
   const fix = "set `format` back, or give the sink another `prefix`, to keep them";
-  return [{ id: "redis.format", level: "warning", what, fix }];
+  return [warning("redis.format", what, fix)];
 }
 
 /** An evicted row is missing, and after an evicted checkpoint key the sink would think that it was emptied. */
@@ -128,11 +113,10 @@ async function checkPersistence(connection: Connection): Promise<Finding[]> {
   const appendOnly = await settingOf(connection, "appendonly");
   if (appendOnly === null || appendOnly === "yes") return [];
   return [
-    {
-      id: "redis.persistence",
-      level: "warning",
-      what: "appendonly is no: after a crash the server loads its last dump, and Millrace fills the cache again",
-      fix: "CONFIG SET appendonly yes, or leave it if filling the cache again is acceptable",
-    },
+    warning(
+      "redis.persistence",
+      "appendonly is no: after a crash the server loads its last dump, and Millrace fills the cache again",
+      "CONFIG SET appendonly yes, or leave it if filling the cache again is acceptable",
+    ),
   ];
 }

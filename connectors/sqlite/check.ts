@@ -2,7 +2,7 @@ import { constants, existsSync } from "node:fs";
 import { access } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { failed } from "../kit/findings.ts";
+import { failed, ok, wrong } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf, type Refused } from "../warehouse/table-change.ts";
 import { classify, notOurs } from "./errors.ts";
@@ -24,13 +24,13 @@ export async function checkFile(
   try {
     await access(folder, constants.W_OK);
   } catch {
-    return [{ id, level: "error", what: `${folder} is missing or can't be written`, fix: `mkdir -p ${folder}` }];
+    return [wrong(id, `${folder} is missing or can't be written`, `mkdir -p ${folder}`)];
   }
-  if (!existsSync(path)) return [{ id, level: "ok", what: `${path} will be made`, fix: null }];
+  if (!existsSync(path)) return [ok(id, `${path} will be made`)];
   try {
     await access(path, constants.W_OK);
     const refused = await unlessBusy(signal, () => targetFindings(options, tables));
-    return [{ id, level: "ok", what: `${path} can be opened`, fix: null }, ...refused];
+    return [ok(id, `${path} can be opened`), ...refused];
   } catch (error) {
     const known = classify(error, "opening the file", path);
     return [failed(id, known)];

@@ -1,6 +1,6 @@
 import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
 import { atServer, findMillraceError } from "../../../src/core/errors.ts";
-import { failed } from "../../kit/findings.ts";
+import { failed, ok } from "../../kit/findings.ts";
 import { targetFindings } from "../check.ts";
 import { Lake } from "./lake.ts";
 import { shownCatalog } from "./place.ts";
@@ -17,9 +17,9 @@ export async function checkLake(
   const place = shownCatalog(options.place);
   try {
     const lake = await Lake.acquireExisting(options);
-    if (lake === null) return [{ id, level: "ok", what: `the lake ${place} will be made`, fix: null }];
+    if (lake === null) return [ok(id, `the lake ${place} will be made`)];
     return [
-      { id, level: "ok", what: `the lake ${place} can be opened`, fix: null },
+      ok(id, `the lake ${place} can be opened`),
       ...(await targetFindings(lake, { ...options, form: { ...options.form, isLake: true } }, tables)),
     ];
   } catch (error) {

@@ -1,11 +1,11 @@
 /** Preflight of a MySQL or MariaDB source: everything that a start needs, each finding with its exact fix. */
 import type { Finding, GrantScript } from "../../../src/core/contracts/connector.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { classify } from "./errors.ts";
 import { LOG_FIX } from "./catalog/source-tables.ts";
 import { checkServer, expirySeconds, type ServerFacts, unfitSettings } from "./wire/server-facts.ts";
 import { openHints, readOpen } from "./health.ts";
-import { ok } from "../../kit/findings.ts";
+import { failed, looked, ok, warning, wrong } from "../../kit/findings.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
 import { isGlob } from "../../../src/core/table-selection.ts";
 import { quoteAccount, quoteName, quoteTable } from "../quote.ts";
@@ -16,33 +16,28 @@ import type { Server } from "./wire/server.ts";
 const EXPIRY_SECONDS_LOW = 86_400;
 
 export async function check(parts: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
-  const { files, server } = parts;
+  const { server } = parts;
   const findings: Finding[] = [];
   let facts: ServerFacts;
   try {
     facts = await server.readFacts(signal);
   } catch (error) {
-    const known = classify(error, "connecting");
-    return [{ id: "connection", level: "error", what: known.message, fix: known.hint ?? null, error: known }];
+    return [failed("connection", classify(error, "connecting"))];
   }
   const { flavour, version } = facts;
   findings.push(
     ok("connection", `${flavour === "mariadb" ? "MariaDB" : "MySQL"} ${version} at ${server.address.host}`),
   );
   const unfit = unfitSettings(facts);
-  for (const { id, what, fix } of unfit) findings.push({ id, level: "error", what, fix });
+  for (const { id, what, fix } of unfit) findings.push(wrong(id, what, fix));
   if (unfit.length === 0) {
     findings.push(ok("binlog", "the binary log holds whole rows with the names of their columns"));
-    await collect(findings, "server_id", async () => checkServer(facts, server.readerId));
+    const isOther = async (): Promise<readonly Finding[]> => (checkServer(facts, server.readerId), []);
+    findings.push(...(await looked("server_id", known, isOther)));
   }
   const hasLog = unfit.every(({ id }) => id !== "log_bin");
-  await collect(findings, "grants", async () => {
-    if (!hasLog) return;
-    const tip = await files.tip(signal);
-    await files.read(signal);
-    findings.push(ok("log", `the log ends at ${server.names.format(tip)}`));
-  });
   findings.push(
+    ...(hasLog ? await looked("grants", known, () => logEnd(parts, signal)) : []),
     ...(await grants(server, facts, signal)),
     expiry(facts),
     ...(await connections(parts, facts, signal)),
@@ -61,7 +56,7 @@ async function open(server: Server, signal: AbortSignal): Promise<readonly Findi
   const hints = openHints(await readOpen(server, signal), OPEN_SECONDS_MAX);
   return hints.map((hint) => {
     const [what = hint, fix = null] = hint.split(/: (.*)/s);
-    return { id: "transactions", level: "warning" as const, what, fix };
+    return warning("transactions", what, fix);
   });
 }
 
@@ -71,26 +66,33 @@ async function unnoticed(
   { variables }: ServerFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const findings: Finding[] = [];
-  await collect(findings, "log_filter", async () => {
+  const findings = await looked("log_filter", known, async () => {
     const filter = await files.filter(signal);
-    if (!filter.isSet) return;
+    if (!filter.isSet) return [];
     const user = await server.currentUser(signal);
-    findings.push({
-      id: "log_filter",
-      level: "warning",
-      what: `the log leaves out the statements of sessions ${filter.sessions} (binlog-do-db, binlog-ignore-db). If they alter or empty a captured table, Millrace notices that at its next look at the catalogue, and resyncs the table, for partitions only with the privilege PROCESS; it can't notice what they write with binlog_format STATEMENT`,
-      fix: `Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it; until then: GRANT PROCESS ON *.* TO ${user};`,
-    });
+    return [
+      warning(
+        "log_filter",
+        `the log leaves out the statements of sessions ${filter.sessions} (binlog-do-db, binlog-ignore-db). If they alter or empty a captured table, Millrace notices that at its next look at the catalogue, and resyncs the table, for partitions only with the privilege PROCESS; it can't notice what they write with binlog_format STATEMENT`,
+        `Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it; until then: GRANT PROCESS ON *.* TO ${user};`,
+      ),
+    ];
   });
-  if (/^ignore/i.test(variables.get("binlog_error_action") ?? ""))
-    findings.push({
-      id: "binlog_error_action",
-      level: "warning",
-      what: "if the server can't write its log, it goes on without one (binlog_error_action is IGNORE_ERROR)",
-      fix: "SET PERSIST binlog_error_action = ABORT_SERVER",
-    });
-  return findings;
+  if (!/^ignore/i.test(variables.get("binlog_error_action") ?? "")) return findings;
+  return [
+    ...findings,
+    warning(
+      "binlog_error_action",
+      "if the server can't write its log, it goes on without one (binlog_error_action is IGNORE_ERROR)",
+      "SET PERSIST binlog_error_action = ABORT_SERVER",
+    ),
+  ];
+}
+
+async function logEnd({ files, server }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
+  const tip = await files.tip(signal);
+  await files.read(signal);
+  return [ok("log", `the log ends at ${server.names.format(tip)}`)];
 }
 
 /** From this version on, MySQL logs the rows that a foreign key changes in other tables. */
@@ -110,12 +112,13 @@ async function cascades(
   );
   return rows
     .filter(([schema, table]) => names.captures({ schema: schema ?? "", table: table ?? "" }))
-    .map(([schema, table, name, onDelete, onUpdate]) => ({
-      id: "cascades",
-      level: "warning" as const,
-      what: `the foreign key ${name} of ${schema}.${table} (ON DELETE ${onDelete}, ON UPDATE ${onUpdate}) changes rows that this server does not log`,
-      fix: "Delete and update the child rows by statements of the application, or read the table again after such changes: millrace snapshot start --tables.",
-    }));
+    .map(([schema, table, name, onDelete, onUpdate]) =>
+      warning(
+        "cascades",
+        `the foreign key ${name} of ${schema}.${table} (ON DELETE ${onDelete}, ON UPDATE ${onUpdate}) changes rows that this server does not log`,
+        "Delete and update the child rows by statements of the application, or read the table again after such changes: millrace snapshot start --tables.",
+      ),
+    );
 }
 
 function isFrom(version: string, [since, sinceMinor]: readonly [number, number]): boolean {
@@ -123,21 +126,8 @@ function isFrom(version: string, [since, sinceMinor]: readonly [number, number])
   return major > since || (major === since && minor >= sinceMinor);
 }
 
-async function collect(findings: Finding[], id: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    const known = classify(error, "asking the server");
-    const byPrivilege = known.code === "MR2008" ? { byPrivilege: true } : {};
-    findings.push({
-      id,
-      level: "error",
-      what: `${known.code} ${known.message}`,
-      fix: known.hint ?? null,
-      error: known,
-      ...byPrivilege,
-    });
-  }
+function known(error: unknown): MillraceError {
+  return classify(error, "asking the server");
 }
 
 /** What the user may do, as the server lists it; inactive roles are not in the list. */
@@ -182,12 +172,11 @@ async function connections(
   // 0: the user may have as many as the server.
   if (limit === 0 || limit >= wanted) return [];
   return [
-    {
-      id: "connections",
-      level: "warning",
-      what: `the user may have ${limit} connections; an initial snapshot reads large tables with up to ${wanted}, and here with fewer`,
-      fix: `ALTER USER ${await server.currentUser(signal)} WITH MAX_USER_CONNECTIONS ${wanted}; or lower \`source.copySessions\`.`,
-    },
+    warning(
+      "connections",
+      `the user may have ${limit} connections; an initial snapshot reads large tables with up to ${wanted}, and here with fewer`,
+      `ALTER USER ${await server.currentUser(signal)} WITH MAX_USER_CONNECTIONS ${wanted}; or lower \`source.copySessions\`.`,
+    ),
   ];
 }
 
@@ -196,44 +185,44 @@ function expiry(facts: ServerFacts): Finding {
   if (seconds === 0) return ok("expiry", "the server never deletes its log by itself");
   const hours = Math.floor(seconds / 3600);
   if (seconds >= EXPIRY_SECONDS_LOW) return ok("expiry", `the server keeps its log for ${hours} h`);
-  return {
-    id: "expiry",
-    level: "warning",
-    what: `the server deletes its log after ${hours} h: an outage that lasts longer is a gap`,
-    fix: `SET ${facts.flavour === "mariadb" ? "GLOBAL" : "PERSIST"} binlog_expire_logs_seconds = 604800`,
-  };
+  return warning(
+    "expiry",
+    `the server deletes its log after ${hours} h: an outage that lasts longer is a gap`,
+    `SET ${facts.flavour === "mariadb" ? "GLOBAL" : "PERSIST"} binlog_expire_logs_seconds = 604800`,
+  );
 }
 
 async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
   try {
     const { tables: captured, refused, missing, unlogged, uncarried } = await all.select(false, signal);
-    const findings = missing.map((name): Finding => ({
-      id: "tables",
-      level: "error",
-      what: `MR2020 the table ${name} does not exist, or the user may not read it`,
-      fix: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
-    }));
-    for (const what of unlogged)
-      findings.push({ id: "log_filter", level: "error", what: `MR2005 ${what}`, fix: LOG_FIX });
+    const findings = missing.map((name): Finding =>
+      wrong(
+        "tables",
+        `MR2020 the table ${name} does not exist, or the user may not read it`,
+        "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
+      ),
+    );
+    for (const what of unlogged) findings.push(wrong("log_filter", `MR2005 ${what}`, LOG_FIX));
     for (const { id, reason, fix, isCopy } of refused) {
       const level = all.names.literals.includes(id) ? "error" : isCopy === true ? "ok" : "warning";
       findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });
     }
     if (uncarried.length > 0)
-      findings.push({
-        id: "generated",
-        level: "warning",
-        what: `this server leaves generated columns out of its log, so they are in no sink: ${uncarried.join(", ")}`,
-        fix: "If sinks shall have them, compute them there, or fill plain columns by triggers.",
-      });
+      findings.push(
+        warning(
+          "generated",
+          `this server leaves generated columns out of its log, so they are in no sink: ${uncarried.join(", ")}`,
+          "If sinks shall have them, compute them there, or fill plain columns by triggers.",
+        ),
+      );
     return [
       ...findings,
       ok("tables", `${captured.length} ${captured.length === 1 ? "table" : "tables"} can be captured`),
     ];
   } catch (error) {
-    const known = findMillraceError(error);
-    if (known === undefined) throw error;
-    return [{ id: "tables", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
+    const found = findMillraceError(error);
+    if (found === undefined) throw error;
+    return [failed("tables", found)];
   }
 }
 
@@ -266,12 +255,13 @@ async function zoneColumns({ server, tables }: SourceParts, signal: AbortSignal)
       type: type ?? "",
       expression: expression ?? null,
     }));
-    return dependent(columns).map((name) => ({
-      id: "zone_columns",
-      level: "warning" as const,
-      what: `the generated column ${name} of ${table} is VIRTUAL and computed from a TIMESTAMP: the log has it in the time zone of the session that wrote the row, rows that are read have it in UTC, so copies may differ from the stream`,
-      fix: "Make it STORED, compute it from a DATETIME, or drop it by a rule: columns: { NAME: { drop: true } }. If a rule drops it already, nothing is left to do.",
-    }));
+    return dependent(columns).map((name) =>
+      warning(
+        "zone_columns",
+        `the generated column ${name} of ${table} is VIRTUAL and computed from a TIMESTAMP: the log has it in the time zone of the session that wrote the row, rows that are read have it in UTC, so copies may differ from the stream`,
+        "Make it STORED, compute it from a DATETIME, or drop it by a rule: columns: { NAME: { drop: true } }. If a rule drops it already, nothing is left to do.",
+      ),
+    );
   });
 }
 

@@ -1,5 +1,5 @@
 import type { CheckedTable, Finding } from "../../../src/core/contracts/connector.ts";
-import { failed } from "../../kit/findings.ts";
+import { failed, ok, warning, wrong } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
@@ -231,7 +231,7 @@ function findings(id: string, facts: Facts, wanted: CheckedTargets): readonly Fi
   const role = quoteIdentifier(facts.role);
   const found: Finding[] = [];
   const error = (name: string, what: string, fix: string): void => {
-    found.push({ id: `${id}.${name}`, level: "error", what, fix });
+    found.push(wrong(`${id}.${name}`, what, fix));
   };
   if (facts.version < VERSION_MIN) error("version", "the target is older than Postgres 14", "Upgrade the server.");
   if (facts.standby) error("primary", "the target is a standby: it takes no writes", "Point the url at the primary.");
@@ -267,7 +267,7 @@ function findings(id: string, facts: Facts, wanted: CheckedTargets): readonly Fi
   }
   if (facts.encoding !== "UTF8") {
     const what = `the target's encoding is ${facts.encoding}: rows with characters that it lacks become dead letters`;
-    found.push({ id: `${id}.encoding`, level: "warning", what, fix: "Use a database with encoding UTF8." });
+    found.push(warning(`${id}.encoding`, what, "Use a database with encoding UTF8."));
   }
-  return found.length > 0 ? found : [{ id, level: "ok", what: `${database} can be written by ${role}`, fix: null }];
+  return found.length > 0 ? found : [ok(id, `${database} can be written by ${role}`)];
 }

@@ -2,6 +2,7 @@
  * Checks what keeps tables from being captured, with the statements that correct it. Each finding names everything that the
  * role lacks, so that one round of statements is enough.
  */
+import { ok, warning, wrong } from "../../kit/findings.ts";
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
 import { quoteIdentifier } from "../../../src/postgres/quote.ts";
@@ -33,15 +34,14 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
     const level = literals.has(id) ? "error" : isCopy === true ? "ok" : "warning";
     findings.push({ id: "postgres.table", level, what: `${id} is left out: ${reason}`, fix });
   }
-  for (const name of missing)
-    findings.push({ id: "postgres.table", level: "error", what: `the table ${name} does not exist`, fix: MISSING_FIX });
+  for (const name of missing) findings.push(wrong("postgres.table", `the table ${name} does not exist`, MISSING_FIX));
   if (lacking.length > 0) findings.push(grantFinding(context, selected));
   findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected), ...nameFindings(selected));
   const narrowed = leftOutByLists(context.publication, selected);
   if (narrowed !== null) findings.push({ id: PUBLICATION, level: "warning", ...narrowed });
   if (extensions.length > 0) {
     const what = `${namesOf(extensions)} ${extensions.length === 1 ? "is" : "are"} left out: made by an extension, and not named in \`tables\``;
-    findings.push({ id: "postgres.table", level: "ok", what, fix: null });
+    findings.push(ok("postgres.table", what));
   }
   return findings;
 }
@@ -49,12 +49,7 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
 function ownRowsFindings(selected: Selected): readonly Finding[] {
   return Array.from(shownBesides(selected), ([id, what]): Finding => {
     const fix = "Capture the tables that are not captured by themselves too; each needs a key of its own.";
-    return {
-      id: "postgres.table",
-      level: "warning",
-      what: `${id}: ${what}`,
-      fix: what.includes("not captured") ? fix : null,
-    };
+    return warning("postgres.table", `${id}: ${what}`, what.includes("not captured") ? fix : null);
   });
 }
 
@@ -75,7 +70,7 @@ function nameFindings({ captured }: Selected): readonly Finding[] {
     if (columns.length === 0) return [];
     const what = `${idOf(table)}: columns that show names of the catalogue: ${columns.slice(0, NAMED_COUNT_MAX).join(", ")}. If what they name is renamed or dropped, their text changes and no row does`;
     const fix = `After such a change: millrace snapshot start --tables ${shellWord(idOf(table))}`;
-    return [{ id: "postgres.table", level: "warning", what, fix }];
+    return [warning("postgres.table", what, fix)];
   });
 }
 
@@ -96,7 +91,7 @@ function generatedFinding(selected: Selected, kind: "stored" | "virtual", fix: s
   const left = uncarriedColumns(selected, kind[0]!);
   if (left === null) return [];
   const what = `${kind} generated columns that the log does not carry are in no sink: ${left.named}`;
-  return [{ id: "postgres.generated", level: "warning", what, fix }];
+  return [warning("postgres.generated", what, fix)];
 }
 
 /** A start without tables is possible, but a mistake in `tables` looks the same. */
@@ -104,7 +99,7 @@ function capturedFinding({ captured, refused, missing }: Selected): Finding {
   const id = "postgres.tables";
   if (captured.length > 0) {
     const what = `${countOf(captured.length)} ${captured.length === 1 ? "is" : "are"} captured`;
-    return { id, level: "ok", what, fix: null };
+    return ok(id, what);
   }
   const level = refused.length > 0 || missing.length > 0 ? "ok" : "warning";
   const fix =
@@ -144,12 +139,12 @@ export async function publicationFindings(
   if (publication !== undefined) return existingFindings(context, publication, tables);
   if (!(await context.writer.canWrite(signal))) {
     const what = `the publication ${context.publication} does not exist: make it on the primary, or set source.primaryUrl`;
-    return [error(what, `${createStatement(context.publication, tables)};`)];
+    return [wrong(PUBLICATION, what, `${createStatement(context.publication, tables)};`)];
   }
   const foreign = tables.filter((table) => !table.owned);
   if (foreign.length > 0) {
     const what = `the role does not own ${namesOf(foreign)}, so another role has to publish: a superuser, or an owner of all the tables`;
-    return [{ ...error(what, `${createStatement(context.publication, tables)};`), byPrivilege: true }];
+    return [{ ...wrong(PUBLICATION, what, `${createStatement(context.publication, tables)};`), byPrivilege: true }];
   }
   const [may] = await context.database.rows<{ create: boolean }>(
     "checking privileges",
@@ -159,9 +154,9 @@ export async function publicationFindings(
   );
   if (may?.create !== true) {
     const fix = `GRANT CREATE ON DATABASE ${quoteIdentifier(facts.database)} TO ${quoteIdentifier(facts.user)};`;
-    return [{ ...error("the role may not make a publication", fix), byPrivilege: true }];
+    return [{ ...wrong(PUBLICATION, "the role may not make a publication", fix), byPrivilege: true }];
   }
-  return [ok(`${countOf(tables.length)} will be published at start`)];
+  return [ok(PUBLICATION, `${countOf(tables.length)} will be published at start`)];
 }
 
 function existingFindings(
@@ -173,18 +168,23 @@ function existingFindings(
   const name = context.publication;
   const findings: Finding[] = [];
   if (!publication.viaRoot && !publication.owned && tables.some((table) => table.kind === "p"))
-    findings.push(error(`${name} publishes partitions under their own names`, `${viaRootStatement(name)};`));
+    findings.push(
+      wrong(PUBLICATION, `${name} publishes partitions under their own names`, `${viaRootStatement(name)};`),
+    );
   const possible = new Set(publishable(publication, tables));
   const left = tables.filter((table) => !possible.has(table));
   if (left.length > 0) {
     const isNeeded = possible.size === 0 || left.some((table) => isLiteral(context, table));
     const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}, and the role may not add ${left.length === 1 ? "it" : "them"}`;
-    findings.push({ ...error(what, `${addStatement(name, left)};`), level: isNeeded ? "error" : "warning" });
+    findings.push({
+      ...wrong(PUBLICATION, what, `${addStatement(name, left)};`),
+      level: isNeeded ? "error" : "warning",
+    });
   }
   if (findings.length > 0) return findings;
   const missing = tables.filter((table) => !publication.published.has(table.oid));
-  if (missing.length > 0) return [ok(`${countOf(missing.length)} will be published at start`)];
-  return [ok(`the publication ${name} carries ${countOf(tables.length)}`)];
+  if (missing.length > 0) return [ok(PUBLICATION, `${countOf(missing.length)} will be published at start`)];
+  return [ok(PUBLICATION, `the publication ${name} carries ${countOf(tables.length)}`)];
 }
 
 function isLiteral({ selection }: SourceContext, { schema, table }: CatalogTable): boolean {
@@ -202,12 +202,4 @@ function namesOf(tables: readonly CatalogTable[]): string {
 
 function countOf(count: number): string {
   return `${count} table${count === 1 ? "" : "s"}`;
-}
-
-function ok(what: string): Finding {
-  return { id: PUBLICATION, level: "ok", what, fix: null };
-}
-
-function error(what: string, fix: string): Finding {
-  return { id: PUBLICATION, level: "error", what, fix };
 }

@@ -1,6 +1,6 @@
 /** Preflight of the source: every finding with the statement that corrects it. Changes nothing. */
 import type { Finding } from "../../../src/core/contracts/connector.ts";
-import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { classify } from "./errors.ts";
 import { publicationFindings, tableFindings } from "./check-tables.ts";
 import type { SourceContext } from "./wire/context.ts";
@@ -17,7 +17,7 @@ import {
 import { hasGaps } from "./stream/transcoder.ts";
 import { Database } from "./wire/database.ts";
 import { connectReplication, identifySystem } from "./wire/replication-connection.ts";
-import { ok } from "../../kit/findings.ts";
+import { failed, looked, ok, warning, wrong } from "../../kit/findings.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
 import { ABSENT_FIX, ABSENT_STANDBYS_SQL, saysAbsent } from "./log/health.ts";
 import { endsIt, saysWho } from "../blocking-transactions.ts";
@@ -49,13 +49,8 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   const findings: Finding[] = [
     ok("postgres.connect", `connected to ${version}, database ${facts.database}, as ${facts.user}`),
   ];
-  for (const [id, look] of LOOKS) {
-    try {
-      findings.push(...(await look(context, facts, signal)));
-    } catch (error) {
-      findings.push(failed(id, classify(error, "checking the source")));
-    }
-  }
+  const known = (error: unknown): MillraceError => classify(error, "checking the source");
+  for (const [id, look] of LOOKS) findings.push(...(await looked(id, known, () => look(context, facts, signal))));
   return findings;
 }
 
@@ -65,12 +60,13 @@ async function checkSettings(context: SourceContext, facts: ServerFacts): Promis
   if (problems.length === 0)
     findings.push(ok("postgres.wal_level", "wal_level is logical, and the role may replicate"));
   if (await hasGaps(context.database, facts.encoding))
-    findings.push({
-      id: "postgres.encoding",
-      level: "warning",
-      what: `the database has the encoding ${facts.encoding}, which takes texts without a form in UTF-8: a row with one suspends its table (MR2037)`,
-      fix: "Move the data into a database with the encoding UTF8, or let every client set client_encoding to UTF8 and send nothing else.",
-    });
+    findings.push(
+      warning(
+        "postgres.encoding",
+        `the database has the encoding ${facts.encoding}, which takes texts without a form in UTF-8: a row with one suspends its table (MR2037)`,
+        "Move the data into a database with the encoding UTF8, or let every client set client_encoding to UTF8 and send nothing else.",
+      ),
+    );
   return findings;
 }
 
@@ -109,20 +105,22 @@ async function checkSlot(context: SourceContext, _facts: ServerFacts, signal: Ab
   );
   const findings: Finding[] = [];
   if (row !== undefined && row.slots >= row.slotMax) {
-    findings.push({
-      id,
-      level: "error",
-      what: `all ${row.slotMax} replication slots are taken`,
-      fix: `ALTER SYSTEM SET max_replication_slots = ${row.slotMax + 5}; then restart the server. Or drop a slot that nobody uses.`,
-    });
+    findings.push(
+      wrong(
+        id,
+        `all ${row.slotMax} replication slots are taken`,
+        `ALTER SYSTEM SET max_replication_slots = ${row.slotMax + 5}; then restart the server. Or drop a slot that nobody uses.`,
+      ),
+    );
   }
   if (row !== undefined && row.senders >= row.senderMax) {
-    findings.push({
-      id,
-      level: "error",
-      what: `all ${row.senderMax} WAL senders are taken`,
-      fix: `ALTER SYSTEM SET max_wal_senders = ${row.senderMax + 5}; then restart the server.`,
-    });
+    findings.push(
+      wrong(
+        id,
+        `all ${row.senderMax} WAL senders are taken`,
+        `ALTER SYSTEM SET max_wal_senders = ${row.senderMax + 5}; then restart the server.`,
+      ),
+    );
   }
   return findings.length > 0 ? findings : [ok(id, `there is no slot ${context.slot}, which a first start makes`)];
 }
@@ -162,9 +160,7 @@ async function checkEndpoint(
   if (servers.size <= 1) return [ok(id, `${CONNECTIONS_COMPARED} connections met one server`)];
   const standbys = [...servers.values()].filter(({ standby }) => standby).length;
   const what = `source.url leads to ${servers.size} servers in turn, ${standbys} of them standbys: what Millrace reads and what it streams would be of different servers`;
-  return [
-    { id, level: "error", what, fix: "Let source.url name one server: the primary's endpoint, or one standby's own." },
-  ];
+  return [wrong(id, what, "Let source.url name one server: the primary's endpoint, or one standby's own.")];
 }
 
 interface StandbyRow {
@@ -187,11 +183,11 @@ async function checkStandby(context: SourceContext, facts: ServerFacts, signal: 
   if (!facts.inRecovery) {
     if (!writer.hasPrimary) return [];
     const what = "source.url leads to no standby: everything is written there, and source.primaryUrl is not used";
-    return [{ id, level: "warning", what, fix: "Take primaryUrl out, or let source.url lead to the standby." }];
+    return [warning(id, what, "Take primaryUrl out, or let source.url lead to the standby.")];
   }
   if (serverProblems(facts).length > 0) return [];
   const findings: Finding[] = [];
-  const warn = (what: string, fix: string): void => void findings.push({ id, level: "warning", what, fix });
+  const warn = (what: string, fix: string): void => void findings.push(warning(id, what, fix));
   const [own] = await database.rows<StandbyRow>("reading the standby's settings", STANDBY_SQL, [], signal);
   if (own?.feedback === "off")
     warn(
@@ -211,7 +207,7 @@ async function checkStandby(context: SourceContext, facts: ServerFacts, signal: 
   const [its] = await primary.rows<PrimaryRow>("reading the primary's settings", RUNNING_SQL, [], signal);
   if (its !== undefined && its.walLevel !== "logical") {
     const fix = "On the primary: ALTER SYSTEM SET wal_level = logical; then restart it.";
-    findings.push({ id, level: "error", what: `wal_level of the primary is ${its.walLevel}`, fix });
+    findings.push(wrong(id, `wal_level of the primary is ${its.walLevel}`, fix));
   }
   if (its?.mayAsk === false)
     warn(
@@ -233,12 +229,11 @@ async function checkOpen(context: SourceContext, _facts: ServerFacts, signal: Ab
   if (!isOld) return [];
   const waits = (await readSlot(context, signal))?.confirmed == null;
   return [
-    {
-      id: "postgres.transactions",
-      level: "warning",
-      what: `the oldest open transaction is ${saysWho(oldest)}: ${waits ? "the first start waits until it has ended" : "the server keeps its log from there on"}`,
-      fix: endsIt(oldest),
-    },
+    warning(
+      "postgres.transactions",
+      `the oldest open transaction is ${saysWho(oldest)}: ${waits ? "the first start waits until it has ended" : "the server keeps its log from there on"}`,
+      endsIt(oldest),
+    ),
   ];
 }
 
@@ -255,20 +250,22 @@ async function checkKeep(context: SourceContext, _facts: ServerFacts, signal: Ab
   );
   const findings: Finding[] = [];
   if (row?.keep === "-1") {
-    findings.push({
-      id: "postgres.max_slot_wal_keep_size",
-      level: "warning",
-      what: "a slot that is not read keeps log without limit: a long outage of Millrace fills the server's disk",
-      fix: "ALTER SYSTEM SET max_slot_wal_keep_size = '100GB'; SELECT pg_reload_conf();",
-    });
+    findings.push(
+      warning(
+        "postgres.max_slot_wal_keep_size",
+        "a slot that is not read keeps log without limit: a long outage of Millrace fills the server's disk",
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '100GB'; SELECT pg_reload_conf();",
+      ),
+    );
   }
   if (row !== undefined && row.idle !== null && row.idle !== "0") {
-    findings.push({
-      id: "postgres.idle_replication_slot_timeout",
-      level: "warning",
-      what: `the server gives up slots that are unused for ${row.idle}`,
-      fix: "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
-    });
+    findings.push(
+      warning(
+        "postgres.idle_replication_slot_timeout",
+        `the server gives up slots that are unused for ${row.idle}`,
+        "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
+      ),
+    );
   }
   return findings.length > 0
     ? findings
@@ -304,28 +301,24 @@ async function checkFailover(
   const id = "postgres.failover";
   const findings: Finding[] = [];
   if (row?.failover === "false") {
-    findings.push({
-      id,
-      level: "warning",
-      what: `the slot ${context.slot} is no failover slot: a standby that is promoted will not have it`,
-      fix: `While Millrace is stopped, by psql "dbname=… replication=database": ALTER_REPLICATION_SLOT ${quoteIdentifier(context.slot)} (FAILOVER true);`,
-    });
+    findings.push(
+      warning(
+        id,
+        `the slot ${context.slot} is no failover slot: a standby that is promoted will not have it`,
+        `While Millrace is stopped, by psql "dbname=… replication=database": ALTER_REPLICATION_SLOT ${quoteIdentifier(context.slot)} (FAILOVER true);`,
+      ),
+    );
   }
   if (row !== undefined && row.absent !== null && row.failover !== "false")
-    findings.push({ id, level: "warning", what: saysAbsent(row.absent), fix: ABSENT_FIX });
+    findings.push(warning(id, saysAbsent(row.absent), ABSENT_FIX));
   if (row !== undefined && row.standbys.length > 0 && row.waited === null) {
-    findings.push({
-      id,
-      level: "warning",
-      what: `Millrace may be sent what the standbys (slots ${row.standbys.join(", ")}) do not have yet: one that is promoted then is no way to go on`,
-      fix: `ALTER SYSTEM SET synchronized_standby_slots = ${quoteLiteral(row.standbys.join(", "))}; SELECT pg_reload_conf(); naming the slots of those standbys only that may be promoted. \`millrace explain MR2031\` says what the standby needs.`,
-    });
+    findings.push(
+      warning(
+        id,
+        `Millrace may be sent what the standbys (slots ${row.standbys.join(", ")}) do not have yet: one that is promoted then is no way to go on`,
+        `ALTER SYSTEM SET synchronized_standby_slots = ${quoteLiteral(row.standbys.join(", "))}; SELECT pg_reload_conf(); naming the slots of those standbys only that may be promoted. \`millrace explain MR2031\` says what the standby needs.`,
+      ),
+    );
   }
   return findings;
-}
-
-function failed(id: string, error: MillraceError): Finding {
-  const known = findMillraceError(error);
-  const byPrivilege = error.code === "MR2008" ? { byPrivilege: true } : {};
-  return { id, level: "error", what: error.message, fix: known?.hint ?? null, error, ...byPrivilege };
 }
