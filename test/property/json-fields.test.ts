@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/duplicate-fields.ts";
+import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/bulk.ts";
 import { JsonFields } from "../../src/core/targets/json-fields.ts";
 
 /** JSON text in many spellings: white space, escapes, long numbers. */

@@ -4,7 +4,7 @@
  */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/duplicate-fields.ts";
+import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/bulk.ts";
 import { expectedJson, normalJson } from "../../src/core/targets/expected-json.ts";
 import { jsonLanding } from "../support/model/json-landing.ts";
 import { readJson } from "../support/model/json-text.ts";

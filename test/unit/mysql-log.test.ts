@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
 import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
-import { Alterations } from "../../connectors/mysql/source/catalog/alterations.ts";
+import { Alterations } from "../../connectors/mysql/source/catalog/source-tables.ts";
 import {
   bytesBetween,
   LogCursor,

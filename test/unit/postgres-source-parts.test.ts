@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { formatLsn, parseLsn } from "../../connectors/postgres/source/wire/lsn.ts";
-import { Pace } from "../../connectors/postgres/source/stream/pace.ts";
+import { Pace } from "../../connectors/postgres/source/stream/replication-session.ts";
 import { Decoder, STOP_BYTES } from "../../connectors/postgres/source/stream/pgoutput.ts";
-import { statusFrame } from "../../connectors/postgres/source/stream/status.ts";
+import { statusFrame } from "../../connectors/postgres/source/stream/replication-session.ts";
 import { snapshotSees } from "../../src/core/contracts/watermarks.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import type { CatalogTable } from "../../connectors/postgres/source/catalog/catalog.ts";
 import { columnType } from "../../connectors/postgres/source/catalog/types.ts";
-import { relationShape } from "../../connectors/postgres/source/stream/relation-shape.ts";
+import { relationShape } from "../../connectors/postgres/source/stream/table-lookups.ts";
 
 test("log positions are written as Postgres writes them", () => {
   expect(formatLsn(parseLsn("16/B374D848"))).toBe("16/B374D848");

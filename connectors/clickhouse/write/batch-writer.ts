@@ -8,10 +8,23 @@ import type { TableLayout } from "../tables/layout.ts";
 import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
 import { historyRows } from "./history-rows.ts";
-import { insertHead } from "./insert-head.ts";
 import { UnwrittenEntries, mirrorRows } from "./mirror.ts";
 import { removeSql } from "./removal.ts";
 import { RowWriter } from "./row-writer.ts";
+import { quoteIdentifier } from "../names.ts";
+import { ownColumns } from "../tables/statements.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { writeLength } from "./cells.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
 
 /** More refused rows in one batch point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
@@ -118,4 +131,47 @@ function tooMany({ table }: TableLayout) {
     `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
     { table: table.id },
   );
+}
+
+/**
+ * What an insert says before its rows. The columns' names and types go with the rows, so that the server refuses rows
+ * for a table that somebody altered: RowBinary alone would read an integer's bytes as those of a float.
+ */
+interface InsertHead {
+  readonly sql: string;
+  readonly bytes: Buffer;
+}
+
+/** Millrace's own columns, in the order in which rows are rendered. */
+const OWN = {
+  mirror: [VERSION_COLUMN, COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN],
+  history: [OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, SEEN_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN],
+} as const;
+
+const made = new WeakMap<TableLayout, InsertHead & { readonly column: string }>();
+
+/** `column`: the fence's. The rows have no value for it, and need none. */
+function insertHead(layout: TableLayout, column: string): InsertHead {
+  const known = made.get(layout);
+  if (known?.column === column) return known;
+  const types = new Map(ownColumns(layout.form));
+  const own = OWN[layout.form.mode].map((name) => [name, types.get(name) ?? ""] as const);
+  const columns = [...layout.columns.map(({ name, type }) => [name, type.name] as const), ...own];
+  const names = [...columns.map(([name]) => name), column].map(quoteIdentifier).join(", ");
+  const out = new ByteWriter(1024);
+  writeLength(out, columns.length);
+  for (const part of [0, 1] as const) for (const column of columns) writeString(out, column[part]);
+  const head = {
+    column,
+    sql: `INSERT INTO ${layout.sqlName} (${names}) FORMAT RowBinaryWithNamesAndTypes`,
+    bytes: Buffer.from(out.view()),
+  };
+  made.set(layout, head);
+  return head;
+}
+
+function writeString(out: ByteWriter, text: string): void {
+  const bytes = Buffer.from(text);
+  writeLength(out, bytes.length);
+  out.copy(bytes, 0, bytes.length);
 }

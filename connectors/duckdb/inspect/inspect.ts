@@ -18,7 +18,6 @@ import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
 import { expectedBeside, expectedText, REAL, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
-import { afterBound, boundOf, orderOf, type PageBound, upToBound } from "./key-pages.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { duckType, LIST } from "../types.ts";
@@ -26,6 +25,7 @@ import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
 import { wholeResult } from "./whole-result.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { DELETED_COLUMN, EXACT_COLUMN, OFFSET_COLUMN, OP_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 
 /** The present form of a table in the file. */
 interface PresentTable extends LineTable {
@@ -316,4 +316,62 @@ function parsedObject(json: Json): object {
   if (typeof json !== "string") return {};
   const parsed: unknown = JSON.parse(json);
   return typeof parsed === "object" && parsed !== null ? parsed : {};
+}
+
+// Conditions that cut a table's rows into pages by their keys: nulls first, as ORDER_OF_KEYS sorts them.
+
+/** Null: the row of somebody else, in a lake, which enforces no key. */
+type PageBound = readonly (string | null)[];
+
+interface KeyColumns {
+  readonly keys: readonly string[];
+  readonly keyTypes: readonly string[];
+}
+
+function orderOf({ keys }: KeyColumns): string {
+  return keys.map((key) => `${key} NULLS FIRST`).join(", ");
+}
+
+/** A bound that is no key any more fails: a page that lacks rows must not look like the last one. */
+function boundOf(text: string): PageBound {
+  const texts: unknown = JSON.parse(text);
+  invariant(
+    Array.isArray(texts) && texts.every((one) => one === null || typeof one === "string"),
+    "a page ends at a key",
+  );
+  return texts;
+}
+
+/** The rows behind it. */
+function afterBound(columns: KeyColumns, bound: PageBound): string {
+  return beyond(columns, bound, (key, value) => (value === null ? `${key} IS NOT NULL` : `${key} > ${value}`), "false");
+}
+
+/** The rows up to and with it. */
+function upToBound(columns: KeyColumns, bound: PageBound): string {
+  return beyond(
+    columns,
+    bound,
+    (key, value) => (value === null ? "false" : `(${key} < ${value} OR ${key} IS NULL)`),
+    "true",
+  );
+}
+
+/** By the first part that is not the same. */
+function beyond(
+  { keys, keyTypes }: KeyColumns,
+  bound: PageBound,
+  isBeyond: (key: string, value: string | null) => string,
+  isSame: string,
+): string {
+  return keys.reduceRight((rest, key, part) => {
+    const text = bound[part]!;
+    const value = text === null ? null : castKey(keyTypes[part]!, quoteLiteral(text));
+    const same = value === null ? `${key} IS NULL` : `${key} = ${value}`;
+    return `(${isBeyond(key, value)} OR (${same} AND ${rest}))`;
+  }, isSame);
+}
+
+function castKey(type: string, literal: string): string {
+  return type === "BLOB" ? `from_hex(substr(${literal}, 3))` : `CAST(${literal} AS ${type})`;
 }

@@ -3,19 +3,50 @@ import type { Batch, TableWrites, Truncate } from "../../../src/core/model/batch
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { Outcome } from "../../../src/core/contracts/sink.ts";
-import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from "../errors.ts";
-import { appendTable } from "./history.ts";
+import type { Outcome, RefusedEntry } from "../../../src/core/contracts/sink.ts";
+import {
+  driverKind,
+  duckdbError,
+  isInvalidated,
+  isOutOfMemory,
+  overFiles,
+  isDataError,
+  rowRefused,
+} from "../errors.ts";
+import { appendTable, appendEntries } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
-import { EntriesRefused, ExactMissing, HintWrong, type WriteTools } from "./merge.ts";
-import { addExactSql, deleteUpToSql, type TableLayout } from "./layout.ts";
-import { findPoison } from "./poison.ts";
-import { NewestVersions, TableSizes } from "./replace.ts";
+import {
+  EntriesRefused,
+  ExactMissing,
+  HintWrong,
+  type WriteTools,
+  runPass,
+  completePatches,
+  expectExact,
+  LAKE_FEW_ROWS,
+  putCompleted,
+  type UnwrittenEntries,
+  updateRows,
+} from "./merge.ts";
+import {
+  addExactSql,
+  deleteUpToSql,
+  type TableLayout,
+  appendStagedSql,
+  completedPatches,
+  insertSql,
+  removeAnySql,
+  stagedDeletes,
+  stagedKeys,
+  type StagedRows,
+} from "./layout.ts";
+import { NewestVersions, TableSizes, isLarge, versionsOf } from "./replace.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
-import { RowStage } from "./stage.ts";
+import { RowStage, staging, partition, type Staging } from "./stage.ts";
 import type { Store } from "../store.ts";
-import { inTransaction } from "./transaction.ts";
-import { writeTable } from "./write-table.ts";
+import { inTransaction, rollBack } from "./transaction.ts";
+import { INLINED_ROW_BYTES_MAX, INLINED_ROWS } from "../lake/engine.ts";
+import { sizeOf } from "./small.ts";
 
 /** For how many batches the hints on a table's rows are ignored after one was wrong. */
 const MISTRUST_BATCHES = 64;
@@ -223,4 +254,147 @@ function keyDoesNotFit(layout: TableLayout): MillraceError {
   return duckdbError("MR3111", "poison", `a key value of ${layout.table.id} does not fit into its DuckDB type`, {
     hint: "see the type table of the DuckDB sink; correct the value at the source",
   });
+}
+
+/** More refused rows in one batch point to a wrong mapping of the table, not to single rows. */
+const POISON_COUNT_MAX = 1_000;
+
+/** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
+async function findPoison(tools: WriteTools, layout: TableLayout, refused: EntriesRefused): Promise<RefusedEntry[]> {
+  const { writes, pass } = refused;
+  const found: RefusedEntry[] = [];
+
+  async function trial(entries: readonly number[]): Promise<unknown> {
+    tools.signal.throwIfAborted();
+    await tools.connection.run("BEGIN TRANSACTION");
+    try {
+      const work = staging(layout, writes, pass, entries);
+      await (pass === "append" ? appendEntries(tools, work) : runPass(tools, work));
+      return undefined;
+    } catch (error) {
+      const cause = error instanceof EntriesRefused ? error.cause : error;
+      if (isDataError(cause)) return cause;
+      throw error;
+    } finally {
+      await rollBack(tools.connection);
+    }
+  }
+
+  async function search(entries: readonly number[]): Promise<void> {
+    if (entries.length === 0) return;
+    const cause = await trial(entries);
+    if (cause === undefined) return;
+    if (entries.length === 1) {
+      found.push({ writes, entry: entries[0]!, error: rowRefused(cause, layout.table.id) });
+      if (found.length > POISON_COUNT_MAX) throw tooMany(layout);
+      return;
+    }
+    const half = entries.length >> 1;
+    await search(entries.slice(0, half));
+    await search(entries.slice(half));
+  }
+
+  await search(refused.entries);
+  if (found.length === 0) throw refusedTogether(layout, refused.cause);
+  return found;
+}
+
+function tooMany(layout: TableLayout): MillraceError {
+  return duckdbError(
+    "MR3111",
+    "fatal",
+    `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one batch`,
+    { hint: "compare the column types of the table in the file with the source's", table: layout.table.id },
+  );
+}
+
+/** DuckDB accepts each row alone: it is not a poison row, and must not be skipped. */
+function refusedTogether(layout: TableLayout, cause: unknown): MillraceError {
+  return duckdbError("MR3111", "fatal", `DuckDB refuses rows of ${layout.table.id} together that it takes one by one`, {
+    hint: "report it, with the table's definition",
+    table: layout.table.id,
+    cause: rowRefused(cause, layout.table.id),
+  });
+}
+
+// Writes the rows of one table in a batch.
+
+/** More rows are merged. */
+const DISPLACED_MAX = 1_000;
+
+/**
+ * Writes one table's entries inside the batch's transaction. Invariant: base rows are read before any write to the
+ * table, and deletes precede puts, so that of two keys that differ only in bytes the put wins.
+ */
+async function writeTable(
+  tools: WriteTools,
+  layout: TableLayout,
+  writes: TableWrites,
+  without: ReadonlySet<number>,
+): Promise<UnwrittenEntries> {
+  // A lake refuses no second row of a key.
+  const trust = tools.trust && layout.form.isLake !== true;
+  const inPlace = layout.form.deletes === "hard" && writes.patchCount > 0 && !(await isLarge(tools, layout));
+  const entries = partition(writes, without, trust, inPlace);
+  const patches = staging(layout, writes, "patch", entries.patch);
+  const inserts = staging(layout, writes, "insert", entries.insert);
+  const puts = staging(layout, writes, "put", entries.put);
+  const isDisplaced = await mayDisplace(tools, layout, writes);
+  tools.newest.wrote(layout, writes);
+  const incomplete = await completePatches(tools, patches);
+  if (isDisplaced) {
+    await displaceFew(tools, staging(layout, writes, "delete", entries.delete), puts, patches);
+    return { incomplete, unfit: [...puts.unfit, ...patches.unfit] };
+  }
+  const unfit = await updateRows(tools, staging(layout, writes, "update", entries.update));
+  await runPass(tools, staging(layout, writes, "delete", entries.delete));
+  await runPass(tools, inserts);
+  await runPass(tools, puts);
+  if (entries.patch.length > 0) await putCompleted(tools, patches);
+  tools.sizes.appended(layout, entries.insert.length);
+  return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
+}
+
+/** Whether `displaceFew` can write all entries. */
+async function mayDisplace(tools: WriteTools, layout: TableLayout, writes: TableWrites): Promise<boolean> {
+  if (layout.form.isLake !== true || layout.form.deletes !== "hard") return false;
+  if (!tools.trust || tools.isFrugal || writes.count > DISPLACED_MAX) return false;
+  let fresh = 0;
+  for (let i = 0; i < writes.count; i++) {
+    if (sizeOf(writes, i) > INLINED_ROW_BYTES_MAX) return false;
+    fresh += writes.fresh[i]!;
+  }
+  // A merge makes a file of new rows.
+  if (fresh > LAKE_FEW_ROWS && writes.count - writes.deleteCount <= INLINED_ROWS) return false;
+  const newest = await tools.newest.of(tools.connection, layout);
+  for (const version of versionsOf(writes)) if (version < newest) return false;
+  return true;
+}
+
+/**
+ * Few rows of a table in a lake, none of which may have a newer one there: one statement deletes what they replace, and
+ * they are added without another look at the table. However few the rows are, a statement that reads a table of a lake
+ * takes ten times as long as one that only adds rows.
+ */
+async function displaceFew(tools: WriteTools, deletes: Staging, puts: Staging, patches: Staging): Promise<void> {
+  const { connection, files, stage } = tools;
+  const { layout, writes } = puts;
+  await stage.fill(files[0], deletes, Number.POSITIVE_INFINITY);
+  await stage.fill(files[1], puts, Number.POSITIVE_INFINITY);
+  expectExact(tools, puts);
+  const withExact = tools.hasExact(layout);
+  const hasPuts = files[1].byteCount > 0;
+  const replaced: StagedRows[] = [];
+  if (files[0].byteCount > 0) replaced.push(stagedDeletes(layout, files[0]));
+  if (hasPuts) replaced.push(stagedKeys(layout, files[1]));
+  if (patches.entries.length > 0) replaced.push(completedPatches(layout));
+  if (replaced.length === 0) return;
+  try {
+    await connection.run(removeAnySql(layout, replaced));
+    if (hasPuts) await connection.run(insertSql(layout, files[1], withExact));
+    if (patches.entries.length > 0)
+      await connection.run(appendStagedSql(layout, completedPatches(layout), withExact, true));
+  } catch (error) {
+    throw isDataError(error) ? new HintWrong(writes) : error;
+  }
 }

@@ -10,7 +10,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { FreshDatabase } from "../run/fresh-database.ts";
 import { never, plain, rowsOf, UNCHANGED } from "./postgres-source.ts";
-import { relationShape } from "../../../connectors/postgres/source/stream/relation-shape.ts";
+import { relationShape } from "../../../connectors/postgres/source/stream/table-lookups.ts";
 
 const FILE = new URL("../../golden/postgres-stream.json", import.meta.url);
 

@@ -1,5 +1,11 @@
 /** Takes rows of a Postgres source undecoded, by several sessions at once: see core's raw copy. */
-import type { RawColumn, RawWork, RawWriter, TargetRawRows } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import type {
+  RawColumn,
+  RawWork,
+  RawWriter,
+  TargetRawRows,
+  RawTaker,
+} from "../../../../src/core/contracts/raw/raw-copy.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import type { TableVersion, Column } from "../../../../src/core/model/schema.ts";
 import { Turn } from "../../../../src/core/turn.ts";
@@ -10,7 +16,6 @@ import type { Session } from "../wire/session.ts";
 import { type PostgresTargets, attempt, commentSql } from "../tables/warehouse.ts";
 import { binaryStamp } from "../values/stamp.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
-import { StampedRows } from "./stamped-rows.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { isSameInBinary } from "../tables/types.ts";
 import { BINARY_AS_IS, type CellForms, TEXT_AS_IS } from "../values/cells.ts";
@@ -18,6 +23,10 @@ import { encodeNote, type TargetNote } from "../../../warehouse/following.ts";
 import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import { findTable } from "../tables/found-table.ts";
 import type { TargetTable } from "../tables/target-table.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import { invariant } from "../../../../src/core/invariant.ts";
+import type { CopyIn } from "../../../../src/postgres/copy-in.ts";
+import { COPY_HEADER } from "../wire/frames.ts";
 
 /** A part's commit does not wait for the disk: while it did, its sessions did nothing. `finish` waits for all. */
 const NOT_WAITING = "SET LOCAL synchronous_commit = off";
@@ -176,4 +185,83 @@ function makeKey({ quoted }: TargetTable, { name, note }: OwedKey): string {
   const key = quoteIdentifier(name);
   const columns = note.key.map(quoteIdentifier).join(", ");
   return `CREATE UNIQUE INDEX ${key} ON ${quoted} (${columns}); ALTER TABLE ${quoted} ADD CONSTRAINT ${key} PRIMARY KEY USING INDEX ${key}; ${commentSql(quoted, encodeNote(note))}`;
+}
+
+// Puts version and commit time in front of rows that come undecoded, and sends them as pieces of a binary COPY. A row is
+// copied once, from the memory that the source's socket was read into. Rate to hold: 3M rows/s of 150 bytes in Node alone.
+
+/** Smaller pieces cost calls on both sides; while one is sent the next is filled. */
+const PIECE_BYTES = 256 * 1024;
+/** Memory that one huge row has enlarged is released. */
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+const COUNT_BYTES = 2;
+
+class StampedRows implements RawTaker {
+  readonly #copy: CopyIn;
+  /** The count of fields, then the stamp. */
+  readonly #head: Buffer;
+  readonly #fieldCount: number;
+  #filling = new ByteWriter(PIECE_BYTES * 2);
+  #spare = new ByteWriter(PIECE_BYTES * 2);
+  #sending: Promise<void> | null = null;
+  failure: unknown;
+  rowCount = 0;
+
+  /** `stamp`: two fields. */
+  constructor(copy: CopyIn, stamp: Buffer, fieldCount: number) {
+    this.#copy = copy;
+    this.#fieldCount = fieldCount;
+    this.#head = Buffer.concat([Buffer.alloc(COUNT_BYTES), stamp]);
+    this.#head.writeUInt16BE(fieldCount + 2, 0);
+    this.#filling.copy(COPY_HEADER, 0, COPY_HEADER.length);
+  }
+
+  take(bytes: Buffer, start: number, end: number): boolean {
+    invariant(((bytes[start]! << 8) | bytes[start + 1]!) === this.#fieldCount, "a row has the fields of its table");
+    const out = this.#filling;
+    const head = this.#head;
+    out.reserve(head.length + end - start);
+    const to = out.bytes;
+    let at = out.length;
+    for (let i = 0; i < head.length; i++) to[at++] = head[i]!;
+    out.length = at + bytes.copy(to, at, start + COUNT_BYTES, end);
+    this.rowCount++;
+    if (out.length < PIECE_BYTES) return true;
+    if (this.#sending !== null) return false;
+    this.#send();
+    return true;
+  }
+
+  async room(): Promise<void> {
+    await this.#sending;
+    if (this.failure !== undefined) throw this.failure;
+    if (this.#filling.length >= PIECE_BYTES) this.#send();
+  }
+
+  /** Sends the rest and waits for the server's answer. */
+  async finish(): Promise<void> {
+    await this.room();
+    await this.#sending;
+    this.#filling.byte(0xff);
+    this.#filling.byte(0xff);
+    this.#send();
+    await this.room();
+    await this.#copy.finish();
+  }
+
+  #send(): void {
+    const piece = this.#filling;
+    this.#filling = this.#spare;
+    this.#spare = piece;
+    this.#sending = this.#copy
+      .write(piece.view())
+      .catch((error: unknown) => {
+        this.failure = error;
+      })
+      .finally(() => {
+        this.#sending = null;
+        piece.reset();
+        if (piece.bytes.length > KEPT_BYTES_MAX) piece.bytes = Buffer.allocUnsafeSlow(PIECE_BYTES * 2);
+      });
+  }
 }

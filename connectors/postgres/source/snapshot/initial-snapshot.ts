@@ -7,11 +7,14 @@ import { cellKinds, copyList, type LiveTable } from "./live-table.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { generationsOf } from "../catalog/unlogged-changes.ts";
 import { enterSnapshot, rowsOfCopy } from "./entering.ts";
-import { SnapshotRawRows } from "./raw-rows.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { Selected } from "../catalog/selection.ts";
 import type { ReplicationConnection } from "../wire/replication-connection.ts";
 import { RowSession } from "../wire/row-session.ts";
+import type { RawColumn, RawReader, RawRows, RawTable, RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
+import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import { RAW_FORM } from "../../raw-form.ts";
 
 /** Blocks that may wait for the reader before the socket is not read any more. */
 const QUEUE_COUNT_MAX = 2;
@@ -108,4 +111,122 @@ export class SnapshotCopy implements FirstCopy {
       for (const block of queue) block.release();
     }
   }
+}
+
+// Parts of large tables, as rows of a binary COPY that are not decoded: see core's raw copy.
+
+/** A smaller table shares its sink's batches with other tables. */
+const TABLE_BYTES_MIN = 4 * 1024 * 1024;
+/** A part costs each side a transaction. */
+const PART_BYTES_MIN = 8 * 1024 * 1024;
+/** What is lost when a part fails, and how long its transactions last. */
+const PART_BYTES_MAX = 64 * 1024 * 1024;
+/** So that sessions end at about the same time. */
+const PARTS_PER_SESSION = 6;
+
+/** Rows from one page (inclusive) to another (exclusive); null: to the end. */
+interface Pages {
+  readonly from: number;
+  readonly to: number | null;
+}
+
+class SnapshotRawRows implements RawRows {
+  readonly form = RAW_FORM;
+  readonly sessionCountMax: number;
+  readonly #context: SourceContext;
+  readonly #snapshot: string;
+  readonly #closed: AbortSignal;
+
+  /** `closed`: from then on the snapshot does not exist any more. */
+  constructor(context: SourceContext, snapshot: string, closed: AbortSignal) {
+    this.sessionCountMax = context.copySessions;
+    this.#context = context;
+    this.#snapshot = snapshot;
+    this.#closed = closed;
+  }
+
+  async table(table: TableVersion, signal: AbortSignal): Promise<RawTable | null> {
+    const name = quoteLiteral(quoteTable(table.schema, table.table));
+    const [size] = await this.#context.database.rows<{ bytes: string; pages: string }>(
+      `looking at the size of ${table.id}`,
+      sizeSql(name),
+      [],
+      AbortSignal.any([signal, this.#closed]),
+    );
+    const bytes = Number(size?.bytes ?? 0);
+    if (bytes < TABLE_BYTES_MIN) return null;
+    const ranges = rangesOf(bytes, Number(size?.pages ?? 0), this.sessionCountMax);
+    return {
+      partCount: ranges.length,
+      reader: async (columns, until) => await this.#reader({ table, ranges, columns }, until),
+    };
+  }
+
+  async #reader({ table, ranges, columns }: Cut, signal: AbortSignal): Promise<RawReader> {
+    const closed = this.#closed;
+    const until = AbortSignal.any([signal, closed]);
+    const session = await RowSession.open(this.#context.database, until);
+    try {
+      const live = await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot }, until);
+      const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
+      const select = `SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}`;
+      return {
+        read: async (part, taker, stop) =>
+          await copyRows(session, `${select}${within(ranges[part]!)}`, taker, AbortSignal.any([stop, closed])),
+        close: () => session[Symbol.dispose](),
+      };
+    } catch (error) {
+      session[Symbol.dispose]();
+      throw error;
+    }
+  }
+}
+
+async function copyRows(session: RowSession, select: string, taker: RawTaker, signal: AbortSignal): Promise<void> {
+  const refused = new AbortController();
+  const onRow = rowsOfCopy((bytes, start, end) => {
+    if (taker.take(bytes, start, end)) return true;
+    taker.room().then(
+      () => session.resume(),
+      () => refused.abort(),
+    );
+    return false;
+  });
+  const until = AbortSignal.any([signal, refused.signal]);
+  await session.run("copying rows", `COPY (${select}) TO STDOUT (FORMAT binary)`, onRow, until);
+}
+
+/** A table that is cut into parts. */
+interface Cut {
+  readonly table: TableVersion;
+  readonly ranges: readonly Pages[];
+  readonly columns: readonly RawColumn[];
+}
+
+/**
+ * The size of the table with its partitions and large values, and the pages of its file; 0 pages: it has none, or its
+ * access method keeps rows in another order.
+ */
+function sizeSql(name: string): string {
+  return `select (select coalesce(sum(pg_table_size(t.relid)), 0) from (select c.oid as relid union select relid::oid from pg_partition_tree(c.oid)) t) as bytes,
+    case when c.relkind = 'r' and m.amname = 'heap' then pg_relation_size(c.oid) / current_setting('block_size')::bigint else 0 end as pages
+    from pg_class c left join pg_am m on m.oid = c.relam where c.oid = to_regclass(${name})`;
+}
+
+/**
+ * A row version stays in its page while a snapshot needs it. The last range has no end: what was appended after this look
+ * is not in the snapshot, but nothing must depend on that.
+ */
+export function rangesOf(bytes: number, pages: number, sessionCount: number): readonly Pages[] {
+  const wanted = bytes / (sessionCount * PARTS_PER_SESSION);
+  const partBytes = Math.min(PART_BYTES_MAX, Math.max(PART_BYTES_MIN, wanted));
+  const count = Math.max(1, Math.min(pages, Math.ceil(bytes / partBytes)));
+  const starts = Array.from({ length: count }, (_, i) => Math.floor((i * pages) / count));
+  return starts.map((from, i) => ({ from, to: starts[i + 1] ?? null }));
+}
+
+function within({ from, to }: Pages): string {
+  if (from === 0 && to === null) return "";
+  const end = to === null ? "" : ` and ctid < '(${to},0)'::tid`;
+  return ` WHERE ctid >= '(${from},0)'::tid${end}`;
 }
