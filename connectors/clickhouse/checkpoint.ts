@@ -4,7 +4,8 @@ import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { comparePositions, parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
 import type { Client } from "./client.ts";
 import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, isGone, notShown } from "./errors.ts";
@@ -71,7 +72,7 @@ export class CheckpointRow {
       // A daemon's first start expects none.
       const isThere = (row: Stored | null): boolean => row !== null || lease === 1;
       const stored = await current(() => this.#read(signal), isThere, signal, DOUBT_MS_MAX);
-      if (stored !== null && stored.lease > lease) throw takenOver(stored.lease, lease);
+      if (stored !== null && stored.lease > lease) throw takenOver(clickhouseError, stored.lease, lease);
       // Nobody wrote and yet the server refused: it remembers what followed this row before it was put back.
       refusals = before !== undefined && isSame(stored, before) ? refusals + 1 : 0;
       if (refusals > REFUSALS_MAX) throw notShown("the checkpoint that was written");
@@ -103,7 +104,7 @@ export class CheckpointRow {
     }
     // A write of ours that got no answer may be stored by now.
     if (stored.writer === held.writer && stored.revision >= held.revision) this.#held = stored;
-    else if (stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
+    else if (stored.lease > held.lease) throw takenOver(clickhouseError, stored.lease, held.lease);
     else throw otherCheckpoint(stored, held);
   }
 
@@ -116,7 +117,7 @@ export class CheckpointRow {
     const next = { ...held, list, bond, position: serializePosition(checkpoint.position), revision };
     if (await this.#put(next, `${held.revision} 0`, signal)) return await this.#removeLists(signal);
     const stored = await this.#read(signal);
-    if (stored !== null && stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
+    if (stored !== null && stored.lease > held.lease) throw takenOver(clickhouseError, stored.lease, held.lease);
     // Our own lease is no stranger's: what answers is behind.
     if (stored?.writer !== held.writer || stored.revision <= held.revision)
       throw notShown("the checkpoint that was written");
@@ -278,24 +279,7 @@ function isEqual(a: Stored, b: Stored): boolean {
   return isSame(a, b) && a.lease === b.lease && a.position === b.position && a.list === b.list && a.bond === b.bond;
 }
 
-function takenOver(holder: number, lease: number): MillraceError {
-  return clickhouseError(
-    "MR3109",
-    "fatal",
-    `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
-  );
-}
-
-/** A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end. */
 function otherCheckpoint(stored: Stored, held: Stored): MillraceError {
-  const isOlder =
-    stored.lease < held.lease ||
-    stored.position === "" ||
-    held.position === "" ||
-    comparePositions(parsePosition(stored.position), parsePosition(held.position)) <= 0;
-  return clickhouseError(
-    "MR1308",
-    isOlder ? "reopen" : "fatal",
-    "ClickHouse does not hold the checkpoint that was written",
-  );
+  const kind = isOlder(stored, held) ? "reopen" : "fatal";
+  return clickhouseError("MR1308", kind, "ClickHouse does not hold the checkpoint that was written");
 }

@@ -3,13 +3,14 @@
  * document that never changes: a new one gets the next number, and counts once the head names it. So a batch writes the head,
  * and of thousands of tables only the parts whose tables it has changed; and what arrives late changes nothing.
  */
+import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
 import * as z from "zod";
 import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { parseBond, serializeBond } from "../../src/core/checkpoint/bond.ts";
 import { type CompleteTables, isCompleteTables, storedCompleteness } from "../../src/core/checkpoint/completeness.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { comparePositions, parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import { expectOk, storedIndices, SURE, takenName, unfitSetting, WITHOUT_FIELDS } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { engineError, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
@@ -113,7 +114,7 @@ export class StoredCheckpoint {
     await this.#ensureIndex(signal);
     for (;;) {
       const found = await this.#find(signal);
-      if (found !== null && found.head.lease > lease) throw takenOver(found.head.lease, lease);
+      if (found !== null && found.head.lease > lease) throw takenOver(searchError, found.head.lease, lease);
       const held = found === null ? EMPTY : await this.#whole(found.head, signal);
       const next = await this.#next(held, await revise(contentOf(held)), signal);
       const stored = { ...next, head: { ...next.head, lease } };
@@ -153,7 +154,7 @@ export class StoredCheckpoint {
       this.#reconcile(await this.#find(signal));
       revision = await this.#put(next.head, this.#revision, signal);
     }
-    if (revision === null) throw takenOver(null, next.head.lease);
+    if (revision === null) throw takenOver(searchError, null, next.head.lease);
     this.#adopt(next, revision);
   }
 
@@ -164,7 +165,7 @@ export class StoredCheckpoint {
     const query = { if_seq_no: String(seqNo), if_primary_term: String(primaryTerm) };
     const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
     const gone = await this.#client.request({ method: "DELETE", path, query }, signal);
-    if (gone.status === 409) throw takenOver(null, this.#own.head.lease);
+    if (gone.status === 409) throw takenOver(searchError, null, this.#own.head.lease);
     if (gone.status !== 404) expectOk(gone, "removing the sink's progress");
     const parts = this.#own.head.parts.flatMap((number, n) => (number === 0 ? [] : [this.#partId(n, number)]));
     await this.#bulk(
@@ -188,10 +189,9 @@ export class StoredCheckpoint {
   #reconcile(found: { readonly head: Head; readonly revision: Revision } | null): void {
     const { head: ours } = this.#own;
     if (found === null) throw searchError("MR3110", "reopen", "the sink's progress document is gone");
-    if (found.head.lease > ours.lease) throw takenOver(found.head.lease, ours.lease);
+    if (found.head.lease > ours.lease) throw takenOver(searchError, found.head.lease, ours.lease);
     const stored = [this.#own, this.#inDoubt].find((one) => one !== null && isSame(one.head, found.head));
     if (stored == null) {
-      // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
       const kind = isOlder(found.head, ours) ? "reopen" : "fatal";
       throw searchError("MR1308", kind, "the search engine does not hold the progress that was written");
     }
@@ -423,14 +423,4 @@ function isSame(a: Head, b: Head): boolean {
     a.place === b.place &&
     a.parts.join() === b.parts.join()
   );
-}
-
-function isOlder(stored: Head, ours: Head): boolean {
-  if (stored.lease < ours.lease || stored.position === "" || ours.position === "") return true;
-  return comparePositions(parsePosition(stored.position), parsePosition(ours.position)) <= 0;
-}
-
-function takenOver(holder: number | null, lease: number): MillraceError {
-  const by = holder === null ? "another process" : `another process under lease ${holder}`;
-  return searchError("MR3109", "fatal", `${by} holds the sink, ours is lease ${lease}`);
 }

@@ -1,7 +1,8 @@
 import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
+import { parsePosition } from "../../src/core/model/position.ts";
+import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { redisError, replyCode } from "./errors.ts";
 
@@ -75,21 +76,11 @@ export function fenceError(stored: StoredCheckpoint, lease: string, { position }
   if (stored.lease === null) {
     return redisError("MR3110", "reopen", "the cache was emptied: the sink's progress key is gone");
   }
-  if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
-  // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
-  const isOlder =
-    Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || !isBeyond(stored, position);
-  return redisError(
-    "MR1308",
-    isOlder ? "reopen" : "fatal",
-    `the cache does not hold the progress that was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
-  );
-}
-
-function isBeyond(stored: StoredCheckpoint, position: string): boolean {
-  return comparePositions(parsePosition(stored.position), parsePosition(position)) > 0;
-}
-
-export function takenOver(holder: string, lease: string): MillraceError {
-  return redisError("MR3109", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
+  const found = { lease: Number(stored.lease), position: stored.position };
+  const ours = { lease: Number(lease), position };
+  if (found.lease > ours.lease) return takenOver(redisError, found.lease, lease);
+  const [kind, why] = isOlder(found, ours)
+    ? (["reopen", "it was restored or failed over"] as const)
+    : (["fatal", "another process writes to it"] as const);
+  return redisError("MR1308", kind, `the cache does not hold the progress that was written: ${why}`);
 }

@@ -1,6 +1,6 @@
 import type { EngineConnection } from "../engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
-import { checkpointTexts, checkpointFromTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
@@ -11,22 +11,17 @@ export class CheckpointRow {
   readonly #sink: string;
   readonly #table: string;
   readonly #isLake: boolean;
-  /** What this process last wrote or found; null: no progress yet. */
-  #held: Checkpoint | null = null;
-  /** The text of the complete tables, if the file certainly has it. */
-  #storedTables: string | null = null;
-  #lease = 0;
-  /** The position of the last attempted batch: if the answer to its COMMIT was lost, the target may hold it. */
-  #attempted: Checkpoint["position"] | null = null;
+  readonly #known: HeldCheckpoint;
 
   constructor(sink: string, catalogue: string, { isLake = false }: { readonly isLake?: boolean }) {
     this.#sink = sink;
+    this.#known = new HeldCheckpoint(duckdbError, sink);
     this.#isLake = isLake;
     this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
   }
 
   get held(): Checkpoint | null {
-    return this.#held;
+    return this.#known.held;
   }
 
   /** Creates the table, takes over the lease and reads the checkpoint. Inside a transaction. */
@@ -37,14 +32,7 @@ export class CheckpointRow {
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
     const row = await this.#read(connection);
-    const found = row === undefined ? 0 : Number(row[3]);
-    if (found > lease) {
-      throw duckdbError(
-        "MR3109",
-        "fatal",
-        `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
-      );
-    }
+    this.#known.expectFree(Number(row?.[0] ?? 0), lease);
     await connection.run(
       row === undefined
         ? `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now())`
@@ -57,11 +45,7 @@ export class CheckpointRow {
         `COMMENT ON TABLE ${this.#table} IS ${quoteLiteral(`last joined by ${this.#sink}, lease ${lease}`)}`,
       );
     }
-    this.#attempted = null;
-    this.#lease = lease;
-    this.#storedTables = null;
-    this.#held = parseCheckpoint(row);
-    return this.#held;
+    return this.#known.taken(parsed(row), lease);
   }
 
   /** The stored checkpoint; creates nothing. */
@@ -72,11 +56,11 @@ export class CheckpointRow {
       [catalogue, META_SCHEMA],
     );
     if (there.length === 0) return null;
-    return parseCheckpoint(await this.#read(connection));
+    return parsed(await this.#read(connection));
   }
 
   async #read(connection: EngineConnection): Promise<readonly string[] | undefined> {
-    const sql = `SELECT epoch, "commit", "index", lease, tables, bond FROM ${this.#table} WHERE name = $1`;
+    const sql = `SELECT lease, epoch, "commit", "index", tables, bond FROM ${this.#table} WHERE name = $1`;
     const rows = await readTextRows(connection, sql, [this.#sink]);
     if (rows.length > 1) throw twoRows(this.#sink, this.#table);
     return rows[0];
@@ -89,10 +73,9 @@ export class CheckpointRow {
    */
   async begin(connection: EngineConnection, next: Checkpoint): Promise<void> {
     const { position } = next;
-    const places = this.#places;
-    this.#attempted = position;
-    const { tables, bond } = checkpointTexts(next);
-    const changed = tables === this.#storedTables ? "" : `tables = ${quoteLiteral(tables)}, `;
+    const { places } = this.#known;
+    const { tables, bond } = this.#known.attempt(next);
+    const changed = tables === null ? "" : `tables = ${quoteLiteral(tables)}, `;
     await this.#begin(
       connection,
       `epoch = ${position.epoch}, "commit" = ${position.commit}, "index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, `,
@@ -102,29 +85,15 @@ export class CheckpointRow {
 
   /** Begins a transaction that changes targets in another way than by a batch, with the same fence. The checkpoint stays. */
   async fence(connection: EngineConnection): Promise<void> {
-    await this.#begin(connection, "", this.#places);
+    await this.#begin(connection, "", this.#known.places);
   }
 
-  /** Where the target may be. */
-  get #places(): readonly (Checkpoint["position"] | null)[] {
-    return [this.#held?.position ?? null, ...(this.#attempted === null ? [] : [this.#attempted])];
-  }
-
-  async #begin(
-    connection: EngineConnection,
-    changes: string,
-    places: readonly (Checkpoint["position"] | null)[],
-  ): Promise<void> {
+  async #begin(connection: EngineConnection, changes: string, places: HeldCheckpoint["places"]): Promise<void> {
     const result = await connection.run(
       `BEGIN TRANSACTION; UPDATE ${this.#table} SET ${changes}updated_at = now() ` +
-        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} AND (${places.map(isAt).join(" OR ")})`,
+        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#known.lease} AND (${places.map(isAt).join(" OR ")})`,
     );
-    if (result.rowsChanged === 1) return;
-    throw duckdbError(
-      "MR3109",
-      "fatal",
-      `sink ${this.#sink} was taken over by another process, or its progress was changed`,
-    );
+    if (result.rowsChanged !== 1) throw this.#known.lost();
   }
 
   /**
@@ -149,9 +118,7 @@ export class CheckpointRow {
   }
 
   committed(next: Checkpoint): void {
-    this.#held = next;
-    this.#attempted = null;
-    this.#storedTables = checkpointTexts(next).tables;
+    this.#known.committed(next);
   }
 }
 
@@ -164,17 +131,12 @@ function twoRows(sink: string, table: string): MillraceError {
   });
 }
 
-function isAt(position: Checkpoint["position"] | null): string {
-  return (
-    `epoch IS NOT DISTINCT FROM ${position?.epoch ?? "NULL"} ` +
-    `AND "commit" IS NOT DISTINCT FROM ${position?.commit ?? "NULL"} ` +
-    `AND "index" IS NOT DISTINCT FROM ${position?.index ?? "NULL"}`
-  );
+function isAt(position: HeldCheckpoint["places"][number]): string {
+  const { epoch, commit, index } = position ?? { epoch: "NULL", commit: "NULL", index: "NULL" };
+  const same = "IS NOT DISTINCT FROM";
+  return `epoch ${same} ${epoch} AND "commit" ${same} ${commit} AND "index" ${same} ${index}`;
 }
 
-function parseCheckpoint(row: readonly string[] | undefined): Checkpoint | null {
-  if (row === undefined || row[0] === "") return null;
-  const [epoch, commit, index, , tables, bond] = row;
-  const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
-  return { position, ...checkpointFromTexts(tables!, bond!) };
+function parsed([, ...row]: readonly string[] = []): Checkpoint | null {
+  return checkpointOfRow(row);
 }

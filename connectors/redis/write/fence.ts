@@ -7,9 +7,11 @@
  * So the next claim finds all slots for which calls may still be on their way, and no such call finds a slot without a
  * fence. If the checkpoint key was lost, the copies are looked for.
  */
+import { redisError } from "../errors.ts";
 import { randomUUID } from "node:crypto";
 import { type Connection, listOf, textOf } from "../connection.ts";
-import { NO_STEP, overwritten, readCheckpoint, takenOver } from "../checkpoint.ts";
+import { takenOver } from "../../kit/held-checkpoint.ts";
+import { NO_STEP, overwritten, readCheckpoint } from "../checkpoint.ts";
 import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
 import { keyPages } from "./key-pages.ts";
 
@@ -102,7 +104,7 @@ export class Claim {
       const args = [keys.checkpointKey, lease, above, randomUUID()];
       const reply = listOf(await connection.command("eval", CLAIM, "1", ...args)) ?? [];
       const [holder, name] = reply.slice(0, 2).map(textOf);
-      if (name == null) throw takenOver(holder ?? "", lease);
+      if (name == null) throw takenOver(redisError, holder ?? null, lease);
       const noted = reply[3] === 1 && isSlots(reply[2]) ? reply[2] : await foundSlots(connection, keys, signal);
       const claim = new Claim(connection, keys, name, noted);
       const higher = await claim.#raise(slotsIn(noted));
