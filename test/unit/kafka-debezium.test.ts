@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import type { Decimals } from "../../connectors/kafka/formats/debezium/fields.ts";
-import { fieldOf } from "../../connectors/kafka/formats/debezium/layout.ts";
+import { fieldOf } from "../../connectors/kafka/formats/debezium/column-fields.ts";
 import { writeValue } from "../../connectors/kafka/formats/debezium/values.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { DialectName } from "../../src/core/model/dialects.ts";

@@ -7,7 +7,7 @@ const UNAVAILABLE_BASE64 = Buffer.from(UNAVAILABLE).toString("base64");
 /** Elements of an array of numbers: the placeholder's bytes. */
 const UNAVAILABLE_CODES = JSON.stringify([...Buffer.from(UNAVAILABLE)]);
 /** The name-based UUID (version 3) of the placeholder. */
-const UNAVAILABLE_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
+export const UNAVAILABLE_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
 /** An hstore as JSON text. */
 export const UNAVAILABLE_HSTORE = JSON.stringify(JSON.stringify({ [UNAVAILABLE]: UNAVAILABLE }));
 
@@ -181,61 +181,4 @@ export function decimalField(
 
 function zeroText(scale: number): string {
   return scale > 0 ? `"0.${"0".repeat(scale)}"` : '"0"';
-}
-
-export function enumField(type: ColumnType, labels: readonly string[], name = "io.debezium.data.Enum"): Field {
-  return field(type, { form: "text", connect: "string", name, parameters: { allowed: labels.join(",") } });
-}
-
-export function timestampField(type: ColumnType, digits: number): Field {
-  return digits <= 3
-    ? field(type, { form: "timestamp-ms", connect: "int64", name: "io.debezium.time.Timestamp" })
-    : field(type, { form: "timestamp-us", connect: "int64", name: "io.debezium.time.MicroTimestamp" });
-}
-
-export function zonedTimestampField(type: ColumnType, digits: number): Field {
-  const zero = '"1970-01-01T00:00:00Z"';
-  return field(type, {
-    form: "zoned-timestamp",
-    digits,
-    connect: "string",
-    name: "io.debezium.time.ZonedTimestamp",
-    zero,
-  });
-}
-
-export function dateField(type: ColumnType): Field {
-  return field(type, { form: "date", connect: "int32", name: "io.debezium.time.Date" });
-}
-
-export function jsonField(type: ColumnType): Field {
-  return field(type, { form: "text", connect: "string", name: "io.debezium.data.Json" });
-}
-
-export function uuidField(type: ColumnType): Field {
-  const unavailable = `"${UNAVAILABLE_UUID}"`;
-  return field(type, { form: "text", connect: "string", name: "io.debezium.data.Uuid", unavailable });
-}
-
-export function bitsField(type: ColumnType, form: "bits" | "little-endian", digits: number): Field {
-  const parameters = { length: String(digits) };
-  return field(type, { form, digits, connect: "bytes", name: "io.debezium.data.Bits", parameters });
-}
-
-const WKB = '{"type":"bytes","optional":true,"field":"wkb"},{"type":"int32","optional":true,"field":"srid"}';
-
-export function pointField(type: ColumnType, form: "point" | "geometry-point"): Field {
-  return structField(type, {
-    form,
-    fields: `{"type":"double","optional":false,"field":"x"},{"type":"double","optional":false,"field":"y"},${WKB}`,
-    name: "io.debezium.data.geometry.Point",
-    doc: "Geometry (POINT)",
-    zero: '{"x":0.0,"y":0.0,"wkb":"AQEAAAAAAAAAAAAAAAAAAAAAAAAA","srid":null}',
-  });
-}
-
-/** The number in a type's parentheses. */
-export function numberIn(native: string): number | null {
-  const found = /\((\d+)/.exec(native)?.[1];
-  return found === undefined ? null : Number(found);
 }

@@ -1,15 +1,13 @@
 /** A table as records of Connect: its fields, and what is the same in every record of it, as bytes. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { BEFORE_FULL } from "../../../../src/core/model/block.ts";
-import { type Column, namesOfTable, type TableVersion } from "../../../../src/core/model/schema.ts";
+import { namesOfTable, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { type TopicNaming, topicOf } from "../../names.ts";
 import { Inexpressible } from "../format.ts";
 import type { Cell, Decimals, Field } from "./fields.ts";
 import { writeValue } from "./values.ts";
-import type { DialectName } from "../../../../src/core/model/dialects.ts";
-import { mysqlField } from "./mysql-fields.ts";
-import { postgresField } from "./postgres-fields.ts";
+import { fieldOf } from "./column-fields.ts";
 
 /** The key's field that tells apart tables of one topic: as Debezium's ByLogicalTableRouter names it. */
 const TABLE_FIELD = "__dbz__physicalTableIdentifier";
@@ -118,14 +116,4 @@ function writeUnknown(out: ByteWriter, { table, fields, names }: Layout, i: numb
   const name = names[i]!;
   out.copy(name, 0, name.length);
   out.ascii(table.columns[i]!.nullable ? "null" : fields[i]!.zero);
-}
-
-/**
- * How Debezium shows a column: the Connect schema of its field, and the form of its values. From the column's type at the source
- * (`native`) where the canonical type says too little. The tables of types in Debezium's manual:
- * https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-data-types and
- * https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-data-types
- */
-export function fieldOf(column: Pick<Column, "type" | "native">, dialect: DialectName, decimals: Decimals): Field {
-  return dialect === "mysql" ? mysqlField(column, decimals) : postgresField(column, decimals);
 }
