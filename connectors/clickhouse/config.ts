@@ -3,7 +3,7 @@ import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import { isReserved, sqlNameOf, targetOf, viewOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
@@ -116,18 +116,15 @@ function keysOf(given: string): UrlKeys | string | null {
   return database === "" ? { url } : { url, schema: decodeURIComponent(database) };
 }
 
-function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): ClickhouseSinkSettings {
-  const { url, schema, deletes, mode, cluster, quorum, fsync } = options;
+function settingsOf(context: SinkContext<Options>): ClickhouseSinkSettings {
+  const { folder, options } = context;
+  const { url, cluster, quorum, fsync } = options;
   return {
-    name,
-    daemon,
+    ...warehouseOptions(context),
     url,
     tls: tlsSettings(options, folder),
     freshPassword: freshPassword(options, folder),
-    schema,
-    form: { deletes, mode },
     placement: { cluster, fsync },
     quorum,
-    dropsColumns,
   };
 }

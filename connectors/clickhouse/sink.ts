@@ -25,9 +25,8 @@ import { LastSeen } from "./tables/last-seen.ts";
 import { Presence } from "./tables/presence.ts";
 import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
 import { takenBy } from "../warehouse/table-change.ts";
-import { Targets } from "../warehouse/targets.ts";
+import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
 import { BatchWriter } from "./write/batch-writer.ts";
-import type { TargetForm } from "../warehouse/own-columns.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { sqlNameOf, targetOf } from "./names.ts";
 import { HeldClient } from "../kit/held-client.ts";
@@ -37,15 +36,11 @@ const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 20
 
 const BUCKET_BYTES = 2 ** 60;
 
-export interface ClickhouseSinkSettings extends ClientSettings {
+/** `owner`: also the name of the sink's checkpoint. `schema`: the database for all tables. */
+export interface ClickhouseSinkSettings extends ClientSettings, TargetsOptions {
   readonly name: string;
-  readonly daemon: string;
-  /** The database for all tables; undefined: databases named like the source's schemas. */
-  readonly schema: string | undefined;
-  readonly form: TargetForm;
+  readonly owner: string;
   readonly placement: Placement;
-  /** See SinkContext. */
-  readonly dropsColumns: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
 }
 
 /**
@@ -80,8 +75,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     this.form = settings.form.mode;
     if (this.form === "mirror") this.scopedBy = "rows";
     this.#settings = settings;
-    const { schema, form, placement, dropsColumns } = settings;
-    const owner = ownerOf(settings);
+    const { owner, schema, form, placement, dropsColumns } = settings;
     this.#options = { owner, schema, form, placement, dropsColumns, logger };
     this.#targets = new Targets(owner);
     this.#lastSeen = new LastSeen(owner, placement);
@@ -99,7 +93,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("opening the sink", signal, async (client, until) => {
       const checkpoint = this.#stored(client);
       const held = await checkpoint.takeOver(lease, until);
-      const fence = new WriteFence(client, ownerOf(this.#settings), lease, this.#settings.placement);
+      const fence = new WriteFence(client, this.#settings.owner, lease, this.#settings.placement);
       await this.#presence.open(client, until);
       this.#fence = fence;
       this.#checkpoint = checkpoint;
@@ -243,7 +237,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   #stored(client: Client): CheckpointRow {
-    return new CheckpointRow(client, ownerOf(this.#settings), this.#settings.placement);
+    return new CheckpointRow(client, this.#settings.owner, this.#settings.placement);
   }
 
   #warehouse(client: Client, signal: AbortSignal): ClickhouseWarehouse {
@@ -277,9 +271,4 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       });
     }
   }
-}
-
-/** The name of the sink's checkpoint, and of who writes a table. */
-function ownerOf({ daemon, name }: ClickhouseSinkSettings): string {
-  return `${daemon}/${name}`;
 }

@@ -1,3 +1,4 @@
+import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -6,7 +7,6 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { failed, ok, wrong } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
-import type { EngineSinkOptions } from "./engine-sink.ts";
 import { ofFile } from "./errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
@@ -43,7 +43,7 @@ export async function checkFile(
 /** What a start would refuse of the tables' targets. Releases the store. */
 export async function targetFindings(
   store: Store,
-  { name, owner, schema, form = DEFAULT_FORM }: EngineSinkOptions & { readonly form?: DuckdbForm },
+  { name, owner, schema, form = DEFAULT_FORM }: WarehouseSinkOptions & { readonly form?: DuckdbForm },
   tables: readonly TableName[],
 ): Promise<readonly Finding[]> {
   try {

@@ -2,7 +2,7 @@ import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "./memory-keys.ts";
 import { firstRowsSql, isReserved, targetOf } from "./names.ts";
@@ -25,11 +25,9 @@ export const definition = z
 
 export type Options = z.infer<typeof definition>;
 
-function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): DuckdbSinkOptions {
-  const { path, memoryLimit, threads, schema, deletes, mode } = options;
-  const owner = `${daemon}/${name}`;
-  const form = { deletes, mode };
-  return { name, owner, path: resolve(folder, path), memoryLimit, threads, schema, form, dropsColumns };
+function sinkOptions(context: SinkContext<Options>): DuckdbSinkOptions {
+  const { path, memoryLimit, threads } = context.options;
+  return { ...warehouseOptions(context), path: resolve(context.folder, path), memoryLimit, threads };
 }
 
 export const factory: SinkFactory<Options> = {

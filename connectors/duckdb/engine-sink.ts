@@ -24,21 +24,11 @@ import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
 import { Repetition, batchName } from "./engine/repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
-import { expelSql, Targets } from "../warehouse/targets.ts";
+import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
-
-export interface EngineSinkOptions {
-  readonly name: string;
-  /** See TargetNote. */
-  readonly owner?: string | undefined;
-  /** The schema for all tables; undefined: the source's schemas. */
-  readonly schema: string | undefined;
-  /** See SinkContext. */
-  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
-}
 
 export interface Layouts {
   /** By `nameOf`, as last prepared. */
@@ -124,7 +114,7 @@ export class EngineSink<S extends Store>
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
-  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, keeper: StoreKeeper<S>) {
+  constructor({ name, owner, schema, dropsColumns }: WarehouseSinkOptions, keeper: StoreKeeper<S>) {
     const { kind, form, batchLimits, copies } = keeper;
     this.name = name;
     this.kind = kind;

@@ -1,3 +1,4 @@
+import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { MillraceError } from "../../src/core/errors.ts";
@@ -8,7 +9,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetCopies } from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableLayout } from "./write/layout.ts";
-import { EngineSink, type EngineSinkOptions, type Layouts, type Opened, type StoreKeeper } from "./engine-sink.ts";
+import { EngineSink, type Layouts, type Opened, type StoreKeeper } from "./engine-sink.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { tablesPerBatchMax } from "./file/folding.ts";
@@ -18,9 +19,7 @@ import { expectFile } from "./inspect/query-file.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
 import { DEFAULT_FORM, type TargetForm } from "../warehouse/own-columns.ts";
 
-export interface DuckdbSinkOptions extends DatabaseSettings, EngineSinkOptions {
-  /** Default: a mirror with hard deletes. */
-  readonly form?: TargetForm;
+export interface DuckdbSinkOptions extends DatabaseSettings, WarehouseSinkOptions {
   readonly logger?: Logger;
   /** How many dead rows a table needs before it may be rewritten, and how many rows one turn takes. */
   readonly upkeep?: { readonly deadMin: number; readonly spanMax: number };

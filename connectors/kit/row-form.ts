@@ -1,5 +1,8 @@
 /** Options of all warehouses: what happens to deleted rows, and whether every change is kept. */
 import * as z from "zod";
+import type { SinkContext } from "../../src/core/contracts/connector.ts";
+import type { TargetForm } from "../warehouse/own-columns.ts";
+import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 
 export const deletes = z
   .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
@@ -36,4 +39,19 @@ export function schemaFor(
     .describe(
       `Puts all tables into this ${word}; two tables with the same name there are refused. Default: ${others}.`,
     );
+}
+
+/** What every warehouse's sink is told of its configuration. */
+export function warehouseOptions({
+  name,
+  daemon,
+  options: { schema, deletes: kept, mode: form },
+  dropsColumns,
+  adopts,
+}: SinkContext<{
+  readonly schema?: string | undefined;
+  readonly deletes: TargetForm["deletes"];
+  readonly mode: TargetForm["mode"];
+}>): WarehouseSinkOptions & { readonly owner: string; readonly form: TargetForm } {
+  return { name, owner: `${daemon}/${name}`, schema, form: { deletes: kept, mode: form }, dropsColumns, adopts };
 }

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { isReserved, targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
@@ -23,16 +23,8 @@ export const definition = z
 
 export type Options = z.infer<typeof definition>;
 
-function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): SqliteSinkOptions {
-  const { path, schema, deletes, mode } = options;
-  return {
-    name,
-    owner: `${daemon}/${name}`,
-    path: resolve(folder, path),
-    schema,
-    form: { deletes, mode },
-    dropsColumns,
-  };
+function sinkOptions(context: SinkContext<Options>): SqliteSinkOptions {
+  return { ...warehouseOptions(context), path: resolve(context.folder, context.options.path) };
 }
 
 export const factory: SinkFactory<Options> = {

@@ -22,7 +22,7 @@ import {
   type TargetForm,
   VERSION_COLUMN,
 } from "../warehouse/own-columns.ts";
-import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
+import { Targets, type TargetsOptions, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { type Companion, KeptColumns } from "./companion.ts";
 import { classify, stopped, tableGone, takenOver } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
@@ -35,19 +35,11 @@ import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
 import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
 import { Slices } from "./write/slices.ts";
 
-export interface SqliteSinkOptions {
-  readonly name: string;
+/** `schema`: what all tables' names begin with. */
+export interface SqliteSinkOptions extends WarehouseSinkOptions {
   /** Default: `sqlite`. */
   readonly kind?: string;
   readonly path: string;
-  /** See TargetNote. */
-  readonly owner?: string | undefined;
-  /** What all tables' names begin with; undefined: the source's schemas. */
-  readonly schema: string | undefined;
-  /** Default: a mirror with hard deletes. */
-  readonly form?: TargetForm;
-  /** See SinkContext. */
-  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
   readonly companion?: Companion;
 }
 

@@ -35,6 +35,13 @@ export interface TargetsOptions {
   readonly adopts?: boolean | undefined;
 }
 
+/** Of a sink, as its configuration says. */
+export interface WarehouseSinkOptions extends Omit<TargetsOptions, "form"> {
+  readonly name: string;
+  /** Default: a mirror with hard deletes. */
+  readonly form?: TargetForm;
+}
+
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
 export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> extends Dialect<L, E> {
   /** Equal for two tables if and only if they would share a target. Throws for one that can't have a name there. */

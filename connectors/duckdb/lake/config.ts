@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import * as z from "zod";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor } from "../../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
 import { firstRowsSql, isReserved, targetOf } from "../names.ts";
@@ -63,20 +63,17 @@ export const definition = fields.superRefine(
 
 export type Options = z.infer<typeof definition>;
 
-function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
-  const { extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
+function sinkOptions(context: SinkContext<Options>): LakeSinkOptions {
+  const { folder, options } = context;
+  const { extensions, memoryLimit, threads, maintenance } = options;
   return {
-    name,
-    owner: `${daemon}/${name}`,
+    ...warehouseOptions(context),
     place: placeOf(options, folder),
     extensions: extensions === undefined ? undefined : resolve(folder, extensions),
     memoryLimit,
     threads,
-    schema,
-    form: { deletes, mode },
     maintenance:
       maintenance === false ? null : { everyMs: maintenance.every, keepSnapshotsMs: maintenance.keepSnapshots },
-    dropsColumns,
   };
 }
 

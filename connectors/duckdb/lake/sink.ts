@@ -1,9 +1,10 @@
+import type { WarehouseSinkOptions } from "../../warehouse/targets.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
-import { EngineSink, type EngineSinkOptions, type Opened, type StoreKeeper } from "../engine-sink.ts";
+import { EngineSink, type Opened, type StoreKeeper } from "../engine-sink.ts";
 import type { DuckdbForm } from "../write/layout.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
@@ -17,7 +18,7 @@ import { TablesWithLostFiles } from "./lost-tables.ts";
 import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 
-export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
+export interface LakeSinkOptions extends LakeSettings, WarehouseSinkOptions {
   readonly form: TargetForm;
   /** Null: the lake is maintained by other means. */
   readonly maintenance: MaintenanceSettings | null;

@@ -7,7 +7,7 @@ import {
   withoutPassword,
 } from "../../../src/passwords/password.ts";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor } from "../../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../../../src/postgres/url.ts";
 import { sinkError } from "./errors.ts";
@@ -81,13 +81,12 @@ export const factory: SinkFactory<Options> = {
 };
 
 function sinkOptions(context: SinkContext<Options>): PostgresSinkOptions {
-  const { name, daemon, folder, options, dropsColumns, adopts } = context;
+  const { folder, options } = context;
+  const { owner: checkpointName, ...rest } = warehouseOptions(context);
   try {
     const address = { ...parsePostgresUrl(options.url, folder), freshPassword: freshPassword(options, folder) };
-    const { schema, deletes, mode } = options;
-    const checkpointName = `${daemon}/${name}`;
-    return { name, checkpointName, address, schema, form: { deletes, mode }, dropsColumns, adopts };
+    return { ...rest, checkpointName, address };
   } catch (error) {
-    throw sinkError(error, `reading the url of sink ${name}`);
+    throw sinkError(error, `reading the url of sink ${context.name}`);
   }
 }

@@ -25,19 +25,12 @@ import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
 import { inScope, targetName } from "./tables/names.ts";
 import { type PostgresTargets, PostgresWarehouse, type WarehouseParts } from "./tables/warehouse.ts";
-import { expelSql, Targets } from "../../warehouse/targets.ts";
+import { expelSql, Targets, type WarehouseSinkOptions } from "../../warehouse/targets.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../warehouse/own-columns.ts";
 
-export interface PostgresSinkOptions extends FencedSessionOptions {
-  /** Puts all tables in this schema. */
-  readonly schema: string | undefined;
-  /** Default: a mirror with hard deletes. */
-  readonly form?: TargetForm;
-  /** See SinkContext. */
-  readonly dropsColumns?: ((table: Pick<TableVersion, "id">) => boolean) | undefined;
-  readonly adopts?: boolean | undefined;
-}
+/** The owner is that of the checkpoint. */
+export type PostgresSinkOptions = FencedSessionOptions & Omit<WarehouseSinkOptions, "owner">;
 
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
 const BATCH = {
