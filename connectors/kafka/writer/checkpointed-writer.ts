@@ -16,7 +16,6 @@
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Room } from "../../../src/core/disk-room.ts";
-import { takenOver } from "../../kit/held-checkpoint.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
@@ -321,7 +320,9 @@ export class CheckpointedWriter {
   }
 
   #expectOurs({ lease }: TopicCheckpoint): void {
-    if (lease > this.#lease) throw takenOver(kafkaError, lease, this.#lease);
+    if (lease <= this.#lease) return;
+    const message = `another process holds the checkpoint under lease ${lease}, ours is ${this.#lease}`;
+    throw kafkaError("MR3109", "fatal", message);
   }
 
   #expectUsable(signal: AbortSignal): void {
