@@ -1,6 +1,7 @@
 /** What happens beside a daemon with documents: files lost, put back, damaged or full. Sinks are right afterwards, or a number says why not. */
 import { closeSync, copyFileSync, existsSync, openSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import {
@@ -166,6 +167,51 @@ test(
   },
 );
 
+test("the nest's file is removed, put back from an older copy, and exchanged, while the daemon runs", async () => {
+  await using beside = await Beside.start();
+  const { pipeline, path } = beside;
+  const older = join(pipeline.installation.folder, "older");
+  const copied = (): void => {
+    using nest = new DatabaseSync(path.nest, { readOnly: true, timeout: 10_000 });
+    nest.exec(`VACUUM INTO '${older}'`);
+  };
+  await beside.equal("the start");
+  copied();
+  await beside.change();
+  replace(path.nest);
+  await beside.change();
+  await beside.equal("a nest that was removed");
+  replace(path.nest, older);
+  await beside.change();
+  await beside.equal("an older nest");
+  writeFileSync(older, "not a database, and longer than the header of one ".repeat(100));
+  replace(path.nest, older);
+  await beside.change();
+  await eventually(async () => expect(await beside.refusals()).toHaveProperty("documents"));
+  expect(JSON.stringify(await pipeline.installation.status())).toContain(path.nest);
+  replace(path.nest);
+  expect(await pipeline.installation.command("resume", "--sink", "documents")).toMatchObject({ exitCode: 0 });
+  await beside.change();
+  await beside.equal("another file in its place");
+});
+
+test("the nest's disk is read-only for a while", { tags: "heavy" }, async ({ skip }) => {
+  const disk = await SmallDisk.mount("64m");
+  skip(disk === null, "no file system of a size of its own may be mounted here");
+  await using mounted = disk!;
+  const path = join(mounted.folder, "nest.db");
+  await using beside = await Beside.start(path);
+  await beside.equal("the start");
+  await beside.pipeline.daemon.stop();
+  await mounted.become("ro");
+  await beside.change();
+  await beside.pipeline.start(false);
+  await eventually(async () => expect(await beside.refusals()).toEqual({ documents: "MR3203" }));
+  expect(JSON.stringify(await beside.pipeline.installation.status())).toContain(path);
+  await mounted.become("rw");
+  await beside.equal("a disk that was read-only");
+});
+
 test("the nest's disk is full for a while", { tags: "heavy" }, async ({ skip }) => {
   const disk = await SmallDisk.mount("4m");
   skip(disk === null, "no file system of a size of its own may be mounted here");
@@ -183,6 +229,10 @@ test("the nest's disk is full for a while", { tags: "heavy" }, async ({ skip }) 
   for (let i = 0; i < 30; i++) await beside.change();
   await beside.shop.flood();
   await eventually(async () => expect(await beside.refusals()).toHaveProperty("documents"), { withinMs: 60_000 });
+  const { sinks } = await beside.pipeline.installation.status();
+  const told = sinks.find(({ name }) => name === "documents")?.error?.message;
+  expect(told).toMatch(new RegExp(`is full: .*${mounted.folder}`));
+  expect(told).toMatch(/\d+(\.\d+)? [KMG]?i?B|bytes/);
   rmSync(filler);
   await beside.equal("a full disk");
 });

@@ -29,6 +29,11 @@ export class SmallDisk implements AsyncDisposable {
     await run("mount", ["-o", `remount,size=${size}`, this.folder]);
   }
 
+  /** Nothing may have a file there open for writing. */
+  async become(mode: "ro" | "rw"): Promise<void> {
+    await run("mount", ["-o", `remount,${mode}`, this.folder]);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await run("umount", ["--lazy", this.folder]);
     await rm(this.folder, { recursive: true });
