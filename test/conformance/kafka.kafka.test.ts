@@ -1,5 +1,4 @@
 import { definition, factory } from "../../connectors/kafka/config.ts";
-import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { fieldsOf, plainOf, readJson, spelledJson } from "../support/model/json-text.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
@@ -7,14 +6,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { documentLanding } from "../support/caches/redis-rows.ts";
 import { kafkaBroker } from "../support/run/services.ts";
 import { rowsOfStream, type SinkTarget, sinkConformance, type StreamEntry } from "./sink.ts";
-
-const origin: EnvelopeContext = {
-  name: "shop",
-  producer: "millrace/test",
-  sourceKind: "postgres",
-  database: "shop",
-  formatPosition: (commit) => String(commit),
-};
+import { origin } from "../support/kafka/kafka-scene.ts";
 
 for (const single of [undefined, "all"]) {
   sinkConformance({

@@ -11,6 +11,7 @@ import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { ownKafka } from "../support/run/services.ts";
+import { origin } from "../support/kafka/kafka-scene.ts";
 
 const REQUEST_BYTES = 200_000;
 const ROWS = 600;
@@ -21,13 +22,6 @@ test("requests keep below socket.request.max.bytes, and a used-up quota is named
   await using broker = await ownKafka({ settings: () => ({ "socket.request.max.bytes": String(REQUEST_BYTES) }) });
   await using topics = new KafkaTopics(new URL(broker.url).host);
   const options = definition.parse({ brokers: [topics.broker], prefix: topics.prefix, topics: { partitions: 1 } });
-  const origin = {
-    name: "shop",
-    producer: "millrace/test",
-    sourceKind: "postgres",
-    database: "shop",
-    formatPosition: String,
-  };
   const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
   await sink.open(1, timeout());
   const wide = tableNamed("wide");

@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { Certificate } from "../support/network/certificate.ts";
@@ -17,15 +16,9 @@ import { printedAcls } from "../support/kafka/kafka-acls.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { origin } from "../support/kafka/kafka-scene.ts";
 
 const PASSWORD = KAFKA_PASSWORD;
-const origin: EnvelopeContext = {
-  name: "shop",
-  producer: "millrace/test",
-  sourceKind: "postgres",
-  database: "shop",
-  formatPosition: (commit) => String(commit),
-};
 const users = tableVersion({ table: "users", columns: { id: "int8" } });
 
 let guarded: GuardedKafka;

@@ -4,7 +4,6 @@
  */
 import { afterAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
-import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -14,17 +13,11 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { kafkaBroker } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
+import { origin } from "../support/kafka/kafka-scene.ts";
 
 const topics = new KafkaTopics(kafkaBroker());
 afterAll(async () => await topics[Symbol.asyncDispose]());
 
-const origin: EnvelopeContext = {
-  name: "shop",
-  producer: "millrace/test",
-  sourceKind: "postgres",
-  database: "shop",
-  formatPosition: String,
-};
 const item = tableVersion({ table: "item", columns: { id: "int8" } });
 
 interface Named {

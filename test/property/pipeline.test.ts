@@ -1,15 +1,14 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { keyOfRow, type Row } from "../support/model/log-model.ts";
-import { quietLog } from "../support/run/quiet-log.ts";
-import { noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { lenient, pipelineOf } from "../support/model/pipelines.ts";
 
 const columns = [
   ["id", "int4"],
@@ -68,25 +67,12 @@ class Stage {
   }
 
   #start(): [Pipeline, () => Promise<void>] {
-    const pipeline = new Pipeline({
-      clock: systemClock,
-      name: "test",
-      producer: "millrace/test",
+    const pipeline = pipelineOf({
       source: this.source,
       state: this.#state,
-      lease: 1,
-      sinks: this.sinks.map((sink) => ({
-        sink,
-        limits: { rowCountMax: 6, byteCountMax: 1 << 20 },
-        onPoison: "deadLetter",
-        takes: () => true,
-      })),
-      snapshot: "initial",
-      revised: () => null,
+      sinks: lenient(this.sinks, 6),
       heartbeatMs: 20,
       secondStreamTriesMax: 1,
-      logger: quietLog,
-      metrics: noMetrics,
     });
     const stopping = new AbortController();
     const running = pipeline.run(stopping.signal);

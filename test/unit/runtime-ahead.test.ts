@@ -1,17 +1,17 @@
 /** `snapshot start` for a sink that is at a position that the log does not have (MR1311). */
 import { describe, expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Control } from "../../src/runtime/control/control.ts";
-import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import { askWhileStopped } from "../../src/runtime/control/while-stopped.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
+import { lenient, pipelineOf } from "../support/model/pipelines.ts";
 
 const users = tableVersion({ table: "users", columns: { id: "int4", name: "text" } });
 const WHOLE = { sinks: ["ahead"], tables: [], where: null } as const;
@@ -88,25 +88,7 @@ async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"):
 }
 
 function begun(state: StateStore, source: ScriptedSource, ahead: ScriptedSink): Scene {
-  const pipeline = new Pipeline({
-    clock: systemClock,
-    name: "test",
-    producer: "millrace/test",
-    source,
-    state,
-    lease: 1,
-    sinks: [new ScriptedSink("good"), ahead].map((sink) => ({
-      sink,
-      limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
-      onPoison: "deadLetter",
-      takes: () => true,
-    })),
-    snapshot: "initial",
-    revised: () => null,
-    heartbeatMs: 50,
-    logger: quietLog,
-    metrics: noMetrics,
-  });
+  const pipeline = pipelineOf({ source, state, sinks: lenient([new ScriptedSink("good"), ahead]) });
   const stopping = new AbortController();
   const running = pipeline.run(stopping.signal);
   running.catch(() => undefined);

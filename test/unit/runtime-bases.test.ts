@@ -1,15 +1,14 @@
 /** What a change leaves unchanged is never taken for good from a row that the sink may hold in an older state. */
 import { describe, expect, test } from "vitest";
 import type { TableWrites } from "../../src/core/model/batch.ts";
-import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf, type Row } from "../support/model/log-model.ts";
-import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, noMetrics, type OpenedState, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { gate, type OpenedState, realState, ScriptedSink } from "../support/model/scripted.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { lenient, pipelineOf } from "../support/model/pipelines.ts";
 
 const columns = [
   ["id", "int4"],
@@ -29,26 +28,11 @@ class Stage implements AsyncDisposable {
 
   private constructor(opened: OpenedState) {
     this.opened = opened;
-    this.pipeline = new Pipeline({
-      clock: systemClock,
-      name: "test",
-      producer: "millrace/test",
+    this.pipeline = pipelineOf({
       source: this.source,
       state: opened.state,
-      lease: 1,
-      sinks: [
-        {
-          sink: this.sink,
-          limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
-          onPoison: "deadLetter",
-          takes: () => true,
-        },
-      ],
-      snapshot: "initial",
-      revised: () => null,
+      sinks: lenient([this.sink]),
       heartbeatMs: 20,
-      logger: quietLog,
-      metrics: noMetrics,
     });
   }
 

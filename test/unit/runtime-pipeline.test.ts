@@ -6,15 +6,15 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { Pipeline, type PipelineParts } from "../../src/runtime/pipeline.ts";
+import type { Pipeline, PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
-import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, hurriedClock, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
+import { lenient, pipelineOf } from "../support/model/pipelines.ts";
 
 const TARGET = { side: "sink", kind: "scripted" } as const;
 const columns = [
@@ -40,26 +40,7 @@ function start(
   sinks: readonly ScriptedSink[],
   parts: Partial<PipelineParts> = {},
 ): Started {
-  const pipeline = new Pipeline({
-    clock: hurriedClock,
-    name: "test",
-    producer: "millrace/test",
-    source,
-    state,
-    lease: 1,
-    sinks: sinks.map((sink) => ({
-      sink,
-      limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
-      onPoison: "deadLetter",
-      takes: () => true,
-    })),
-    snapshot: "initial",
-    revised: () => null,
-    heartbeatMs: 50,
-    logger: quietLog,
-    metrics: noMetrics,
-    ...parts,
-  });
+  const pipeline = pipelineOf({ source, state, sinks: lenient(sinks), clock: hurriedClock, ...parts });
   const stopping = new AbortController();
   const running = pipeline.run(stopping.signal);
   running.catch(() => undefined);

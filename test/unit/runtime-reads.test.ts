@@ -1,15 +1,14 @@
 /** Reads beside the stream that the source refuses for one table. */
 import { expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
-import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { gate, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { pipelineOf } from "../support/model/pipelines.ts";
 
 const columns = [
   ["id", "int4"],
@@ -38,20 +37,7 @@ class Scene implements AsyncDisposable {
     this.source = new ScriptedSource([...tables]);
     for (const table of tables) this.source.fill(table, rows);
     this.sinks = sinks.map((name) => ({ sink: new ScriptedSink(name), ...TAKES }));
-    this.pipeline = new Pipeline({
-      clock: systemClock,
-      name: "test",
-      producer: "millrace/test",
-      source: this.source,
-      state,
-      lease: 1,
-      sinks: this.sinks,
-      snapshot: "initial",
-      revised: () => null,
-      heartbeatMs: 50,
-      logger: quietLog,
-      metrics: noMetrics,
-    });
+    this.pipeline = pipelineOf({ source: this.source, state, sinks: this.sinks });
     this.#running = this.pipeline.run(this.#stopping.signal);
   }
 

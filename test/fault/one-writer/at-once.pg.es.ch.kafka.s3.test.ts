@@ -7,7 +7,6 @@ import { definition as kafka, factory as kafkaSinks } from "../../../connectors/
 import { definition as postgres, factory as postgresSinks } from "../../../connectors/postgres/sink/config.ts";
 import type { Sink } from "../../../src/core/contracts/sink.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import type { EnvelopeContext } from "../../../src/core/model/envelope.ts";
 import { users } from "../../conformance/sink-rows.ts";
 import { put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
 import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
@@ -23,20 +22,13 @@ import {
 } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import { eventually } from "../../support/run/waiting.ts";
+import { origin } from "../../support/kafka/kafka-scene.ts";
 
 type Make = (daemon: string) => Sink | Promise<Sink>;
 
 interface Place extends AsyncDisposable {
   readonly make: Make;
 }
-
-const origin: EnvelopeContext = {
-  name: "shop",
-  producer: "millrace/test",
-  sourceKind: "postgres",
-  database: "shop",
-  formatPosition: (commit) => String(commit),
-};
 
 const PLACES: Readonly<Record<string, () => Promise<Place>>> = {
   "a folder": async () => {

@@ -16,7 +16,7 @@ import { tableVersion } from "../model/blocks.ts";
 import { forgetfulAccess, type Weakness } from "../faults/forgetful-cluster.ts";
 import { KafkaTopics } from "./kafka-topics.ts";
 
-const ORIGIN = {
+export const origin = {
   name: "shop",
   producer: "millrace/test",
   sourceKind: "postgres",
@@ -76,7 +76,7 @@ export class SinkScene implements AsyncDisposable {
       tombstones: false,
       transactions: false,
       form: "millrace",
-      format: new MillraceFormat(ORIGIN),
+      format: new MillraceFormat(origin),
       registry: null,
       kind: "topics",
     };
