@@ -33,7 +33,7 @@ for (const form of FORMS) {
     room: /^\//,
     transactional: false,
     keepsAnyBytes: true,
-    heavy: ["names", "shapes", "compacted changes"],
+    heavy: ["names", "tables", "tenants", "shapes", "compacted changes"],
   };
   // The forms share nearly all code: what is the same in each is tested in one, in the long form in all.
   if (kept === "" || isLongForm()) sinkConformance(harness);

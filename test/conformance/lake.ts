@@ -21,7 +21,7 @@ export function lakeConformance(kind: CatalogKind, parts: readonly Part[], bucke
       transactional: true,
       ...(isLongForm() ? {} : { only: i === 0 ? parts : ["values"] }),
       // What is left out of a mirror is the same code as in a DuckDB file, which has it in `duckdb.test.ts`.
-      heavy: i === 0 ? ["binary cells", "progress", "tables"] : ["values"],
+      heavy: i === 0 ? ["binary cells", "progress", "tables", "tenants"] : ["values"],
       refusal,
     });
   }

@@ -12,7 +12,6 @@ import { runCli } from "../../support/daemon/cli.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { ownPostgres } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
-import { isLongForm } from "../../support/run/service-suffixes.ts";
 
 const ROW_COUNT = 4_000;
 
@@ -148,14 +147,18 @@ describe("a server that takes TLS alone", () => {
     await Promise.all([named, other].map((files) => files[Symbol.asyncDispose]()));
   });
 
-  test.for(["prefer", "require", "verify-ca", "verify-full"])("sslmode=%s", async (sslmode, { skip }) => {
-    // verify-ca is below too.
-    skip(!isLongForm() && (sslmode === "require" || sslmode === "verify-ca"), "it is part of the long form");
-    const trusted = sslmode.startsWith("verify") ? { sslrootcert: named.certificatePath } : {};
-    await captured(site, { sslmode, ...trusted });
+  const trusting = (sslmode: string) => ({ sslmode, sslrootcert: named.certificatePath });
+
+  test("sslmode=verify-full", async () => {
+    await captured(site, trusting("verify-full"));
   });
 
-  test("the name counts with verify-full alone", async () => {
+  // What each means is in integration/postgres-connect.
+  test.each(["prefer", "require", "verify-ca"])("sslmode=%s", { tags: "heavy" }, async (sslmode) => {
+    await captured(site, sslmode === "verify-ca" ? trusting(sslmode) : { sslmode });
+  });
+
+  test("the name counts with verify-full alone", { tags: "heavy" }, async () => {
     const trusted = { sslrootcert: named.certificatePath };
     await captured(site, { sslmode: "verify-ca", ...trusted }, "127.0.0.1");
     const result = await refused(site, { sslmode: "verify-full", ...trusted }, "127.0.0.1");
@@ -164,12 +167,16 @@ describe("a server that takes TLS alone", () => {
     expect(result.sink).toContain("MR2003");
   });
 
-  test.each(["require", "verify-ca", "verify-full"])("another authority, sslmode=%s", async (sslmode) => {
-    const result = await refused(site, { sslmode, sslrootcert: other.certificatePath });
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
-    for (const said of [result.said, result.sink])
-      expect(said).toMatch(/not signed by an authority.* -> .*sslrootcert/);
-  });
+  test.each(["require", "verify-ca", "verify-full"])(
+    "another authority, sslmode=%s",
+    { tags: "heavy" },
+    async (sslmode) => {
+      const result = await refused(site, { sslmode, sslrootcert: other.certificatePath });
+      expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+      for (const said of [result.said, result.sink])
+        expect(said).toMatch(/not signed by an authority.* -> .*sslrootcert/);
+    },
+  );
 
   test("without TLS it is said what to set", async () => {
     const result = await refused(site, { sslmode: "disable" });

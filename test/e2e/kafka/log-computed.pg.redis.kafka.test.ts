@@ -1,4 +1,7 @@
-/** Computed columns behind a log in Kafka: the capturing daemon calls the functions, and what fails there is a dead letter here. */
+/**
+ * Computed columns behind a log in Kafka: the capturing daemon calls the functions, and what fails there is a dead letter here.
+ * @module-tag heavy
+ */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ThroughKafka } from "../../support/kafka/through-kafka.ts";

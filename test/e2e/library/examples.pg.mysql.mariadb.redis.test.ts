@@ -89,7 +89,7 @@ test("outbox", async () => {
 });
 
 for (const flavour of mysqlFlavours)
-  test(`audit log of ${flavour}`, async () => {
+  test(`audit log of ${flavour}`, flavour === "mysql" ? {} : { tags: "heavy" }, async () => {
     await using source = await freshMysqlDatabase(mysqlUrl(flavour));
     using folder = temporaryFolder();
     const url = new URL(mysqlUrl(flavour));

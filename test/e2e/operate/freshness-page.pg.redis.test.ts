@@ -2,7 +2,7 @@
 import { execFile, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
@@ -30,6 +30,19 @@ const LANGUAGES = {
   },
 } as const;
 
+let port: number;
+let pipeline: RunningPipeline;
+beforeAll(async () => {
+  port = await freePort();
+  pipeline = await RunningPipeline.start("create table notes (id serial primary key)", {
+    kinds: ["redis"],
+    configure: (config) => ({ ...config, admin: { listen: `127.0.0.1:${port}` } }),
+  });
+});
+afterAll(async () => {
+  await pipeline?.[Symbol.asyncDispose]();
+});
+
 test.for(["ts", "py", "go"] as const)("%s", async (language, { skip }) => {
   const { file, whole, command } = LANGUAGES[language];
   const [, code] = new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``).exec(page)!;
@@ -38,16 +51,11 @@ test.for(["ts", "py", "go"] as const)("%s", async (language, { skip }) => {
   writeFileSync(path, whole(code!));
   const [program = "", ...before] = command(path);
   skip(spawnSync(program, ["version"]).error !== undefined, `${program} is not on this machine`);
-  const port = await freePort();
-  await using pipeline = await RunningPipeline.start("create table notes (id int primary key)", {
-    kinds: ["redis"],
-    configure: (config) => ({ ...config, admin: { listen: `127.0.0.1:${port}` } }),
-  });
   const ask = async (at: string, millrace = `http://127.0.0.1:${port}`): Promise<string> => {
     const { stdout } = await promisify(execFile)(program, [...before, millrace, at, "redis"]);
     return stdout.trim();
   };
-  await pipeline.run("insert into notes values (1)");
+  await pipeline.run("insert into notes default values");
   const { rows } = await pipeline.source.query<{ token: string }>("select pg_current_wal_insert_lsn() as token");
   await pipeline.settled();
   expect(await ask(rows[0]!.token)).toBe("true");

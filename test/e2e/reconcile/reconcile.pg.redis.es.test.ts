@@ -240,7 +240,7 @@ test("a sink that does not come is not comparable, a second comparison is refuse
   expect(await pipeline.installation.command("reconcile", "--sink", "nowhere")).toMatchObject({ exitCode: 2 });
   expect(await pipeline.installation.command("reconcile", "--tables", "public.nothing")).toMatchObject({ exitCode: 2 });
   await pipeline.installation.command("pause", "--sink", "postgres");
-  const { exitCode, found } = await reconcile(pipeline.installation, "--patience", "1s", "--tables", "public.item");
+  const { exitCode, found } = await reconcile(pipeline.installation, "--patience", "3s", "--tables", "public.item");
   expect({ exitCode, drift: found.drift, compared: found.tables.map(({ sink }) => sink) }).toEqual({
     exitCode: 1,
     drift: false,

@@ -179,7 +179,7 @@ describe("the sinks equal the source after a reset", () => {
     await goOn(pipeline, "redis");
   });
 
-  test("to a snapshot, with rows that were spoiled by hand in every sink", async () => {
+  test("to a snapshot, with rows that were spoiled by hand in every sink", { tags: "heavy" }, async () => {
     await using pipeline = await held(SINK_KINDS);
     await pipeline.daemon.stop();
     await spoilRows(pipeline);

@@ -80,7 +80,7 @@ class Scene implements AsyncDisposable {
     await eventually(async () => {
       const { tables } = await installation.status();
       expect(Object.fromEntries(tables.suspended.map(({ table, error }) => [table, error.code]))).toEqual(expected);
-    });
+    }, SUSPENDED_WITHIN);
     await this.passed();
     await expectHidden(this.pipeline);
   }
@@ -96,6 +96,8 @@ class Scene implements AsyncDisposable {
     await this.pipeline[Symbol.asyncDispose]();
   }
 }
+
+const SUSPENDED_WITHIN = { withinMs: 90_000 };
 
 const WAYS = [
   { when: "while the daemon runs", isDown: false, options: {} },
@@ -169,7 +171,7 @@ describe.each(WAYS)("$when", ({ isDown, options }) => {
     await scene.expectSuspended({ "public.later": "MR1033" });
   });
 
-  test("an empty copy whose columns get other names", options, async () => {
+  test("an empty copy whose columns get other names", { tags: "heavy" }, async () => {
     await using scene = await Scene.start(isDown);
     await scene.run("create table users_like (like users including all)");
     await scene.expectSuspended({ "public.users_like": "MR1033" });

@@ -298,29 +298,33 @@ test("a table that was dropped while its change waited stands in nobody's way", 
   expect(dropped, dropped.stdout).toMatchObject({ exitCode: 0 });
 });
 
-test("a table that loses its key is suspended; the others go on, and it is reinstated when it has one", async () => {
-  await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (11, 'x')");
-  await pipeline.run("update steady set n = n + 1");
-  await eventually(async () => {
-    const { tables } = await pipeline.installation.status();
-    expect(tables.suspended.map(({ table }) => table)).toEqual(["public.unkeyed"]);
-  });
-  const waited = await pipeline.installation.ask<{ missing: readonly string[] }>("POST", "/api/v1/wait", {
-    timeoutMs: 3_000,
-  });
-  expect(waited?.missing.join()).toContain("public.unkeyed");
-  const unkeyed = await pipeline.installation.command("snapshot", "start", "--tables", "public.unkeyed");
-  expect(unkeyed).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1309") });
-  await pipeline.run("alter table unkeyed add primary key (id); update unkeyed set a = 'keyed' where id = 3");
-  await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toEqual([]));
-  await pipeline.expectEqual(["unkeyed", "steady", "growing", "parted"]);
-  // Of a table that is gone nobody waits for anything.
-  await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (12, 'x')");
-  await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toHaveLength(1));
-  await pipeline.run("drop table unkeyed");
-  await pipeline.expectEqual(["steady"]);
-  expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
-});
+test(
+  "a table that loses its key is suspended; the others go on, and it is reinstated when it has one",
+  { tags: "heavy" },
+  async () => {
+    await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (11, 'x')");
+    await pipeline.run("update steady set n = n + 1");
+    await eventually(async () => {
+      const { tables } = await pipeline.installation.status();
+      expect(tables.suspended.map(({ table }) => table)).toEqual(["public.unkeyed"]);
+    });
+    const waited = await pipeline.installation.ask<{ missing: readonly string[] }>("POST", "/api/v1/wait", {
+      timeoutMs: 3_000,
+    });
+    expect(waited?.missing.join()).toContain("public.unkeyed");
+    const unkeyed = await pipeline.installation.command("snapshot", "start", "--tables", "public.unkeyed");
+    expect(unkeyed).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1309") });
+    await pipeline.run("alter table unkeyed add primary key (id); update unkeyed set a = 'keyed' where id = 3");
+    await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toEqual([]));
+    await pipeline.expectEqual(["unkeyed", "steady", "growing", "parted"]);
+    // Of a table that is gone nobody waits for anything.
+    await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (12, 'x')");
+    await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toHaveLength(1));
+    await pipeline.run("drop table unkeyed");
+    await pipeline.expectEqual(["steady"]);
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  },
+);
 
 test(
   "tables that change while the slot is made, and while the first copy is on its way",

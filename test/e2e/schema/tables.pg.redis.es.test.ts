@@ -176,18 +176,22 @@ test("partitions through their root: attached filled, detached, dropped, truncat
   await pipeline.expectEqual(["part"]);
 });
 
-test("a partition that changes while the daemon is down, or that dies before it has read, is followed at the next start", async () => {
-  await pipeline.run("insert into part select g, 1 + g % 2, 'again' from generate_series(1, 100) g");
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  await pipeline.run("truncate part_1");
-  await pipeline.start();
-  await pipeline.expectEqual(["part"]);
-  await pipeline.daemon.stop();
-  pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "snapshot.chunk-read=kill" });
-  await pipeline.daemon.streaming();
-  await pipeline.run("truncate part_2");
-  await pipeline.daemon.ended;
-  await pipeline.start();
-  await pipeline.expectEqual(["part"]);
-});
+test(
+  "a partition that changes while the daemon is down, or that dies before it has read, is followed at the next start",
+  { tags: "heavy" },
+  async () => {
+    await pipeline.run("insert into part select g, 1 + g % 2, 'again' from generate_series(1, 100) g");
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await pipeline.run("truncate part_1");
+    await pipeline.start();
+    await pipeline.expectEqual(["part"]);
+    await pipeline.daemon.stop();
+    pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "snapshot.chunk-read=kill" });
+    await pipeline.daemon.streaming();
+    await pipeline.run("truncate part_2");
+    await pipeline.daemon.ended;
+    await pipeline.start();
+    await pipeline.expectEqual(["part"]);
+  },
+);

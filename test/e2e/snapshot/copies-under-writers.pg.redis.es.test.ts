@@ -11,7 +11,7 @@ import { CHOSEN_KINDS } from "../../support/daemon/sink-set.ts";
 
 const ROUNDS = isLongForm() ? 20 : 2;
 
-test("a first copy under load, with transactions that began before it and end after", async () => {
+test("a first copy under load, with transactions that began before it and end after", { tags: "heavy" }, async () => {
   const random = new Random(testSeed());
   let load: Workload | undefined;
   await using pipeline = await RunningPipeline.start(

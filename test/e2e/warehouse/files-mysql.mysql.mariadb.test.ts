@@ -1,4 +1,7 @@
-/** The daemon from MySQL or MariaDB to files: the rows that they leave equal the source. */
+/**
+ * The daemon from MySQL or MariaDB to files: the rows that they leave equal the source.
+ * @module-tag heavy
+ */
 import { describe, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";

@@ -28,43 +28,51 @@ function chosen(random: Random, failpoints: Readonly<Record<string, number>>): r
   return isLongForm() ? all : [random.pick(all)];
 }
 
-test("killed at failpoints on both sides under load, the applying side goes on: nothing is lost or comes back", async () => {
-  const random = new Random(testSeed());
-  const workloads: Workload[] = [];
-  await using through = await ThroughKafka.start(
-    async (source) => {
-      workloads.push(new Workload(source.url, random.seed));
-      await workloads[0]!.createTables(200);
-    },
-    { kinds: ["postgres", "redis"] },
-  );
-  await using workload = workloads[0]!;
-  const { applying, capture } = through;
-  workload.start(30);
-  for (const [name, countMax] of chosen(random, APPLYING)) {
-    await applying.kill();
-    applying.daemon = applying.installation.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
-    const isThere = async (): Promise<void> => {
-      if (!applying.daemon.exited) await applying.readAgain("public.account", "public.line");
-    };
-    if (name.startsWith("snapshot.")) await eventually(isThere);
-    await applying.killed(name);
-    applying.daemon = applying.installation.run();
-  }
-  for (const [name, countMax] of chosen(random, CAPTURING)) {
-    await through.capturing.kill();
-    through.capturing = capture.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
-    await Promise.race([through.capturing.ended, sleep(60_000, undefined, { ref: false })]);
-    expect({ name, exited: through.capturing.exited }, through.capturing.said.slice(-2_000)).toMatchObject({
-      exited: true,
-    });
-    through.capturing = capture.run();
-    await through.capturing.streaming();
-  }
-  await applying.run("alter table account add column later int default 3; update account set later = id where id < 50");
-  await workload.stop();
-  await applying.expectEqual(WORKLOAD_TABLES);
-});
+test(
+  "killed at failpoints on both sides under load, the applying side goes on: nothing is lost or comes back",
+  { tags: "heavy" },
+  async () => {
+    const random = new Random(testSeed());
+    const workloads: Workload[] = [];
+    await using through = await ThroughKafka.start(
+      async (source) => {
+        workloads.push(new Workload(source.url, random.seed));
+        await workloads[0]!.createTables(200);
+      },
+      { kinds: ["postgres", "redis"] },
+    );
+    await using workload = workloads[0]!;
+    const { applying, capture } = through;
+    workload.start(30);
+    for (const [name, countMax] of chosen(random, APPLYING)) {
+      await applying.kill();
+      applying.daemon = applying.installation.run({
+        MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}`,
+      });
+      const isThere = async (): Promise<void> => {
+        if (!applying.daemon.exited) await applying.readAgain("public.account", "public.line");
+      };
+      if (name.startsWith("snapshot.")) await eventually(isThere);
+      await applying.killed(name);
+      applying.daemon = applying.installation.run();
+    }
+    for (const [name, countMax] of chosen(random, CAPTURING)) {
+      await through.capturing.kill();
+      through.capturing = capture.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
+      await Promise.race([through.capturing.ended, sleep(60_000, undefined, { ref: false })]);
+      expect({ name, exited: through.capturing.exited }, through.capturing.said.slice(-2_000)).toMatchObject({
+        exited: true,
+      });
+      through.capturing = capture.run();
+      await through.capturing.streaming();
+    }
+    await applying.run(
+      "alter table account add column later int default 3; update account set later = id where id < 50",
+    );
+    await workload.stop();
+    await applying.expectEqual(WORKLOAD_TABLES);
+  },
+);
 
 const ITEMS = `create table item (id int primary key, n int, body text);
   insert into item select g, 0, repeat(md5(g::text), 9) from generate_series(1, 300) g`;

@@ -83,7 +83,7 @@ async function killAt(pipeline: MysqlPipeline, [name, passage, provoke]: (typeof
 const armed = ([name, passage]: (typeof POINTS)[number]) => ({ MILLRACE_FAILPOINTS: `${name}=kill@${passage}` });
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("every sink equals the source, and a history has each change once", async () => {
+  test("every sink equals the source, and a history has each change once", { tags: "heavy" }, async () => {
     const random = new Random(testSeed());
     // All of them are passed on Postgres too: see failpoints.
     const part = random.below(PARTS);

@@ -154,7 +154,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     );
   });
 
-  test("the sink is set back behind a read that had settled what it owed", async () => {
+  test("the sink is set back behind a read that had settled what it owed", { tags: "heavy" }, async () => {
     await using pipeline = await scene();
     const { folder } = pipeline.installation;
     await pipeline.daemon.stop();
@@ -211,7 +211,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     },
   );
 
-  test("a sink that had failed keeps what it owes when a table is asked for", async () => {
+  test("a sink that had failed keeps what it owes when a table is asked for", { tags: "heavy" }, async () => {
     await using pipeline = await scene();
     const { installation } = pipeline;
     await pipeline.daemon.stop();

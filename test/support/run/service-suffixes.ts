@@ -57,11 +57,11 @@ export function isLongForm(): boolean {
   return process.env["MILLRACE_TEST_LONG"] === "1";
 }
 
-/** Whether the file's tests, of daemons on MySQL and MariaDB, are run on one of them each: the long form runs all on both. */
+/** Whether the file's tests, of sources and daemons on MySQL and MariaDB, are run on one of them each: the long form runs all on both. */
 export function isInTurn(file: string): boolean {
   const needed = servicesNeededBy(file);
-  const isOfDaemon = /\/test\/(e2e|fault)\//.test(file);
-  return isOfDaemon && !isLongForm() && needed.includes("mysql") && needed.includes("mariadb");
+  const isSlow = /\/test\/(e2e|fault|conformance)\//.test(file);
+  return isSlow && !isLongForm() && needed.includes("mysql") && needed.includes("mariadb");
 }
 
 /** The servers without which no test of that file can run. */
