@@ -215,12 +215,14 @@ async function checkShards(
     const aliases = new Set(there.flatMap(([, index]) => Object.keys(index.aliases)));
     missing += chunk.filter((name) => !aliases.has(name)).length;
   }
-  const needed = open + missing * shards * (1 + replicas);
+  const own = await client.request({ method: "GET", path: pathOf(checkpointIndex(naming.prefix)) }, signal);
+  // That of the checkpoints has one shard, whatever the tables' have.
+  const needed = open + (missing * shards + (own.status === 404 ? 1 : 0)) * (1 + replicas);
   if (needed <= perNode * cluster.number_of_data_nodes) return [];
   return [
     warning(
       "elasticsearch.shards",
-      `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR2006)`,
+      `${missing} tables without an index, and what the sink keeps itself, need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR2006)`,
       `PUT _cluster/settings {"persistent": {"${SHARDS_MAX}": ${Math.ceil(needed / cluster.number_of_data_nodes)}}}, or fewer \`replicas\` and \`shards\``,
     ),
   ];

@@ -133,6 +133,9 @@ export function shortTransactions(): MillraceError {
   return kafkaError("MR2005", "fatal", SHORT_TRANSACTIONS, { hint: LONGER_TRANSACTIONS });
 }
 
+const STORAGE = "KAFKA_STORAGE_ERROR";
+const MAKE_ROOM =
+  "Make room on the disk of the broker's `log.dirs`, or look at the disk; then start the broker: one that can't write to its disk ends.";
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
 
 /**
@@ -151,7 +154,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   NOT_ENOUGH_REPLICAS_AFTER_APPEND: ["MR2006", "retryable", "too few replicas are in sync"],
   LEADER_NOT_AVAILABLE: ["MR2006", "retryable", "a partition has no leader"],
   NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", "a partition has moved to another broker"],
-  KAFKA_STORAGE_ERROR: ["MR2006", "retryable", "a broker can't write to its disk"],
+  [STORAGE]: ["MR2006", "retryable", "a broker can't write to its disk", MAKE_ROOM],
   CONCURRENT_TRANSACTIONS: ["MR2006", "retryable", "the transaction before can't end yet"],
   BROKER_NOT_AVAILABLE: ["MR2001", "retryable", "a broker is not there"],
   REQUEST_TIMED_OUT: ["MR2001", "retryable", "Kafka did not answer in time"],
@@ -270,10 +273,18 @@ export function tableError(code: ErrorCode, table: string, message: string): Mil
   return kafkaError(code, "fatal", message, { table });
 }
 
-/** A transaction can't even be given up where a partition of it can't be written: what that was is the reason. */
+export function isOfStorage(error: unknown): boolean {
+  return apiIdsOf(error).includes(STORAGE);
+}
+
+/**
+ * A transaction can't even be given up where a partition of it can't be written, and a broker that can't write to its disk ends:
+ * what that was is the reason.
+ */
 export function stuckAfter(before: MillraceError | null, error: MillraceError): MillraceError {
-  if (before?.code !== "MR2006" || error.code !== "MR2006") return error;
-  return kafkaError("MR2006", error.kind, `${error.message}, after: ${before.message}`, { cause: error });
+  if (before?.code !== "MR2006" || (error.code !== "MR2006" && error.code !== "MR2001")) return error;
+  const hint = error.code === "MR2006" ? undefined : `${before.hint ?? ""} ${error.hint ?? ""}`.trim();
+  return kafkaError(error.code, error.kind, `${error.message}, after: ${before.message}`, { hint, cause: error });
 }
 
 /** What waits for somebody because of one table's topic. */

@@ -31,7 +31,7 @@ const raise = errorsOf(
 type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string | undefined];
 
 const PASSES = "Nothing: Millrace tries again until the server takes it.";
-const PRIMARY = "If it lasts, point `url` at the primary, or promote this server.";
+const PRIMARY = "Point `url` at the primary, or promote this server: REPLICAOF NO ONE.";
 const OF_CLUSTER = "If it lasts, look at the nodes: redis-cli --cluster check HOST:PORT.";
 const FULL = "Close clients that nobody needs, or raise `maxclients` (CONFIG SET maxclients …).";
 const NO_DATABASE =
@@ -56,7 +56,7 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
     "Redis is over its maxmemory and refuses writes",
     "Raise `maxmemory` (CONFIG SET maxmemory …), or set a volatile-* policy that lets it evict other keys.",
   ],
-  READONLY: ["MR2006", "retryable", "Redis is a replica and refuses writes", PRIMARY],
+  READONLY: ["MR2006", "blocked", "Redis is a replica and refuses writes", PRIMARY],
   LOADING: ["MR2006", "retryable", "Redis is loading its data", PASSES],
   MISCONF: [
     "MR2006",
@@ -71,12 +71,12 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
     "Bring replicas back (INFO replication), or lower `min-replicas-to-write`.",
   ],
   BUSY: ["MR2006", "retryable", "Redis is running a long script", "Wait for it, or end it: SCRIPT KILL."],
-  MASTERDOWN: ["MR2006", "retryable", "the Redis replica has lost its primary", PRIMARY],
+  MASTERDOWN: ["MR2006", "retryable", "the Redis replica has lost its primary", `If it lasts: ${PRIMARY}`],
   CLUSTERDOWN: ["MR2006", "retryable", "the Redis cluster is down", OF_CLUSTER],
   TRYAGAIN: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
   MOVED: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
   ASK: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  UNBLOCKED: ["MR2006", "retryable", "Redis has become a replica", PRIMARY],
+  UNBLOCKED: ["MR2006", "retryable", "Redis has become a replica", `If it lasts: ${PRIMARY}`],
   NOSCRIPT: ["MR2006", "retryable", "Redis has lost its scripts", PASSES],
   CROSSSLOT: ["MR2004", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],
 };

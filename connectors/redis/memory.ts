@@ -1,6 +1,7 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
 import { digits } from "../../src/core/figures.ts";
 import type { Room } from "../../src/core/disk-room.ts";
+import { serverAt } from "../../src/core/system-errors.ts";
 import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 
@@ -51,14 +52,21 @@ export function evictionIn({
   };
 }
 
-/** An error of a server that has no room, with what it says of that: of a disk Redis tells only the folder. */
-export async function withRoom(connection: Connection, error: unknown, server: string): Promise<unknown> {
-  const code = error instanceof Error ? replyCode(error.message) : "";
-  if (code !== "OOM" && code !== "MISCONF") return error;
-  const told = await Promise.all(connection.primaries().map(code === "OOM" ? memoryText : folderText)).catch(() => []);
+/** By the code of its error, what the server says of that: of a disk Redis tells only the folder. */
+const FACTS: Readonly<Record<string, (primary: Commands) => Promise<string | null>>> = {
+  OOM: memoryText,
+  MISCONF: folderText,
+  READONLY: primaryText,
+};
+
+/** An error of a server that takes no writes, with what it says of that. */
+export async function withFacts(connection: Connection, error: unknown, server: string): Promise<unknown> {
+  const factOf = FACTS[error instanceof Error ? replyCode(error.message) : ""];
+  if (factOf === undefined) return error;
+  const told = await Promise.all(connection.primaries().map(factOf)).catch(() => []);
   const known = classify(error, undefined, server);
-  const room = told.filter((text) => text !== null).join(", ");
-  return room === "" ? known : known.with({ message: `${known.message}: ${room}` });
+  const facts = told.filter((text) => text !== null).join(", ");
+  return facts === "" ? known : known.with({ message: `${known.message}: ${facts}` });
 }
 
 async function memoryText(primary: Commands): Promise<string | null> {
@@ -71,6 +79,13 @@ async function memoryText(primary: Commands): Promise<string | null> {
 async function folderText(primary: Commands): Promise<string | null> {
   const folder = await settingOf(primary, "dir");
   return folder === null ? null : `its dir is ${folder}, whose free bytes Redis does not tell`;
+}
+
+/** Whom a replica follows. */
+async function primaryText(server: Commands): Promise<string | null> {
+  const info = await infoOf(server);
+  const [host, port] = [info?.get("master_host"), info?.get("master_port")];
+  return host === undefined || port === undefined ? null : `its primary is ${serverAt(host, Number(port))}`;
 }
 
 /** Null if the user may not ask. */

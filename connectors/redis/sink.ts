@@ -23,7 +23,7 @@ import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
 import { classify, type ClientLimit, redisError, replyCode } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
-import { evictionIn, memoryOf, roomIn, withRoom } from "./memory.ts";
+import { evictionIn, memoryOf, roomIn, withFacts } from "./memory.ts";
 import { checkpointKey, TombstoneKeys } from "./keys.ts";
 import {
   fenceError,
@@ -349,7 +349,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       return await work(connection);
     } catch (error) {
       if (isOfOtherKind(error)) await readCheckpoint(connection, this.#checkpointKey);
-      throw await withRoom(connection, error, serverOf(this.#settings.url));
+      throw await withFacts(connection, error, serverOf(this.#settings.url));
     }
   }
 

@@ -73,13 +73,15 @@ const OTHER_PROTOCOL = "what answers there is no Postgres";
 const NOT_SUPPORTED = "0A000";
 
 /**
- * The way out while connecting, by what the server or the system said; `key`: where the configuration has the url. The
+ * The way out while connecting, and of a standby later too, by what the server or the system said; `key`: where the configuration has the url. The
  * server gives several refusals one SQLSTATE; its function that raised them is the same in every language.
  */
 export function connectFix(
   { reason, state, code, server, message, routine }: Failure,
   key: string,
 ): string | undefined {
+  if (reason === "read-only")
+    return `The server is a standby: point \`${key}\` at the primary, or promote this one (SELECT pg_promote()).`;
   if (server === undefined) return undefined;
   if (code === OTHER_PROTOCOL)
     return `Another program has the port of ${server}: correct \`${key}\`, or start Postgres there. Millrace tries again by itself.`;

@@ -311,7 +311,9 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     if (naming.single !== undefined || isUnknownTopic(error) || isFenced(error)) return error;
     const about = new Set(apiIdsOf(error).map((id) => aboutOf(error, id)));
     const table = [...this.#prepared.values()].find((one) => about.has(topicOf(one, naming)));
-    return table === undefined ? error : ofTable(classify(error, signal), table.id);
+    const known = classify(error, signal);
+    // Of the others the writer sees what the brokers say.
+    return table === undefined || known.kind !== "blocked" ? error : ofTable(known, table.id);
   }
 }
 

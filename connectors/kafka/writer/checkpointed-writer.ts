@@ -15,7 +15,7 @@
  */
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
-import type { Room } from "../../../src/core/disk-room.ts";
+import { type Room, roomText } from "../../../src/core/disk-room.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
@@ -26,7 +26,7 @@ import type { Cluster, ClusterAccess, Ending } from "../client/cluster.ts";
 import { logDirRooms } from "../client/log-dirs.ts";
 import type { Compression } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { classify, isFenced, isUnknownTopic, kafkaError, stuckAfter, topicsLost } from "../errors.ts";
+import { classify, isFenced, isOfStorage, isUnknownTopic, kafkaError, stuckAfter, topicsLost } from "../errors.ts";
 import { checkpointTopic, sinkId, type TopicNaming } from "../names.ts";
 import {
   CHECKPOINT_SETTINGS,
@@ -93,6 +93,8 @@ export class CheckpointedWriter {
   #opened: Opened | null = null;
   /** Why the last batch failed. */
   #failure: MillraceError | null = null;
+  /** As the brokers told last: one whose disk is full tells nothing any more. */
+  #rooms: readonly Room[] = [];
   /** What the last transaction came to; null: unknown. A writer that was opened in vain leaves nobody else who knows. */
   #ending: Ending | null = null;
   /** Another process holds the sink; until it is opened again. */
@@ -157,7 +159,9 @@ export class CheckpointedWriter {
     this.#refusal = null;
     this.#lease = lease;
     const { rules, compression, naming, form } = this.#settings;
-    const cluster = await this.#settings.cluster.connect(signal);
+    const cluster = await this.#settings.cluster.connect(signal).catch((error: unknown) => {
+      throw stuckAfter(this.#failure, classify(error, signal));
+    });
     try {
       const clock = this.#clock;
       const topics = new Topics(cluster, rules, clock);
@@ -264,7 +268,9 @@ export class CheckpointedWriter {
   }
 
   async rooms(signal: AbortSignal): Promise<readonly Room[]> {
-    return this.#opened === null ? [] : await logDirRooms(this.#opened.cluster, signal);
+    if (this.#opened === null) return [];
+    this.#rooms = await logDirRooms(this.#opened.cluster, signal);
+    return this.#rooms;
   }
 
   async verify(signal: AbortSignal): Promise<void> {
@@ -305,7 +311,7 @@ export class CheckpointedWriter {
 
   async #failed(error: unknown, signal: AbortSignal): Promise<unknown> {
     await this.#release();
-    const known = classify(isUnknownTopic(error) ? topicsLost() : error, signal);
+    const known = this.#withRoom(classify(isUnknownTopic(error) ? topicsLost() : error, signal), error);
     this.#failure = known;
     if (known.kind === "aborted" || !isFenced(error)) return known;
     try {
@@ -317,6 +323,11 @@ export class CheckpointedWriter {
       return refusal;
     }
     return kafkaError("MR2006", "retryable", ABORTED, { cause: error });
+  }
+
+  #withRoom(known: MillraceError, error: unknown): MillraceError {
+    if (!isOfStorage(error) || this.#rooms.length === 0) return known;
+    return known.with({ message: `${known.message}; when they were last asked: ${roomText(this.#rooms)}` });
   }
 
   #expectOurs({ lease }: TopicCheckpoint): void {

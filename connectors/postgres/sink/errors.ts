@@ -136,7 +136,6 @@ const READ_ONLY: Rule = {
   code: "MR2031",
   kind: "blocked",
   what: "the target takes no writes",
-  hint: "Point the sink's url at the primary server.",
 };
 const TRIGGER: Rule = {
   code: "MR3119",
@@ -283,7 +282,7 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     const file = rule === DISK_FULL ? fileIn(text) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}${file}`;
     const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
-    return postgresError(code, kind, message, { hint: rule.hint, reason });
+    return postgresError(code, kind, message, { hint: rule.hint ?? connectFix(failure, "url"), reason });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;

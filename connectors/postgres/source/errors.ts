@@ -183,7 +183,6 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     code: "MR2031",
     kind: "retryable",
     says: silent("the source is a standby, which takes no writes"),
-    hint: "Promote it, or point source.url at the primary.",
   },
   "no-file": {
     code: "MR2010",

@@ -1,9 +1,12 @@
 import type { Clock } from "../../core/clock.ts";
 
 /** Others have waited for a sink this long, */
-const WAITED_MS_MIN = 500;
-/** and for this part of the time: without it they need five sixths. One that goes on alone gets rows again. */
-const WAITED_SHARE = 1 / 6;
+const WAITED_MS_MIN = 2_000;
+/**
+ * and for this part of the time: without it they need two thirds. One that goes on alone has the source read twice, on the
+ * same processors. Sinks of about the same pace wait for each other by turns, for a fifth of the time.
+ */
+const WAITED_SHARE = 1 / 3;
 /** Half of what was measured counts as past after this time: a sink may become slow late. */
 const MEASURED_MS = 20_000;
 

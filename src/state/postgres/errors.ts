@@ -10,7 +10,18 @@ const BEFORE: Partial<Record<DatabaseReason, readonly [ErrorCode, string]>> = {
   unbound: ["MR1216", ""],
 };
 
-const HEALED: ReadonlySet<DatabaseReason> = new Set(["tls", "unbound", "login", "no-database", "privilege", "shared"]);
+const HEALED: ReadonlySet<DatabaseReason> = new Set([
+  "tls",
+  "unbound",
+  "login",
+  "no-database",
+  "privilege",
+  "shared",
+  "read-only",
+]);
+
+/** Another session holds what is needed. */
+const WAITED: ReadonlySet<DatabaseReason> = new Set(["lock", "idle", "cancelled", "in-use"]);
 
 /** Server answers that may change soon. */
 const PASSING: ReadonlySet<DatabaseReason> = new Set([
@@ -21,8 +32,8 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
   "disk",
   "resources",
   "ending",
-  "cancelled",
   "conflict",
+  ...WAITED,
   "system",
   "no-file",
 ]);
@@ -47,8 +58,8 @@ function numbered(failure: Failure, login: Login | undefined): MillraceError {
   if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { kind, hint: fix, cause });
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";
-    const message = `the state's Postgres server${at} can't be reached (${why})`;
-    return stateError("MR1215", message, { ...hint, kind: "retryable", cause });
+    const what = WAITED.has(reason) ? `gave up waiting: ${text} (SQLSTATE ${code})` : `can't be reached (${why})`;
+    return stateError("MR1215", `the state's Postgres server${at} ${what}`, { ...hint, kind: "retryable", cause });
   }
   const message = `the state's Postgres server${at} refuses: ${text} (SQLSTATE ${state})`;
   return stateError("MR1216", message, { kind, ...hint, cause });

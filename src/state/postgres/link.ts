@@ -6,7 +6,8 @@ import { parsePostgresUrl, type PostgresAddress } from "../../postgres/url.ts";
 import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
 import { systemClock, timestamp } from "../../core/clock.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
-import { findMillraceError, type Login } from "../../core/errors.ts";
+import { atServer, findMillraceError, type Login } from "../../core/errors.ts";
+import { serverAt } from "../../core/system-errors.ts";
 import { stateError } from "../errors.ts";
 import { classify } from "./errors.ts";
 
@@ -29,6 +30,7 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly 
 export class Link {
   readonly #connection: OneConnection;
   readonly #login: Login | undefined;
+  readonly #server: string;
   #isClosed = false;
   #waitsFor: StoredError | null = null;
 
@@ -36,6 +38,7 @@ export class Link {
   constructor({ url, freshPassword, login }: StateAddress, folder: string) {
     this.#login = login;
     const address = { ...addressOf(url, folder), freshPassword: freshPassword && passing(freshPassword) };
+    this.#server = serverAt(address.host, address.port);
     this.#connection = new OneConnection(() => open(address));
   }
 
@@ -66,7 +69,7 @@ export class Link {
         this.#waitsFor = null;
         return result;
       } catch (error) {
-        const known = classify(error, this.#login);
+        const known = atServer(classify(error, this.#login), this.#server);
         // The session is in an unknown state: the next work opens another one.
         this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;

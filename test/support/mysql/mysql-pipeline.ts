@@ -22,6 +22,8 @@ export interface MysqlPipelineOptions {
   /** `documents:`, by the database's name. */
   readonly documents?: (database: string) => object;
   readonly untilStreaming?: boolean;
+  /** Whether the daemon reaches its sinks through proxies. Default: false. */
+  readonly isProxied?: boolean;
   /** Starts what lies between the database and the daemon; returns the daemon's own source. */
   readonly through?: (name: string, url: string) => Promise<object>;
   /** Of the first daemon. */
@@ -60,7 +62,7 @@ export class MysqlPipeline implements AsyncDisposable {
   ): Promise<MysqlPipeline> {
     const server = options.url ?? mysqlUrl(flavour);
     const source = await freshMysqlDatabase(server);
-    const sinks = await SinkSet.create(options.kinds);
+    const sinks = await SinkSet.create(options.kinds, options.isProxied ?? false);
     const url = withDatabase(server, source.name);
     let own: object = { kind: "mysql", url, heartbeat: "500ms" };
     try {

@@ -1,0 +1,227 @@
+/**
+ * Targets that take no writes any more: a primary that became a standby, a replica, a full disk. `status` alone says which,
+ * where, since when, and what to do; and each sink goes on by itself.
+ * @module-tag heavy
+ */
+import { rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { Client } from "pg";
+import { expect, test } from "vitest";
+import { Installation } from "../../support/daemon/daemon-process.ts";
+import { expectFirstSaid, expectWell, literally } from "../../support/daemon/told.ts";
+import { SmallDisk } from "../../support/faults/small-disk.ts";
+import { freshDatabase, ownClickhouse, ownKafka, ownPostgres, ownRedis } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const SINCE = /for \d+ (?:s|min)|since/;
+
+test("a target Postgres that writes nothing by default, and one that became a standby", async () => {
+  await using server = await ownPostgres();
+  const ask = async (sql: string): Promise<readonly object[]> => {
+    const client = new Client({ connectionString: server.url });
+    await client.connect();
+    try {
+      return (await client.query<object>(sql)).rows;
+    } finally {
+      await client.end();
+    }
+  };
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: { target: { kind: "postgres", url: server.url, schema: "copied" } },
+  });
+  installation.run();
+  await expectWell(installation);
+  const shown = async (): Promise<void> =>
+    await eventually(async () => {
+      const wanted = (await source.query<{ n: number }>("select n from item")).rows;
+      expect(await ask("select n from copied.item")).toEqual(wanted);
+    });
+
+  // Millrace's sessions say themselves that they write.
+  await ask("alter system set default_transaction_read_only = on");
+  await ask("select pg_reload_conf()");
+  await ask("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'millrace%'");
+  await source.query("update item set n = 2");
+  await shown();
+  await expectWell(installation);
+
+  const signal = join(server.dataDir!, "standby.signal");
+  await server.stop();
+  await writeFile(signal, "");
+  await server.start();
+  await source.query("update item set n = 3");
+  await expectFirstSaid(installation, [
+    /sink target does not take rows/i,
+    /MR2031 .*takes no writes/,
+    literally(`${server.host}:${server.port}`),
+    SINCE,
+    /pg_promote\(\)/,
+    /`url`.*primary|primary.*`url`/,
+  ]);
+  expect(await installation.command("wait", "--timeout", "1s")).not.toMatchObject({ exitCode: 0 });
+  await ask("select pg_promote()");
+  await shown();
+  await expectWell(installation);
+});
+
+test("a state whose Postgres became a standby: the daemon waits", async () => {
+  await using server = await ownPostgres();
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    state: server.url,
+    sinks: { replica: { kind: "sqlite", path: "./replica.sqlite" } },
+  });
+  const daemon = installation.run();
+  await expectWell(installation);
+  await server.stop();
+  await writeFile(join(server.dataDir!, "standby.signal"), "");
+  await server.start();
+  await source.query("update item set n = 2");
+  await expectFirstSaid(installation, [
+    /the state can't be written/i,
+    /read-only transaction/,
+    literally(`${server.host}:${server.port}`),
+    /pg_promote\(\)/,
+    /`state`/,
+  ]);
+  expect(daemon.exited).toBe(false);
+  const client = new Client({ connectionString: server.url });
+  await client.connect();
+  await client.query("select pg_promote()");
+  await expectWell(installation);
+
+  // Longer than the state's session waits for a lock.
+  await client.query(`begin; do $$ declare t text; begin
+    for t in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'millrace'
+    loop execute 'lock table ' || t; end loop; end $$`);
+  await source.query("update item set n = 3");
+  await expectFirstSaid(installation, [
+    /the state can't be written/i,
+    /lock timeout|statement timeout/,
+    literally(`${server.host}:${server.port}`),
+  ]);
+  await client.query("rollback");
+  await client.end();
+  await expectWell(installation);
+  expect(daemon.exited).toBe(false);
+});
+
+test("a Redis that became a replica", async () => {
+  await using server = await ownRedis();
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: { cache: { kind: "redis", url: server.url } },
+  });
+  installation.run();
+  await expectWell(installation);
+  const redis = new Redis(server.url);
+  try {
+    await redis.replicaof("127.0.0.1", 9);
+    await source.query("update item set n = 2");
+    await expectFirstSaid(installation, [
+      /sink cache does not take rows/i,
+      /Redis is a replica and refuses writes/,
+      /it waits for you/,
+      literally(`${server.host}:${server.port}`),
+      SINCE,
+      /REPLICAOF NO ONE/,
+      literally("127.0.0.1:9"),
+    ]);
+    await redis.replicaof("no", "one");
+    await expectWell(installation);
+  } finally {
+    redis.disconnect();
+  }
+});
+
+test("the disk of ClickHouse is full", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("256m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  await using server = await ownClickhouse();
+  await server.stop();
+  await rm(server.dataDir!, { recursive: true });
+  await symlink(folder, server.dataDir!);
+  await server.start();
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int, body text); insert into item values (1, 1)");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: { columns: { kind: "clickhouse", url: server.url, schema: "copied" } },
+  });
+  installation.run();
+  await expectWell(installation);
+  const filler = join(folder, "filler");
+  await fill(filler);
+  await source.query("update item set n = 2, body = repeat(md5(n::text), 1000)");
+  await expectFirstSaid(installation, [
+    /sink columns does not take rows/i,
+    literally(new URL(server.url).host),
+    /MR3213 .*no disk space left/,
+    literally("/data/"),
+    /bytes free/,
+    SINCE,
+  ]);
+  await truncate(filler);
+  await expectWell(installation);
+});
+
+test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("48m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  const broker = await ownKafka({
+    settings: () => ({
+      "log.dirs": join(folder, "logs"),
+      // Indexes are files of their full size from the beginning.
+      "log.index.size.max.bytes": "65536",
+      "offsets.topic.num.partitions": "1",
+      "transaction.state.log.num.partitions": "1",
+    }),
+  });
+  // Before the disk goes.
+  await using _ = broker;
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, body text); insert into item values (0, 'first')");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } },
+  });
+  installation.run();
+  await expectWell(installation);
+  await source.query("insert into item select g, repeat('x', 4800) from generate_series(1, 12000) g");
+  await expectFirstSaid(installation, [
+    /sink topics does not take rows/i,
+    literally(`127.0.0.1:${broker.port} failed: ECONNREFUSED`),
+    /can't write to its disk \(KAFKA_STORAGE_ERROR\)/,
+    /Make room on the disk of the broker's `log.dirs`.*start the broker/,
+    SINCE,
+  ]);
+  await disk!.grow("512m");
+  await broker.kill();
+  await broker.start();
+  await expectWell(installation);
+});
+
+/** Takes all the room that there is. */
+async function fill(path: string): Promise<void> {
+  const piece = Buffer.alloc(64 * 1024);
+  try {
+    for (;;) await writeFile(path, piece, { flag: "a" });
+  } catch (error) {
+    expect(error).toMatchObject({ code: "ENOSPC" });
+  }
+}
