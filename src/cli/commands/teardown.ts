@@ -77,9 +77,14 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
     for (const config of sinks) {
       await withOpenSink(session.log, config, state, async (sink, own) => {
         if (own === null || sink.form === "log") return;
-        const missing = new Set(await sink.presence?.missing(tables, signal));
+        // Under the target of a table that the sink never took are the rows of somebody else.
+        const taken = new TableSelection(config.tables);
+        const its = tables.filter(
+          ({ id, schema, table }) => taken.matches(schema, table) || Object.hasOwn(own.tables, id),
+        );
+        const missing = new Set(await sink.presence?.missing(its, signal));
         let held = own;
-        for (const table of tables.filter((one) => !missing.has(one))) {
+        for (const table of its.filter((one) => !missing.has(one))) {
           removes.push(`the rows of ${table.id} in sink ${config.name}`);
           if (isConfirmed) held = await removed(sink, table, held, signal);
         }

@@ -88,3 +88,37 @@ test("keeps a slot and a publication that Millrace found there; a state on Postg
   );
   await source.query("select pg_drop_replication_slot($1)", [`millrace_${source.name}`]);
 });
+
+test("rows of tables go only from the sinks that take them, or took them: in others the target is somebody else's", async () => {
+  const folder = (path: string) => ({ kind: "files", path, format: "ndjson" });
+  await using pipeline = await RunningPipeline.start(`${TABLE}; create table notes (id int primary key)`, {
+    kinds: ["postgres"],
+    configure: (config) => ({
+      ...config,
+      sinks: {
+        copy: { ...config.sinks["postgres"], tables: ["public.orders"] },
+        changes: { ...folder("./changes"), tables: ["public.orders"] },
+        all: folder("./all"),
+      },
+    }),
+  });
+  const { installation, sinks } = pipeline;
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  // As another daemon would have made it.
+  const other = "create table notes (like orders including all); insert into notes select * from orders";
+  await sinks.target!.query(other);
+  const removed = await installation.command("teardown", "--tables", "public.*", "--yes", "--json");
+  expect(removed, removed.stderr).toMatchObject({ exitCode: 0 });
+  const { removes }: { removes: readonly string[] } = JSON.parse(removed.stdout);
+  expect(removes.toSorted()).toEqual([
+    "the rows of public.notes in sink all",
+    "the rows of public.orders in sink all",
+    "the rows of public.orders in sink changes",
+    "the rows of public.orders in sink copy",
+  ]);
+  const { rows } = await sinks.target!.query(
+    "select count(*)::int as count from notes union all select count(*) from orders",
+  );
+  expect(rows.map(({ count }) => Number(count))).toEqual([1, 0]);
+});
