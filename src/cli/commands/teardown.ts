@@ -10,6 +10,7 @@ import type { Checkpoint } from "../../core/model/batch.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { TableSelection } from "../../core/table-selection.ts";
+import { mayShare, targetIn } from "../../runtime/schema/sink-tables.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { whileOpen, withOpenSink } from "../opened.ts";
@@ -74,6 +75,8 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
     const versions = new Map((await state.schemas.list()).map((version) => [version.id, version]));
     const tables = [...versions.values()].filter(({ schema, table }) => selection.matches(schema, table));
     const removes: string[] = [];
+    const stays: string[] = [];
+    const others = [...versions.values()].filter((version) => !tables.includes(version));
     for (const config of sinks) {
       await withOpenSink(session.log, config, state, async (sink, own) => {
         if (own === null || sink.form === "log") return;
@@ -83,14 +86,20 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
           ({ id, schema, table }) => taken.matches(schema, table) || Object.hasOwn(own.tables, id),
         );
         const missing = new Set(await sink.presence?.missing(its, signal));
+        const byTarget = Map.groupBy(others, (one) => targetIn(sink, one));
         let held = own;
         for (const table of its.filter((one) => !missing.has(one))) {
+          const other = byTarget.get(targetIn(sink, table))?.find((one) => !mayShare(sink, one, table));
+          if (other !== undefined) {
+            stays.push(`the rows of ${table.id} in sink ${config.name}: they are where those of ${other.id} are`);
+            continue;
+          }
           removes.push(`the rows of ${table.id} in sink ${config.name}`);
           if (isConfirmed) held = await removed(sink, table, held, signal);
         }
       });
     }
-    const keeps = ["slot, publication and state", "the rows of other tables"];
+    const keeps = ["slot, publication and state", "the rows of other tables", ...stays];
     return { applied: isConfirmed && removes.length > 0, nothingLeft: removes.length === 0, removes, keeps };
   };
   return await alone(place, work);
@@ -170,12 +179,12 @@ async function forgetInSinks(
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {
-  if (nothingLeft) return "there is nothing to remove";
+  const stays = keeps.length === 0 ? [] : ["stays:", ...keeps.map((what) => `  ${what}`)];
+  if (nothingLeft) return ["there is nothing to remove", ...stays].join("\n");
   return [
     applied ? "removed:" : "would be removed:",
     ...removes.map((what) => `  ${what}`),
-    "stays:",
-    ...keeps.map((what) => `  ${what}`),
+    ...stays,
     ...(applied ? [] : [NOT_DONE]),
   ].join("\n");
 }

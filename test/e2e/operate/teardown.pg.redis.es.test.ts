@@ -6,6 +6,7 @@ import { isLeastMode } from "../../support/postgres/least-mode.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
 import { freshDatabase } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const TABLE = "create table orders (id int primary key, n int); insert into orders values (1, 1)";
 
@@ -91,20 +92,37 @@ test("keeps a slot and a publication that Millrace found there; a state on Postg
 
 test("rows of tables go only from the sinks that take them, or took them: in others the target is somebody else's", async () => {
   const folder = (path: string) => ({ kind: "files", path, format: "ndjson" });
-  await using pipeline = await RunningPipeline.start(`${TABLE}; create table notes (id int primary key)`, {
-    kinds: ["postgres"],
-    configure: (config) => ({
-      ...config,
-      sinks: {
-        copy: { ...config.sinks["postgres"], tables: ["public.orders"] },
-        changes: { ...folder("./changes"), tables: ["public.orders"] },
-        all: folder("./all"),
-      },
-    }),
-  });
+  await using pipeline = await RunningPipeline.start(
+    `${TABLE}; create table notes (id int primary key); create table second (id int primary key, n int)`,
+    {
+      kinds: ["postgres"],
+      configure: (config) => ({
+        ...config,
+        sinks: {
+          copy: { ...config.sinks["postgres"], tables: ["public.orders", "public.second"] },
+          changes: { ...folder("./changes"), tables: ["public.orders"] },
+          all: { ...folder("./all"), tables: ["!public.second"] },
+        },
+        // The one under its own name has it; the other one waits.
+        tables: { "public.second": { into: "public.orders" } },
+      }),
+    },
+  );
   const { installation, sinks } = pipeline;
-  await pipeline.settled();
+  const count = async (name: string) =>
+    Number((await sinks.target!.query(`select count(*) from ${name}`)).rows[0]?.count);
+  await eventually(async () => {
+    const { suspended } = (await installation.status()).tables;
+    expect(suspended.map(({ table, error }) => [table, error.code])).toEqual([["public.second", "MR1305"]]);
+  });
+  await eventually(async () => expect(await count("orders")).toBe(1));
   await pipeline.daemon.stop();
+  const second = await installation.command("teardown", "--tables", "public.second", "--yes", "--json");
+  expect(JSON.parse(second.stdout)).toMatchObject({
+    nothingLeft: true,
+    keeps: expect.arrayContaining([expect.stringMatching(/public\.second in sink copy: .* of public\.orders are/)]),
+  });
+  expect(await count("orders")).toBe(1);
   // As another daemon would have made it.
   const other = "create table notes (like orders including all); insert into notes select * from orders";
   await sinks.target!.query(other);
@@ -116,6 +134,7 @@ test("rows of tables go only from the sinks that take them, or took them: in oth
     "the rows of public.orders in sink all",
     "the rows of public.orders in sink changes",
     "the rows of public.orders in sink copy",
+    "the rows of public.second in sink copy",
   ]);
   const { rows } = await sinks.target!.query(
     "select count(*)::int as count from notes union all select count(*) from orders",
