@@ -1,4 +1,4 @@
-import { type ErrorCode, MillraceError } from "../core/errors.ts";
+import { fatalFrom, type MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import type { StateAddress } from "../core/contracts/connector.ts";
 import { cliError } from "./errors.ts";
@@ -112,17 +112,8 @@ function refusal(value: unknown, status: number): MillraceError {
     const text: unknown = Reflect.get(parts, name);
     return typeof text === "string" ? text : null;
   };
-  const code = field("code");
-  const hint = field("hint");
-  return new MillraceError({
-    code: isCode(code) ? code : "MR1119",
-    // 503: it has nothing to answer with yet, because it waits for a server of its own.
-    kind: status === 503 ? "retryable" : "fatal",
-    message: field("message") ?? `the daemon answered with status ${status}`,
-    ...(hint === null ? {} : { hint }),
-  });
-}
-
-function isCode(text: string | null): text is ErrorCode {
-  return text !== null && /^MR\d+$/.test(text);
+  const message = field("message") ?? `the daemon answered with status ${status}`;
+  const error = fatalFrom({ code: field("code") ?? "", message, hint: field("hint") });
+  // 503: it has nothing to answer with yet, because it waits for a server of its own.
+  return status === 503 ? error.with({ kind: "retryable" }) : error;
 }

@@ -151,6 +151,20 @@ export function raising(
     new MillraceError({ ...details, code, kind, message, hint });
 }
 
+/** A fatal error that another process has met, or an earlier one. */
+export function fatalFrom(told: {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string | null;
+}): MillraceError {
+  const { code, message, hint } = told;
+  return new MillraceError({ code: isCode(code) ? code : "MR1119", kind: "fatal", message, hint: hint ?? undefined });
+}
+
+function isCode(text: string): text is ErrorCode {
+  return /^MR\d+$/.test(text);
+}
+
 /** How one connector raises its errors. */
 export type Raise = (
   code: ErrorCode,

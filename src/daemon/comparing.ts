@@ -3,11 +3,12 @@ import { ConfigError } from "../config/errors.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { LastAnswer } from "../core/last-answer.ts";
-import type {
-  ReconcileDocument,
-  ReconcileRequest,
-  ReportSummary,
-  TableReconciliation,
+import {
+  type ReconcileDocument,
+  type ReconcileRequest,
+  type ReportSummary,
+  requestOf,
+  type TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
 import type { ComparisonStatus, ContinuousStatus } from "../core/contracts/status.ts";
 import type { ProofRecord, StateStore, StoredError } from "../core/contracts/state-store.ts";
@@ -32,8 +33,6 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" |
   readonly logger: Logger;
 }
 
-/** How many examples a comparison lists unless the request says otherwise. */
-const SAMPLE_MAX = 20;
 /** The number of reports that are read; tables that only earlier reports have stay unknown. */
 const RECALLED_MAX = 30;
 
@@ -204,17 +203,7 @@ export class Comparing {
   async #scheduled(): Promise<never> {
     if (this.#schedule === null) return await new Promise<never>(() => {});
     const { cron, timeZone, repairs, patienceMs, mode } = this.#schedule;
-    const request: ReconcileRequest = {
-      tables: [],
-      sinks: [],
-      patienceMs,
-      deep: false,
-      repairs,
-      mode,
-      sampleMax: SAMPLE_MAX,
-      showsValues: false,
-      resume: null,
-    };
+    const request = requestOf({ patienceMs, repairs, mode });
     const run = async (signal: AbortSignal): Promise<void> => {
       try {
         await this.reconciler.idle(signal);

@@ -3,9 +3,9 @@ import type { Config } from "../config/config.ts";
 import { scopeOf, systemClock } from "../core/clock.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
-import { type ErrorCode, MillraceError } from "../core/errors.ts";
+import { fatalFrom } from "../core/errors.ts";
 import type { Checkpoint } from "../core/model/batch.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { tableId } from "../core/model/schema.ts";
@@ -121,16 +121,11 @@ async function failureOf(pipeline: Pipeline, signal: AbortSignal): Promise<never
   for (;;) {
     const told = pipeline.news.count;
     const [life] = pipeline.lives;
-    if (life?.state === "failed" && life.error !== null) throw stored(life.error);
+    if (life?.state === "failed" && life.error !== null) throw fatalFrom(life.error);
     const { phase, error, needsPerson } = pipeline.facts;
-    if (phase === "starting" && needsPerson && error !== null) throw stored(error);
+    if (phase === "starting" && needsPerson && error !== null) throw fatalFrom(error);
     await pipeline.news.after(told, clock, LOOK_MS, signal);
   }
-}
-
-function stored({ code, message, hint }: StoredError): MillraceError {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the state stores the code of an error
-  return new MillraceError({ code: code as ErrorCode, kind: "fatal", message, hint: hint ?? undefined });
 }
 
 /** A program that forgets `done()` waits for ever. */

@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
+import { type NotComparable, type ReconcileDocument, requestOf } from "../core/contracts/reconciliation.ts";
 import type { TableSnapshot, SnapshotStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
@@ -12,8 +12,6 @@ interface RecoveryParts {
   readonly logger: Logger;
 }
 
-/** How long a sink may make no progress before its tables wait for the next round. */
-const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
 /** The pause before comparing a table that still differs after its differing rows were read again. */
 const STUBBORN_MS = 60_000;
@@ -46,9 +44,10 @@ async function settleTable(
   signal: AbortSignal,
 ): Promise<void> {
   const sinks = listed.map(({ sink }) => sink);
+  const request = requestOf({ tables: [tableId], sinks, repairs: true, sampleMax: 0 });
   let found: ReconcileDocument;
   try {
-    found = await reconciler.run(requestFor(tableId, sinks), signal, false);
+    found = await reconciler.run(request, signal, false);
   } catch (error) {
     signal.throwIfAborted();
     logger.warn({ error, table: tableId }, "the table could not be compared yet; it is tried again");
@@ -75,20 +74,6 @@ async function settleTable(
     }
     if (await snapshots.finish({ ...snapshot, rowsDone })) logger.info(outcome, "the table is equal");
   }
-}
-
-function requestFor(tableId: string, sinks: readonly string[]): ReconcileRequest {
-  return {
-    tables: [tableId],
-    sinks,
-    patienceMs: PATIENCE_MS,
-    deep: false,
-    repairs: true,
-    mode: "full",
-    sampleMax: 0,
-    showsValues: false,
-    resume: null,
-  };
 }
 
 /** Rows that changed at every look arrived through the stream, so they are current. */

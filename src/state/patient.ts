@@ -2,6 +2,7 @@ import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import { aroundCalls } from "./around-calls.ts";
 
 const FIRST_WAIT_MS = 250;
 const WAIT_MS_MAX = 5_000;
@@ -26,13 +27,8 @@ interface PatientState {
  */
 export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): PatientState {
   const waiting = new WaitingCalls(parts, signal);
-  const members = Object.entries(store).map(([name, part]: [string, unknown]) => [
-    name,
-    typeof part === "object" && part !== null ? waiting.wrapped(part) : part,
-  ]);
   return {
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
-    store: Object.fromEntries(members) as StateStore,
+    store: aroundCalls(store, (call) => waiting.until(call)),
     error: () => waiting.error ?? store.waitsFor?.() ?? null,
   };
 }
@@ -53,23 +49,7 @@ class WaitingCalls {
     return this.#error;
   }
 
-  wrapped<T extends object>(part: T): T {
-    const made = new Map<string | symbol, unknown>();
-    return new Proxy(part, {
-      get: (target, property) => {
-        if (made.has(property)) return made.get(property);
-        const member: unknown = Reflect.get(target, property);
-        if (typeof member !== "function") return member;
-        const patientOne = (...given: readonly unknown[]): Promise<unknown> =>
-          // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
-          this.#until(() => Reflect.apply(member, target, given) as Promise<unknown>);
-        made.set(property, patientOne);
-        return patientOne;
-      },
-    });
-  }
-
-  async #until(call: () => Promise<unknown>): Promise<unknown> {
+  async until(call: () => Promise<unknown>): Promise<unknown> {
     try {
       return await call();
     } catch (error) {

@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Place } from "../../config/load.ts";
 import { systemClock as clock, timestamp } from "../../core/clock.ts";
-import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
+import { type ReconcileDocument, requestOf } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { reportText } from "../../reconcile/report/text.ts";
@@ -40,8 +40,6 @@ const ANSWER_MS = 10_000;
 const AGAIN_MS = 100;
 const STDERR_LINES = 20;
 const MINUTES_MAX = 24 * 60;
-const PATIENCE_MS = 60_000;
-const SAMPLE = 20;
 
 type Break = { readonly what: "kill" | "stop" | "cut" | "stall" | "refuse" | "pause"; readonly on: string };
 
@@ -160,18 +158,8 @@ class Drill implements AsyncDisposable {
   }
 
   async compare(): Promise<ReconcileDocument> {
-    const request = {
-      tables: [],
-      sinks: withNest(this.#place).sinks.map(({ name }) => name),
-      patienceMs: PATIENCE_MS,
-      deep: false,
-      repairs: false,
-      sampleMax: SAMPLE,
-      mode: "full",
-      showsValues: false,
-      resume: null,
-    } as const;
-    const found = await byDaemon(this.#place, request, this.#session);
+    const sinks = withNest(this.#place).sinks.map(({ name }) => name);
+    const found = await byDaemon(this.#place, requestOf({ sinks }), this.#session);
     if (found === undefined) throw this.#ended();
     return found;
   }

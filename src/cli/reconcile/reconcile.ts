@@ -3,7 +3,7 @@ import type { Config } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { systemClock, pause } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
-import { MillraceError } from "../../core/errors.ts";
+import { fatalFrom } from "../../core/errors.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
@@ -133,7 +133,7 @@ export async function byDaemon(
     if (status === undefined) throw brokenOff(id);
     const { running, last, failure } = status;
     if (last?.id === id) return last;
-    if (failure?.id === id) throw failureOf(failure);
+    if (failure?.id === id) throw fatalFrom(failure);
     // Another daemon has replaced the one that was asked.
     if (running?.id !== id) throw brokenOff(id);
     if (performance.now() - toldMs > PROGRESS_MS) {
@@ -161,12 +161,6 @@ async function alone(config: Config, request: ReconcileRequest, session: Session
   return await writeState(config, async (state) => {
     return await auditedHere(state, "reconcile", subject, ended, ({ id, drift }) => ({ id, drift }));
   });
-}
-
-function failureOf({ code, message, hint }: NonNullable<ReconcileStatus["failure"]>): MillraceError {
-  const known = /^MR(\d+)$/.exec(code);
-  const numbered = known === null ? ("MR1402" as const) : (`MR${Number(known[1])}` as const);
-  return new MillraceError({ code: numbered, kind: "fatal", message, ...(hint === null ? {} : { hint }) });
 }
 
 export function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {

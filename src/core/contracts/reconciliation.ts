@@ -20,6 +20,22 @@ export interface ReconcileRequest {
   readonly resume: string | null;
 }
 
+/** Of all tables in all sinks, unless it says otherwise. */
+export function requestOf(own: Partial<ReconcileRequest>): ReconcileRequest {
+  return {
+    tables: [],
+    sinks: [],
+    patienceMs: 60_000,
+    deep: false,
+    repairs: false,
+    sampleMax: 20,
+    mode: "full",
+    showsValues: false,
+    resume: null,
+    ...own,
+  };
+}
+
 /** The result: the document that `reconcile --json` prints. */
 export interface ReconcileDocument {
   readonly id: string;

@@ -7,10 +7,9 @@ import type {
   ListedKey,
   StoredRow,
 } from "../../core/contracts/comparing.ts";
-import { findMillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
-import { NotComparableError, SourceAwayError } from "../errors.ts";
+import { NotComparableError, reasonOf, SourceAwayError } from "../errors.ts";
 import { Findings, type KeptTable, withoutValues } from "./findings.ts";
 import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
 import { KeyBuckets } from "./key-buckets.ts";
@@ -310,21 +309,15 @@ export class TableComparison {
     }
     this.#stuckSinceMs ??= clock.elapsed();
     const isSpent = clock.elapsed() - this.#stuckSinceMs > patienceMs;
-    if (isSpent && outcome?.kind === "away") throw new SourceAwayError(messageOf(outcome.error));
+    if (isSpent && outcome?.kind === "away") throw new SourceAwayError(reasonOf(outcome.error));
     if (isSpent || outcome?.kind === "late" || unready?.isFinal === true) {
       const { reason, isWhole } = unready ?? IN_TIME;
-      const failed = outcome?.kind === "failed" ? `: ${messageOf(outcome.error)}` : "";
+      const failed = outcome?.kind === "failed" ? `: ${reasonOf(outcome.error)}` : "";
       throw new NotComparableError(`${reason}${failed}; ${await lag(sink)}`, isWhole);
     }
     await clock.sleep(AGAIN_MS, signal);
     return false;
   }
-}
-
-function messageOf(error: unknown): string {
-  const known = findMillraceError(error);
-  if (known !== undefined) return `${known.code} ${known.message}`;
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Asks a sink for the rows that it must hold. */

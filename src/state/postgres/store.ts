@@ -2,6 +2,7 @@ import { basename, dirname } from "node:path";
 import { systemClock } from "../../core/clock.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
+import { aroundCalls } from "../around-calls.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
 import { assemble, type SqliteOptions } from "../sqlite/open.ts";
@@ -79,29 +80,9 @@ class PostgresState implements LeaseStore {
 
   store(): StateStore {
     const local = assemble(this.#replica.connection);
-    const wrapped = <T extends object>(part: T): T =>
-      durable(
-        part,
-        () => this.#fresh(),
-        () => this.#flush(),
-      );
     return {
+      ...aroundCalls(local, (call) => this.#throughCopy(call)),
       lease: this,
-      source: wrapped(local.source),
-      nest: wrapped(local.nest),
-      sinks: wrapped(local.sinks),
-      bonds: wrapped(local.bonds),
-      checkpoints: wrapped(local.checkpoints),
-      schemas: wrapped(local.schemas),
-      suspensions: wrapped(local.suspensions),
-      snapshots: wrapped(local.snapshots),
-      deadLetters: wrapped(local.deadLetters),
-      reports: wrapped(local.reports),
-      comparisons: wrapped(local.comparisons),
-      proofs: wrapped(local.proofs),
-      audit: wrapped(local.audit),
-      notices: wrapped(local.notices),
-      ending: wrapped(local.ending),
       waitsFor: () => this.#link.waitsFor,
       dump: () => this.#dump(),
       restore: (dump) => this.#restore(dump),
@@ -183,6 +164,14 @@ class PostgresState implements LeaseStore {
   async unreleased(): Promise<Lease | null> {
     const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
     return line === undefined || line.expires_ms === null ? null : leaseOf(line);
+  }
+
+  /** Loads the copy before the call, and resolves when its changes are durable. */
+  async #throughCopy(call: () => Promise<unknown>): Promise<unknown> {
+    await this.#fresh();
+    const result = await call();
+    await this.#flush();
+    return result;
   }
 
   /** Without the lease, other processes may have written since. */
@@ -342,21 +331,5 @@ function lasting(error: unknown): unknown {
   if (!isPassing) return error;
   return stateError("MR1215", "the state's Postgres server could not be reached for as long as the lease lasts", {
     cause: error,
-  });
-}
-
-/** Wraps each method: loads the copy before the call, and resolves when its changes are durable. */
-function durable<T extends object>(part: T, fresh: () => Promise<void>, flush: () => Promise<void>): T {
-  return new Proxy(part, {
-    get(target, property) {
-      const member: unknown = Reflect.get(target, property);
-      if (typeof member !== "function") return member;
-      return async (...given: readonly unknown[]): Promise<unknown> => {
-        await fresh();
-        const result: unknown = await Reflect.apply(member, target, given);
-        await flush();
-        return result;
-      };
-    },
   });
 }
