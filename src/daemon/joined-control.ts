@@ -37,41 +37,31 @@ interface JoinedParts {
 
 /** The two pipelines of a daemon with documents as one. A sink is of one of them, and so is a table. */
 export class JoinedControl implements Controls {
-  readonly #clock: Clock;
-  readonly #tables: Control;
-  readonly #documents: Control;
-  readonly #config: Pick<Config, "documents" | "sinks">;
-  readonly #nest: Pick<OpenNest, "held" | "listed">;
-  readonly #facts: () => NestFacts;
+  readonly #parts: JoinedParts;
 
-  constructor({ clock, tables, documents, config, nest, facts }: JoinedParts) {
-    this.#clock = clock;
-    this.#tables = tables;
-    this.#documents = documents;
-    this.#config = config;
-    this.#nest = nest;
-    this.#facts = facts;
+  constructor(parts: JoinedParts) {
+    this.#parts = parts;
   }
 
   async run(signal: AbortSignal): Promise<never> {
-    return await Promise.race([this.#tables.run(signal), this.#documents.run(signal)]);
+    return await Promise.race([this.#parts.tables.run(signal), this.#parts.documents.run(signal)]);
   }
 
   async status(): Promise<PipelineStatus> {
-    const [tables, documents] = await Promise.all([this.#tables.status(), this.#documents.status()]);
-    const facts = this.#facts();
+    const [tables, documents] = await Promise.all([this.#parts.tables.status(), this.#parts.documents.status()]);
+    const facts = this.#parts.facts();
     const joined = joinedStatus(tables, documents, facts.failure);
     return {
       ...joined,
       tables: { ...joined.tables, pending: [...joined.tables.pending, ...this.#held(null)] },
-      documents: this.#config.documents.map(({ name }) => this.#document(name, joined, facts)),
+      documents: this.#parts.config.documents.map(({ name }) => this.#document(name, joined, facts)),
     };
   }
 
   /** `sink`: of its documents alone. */
   #held(sink: string | null): TablesStatus["pending"] {
-    const own = this.#config.sinks.find(({ name }) => name === sink)?.documents;
-    const held = this.#nest.held.filter(({ name }) => own == null || own.includes(name));
+    const own = this.#parts.config.sinks.find(({ name }) => name === sink)?.documents;
+    const held = this.#parts.nest.held.filter(({ name }) => own == null || own.includes(name));
     return held.map(({ name, tableIds }) => {
       return {
         table: documentTableId(name),
@@ -81,13 +71,13 @@ export class JoinedControl implements Controls {
   }
 
   #document(name: string, { sinks }: PipelineStatus, { isFilled, waiting }: NestFacts): DocumentStatus {
-    const own = this.#config.sinks
+    const own = this.#parts.config.sinks
       .filter(({ documents }) => documents?.includes(name) === true)
       .map((sink) => sink.name);
     const lags = sinks.flatMap((sink) => (own.includes(sink.name) ? [sink.lagSeconds] : []));
     const known = lags.filter((lag) => lag !== null);
     const { count = 0, isMore = false, sinceMs = null } = waiting.get(name) ?? {};
-    const waitedMs = sinceMs === null ? 0 : this.#clock.now() - sinceMs;
+    const waitedMs = sinceMs === null ? 0 : this.#parts.clock.now() - sinceMs;
     if (waitedMs > STORED_WITHIN_MS) known.push(waitedMs / 1_000);
     return {
       name,
@@ -106,19 +96,19 @@ export class JoinedControl implements Controls {
   }
 
   get estimates(): Controls["estimates"] {
-    return { counts: new Map([...this.#tables.estimates.counts, ...this.#documents.estimates.counts]) };
+    return { counts: new Map([...this.#parts.tables.estimates.counts, ...this.#parts.documents.estimates.counts]) };
   }
 
   get schemas(): Control["schemas"] {
-    return [...this.#tables.schemas, ...this.#documents.schemas];
+    return [...this.#parts.tables.schemas, ...this.#parts.documents.schemas];
   }
 
   get taken(): Control["taken"] {
-    return [...this.#tables.taken, ...this.#documents.taken];
+    return [...this.#parts.tables.taken, ...this.#parts.documents.taken];
   }
 
   async memory(): Promise<ReadonlyMap<string, number>> {
-    return new Map([...(await this.#tables.memory()), ...(await this.#documents.memory())]);
+    return new Map([...(await this.#parts.tables.memory()), ...(await this.#parts.documents.memory())]);
   }
 
   async copy(sink: string, signal: AbortSignal): Promise<string> {
@@ -136,12 +126,12 @@ export class JoinedControl implements Controls {
   /** Without sinks or tables: the tables of the database, for its sinks; documents are made of them, and follow. */
   async startSnapshot({ sinks, tables, where }: SnapshotRequest): Promise<readonly string[]> {
     const read: string[] = [];
-    for (const control of [this.#tables, this.#documents]) {
+    for (const control of [this.#parts.tables, this.#parts.documents]) {
       const ownSinks = sinks.filter((sink) => this.#of(sink) === control);
       const ownTables = tables.filter((id) => this.#ofTable(id) === control);
       const isMeant =
         sinks.length + tables.length === 0
-          ? control === this.#tables
+          ? control === this.#parts.tables
           : (sinks.length === 0 || ownSinks.length > 0) && (tables.length === 0 || ownTables.length > 0);
       if (isMeant) read.push(...(await control.startSnapshot({ sinks: ownSinks, tables: ownTables, where })));
     }
@@ -151,12 +141,12 @@ export class JoinedControl implements Controls {
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {
-    return [...(await this.#tables.snapshots()), ...(await this.#documents.snapshots())];
+    return [...(await this.#parts.tables.snapshots()), ...(await this.#parts.documents.snapshots())];
   }
 
   /** The state numbers the snapshots of both. */
   async cancelSnapshot(id: number): Promise<boolean> {
-    return await this.#tables.cancelSnapshot(id);
+    return await this.#parts.tables.cancelSnapshot(id);
   }
 
   async replayLetters(choice: LetterChoice, timeoutMs: number, signal: AbortSignal): Promise<Replayed> {
@@ -177,41 +167,41 @@ export class JoinedControl implements Controls {
 
   /** Documents follow what the nest has. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
-    const untilMs = this.#clock.elapsed() + timeoutMs;
-    const reached = await this.#tables.wait(timeoutMs, signal);
+    const untilMs = this.#parts.clock.elapsed() + timeoutMs;
+    const reached = await this.#parts.tables.wait(timeoutMs, signal);
     if (!reached.reached) return reached;
     const missing = await this.#unlisted(null, untilMs, signal);
     if (missing.length > 0) return { reached: false, missing };
-    return await this.#documents.wait(Math.max(1, untilMs - this.#clock.elapsed()), signal);
+    return await this.#parts.documents.wait(Math.max(1, untilMs - this.#parts.clock.elapsed()), signal);
   }
 
   /** A document's sink has what the nest had when that had everything before the token. */
   async fresh(request: FreshRequest, timeoutMs: number, signal: AbortSignal): Promise<FreshAnswer> {
-    const untilMs = this.#clock.elapsed() + timeoutMs;
+    const untilMs = this.#parts.clock.elapsed() + timeoutMs;
     const { sink, tables } = request;
-    const isOfDocuments = sink !== null && this.#of(sink) === this.#documents;
+    const isOfDocuments = sink !== null && this.#of(sink) === this.#parts.documents;
     const isOfTables = sink !== null && !isOfDocuments;
-    if (isOfTables) return await this.#tables.fresh(request, timeoutMs, signal);
-    const ofTables = tables.filter((id) => this.#ofTable(id) === this.#tables);
+    if (isOfTables) return await this.#parts.tables.fresh(request, timeoutMs, signal);
+    const ofTables = tables.filter((id) => this.#ofTable(id) === this.#parts.tables);
     const below = { ...request, sink: isOfDocuments ? NEST_SINK : null, tables: ofTables };
-    const held = await this.#tables.fresh(below, timeoutMs, signal);
+    const held = await this.#parts.tables.fresh(below, timeoutMs, signal);
     if (!held.reached) return held;
     const missing = await this.#unlisted(sink, untilMs, signal);
     if (missing.length > 0) return { ...held, reached: false, missing };
-    const above = { at: null, sink, tables: tables.filter((id) => this.#ofTable(id) === this.#documents) };
-    const leftMs = Math.max(1, untilMs - this.#clock.elapsed());
-    const shown = await this.#documents.fresh(above, leftMs, signal);
+    const above = { at: null, sink, tables: tables.filter((id) => this.#ofTable(id) === this.#parts.documents) };
+    const leftMs = Math.max(1, untilMs - this.#parts.clock.elapsed());
+    const shown = await this.#parts.documents.fresh(above, leftMs, signal);
     return { ...shown, position: shown.reached ? held.position : null };
   }
 
   /** Waits until the nest has listed what it has; returns which documents wait for a table until then. */
   async #unlisted(sink: string | null, untilMs: number, signal: AbortSignal): Promise<readonly string[]> {
     for (;;) {
-      using limit = deadline(this.#clock, Math.max(1, untilMs - this.#clock.elapsed()), signal);
+      using limit = deadline(this.#parts.clock, Math.max(1, untilMs - this.#parts.clock.elapsed()), signal);
       try {
-        await this.#nest.listed(limit.signal);
+        await this.#parts.nest.listed(limit.signal);
         if (this.#held(sink).length === 0) return [];
-        await this.#clock.sleep(HELD_LOOK_MS, limit.signal);
+        await this.#parts.clock.sleep(HELD_LOOK_MS, limit.signal);
       } catch (error) {
         if (signal.aborted || !limit.signal.aborted) throw error;
         const held = this.#held(sink).map(({ table, why }) => `table ${table} waits: ${why}`);
@@ -221,31 +211,31 @@ export class JoinedControl implements Controls {
   }
 
   async untilCaughtUp(signal: AbortSignal): Promise<readonly string[]> {
-    const missing = await this.#tables.untilCaughtUp(signal);
-    const { failure } = this.#facts();
+    const missing = await this.#parts.tables.untilCaughtUp(signal);
+    const { failure } = this.#parts.facts();
     if (missing.length > 0) return missing;
     if (failure === null) {
-      await this.#nest.listed(signal);
+      await this.#parts.nest.listed(signal);
       return [
         ...this.#held(null).map(({ table, why }) => `table ${table} waits: ${why}`),
-        ...(await this.#documents.untilCaughtUp(signal)),
+        ...(await this.#parts.documents.untilCaughtUp(signal)),
       ];
     }
     return [`documents are not followed: ${failure.message}`];
   }
 
   #of(sink: string): Control {
-    return this.#documents.taken.some((one) => one.sink === sink) ? this.#documents : this.#tables;
+    return this.#parts.documents.taken.some((one) => one.sink === sink) ? this.#parts.documents : this.#parts.tables;
   }
 
   #ofTable(id: string): Control {
-    return isDocument(namesOfTable(id)) ? this.#documents : this.#tables;
+    return isDocument(namesOfTable(id)) ? this.#parts.documents : this.#parts.tables;
   }
 
   /** Each with the tables that are meant there. */
   #chosen(sink: string | null, tables: readonly string[]): readonly (readonly [Control, readonly string[]])[] {
     if (sink !== null) return [[this.#of(sink), tables]];
-    return [this.#tables, this.#documents].flatMap((control) => {
+    return [this.#parts.tables, this.#parts.documents].flatMap((control) => {
       const own = tables.filter((id) => this.#ofTable(id) === control);
       return tables.length === 0 || own.length > 0 ? [[control, own] as const] : [];
     });
@@ -257,12 +247,12 @@ export class JoinedControl implements Controls {
     work: (control: Control, own: LetterChoice) => Promise<T>,
   ): Promise<readonly T[]> {
     if (choice.sink !== null) return [await work(this.#of(choice.sink), choice)];
-    if (choice.ids === null) return [await work(this.#tables, choice), await work(this.#documents, choice)];
-    const own = await Promise.all(choice.ids.map((id) => this.#documents.hasLetter(id)));
+    if (choice.ids === null) return [await work(this.#parts.tables, choice), await work(this.#parts.documents, choice)];
+    const own = await Promise.all(choice.ids.map((id) => this.#parts.documents.hasLetter(id)));
     const ids = (isOfDocuments: boolean): readonly number[] => choice.ids!.filter((_, i) => own[i] === isOfDocuments);
     const parts = [
-      [this.#tables, ids(false)],
-      [this.#documents, ids(true)],
+      [this.#parts.tables, ids(false)],
+      [this.#parts.documents, ids(true)],
     ] as const;
     return await Promise.all(
       parts.flatMap(([control, some]) => (some.length === 0 ? [] : [work(control, { ...choice, ids: some })])),

@@ -42,17 +42,13 @@ interface SuspectsParts {
  * way.
  */
 export class Suspects {
-  readonly #clock: Clock;
-  readonly #patienceMs: number;
-  readonly #repairs: boolean;
+  readonly #parts: SuspectsParts;
   readonly #open = new Map<string, Suspect>();
   /** Ids of findings, so that none counts twice. */
   readonly #known = new Set<string>();
 
-  constructor({ clock, patienceMs, repairs }: SuspectsParts) {
-    this.#clock = clock;
-    this.#patienceMs = patienceMs;
-    this.#repairs = repairs;
+  constructor(parts: SuspectsParts) {
+    this.#parts = parts;
   }
 
   get size(): number {
@@ -117,8 +113,8 @@ export class Suspects {
   #awaited(id: string, suspect: Suspect, { equal }: Look, findings: Findings): LookResult {
     if (equal.has(id)) return settled(suspect, findings);
     suspect.finding = null;
-    suspect.awaitedSinceMs ??= this.#clock.elapsed();
-    if (this.#clock.elapsed() - suspect.awaitedSinceMs <= this.#patienceMs) return "moved";
+    suspect.awaitedSinceMs ??= this.#parts.clock.elapsed();
+    if (this.#parts.clock.elapsed() - suspect.awaitedSinceMs <= this.#parts.patienceMs) return "moved";
     findings.counts.unsettled++;
     return "settled";
   }
@@ -157,7 +153,7 @@ export class Suspects {
     if (this.#known.size < FOUND_MAX) this.#known.add(id);
     if (isMet) findings.counts.compared++;
     findings.add(key, finding);
-    if (!this.#repairs || KEPT_OUT.has(finding.why)) return "settled";
+    if (!this.#parts.repairs || KEPT_OUT.has(finding.why)) return "settled";
     this.#open.set(id, suspectOf(key, { isRepaired: true }));
     return "repair";
   }
