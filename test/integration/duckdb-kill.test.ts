@@ -14,28 +14,32 @@ const KILLS = 10;
 /** Up to so long after a batch the process is killed; a batch takes some tens of milliseconds. */
 const KILL_WITHIN_MS = 60;
 
-test("a writer that is killed at any moment leaves rows and progress that belong together", async () => {
-  await using target = duckdbTarget();
-  let reached = 0;
-  for (let kill = 1; kill <= KILLS; kill++) {
-    const writer = startWriter(target.path, kill);
-    await line(writer);
-    // Anywhere in the next batches: the moment is what the test is about, nothing waits for it.
-    await delay(Math.random() * KILL_WITHIN_MS);
-    writer.kill("SIGKILL");
-    await once(writer, "exit");
+test(
+  "a writer that is killed at any moment leaves rows and progress that belong together",
+  { tags: "heavy" },
+  async () => {
+    await using target = duckdbTarget();
+    let reached = 0;
+    for (let kill = 1; kill <= KILLS; kill++) {
+      const writer = startWriter(target.path, kill);
+      await line(writer);
+      // Anywhere in the next batches: the moment is what the test is about, nothing waits for it.
+      await delay(Math.random() * KILL_WITHIN_MS);
+      writer.kill("SIGKILL");
+      await once(writer, "exit");
 
-    const sink = duckdbSink({ name: "w", path: target.path, memoryLimit: "256MB", threads: 2, schema: undefined });
-    const held = await sink.open(kill, timeout());
-    const n = Number(held?.position.commit);
-    expect(n).toBeGreaterThan(reached);
-    reached = n;
-    const rows = await target.readRows(batches);
-    const found = rows.map(({ cells }) => cells.join(" ")).toSorted();
-    expect(found).toEqual(expectedAfter(n).toSorted());
-    await sink.close();
-  }
-});
+      const sink = duckdbSink({ name: "w", path: target.path, memoryLimit: "256MB", threads: 2, schema: undefined });
+      const held = await sink.open(kill, timeout());
+      const n = Number(held?.position.commit);
+      expect(n).toBeGreaterThan(reached);
+      reached = n;
+      const rows = await target.readRows(batches);
+      const found = rows.map(({ cells }) => cells.join(" ")).toSorted();
+      expect(found).toEqual(expectedAfter(n).toSorted());
+      await sink.close();
+    }
+  },
+);
 
 test("the log beside the file stays small, and closing folds it in", async () => {
   await using target = duckdbTarget();

@@ -122,7 +122,7 @@ function connection(source: FreshDatabase): Record<string, string> {
   };
 }
 
-test("records, schemas and transactions are those of Debezium's connector", async () => {
+test("records, schemas and transactions are those of Debezium's connector", { tags: "heavy" }, async () => {
   const sink = { format: "debezium", transactions: true };
   await compared("json", sink, { "provide.transaction.metadata": "true" });
 });
