@@ -71,73 +71,29 @@ const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
 
 const TOO_MANY_TABLES: Meaning = ["MR2006", "blocked", "ClickHouse has as many tables as it takes", MORE_TABLES];
 
-const DENIED = "497";
+const DENIED = 497;
 const UNAUTHORIZED = 401;
 const FORBIDDEN = 403;
 
 /** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
-const MEANINGS: Readonly<Record<string, Meaning>> = {
-  192: LOGIN,
-  193: LOGIN,
-  194: LOGIN,
-  195: LOGIN,
-  516: LOGIN,
-  [DENIED]: ["MR2008", "blocked", "the ClickHouse user lacks a grant"],
-  164: ["MR2008", "blocked", "the ClickHouse user or server may only read"],
-  243: FULL,
-  392: ["MR2008", "blocked", "the ClickHouse user may not change tables"],
-  452: ["MR2005", "blocked", "the profile of the ClickHouse user has a constraint"],
-  158: LIMIT,
-  159: BUSY,
-  160: LIMIT,
-  161: LIMIT,
-  162: LIMIT,
-  167: LIMIT,
-  168: LIMIT,
-  173: BUSY,
-  191: LIMIT,
-  201: QUOTA,
-  202: [BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE],
-  209: BUSY,
-  210: BUSY,
-  236: BUSY,
-  241: SHORT,
-  242: BUSY,
-  252: CROWDED,
-  279: BUSY,
-  285: BUSY,
-  286: BUSY,
-  289: BUSY,
-  277: LIMIT,
-  290: LIMIT,
-  306: LIMIT,
-  307: LIMIT,
-  319: BUSY,
-  341: BUSY,
-  394: BUSY,
-  425: BUSY,
-  439: BUSY,
-  517: BUSY,
-  519: BUSY,
-  999: BUSY,
-  42: REFUSED,
-  43: REFUSED,
-  44: REFUSED,
-  46: REFUSED,
-  48: REFUSED,
-  50: REFUSED,
-  56: REFUSED,
-  62: REFUSED,
-  69: REFUSED,
-  115: REFUSED,
-  170: REFUSED,
-  344: REFUSED,
-  359: LIMIT,
-  396: LIMIT,
-  549: REFUSED,
-  724: TOO_MANY_TABLES,
-  725: TOO_MANY_TABLES,
-};
+const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
+  [LOGIN, [192, 193, 194, 195, 516]],
+  [["MR2008", "blocked", "the ClickHouse user lacks a grant"], [DENIED]],
+  [["MR2008", "blocked", "the ClickHouse user or server may only read"], [164]],
+  [FULL, [243]],
+  [["MR2008", "blocked", "the ClickHouse user may not change tables"], [392]],
+  [["MR2005", "blocked", "the profile of the ClickHouse user has a constraint"], [452]],
+  [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396]],
+  [BUSY, [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 999]],
+  [QUOTA, [201]],
+  [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [202]],
+  [SHORT, [241]],
+  [CROWDED, [252]],
+  [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 549]],
+  [TOO_MANY_TABLES, [724, 725]],
+];
+
+const MEANINGS = new Map(CODES.flatMap(([meaning, codes]) => codes.map((code) => [String(code), meaning] as const)));
 
 /** The server's answer that it waits no longer: timeouts, quorums, replicas and the keeper. */
 const UNFINISHED = new Set(["159", "209", "210", "285", "286", "319", "341", "394", "999"]);
@@ -304,9 +260,9 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
   }
   const [code, kind, what, hint] = isLimit(error)
     ? LIMIT
-    : (MEANINGS[error.code] ?? ["MR2027", "retryable", "ClickHouse gave an error"]);
+    : (MEANINGS.get(error.code) ?? ["MR2027", "retryable", "ClickHouse gave an error"]);
   const reason =
-    code === "MR2002" ? "login" : error.code === DENIED ? "privilege" : isDiskFull(error) ? "disk" : undefined;
+    code === "MR2002" ? "login" : error.code === String(DENIED) ? "privilege" : isDiskFull(error) ? "disk" : undefined;
   return clickhouseError(code, kind, `${doing}: ${what}: ${cause.message}`, { hint, cause, reason });
 }
 
@@ -332,7 +288,7 @@ export function isElsewhere(error: unknown): boolean {
 
 /** Whether the server has as many tables, or databases, as it takes. */
 export function takesNoTable(error: unknown): boolean {
-  return error instanceof ClickHouseError && MEANINGS[error.code] === TOO_MANY_TABLES;
+  return error instanceof ClickHouseError && MEANINGS.get(error.code) === TOO_MANY_TABLES;
 }
 
 /** Whether a table that is to be made exists. */

@@ -1,13 +1,11 @@
 import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { fileFindings } from "../kit/file-target.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
-import { failed, ok, wrong } from "../kit/findings.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { failed } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
-import { ofFile } from "./errors.ts";
+import { classify, ofFile } from "./errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 import type { Store } from "./store.ts";
@@ -21,23 +19,10 @@ export async function checkFile(
   tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
   signal.throwIfAborted();
-  const id = `duckdb.file.${options.name}`;
-  const folder = dirname(options.path);
-  try {
-    await access(folder, constants.W_OK);
-  } catch {
-    return [wrong(id, `${folder} is missing or can't be written`, `mkdir -p ${folder}`)];
-  }
-  const found = await stat(options.path).catch(() => undefined);
-  if (found === undefined) return [ok(id, `${options.path} will be made`)];
-  try {
-    const database = await Database.acquire(options);
-    return [ok(id, `${options.path} can be opened`), ...(await targetFindings(database, options, tables))];
-  } catch (error) {
-    const known = findMillraceError(error);
-    if (known === undefined) throw error;
-    return [failed(id, ofFile(known, options.path))];
-  }
+  const known = (error: unknown): MillraceError => ofFile(classify(error, "opening the file"), options.path);
+  return await fileFindings(`duckdb.file.${options.name}`, options.path, known, async () => {
+    return await targetFindings(await Database.acquire(options), options, tables);
+  });
 }
 
 /** What a start would refuse of the tables' targets. Releases the store. */

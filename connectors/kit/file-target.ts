@@ -1,9 +1,10 @@
 /** A target that is one file on the daemon's machine: DuckDB's, SQLite's, a lake's catalogue. */
-import { existsSync, realpathSync, statSync } from "node:fs";
-import { realpath } from "node:fs/promises";
+import { constants, existsSync, realpathSync, statSync } from "node:fs";
+import { access, realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import type { GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
-import type { Raise } from "../../src/core/errors.ts";
+import type { Finding, GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
+import type { MillraceError, Raise } from "../../src/core/errors.ts";
+import { looked, ok, wrong } from "./findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 
 /** The real path of a file that may not exist yet, and whose folder may be a link. */
@@ -33,6 +34,26 @@ export async function resolved(path: string, file: string, raise: Raise): Promis
 export function inodeOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
   return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
+}
+
+/** Of a file that may not exist yet: its folder, and what `look` finds in the file; creates nothing. */
+export async function fileFindings(
+  id: string,
+  path: string,
+  classify: (error: unknown) => MillraceError,
+  look: () => Promise<readonly Finding[]>,
+): Promise<readonly Finding[]> {
+  const folder = dirname(path);
+  try {
+    await access(folder, constants.W_OK);
+  } catch {
+    return [wrong(id, `${folder} is missing or can't be written`, `mkdir -p ${folder}`)];
+  }
+  if (!existsSync(path)) return [ok(id, `${path} will be made`)];
+  return await looked(id, classify, async () => {
+    const findings = await look();
+    return [ok(id, `${path} can be opened`), ...findings];
+  });
 }
 
 /** The file's folder belongs to the user that the daemon runs as: engines write files beside the file. */

@@ -1,7 +1,7 @@
 import type { ListedKey } from "../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
+import { isDigestId, isPossibleKey, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 
 interface KeyedRow {
@@ -32,6 +32,11 @@ export function keyInRow(table: TableVersion, id: string, sourceText: (ordinal: 
     if (error instanceof SyntaxError || error instanceof RangeError) return null;
     throw error;
   }
+}
+
+/** `shown`: the key as the target shows it; `key`: as the source prints it, if it can. */
+export function listedKeyOf(table: TableVersion, shown: KeyText, key: KeyText): ListedKey {
+  return { id: rowIdOf(shown), key: isPossibleKey(table, key) ? key : null };
 }
 
 /** The key at which a page of keys ended, as `KeyPage.next` has it: one without nulls. */

@@ -13,7 +13,7 @@ import {
   expectedJson,
   expectedPlain,
   normalFields,
-  normalJson,
+  normalJsonOrText,
   sourceText,
   sourceTextOfPlain,
 } from "../../src/core/targets/expected-json.ts";
@@ -177,7 +177,7 @@ export class RedisInspection implements Inspection {
     const cells = table.columns.map(({ name, type }) => {
       const value = fields?.get(name) ?? null;
       if (value === null || !isHash) return value === "null" ? null : value;
-      return type.kind === "array" ? normal(value) : value;
+      return type.kind === "array" ? normalJsonOrText(value) : value;
     });
     const digits = isHash ? fields?.get(VERSION_FIELD) : digitsOf(fields?.get(VERSION_FIELD));
     const names = new Set(table.columns.map(({ name }) => name));
@@ -236,15 +236,6 @@ function shownVector(value: unknown): string | null {
   if (value.length % 4 !== 0) return value.toString("hex");
   const numbers = Array.from({ length: value.length / 4 }, (_, i) => formatFloat32(value.readFloatLE(i * 4)));
   return `[${numbers.join(",")}]`;
-}
-
-function normal(text: string): string {
-  try {
-    return normalJson(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return text;
-    throw error;
-  }
 }
 
 // Has the server read each row that is a hash as one text (core/targets/sized-line): one reply per row instead of two

@@ -1,8 +1,9 @@
-import { constants, existsSync } from "node:fs";
+import { constants } from "node:fs";
 import { access } from "node:fs/promises";
-import { dirname } from "node:path";
+import { fileFindings } from "../kit/file-target.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { failed, ok, wrong } from "../kit/findings.ts";
+import { failed } from "../kit/findings.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf, type Refused } from "../warehouse/table-change.ts";
 import { classify, notOurs } from "./errors.ts";
@@ -19,22 +20,11 @@ export async function checkFile(
 ): Promise<readonly Finding[]> {
   const { name, path } = options;
   signal.throwIfAborted();
-  const id = `sqlite.file.${name}`;
-  const folder = dirname(path);
-  try {
-    await access(folder, constants.W_OK);
-  } catch {
-    return [wrong(id, `${folder} is missing or can't be written`, `mkdir -p ${folder}`)];
-  }
-  if (!existsSync(path)) return [ok(id, `${path} will be made`)];
-  try {
+  const known = (error: unknown): MillraceError => classify(error, "opening the file", path);
+  return await fileFindings(`sqlite.file.${name}`, path, known, async () => {
     await access(path, constants.W_OK);
-    const refused = await unlessBusy(signal, () => targetFindings(options, tables));
-    return [ok(id, `${path} can be opened`), ...refused];
-  } catch (error) {
-    const known = classify(error, "opening the file", path);
-    return [failed(id, known)];
-  }
+    return await unlessBusy(signal, () => targetFindings(options, tables));
+  });
 }
 
 /** What a start would refuse of the tables' targets. Throws if the file is not ours. */

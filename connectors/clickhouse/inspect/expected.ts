@@ -5,8 +5,8 @@
  */
 import type { Column } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { expectedJson, normalJson } from "../../../src/core/targets/expected-json.ts";
-import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts";
+import { expectedJson, normalJsonOrText } from "../../../src/core/targets/expected-json.ts";
+import { formatFloat } from "../../../src/core/values/float.ts";
 import { clickhouseType } from "../types.ts";
 
 const YEARS = /^(19|2[0-2])\d\d-/;
@@ -45,14 +45,14 @@ export function shownText(column: Pick<Column, "type" | "native">, isKey: boolea
   if (form.kind === "bool") return text === "true" ? "t" : "f";
   if (form.kind === "float") return shownFloat(column.type, text);
   if (form.kind === "decimal") return shownDecimal(text);
-  if (form.kind === "array") return normalized(text);
+  if (form.kind === "array") return normalJsonOrText(text);
   if (form.kind === "vector") return shownVector(text);
   return text;
 }
 
 /** The source's text of a value of a key that is shown so. */
 export function sourceText({ type }: Pick<Column, "type">, shown: string): string {
-  if (type.kind === "float") return type.bits === 32 ? formatFloat32(Number(shown)) : formatFloat64(Number(shown));
+  if (type.kind === "float") return formatFloat(type.bits, Number(shown));
   if (type.kind === "decimal") {
     const [whole = "", behind = ""] = shown.split(".");
     const scale = Math.max(type.scale ?? 0, 0);
@@ -98,13 +98,4 @@ function spelt(text: string): string {
 function shownDecimal(text: string): string {
   const short = text.includes(".") ? text.replace(/\.?0+$/, "") : text;
   return short === "-0" ? "0" : short;
-}
-
-function normalized(json: string): string {
-  try {
-    return normalJson(json);
-  } catch (error) {
-    if (error instanceof SyntaxError) return json;
-    throw error;
-  }
 }

@@ -1,13 +1,13 @@
 /** Reads tables back over a separate client: see core/contracts/comparing. */
 import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
-import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { literalLists } from "../../kit/literal-lists.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
 import { classify } from "../errors.ts";
-import { keyAtPageEnd } from "../../kit/listed-keys.ts";
+import { keyAtPageEnd, listedKeyOf } from "../../kit/listed-keys.ts";
 import { inScope, quoteIdentifier, quoteLiteral } from "../names.ts";
 import { type ClickhouseTarget, isReplicated, lookUpTargets } from "../tables/existing.ts";
 import type { TableLayout } from "../tables/layout.ts";
@@ -178,7 +178,7 @@ function listedKey(table: TableVersion, row: readonly string[]): ListedKey {
   const columns = table.key.map((ordinal) => table.columns[ordinal]!);
   const shown = row.map((text, part) => shownText(columns[part]!, true, text));
   const key = shown.map((text, part) => sourceText(columns[part]!, text));
-  return { id: rowIdOf(shown), key: isPossibleKey(table, key) ? key : null };
+  return listedKeyOf(table, shown, key);
 }
 
 export async function* lines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {

@@ -5,7 +5,7 @@
  */
 import type { Column } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts";
+import { formatFloat } from "../../../src/core/values/float.ts";
 import { duckType, type Form, KEY_FLOAT, LIST } from "../types.ts";
 import { fits } from "../write/forms.ts";
 
@@ -36,7 +36,7 @@ export function expectedBeside(column: Column, isLake: boolean, text: string): s
 export function sourceText(type: ColumnType, shown: string): string {
   if (type.kind === "date") return shown.replace(/ \(BC\)$/, " BC");
   if (type.kind === "timestamp") return shown.replace(/^(\S+) \(BC\) (.*)$/, "$1 $2 BC");
-  if (type.kind === "float") return type.bits === 32 ? formatFloat32(Number(shown)) : formatFloat64(Number(shown));
+  if (type.kind === "float") return formatFloat(type.bits, Number(shown));
   return shown;
 }
 

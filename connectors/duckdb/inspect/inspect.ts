@@ -1,4 +1,5 @@
 /** Reads the file by SQL over separate connections: see core/contracts/comparing. */
+import { listedKeyOf } from "../../kit/listed-keys.ts";
 import type { Json } from "@duckdb/node-api";
 import type { EngineConnection } from "../engine/engine.ts";
 import type {
@@ -9,7 +10,7 @@ import type {
   RowsInOrder,
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
-import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
@@ -293,7 +294,7 @@ function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
   const types = table.key.map((ordinal) => table.columns[ordinal]!.type);
   const texts = boundAt(table, row).map((text) => text ?? "");
   const key = texts.map((text, part) => sourceText(types[part]!, text));
-  return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
+  return listedKeyOf(table, texts, key);
 }
 
 /** In the spelling of `expectedText`. */

@@ -7,8 +7,8 @@ import type {
   RowsInOrder,
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
-import { keyAtPageEnd } from "../../kit/listed-keys.ts";
-import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import { keyAtPageEnd, listedKeyOf } from "../../kit/listed-keys.ts";
+import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
@@ -257,7 +257,7 @@ function shownKey(table: TableVersion, key: KeyText): KeyText {
 
 function listedKey(table: TableVersion, row: readonly (string | null)[]): ListedKey {
   const key = row.map((text) => text ?? "");
-  return { id: rowIdOf(key), key: isPossibleKey(table, key) ? key : null };
+  return listedKeyOf(table, key, key);
 }
 
 // Renders rows of the source as the lines that COPY would print, and compares them with the target's lines as bytes,

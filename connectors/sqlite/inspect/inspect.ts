@@ -4,10 +4,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Inspection, KeyPage, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
-import { expectedPlain, normalJson, sourceTextOfPlain } from "../../../src/core/targets/expected-json.ts";
-import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts";
+import { expectedPlain, normalJsonOrText, sourceTextOfPlain } from "../../../src/core/targets/expected-json.ts";
+import { formatFloat } from "../../../src/core/values/float.ts";
 import {
   DELETED_COLUMN,
   OFFSET_COLUMN,
@@ -18,7 +18,7 @@ import {
 import type { KeptColumns } from "../companion.ts";
 import { classify, sqliteError, stopped } from "../errors.ts";
 import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
-import { keyAtPageEnd } from "../../kit/listed-keys.ts";
+import { keyAtPageEnd, listedKeyOf } from "../../kit/listed-keys.ts";
 import { columnNames, fold, inScope, quoteIdentifier, targetName } from "../names.ts";
 import { momentText, packedText, uuidText } from "../packed.ts";
 import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, PACKED_MOMENT, PACKED_UUID, sqliteType, UNSIGNED } from "../types.ts";
@@ -245,17 +245,7 @@ function shown(column: Column, isKey: boolean, value: SQLOutputValue, isPacked: 
   if (typeof value !== "string") return String(value);
   if (value.startsWith("b")) return `\\x${value.slice(1).toLowerCase()}`;
   const text = Buffer.from(value.slice(1), "hex").toString();
-  return form === ARRAY ? normalOrText(text) : text;
-}
-
-function normalOrText(text: string): string {
-  try {
-    return normalJson(text);
-  } catch (error) {
-    // Somebody wrote something else there.
-    if (error instanceof SyntaxError) return text;
-    throw error;
-  }
+  return form === ARRAY ? normalJsonOrText(text) : text;
 }
 
 function storedRow(
@@ -275,7 +265,7 @@ function listedKey(table: TableVersion, row: readonly SQLOutputValue[], isPacked
   const columns = table.key.map((ordinal) => table.columns[ordinal]!);
   const texts = row.map((value, part) => shown(columns[part]!, true, value, isPacked) ?? "");
   const key = texts.map((text, part) => sourceText(columns[part]!, text));
-  return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
+  return listedKeyOf(table, texts, key);
 }
 
 /** The source's text of a key value that is expected as `text`. */
@@ -285,5 +275,5 @@ function sourceText(column: Column, text: string): string {
   if (form === BOOL) return text === "1" ? "t" : "f";
   if (form === MOMENT) return sourceTextOfPlain(type, text);
   if (type.kind !== "float") return text;
-  return type.bits === 32 ? formatFloat32(Number(text)) : formatFloat64(Number(text));
+  return formatFloat(type.bits, Number(text));
 }

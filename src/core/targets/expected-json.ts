@@ -15,6 +15,16 @@ export function normalJson(text: string): string {
   );
 }
 
+/** The same of what may be no JSON: that stays as it is. */
+export function normalJsonOrText(text: string): string {
+  try {
+    return normalJson(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return text;
+    throw error;
+  }
+}
+
 /**
  * The same for a value from `exactJson`. Names are sorted: the source's order changes when a sink removes a duplicate
  * name.

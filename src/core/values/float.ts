@@ -26,6 +26,10 @@ export function formatFloat64(value: number): string {
   return layout(value < 0, digits, exponent, 15);
 }
 
+export function formatFloat(bitCount: number, value: number): string {
+  return bitCount === 32 ? formatFloat32(value) : formatFloat64(value);
+}
+
 export function formatFloat32(value: number): string {
   const magnitude = Math.abs(value);
   if (magnitude === 0 || !Number.isFinite(value)) return Object.is(value, -0) ? "-0" : String(value);
