@@ -13,7 +13,7 @@ export interface TargetNote {
   readonly key: readonly string[];
   /** By name: `Column.identity`, and the type as the sink requested it. */
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
-  /** Who writes to it, `<daemon>/<sink>`. Absent: a version that did not note it. */
+  /** Who writes to it, `<daemon>/<sink>`. Absent: of nobody alone, as where tables share a target. */
   readonly owner?: string | undefined;
   /** The target has not got its key yet: it is made when the rows of a first copy are there. */
   readonly keyless?: true | undefined;

@@ -5,7 +5,7 @@
  * entered, also where it arrives late through a pooler.
  */
 import type { Checkpoint } from "../../../../src/core/model/batch.ts";
-import { checkpointFromTexts } from "../../../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointOfRow } from "../../../kit/held-checkpoint.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
@@ -147,9 +147,7 @@ export function readCheckpoint(answer: Answer): StoredCheckpoint | null {
   if (row === undefined) return null;
   const [lease, batches, claim, epoch, commit, index, tables, bond] = row;
   const counted = { lease: BigInt(lease ?? 0), batches: BigInt(batches ?? 0), claim: claim ?? "" };
-  if (epoch == null || commit == null || index == null) return { ...counted, checkpoint: null };
-  const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
-  return { ...counted, checkpoint: { position, ...checkpointFromTexts(tables ?? "null", bond ?? "") } };
+  return { ...counted, checkpoint: checkpointOfRow([epoch, commit, index, tables, bond]) };
 }
 
 /** The expected state of the row, and its state after this batch: the first statement of every batch. */
@@ -162,23 +160,20 @@ export interface Advance extends Fence {
   readonly first: readonly string[];
 }
 
+/** Of the values of an advance, in their order. */
+const TYPES = ["text", "bigint", "bigint", "text", "integer", "bigint", "bigint", "text", "jsonb"] as const;
+
 /**
  * Locks the row, compares it with what this process wrote last, and advances it. If it differs, nothing is updated, and
  * the division fails, and with it the whole transaction. Always the first statement of its message, so that its failure
  * differs from the same failure in a trigger of the target. (A BEGIN after it takes it into the new transaction.)
  */
-const FENCE = (
-  name: string,
-  lease: string,
-  batches: string,
-  claim: string,
-  epoch: string,
-  commit: string,
-  index: string,
-  bond: string,
-  tables: string | null,
-) =>
-  `WITH moved AS (UPDATE ${CHECKPOINT} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, bond = ${bond}${tables === null ? "" : `, tables = ${tables}`}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${batches} AND claim = ${claim} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+function fenceSql(values: readonly string[]): string {
+  const [name, lease, batches, claim, epoch, commit, index, bond, tables] = values.map(
+    (value, i) => `${value}::${TYPES[i]}`,
+  );
+  return `WITH moved AS (UPDATE ${CHECKPOINT} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, bond = ${bond}${tables === undefined ? "" : `, tables = ${tables}`}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${batches} AND claim = ${claim} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+}
 
 const FENCE_BROKEN = "22012";
 
@@ -195,51 +190,19 @@ export async function behindFence<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-export function advance({ name, lease, batches, claim, position, bond, tables, first }: Advance): string {
-  const fence = FENCE(
-    quoteLiteral(name),
-    `${lease}`,
-    `${batches}`,
-    quoteLiteral(claim),
-    `${position.epoch}`,
-    `${position.commit}`,
-    `${position.index}`,
-    quoteLiteral(bond),
-    tables === null ? null : quoteLiteral(tables),
-  );
-  return [fence, ...first].join("; ");
+export function advance(step: Advance): string {
+  return [fenceSql(advanceParameters(step).map(quoteLiteral)), ...step.first].join("; ");
 }
 
-const PARAMETERS = [
-  "$1::text",
-  "$2::bigint",
-  "$3::bigint",
-  "$4::text",
-  "$5::integer",
-  "$6::bigint",
-  "$7::bigint",
-  "$8::text",
-] as const;
-
 /** The same, prepared, with the name of the statement. */
-export function advancePrepared({ tables }: Advance): { readonly id: string; readonly sql: string } {
-  return tables === null
-    ? { id: "advance", sql: FENCE(...PARAMETERS, null) }
-    : { id: "advance tables", sql: FENCE(...PARAMETERS, "$9::jsonb") };
+export function advancePrepared(step: Advance): { readonly id: string; readonly sql: string } {
+  const sql = fenceSql(advanceParameters(step).map((_, i) => `$${i + 1}`));
+  return { id: step.tables === null ? "advance" : "advance tables", sql };
 }
 
 export function advanceParameters({ name, lease, batches, claim, position, bond, tables }: Advance): readonly string[] {
-  return [
-    name,
-    `${lease}`,
-    `${batches}`,
-    claim,
-    `${position.epoch}`,
-    `${position.commit}`,
-    `${position.index}`,
-    bond,
-    ...(tables === null ? [] : [tables]),
-  ];
+  const at = [position.epoch, position.commit, position.index].map(String);
+  return [name, String(lease), String(batches), claim, ...at, bond, ...(tables === null ? [] : [tables])];
 }
 
 /** Why the fence rejected a batch. */
