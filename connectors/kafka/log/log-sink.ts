@@ -1,7 +1,6 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { Outcome, Sink, TargetRows } from "../../../src/core/contracts/sink.ts";
-import type { Room } from "../../../src/core/disk-room.ts";
 import type { SourceRelay } from "../../../src/core/contracts/source.ts";
 import type { Batch, Checkpoint, LogEntry } from "../../../src/core/model/batch.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
@@ -18,18 +17,25 @@ import { relayedShape } from "./calls.ts";
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
 /** `format: log`: each batch is one frame of the log, and with its checkpoint one Kafka transaction. */
-export class LogSink implements Sink, TargetRows {
+export class LogSink implements Sink {
   readonly kind = "kafka";
   readonly form = "log";
   readonly delivery = "transactional";
   readonly onLost = "resync";
   readonly batchLimits = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
-  readonly rows = this;
   readonly name: string;
+  /** The log remains. */
+  readonly rows: TargetRows;
   readonly relay: SourceRelay;
   readonly #settings: LogSinkSettings;
   readonly #writer: CheckpointedWriter;
   #out = new ByteWriter();
+
+  readonly look: Sink["look"] = (signal) => this.#writer.look(signal);
+  readonly verify: Sink["verify"] = (signal) => this.#writer.verify(signal);
+  readonly rooms: Sink["rooms"] & {} = (signal) => this.#writer.rooms(signal);
+  readonly forget: Sink["forget"] = (signal) => this.#writer.forget(signal);
+  readonly close: Sink["close"] = () => this.#writer.close();
 
   constructor(settings: LogSinkSettings, clock: Clock = systemClock) {
     this.name = settings.name;
@@ -37,6 +43,7 @@ export class LogSink implements Sink, TargetRows {
     const { naming } = settings;
     const own = { logs: [logTopic(naming)], others: [], calls: Object.values(callTopics(naming)) };
     this.#writer = new CheckpointedWriter(settings, clock, own);
+    this.rows = this.#writer;
     this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
   }
 
@@ -46,10 +53,6 @@ export class LogSink implements Sink, TargetRows {
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     return checkpointOf(await this.#writer.open(lease, signal));
-  }
-
-  async look(signal: AbortSignal): Promise<Checkpoint | null> {
-    return await this.#writer.look(signal);
   }
 
   /** `open` has made the one topic of all tables. */
@@ -77,32 +80,6 @@ export class LogSink implements Sink, TargetRows {
     const frame = new FrameWriter(this.#out, range, relayedShape);
     for (const entry of batch.log.entries) write(frame, entry);
     records.message(topics.get(logTopic(this.#settings.naming)), null, this.#out.view());
-  }
-
-  /** The log remains. */
-  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
-    this.#writer.ours(signal);
-  }
-
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    const highest = this.#writer.highestVersion(signal);
-    return tables === null ? highest : 0n;
-  }
-
-  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
-    return await this.#writer.rooms(signal);
-  }
-
-  async verify(signal: AbortSignal): Promise<void> {
-    await this.#writer.verify(signal);
-  }
-
-  async forget(signal: AbortSignal): Promise<void> {
-    await this.#writer.forget(signal);
-  }
-
-  async close(): Promise<void> {
-    await this.#writer.close();
   }
 }
 

@@ -1,6 +1,5 @@
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../../src/core/contracts/sink.ts";
-import type { Room } from "../../../src/core/disk-room.ts";
 import { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
@@ -36,7 +35,7 @@ export interface TopicSinkSettings extends WriterSettings {
  * Every change as a record, in commit order within each partition; a batch and its checkpoint are one Kafka transaction. A
  * reader of committed records therefore sees each change once.
  */
-export class TopicSink implements Sink, TargetPresence, TargetRows {
+export class TopicSink implements Sink, TargetPresence {
   readonly kind = "kafka";
   readonly form = "stream";
   readonly delivery = "transactional";
@@ -44,8 +43,9 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   readonly scopedBy = "keys";
   readonly batchLimits = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
   readonly presence = this;
-  readonly rows = this;
   readonly name: string;
+  /** Records stay: a sweep takes their rows from readers. */
+  readonly rows: TargetRows;
   readonly #settings: TopicSinkSettings;
   readonly #clock: Clock;
   readonly #writer: CheckpointedWriter;
@@ -58,6 +58,12 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   #topics: TopicCheckpoint["topics"] = NO_CHECKPOINT.topics;
   #transaction = new OpenTransaction("");
 
+  readonly look: Sink["look"] = (signal) => this.#writer.look(signal);
+  readonly verify: Sink["verify"] = (signal) => this.#writer.verify(signal);
+  readonly rooms: Sink["rooms"] & {} = (signal) => this.#writer.rooms(signal);
+  readonly forget: Sink["forget"] = (signal) => this.#writer.forget(signal);
+  readonly close: Sink["close"] = () => this.#writer.close();
+
   constructor(settings: TopicSinkSettings, clock: Clock = systemClock) {
     const { name, naming, format } = settings;
     this.name = name;
@@ -65,6 +71,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     this.#clock = clock;
     const others = [ownTopic("schemas", naming), transactionTopic(naming)];
     this.#writer = new CheckpointedWriter(settings, clock, { logs: [], others, calls: [] });
+    this.rows = this.#writer;
     this.#changes = format === null ? null : new BatchChanges(settings, format);
   }
 
@@ -103,10 +110,6 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       if (!(error instanceof MillraceError) || error.table === undefined) throw error;
       this.#prepared.clear();
     }
-  }
-
-  async look(signal: AbortSignal): Promise<Checkpoint | null> {
-    return await this.#writer.look(signal);
   }
 
   /** In a compacted topic the row that a change builds on may be gone; under a new key it is in another partition. */
@@ -224,33 +227,6 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
         return hasOtherPartitions(held, found) && !holds(last, table.id);
       });
     });
-  }
-
-  /** Records stay: a sweep takes their rows from readers. */
-  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
-    this.#writer.ours(signal);
-  }
-
-  /** Of certain tables there is none that has an effect on later ones: see `expel`. */
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    const highest = this.#writer.highestVersion(signal);
-    return tables === null ? highest : 0n;
-  }
-
-  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
-    return await this.#writer.rooms(signal);
-  }
-
-  async verify(signal: AbortSignal): Promise<void> {
-    await this.#writer.verify(signal);
-  }
-
-  async forget(signal: AbortSignal): Promise<void> {
-    await this.#writer.forget(signal);
-  }
-
-  async close(): Promise<void> {
-    await this.#writer.close();
   }
 
   /** The names of topics that no table has. */

@@ -13,6 +13,8 @@
  * The lease is compared before and behind the fence: before, so that a process that is behind does not fence the one that is
  * ahead; behind, since the one before may have committed until then.
  */
+import type { TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { type Room, roomText } from "../../../src/core/disk-room.ts";
@@ -85,7 +87,7 @@ const ABORTED =
 /** Control topics are read in order, by all. */
 export const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
 
-export class CheckpointedWriter {
+export class CheckpointedWriter implements TargetRows {
   readonly #settings: WriterSettings;
   readonly #clock: Clock;
   readonly #own: OwnTopics;
@@ -277,11 +279,19 @@ export class CheckpointedWriter {
     await this.attempt(signal, ({ topics }) => topics.verify(signal));
   }
 
-  /** The versions of all records are of this epoch or below. */
-  highestVersion(signal: AbortSignal): bigint {
+  /** No record is taken back. */
+  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
+    this.ours(signal);
+  }
+
+  /**
+   * The versions of all records are of this epoch or below. Of certain tables there is none that has an effect on later ones: see
+   * `expel`.
+   */
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     this.ours(signal);
     const epoch = epochIn(this.#last);
-    return epoch > 0 ? baseVersion(epoch) : 0n;
+    return tables === null && epoch > 0 ? baseVersion(epoch) : 0n;
   }
 
   async forget(signal: AbortSignal): Promise<void> {
