@@ -1,12 +1,20 @@
 /** What all users of one open store must agree on. */
 import { duckdbError, targetsMeet } from "./errors.ts";
-import type { Writer } from "./store.ts";
+
+/** Which sink and table write to a target. */
+interface Writer {
+  readonly sink: string;
+  readonly tableId: string;
+}
 
 /** Which sink writes which target. */
 export class Writers {
   readonly #writers = new Map<string, Writer>();
 
-  /** Throws if another sink writes it. */
+  /**
+   * Throws if another sink writes it. Within one sink the sink decides which of its tables uses a target: a table may replace a
+   * dropped one whose name differed only in case.
+   */
   claim(target: string, writer: Writer): void {
     const holder = this.#writers.get(target);
     if (holder !== undefined && holder.sink !== writer.sink)

@@ -1,13 +1,8 @@
+import type { Writers } from "./joining.ts";
 import type { EngineConnection } from "./engine/engine.ts";
 import type { TargetName } from "./names.ts";
 import type { DuckdbTarget, NotedTable } from "./tables/existing.ts";
 import type { StageFile } from "./write/stage-file.ts";
-
-/** Which sink and table write to a target. */
-export interface Writer {
-  readonly sink: string;
-  readonly tableId: string;
-}
 
 /** What DuckDB's engine has open for a sink: a file (`Database`) or a lake (`Lake`). All its users share it. */
 export interface Store {
@@ -15,6 +10,7 @@ export interface Store {
   readonly catalogue: string;
   /** Two, so that one can be filled while the other is read. Only used inside `exclusively`. */
   readonly stages: readonly [StageFile, StageFile];
+  readonly writers: Writers;
   /** It can no longer be used, and must be opened again. */
   broken: boolean;
   connect(): Promise<EngineConnection>;
@@ -25,8 +21,6 @@ export interface Store {
   lastCommit(connection: EngineConnection): Promise<string>;
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
-  /** Registers the writer of a target; throws if another sink writes it. */
-  claim(target: string, writer: Writer): void;
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** Runs a read whose rows others may move meanwhile. It may run several times. */

@@ -10,7 +10,8 @@ import { Folding } from "./folding.ts";
 import { quoteLiteral, type TargetName } from "../names.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
-import type { Store, Writer } from "../store.ts";
+import type { Store } from "../store.ts";
+import { Turn } from "../../../src/core/turn.ts";
 import { type DuckdbTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { walBytesMax } from "./wal-size.ts";
@@ -33,6 +34,8 @@ const BLOCK_BYTES = 64 * 1024;
 /** How much log may accumulate while the file is copied, in multiples of the size at which it is normally folded in. */
 const LOGS_PER_COPY = 4;
 
+const NEVER = new AbortController().signal;
+
 /**
  * One open DuckDB file. A process opens a file only once for all its users: two instances over one file would not see
  * each other, and closing one of them drops the lock of both (POSIX locks belong to the process). For the same reason
@@ -51,11 +54,11 @@ export class Database implements Store {
   broken = false;
   readonly #engine: Engine;
   readonly #memory: MemoryLimit;
-  readonly #writers = new Writers();
+  readonly writers = new Writers();
   #inode = "";
   #users = 0;
   #rewriter: object | null = null;
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turn = new Turn();
 
   private constructor(
     path: string,
@@ -147,14 +150,6 @@ export class Database implements Store {
     return "";
   }
 
-  /**
-   * Registers the writer of a target; throws if another sink writes it. Within one sink the sink decides which of its
-   * tables uses a target: a table may replace a dropped one whose name differed only in case.
-   */
-  claim(target: string, writer: Writer): void {
-    this.#writers.claim(target, writer);
-  }
-
   /** False if another user of this file is rewriting a table. */
   claimRewriting(who: object): boolean {
     this.#rewriter ??= who;
@@ -165,9 +160,6 @@ export class Database implements Store {
     if (this.#rewriter === who) this.#rewriter = null;
   }
 
-  /**
-   * Writers take turns: they share the staged files, and of two conflicting writers DuckDB would let only one commit.
-   */
   async whole<T>(_connection: EngineConnection, read: () => Promise<T>): Promise<T> {
     return await read();
   }
@@ -177,15 +169,8 @@ export class Database implements Store {
   }
 
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const before = this.#turn;
-    const mine = Promise.withResolvers<void>();
-    this.#turn = mine.promise;
-    await before;
-    try {
-      return await work();
-    } finally {
-      mine.resolve();
-    }
+    using _ = await this.#turn.take(NEVER);
+    return await work();
   }
 
   async #inTurn(work: (connection: EngineConnection) => Promise<unknown>): Promise<void> {
@@ -265,7 +250,8 @@ export class Database implements Store {
 
   async #foldAndClose(): Promise<void> {
     let connection: EngineConnection | undefined;
-    await this.#turn;
+    // Whoever writes ends first.
+    await this.exclusively(async () => undefined);
     try {
       connection = await this.#engine.connect();
       if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");

@@ -7,7 +7,7 @@ import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { TargetName } from "../names.ts";
-import type { Store, Writer } from "../store.ts";
+import type { Store } from "../store.ts";
 import type { DuckdbTarget, NotedTable } from "../tables/existing.ts";
 import {
   type Access,
@@ -39,7 +39,7 @@ export class Lake implements Store {
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
   readonly #moves: Turn;
-  readonly #writers = new Writers();
+  readonly writers = new Writers();
   readonly #inode: string;
   #users = 0;
   #isInlining = true;
@@ -119,10 +119,6 @@ export class Lake implements Store {
 
   async find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>> {
     return await findInLake(connection, targets);
-  }
-
-  claim(target: string, writer: Writer): void {
-    this.#writers.claim(target, writer);
   }
 
   async exclusively<T>(work: () => Promise<T>): Promise<T> {

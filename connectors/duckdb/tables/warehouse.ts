@@ -80,7 +80,7 @@ export class DuckdbWarehouse
   }
 
   layout(table: TableVersion): TableLayout {
-    this.#store.claim(this.key(table), { sink: this.#options.name, tableId: table.id });
+    this.#store.writers.claim(this.key(table), { sink: this.#options.name, tableId: table.id });
     return this.target(table);
   }
 
