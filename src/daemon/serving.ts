@@ -1,3 +1,4 @@
+import { withoutKeys } from "../core/contracts/reconciliation.ts";
 import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
@@ -161,6 +162,10 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     replayLetters: (choice, timeoutMs) => control.replayLetters(choice, timeoutMs, signal),
     discardLetters: (choice) => control.discardLetters(choice),
     reports: () => state.reports.list(),
+    report: async (id) => {
+      const found = await state.reports.get(id);
+      return found === null ? null : withoutKeys(found);
+    },
     view: async (since) => {
       const waiting = await letters.to(() => state.deadLetters.list({ state: "waiting" }));
       return await viewOf(parts, waiting, since);

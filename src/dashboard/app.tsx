@@ -1,6 +1,8 @@
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { ActingContext, type Order } from "./act.tsx";
 import { ask, hasToken, setToken } from "./api.ts";
+import { type Focus, narrowed, useFocus } from "./focus.ts";
+import { sentence } from "./format.ts";
 import { type Live, useLive } from "./live.ts";
 import { Actions } from "./parts/actions.tsx";
 import { Attention, VERDICT_LOOKS } from "./parts/attention.tsx";
@@ -12,6 +14,7 @@ import { Login } from "./parts/login.tsx";
 import { Offsets } from "./parts/offsets.tsx";
 import { Proof } from "./parts/proof.tsx";
 import { Reads, runningCopy } from "./parts/reads.tsx";
+import { Report } from "./parts/report.tsx";
 import { Sinks } from "./parts/sinks.tsx";
 import { Tables } from "./parts/tables.tsx";
 import { Tiles } from "./parts/tiles.tsx";
@@ -41,6 +44,7 @@ interface Said {
 
 export function App() {
   const { live, signIn, refresh } = useLive();
+  const focus = useFocus();
   const [said, setSaid] = useState<Said | null>(null);
   useEffect(() => {
     if (said === null || said.isError) return undefined;
@@ -65,11 +69,22 @@ export function App() {
   if (live.wantsToken) return <Login isWrong={hasToken()} onToken={signIn} />;
   return (
     <ActingContext.Provider value={acting}>
-      <a class="skip" href="#main">
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          document.getElementById("main")?.focus();
+        }}
+      >
         Skip to the content
       </a>
-      <Header live={live} />
-      <Body live={live} hint={mayAct ? null : why} />
+      <Header live={live} focus={focus} />
+      {focus === null ? (
+        <Overview live={live} hint={mayAct ? null : why} />
+      ) : (
+        <Page key={`${focus.kind} ${focus.name}`} live={live} focus={focus} />
+      )}
       <div class={`said ${said?.isError === true ? "bad" : ""}`} role="status" hidden={said === null}>
         <span>{said?.text}</span>
         {said !== null && (
@@ -82,12 +97,13 @@ export function App() {
   );
 }
 
-function Header({ live: { status, away } }: { readonly live: Live }) {
+function Header({ live: { status, away }, focus }: { readonly live: Live; readonly focus: Focus | null }) {
   const phase = status?.phase ?? "…";
   const look = away !== null ? "bad" : status === null ? "warning" : VERDICT_LOOKS[status.verdict.kind];
   useEffect(() => {
-    if (status !== null) document.title = `${status.name} · Millrace`;
-  }, [status?.name]);
+    const page = focus === null ? [] : [focus.name];
+    if (status !== null) document.title = [...page, status.name, "Millrace"].join(" · ");
+  }, [status?.name, focus?.name]);
   return (
     <header class="top">
       <div class="bar">
@@ -126,15 +142,57 @@ function Header({ live: { status, away } }: { readonly live: Live }) {
   );
 }
 
-function Body({ live, hint }: { readonly live: Live; readonly hint: string | null }) {
+function Silent({ away }: Pick<Live, "away">) {
+  return (
+    <main id="main">
+      <p class="card soft">{away === null ? "Loading …" : "The daemon does not answer. The page asks again."}</p>
+    </main>
+  );
+}
+
+/** One sink, table or report: the parts of the overview, with what concerns it. */
+function Page({ live, focus }: { readonly live: Live; readonly focus: Focus }) {
+  const { kind, name } = focus;
+  const { status, view, actions, nowMs, away } = narrowed(live, focus);
+  if (status === null || view === null) return <Silent away={away} />;
+  const isKnown =
+    kind === "report" ||
+    (kind === "sink" ? status.sinks.length > 0 : view.tables.length + status.conditions.length > 0);
+  return (
+    <main id="main" tabIndex={-1} aria-label={`${sentence(kind)} ${name}`}>
+      <p class="path">
+        <a href="#">Overview</a> <span class="soft">/ {kind}</span>
+      </p>
+      <h2 class="title">
+        <bdi>{name}</bdi>
+      </h2>
+      {kind === "report" && <Report id={name} nowMs={nowMs} />}
+      {kind !== "report" && !isKnown && <p class="card soft">No {kind} has this name now.</p>}
+      {kind !== "report" && isKnown && (
+        <>
+          {(away !== null || status.conditions.length > 0) && <Attention status={status} away={away} nowMs={nowMs} />}
+          {kind === "sink" && <Sinks status={status} />}
+          {view.reads.length > 0 && <Reads status={status} reads={view.reads} nowMs={nowMs} />}
+          {kind === "sink" && <Charts view={view} nowMs={nowMs} />}
+          <Tables status={status} tables={view.tables} isAlone={kind === "table"} nowMs={nowMs} />
+          {view.letterGroups.length > 0 && (
+            <Letters
+              groups={view.letterGroups}
+              letters={view.deadLetters}
+              of={kind === "sink" ? { sink: name } : null}
+              nowMs={nowMs}
+            />
+          )}
+          {actions.length > 0 && <Actions entries={actions} nowMs={nowMs} />}
+        </>
+      )}
+    </main>
+  );
+}
+
+function Overview({ live, hint }: { readonly live: Live; readonly hint: string | null }) {
   const { status, view, reports, actions, nowMs, away } = live;
-  if (status === null || view === null) {
-    return (
-      <main id="main">
-        <p class="card soft">{away === null ? "Loading …" : "The daemon does not answer. The page asks again."}</p>
-      </main>
-    );
-  }
+  if (status === null || view === null) return <Silent away={away} />;
   const { documents = [], source } = status;
   // What is read now is on top, with its end in sight.
   const isReading = view.reads.length > 0 || runningCopy(source) !== null;
@@ -151,7 +209,7 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
       {documents.length > 0 && <Documents documents={documents} nowMs={nowMs} />}
       <Tables status={status} tables={view.tables} nowMs={nowMs} />
       {!isReading && reads}
-      <Letters groups={view.letterGroups} letters={view.deadLetters} nowMs={nowMs} />
+      <Letters groups={view.letterGroups} letters={view.deadLetters} of={{}} nowMs={nowMs} />
       <Proof status={status} reports={reports} nowMs={nowMs} />
       <Offsets status={status} />
       <Actions entries={actions} nowMs={nowMs} />

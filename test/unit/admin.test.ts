@@ -8,12 +8,14 @@ import { request as send } from "node:http";
 import { connect } from "node:net";
 import type { AuditEntry } from "../../src/core/audit/audit-store.ts";
 import { audited } from "../../src/core/audit/audited.ts";
+import { withoutKeys } from "../../src/core/contracts/reconciliation.ts";
 import { createAdmin } from "../../src/ops/admin/admin.ts";
 import type { AdminPort } from "../../src/ops/admin/port.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
 import { sinkStatus, statusDocument } from "../support/daemon/status-document.ts";
+import { reportOf } from "../support/model/reports.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";
@@ -27,6 +29,12 @@ const entrance = (tokens: readonly Token[], hosts: readonly string[], limit = ne
 const OPEN: Entrance = entrance([], ["127.0.0.1"]);
 const GUARDED: Entrance = entrance(TOKENS, ["0.0.0.0", "millrace.example"]);
 
+const REPORT = reportOf({
+  id: "r1",
+  missing: 1,
+  sample: [{ kind: "missing", key: { id: "canary" }, columns: [], why: "unknown" }],
+  movingSample: [{ key: { id: "canary" }, equalAt: "0/1" }],
+});
 const AWAY = { code: "MR2001", message: "the server can't be reached", hint: null, at: "2026-11-20T03:00:00Z" };
 
 /** An interface over nothing, and what it was told to do. */
@@ -66,6 +74,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
     replayLetters: async ({ ids }) => ({ replayed: ids?.length ?? 0, superseded: 0, failed: 0 }),
     discardLetters: async () => 0,
     reports: async () => [{ id: "r1", drift: false }],
+    report: async (id) => (id === "r1" ? withoutKeys(REPORT) : null),
     view: async () => ({
       history: [],
       stepSeconds: 5,
@@ -185,6 +194,14 @@ describe("requests that act", () => {
 });
 
 describe("over TCP without tokens", () => {
+  test("a report comes without keys of rows; null is none", async () => {
+    const { app } = served(OPEN);
+    const found = await app.inject("/api/v1/reports/r1");
+    expect(found.json()).toMatchObject({ report: { id: "r1", tables: [{ table: "public.orders", missing: 1 }] } });
+    expect(found.body).not.toContain("canary");
+    expect((await app.inject("/api/v1/reports/r2")).json()).toEqual({ report: null });
+  });
+
   test("it shows, and does nothing", async () => {
     const { app, told } = served(OPEN);
     for (const url of ["/healthz", "/metrics", "/api/v1/status", "/api/v1/reports", "/api/v1/openapi.json"])

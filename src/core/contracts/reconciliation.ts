@@ -215,6 +215,15 @@ export function summaryOf({ tables, notComparable, suspended, ...found }: Reconc
   };
 }
 
+/** A report without keys and values of rows. */
+export interface ReportView extends Omit<ReconcileDocument, "tables"> {
+  readonly tables: readonly Omit<TableReconciliation, "sample" | "movingSample">[];
+}
+
+export function withoutKeys({ tables, ...report }: ReconcileDocument): ReportView {
+  return { ...report, tables: tables.map(({ sample: _sample, movingSample: _moving, ...row }) => row) };
+}
+
 /** The progress of the running comparison. */
 export interface ReconcileProgress {
   readonly id: string;

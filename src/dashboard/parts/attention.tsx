@@ -2,6 +2,7 @@ import type { ComponentProps } from "preact";
 import type { Condition, Verdict } from "../../core/conditions/condition.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
+import { pageOf } from "../focus.ts";
 import { ago, clock, sentence } from "../format.ts";
 import { ErrorNumber } from "./error-number.tsx";
 
@@ -54,7 +55,7 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
 }
 
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
-  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
+  const { level, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const remedy = remedyOf(condition);
   const more = [
     ...(code === null ? [] : [message ?? ""]),
@@ -66,7 +67,7 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
     <li>
       <span class={`pill ${level === "act" ? "bad" : "warning"}`}>{level}</span>
       <div>
-        <a href={`#${partOf(kind)}`}>
+        <a href={placeOf(condition)}>
           <bdi>{sentence(what)}</bdi>
         </a>
         {(code !== null || more !== "") && (
@@ -115,10 +116,11 @@ function remedyOf({ kind, code, sink, table }: Condition): Omit<ComponentProps<t
   return null;
 }
 
-/** The part of the page that shows more. */
-function partOf(kind: string): string {
-  if (kind === "sink.dead-letters") return "letters";
-  if (kind.startsWith("sink.")) return "sinks";
-  if (kind.startsWith("table.")) return "tables";
-  return kind.startsWith("comparison.") ? "proof" : "offsets";
+/** What shows more. */
+function placeOf({ kind, sink, table }: Condition): string {
+  if (table !== null) return pageOf("table", table);
+  if (sink !== null) return pageOf("sink", sink);
+  if (kind.startsWith("sink.")) return "#sinks";
+  if (kind.startsWith("table.")) return "#tables";
+  return kind.startsWith("comparison.") ? "#proof" : "#offsets";
 }

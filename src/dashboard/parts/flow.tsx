@@ -1,5 +1,6 @@
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView, SinkPoint } from "../../ops/dashboard/view.ts";
+import { pageOf } from "../focus.ts";
 import { bytes, count, duration, many, rate, seconds } from "../format.ts";
 import { runningCopy } from "./reads.tsx";
 import { looksOf, stateText } from "./sinks.tsx";
@@ -74,7 +75,7 @@ function Edge({ sink, point }: { readonly sink: SinkStatus; readonly point: Sink
       <span class="soft lag">
         {seconds(lagSeconds)} behind · {rate(point?.rowsPerSecond)}
       </span>
-      <a href={`#sink-${name}`}>
+      <a href={pageOf("sink", name)}>
         <bdi>{name}</bdi>
       </a>
       <span class="soft">{kind}</span>

@@ -8,10 +8,12 @@ interface LettersProps {
   readonly groups: readonly LetterGroupView[];
   /** The newest of all groups. */
   readonly letters: readonly LetterView[];
+  /** Whose letters they are: a sink's, or all of the daemon's; null: some, which are settled by group. */
+  readonly of: { readonly sink?: string } | null;
   readonly nowMs: number;
 }
 
-export function Letters({ groups, letters, nowMs }: LettersProps) {
+export function Letters({ groups, letters, of, nowMs }: LettersProps) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
   return (
     <Section
@@ -19,13 +21,13 @@ export function Letters({ groups, letters, nowMs }: LettersProps) {
       title="Dead letters"
       beside={
         <span class="buttons">
-          {groups.length > 0 && (
+          {groups.length > 0 && of !== null && (
             <Act
               label="Replay all"
-              of="dead letters"
+              of={of.sink === undefined ? "dead letters" : `letters of ${of.sink}`}
               look="main"
               path="/api/v1/dlq/replay"
-              body={{}}
+              body={of}
               done="The rows were read again."
             />
           )}

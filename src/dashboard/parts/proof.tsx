@@ -1,5 +1,6 @@
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { ContinuousStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { pageOf } from "../focus.ts";
 import { ago, clock, count, duration } from "../format.ts";
 import { List, Section } from "./section.tsx";
 
@@ -50,7 +51,7 @@ function Report({ report, nowMs }: { readonly report: ReportSummary; readonly no
   return (
     <tr>
       <th scope="row" class="text">
-        {id}
+        <a href={pageOf("report", id)}>{id}</a>
       </th>
       <td class="text">
         <span class={`pill ${alarm ? "bad" : drift ? "warning" : "good"}`}>{drift ? "differs" : "equal"}</span>

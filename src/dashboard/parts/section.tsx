@@ -38,10 +38,15 @@ interface ListProps {
   readonly children?: ComponentChildren;
 }
 
+/** On a narrow screen a row is a card, and its cells say which column they are of. */
+function labelsOf(columns: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(columns.map((name, i) => [`--column-${i + 1}`, JSON.stringify(name)]));
+}
+
 export function List({ of, texts, figures = [], rows, children }: ListProps) {
   return (
     <div class="card wide" tabIndex={0} role="group" aria-label={`List of ${of}`}>
-      <table>
+      <table style={labelsOf([...texts, ...figures])}>
         <thead>
           <tr>
             {texts.map((name) => (

@@ -1,4 +1,5 @@
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { pageOf } from "../focus.ts";
 import { bytes, count, seconds } from "../format.ts";
 import { Controls } from "./controls.tsx";
 import { ErrorNumber } from "./error-number.tsx";
@@ -41,7 +42,10 @@ function Sink({ sink }: { readonly sink: SinkStatus }) {
     <article class="card sink" aria-labelledby={`sink-${name}`}>
       <header>
         <h3 id={`sink-${name}`}>
-          <bdi>{name}</bdi> <span class="soft">{kind}</span>
+          <a href={pageOf("sink", name)}>
+            <bdi>{name}</bdi>
+          </a>{" "}
+          <span class="soft">{kind}</span>
         </h3>
         <span class={`pill ${looksOf(sink)}`}>{stateText(sink)}</span>
         {(activity === "wedged" || (activity === "slow" && !catchingUp)) && (

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import type { ProofView, TableSinkView, TableView } from "../../ops/dashboard/view.ts";
+import { pageOf } from "../focus.ts";
 import { ago, count, many, sentence } from "../format.ts";
 import { Controls } from "./controls.tsx";
 
@@ -17,25 +18,32 @@ export const FOLLOWED: TableState = { text: "followed", look: "good", bySink: ne
 interface RowProps {
   readonly table: TableView;
   readonly state: TableState;
+  /** From the beginning. */
+  readonly isShown: boolean;
   readonly nowMs: number;
 }
 
 /** A table; when it is open, each of its sinks. */
-export function TableRow({ table: view, state, nowMs }: RowProps) {
+export function TableRow({ table: view, state, isShown, nowMs }: RowProps) {
   const { table, version, columns, rowsEstimated, changedAt, sinks } = view;
-  const [isOpen, setOpen] = useState(false);
+  const [isOpen, setOpen] = useState(isShown);
   const proofs = sinks.flatMap(({ proof }) => proof ?? []);
   return (
     <>
       <tr>
         <th scope="row" class="text">
-          {sinks.length === 0 ? (
-            <bdi>{table}</bdi>
-          ) : (
-            <button type="button" class="open" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
-              <bdi>{table}</bdi>
-            </button>
+          {sinks.length > 0 && (
+            <button
+              type="button"
+              class="open"
+              aria-label={table}
+              aria-expanded={isOpen}
+              onClick={() => setOpen(!isOpen)}
+            />
           )}
+          <a href={pageOf("table", table)}>
+            <bdi>{table}</bdi>
+          </a>
         </th>
         <td class="text">
           <span class={`pill ${state.look}`}>{state.text}</span>
@@ -74,7 +82,10 @@ function SinkRow({ table, sink: { sink, rows, changedAt, proof }, state, nowMs }
   return (
     <tr class="inner">
       <th scope="row" class="text">
-        → <bdi>{sink}</bdi>
+        →{" "}
+        <a href={pageOf("sink", sink)}>
+          <bdi>{sink}</bdi>
+        </a>
       </th>
       <td class="text">
         <span class={`pill ${state === null ? "good" : state === "paused" ? "warning" : "bad"}`}>

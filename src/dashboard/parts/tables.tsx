@@ -8,13 +8,15 @@ import { FOLLOWED, TableRow, type TableState } from "./table-row.tsx";
 interface TablesProps {
   readonly status: StatusDocument;
   readonly tables: readonly TableView[];
+  /** True: it is what the page is about. */
+  readonly isAlone?: boolean;
   readonly nowMs: number;
 }
 
 /** A page of thousands of rows would be slow: the search finds the others. */
 const SHOWN_MAX = 100;
 
-export function Tables({ status, tables, nowMs }: TablesProps) {
+export function Tables({ status, tables, isAlone = false, nowMs }: TablesProps) {
   const [search, setSearch] = useState("");
   const wanted = search.trim().toLowerCase();
   const states = statesOf(status);
@@ -28,15 +30,17 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
   return (
     <Section
       id="tables"
-      title="Tables"
+      title={isAlone ? "In the sinks" : "Tables"}
       beside={
-        <input
-          type="search"
-          placeholder="Find a table"
-          aria-label="Find a table"
-          value={search}
-          onInput={({ currentTarget }) => setSearch(currentTarget.value)}
-        />
+        isAlone ? undefined : (
+          <input
+            type="search"
+            placeholder="Find a table"
+            aria-label="Find a table"
+            value={search}
+            onInput={({ currentTarget }) => setSearch(currentTarget.value)}
+          />
+        )
       }
     >
       <List
@@ -44,7 +48,13 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
         texts={["table", "state"]}
         figures={["shape", "columns", "rows", "last change", "compared", ""]}
         rows={found.slice(0, SHOWN_MAX).map((table) => (
-          <TableRow key={table.table} table={table} state={states.get(table.table) ?? FOLLOWED} nowMs={nowMs} />
+          <TableRow
+            key={table.table}
+            table={table}
+            state={states.get(table.table) ?? FOLLOWED}
+            isShown={isAlone}
+            nowMs={nowMs}
+          />
         ))}
       >
         {tables.length > 0 && (

@@ -54,16 +54,16 @@ function proofOf({ tables }: DaemonView, sinkCount: number): string | null {
 interface TileProps {
   readonly name: string;
   readonly value: string;
-  readonly note: string;
+  readonly note?: string;
   readonly look?: string;
 }
 
-function Tile({ name, value, note, look = "" }: TileProps) {
+export function Tile({ name, value, note, look = "" }: TileProps) {
   return (
     <div class={`tile card ${look}`}>
       <span class="soft">{name}</span>
       <b>{value}</b>
-      <span class="soft">{note}</span>
+      {note !== undefined && <span class="soft">{note}</span>}
     </div>
   );
 }

@@ -175,6 +175,9 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
   app.get("/api/v1/errors", LOOK, async () => ({ errors: errorPages() }));
   app.get("/api/v1/snapshots", LOOK, async () => await port.snapshots());
   app.get("/api/v1/reports", LOOK, async () => ({ reports: await port.reports() }));
+  app.get<{ Params: { id: string } }>("/api/v1/reports/:id", LOOK, async ({ params }) => ({
+    report: await port.report(params.id),
+  }));
   app.get<{ Querystring: { limit: number } }>(
     "/api/v1/audit",
     { ...LOOK, schema: { querystring: AUDIT } },

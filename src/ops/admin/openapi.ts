@@ -58,6 +58,11 @@ function reads(): object {
     "/api/v1/reports": get("Past comparisons, newest first.", {
       200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
     }),
+    "/api/v1/reports/{id}": get(
+      "One of them, table by table, without keys of rows; null: it is not kept.",
+      { 200: json({ type: "object", properties: { report: { anyOf: [OBJECT, { type: "null" }] } } }) },
+      { parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }] },
+    ),
     "/api/v1/dashboard": get(
       "What the dashboard shows beside the status: its charts, tables and dead letters.",
       { 200: json(OBJECT) },

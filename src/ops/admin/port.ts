@@ -1,6 +1,6 @@
 import type { AuditEntry } from "../../core/audit/audit-store.ts";
 import type { DaemonView } from "../dashboard/view.ts";
-import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
+import type { ReconcileRequest, ReportView } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
 import type { Order } from "../../core/audit/audited.ts";
@@ -26,6 +26,8 @@ export interface AdminPort {
   readonly discardLetters: (choice: LetterBody) => Promise<number>;
   /** Summaries of past comparisons, newest first; without keys. */
   readonly reports: () => Promise<readonly object[]>;
+  /** One of them, table by table; without keys. Null: it is not kept. */
+  readonly report: (id: string) => Promise<ReportView | null>;
   /** What the dashboard shows beside the status, its charts from `since` on; without keys and values. */
   readonly view: (since: string) => Promise<Omit<DaemonView, "role">>;
   /** Actions of operators, newest first. */

@@ -1,7 +1,7 @@
 /** The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Locator } from "playwright-core";
+import type { Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import {
@@ -300,13 +300,82 @@ test("the way of a row is a picture: each sink with its state and how far it is 
   expect(await cache.innerText()).toMatch(/behind · .*\/s/);
   expect(await flow.locator("path.good").count()).toBe(2);
   await cache.getByRole("link", { name: "cache" }).click();
-  expect(new URL(page.url()).hash).toBe("#sink-cache");
-  expect(await page.locator(":target").innerText()).toContain("cache");
+  expect(new URL(page.url()).hash).toBe("#/sink/cache");
+  await page.getByRole("heading", { name: "cache", exact: true }).waitFor(PATIENCE);
+  await page.getByRole("link", { name: "Overview" }).click();
   await act(page, "Pause sink cache", true);
   await cache.getByText("paused").waitFor(PATIENCE);
   expect(await flow.locator("path.warning").count()).toBe(1);
   await act(page, "Resume sink cache, which waits", false);
   await cache.getByText("streaming").waitFor(PATIENCE);
+});
+
+test("a sink, a table and a report have pages of their own, which links lead to and addresses open", async () => {
+  await pipeline.sinks.target!.query("alter table public.orders add constraint little check (amount < 1000)");
+  await pipeline.run("update orders set amount = 5000 where id = 21");
+  await pipeline.settled();
+  await pipeline.installation.command("reconcile");
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const title = (name: string | RegExp) => page.getByRole("heading", { level: 2, name, exact: true });
+  // From the overview to a report, to a table, to a sink.
+  await part(page, "proof").getByRole("link").first().click();
+  await page.getByRole("heading", { name: "The sinks equal the source" }).waitFor(PATIENCE);
+  const compared = part(page, "compared").locator("tbody tr", { hasText: "public.customers" });
+  expect(await compared.count()).toBe(2);
+  expect(await compared.first().innerText()).toMatch(/equal\s+2,000\s+2,000/);
+  expect(await axeFindings(page)).toEqual([]);
+  await part(page, "compared").getByRole("link", { name: "public.orders" }).first().click();
+  await title("public.orders").waitFor(PATIENCE);
+  expect(await part(page, "tables").locator("tbody tr").count()).toBe(3);
+  expect(await part(page, "letters").locator("tbody tr").count()).toBe(1);
+  // It would replay those of other tables too.
+  expect(
+    await part(page, "letters")
+      .getByRole("button", { name: /^Replay all/ })
+      .count(),
+  ).toBe(0);
+  expect(await axeFindings(page)).toEqual([]);
+  await act(page, "Pause table public.orders in sink cache", true);
+  await part(page, "tables").getByText("paused in cache").waitFor(PATIENCE);
+  await act(page, "Resume table public.orders in sink cache", false);
+  await part(page, "tables")
+    .getByRole("row", { name: /^→ cache/ })
+    .getByText("followed")
+    .waitFor(PATIENCE);
+  await part(page, "tables").getByRole("link", { name: "cache" }).click();
+  await title("cache").waitFor(PATIENCE);
+  expect(await page.title()).toBe(`cache · ${pipeline.installation.name} · Millrace`);
+  expect(await page.getByRole("article").count()).toBe(1);
+  expect(await part(page, "letters").count()).toBe(0);
+  const chart = page.getByRole("slider", { name: /^Throughput/ });
+  expect(await chart.getAttribute("aria-valuetext")).not.toContain("warehouse");
+  expect(await axeFindings(page)).toEqual([]);
+  // The address alone leads there, and from there to a part of the overview.
+  await page.reload();
+  await title("cache").waitFor(PATIENCE);
+  await page.getByRole("navigation").getByRole("link", { name: "Offsets" }).click();
+  await part(page, "offsets").waitFor(PATIENCE);
+  await eventually(async () =>
+    expect(await page.evaluate("document.getElementById('offsets').getBoundingClientRect().top")).toBeLessThan(900),
+  );
+  await page.goBack();
+  await title("cache").waitFor(PATIENCE);
+  for (const [hash, text] of [
+    ["#/table/no.such", "No table has this name now."],
+    ["#/sink/none", "No sink has this name now."],
+    ["#/report/none", "No report of this number is kept."],
+  ] as const) {
+    await page.evaluate(`location.hash = ${JSON.stringify(hash)}`);
+    await page.getByText(text).waitFor(PATIENCE);
+  }
+  await page.evaluate(`location.hash = "#/table/" + encodeURIComponent(${JSON.stringify(`public.${HOSTILE}`)})`);
+  await title(`public.${HOSTILE}`).waitFor(PATIENCE);
+  expect(await page.evaluate("window.ran")).toBeUndefined();
+  expect(seen.errors).toEqual([]);
+  await pipeline.sinks.target!.query("alter table public.orders drop constraint little");
+  await pipeline.run("update orders set amount = 1 where id = 21");
+  await pipeline.settled();
 });
 
 test("charts go back as far as is asked, and one moment is pointed at in all", async () => {
@@ -359,6 +428,12 @@ test.each(Object.entries(WIDTHS))(
       await part(page, "proof").getByText("equal").first().waitFor(PATIENCE);
       expect(await widthBeyond(page)).toBe(0);
       expect(await axeFindings(page)).toEqual([]);
+      for (const hash of await pagesOf(page)) {
+        await page.evaluate(`location.hash = ${JSON.stringify(hash)}`);
+        await page.getByRole("link", { name: "Overview" }).waitFor(PATIENCE);
+        await page.locator("tbody tr").first().waitFor(PATIENCE);
+        expect([hash, await widthBeyond(page), await axeFindings(page)]).toEqual([hash, 0, []]);
+      }
     }
   },
 );
@@ -376,6 +451,12 @@ test("the pictures of the documents", async ({ skip }) => {
     }
   }
 });
+
+/** A sink's, a table's and the newest report's. */
+async function pagesOf(page: Page): Promise<readonly string[]> {
+  const report = await part(page, "proof").getByRole("link").first().getAttribute("href");
+  return ["#/sink/warehouse", "#/table/public.orders", report!];
+}
 
 async function metrics(): Promise<string> {
   const answer = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${LOOKS}` } });
