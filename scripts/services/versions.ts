@@ -59,6 +59,8 @@ export const versions = {
   jaeger: { version: "1.76.0" },
   /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
   kustomize: { version: "5.8.1" },
+  /** Renders the chart under deploy/helm, in a test. Runs in no container. */
+  helm: { version: "3.19.5" },
   /** Validates them, and the Python package whose schemas it does that by. Runs in no container. */
   kubeconform: { version: "0.7.0", schemas: "1.37.0" },
   /** In the base of the image that a test builds; Node 24 comes with this line of it. */
