@@ -16,7 +16,7 @@ import { EXIT } from "../exit-codes.ts";
 import { whileOpen, withOpenSink } from "../opened.ts";
 import { NOT_DONE } from "../options.ts";
 import type { Session } from "../session.ts";
-import { alone } from "../state.ts";
+import { alone, auditedHere } from "../state.ts";
 
 export function addTeardown({ program, action }: CommandLine): void {
   program
@@ -77,28 +77,34 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
     const removes: string[] = [];
     const stays: string[] = [];
     const others = [...versions.values()].filter((version) => !tables.includes(version));
-    for (const config of sinks) {
-      await withOpenSink(session.log, config, state, async (sink, own) => {
-        if (own === null || sink.form === "log") return;
-        // Under the target of a table that the sink never took are the rows of somebody else.
-        const taken = new TableSelection(config.tables);
-        const its = tables.filter(
-          ({ id, schema, table }) => taken.matches(schema, table) || Object.hasOwn(own.tables, id),
-        );
-        const missing = new Set(await sink.presence?.missing(its, signal));
-        const byTarget = Map.groupBy(others, (one) => targetIn(sink, one));
-        let held = own;
-        for (const table of its.filter((one) => !missing.has(one))) {
-          const other = byTarget.get(targetIn(sink, table))?.find((one) => !mayShare(sink, one, table));
-          if (other !== undefined) {
-            stays.push(`the rows of ${table.id} in sink ${config.name}: they are where those of ${other.id} are`);
-            continue;
+    const each = async (): Promise<void> => {
+      for (const config of sinks) {
+        await withOpenSink(session.log, config, state, async (sink, own) => {
+          if (own === null || sink.form === "log") return;
+          // Under the target of a table that the sink never took are the rows of somebody else.
+          const taken = new TableSelection(config.tables);
+          const its = tables.filter(
+            ({ id, schema, table }) => taken.matches(schema, table) || Object.hasOwn(own.tables, id),
+          );
+          const missing = new Set(await sink.presence?.missing(its, signal));
+          const byTarget = Map.groupBy(others, (one) => targetIn(sink, one));
+          let held = own;
+          for (const table of its.filter((one) => !missing.has(one))) {
+            const other = byTarget.get(targetIn(sink, table))?.find((one) => !mayShare(sink, one, table));
+            if (other !== undefined) {
+              stays.push(`the rows of ${table.id} in sink ${config.name}: they are where those of ${other.id} are`);
+              continue;
+            }
+            removes.push(`the rows of ${table.id} in sink ${config.name}`);
+            if (isConfirmed) held = await removed(sink, table, held, signal);
           }
-          removes.push(`the rows of ${table.id} in sink ${config.name}`);
-          if (isConfirmed) held = await removed(sink, table, held, signal);
-        }
-      });
-    }
+        });
+      }
+    };
+    const subject = { tables: tables.map(({ id }) => id) };
+    if (isConfirmed && tables.length > 0)
+      await auditedHere(state, "teardown", subject, each, () => ({ removed: removes.length }));
+    else await each();
     const keeps = ["slot, publication and state", "the rows of other tables", ...stays];
     return { applied: isConfirmed && removes.length > 0, nothingLeft: removes.length === 0, removes, keeps };
   };

@@ -61,6 +61,15 @@ test("nothing is removed while one sink does not answer; the daemon can still go
   await pipeline.expectEqual(["orders"]);
   expect(await pipeline.readers(lastRead)).toEqual({});
   await pipeline.daemon.stop();
+  // The rows of a table alone: an action of an operator's as any other; its plan, and what finds no table, is none.
+  const audited = async () => JSON.parse((await installation.command("audit", "list", "--json")).stdout);
+  expect(await installation.command("teardown", "--tables", "public.*")).toMatchObject({ exitCode: 4 });
+  expect(await installation.command("teardown", "--tables", "none.*", "--yes")).toMatchObject({ exitCode: 0 });
+  expect(JSON.stringify(await audited())).not.toContain("teardown");
+  expect(await installation.command("teardown", "--tables", "public.*", "--yes")).toMatchObject({ exitCode: 0 });
+  expect(JSON.stringify(await audited())).toMatch(
+    /"via":"command line","action":"teardown","subject":\{"tables":\["public\.orders"\]\}.*"removed":2.*"error":null/,
+  );
   const done = await installation.command("teardown", "--sink-metadata", "--yes");
   expect(done, done.stderr).toMatchObject({ exitCode: 0 });
 });
