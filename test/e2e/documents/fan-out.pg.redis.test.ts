@@ -31,7 +31,7 @@ async function started(orders: number, kinds: readonly ("sqlite" | "redis")[]): 
 }
 
 test("a paused sink holds up no other one, however many documents wait for it", async () => {
-  const count = 8_000;
+  const count = 10_000;
   await using pipeline = await started(count, ["sqlite", "redis"]);
   await pipeline.settled();
   const { installation } = pipeline;
