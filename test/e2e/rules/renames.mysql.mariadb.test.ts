@@ -64,6 +64,36 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ folks: "MR1033", users_new: "MR1033" });
     });
 
+    test(
+      "a table that got its new names in a database that is not captured, and one that is replaced",
+      options,
+      async () => {
+        await using scene = await RenamedTables.start(flavour, isDown);
+        const own = scene.pipeline.source.name;
+        const aside = `${own}_aside`;
+        try {
+          await scene.run(
+            `create database ${aside}`,
+            `rename table users to ${aside}.u, letters to ${aside}.l, contacts to letters, ${aside}.l to contacts`,
+            `alter table ${aside}.u change mail post varchar(80), drop column country, rename to ${aside}.v`,
+            `rename table ${aside}.v to ${own}.clients`,
+            `insert into clients values (5, 'c@${CANARY}', 'x')`,
+            `insert into contacts values (5, 's@${CANARY}', '${SHOWN}')`,
+          );
+          await scene.expectSuspended({ clients: "MR1033" });
+          if (flavour === "mariadb") {
+            await scene.run(
+              "create or replace table notes (primary key (id)) as select id, mail as post, note from contacts",
+              `insert into notes values (7, 'n@${CANARY}', '${SHOWN}')`,
+            );
+            await scene.expectSuspended({ clients: "MR1033", notes: "MR1025" });
+          }
+        } finally {
+          await scene.pipeline.run(`drop database if exists ${aside}`);
+        }
+      },
+    );
+
     test("another table that takes the name of one under rules", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
       await scene.run(
