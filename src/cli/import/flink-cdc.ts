@@ -68,7 +68,7 @@ const OF_PIPELINE: Reasons = {
       "Millrace is one process, without Flink",
   },
   missing: {
-    "user-defined-function model": "computed columns are functions of TypeScript: docs/rules.md",
+    "user-defined-function model": "computed columns are functions of TypeScript, under `columns`",
     "local-time-zone": "times keep the form that they have at the source",
   },
 };
@@ -285,7 +285,7 @@ function columnsOf(entry: Section): { readonly only: readonly string[] } | null 
   if (others.some((each) => !COLUMN.test(each)))
     entry.block(
       key,
-      "it computes columns: write which go out (`only`), and those that it makes (docs/rules.md) or hides (`mask`)",
+      "it computes columns: write which go out (`only`), and those that it makes (`value`) or hides (`mask`)",
     );
   if (isAll) return null;
   return { only: others.filter((each) => COLUMN.test(each)) };
@@ -305,10 +305,7 @@ function routed(entry: Section, isNested: boolean): Said {
   const isOne = more.length === 0 && (wildcards === 0 || (symbol !== null && target.includes(symbol) && isWholeTable));
   if (isOne && /^[^.]+\.[^.]+$/.test(into) && !(symbol === null && target.includes("$")))
     return { globs, keys: { into, ...entry.undecided() } };
-  entry.leave(
-    "sink-table",
-    "`into` is schema.table; where tables share one, `add` has to tell them apart: docs/config.md",
-  );
+  entry.leave("sink-table", "`into` is schema.table; where tables share one, `add` has to tell them apart");
   return { globs, keys: entry.undecided() };
 }
 

@@ -76,7 +76,7 @@ const OF_PEER: Reasons = {
   },
   missing: {
     ssh_config: "write the address at which the database is reached",
-    "tls_host root_ca certificate private_key": "write the files of TLS: docs/config.md",
+    "tls_host root_ca certificate private_key": "write the files of TLS under `tls`",
   },
 };
 
@@ -125,11 +125,11 @@ const OF_MIRROR: Reasons = {
     "max_batch_size sync_interval snapshot_* cdc_staging_path resync disabled":
       "memory and pace are bounded without it; the sink's `batch` has upper limits of one write",
     replication_slot_name: "Millrace makes its own slot, so that both can run side by side; drop PeerDB's later",
-    "system disable_peerdb_columns": "a sink has types and columns of its own: docs/import.md has a view with PeerDB's",
+    "system disable_peerdb_columns": "a sink has types and columns of its own; a view can have PeerDB's names",
   },
   missing: {
     "soft_delete_col_name synced_at_col_name":
-      "Millrace's columns are _millrace_deleted and _millrace_commit_time: docs/import.md has a view with PeerDB's",
+      "Millrace's columns are _millrace_deleted and _millrace_commit_time; a view can have PeerDB's names",
     initial_copy_only: "the tables are copied, then followed: `millrace run --once` ends when every sink has all of it",
   },
 };

@@ -147,7 +147,7 @@ const OF_SINK: Reasons = {
   },
   missing: {
     "message_grouping group_column_names": "a record's key is the row's key, which orders its changes",
-    timestamp_format: "times are texts, as docs/envelope.md says",
+    timestamp_format: "times are texts in the envelope",
     enrichment: "no sink has values of other rows: documents join tables",
     actions: "every insert, update and delete is followed, so that sinks equal the source",
   },
