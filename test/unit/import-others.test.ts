@@ -163,6 +163,7 @@ describe("sequin", () => {
     [{ source: { include_tables: "${TABLES}" } }, ["source.include_tables"]],
     [{ source: { include_tables: [["a"]] } }, ["source.include_tables"]],
     [{ source: { exclude_tables: ["public.a?"] } }, ["source.exclude_tables"]],
+    [{ source: { include_schemas: ["a.b"] } }, ["source.include_schemas"]],
     [{ source: { include_schemas: ["a"], include_tables: ["b.c"] } }, ["source.include_tables"]],
     [{ source: { newly_invented: ["a"] } }, ["source.newly_invented"]],
     [{ source: "canary" }, ["source"]],

@@ -204,7 +204,10 @@ function selectionOf(sink: Section): readonly string[] | null {
   const source = sink.inner("source");
   const names = (section: Section, key: string, isTable: boolean): readonly string[] | null => {
     const texts = section.has(key) ? section.texts(key) : null;
-    const odd = texts?.find((each) => isGlob(each) || each.startsWith("!") || each.includes("${") || each === "");
+    // A schema with a point in its name would read as another one's table.
+    const isOdd = (each: string) =>
+      isGlob(each) || each.startsWith("!") || each.includes("${") || each === "" || (!isTable && each.includes("."));
+    const odd = texts?.find(isOdd);
     if (odd !== undefined) section.block(key, "one of its names can't be written as it is: write `source.tables`");
     return texts?.map((each) => (isTable && !each.includes(".") ? `public.${each}` : each)) ?? null;
   };
