@@ -1,5 +1,5 @@
 /**
- * `node scripts/audit.ts`: known vulnerabilities of what the program loads, which fail it. A registry without that list fails
+ * `npm run audit`: known vulnerabilities of what the program loads, which fail it. A registry without that list fails
  * nothing; it is said.
  */
 import { execFile } from "node:child_process";
