@@ -4,8 +4,8 @@ import { Patience } from "../../src/runtime/snapshot/patience.ts";
 
 type Step = readonly [waitedFor: string | null, ms: number];
 
-/** For so long all repeat these steps; tells which sink goes on alone, and when. */
-function alone(steps: readonly Step[], untilMs: number): string | null {
+/** For so long `sinks` repeat these steps; tells which one goes on alone, and when. */
+function alone(steps: readonly Step[], untilMs: number, sinks = ["fast", "a", "b"]): string | null {
   let nowMs = 0;
   const patience = new Patience<string>({ ...systemClock, elapsed: () => nowMs });
   while (nowMs < untilMs) {
@@ -14,7 +14,7 @@ function alone(steps: readonly Step[], untilMs: number): string | null {
       const passedMs = patience.passedMs();
       if (sink === null) continue;
       patience.waited(sink, passedMs);
-      if (patience.isSpent(sink)) return `${sink} after ${nowMs} ms`;
+      if (patience.isSpent(sink, sinks)) return `${sink} after ${nowMs} ms`;
     }
   }
   return null;
@@ -38,13 +38,26 @@ test("sinks of about the same pace, each waited for by turns, go on together", (
     [null, 550],
     ["b", 250],
   ];
-  expect(alone(turns, 120_000)).toBeNull();
+  expect(alone(turns, 120_000, ["a", "b"])).toBeNull();
 });
 
-test("a sink that is waited for half of the time goes on alone, soon", () => {
-  const steps: readonly Step[] = [
-    [null, 100],
-    ["slow", 100],
+test("of sinks that wait for each other, one that a faster sink waits for goes on alone", () => {
+  const turns: readonly Step[] = [
+    ["a", 200],
+    [null, 550],
+    ["b", 250],
   ];
-  expect(alone(steps, 120_000)).toBe("slow after 4000 ms");
+  expect(alone(turns, 120_000)).toBe("b after 8000 ms");
+});
+
+test.each([
+  [1, "a after 4000 ms"],
+  [4, "a after 10000 ms"],
+  [6, null],
+])("for each time that it waits for a sink, a faster one works %i times as long", (times, expected) => {
+  const steps: readonly Step[] = [
+    [null, 100 * times],
+    ["a", 100],
+  ];
+  expect(alone(steps, 120_000)).toBe(expected);
 });

@@ -323,7 +323,7 @@ class CopyPace {
     const waitedFor = members.filter((member) => isWaitedFor(member, members));
     for (const member of new Set([...this.#waitedFor.values()].flat())) {
       this.#patience.waited(member, passedMs);
-      if (this.#patience.isSpent(member) && waitedFor.includes(member)) this.#onLeft(member);
+      if (this.#patience.isSpent(member, members) && waitedFor.includes(member)) this.#onLeft(member);
     }
     if (waitedFor.length === 0) this.#waitedFor.delete(table);
     else this.#waitedFor.set(table, waitedFor);

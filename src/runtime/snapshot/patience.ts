@@ -3,10 +3,10 @@ import type { Clock } from "../../core/clock.ts";
 /** Others have waited for a sink this long, */
 const WAITED_MS_MIN = 2_000;
 /**
- * and for this part of the time: without it they need two thirds. One that goes on alone has the source read twice, on the
- * same processors. Sinks of about the same pace wait for each other by turns, for a fifth of the time.
+ * and for this part of the time: without it they need five sixths. What they were waited for themselves does not count: sinks
+ * of about the same pace wait for each other by turns, and one that goes on alone has the source read twice.
  */
-const WAITED_SHARE = 1 / 3;
+const WAITED_SHARE = 1 / 6;
 /** Half of what was measured counts as past after this time: a sink may become slow late. */
 const MEASURED_MS = 20_000;
 
@@ -38,9 +38,11 @@ export class Patience<S> {
     this.#waitedMs.set(sink, (this.#waitedMs.get(sink) ?? 0) + ms);
   }
 
-  /** Whether the others go on without the sink. */
-  isSpent(sink: S): boolean {
-    const waitedMs = this.#waitedMs.get(sink) ?? 0;
+  /** Whether the others go on without the sink. `together`: all that get the same rows. */
+  isSpent(sink: S, together: readonly S[]): boolean {
+    const of = (one: S): number => this.#waitedMs.get(one) ?? 0;
+    const others = together.filter((one) => one !== sink).map(of);
+    const waitedMs = of(sink) - (others.length === 0 ? 0 : Math.min(...others));
     return waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs * WAITED_SHARE;
   }
 }

@@ -185,8 +185,8 @@ export class Snapshotter {
         const chunks = await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(group, signal));
         if (chunks === null) continue;
         this.#plan.took(reading);
-        const othersWait = readings.some(({ sinks }) => sinks.some((sink) => !reading.sinks.includes(sink)));
-        await this.#untilDurable(chunks, othersWait, signal);
+        const inTurn = Array.from(new Set(readings.flatMap(({ sinks }) => sinks)));
+        await this.#untilDurable(chunks, inTurn, signal);
         return true;
       } catch (error) {
         if (!isOfOneTable(error)) failure ??= error;
@@ -204,24 +204,30 @@ export class Snapshotter {
 
   /**
    * Waits until the chunks are durable in the sinks, then does what is left for each sink. It waits in the background for
-   * those that others would wait for too long. `othersWait`: also for the first one that has its chunk.
+   * those that others would wait for too long. `inTurn`: sinks for which there is something to read; others of them wait for
+   * the first one too that has its chunk.
    */
-  async #untilDurable(chunks: readonly ChunkInFlight[], othersWait: boolean, signal: AbortSignal): Promise<void> {
+  async #untilDurable(chunks: readonly ChunkInFlight[], inTurn: readonly string[], signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
     const patience = this.#patience;
     const begunMs = clock.elapsed();
     patience.passedMs();
     const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
+    const given = new Set(Array.from(byWorker.keys(), ({ name }) => name));
     const waitedFor = new Map<SinkWorker, Promise<void>>();
     const endedMs = new Map<SinkWorker, number>();
     for (const [worker, works] of byWorker) {
       const ended = this.#ended(worker, works).then(() => void endedMs.set(worker, clock.elapsed()));
-      if (!patience.isSpent(worker.name)) waitedFor.set(worker, ended);
+      if (!patience.isSpent(worker.name, inTurn)) waitedFor.set(worker, ended);
     }
-    const together = Promise.all(waitedFor.values());
-    await withTimeout(together, { clock, signal, timeoutMs: TOGETHER_MS_MAX, late: () => undefined });
+    await withTimeout(Promise.all(waitedFor.values()), {
+      clock,
+      signal,
+      timeoutMs: TOGETHER_MS_MAX,
+      late: () => undefined,
+    });
     const nowMs = clock.elapsed();
-    const sinceMs = othersWait ? begunMs : Math.min(nowMs, ...endedMs.values());
+    const sinceMs = inTurn.some((sink) => !given.has(sink)) ? begunMs : Math.min(nowMs, ...endedMs.values());
     for (const worker of waitedFor.keys()) patience.waited(worker.name, (endedMs.get(worker) ?? nowMs) - sinceMs);
     this.#throwFailure();
   }

@@ -59,7 +59,7 @@ test("Postgres: what check finds is shown with its fix, the grants too, and noth
     const lacking = await refused(url);
     expect(lacking).toMatchObject({ exitCode: 1, files: expect.arrayContaining(["millrace.yaml"]) });
     expect(lacking.said).toMatch(
-      /ERROR {3}source: the role may not replicate[^]*public\.loose[^]*all that the login needs:[^]*CREATE PUBLICATION[^]*--admin-url[^]*nothing was started/,
+      /ERROR {3}source: MR2008: the role may not replicate[^]*public\.loose[^]*all that the login needs:[^]*CREATE PUBLICATION[^]*--admin-url[^]*nothing was started/,
     );
     const json = await refused(url, "--json");
     expect(JSON.parse(json.said)).toMatchObject({ ok: false, findings: expect.anything() });
@@ -78,7 +78,7 @@ test("a server whose log can't be followed yet is told with the statement and th
   expect({ exitCode, said }).toEqual({
     exitCode: 1,
     said: expect.stringMatching(
-      /ERROR {3}source: wal_level is replica\n +ALTER SYSTEM SET wal_level = logical; then restart the server[^]*nothing was started/,
+      /ERROR {3}source: MR2005: wal_level is replica\n +ALTER SYSTEM SET wal_level = logical; then restart the server[^]*nothing was started/,
     ),
   });
 });
