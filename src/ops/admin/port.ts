@@ -11,7 +11,6 @@ export interface AdminPort {
   /** The run behind it ends or has ended: what fails from now on may succeed in the next one. */
   readonly isOver: () => boolean;
   readonly status: () => Promise<StatusDocument>;
-  /** Why the daemon is not ready; empty if it is. */
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** `sink` null: all; `tables` empty: the sinks as a whole. */
   readonly pause: (sink: string | null, tables: readonly string[]) => Promise<void>;
