@@ -66,6 +66,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       });
       await expectToWait(pipeline, "MR2008", /GRANT SELECT ON `\w+`\.\* TO 'plain'@'%';/);
 
+      await pipeline.run(`grant select on ${name}.* to plain@'%'`);
       url.password = "wrong";
       pipeline.configure({ url: url.href });
       await expectToWait(pipeline, "MR2002", /set it at the server \(ALTER USER … IDENTIFIED BY …\)/);
