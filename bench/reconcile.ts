@@ -10,7 +10,7 @@ import type { Client } from "pg";
 import { elasticsearch } from "../scripts/services/servers/search/elasticsearch.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { redis } from "../scripts/services/servers/redis.ts";
-import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../src/core/contracts/reconciliation.ts";
+import { type ReconcileDocument, type ReconcileStatus, requestOf } from "../src/core/contracts/reconciliation.ts";
 import { differingByChecksums } from "./checksums.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
@@ -25,17 +25,6 @@ const MIB_MAX = 256;
 const DIFFERING = 10;
 const CHECKSUMS = "checksums in both servers";
 const ROWS_PER_TRANSACTION = 10_000;
-const REQUEST: ReconcileRequest = {
-  tables: [],
-  sinks: [],
-  patienceMs: 60_000,
-  deep: false,
-  repairs: false,
-  sampleMax: 20,
-  mode: "full",
-  showsValues: false,
-  resume: null,
-};
 
 interface Compared {
   readonly seconds: number;
@@ -153,7 +142,7 @@ async function ended(daemon: MeasuredDaemon, from: Client): Promise<void> {
 
 async function compared(daemon: MeasuredDaemon, rowCount: number, differing: number): Promise<Compared> {
   const before = daemon.usage().cpuSeconds;
-  const started = await daemon.ask<{ id: string }>("bench", "POST", "/api/v1/reconcile", REQUEST);
+  const started = await daemon.ask<{ id: string }>("bench", "POST", "/api/v1/reconcile", requestOf({}));
   const ended: ReconcileDocument[] = [];
   await until(async () => {
     const status = await daemon.ask<ReconcileStatus>("bench", "GET", "/api/v1/reconcile");

@@ -250,7 +250,6 @@ function isHttpUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);
 }
 
-/** Only the hash of a token is kept after the file was read. */
 function signingKey(pem: string): KeyObject | null {
   try {
     const key = createPrivateKey(pem);
@@ -260,6 +259,7 @@ function signingKey(pem: string): KeyObject | null {
   }
 }
 
+/** Only the hash of a token is kept after the file was read. */
 function digestOf(token: string): string {
   return createHash("sha256").update(token).digest("hex");
 }

@@ -1,6 +1,6 @@
 /** Differences that somebody makes in a target, and the comparison that has to find and repair exactly those. */
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
-import type { ReconcileDocument, ReconcileRequest } from "../../src/core/contracts/reconciliation.ts";
+import { type ReconcileDocument, requestOf } from "../../src/core/contracts/reconciliation.ts";
 import type { Row } from "./database.ts";
 import type { Target } from "./targets.ts";
 import { briefly } from "./tracing.ts";
@@ -9,17 +9,7 @@ import type { World } from "./world.ts";
 
 export type Spoiling = "change" | "remove" | "add";
 
-const REQUEST: ReconcileRequest = {
-  tables: [],
-  sinks: [],
-  patienceMs: 20_000,
-  deep: false,
-  repairs: true,
-  sampleMax: 20,
-  mode: "full",
-  showsValues: false,
-  resume: null,
-};
+const REQUEST = requestOf({ patienceMs: 20_000, repairs: true });
 
 /** No transaction has it. */
 const ADDED_KEY = "90";

@@ -1,8 +1,6 @@
 /** Values that are equal though they are written otherwise, labels that get other names, ties, nulls, and half of a foreign key. */
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
-import { expect, test } from "vitest";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { test } from "vitest";
+import { OddDocuments } from "../../support/documents/odd-documents.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const TABLES = `create type mood as enum ('sad', 'ok', 'glad');
@@ -93,44 +91,16 @@ const WORK = [
 ];
 
 test("documents are what the source's own SQL makes", async () => {
-  await using pipeline = await RunningPipeline.start(TABLES, {
-    kinds: ["sqlite"],
-    configure: (config) => ({
-      ...config,
-      documents: DOCUMENTS,
-      sinks: { sqlite: { ...config.sinks["sqlite"], documents: ["owners", "things"] } },
-    }),
-  });
-  const { installation, source } = pipeline;
-  const made = (name: keyof typeof EXPECTED): unknown[] => {
-    const { columns, with: relations } = DOCUMENTS[name];
-    using file = new DatabaseSync(join(installation.folder, "replica.sqlite"), { readOnly: true });
-    const fields = [...columns, ...Object.keys(relations)].join(", ");
-    return file.prepare(`select ${fields} from "documents.${name}" order by id`).all().map(plain);
-  };
-  const expectEqual = async (after: string): Promise<void> => {
-    await pipeline.settled();
-    for (const name of ["owners", "things"] as const)
-      expect({ after, rows: made(name) }).toEqual({
-        after,
-        rows: (await source.query(EXPECTED[name])).rows.map(plain),
-      });
-  };
-  await expectEqual("the first copy");
+  await using followed = await OddDocuments.start(TABLES, DOCUMENTS, EXPECTED);
+  await followed.expectEqual("the first copy");
   for (const sql of WORK) {
-    for (const statement of sql.startsWith("begin") ? [sql] : sql.split("; ")) await pipeline.run(statement);
-    await eventually(() => expectEqual(sql));
+    await followed.run(sql);
+    await eventually(() => followed.expectEqual(sql));
   }
   // A column that joins gets another name: its document stays as it was, and follows when it has its name again.
-  await pipeline.run("alter table things rename column flag to flagged");
-  await pipeline.run("update things set grade = 7 where id = 1");
-  await pipeline.run("alter table things rename column flagged to flag");
-  await pipeline.run("update things set grade = 8 where id = 3");
-  await eventually(() => expectEqual("a column that joins had another name"));
+  await followed.run("alter table things rename column flag to flagged");
+  await followed.run("update things set grade = 7 where id = 1");
+  await followed.run("alter table things rename column flagged to flag");
+  await followed.run("update things set grade = 8 where id = 3");
+  await eventually(() => followed.expectEqual("a column that joins had another name"));
 });
-
-function plain(row: unknown): unknown {
-  const read = (value: unknown): unknown =>
-    typeof value === "string" && /^[[{]/.test(value) ? (JSON.parse(value) as unknown) : value;
-  return Object.fromEntries(Object.entries(Object(row)).map(([name, value]) => [name, read(value)]));
-}

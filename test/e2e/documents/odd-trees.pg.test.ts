@@ -1,9 +1,7 @@
 /** Trees whose tables are hard to join: under themselves, in circles, by keys of several columns and types, in partitions. */
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { OddDocuments } from "../../support/documents/odd-documents.ts";
 
 const TABLES = `create table people (id int primary key, boss_id int references people, name text);
   create table kinds (code varchar(8), year smallint, label text, primary key (code, year));
@@ -89,42 +87,12 @@ const WORK: readonly string[] = [
 ];
 
 test("documents are what the source's own SQL makes", async () => {
-  await using pipeline = await RunningPipeline.start(TABLES, {
-    kinds: ["sqlite"],
-    configure: (config) => ({
-      ...config,
-      documents: DOCUMENTS,
-      sinks: { sqlite: { ...config.sinks["sqlite"], documents: ["people", "parcels"] } },
-    }),
-  });
-  const { installation, source } = pipeline;
-  const path = join(installation.folder, "replica.sqlite");
-  const made = (name: keyof typeof EXPECTED): unknown[] => {
-    const { columns, with: relations } = DOCUMENTS[name];
-    using file = new DatabaseSync(path, { readOnly: true });
-    const fields = [...columns, ...Object.keys(relations)].join(", ");
-    return file.prepare(`select ${fields} from "documents.${name}" order by id`).all().map(plain);
-  };
-  const expectEqual = async (after: string): Promise<void> => {
-    await pipeline.settled();
-    for (const name of ["people", "parcels"] as const)
-      expect({ after, rows: made(name) }).toEqual({
-        after,
-        rows: (await source.query(EXPECTED[name])).rows.map(plain),
-      });
-  };
-  await expectEqual("the first copy");
+  await using followed = await OddDocuments.start(TABLES, DOCUMENTS, EXPECTED);
+  await followed.expectEqual("the first copy");
   for (const sql of WORK) {
-    for (const statement of sql.startsWith("begin") ? [sql] : sql.split("; ")) await pipeline.run(statement);
-    await expectEqual(sql);
+    await followed.run(sql);
+    await followed.expectEqual(sql);
   }
-  const { exitCode, found } = await reconcile(installation, "--deep", "--tables", "documents.*");
+  const { exitCode, found } = await reconcile(followed.pipeline.installation, "--deep", "--tables", "documents.*");
   expect({ exitCode, drift: driftOf(found), not: found.notComparable }).toEqual({ exitCode: 0, drift: {}, not: [] });
 });
-
-/** JSON as what it says. */
-function plain(row: unknown): unknown {
-  const read = (value: unknown): unknown =>
-    typeof value === "string" && /^[[{]/.test(value) ? (JSON.parse(value) as unknown) : value;
-  return Object.fromEntries(Object.entries(Object(row)).map(([name, value]) => [name, read(value)]));
-}

@@ -10,7 +10,6 @@ import { roundTrip } from "../../support/postgres/postgres-round-trip.ts";
 import { testSeed } from "../../support/run/random.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { STREAM_KINDS } from "../../support/daemon/sink-set.ts";
-import { eventually } from "../../support/run/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 const PARTITIONED = `
@@ -60,27 +59,23 @@ test(
   { tags: "heavy" },
   async () => {
     workload.start(5);
-    const past = async (count: number): Promise<void> => {
-      const until = workload.transactionCount + count;
-      await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
-    };
-    await past(100);
+    await workload.written(100);
     await pipeline.run("alter table account add column extra int default 7");
-    await past(50);
+    await workload.written(50);
     await pipeline.run("insert into parts select n, 'more', repeat(md5(n::text), 90) from generate_series(200, 400) n");
     await pipeline.run("update parts set id = id + 500 where id between 950 and 1049; update parts set note = 'later'");
     await pipeline.run("create table late (id int primary key, n int, body text)");
     await pipeline.run("insert into late select g, 0, repeat(md5(g::text), 90) from generate_series(1, 300) g");
     await pipeline.run("update late set n = n + 1 where id % 2 = 0; update late set id = id + 1000 where id % 5 = 0");
-    await past(50);
+    await workload.written(50);
     await pipeline.run(
       "alter table line rename column status to state; alter table line rename column state to status",
     );
     await pipeline.run("alter table pair alter column label type varchar(40)");
     await pipeline.run("alter table account alter column extra type text");
-    await past(50);
+    await workload.written(50);
     await pipeline.run("alter table account drop column extra; truncate late; insert into late values (1, 1, 'again')");
-    await past(50);
+    await workload.written(50);
     await workload.stop();
     await pipeline.run(
       "update account set touched = touched + 1; update line set status = 'last'; update late set n = 2",

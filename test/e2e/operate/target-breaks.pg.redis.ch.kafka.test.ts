@@ -11,8 +11,14 @@ import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { expectFirstSaid, expectWell, literally } from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
+import type { FreshDatabase } from "../../support/run/fresh-database.ts";
 import { freshDatabase, ownClickhouse, ownKafka, ownPostgres, ownRedis } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
+
+function installed(source: FreshDatabase, sinks: object, keys: object = {}): Installation {
+  const from = { kind: "postgres", url: source.url, heartbeat: "500ms" };
+  return new Installation({ name: source.name, source: from, sinks, ...keys });
+}
 
 const SINCE = /for \d+ (?:s|min)|since/;
 
@@ -29,11 +35,7 @@ test("a target Postgres that writes nothing by default, and one that became a st
   };
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    sinks: { target: { kind: "postgres", url: server.url, schema: "copied" } },
-  });
+  await using installation = installed(source, { target: { kind: "postgres", url: server.url, schema: "copied" } });
   installation.run();
   await expectWell(installation);
   const shown = async (): Promise<void> =>
@@ -73,12 +75,11 @@ test("a state whose Postgres became a standby: the daemon waits", async () => {
   await using server = await ownPostgres();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    state: server.url,
-    sinks: { replica: { kind: "sqlite", path: "./replica.sqlite" } },
-  });
+  await using installation = installed(
+    source,
+    { replica: { kind: "sqlite", path: "./replica.sqlite" } },
+    { state: server.url },
+  );
   const daemon = installation.run();
   await expectWell(installation);
   await server.stop();
@@ -118,11 +119,7 @@ test("a Redis that became a replica", async () => {
   await using server = await ownRedis();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    sinks: { cache: { kind: "redis", url: server.url } },
-  });
+  await using installation = installed(source, { cache: { kind: "redis", url: server.url } });
   installation.run();
   await expectWell(installation);
   const redis = new Redis(server.url);
@@ -156,11 +153,7 @@ test("the disk of ClickHouse is full", async ({ skip }) => {
   await server.start();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int, body text); insert into item values (1, 1)");
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    sinks: { columns: { kind: "clickhouse", url: server.url, schema: "copied" } },
-  });
+  await using installation = installed(source, { columns: { kind: "clickhouse", url: server.url, schema: "copied" } });
   installation.run();
   await expectWell(installation);
   const filler = join(folder, "filler");
@@ -195,11 +188,7 @@ test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
   await using _ = broker;
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, body text); insert into item values (0, 'first')");
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    sinks: { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } },
-  });
+  await using installation = installed(source, { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } });
   installation.run();
   await expectWell(installation);
   await source.query("insert into item select g, repeat('x', 4800) from generate_series(1, 12000) g");

@@ -9,7 +9,6 @@ import { testSeed } from "../../support/run/random.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { restartWith } from "../../support/faults/sink-loss.ts";
 import { LOG_KINDS } from "../../support/daemon/sink-set.ts";
-import { eventually } from "../../support/run/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 let pipeline: RunningPipeline;
@@ -33,23 +32,19 @@ afterAll(async () => {
 test("a workload with changes of keys and shapes: the merged files equal the source", async () => {
   await pipeline.expectEqual(WORKLOAD_TABLES);
   workload.start(5);
-  const past = async (count: number): Promise<void> => {
-    const until = workload.transactionCount + count;
-    await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
-  };
-  await past(100);
+  await workload.written(100);
   await pipeline.run("alter table account add column extra int default 7");
-  await past(50);
+  await workload.written(50);
   await pipeline.run(
     "create table late (id int primary key, n int, body text); alter table late alter body set storage external",
   );
   await pipeline.run("insert into late select g, 0, repeat(md5(g::text), 90) from generate_series(1, 300) g");
   await pipeline.run("update late set n = n + 1 where id % 2 = 0; update late set id = id + 1000 where id % 5 = 0");
   await pipeline.run("update late set id = id + 1000, n = 5 where id % 10 = 0; update late set n = 6 where id > 2000");
-  await past(50);
+  await workload.written(50);
   await pipeline.run("alter table line rename column status to state; alter table line rename column state to status");
   await pipeline.run("alter table account alter column extra type text");
-  await past(50);
+  await workload.written(50);
   await workload.stop();
   await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
   await pipeline.run("truncate late; insert into late values (1, 1, 'again')");

@@ -63,11 +63,6 @@ async function trailOf(sinks: SinkSet, name: string, faults: readonly string[]):
   return trails;
 }
 
-async function past(workload: Workload, count: number): Promise<void> {
-  const until = workload.transactionCount + count;
-  await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
-}
-
 /** The copied state says that the former daemon has the lease, until that runs out. */
 async function afterTheLease(installation: Installation): Promise<Daemon> {
   return await eventually(
@@ -118,7 +113,7 @@ test(
     );
     await using workload = workloads[0]!;
     workload.start(2);
-    await past(workload, 50);
+    await workload.written(50);
     pipeline.daemon.signal("SIGSTOP");
     await using other = new Installation(config!);
     cpSync(join(pipeline.installation.folder, ".millrace"), join(other.folder, ".millrace"), { recursive: true });
@@ -126,9 +121,9 @@ test(
       "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null and database = current_database()",
     );
     const later = await afterTheLease(other);
-    await past(workload, 50);
+    await workload.written(50);
     pipeline.daemon.signal("SIGCONT");
-    await past(workload, 100);
+    await workload.written(100);
     await workload.stop();
     expect(await other.command("wait", "--timeout", "60s")).toMatchObject({ exitCode: 0 });
     expect(await pipeline.sinks.differences(pipeline.source.url, other.folder, WORKLOAD_TABLES)).toEqual([]);
@@ -178,11 +173,11 @@ test("brokers that are killed, stand still and come back, one of two and all of 
   expect(pipeline.complaints()).toEqual([]);
   await using workload = workloads[0]!;
   workload.start(5);
-  await past(workload, 50);
+  await workload.written(50);
 
   // The other one leads all partitions.
   await second.kill();
-  await past(workload, 50);
+  await workload.written(50);
   await pipeline.settled();
 
   const topics = pipeline.sinks.topics!;
@@ -209,20 +204,20 @@ test("brokers that are killed, stand still and come back, one of two and all of 
     { withinMs: 60_000 },
   );
   await second.start();
-  await past(workload, 20);
+  await workload.written(20);
   await pipeline.settled();
 
   await first.pause();
   await sleep(10_000);
   await first.resume();
-  await past(workload, 20);
+  await workload.written(20);
   await pipeline.settled();
 
   await first.kill();
   await second.kill();
-  await past(workload, 50);
+  await workload.written(50);
   await Promise.all([first.start(), second.start()]);
-  await past(workload, 20);
+  await workload.written(20);
   await workload.stop();
   await pipeline.expectEqual(WORKLOAD_TABLES);
   expect(await sinkOf(pipeline, "kafka")).toMatchObject({ state: "streaming", error: null });

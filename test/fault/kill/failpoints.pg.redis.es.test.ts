@@ -262,8 +262,7 @@ async function expectAllWell(load: Load, victim: Victim): Promise<void> {
   const last = victim.run();
   await eventually(async () => (await victim.installation.ask("POST", "/api/v1/resume", {})) !== undefined);
   await last.streaming();
-  const before = load.workload.transactionCount;
-  await eventually(() => load.workload.transactionCount >= before + 30, { withinMs: 60_000 });
+  await load.workload.written(30);
   await load.stop();
   const { faults, effectCount } = await victim.verdict(last);
   expect(faults).toEqual([]);

@@ -9,7 +9,6 @@ import { createFreshDatabase, type FreshDatabase } from "../../support/run/fresh
 import { EDGE_TYPES, edgeValuesOf } from "../../support/postgres/postgres-edge-values.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { ownPostgres } from "../../support/run/services.ts";
-import { eventually } from "../../support/run/waiting.ts";
 
 const OLDEST = 14;
 const KILLS = 2;
@@ -21,10 +20,8 @@ test(`Postgres ${OLDEST} under load, through kills`, { tags: "long" }, async (co
   let daemon = victim.run();
   await daemon.streaming();
   load.start(15);
-  const { workload } = load;
   for (let i = 0; i < KILLS; i++) {
-    const until = workload.transactionCount + 150;
-    await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
+    await load.workload.written(150);
     await victim.kill(daemon);
     daemon = victim.run();
     await daemon.streaming();

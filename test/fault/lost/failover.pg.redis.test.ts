@@ -55,13 +55,6 @@ class Scene implements AsyncDisposable {
     installation.configure({ name: installation.name, source, sinks: sinks.config });
   }
 
-  /** Resolves when the writers have done so many transactions more. */
-  async written(count: number): Promise<void> {
-    const { workload } = this.load;
-    const until = workload.transactionCount + count;
-    await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
-  }
-
   async sourceError(): Promise<string | undefined> {
     return (await this.victim.installation.status())?.source.error?.code;
   }
@@ -86,14 +79,14 @@ describe.concurrent("a standby that has everything is promoted", () => {
     await daemon.streaming();
     load.start(PAUSE_MS);
     await pair.untilSlot(scene.slot, "ready");
-    await scene.written(200);
+    await scene.load.workload.written(200);
     const asked = await victim.installation.command("snapshot", "start", "--tables", "public.line");
     expect(asked).toMatchObject({ exitCode: 0 });
     await pair.losePrimary();
     // It is told what it waits for, and reads nothing before the promotion.
     await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
     await pair.promote();
-    await scene.written(200);
+    await scene.load.workload.written(200);
     await scene.expectEqual(daemon);
     expect(daemon.said).toMatch(/the slot \S+ is there and ready/);
   });
@@ -114,7 +107,7 @@ describe.concurrent("a standby that has everything is promoted", () => {
         // A further standby, of the server that was promoted: the second promotion is the second switch of timelines.
         if (i > 0) await pair.addStandby();
         await pair.untilSlot(scene.slot, "ready");
-        await scene.written(150);
+        await scene.load.workload.written(150);
         await pair.losePrimary();
         if (killed === "before the promotion") {
           await victim.kill(daemon);
@@ -124,12 +117,12 @@ describe.concurrent("a standby that has everything is promoted", () => {
           await pair.promote();
         } else {
           await pair.promote();
-          await scene.written(50);
+          await scene.load.workload.written(50);
           await victim.kill(daemon);
           scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
           daemon = victim.run();
         }
-        await scene.written(150);
+        await scene.load.workload.written(150);
       }
       await scene.expectEqual(daemon);
     },
@@ -151,14 +144,14 @@ describe.concurrent("a standby that has everything is promoted", () => {
     const stateOf = async (name: string) =>
       (await victim.installation.status())?.sinks.find((sink) => sink.name === name)?.state;
     await eventually(async () => (await stateOf("redis")) === "retrying", { withinMs: 60_000 });
-    await scene.written(200);
+    await scene.load.workload.written(200);
     await pair.losePrimary();
     await pair.promote();
-    await scene.written(100);
+    await scene.load.workload.written(100);
     expect(await stateOf("redis")).toBe("retrying");
     await toRedis.resume();
     await eventually(async () => (await stateOf("redis")) === "streaming", { withinMs: 60_000 });
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await scene.expectEqual(daemon);
   });
 });
@@ -174,7 +167,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     const checked = await victim.installation.command("check", "--json");
     expect(checked.stdout).toContain("SET synchronized_standby_slots = 'standby_1'");
     await pair.standby.stop();
-    await scene.written(200);
+    await scene.load.workload.written(200);
     await load.stop();
     expect((await victim.installation.command("wait", "--timeout", "240s")).exitCode).toBe(0);
     // Not before: it would catch up.
@@ -196,7 +189,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     const daemon = victim.run();
     await daemon.streaming();
     load.start(PAUSE_MS);
-    await scene.written(100);
+    await scene.load.workload.written(100);
     await pair.losePrimary();
     await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
     expect(daemon.said).toMatch(/the slot \S+ does not exist there/);
@@ -212,7 +205,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await daemon.streaming();
     await daemon.stop();
     load.start(PAUSE_MS);
-    await scene.written(100);
+    await scene.load.workload.written(100);
     // Its own horizon is ahead of a slot that nobody moves.
     await pair.addStandby();
     await pair.untilSlot(scene.slot, "temporary");
@@ -236,7 +229,7 @@ test.concurrent(
     load.start(PAUSE_MS);
     await pair.untilSlot(scene.slot, "ready");
     await pair.standby.stop();
-    await scene.written(50);
+    await scene.load.workload.written(50);
     const position = async () => (await victim.installation.status())?.source.position;
     const before = await position();
     // Longer than a connection may be silent.
@@ -245,7 +238,7 @@ test.concurrent(
     ).rejects.toThrow("not within");
     expect(await position()).toBe(before);
     await pair.standby.start();
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await scene.expectEqual(daemon);
   },
 );

@@ -61,13 +61,6 @@ class Scene implements AsyncDisposable {
     return `millrace_${this.victim.installation.name}`;
   }
 
-  /** Resolves when the writers have done so many transactions more. */
-  async written(count: number): Promise<void> {
-    const { workload } = this.load;
-    const until = workload.transactionCount + count;
-    await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
-  }
-
   /** By itself the primary logs which transactions run every 15 s, and under writers a slot needs three such records. */
   async firstStart(daemon: Daemon): Promise<void> {
     await using primary = await this.load.source.connect();
@@ -104,9 +97,9 @@ describe.concurrent("a standby is the source", () => {
     const daemon = victim.run();
     await daemon.streaming();
     await load.addTable("later");
-    await scene.written(50);
+    await scene.load.workload.written(50);
     expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
-    await scene.written(50);
+    await scene.load.workload.written(50);
     const compared = await installation.command("reconcile", "--json");
     expect(compared).toMatchObject({ exitCode: 0 });
     await scene.expectEqual(daemon);
@@ -118,17 +111,17 @@ describe.concurrent("a standby is the source", () => {
     const daemon = victim.run();
     await daemon.streaming();
     load.start(PAUSE_MS);
-    await scene.written(100);
+    await scene.load.workload.written(100);
     const { installation } = victim;
     expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
     await pair.losePrimary();
     await pair.promote();
-    await scene.written(100);
+    await scene.load.workload.written(100);
     await load.addTable("later");
     expect(await installation.command("snapshot", "start", "--tables", "public.account")).toMatchObject({
       exitCode: 0,
     });
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await scene.expectEqual(daemon);
     expect(daemon.said).toContain("MR2032");
   });
@@ -139,16 +132,16 @@ describe.concurrent("a standby is the source", () => {
     let daemon = victim.run();
     await daemon.streaming();
     load.start(PAUSE_MS);
-    await scene.written(100);
+    await scene.load.workload.written(100);
     await victim.kill(daemon);
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await pair.leavePrimary();
     await pair.promote();
-    await scene.written(50);
+    await scene.load.workload.written(50);
     daemon = victim.run();
     await daemon.streaming();
     await load.addTable("later");
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await scene.expectEqual(daemon);
   });
 
@@ -161,17 +154,17 @@ describe.concurrent("a standby is the source", () => {
     await scene.firstStart(daemon);
     await load.addTable("later");
     await load.source.query(`alter publication ${scene.publication} add table later`);
-    await scene.written(50);
+    await scene.load.workload.written(50);
     expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
-    await scene.written(50);
+    await scene.load.workload.written(50);
     expect(await installation.command("reconcile", "--json")).toMatchObject({ exitCode: 0 });
     await pair.checkpoint();
     await victim.kill(daemon);
     daemon = victim.run();
-    await scene.written(50);
+    await scene.load.workload.written(50);
     await pair.losePrimary();
     await pair.promote();
-    await scene.written(50);
+    await scene.load.workload.written(50);
     expect(await installation.command("snapshot", "start", "--tables", "public.account")).toMatchObject({
       exitCode: 0,
     });
@@ -184,22 +177,22 @@ describe.concurrent("a standby is the source", () => {
     let daemon = victim.run();
     await daemon.streaming();
     load.start(PAUSE_MS);
-    await scene.written(60);
+    await scene.load.workload.written(60);
     // What the primary keeps for the standby outlives its crash from its next checkpoint on.
     await pair.checkpoint();
     await victim.kill(daemon);
     daemon = victim.run();
-    await scene.written(60);
+    await scene.load.workload.written(60);
     await pair.standby.kill();
-    await scene.written(60);
+    await scene.load.workload.written(60);
     await pair.standby.start();
     await daemon.streaming();
-    await scene.written(60);
+    await scene.load.workload.written(60);
     await pair.primary.kill();
     await victim.kill(daemon);
     daemon = victim.run();
     await pair.primary.start();
-    await scene.written(60);
+    await scene.load.workload.written(60);
     await scene.expectEqual(daemon);
   });
 });

@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import type { Load, Victim } from "./fault-load.ts";
-import { eventually } from "../run/waiting.ts";
 
 interface Until {
   readonly withinMs: number;
@@ -28,8 +27,7 @@ export async function killAt(victim: Victim, entry: string, { withinMs, everyMs,
 export async function faultsAfter(load: Load, victim: Victim): Promise<readonly string[]> {
   const last = victim.run();
   await last.streaming();
-  const until = load.workload.transactionCount + 50;
-  await eventually(() => load.workload.transactionCount >= until, { withinMs: 60_000 });
+  await load.workload.written(50);
   await load.stop();
   return (await victim.verdict(last)).faults;
 }

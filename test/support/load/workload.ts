@@ -1,5 +1,6 @@
 import { Client, DatabaseError } from "pg";
 import { Random } from "../run/random.ts";
+import { eventually } from "../run/waiting.ts";
 
 /** The tables that the workload writes to; all in `public`. */
 export const WORKLOAD_TABLES = ["account", "line", "pair", "seat", "small"] as const;
@@ -67,6 +68,12 @@ export class Workload implements AsyncDisposable {
   start(pauseMs = 0): void {
     this.#stopped = false;
     this.#writers = Array.from({ length: WRITER_COUNT }, (_, i) => this.#write(new Random(this.#seed + i), pauseMs));
+  }
+
+  /** Resolves when the writers have done so many transactions more. */
+  async written(count: number): Promise<void> {
+    const until = this.transactionCount + count;
+    await eventually(() => this.transactionCount >= until, { withinMs: 60_000 });
   }
 
   async stop(): Promise<void> {
