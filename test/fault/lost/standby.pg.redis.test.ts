@@ -157,7 +157,8 @@ describe.concurrent("a standby is the source", () => {
     await scene.load.workload.written(50);
     expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
     await scene.load.workload.written(50);
-    expect(await installation.command("reconcile", "--json")).toMatchObject({ exitCode: 0 });
+    const compared = await installation.command("reconcile", "--json");
+    expect(compared, compared.stdout + compared.stderr).toMatchObject({ exitCode: 0 });
     await pair.checkpoint();
     await victim.kill(daemon);
     daemon = victim.run();
