@@ -21,8 +21,11 @@ export function notWhole(table: string): MillraceError {
   return nestError("MR2025", "retryable", `a table of ${table} is read again: its documents wait for that`);
 }
 
-/** Turns a failure while `doing` something with the file into one of the source. What may pass is tried again. */
+/** As a kind of the source: it never ends over a file that its sink may open or make again, but waits for that. */
+const KINDS: Partial<Record<ErrorKind, ErrorKind>> = { reopen: "retryable", fatal: "blocked" };
+
+/** Turns a failure while `doing` something with the file into one of the source. */
 export function classify(error: unknown, doing: string, path: string): MillraceError {
   const { code, kind, message, hint } = classifyFile(error, doing, path);
-  return raise(code, kind === "reopen" ? "retryable" : kind, message, { hint, cause: error });
+  return raise(code, KINDS[kind] ?? kind, message, { hint, cause: error });
 }

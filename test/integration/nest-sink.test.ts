@@ -1,4 +1,5 @@
 /** The nest's sink: what it stores, and which documents it lists for what a batch does. */
+import { rmSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/stored.ts";
@@ -433,6 +434,20 @@ test("a list that could not be trimmed is, when the same position is told again"
     expect(isTrimmed()).toBe(true);
   });
   await source.close();
+});
+
+test("a file that is no database is waited for by who reads it: its sink says when it is another one", async () => {
+  await using stage = await Stage.open();
+  const { source } = stage.opened;
+  await source.admin.create({ epoch: 1, resumeIntent: false, wantCopy: false }, NEVER);
+  const away = () => ["", "-wal", "-shm"].forEach((suffix) => rmSync(stage.path + suffix, { force: true }));
+  away();
+  writeFileSync(stage.path, "no database, and longer than the header of one ".repeat(200));
+  await expect(source.admin.health(NEVER)).rejects.toMatchObject({ code: "MR3202", kind: "blocked" });
+  away();
+  await stage.start();
+  await stage.prepare(items, customers, orders);
+  await expect(source.admin.health(NEVER)).resolves.toMatchObject({ retainedBytes: 0 });
 });
 
 test("documents of a table that is not whole stay in the list, and go to its end when it is", async () => {
