@@ -29,15 +29,6 @@ import type {
 } from "./api.ts";
 import { valueOf } from "./values.ts";
 
-/** What is the same for all changes of a transaction. */
-interface TransactionFacts {
-  /** Of the transaction; of rows that were read, what they were read at. */
-  readonly version: bigint;
-  readonly commit: bigint;
-  readonly commitTime: string;
-  readonly isRead: boolean;
-}
-
 interface InLog {
   readonly commitTimeUs: bigint;
   readonly xid: number;
@@ -46,7 +37,13 @@ interface InLog {
 
 type Fixed = Omit<ChangeSource, "schema" | "table" | "snapshot" | "index">;
 
-interface Known extends TransactionFacts {
+/** What is the same for all changes of a transaction. */
+interface TransactionFacts {
+  /** Of the transaction; of rows that were read, what they were read at. */
+  readonly version: bigint;
+  readonly commit: bigint;
+  readonly commitTime: string;
+  readonly isRead: boolean;
   /** The id up to the change's index. */
   readonly idStart: string;
   readonly versionText: string;
@@ -54,13 +51,15 @@ interface Known extends TransactionFacts {
 }
 
 const cells = new CellMap();
+/** Of the tuple that `cells` maps, by column. */
+const values: (Value | undefined)[] = [];
 const scratch = new ByteWriter(64);
 const NONE: readonly [] = [];
 
 export class Changes {
   readonly #context: EnvelopeContext;
   readonly #schemas = new WeakMap<TableVersion, SchemaName>();
-  #last: Known | null = null;
+  #last: TransactionFacts | null = null;
   #bytes: Uint8Array | null = null;
   #buffer: Buffer = Buffer.alloc(0);
 
@@ -68,15 +67,11 @@ export class Changes {
     this.#context = context;
   }
 
-  factsOf(writes: TableWrites, entry: number): TransactionFacts {
-    return this.#known(writes, entry);
-  }
-
-  row(writes: TableWrites, entry: number): RowChange {
+  /** `known`: of its transaction, where the caller knows that. */
+  row(writes: TableWrites, entry: number, known: TransactionFacts = this.factsOf(writes, entry)): RowChange {
     const { table } = writes;
     const block = writes.blocks[writes.block[entry]!]!;
     const row = writes.row[entry]!;
-    const known = this.#known(writes, entry);
     if (block.bytes !== this.#bytes) {
       const { buffer, byteOffset, byteLength } = (this.#bytes = block.bytes);
       this.#buffer = Buffer.from(buffer, byteOffset, byteLength);
@@ -88,17 +83,17 @@ export class Changes {
     let old: Row | null = null;
     let key: Row = {};
     if (beforeKind !== BEFORE_NONE || after === NO_TUPLE) {
-      cells.read(block.bytes, before);
-      if (after === NO_TUPLE) key = this.#keyOf(table);
-      if (beforeKind === BEFORE_FULL) old = this.#rowOf(table.columns);
-      else if (beforeKind !== BEFORE_NONE) old = after === NO_TUPLE ? { ...key } : this.#keyOf(table);
+      this.#read(block.bytes, before, table);
+      if (after === NO_TUPLE) key = keyOf(table);
+      if (beforeKind === BEFORE_FULL) old = rowOf(table);
+      else if (beforeKind !== BEFORE_NONE) old = keyOf(table);
     }
     let whole: Row | null = null;
     let unchanged: readonly string[] = NONE;
     if (after !== NO_TUPLE) {
-      cells.read(block.bytes, after);
-      key = this.#keyOf(table);
-      whole = this.#rowOf(table.columns);
+      this.#read(block.bytes, after, table);
+      key = keyOf(table);
+      whole = rowOf(table);
       if (writes.patchCount > 0) unchanged = unchangedOf(table);
     }
     return {
@@ -154,30 +149,22 @@ export class Changes {
     };
   }
 
-  #keyOf({ key, columns }: TableVersion): Row {
-    const found: Record<string, Value> = {};
-    for (const c of key) this.#take(found, columns[c]!, c);
-    return found;
+  /** Fills `values` from a tuple; a column of which it says nothing has none. */
+  #read(bytes: Uint8Array, tuple: number, { columns }: TableVersion): void {
+    cells.read(bytes, tuple);
+    const { kind: kinds, start, length, count } = cells;
+    for (let c = 0; c < columns.length; c++) {
+      const kind = kinds[c]!;
+      const isAbsent = c >= count || kind === CELL_UNCHANGED || kind === CELL_FAILED;
+      values[c] = isAbsent ? undefined : valueOf(columns[c]!.type, kind, this.#buffer, start[c]!, length[c]!);
+    }
   }
 
-  #rowOf(columns: readonly Column[]): Row {
-    const found: Record<string, Value> = {};
-    for (let c = 0; c < columns.length; c++) this.#take(found, columns[c]!, c);
-    return found;
-  }
-
-  /** Of the tuple that `cells` maps. */
-  #take(to: Record<string, Value>, { name, type }: Column, c: number): void {
-    const kind = cells.kind[c]!;
-    if (kind === CELL_UNCHANGED || kind === CELL_FAILED) return;
-    const value = valueOf(type, kind, this.#buffer, cells.start[c]!, cells.length[c]!);
-    if (name === "__proto__")
-      Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
-    else to[name] = value;
-  }
-
-  /** Changes of a transaction follow each other, so only the last one is kept. */
-  #known(writes: TableWrites, entry: number): Known {
+  /**
+   * Of the transaction that an entry of the log belongs to; of a row that was read, of that row alone. Changes of a
+   * transaction follow each other, so only the last one is kept.
+   */
+  factsOf(writes: TableWrites, entry: number): TransactionFacts {
     const block = writes.blocks[writes.block[entry]!]!;
     const row = writes.row[entry]!;
     const { transactions } = block;
@@ -202,7 +189,10 @@ export class Changes {
     epoch,
     isRead: wasRead,
     log,
-  }: Omit<TransactionFacts, "commitTime"> & { readonly epoch: number; readonly log: InLog }): Known {
+  }: Pick<TransactionFacts, "version" | "commit" | "isRead"> & {
+    readonly epoch: number;
+    readonly log: InLog;
+  }): TransactionFacts {
     const { name, sourceKind, database, formatPosition, positionFields } = this.#context;
     const place = formatPosition(commit).replaceAll("/", "-");
     const commitTime = this.timeOf(log.commitTimeUs);
@@ -228,7 +218,12 @@ export class Changes {
     });
   }
 
-  #sourceOf({ source }: Known, { schema, table }: TableVersion, snapshot: boolean, index: number): ChangeSource {
+  #sourceOf(
+    { source }: TransactionFacts,
+    { schema, table }: TableVersion,
+    snapshot: boolean,
+    index: number,
+  ): ChangeSource {
     return { ...source, schema, table, snapshot, index };
   }
 
@@ -245,6 +240,25 @@ export class Changes {
     this.#schemas.set(table, made);
     return made;
   }
+}
+
+function keyOf({ key, columns }: TableVersion): Row {
+  const found: Record<string, Value> = {};
+  for (const c of key) take(found, columns[c]!, values[c]);
+  return found;
+}
+
+function rowOf({ columns }: TableVersion): Row {
+  const found: Record<string, Value> = {};
+  for (let c = 0; c < columns.length; c++) take(found, columns[c]!, values[c]);
+  return found;
+}
+
+function take(to: Record<string, Value>, { name }: Column, value: Value | undefined): void {
+  if (value === undefined) return;
+  if (name === "__proto__")
+    Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
+  else to[name] = value;
 }
 
 /** Of the tuple that `cells` maps. */

@@ -4,6 +4,7 @@ import type { Outcome, ReadersHold, Sink, TargetEvolution } from "../core/contra
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Batch, Checkpoint, TableWrites } from "../core/model/batch.ts";
 import type { Position } from "../core/model/position.ts";
+import type { Block } from "../core/model/block.ts";
 import { type TableVersion, tableId } from "../core/model/schema.ts";
 import { commitOf, epochOf, rowVersion } from "../core/model/version.ts";
 import { CommitWalk, isWhole, type RowsBatch, transactionOf } from "../../connectors/kit/ordered-changes.ts";
@@ -112,6 +113,7 @@ export class FollowSink implements Sink {
     const isWanted = isOwn || shapes.length > 0;
     if (parts.length === 0 && isWanted)
       parts.push({ version: this.#open, commitTime: null, end: null, make: () => [] });
+    using scope = scopeOf(signal, this.#parts.stopping);
     for (const [i, { version, commitTime, end, make }] of parts.entries()) {
       const isFinal = i === parts.length - 1;
       const done = isFinal ? checkpoint : this.#checkpointAt(end, checkpoint);
@@ -126,7 +128,7 @@ export class FollowSink implements Sink {
         checkpoint: done,
         position: () => text(done),
       };
-      await this.#give(piece, signal);
+      await this.#give(piece, signal, scope.signal);
       if (i === 0) this.#untold = this.#untold.filter((table) => !shapes.includes(table));
       this.#open = isLast ? null : version;
     }
@@ -136,11 +138,10 @@ export class FollowSink implements Sink {
   }
 
   /** A program that ends it may have some in its hands: those may still be done, within the grace of a batch. */
-  async #give(piece: Piece, signal: AbortSignal): Promise<void> {
+  async #give(piece: Piece, signal: AbortSignal, until: AbortSignal): Promise<void> {
     const { handover, stopping } = this.#parts;
-    using scope = scopeOf(signal, stopping);
     try {
-      await handover.give(piece, scope.signal);
+      await handover.give(piece, until);
     } catch (error) {
       if (!signal.aborted && stopping.aborted) await handover.settled(signal);
       throw error;
@@ -192,11 +193,23 @@ export class FollowSink implements Sink {
     const cuts: { readonly from: number; readonly version: bigint | null }[] = [];
     const stored = this.#stored?.position ?? null;
     let last: bigint | null | undefined;
+    /** Of the entry before: most are of the same transaction, and comparing that costs nothing. */
+    let block: Block | undefined;
+    let tx: number | undefined;
+    let version: bigint | null = null;
+    /** Of that transaction, the first change that was not given before: a batch that was given in part is applied again. */
+    let next = 0;
     new CommitWalk(batch).visit(Number.POSITIVE_INFINITY, (writes, entry, isMoved) => {
       if (isHalf(writes, entry, isMoved)) return;
-      const version = transactionOf(writes, entry);
-      // A batch that was given in part before is applied again as a whole.
-      if (version !== null && stored !== null && isBefore(version, indexOf(writes, entry), stored)) return;
+      const ofEntry = writes.blocks[writes.block[entry]!]!;
+      const ofRow = ofEntry.tx[writes.row[entry]!]!;
+      if (version === null || ofEntry !== block || ofRow !== tx) {
+        version = transactionOf(writes, entry);
+        block = ofEntry;
+        tx = ofRow;
+        next = version === null || stored === null ? 0 : firstAfter(stored, version);
+      }
+      if (indexOf(writes, entry) < next) return;
       if (version !== last) cuts.push({ from: entries.length, version });
       last = version;
       tables.push(writes);
@@ -206,7 +219,8 @@ export class FollowSink implements Sink {
       const to = cuts[i + 1]?.from ?? entries.length;
       const make = (): readonly Change[] => {
         const found: Change[] = [];
-        for (let k = from; k < to; k++) found.push(changes.row(tables[k]!, entries[k]!));
+        const known = version === null ? undefined : changes.factsOf(tables[from]!, entries[from]!);
+        for (let k = from; k < to; k++) found.push(changes.row(tables[k]!, entries[k]!, known));
         return found;
       };
       if (version === null) return { version, commitTime: null, end: null, make };
@@ -263,7 +277,9 @@ function placeAfter(version: bigint, index: number): Position {
   return { epoch: epochOf(version), commit: commitOf(version), index: index + 1 };
 }
 
-function isBefore(version: bigint, index: number, { epoch, commit, index: next }: Position): boolean {
+/** The index of the transaction's first change that does not precede the position. */
+function firstAfter({ epoch, commit, index }: Position, version: bigint): number {
   const own = rowVersion(epoch, commit);
-  return version < own || (version === own && index < next);
+  if (version === own) return index;
+  return version < own ? Number.POSITIVE_INFINITY : 0;
 }

@@ -172,6 +172,8 @@ export class Handover {
   async #keep(): Promise<void> {
     if (this.#isKeeping) return;
     this.#isKeeping = true;
+    // A program that is done with several at once says so one by one.
+    await Promise.resolve();
     for (let count = this.#doneCount(); count > 0; count = this.#doneCount()) {
       const last = Delivery.checkpointOf(this.#open[count - 1]!);
       let failure: unknown = null;

@@ -3,7 +3,7 @@
  * bigint. The values outlive the block that they are read from.
  */
 import { ByteWriter } from "../core/bytes.ts";
-import { CELL_NULL, CELL_TEXT } from "../core/model/tuple.ts";
+import { CELL_BINARY, CELL_NULL, CELL_TEXT } from "../core/model/tuple.ts";
 import type { ColumnType } from "../core/model/types.ts";
 import { everyNumber, isExactly, longNumbers } from "../core/values/exact-json.ts";
 import { writeJson } from "../core/values/json.ts";
@@ -36,6 +36,10 @@ export function valueOf(type: ColumnType, kind: number, bytes: Buffer, start: nu
     case "timestamp":
       return quoted(type, kind, bytes, start, length);
     case "float":
+      if (kind === CELL_BINARY && length === 8) {
+        const value = bytes.readDoubleBE(start);
+        if (Number.isFinite(value)) return value;
+      }
       return JSON.parse(jsonOf(type, kind, bytes, start, length));
     case "json":
       return parseExact(jsonOf(type, kind, bytes, start, length));
@@ -51,14 +55,14 @@ export function valueOf(type: ColumnType, kind: number, bytes: Buffer, start: nu
 function jsonOf(type: ColumnType, kind: number, bytes: Buffer, start: number, length: number): string {
   scratch.reset();
   writeJson(scratch, type, kind, bytes, start, length);
-  return scratch.view().toString("utf8");
+  return scratch.bytes.toString("utf8", 0, scratch.length);
 }
 
 /** Of types whose text needs no escapes. */
 function quoted(type: ColumnType, kind: number, bytes: Buffer, start: number, length: number): string {
   scratch.reset();
   writeJson(scratch, type, kind, bytes, start, length);
-  return scratch.view().toString("latin1", 1, scratch.length - 1);
+  return scratch.bytes.toString("latin1", 1, scratch.length - 1);
 }
 
 function leafOf(type: ColumnType): ColumnType {

@@ -3,8 +3,11 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { Transaction } from "../../src/library/api.ts";
+import { Handover } from "../../src/library/handover.ts";
 import { parseExact, valueOf } from "../../src/library/values.ts";
-import { CELL_TEXT } from "../../src/core/model/tuple.ts";
+import type { Checkpoint } from "../../src/core/model/batch.ts";
+import { CELL_BINARY, CELL_TEXT } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -79,4 +82,44 @@ test("no number loses digits", () => {
     g: 100,
     f: [1, 12345678901234567890n],
   });
+});
+
+test("a float in binary is the number that its text is", () => {
+  const type = { kind: "float", bits: 64 } as const;
+  const bytes = Buffer.alloc(8);
+  for (const value of [0.1, -0, 5e-324, 1.7976931348623157e308, 1 / 3]) {
+    bytes.writeDoubleBE(value);
+    expect(valueOf(type, CELL_BINARY, bytes, 0, 8)).toBe(value);
+  }
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+    bytes.writeDoubleBE(value);
+    expect(valueOf(type, CELL_BINARY, bytes, 0, 8)).toBe(String(value));
+  }
+  bytes.writeFloatBE(0.1);
+  expect(valueOf({ kind: "float", bits: 32 }, CELL_BINARY, bytes, 0, 4)).toBe(0.1);
+});
+
+test("transactions that are done at once are stored at once", async () => {
+  const handover = new Handover();
+  const kept: Checkpoint[] = [];
+  handover.keepIn({ load: async () => null, keep: async (checkpoint) => void kept.push(checkpoint) });
+  const { signal } = new AbortController();
+  const bond = { state: "a", session: "1", batch: 1, obligation: 0 };
+  const checkpointAt = (index: number): Checkpoint => ({
+    position: { epoch: 1, commit: 1n, index },
+    tables: {},
+    place: "",
+    bond,
+  });
+  const facts = { isLast: true, isSnapshot: false, version: "1", commitTime: null, hasNext: true };
+  const given: Transaction[] = [];
+  for (let i = 0; i < 5; i++) {
+    const asked = handover.take();
+    await handover.give({ ...facts, make: () => [], checkpoint: checkpointAt(i), position: () => "" }, signal);
+    given.push((await asked)!);
+  }
+  await Promise.all(given.slice(0, 4).map((one) => one.done()));
+  expect(kept.map(({ position }) => position.index)).toEqual([3]);
+  await given[4]!.done();
+  expect(kept.map(({ position }) => position.index)).toEqual([3, 4]);
 });
