@@ -539,6 +539,25 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         { sink: "x", tableId: "public.a", key: ["1", "a"], shape: "of a shape" },
       ]);
     });
+
+    test("the keys of one table come before those of the next, whose oldest has waited for less long", async () => {
+      await using store = await open();
+      const { snapshots } = store.state;
+      for (const [sink, table, key] of [
+        ["x", "public.b", "1"],
+        ["x", "public.a", "2"],
+        ["y", "public.a", "3"],
+        ["x", "public.b", "4"],
+        ["paused", "public.c", "5"],
+      ] as const)
+        await snapshots.addKeys(sink, table, [[key]]);
+      const read = async (tables: readonly string[] | null, limit: number): Promise<readonly unknown[]> =>
+        (await snapshots.keys(["y", "x"], tables, limit)).flatMap(({ key }) => key);
+      expect(await read(null, 10)).toEqual(["1", "4", "2", "3"]);
+      expect(await read(null, 2)).toEqual(["1", "4"]);
+      expect(await read(["public.a", "public.c"], 10)).toEqual(["2", "3"]);
+      expect((await snapshots.tablesOfKeys()).toSorted()).toEqual(["public.a", "public.b", "public.c"]);
+    });
   });
 
   const letter = (sink: string, key: string) => ({

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -72,6 +72,23 @@ test("a key that is written since is superseded: in its own table, and not by th
   expect(await letters(opened.state)).toEqual([
     [users.id, "1", "superseded"],
     [notes.id, "1", "waiting"],
+  ]);
+});
+
+test("the batch after one that supersedes a letter reads no other letters again", async () => {
+  await using opened = await realState();
+  const lists = vi.spyOn(opened.state.deadLetters, "list");
+  const box = boxOf(opened.state);
+  box.beginAttempt();
+  for (const entry of [0, 1, 2]) await box.add(writes(users, [1, 2, 3]), entry, refusal);
+  box.beginAttempt();
+  for (const id of [1, 2, 1]) await box.supersede([writes(users, [id])]);
+  expect([...(await box.waitingOf(users.id))]).toEqual(['["3"]']);
+  expect(lists).toHaveBeenCalledTimes(1);
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "1", "superseded"],
+    [users.id, "2", "superseded"],
+    [users.id, "3", "waiting"],
   ]);
 });
 

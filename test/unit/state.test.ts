@@ -138,6 +138,31 @@ describe("the state file", () => {
   });
 });
 
+test("the oldest keys are found among any number of listed ones, and of others", async () => {
+  const [few, many] = [await costOfOldest(1_000), await costOfOldest(30_000)];
+  // In the order of their age alone, or with a look at all, they cost as many times as much as there are keys.
+  expect(many / few).toBeLessThan(5);
+});
+
+/** Processor time of looks at what is to be read next, among that many keys. */
+async function costOfOldest(count: number): Promise<number> {
+  using folder = temporaryFolder();
+  const state = await openState(`sqlite:${folder.file("s.db")}`);
+  const { snapshots } = state;
+  const keys = Array.from({ length: count }, (_, i) => [String(i)]);
+  await snapshots.addKeys("paused", "public.a", keys);
+  await snapshots.addKeys("s", "public.a", keys);
+  await snapshots.addKeys("s", "public.b", [["1"]]);
+  const before = process.cpuUsage();
+  for (let round = 0; round < 50; round++) {
+    expect(await snapshots.keys(["s"], null, 1)).toHaveLength(1);
+    expect(await snapshots.keys(["s"], await snapshots.tablesOfKeys(), 1)).toHaveLength(1);
+  }
+  const { user, system } = process.cpuUsage(before);
+  await state.close();
+  return user + system;
+}
+
 describe("after SIGKILL", () => {
   test("everything that had resolved is there", async () => {
     using folder = temporaryFolder();

@@ -27,6 +27,8 @@ import { COMMIT_TIME_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.
 export const LISTED_TOGETHER = 1_000;
 /** To look a key up costs as much as to read so many keys of the column. */
 const KEYS_PER_LOOKUP = 3_000;
+/** The same of texts and bytes: to read one costs several times as much as a number, to look it up twice as much. */
+const TEXTS_PER_LOOKUP = 500;
 /** So few are always looked up. */
 const LOOKUPS_MIN = 50;
 /** DuckDB's unit of work, in rows. */
@@ -142,7 +144,8 @@ async function lookups(
 ): Promise<Lookups | null> {
   const { connection, trust, sizes } = tools;
   if (!trust || layout.form.isLake === true || layout.key.length > 1) return null;
-  if (count > LOOKUPS_MIN && count > (await sizes.of(connection, layout)) / KEYS_PER_LOOKUP) return null;
+  const perLookup = layout.key[0]!.duck.field === "VARCHAR" ? TEXTS_PER_LOOKUP : KEYS_PER_LOOKUP;
+  if (count > LOOKUPS_MIN && count > (await sizes.of(connection, layout)) / perLookup) return null;
   const rows = await readTextRows(
     connection,
     `SELECT ${keyText(staged.key(0))}, version::VARCHAR FROM ${staged.sql} AS staged`,

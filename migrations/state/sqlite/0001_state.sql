@@ -137,6 +137,9 @@ CREATE TABLE pending_key (
   UNIQUE (sink, table_id, key)
 ) STRICT;
 
+-- In each entry of it the id is last: the oldest keys of a sink's table are found among any number of others.
+CREATE INDEX pending_key_oldest ON pending_key (sink, table_id);
+
 -- Rows that a target refused. `attempts`: how often, replays included.
 CREATE TABLE dead_letter (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

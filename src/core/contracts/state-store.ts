@@ -363,7 +363,10 @@ export interface SnapshotStore {
 
   /** Adds keys that a sink could not complete; `shape`: see `keyShape`. A key listed twice is one entry. */
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;
-  /** The keys of these sinks and tables that have waited longest; null: of all tables. */
+  /**
+   * The oldest keys of these sinks and tables, all of one sink's table before those of the next; null: of all tables. The
+   * table whose key has waited longest comes first. The cost does not grow with the number of keys.
+   */
   keys(sinks: readonly string[], tableIds: readonly string[] | null, limit: number): Promise<readonly PendingKey[]>;
   tablesOfKeys(): Promise<readonly string[]>;
   removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;

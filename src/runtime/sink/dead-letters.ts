@@ -117,7 +117,7 @@ export class DeadLetterBox {
       }
       if (written.length === 0) continue;
       await this.#store.supersede(this.#sink, writes.table.id, written);
-      this.#waiting = null;
+      for (const key of written) this.#keysOf(writes.table.id).delete(JSON.stringify(key));
     }
   }
 

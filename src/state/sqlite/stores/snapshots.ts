@@ -48,11 +48,12 @@ const RESTART = voidSnapshots("id = :id");
 const OF_TABLE = "sink = :sink AND table_id = :table";
 const SETTLED = `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :batch)
   ON CONFLICT DO UPDATE SET step = max(step, :batch)`;
-const KEYS = `SELECT id, sink, table_id, key, shape FROM pending_key
-  WHERE sink IN (SELECT value FROM json_each(:sinks))
-    AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
+// The next sink, and the next table of a sink, that has keys: each is one lookup, however many keys there are.
+const NEXT_SINK = "SELECT min(sink) AS sink FROM pending_key WHERE sink > :sink";
+const NEXT_TABLE = "SELECT min(table_id) AS table_id FROM pending_key WHERE sink = :sink AND table_id > :table";
+const OLDEST_KEY = "SELECT min(id) AS id FROM pending_key WHERE sink = :sink AND table_id = :table";
+const KEYS = `SELECT id, sink, table_id, key, shape FROM pending_key WHERE sink = :sink AND table_id = :table
   ORDER BY id LIMIT :limit`;
-const TABLES_OF_KEYS = "SELECT DISTINCT table_id FROM pending_key";
 const IS_LISTED = "SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key";
 
 export class SqliteSnapshots implements SnapshotStore {
@@ -168,12 +169,38 @@ export class SqliteSnapshots implements SnapshotStore {
     tableIds: readonly string[] | null,
     limit: number,
   ): Promise<readonly PendingKey[]> {
-    const tables = tableIds === null ? null : JSON.stringify(tableIds);
-    return this.#connection.all(KEYS, { sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey);
+    const wanted = tableIds === null ? null : new Set(tableIds);
+    const places = sinks.flatMap((sink) => this.#tablesOf(sink).map((table) => ({ sink, table })));
+    const byAge = places
+      .filter(({ table }) => wanted === null || wanted.has(table))
+      .map((place) => ({ place, oldest: integer(this.#connection.get(OLDEST_KEY, place)!, "id") }))
+      .toSorted((a, b) => a.oldest - b.oldest);
+    const found: PendingKey[] = [];
+    for (const { place } of byAge) {
+      if (found.length === limit) break;
+      found.push(...this.#connection.all(KEYS, { ...place, limit: limit - found.length }).map(pendingKey));
+    }
+    return found;
   }
 
   async tablesOfKeys(): Promise<readonly string[]> {
-    return this.#connection.all(TABLES_OF_KEYS).map((row) => text(row, "table_id"));
+    const tables = new Set<string>();
+    for (let sink = this.#sinkAfter(""); sink !== null; sink = this.#sinkAfter(sink))
+      for (const table of this.#tablesOf(sink)) tables.add(table);
+    return [...tables];
+  }
+
+  #sinkAfter(sink: string): string | null {
+    return textOrNull(this.#connection.get(NEXT_SINK, { sink })!, "sink");
+  }
+
+  /** Those with keys. */
+  #tablesOf(sink: string): readonly string[] {
+    const tables: string[] = [];
+    for (let table: string | null = ""; ; tables.push(table)) {
+      table = textOrNull(this.#connection.get(NEXT_TABLE, { sink, table })!, "table_id");
+      if (table === null) return tables;
+    }
   }
 
   async removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void> {
