@@ -22,6 +22,7 @@ import { eventually } from "../support/run/waiting.ts";
 const KILLS = 5;
 const MOVES = 30;
 const LOOKS = 60;
+const SHAPES = 17;
 /** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -179,6 +180,34 @@ test("a program that attached the lake before a table got another shape reads on
   await eventually(async () => expect(await read()).toEqual(rows));
   connection.disconnectSync();
   await engine.close();
+  await sink.close();
+});
+
+test("a table that often got another shape does not keep all of them in the catalogue until the next run", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = lakeSink({ ...target.options, maintenance: { everyMs: 3_600_000, keepSnapshotsMs: 60_000 } });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsBatch(1n, [items, [put(["1", "one"])]]), new Reports(), timeout());
+  for (let n = 0; n < SHAPES; n++) {
+    await target.query(`alter table lake.public.items add column c${n} integer`);
+    await target.query(
+      `insert into lake.public.items (id, v, c${n}, _millrace_version, _millrace_commit_time) values (${n + 10}, 'more', ${n}, 1, now())`,
+    );
+  }
+  const places = async () => {
+    const inCatalogue = "__ducklake_metadata_lake.ducklake_inlined_data_tables";
+    const counts = await target.query(`select count(*)::integer from ${inCatalogue} group by table_id`);
+    return Math.max(...counts.flat().map(Number));
+  };
+  expect(await places()).toBe(SHAPES + 1);
+  await sink.prepare([wider], timeout());
+  await eventually(async () => expect(await places()).toBeLessThan(3));
+  await sink.apply(rowsBatch(2n, [wider, [put(["1", "two", "more"])]]), new Reports(), timeout());
+  const [row] = await target.query(
+    "select count(*)::integer, count(c3)::integer, min(v), max(w) from lake.public.items",
+  );
+  expect(row).toEqual([SHAPES + 1, 1, "more", "more"]);
   await sink.close();
 });
 

@@ -25,6 +25,11 @@ const SMALL_FILES_MAX = 8;
 const SMALL_BYTES = 8 * 1024 * 1024;
 /** After each piece of work the stream has the lake for so many times as long: batches that wait are behind by a quarter at most. */
 const STREAM_SHARE = 3;
+/**
+ * Of one table, shapes in which rows lie in the catalogue. Each costs every statement on the table two queries there, so beyond
+ * so many the rows become files before the next run; at each change of shape that would cost more than it saves.
+ */
+const SHAPES_MAX = 16;
 /** As many snapshots end by one statement. */
 const ENDED_TOGETHER = 500;
 
@@ -53,6 +58,7 @@ export class Maintenance {
   readonly #closing = new AbortController();
   #connection: EngineConnection | null = null;
   #running: Promise<void> = Promise.resolve();
+  #looksAtShapes = false;
 
   constructor(parts: Maintained) {
     this.#parts = parts;
@@ -90,17 +96,20 @@ export class Maintenance {
     for (const sql of statements) await this.#inTurn(() => connection.run(sql));
   }
 
-  /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
   async #join(connection: EngineConnection, table: TargetName): Promise<void> {
-    const { sink, logger, onLost } = this.#parts;
     const at = `'${LAKE}', ${quoteLiteral(table.table)}, schema => ${quoteLiteral(table.schema)}`;
+    await this.#inTurn(() => writeOut(connection, table));
+    await this.#inTurn(() => rewrite(connection, at));
+    // One file at a time. Only files without deleted rows can be joined.
+    const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
+    for (let joined = 1; joined > 0;) joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
+  }
+
+  /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
+  async #forTable(table: TargetName, work: () => Promise<unknown>): Promise<void> {
+    const { sink, logger, onLost } = this.#parts;
     try {
-      await this.#inTurn(() => writeOut(connection, table));
-      await this.#inTurn(() => rewrite(connection, at));
-      // One file at a time. Only files without deleted rows can be joined.
-      const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
-      for (let joined = 1; joined > 0;)
-        joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
+      await work();
     } catch (error) {
       const known = classify(error, "joining the lake's files");
       const { code, message } = known;
@@ -159,25 +168,56 @@ export class Maintenance {
 
   async #run(settings: MaintenanceSettings): Promise<void> {
     const { sink, logger } = this.#parts;
-    try {
+    await this.#attempt(async (connection) => {
       const startedMs = performance.now();
-      await this.#connected(async (connection) => {
-        await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
-        await this.#inTurn(() => correctCounts(connection));
-        for (const { name: table } of await tablesOfLake(connection)) await this.#join(connection, table);
-        await this.#each(connection, [CLEAN_UP]);
-        await this.#orphans(connection);
-      });
+      await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
+      await this.#inTurn(() => correctCounts(connection));
+      for (const { name: table } of await tablesOfLake(connection))
+        await this.#forTable(table, () => this.#join(connection, table));
+      await this.#each(connection, [CLEAN_UP]);
+      await this.#orphans(connection);
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
+    });
+    this.#plan();
+  }
+
+  /** Tables may have got other shapes: of those that the catalogue holds in too many, the rows become files. */
+  shapesChanged(): void {
+    if (this.#parts.settings === null || this.#looksAtShapes) return;
+    this.#looksAtShapes = true;
+    this.#running = this.#running.then(async () => {
+      this.#looksAtShapes = false;
+      await this.#attempt(async (connection) => {
+        for (const table of await tablesInShapes(connection, SHAPES_MAX))
+          await this.#forTable(table, () => this.#inTurn(() => writeOut(connection, table)));
+      });
+    });
+  }
+
+  /** What fails is tried again in the next run. */
+  async #attempt(work: (connection: EngineConnection) => Promise<void>): Promise<void> {
+    try {
+      if (!this.#isClosed) await this.#connected(work);
     } catch (error) {
       if (this.#isClosed) return;
+      const { sink, logger, onLostAnswer } = this.#parts;
       const { code, message, reason } = classify(error, "joining the lake's files");
-      if (reason === "lost") this.#parts.onLostAnswer();
+      if (reason === "lost") onLostAnswer();
       logger.warn({ sink, code }, `the lake's files are joined later: ${message}`);
-    } finally {
-      this.#plan();
     }
   }
+}
+
+/** Whose rows lie in the catalogue in more shapes than so many. */
+async function tablesInShapes(connection: EngineConnection, moreThan: number): Promise<readonly TargetName[]> {
+  const rows = await readTextRows(
+    connection,
+    `SELECT s.schema_name, t.table_name FROM ${METADATA}.ducklake_inlined_data_tables AS p ` +
+      `JOIN ${METADATA}.ducklake_table AS t ON t.table_id = p.table_id AND t.end_snapshot IS NULL ` +
+      `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ` +
+      `GROUP BY ALL HAVING count(*) > ${moreThan}`,
+  );
+  return rows.map(([schema = "", table = ""]) => ({ schema, table }));
 }
 
 /** A table without rows. */
@@ -206,12 +246,7 @@ async function expireStatements(connection: EngineConnection, keepMs: number): P
  */
 async function writeOut(connection: EngineConnection, { schema, table }: TargetName): Promise<void> {
   const [name, inSchema] = [quoteLiteral(table), quoteLiteral(schema)];
-  const former = await readTextRows(
-    connection,
-    `SELECT 1 FROM ${METADATA}.ducklake_inlined_data_tables AS p JOIN ${METADATA}.ducklake_table AS t USING (table_id) ` +
-      `JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) WHERE t.table_name = ${name} AND s.schema_name = ${inSchema} ` +
-      "AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL GROUP BY table_id HAVING count(*) > 1",
-  );
+  const isFormer = (await tablesInShapes(connection, 1)).some((one) => one.table === table && one.schema === schema);
   const flush = `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`;
   // Invariant: in one commit, so that no program finds the places gone and the shapes as they were.
   await inTransaction(
@@ -220,7 +255,7 @@ async function writeOut(connection: EngineConnection, { schema, table }: TargetN
     async () => {
       await connection.run(flush);
       failpoint("ducklake.maintaining");
-      if (former.length > 0) await connection.run(CHANGE_SHAPE);
+      if (isFormer) await connection.run(CHANGE_SHAPE);
     },
   );
 }

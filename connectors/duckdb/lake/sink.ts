@@ -111,6 +111,7 @@ class LakeKeeper implements StoreKeeper<Lake> {
 
   async preparing(tables: readonly TableVersion[], opened: Opened<Lake>, purpose: "prepare" | "reset"): Promise<void> {
     await this.#lostFiles.preparing(tables, opened, purpose);
+    this.#maintenance?.shapesChanged();
   }
 
   async applying(_batch: Batch, { connection, store }: Opened<Lake>, write: () => Promise<void>): Promise<void> {
