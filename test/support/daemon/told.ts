@@ -4,7 +4,7 @@ import { eventually } from "../run/waiting.ts";
 import type { Installation } from "./daemon-process.ts";
 
 export const TOLD_WITHIN_MS = 60_000;
-const WELL_WITHIN_MS = 90_000;
+export const WELL_WITHIN_MS = 90_000;
 /** The start of a command is a third of a second of the processor. */
 export const COMMAND_EVERY_MS = 500;
 
