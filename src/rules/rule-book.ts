@@ -170,6 +170,8 @@ export class RuleBook {
 
   /** The tables that are there. */
   begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
+    const there = new Set([...tables, ...refused].map(({ id }) => id));
+    for (const id of this.#plans.keys()) if (!there.has(id)) this.#plans.delete(id);
     this.#former.begin([...tables, ...refused]);
     this.#exposure.begin(tables);
   }
@@ -187,6 +189,11 @@ export class RuleBook {
   /** Whether any table is, or was, under rules. */
   get hasRules(): boolean {
     return this.#rules.tables.length > 0 || !this.#former.isEmpty;
+  }
+
+  /** Whether any table is held back, be it under rules that are gone. */
+  get withholds(): boolean {
+    return Array.from(this.#plans.values()).some(({ plan }) => plan?.shape.ruled?.fault != null);
   }
 
   /** Null: no rule changes the table. `position`: where the log shows the shape; without it, the present shape. */

@@ -91,7 +91,7 @@ export function withRules(
       },
     ),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
-    rows: ruledRows(source.rows, { tables, blocks, isAsked: hides(rules) }),
+    rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
     revised: (table) => tables.revised(table),
   };
 }
@@ -289,7 +289,7 @@ async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: R
 
 interface RowRuling extends Pick<Ruling, "tables" | "blocks"> {
   /** Whether conditions are judged here: in the source's SQL they could ask what is hidden, of any table. */
-  readonly isAsked: boolean;
+  readonly isAsked: () => boolean;
 }
 
 function ruledRows(rows: RowReads, { tables, blocks, isAsked }: RowRuling): RowReads {
@@ -302,7 +302,7 @@ function ruledRows(rows: RowReads, { tables, blocks, isAsked }: RowRuling): RowR
   };
   return {
     readRange: async (table, range, signal) => {
-      const condition = isAsked && range.where !== null ? shownCondition(table, range.where) : null;
+      const condition = range.where !== null && isAsked() ? shownCondition(table, range.where) : null;
       const asked = condition === null ? range : { ...range, where: null };
       const chunk = await ruled(table.id, () => rows.readRange(tables.atSource(table), asked, signal));
       const { block } = chunk;

@@ -1,6 +1,7 @@
 /** Conditions of commands ask only what the rules show. */
 import { expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const PREPARE = `create table person (id int primary key, mail text, secret text, note text, status text);
   create table plain (id int primary key, v text);
@@ -68,4 +69,39 @@ test("what rules hide can't be asked by --where, neither of its own table nor of
       exitCode: 1,
       stderr: expect.stringContaining("MR1323"),
     });
+});
+
+test("what is held back can't be asked either, when the rules that it stood under are gone", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, {
+    kinds: ["postgres"],
+    configure: (config: PipelineConfig) => ({ ...config, tables: RULES }),
+  });
+  await pipeline.settled();
+  await pipeline.run("create table copied as select * from person; alter table copied add primary key (id)");
+  const { installation, sinks, source } = pipeline;
+  const heldBack = async () =>
+    await eventually(async () => {
+      const { tables } = await installation.status();
+      expect(tables.suspended).toMatchObject([{ table: "public.copied", error: { code: "MR1033" } }]);
+    });
+  await heldBack();
+  await pipeline.daemon.stop();
+  const own = { kind: "postgres", url: source.url, heartbeat: "500ms" };
+  installation.configure({ name: installation.name, source: own, sinks: sinks.config });
+  const asks = "exists (select from copied where id = 3 and secret like 's%')";
+  expect(await start(pipeline, "public.plain", asks)).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("MR1323"),
+  });
+  await pipeline.start();
+  await heldBack();
+  expect(await start(pipeline, "public.plain", asks)).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("MR1323"),
+  });
+  // Without it there is nothing to hide.
+  await pipeline.run("drop table copied");
+  await pipeline.daemon.stop();
+  await pipeline.start();
+  expect(await start(pipeline, "public.plain", "id = length('abc')")).toMatchObject({ exitCode: 0, stderr: "" });
 });
