@@ -146,6 +146,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
         // lease here, or our column is gone before it writes.
         if (await fence.enter(layouts, until)) await checkpoint.compare(until);
+        if (batch.kind === "sweep") await this.#targets.hide(this.#warehouse(client, until), batch.sweeps);
         await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
       } catch (error) {
         if (isGone(error) || lacksColumn(error)) await this.#expectTables(client, until);

@@ -222,6 +222,10 @@ export class EngineSink<S extends Store>
       async () => {
         const opened = this.#opened();
         const { store, checkpoint } = opened;
+        if (batch.kind === "sweep") {
+          store.verifyPlace();
+          await this.#targets.hide(this.#warehouse(), batch.sweeps);
+        }
         await store.exclusively(async () => {
           // Invariant: rows that went into a file without a name do not count as durable.
           store.verifyPlace();

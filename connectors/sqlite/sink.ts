@@ -174,6 +174,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     await this.#work("writing", signal, async (stop) => {
       const file = this.#opened();
       await this.#companion?.writing(stop);
+      if (batch.kind === "sweep") {
+        const sweeps = batch.sweeps.map(({ table, below }) => ({ table: this.#kept.of(table), below }));
+        await this.#targets.hide(this.#warehouse(stop), sweeps);
+      }
       const slices = new Slices(stop);
       try {
         await file.transaction(

@@ -19,6 +19,8 @@ export interface TargetNote {
   readonly keyless?: true | undefined;
   /** Columns of the program that had made the target: they are never written. */
   readonly theirs?: readonly string[] | undefined;
+  /** By table id, the `Ruled.hides` under which all of its rows there were written, marked ones too. Without it: nothing. */
+  readonly hides?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A column as the target should have it. */
@@ -58,19 +60,44 @@ export function noteOf(
     columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
     ...(owner === undefined ? {} : { owner }),
     ...(theirs.length === 0 ? {} : { theirs }),
+    ...hiding(table, existing, existing === null ? table.ruled?.hides : existing.hides?.[table.id]),
   };
+}
+
+/** What the note says that rules hide of this table, beside what it says of others. */
+function hiding(
+  { id, scope }: TableVersion,
+  existing: TargetNote | null,
+  own: string | undefined,
+): Pick<TargetNote, "hides"> {
+  const others = Object.entries((scope === undefined ? undefined : existing?.hides) ?? {}).filter(
+    ([other]) => other !== id,
+  );
+  const hides = own === undefined ? others : [...others, [id, own] as const];
+  const inOrder = hides.toSorted(([one], [other]) => (one < other ? -1 : 1));
+  return inOrder.length === 0 ? {} : { hides: Object.fromEntries(inOrder) };
+}
+
+/** The note once no row of the table shows what its rules hide now; null: it says so already. */
+export function hidingNote(table: TableVersion, note: TargetNote): TargetNote | null {
+  const own = table.ruled?.hides;
+  if (note.hides?.[table.id] === own) return null;
+  const { hides: _, ...rest } = note;
+  return { ...rest, ...hiding(table, note, own) };
 }
 
 /**
  * Of a target that tables with different scopes share: they know its columns by their names, and it belongs to all who write
  * there.
  */
-function sharedNote({ key }: TableVersion, columns: readonly WantedColumn[], existing: TargetNote | null): TargetNote {
+function sharedNote(table: TableVersion, columns: readonly WantedColumn[], existing: TargetNote | null): TargetNote {
+  const { key } = table;
   const own = columns.map(({ name, type }): [string, [identity: number, type: string]] => [name, [0, type]]);
   return {
     relation: SHARED,
     key: key.map((ordinal) => columns[ordinal]!.name),
     columns: { ...existing?.columns, ...Object.fromEntries(own) },
+    ...hiding(table, existing, existing === null ? table.ruled?.hides : existing.hides?.[table.id]),
   };
 }
 

@@ -5,8 +5,9 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
+import type { Sweep } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { lostColumns, successorOf, type TargetNote } from "./following.ts";
+import { decodeNote, encodeNote, hidingNote, lostColumns, successorOf, type TargetNote } from "./following.ts";
 import { isOwn, type TargetForm, VERSION_COLUMN } from "./own-columns.ts";
 import {
   changeOf,
@@ -17,6 +18,7 @@ import {
   isOtherForm,
   keptColumns,
   mayCarryRows,
+  spelled,
   type TableChange,
   type TableLayout,
 } from "./table-change.ts";
@@ -70,6 +72,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   convert?(target: TableLayout, existing: E): Promise<void>;
   /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
   prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
+  /** Makes these columns null in rows that are marked as deleted, or are older than `below`; notes it only when that is done. */
+  hide(layout: L, unhidden: Unhidden, below: bigint): Promise<void>;
   /** All tables of a call were tried. */
   finish?(prepared: readonly P[]): Promise<void>;
   /** Whether the rows are the same after changes that can keep them. */
@@ -78,9 +82,18 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T>;
 }
 
+/** Of a target that was filled under rules that hid less, or other things. */
+export interface Unhidden {
+  /** Columns that may show in rows marked as deleted what rules hide now. */
+  readonly columns: readonly string[];
+  /** When they no longer do. */
+  readonly note: string;
+}
+
 export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   readonly #owner: string | undefined;
   readonly #prepared = new WeakMap<TableVersion, P>();
+  readonly #unhidden = new WeakMap<TableVersion, readonly [layout: L, Unhidden]>();
   /** Ids of the tables that are written to a target, by the target's key. */
   readonly #tables = new Map<string, ReadonlySet<string>>();
 
@@ -149,7 +162,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       const existing = touched.has(keyOf(layout)) ? undefined : there.get(keyOf(layout));
       touched.add(keyOf(layout));
       await attempt(layout.table, async () => {
-        prepared.push([layout.table, await followed(warehouse, layout, existing)]);
+        const [target, unhidden] = await followed(warehouse, layout, existing);
+        prepared.push([layout.table, target]);
+        if (unhidden === null) this.#unhidden.delete(layout.table);
+        else this.#unhidden.set(layout.table, [layout, unhidden]);
       });
     }
     await warehouse.finish?.(prepared.map(([, target]) => target));
@@ -160,6 +176,24 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       this.#prepared.set(table, target);
     }
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Whether there is anything to `hide`. */
+  showHidden(sweeps: readonly Sweep[]): boolean {
+    return sweeps.some(({ table }) => this.#unhidden.has(table));
+  }
+
+  /**
+   * A whole read ends: all rows that are there were written under the present rules. What rows that are gone show, which these
+   * rules hide, goes. Invariant: that is durable before the rows older than the read are removed, after which nobody reads again.
+   */
+  async hide(warehouse: Warehouse<L, E, P>, sweeps: readonly Sweep[]): Promise<void> {
+    for (const { table, below } of sweeps) {
+      const found = this.#unhidden.get(table);
+      if (found === undefined) continue;
+      await warehouse.about(table, () => warehouse.hide(...found, below));
+      this.#unhidden.delete(table);
+    }
   }
 
   /**
@@ -293,7 +327,7 @@ async function followed<L extends TableLayout, E extends ExistingTarget, P>(
   warehouse: Warehouse<L, E, P>,
   layout: L,
   known: E | undefined,
-): Promise<P> {
+): Promise<readonly [P, Unhidden | null]> {
   const look = async () => (await warehouse.find([layout.table])).get(warehouse.key(layout.table));
   let existing = known ?? (await look());
   let change = existing === undefined ? null : changeOf(warehouse, layout, existing);
@@ -304,10 +338,32 @@ async function followed<L extends TableLayout, E extends ExistingTarget, P>(
   }
   if (existing === undefined || change === null) {
     await warehouse.create([layout]);
-    return await warehouse.prepared(layout, [], null);
+    return [await warehouse.prepared(layout, [], null), null];
   }
   const retired = change.isNothing ? keptColumns(change) : await warehouse.change(change);
-  return await warehouse.prepared(layout, retired, existing);
+  return [await warehouse.prepared(layout, retired, existing), unhiddenOf(warehouse, change, retired)];
+}
+
+/** A history keeps what it got. */
+function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
+  dialect: Dialect<L, E>,
+  change: TableChange<L, E>,
+  retired: readonly string[],
+): Unhidden | null {
+  const { layout, replaced, drops } = change;
+  const { table, form } = layout;
+  const note = hidingNote(table, decodeNote(change.note)!);
+  if (note === null || form.mode === "history") return null;
+  const { ruled, scope = {} } = table;
+  const masked = new Set(ruled?.lineage.flatMap(({ target, mask }) => (mask === null ? [] : [target])));
+  const columns = dialect.wanted(layout).filter((_, i) => {
+    const { name, computed } = table.columns[i]!;
+    if (table.key.includes(i) || Object.hasOwn(scope, name)) return false;
+    return ruled?.filtered === true || masked.has(name) || computed !== undefined;
+  });
+  const kept = drops ? retired : [...retired, ...keptColumns(change), ...replaced.map(({ to }) => to)];
+  const names = form.deletes === "hard" || ruled?.hides === undefined ? [] : [...columns.map(spelled), ...kept];
+  return { columns: [...new Set(names)], note: encodeNote(note) };
 }
 
 /** Throws for a table with a column that is named like ours. */

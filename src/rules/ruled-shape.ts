@@ -41,9 +41,17 @@ export function ruledShape(
 ): RuledShape["shape"] {
   const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
   const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
+  const lineage = lineageOf(rule, shape.columns);
+  const hidden = lineage.filter(({ target, mask }) => target === null || mask !== null);
+  const hides = {
+    hidden: hidden.map(({ source, mask }) => [source, mask]),
+    where: rule.where?.text,
+    key: hashKey(rules, rule),
+  };
   const ruled = {
     ...under(rules, shape, rule),
-    lineage: lineageOf(rule, shape.columns),
+    lineage,
+    ...(hidden.length > 0 || condition !== null ? { hides: digest(hides).slice(0, 16) } : {}),
     ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
     filtered: rule.where !== null,
     ...byKey,
@@ -85,9 +93,7 @@ export function withheldShape(
 
 /** What the rows stood under, as it is registered with their version. */
 function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
-  const { maskKey, functions = NO_FUNCTIONS } = rules;
-  const hashes = rule?.rules.some(({ columns }) => columns.some(({ action }) => action.hiding === "hash")) === true;
-  const key = hashes && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
+  const { functions = NO_FUNCTIONS } = rules;
   // Glob by glob over tables: the same list under other globs may decide otherwise.
   const definition = rule?.rules.flatMap(({ columns, only }) => {
     const said = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
@@ -95,9 +101,15 @@ function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<R
   });
   const computed = rule?.computed.map((one) => definitionOf(one, functions));
   return {
-    rules: digest({ definition, where: rule?.where?.text, key, computed }).slice(0, 32),
+    rules: digest({ definition, where: rule?.where?.text, key: hashKey(rules, rule), computed }).slice(0, 32),
     source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
   };
+}
+
+/** Tells one `maskKey` from another where hashes are made with it. */
+function hashKey({ maskKey }: Rules, rule: MergedRule | null): string {
+  const hashes = rule?.rules.some(({ columns }) => columns.some(({ action }) => action.hiding === "hash")) === true;
+  return hashes && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
 }
 
 export function computedOf(cells: readonly CellPlan[]): readonly ComputedColumn[] {

@@ -1,6 +1,7 @@
 /** What a warehouse promises in addition where deletes are soft. */
 import { expect, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
+import type { KeyedTable, Mask } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, writesOf } from "../support/model/blocks.ts";
 import type { MarkedRow, KeptForm, SinkHarness } from "./sink.ts";
@@ -135,6 +136,56 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     }
   });
 
+  test("what rules hide later is gone from rows marked as deleted, once, whenever they were deleted", async () => {
+    await using stage = await Stage.of(harness, users);
+    const ids = ["1", "2", "3", "4"];
+    await stage.write(
+      users,
+      10n,
+      ids.map((id) => put([id, `plain${id}`, `note${id}`])),
+    );
+    await stage.write(users, 20n, [remove(["1", null, null])]);
+    const masked = hiding(2, { hides: "one", masks: { name: "redact" } });
+    await stage.restart(masked);
+    // One is deleted before it was read again; another one is found to be gone.
+    await stage.write(masked, 50n, [remove(["2", null, null])]);
+    await stage.write(masked, 60n, [put(["3", "[redacted]", "note3"])]);
+    await sweep(stage, masked, 45n, 61n);
+    const hidden: Expected[] = [
+      [["1", null, "note1"], true, 20n],
+      [["2", null, "note2"], true, 50n],
+      [["3", "[redacted]", "note3"], false, 60n],
+      [["4", null, "note4"], true, 45n],
+    ];
+    await expectMarks(stage, hidden);
+    // From here on deleted rows keep what they had under these rules, whatever is read again.
+    await stage.write(masked, 70n, [remove(["3", null, null])]);
+    hidden[2] = [["3", "[redacted]", "note3"], true, 70n];
+    await sweep(stage, masked, 80n, 81n);
+    await expectMarks(stage, hidden);
+    await stage.restart(masked);
+    await sweep(stage, masked, 90n, 91n);
+    await expectMarks(stage, hidden);
+    // A column that is left out, and then a filter.
+    const dropped = hiding(3, { hides: "two", masks: { name: "redact", note: null } });
+    await stage.restart(dropped);
+    await sweep(stage, dropped, 100n, 101n);
+    await expectMarks(
+      stage,
+      hidden.map(([[id], isDeleted, at]): Expected => [[id!, null, null], isDeleted, at]),
+    );
+    const filtered = hiding(4, { hides: "three", masks: {}, filtered: true });
+    await stage.prepare(filtered);
+    await stage.write(filtered, 110n, [put(["5", "name5", "note5"])]);
+    await sweep(stage, filtered, 120n, 121n);
+    expect((await marked(stage)).at(-1)).toMatchObject({ cells: ["5", null, null], isDeleted: true });
+    // Rules that hide nothing any more take nothing away.
+    await stage.prepare(users);
+    await stage.write(users, 130n, [put(["6", "name6", "note6"])]);
+    await sweep(stage, users, 140n, 141n);
+    expect((await marked(stage)).at(-1)).toMatchObject({ cells: ["6", "name6", "note6"], isDeleted: true });
+  });
+
   test("between hard and soft deletes: no live row is lost, and no deleted one is left unmarked", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", "long"])]);
@@ -159,6 +210,38 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     await again.apply(rowsBatch(40n, [users, [remove(["2", null, null])]]), new Reports(), AbortSignal.timeout(30_000));
     await expectMarks(stage, [[["2", "b", "long"], true, 40n]]);
     await again.close();
+  });
+}
+
+interface Hiding {
+  readonly hides: string;
+  /** By column; null: it is left out. */
+  readonly masks: Readonly<Record<string, Mask | null>>;
+  readonly filtered?: boolean;
+}
+
+/** The table under rules. */
+function hiding(version: number, { hides, masks, filtered = false }: Hiding): KeyedTable {
+  const lineage = users.columns.map(({ name }) => ({
+    source: name,
+    target: masks[name] === null ? null : name,
+    mask: masks[name] ?? null,
+  }));
+  return {
+    ...users,
+    version,
+    since: { epoch: 1, commit: BigInt(10 * version), index: 0 },
+    columns: users.columns.filter(({ name }) => masks[name] !== null),
+    fingerprint: `${users.fingerprint}${hides}`,
+    ruled: { rules: hides, source: users, lineage, filtered, hides, fault: null },
+  };
+}
+
+async function sweep(stage: Stage, table: KeyedTable, below: bigint, at: bigint): Promise<void> {
+  await stage.apply({
+    kind: "sweep",
+    sweeps: [{ table, below: rowVersion(1, below) }],
+    checkpoint: checkpointAt(at),
   });
 }
 

@@ -22,7 +22,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
@@ -209,6 +209,25 @@ export class ClickhouseWarehouse
     const found = await current(look, (existing) => existing !== undefined, this.#signal);
     if (found === undefined) throw notShown(name);
     return found;
+  }
+
+  /** A mutation writes the files anew: rows that a later one has replaced show nothing either. */
+  async hide(layout: TableLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
+    const { table, sqlName, placement } = layout;
+    await this.#fence.enter([layout], this.#signal);
+    const there = (await this.#look([table])).get(this.key(table));
+    const names = columns.length === 0 ? [] : [...columns, EXACT_COLUMN];
+    const sets = names.flatMap((name) => {
+      const type = there?.columns.get(name)?.type;
+      return type === undefined ? [] : [`${quoteIdentifier(name)} = defaultValueOfTypeName(${quoteLiteral(type)})`];
+    });
+    const alter = `ALTER TABLE ${sqlName}${onCluster(placement)}`;
+    const rows = `(${DELETED_COLUMN} = 1 OR ${VERSION_COLUMN} < ${below}) AND ${this.#fence.holds(layout)}${inScope(table)}`;
+    if (sets.length > 0)
+      await this.#client.run(`${alter} UPDATE ${sets.join(", ")} WHERE ${rows}`, this.#signal, {
+        allow_nondeterministic_mutations: 1,
+      });
+    await this.#run(`${alter} MODIFY COMMENT ${quoteLiteral(note)}, ${this.#fence.condition}`);
   }
 
   async change(change: TableChange<TableLayout, ClickhouseTarget>): Promise<readonly string[]> {

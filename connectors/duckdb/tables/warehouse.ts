@@ -24,7 +24,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -175,6 +175,20 @@ export class DuckdbWarehouse
         await this.#connection.run(`ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`);
       }
     });
+  }
+
+  /** In two transactions, because DuckDB alters no table with uncommitted changes. */
+  async hide(layout: TableLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
+    const { table, sqlName, form } = layout;
+    const there = (await this.find([table])).get(this.key(table));
+    const exact = there?.columns.has(EXACT_COLUMN) === true && columns.length > 0 ? [EXACT_COLUMN] : [];
+    const sets = [...columns, ...exact].map((name) => `${quoteIdentifier(name)} = NULL`).join(", ");
+    const where = `(${quoteIdentifier(DELETED_COLUMN)} OR ${quoteIdentifier(VERSION_COLUMN)} < ${below})${inScope(table, form)}`;
+    for (const sql of [
+      ...(sets === "" ? [] : [`UPDATE ${sqlName} SET ${sets} WHERE ${where}`]),
+      commentSql(layout, note),
+    ])
+      await this.#changing([layout], async () => void (await this.#connection.run(sql)));
   }
 
   async change(change: TableChange<TableLayout, DuckdbTarget>): Promise<readonly string[]> {

@@ -152,6 +152,10 @@ export class PostgresSink
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw stopped("the batch");
+    if (batch.kind === "sweep" && this.#targets.showHidden(batch.sweeps)) {
+      const hide = (opened: Session) => this.#targets.hide(this.#tables(opened, signal), batch.sweeps);
+      await this.#session.run("hiding what deleted rows show", hide, signal);
+    }
     const session = await this.#session.ready(signal);
     const advance = this.#session.begin(batch, wholeStatements(batch, this.#targets));
     if (advance === null) return;

@@ -17,7 +17,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
 import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
@@ -165,6 +165,17 @@ export class SqliteWarehouse
         await slices.overRows(this.#file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`);
         this.#file.exec(`ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`);
       }
+    });
+  }
+
+  async hide(layout: SqliteLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
+    const { table, sqlName } = layout;
+    const sets = columns.map((name) => `${quoteIdentifier(name)} = NULL`).join(", ");
+    const hide = `UPDATE ${sqlName} SET ${sets} WHERE (${DELETED_COLUMN} OR ${VERSION_COLUMN} < ?1)${inScope(table)}`;
+    await this.#changing(async (slices) => {
+      const stored = this.#kept.stored(below);
+      if (sets !== "") await slices.overRows(this.#file, sqlName, (isInPiece) => `${hide} AND ${isInPiece()}`, stored);
+      this.#note(layout, note);
     });
   }
 

@@ -105,6 +105,8 @@ export interface Ruled {
   readonly computed?: readonly ComputedLineage[];
   /** True if rows are left out. */
   readonly filtered: boolean;
+  /** Hash of what they hide of columns and rows. Absent: nothing. */
+  readonly hides?: string;
   /** The key alone decides which rows are left out. Absent: any change of a row may decide it. */
   readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */

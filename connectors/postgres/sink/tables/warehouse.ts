@@ -15,7 +15,7 @@ import {
   type TableChange,
   type TableLayout,
 } from "../../../warehouse/table-change.ts";
-import type { Found, Targets, TargetsOptions, Warehouse } from "../../../warehouse/targets.ts";
+import type { Found, Targets, TargetsOptions, Unhidden, Warehouse } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
@@ -179,6 +179,21 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
           ];
     if (this.#isOpen) await this.#query(statements.join("; "));
     else await this.#parts.sink.change(this.#session, statements.join("; "), this.#signal);
+  }
+
+  async hide({ table, sqlName }: PostgresLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
+    const kind = (await this.find([table])).get(this.key(table))?.kind;
+    const sets = columns.map((name) => `${quoteIdentifier(name)} = NULL`);
+    const where = `(${DELETED_COLUMN} OR ${VERSION_COLUMN} < ${below})${inScope(table)}`;
+    const hide = `UPDATE ${rowsOf(sqlName, kind)} AS t SET ${sets.join(", ")} WHERE ${where}`;
+    const { sink } = this.#parts;
+    if (sets.length > 0) await sink.change(this.#session, hide, this.#signal);
+    try {
+      await sink.change(this.#session, commentSql(sqlName, note), this.#signal);
+    } catch (error) {
+      if (!NOT_THE_OWNER.test(stateOf(error) ?? "")) throw error;
+      await this.#query("ROLLBACK");
+    }
   }
 
   /** Everything in place: key, names and types, each where the rows let it; else without the rows, which are read again. */

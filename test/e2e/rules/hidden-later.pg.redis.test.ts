@@ -1,7 +1,7 @@
 /**
  * Postgres: what is hidden and shows itself later, or elsewhere: before the first row, in rows that are older than the
  * catalogue, in a column that the log left out until then, in another table's column, behind a condition that asks another
- * column.
+ * column, in what sinks got before the rule.
  */
 import { expect, test } from "vitest";
 import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
@@ -167,4 +167,67 @@ test("rules that say the same of columns, below other globs over tables: what th
     await pipeline.settled();
     expect(await seen()).toEqual({ postgres: what(), duckdb: what() });
   }
+});
+
+test("a mask that comes later, for rows that were deleted before it, and for long values that no change showed since", async () => {
+  const kinds = ["postgres", "postgres-soft", "duckdb-soft", "redis"] as const;
+  await using pipeline = await RunningPipeline.start(
+    `create table users (id int primary key, bio text, word text, note text, country text);
+     alter table users alter bio set storage external, alter word set storage external;
+     insert into users select g, repeat('b${CANARY}', 400), repeat('w${CANARY}', 400), '${SHOWN}', 'AT' from generate_series(1, 400) g;
+     create table guests (id int primary key, mail text, country text);
+     insert into guests select g, 'g@${CANARY}', case when g < 4 then 'AT' else 'DE' end from generate_series(1, 6) g`,
+    { kinds },
+  );
+  await pipeline.settled();
+  await pipeline.run("delete from users where id <= 10; delete from guests where id = 1");
+  await pipeline.settled();
+  await pipeline.daemon.kill();
+  const { installation, sinks, source } = pipeline;
+  installation.configure({
+    name: installation.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: sinks.config,
+    tables: {
+      "public.users": { columns: { bio: { mask: "redact" }, word: { mask: "null" } } },
+      "public.guests": { where: "country = 'AT'", columns: { mail: { mask: "partial" } } },
+    },
+  });
+  // Changes from before the rules, and while all is read again.
+  await pipeline.run("update users set note = note || '1'; delete from users where id <= 20");
+  pipeline.daemon = installation.run();
+  for (let i = 0; i < 40; i++) {
+    await pipeline.run(
+      `update users set note = note || '2' where id % 40 = ${i}; delete from users where id = ${21 + i}`,
+    );
+  }
+  await pipeline.daemon.streaming();
+  await pipeline.settled();
+  await pipeline.run("delete from users where id = 100; delete from guests where id = 2");
+  await pipeline.settled();
+  const shown: Record<string, string> = {};
+  for (const table of ["users", "guests"]) {
+    for (const space of ["public", "soft"]) {
+      const { rows } = await sinks.target!.query(`select to_jsonb(t) as t from "${space}".${table} t order by id`);
+      shown[`${space} ${table}`] = JSON.stringify(rows);
+    }
+    const asked = ["query", `select * from public.${table} order by id`, "--sink", "duckdb-soft", "--json"];
+    shown[`duckdb ${table}`] = (await installation.command(...asked)).stdout;
+  }
+  using cache = pipeline.cache();
+  const keys = await cache.keys(`${sinks.keyPrefix}*users*`);
+  const hashes = (await cache.pipeline(keys.map((key) => ["hgetall", key])).exec()) ?? [];
+  expect(hashes.filter(([error]) => error === null).length).toBeGreaterThan(300);
+  const all = Object.entries({ ...shown, redis: JSON.stringify(hashes) });
+  expect(all.filter(([, text]) => text.includes(CANARY)).map(([name]) => name)).toEqual([]);
+  // What rules do not hide is still there, and what was deleted under them shows what they let through.
+  const soft = JSON.parse(shown["soft users"]!).map(({ t }: { t: object }) => t);
+  expect(soft[0]).toMatchObject({ id: 1, bio: null, word: null, note: SHOWN, _millrace_deleted: true });
+  expect(soft[99]).toMatchObject({ id: 100, bio: "[redacted]", word: null, _millrace_deleted: true });
+  expect(JSON.parse(shown["soft guests"]!).map(({ t }: { t: object }) => t)).toMatchObject([
+    { id: 1, mail: null, country: null, _millrace_deleted: true },
+    { id: 2, country: "AT", _millrace_deleted: true },
+    { id: 3, country: "AT", _millrace_deleted: false },
+    ...[4, 5, 6].map((id) => ({ id, mail: null, country: null, _millrace_deleted: true })),
+  ]);
 });
