@@ -35,9 +35,10 @@ export function indexesOf(documents: readonly Document[], layouts: Layouts): rea
   for (const place of documents.flatMap(placesOf)) {
     if (place.above === null) continue;
     const [upper, lower] = [layoutOf(place.above), layoutOf(place)];
-    const joins = place.joins.map(({ above, below }) => {
+    const joins = place.joins.map((join) => {
+      const { above, below } = join;
       const [one, other] = [columnIn(upper, above), columnIn(lower, below)];
-      const of = one === undefined || other === undefined ? null : joinOf(one, other);
+      const of = one === undefined || other === undefined ? null : joinOf(one, other, join);
       return { above: of?.[0]?.("") ?? one?.sqlName, below: of?.[1]?.("") ?? other?.sqlName };
     });
     const [above, below] = [joins.map((join) => join.above), joins.map((join) => join.below)];

@@ -103,9 +103,10 @@ function lacking({ table }: Pick<SqliteLayout, "table">, column: string, isPassi
   return new DocumentFault(`table ${table.id} has no column ${JSON.stringify(column)}`, isPassing);
 }
 
-function planJoin({ above, below }: Join, upper: SqliteLayout, lower: SqliteLayout): PlannedJoin {
+function planJoin(given: Join, upper: SqliteLayout, lower: SqliteLayout): PlannedJoin {
+  const { above, below } = given;
   const [one, other] = [columnOf(upper, above), columnOf(lower, below)];
-  const join = joinOf(one, other);
+  const join = joinOf(one, other, given);
   if (join !== null) return { above: join[0]!, below: join[1]! };
   const [a, b] = [`${upper.table.id}.${above}`, `${lower.table.id}.${below}`];
   throw new DocumentFault(

@@ -9,6 +9,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import type { Column } from "../../src/core/model/schema.ts";
 import { CELL_TEXT } from "../../src/core/model/tuple.ts";
 import { sourceTextOfPlain } from "../../src/core/targets/expected-json.ts";
+import type { Join } from "../../src/documents/document.ts";
 import { formatFloat32, formatFloat64 } from "../../src/core/values/float.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import type { Numeric } from "../../src/rules/where/numbers.ts";
@@ -157,7 +158,11 @@ function momentOrder(value: string): string {
 }
 
 /** Null: the two can't be equal. Else the expressions whose values are equal if and only if the columns' are. */
-export function joinOf(one: LayoutColumn, other: LayoutColumn): ((row: string) => string)[] | null {
+export function joinOf(
+  one: LayoutColumn,
+  other: LayoutColumn,
+  { isPadded: arePadded }: Pick<Join, "isPadded">,
+): ((row: string) => string)[] | null {
   const forms = [one, other].map(joinForm);
   const [a, b] = forms;
   const isNumeric = forms.every((form) => form === "integer" || form === "decimal");
@@ -171,7 +176,7 @@ export function joinOf(one: LayoutColumn, other: LayoutColumn): ((row: string) =
       return `CASE WHEN instr(${value}, '.') > 0 THEN rtrim(rtrim(${value}, '0'), '.') ELSE ${value} END`;
     if (isDecimal) return `CAST(${value} AS TEXT)`;
     if (isUuidText && joinForm(column) === "uuid") return `iif(typeof(${value}) = 'blob', ${uuidSql(value)}, ${value})`;
-    return isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
+    return arePadded === true || isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
   });
 }
 

@@ -45,7 +45,9 @@ export async function resolvedDocuments(
   const named = new Set(documents.flatMap(tablesNamed));
   const joined = tables.filter((table) => named.has(`${table.schema}.${table.table}`));
   const foreignKeys = (await catalog.foreignKeys?.(joined, signal)) ?? null;
-  return { ...resolveDocuments(documents, { tables, refused, foreignKeys }, functionsOf(documents)), joined };
+  const equalities = (await catalog.equalities?.(joined, signal)) ?? null;
+  const known = { tables, refused, foreignKeys, equalities };
+  return { ...resolveDocuments(documents, known, functionsOf(documents)), joined };
 }
 
 /**

@@ -89,6 +89,8 @@ export interface Join {
   /** Of the row above. */
   readonly above: string;
   readonly below: string;
+  /** The source takes texts for equal that differ in trailing blanks only. */
+  readonly isPadded?: true;
 }
 
 export interface Order {

@@ -3,7 +3,7 @@
  * looks at tables as sinks see them, under the rules of the configuration.
  */
 import { createHash } from "node:crypto";
-import type { CapturedTables, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
+import type { CapturedTables, Equalities, Equality, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
 import { isRecord } from "../core/checkpoint/stored-json.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { type Column, whyLeftOut } from "../core/model/schema.ts";
@@ -30,6 +30,8 @@ import type { WantedCondition, WantedDocument, WantedNode, WantedRelation } from
 export interface KnownTables extends Pick<CapturedTables, "tables" | "refused"> {
   /** Null: the source can't tell them. */
   readonly foreignKeys: readonly ForeignKey[] | null;
+  /** Null: the source can't tell them. Then texts are equal if they are the same. */
+  readonly equalities: Equalities | null;
 }
 
 export interface Resolved {
@@ -184,7 +186,7 @@ class Resolver {
 
   #given(place: string, above: TableShape, below: TableShape, on: Readonly<Record<string, string>>): Join[] | null {
     const joins = Object.entries(on).map(([column, of]): Join => ({ above: of, below: column }));
-    return joins.every((join) => this.#areEqual(place, above, below, join)) ? joins : null;
+    return this.#exactly(place, above, below, joins);
   }
 
   /**
@@ -218,26 +220,52 @@ class Resolver {
       this.#problem(place, `${more.length + 1} foreign keys join ${between}; say which one: ${listed}`);
       return null;
     }
-    return found.every((join) => this.#areEqual(place, above, below, join)) ? found : null;
+    return this.#exactly(place, above, below, found);
   }
 
-  /** Whether equal values of the two columns have one form. */
-  #areEqual(place: string, above: TableShape, below: TableShape, join: Join): boolean {
-    const [a, b] = [this.#column(place, above, join.above), this.#column(place, below, join.below)];
-    if (a === null || b === null) return false;
-    const masks = [maskOf(above, join.above), maskOf(below, join.below)];
+  /** Null: of two columns, equal values may have several forms. */
+  #exactly(place: string, above: TableShape, below: TableShape, joins: readonly Join[]): Join[] | null {
+    const exact = joins.flatMap((join) => this.#exact(place, above, below, join) ?? []);
+    return exact.length === joins.length ? exact : null;
+  }
+
+  #exact(place: string, above: TableShape, below: TableShape, join: Join): Join | null {
+    const [a, b] = [this.#end(place, above, join.above), this.#end(place, below, join.below)];
+    if (a === null || b === null) return null;
+    const masks = [a.mask, b.mask];
     if (masks.some((mask) => mask !== null) && masks.some((mask) => mask !== "hash")) {
       this.#problem(place, `${join.below} and ${join.above} can't be joined: a rule masks one of them`);
-      return false;
+      return null;
     }
-    if (haveOneForm(a.type, b.type) && (a.type.kind !== "opaque" || a.native === b.native)) return true;
-    this.#problem(place, `${join.below} (${b.native}) and ${join.above} (${a.native}) can't be joined by their values`);
-    return false;
+    const exact = exactJoin(a, b);
+    const isHashed = a.mask !== null;
+    if (exact !== null && !(isHashed && !areWrittenAlike(a, b)))
+      return exact === "padded" ? { ...join, isPadded: true } : join;
+    const ends = `${join.below} (${spelledEnd(b)}) and ${join.above} (${spelledEnd(a)})`;
+    const isCollated =
+      a.column.type.kind === b.column.type.kind && [a, b].some(({ equality }) => equality !== null) && exact === null;
+    if (isHashed)
+      this.#problem(place, `${ends} can't be joined by their hashes: equal values may be written otherwise`);
+    else if (isCollated) this.#problem(place, `${ends} can't be joined: ${WRITTEN_OTHERWISE}`);
+    else this.#problem(place, `${ends} can't be joined by their values`);
+    return null;
+  }
+
+  #end(place: string, shape: TableShape, name: string): JoinEnd | null {
+    const column = this.#column(place, shape, name);
+    if (column === null) return null;
+    const { source = name, mask = null } = shape.ruled?.lineage.find(({ target }) => target === name) ?? {};
+    const own = shape.ruled?.source.columns.find((one) => one.name === source) ?? column;
+    const equality = this.#known.equalities?.get(shape.id)?.get(source) ?? null;
+    return { column: mask === null ? column : own, mask, equality: column.computed === undefined ? equality : null };
   }
 
   #ordering(place: string, shape: TableShape, name: string): void {
     const column = this.#column(place, shape, name);
-    if (column === null || ORDERED.has(column.type.kind)) return;
+    if (column === null) return;
+    // MariaDB's uuids are sorted by their time.
+    const isOrdered = column.type.kind === "uuid" ? shape.dialect !== "mysql" : ORDERED.has(column.type.kind);
+    if (isOrdered) return;
     this.#problem(place, `orderBy: ${name} (${column.native}) has no order that all sinks agree on`);
   }
 
@@ -293,18 +321,64 @@ const ORDERED: ReadonlySet<ColumnType["kind"]> = new Set([
   "date",
   "time",
   "timestamp",
-  "uuid",
 ] as const);
 
-function haveOneForm(a: ColumnType, b: ColumnType): boolean {
-  if (a.kind === "decimal" && b.kind === "decimal") return a.scale !== null && a.scale === b.scale;
-  if (a.kind === "text" && b.kind === "text") return a.padded === b.padded;
-  if (a.kind === "timestamp" && b.kind === "timestamp") return a.zone === b.zone;
-  return a.kind === b.kind && a.kind !== "json" && a.kind !== "array" && a.kind !== "float";
+/** A column that joins, as it is at the source. */
+interface JoinEnd {
+  readonly column: Column;
+  readonly mask: string | null;
+  readonly equality: Equality | null;
 }
 
-function maskOf({ ruled }: TableShape, column: string): string | null {
-  return ruled?.lineage.find(({ target }) => target === column)?.mask ?? null;
+const WRITTEN_OTHERWISE =
+  "the source takes texts for equal that are written otherwise. Give both a collation that compares characters (`_bin`; deterministic), or join by computed columns of both tables that write equal texts alike";
+
+/** Null: equal values may have several forms. `padded`: only by their trailing blanks. */
+function exactJoin(one: JoinEnd, other: JoinEnd): "same" | "padded" | null {
+  const [a, b] = [one.column.type, other.column.type];
+  const isOneType = one.column.native === other.column.native;
+  if (a.kind === "enum" && b.kind === "enum") {
+    // A collation has no two labels of one list for equal.
+    const areOfOneList = isOneType || areIn(a.labels, b.labels) || areIn(b.labels, a.labels);
+    return areOfOneList || (one.equality === null && other.equality === null) ? "same" : null;
+  }
+  if (a.kind === "text" && b.kind === "text") {
+    const [first, second] = [one.equality, other.equality];
+    if (a.padded !== b.padded || (!isOneType && [one, other].some(isNoText))) return null;
+    if (first === null && second === null) return "same";
+    return first?.isPadded === true && second?.isPadded === true ? "padded" : null;
+  }
+  if (NUMBERS.has(a.kind) && NUMBERS.has(b.kind)) return "same";
+  if (a.kind === "timestamp" && b.kind === "timestamp") return a.zone === b.zone ? "same" : null;
+  if (a.kind === "opaque" && b.kind === "opaque") return isOneType && ONE_TEXT.test(one.column.native) ? "same" : null;
+  return a.kind === b.kind && ONE_FORM.has(a.kind) ? "same" : null;
+}
+
+const NUMBERS: ReadonlySet<ColumnType["kind"]> = new Set(["int", "decimal"] as const);
+const ONE_FORM: ReadonlySet<ColumnType["kind"]> = new Set(["bool", "bytes", "date", "time", "uuid"] as const);
+/** Types without a form of their own, whose equal values have one text: `1 mon` and `30 days` are equal intervals. */
+const ONE_TEXT = /^(?:inet|cidr|macaddr8?|bit|money|"char"|xid8?|pg_lsn|ltree|time|set)(?![a-z])/;
+
+/** MySQL's, which sinks get as text. */
+function isNoText({ column }: JoinEnd): boolean {
+  return /^(?:inet[46]|date|datetime|timestamp)(?![a-z])/.test(column.native);
+}
+
+function areIn(labels: readonly string[], others: readonly string[]): boolean {
+  return labels.length > 0 && labels.every((label) => others.includes(label));
+}
+
+/** Whether equal values have one text, whose hashes are equal. */
+function areWrittenAlike(one: JoinEnd, other: JoinEnd): boolean {
+  const [a, b] = [one.column.type, other.column.type];
+  if (one.equality !== null || other.equality !== null) return false;
+  if (a.kind === "decimal") return b.kind === "decimal" && a.scale !== null && a.scale === b.scale;
+  if (a.kind === "int" || (a.kind === "text" && a.padded !== true)) return a.kind === b.kind;
+  return one.column.native === other.column.native;
+}
+
+function spelledEnd({ column: { native }, equality }: JoinEnd): string {
+  return equality === null || equality.by === native ? native : `${native}, ${equality.by}`;
 }
 
 function nameOf(rename: Readonly<Record<string, string>>, column: string): string {

@@ -1,6 +1,6 @@
 /** From `documents` of a configuration to documents, by the tables and foreign keys that there are. */
 import { describe, expect, test } from "vitest";
-import type { ForeignKey, TableShape } from "../../src/core/contracts/catalog.ts";
+import type { Equality, ForeignKey, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { orderOf, resolveDocuments } from "../../src/documents/resolve.ts";
 import type { WantedNode, WantedRelation } from "../../src/documents/wanted.ts";
@@ -125,7 +125,12 @@ describe("what does not fit is named with its place and what there is", () => {
 test("a schema that is named as that of documents", () => {
   const shown = { ...shape("x", { id: INT }), id: "documents.x", schema: "documents" };
   const wanted = [{ name: "orders", where: null, root: node("orders", {}) }];
-  const { documents, problems } = resolveDocuments(wanted, { tables: [...tables, shown], refused: [], foreignKeys });
+  const { documents, problems } = resolveDocuments(wanted, {
+    tables: [...tables, shown],
+    refused: [],
+    foreignKeys,
+    equalities: null,
+  });
   expect(documents).toEqual([]);
   expect(problems[0]?.message).toMatch(/^the source has a schema `documents`/);
 });
@@ -135,7 +140,12 @@ test("a table belongs to itself: many below, one above", () => {
   const relations = [relation("children", "nodes", { many: true }), relation("parent", "nodes", {})];
   const wanted = [{ name: "nodes", where: null, root: node("nodes", { relations }) }];
   const keys = [reference("nodes", "parent_id", "nodes")];
-  const { documents, problems } = resolveDocuments(wanted, { tables: self, refused: [], foreignKeys: keys });
+  const { documents, problems } = resolveDocuments(wanted, {
+    tables: self,
+    refused: [],
+    foreignKeys: keys,
+    equalities: null,
+  });
   expect(problems).toEqual([]);
   expect(documents[0]?.root.relations.map(({ on }) => on)).toEqual([
     [{ above: "id", below: "parent_id" }],
@@ -161,14 +171,112 @@ test("under rules a foreign key has the names that sinks see; a mask keeps colum
     { name: "orders", where: null, root: node("orders", { relations: [relation("x", "customers", {})] }) },
   ];
   const under = (mask: "hash" | "redact" | null) =>
-    resolveDocuments(wanted, { tables: [ruled(mask), tables[0]!], refused: [], foreignKeys });
+    resolveDocuments(wanted, { tables: [ruled(mask), tables[0]!], refused: [], foreignKeys, equalities: null });
   expect(under(null).documents[0]?.root.relations[0]?.on).toEqual([{ above: "buyer", below: "id" }]);
   expect(under("redact").problems[0]?.message).toBe("id and buyer can't be joined: a rule masks one of them");
   expect(under("hash").problems).toHaveLength(1);
 });
 
+describe("two columns join where equal values can be told", () => {
+  const collated = (by: string, isPadded = false): Equality => ({ by, isPadded });
+  type End = readonly [type: ColumnType, native: string, equality?: Equality | undefined];
+  const decimal = (scale: number | null): End => [{ kind: "decimal", precision: 9, scale }, `numeric(9,${scale})`];
+  const labels = (...names: readonly string[]): End => [{ kind: "enum", labels: names }, `enum(${names.join(",")})`];
+  const text = (by?: string, isPadded?: boolean): End => [
+    TEXT,
+    "text",
+    by === undefined ? undefined : collated(by, isPadded),
+  ];
+  const joined = (above: End, below: End, mask: "hash" | null = null) => {
+    const ends = [above, below].map(([type, native, equality], i) => {
+      const [table, column] = [["owners", "ref"] as const, ["things", "own"] as const][i]!;
+      const plain = shape(table, { id: INT, [column]: type });
+      const columns = plain.columns.map((one) => (one.name === column ? { ...one, native } : one));
+      const lineage = columns.map(({ name }) => ({ source: name, target: name, mask: name === column ? mask : null }));
+      const shown = columns.map((one) =>
+        mask !== null && one.name === column ? { ...one, type: TEXT, native: "text" } : one,
+      );
+      const ruled = {
+        rules: "r",
+        source: { columns, key: [0], fingerprint: "" },
+        lineage,
+        filtered: false,
+        fault: null,
+      };
+      const equalities = new Map(equality === undefined ? [] : [[column, equality]]);
+      return { table: mask === null ? { ...plain, columns } : { ...plain, columns: shown, ruled }, equalities };
+    });
+    const { documents, problems } = resolveDocuments(
+      [
+        {
+          name: "owners",
+          where: null,
+          root: node("owners", { relations: [relation("x", "things", { many: true, on: { own: "ref" } })] }),
+        },
+      ],
+      {
+        tables: ends.map(({ table }) => table),
+        refused: [],
+        foreignKeys,
+        equalities: new Map(ends.map(({ table, equalities }) => [table.id, equalities])),
+      },
+    );
+    const [join] = documents[0]?.root.relations[0]?.on ?? [];
+    return problems[0]?.message ?? (join?.isPadded === true ? "padded" : "same");
+  };
+
+  test.each<readonly [string, End, End, string | RegExp]>([
+    ["decimals of two scales", decimal(2), decimal(4), "same"],
+    ["a decimal and an integer", decimal(null), [INT, "bigint"], "same"],
+    ["texts", text(), text(), "same"],
+    ["padded texts", text("utf8mb4_bin", true), text("latin1_bin", true), "padded"],
+    ["one that is padded", text("utf8mb4_bin", true), text(), /^own \(text\) and ref \(text, utf8mb4_bin\) can't/],
+    ["texts without case", text("x_ci"), text("x_ci"), /the source takes texts for equal that are written otherwise/],
+    ["one without case", text(), text("citext"), /the source takes texts for equal that are written otherwise/],
+    ["labels of one list", labels("a", "b"), labels("b", "a", "c"), "same"],
+    [
+      "other labels",
+      labels("a", "b"),
+      [{ kind: "enum", labels: ["A"] }, "enum(A)", collated("x_ci")],
+      /texts for equal/,
+    ],
+    ["addresses", [{ kind: "opaque" }, "inet"], [{ kind: "opaque" }, "inet"], "same"],
+    ["intervals", [{ kind: "opaque" }, "interval"], [{ kind: "opaque" }, "interval"], /by their values$/],
+    [
+      "vectors",
+      [{ kind: "vector", form: "single", dimension: 2 }, "v"],
+      [{ kind: "vector", form: "single", dimension: 2 }, "v"],
+      /by their values$/,
+    ],
+    ["dates as text", [TEXT, "datetime"], [TEXT, "datetime(3)"], /by their values$/],
+  ])("%s", (_, above, below, said) => {
+    expect(joined(above, below)).toEqual(typeof said === "string" ? said : expect.stringMatching(said));
+  });
+
+  test.each<readonly [string, End, End, boolean]>([
+    ["texts", text(), text(), true],
+    ["integers", [INT, "bigint"], [INT, "integer"], true],
+    ["decimals of one scale", decimal(2), decimal(2), true],
+    ["decimals of two scales", decimal(2), decimal(4), false],
+    ["padded texts", text("utf8mb4_bin", true), text("utf8mb4_bin", true), false],
+    [
+      "char(4) and char(8)",
+      [{ kind: "text", padded: true }, "char(4)"],
+      [{ kind: "text", padded: true }, "char(8)"],
+      false,
+    ],
+  ])("hashes of %s", (_, above, below, isJoined) => {
+    expect(joined(above, below, "hash")).toMatch(isJoined ? /^same$/ : /can't be joined by their hashes/);
+  });
+});
+
 function resolved(root: WantedNode, keys: readonly ForeignKey[] | null = foreignKeys) {
-  return resolveDocuments([{ name: "orders", where: null, root }], { tables, refused: [], foreignKeys: keys });
+  return resolveDocuments([{ name: "orders", where: null, root }], {
+    tables,
+    refused: [],
+    foreignKeys: keys,
+    equalities: null,
+  });
 }
 
 function node(from: string, given: Partial<WantedNode>): WantedNode {

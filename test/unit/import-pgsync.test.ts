@@ -19,6 +19,7 @@ const known = {
     reference("film_actor", "actor_id", "actor"),
     reference("award", "actor_id", "actor"),
   ],
+  equalities: null,
 };
 
 const imported = (...entries: readonly object[]) =>

@@ -118,6 +118,7 @@ function catalog(parts: SourceParts, known: KnownLog): Catalog {
       return await tables.catalog.rowEstimates(flavour, wanted, signal);
     },
     foreignKeys: (wanted, signal) => tables.catalog.foreignKeys(wanted, signal),
+    equalities: (wanted, signal) => tables.catalog.equalities(wanted, signal),
   };
 }
 

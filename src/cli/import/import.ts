@@ -83,7 +83,9 @@ function addPgsync(command: Command, { action }: CommandLine): void {
         const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : (indexes[0]?.database ?? ""));
         const known = await lookInto(session, { name, url }, async (catalog, signal) => {
           const { tables, refused } = await catalog.tables(signal);
-          return { tables, refused, foreignKeys: (await catalog.foreignKeys?.(tables, signal)) ?? null };
+          const foreignKeys = (await catalog.foreignKeys?.(tables, signal)) ?? null;
+          const equalities = (await catalog.equalities?.(tables, signal)) ?? null;
+          return { tables, refused, foreignKeys, equalities };
         });
         const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", schema, known });
         return written(session, options, "pgsync", imported);

@@ -28,6 +28,18 @@ export interface Catalog {
    * source can't tell.
    */
   readonly foreignKeys?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<readonly ForeignKey[]>;
+  /** Absent: the source can't tell. */
+  readonly equalities?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<Equalities>;
+}
+
+/** By table id and column's name at the source, where texts may be equal that are written otherwise. */
+export type Equalities = ReadonlyMap<string, ReadonlyMap<string, Equality>>;
+
+export interface Equality {
+  /** The collation, or the type, that says so. */
+  readonly by: string;
+  /** They are equal if and only if they are the same without their trailing blanks. */
+  readonly isPadded: boolean;
 }
 
 export interface ForeignKey {

@@ -78,7 +78,7 @@ function spellingOf(type: ColumnType): Spelling {
     case "decimal":
       return plainNumber;
     case "text":
-      return type.padded === true ? (text) => text.trimEnd() : (text) => text;
+      return type.padded === true ? withoutPadding : (text) => text;
     case "uuid":
       return (text) => text.toLowerCase();
     case "json":
@@ -91,6 +91,10 @@ function spellingOf(type: ColumnType): Spelling {
     default:
       return type satisfies never;
   }
+}
+
+export function withoutPadding(text: string): string {
+  return text.replace(/(?<! ) +$/, "");
 }
 
 /** Where one side's texts don't tell their type they are read as the other side's, and both sides by one rule. */

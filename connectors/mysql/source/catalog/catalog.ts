@@ -4,7 +4,7 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
 import { quoteTable, quoteText, unquoted } from "../../quote.ts";
-import type { ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import type { Flavour } from "../wire/event-header.ts";
 import type { Queryable } from "../wire/server-facts.ts";
@@ -159,6 +159,19 @@ export class CatalogReader {
       const sql = `SHOW CREATE TABLE ${quoteTable(schema, table)}`;
       const [row] = await this.#server.rows("reading foreign keys", sql, signal);
       found.push(...foreignKeysIn(row?.[1] ?? "", { schema, table }));
+    }
+    return found;
+  }
+
+  async equalities(tables: readonly NamedTable[], signal: AbortSignal): Promise<Equalities> {
+    const schemas = [...new Set(tables.map(({ schema }) => quoteText(schema)))];
+    if (schemas.length === 0) return new Map();
+    const sql = `SELECT table_schema, table_name, column_name, collation_name FROM information_schema.columns WHERE table_schema IN (${schemas.join(",")}) AND collation_name IS NOT NULL`;
+    const rows = await this.#server.rows("reading the collations of columns", sql, signal);
+    const found = new Map(tables.map(({ id }) => [id, new Map<string, Equality>()]));
+    for (const [schema, table, column, collation] of rows) {
+      const equality = equalityOf(collation ?? "");
+      if (equality !== null) found.get(tableId(schema ?? "", table ?? ""))?.set(column ?? "", equality);
     }
     return found;
   }
@@ -349,6 +362,13 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
     expression: row[10] || row[12] || "",
     isLogged: row[11] !== "0",
   };
+}
+
+/** Null: texts are equal if they are the same. Binary ones ignore trailing blanks, but for those of newer names. */
+function equalityOf(collation: string): Equality | null {
+  const isBinary = collation.endsWith("_bin");
+  if (isBinary && /_(?:0900|nopad)_/.test(collation)) return null;
+  return { by: collation, isPadded: isBinary };
 }
 
 function historyOf(rows: readonly Row[]): CatalogHistory | undefined {

@@ -1,7 +1,7 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
 import type { PgType, PgTypes } from "./types.ts";
 import type { Database } from "../wire/database.ts";
-import type { ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 
 export interface CatalogColumn {
@@ -332,4 +332,39 @@ export async function foreignKeys(
     references: { schema: row.other_schema, table: row.other_table },
     referenced: row.referenced,
   }));
+}
+
+/** Of a domain, the type below. A collation that is deterministic has one form for equal texts. */
+const EQUALITIES_SQL = `
+with recursive named as (
+  select t.oid, given.id
+  from unnest($1::text[], $2::text[], $3::text[]) as given(id, schema, name)
+  join pg_namespace n on n.nspname = given.schema
+  join pg_class t on t.relnamespace = n.oid and t.relname = given.name
+), typed as (
+  select id, attname, attcollation, atttypid as type
+  from named join pg_attribute on attrelid = named.oid and attnum > 0 and not attisdropped
+  union all
+  select id, attname, attcollation, typbasetype from typed join pg_type on pg_type.oid = typed.type where typtype = 'd'
+)
+select id, attname::text as column, case when typname = 'citext' then 'citext' else collname::text end as by
+from typed join pg_type on pg_type.oid = typed.type left join pg_collation c on c.oid = attcollation
+where typname = 'citext' or not collisdeterministic`;
+
+interface EqualityRow {
+  readonly id: string;
+  readonly column: string;
+  readonly by: string;
+}
+
+export async function equalities(
+  { database }: SourceContext,
+  tables: readonly NamedTable[],
+  signal: AbortSignal,
+): Promise<Equalities> {
+  const named = [tables.map(({ id }) => id), tables.map(({ schema }) => schema), tables.map(({ table }) => table)];
+  const rows = await database.rows<EqualityRow>("reading the collations of columns", EQUALITIES_SQL, named, signal);
+  const found = new Map(tables.map(({ id }) => [id, new Map<string, Equality>()]));
+  for (const { id, column, by } of rows) found.get(id)?.set(column, { by, isPadded: false });
+  return found;
 }
