@@ -38,6 +38,24 @@ test("of many keys, that come in parts, none of one side is missed", () => {
   expect(keys.filter((key) => buckets.isUneven(key)).length).toBeLessThan(20);
 });
 
+test("beside a key that one side alone has, the others of its bucket are known to be on both", () => {
+  const buckets = new KeyBuckets();
+  // Half as many as buckets, so each key has another in its bucket in half of all cases.
+  const keys = Array.from({ length: 2 ** 19 }, (_, i) => String(i));
+  buckets.ofSource(hashesOf(keys));
+  const isSingle = (i: number): boolean => i % 1_000 === 0;
+  keys.forEach((key, i) => {
+    if (!isSingle(i)) buckets.ofSink(key);
+  });
+  const added = keys.filter((_, i) => isSingle(i)).map((key) => `+${key}`);
+  for (const key of added) buckets.ofSink(key);
+  // Some buckets have two such keys.
+  const uneven = keys.flatMap((key, i) => (buckets.isUneven(key) ? [i] : []));
+  expect(uneven.filter(isSingle)).toHaveLength(added.length);
+  expect(uneven.length).toBeLessThan(1.1 * added.length);
+  expect(added.filter((key) => !buckets.isUneven(key))).toEqual([]);
+});
+
 test("keys that follow each other are spread over the buckets", () => {
   const buckets = new KeyBuckets();
   buckets.ofSource(hashesOf(Array.from({ length: 4_095 }, (_, i) => String(i))));

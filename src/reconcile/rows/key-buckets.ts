@@ -50,17 +50,18 @@ export class KeyHashes {
   }
 }
 
-/** For more source keys than this, 2^20 buckets (12 MiB), because the number of further keys is unknown. */
+/** For more source keys than this, 2^20 buckets (16 MiB), because the number of further keys is unknown. */
 const FEW_MAX = 4_096;
 const BITS_MAX = 20;
 /** Buckets per key while there are few keys, as a power of 2. */
 const ROOM_BITS = 2;
 
 /**
- * Finds keys of a sink that the source may lack, in bounded memory. The source's keys are added to buckets by hash, the
- * sink's keys are subtracted. A bucket that is not zero at the end has keys of one side only, or keys of rows that
- * moved meanwhile; the rows of its keys are then compared one by one. Misses a key with a probability of 1 in 2^64. The
- * source's keys come first.
+ * Finds keys that one side alone may have, in bounded memory. The source's keys are added to buckets by hash, the sink's
+ * keys are subtracted. A bucket that is not zero at the end has keys of one side only, or keys of rows that moved
+ * meanwhile; these are then compared one by one. What is left of a single key is its hash: the others of its bucket, of
+ * which a large table has many, are on both sides. Misses a key with a probability of 1 in 2^64, beside several others
+ * in its bucket 1 in 2^52. The source's keys come first.
  */
 export class KeyBuckets {
   /** The source's keys, until there are buckets. */
@@ -78,7 +79,7 @@ export class KeyBuckets {
     this.#all.takeAway(this.#hash(id));
   }
 
-  /** Whether the bucket of this key has keys of one side only. */
+  /** Whether one side alone may have this key. */
   isUneven(id: string): boolean {
     return this.#all.isUneven(this.#hash(id));
   }
@@ -110,47 +111,72 @@ class Buckets {
   readonly #count: Int32Array;
   readonly #low: Uint32Array;
   readonly #high: Uint32Array;
+  /** Of a third hash, which is made of both: it tells whether the sums are those of a single key. */
+  readonly #check: Uint32Array;
+  /** Fewer buckets have hardly a second key each, and their number says too little of a hash. */
+  readonly #tellsSingle: boolean;
 
-  /** Allocates 2 to the power of `bits` buckets, of 12 bytes each. */
+  /** Allocates 2 to the power of `bits` buckets, of 16 bytes each. */
   constructor(bits: number) {
+    this.#tellsSingle = bits === BITS_MAX;
     this.#mask = 2 ** bits - 1;
     this.#count = new Int32Array(2 ** bits);
     this.#low = new Uint32Array(2 ** bits);
     this.#high = new Uint32Array(2 ** bits);
+    this.#check = new Uint32Array(2 ** bits);
   }
 
   add(keys: KeyHashes): void {
-    for (let i = 0; i < keys.count; i++) {
-      const bucket = this.#at(keys, i);
-      this.#count[bucket]!++;
-      // Sums wrap around: adding and subtracting the same keys gives zero.
-      this.#low[bucket] = this.#low[bucket]! + keys.low(i);
-      this.#high[bucket] = this.#high[bucket]! + keys.high(i);
-    }
+    for (let i = 0; i < keys.count; i++) this.#change(keys.low(i), keys.high(i), 1);
   }
 
   takeAway(one: KeyHashes): void {
-    const bucket = this.#at(one, 0);
-    this.#count[bucket]!--;
-    this.#low[bucket] = this.#low[bucket]! - one.low(0);
-    this.#high[bucket] = this.#high[bucket]! - one.high(0);
+    this.#change(one.low(0), one.high(0), -1);
+  }
+
+  /** Sums wrap around: adding and subtracting the same keys gives zero. */
+  #change(low: number, high: number, sign: 1 | -1): void {
+    const bucket = this.#at(low, high);
+    this.#count[bucket]! += sign;
+    this.#low[bucket]! += sign * low;
+    this.#high[bucket]! += sign * high;
+    this.#check[bucket]! += sign * checkOf(low, high);
   }
 
   isUneven(one: KeyHashes): boolean {
-    const bucket = this.#at(one, 0);
+    const [low, high] = [one.low(0), one.high(0)];
+    const bucket = this.#at(low, high);
+    if (!this.#isLeft(bucket)) return false;
+    const single = this.#single(bucket);
+    return single === null || (single[0] === low && single[1] === high);
+  }
+
+  #isLeft(bucket: number): boolean {
     return this.#count[bucket] !== 0 || this.#low[bucket] !== 0 || this.#high[bucket] !== 0;
   }
 
+  /** The hashes of the bucket's only key of one side; null: it has several, or it can't be told. */
+  #single(bucket: number): readonly [low: number, high: number] | null {
+    const sign = this.#count[bucket]!;
+    if (!this.#tellsSingle || Math.abs(sign) !== 1) return null;
+    const [low, high] = [(sign * this.#low[bucket]!) >>> 0, (sign * this.#high[bucket]!) >>> 0];
+    const isSingle = this.#at(low, high) === bucket && checkOf(low, high) === (sign * this.#check[bucket]!) >>> 0;
+    return isSingle ? [low, high] : null;
+  }
+
   get allEven(): boolean {
-    for (let i = 0; i <= this.#mask; i++) {
-      if (this.#count[i] !== 0 || this.#low[i] !== 0 || this.#high[i] !== 0) return false;
-    }
+    for (let i = 0; i <= this.#mask; i++) if (this.#isLeft(i)) return false;
     return true;
   }
 
-  #at(keys: KeyHashes, i: number): number {
-    return (keys.low(i) ^ (keys.high(i) >>> 7)) & this.#mask;
+  #at(low: number, high: number): number {
+    return (low ^ (high >>> 7)) & this.#mask;
   }
+}
+
+/** Not a sum of both: that of several keys would fit as well. */
+function checkOf(low: number, high: number): number {
+  return mixed(Math.imul(low, FNV_PRIME) ^ mixed(high));
 }
 
 /** Mixes the hash so that every bit of the text affects every bit of it. */
