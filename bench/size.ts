@@ -217,16 +217,27 @@ class SizedTable implements AsyncDisposable {
     const count = work === "single" ? Math.min(SINGLES, this.#changes) : this.#changes;
     const per = work === "single" ? 1 : CHANGES_PER_TRANSACTION;
     await this.#measured(work, count, async () => {
-      if (work === "insert") {
-        await insertOrders(this.#from, this.#nextRow, count, per);
-        this.#nextRow += count;
-        return;
+      // The source is slower in a large table, and a daemon beside it would have smaller batches there.
+      const halts = work !== "single";
+      if (halts) process.kill(this.#daemon.pid, "SIGSTOP");
+      try {
+        await this.#write(work, count, per);
+      } finally {
+        if (halts) process.kill(this.#daemon.pid, "SIGCONT");
       }
-      const sql =
-        work === "delete" ? "delete from orders where id = $1" : "update orders set total = total + 1 where id = $1";
-      await this.#from.query("call bench_scattered($1, $2, $3, $4, $5)", [sql, this.size, this.#nextKey, count, per]);
-      this.#nextKey += count;
     });
+  }
+
+  async #write(work: (typeof CHANGED)[number], count: number, per: number): Promise<void> {
+    if (work === "insert") {
+      await insertOrders(this.#from, this.#nextRow, count, per);
+      this.#nextRow += count;
+      return;
+    }
+    const sql =
+      work === "delete" ? "delete from orders where id = $1" : "update orders set total = total + 1 where id = $1";
+    await this.#from.query("call bench_scattered($1, $2, $3, $4, $5)", [sql, this.size, this.#nextKey, count, per]);
+    this.#nextKey += count;
   }
 
   /** What concerns the table as a whole. */
