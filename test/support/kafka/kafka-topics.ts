@@ -1,5 +1,12 @@
 /** Topics, read without the sink's own code: the library parses the records. */
-import { Admin, Consumer, FetchIsolationLevels, Producer, stringSerializers } from "@platformatic/kafka";
+import {
+  Admin,
+  Consumer,
+  FetchIsolationLevels,
+  type FetchIsolationLevelValue,
+  Producer,
+  stringSerializers,
+} from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
@@ -50,7 +57,34 @@ export class TopicReader implements AsyncDisposable {
     return records.map(({ key, value, ...rest }) => ({ ...rest, key: textOf(key), value: textOf(value) }));
   }
 
+  /** What the partitions have, batch by batch, with the marks that end transactions, whether they were committed or not. */
+  async batches(topic: string): Promise<readonly string[]> {
+    const lines: string[] = [];
+    await this.#fetch(topic, FetchIsolationLevels.READ_UNCOMMITTED, (partition, { records }) => {
+      for (const { firstOffset, lastOffsetDelta, attributes, producerEpoch, firstSequence, records: all } of records ??
+        []) {
+        const place = `${partition}/${firstOffset}+${lastOffsetDelta} epoch ${producerEpoch}`;
+        const isAbort = () => all[0]!.key!.readInt16BE(2) === ABORTED;
+        if ((attributes & CONTROL) !== 0) lines.push(`${place} ${isAbort() ? "aborted" : "committed"}`);
+        else lines.push(`${place} from ${firstSequence}: ${all.map(({ key }) => textOf(key ?? null)).join(" ")}`);
+      }
+    });
+    return lines;
+  }
+
   async readRaw(topic: string): Promise<readonly RawRecord[]> {
+    const found: RawRecord[] = [];
+    await this.#fetch(topic, FetchIsolationLevels.READ_COMMITTED, (partition, fetched) => {
+      found.push(...committedIn(topic, partition, fetched));
+    });
+    return found;
+  }
+
+  async #fetch(
+    topic: string,
+    isolationLevel: FetchIsolationLevelValue,
+    take: (partition: number, fetched: Fetched) => void,
+  ): Promise<void> {
     const metadata = await this.#consumer.metadata({ topics: [topic], forceUpdate: true });
     const { id, partitions } = metadata.topics.get(topic)!;
     const ends = await this.#consumer.listOffsets({
@@ -58,7 +92,6 @@ export class TopicReader implements AsyncDisposable {
       // A transaction that was just committed is not visible at once: then a fetch waits for it.
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     });
-    const records: RawRecord[] = [];
     for (const [partition, { leader }] of partitions.entries()) {
       const end = ends.get(topic)![partition]!;
       let next = 0n;
@@ -68,7 +101,7 @@ export class TopicReader implements AsyncDisposable {
           maxWaitTime: 100,
           minBytes: 1,
           maxBytes: 50_000_000,
-          isolationLevel: FetchIsolationLevels.READ_COMMITTED,
+          isolationLevel,
           topics: [
             {
               topicId: id,
@@ -88,36 +121,43 @@ export class TopicReader implements AsyncDisposable {
         // Asked again, the library takes another connection.
         if (answer === null) continue;
         const fetched = answer.responses[0]!.partitions[0]!;
-        const aborted = (fetched.abortedTransactions ?? []).map((one) => ({ ...one, isOver: false }));
-        for (const batch of fetched.records ?? []) {
-          next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
-          const own = aborted.find(
-            (one) => !one.isOver && one.producerId === batch.producerId && one.firstOffset <= batch.firstOffset,
-          );
-          if ((batch.attributes & CONTROL) !== 0) {
-            if (own !== undefined && batch.records[0]!.key!.readInt16BE(2) === ABORTED) own.isOver = true;
-            continue;
-          }
-          if ((batch.attributes & TRANSACTIONAL) !== 0 && own !== undefined) continue;
-          for (const { offsetDelta, key, value, headers } of batch.records) {
-            records.push({
-              topic,
-              partition,
-              offset: batch.firstOffset + BigInt(offsetDelta),
-              key: key ?? null,
-              value: value ?? null,
-              headers: new Map([...headers].map(([name, text]) => [String(name), String(text)])),
-            });
-          }
-        }
+        take(partition, fetched);
+        for (const batch of fetched.records ?? []) next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
       }
     }
-    return records;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.admin.close();
     await this.#consumer.close();
+  }
+}
+
+/** A partition's part of an answer. */
+type Fetched = Awaited<ReturnType<Consumer["fetch"]>>["responses"][number]["partitions"][number];
+
+/** As Kafka's own consumer does it. */
+function* committedIn(topic: string, partition: number, fetched: Fetched): Generator<RawRecord> {
+  const aborted = (fetched.abortedTransactions ?? []).toSorted((a, b) => Number(b.firstOffset - a.firstOffset));
+  const aborting = new Set<bigint>();
+  for (const batch of fetched.records ?? []) {
+    const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
+    while (aborted.length > 0 && aborted.at(-1)!.firstOffset <= last) aborting.add(aborted.pop()!.producerId);
+    if ((batch.attributes & CONTROL) !== 0) {
+      if (batch.records[0]!.key!.readInt16BE(2) === ABORTED) aborting.delete(batch.producerId);
+      continue;
+    }
+    if ((batch.attributes & TRANSACTIONAL) !== 0 && aborting.has(batch.producerId)) continue;
+    for (const { offsetDelta, key, value, headers } of batch.records) {
+      yield {
+        topic,
+        partition,
+        offset: batch.firstOffset + BigInt(offsetDelta),
+        key: key ?? null,
+        value: value ?? null,
+        headers: new Map([...headers].map(([name, text]) => [String(name), String(text)])),
+      };
+    }
   }
 }
 
@@ -144,6 +184,10 @@ export class KafkaTopics implements AsyncDisposable {
 
   async readRaw(topic: string): Promise<readonly RawRecord[]> {
     return await this.#reader.readRaw(topic);
+  }
+
+  async batches(topic: string): Promise<readonly string[]> {
+    return await this.#reader.batches(topic);
   }
 
   /** Adds records to the partitions that they name, as another program may. */
