@@ -111,10 +111,84 @@ test("a writer whose connection was lost after a transaction tells the partition
   scene.forget("public.item");
   await scene.write(item, 20n, "2");
   scene.forget();
-  scene.weakness.wasCutOff = true;
+  scene.weakness.link = {};
   await scene.write(note, 30n, "2");
   expect(await scene.ids("public.item")).toEqual(["1", "2"]);
   expect(await scene.ids("public.note")).toEqual(["1", "2"]);
+});
+
+test("committed, not ended in a table's partitions, and a later one elsewhere was aborted", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget();
+  scene.weakness.aborts = true;
+  expect(await failure(scene.write(item, 30n, "2"))).toMatchObject({ kind: "retryable" });
+  scene.weakness.aborts = false;
+  await scene.open();
+  expect(scene.at).toBe(21n);
+  expect(await scene.ids("public.note")).toEqual(["1"]);
+  expect(await scene.ids("public.item")).toEqual(["1"]);
+});
+
+test.each(["the same process", "another process"])(
+  "committed, and its end was cut off when it was told: %s",
+  async (by) => {
+    await using scene = await SinkScene.create(address());
+    await scene.sink.prepare([note], timeout());
+    scene.forget("public.note");
+    await scene.write(note, 20n, "1");
+    scene.forget();
+    scene.weakness.link = {};
+    scene.weakness.fails = "EndTxn";
+    expect(await failure(scene.write(item, 30n, "2"))).toMatchObject({ kind: "retryable" });
+    scene.weakness.fails = null;
+    await (by === "the same process" ? scene.open() : scene.restart());
+    expect(scene.at).toBe(21n);
+    expect(await scene.ids("public.note")).toEqual(["1"]);
+  },
+);
+
+test("committed after all, whose end was cut off, beside partitions of the one before", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget();
+  scene.weakness.fails = "EndTxn";
+  expect(await failure(scene.write(note, 30n, "2", "3", "4"))).toMatchObject({ kind: "retryable" });
+  scene.weakness.fails = null;
+  await scene.open();
+  expect(scene.at).toBe(31n);
+  expect(await scene.ids("public.note")).toEqual(["1", "2", "3", "4"]);
+});
+
+test("committed, then one that was aborted: neither was ended in its table's partitions, and each ends in its own way", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget("public.item");
+  scene.weakness.aborts = true;
+  expect(await failure(scene.write(item, 30n, "2"))).toMatchObject({ kind: "retryable" });
+  scene.forget();
+  scene.weakness.aborts = false;
+  await scene.open();
+  expect(scene.at).toBe(21n);
+  expect(await scene.ids("public.note")).toEqual(["1"]);
+  expect(await scene.ids("public.item")).toEqual(["1"]);
+});
+
+test("a broker was away when a transaction ended and kept its connection: the next one that comes a while later tells it", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget();
+  scene.aheadMs = 10_000;
+  await scene.write(item, 30n, "2");
+  expect(await scene.ids("public.note")).toEqual(["1"]);
 });
 
 test("a transaction of another program in the checkpoint's topic is named, with the command that ends it", async () => {

@@ -32,12 +32,16 @@ export type Ending = "committed" | "aborted";
 /** The batches of one request, each of another partition. */
 export interface SentBatch {
   readonly name: string;
+  readonly topic: Topic;
   readonly partition: number;
   readonly bytes: Buffer;
 }
 
-/** Requests leave in the order of the calls; resolves when the broker has stored the batches. */
-export type SendBatches = (transactionalId: string, batches: readonly SentBatch[]) => Promise<void>;
+/**
+ * Requests leave in the order of the calls; resolves when the broker has stored the batches, to the first offset of each, in
+ * their order.
+ */
+export type SendBatches = (transactionalId: string, batches: readonly SentBatch[]) => Promise<readonly bigint[]>;
 
 export interface Cluster extends AsyncDisposable {
   /** The topics with these names; null for one that does not exist. Throws if one may not be looked at. */

@@ -15,7 +15,7 @@ import {
 import { isIP, type Socket } from "node:net";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { Attachments, PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
+import { Attachments, offsetsOf, PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
 import type { Cluster, ClusterSettings, SaslSettings, SendBatches, Topic } from "./cluster.ts";
 import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
 
@@ -133,10 +133,11 @@ export class LibraryCluster implements Cluster {
     const attached = this.#attachedTo(connection.socket);
     return async (transactionalId, batches) => {
       const request = () => attached.add(produceRequest(transactionalId, batches).buffers);
-      await this.#answered<unknown>(
+      const { responses } = await this.#answered<ReturnType<typeof parse>>(
         (done) => connection.send(PRODUCE, version, request, parse, true, true, done),
         signal,
       );
+      return offsetsOf(batches, responses);
     };
   }
 

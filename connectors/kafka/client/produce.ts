@@ -37,6 +37,21 @@ export function produceRequest(transactionalId: string, batches: readonly SentBa
     .appendTaggedFields();
 }
 
+/** Of each batch the first offset, as an answer has it. */
+export function offsetsOf(
+  batches: readonly SentBatch[],
+  answer: ReturnType<typeof produceV11.parseResponse>["responses"],
+): readonly bigint[] {
+  const byTopic = new Map(
+    answer.map(({ name, partitionResponses: all }) => [name, new Map(all.map((one) => [one.index, one.baseOffset]))]),
+  );
+  return batches.map(({ name, partition }) => {
+    const offset = byTopic.get(name)?.get(partition);
+    if (offset === undefined) throw failureOf("UNKNOWN_SERVER_ERROR", name);
+    return offset;
+  });
+}
+
 const LENGTH_BYTES = 4;
 const API_KEY_AT = LENGTH_BYTES;
 const NUMBER_BYTES = 4;

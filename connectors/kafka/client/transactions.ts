@@ -5,6 +5,7 @@
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, Ending, SentBatch, Topic } from "./cluster.ts";
 import { about, apiIdsOf, codesOf, failureOf, whileBusy } from "./failures.ts";
+import { Ledger, type StoredBatch } from "./ledger.ts";
 import type { Partition } from "./partition.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
@@ -16,6 +17,8 @@ export const TRANSACTION_MS_MAX = 60_000;
  */
 const IN_FLIGHT_MAX = 2;
 const REQUEST_BYTES = 4 * 1024 * 1024;
+/** A transaction ends within milliseconds, unless a broker is away: for longer than this until it counts as gone. */
+const IDLE_MS = 1_000;
 /** The broker still writes the end of the transaction before: a matter of milliseconds. */
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
@@ -39,6 +42,10 @@ interface WriterOptions {
   readonly always?: Partition;
   /** What the brokers take for the batches of one request, where that may be less than usual. */
   readonly requestBytesMax?: number;
+  /** Of the writers that this process had under this id. */
+  readonly ledger?: Ledger;
+  /** How a transaction ends that an earlier writer has left open: see `open`. Default: it is aborted. */
+  readonly unfinished?: (found: OpenTransaction) => Promise<Ending>;
 }
 
 interface AddedTopic {
@@ -51,14 +58,11 @@ interface Begun {
   readonly coordinator: number;
   /** The connection to it. */
   readonly link: object;
-  /** What the transaction before came to; null: the brokers do not tell. */
-  readonly before: Ending | null;
 }
 
-/** Partitions in which a transaction may be open that has ended. */
-export interface Untold {
-  readonly partitions: readonly Partition[];
-  readonly outcome: Ending;
+/** A transaction that goes on. */
+export interface OpenTransaction extends ProducerIdentity {
+  readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[];
 }
 
 interface Announced {
@@ -71,7 +75,7 @@ export class TransactionalWriter {
   readonly #cluster: Cluster;
   readonly #clock: Clock;
   readonly #id: string;
-  readonly #begun: Begun;
+  readonly #ledger: Ledger;
   readonly #producer: ProducerIdentity;
   readonly #coordinator: number;
   readonly #compression: Compression;
@@ -83,15 +87,16 @@ export class TransactionalWriter {
   readonly #sequences = new Map<string, Int32Array>();
   /** By topic id, the partitions of the open transaction. */
   #announced = new Map<string, Announced>();
-  /** Those of the last one, and what it came to. */
-  #ended: readonly Announced[] = [];
-  #outcome: Ending = "committed";
+  #stored: StoredBatch[] = [];
+  /** By transaction, those that have ended since `untold`, and the one before, whose end may have been under way then. */
+  #ended: (readonly Announced[])[] = [];
+  #endedMs = 0;
   /** By broker, the requests without an answer, and those that failed. */
   readonly #flying = new Map<number, Set<Promise<void>>>();
 
   private constructor(
     cluster: Cluster,
-    { clock, id, compression, always, requestBytesMax }: WriterOptions,
+    { clock, id, compression, always, requestBytesMax, ledger }: WriterOptions,
     begun: Begun,
   ) {
     this.#cluster = cluster;
@@ -100,7 +105,8 @@ export class TransactionalWriter {
     this.#clock = clock;
     this.#id = id;
     this.#compression = compression;
-    this.#begun = begun;
+    this.#ledger = ledger ?? new Ledger();
+    this.#ledger.open(begun.producer);
     this.#producer = begun.producer;
     this.#coordinator = begun.coordinator;
     this.#links = new Map([[begun.coordinator, begun.link]]);
@@ -108,16 +114,19 @@ export class TransactionalWriter {
 
   /** Afterwards no earlier writer under this id can write, and its open transaction was aborted, or committed if it was so far. */
   static async open(cluster: Cluster, options: WriterOptions, signal: AbortSignal): Promise<TransactionalWriter> {
-    const { clock, id } = options;
+    const { clock, id, ledger, unfinished } = options;
     return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
       const coordinator = await coordinatorOf(cluster, "transaction", id, signal);
       const link = await cluster.linkTo(coordinator, signal);
-      // Afterwards nobody can tell any more.
-      const before = await endingOf(cluster, coordinator, id, signal);
+      const last = await lastOf(cluster, coordinator, id, signal);
+      // Afterwards nobody can tell any more. Whatever was ended since then is one that ended others.
+      if (ledger !== undefined) ledger.ending ??= ENDINGS[last?.transactionState ?? ""] ?? null;
+      if (last?.transactionState === OPEN && (await unfinished?.(last)) === "committed")
+        await about(id, cluster.request("EndTxn", coordinator, signal, id, last.producerId, last.producerEpoch, true));
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
       const answer = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
       const producer = await about(id, answer);
-      return new TransactionalWriter(cluster, options, { producer, coordinator, link, before });
+      return new TransactionalWriter(cluster, options, { producer, coordinator, link });
     });
   }
 
@@ -125,27 +134,32 @@ export class TransactionalWriter {
     return this.#producer.producerId;
   }
 
-  /** What the last transaction of the writer before came to; null: the brokers do not tell. */
-  get before(): Ending | null {
-    return this.#begun.before;
+  /**
+   * The partitions in which a transaction may be open that has ended: where a broker was away when it ended. That shows by
+   * connections that were lost, or, where the broker has kept them, only by a look, for which there is time between transactions.
+   */
+  async untold(signal: AbortSignal): Promise<readonly Partition[]> {
+    const isCutOff = await this.#isCutOff(signal);
+    const isIdle = this.#clock.now() - this.#endedMs > IDLE_MS;
+    const ended = this.#ended.flat();
+    this.#ended = isIdle ? [] : this.#ended.slice(-1);
+    if (!isCutOff && !isIdle) return [];
+    const byTopic = [...Map.groupBy(ended, ({ topic }) => topic.id).values()];
+    return byTopic.flatMap((all) => {
+      const { name, topic } = all[0]!;
+      const partitions = new Set(all.flatMap((one) => [...one.partitions]));
+      return [...partitions].map((partition) => ({ name, topic, partition }));
+    });
   }
 
-  /**
-   * Null, unless a connection to a broker was lost since the last transaction; then the partitions of that one. It has ended,
-   * but not where a broker was away.
-   */
-  async untold(signal: AbortSignal): Promise<Untold | null> {
+  async #isCutOff(signal: AbortSignal): Promise<boolean> {
     let isCutOff = false;
     for (const [broker, link] of this.#links) {
       const now = await this.#cluster.linkTo(broker, signal);
       isCutOff ||= now !== link;
       this.#links.set(broker, now);
     }
-    if (!isCutOff) return null;
-    const partitions = this.#ended.flatMap(({ name, topic, partitions: all }) =>
-      [...all].map((partition) => ({ name, topic, partition })),
-    );
-    return { partitions, outcome: this.#outcome };
+    return isCutOff;
   }
 
   /** Ends what was begun under this id, and is open in these partitions, also by earlier writers. */
@@ -153,6 +167,7 @@ export class TransactionalWriter {
     const byTopic = Map.groupBy(partitions, ({ name }) => name);
     const topics = [...byTopic].map(([name, of]) => ({ name, partitions: of.map(({ partition }) => partition) }));
     const { producerId, producerEpoch } = this.#producer;
+    if (outcome === "committed") this.#ledger.commit();
     await whileBusy(this.#clock, signal, STILL_ADDING, async () => {
       // Both leave at once: what was added is aborted if this process is killed before the end.
       const sent = await Promise.allSettled([
@@ -169,6 +184,7 @@ export class TransactionalWriter {
       ]);
       for (const one of sent) if (one.status === "rejected") throw one.reason;
     });
+    this.#ledger.end([]);
   }
 
   /** All of it in one transaction: see `commit`. */
@@ -187,8 +203,8 @@ export class TransactionalWriter {
         const leader = topic.leaders[partition]!;
         if (leader < 0) throw failureOf("LEADER_NOT_AVAILABLE", name);
         const ofLeader = byLeader.get(leader);
-        if (ofLeader === undefined) byLeader.set(leader, [{ name, partition, bytes }]);
-        else ofLeader.push({ name, partition, bytes });
+        if (ofLeader === undefined) byLeader.set(leader, [{ name, topic, partition, bytes }]);
+        else ofLeader.push({ name, topic, partition, bytes });
       }
     }
     const sent = await Promise.all([...byLeader].map(([leader, of]) => this.#produce(leader, of, signal)));
@@ -208,15 +224,19 @@ export class TransactionalWriter {
   async #end(outcome: Ending, signal: AbortSignal): Promise<void> {
     await Promise.all([...this.#flying.values()].flatMap((flying) => [...flying]));
     const { producerId, producerEpoch } = this.#producer;
+    if (outcome === "committed") this.#ledger.commit();
     const end = [this.#id, producerId, producerEpoch, outcome === "committed"];
     await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
-    this.#ended = [...this.#announced.values()];
-    this.#outcome = outcome;
+    this.#ledger.end(outcome === "committed" ? this.#stored : []);
+    this.#ended.push([...this.#announced.values()]);
+    this.#endedMs = this.#clock.now();
     this.#announced = new Map();
+    this.#stored = [];
   }
 
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
-    const always = this.#announced.size === 0 && this.#always !== null ? [this.#always] : [];
+    const isFirst = this.#announced.size === 0;
+    const always = isFirst && this.#always !== null ? [this.#always] : [];
     const wanted = [
       ...always.map((one) => ({ ...one, partitions: [one.partition] })),
       ...topics.map(({ name, topic, batches }) => ({ name, topic, partitions: batches.map((of) => of.partition) })),
@@ -228,7 +248,12 @@ export class TransactionalWriter {
       return partitions.length === 0 ? [] : [{ name, partitions }];
     });
     if (announced.length === 0) return;
-    await whileBusy(this.#clock, signal, STILL_ENDING, () => this.#add(announced, signal));
+    let tries = 0;
+    await whileBusy(this.#clock, signal, STILL_ENDING, async () => {
+      // What this one adds it ends too: also the transaction that is still ending, where a broker is lost meanwhile.
+      if (isFirst && ++tries > 1 && (await this.#isCutOff(signal))) throw failureOf("NETWORK_EXCEPTION", this.#id);
+      await this.#add(announced, signal);
+    });
   }
 
   async #add(topics: readonly AddedTopic[], signal: AbortSignal): Promise<void> {
@@ -261,7 +286,9 @@ export class TransactionalWriter {
     const all: Promise<void>[] = [];
     for (const batches of inRequests(sent, this.#requestBytes)) {
       while (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
-      const answered = send(this.#id, batches);
+      const answered = send(this.#id, batches).then((offsets) => {
+        for (const [i, offset] of offsets.entries()) this.#stored.push({ ...batches[i]!, offset });
+      });
       all.push(answered);
       flying.add(answered);
       answered.then(
@@ -320,24 +347,30 @@ export async function coordinatorOf(
   return found.nodeId;
 }
 
+const OPEN = "Ongoing";
 const ENDINGS: Readonly<Record<string, Ending>> = { CompleteCommit: "committed", CompleteAbort: "aborted" };
-/** Of a broker before Kafka 3.0, and for an id that nobody has used. */
+/** For an id that nobody has used, and where brokers do not know the request. */
 const TELLS_NOTHING = new Set(["PLT_KFK_UNSUPPORTED_API", "UNSUPPORTED_VERSION", "TRANSACTIONAL_ID_NOT_FOUND"]);
 
-interface Described {
-  readonly transactionStates: readonly { readonly transactionState: string }[];
+interface LastTransaction extends OpenTransaction {
+  readonly transactionState: string;
 }
 
-/** What the last transaction under an id came to; null: it is not over, or the coordinator does not know. */
-export async function endingOf(
+/** The last transaction under an id; null: the brokers tell of none. */
+async function lastOf(
   cluster: Cluster,
   coordinator: number,
   id: string,
   signal: AbortSignal,
-): Promise<Ending | null> {
+): Promise<LastTransaction | null> {
   try {
-    const { transactionStates } = await cluster.request<Described>("DescribeTransactions", coordinator, signal, [id]);
-    return ENDINGS[transactionStates[0]?.transactionState ?? ""] ?? null;
+    const { transactionStates } = await cluster.request<{ readonly transactionStates: readonly LastTransaction[] }>(
+      "DescribeTransactions",
+      coordinator,
+      signal,
+      [id],
+    );
+    return transactionStates[0] ?? null;
   } catch (error) {
     if ([...apiIdsOf(error), ...codesOf(error)].some((one) => TELLS_NOTHING.has(one))) return null;
     throw error;

@@ -63,8 +63,7 @@ export class LogSink implements Sink {
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
       const records = this.#writer.records();
-      const untold = await writer.untold(signal);
-      if (untold !== null) await leftOpen.tell(untold, signal);
+      await leftOpen.tell(await writer.untold(signal), signal);
       this.#add(batch, records, topics);
       outcome.waiting?.();
       await this.#writer.commit(batch.checkpoint, { open: "", topics: this.#writer.last.topics }, records, signal);

@@ -14,6 +14,7 @@ import { schemaError } from "../registry/errors.ts";
 import { checkpointOf, NO_CHECKPOINT, type TopicCheckpoint } from "../writer/checkpoint.ts";
 import { CheckpointedWriter, ONE_PARTITION, type Opened, type WriterSettings } from "../writer/checkpointed-writer.ts";
 import { type Claims, expectBefore, holds } from "../writer/claims.ts";
+import { partitionsOf } from "../writer/left-open.ts";
 import { type BatchRecords, expectRoom } from "../writer/records.ts";
 import { hasOtherPartitions, isNewlyCompacted, isSameTopic, stateOf, type Topics } from "../writer/topics.ts";
 import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
@@ -152,7 +153,8 @@ export class TopicSink implements Sink, TargetPresence {
     if (added.length > 0) {
       const claimed = { ...this.#topics, ...Object.fromEntries(changed) };
       const refused = await this.#writer.attempt(signal, async ({ leftOpen }) => {
-        await leftOpen.abort(added, signal);
+        // No committed batch has written there.
+        await leftOpen.tell(partitionsOf(added), signal);
         return await this.#writer.claim(claimed, refusalOf, signal);
       });
       if (refused !== null) throw refused;
@@ -196,8 +198,7 @@ export class TopicSink implements Sink, TargetPresence {
       failpoint("kafka.part-sent");
     };
     const to: BatchTarget = { records, topics, transaction, nowMs, flush };
-    const untold = await writer.untold(signal);
-    if (untold !== null) await leftOpen.tell(untold, signal);
+    await leftOpen.tell(await writer.untold(signal), signal);
     this.#addSchemas(records, topics);
     const refused = await changes.add(batch, to);
     const ending = await endedBy(outcome.poison(refused));

@@ -24,7 +24,8 @@ import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { serializePosition } from "../../../src/core/model/position.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { baseVersion } from "../../../src/core/model/version.ts";
-import type { Cluster, ClusterAccess, Ending } from "../client/cluster.ts";
+import type { Cluster, ClusterAccess } from "../client/cluster.ts";
+import { Ledger } from "../client/ledger.ts";
 import { logDirRooms } from "../client/log-dirs.ts";
 import type { Compression } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
@@ -41,7 +42,7 @@ import {
   type TopicCheckpoint,
 } from "./checkpoint.ts";
 import { Claims, expectForm, expectOwner } from "./claims.ts";
-import { LeftOpen } from "./left-open.ts";
+import { endingOf, LeftOpen } from "./left-open.ts";
 import { BatchRecords, RecordBuffers } from "./records.ts";
 import { stateOf, type TopicRules, Topics } from "./topics.ts";
 
@@ -97,8 +98,8 @@ export class CheckpointedWriter implements TargetRows {
   #failure: MillraceError | null = null;
   /** As the brokers told last: one whose disk is full tells nothing any more. */
   #rooms: readonly Room[] = [];
-  /** What the last transaction came to; null: unknown. A writer that was opened in vain leaves nobody else who knows. */
-  #ending: Ending | null = null;
+  /** A writer that was opened in vain leaves nobody else who knows. */
+  readonly #ledger = new Ledger();
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
   /** Of other sinks, when this one was opened first: one that comes later meets ours. See `claimsOn`. */
@@ -188,15 +189,24 @@ export class CheckpointedWriter implements TargetRows {
       const id = sinkId(this.#settings);
       const checkpoint = topics.get(name);
       const always = { ...checkpoint, partition: 0 };
+      const ledger = this.#ledger;
+      const scene = { cluster, checkpoint, ledger };
       const writer = await TransactionalWriter.open(
         cluster,
-        { clock, id, compression, always, requestBytesMax: topics.requestBytesMax },
+        {
+          clock,
+          id,
+          compression,
+          always,
+          requestBytesMax: topics.requestBytesMax,
+          ledger,
+          unfinished: (open) => endingOf(scene, open, signal),
+        },
         signal,
       );
-      this.#ending = writer.before ?? this.#ending;
       failpoint("kafka.fenced");
       const address = this.#settings.cluster.settings().brokers[0]!;
-      const leftOpen = new LeftOpen({ cluster, writer, checkpoint, known: this.#ending, clock, address });
+      const leftOpen = new LeftOpen({ ...scene, writer, clock, address });
       await leftOpen.expectEnded(
         [name, ...logs].map((one) => topics.get(one)),
         signal,
@@ -210,9 +220,9 @@ export class CheckpointedWriter implements TargetRows {
       this.#last = found;
       const ofLogs = Object.fromEntries(logs.map((log) => [log, stateOf(topics.get(log))]));
       const written = { ...found.topics, ...ofLogs };
+      ledger.ending = null;
       await this.#write({ ...found, lease, form, owner: id, topics: written }, this.records(), signal);
       this.#failure = null;
-      this.#ending = null;
       return found;
     } catch (error) {
       this.#opened = null;

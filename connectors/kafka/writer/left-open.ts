@@ -2,14 +2,19 @@
  * Transactions of a sink's own that are over and were never ended in some partitions. The coordinator of Kafka 4 takes a
  * partition without a leader for deleted (https://github.com/apache/kafka/pull/22680): where a broker is killed while a
  * transaction ends, that counts as complete, and readers of committed records wait in its partitions for ever. What the
- * transaction came to is decided, and the same in all partitions; the next one of the same transactional id ends it where that
- * is missing.
+ * transaction came to is decided, and the same in all partitions; another one of the same transactional id ends it where that
+ * is missing. Any mark does: also that of a transaction which is aborted, or which this process did not live to commit. So
+ * each partition is ended as the transaction that is open in it ended, which need not be the last one:
+ *
+ *   has a batch that this process knows to be committed      committed
+ *   is of the last transaction                               as the checkpoint's partition shows, which is in each of them
  */
 import type { Clock } from "../../../src/core/clock.ts";
 import { shellWord } from "../../../src/core/shell-word.ts";
 import { isWholeCheckpoint, NEAR_THE_END } from "./checkpoint.ts";
 import type { Cluster, Ending } from "../client/cluster.ts";
-import type { TransactionalWriter, Untold } from "../client/transactions.ts";
+import type { Ledger } from "../client/ledger.ts";
+import type { OpenTransaction, TransactionalWriter } from "../client/transactions.ts";
 import { apiIdsOf, codesOf, whileBusy } from "../client/failures.ts";
 import { extentOf, lastBy, openIn, type OpenPartition, type Partition } from "../client/partition.ts";
 import { kafkaError } from "../errors.ts";
@@ -17,16 +22,46 @@ import { type NamedTopic, NOT_YET } from "./topics.ts";
 
 /** Until the brokers have told all partitions: two seconds. */
 const TRIES_MAX = 65;
+const ENDINGS: readonly Ending[] = ["committed", "aborted"];
 
-interface LeftOpenOptions {
-  readonly cluster: Cluster;
+interface LeftOpenOptions extends Scene {
   readonly writer: TransactionalWriter;
-  readonly checkpoint: NamedTopic;
-  /** What the last transaction came to; null: nobody has asked in time. */
-  readonly known: Ending | null;
   readonly clock: Clock;
   /** Of some broker. */
   readonly address: string;
+}
+
+interface Scene {
+  readonly cluster: Cluster;
+  readonly checkpoint: NamedTopic;
+  readonly ledger: Ledger;
+}
+
+/**
+ * How a transaction ends that an earlier writer has left open. To abort one that ends others would take their records from
+ * readers: of this process, it is known; of another, it has no checkpoint.
+ */
+export async function endingOf(scene: Scene, found: OpenTransaction, signal: AbortSignal): Promise<Ending> {
+  const { checkpoint, ledger } = scene;
+  if (ledger.isCommitting(found)) return "committed";
+  if (ledger.isOwn(found) || found.topics.some(({ topic }) => topic === checkpoint.name)) return "aborted";
+  return await lastEnding(scene, found.producerId, signal);
+}
+
+/** What the last step came to. */
+async function lastEnding(
+  { cluster, checkpoint, ledger }: Scene,
+  producerId: bigint,
+  signal: AbortSignal,
+): Promise<Ending> {
+  const own = { ...checkpoint, partition: 0 };
+  const { first, end: until } = await extentOf(cluster, own, signal);
+  const near = until - NEAR_THE_END;
+  const from = near > first ? near : first;
+  const last = await lastBy(cluster, own, { from, until, producerId }, signal);
+  if (typeof last === "string") return last;
+  // It is open there too. The coordinator knew it, unless another writer came under this id since; the record is sent last.
+  return ledger.ending ?? (isWholeCheckpoint(last) ? "committed" : "aborted");
 }
 
 export class LeftOpen {
@@ -37,30 +72,31 @@ export class LeftOpen {
     this.#options = options;
   }
 
-  /** Ends it in these topics as it ended elsewhere. Returns where one is open still, of another program. */
+  /** Ends what earlier writers left open in these topics. Returns where one is open still, of another program. */
   async end(topics: readonly NamedTopic[], signal: AbortSignal): Promise<readonly OpenPartition[]> {
-    return await this.#end(partitionsOf(topics), () => (this.#ending ??= this.#found(signal)), signal);
+    const { writer } = this.#options;
+    const last = () => (this.#ending ??= lastEnding(this.#options, writer.producerId, signal));
+    return await this.#end(partitionsOf(topics), last, signal);
   }
 
-  /** In topics that no committed batch has written to. */
-  async abort(topics: readonly NamedTopic[], signal: AbortSignal): Promise<void> {
-    await this.#end(partitionsOf(topics), async () => "aborted", signal);
-  }
-
-  /** Of the last transaction of this writer. */
-  async tell({ partitions, outcome }: Untold, signal: AbortSignal): Promise<void> {
-    await this.#end(partitions, async () => outcome, signal);
+  /** What is open there is known to have been committed, or was aborted. */
+  async tell(partitions: readonly Partition[], signal: AbortSignal): Promise<void> {
+    await this.#end(partitions, async () => "aborted", signal);
   }
 
   async #end(
     partitions: readonly Partition[],
-    outcome: () => Promise<Ending>,
+    last: () => Promise<Ending>,
     signal: AbortSignal,
   ): Promise<readonly OpenPartition[]> {
-    const { writer, clock } = this.#options;
+    const { writer, clock, ledger } = this.#options;
     let open = await this.#open(partitions, signal);
     if (open.length === 0) return open;
-    await writer.endIn(open, await outcome(), signal);
+    const ended = await Promise.all(open.map(async (one) => (ledger.isCommitted(one) ? "committed" : await last())));
+    for (const outcome of ENDINGS) {
+      const those = open.filter((_, i) => ended[i] === outcome);
+      if (those.length > 0) await writer.endIn(those, outcome, signal);
+    }
     for (let tries = 1; tries < TRIES_MAX; tries++) {
       open = await this.#open(open, signal);
       if (open.length === 0) return open;
@@ -72,20 +108,6 @@ export class LeftOpen {
   async #open(partitions: readonly Partition[], signal: AbortSignal): Promise<readonly OpenPartition[]> {
     const { cluster, clock } = this.#options;
     return await whileBusy(clock, signal, NOT_YET, () => openIn(cluster, partitions, signal));
-  }
-
-  /** The coordinator knows it, unless another writer came under this id since; then the checkpoint's partition shows it. */
-  async #found(signal: AbortSignal): Promise<Ending> {
-    const { cluster, writer, checkpoint, known } = this.#options;
-    if (known !== null) return known;
-    const own = { ...checkpoint, partition: 0 };
-    const { first, end: until } = await extentOf(cluster, own, signal);
-    const near = until - NEAR_THE_END;
-    const from = near > first ? near : first;
-    const last = await lastBy(cluster, own, { from, until, producerId: writer.producerId }, signal);
-    if (typeof last === "string") return last;
-    // It is sent last: all of the batch is there.
-    return isWholeCheckpoint(last) ? "committed" : "aborted";
   }
 
   /** For topics that only this sink writes to. */
@@ -131,6 +153,6 @@ async function producerOf(cluster: Cluster, open: OpenPartition, signal: AbortSi
   }
 }
 
-function partitionsOf(topics: readonly NamedTopic[]): readonly Partition[] {
+export function partitionsOf(topics: readonly NamedTopic[]): readonly Partition[] {
   return topics.flatMap(({ name, topic }) => topic.leaders.map((_, partition) => ({ name, topic, partition })));
 }

@@ -139,8 +139,9 @@ export class Broker {
     return this.#topics.get(name)?.partitions[partition] ?? null;
   }
 
-  produce(id: string, batches: readonly SentBatch[]): void {
-    for (const { name, partition, bytes } of batches) this.#transactions.write(id, name, partition, bytes);
+  /** Returns where each begins. */
+  produce(id: string, batches: readonly SentBatch[]): readonly bigint[] {
+    return batches.map(({ name, partition, bytes }) => this.#transactions.write(id, name, partition, bytes));
   }
 
   /** What it throws is its answer. */

@@ -71,11 +71,11 @@ class SimulatedCluster implements Cluster {
 
   /** On one connection: what follows on a failure is lost too. */
   async sender(_node: number, signal: AbortSignal): Promise<SendBatches> {
-    let before = Promise.resolve();
+    let before: Promise<unknown> = Promise.resolve();
     return async (id: string, batches: readonly SentBatch[]) => {
       const sent = before.then(() => this.#call("Produce", () => this.#broker.produce(id, batches), signal));
       before = sent;
-      await sent;
+      return await sent;
     };
   }
 

@@ -78,7 +78,7 @@ export class Transactions {
     return transaction;
   }
 
-  write(id: string, name: string, partition: number, bytes: Buffer): void {
+  write(id: string, name: string, partition: number, bytes: Buffer): bigint {
     // Where a batch says who wrote it.
     const identity = { producerId: bytes.readBigInt64BE(43), producerEpoch: bytes.readInt16BE(51) };
     const { transaction } = this.#known(id, identity);
@@ -88,6 +88,7 @@ export class Transactions {
     const stored = place.log.append(bytes);
     for (const { key, value } of stored?.records ?? [])
       transaction.records.push({ topic: name, partition, key, value });
+    return stored?.firstOffset ?? place.log.end;
   }
 
   end(id: string, identity: Identity, isCommitted: boolean): void {

@@ -20,8 +20,8 @@ export interface Weakness {
   readonly after: Map<string, () => Promise<void>>;
   /** Requests with this name fail. */
   fails: string | null;
-  /** Whether connections are not those of the beginning. */
-  wasCutOff: boolean;
+  /** What stands for all connections instead of themselves: another object, and they were lost. */
+  link: object | null;
 }
 
 interface Added {
@@ -68,7 +68,7 @@ class ForgetfulCluster implements Cluster {
   }
 
   async linkTo(node: number, signal: AbortSignal): Promise<object> {
-    return this.#weakness.wasCutOff ? {} : await this.#cluster.linkTo(node, signal);
+    return this.#weakness.link ?? (await this.#cluster.linkTo(node, signal));
   }
 
   async request<T>(name: string, node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T> {

@@ -9,7 +9,7 @@ import { MillraceFormat } from "../../../connectors/kafka/formats/millrace.ts";
 import { sinkId } from "../../../connectors/kafka/names.ts";
 import { TopicSink, type TopicSinkSettings } from "../../../connectors/kafka/sink/topic-sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import { systemClock } from "../../../src/core/clock.ts";
+import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
 import { tableVersion } from "../model/blocks.ts";
@@ -55,9 +55,12 @@ export class SinkScene implements AsyncDisposable {
     fails: null,
     before: new Map(),
     after: new Map(),
-    wasCutOff: false,
+    link: null,
   };
   readonly settings: TopicSinkSettings;
+  /** Of the sink's clock. */
+  aheadMs = 0;
+  readonly #clock: Clock = { ...systemClock, now: () => systemClock.now() + this.aheadMs };
   sink: TopicSink;
   #lease = 0;
   /** Where the sink said that it is when it was opened. */
@@ -80,7 +83,7 @@ export class SinkScene implements AsyncDisposable {
       registry: null,
       kind: "topics",
     };
-    this.sink = new TopicSink(this.settings);
+    this.sink = new TopicSink(this.settings, this.#clock);
   }
 
   /** `address`: of the broker. The sink holds item 1. */
@@ -104,7 +107,7 @@ export class SinkScene implements AsyncDisposable {
     await this.sink.close();
     this.weakness.topics = new Set();
     this.weakness.aborts = false;
-    this.sink = new TopicSink(this.settings);
+    this.sink = new TopicSink(this.settings, this.#clock);
     await this.open();
   }
 
