@@ -31,7 +31,7 @@ const TICKS_PER_SECOND = 100;
 /** Work that the server does afterwards has ended when this much of a look's time was idle. */
 const IDLE_SHARE = 0.9;
 const SETTLED_MS_MAX = 5_000;
-const KINDS = [
+export const KINDS = [
   "postgres",
   "redis",
   "redis-json",
@@ -60,10 +60,10 @@ const CHANGED = ["update", "delete", "insert", "single"] as const;
 /** A row's share of the first two, and the whole of the others. */
 const WHOLE = ["snapshot", "reconcile", "check", "restart"] as const;
 
-type Kind = (typeof KINDS)[number];
+export type Kind = (typeof KINDS)[number];
 type Figures = Record<string, number>;
 
-interface Target extends AsyncDisposable {
+export interface Target extends AsyncDisposable {
   /** A place of its own for each name. */
   readonly sink: (name: string) => Promise<object>;
   readonly pid?: number | undefined;
@@ -112,7 +112,7 @@ export async function run({ scale, runs, log, takes }: BenchOptions): Promise<Be
   return { name: "size", lines, ratios };
 }
 
-async function started(kind: Kind): Promise<Target> {
+export async function started(kind: Kind): Promise<Target> {
   const none = { [Symbol.asyncDispose]: async () => {} };
   if (kind === "sqlite" || kind === "duckdb")
     return { sink: async () => ({ kind, path: `./target.${kind}` }), ...none };
@@ -317,7 +317,7 @@ function endedChildrenSeconds(): number {
 }
 
 /** Resolves when what was left to do after the work is done: merges, checkpoints. */
-async function settled(...pids: readonly (number | undefined)[]): Promise<void> {
+export async function settled(...pids: readonly (number | undefined)[]): Promise<void> {
   const untilMs = performance.now() + SETTLED_MS_MAX;
   const spent = (): number => pids.reduce<number>((sum, pid) => sum + treeSeconds(pid), 0);
   for (let before = spent(); performance.now() < untilMs;) {
@@ -330,7 +330,7 @@ async function settled(...pids: readonly (number | undefined)[]): Promise<void> 
 }
 
 /** Seconds of processor time of a server and of all its processes, those that ended as well. */
-function treeSeconds(pid: number | undefined): number {
+export function treeSeconds(pid: number | undefined): number {
   if (pid === undefined) return 0;
   let ticks = 0;
   for (const entry of readdirSync("/proc")) {

@@ -3,7 +3,8 @@
  * table in one transaction and in transactions of their own, altered tables, tables created at once, `status --tables`, a
  * restart, and memory. The peer is a native
  * subscription of the same tables, from its creation until the last table is in sync. A further part brings tables into
- * DuckDB and Redis as well.
+ * DuckDB and Redis as well, and one for each kind of sink (`--scene redis`) shows what grows with the number of tables, as
+ * processor time of daemon and target's server.
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,6 +14,7 @@ import { redis } from "../scripts/services/servers/redis.ts";
 import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, type Ratio, percentile } from "./report.ts";
+import { type Kind, KINDS, settled, started, treeSeconds } from "./size.ts";
 import { DURABLE } from "./slot.ts";
 
 /** `--scale 2` adds the long form. */
@@ -20,6 +22,9 @@ const COUNTS = [10, 100, 1_000, 5_000];
 const LONG_COUNT = 10_000;
 const PARTITIONS = 500;
 const COUNT_OF_THREE = 500;
+const COUNTS_OF_KINDS = [500, 2_000];
+/** How much dearer 100 altered tables may be among four times as many. */
+const ALTERED_WANTED = 2;
 const ROWS_PER_TABLE = 3;
 const ALTERED_MAX = 100;
 const MADE_MAX = 1_000;
@@ -69,7 +74,79 @@ export async function run({ scale, log, takes }: BenchOptions): Promise<BenchRep
       ratios.push({ what: `${three.work}, ${figure}`, value: three.figures[figure]!, target, atLeast: false });
     }
   }
+  for (const kind of KINDS.filter((one) => takes(one))) {
+    const few = await intoKind(source.url, kind, Math.round(COUNTS_OF_KINDS[0]! * scale), log);
+    const many = await intoKind(source.url, kind, Math.round(COUNTS_OF_KINDS[1]! * scale), log);
+    lines.push(few, many);
+    const spent = ({ figures }: Line): number => figures["altered, CPU s"]! + (figures["altered, server CPU s"] ?? 0);
+    const what = `${kind}, altered: ${many.work} / ${few.work}`;
+    ratios.push({ what, value: spent(many) / spent(few), target: ALTERED_WANTED, atLeast: false });
+  }
   return { name: "tables", lines, ratios };
+}
+
+async function intoKind(source: string, kind: Kind, count: number, log: BenchOptions["log"]): Promise<Line> {
+  const name = `${kind}_${count}`;
+  await using target = await started(kind);
+  await createDatabases(source, name);
+  const url = withDatabase(source, name);
+  const from = await connected(url);
+  await makeTables(from, "t", 0, count);
+  await using daemon = new MeasuredDaemon({
+    name: "bench",
+    source: { kind: "postgres", url },
+    sinks: { target: await target.sink(name) },
+  });
+  const figures: Figures = {};
+  const measured = async (figure: string, work: () => Promise<unknown>): Promise<void> => {
+    const startedMs = performance.now();
+    const before = daemon.running ? daemon.usage().cpuSeconds : 0;
+    const serverBefore = treeSeconds(target.pid);
+    await work();
+    figures[`${figure} s`] = since(startedMs);
+    figures[`${figure}, CPU s`] = daemon.usage().cpuSeconds - before;
+    if (target.pid !== undefined) figures[`${figure}, server CPU s`] = treeSeconds(target.pid) - serverBefore;
+    log(`tables: ${count} into ${kind}, ${figure}: ${JSON.stringify(figures)}`);
+  };
+  const start = async (): Promise<void> => {
+    daemon.start();
+    await streaming(daemon);
+    await daemon.caughtUp("bench");
+  };
+  await measured("start", start);
+  await settled(daemon.pid, target.pid);
+  await measured("idle", () => sleep(IDLE_MS));
+  figures["memory MiB"] = daemon.residentMiB();
+  await measured("one in each", async () => {
+    await inEach(from, 0, count, (table) => `update t${table} set body = 'changed' where id = 1`);
+    await daemon.caughtUp("bench");
+  });
+  await measured("one row", async () => {
+    for (let row = 0; row < SAMPLES; row++) await from.query("update t0 set body = $1 where id = 0", [`${row}`]);
+    await daemon.caughtUp("bench");
+  });
+  await measured("altered", async () => {
+    await alter(from, Math.min(count, ALTERED_MAX));
+    await daemon.caughtUp("bench");
+  });
+  await measured("status", () => daemon.commandSeconds("status", "--tables"));
+  await daemon.stop();
+  await measured("restart", start);
+  figures["peak MiB"] = daemon.usage().memoryMiB;
+  await daemon.stop();
+  await from.query(
+    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 'millrace%'",
+  );
+  await from.end();
+  return { work: `${count} tables`, who: kind, figures };
+}
+
+async function alter(client: Client, count: number): Promise<void> {
+  for (let table = 0; table < count; table++) {
+    await client.query(
+      `alter table t${table} add column more int default 7; update t${table} set more = 8 where id = 2`,
+    );
+  }
 }
 
 async function intoThree(source: string, target: string, count: number, log: BenchOptions["log"]): Promise<Line> {
@@ -191,12 +268,7 @@ async function byMillrace({ source, target, cache, from, log }: Scene, work: str
       await daemon.caughtUp("bench");
     });
     await measured("altered s", async () => {
-      const altered = Math.min(tables, ALTERED_MAX);
-      for (let table = 0; table < altered; table++) {
-        await from.query(
-          `alter table t${table} add column more int default 7; update t${table} set more = 8 where id = 2`,
-        );
-      }
+      await alter(from, Math.min(tables, ALTERED_MAX));
       await daemon.caughtUp("bench");
     });
     await measured("made s", async () => {

@@ -13,10 +13,12 @@ import {
 } from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { ForeignAnswer, mayRunOn } from "./errors.ts";
+import { ForeignAnswer, isTooManyAtOnce, mayRunOn } from "./errors.ts";
 import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
 const CONNECTIONS_MAX = 8;
+/** An insert reads what its rows build on meanwhile, by a connection of its own. */
+const TABLES_AT_ONCE = CONNECTIONS_MAX / 2;
 const OK = 200;
 
 export interface ClientSettings {
@@ -57,6 +59,7 @@ export interface Sender {
 export class Client implements AsyncDisposable {
   sender: Sender | null = null;
   #statementCount = 0;
+  #tablesAtOnce = TABLES_AT_ONCE;
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
   #settings: StatementSettings | null = null;
@@ -94,6 +97,11 @@ export class Client implements AsyncDisposable {
       clickhouse_settings: { wait_end_of_query: 1 },
       log: { level: ClickHouseLogLevel.OFF },
     });
+  }
+
+  /** For how many tables statements may run at once. */
+  get tablesAtOnce(): number {
+    return this.#tablesAtOnce;
   }
 
   get fixedLimits(): readonly FixedLimit[] {
@@ -176,6 +184,8 @@ export class Client implements AsyncDisposable {
       throw error instanceof ClickHouseError ? error : new ForeignAnswer(status);
     } catch (error) {
       if (mayRunOn(error)) this.sender?.unanswered();
+      // The work is tried again.
+      if (isTooManyAtOnce(error)) this.#tablesAtOnce = 1;
       throw error;
     }
   }

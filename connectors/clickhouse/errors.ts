@@ -51,7 +51,7 @@ const MORE_MEMORY =
 const LIFT =
   "ALTER USER … SETTINGS max_… = 0 for the setting in the message, or take the constraint out of the profile; of memory (code 241) raise it above what the message says, or set a smaller `batch.bytes`. `millrace check` names the limits that the user can't lift.";
 const MORE_AT_ONCE =
-  "If it lasts, raise the setting in the message (max_concurrent_queries… of the server or the user's profile): the sink runs one statement at a time, a comparison and `check` some more.";
+  "If it lasts, raise the setting in the message (max_concurrent_queries… of the server or the user's profile): the sink makes do with one statement at a time, a comparison and `check` run some more.";
 const MORE_TABLES =
   "Raise the setting in the message (config.xml of the server) above the number of tables, or leave tables out (`tables` of the sink). The other tables go on.";
 const LIFT_QUOTA = "ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …, or wait for the interval's end.";
@@ -72,6 +72,7 @@ const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
 const TOO_MANY_TABLES: Meaning = ["MR2006", "blocked", "ClickHouse has as many tables as it takes", MORE_TABLES];
 
 const DENIED = 497;
+const TOO_MANY_AT_ONCE = 202;
 const UNAUTHORIZED = 401;
 const FORBIDDEN = 403;
 
@@ -86,7 +87,7 @@ const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
   [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396]],
   [BUSY, [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 999]],
   [QUOTA, [201]],
-  [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [202]],
+  [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [TOO_MANY_AT_ONCE]],
   [SHORT, [241]],
   [CROWDED, [252]],
   [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 549]],
@@ -101,6 +102,11 @@ const UNFINISHED = new Set(["159", "209", "210", "285", "286", "319", "341", "39
 /** Whether a statement that failed so may still be carried out. */
 export function mayRunOn(error: unknown): boolean {
   return !(error instanceof ClickHouseError) || UNFINISHED.has(error.code);
+}
+
+/** The server, or a limit of the user, takes fewer statements at the same time. */
+export function isTooManyAtOnce(error: unknown): boolean {
+  return error instanceof ClickHouseError && error.code === String(TOO_MANY_AT_ONCE);
 }
 
 /** Unknown table, and unknown database. */

@@ -5,6 +5,7 @@
  * refused.
  */
 import { createHash, randomBytes } from "node:crypto";
+import { eachOf } from "../../src/core/each-of.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { current } from "./current.ts";
@@ -75,7 +76,10 @@ export class WriteFence {
     let columns = await this.#columnsOf(unentered, signal);
     let open = unentered;
     while (open.length > 0) {
-      await Promise.all(open.map((table) => this.#replace(table, columns.get(table.sqlName) ?? [], signal)));
+      const known = columns;
+      await eachOf(open, this.#client.tablesAtOnce, (table) =>
+        this.#replace(table, known.get(table.sqlName) ?? [], signal),
+      );
       // The list may have come from a replica that was behind: columns that it lacked are still there.
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);

@@ -1,7 +1,7 @@
 import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
-import { aboutTable, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 import { type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
@@ -19,7 +19,7 @@ import type {
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { type IndexOptions, refresh } from "./indices/ddl.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
-import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
+import { classifyConnection, droppedError, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { diskRoomsOf } from "./disks.ts";
 import { type ClientSettings, SearchClient, serversOf } from "./http.ts";
@@ -137,19 +137,21 @@ export class ElasticsearchSink
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { indices } = this.#ours;
     await this.#guarded(signal, async (client) => {
-      for (const table of tables) await this.#prepare(client, table, signal);
+      for (const table of tables) {
+        const written = indices.written(table.id);
+        if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
+        this.#partial.delete(table.id);
+      }
+      const wanted = tables.map((table) => ({
+        table,
+        alias: this.#alias(table),
+        shared: table.scope === undefined ? undefined : this.target(table),
+      }));
+      const prepared = await indices.prepare(wanted, signal);
+      for (const [i, table] of tables.entries()) this.#prepared.set(table.id, { ...prepared[i]!, table, target: null });
     });
-  }
-
-  async #prepare(client: SearchClient, table: TableVersion, signal: AbortSignal): Promise<void> {
-    const written = this.#ours.indices.written(table.id);
-    if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
-    this.#partial.delete(table.id);
-    const shared = table.scope === undefined ? undefined : this.target(table);
-    const prepare = () => this.#ours.indices.prepare({ alias: this.#alias(table), shared }, table, signal);
-    const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
-    this.#prepared.set(table.id, { ...prepared, table, target: null });
   }
 
   /** A document keeps its named fields until it is written. */

@@ -3,6 +3,7 @@
  * is here; an engine looks, makes and changes.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
+import { eachOf } from "../../src/core/each-of.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
@@ -63,6 +64,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   rows(sql: string, sqlName: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
   /** How many targets `create` takes at once: all of them succeed or fail. */
   readonly createCountMax: number;
+  /** How many targets are made or changed at the same time. Without it: one. */
+  readonly atOnce?: number;
   /** All calls until `finish` are one transaction: nothing more is prepared after a table has failed. */
   readonly isOneTransaction: boolean;
   create(layouts: readonly L[]): Promise<void>;
@@ -150,24 +153,26 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       (there.has(keyOf(layout)) || touched.has(keyOf(layout)) ? others : missing).push(layout);
       if (!there.has(keyOf(layout))) touched.add(keyOf(layout));
     }
-    for (let from = 0; from < missing.length; from += warehouse.createCountMax) {
-      const some = missing.slice(from, from + warehouse.createCountMax);
+    const { atOnce = 1, createCountMax } = warehouse;
+    await eachOf(groupsOf(missing, createCountMax), atOnce, async (some) => {
       const create = async (): Promise<void> => {
         await warehouse.create(some);
         for (const layout of some) prepared.push([layout.table, await warehouse.prepared(layout, [], null)]);
       };
       await (some.length === 1 ? attempt(some[0]!.table, create) : create());
-    }
-    for (const layout of others) {
-      const existing = touched.has(keyOf(layout)) ? undefined : there.get(keyOf(layout));
-      touched.add(keyOf(layout));
-      await attempt(layout.table, async () => {
-        const [target, unhidden] = await followed(warehouse, layout, existing);
-        prepared.push([layout.table, target]);
-        if (unhidden === null) this.#unhidden.delete(layout.table);
-        else this.#unhidden.set(layout.table, [layout, unhidden]);
-      });
-    }
+    });
+    await eachOf([...Map.groupBy(others, keyOf)], atOnce, async ([key, sharing]) => {
+      for (const layout of sharing) {
+        const existing = touched.has(key) ? undefined : there.get(key);
+        touched.add(key);
+        await attempt(layout.table, async () => {
+          const [target, unhidden] = await followed(warehouse, layout, existing);
+          prepared.push([layout.table, target]);
+          if (unhidden === null) this.#unhidden.delete(layout.table);
+          else this.#unhidden.set(layout.table, [layout, unhidden]);
+        });
+      }
+    });
     await warehouse.finish?.(prepared.map(([, target]) => target));
     for (const [table, target] of prepared) {
       const key = warehouse.key(table);
@@ -367,6 +372,12 @@ function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
 }
 
 /** Throws for a table with a column that is named like ours. */
+function groupsOf<T>(all: readonly T[], countMax: number): (readonly T[])[] {
+  const groups: (readonly T[])[] = [];
+  for (let from = 0; from < all.length; from += countMax) groups.push(all.slice(from, from + countMax));
+  return groups;
+}
+
 function named<L extends TableLayout>(dialect: Dialect<L>, layout: L): L {
   const own = dialect.wanted(layout).findIndex(({ name }) => isOwn(name));
   if (own < 0) return layout;

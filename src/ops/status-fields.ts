@@ -68,6 +68,7 @@ const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
   tablesDone: ["tables", "copied completely"],
   rowsRead: ["rows", "read so far"],
   ...PROGRESS,
+  share: [{ orNull: "number" }, "estimate: the part that is durable in the sinks, from 0 to 1"],
 };
 
 const GONE_BACK: Fields<GoneBackStatus> = {

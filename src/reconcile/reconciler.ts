@@ -1,5 +1,6 @@
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import { scopeOf } from "../core/clock.ts";
+import { eachOf } from "../core/each-of.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type {
   DriftKind,
@@ -219,14 +220,22 @@ export class Reconciler {
     const onProgress = () => this.#save(run);
     const largeTables = new Turn();
     const todo = tables.filter(({ id }) => !run.done.has(id));
-    await eachOf(todo, TABLES_AT_ONCE, signal, async ({ id }, until) => {
+    using over = scopeOf(signal);
+    await eachOf(todo, TABLES_AT_ONCE, async ({ id }) => {
       run.table = id;
       const parts = { clock, news, run, port, inspections, proofs, largeTables, lag, onProgress };
-      await new TableRun(parts, id).compare(able, until);
-      run.tablesDone++;
-      run.done.add(id);
-      await onProgress();
+      try {
+        await new TableRun(parts, id).compare(able, over.signal);
+        run.tablesDone++;
+        run.done.add(id);
+        await onProgress();
+      } catch (error) {
+        over.end();
+        signal.throwIfAborted();
+        throw error;
+      }
     });
+    signal.throwIfAborted();
     if (request.deep) await compareDeep(run, (await this.#parts.deep?.(signal)) ?? null, { port, isAsked }, signal);
     run.table = null;
     for (const [sink, count] of run.givenUp) {
@@ -247,35 +256,4 @@ export class Reconciler {
       await news.after(told, clock, Math.min(leftMs, LOOK_MS), signal);
     }
   }
-}
-
-/**
- * Runs the work for all items, a limited number at a time, in their order. If one fails, it stops the others and waits
- * for them before it rejects.
- */
-async function eachOf<T>(
-  all: readonly T[],
-  countMax: number,
-  signal: AbortSignal,
-  work: (one: T, signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  using over = scopeOf(signal);
-  const until = over.signal;
-  const left = all.values();
-  let failure: { readonly error: unknown } | null = null;
-  const worker = async (): Promise<void> => {
-    try {
-      for (const one of left) {
-        if (until.aborted) return;
-        await work(one, until);
-      }
-    } catch (error) {
-      failure ??= { error };
-      over.end();
-    }
-  };
-  await Promise.all(Array.from({ length: countMax }, worker));
-  signal.throwIfAborted();
-  // oxlint-disable-next-line typescript/only-throw-error -- what was thrown
-  if (failure !== null) throw (failure as { readonly error: unknown }).error;
 }

@@ -366,7 +366,8 @@ export class Streaming {
     this.#phase = "snapshot";
     const { clock, gate, lives } = this.#parts;
     const tables = (await gate.resolveAll(snapshot.shapes, this.fanOut.position)).filter((table) => gate.flows(table));
-    const progress = (this.#copyProgress = { tableIds: tables.map(({ id }) => id), tablesDone: 0, rowsRead: 0 });
+    const tableIds = tables.map(({ id }) => id);
+    const progress = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0, rowsDurable: 0 });
     const joined = Promise.all(lives.map((life) => life.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
     await snapshot.run(tables, progress, signal);

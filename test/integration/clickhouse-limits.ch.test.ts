@@ -187,6 +187,36 @@ test.for([
   expect(error.hint).toMatch(/max_concurrent_queries|max_parts_in_total/);
 });
 
+test("a server that takes one statement at a time gets them one at a time", async () => {
+  let open = 0;
+  let openMax = 0;
+  let isLimited = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (!/^\s*(CREATE TABLE|INSERT INTO `public`)/.test(sql)) return await pass();
+    if (isLimited && open > 0) return refusal(202, "Too many simultaneous queries. Maximum: 1. (OF_A_LIMIT)");
+    openMax = Math.max(openMax, ++open);
+    try {
+      return await pass();
+    } finally {
+      open--;
+    }
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const tables = Array.from({ length: 6 }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "int4" } }));
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(tables, timeout());
+  expect(openMax).toBeGreaterThan(1);
+  isLimited = true;
+  const batch = rowsBatch(10n, ...tables.map((table) => [table, [put(["1"], { fresh: true })]] as const));
+  const error = findMillraceError(
+    await sink.apply(batch, new Reports(), timeout()).catch((failure: unknown) => failure),
+  );
+  expect(error).toMatchObject({ code: "MR2006", kind: "retryable" });
+  await sink.apply(batch, new Reports(), timeout());
+  await sink.close();
+});
+
 test.for([
   [724, "TOO_MANY_TABLES", "tables", "table"],
   [725, "TOO_MANY_DATABASES", "databases", "database"],

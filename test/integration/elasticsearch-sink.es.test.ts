@@ -240,6 +240,27 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     expect(await source(prefix, "public.users", "1")).toContain('"name":"a"');
   });
 
+  test("many indices are made together, and one that can't be made is named", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const tables = Array.from({ length: 12 }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "int8" } }));
+    const taken = tables[5]!;
+    await using sink = await opened(prefix);
+    const revision = async (): Promise<number> => {
+      const { text } = await searchCall(url(), "GET", `/${prefix}millrace-progress/_doc/shop.search`);
+      return Number(/"_version":(\d+)/.exec(text)?.[1]);
+    };
+    await searchCall(url(), "PUT", `/${prefix}${taken.id}-000001`);
+    const { code, table } = await failure(sink.prepare(tables, timeout()));
+    expect([code, table]).toEqual(["MR3106", taken.id]);
+    const before = await revision();
+    const others = tables.filter((one) => one !== taken);
+    await sink.prepare(others, timeout());
+    expect((await revision()) - before).toBe(1);
+    await apply(sink, rowsBatch(10n, ...others.map((one) => [one, [put(["1"])]] as const)));
+    for (const one of others) expect(await ids(prefix, one)).toBe(1);
+  });
+
   test("an index of another pipeline is refused by name", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix);

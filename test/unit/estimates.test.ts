@@ -74,16 +74,11 @@ test("nothing is said of a part of a table, of one without statistics, and of a 
   expect(at(0, { rowsDone: 5, state: "done" })).toMatchObject({ share: null });
 });
 
-test("the first copy has the rows of all its tables", async () => {
-  const { estimates } = await looked({ "public.t": 1000, "public.u": 3000 });
-  const copy = { tableIds: ["public.t", "public.u"], tablesDone: 0, rowsRead: 1000 };
-  expect(estimates.ofCopy(copy)).toEqual({
-    tableCount: 2,
-    tablesDone: 0,
-    rowsRead: 1000,
-    rowsEstimated: 4000,
-    share: 0.25,
-    secondsLeft: null,
-  });
+test("of the first copy counts what is durable, and each table beside its rows", async () => {
+  const { estimates } = await looked({ "public.t": 1000, "public.u": 2998 });
+  const copy = { tableIds: ["public.t", "public.u"], tablesDone: 0, rowsRead: 3998, rowsDurable: 0 };
+  const status = { tableCount: 2, tablesDone: 0, rowsRead: 3998, rowsEstimated: 3998, share: 0, secondsLeft: null };
+  expect(estimates.ofCopy(copy)).toEqual(status);
+  expect(estimates.ofCopy({ ...copy, rowsDurable: 999, tablesDone: 1 })).toMatchObject({ tablesDone: 1, share: 0.25 });
   expect(estimates.ofCopy({ ...copy, tableIds: ["public.t", "public.unknown"] })?.share).toBeNull();
 });

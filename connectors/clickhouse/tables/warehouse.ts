@@ -85,6 +85,10 @@ export class ClickhouseWarehouse
     this.#reads = new Reads(client, this.#replicated, signal);
   }
 
+  get atOnce(): number {
+    return this.#client.tablesAtOnce;
+  }
+
   key(table: TableName): string {
     return sqlNameOf(targetOf(table, this.#options.schema));
   }

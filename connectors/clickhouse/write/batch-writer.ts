@@ -1,5 +1,6 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
-import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import { eachOf } from "../../../src/core/each-of.ts";
+import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
@@ -8,7 +9,7 @@ import type { TableLayout } from "../tables/layout.ts";
 import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
 import { historyRows } from "./history-rows.ts";
-import { UnwrittenEntries, mirrorRows } from "./mirror.ts";
+import { mirrorRows, type RowsWork, UnwrittenEntries } from "./mirror.ts";
 import { removeSql } from "./removal.ts";
 import { RowWriter } from "./row-writer.ts";
 import { quoteIdentifier } from "../names.ts";
@@ -35,9 +36,14 @@ interface Writing {
   readonly column: string;
 }
 
+interface RowsWriting extends Writing {
+  readonly reads: Reads;
+}
+
 export class BatchWriter {
   readonly #presence: Pick<Presence, "filled" | "replicated">;
-  #writer = new RowWriter();
+  /** That render no rows now. */
+  readonly #writers: RowWriter[] = [];
 
   constructor(presence: Pick<Presence, "filled" | "replicated">) {
     this.#presence = presence;
@@ -56,10 +62,7 @@ export class BatchWriter {
       case "checkpoint":
         return;
       case "rows":
-        for (const [i, writes] of batch.tables.entries()) {
-          await this.#rows({ client, column, reads }, layouts[i]!, writes, outcome, signal);
-        }
-        return;
+        return await this.#batch({ client, column, reads }, batch, layouts, outcome, signal);
       case "truncate": {
         const { version, record } = batch;
         const layout = layouts[0]!;
@@ -71,7 +74,7 @@ export class BatchWriter {
         return;
       }
       case "sweep":
-        for (const [i, { below }] of batch.sweeps.entries()) {
+        await eachOf([...batch.sweeps.entries()], client.tablesAtOnce, async ([i, { below }]) => {
           const layout = layouts[i]!;
           const isHistory = layout.form.mode === "history";
           await reads.run(
@@ -80,39 +83,50 @@ export class BatchWriter {
               ? historySweepSql(layout, column, below)
               : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined }),
           );
-        }
+        });
         return;
       default:
         return batch satisfies never;
     }
   }
 
-  async #rows(
-    { client, column, reads }: Writing & { readonly reads: Reads },
-    layout: TableLayout,
-    writes: TableWrites,
+  /** Each table has an insert of its own. Those of one target come one after the other. */
+  async #batch(
+    writing: RowsWriting,
+    batch: Extract<Batch, { kind: "rows" }>,
+    layouts: readonly TableLayout[],
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<void> {
-    const left = new UnwrittenEntries();
-    const isHistory = layout.form.mode === "history";
-    const work = { reads, writer: this.#writer, layout, writes, left };
-    const rows = isHistory ? historyRows(work) : mirrorRows(work);
-    try {
-      if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
-      this.#writer.giveBack();
-    } catch (error) {
-      // Rows of the failed insert may still be rendered, until what they wait for comes.
-      this.#writer = new RowWriter();
-      throw error;
+    const left = batch.tables.map((writes, i) => ({ layout: layouts[i]!, writes, entries: new UnwrittenEntries() }));
+    const byTarget = [...Map.groupBy(left, ({ layout }) => layout.sqlName).values()];
+    await eachOf(byTarget, writing.client.tablesAtOnce, async (some) => {
+      for (const { layout, writes, entries } of some)
+        await this.#insert(writing, { layout, writes, left: entries }, signal);
+    });
+    for (const { layout, writes, entries } of left) {
+      if (entries.incomplete.length > 0)
+        await outcome.incomplete(
+          writes,
+          entries.incomplete.toSorted((a, b) => a - b),
+        );
+      if (entries.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
+      await outcome.poison(entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
     }
-    if (left.incomplete.length > 0)
-      await outcome.incomplete(
-        writes,
-        left.incomplete.toSorted((a, b) => a - b),
-      );
-    if (left.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
-    await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
+  }
+
+  async #insert(
+    { client, column, reads }: RowsWriting,
+    { layout, writes, left }: Pick<RowsWork, "layout" | "writes" | "left">,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // One of a failed insert is not used again: it may still render rows, until what they wait for comes.
+    const writer = this.#writers.pop() ?? new RowWriter();
+    const work = { reads, writer, layout, writes, left };
+    const rows = layout.form.mode === "history" ? historyRows(work) : mirrorRows(work);
+    if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
+    writer.giveBack();
+    this.#writers.push(writer);
   }
 }
 

@@ -84,6 +84,7 @@ const INDEX = z.object({
 const INDICES = z.record(z.string(), INDEX);
 
 type StoredIndex = z.output<typeof INDEX>;
+export type StoredIndices = readonly (readonly [index: string, StoredIndex])[];
 
 /** What of an index tells whether it is the sink's own, for `filter_path`. */
 export const WITHOUT_FIELDS =
@@ -98,7 +99,7 @@ export async function storedIndices(
   names: readonly string[],
   what: { readonly text: string; readonly table?: string; readonly parts?: string },
   signal: AbortSignal,
-): Promise<readonly (readonly [index: string, StoredIndex])[]> {
+): Promise<StoredIndices> {
   const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
   const { parts, text, table } = what;
   const filtered = parts === undefined ? query : { ...query, filter_path: parts };
@@ -181,7 +182,7 @@ interface Aliases {
 }
 
 /** An index to be made. `isHidden`: wildcards don't find it. */
-interface NewIndex {
+export interface NewIndex {
   readonly index: string;
   readonly alias: string;
   /** See TableIndex; also absent until the index is visible. */
@@ -199,11 +200,21 @@ interface NewIndex {
 export async function findIndices(
   { client, options }: Engine,
   table: Pick<TableVersion, "id">,
-  { alias, nextAlias }: Aliases,
+  aliases: Aliases,
   signal: AbortSignal,
 ): Promise<FoundIndices> {
   const text = `looking at the index of ${table.id}`;
-  const found = await storedIndices(client, [alias, nextAlias], { text, table: table.id }, signal);
+  const names = [aliases.alias, aliases.nextAlias];
+  return foundIndices(await storedIndices(client, names, { text, table: table.id }, signal), table, aliases, options);
+}
+
+/** The same, of what is found under the names of several tables. */
+export function foundIndices(
+  found: StoredIndices,
+  table: Pick<TableVersion, "id">,
+  { alias, nextAlias }: Aliases,
+  options: IndexOptions,
+): FoundIndices {
   return {
     current: indexBehind(found, alias, table, options),
     next: indexBehind(found, nextAlias, table, options),
@@ -215,7 +226,7 @@ const TOLD_MAX = 5;
 
 /** Throws if it is not the table's, or has a setting that its rows do not survive. */
 export function indexBehind(
-  found: readonly (readonly [index: string, StoredIndex])[],
+  found: StoredIndices,
   name: string,
   table: Pick<TableVersion, "id">,
   { owner }: Pick<IndexOptions, "owner">,
@@ -263,13 +274,13 @@ export function indexBehind(
   };
 }
 
-/** Creates an index with its alias in one request. */
+/** Creates an index with its alias in one request; `expectMade` then tells what it is. */
 export async function createIndex(
   engine: Engine,
   table: TableVersion,
   wanted: NewIndex,
   signal: AbortSignal,
-): Promise<FoundIndex> {
+): Promise<void> {
   const { client } = engine;
   const { index, alias } = wanted;
   const answer = await withSubstitutes(engine, () => {
@@ -289,7 +300,16 @@ export async function createIndex(
   // Its own words: they quote the configuration, and no document.
   if (answer.status === 400 && isDefined(engine, table)) throw refusedDefinition(table.id, reasonOf(answer));
   expectOk(answer, `creating the index of ${table.id}`, table.id);
-  const { current: made } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
+}
+
+/** Of an index that was created now: templates of the engine have a say in what it is. */
+export function expectMade(
+  engine: Engine,
+  table: TableVersion,
+  { index, alias }: NewIndex,
+  found: StoredIndices,
+): FoundIndex {
+  const made = indexBehind(found, alias, table, engine.options);
   invariant(made !== null, "a created index exists");
   const other = fieldOfOtherType(engine, made, table);
   if (other !== null) {
@@ -305,12 +325,13 @@ export async function createIndex(
 /** Some engines lack a type or a setting; they say so, and get what takes its place. */
 async function withSubstitutes({ lacking }: Engine, ask: () => Promise<Answer>): Promise<Answer> {
   for (;;) {
+    const known = new Set(lacking);
     const answer = await ask();
     if (answer.status !== 400) return answer;
     const [, type, setting] = LACKING.exec(answer.body.toString("utf8")) ?? [];
     // The plugin brings the setting and the type.
     const lacks = type !== undefined && hasSubstitute(type) ? type : setting === "index.knn" ? "knn_vector" : setting;
-    if (lacks === undefined || lacking.has(lacks)) return answer;
+    if (lacks === undefined || known.has(lacks)) return answer;
     lacking.add(lacks);
   }
 }
@@ -336,7 +357,7 @@ function fieldOfOtherType(engine: Engine, { fields }: FoundIndex, table: TableVe
 }
 
 /** What an index lacks to take a table. */
-interface Extension {
+export interface Extension {
   readonly missing: Readonly<Record<string, Mapping>>;
   readonly fieldCountMax: number | undefined;
   readonly note: ShapeNote;

@@ -1,39 +1,60 @@
-import { shapeNote } from "../../../src/core/targets/base-floors.ts";
+import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-floors.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
+import { eachOf } from "../../../src/core/each-of.ts";
+import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { versionSince } from "../../kit/stored-shape.ts";
 import {
   changeSettings,
   createIndex,
-  extendIndex,
-  extensionOf,
-  shareIndex,
   type Engine,
+  expectMade,
+  extendIndex,
+  type Extension,
+  extensionOf,
   findIndices,
   type FoundIndex,
+  foundIndices,
   indexBehind,
   type IndexOptions,
+  type NewIndex,
   outdatedField,
   settingsChange,
+  shareIndex,
+  type StoredIndices,
   storedIndices,
 } from "./ddl.ts";
 import { conflictsOf, definitionFor } from "./definition.ts";
-import { droppedError, refusedDefinition } from "../errors.ts";
+import { droppedError, OF_ONE_TABLE, refusedDefinition } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
-import type { SearchClient } from "../http.ts";
+import { CONNECTIONS_MAX, type SearchClient } from "../http.ts";
 import { dropIndex, indexAfter, moveAlias, nextAliasOf, numberOf } from "./next-index.ts";
 import { absentIndices, chunksByLength, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
 /** `shared`: see TableIndex. */
-interface TableAliases {
+interface WantedIndex {
+  readonly table: TableVersion;
   readonly alias: string;
   readonly shared: string | undefined;
 }
+
+/** What a table's index lacks: fields, or it is not there. */
+interface Plan {
+  readonly table: TableVersion;
+  readonly shared: string | undefined;
+  readonly current: FoundIndex | null;
+  readonly filling: FoundIndex | null;
+  readonly note: ShapeNote;
+  readonly extended: { readonly target: FoundIndex; readonly extension: Extension } | null;
+  readonly created: NewIndex | null;
+}
+
+const OF_MANY = "looking at the sink's indices";
 
 /**
  * Knows the index of each table. If the mapping can take a new shape, the index is extended; otherwise the next index
@@ -113,13 +134,49 @@ export class TableIndices {
     await dropIndex(this.#client, index, signal);
   }
 
-  /** Prepares an index for rows of this version, and returns it. */
-  async prepare({ alias, shared }: TableAliases, table: TableVersion, signal: AbortSignal): Promise<PreparedIndex> {
+  /** Prepares an index for rows of each of these versions. An error that concerns one table alone names it. */
+  async prepare(wanted: readonly WantedIndex[], signal: AbortSignal): Promise<readonly PreparedIndex[]> {
+    const prepared: PreparedIndex[] = [];
+    for (const some of chunksByLength(wanted, ({ alias }) => `${alias},${nextAliasOf(alias)}`))
+      prepared.push(...(await this.#prepare(some, signal)));
+    return prepared;
+  }
+
+  async #prepare(wanted: readonly WantedIndex[], signal: AbortSignal): Promise<readonly PreparedIndex[]> {
     // Invariant: a process that has lost its lease creates and drops no index.
     await this.#document.compare(signal);
+    const found = await this.#look(
+      wanted.flatMap(({ alias }) => [alias, nextAliasOf(alias)]),
+      wanted,
+      signal,
+    );
+    const plans: Plan[] = [];
+    for (const one of wanted) plans.push(await ofTable(one.table, () => this.#plan(one, found, signal)));
+    await this.#extend(plans, signal);
+    const made = await this.#create(plans, signal);
+    const recorded = plans.map((plan) => recordOf(plan, made.get(plan.table.id)));
+    await this.#record(new Map(plans.map(({ table }, i) => [table.id, recorded[i]!])), signal);
+    for (const { table, current } of plans) {
+      const index = made.get(table.id)?.index;
+      if (index !== undefined && current !== null)
+        this.#log.info(
+          { table: table.id, index },
+          "a type, a setting or a mapping changed: the table is read into a new index",
+        );
+    }
+    return plans.map(({ note }, i) => ({ index: writtenIndex(recorded[i]!), note }));
+  }
+
+  async #look(names: readonly string[], wanted: readonly Pick<WantedIndex, "table">[], signal: AbortSignal) {
+    const [one, ...others] = wanted.map(({ table }) => table.id);
+    const what = others.length > 0 ? { text: OF_MANY } : { text: `looking at the index of ${one}`, table: one! };
+    return await storedIndices(this.#client, names, what, signal);
+  }
+
+  async #plan({ alias, shared, table }: WantedIndex, found: StoredIndices, signal: AbortSignal): Promise<Plan> {
     const known = this.#indices.get(table.id);
     const nextAlias = nextAliasOf(alias);
-    const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias }, signal);
+    const { current, next } = foundIndices(found, table, { alias, nextAlias }, this.#engine.options);
     if (known !== undefined && current?.uuid !== known.uuid) throw droppedError(alias);
     const filling = known?.next === undefined || this.#unfilled.has(table.id) ? null : next;
     if (known?.next !== undefined && !this.#unfilled.has(table.id) && filling?.uuid !== known.next.uuid) {
@@ -133,40 +190,57 @@ export class TableIndices {
       await this.#drop(table.id, next, signal);
     }
     if (shared !== undefined && current !== null) await shareIndex(this.#engine, table, current, shared, signal);
+    const plan = { table, current, filling, shared };
     if (fits) {
       const note = shapeNote(target.note, table, versionSince(this.#document.position));
       const extension = extensionOf(this.#engine, target, table, note);
-      if (extension !== null) {
-        const [entered] = (await this.#fence.enter([target], signal)).aliases;
-        await this.#document.compare(signal);
-        await extendIndex(this.#engine, table, { alias: entered!, extension }, signal);
-      }
-      const recorded = {
-        ...identityOf(current ?? target),
-        next: filling === null ? undefined : identityOf(filling),
-        shared,
-      };
-      await this.#record(table.id, recorded, signal);
-      return { index: writtenIndex(recorded), note };
+      return { ...plan, note, extended: extension === null ? null : { target, extension }, created: null };
     }
-    const made = { writeAlias: this.#fence.newAlias(), note: shapeNote(null, table, 0n) };
+    const note = shapeNote(null, table, 0n);
+    const made = { writeAlias: this.#fence.newAlias(), note };
     const dropped = this.#dropped.get(table.id);
-    const wanted =
+    const created =
       current === null
         ? { ...made, index: indexAfter(alias, [next], dropped), alias, shared, isHidden: false }
         : { ...made, index: indexAfter(alias, [current, next], dropped), alias: nextAlias, isHidden: true };
-    const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
-    this.#fence.made(index.uuid, made.writeAlias);
-    failpoint("elasticsearch.index-made", table);
-    const recorded = current === null ? index : { ...identityOf(current), next: index };
-    await this.#record(table.id, { ...recorded, shared }, signal);
-    if (current !== null) {
-      this.#log.info(
-        { table: table.id, index: index.index },
-        "a type, a setting or a mapping changed: the table is read into a new index",
-      );
+    return { ...plan, note, extended: null, created };
+  }
+
+  async #extend(plans: readonly Plan[], signal: AbortSignal): Promise<void> {
+    const extended = plans.flatMap(({ table, extended: one }) => (one === null ? [] : [{ ...one, table }]));
+    if (extended.length === 0) return;
+    const { aliases } = await this.#fence.enter(
+      extended.map(({ target }) => target),
+      signal,
+    );
+    await this.#document.compare(signal);
+    const works = extended.map((one, i) => ({ ...one, alias: aliases[i]! }));
+    await eachOf(works, CONNECTIONS_MAX, ({ table, alias, extension }) =>
+      ofTable(table, () => extendIndex(this.#engine, table, { alias, extension }, signal)),
+    );
+  }
+
+  /** By table id, what was created. */
+  async #create(plans: readonly Plan[], signal: AbortSignal): Promise<ReadonlyMap<string, IndexIdentity>> {
+    const works = plans.flatMap(({ table, created: wanted }) => (wanted === null ? [] : [{ table, wanted }]));
+    await eachOf(works, CONNECTIONS_MAX, async ({ table, wanted }) => {
+      await this.#document.compare(signal);
+      await ofTable(table, () => createIndex(this.#engine, table, wanted, signal));
+    });
+    const made = new Map<string, IndexIdentity>();
+    if (works.length === 0) return made;
+    const found = await this.#look(
+      works.map(({ wanted }) => wanted.alias),
+      works,
+      signal,
+    );
+    for (const { table, wanted } of works) {
+      const index = await ofTable(table, async () => expectMade(this.#engine, table, wanted, found));
+      made.set(table.id, identityOf(index));
+      this.#fence.made(index.uuid, wanted.writeAlias);
+      failpoint("elasticsearch.index-made", table);
     }
-    return { index, note: made.note };
+    return made;
   }
 
   /** Whether the visible index takes rows of this version. */
@@ -190,7 +264,7 @@ export class TableIndices {
     });
     for (const chunk of chunksByLength(held, ({ written }) => written.alias)) {
       const names = chunk.map(({ written }) => written.alias);
-      const found = await storedIndices(this.#client, names, { text: "looking at the sink's indices" }, signal);
+      const found = await storedIndices(this.#client, names, { text: OF_MANY }, signal);
       for (const { table, written } of chunk) {
         const index = ownIndex(found, written, table, options);
         if (index === null) continue;
@@ -221,12 +295,12 @@ export class TableIndices {
   }
 
   /** From here on the indices are known by their UUIDs, also after a restart. */
-  async #record(tableId: string, table: TableIndex, signal: AbortSignal): Promise<void> {
-    const changed = new Map([[tableId, table]]);
-    const known = this.#indices.get(tableId);
-    if (JSON.stringify(known) !== JSON.stringify(table)) await this.#document.write({ indices: changed }, signal);
-    this.#unfilled.delete(tableId);
-    this.adopt(changed);
+  async #record(tables: ReadonlyMap<string, TableIndex>, signal: AbortSignal): Promise<void> {
+    const isKnown = (id: string, table: TableIndex) => JSON.stringify(this.#indices.get(id)) === JSON.stringify(table);
+    const changed = new Map([...tables].filter(([id, table]) => !isKnown(id, table)));
+    if (changed.size > 0) await this.#document.write({ indices: changed }, signal);
+    for (const id of tables.keys()) this.#unfilled.delete(id);
+    this.adopt(tables);
   }
 
   /**
@@ -266,7 +340,7 @@ export class TableIndices {
 
 /** Null: it is gone, or not the sink's own any more, which `prepare` tells. */
 function ownIndex(
-  found: Parameters<typeof indexBehind>[0],
+  found: StoredIndices,
   { alias, uuid }: IndexIdentity,
   table: TableVersion,
   options: IndexOptions,
@@ -278,6 +352,18 @@ function ownIndex(
     if (findMillraceError(error)?.kind !== "fatal") throw error;
     return null;
   }
+}
+
+/** What is recorded of a table's indices once the plan is carried out. */
+function recordOf({ current, filling, shared }: Plan, made: IndexIdentity | undefined): TableIndex {
+  const next = current === null ? null : (made ?? filling);
+  const visible = current ?? made;
+  invariant(visible !== undefined, "a table has a visible index");
+  return { ...identityOf(visible), next: next === null ? undefined : identityOf(next), shared };
+}
+
+async function ofTable<T>({ id }: TableVersion, work: () => Promise<T>): Promise<T> {
+  return await aboutTable(id, OF_ONE_TABLE, findMillraceError, work);
 }
 
 function identityOf({ alias, index, uuid }: IndexIdentity): IndexIdentity {

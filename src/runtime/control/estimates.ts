@@ -90,11 +90,13 @@ export class Estimates {
 
   ofCopy(copy: CopyProgress | null): CopyStatus | null {
     if (copy === null) return null;
-    const { tableIds, tablesDone, rowsRead } = copy;
+    const { tableIds, tablesDone, rowsRead, rowsDurable } = copy;
     const tableCount = tableIds.length;
     const rows = tablesDone === tableCount ? undefined : this.#rowsOf(tableIds);
-    const progress = rows === undefined ? NO_PROGRESS : this.#progress("copy", rowsRead, rows);
-    return { tableCount, tablesDone, rowsRead, ...progress };
+    if (rows === undefined) return { tableCount, tablesDone, rowsRead, ...NO_PROGRESS };
+    // A table counts as a row more: many have few rows, or none.
+    const progress = this.#progress("copy", rowsDurable + tablesDone, rows + tableCount);
+    return { tableCount, tablesDone, rowsRead, ...progress, rowsEstimated: rows };
   }
 
   /** Undefined if one of the tables has no statistics. */

@@ -39,6 +39,8 @@ export interface CopyProgress {
   readonly tableIds: readonly string[];
   tablesDone: number;
   rowsRead: number;
+  /** In a sink, after every other one that takes them has them or has failed. */
+  rowsDurable: number;
 }
 
 /** Tables that one reading reads at the same time. */
@@ -189,7 +191,7 @@ export class InitialSnapshot {
     // They come once more.
     worker.queue.dropThose((work) => work.kind === "rows" && work.block.tables.every(({ id }) => !given.has(id)));
     this.#parts.logger.info({ sink: worker.name }, "the others would wait for the sink: it reads the tables by itself");
-    const progress = { tableIds: [], tablesDone: 0, rowsRead: 0 };
+    const progress = { tableIds: [], tablesDone: 0, rowsRead: 0, rowsDurable: 0 };
     this.#using(this.#read(new Set([member]), progress, signal)).catch((error: unknown) => filled.reject(error));
   }
 
@@ -247,10 +249,16 @@ export class InitialSnapshot {
     for await (const block of copy.read(table, signal)) {
       rowCount += block.count;
       progress.rowsRead += block.count;
-      for (const member of takers) {
-        if (!members.has(member)) failed.add(member);
-        if (failed.has(member)) continue;
-        const receipt = { durable: () => undefined, dropped: () => void failed.add(member) };
+      for (const member of takers) if (!members.has(member)) failed.add(member);
+      const given = takers.filter((member) => !failed.has(member));
+      const { count } = block;
+      const ended = countedOnce(given.length, () => void (progress.rowsDurable += count));
+      for (const member of given) {
+        const dropped = (): void => {
+          failed.add(member);
+          ended(false);
+        };
+        const receipt = { durable: () => ended(true), dropped };
         give(member, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
       }
       block.release();
@@ -294,6 +302,16 @@ export class InitialSnapshot {
 interface Takers {
   readonly takers: readonly Member[];
   readonly failed: Set<Member>;
+}
+
+/** Tells once, when so many have ended, that at least one of them is durable. */
+function countedOnce(count: number, tell: () => void): (isDurable: boolean) => void {
+  let open = count;
+  let isAny = false;
+  return (isDurable) => {
+    isAny ||= isDurable;
+    if (--open === 0 && isAny) tell();
+  };
 }
 
 function give({ worker, signal }: Member, work: Work): void {

@@ -24,7 +24,7 @@ interface RawCopyParts {
   readonly copy: FirstCopy;
   readonly table: TableVersion;
   readonly worker: SinkWorker;
-  readonly progress: { rowsRead: number };
+  readonly progress: { rowsRead: number; rowsDurable: number };
   readonly version: bigint;
   readonly push: (work: Work) => void;
   /** What follows the last row. */
@@ -56,6 +56,7 @@ export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise
     const onPart = (count: number): void => {
       rowCount += count;
       progress.rowsRead += count;
+      progress.rowsDurable += count;
       onRows(count);
     };
     const waiting = Array.from({ length: rows.partCount }, (_, i) => i);

@@ -187,6 +187,8 @@ export class CatalogReader {
       `SELECT table_schema, table_name, table_type, engine, create_time, create_time >= NOW() - INTERVAL 1 SECOND FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
       signal,
     );
+    // Where many tables come and go, a stream that is behind names most of them when they are gone.
+    if (tables.length === 0) return [];
     const columns = await this.#server.rows(
       doing,
       `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED}, ${DEFAULT_EXPRESSION} FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
