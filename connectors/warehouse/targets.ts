@@ -75,6 +75,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   convert?(target: TableLayout, existing: E): Promise<void>;
   /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
   prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
+  /** A row stays readable for a while when a later one has replaced it. */
+  readonly keepsReplacedRows?: true;
   /** Makes these columns null in rows that are marked as deleted, or are older than `below`; notes it only when that is done. */
   hide(layout: L, unhidden: Unhidden, below: bigint): Promise<void>;
   /** All tables of a call were tried. */
@@ -87,7 +89,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
 
 /** Of a target that was filled under rules that hid less, or other things. */
 export interface Unhidden {
-  /** Columns that may show in rows marked as deleted what rules hide now. */
+  /** Columns that may show in rows marked as deleted, or replaced, what rules hide now. */
   readonly columns: readonly string[];
   /** When they no longer do. */
   readonly note: string;
@@ -351,7 +353,7 @@ async function followed<L extends TableLayout, E extends ExistingTarget, P>(
 
 /** A history keeps what it got. */
 function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
-  dialect: Dialect<L, E>,
+  dialect: Dialect<L, E> & Pick<Warehouse<L, E, unknown>, "keepsReplacedRows">,
   change: TableChange<L, E>,
   retired: readonly string[],
 ): Unhidden | null {
@@ -367,7 +369,8 @@ function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
     return ruled?.filtered === true || masked.has(name) || computed !== undefined;
   });
   const kept = drops ? retired : [...retired, ...keptColumns(change), ...replaced.map(({ to }) => to)];
-  const names = form.deletes === "hard" || ruled?.hides === undefined ? [] : [...columns.map(spelled), ...kept];
+  const isKept = form.deletes === "soft" || dialect.keepsReplacedRows === true;
+  const names = isKept && ruled?.hides !== undefined ? [...columns.map(spelled), ...kept] : [];
   return { columns: [...new Set(names)], note: encodeNote(note) };
 }
 

@@ -221,7 +221,7 @@ interface Hiding {
 }
 
 /** The table under rules. */
-function hiding(version: number, { hides, masks, filtered = false }: Hiding): KeyedTable {
+export function hiding(version: number, { hides, masks, filtered = false }: Hiding): KeyedTable {
   const lineage = users.columns.map(({ name }) => ({
     source: name,
     target: masks[name] === null ? null : name,
@@ -237,7 +237,7 @@ function hiding(version: number, { hides, masks, filtered = false }: Hiding): Ke
   };
 }
 
-async function sweep(stage: Stage, table: KeyedTable, below: bigint, at: bigint): Promise<void> {
+export async function sweep(stage: Stage, table: KeyedTable, below: bigint, at: bigint): Promise<void> {
   await stage.apply({
     kind: "sweep",
     sweeps: [{ table, below: rowVersion(1, below) }],

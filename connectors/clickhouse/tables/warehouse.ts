@@ -56,6 +56,7 @@ export class ClickhouseWarehouse
   readonly keepsKeyOrder = true;
   readonly createCountMax = 1;
   readonly isOneTransaction = false;
+  readonly keepsReplacedRows = true;
   readonly quote = quoteIdentifier;
   readonly wanted = wantedColumns;
   readonly #client: Client;
@@ -215,7 +216,7 @@ export class ClickhouseWarehouse
     return found;
   }
 
-  /** A mutation writes the files anew: rows that a later one has replaced show nothing either. */
+  /** A mutation writes the files anew, with what else is in them. */
   async hide(layout: TableLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
     const { table, sqlName, placement } = layout;
     await this.#fence.enter([layout], this.#signal);
