@@ -82,9 +82,11 @@ export class OddDocuments implements AsyncDisposable {
     }
   }
 
-  /** Statements one by one; a text that begins a transaction is one. */
+  /** Statements one by one; to Postgres, a text that begins a transaction is one. */
   async run(sql: string): Promise<void> {
-    for (const statement of sql.startsWith("begin") ? [sql] : sql.split("; ")) await this.pipeline.run(statement);
+    const { pipeline } = this;
+    const isOne = sql.startsWith("begin") && pipeline instanceof RunningPipeline;
+    for (const statement of isOne ? [sql] : sql.split("; ")) await pipeline.run(statement);
   }
 
   /** What `check` says of other documents, by their names. */
