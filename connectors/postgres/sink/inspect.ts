@@ -11,6 +11,7 @@ import { keyAtPageEnd, listedKeyOf } from "../../kit/listed-keys.ts";
 import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
+import { normalJsonOrText } from "../../../src/core/targets/expected-json.ts";
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
 import { rowsOf } from "./tables/found-table.ts";
 import { fitted, inScope, targetName } from "./tables/names.ts";
@@ -67,10 +68,12 @@ export class PostgresInspection implements Inspection {
   }
 
   /**
-   * The target prints what the source prints: every type of the source becomes one with the same text, except for NUL.
+   * The target prints what the source prints: every type of the source becomes one with the same text, except for NUL. JSON that
+   * was made on the way is written otherwise than jsonb prints it.
    */
   expected(table: TableVersion, ordinal: number, text: string): string {
-    return visibleText(table, ordinal, text);
+    const visible = visibleText(table, ordinal, text);
+    return isJsonb(table, ordinal) ? normalJsonOrText(visible) : visible;
   }
 
   id(table: TableVersion, key: KeyText): string {
@@ -152,7 +155,7 @@ export class PostgresInspection implements Inspection {
     const answer = await session.query(`SELECT ${list} FROM ${this.#live(found, there)}`, signal);
     return answer.rows.map(([version = null, ...cells]) => ({
       id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
-      cells,
+      cells: cells.map((text, i) => (text !== null && isJsonb(table, i) ? normalJsonOrText(text) : text)),
       version: version === null ? null : BigInt(version),
     }));
   }
@@ -249,6 +252,11 @@ export class PostgresInspection implements Inspection {
     }
     return deletes === "soft" ? `${rows} AS live WHERE NOT ${DELETED_COLUMN}` : `${rows} AS live`;
   }
+}
+
+function isJsonb({ columns }: TableVersion, ordinal: number): boolean {
+  const { type, native } = columns[ordinal]!;
+  return type.kind === "json" && native === "jsonb";
 }
 
 function shownKey(table: TableVersion, key: KeyText): KeyText {

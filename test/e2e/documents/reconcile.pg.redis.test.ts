@@ -26,13 +26,15 @@ test("differences inside documents, and documents that are missing or too many",
       await new HostileShop(database, new Random(1)).fill();
     },
     {
-      kinds: ["redis", "sqlite"],
+      kinds: ["redis", "sqlite", "postgres"],
       configure: (config) => ({
         ...config,
         documents: hostileDocuments("public"),
         sinks: {
           redis: { ...config.sinks["redis"], format: "json", documents: ["orders", "people"] },
           sqlite: { ...config.sinks["sqlite"], documents: ["orders", "people"] },
+          // It writes JSON in its own way; nothing differs there.
+          postgres: { ...config.sinks["postgres"], documents: ["orders", "people"] },
         },
       }),
     },
