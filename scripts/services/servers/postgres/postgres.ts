@@ -14,7 +14,7 @@ import {
 } from "./postgres-cluster.ts";
 import { installPostgres, postgresPackage, type PostgresPrograms } from "./postgres-package.ts";
 import { postgresLine } from "./postgres-version.ts";
-import { pgvector } from "./pgvector.ts";
+import { type Extension, withExtension } from "./extensions.ts";
 import { printProgress } from "../../packages/progress.ts";
 import { temporaryHome, unprivilegedUser } from "../../processes/run-user.ts";
 import {
@@ -37,8 +37,8 @@ export interface PostgresOptions extends StartOptions {
   readonly standbyOf?: StandbyOptions;
   /** Files for ssl=on; they are copied, so that the server's user can read them. */
   readonly tls?: { readonly keyPath: string; readonly certificatePath: string; readonly caPath?: string };
-  /** With pgvector's extension. Only of the line that the run has by default. */
-  readonly hasVectors?: boolean;
+  /** With this extension of Debian's. Only of the line that the run has by default. */
+  readonly extension?: Extension;
   /** Lines of pg_hba.conf for TCP, in place of trusting 127.0.0.1. The Unix socket stays trusted. */
   readonly auth?: readonly string[];
 }
@@ -92,7 +92,7 @@ async function start(options: PostgresOptions = {}): Promise<RunningPostgres> {
     options.standbyOf !== undefined ||
     options.tls !== undefined ||
     options.auth !== undefined ||
-    options.hasVectors === true;
+    options.extension !== undefined;
   const found = await locate({ ...options, ...(nativeOnly ? { own: true, nativeOnly } : {}) });
   switch (found.kind) {
     case "environment":
@@ -115,10 +115,10 @@ const NOTHING_KNOWN = { socketDir: undefined, programs: undefined, major: undefi
 async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
   const line = lineOf({ major: options.major ?? options.standbyOf?.primary.major });
   const programs = await fetched("postgres", installPostgres(line, options.onProgress ?? printProgress));
-  const vectors =
-    options.hasVectors === true
-      ? await pgvector(programs.postgres, line.major, options.onProgress ?? printProgress)
-      : null;
+  const extended =
+    options.extension === undefined
+      ? null
+      : await withExtension(programs.postgres, options.extension, line.major, options.onProgress ?? printProgress);
   const user = unprivilegedUser();
   const home = await temporaryHome("postgres", user);
   const dataDir = join(home, "data");
@@ -131,7 +131,7 @@ async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
     await writeConfiguration({
       dataDir,
       user,
-      settings: { ...DEFAULT_SETTINGS, ...vectors?.settings, ...options.settings, ...own },
+      settings: { ...DEFAULT_SETTINGS, ...extended?.settings, ...options.settings, ...own },
       auth: options.auth,
       tls: options.tls,
       standbyOf: options.standbyOf,
@@ -145,8 +145,8 @@ async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
     dataDir,
     removeDirs: options.keepData === true ? [] : [home],
     process: {
-      command: vectors?.command ?? programs.postgres,
-      args: [...(vectors?.args ?? []), "-D", dataDir],
+      command: extended?.command ?? programs.postgres,
+      args: [...(extended?.args ?? []), "-D", dataDir],
       // The packaged libraries were built elsewhere; the C locale makes messages and sorting the same everywhere.
       env: { LC_ALL: "C", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
       cwd: home,
