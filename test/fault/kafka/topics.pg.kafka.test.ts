@@ -172,7 +172,7 @@ test("brokers that are killed, stand still and come back, one of two and all of 
   // A cluster on which no transaction was ever begun is no failure.
   expect(pipeline.complaints()).toEqual([]);
   await using workload = workloads[0]!;
-  workload.start(30);
+  workload.start(100);
   await workload.written(50);
 
   // The other one leads all partitions.

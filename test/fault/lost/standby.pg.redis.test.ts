@@ -157,6 +157,8 @@ describe.concurrent("a standby is the source", () => {
     await scene.load.workload.written(50);
     expect(await installation.command("snapshot", "start", "--tables", "public.line")).toMatchObject({ exitCode: 0 });
     await scene.load.workload.written(50);
+    // A table that is still being read can't be compared, and a read of a standby may wait for a minute.
+    await daemon.settled(120_000);
     const compared = await installation.command("reconcile", "--json");
     expect(compared, compared.stdout + compared.stderr).toMatchObject({ exitCode: 0 });
     await pair.checkpoint();
