@@ -101,7 +101,7 @@ export class Comparisons implements ComparePort {
     const held = life.worker.position.tables[table.id];
     const isWhole = held !== undefined && held === takers.completeness(table);
     // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
-    if (isWhole && !(await state.snapshots.list()).some((snapshot) => isShortOf(snapshot, sink, table.id))) return null;
+    if (isWhole && !(await state.snapshots.unfinished(sink, table.id)).some(isOwed)) return null;
     return { reason: "it is still being read beside the stream for the sink", isWhole: false };
   }
 
@@ -267,8 +267,8 @@ export class Comparisons implements ComparePort {
   }
 }
 
-function isShortOf({ tableId, needed, scope, ...snapshot }: TableSnapshot, sink: string, id: string): boolean {
-  return needed && snapshot.sink === sink && tableId === id && scope.kind !== "differences";
+function isOwed({ needed, scope }: TableSnapshot): boolean {
+  return needed && scope.kind !== "differences";
 }
 
 function once(work: () => void): () => void {

@@ -283,6 +283,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         { tableId: "public.a", scope: { kind: "differences" }, needed: true },
         { tableId: "public.b", scope: { kind: "differences" }, needed: true },
       ]);
+      expect(await snapshots.unfinished("s", "public.b")).toMatchObject([{ tableId: "public.b" }]);
+      expect(await snapshots.unfinished("t", "public.b")).toEqual([]);
     });
 
     test("a restored dump is the same state, without what came after it", async () => {

@@ -15,7 +15,7 @@ function comparisons(open: readonly Partial<TableSnapshot>[], state = "streaming
     takers: { completeness: () => "complete" },
     lives: [{ name: "cache", state, catchingUp: false, error: null, worker }],
     suspended: { errorOf: () => null },
-    state: { snapshots: { list: async () => open } },
+    state: { snapshots: { unfinished: async () => open } },
   };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
   return new Comparisons(parts as unknown as ComparisonParts);
@@ -26,8 +26,6 @@ const snapshot = { sink: "cache", tableId: table.id, needed: true, scope: { kind
 test("a sink that holds a copy is ready", async () => {
   expect(await comparisons([]).unready("cache", table)).toBeNull();
   const others: readonly Partial<TableSnapshot>[] = [
-    { ...snapshot, sink: "other" },
-    { ...snapshot, tableId: "public.other" },
     { ...snapshot, needed: false },
     { ...snapshot, scope: { kind: "differences" } },
   ];

@@ -346,6 +346,8 @@ export interface SnapshotStore {
   again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): Promise<TableSnapshot>;
   /** Unfinished ones, oldest first; with `all` also the finished ones. */
   list(all?: boolean): Promise<readonly TableSnapshot[]>;
+  /** Unfinished ones of one sink's table. The cost does not grow with those of others. */
+  unfinished(sink: string, tableId: string): Promise<readonly TableSnapshot[]>;
   /** Stores their progress in one transaction. Skips incremental snapshots that have started again, or ended, since. */
   advance(checkpoint: readonly SnapshotProgress[]): Promise<void>;
   /**

@@ -86,7 +86,7 @@ async function doubtfulBases(
   sink: string,
   writes: TableWrites,
   letters: DeadLetterBox,
-  snapshots: Pick<SnapshotStore, "list" | "listed">,
+  snapshots: Pick<SnapshotStore, "unfinished" | "listed">,
 ): Promise<readonly number[]> {
   if (writes.patchCount === 0) return [];
   const waiting = await letters.waitingOf(writes.table.id);
@@ -99,8 +99,8 @@ async function doubtfulBases(
   }
   if (moved.length === 0) return doubtful;
   const { id } = writes.table;
-  const open = await snapshots.list();
-  if (open.some((r) => r.sink === sink && r.tableId === id && r.scope.kind !== "where")) return [...doubtful, ...moved];
+  const open = await snapshots.unfinished(sink, id);
+  if (open.some(({ scope }) => scope.kind !== "where")) return [...doubtful, ...moved];
   const keys = moved.map((entry) => baseKey(writes, entry));
   const listed = await snapshots.listed(sink, id, keys);
   return [...doubtful, ...moved.filter((_, i) => listed.has(i))];

@@ -155,9 +155,7 @@ export class TargetShapes {
 
   async #isAdopted(tableId: string): Promise<boolean> {
     const { sink, state } = this.#parts;
-    return (await state.snapshots.list()).some(
-      (open) => open.sink === sink.name && open.tableId === tableId && open.reason === ADOPTED,
-    );
+    return (await state.snapshots.unfinished(sink.name, tableId)).some(({ reason }) => reason === ADOPTED);
   }
 
   /** Removes rows of these tables that no batch of this sink can have written. */

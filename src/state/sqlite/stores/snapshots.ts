@@ -32,6 +32,8 @@ export function voidSnapshots(condition: string): string {
 const UNFINISHED_OF = `SELECT ${COLUMNS} FROM snapshot
   WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink AND scope = :scope AND condition IS :condition
   ORDER BY id`;
+const UNFINISHED_OF_TABLE = `SELECT ${COLUMNS} FROM snapshot
+  WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink ORDER BY id`;
 const INSERT = `INSERT INTO snapshot (sink, table_id, scope, condition, reason, needed, created_at)
   VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`;
 const PRUNE = `DELETE FROM snapshot WHERE state IN ('done', 'cancelled') AND id <= (
@@ -109,6 +111,10 @@ export class SqliteSnapshots implements SnapshotStore {
   async list(all = false): Promise<readonly TableSnapshot[]> {
     const sql = `SELECT ${COLUMNS} FROM snapshot ${all ? "" : `WHERE ${UNFINISHED}`} ORDER BY id`;
     return this.#connection.all(sql).map(snapshotOf);
+  }
+
+  async unfinished(sink: string, table: string): Promise<readonly TableSnapshot[]> {
+    return this.#connection.all(UNFINISHED_OF_TABLE, { sink, table }).map(snapshotOf);
   }
 
   async advance(progress: readonly SnapshotProgress[]): Promise<void> {
