@@ -90,6 +90,7 @@ export class OnCall implements AsyncDisposable {
 
   async #expectOne({ headline, ready, exitCode, reaches }: Verdict): Promise<void> {
     const answer = await fetch(`${this.#url}/readyz`);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the answer of the daemon, in its documented shape
     const readiness = (await answer.json()) as { readonly ready: boolean; readonly reasons: readonly string[] };
     const status = await this.installation.command("status", "--exit-code");
     const waited = await this.installation.command("wait", "--timeout", reaches ? "30s" : "300ms");
