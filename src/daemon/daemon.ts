@@ -18,7 +18,7 @@ import { type HeldState, holdingState } from "./held-state.ts";
 import { openSource, memoryOf } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
-import { Notifier } from "../ops/notifier.ts";
+import { Notifier, ToldConditions } from "../ops/notifier.ts";
 import { webhook } from "../ops/webhook.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
@@ -45,6 +45,7 @@ import { Control } from "../runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "../runtime/pipeline.ts";
 import { relay } from "./log-relay.ts";
 import { LEASE_LOST } from "../state/errors.ts";
+import { STATE_AWAY } from "./until-healed.ts";
 import { openState, roomsOfState } from "../state/open.ts";
 import { redacting } from "../state/redacting.ts";
 import { forgetRemovedSinks, keepLease } from "./lease.ts";
@@ -89,8 +90,8 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const folder = openReports(config);
   const { logger, redact, once, awaitsLease = false, wrap } = options;
   const told = async (stored: StateStore, how: "ended" | "failed", ended: StoredError | null): Promise<void> => {
-    // A run with `once` ends because it is done.
-    if ((once && how === "ended") || ended?.code === LEASE_LOST) return;
+    // A run with `once` ends because it is done; without it, one whose state is away begins again.
+    if ((once && how === "ended") || ended?.code === LEASE_LOST || (!once && ended?.code === STATE_AWAY)) return;
     const { notices } = redacting(stored, redact);
     const condition = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
     await notifierOf(config, { notices, redact, logger })?.last(condition);
@@ -308,11 +309,17 @@ interface Notified {
   readonly logger: Logger;
 }
 
-function notifierOf({ name, notify }: Config, { notices, redact, logger }: Notified): Notifier | null {
+/** By configuration: a daemon whose state was away begins again with the same. */
+const toldOf = new WeakMap<Config, ToldConditions>();
+
+function notifierOf(config: Config, { notices, redact, logger }: Notified): Notifier | null {
+  const { name, notify } = config;
   if (notify === null) return null;
   const { webhook: url, tls, key, level, afterMs } = notify;
   const send = webhook({ url, tls, key, redact });
-  return new Notifier({ clock, name, level, afterMs, notices, send, logger });
+  const told = toldOf.get(config) ?? new ToldConditions();
+  toldOf.set(config, told);
+  return new Notifier({ clock, name, level, afterMs, notices, told, send, logger });
 }
 
 /** What can't be used in its part of the configuration ends the start: the message says of which sink. */

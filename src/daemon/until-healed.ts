@@ -13,7 +13,7 @@ const LASTED_MS = 60_000;
 /** Of an address that another process listens on: a daemon that can't be asked would wait unseen. */
 const UNSEEN = "MR1154";
 /** Without an answer a run ends before its lease does, whatever comes later: the next one takes a lease of its own. */
-const STATE_AWAY = "MR1215";
+export const STATE_AWAY = "MR1215";
 
 interface HealingParts {
   readonly config: Config;

@@ -19,22 +19,52 @@ interface NotifierParts {
   /** What does not last so long is not told. */
   readonly afterMs: number;
   readonly notices: NoticeStore;
+  readonly told: ToldConditions;
   readonly send: Send;
   readonly logger: Logger;
 }
 
 /**
+ * What the receiver knows, over all runs of this process. The state follows when it can be written: what began while it was away
+ * would otherwise never be told to have ended.
+ */
+export class ToldConditions {
+  #conditions: ReadonlyMap<string, Condition> | null = null;
+  #stored: ReadonlyMap<string, Condition> | null = null;
+
+  async recall(notices: NoticeStore): Promise<void> {
+    if (this.#conditions !== null) return;
+    this.#conditions = byId(await notices.list());
+    this.#stored = this.#conditions;
+  }
+
+  get conditions(): ReadonlyMap<string, Condition> {
+    return this.#conditions ?? new Map();
+  }
+
+  set conditions(conditions: ReadonlyMap<string, Condition>) {
+    this.#conditions = conditions;
+  }
+
+  async store(notices: NoticeStore): Promise<void> {
+    const conditions = this.conditions;
+    if (conditions === this.#stored) return;
+    await notices.replace([...conditions.values()]);
+    this.#stored = conditions;
+  }
+}
+
+/**
  * Tells a webhook what begins to be not well, and what is well again. At each look it compares what there is with what the
  * receiver was told, so a message that was lost, or an end of the process, leaves nothing untold. A message that was
- * accepted just before the end of the process is sent again.
+ * accepted just before the end of the process, or while the state was away, is sent again.
  */
 export class Notifier {
   readonly #parts: NotifierParts;
-  /** By id: what the receiver knows. */
-  #told = new Map<string, Condition>();
   /** By id: when it was first seen, by `clock.elapsed`. */
   #seen = new Map<string, number>();
   #error: StoredError | null = null;
+  #storing: Promise<void> | null = null;
 
   constructor(parts: NotifierParts) {
     this.#parts = parts;
@@ -47,19 +77,33 @@ export class Notifier {
 
   /** `conditions`: what is not well now. */
   async run(conditions: () => Promise<readonly Condition[]>, signal: AbortSignal): Promise<never> {
-    const { clock, notices, logger } = this.#parts;
-    this.#told = byId(await notices.list());
-    for (;;) {
-      await clock.sleep(LOOK_EVERY_MS, signal);
-      try {
-        await this.#look(await conditions(), signal);
-        this.#error = null;
-      } catch (error) {
-        signal.throwIfAborted();
-        this.#refused(error);
-        logger.warn({ error }, "the webhook was not told what is not well; it is told later");
+    const { clock, notices, told, logger } = this.#parts;
+    await told.recall(notices);
+    try {
+      for (;;) {
+        await clock.sleep(LOOK_EVERY_MS, signal);
+        try {
+          await this.#look(await conditions(), signal);
+          this.#error = null;
+        } catch (error) {
+          signal.throwIfAborted();
+          this.#refused(error);
+          logger.warn({ error }, "the webhook was not told what is not well; it is told later");
+        }
+        this.#store();
       }
+    } finally {
+      await this.#storing;
     }
+  }
+
+  /** Nobody waits for it: a state that can't be written holds up no message. */
+  #store(): void {
+    const { told, notices, logger } = this.#parts;
+    this.#storing ??= told
+      .store(notices)
+      .catch((error: unknown) => logger.debug({ error }, "what the webhook was told is stored later"))
+      .finally(() => (this.#storing = null));
   }
 
   #refused(error: unknown): void {
@@ -74,39 +118,40 @@ export class Notifier {
 
   /** The daemon ends: nobody tells it later. The process waits for the receiver only shortly. */
   async last(condition: Condition): Promise<void> {
-    const { notices, logger } = this.#parts;
+    const { notices, told, logger } = this.#parts;
     try {
-      this.#told = byId(await notices.list());
-      if (this.#told.has(condition.id)) return;
+      await told.recall(notices);
+      if (told.conditions.has(condition.id)) return;
       await this.#tell({ began: [condition], ended: [] }, AbortSignal.timeout(LAST_MS_MAX));
     } catch (error) {
       logger.warn({ error }, "the webhook was not told that the daemon ends");
     }
+    this.#store();
+    await this.#storing;
   }
 
   async #look(all: readonly Condition[], signal: AbortSignal): Promise<void> {
-    const { clock, level, afterMs } = this.#parts;
+    const { clock, level, afterMs, told } = this.#parts;
     const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
     this.#seen = new Map([...now.keys()].map((id) => [id, this.#seen.get(id) ?? elapsed]));
     const lasting = [...now].filter(([id]) => elapsed - (this.#seen.get(id) ?? elapsed) >= afterMs);
-    const began = lasting.flatMap(([id, condition]) => (this.#told.has(id) ? [] : [condition]));
-    const ended = [...this.#told].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
+    const began = lasting.flatMap(([id, condition]) => (told.conditions.has(id) ? [] : [condition]));
+    const ended = [...told.conditions].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
     if (began.length === 0 && ended.length === 0) return;
     await this.#tell({ began, ended }, signal);
   }
 
   async #tell({ began, ended }: Changes, signal: AbortSignal): Promise<void> {
-    const { clock, name, notices, send } = this.#parts;
-    const told = new Map(this.#told);
+    const { clock, name, send } = this.#parts;
+    const told = new Map(this.#parts.told.conditions);
     for (const { id } of ended) told.delete(id);
     for (const condition of began) told.set(condition.id, condition);
     const id = clock.unique(12);
     const at = timestamp(clock);
     const message = { event: "conditions", id, name, at, ...listed({ began, ended }), open: told.size };
     await send(message, signal, (error) => this.#refused(error));
-    this.#told = told;
-    await notices.replace([...told.values()]);
+    this.#parts.told.conditions = told;
   }
 }
 

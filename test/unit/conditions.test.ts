@@ -16,7 +16,7 @@ import { LastAnswer } from "../../src/core/last-answer.ts";
 import * as suspensions from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
-import { Notifier } from "../../src/ops/notifier.ts";
+import { Notifier, ToldConditions } from "../../src/ops/notifier.ts";
 import { scrapedWith, sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
 
 const AT = "2026-11-20T03:00:00Z";
@@ -597,6 +597,7 @@ async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["
     level,
     afterMs: 0,
     notices: { list: async () => [], replace: async () => {} },
+    told: new ToldConditions(),
     logger: SILENT,
     send: async (message) => {
       if ("began" in message && Array.isArray(message.began))

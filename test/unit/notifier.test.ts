@@ -4,7 +4,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { Condition, NoticeStore } from "../../src/core/conditions/condition.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
-import { Notifier } from "../../src/ops/notifier.ts";
+import { Notifier, ToldConditions } from "../../src/ops/notifier.ts";
 import type { Message, Send } from "../../src/ops/webhook.ts";
 import { eventually } from "../support/run/waiting.ts";
 
@@ -38,7 +38,12 @@ interface Told {
 /** A notifier that looks when the test says so. */
 function scene(
   notices: Kept,
-  options: { readonly level?: Condition["level"]; readonly afterMs?: number; readonly send?: Send } = {},
+  options: {
+    readonly level?: Condition["level"];
+    readonly afterMs?: number;
+    readonly send?: Send;
+    readonly known?: ToldConditions;
+  } = {},
 ) {
   const stopping = new AbortController();
   const there: { now: readonly Condition[]; refuses: boolean } = { now: [], refuses: false };
@@ -63,6 +68,7 @@ function scene(
     level: options.level ?? "act",
     afterMs: options.afterMs ?? 0,
     notices,
+    told: options.known ?? new ToldConditions(),
     logger: SILENT,
     send: async (message, signal, onRefused) => {
       if (options.send !== undefined) return await options.send(message, signal, onRefused);
@@ -150,6 +156,28 @@ test("after a restart nothing is told again, and what ended meanwhile is", async
   there.now = [condition("b")];
   await looks();
   expect(told).toEqual(["-a"]);
+});
+
+test("what begins while the state is away is told, and its end too, by the next run of the process", async () => {
+  const notices = new Kept();
+  const known = new ToldConditions();
+  const first = scene(notices, { known });
+  await first.looks();
+  const away = Promise.withResolvers<undefined>();
+  notices.replace = async () => await away.promise;
+  first.there.now = [condition("state.unwritable")];
+  await first.looks();
+  first.there.now = [condition("state.unwritable"), condition("sink.failing")];
+  await first.looks();
+  expect(first.told).toEqual(["+state.unwritable", "+sink.failing"]);
+  away.reject(new MillraceError({ code: "MR1215", kind: "fatal", message: "the state is away" }));
+  await first.stop();
+  const again = new Kept();
+  const { there, told, looks } = scene(again, { known });
+  there.now = [condition("sink.failing")];
+  await looks();
+  expect(told).toEqual(["-state.unwritable"]);
+  expect(again.conditions.map(({ id }) => id)).toEqual(["sink.failing"]);
 });
 
 test("a receiver that refuses is told of before the last attempt, since the first", async () => {

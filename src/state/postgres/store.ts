@@ -1,5 +1,6 @@
 import { basename, dirname } from "node:path";
 import { systemClock } from "../../core/clock.ts";
+import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { aroundCalls } from "../around-calls.ts";
@@ -327,9 +328,8 @@ function leaseOf({ lease_number: number, holder, expires_ms: expires }: StateLin
 
 /** The call was retried for as long as the lease lasted. */
 function lasting(error: unknown): unknown {
-  const isPassing = error instanceof Error && "kind" in error && error.kind === "retryable";
-  if (!isPassing) return error;
-  return stateError("MR1215", "the state's Postgres server could not be reached for as long as the lease lasts", {
-    cause: error,
-  });
+  const known = findMillraceError(error);
+  if (known?.kind !== "retryable") return error;
+  const hint = known.hint === undefined ? {} : { hint: known.hint };
+  return stateError("MR1215", `${known.message}, for as long as the lease lasts`, { ...hint, cause: error });
 }

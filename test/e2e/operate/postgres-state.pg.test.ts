@@ -1,7 +1,9 @@
 /** `state: postgres://…`: the same daemon, its state on a server. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
+import { OnCall } from "../../support/daemon/on-call.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { expectFirstSaid, literally } from "../../support/daemon/told.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -99,4 +101,32 @@ test("a server of the state that is away is told at once, not when the lease end
     expect(conditions).toMatchObject([{ kind: "sink.failing", sink: "wrong" }, { kind: "daemon.starting" }]);
     expect(conditions[0]?.message).toMatch(/^sink wrong: the sink's url can't be used: sslmode=verify-full needs/);
   });
+});
+
+test("a state that falls silent for longer than its lease lasts: which server, and the webhook is told the end too", async () => {
+  await using source = await freshDatabase();
+  await using state = await freshDatabase();
+  await source.query(TABLE);
+  await using silent = await tcpProxy(state.url);
+  await using onCall = await OnCall.of({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    state: silent.url(state.url),
+    sinks: { replica: { kind: "sqlite", path: "./replica.sqlite" } },
+  });
+  const daemon = onCall.installation.run();
+  await onCall.expectWell();
+  silent.stall();
+  await source.query("update orders set n = 1");
+  await onCall.expectWebhook(/^the state can't be written/);
+  await expectFirstSaid(onCall.installation, [
+    /the state can't be written/,
+    literally(`${silent.host}:${silent.port}`),
+    /for as long as the lease lasts/,
+    literally(`${silent.host}:${silent.port} gave no answer: look whether the server there runs`),
+  ]);
+  await silent.resume();
+  silent.cut();
+  await onCall.expectWell();
+  expect(daemon.exited).toBe(false);
 });

@@ -88,6 +88,14 @@ export class OnCall implements AsyncDisposable {
     await eventually(async () => await this.#expectOne(WELL), { withinMs: WELL_WITHIN_MS, everyMs: COMMAND_EVERY_MS });
   }
 
+  /** Whatever the others can still say. */
+  async expectWebhook(what: RegExp): Promise<void> {
+    await eventually(
+      () => expect([...this.#toldOpen().values()].map((one) => one.what)).toContainEqual(expect.stringMatching(what)),
+      { withinMs: TOLD_WITHIN_MS },
+    );
+  }
+
   async #expectOne({ headline, ready, exitCode, reaches }: Verdict): Promise<void> {
     const answer = await fetch(`${this.#url}/readyz`);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the answer of the daemon, in its documented shape
