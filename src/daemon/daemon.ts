@@ -3,8 +3,8 @@ import type { Config, OtlpConfig, SinkConfig } from "../config/config.ts";
 import { lackOf, telemetryExtras } from "../config/extras.ts";
 import { configChangedAt } from "../config/config-file.ts";
 import { scopeOf, systemClock, timestamp } from "../core/clock.ts";
-import { FirstSeen, type NoticeStore } from "../core/conditions/condition.ts";
-import { daemonAbsent, daemonEnded, statusDocument } from "../core/conditions/conditions.ts";
+import { type Condition, FirstSeen, type NoticeStore } from "../core/conditions/condition.ts";
+import { daemonAbsent, daemonEnded, statusDocument, stateUnwritable } from "../core/conditions/conditions.ts";
 import { contextOf, type EnvelopeContext } from "../core/model/envelope.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
@@ -90,11 +90,10 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const folder = openReports(config);
   const { logger, redact, once, awaitsLease = false, wrap } = options;
   const told = async (stored: StateStore, how: "ended" | "failed", ended: StoredError | null): Promise<void> => {
-    // A run with `once` ends because it is done; without it, one whose state is away begins again.
-    if ((once && how === "ended") || ended?.code === LEASE_LOST || (!once && ended?.code === STATE_AWAY)) return;
+    // A run with `once` ends because it is done.
+    if ((once && how === "ended") || ended?.code === LEASE_LOST) return;
     const { notices } = redacting(stored, redact);
-    const condition = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
-    await notifierOf(config, { notices, redact, logger })?.last(condition);
+    await notifierOf(config, { notices, redact, logger })?.last(lastOf(ended, once));
   };
   const open = (): Promise<StateStore> => openState(config.state, { name: config.name, clock });
   const parts = { clock, logger, redact, open, wrap: wrap?.state, awaitsLease, told };
@@ -307,6 +306,13 @@ interface Notified {
   readonly notices: NoticeStore;
   readonly redact: (json: string) => string;
   readonly logger: Logger;
+}
+
+/** What the receiver is told when a run is over. */
+function lastOf(ended: StoredError | null, once: boolean): Condition {
+  if (ended === null) return daemonAbsent(timestamp(clock));
+  // The process waits for its state, and begins again.
+  return ended.code === STATE_AWAY && !once ? stateUnwritable(ended, false) : daemonEnded(ended);
 }
 
 /** By configuration: a daemon whose state was away begins again with the same. */

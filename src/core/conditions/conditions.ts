@@ -181,11 +181,15 @@ function* ofState({ error, rooms = [] }: StateStatus, isStreaming: boolean): Gen
     const meanwhile = "when it is full, nothing is acknowledged, and the source keeps its log";
     yield* ofRooms(rooms, { kind: "state.nearly-full", what: "the disk of the state is nearly full", meanwhile });
   } else {
-    const what = "the state can't be written, and nothing is acknowledged";
-    // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
-    const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];
-    yield act("state.unwritable", { blocks: held, what, ...retried(error) });
+    yield stateUnwritable(error, isStreaming);
   }
+}
+
+export function stateUnwritable(error: StoredError, isStreaming: boolean): Condition {
+  const what = "the state can't be written, and nothing is acknowledged";
+  // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
+  const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];
+  return act("state.unwritable", { blocks: held, what, ...retried(error) });
 }
 
 /** What has failed already says itself that there is no room. */
