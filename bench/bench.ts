@@ -28,6 +28,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   reconcile: async () => (await import("./reconcile.ts")).run,
   latency: async () => (await import("./latency.ts")).run,
   "latency-kafka": async () => (await import("./latency-kafka.ts")).run,
+  freshness: async () => (await import("./freshness.ts")).run,
   start: async () => (await import("./start.ts")).run,
   memory: async () => (await import("./memory.ts")).run,
   growth: async () => (await import("./growth.ts")).run,
