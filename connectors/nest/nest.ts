@@ -15,7 +15,7 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/news.ts";
 import { Turn } from "../../src/core/turn.ts";
 import type { Document } from "../../src/documents/document.ts";
-import { columnsTaken, placesOf } from "../../src/documents/places.ts";
+import { columnsFolded, columnsTaken, placesOf } from "../../src/documents/places.ts";
 import { Transforms } from "../../src/documents/transforms.ts";
 import type { Companion } from "../sqlite/companion.ts";
 import { stopped } from "../sqlite/errors.ts";
@@ -89,6 +89,7 @@ export class Nest implements Companion {
   readonly news = new News();
   readonly #limits: ClimbLimits | undefined;
   readonly #taken: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly #folded: ReadonlyMap<string, ReadonlySet<string>>;
   /** Ids of the tables of each document. */
   readonly #tablesOf: ReadonlyMap<string, readonly string[]>;
   readonly #turn = new Turn();
@@ -118,6 +119,7 @@ export class Nest implements Companion {
     this.documents = documents;
     this.transforms = transforms;
     this.#taken = columnsTaken(documents);
+    this.#folded = columnsFolded(documents);
     this.#tablesOf = new Map(
       documents.map((document) => {
         const ids = placesOf(document).map(({ table }) => tableId(table.schema, table.table));
@@ -133,6 +135,10 @@ export class Nest implements Companion {
 
   columns({ schema, table }: TableName): ReadonlySet<string> {
     return this.#taken.get(tableId(schema, table)) ?? new Set();
+  }
+
+  folded({ schema, table }: TableName): ReadonlySet<string> {
+    return this.#folded.get(tableId(schema, table)) ?? new Set();
   }
 
   async turn(signal: AbortSignal): Promise<Disposable> {

@@ -161,7 +161,7 @@ function momentOrder(value: string): string {
 export function joinOf(
   one: LayoutColumn,
   other: LayoutColumn,
-  { isPadded: arePadded }: Pick<Join, "isPadded">,
+  { alike }: Pick<Join, "alike">,
 ): ((row: string) => string)[] | null {
   const forms = [one, other].map(joinForm);
   const [a, b] = forms;
@@ -176,7 +176,8 @@ export function joinOf(
       return `CASE WHEN instr(${value}, '.') > 0 THEN rtrim(rtrim(${value}, '0'), '.') ELSE ${value} END`;
     if (isDecimal) return `CAST(${value} AS TEXT)`;
     if (isUuidText && joinForm(column) === "uuid") return `iif(typeof(${value}) = 'blob', ${uuidSql(value)}, ${value})`;
-    return arePadded === true || isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
+    const unpadded = alike?.isPadded === true || isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
+    return alike?.isFolded === true ? `lower(${unpadded})` : unpadded;
   });
 }
 

@@ -16,6 +16,8 @@ const VERSION_ORIGIN = baseVersion(1) - 1n;
 export interface Companion {
   /** The columns of a table that are stored besides the key. */
   columns(table: TableName): ReadonlySet<string>;
+  /** Those of them that take ASCII alone: of other texts it is not known which ones the source takes for equal. */
+  folded(table: TableName): ReadonlySet<string>;
   /** One at a time has the connection: the sink in each of its methods, or the companion. */
   turn(signal: AbortSignal): Promise<Disposable>;
   /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy, as of its last commit. */
@@ -33,6 +35,8 @@ export interface Companion {
   written(slices: Slices, complete?: CompleteTables): Promise<void>;
   committed(): void;
 }
+
+const NONE: ReadonlySet<string> = new Set();
 
 /** The tables with the columns alone that a companion keeps. Without one they stay as they are. */
 export class KeptColumns {
@@ -56,6 +60,10 @@ export class KeptColumns {
       this.#ordinals.set(kept, ordinals);
     }
     return kept;
+  }
+
+  folded(table: TableVersion): ReadonlySet<string> {
+    return this.#companion?.folded(table) ?? NONE;
   }
 
   /** Of the columns of such a table, in the table as it came; undefined: it is that. */

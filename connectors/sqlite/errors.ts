@@ -87,8 +87,8 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
-export function noUtf8(table: string): MillraceError {
-  return sqliteError("MR3111", "poison", `SQLite can't hold a row of ${table}: a text of it is no UTF-8`, {
+export function unfitText(table: string, why: string): MillraceError {
+  return sqliteError("MR3111", "poison", `SQLite can't hold a row of ${table}: a text of it ${why}`, {
     hint: "correct the row at the source",
   });
 }

@@ -16,7 +16,7 @@ import type { Column } from "../core/model/schema.ts";
 import { tableId } from "../core/model/schema.ts";
 import { joinedKey } from "../core/model/row-id.ts";
 import { spelledJson } from "../core/targets/expected-json.ts";
-import { type Spelling, spellings, withoutPadding } from "../core/values/alike.ts";
+import { type Spelling, spellings, spelledAlike } from "../core/values/alike.ts";
 import { bindWhere, type Condition, TRUE } from "../rules/where/condition.ts";
 import { columnsIn, parseWhere } from "../rules/where/syntax.ts";
 import { type Family, familyOf } from "../rules/where/values.ts";
@@ -417,8 +417,10 @@ function joinedBy(above: TableColumns, below: TableColumns, join: Join): Joined 
   const types = [above.columns[ends[0]]!.type, below.columns[ends[1]]!.type] as const;
   const spell = spellings(types[0], types[1]);
   if (spell === null) throw new NotReadable(`${join.above} and ${join.below} are of different kinds`);
-  if (join.isPadded === true) return { above: ends[0], below: ends[1], spell: [withoutPadding, withoutPadding] };
-  return { above: ends[0], below: ends[1], spell };
+  const { alike } = join;
+  if (alike === undefined) return { above: ends[0], below: ends[1], spell };
+  const spelled: Spelling = (text) => spelledAlike(text, alike);
+  return { above: ends[0], below: ends[1], spell: [spelled, spelled] };
 }
 
 /** Postgres has nulls behind all values, MySQL before them. */

@@ -1,3 +1,4 @@
+import type { Alike } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { tableId } from "../core/model/schema.ts";
 import type { ColumnType } from "../core/model/types.ts";
@@ -89,8 +90,8 @@ export interface Join {
   /** Of the row above. */
   readonly above: string;
   readonly below: string;
-  /** The source takes texts for equal that differ in trailing blanks only. */
-  readonly isPadded?: true;
+  /** The source takes texts for equal that are the same so. Absent: those alone that are the same. */
+  readonly alike?: Alike;
 }
 
 export interface Order {

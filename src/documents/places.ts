@@ -92,6 +92,22 @@ function taking(needed: readonly string[], besides: readonly string[] = []): Tak
   return { uses: new Set([...besides, ...needed]), needs: new Set(needed) };
 }
 
+/** By table id, the columns that join by their small letters. */
+export function columnsFolded(documents: readonly Document[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const folded = new Map<string, Set<string>>();
+  const add = ({ schema, table }: TableName, column: string): void => {
+    const id = tableId(schema, table);
+    folded.set(id, (folded.get(id) ?? new Set()).add(column));
+  };
+  for (const { table, above: upper, joins } of documents.flatMap(placesOf))
+    for (const { above, below, alike } of joins) {
+      if (alike?.isFolded !== true || upper === null) continue;
+      add(upper.table, above);
+      add(table, below);
+    }
+  return folded;
+}
+
 /** By table id, the columns that documents take, without those that only the key needs. */
 export function columnsTaken(documents: readonly Document[]): ReadonlyMap<string, ReadonlySet<string>> {
   const taken = new Map<string, Set<string>>();

@@ -3,7 +3,7 @@
  * looks at tables as sinks see them, under the rules of the configuration.
  */
 import { createHash } from "node:crypto";
-import type { CapturedTables, Equalities, Equality, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
+import type { Alike, CapturedTables, Equalities, Equality, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
 import { isRecord } from "../core/checkpoint/stored-json.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { type Column, whyLeftOut } from "../core/model/schema.ts";
@@ -240,7 +240,7 @@ class Resolver {
     const exact = exactJoin(a, b);
     const isHashed = a.mask !== null;
     if (exact !== null && !(isHashed && !areWrittenAlike(a, b)))
-      return exact === "padded" ? { ...join, isPadded: true } : join;
+      return exact === "same" ? join : { ...join, alike: exact };
     const ends = `${join.below} (${spelledEnd(b)}) and ${join.above} (${spelledEnd(a)})`;
     const isCollated =
       a.column.type.kind === b.column.type.kind && [a, b].some(({ equality }) => equality !== null) && exact === null;
@@ -333,8 +333,8 @@ interface JoinEnd {
 const WRITTEN_OTHERWISE =
   "the source takes texts for equal that are written otherwise. Give both a collation that compares characters (`_bin`; deterministic), or join by computed columns of both tables that write equal texts alike";
 
-/** Null: equal values may have several forms. `padded`: only by their trailing blanks. */
-function exactJoin(one: JoinEnd, other: JoinEnd): "same" | "padded" | null {
+/** Null: equal values may have several forms, and it is not known how these are alike. */
+function exactJoin(one: JoinEnd, other: JoinEnd): "same" | Alike | null {
   const [a, b] = [one.column.type, other.column.type];
   const isOneType = one.column.native === other.column.native;
   if (a.kind === "enum" && b.kind === "enum") {
@@ -346,7 +346,8 @@ function exactJoin(one: JoinEnd, other: JoinEnd): "same" | "padded" | null {
     const [first, second] = [one.equality, other.equality];
     if (a.padded !== b.padded || (!isOneType && [one, other].some(isNoText))) return null;
     if (first === null && second === null) return "same";
-    return first?.isPadded === true && second?.isPadded === true ? "padded" : null;
+    const [alike, too] = [first?.alike ?? null, second?.alike ?? null];
+    return alike?.isPadded === too?.isPadded && alike?.isFolded === too?.isFolded ? alike : null;
   }
   if (NUMBERS.has(a.kind) && NUMBERS.has(b.kind)) return "same";
   if (a.kind === "timestamp" && b.kind === "timestamp") return a.zone === b.zone ? "same" : null;

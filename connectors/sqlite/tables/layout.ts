@@ -25,6 +25,8 @@ export interface LayoutColumn {
   readonly sqlName: string;
   readonly sqlite: SqliteType;
   readonly isKey: boolean;
+  /** Takes ASCII alone. */
+  readonly isFolded: boolean;
 }
 
 export interface SqliteLayout extends TableLayout {
@@ -41,14 +43,17 @@ export interface SqliteLayout extends TableLayout {
 
 /**
  * `isPacked`: the file has a companion. `ordinals`: where the columns are in tuples, if the table is a part of another one
- * (`KeptColumns`).
+ * (`KeptColumns`), and which of them take ASCII alone.
  */
 export function layoutOf(
   table: TableVersion,
   name: string,
   rest: Pick<SqliteLayout, "form" | "owner" | "dropsColumns">,
   isPacked: boolean,
-  ordinals?: readonly number[],
+  {
+    ordinals,
+    folded,
+  }: { readonly ordinals?: readonly number[] | undefined; readonly folded?: ReadonlySet<string> } = {},
 ): SqliteLayout {
   const names = columnNames(table.columns);
   const columns = table.columns.map((source, i): LayoutColumn => {
@@ -60,6 +65,7 @@ export function layoutOf(
       sqlName: quoteIdentifier(names[i]!),
       sqlite: sqliteType(source, isKey, isPacked),
       isKey,
+      isFolded: folded?.has(source.name) === true,
     };
   });
   const key = table.key.map((ordinal) => columns[ordinal]!);

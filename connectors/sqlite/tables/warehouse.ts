@@ -75,7 +75,8 @@ export class SqliteWarehouse
   target(table: TableVersion): SqliteLayout {
     const { owner, form, dropsColumns } = this.#options;
     const rest = { owner, form, dropsColumns: dropsColumns?.(table) ?? false };
-    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, this.#kept.ordinals(table));
+    const kept = { ordinals: this.#kept.ordinals(table), folded: this.#kept.folded(table) };
+    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, kept);
   }
 
   layout(table: TableVersion): SqliteLayout {

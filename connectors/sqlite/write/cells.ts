@@ -34,8 +34,8 @@ const INTEGER_MAX = 2n ** 63n - 1n;
 const REPLACEMENT = "\ufffd";
 const KEPT_BYTES_MAX = 1024 * 1024;
 
-/** A cell's bytes are no UTF-8: SQLite would get other ones. */
-export class NoUtf8 extends Error {}
+/** A text that the file can't have: why, as `its text …`. */
+export class UnfitText extends Error {}
 
 /** Makes what a statement binds of cells. A text that is no value of its type stays text: the STRICT table refuses the row. */
 export class CellValues {
@@ -143,7 +143,8 @@ export class CellValues {
 
 function textOf(bytes: Buffer, start: number, end: number): string {
   const text = bytes.toString("utf8", start, end);
-  if (text.includes(REPLACEMENT) && !isUtf8(bytes.subarray(start, end))) throw new NoUtf8();
+  if (text.includes(REPLACEMENT) && !isUtf8(bytes.subarray(start, end)))
+    throw new UnfitText("is no UTF-8: SQLite would get another one");
   return text;
 }
 

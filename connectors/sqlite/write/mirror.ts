@@ -7,12 +7,15 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { KeptColumns } from "../companion.ts";
-import { isDataError, noUtf8, rowRefused } from "../errors.ts";
+import { isDataError, rowRefused, unfitText } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
-import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
+import { DROP_COLLECTED, type LayoutColumn, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
 import { INTEGER, PACKED_UUID } from "../types.ts";
-import { CellValues, NoUtf8 } from "./cells.ts";
+import { CellValues, UnfitText } from "./cells.ts";
 import type { Slices } from "./slices.ts";
+
+/** Beside other letters, some collations ignore what can't be printed. */
+const NOT_FOLDED = /[^\t-\r -~]/;
 
 /** With fewer entries pages are hardly shared. */
 const SORTED_MIN = 64;
@@ -65,8 +68,8 @@ export class TableWrite {
     try {
       write(entry);
     } catch (error) {
-      if (!(error instanceof NoUtf8)) throw error;
-      this.refused.push({ entry, error: noUtf8(this.layout.table.id) });
+      if (!(error instanceof UnfitText)) throw error;
+      this.refused.push({ entry, error: unfitText(this.layout.table.id, error.message) });
     }
   }
 
@@ -148,7 +151,7 @@ export class RowValues {
       else if (kind === CELL_UNCHANGED) {
         invariant(unchanged !== "none" && !column.isKey, "only a patch has unchanged cells, and none in its key");
         if (unchanged === "null") values.push(null);
-      } else values.push(this.#cells.read(column.sqlite.form, column.source.type, kind, map.start[i]!, map.length[i]!));
+      } else values.push(this.#read(column));
     }
   }
 
@@ -164,9 +167,18 @@ export class RowValues {
       const kind = map.kind[i]!;
       if (column.isKey || kind === CELL_UNCHANGED) continue;
       if (kind === CELL_NULL) this.values.push(null);
-      else
-        this.values.push(this.#cells.read(column.sqlite.form, column.source.type, kind, map.start[i]!, map.length[i]!));
+      else this.values.push(this.#read(column));
     }
+  }
+
+  #read({ sqlite, source, isFolded, ordinal: i }: LayoutColumn): SQLInputValue {
+    const { kind, start, length } = this.#map;
+    const value = this.#cells.read(sqlite.form, source.type, kind[i]!, start[i]!, length[i]!);
+    if (isFolded && typeof value === "string" && NOT_FOLDED.test(value))
+      throw new UnfitText(
+        `has other letters than ASCII's in ${JSON.stringify(source.name)}, by which documents join, and its collation ignores case`,
+      );
+    return value;
   }
 
   maskAt(layout: SqliteLayout, bytes: Uint8Array, offset: number): string {

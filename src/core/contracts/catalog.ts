@@ -38,8 +38,16 @@ export type Equalities = ReadonlyMap<string, ReadonlyMap<string, Equality>>;
 export interface Equality {
   /** The collation, or the type, that says so. */
   readonly by: string;
-  /** They are equal if and only if they are the same without their trailing blanks. */
+  /** What makes texts the same that are equal, and no others; null: nothing that is known. */
+  readonly alike: Alike | null;
+}
+
+/** How two texts are compared that a source takes for equal though they are written otherwise. */
+export interface Alike {
+  /** Without their trailing blanks. */
   readonly isPadded: boolean;
+  /** With small letters. Of texts with other letters than ASCII's it is not known what they are equal to. */
+  readonly isFolded: boolean;
 }
 
 export interface ForeignKey {

@@ -2,6 +2,7 @@
  * One spelling for values that two databases hold in types of their own: 1.50 and 1.5, `t` and 1, a JSON object whose fields
  * have another order. Both sides are spelled by the same rules, so that equal values are equal texts.
  */
+import type { Alike } from "../contracts/catalog.ts";
 import type { Untyped } from "../contracts/readable.ts";
 import type { ColumnType } from "../model/types.ts";
 import { exactJson, normalJson, plainText, spelledJson } from "../targets/expected-json.ts";
@@ -93,7 +94,12 @@ function spellingOf(type: ColumnType): Spelling {
   }
 }
 
-export function withoutPadding(text: string): string {
+export function spelledAlike(text: string, { isPadded, isFolded }: Alike): string {
+  const kept = isPadded ? withoutPadding(text) : text;
+  return isFolded ? kept.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) : kept;
+}
+
+function withoutPadding(text: string): string {
   return text.replace(/(?<! ) +$/, "");
 }
 

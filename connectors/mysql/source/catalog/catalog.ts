@@ -366,11 +366,15 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
   };
 }
 
-/** Null: texts are equal if they are the same. Binary ones ignore trailing blanks, but for those of newer names. */
-function equalityOf(collation: string): Equality | null {
-  const isBinary = collation.endsWith("_bin");
-  if (isBinary && /_(?:0900|nopad)_/.test(collation)) return null;
-  return { by: collation, isPadded: isBinary };
+/** Those that ignore case and are of no one language: in these ASCII's letters are equal to nothing else in ASCII. */
+const FOLDED =
+  /^(?:(?:utf8(?:mb[34])?|utf16(?:le)?|utf32|ucs2|latin1|ascii)_(?:general|unicode|unicode_520|0900|uca1400)(?:_nopad)?(?:_a[is])?|latin1_swedish(?:_nopad)?)_ci$/;
+
+/** Null: texts are equal if they are the same. */
+export function equalityOf(collation: string): Equality | null {
+  const isPadded = !/_(?:0900|nopad)_/.test(collation);
+  if (collation.endsWith("_bin")) return isPadded ? { by: collation, alike: { isPadded, isFolded: false } } : null;
+  return { by: collation, alike: FOLDED.test(collation) ? { isPadded, isFolded: true } : null };
 }
 
 function historyOf(rows: readonly Row[]): CatalogHistory | undefined {

@@ -365,6 +365,6 @@ export async function equalities(
   const named = [tables.map(({ id }) => id), tables.map(({ schema }) => schema), tables.map(({ table }) => table)];
   const rows = await database.rows<EqualityRow>("reading the collations of columns", EQUALITIES_SQL, named, signal);
   const found = new Map(tables.map(({ id }) => [id, new Map<string, Equality>()]));
-  for (const { id, column, by } of rows) found.get(id)?.set(column, { by, isPadded: false });
+  for (const { id, column, by } of rows) found.get(id)?.set(column, { by, alike: null });
   return found;
 }
