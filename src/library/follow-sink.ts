@@ -83,6 +83,7 @@ export class FollowSink implements Sink {
 
   /** Invariant: what the program has in its hands is done before it gets anything again. */
   async open(_lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
+    this.#parts.stopping.throwIfAborted();
     await this.#parts.handover.settled(signal);
     this.#stored = await this.#parts.keeper.load();
     const { epoch, commit, index } = this.#stored?.position ?? { epoch: 0, commit: 0n, index: 0 };

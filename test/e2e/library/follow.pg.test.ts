@@ -1,6 +1,12 @@
 /** `follow` inside a program: what a transaction looks like, where it goes on, and what it leaves alone. */
 import { expect, test } from "vitest";
-import { follow, type Change, type FollowOptions, type Transaction } from "../../../src/library/millrace.ts";
+import {
+  follow,
+  type Change,
+  type FollowOptions,
+  type LogEntry,
+  type Transaction,
+} from "../../../src/library/millrace.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -274,4 +280,25 @@ test("what can't be right is refused: another log, a position of nobody, a state
   await using holding = follow({ ...options, state });
   await holding.next();
   await expect(follow({ ...options, state }).next()).rejects.toMatchObject({ code: "MR1213" });
+});
+
+test("who leaves in the middle of a batch leaves at once, and nothing is called a failure", async () => {
+  await using source = await freshDatabase();
+  using folder = temporaryFolder();
+  await source.query("create table orders (id bigint primary key); insert into orders values (1)");
+  const said: LogEntry[] = [];
+  const state = `sqlite:${folder.file("follow.db")}`;
+  const options = {
+    source: source.url,
+    tables: ["public.orders"],
+    state,
+    name: source.name,
+    log: (one: LogEntry) => said.push(one),
+  };
+  for await (const transaction of follow(options)) {
+    await transaction.done();
+    if (has("r")(transaction)) for (let id = 2; id < 100; id++) await source.query(`insert into orders values (${id})`);
+    if (!transaction.isSnapshot && transaction.hasNext) break;
+  }
+  expect(said.filter(({ level }) => level === "warn" || level === "error")).toEqual([]);
 });
