@@ -374,13 +374,13 @@ function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
   return { columns: [...new Set(names)], note: encodeNote(note) };
 }
 
-/** Throws for a table with a column that is named like ours. */
 function groupsOf<T>(all: readonly T[], countMax: number): (readonly T[])[] {
   const groups: (readonly T[])[] = [];
   for (let from = 0; from < all.length; from += countMax) groups.push(all.slice(from, from + countMax));
   return groups;
 }
 
+/** Throws for a table with a column that is named like ours. */
 function named<L extends TableLayout>(dialect: Dialect<L>, layout: L): L {
   const own = dialect.wanted(layout).findIndex(({ name }) => isOwn(name));
   if (own < 0) return layout;
