@@ -61,13 +61,25 @@ export class TopicReader implements AsyncDisposable {
   async batches(topic: string): Promise<readonly string[]> {
     const lines: string[] = [];
     await this.#fetch(topic, FetchIsolationLevels.READ_UNCOMMITTED, (partition, { records }) => {
-      for (const { firstOffset, lastOffsetDelta, attributes, producerEpoch, firstSequence, records: all } of records ??
-        []) {
-        const place = `${partition}/${firstOffset}+${lastOffsetDelta} epoch ${producerEpoch}`;
+      for (const batch of records ?? []) {
+        const {
+          firstOffset,
+          lastOffsetDelta,
+          attributes,
+          producerId,
+          producerEpoch,
+          firstSequence,
+          records: all,
+        } = batch;
+        const place = `${partition}/${firstOffset}+${lastOffsetDelta} by ${producerId} epoch ${producerEpoch}`;
         const isAbort = () => all[0]!.key!.readInt16BE(2) === ABORTED;
         if ((attributes & CONTROL) !== 0) lines.push(`${place} ${isAbort() ? "aborted" : "committed"}`);
         else lines.push(`${place} from ${firstSequence}: ${all.map(({ key }) => textOf(key ?? null)).join(" ")}`);
       }
+    });
+    await this.#fetch(topic, FetchIsolationLevels.READ_COMMITTED, (partition, { records, abortedTransactions }) => {
+      const aborted = (abortedTransactions ?? []).map((one) => `${one.firstOffset} by ${one.producerId}`);
+      lines.push(`${partition}/${records?.[0]?.firstOffset} is answered with aborted: ${aborted.join(", ")}`);
     });
     return lines;
   }
