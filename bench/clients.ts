@@ -25,3 +25,13 @@ export async function createDatabases(url: string, ...names: readonly string[]):
   for (const name of names) await client.query(`create database ${name}`);
   await client.end();
 }
+
+/** A trigger at the target reports rows of `tick`, whoever writes them and without polling: by id, when it was heard. */
+export async function listen(client: Client, seen: Map<number, number>): Promise<void> {
+  client.on("notification", ({ payload }) => seen.set(Number(payload), performance.now()));
+  await client.query(`
+    create function told() returns trigger language plpgsql as $$ begin perform pg_notify('tick', new.id::text); return new; end $$;
+    create trigger told after insert on tick for each row execute function told();
+    alter table tick enable always trigger told;
+    listen tick`);
+}

@@ -5,10 +5,10 @@
  */
 import { Agent, get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Client, Pool } from "pg";
+import { Pool } from "pg";
 import { freePort } from "../scripts/services/processes/port.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
-import { connected, createDatabases, withDatabase } from "./clients.ts";
+import { connected, createDatabases, listen, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, percentile } from "./report.ts";
 import { DURABLE } from "./slot.ts";
@@ -131,14 +131,4 @@ async function ask({ agent, port }: Where, query: Readonly<Record<string, string
     response.resume().once("end", () => answered.resolve(answer));
   }).once("error", answered.reject);
   return await answered.promise;
-}
-
-/** A trigger at the target reports a row. */
-async function listen(client: Client, seen: Map<number, number>): Promise<void> {
-  client.on("notification", ({ payload }) => seen.set(Number(payload), performance.now()));
-  await client.query(`
-    create function told() returns trigger language plpgsql as $$ begin perform pg_notify('tick', new.id::text); return new; end $$;
-    create trigger told after insert on tick for each row execute function told();
-    alter table tick enable always trigger told;
-    listen tick`);
 }

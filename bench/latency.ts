@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
-import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
+import { connected, createDatabases, libpq, listen, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, percentile } from "./report.ts";
 import { DURABLE } from "./slot.ts";
@@ -146,14 +146,4 @@ function report(samples: Readonly<Record<SynchronousCommit, Samples>>): BenchRep
       { what: "p99, millrace - native, both durable, ms", value: own!.p99 - native!.p99, target: 3, atLeast: false },
     ],
   };
-}
-
-/** A trigger at the target reports a row, for both sides in the same way and without polling. */
-async function listen(client: Client, seen: Map<number, number>): Promise<void> {
-  client.on("notification", ({ payload }) => seen.set(Number(payload), performance.now()));
-  await client.query(`
-    create function told() returns trigger language plpgsql as $$ begin perform pg_notify('tick', new.id::text); return new; end $$;
-    create trigger told after insert on tick for each row execute function told();
-    alter table tick enable always trigger told;
-    listen tick`);
 }

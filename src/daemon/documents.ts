@@ -20,7 +20,7 @@ import { columnsChanged, documentsError } from "../documents/errors.ts";
 import { DocumentReads } from "../documents/document-reads.ts";
 import { functionsOf, Transforms, withFunctionsOf } from "../documents/transforms.ts";
 import type { WantedNode } from "../documents/wanted.ts";
-import { digestOf, type Resolved, resolveDocuments, tablesNamed } from "../documents/resolve.ts";
+import { digestOf, joinsKnown, type Resolved, resolveDocuments, tablesNamed } from "../documents/resolve.ts";
 import type { DeepSides } from "../reconcile/deep.ts";
 import { SourceRows } from "../reconcile/foreign/source-rows.ts";
 import type { Control } from "../runtime/control/control.ts";
@@ -44,9 +44,7 @@ export async function resolvedDocuments(
   const { tables, refused } = await catalog.tables(signal);
   const named = new Set(documents.flatMap(tablesNamed));
   const joined = tables.filter((table) => named.has(`${table.schema}.${table.table}`));
-  const foreignKeys = (await catalog.foreignKeys?.(joined, signal)) ?? null;
-  const equalities = (await catalog.equalities?.(joined, signal)) ?? null;
-  const known = { tables, refused, foreignKeys, equalities };
+  const known = { tables, refused, ...(await joinsKnown(catalog, joined, signal)) };
   return { ...resolveDocuments(documents, known, functionsOf(documents)), joined };
 }
 

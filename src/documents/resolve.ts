@@ -3,7 +3,15 @@
  * looks at tables as sinks see them, under the rules of the configuration.
  */
 import { createHash } from "node:crypto";
-import type { Alike, CapturedTables, Equalities, Equality, ForeignKey, TableShape } from "../core/contracts/catalog.ts";
+import type {
+  Alike,
+  CapturedTables,
+  Catalog,
+  Equalities,
+  Equality,
+  ForeignKey,
+  TableShape,
+} from "../core/contracts/catalog.ts";
 import { isRecord } from "../core/checkpoint/stored-json.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { type Column, whyLeftOut } from "../core/model/schema.ts";
@@ -32,6 +40,18 @@ export interface KnownTables extends Pick<CapturedTables, "tables" | "refused"> 
   readonly foreignKeys: readonly ForeignKey[] | null;
   /** Null: the source can't tell them. Then texts are equal if they are the same. */
   readonly equalities: Equalities | null;
+}
+
+/** What the source tells of how rows of these tables join. */
+export async function joinsKnown(
+  catalog: Pick<Catalog, "foreignKeys" | "equalities">,
+  tables: readonly TableShape[],
+  signal: AbortSignal,
+): Promise<Pick<KnownTables, "foreignKeys" | "equalities">> {
+  return {
+    foreignKeys: (await catalog.foreignKeys?.(tables, signal)) ?? null,
+    equalities: (await catalog.equalities?.(tables, signal)) ?? null,
+  };
 }
 
 export interface Resolved {

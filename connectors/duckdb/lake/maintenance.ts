@@ -208,13 +208,21 @@ export class Maintenance {
   }
 }
 
-/** Whose rows lie in the catalogue in more shapes than so many. */
-async function tablesInShapes(connection: EngineConnection, moreThan: number): Promise<readonly TargetName[]> {
+/** Whose rows lie in the catalogue in more shapes than so many; `only`: of this table alone. */
+async function tablesInShapes(
+  connection: EngineConnection,
+  moreThan: number,
+  only?: TargetName,
+): Promise<readonly TargetName[]> {
+  const where =
+    only === undefined
+      ? ""
+      : `WHERE t.table_name = ${quoteLiteral(only.table)} AND s.schema_name = ${quoteLiteral(only.schema)} `;
   const rows = await readTextRows(
     connection,
     `SELECT s.schema_name, t.table_name FROM ${METADATA}.ducklake_inlined_data_tables AS p ` +
       `JOIN ${METADATA}.ducklake_table AS t ON t.table_id = p.table_id AND t.end_snapshot IS NULL ` +
-      `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ` +
+      `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ${where}` +
       `GROUP BY ALL HAVING count(*) > ${moreThan}`,
   );
   return rows.map(([schema = "", table = ""]) => ({ schema, table }));
@@ -244,9 +252,9 @@ async function expireStatements(connection: EngineConnection, keepMs: number): P
  * that know the catalogue from before would fail there for as long as they are attached: they look again only when some shape in
  * the lake changes.
  */
-async function writeOut(connection: EngineConnection, { schema, table }: TargetName): Promise<void> {
-  const [name, inSchema] = [quoteLiteral(table), quoteLiteral(schema)];
-  const isFormer = (await tablesInShapes(connection, 1)).some((one) => one.table === table && one.schema === schema);
+async function writeOut(connection: EngineConnection, target: TargetName): Promise<void> {
+  const [name, inSchema] = [quoteLiteral(target.table), quoteLiteral(target.schema)];
+  const isFormer = (await tablesInShapes(connection, 1, target)).length > 0;
   const flush = `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`;
   // Invariant: in one commit, so that no program finds the places gone and the shapes as they were.
   await inTransaction(

@@ -75,6 +75,7 @@ function addPgsync(command: Command, { action }: CommandLine): void {
     .action(
       action("none", async (session, options, [file = ""]) => {
         const { importedFromPgsync, parsePgsync } = await import("./pgsync.ts");
+        const { joinsKnown } = await import("../../documents/resolve.ts");
         const url = options.text("--source") ?? "";
         session.secrets.addFromUrl(url);
         const indexes = parsePgsync(file, readNamedFile(file, FILE_BYTES_MAX, "MR1140"));
@@ -83,9 +84,7 @@ function addPgsync(command: Command, { action }: CommandLine): void {
         const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : (indexes[0]?.database ?? ""));
         const known = await lookInto(session, { name, url }, async (catalog, signal) => {
           const { tables, refused } = await catalog.tables(signal);
-          const foreignKeys = (await catalog.foreignKeys?.(tables, signal)) ?? null;
-          const equalities = (await catalog.equalities?.(tables, signal)) ?? null;
-          return { tables, refused, foreignKeys, equalities };
+          return { tables, refused, ...(await joinsKnown(catalog, tables, signal)) };
         });
         const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", schema, known });
         return written(session, options, "pgsync", imported);
