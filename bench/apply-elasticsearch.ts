@@ -1,6 +1,6 @@
 /**
  * Postgres to Elasticsearch against a bare load: bulk requests of the same documents, built beforehand, two in flight at a
- * time, with the transport that Elastic's own client uses, into an index with the same mapping and settings.
+ * time, over connections such as the sink's, into an index with the same mapping and settings.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fieldOf, parsed, SearchClient, type Answer } from "../connectors/elasticsearch/http.ts";

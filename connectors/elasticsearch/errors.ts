@@ -6,8 +6,8 @@ import {
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { reachAgain, systemErrorCodeIn } from "../../src/core/system-errors.ts";
-import { tlsCodeOf, tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
+import { reachAgain, systemErrorCode } from "../../src/core/system-errors.ts";
+import { codeOf, tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 
 /** What only a search engine can meet. */
@@ -156,26 +156,22 @@ export function tlsError({ what, fix }: TlsFailure, server: string, cause: unkno
 
 /** Whether the connection ended, or the answer was not HTTP, as when a plain request meets a TLS port. */
 export function isHangUp(error: unknown): boolean {
-  return error instanceof Error && /other side closed|socket hang up|ECONNRESET|EPIPE|HTTP\/1\.1/.test(error.message);
+  return /^(UND_ERR_SOCKET|ECONNRESET|EPIPE|HPE_\w+)$/.test(codeOf(error));
 }
 
-/**
- * Classifies a failed connection; `server`: host and port of the node, or of all nodes. The transport keeps no code of Node's errors, so TLS failures are recognised by
- * OpenSSL's and Node's texts (test/e2e/access/tls-sinks).
- */
+/** Classifies a failed connection; `server`: host and port of the node, or of all nodes. */
 export function classifyConnection(error: unknown, signal: AbortSignal, server: string): MillraceError {
   if (error instanceof MillraceError) return atServer(error, server);
   if (error instanceof UnusableTls)
     return searchError("MR2003", "blocked", error.what, { hint: error.fix, cause: error.cause });
-  // The transport's error holds the whole request with its body and its credentials.
-  const text = error instanceof Error ? error.message : "";
   if (signal.aborted || isAborted(error)) {
-    return searchError("MR2029", "aborted", "the work on the search engine was stopped", { cause: new Error(text) });
+    return searchError("MR2029", "aborted", "the work on the search engine was stopped", { cause: error });
   }
-  const failure = tlsFailure(tlsCodeOf(text) ?? "");
-  if (failure !== undefined) return tlsError(failure, server, new Error(text));
-  const reason = systemErrorCodeIn(text) ?? (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);
+  const code = codeOf(error);
+  const failure = tlsFailure(code);
+  if (failure !== undefined) return tlsError(failure, server, error);
+  const reason = systemErrorCode(error) ?? (/^UND_ERR_\w+_TIMEOUT$/.test(code) ? "ETIMEDOUT" : undefined);
   const message = `the search engine at ${server} can't be reached${reason === undefined ? "" : `: ${reason}`}`;
   const hint = reachAgain(reason, server, "url");
-  return searchError("MR2001", "retryable", message, { hint, cause: new Error(text) });
+  return searchError("MR2001", "retryable", message, { hint, cause: error });
 }

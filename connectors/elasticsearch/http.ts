@@ -1,5 +1,5 @@
 import type { ConnectionOptions } from "node:tls";
-import { Transport, UndiciConnection, WeightedConnectionPool } from "@elastic/transport";
+import { type buildConnector, Pool } from "undici";
 import { serverAt } from "../../src/core/system-errors.ts";
 import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
@@ -10,6 +10,11 @@ import { classifyConnection, type EngineError, isHangUp, tlsError } from "./erro
  * An answer that takes longer counts as lost. On a healthy server a bulk of eight megabytes takes less than a second.
  */
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Servers and load balancers end idle connections themselves; this ends what they forgot. */
+const IDLE_MS_MAX = 600_000;
+/** For how long a node that gave no answer is left out. */
+const PAUSE_MS_MIN = 1_000;
+const PAUSE_MS_MAX = 300_000;
 /** Of index definitions the engine carries out many together: sixteen cost its master half of what one by one do. */
 export const CONNECTIONS_MAX = 16;
 const REQUEST_TIMEOUT = 408;
@@ -49,14 +54,28 @@ export interface Sender {
   unanswered(): void;
 }
 
-/** One cluster over HTTP: kept-alive connections, plain JSON, no retries, no check of the product. */
+/** One of the cluster's addresses. */
+interface Node {
+  readonly pool: Pool;
+  /** Of the url's path. */
+  readonly prefix: string;
+  /** Of `performance.now()`: before, other nodes are asked. */
+  askAgainMs: number;
+  pauseMs: number;
+}
+
+/**
+ * One cluster over HTTP: kept-alive connections, plain JSON, no retries. Nodes are asked in turn; one that gave no answer
+ * is left out for a while, and longer each time.
+ */
 export class SearchClient implements AsyncDisposable {
-  readonly #transport: Transport;
-  readonly #pool: WeightedConnectionPool;
+  readonly #nodes: readonly Node[];
+  readonly #login: Readonly<Record<string, string>>;
   readonly #urls: readonly URL[];
   readonly #tls: ConnectionOptions;
   readonly #closing = new AbortController();
   #answered = false;
+  #turn = 0;
   sender: Sender | null = null;
 
   /** For messages: host and port of the node, or of all nodes. */
@@ -73,60 +92,58 @@ export class SearchClient implements AsyncDisposable {
     const encrypted = this.#urls.every(({ protocol }) => protocol === "https:");
     this.#tls = tlsOptions(settings.tls, encrypted);
     const { username, password } = this.#urls[0]!;
-    this.#pool = new WeightedConnectionPool({
-      Connection: UndiciConnection,
-      tls: this.#tls,
-      agent: { connections: CONNECTIONS_MAX },
-      ...authOf(settings.apiKey, decodeURIComponent(username), fresh ?? decodeURIComponent(password)),
-    });
-    this.#pool.addConnection(settings.urls.map(withoutCredentials));
-    this.#transport = new Transport({
-      connectionPool: this.#pool,
-      maxRetries: 0,
-      compression: false,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      openTelemetry: { enabled: false },
-      // Its errors carry the request. To redact them it would list the body byte by byte: gigabytes for a large row.
-      redaction: { type: "off" },
-      enableMetaHeader: false,
-    });
+    this.#login = loginOf(settings.apiKey, decodeURIComponent(username), fresh ?? decodeURIComponent(password));
+    this.#nodes = this.#urls.map(({ origin, pathname }) => ({
+      pool: new Pool(origin, {
+        connections: CONNECTIONS_MAX,
+        headersTimeout: REQUEST_TIMEOUT_MS,
+        bodyTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: IDLE_MS_MAX,
+        keepAliveMaxTimeout: IDLE_MS_MAX,
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address
+        connect: this.#tls as buildConnector.BuildOptions,
+      }),
+      prefix: pathname.replace(/\/$/, ""),
+      askAgainMs: 0,
+      pauseMs: PAUSE_MS_MIN,
+    }));
   }
 
   /** Returns an answer with any status; throws only if the connection fails. */
   async request(request: Request, signal: AbortSignal): Promise<Answer> {
     const { method, path, query, body, isBulk = false } = request;
     const either = AbortSignal.any([signal, this.#closing.signal]);
+    const node = this.#nextNode();
     try {
-      const answer = await this.#transport.request<AsyncIterable<Uint8Array>>(
-        {
-          method,
-          path,
-          ...(query === undefined ? {} : { querystring: query }),
-          ...(body === undefined ? {} : { body: Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
+      const answer = await node.pool.request({
+        method,
+        path: `${node.prefix}${path}${query === undefined ? "" : `?${new URLSearchParams(query).toString()}`}`,
+        signal: either,
+        headers: {
+          accept: "application/json",
+          ...this.#login,
+          ...(this.sender === null ? {} : { "x-opaque-id": this.sender.mark }),
+          ...(body === undefined ? {} : { "content-type": isBulk ? "application/x-ndjson" : "application/json" }),
         },
-        {
-          meta: true,
-          asStream: true,
-          signal: either,
-          headers: {
-            accept: "application/json",
-            ...(this.sender === null ? {} : { "x-opaque-id": this.sender.mark }),
-            ...(body === undefined ? {} : { "content-type": isBulk ? "application/x-ndjson" : "application/json" }),
-          },
-        },
-      );
+        ...(body === undefined ? {} : { body: Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
+      });
       const chunks: Uint8Array[] = [];
       for await (const chunk of answer.body) chunks.push(chunk);
       this.#answered = true;
-      if (answer.meta.connection !== null) this.#pool.markAlive(answer.meta.connection);
-      const status = answer.statusCode ?? 0;
-      if (status === 0 || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.sender?.unanswered();
+      node.askAgainMs = 0;
+      node.pauseMs = PAUSE_MS_MIN;
+      const status = answer.statusCode;
+      if (status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.sender?.unanswered();
       return {
         status,
         body: chunks.length === 1 ? asBuffer(chunks[0]!) : Buffer.concat(chunks),
       };
     } catch (error) {
       this.sender?.unanswered();
+      if (!either.aborted) {
+        node.askAgainMs = performance.now() + node.pauseMs;
+        node.pauseMs = Math.min(node.pauseMs * 2, PAUSE_MS_MAX);
+      }
       const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
       throw failure === undefined
         ? classifyConnection(error, either, this.server)
@@ -134,7 +151,16 @@ export class SearchClient implements AsyncDisposable {
     }
   }
 
-  /** Called if a server closed the connection before it ever answered: the transport does not say why. */
+  /** If all are left out, the one that is due first. */
+  #nextNode(): Node {
+    const now = performance.now();
+    const inTurn = this.#nodes.map((_, at) => this.#nodes[(this.#turn + at) % this.#nodes.length]!);
+    this.#turn = (this.#turn + 1) % this.#nodes.length;
+    const due = inTurn.toSorted((one, other) => one.askAgainMs - other.askAgainMs);
+    return inTurn.find(({ askAgainMs }) => askAgainMs <= now) ?? due[0]!;
+  }
+
+  /** Called if a server closed the connection before it ever answered: its error does not say why. */
   async #handshakeFailure(signal: AbortSignal): Promise<TlsFailure | undefined> {
     for (const url of this.#urls) {
       const encrypted = url.protocol === "https:";
@@ -148,7 +174,7 @@ export class SearchClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
-    await this.#pool.empty();
+    await Promise.all(this.#nodes.map(({ pool }) => pool.destroy()));
   }
 }
 
@@ -210,14 +236,8 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-function authOf(apiKey: string | undefined, username: string, password: string) {
-  if (apiKey !== undefined) return { auth: { apiKey } };
-  return username === "" ? {} : { auth: { username, password } };
-}
-
-function withoutCredentials(text: string): string {
-  const url = new URL(text);
-  url.username = "";
-  url.password = "";
-  return url.href;
+function loginOf(apiKey: string | undefined, username: string, password: string): Readonly<Record<string, string>> {
+  if (apiKey !== undefined) return { authorization: `ApiKey ${apiKey}` };
+  if (username === "") return {};
+  return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` };
 }

@@ -17,11 +17,6 @@ export function systemErrorCode(error: unknown): string | undefined {
   return typeof code === "string" && NAMES.has(code) ? code : undefined;
 }
 
-/** The same for drivers that keep the code only in their message. */
-export function systemErrorCodeIn(text: string): string | undefined {
-  return text.match(/\bE[A-Z0-9_]+\b/g)?.find((word) => NAMES.has(word));
-}
-
 /** A server as people write it. A host that begins with a slash is the folder of a Unix socket. */
 export function serverAt(host: string, port: number | string): string {
   if (host.startsWith("/")) return `${host} (port ${port})`;

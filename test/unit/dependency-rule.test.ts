@@ -24,7 +24,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   clickhouse: ["@clickhouse/client"],
   duckdb: ["@duckdb/node-api", "@aws-sdk/client-s3"],
   kit: ["@aws-sdk/credential-provider-node"],
-  elasticsearch: ["@elastic/transport"],
+  elasticsearch: ["undici"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
   files: ["@duckdb/node-api", "@aws-sdk/client-s3"],
