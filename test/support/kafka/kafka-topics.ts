@@ -1,15 +1,21 @@
 /** Topics, read without the sink's own code: the library parses the records. */
 import {
   Admin,
+  type API,
+  type Broker,
+  type Connection,
   Consumer,
   FetchIsolationLevels,
   type FetchIsolationLevelValue,
+  kGetApi,
+  kGetConnection,
   Producer,
   stringSerializers,
 } from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { eventually } from "../run/waiting.ts";
 
 export interface ReadRecord {
   readonly topic: string;
@@ -29,6 +35,7 @@ export interface RawRecord extends Omit<ReadRecord, "key" | "value"> {
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
 const ABORTED = 0;
+const BYTES_MAX = 50_000_000;
 const NEVER = new AbortController().signal;
 /** The library tells nobody when a connection ends with a fetch under way. */
 const ANSWER = { timeoutMs: 10_000, late: (): null => null };
@@ -106,29 +113,11 @@ export class TopicReader implements AsyncDisposable {
     });
     for (const [partition, { leader }] of partitions.entries()) {
       const end = ends.get(topic)![partition]!;
+      const broker = metadata.brokers.get(leader)!;
       let next = 0n;
       while (next < end) {
-        const fetching = this.#consumer.fetch({
-          node: leader,
-          maxWaitTime: 100,
-          minBytes: 1,
-          maxBytes: 50_000_000,
-          isolationLevel,
-          topics: [
-            {
-              topicId: id,
-              partitions: [
-                {
-                  partition,
-                  currentLeaderEpoch: -1,
-                  fetchOffset: next,
-                  lastFetchedEpoch: -1,
-                  partitionMaxBytes: 50_000_000,
-                },
-              ],
-            },
-          ],
-        });
+        const asked = { id, partition, from: next, isolationLevel };
+        const fetching = eventually(() => this.#answerOf(broker, asked));
         const answer = await withTimeout(fetching, { clock: systemClock, signal: NEVER, ...ANSWER });
         // Asked again, the library takes another connection.
         if (answer === null) continue;
@@ -139,14 +128,50 @@ export class TopicReader implements AsyncDisposable {
     }
   }
 
+  /**
+   * As the broker gives it. Of what the library's consumer fetches, it takes away all from a producer's last aborted
+   * transaction up to that producer's last mark of an aborted one, which need not have records there: also what was committed
+   * in between.
+   */
+  async #answerOf(broker: Broker, { id, partition, from, isolationLevel }: Asked): Promise<FetchAnswer> {
+    const api = await new Promise<API<unknown[], FetchAnswer>>((resolve, reject) => {
+      this.#consumer[kGetApi]<unknown[], FetchAnswer>("Fetch", (error, found) =>
+        error ? reject(error) : resolve(found!),
+      );
+    });
+    const connection = await new Promise<Connection>((resolve, reject) => {
+      this.#consumer[kGetConnection](broker, (error, found) => (error ? reject(error) : resolve(found!)));
+    });
+    const partitions = [
+      {
+        partition,
+        currentLeaderEpoch: -1,
+        fetchOffset: from,
+        lastFetchedEpoch: -1,
+        logStartOffset: -1n,
+        partitionMaxBytes: BYTES_MAX,
+      },
+    ];
+    return await api.async(connection, 100, 1, BYTES_MAX, isolationLevel, 0, -1, [{ topicId: id, partitions }], [], "");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.admin.close();
     await this.#consumer.close();
   }
 }
 
+type FetchAnswer = Awaited<ReturnType<Consumer["fetch"]>>;
 /** A partition's part of an answer. */
-type Fetched = Awaited<ReturnType<Consumer["fetch"]>>["responses"][number]["partitions"][number];
+type Fetched = FetchAnswer["responses"][number]["partitions"][number];
+
+interface Asked {
+  /** The topic's. */
+  readonly id: string;
+  readonly partition: number;
+  readonly from: bigint;
+  readonly isolationLevel: FetchIsolationLevelValue;
+}
 
 /** As Kafka's own consumer does it. */
 function* committedIn(topic: string, partition: number, fetched: Fetched): Generator<RawRecord> {
