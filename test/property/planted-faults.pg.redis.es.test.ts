@@ -2,6 +2,7 @@
  * Single faults of every kind, planted at random in every sink: `reconcile` finds each with its key and columns, and nothing else.
  */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { runInFile } from "../support/warehouses/duckdb-file.ts";
 import { Random, testSeed } from "../support/run/random.ts";
@@ -10,6 +11,7 @@ import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
 import { searchCall } from "../support/caches/search-rows.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 import { elasticsearchUrl } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
@@ -307,6 +309,16 @@ function idOf(id: number): string {
   return rowIdOf([String(id), `p:${id}`]);
 }
 
+/** What the proof of a table in a sink says of its rows. */
+interface Proof {
+  readonly table: string;
+  readonly sink: string;
+  readonly provenAt: string | null;
+  readonly missing: number;
+  readonly extra: number;
+  readonly different: number;
+}
+
 const ROUND_COUNT = isLongForm() ? 5 : 1;
 const ROW_COUNT = 2_000;
 /** In each sink: with all of them more than a thousand. */
@@ -327,14 +339,10 @@ test(`${FAULT_COUNT * SINKS.length} planted faults are found, and nothing else; 
   for (let round = 0; round < ROUND_COUNT; round++) {
     await pipeline.settled();
     await pipeline.daemon.stop();
-    const planted = new Map(
+    const planted: Planted = new Map(
       SINKS.map((sink) => [sink, faultsFor(random, ROW_COUNT, FAULT_COUNT, sink === "elasticsearch")]),
     );
-    await pipeline.sinks.target!.query(faultsInSql("planted", planted.get("postgres")!, stale));
-    const file = join(pipeline.installation.folder, "warehouse.duckdb");
-    await runInFile(file, faultsInSql("planted", planted.get("duckdb")!, stale, true));
-    await plantInCache(pipeline, "planted", planted.get("redis")!, stale);
-    await plantInIndex(pipeline, "planted", planted.get("elasticsearch")!, stale);
+    await plantAll(pipeline, planted, stale);
     await pipeline.start();
     const { exitCode, found } = await reconcile(pipeline.installation, "--repair", "--sample", "1000");
     const lines = [...planted].map(([sink, faults]) => [sink, linesOf(faults)]);
@@ -354,6 +362,113 @@ test(`${FAULT_COUNT * SINKS.length} planted faults are found, and nothing else; 
     expect({ exitCode: again.exitCode, drift: driftOf(again.found) }).toEqual({ exitCode: 0, drift: {} });
   }
 });
+
+const MINUTES = Number(process.env["MILLRACE_TEST_SOAK_MINUTES"] ?? 30);
+const KILLED_EVERY_MS = 240_000;
+const LOOKED_EVERY_MS = 3_000;
+/** In each sink. */
+const PROVEN_COUNT = 1_000;
+const MAX_AGE_MS = 120_000;
+
+test(
+  `for ${MINUTES} minutes of a hostile workload and kills the proof finds ${PROVEN_COUNT * SINKS.length} planted faults within its maxAge, and nothing else`,
+  { tags: ["long"], timeout: (MINUTES + 20) * 60_000 },
+  async () => {
+    const random = new Random(testSeed());
+    await using pipeline = await RunningPipeline.start(
+      async (source) => {
+        await source.query(sourceSql("planted", PROVEN_COUNT * 8));
+        await new Workload(source.url, 0).createTables(2_000);
+      },
+      {
+        kinds: SINKS,
+        configure: (config) => ({
+          ...config,
+          reconcile: { continuous: { maxAge: `${MAX_AGE_MS / 1000}s`, share: "30%" } },
+        }),
+      },
+    );
+    const stale = await versionIn(pipeline);
+    await pipeline.run(changeSql("planted"));
+    await pipeline.settled();
+    await using workload = new Workload(pipeline.source.url, random.below(1_000_000));
+    workload.start(25);
+    await provenSince(pipeline, new Date().toISOString());
+    expect((await proofs(pipeline)).filter(isUnequal)).toEqual([]);
+    const planted: Planted = new Map(
+      SINKS.map((sink) => [sink, faultsFor(random, PROVEN_COUNT * 8, PROVEN_COUNT, sink === "elasticsearch")]),
+    );
+    await pipeline.kill();
+    await plantAll(pipeline, planted, stale);
+    await pipeline.start();
+    const plantedMs = performance.now();
+    const wanted = [...planted].map(([sink, faults]) => ({ sink, ...countsOf(faults) })).toSorted(bySink);
+    await eventually(async () => expect(await unequal(pipeline)).toEqual(wanted), {
+      withinMs: MAX_AGE_MS,
+      everyMs: LOOKED_EVERY_MS,
+    });
+    for (let killedMs = plantedMs; performance.now() - plantedMs < MINUTES * 60_000;) {
+      if (performance.now() - killedMs > KILLED_EVERY_MS) {
+        await pipeline.kill();
+        await pipeline.start();
+        killedMs = performance.now();
+      }
+      // A time, not a condition: what may be called wrong in it is what the test looks for.
+      await sleep(LOOKED_EVERY_MS);
+      expect(await unequal(pipeline)).toEqual(wanted);
+    }
+    await workload.stop();
+    const { found } = await reconcile(pipeline.installation, "--repair", "--sample", "10000");
+    const lines = [...planted].map(([sink, faults]) => [sink, linesOf(faults)]);
+    expect(driftOf(found)).toEqual(Object.fromEntries(lines));
+    await pipeline.expectEqual(["planted", ...WORKLOAD_TABLES]);
+  },
+);
+
+type Planted = ReadonlyMap<(typeof SINKS)[number], readonly Fault[]>;
+
+/** While no daemon runs. */
+async function plantAll(pipeline: RunningPipeline, planted: Planted, stale: string): Promise<void> {
+  await pipeline.sinks.target!.query(faultsInSql("planted", planted.get("postgres")!, stale));
+  const file = join(pipeline.installation.folder, "warehouse.duckdb");
+  await runInFile(file, faultsInSql("planted", planted.get("duckdb")!, stale, true));
+  await plantInCache(pipeline, "planted", planted.get("redis")!, stale);
+  await plantInIndex(pipeline, "planted", planted.get("elasticsearch")!, stale);
+}
+
+async function proofs({ installation }: RunningPipeline): Promise<readonly Proof[]> {
+  const listed = await installation.command("proofs", "list", "--json");
+  expect(listed.exitCode, listed.stderr).toBe(0);
+  return JSON.parse(listed.stdout).proofs;
+}
+
+async function provenSince(pipeline: RunningPipeline, time: string): Promise<void> {
+  const isLate = ({ provenAt }: Proof): boolean => provenAt === null || provenAt < time;
+  await eventually(async () => expect((await proofs(pipeline)).filter(isLate)).toEqual([]), {
+    withinMs: 2 * MAX_AGE_MS,
+    everyMs: LOOKED_EVERY_MS,
+  });
+}
+
+/** By sink, of the one table that may have any. */
+async function unequal(pipeline: RunningPipeline) {
+  const found = (await proofs(pipeline)).filter(isUnequal);
+  expect(found.filter(({ table }) => table !== "public.planted")).toEqual([]);
+  return found.map(({ sink, missing, extra, different }) => ({ sink, missing, extra, different })).toSorted(bySink);
+}
+
+function isUnequal({ missing, extra, different }: Proof): boolean {
+  return missing + extra + different > 0;
+}
+
+function bySink(one: { readonly sink: string }, other: { readonly sink: string }): number {
+  return one.sink.localeCompare(other.sink);
+}
+
+function countsOf(faults: readonly Fault[]) {
+  const of = (wanted: Fault["kind"]): number => faults.filter(({ kind }) => kind === wanted).length;
+  return { missing: of("missing"), extra: of("extra"), different: of("different") };
+}
 
 /** Of the rows as they were copied. */
 async function versionIn({ sinks: { target } }: RunningPipeline): Promise<string> {
