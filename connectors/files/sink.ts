@@ -93,7 +93,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     const store = await this.#settings.store();
     try {
       const publisher = new Publisher(store, this.#parquet);
-      const name = JSON.stringify([this.#settings.daemon, this.name]);
+      const name = { daemon: this.#settings.daemon, sink: this.name };
       const owner = { lease, name, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
       const { keepMs } = this.#settings;
       const retention = keepMs === null ? null : new Retention(store, keepMs);

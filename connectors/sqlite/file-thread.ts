@@ -82,7 +82,7 @@ const WORK = `
 const { parentPort, workerData } = require("node:worker_threads");
 const { DatabaseSync } = require("node:sqlite");
 const database = new DatabaseSync(workerData, { timeout: 0 });
-database.exec("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
+database.exec("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON");
 parentPort.on("message", (sql) => {
   let code = 0;
   try {

@@ -72,7 +72,9 @@ export class SqliteFile implements Functions {
         expectOurs(database, path);
         database.exec(
           `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; ` +
-            `PRAGMA journal_size_limit = ${LOG_BYTES_KEPT}; PRAGMA cache_size = -${CACHE_KIB}`,
+            `PRAGMA journal_size_limit = ${LOG_BYTES_KEPT}; PRAGMA cache_size = -${CACHE_KIB}; ` +
+            // What a mask hides later leaves no bytes.
+            "PRAGMA secure_delete = ON",
         );
         return new SqliteFile(path, database);
       } catch (error) {

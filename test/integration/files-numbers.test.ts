@@ -162,7 +162,11 @@ test.for([
       }),
   });
   if (daemon === "other") {
-    expect(await failure(next.open(lease, timeout()))).toMatchObject({ code: "MR3109", kind: "fatal" });
+    expect(await failure(next.open(lease, timeout()))).toMatchObject({
+      code: "MR3109",
+      kind: "fatal",
+      message: expect.stringContaining("that of shop/bronze (daemon and sink), under lease 1"),
+    });
   } else {
     const held = await next.open(lease, timeout());
     expect(held?.position.commit).toBe(21n);

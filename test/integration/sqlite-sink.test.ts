@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { SqliteSink } from "../../connectors/sqlite/sink.ts";
-import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { sqliteTarget } from "../support/warehouses/sqlite-target.ts";
@@ -133,6 +133,22 @@ test("indexes, views and triggers that somebody made outlive a copy of the table
   );
   expect(made.flat()).toEqual(["by_at", "by_status", "no_secrets"]);
   await sink.close();
+});
+
+test("values that were replaced or deleted leave no bytes in the file", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  const ids = Array.from({ length: 3_000 }, (_, id) => `${id}`);
+  const inPlain = ids.map((id) =>
+    put([id, `in plain ${id} ${"text ".repeat(Number(id) % 500 === 0 ? 2_000 : 9)}`, AT]),
+  );
+  await sink.apply(rowsBatch(10n, [orders, inPlain]), new Reports(), timeout());
+  const hidden = ids.slice(500).map((id) => put([id, "hidden", AT]));
+  const removed = ids.slice(0, 500).map((id) => remove([id, null, null]));
+  await sink.apply(rowsBatch(20n, [orders, [...hidden, ...removed]]), new Reports(), timeout());
+  await sink.close();
+  expect(readFileSync(target.path).includes("in plain")).toBe(false);
 });
 
 test("SQLite's own functions read what lies there", async () => {

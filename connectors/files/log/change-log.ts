@@ -42,8 +42,7 @@ export interface RollLimits {
 
 interface Owner {
   readonly lease: number;
-  /** Daemon and sink. */
-  readonly name: string;
+  readonly name: Head["owner"];
   readonly writer: string;
   readonly text: RowText;
   readonly roll: RollLimits;

@@ -52,8 +52,8 @@ const MANIFEST = z.object({ number: z.int(), ordinal: z.int() });
 const HEAD = z.object({
   format: z.literal(FORMAT),
   lease: z.int(),
-  /** Daemon and sink: an entry under a lower lease is by a predecessor of theirs. */
-  owner: z.string(),
+  /** An entry under a lower lease is by a predecessor of theirs. */
+  owner: z.object({ daemon: z.string(), sink: z.string() }),
   /** Names the opening of the sink: it recognises its own entry after a lost answer. */
   writer: z.string(),
   checkpoint: CHECKPOINT,

@@ -131,23 +131,28 @@ export class LogWriter {
   async #expectOwn(number: number, signal: AbortSignal): Promise<void> {
     const head = (await readEntry(this.#store, number, signal))?.head;
     if (head?.writer === this.#writer.writer) return;
-    if (head === undefined || (head.owner === this.#writer.owner && head.lease <= this.#writer.lease)) {
+    if (head === undefined || (this.#isOurs(head) && head.lease <= this.#writer.lease)) {
       throw cameLate(number, this.#store.location);
     }
     throw taken(head, this.#store.location);
   }
 
+  #isOurs({ owner: { daemon, sink } }: Head): boolean {
+    const ours = this.#writer.owner;
+    return daemon === ours.daemon && sink === ours.sink;
+  }
+
   async #missing(signal: AbortSignal): Promise<Error> {
     const found = await findLog(this.#store, signal);
     const head = found?.entry.head;
-    if (head !== undefined && (head.owner !== this.#writer.owner || head.lease > this.#writer.lease))
+    if (head !== undefined && (!this.#isOurs(head) || head.lease > this.#writer.lease))
       return taken(head, this.#store.location);
     return filesError("MR3110", "reopen", `the log below ${this.#store.location} is gone`);
   }
 }
 
 function taken({ owner, lease }: Pick<Head, "owner" | "lease">, location: string): Error {
-  const name = owner.replace(/^\["(.*)","(.*)"\]$/, "$1/$2");
+  const name = `${owner.daemon}/${owner.sink}`;
   const message = `another process has written below ${location}: that of ${name} (daemon and sink), under lease ${lease}`;
   return filesError("MR3109", "fatal", message);
 }
