@@ -46,6 +46,20 @@ describe("the state file", () => {
     await second.close();
   });
 
+  test("keeps no bytes of dead letters that are forgotten", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("s.db");
+    const state = await openState(`sqlite:${path}`);
+    const letter = { sink: "w", tableId: "public.a", op: "u", position: at(9n), code: "MR1", reason: "r" } as const;
+    for (let i = 0; i < 100; i++) {
+      const envelope = JSON.stringify({ after: { text: `in plain ${"text ".repeat(i % 10 === 0 ? 2_000 : 20)}` } });
+      await state.deadLetters.add({ ...letter, key: [String(i)], envelope });
+    }
+    await state.deadLetters.forget("public.a");
+    await state.close();
+    expect(readFileSync(path).includes("in plain")).toBe(false);
+  });
+
   test("is refused when it is another program's, damaged, or newer, and is left as it was", async () => {
     using folder = temporaryFolder();
     const text = folder.file("text.db");
