@@ -1,4 +1,8 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
+
+export const TICKS_PER_SECOND = 200;
+const SEEN_TIMEOUT_MS = 30_000;
 
 export async function connected(url: string): Promise<Client> {
   const client = new Client({ connectionString: url });
@@ -34,4 +38,40 @@ export async function listen(client: Client, seen: Map<number, number>): Promise
     create trigger told after insert on tick for each row execute function told();
     alter table tick enable always trigger told;
     listen tick`);
+}
+
+/** Writes the rows from `first` to `end` (not itself) of `tick`, each in a transaction: by id, when it was committed. */
+export async function writeTicks(client: Client, first: number, end: number): Promise<ReadonlyMap<number, number>> {
+  const committed = new Map<number, number>();
+  const startedMs = performance.now();
+  for (let id = first; id < end; id++) {
+    const dueMs = startedMs + ((id - first) * 1000) / TICKS_PER_SECOND;
+    if (dueMs > performance.now()) await sleep(dueMs - performance.now());
+    await client.query("insert into tick values ($1, 'a row')", [id]);
+    committed.set(id, performance.now());
+  }
+  return committed;
+}
+
+/** Waits until all who listen have heard of a row of `tick`. */
+export async function heardBy(listeners: readonly ReadonlyMap<number, number>[], id: number): Promise<void> {
+  const deadlineMs = performance.now() + SEEN_TIMEOUT_MS;
+  while (!listeners.every((seen) => seen.has(id))) {
+    if (performance.now() > deadlineMs) throw new Error(`row ${id} was not seen in time`);
+    await sleep(10);
+  }
+}
+
+/** Milliseconds from the commit's answer to the notification of each row, which may come earlier; without the first ones. */
+export function latencies(
+  committed: ReadonlyMap<number, number>,
+  seen: ReadonlyMap<number, number>,
+  warmUpMs: number,
+): readonly number[] {
+  const [startedMs = 0] = committed.values();
+  return [...committed].flatMap(([id, committedMs]) => {
+    const seenMs = seen.get(id);
+    if (seenMs === undefined) throw new Error(`row ${id} was never seen`);
+    return committedMs - startedMs < warmUpMs ? [] : [Math.max(0, seenMs - committedMs)];
+  });
 }

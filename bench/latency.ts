@@ -4,18 +4,25 @@
  * sink's commits are durable before they are visible. The guarantee is measured against the peer that also waits for the
  * disk.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
-import { connected, createDatabases, libpq, listen, withDatabase } from "./clients.ts";
+import {
+  connected,
+  createDatabases,
+  heardBy,
+  latencies,
+  libpq,
+  listen,
+  TICKS_PER_SECOND,
+  withDatabase,
+  writeTicks,
+} from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, percentile } from "./report.ts";
 import { DURABLE } from "./slot.ts";
 
-const TRANSACTIONS_PER_SECOND = 200;
 /** Not counted: both sides warm up. */
 const WARM_UP_MS = 1_000;
-const SEEN_TIMEOUT_MS = 30_000;
 /** The peer's setting alternates, so that a drift of the machine affects both sides equally. */
 const STRETCHES = ["off", "on", "off", "on"] as const;
 type SynchronousCommit = (typeof STRETCHES)[number];
@@ -86,45 +93,21 @@ async function stretch(
   await native.query(`alter subscription native set (synchronous_commit = ${setting})`);
   // Begins when both sides have shown the first row.
   await from.query("insert into tick values ($1, 'a row')", [first]);
-  await seenBy(seen, first);
-  const committed = new Map<number, number>();
-  const startedMs = performance.now();
-  const end = first + 1 + seconds * TRANSACTIONS_PER_SECOND;
-  for (let id = first + 1; id < end; id++) {
-    const dueMs = startedMs + ((id - first) * 1000) / TRANSACTIONS_PER_SECOND;
-    if (dueMs > performance.now()) await sleep(dueMs - performance.now());
-    await from.query("insert into tick values ($1, 'a row')", [id]);
-    committed.set(id, performance.now());
-  }
-  await seenBy(seen, end - 1);
-  for (const [id, committedMs] of committed) {
-    if (committedMs - startedMs < WARM_UP_MS) continue;
-    samples.native.push(latency(seen.native, id, committedMs));
-    samples.millrace.push(latency(seen.millrace, id, committedMs));
-  }
+  const listeners = [seen.native, seen.millrace];
+  await heardBy(listeners, first);
+  const end = first + 1 + seconds * TICKS_PER_SECOND;
+  const committed = await writeTicks(from, first + 1, end);
+  await heardBy(listeners, end - 1);
+  samples.native.push(...latencies(committed, seen.native, WARM_UP_MS));
+  samples.millrace.push(...latencies(committed, seen.millrace, WARM_UP_MS));
   return end;
-}
-
-async function seenBy(seen: Place["seen"], id: number): Promise<void> {
-  const deadlineMs = performance.now() + SEEN_TIMEOUT_MS;
-  while (!seen.native.has(id) || !seen.millrace.has(id)) {
-    if (performance.now() > deadlineMs) throw new Error(`row ${id} was not seen in time`);
-    await sleep(10);
-  }
-}
-
-/** Milliseconds from the commit's answer to the notification of the row, which may come earlier. */
-function latency(seen: ReadonlyMap<number, number>, id: number, committedMs: number): number {
-  const seenMs = seen.get(id);
-  if (seenMs === undefined) throw new Error(`row ${id} was never seen`);
-  return Math.max(0, seenMs - committedMs);
 }
 
 function report(samples: Readonly<Record<SynchronousCommit, Samples>>): BenchReport {
   const line = (setting: SynchronousCommit, who: keyof Samples): Line => {
     const times = samples[setting][who];
     return {
-      work: `commit to visible, ${TRANSACTIONS_PER_SECOND} tx/s, native with synchronous_commit ${setting}`,
+      work: `commit to visible, ${TICKS_PER_SECOND} tx/s, native with synchronous_commit ${setting}`,
       who,
       figures: {
         "p50 ms": percentile(times, 0.5),
