@@ -134,6 +134,7 @@ export function shortTransactions(): MillraceError {
 }
 
 const STORAGE = "KAFKA_STORAGE_ERROR";
+const STILL_ENDS = "the transaction before can't end yet";
 const MAKE_ROOM =
   "Make room on the disk of the broker's `log.dirs`, or look at the disk; then start the broker: one that can't write to its disk ends.";
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
@@ -155,7 +156,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   LEADER_NOT_AVAILABLE: ["MR2006", "retryable", "a partition has no leader"],
   NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", "a partition has moved to another broker"],
   [STORAGE]: ["MR2006", "retryable", "a broker can't write to its disk", MAKE_ROOM],
-  CONCURRENT_TRANSACTIONS: ["MR2006", "retryable", "the transaction before can't end yet"],
+  CONCURRENT_TRANSACTIONS: ["MR2006", "retryable", STILL_ENDS],
   BROKER_NOT_AVAILABLE: ["MR2001", "retryable", "a broker is not there"],
   REQUEST_TIMED_OUT: ["MR2001", "retryable", "Kafka did not answer in time"],
   UNKNOWN_TOPIC_OR_PARTITION: ["MR3507", "blocked", "a topic does not exist"],
@@ -282,6 +283,8 @@ export function isOfStorage(error: unknown): boolean {
  * what that was is the reason.
  */
 export function stuckAfter(before: MillraceError | null, error: MillraceError): MillraceError {
+  // Which topics it waits for is said when the sink is opened.
+  if (before?.message.startsWith(STILL_ENDS) === true) return error;
   if (before?.code !== "MR2006" || (error.code !== "MR2006" && error.code !== "MR2001")) return error;
   const hint = error.code === "MR2006" ? undefined : `${before.hint ?? ""} ${error.hint ?? ""}`.trim();
   return kafkaError(error.code, error.kind, `${error.message}, after: ${before.message}`, { hint, cause: error });

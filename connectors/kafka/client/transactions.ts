@@ -125,7 +125,7 @@ export class TransactionalWriter {
         await about(id, cluster.request("EndTxn", coordinator, signal, id, last.producerId, last.producerEpoch, true));
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
       const answer = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
-      const producer = await about(id, answer);
+      const producer = await about(untoldIn(last) ?? id, answer);
       return new TransactionalWriter(cluster, options, { producer, coordinator, link });
     });
   }
@@ -351,6 +351,14 @@ const OPEN = "Ongoing";
 const ENDINGS: Readonly<Record<string, Ending>> = { CompleteCommit: "committed", CompleteAbort: "aborted" };
 /** For an id that nobody has used, and where brokers do not know the request. */
 const TELLS_NOTHING = new Set(["PLT_KFK_UNSUPPORTED_API", "UNSUPPORTED_VERSION", "TRANSACTIONAL_ID_NOT_FOUND"]);
+
+const ENDS = new Set(["PrepareCommit", "PrepareAbort"]);
+
+/** The topics whose partitions are to be told yet how a transaction ends; null: none is known. */
+function untoldIn(last: LastTransaction | null): string | null {
+  if (last === null || last.topics.length === 0 || !ENDS.has(last.transactionState)) return null;
+  return last.topics.map(({ topic }) => topic).join(", ");
+}
 
 interface LastTransaction extends OpenTransaction {
   readonly transactionState: string;

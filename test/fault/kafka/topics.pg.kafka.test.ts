@@ -198,7 +198,10 @@ test("brokers that are killed, stand still and come back, one of two and all of 
       const { state, error } = await sinkOf(pipeline, "kafka");
       expect({ state, error }).toMatchObject({
         state: "retrying",
-        error: { code: "MR2006", message: expect.stringMatching(`NOT_ENOUGH_REPLICAS.*${account}`) },
+        error: {
+          code: "MR2006",
+          message: expect.stringMatching(`(NOT_ENOUGH_REPLICAS|CONCURRENT_TRANSACTIONS).*${account}`),
+        },
       });
     },
     { withinMs: 60_000 },

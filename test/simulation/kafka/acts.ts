@@ -113,6 +113,8 @@ export class KafkaActs {
         }
         return;
       }
+      case "brokers killed":
+        return world.broker.killAtNextEnd(happening.downMs);
       case "retention":
         return await this.#retention();
       default:

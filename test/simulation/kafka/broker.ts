@@ -56,6 +56,7 @@ interface Requests {
   ListOffsets: [replica: number, isolation: number, readonly AskedOffset[]];
   Fetch: [waitMs: number, least: number, most: number, isolation: number, number, number, readonly AskedRecords[]];
   InitProducerId: [id: string];
+  DescribeTransactions: [ids: readonly [string]];
   AddPartitionsToTxn: [readonly AddedPartitions[]];
   EndTxn: [id: string, producerId: bigint, producerEpoch: number, isCommitted: boolean];
   JoinGroup: [
@@ -87,10 +88,13 @@ export interface BrokerOptions {
   /** The largest batch that topics take. */
   readonly batchBytesMax: number;
   readonly onCommitted: (records: readonly WrittenRecord[]) => void;
+  readonly fail: (text: string) => void;
 }
 
 export class Broker {
   readonly weather = fairWeather(BROKER_MS);
+  /** What stands for all connections: another one, and they were lost. */
+  link: object = {};
   readonly #options: BrokerOptions;
   readonly #topics = new Map<string, KeptTopic>();
   readonly #transactions: Transactions;
@@ -102,6 +106,7 @@ export class Broker {
     ListOffsets: (_replica, isolation, asked) => this.#offsets(isolation, asked),
     Fetch: (waitMs, _least, _most, isolation, _session, _epoch, [asked]) => this.#fetch(waitMs, isolation, asked!),
     InitProducerId: (id) => this.#transactions.begin(id),
+    DescribeTransactions: ([id]) => ({ transactionStates: this.#transactions.describe(id) }),
     AddPartitionsToTxn: ([asked]) => this.#add(asked!),
     EndTxn: (id, producerId, producerEpoch, isCommitted) => {
       this.#transactions.end(id, { producerId, producerEpoch }, isCommitted);
@@ -139,6 +144,15 @@ export class Broker {
     return this.#topics.get(name)?.partitions[partition] ?? null;
   }
 
+  /** The brokers are killed while the next transaction ends, and are back after so long. */
+  killAtNextEnd(downMs: number): void {
+    this.#transactions.cutOffNext(() => {
+      this.link = {};
+      this.weather.isDown = true;
+      this.#options.scheduler.after(downMs, () => void (this.weather.isDown = false));
+    });
+  }
+
   /** Returns where each begins. */
   produce(id: string, batches: readonly SentBatch[]): readonly bigint[] {
     return batches.map(({ name, partition, bytes }) => this.#transactions.write(id, name, partition, bytes));
@@ -155,7 +169,10 @@ export class Broker {
   #create(wanted: readonly WantedTopic[]): object {
     for (const { name, numPartitions, configs } of wanted) {
       if (this.#topics.has(name)) throw failureOf("TOPIC_ALREADY_EXISTS", name);
-      const partitions = Array.from({ length: numPartitions }, () => new PartitionLog());
+      const partitions = Array.from(
+        { length: numPartitions },
+        (_, i) => new PartitionLog((text) => this.#options.fail(`${name}/${i}: ${text}`)),
+      );
       this.#topics.set(name, { id: `topic-${this.#topics.size + 1}`, partitions, configs });
     }
     return { topics: wanted.map(({ name }) => ({ name, errorCode: 0 })) };

@@ -64,9 +64,8 @@ class SimulatedCluster implements Cluster {
     return await this.#call(name, () => this.#broker.answer(name, parts) as T | Promise<T>, signal);
   }
 
-  /** What breaks it breaks the process's work too. */
   async linkTo(): Promise<object> {
-    return this;
+    return this.#broker.link;
   }
 
   /** On one connection: what follows on a failure is lost too. */
@@ -83,12 +82,13 @@ class SimulatedCluster implements Cluster {
   async #call<T>(name: string, effect: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
     const process = this.#process;
     const over = this.#over.signal;
+    const { link } = this.#broker;
     if (!process.passes()) return await never();
     const { random } = process.scheduler;
     const { failures, hanging, isDown, lostAnswers, slowestMs } = this.#broker.weather;
     const chance = failures + hanging + lostAnswers > 0 ? random.next() : 1;
     await process.sleep(random.next() * slowestMs, signal, over);
-    if (isDown || chance < failures) throw broken(name);
+    if (isDown || this.#broker.link !== link || chance < failures) throw broken(name);
     if (chance < failures + hanging) {
       const share = (chance - failures) / hanging;
       if (WRITES.has(name) && share > 0.5) this.#late(effect, SILENCE_MS + (2 * share - 1) * LATE_MS_MAX);
@@ -106,13 +106,16 @@ class SimulatedCluster implements Cluster {
       throw error instanceof Error && "apiId" in error ? new RefusedRequest(name, error) : error;
     }
     if (!process.passes()) return await never();
-    if (this.#broker.weather.isDown || chance < failures + hanging + lostAnswers) throw broken(name);
+    if (this.#broker.weather.isDown || this.#broker.link !== link || chance < failures + hanging + lostAnswers)
+      throw broken(name);
     return answer;
   }
 
   /** What the broker answers then, nobody hears. */
   #late(effect: () => unknown, afterMs: number): void {
+    const { link } = this.#broker;
     this.#process.scheduler.after(afterMs, () => {
+      if (this.#broker.link !== link) return;
       try {
         effect();
       } catch (error) {

@@ -45,6 +45,8 @@ export type KafkaHappening = { readonly atMs: number } & (
   | { readonly what: "stop"; readonly process: number; readonly downMs: number | null }
   | { readonly what: "stands still"; readonly process: number; readonly forMs: number; readonly withShares: boolean }
   | { readonly what: "another process" }
+  /** While the next transaction ends: some of its partitions are never told. */
+  | { readonly what: "brokers killed"; readonly downMs: number }
   /** Of the daemon of one share. */
   | { readonly what: "share crash"; readonly share: number; readonly afterCalls: number }
   | { readonly what: "share stands still"; readonly share: number; readonly forMs: number }

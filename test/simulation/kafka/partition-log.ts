@@ -42,8 +42,15 @@ export class PartitionLog {
   readonly #aborted: Aborted[] = [];
   /** By producer, where its open transaction begins here. */
   readonly #open = new Map<bigint, bigint>();
+  /** By producer, how a transaction ended that is open here all the same. */
+  readonly #left = new Map<bigint, boolean>();
   readonly #writers = new Map<bigint, Written>();
   readonly #waiting = new Set<() => void>();
+  readonly #fail: (text: string) => void;
+
+  constructor(fail: (text: string) => void) {
+    this.#fail = fail;
+  }
 
   /** Everything before it is committed or taken back. */
   get stable(): bigint {
@@ -67,10 +74,19 @@ export class PartitionLog {
     return this.#put({ attributes: TRANSACTIONAL, producerId, records });
   }
 
+  /** What the producer has open is over, and not ended here. */
+  leave(producerId: bigint, isCommitted: boolean): void {
+    if (this.#open.has(producerId)) this.#left.set(producerId, isCommitted);
+  }
+
   /** The end of a producer's transaction. */
   mark(producerId: bigint, isCommitted: boolean): void {
     const begun = this.#open.get(producerId);
     this.#open.delete(producerId);
+    const left = this.#left.get(producerId);
+    this.#left.delete(producerId);
+    if (left === true && !isCommitted) this.#fail("a transaction that was committed is taken back");
+    if (left === false && isCommitted) this.#fail("a transaction that was aborted is shown");
     if (begun !== undefined && !isCommitted)
       this.#aborted.push({ producerId, firstOffset: begun, lastOffset: this.end });
     const key = Buffer.alloc(4);

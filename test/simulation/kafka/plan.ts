@@ -34,14 +34,20 @@ export function kafkaPlanOf(seed: number, partitions: number | null): KafkaPlan 
 /** Of 1: in so many plans topics of tables are compacted, and in so many they are one; by chance of its own. */
 const COMPACTED = 0.4;
 const SINGLE = 0.25;
+/** Of 1: plans in which brokers are killed. */
+const KILLED = 0.3;
 
 function withKinds(plan: KafkaPlan): KafkaPlan {
   const random = new Random(plan.seed ^ 0xc0a9);
-  return {
-    ...plan,
+  const kinds: Pick<KafkaPlan, "areCompacted" | "isSingle"> = {
     ...(random.chance(COMPACTED) ? { areCompacted: true } : {}),
     ...(random.chance(SINGLE) ? { isSingle: true } : {}),
   };
+  const killed = Array.from({ length: random.chance(KILLED) ? 1 + random.below(2) : 0 }, (): KafkaHappening => {
+    return { atMs: random.below(LASTS_MS), what: "brokers killed", downMs: random.chance(0.5) ? 0 : random.below(300) };
+  });
+  const happenings = [...plan.happenings, ...killed].toSorted((a, b) => a.atMs - b.atMs);
+  return { ...plan, ...kinds, happenings };
 }
 
 function small(seed: number, random: Random): KafkaPlan {

@@ -28,7 +28,11 @@ interface Producer {
   readonly producerId: bigint;
   producerEpoch: number;
   transaction: Transaction | null;
+  /** What the last one came to; null: nobody has begun one since the id was taken. */
+  ended: "committed" | "aborted" | null;
 }
+
+const STATES = { open: "Ongoing", committed: "CompleteCommit", aborted: "CompleteAbort", empty: "Empty" } as const;
 
 export interface Identity {
   readonly producerId: bigint;
@@ -39,6 +43,8 @@ export class Transactions {
   readonly #scheduler: Scheduler;
   readonly #onCommitted: (records: readonly WrittenRecord[]) => void;
   readonly #producers = new Map<string, Producer>();
+  /** Instead of telling all partitions of the next transaction that ends. */
+  #cutOff: (() => void) | null = null;
 
   constructor(scheduler: Scheduler, onCommitted: (records: readonly WrittenRecord[]) => void) {
     this.#scheduler = scheduler;
@@ -49,7 +55,7 @@ export class Transactions {
   begin(id: string): Identity {
     let producer = this.#producers.get(id);
     if (producer === undefined) {
-      producer = { producerId: BigInt(this.#producers.size + 1), producerEpoch: -1, transaction: null };
+      producer = { producerId: BigInt(this.#producers.size + 1), producerEpoch: -1, transaction: null, ended: null };
       this.#producers.set(id, producer);
     }
     const { transaction } = producer;
@@ -58,6 +64,7 @@ export class Transactions {
       if (transaction.ending === null) this.#finish(producer, transaction, false);
       throw failureOf("CONCURRENT_TRANSACTIONS", id);
     }
+    producer.ended = null;
     return { producerId: producer.producerId, producerEpoch: producer.producerEpoch };
   }
 
@@ -98,19 +105,52 @@ export class Transactions {
     if (transaction.ending === null) this.#finish(producer, transaction, isCommitted);
   }
 
+  describe(id: string): readonly object[] {
+    const producer = this.#producers.get(id);
+    if (producer === undefined) throw failureOf("TRANSACTIONAL_ID_NOT_FOUND", id);
+    const { producerId, producerEpoch, transaction, ended } = producer;
+    const topics = [...(transaction?.partitions.values() ?? [])].map(({ name, partition }) => ({
+      topic: name,
+      partitions: [partition],
+    }));
+    const transactionState = STATES[transaction !== null && transaction.ending === null ? "open" : (ended ?? "empty")];
+    return [{ transactionState, producerId, producerEpoch, topics }];
+  }
+
+  /**
+   * The brokers are killed while the next transaction ends, and come back: to the coordinator it is complete, and partitions
+   * that were not told by then are never told. See decision 35.
+   */
+  cutOffNext(onCutOff: () => void): void {
+    this.#cutOff = onCutOff;
+  }
+
   /** From here on its outcome is certain; readers see it partition by partition. */
   #finish(producer: Producer, transaction: Transaction, isCommitted: boolean): void {
     transaction.ending = transaction.partitions.size;
+    producer.ended = isCommitted ? "committed" : "aborted";
     if (isCommitted) this.#onCommitted(transaction.records);
     const done = (): void => {
       if (--transaction.ending! <= 0) producer.transaction = null;
     };
     const { random } = this.#scheduler;
+    let isCutOff = false;
+    const cutOff = this.#cutOff;
+    this.#cutOff = null;
+    if (cutOff !== null) {
+      this.#scheduler.after(random.next() * MARKER_MS, () => {
+        isCutOff = true;
+        producer.transaction = null;
+        for (const { log } of transaction.partitions.values()) log.leave(producer.producerId, isCommitted);
+        cutOff();
+      });
+    }
     // Many partitions get theirs together.
     const groups = Math.min(transaction.partitions.size, 8);
     const all = [...transaction.partitions.values()];
     for (let group = 0; group < groups; group++) {
       this.#scheduler.after(random.next() * MARKER_MS, () => {
+        if (isCutOff) return;
         for (let i = group; i < all.length; i += groups) {
           all[i]!.log.mark(producer.producerId, isCommitted);
           done();

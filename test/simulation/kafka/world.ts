@@ -80,6 +80,7 @@ export class KafkaWorld {
     this.broker = new Broker({
       scheduler,
       batchBytesMax: plan.batchBytesMax,
+      fail,
       onCommitted: (records) => {
         this.logChecks.committed(records);
         this.reader.committed(records);
