@@ -1,14 +1,14 @@
 /**
- * What breaks at the servers of sinks while the daemon runs: `status` alone says of each which, where, since when and what
- * to do, and nothing else is blamed. Logins are in access/refused-logins.
+ * What breaks at the servers of sinks while the daemon runs: all that a person on call looks at says of each which, where,
+ * since when and what to do, and nothing else is blamed. Logins are in access/refused-logins.
  * @module-tag heavy
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { searchCall } from "../../support/caches/search-rows.ts";
-import { Installation } from "../../support/daemon/daemon-process.ts";
-import { COMMAND_EVERY_MS, expectWell, literally, TOLD_WITHIN_MS } from "../../support/daemon/told.ts";
+import { ACT_UNREADY, OnCall } from "../../support/daemon/on-call.ts";
+import { literally } from "../../support/daemon/told.ts";
 import { type Certificate, selfSigned } from "../../support/network/certificate.ts";
 import { tlsFront } from "../../support/network/tls-front.ts";
 import {
@@ -20,7 +20,6 @@ import {
   freshKeyPrefix,
   redisUrl,
 } from "../../support/run/services.ts";
-import { eventually } from "../../support/run/waiting.ts";
 
 test("certificates for another host, or expired, at every sink, and a search engine that blocks an index", async () => {
   await using good = await selfSigned(["localhost"]);
@@ -36,7 +35,7 @@ test("certificates for another host, or expired, at every sink, and a search eng
   const fronts = { search, cache, columns: house };
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
   const ca = "./ca.pem";
-  await using installation = new Installation({
+  await using onCall = await OnCall.of({
     name: source.name,
     source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
     sinks: {
@@ -45,45 +44,34 @@ test("certificates for another host, or expired, at every sink, and a search eng
       columns: { kind: "clickhouse", url: house.url, schema: columns.prefix, ca },
     },
   });
+  const { installation } = onCall;
   const trusted = [good, foreign, expired].map(({ certificate }) => certificate);
   await writeFile(join(installation.folder, ca), trusted.join(""));
   installation.run();
-  await expectWell(installation);
+  await onCall.expectWell();
 
   const present = async (certificate: Certificate): Promise<void> => {
     for (const front of Object.values(fronts)) await front.present(certificate);
     await source.query("update item set n = n + 1");
   };
-  const expectTold = async (sinks: Readonly<Record<string, readonly RegExp[]>>, about: RegExp): Promise<void> => {
-    await eventually(
-      async () => {
-        const { stdout } = await installation.command("status");
-        for (const [sink, parts] of Object.entries(sinks)) {
-          const said = new RegExp(`! sink ${sink} does not take rows(?:.*\\n.*)`).exec(stdout)?.[0] ?? stdout;
-          for (const part of [/for \d+ s/, /it waits for you, and goes on by itself once that is done/, ...parts])
-            expect(said).toMatch(part);
-        }
-        expect(stdout).toMatch(about);
-        expect(stdout.match(/^ {2}! /gm)).toHaveLength(Object.keys(sinks).length);
-      },
-      { withinMs: TOLD_WITHIN_MS, everyMs: COMMAND_EVERY_MS },
-    );
+  const waits = [/does not take rows/, /for \d+ s/, /it waits for you, and goes on by itself once that is done/];
+  const everyTold = async (parts: readonly RegExp[]): Promise<void> => {
+    const told = Object.entries(fronts).map(([sink, { url }]) => [
+      sink,
+      [/MR2003/, literally(new URL(url).host), ...waits, ...parts],
+    ]);
+    await onCall.expectListed(Object.fromEntries(told), { ...ACT_UNREADY, headline: "3 things need you" });
+    // None is attached, so the log is not read: that is no slowness of the stream's own.
+    const { stdout } = await installation.command("status");
+    expect(stdout).toMatch(/^source: .*blocked by search, cache, columns/m);
   };
-  const everyTold = async (parts: readonly RegExp[]): Promise<void> =>
-    await expectTold(
-      Object.fromEntries(
-        Object.entries(fronts).map(([sink, { url }]) => [sink, [/MR2003/, literally(new URL(url).host), ...parts]]),
-      ),
-      // None is attached, so the log is not read: that is no slowness of the stream's own.
-      /^source: .*blocked by search, cache, columns/m,
-    );
 
   await present(foreign);
   await everyTold([/for another name than the url's host/, /`serverName`/]);
   await present(expired);
   await everyTold([/has expired/, /Renew the certificate on the server/]);
   await present(good);
-  await expectWell(installation);
+  await onCall.expectWell();
 
   const block = async (value: true | null): Promise<void> => {
     const settings = JSON.stringify({ "index.blocks.read_only_allow_delete": value });
@@ -94,10 +82,10 @@ test("certificates for another host, or expired, at every sink, and a search eng
   const index = new RegExp(
     `MR3310 .*the index ${indices.prefix}public\\.item\\S* is blocked: .*read-only-allow-delete`,
   );
-  await expectTold(
-    { search: [index, literally(new URL(search.url).host), /bytes free/, /read_only_allow_delete": null/] },
-    /^source: /m,
+  await onCall.expectListed(
+    { search: [...waits, index, literally(new URL(search.url).host), /bytes free/, /read_only_allow_delete": null/] },
+    ACT_UNREADY,
   );
   await block(null);
-  await expectWell(installation);
+  await onCall.expectWell();
 });

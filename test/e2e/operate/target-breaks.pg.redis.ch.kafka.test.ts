@@ -1,6 +1,6 @@
 /**
- * Targets that take no writes any more: a primary that became a standby, a replica, a full disk. `status` alone says which,
- * where, since when, and what to do; and each sink goes on by itself.
+ * Targets that take no writes any more: a primary that became a standby, a replica, a full disk. all that a person on
+ * call looks at says which, where, since when, and what to do; and each sink goes on by itself.
  * @module-tag heavy
  */
 import { rm, symlink, truncate, writeFile } from "node:fs/promises";
@@ -8,16 +8,16 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
-import { Installation } from "../../support/daemon/daemon-process.ts";
+import { ACT_UNREADY, OnCall, UNREADY } from "../../support/daemon/on-call.ts";
 import { expectFirstSaid, expectWell, literally } from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
 import type { FreshDatabase } from "../../support/run/fresh-database.ts";
 import { freshDatabase, ownClickhouse, ownKafka, ownPostgres, ownRedis } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
-function installed(source: FreshDatabase, sinks: object, keys: object = {}): Installation {
+async function onCallOf(source: FreshDatabase, sinks: object, keys: object = {}): Promise<OnCall> {
   const from = { kind: "postgres", url: source.url, heartbeat: "500ms" };
-  return new Installation({ name: source.name, source: from, sinks, ...keys });
+  return await OnCall.of({ name: source.name, source: from, sinks, ...keys });
 }
 
 const SINCE = /for \d+ (?:s|min)|since/;
@@ -35,9 +35,9 @@ test("a target Postgres that writes nothing by default, and one that became a st
   };
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = installed(source, { target: { kind: "postgres", url: server.url, schema: "copied" } });
-  installation.run();
-  await expectWell(installation);
+  await using onCall = await onCallOf(source, { target: { kind: "postgres", url: server.url, schema: "copied" } });
+  onCall.installation.run();
+  await onCall.expectWell();
   const shown = async (): Promise<void> =>
     await eventually(async () => {
       const wanted = (await source.query<{ n: number }>("select n from item")).rows;
@@ -50,36 +50,40 @@ test("a target Postgres that writes nothing by default, and one that became a st
   await ask("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'millrace%'");
   await source.query("update item set n = 2");
   await shown();
-  await expectWell(installation);
+  await onCall.expectWell();
 
   const signal = join(server.dataDir!, "standby.signal");
   await server.stop();
   await writeFile(signal, "");
   await server.start();
   await source.query("update item set n = 3");
-  await expectFirstSaid(installation, [
-    /sink target does not take rows/i,
-    /MR2031 .*takes no writes/,
-    literally(`${server.host}:${server.port}`),
-    SINCE,
-    /pg_promote\(\)/,
-    /`url`.*primary|primary.*`url`/,
-  ]);
-  expect(await installation.command("wait", "--timeout", "1s")).not.toMatchObject({ exitCode: 0 });
+  await onCall.expectTold(
+    [
+      /sink target does not take rows/i,
+      /MR2031 .*takes no writes/,
+      literally(`${server.host}:${server.port}`),
+      SINCE,
+      /pg_promote\(\)/,
+      /`url`.*primary|primary.*`url`/,
+    ],
+    "MR2031",
+    ACT_UNREADY,
+  );
   await ask("select pg_promote()");
   await shown();
-  await expectWell(installation);
+  await onCall.expectWell();
 });
 
 test("a state whose Postgres became a standby: the daemon waits", async () => {
   await using server = await ownPostgres();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = installed(
+  await using onCall = await onCallOf(
     source,
     { replica: { kind: "sqlite", path: "./replica.sqlite" } },
     { state: server.url },
   );
+  const { installation } = onCall;
   const daemon = installation.run();
   await expectWell(installation);
   await server.stop();
@@ -119,24 +123,28 @@ test("a Redis that became a replica", async () => {
   await using server = await ownRedis();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
-  await using installation = installed(source, { cache: { kind: "redis", url: server.url } });
-  installation.run();
-  await expectWell(installation);
+  await using onCall = await onCallOf(source, { cache: { kind: "redis", url: server.url } });
+  onCall.installation.run();
+  await onCall.expectWell();
   const redis = new Redis(server.url);
   try {
     await redis.replicaof("127.0.0.1", 9);
     await source.query("update item set n = 2");
-    await expectFirstSaid(installation, [
-      /sink cache does not take rows/i,
-      /Redis is a replica and refuses writes/,
-      /it waits for you/,
-      literally(`${server.host}:${server.port}`),
-      SINCE,
-      /REPLICAOF NO ONE/,
-      literally("127.0.0.1:9"),
-    ]);
+    await onCall.expectTold(
+      [
+        /sink cache does not take rows/i,
+        /Redis is a replica and refuses writes/,
+        /it waits for you/,
+        literally(`${server.host}:${server.port}`),
+        SINCE,
+        /REPLICAOF NO ONE/,
+        literally("127.0.0.1:9"),
+      ],
+      "MR2006",
+      ACT_UNREADY,
+    );
     await redis.replicaof("no", "one");
-    await expectWell(installation);
+    await onCall.expectWell();
   } finally {
     redis.disconnect();
   }
@@ -153,22 +161,26 @@ test("the disk of ClickHouse is full", async ({ skip }) => {
   await server.start();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int, body text); insert into item values (1, 1)");
-  await using installation = installed(source, { columns: { kind: "clickhouse", url: server.url, schema: "copied" } });
-  installation.run();
-  await expectWell(installation);
+  await using onCall = await onCallOf(source, { columns: { kind: "clickhouse", url: server.url, schema: "copied" } });
+  onCall.installation.run();
+  await onCall.expectWell();
   const filler = join(folder, "filler");
   await fill(filler);
   await source.query("update item set n = 2, body = repeat(md5(n::text), 1000)");
-  await expectFirstSaid(installation, [
-    /sink columns does not take rows/i,
-    literally(new URL(server.url).host),
-    /MR3213 .*no disk space left/,
-    literally("/data/"),
-    /bytes free/,
-    SINCE,
-  ]);
+  await onCall.expectTold(
+    [
+      /sink columns does not take rows/i,
+      literally(new URL(server.url).host),
+      /MR3213 .*no disk space left/,
+      literally("/data/"),
+      /bytes free/,
+      SINCE,
+    ],
+    "MR3213",
+    ACT_UNREADY,
+  );
   await truncate(filler);
-  await expectWell(installation);
+  await onCall.expectWell();
 });
 
 test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
@@ -188,21 +200,25 @@ test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
   await using _ = broker;
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, body text); insert into item values (0, 'first')");
-  await using installation = installed(source, { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } });
-  installation.run();
-  await expectWell(installation);
+  await using onCall = await onCallOf(source, { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } });
+  onCall.installation.run();
+  await onCall.expectWell();
   await source.query("insert into item select g, repeat('x', 4800) from generate_series(1, 12000) g");
-  await expectFirstSaid(installation, [
-    /sink topics does not take rows/i,
-    literally(`127.0.0.1:${broker.port} failed: ECONNREFUSED`),
-    /can't write to its disk \(KAFKA_STORAGE_ERROR\)/,
-    /Make room on the disk of the broker's `log.dirs`.*start the broker/,
-    SINCE,
-  ]);
+  await onCall.expectTold(
+    [
+      /sink topics does not take rows/i,
+      literally(`127.0.0.1:${broker.port} failed: ECONNREFUSED`),
+      /can't write to its disk \(KAFKA_STORAGE_ERROR\)/,
+      /Make room on the disk of the broker's `log.dirs`.*start the broker/,
+      SINCE,
+    ],
+    "MR2001",
+    UNREADY,
+  );
   await disk!.grow("512m");
   await broker.kill();
   await broker.start();
-  await expectWell(installation);
+  await onCall.expectWell();
 });
 
 /** Takes all the room that there is. */

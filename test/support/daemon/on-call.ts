@@ -84,6 +84,22 @@ export class OnCall implements AsyncDisposable {
     await expectExplained(this.installation, code);
   }
 
+  /** Of several at once: `status` lists them, and everything agrees on them. */
+  async expectListed(sinks: Readonly<Record<string, readonly RegExp[]>>, verdict: Verdict): Promise<void> {
+    await eventually(
+      async () => {
+        const { stdout } = await this.installation.command("status");
+        for (const [sink, parts] of Object.entries(sinks)) {
+          const said = new RegExp(`! sink ${sink} (?:.*\\n.*)`).exec(stdout)?.[0] ?? stdout;
+          for (const part of parts) expect(said).toMatch(part);
+        }
+        expect(stdout.match(/^ {2}! /gm)).toHaveLength(Object.keys(sinks).length);
+        await this.#expectOne(verdict);
+      },
+      { withinMs: TOLD_WITHIN_MS, everyMs: COMMAND_EVERY_MS },
+    );
+  }
+
   async expectWell(): Promise<void> {
     await eventually(async () => await this.#expectOne(WELL), { withinMs: WELL_WITHIN_MS, everyMs: COMMAND_EVERY_MS });
   }
