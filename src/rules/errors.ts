@@ -47,7 +47,7 @@ export const pages = {
   MR1033: {
     title: "A table that stood under rules has another name",
     remedy:
-      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
+      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has; where another table had that name, `mask: none` for each column to show. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
     cause:
       "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or is new and has its columns, as a copy has. No rule hides the same under that name.",
   },
@@ -86,11 +86,14 @@ export interface RuleProblem {
   readonly computed?: string;
 }
 
-/** `where`: the condition under the former name, as far as the configuration still has it. */
+/**
+ * `where`: the condition under the former name, as far as the configuration still has it. `isOthers`: another table had the
+ * present name.
+ */
 export function otherName(
   shape: TableShape,
   former: Former,
-  { place, where }: { readonly place: string; readonly where: string | null },
+  { place, where, isOthers }: { readonly place: string; readonly where: string | null; readonly isOthers: boolean },
 ): RuleProblem {
   const hidden = former.hidden.map(({ name }) => JSON.stringify(name)).join(", ");
   const did = [...(hidden === "" ? [] : [`hide ${hidden}`]), ...(former.filtered ? ["leave rows out"] : [])].join(
@@ -102,12 +105,18 @@ export function otherName(
     ...(masks.length === 0 ? {} : { columns: Object.fromEntries(masks) }),
     ...(where === null ? {} : { where }),
   };
+  const all = isOthers
+    ? {
+        ...(masks.length === 0 ? {} : { columns: Object.fromEntries(masks.map(([one]) => [one, { mask: "none" }])) }),
+        ...(former.filtered ? { where: "true" } : {}),
+      }
+    : {};
   const name = JSON.stringify(`${shape.schema}.${shape.table}`);
   return {
     code: "MR1033",
     place,
     message: `table ${shape.id} ${is}; rules for that name ${did}, and none does so for this one`,
-    fix: `put under \`tables:\` the line ${name}: ${JSON.stringify(rule)} or, to show all that the table has, ${name}: {}; then start again`,
+    fix: `put under \`tables:\` the line ${name}: ${JSON.stringify(rule)} or, to show all that the table has, ${name}: ${JSON.stringify(all)}; then start again`,
   };
 }
 

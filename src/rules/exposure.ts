@@ -3,6 +3,7 @@ import { namesOfTable, type Origins } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { isGlob } from "../core/table-selection.ts";
+import type { TableRule } from "./definition.ts";
 import { otherName, type RuleProblem } from "./errors.ts";
 import {
   type Former,
@@ -74,8 +75,12 @@ export class Exposure {
     const before = this.#rules.of({ id: former.id, ...namesOfTable(former.id) });
     const place = rule?.place ?? before?.place ?? "tables";
     const isFiltered = !former.filtered || (rule?.where != null && rule.where.text === before?.where?.text);
-    if (!this.#isNamed(shape, rule, former) && (shown.length > 0 || !isFiltered))
-      return otherName(shape, former, { place, where: before?.where?.text ?? null });
+    const isNamed = this.#isNamed(shape, rule, former);
+    const isOthers = former.id !== shape.id && this.#former.isOthers(shape);
+    const isMeant = (ruling?: ColumnRuling) => isNamed && (!isOthers || isLiftedByName(ruling));
+    const areRowsMeant = isNamed && (!isOthers || rule?.rules.some(liftsRowsByName) === true);
+    if (shown.some(({ ruling }) => !isMeant(ruling)) || !(isFiltered || areRowsMeant))
+      return otherName(shape, former, { place, where: before?.where?.text ?? null, isOthers });
     const renamed = shown.find(
       ({ hidden, ruling, name }) => (hidden.isComputed === true || hidden.name !== name) && !isLifted(ruling),
     );
@@ -123,7 +128,9 @@ export class Exposure {
   #hides(table: Origins["parents"][number]): string | null {
     const rule = this.#rules.of(table);
     const held = this.#heldBack(table, rule);
-    const columns = this.#present.get(table.id)?.columns ?? [];
+    const shape = this.#present.get(table.id);
+    if (shape !== undefined && this.ofOthers(shape, rule, this.otherRows(shape)) !== null) return "hide something";
+    const columns = shape?.columns ?? [];
     const hidden = columns.find(
       ({ name }) => held.has(name) || (rule !== null && hiding(columnRuling(rule, name)) !== null),
     );
@@ -177,6 +184,15 @@ export class Exposure {
       },
     ];
   }
+}
+
+/** A key of `tables` that was there for another table may not have been written for this one: it has to say so itself. */
+function isLiftedByName(ruling: ColumnRuling | undefined): boolean {
+  return isLifted(ruling) && ruling?.hiddenBy != null && !isGlob(ruling.hiddenBy.table.pattern);
+}
+
+function liftsRowsByName({ pattern, where }: TableRule): boolean {
+  return !isGlob(pattern) && where !== null && where.expression === null;
 }
 
 /** Each column that came since may be the hidden one. */

@@ -326,6 +326,11 @@ export class FormerRules {
     return this.#known.has(id);
   }
 
+  /** True if rows of another table passed under this name, and none of this one. */
+  isOthers(shape: Shown): boolean {
+    return this.#known.has(shape.id) && this.#byTable.get(identityOf(shape))?.id !== shape.id;
+  }
+
   /** The table under rules of which this one is a copy, by its columns; of several the one that it has most of. */
   #copied({ id, columns }: TableShape): Former | undefined {
     const names = spelledNames(columns);

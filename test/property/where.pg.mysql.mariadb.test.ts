@@ -231,7 +231,7 @@ test("Postgres agrees", async () => {
       baseModifier: -1,
       bounds: 0,
       attributes: [],
-      table: null,
+      tables: [],
       labels: labels?.split(",") ?? [],
     };
     types.set(Number(oid), { ...base, oid: Number(oid), name: name!, kind: kind!, element: Number(element) });

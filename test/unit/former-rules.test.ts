@@ -46,6 +46,32 @@ test("under another name it is held back, unless the same is hidden there or the
   expect(faultOf(bookOf({}, swapped, ["public.people"]), people)).toBe("MR1033");
 });
 
+test("a key of `tables` that was there for another table counts where it says so itself", () => {
+  const FILTERED = { ...HIDDEN, where: "id > 0" };
+  const naming = (rule: object, was: object = HIDDEN) => {
+    const tables = { "public.users": was, "public.people": rule };
+    const other = registered(tables, shape("people", { relation: 8 }));
+    return faultOf(bookOf(tables, new FormerRules([registered(tables, users), other])), people);
+  };
+  expect(naming({})).toBe("MR1033");
+  expect(naming({ columns: { note: { drop: true } } })).toBe("MR1033");
+  expect(naming({ columns: { "*": { mask: "none" } } })).toBe("MR1033");
+  expect(naming({ columns: { mail: { mask: "none" } } })).toBeUndefined();
+  expect(naming({ columns: { mail: { drop: true } } })).toBeUndefined();
+  expect(naming({ columns: { mail: { drop: true } } }, FILTERED)).toBe("MR1033");
+  expect(naming({ columns: { mail: { drop: true } }, where: "id > 7" }, FILTERED)).toBe("MR1033");
+  expect(naming({ columns: { mail: { drop: true } }, where: "id > 0" }, FILTERED)).toBeUndefined();
+  expect(naming({ columns: { mail: { mask: "none" } }, where: "true" }, FILTERED)).toBeUndefined();
+  // Rows of the table itself have passed under the name since.
+  const tables = { "public.users": HIDDEN, "public.people": { columns: { mail: { mask: "none" } } } };
+  const passed = new FormerRules([
+    registered(tables, users),
+    registered(tables, shape("people", { relation: 8 })),
+    { ...registered(tables, people), since: { epoch: 1, commit: 9n, index: 0 } },
+  ]);
+  expect(faultOf(bookOf({ ...tables, "public.people": {} }, passed), people)).toBeUndefined();
+});
+
 test("a new table with all its columns is held back; one that was there first, and one with fewer, are not", () => {
   const copy = shape("copy", { relation: 9, fingerprint: "copy" });
   const book = bookOf({ "public.users": HIDDEN }, new FormerRules([registered({ "public.users": HIDDEN }, users)]));

@@ -424,6 +424,32 @@ test.each([
   expect(JSON.stringify(config)).toContain("undecided");
 });
 
+test("a key beside the one that counts in its place is named, and what both hide is hidden", () => {
+  const made = imported({
+    ...CONNECTOR,
+    "database.server.name": "other",
+    "table.whitelist": "public.users",
+    "table.include.list": "public.orders",
+    "column.blacklist": "",
+    "database.history.kafka.bootstrap.servers": "k:9092",
+    "schema.history.internal.kafka.bootstrap.servers": "k:9092",
+    "after.state.only": "true",
+    transforms: "r,m",
+    "transforms.r.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
+    "transforms.r.exclude": "ssn",
+    "transforms.r.blacklist": "iban",
+    "transforms.m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+    "transforms.m.fields": "email",
+  });
+  expect(made.config.source).toMatchObject({ tables: ["public.orders"] });
+  expect(made.config.tables).toEqual({
+    "*.*": { columns: { ssn: { drop: true }, iban: { drop: true }, email: { mask: "redact" } } },
+  });
+  const beside = made.left.filter(({ why }) => why.endsWith("counts in its place"));
+  expect(beside.map(({ key }) => key)).toEqual(["database.server.name", "table.whitelist"]);
+  expect(made.left.some(({ isBlocking }) => isBlocking)).toBe(false);
+});
+
 test("a column that a transform renames is hidden by its own name", () => {
   const { config } = imported({
     ...CONNECTOR,
@@ -510,6 +536,9 @@ test("values of a fixed set in any case, hosts, heartbeats, and the brokers' log
   expect(JSON.stringify(made)).not.toContain("canary");
   const publication = imported({ ...CONNECTOR, "publication.autocreate.mode": "DISABLED" }).config.source;
   expect(publication).toMatchObject({ publication: "dbz_publication" });
+  // Somebody fills it: which tables, columns and rows it has is not in the file.
+  const filled = imported({ ...CONNECTOR, "publication.autocreate.mode": "no_tables", "publication.name": "p" });
+  expect(filled.config.source).toMatchObject({ publication: "p" });
   expect(imported({ ...CONNECTOR, "snapshot.mode": "sometimes" }).config.source).toMatchObject({
     snapshot: "undecided",
   });
@@ -616,6 +645,14 @@ test.each([
   [
     "%prod.debezium.source.column.exclude.list",
     { "debezium.source.connector.class": "MySql", "%prod.debezium.source.column.exclude.list": "a.b.c" },
+  ],
+  [
+    "debezium.source.transforms",
+    {
+      "debezium.source.connector.class": "MySql",
+      "debezium.source.transforms": "mask",
+      "debezium.transforms": "unwrap",
+    },
   ],
 ])("a file that may not have all keys is refused: %s", (what, document) => {
   for (const text of [stringify(document), JSON.stringify(document)])

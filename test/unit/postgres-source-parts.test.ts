@@ -110,7 +110,7 @@ test("types are found through domains, arrays and enums; what is not known is op
         bounds: 0,
         labels: [],
         attributes: [],
-        table: null,
+        tables: [],
         ...type,
       }))
       .find((type) => type.oid === oid);

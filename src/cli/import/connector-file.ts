@@ -176,9 +176,11 @@ function ofServer(fields: Fields): Connector | null {
     }
     return [/^debezium\.(?:transforms|predicates)/.test(key) ? key.slice("debezium.".length) : key, value];
   });
-  // Which of Quarkus' profiles counts is not in the file.
-  const profile = flat.find(([key]) => key.startsWith("%"))?.[0];
-  return { name: "debezium", keys: new Map(renamed), ...(profile === undefined ? {} : { elsewhere: profile }) };
+  const keys = new Map(renamed);
+  // Which of Quarkus' profiles counts is not in the file, nor which of two keys that the connector has as one.
+  const unsure =
+    flat.find(([key]) => key.startsWith("%")) ?? flat.find((_, i) => keys.get(renamed[i]![0]) !== renamed[i]![1]);
+  return { name: "debezium", keys, ...(unsure === undefined ? {} : { elsewhere: unsure[0] }) };
 }
 
 function flattened(fields: Fields, start: string): readonly (readonly [string, unknown])[] {

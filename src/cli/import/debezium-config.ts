@@ -13,15 +13,18 @@ export class DebeziumConfig extends Findings {
     this.#values = values;
   }
 
-  /** The value of the first of these keys that is there and not empty. All of them count as carried over. */
+  /** The value of the first of these keys that is there and not empty. All of them count as carried over; one that says otherwise is named. */
   take(...keys: readonly string[]): string | null {
-    let value: string | null = null;
-    for (const key of keys) {
-      if (!this.#values.has(key)) continue;
-      this.#taken.add(key);
-      value ??= this.#values.get(key)?.trim() || null;
-    }
-    return value;
+    const there = keys.filter((key) => this.#values.has(key));
+    for (const key of there) this.#taken.add(key);
+    const said = there.flatMap((key) => {
+      const value = this.#values.get(key)?.trim() ?? "";
+      return value === "" ? [] : [{ key, value }];
+    });
+    const [first, ...others] = said;
+    for (const { key, value } of others)
+      if (value !== first?.value) this.leave(key, `${first?.key} counts in its place`);
+    return first?.value ?? null;
   }
 
   /** A value of a fixed set, which Debezium reads in any case. */

@@ -44,6 +44,8 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   const names = listOf(given.take("transforms"));
   /** Columns by the names that transforms have given them. */
   const renamed = new Map<string, string>();
+  // Confluent Cloud has no transform for it.
+  const isFlatCloud = given.takeWord("after.state.only") === "true";
   let shaped: Shaped | null = null;
   for (const name of names) {
     const key = `transforms.${name}`;
@@ -59,7 +61,13 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
     } else if (last === "ReplaceField" || last === "MaskField")
-      hiddenBy(given, hidden, { key, last, own, renamed, isOfRows: shaped !== null && part === "Value" });
+      hiddenBy(given, hidden, {
+        key,
+        last,
+        own,
+        renamed,
+        isOfRows: (shaped !== null || isFlatCloud) && part === "Value",
+      });
     else {
       const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
       if (why !== undefined) given.leave(key, `${last}: ${why}`);
@@ -71,8 +79,6 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   }
   unused(given, names);
   convertersOf(given, hidden);
-  // Confluent Cloud has no transform for it.
-  const isFlatCloud = given.takeWord("after.state.only") === "true";
   return shaped ?? { isFlat: isFlatCloud, hasTombstones: true };
 }
 
@@ -156,7 +162,8 @@ interface Hiding {
 
 /** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */
 function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, renamed, isOfRows }: Hiding): void {
-  const fields = listOf(own.get(last === "MaskField" ? "fields" : "exclude") ?? own.get("blacklist") ?? "");
+  const lists = last === "MaskField" ? ["fields"] : ["exclude", "blacklist"];
+  const fields = lists.flatMap((list) => listOf(own.get(list) ?? ""));
   const kept = own.get("include") ?? own.get("whitelist") ?? "";
   if (!isOfRows || kept !== "" || (fields.length === 0 && !own.has("renames"))) {
     given.block(key, `${last}: write the columns that it hides, or all that it leaves, to \`tables\``);

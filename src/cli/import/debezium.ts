@@ -179,8 +179,8 @@ function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns
   } else if (parameters !== null) given.note("slot.stream.params", "Millrace chooses pgoutput's parameters itself");
   const mode = given.takeWord("publication.autocreate.mode");
   const publication = given.take("publication.name");
-  // Where Debezium makes none, an administrator has made it, and would have to make another one.
-  if (mode === "disabled") return { publication: publication ?? "dbz_publication" };
+  // Where Debezium makes none, or an empty one, an administrator says what is in it, and would have to say it again.
+  if (mode === "disabled" || mode === "no_tables") return { publication: publication ?? "dbz_publication" };
   const own = `Millrace makes millrace_${name}, and keeps it equal to \`tables\``;
   if (publication !== null && mode === "filtered") given.note("publication.name", own);
   else if (publication !== null)

@@ -126,6 +126,30 @@ test("a column that the log left out, one of another table's rows, and a conditi
   });
 });
 
+test("columns of the row types of views, of partitions, and of tables that inherit", async () => {
+  await using pipeline = await started(
+    `create table users (id int primary key, mail text); create table kids (primary key (id)) inherits (users);
+     create table parts (id int primary key, mail text) partition by range (id);
+     create table parts_1 partition of parts for values from (0) to (9); insert into parts values (1, 'p@${CANARY}')`,
+    {
+      "public.users": { columns: { mail: { mask: "redact" } } },
+      "public.parts": { columns: { mail: { drop: true } } },
+      "public.tales": { optional: true, columns: { open: { mask: "none" } } },
+    },
+  );
+  await pipeline.run(`create view people as select mail from users; create materialized view folks as select * from people;
+    create table viewed (id int primary key, one folks[]); insert into viewed values (1, array[row('${CANARY}')::folks]);
+    create table parted (id int primary key, one parts_1); insert into parted select 1, p from parts_1 p;
+    create table heired (id int primary key, one kids); insert into heired values (1, row(1, '${CANARY}')::kids);
+    create table tales (id int primary key, open folks); insert into tales values (1, row('shown')::folks)`);
+  await expectSuspended(pipeline, {
+    "public.heired": "MR1025",
+    "public.kids": "MR1033",
+    "public.parted": "MR1025",
+    "public.viewed": "MR1025",
+  });
+});
+
 test("rules that say the same of columns, below other globs over tables: what they hide now is gone", async () => {
   const rules = (shown: object, other: object) => ({
     "public.users": { columns: shown },

@@ -169,6 +169,12 @@ describe.each(WAYS)("$when", ({ isDown, options }) => {
        alter table later add mail text, add country text; insert into later (id, mail, country) select id, mail, country from users`,
     );
     await scene.expectSuspended({ "public.later": "MR1033" });
+    // A name that the configuration has for another table, whose rows have passed under it.
+    await scene.run(
+      `begin; alter table contacts rename to swapping; alter table secrets rename to contacts; alter table swapping rename to secrets; commit;
+       insert into secrets values (2, 'j@${CANARY}', 'n'); insert into contacts values (2, 'k ${CANARY}')`,
+    );
+    await scene.expectSuspended({ "public.contacts": "MR1033", "public.later": "MR1033", "public.secrets": "MR1033" });
   });
 
   test("an empty copy whose columns get other names", { tags: "heavy" }, async () => {

@@ -237,8 +237,16 @@ select json_build_object(
   'attributes', (select coalesce(json_agg(json_build_object(
       'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')
     from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped),
-  'table', (select json_build_object('schema', n.nspname, 'table', c.relname) from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace where t.typtype = 'c' and c.oid = t.typrelid and c.relkind in ('r', 'p'))
+  'tables', (with recursive shown (oid, kind) as (
+      select c.oid, c.relkind from pg_class c where t.typtype = 'c' and c.oid = t.typrelid
+      union select c.oid, c.relkind from shown cross join lateral (
+        select d.refobjid as oid from pg_rewrite w join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+        where shown.kind in ('v', 'm') and w.ev_class = shown.oid and d.refclassid = 'pg_class'::regclass
+        union all select i.inhparent from pg_inherits i join pg_class p on p.oid = i.inhrelid and p.relispartition
+        where i.inhrelid = shown.oid) above
+      join pg_class c on c.oid = above.oid)
+    select coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname) order by c.oid), '[]')
+    from shown join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace where shown.kind in ('r', 'p'))
 ) as t
 from wanted w join pg_type t on t.oid::int8 = w.oid`;
 

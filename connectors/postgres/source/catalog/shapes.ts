@@ -50,10 +50,10 @@ function named({ schema, table }: TableName): Origins["parents"][number] {
 function rowsIn(type: number, types: PgTypes, seen: ReadonlySet<number> = new Set()): readonly TableName[] {
   const known = seen.has(type) ? undefined : types(type);
   if (known === undefined) return [];
-  const { table, base, element, bounds, attributes } = known;
+  const { tables, base, element, bounds, attributes } = known;
   const inner = [base, element, bounds, ...attributes.map((attribute) => attribute.type)];
   const deeper = new Set([...seen, type]);
-  return [...(table === null ? [] : [table]), ...inner.flatMap((one) => rowsIn(one, types, deeper))];
+  return [...tables, ...inner.flatMap((one) => rowsIn(one, types, deeper))];
 }
 
 export function shapeOf(

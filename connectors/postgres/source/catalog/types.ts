@@ -19,8 +19,8 @@ export interface PgType {
   readonly labels: readonly string[];
   /** Of a composite, in order; a table's row type is one too. */
   readonly attributes: readonly PgAttribute[];
-  /** The table whose row type it is. */
-  readonly table: TableName | null;
+  /** The table whose row type it is, with those of which it is a partition; of a view, those that it reads. */
+  readonly tables: readonly TableName[];
 }
 
 interface PgAttribute {
