@@ -82,8 +82,10 @@ export const factory: SinkFactory<RedisOptions> = {
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];
-    const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url.hostname) ? "localhost" : url.hostname;
-    const database = url.pathname.replace(/^\//, "") || "0";
+    // Of a URL of this scheme the name is as it was written.
+    const name = url.hostname.toLowerCase();
+    const host = /^(localhost|127\.0\.0\.1|\[::1\]|)$/.test(name) ? "localhost" : name;
+    const database = Number(url.pathname.replace(/^\//, ""));
     return [{ at: `database ${database} at ${host}:${url.port || "6379"}`, start: options.prefix }];
   },
 };

@@ -50,6 +50,12 @@ export interface Place {
   readonly rules: Rules;
 }
 
+interface Shared {
+  readonly admin: AdminConfig | undefined;
+  readonly sinks: readonly SinkConfig[];
+  readonly rules: Rules;
+}
+
 interface PlacedSink {
   readonly name: string;
   readonly kind: string;
@@ -122,7 +128,10 @@ class Loading {
         "one daemon has all tables of a document: take it out, or `source.shares`",
         "key",
       );
-    const shares = part?.shareCount == null ? null : this.#shares(part.shareCount, top?.name ?? "", admin, sinks);
+    const shares =
+      part?.shareCount == null
+        ? null
+        : this.#shares(part.shareCount, top?.name ?? "", { admin, sinks, rules: rules ?? NO_RULES });
     const source = part?.made(daemon, rules ?? NO_RULES, shares);
     file.stopIfWrong();
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
@@ -217,10 +226,10 @@ class Loading {
     return { name, owner: top.name, state, shareCount, source: { kind }, sinks, nestSink, rules };
   }
 
-  #shares(count: number, name: string, admin: AdminConfig | undefined, sinks: readonly SinkConfig[]): SharesConfig {
+  #shares(count: number, name: string, { admin, sinks, rules }: Shared): SharesConfig {
     for (const { path, message } of misfits(count, { name, listen: admin?.listen ?? null, sinks }))
       this.#file.problem("MR1005", path, message, "key");
-    return { division: divisionOf(count, sinks), name, number: this.#share };
+    return { division: divisionOf(count, sinks, rules), name, number: this.#share };
   }
 
   #rules({ tables, maskKey }: z.output<typeof partDefinition>): Rules {

@@ -1,5 +1,7 @@
 /** What the daemon of one share has of its own, although all shares have one configuration. */
 import { type Division, shareName } from "../core/sharing/share.ts";
+import { Routes } from "../routes/routes.ts";
+import type { Rules } from "../rules/definition.ts";
 import type { SharesConfig, SinkConfig } from "./config.ts";
 import type { Address } from "./daemon-definition.ts";
 
@@ -19,8 +21,10 @@ interface SharesRequest {
 }
 
 /** Where a sink puts the tables of several schemas into one, they are kept apart by their names alone. */
-export function divisionOf(count: number, sinks: readonly SinkConfig[]): Division {
-  return { count, by: sinks.some(({ connector }) => connector.divides === "name") ? "name" : "id" };
+export function divisionOf(count: number, sinks: readonly SinkConfig[], { tables }: Pick<Rules, "tables">): Division {
+  const routes = new Routes(tables.filter(({ into }) => into !== null));
+  const by = sinks.some(({ connector }) => connector.divides === "name") ? "name" : "id";
+  return routes.text === "" ? { count, by } : { count, by, routes };
 }
 
 export function misfits(count: number, { name, listen, sinks }: SharesRequest): readonly Misfit[] {

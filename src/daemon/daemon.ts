@@ -15,7 +15,7 @@ import { findMillraceError, isAborted } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { type HeldState, holdingState } from "./held-state.ts";
-import { openSource, memoryOf } from "./ruled-source.ts";
+import { keptElsewhere, openSource, memoryOf } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
 import { Notifier, ToldConditions } from "../ops/notifier.ts";
@@ -119,7 +119,8 @@ async function runWithLease(
   const { logger, redact, once, reconcile, wrap = {} } = options;
   const lack = lackOf(telemetryExtras(config));
   if (lack !== undefined) throw lack.with({ message: `telemetry.otlp: ${lack.message}` });
-  const ruled = await openSource(config, await memoryOf(config, state), logger);
+  const memory = await memoryOf(config, state);
+  const ruled = await openSource(config, { ...memory, ...keptElsewhere(state) }, logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
   const traced = tracedBatches(config.otlp, metrics);

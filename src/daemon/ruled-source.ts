@@ -33,8 +33,9 @@ export async function memoryOf(
 ): Promise<RuleMemory> {
   const pins = new Map<string, Pin>();
   const newest = await schemas.list();
+  const elsewhere = await schemas.elsewhere();
   const isPlain = rules.tables.length === 0 && rules.selections.every(({ patterns }) => patterns.length === 0);
-  if (isPlain && newest.every(({ ruled }) => ruled === undefined))
+  if (isPlain && elsewhere.length === 0 && newest.every(({ ruled }) => ruled === undefined))
     return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
   const all: TableVersion[] = [];
   const versions = new Map<string, TableVersion>();
@@ -49,6 +50,18 @@ export async function memoryOf(
     const shape = sourceShape(last);
     if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
-  const former = new FormerRules(all, await schemas.renames());
+  const former = new FormerRules([...all, ...elsewhere], await schemas.renames());
   return { pins, former, versions, keep: (renames, position) => schemas.rename(renames, position) };
+}
+
+/** No look says since when: what this share registers counts after it. */
+const BEFORE_ALL = { epoch: 0, commit: 0n, index: 0 };
+
+/** Only for the holder of the lease. */
+export function keptElsewhere({ schemas }: Pick<StateStore, "schemas">): Pick<RuleMemory, "keepElsewhere"> {
+  return {
+    keepElsewhere: async (shapes) => {
+      await schemas.resolve(shapes, BEFORE_ALL);
+    },
+  };
 }

@@ -17,6 +17,8 @@ export interface RuleMemory {
   readonly versions: ReadonlyMap<string, TableVersion>;
   /** Makes renames durable by which rules follow a table. */
   readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
+  /** Makes durable what tables of other shares stand under: they may get names that are in this one. Absent: somebody else does. */
+  readonly keepElsewhere?: (shapes: readonly TableShape[]) => Promise<void>;
 }
 
 export const noMemory = (): RuleMemory => ({

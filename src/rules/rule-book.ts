@@ -169,10 +169,11 @@ export class RuleBook {
   }
 
   /** The tables that are there. */
-  begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
-    const there = new Set([...tables, ...refused].map(({ id }) => id));
+  begin({ tables, refused, elsewhere }: Pick<CapturedTables, "tables" | "refused" | "elsewhere">): void {
+    const all = [...tables, ...refused, ...(elsewhere?.tables ?? [])];
+    const there = new Set(all.map(({ id }) => id));
     for (const id of this.#plans.keys()) if (!there.has(id)) this.#plans.delete(id);
-    this.#former.begin([...tables, ...refused]);
+    this.#former.begin(all);
     this.#exposure.begin(tables);
   }
 

@@ -21,6 +21,8 @@ export class RuledTables {
   readonly #byRuled = new WeakMap<TableVersion, RuledTable[]>();
   /** Tables as the catalogue had them at the last look. */
   readonly #live = new Map<string, TableShape>();
+  /** Of tables of other shares, the fingerprints of what they stand under. */
+  readonly #elsewhere = new Map<string, string>();
 
   constructor(book: RuleBook) {
     this.#book = book;
@@ -34,6 +36,16 @@ export class RuledTables {
   look(captured: CapturedTables): void {
     this.#book.begin(captured);
     for (const shape of captured.tables) this.#live.set(shape.id, shape);
+  }
+
+  /** What tables of other shares stand under since the last look. */
+  elsewhere({ elsewhere }: CapturedTables): readonly TableShape[] {
+    const ruled = (elsewhere?.tables ?? []).map((table) => this.shape(table));
+    return ruled.flatMap((shape): TableShape[] => {
+      if (shape.ruled?.fault !== null || this.#elsewhere.get(shape.id) === shape.fingerprint) return [];
+      this.#elsewhere.set(shape.id, shape.fingerprint);
+      return [{ ...shape, ruled: { ...shape.ruled, isElsewhere: true } }];
+    });
   }
 
   /** The source's catalogue, as it is seen after the rules. */

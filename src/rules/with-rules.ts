@@ -61,6 +61,9 @@ export function withRules(
   const look = async (signal: AbortSignal, known?: readonly NamedTable[]): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
+    const elsewhere = tables.elsewhere(captured);
+    // Invariant: durable before a row of this share passes.
+    if (elsewhere.length > 0) await memory.keepElsewhere?.(elsewhere);
     blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));
     hints = ruleHints(rules, captured, memory.former.known);
     return captured;

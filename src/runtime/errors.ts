@@ -127,7 +127,7 @@ export const pages = {
     remedy:
       "Take the former value back. Or stop all processes, and run `millrace recover --shares --yes` with the new one. From shares to none: `millrace teardown --sink-metadata --yes` with the former value, then start.",
     cause:
-      "`source.shares` was changed, or a sink's `schema` was, and the states have positions from before; or processes of one group have different ones. Two daemons would count a table as theirs.",
+      "`source.shares` was changed, or a sink's `schema` or an `into` of `tables` was, and the states have positions from before; or processes of one group have different ones. Two daemons would count a table as theirs.",
     seen: "start",
   },
   MR1335: {

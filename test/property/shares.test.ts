@@ -5,6 +5,7 @@ import { connectors } from "../../connectors/registry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Division } from "../../src/core/sharing/share.ts";
 import { shareOf } from "../../src/core/sharing/share.ts";
+import { Routes } from "../../src/routes/routes.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 
 const SINKS = {
@@ -33,13 +34,22 @@ const table = fc.record({ schema: name, table: name });
 
 test.each(Object.entries(SINKS))("%s, alone and beside a sink with one schema for all", async (kind, given) => {
   const { sink, by } = await sinkOf(kind, given);
-  for (const chosen of new Set([by, "name"] as const)) {
-    const division = { count: 64, by: chosen };
+  const routes = new Routes([
+    { pattern: "*.*", into: { schema: "all", table: "$2" }, add: null },
+    { pattern: "a*.*", into: { schema: "a", table: "i" }, add: null },
+  ]);
+  for (const [chosen, routed] of [
+    [by, undefined],
+    ["name", undefined],
+    [by, routes],
+    ["name", routes],
+  ] as const) {
+    const division: Division = { count: 64, by: chosen, ...(routed === undefined ? {} : { routes: routed }) };
     fc.assert(
       fc.property(fc.array(table, { minLength: 20, maxLength: 60 }), (tables) => {
         const shares = new Map<string, number>();
         for (const each of tables) {
-          const target = sink.target(each);
+          const target = sink.target(routed?.named(each) ?? each);
           const share = shareOf(each, division);
           expect({ target, share: shares.get(target) ?? share }).toEqual({ target, share });
           shares.set(target, share);

@@ -43,6 +43,7 @@ test("tables that the catalogue shows at once are registered in few transactions
     versions: (id) => schemas.versions(id),
     rename: (...renames) => schemas.rename(...renames),
     renames: () => schemas.renames(),
+    elsewhere: () => schemas.elsewhere(),
   };
   const gate = tableGate({ ...opened.state, schemas: counted });
   const found = captured(shapes(1_000));

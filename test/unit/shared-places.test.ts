@@ -51,6 +51,8 @@ test.each([
   ["a file", duckdb("./data/w.duckdb"), duckdb("link/../data/../link/w.duckdb")],
   ["a replica", { kind: "sqlite", path: "./data/r.db3" }, { kind: "sqlite", path: "link/r.db3" }],
   ["keys", redis("redis://:pw-canary@localhost", "p:"), redis("rediss://127.0.0.1:6379/0", "p:")],
+  ["keys of one host", redis("redis://Cache/1"), redis("redis://cache:6379/01")],
+  ["keys of no host", redis("redis://"), redis("redis://127.0.0.1")],
   ["topics", kafka({}), kafka({ brokers: ["k:9092"], format: "cloudevents" })],
   ["one topic", kafka({ topic: "all" }), kafka({ prefix: "a", topic: "ll" })],
   ["the topic of transactions", kafka({ transactions: true }), kafka({ prefix: "shop.", topic: "_transactions" })],

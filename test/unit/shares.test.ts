@@ -5,6 +5,7 @@ import { connectors } from "../../connectors/registry.ts";
 import type { Config } from "../../src/config/config.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
+import { divisionText, shareOf } from "../../src/core/sharing/share.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -16,12 +17,13 @@ interface Given {
   readonly sinks?: object;
   readonly state?: string;
   readonly listen?: string;
+  readonly tables?: object;
 }
 
-function textOf({ name = "shop", shares = 4, sinks = {}, state, listen }: Given): string {
+function textOf({ name = "shop", shares = 4, sinks = {}, state, listen, tables }: Given): string {
   const source = { kind: "kafka", brokers: [BROKER], from: "capture", shares };
   const admin = listen === undefined ? {} : { admin: { listen } };
-  return JSON.stringify({ name, source, sinks, ...(state === undefined ? {} : { state }), ...admin });
+  return JSON.stringify({ name, source, sinks, ...(state === undefined ? {} : { state }), ...admin, tables });
 }
 
 async function load(given: Given, share: number | null): Promise<Config> {
@@ -98,6 +100,23 @@ test("what is wrong with all shares is said once, what differs for each", async 
   const wrong = await runCli(["pause", "--sink", "none", "--json"], { folder: folder.path });
   expect(wrong.exitCode).toBe(2);
   expect(JSON.parse(wrong.stdout)).toEqual({ error: expect.objectContaining({ code: "MR1110" }) });
+});
+
+test("tables that `into` puts into one target are in one share", async () => {
+  const into = { "tenant_*.*": { into: "shared.$2", add: { tenant: "$1" } }, "public.*_old": { into: "public.$1" } };
+  const { division } = (await load({ sinks: CACHE, tables: into }, null)).shares!;
+  const names = ["users", "orders", "lines", "visits"];
+  for (const table of names) {
+    const own = shareOf({ schema: "tenant_a", table }, division);
+    expect(shareOf({ schema: "tenant_b", table }, division)).toBe(own);
+    expect(shareOf({ schema: "public", table: `${table}_old` }, division)).toBe(
+      shareOf({ schema: "public", table }, division),
+    );
+  }
+  // Other names are another division; columns alone are not.
+  const text = async (tables: object) => divisionText((await load({ sinks: CACHE, tables }, null)).shares!.division);
+  expect(await text({ "a.*": { into: "b.$1" } })).not.toBe(await text({ "a.*": { into: "c.$1" } }));
+  expect(await text({ "a.*": { add: { of: "a" } } })).toBe("4");
 });
 
 test("--share without shares is refused", async () => {

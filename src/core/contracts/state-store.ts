@@ -254,7 +254,10 @@ export interface SchemaStore {
    * transaction.
    */
   resolve(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]>;
+  /** The newest of each table. */
   list(): Promise<readonly TableVersion[]>;
+  /** All of tables that another share has, as far as they stand under rules. */
+  elsewhere(): Promise<readonly TableVersion[]>;
   /** In the order of the log. */
   versions(tableId: string): Promise<readonly TableVersion[]>;
   /** Renames of tables that stood under rules; those of one position once. */

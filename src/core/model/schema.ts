@@ -111,6 +111,8 @@ export interface Ruled {
   readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */
   readonly fault: RulesFault | null;
+  /** Another share has the table: this one only knows what its rows stand under. */
+  readonly isElsewhere?: true;
 }
 
 export interface RulesFault {

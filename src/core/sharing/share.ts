@@ -18,6 +18,14 @@ export interface Division {
    * of that, so that the schema does not count.
    */
   readonly by: "id" | "name";
+  /** The names that tables have in the sinks. Absent: their own. */
+  readonly routes?: TargetNames;
+}
+
+interface TargetNames {
+  /** Tells these names from others. */
+  readonly text: string;
+  named(table: TableName): TableName;
 }
 
 export interface Share {
@@ -27,7 +35,8 @@ export interface Share {
 }
 
 /** The same on every machine and in every version: a table in another share would have to be read again. */
-export function shareOf({ schema, table }: TableName, { count, by }: Division): number {
+export function shareOf(own: TableName, { count, by, routes }: Division): number {
+  const { schema, table } = routes?.named(own) ?? own;
   const joined = inAnyCase(`${schema}.${table}`);
   const dot = joined.lastIndexOf(".");
   const end = joined.slice(dot + 1);
@@ -50,8 +59,9 @@ export function isInShare(table: TableName, share: Share): boolean {
 export const DIVISION = "shares";
 
 /** As it is stored with a share's progress. */
-export function divisionText({ count, by }: Division): string {
-  return by === "id" ? String(count) : `${count} by name`;
+export function divisionText({ count, by, routes }: Division): string {
+  const text = by === "id" ? String(count) : `${count} by name`;
+  return routes === undefined ? text : `${text} as routed by ${routes.text}`;
 }
 
 /** The name of the daemon that applies a share: no daemon of a configuration has a `-` in it. Without a number, what the names of all begin with. */

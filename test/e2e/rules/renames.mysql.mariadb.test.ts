@@ -96,14 +96,6 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
     test("another table that takes the name of one under rules", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
-      // The configuration has the name for the other one, whose rows have passed under it.
-      await scene.run(
-        "rename table users to swapping, contacts to users, swapping to contacts",
-        `insert into contacts values (7, 'j@${CANARY}', '${CANARY}', 'DE')`,
-      );
-      await scene.expectSuspended({ contacts: "MR1033", users: "MR1020" });
-      await scene.run("rename table users to swapping, contacts to users, swapping to contacts");
-      await scene.expectSuspended({});
       await scene.run(
         "drop table notes",
         "create table notes (id int primary key, post varchar(80), note varchar(80))",
@@ -137,6 +129,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "insert into spare select id, concat('s@', mail), note from letters",
       );
       await scene.expectSuspended({ spare: "MR1033" });
+      // The configuration has the name for the other one, whose rows have passed under it.
+      await scene.run(
+        "rename table users to swapping, contacts to users, swapping to contacts",
+        `insert into contacts values (7, 'j@${CANARY}', '${CANARY}', 'DE')`,
+      );
+      await scene.expectSuspended({ contacts: "MR1033", spare: "MR1033", users: "MR1020" });
     });
 
     test("columns under rules that get another name", options, async () => {

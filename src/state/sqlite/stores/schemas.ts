@@ -28,7 +28,8 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   #inForce(shape: TableShape, position: Position): TableVersion | null {
-    const inForce = lastNotAfter(this.#registered(shape.id), position);
+    const registered = this.#registered(shape.id).filter((one) => isElsewhere(one) === isElsewhere(shape));
+    const inForce = lastNotAfter(registered, position);
     return inForce?.fingerprint === shape.fingerprint ? inForce : null;
   }
 
@@ -49,16 +50,24 @@ export class SqliteSchemas implements SchemaStore {
 
   async list(): Promise<readonly TableVersion[]> {
     const newest = new Map<string, TableVersion>();
-    const sql = `SELECT ${COLUMNS} FROM table_version ORDER BY table_id`;
-    for (const table of this.#connection.all(sql).map((row) => this.#fromRow(row))) {
+    for (const table of this.#all()) {
       const known = newest.get(table.id);
-      if (known === undefined || isLater(table, known)) newest.set(table.id, table);
+      if (!isElsewhere(table) && (known === undefined || isLater(table, known))) newest.set(table.id, table);
     }
     return [...newest.values()];
   }
 
+  async elsewhere(): Promise<readonly TableVersion[]> {
+    return this.#all().filter(isElsewhere);
+  }
+
+  #all(): readonly TableVersion[] {
+    const sql = `SELECT ${COLUMNS} FROM table_version ORDER BY table_id`;
+    return this.#connection.all(sql).map((row) => this.#fromRow(row));
+  }
+
   async versions(tableId: string): Promise<readonly TableVersion[]> {
-    return this.#registered(tableId);
+    return this.#registered(tableId).filter((version) => !isElsewhere(version));
   }
 
   async rename(renames: readonly Rename[], position: Position): Promise<void> {
@@ -104,6 +113,10 @@ export class SqliteSchemas implements SchemaStore {
     this.#objects.set(shape.id, ofTable === undefined ? [object] : [...ofTable, object]);
     return object;
   }
+}
+
+function isElsewhere({ ruled }: TableShape): boolean {
+  return ruled?.isElsewhere === true;
 }
 
 function lastNotAfter(registered: readonly TableVersion[], position: Position): TableVersion | undefined {
