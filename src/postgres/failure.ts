@@ -56,12 +56,14 @@ export function failureOf(error: unknown, server?: string): Failure {
   const text = error instanceof Error ? error.message : String(error);
   const code = codeOf(error);
   const state = sqlState(error);
-  const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text);
+  const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text, connecting);
   const tls = reason === "login" && connecting ? refusedWithoutTls(text) : undefined;
   const found = tls ?? (state === undefined ? handshakeFailure(code, text) : undefined);
   if (found === undefined && reason === "unknown" && connecting)
     return new Failure("unreachable", text, { code: OTHER_PROTOCOL, connecting, server, cause: error });
-  if (found === undefined) return new Failure(reason, text, { code, state, connecting, server, cause: error });
+  const isFunction = connecting && reason === "login" && !/^(?:28|55)/.test(state ?? "");
+  const said = isFunction ? "a login trigger, or a parameter of the url, failed" : text;
+  if (found === undefined) return new Failure(reason, said, { code, state, connecting, server, cause: error });
   const { what, fix } = found;
   return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, server, cause: error });
 }
@@ -93,6 +95,10 @@ export function connectFix(
   if (reason !== "login") return undefined;
   if (state === "28P01")
     return `The password in \`${key}\` is not the role's: correct it, or set it at the server (ALTER ROLE … PASSWORD).`;
+  if (state === "55000")
+    return `Let the database take connections again (ALTER DATABASE … ALLOW_CONNECTIONS true), or correct its name in \`${key}\`.`;
+  if (state?.startsWith("28") !== true)
+    return `Correct the login trigger of the database (ALTER EVENT TRIGGER … DISABLE), or the parameters in \`${key}\`: the server's log has the error.`;
   if (routine === "ClientAuthentication")
     return "Add a line for this role, database and address to pg_hba.conf on the server, then SELECT pg_reload_conf().";
   return `Create the role and let it log in (ALTER ROLE … LOGIN), or correct the user in \`${key}\`.`;
@@ -167,9 +173,34 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   XX: "internal",
 };
 
+/** What else a server answers while it lets nobody in; it concerns no statement, no row and no log. */
+const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
+  "no-database",
+  "privilege",
+  "connections",
+  "slots",
+  "disk",
+  "resources",
+  "conflict",
+  "ending",
+  "lock",
+  "cancelled",
+  "read-only",
+  "lost",
+  "system",
+  "internal",
+]);
+
+/** A login may be refused with any SQLSTATE: the database takes no connections, its files are away, a login trigger fails. */
+function reasonOfRefusal(known: DatabaseReason, state: string): DatabaseReason {
+  if (known === "no-file") return "system";
+  return OF_CONNECTING.has(known) || state === NOT_SUPPORTED ? known : "login";
+}
+
 /** `text`, the server's message, distinguishes cases that share one SQLSTATE. */
-function reasonOfState(state: string, text: string): DatabaseReason {
-  const reason = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
+function reasonOfState(state: string, text: string, connecting: boolean): DatabaseReason {
+  const known = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
+  const reason = connecting ? reasonOfRefusal(known, state) : known;
   // The same for a text of ours: NUL, which no text may hold, or characters of UTF-8 that the database's encoding lacks.
   if (reason === "encoding" && /"UTF8": 0x00$|"UTF8"[^"]*"[^"]+"$/.test(text)) return "no-value";
   // With row_security=off the server refuses a read that a policy would restrict.

@@ -89,16 +89,37 @@ test.each([
   [
     "22P02",
     "invalid",
-    "no-value",
-    "MR2027 fatal, MR2027 fatal, MR1216 fatal",
+    "login",
+    "MR2002 blocked, MR2002 blocked, MR1216 blocked",
     "MR2027 fatal, MR3111 poison, MR1216 fatal",
   ],
   [
     "42P01",
     "missing",
-    "no-table",
-    "MR2025 retryable, MR2027 fatal, MR1216 fatal",
+    "login",
+    "MR2002 blocked, MR2002 blocked, MR1216 blocked",
     "MR2025 retryable, MR3110 reopen, MR1216 fatal",
+  ],
+  [
+    "55000",
+    "not accepting connections",
+    "login",
+    "MR2002 blocked, MR2002 blocked, MR1216 blocked",
+    "MR2027 fatal, MR2027 fatal, MR1216 fatal",
+  ],
+  [
+    "58P01",
+    "a file of the database is away",
+    "system",
+    "MR2027 retryable, MR2006 retryable, MR1215 retryable",
+    "MR2010 fatal, MR2006 retryable, MR1215 retryable",
+  ],
+  [
+    "XX000",
+    "as poolers of clouds say it",
+    "internal",
+    "MR2027 retryable, MR2006 retryable, MR1215 retryable",
+    "MR2027 retryable, MR2006 retryable, MR1215 retryable",
   ],
 ])("%s (%s) is %s: its meaning has one number for source and sink", (code, text, reason, connecting, later) => {
   const error = Object.assign(new Error(text), { code });

@@ -229,25 +229,9 @@ export function isPoison(error: unknown): boolean {
   return RULES[failureOf(error).reason].kind === "poison";
 }
 
-/** While connecting only these have rules of their own. */
-const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
-  "unreachable",
-  "lost",
-  "login",
-  "no-database",
-  "privilege",
-  "slots",
-  "connections",
-  "disk",
-  "resources",
-  "ending",
-  "lock",
-  "cancelled",
-]);
-
 function ruleOf(failure: Failure): Rule {
   const { reason, state, code, connecting, cause } = failure;
-  if (connecting) return OF_CONNECTING.has(reason) ? RULES[reason] : UNKNOWN;
+  if (connecting) return reason === "pooler" ? UNKNOWN : RULES[reason];
   if (isUsed(failure)) return USED;
   if (state === UNTRANSLATABLE) return ENCODING;
   if (isOutOfLocks(failure)) return LOCKS;

@@ -35,6 +35,7 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
   "conflict",
   ...WAITED,
   "system",
+  "internal",
   "no-file",
 ]);
 
