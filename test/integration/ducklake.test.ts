@@ -1,5 +1,6 @@
 /** A lake and other processes: readers, killed writers, takers-over; and its upkeep. */
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
@@ -119,6 +120,40 @@ test("upkeep joins small files and ends old snapshots; rows stay", async () => {
   const order = (rows: typeof before) => rows.map(({ cells }) => cells.join(" ")).toSorted();
   expect(order(await target.readRows(items))).toEqual(order(before));
   await sink.apply(rowsBatch(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
+  await sink.close();
+});
+
+test("a table whose files can't be joined, whatever the reason, stops no other's", async () => {
+  await using target = await lakeTarget("sqlite");
+  const told: unknown[] = [];
+  const logger = { ...SILENT, warn: (fields: object) => void told.push(fields) };
+  const names = ["before", "spoiled", "behind"];
+  const tables = names.map((table) => tableVersion({ table, columns: { id: "int8", v: "text" } }));
+  const writer = target.makeSink();
+  await writer.open(1, timeout());
+  await writer.prepare(tables, timeout());
+  for (let n = 1; n <= 4; n++) {
+    const changes = Array.from({ length: 150 }, (_, i) => put([`${n * 1_000 + i}`, `${n}`]));
+    const batch = rowsBatch(BigInt(n), ...tables.map((table) => [table, changes] as const));
+    await writer.apply(batch, new Reports(), timeout());
+  }
+  await writer.close();
+  const [file] = await target.query("select data_file from ducklake_list_files('lake', 'spoiled', schema => 'public')");
+  // A whole file, whose columns are none of the table's.
+  const path = file!.map((cell) => (typeof cell === "string" ? cell : "")).join("");
+  await target.query(`copy (select 'foreign' as other) to '${path}' (format parquet)`);
+  await target.query(
+    `update __ducklake_metadata_lake.ducklake_data_file set file_size_bytes = ${statSync(path).size}, footer_size = null ` +
+      `where path = '${basename(path)}'`,
+  );
+  const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 100, keepSnapshotsMs: 60_000 } });
+  await sink.open(2, timeout());
+  await eventually(async () => {
+    const counts = "select table_name, file_count::integer from ducklake_table_info('lake') order by table_name";
+    const files = new Map((await target.query(counts)).map(([table, count]) => [table, count]));
+    expect(names.map((table) => files.get(table))).toEqual([1, 4, 1]);
+    expect(told).toContainEqual(expect.objectContaining({ table: "public.spoiled", code: "MR2027" }));
+  });
   await sink.close();
 });
 

@@ -105,20 +105,19 @@ export class Maintenance {
     for (let joined = 1; joined > 0;) joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
   }
 
-  /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
+  /** Invariant: a table whose files can't be read or joined stops no other's. */
   async #forTable(table: TargetName, work: () => Promise<unknown>): Promise<void> {
-    const { sink, logger, onLost } = this.#parts;
+    const { sink, lake, logger, onLost } = this.#parts;
     try {
       await work();
     } catch (error) {
       const known = classify(error, "joining the lake's files");
+      if (this.#isClosed || lake.broken || isOfLake(known)) throw error;
       const { code, message } = known;
-      // A commit can be refused though nobody else writes: the next run joins the table.
-      const isMet = code === "MR3220";
-      if (this.#isClosed || (!isMet && code !== "MR3226")) throw error;
-      if (isMet) return logger.debug({ sink, table: `${table.schema}.${table.table}`, code }, message);
-      logger.warn({ sink, table: `${table.schema}.${table.table}`, code }, message);
-      onLost(table, known);
+      // A commit can be refused though nobody else writes.
+      const level = code === "MR3220" ? "debug" : "warn";
+      logger[level]({ sink, table: `${table.schema}.${table.table}`, code }, `its files are joined later: ${message}`);
+      if (code === "MR3226") onLost(table, known);
     }
   }
 
@@ -206,6 +205,11 @@ export class Maintenance {
       logger.warn({ sink, code }, `the lake's files are joined later: ${message}`);
     }
   }
+}
+
+/** A failure that each table would meet: of a server, of the disk. */
+function isOfLake({ code, kind, reason }: MillraceError): boolean {
+  return reason === "lost" || kind === "aborted" || (kind === "blocked" && code !== "MR3226");
 }
 
 /** Whose rows lie in the catalogue in more shapes than so many; `only`: of this table alone. */
