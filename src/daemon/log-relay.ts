@@ -25,6 +25,7 @@ export async function relay({ clock, sinks, pipeline, logger }: RelayingParts, s
       }
     },
     table: (id) => gate.table(id),
+    withFix: async (refused) => await gate.withFix(refused),
     isSuspended: (id) => gate.suspended.has(id),
   };
   const one = async (sink: Sink): Promise<void> => {

@@ -3,7 +3,7 @@ import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.t
 import { EPOCH_MAX } from "../core/model/version.ts";
 import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
-import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { RefusedTable } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 
 import { shellWord } from "../core/shell-word.ts";
@@ -423,11 +423,7 @@ export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set([
   "MR1309",
 ]);
 
-/** `before`: the table as it was captured. */
-export function refusedSince(refused: RefusedTable, before?: TableShape): MillraceError {
-  const { id, reason, code } = refused;
-  const key = before?.key.map((ordinal) => before.columns[ordinal]!.name) ?? [];
-  const fix = refused.fixWith?.(key) ?? refused.fix;
+export function refusedSince({ id, reason, code, fix }: RefusedTable): MillraceError {
   if (code !== undefined) return new MillraceError({ code, kind: "fatal", message: `${id}: ${reason}`, hint: fix });
   return fatal("MR1309", `${id} can't be captured any more: ${reason}`, `${fix} Then Millrace captures it again.`);
 }

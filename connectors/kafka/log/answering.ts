@@ -169,13 +169,14 @@ class Answering {
   }
 
   async #tables(signal: AbortSignal): Promise<Said> {
-    const { source, look, isSuspended } = this.#relayed;
+    const { source, look, isSuspended, withFix } = this.#relayed;
     await look(signal);
     const captured = await source.catalog.tables(signal);
     // What is suspended here can't be read.
     const generations = [...captured.generations].filter(([id]) => !isSuspended(id));
     const tables = captured.tables.map((shape) => relayedShape(shape));
-    return { tables: writeTables({ ...captured, tables, generations: new Map(generations) }) };
+    const refused = await Promise.all(captured.refused.map(withFix));
+    return { tables: writeTables({ ...captured, tables, refused, generations: new Map(generations) }) };
   }
 
   async #settled(token: string, signal: AbortSignal): Promise<boolean> {

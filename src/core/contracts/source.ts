@@ -1,4 +1,4 @@
-import type { Catalog } from "./catalog.ts";
+import type { Catalog, RefusedTable } from "./catalog.ts";
 import type { ChangeLog } from "./change-log.ts";
 import type { LogAdmin } from "./log-admin.ts";
 import type { Positions } from "./positions.ts";
@@ -42,6 +42,8 @@ export interface RelayedSource {
   readonly look: (signal: AbortSignal) => Promise<void>;
   /** The table as it flows now; undefined: it does not. */
   readonly table: (tableId: string) => TableVersion | undefined;
+  /** The same with the fix for the key that the table had here. */
+  readonly withFix: (refused: RefusedTable) => Promise<RefusedTable>;
   /** Whether changes of the table are left out of the log. */
   readonly isSuspended: (tableId: string) => boolean;
 }

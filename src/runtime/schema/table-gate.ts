@@ -5,7 +5,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../core/model/schema-change.ts";
 import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
 import { isKeyed, isLater, type TableVersion } from "../../core/model/schema.ts";
-import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
+import type { CapturedTables, RefusedTable, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
@@ -336,14 +336,21 @@ export class TableGate {
       const known = this.#suspended.get(id);
       // Of a table that returns by itself, the catalogue has the newest reason, and the way out.
       if (isPassing === true || (known !== undefined && !CORRECTED_AT_SOURCE.has(known.code))) continue;
-      const before = this.#current.get(id);
       // One that its rules do not fit may never have been captured.
-      if (before === undefined && code === undefined) continue;
-      const error = refusedSince(refused, before && (await this.#lastWithKey(before)));
+      if (!this.#current.has(id) && code === undefined) continue;
+      const error = refusedSince(await this.withFix(refused));
       if (known?.message !== error.message) await this.suspend(id, error);
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
+  }
+
+  /** The same with the fix for the key that the table had, if it was captured with one. */
+  async withFix({ fixWith, ...refused }: RefusedTable): Promise<RefusedTable> {
+    const before = this.#current.get(refused.id);
+    if (fixWith === undefined || before === undefined) return refused;
+    const { key, columns } = await this.#lastWithKey(before);
+    return { ...refused, fix: fixWith(key.map((ordinal) => columns[ordinal]!.name)) };
   }
 
   /** The stream may have shown the table without its key before the catalogue. */
