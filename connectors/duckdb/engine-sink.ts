@@ -14,6 +14,7 @@ import type {
   TargetCopies,
   TargetEngine,
   TargetEvolution,
+  TargetHint,
   TargetPresence,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
@@ -51,6 +52,8 @@ export interface StoreKeeper<S extends Store> {
   readonly copies?: TargetCopies;
   /** Deleted rows that still occupy space in the target. */
   readonly deadRows: number;
+  /** Upkeep that fails. */
+  readonly hints: readonly TargetHint[];
   /** See `EngineSink.follows`. */
   inOwnProcess: boolean;
   acquire(): Promise<S>;
@@ -134,6 +137,10 @@ export class EngineSink<S extends Store>
 
   get deadRows(): number {
     return this.#keeper.deadRows;
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#keeper.hints;
   }
 
   async inspect(): Promise<Inspection> {

@@ -6,7 +6,7 @@ import type { Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { TargetCopies } from "../../src/core/contracts/sink.ts";
+import type { TargetCopies, TargetHint } from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableLayout } from "./write/layout.ts";
 import { EngineSink, type Layouts, type Opened, type StoreKeeper } from "./engine-sink.ts";
@@ -57,6 +57,10 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   /** Over all tables at their last count. */
   get deadRows(): number {
     return this.#dead.count;
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#upkeep?.failed.hints ?? [];
   }
 
   async acquire(): Promise<Database> {

@@ -302,7 +302,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   /** Rows that the server evicts leave no trace: what it may do is told. */
   async #look(connection: Connection): Promise<void> {
     const memories = await Promise.all(connection.primaries().map(memoryOf));
-    this.hints = memories.flatMap((memory) => evictionIn(memory) ?? []).slice(0, 1);
+    const evictions = memories.flatMap((memory) => evictionIn(memory) ?? []);
+    this.hints = evictions.slice(0, 1).map((eviction) => ({ table: null, ...eviction }));
   }
 
   async rooms(): Promise<readonly Room[]> {

@@ -179,8 +179,14 @@ const SINK: Fields<SinkStatus> = {
     "sinks for which the stream went back: this sink gets nothing new before they have caught up",
   ],
   hints: [
-    { listOf: { what: ["text", "what that is"], fix: ["text", "what prevents it"] } },
-    "what the target may do to rows that lie there; only Redis tells",
+    {
+      listOf: {
+        table: [{ orNull: "text" }, "the table of the target that it concerns alone"],
+        what: ["text", "what that is"],
+        fix: ["text", "what prevents it"],
+      },
+    },
+    "what the target may do to rows that lie there (Redis), and upkeep that fails (DuckDB, DuckLake)",
   ],
   rooms: [
     { listOf: ROOM },

@@ -310,7 +310,28 @@ test.concurrent("a table with an index of somebody's is left as it is", async ()
   await worn.target.query("create index his on public.items (amount)");
   await worn.stage.sink.verify(timeout());
   await eventually(() => expect(worn.stage.sink.engine?.deadRows).toBeGreaterThan(ROWS));
+  await eventually(() =>
+    expect(worn.stage.sink.hints).toMatchObject([
+      { table: "public.items", what: expect.stringContaining("because the table has an index") },
+    ]),
+  );
   await worn.writeAny();
   await worn.stage.expectRows(items, [...worn.rows.values()]);
   expect(worn.told.with("was rewritten")).toEqual([]);
+});
+
+test.concurrent("a table that can't be rewritten is told for as long as that is so, and no batch fails", async () => {
+  await using worn = await Worn.create();
+  await worn.target.query("create view public._millrace_rewritten as select 1 as one");
+  await worn.stage.sink.verify(timeout());
+  await eventually(() =>
+    expect(worn.stage.sink.hints).toMatchObject([
+      { table: "public.items", what: expect.stringMatching(/^dead rows of public\.items stay in the file.*MR\d{4}/) },
+    ]),
+  );
+  await worn.writeAny();
+  await worn.target.query("drop view public._millrace_rewritten");
+  await worn.stage.restart(items);
+  await worn.expectWell();
+  expect(worn.stage.sink.hints).toEqual([]);
 });

@@ -1,5 +1,5 @@
 /** A lake and other processes: readers, killed writers, takers-over; and its upkeep. */
-import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -141,6 +141,7 @@ test("a table whose files can't be joined, whatever the reason, stops no other's
   const [file] = await target.query("select data_file from ducklake_list_files('lake', 'spoiled', schema => 'public')");
   // A whole file, whose columns are none of the table's.
   const path = file!.map((cell) => (typeof cell === "string" ? cell : "")).join("");
+  copyFileSync(path, `${path}.whole`);
   await target.query(`copy (select 'foreign' as other) to '${path}' (format parquet)`);
   await target.query(
     `update __ducklake_metadata_lake.ducklake_data_file set file_size_bytes = ${statSync(path).size}, footer_size = null ` +
@@ -154,6 +155,12 @@ test("a table whose files can't be joined, whatever the reason, stops no other's
     expect(names.map((table) => files.get(table))).toEqual([1, 4, 1]);
     expect(told).toContainEqual(expect.objectContaining({ table: "public.spoiled", code: "MR2027" }));
   });
+  expect(sink.hints).toMatchObject([{ table: "public.spoiled", what: expect.stringContaining("(MR2027)") }]);
+  renameSync(`${path}.whole`, path);
+  await target.query(
+    `update __ducklake_metadata_lake.ducklake_data_file set file_size_bytes = ${statSync(path).size} where path = '${basename(path)}'`,
+  );
+  await eventually(() => expect(sink.hints).toEqual([]));
   await sink.close();
 });
 

@@ -372,7 +372,7 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "sink.hint",
-    change: ofSink({ hints: [{ what: "maxmemory-policy is allkeys-lru", fix: "CONFIG SET" }] }),
+    change: ofSink({ hints: [{ table: null, what: "maxmemory-policy is allkeys-lru", fix: "CONFIG SET" }] }),
     what: "sink cache: maxmemory-policy is allkeys-lru",
     level: "watch",
     blocks: FREE,

@@ -16,6 +16,7 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { logBytesOf } from "./copy-file.ts";
 import type { Database } from "./database.ts";
 import { bytesOf, countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
+import { FailedUpkeep } from "../failed-upkeep.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import type { TableLayout } from "../write/layout.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
@@ -108,6 +109,7 @@ export class Upkeep {
   #running: Promise<void> | null = null;
   /** When the last batch with rows came. */
   #writtenMs = -Infinity;
+  readonly failed = new FailedUpkeep();
 
   private constructor(parts: UpkeepParts, connection: EngineConnection) {
     this.#parts = parts;
@@ -125,7 +127,7 @@ export class Upkeep {
     try {
       await Shadow.clear(this.#connection, database.catalogue);
     } catch (error) {
-      this.#failed(error);
+      this.#failed(error, null);
     } finally {
       database.releaseRewriting(this);
     }
@@ -135,7 +137,7 @@ export class Upkeep {
   look(): void {
     if (this.#running !== null || this.#closing.signal.aborted) return;
     this.#running = this.#run()
-      .catch((error: unknown) => this.#failed(error))
+      .catch((error: unknown) => this.#failed(error, null))
       .finally(() => (this.#running = null));
   }
 
@@ -191,12 +193,16 @@ export class Upkeep {
     const { database, dead, layouts } = this.#parts;
     while (!this.#closing.signal.aborted && this.#parts.checkpoint.held !== null) {
       const name = this.#due(layouts.all);
+      this.failed.keepOnly([...layouts.all.keys()]);
       if (name === null) return;
       const layout = layouts.all.get(name)!;
       try {
         const counts = await countRows(this.#connection, database.catalogue, layout.target);
         dead.counted(name, counts);
-        if (!dead.isWorthIt(counts)) continue;
+        if (!dead.isWorthIt(counts)) {
+          this.failed.done(name);
+          continue;
+        }
         // Another sink of this file is rewriting: a later check comes here again.
         if (!database.claimRewriting(this)) return this.#postpone(name, CHANGED_WAIT_MS);
         await this.#rewrite(name, layout, counts);
@@ -204,7 +210,7 @@ export class Upkeep {
         if (this.#closing.signal.aborted) return;
         if (error instanceof TableChanged) return this.#postpone(name, CHANGED_WAIT_MS);
         this.#postpone(name, FAILED_WAIT_MS);
-        throw error;
+        return this.#failed(error, name);
       } finally {
         database.releaseRewriting(this);
       }
@@ -241,20 +247,25 @@ export class Upkeep {
       const room = await readRoom(this.#connection, database.catalogue);
       if (round === 1 && room.freeBytes <= FREE_SHARE * room.usedBytes) break;
       this.#expectRoom(counts, byteCount, room.freeBytes);
-      if (!(await this.#rewriteOnce(layout, figures))) return;
+      if (!(await this.#rewriteOnce(name, layout, figures))) return;
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
     dead.counted(name, await countRows(this.#connection, database.catalogue, layout.target));
+    this.failed.done(name);
     logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
     if (isSmall) await this.#giveWay(STREAM_SHARE * figures.heldMs);
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
-  async #rewriteOnce(layout: TableLayout, figures: Figures): Promise<boolean> {
+  async #rewriteOnce(name: string, layout: TableLayout, figures: Figures): Promise<boolean> {
     const { database } = this.#parts;
     const current = await database.exclusively(() => this.#begin(layout, figures));
-    if (current === null) return false;
+    if (current === null) {
+      const what = `dead rows of ${name} stay in the file, which grows, because the table has an index or a constraint that Millrace did not make`;
+      this.failed.refused(name, what, "drop that index or constraint");
+      return false;
+    }
     let isDone = false;
     try {
       do {
@@ -393,13 +404,13 @@ export class Upkeep {
     await sleep(ms, undefined, { signal: this.#closing.signal, ref: false }).catch(() => undefined);
   }
 
-  #failed(error: unknown): void {
+  #failed(error: unknown, table: string | null): void {
     if (this.#closing.signal.aborted) return;
     if (isInvalidated(error)) this.#parts.database.broken = true;
-    this.#parts.logger.warn(
-      { error: classify(error, "rewriting a table with dead rows") },
-      "rewriting a table with dead rows was abandoned; it will be tried again",
-    );
+    const known = classify(error, "rewriting a table with dead rows");
+    this.#parts.logger.warn({ error: known }, "rewriting a table with dead rows was abandoned; it will be tried again");
+    const of = table ?? "the file's tables";
+    this.failed.failed(table, `dead rows of ${of} stay in the file, which grows`, known, table === null);
   }
 }
 

@@ -5,6 +5,7 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
+import { FailedUpkeep } from "../failed-upkeep.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
@@ -59,6 +60,7 @@ export class Maintenance {
   #connection: EngineConnection | null = null;
   #running: Promise<void> = Promise.resolve();
   #looksAtShapes = false;
+  readonly failed = new FailedUpkeep();
 
   constructor(parts: Maintained) {
     this.#parts = parts;
@@ -103,11 +105,13 @@ export class Maintenance {
     // One file at a time. Only files without deleted rows can be joined.
     const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
     for (let joined = 1; joined > 0;) joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
+    if (!this.#isClosed) this.failed.done(labelOf(table));
   }
 
   /** Invariant: a table whose files can't be read or joined stops no other's. */
-  async #forTable(table: TargetName, work: () => Promise<unknown>): Promise<void> {
+  async #forTable(target: TargetName, work: () => Promise<unknown>): Promise<void> {
     const { sink, lake, logger, onLost } = this.#parts;
+    const table = labelOf(target);
     try {
       await work();
     } catch (error) {
@@ -115,9 +119,10 @@ export class Maintenance {
       if (this.#isClosed || lake.broken || isOfLake(known)) throw error;
       const { code, message } = known;
       // A commit can be refused though nobody else writes.
-      const level = code === "MR3220" ? "debug" : "warn";
-      logger[level]({ sink, table: `${table.schema}.${table.table}`, code }, `its files are joined later: ${message}`);
-      if (code === "MR3226") onLost(table, known);
+      const isMet = code === "MR3220";
+      logger[isMet ? "debug" : "warn"]({ sink, table, code }, `its files are joined later: ${message}`);
+      if (code === "MR3226") return onLost(target, known);
+      this.failed.failed(table, `the small files of ${table} are not joined, and its readers get slower`, known, isMet);
     }
   }
 
@@ -171,10 +176,12 @@ export class Maintenance {
       const startedMs = performance.now();
       await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
       await this.#inTurn(() => correctCounts(connection));
-      for (const { name: table } of await tablesOfLake(connection))
-        await this.#forTable(table, () => this.#join(connection, table));
+      const tables = await tablesOfLake(connection);
+      this.failed.keepOnly(tables.map(({ name }) => labelOf(name)));
+      for (const { name: table } of tables) await this.#forTable(table, () => this.#join(connection, table));
       await this.#each(connection, [CLEAN_UP]);
       await this.#orphans(connection);
+      this.failed.done(null);
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
     });
     this.#plan();
@@ -200,11 +207,18 @@ export class Maintenance {
     } catch (error) {
       if (this.#isClosed) return;
       const { sink, logger, onLostAnswer } = this.#parts;
-      const { code, message, reason } = classify(error, "joining the lake's files");
+      const known = classify(error, "joining the lake's files");
+      const { code, message, reason } = known;
       if (reason === "lost") onLostAnswer();
       logger.warn({ sink, code }, `the lake's files are joined later: ${message}`);
+      const what = "the lake's small files are not joined, and what is not needed any more stays";
+      this.failed.failed(null, what, known, reason === "lost" || code === "MR3220");
     }
   }
+}
+
+function labelOf({ schema, table }: TargetName): string {
+  return `${schema}.${table}`;
 }
 
 /** A failure that each table would meet: of a server, of the disk. */

@@ -3,6 +3,7 @@ import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type Opened, type StoreKeeper } from "../engine-sink.ts";
 import type { DuckdbForm } from "../write/layout.ts";
@@ -48,6 +49,10 @@ class LakeKeeper implements StoreKeeper<Lake> {
     this.form = { ...options.form, isLake: true };
     this.#options = options;
     this.#lostFiles = new TablesWithLostFiles(options);
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#maintenance?.failed.hints ?? [];
   }
 
   get #settings(): LakeSettings {

@@ -340,7 +340,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const what = `sink ${name} has little room left`;
     yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
   }
-  for (const { what, fix } of sink.hints ?? []) yield watch("sink.hint", { ...of, what: `sink ${name}: ${what}`, fix });
+  for (const { table, what, fix } of sink.hints ?? [])
+    yield watch("sink.hint", { ...of, table, what: `sink ${name}: ${what}`, fix });
   if (sink.lost !== null) {
     const { what: lost, since } = sink.lost;
     const what = `sink ${name} has lost changes for good: ${lost}`;

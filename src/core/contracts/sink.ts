@@ -143,7 +143,7 @@ export interface Sink {
   readonly storesFirst?: boolean;
 
   /**
-   * What the target may do to rows that lie there, and what prevents it, as the sink saw when it was opened or verified last.
+   * What the target may do to rows that lie there, or what its upkeep can't do, as the sink saw last; and what prevents it.
    * Absent: the sink knows of nothing.
    */
   readonly hints?: readonly TargetHint[];
@@ -173,6 +173,8 @@ export interface Sink {
 }
 
 export interface TargetHint {
+  /** `schema.table`, of those that the target has. Null: it concerns no single one. */
+  readonly table: string | null;
   readonly what: string;
   readonly fix: string;
 }
