@@ -9,11 +9,12 @@ import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { coordinatorOf, TRANSACTION_MS_MAX } from "./client/transactions.ts";
 import { createTopic, leastOfBrokers, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
-import { classify, kafkaError, shortTransactions, takesOnlyKeys } from "./errors.ts";
+import { classify, kafkaError, shortTransactions, takesOnlyKeys, topicsAlike } from "./errors.ts";
 import {
   answersId,
   callTopics,
   checkpointTopic,
+  countedName,
   logTopic,
   ownTopic,
   sinkId,
@@ -118,6 +119,8 @@ class Look {
       const what = `\`topics.replication\` is ${rules.replication}, and there are ${brokers} brokers`;
       return [wrong("kafka.topics", what, `Set it to ${brokers} or less.`)];
     }
+    const alike = await this.#alike(missing);
+    if (alike.length > 0) return alike;
     const { partitions, replication, settings } = rules;
     try {
       await createTopic(this.#cluster, { name: first, partitions, replication, settings }, this.#signal, true);
@@ -126,6 +129,16 @@ class Look {
       return [ok("kafka.topics", "topics are being made")];
     }
     return [ok("kafka.topics", `${missing.length} topics will be made: ${named}`)];
+  }
+
+  /** Of topics that are to be made: those that the cluster does not take beside others. */
+  async #alike(missing: readonly string[]): Promise<readonly Finding[]> {
+    const taken = new Map((await this.#cluster.names(this.#signal)).map((name) => [countedName(name), name]));
+    return missing.flatMap((name) => {
+      const other = taken.get(countedName(name));
+      if (other === undefined) taken.set(countedName(name), name);
+      return other === undefined ? [] : [failed("kafka.topics", topicsAlike(name, other))];
+    });
   }
 
   /** Of topics that another sink writes to, and of those that hold something else than this one is to write. */

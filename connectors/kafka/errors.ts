@@ -35,7 +35,7 @@ export const pages = {
     title: "Kafka refuses to make a topic, or what is written to it",
     remedy: "Correct `topics` (`partitions`, `replication`, `settings`) or `prefix`; or create the topic yourself.",
     cause:
-      "The number of partitions or replicas, a setting or the name is one that the cluster does not allow, or a policy forbids it. Or a topic takes no record of its commit's time.",
+      "The number of partitions or replicas, a setting or the name is one that the cluster does not allow, or a policy forbids it; of two names that differ in dots and underscores alone it takes one. Or a topic takes no record of its commit's time.",
   },
   MR3518: {
     title: "A transaction of another program is open in a topic",
@@ -318,6 +318,14 @@ export function tableInUse(table: string, topic: string, owner: string): Millrac
 export function sinkIn(owner: string): string {
   const [, , prefix, daemon, sink] = owner.split("/");
   return `sink ${sink} of ${daemon}, with the prefix ${JSON.stringify(prefix)}`;
+}
+
+/** Before the brokers refuse it, and where they do. */
+export function topicsAlike(topic: string, other: string): MillraceError {
+  const hint =
+    "Give the table another name in the sinks (`tables.<table>.into`), or the sink another `prefix`; or delete the other topic if nobody needs it, and the table is written by itself.";
+  const message = `topic ${topic} can't be there beside ${other}: Kafka counts dots as underscores`;
+  return kafkaError("MR3509", "blocked", message, { hint });
 }
 
 /** Of Millrace's own. */

@@ -103,6 +103,11 @@ export function transactionTopic(naming: TopicNaming): string {
   return naming.isDebezium ? `${naming.prefix}${naming.daemon}.transaction` : ownTopic("transactions", naming);
 }
 
+/** Of topics with one such name a cluster has one alone: it counts dots as underscores. */
+export function countedName(topic: string): string {
+  return topic.replaceAll(".", "_");
+}
+
 /** Whether a text may stand in a topic's name as it is. */
 export function isTopicText(text: string): boolean {
   return text.replace(OTHERS, "") === text;

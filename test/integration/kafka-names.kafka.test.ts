@@ -192,16 +192,37 @@ test("a log whose topic is that of another daemon's table is refused, by check t
   for (const one of [late, sink]) await one.close();
 });
 
-test("topics that the brokers take for one, as they read dots as underscores, suspend the second table alone", async () => {
-  const sink = await opened({ prefix: "dots-", daemon: "shop", name: "kafka" });
+test("topics that the brokers take for one, as they read dots as underscores, suspend the second table alone, and check names both", async () => {
+  const named: Named = { prefix: "dots-", daemon: "shop", name: "kafka" };
   const columns = [["id", "int8"]] as const;
   const one = tableVersion({ schema: "app", table: "v2_users", columns, key: ["id"] });
   const other = tableVersion({ schema: "app_v2", table: "users", columns, key: ["id"] });
+  const told = (first: string, second: string): string =>
+    `MR3509: topic ${topics.prefix}dots-shop.${first} can't be there beside ${topics.prefix}dots-shop.${second}: Kafka counts dots as underscores`;
+  expect(await checked(named, [item, one, other])).toBe(told(other.id, one.id));
+  const sink = await opened(named);
   await write(sink, one, 10n, "1");
   const refused = await failure(sink.prepare([other], timeout()));
-  expect(refused).toMatchObject({ table: other.id });
+  expect(refused).toMatchObject({ code: "MR3509", kind: "blocked", table: other.id });
+  expect(`${refused.code}: ${refused.message}`).toBe(told(other.id, one.id));
+  expect(await checked(named, [item, one, other])).toBe(told(other.id, one.id));
   await write(sink, one, 20n, "2");
   await sink.close();
+  await topics.remove([`${topics.prefix}dots-shop.${one.id}`]);
+  await eventually(async () => expect(await checked(named, [other])).toBe(""));
+});
+
+test("a prefix that the brokers take for another sink's is refused with that one's topic, by check too", async () => {
+  const sink = await opened({ prefix: "eu.", daemon: "shop", name: "kafka" });
+  const named: Named = { prefix: "eu_", daemon: "shop", name: "kafka" };
+  const told = `topic ${topics.prefix}eu_shop._checkpoint.kafka can't be there beside ${topics.prefix}eu.shop._checkpoint.kafka`;
+  const late = await sinkOf(named);
+  expect(await failure(late.open(1, timeout()))).toMatchObject({
+    code: "MR3509",
+    message: expect.stringContaining(told),
+  });
+  expect(await checked(named)).toContain(told);
+  for (const one of [late, sink]) await one.close();
 });
 
 test("a table in a schema with the name of Millrace's own topics has a topic of its own", async () => {

@@ -3,7 +3,8 @@ import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, Topic } from "../client/cluster.ts";
 import { apiIdsOf, failureOf } from "../client/failures.ts";
 import { expectServed } from "../client/partition.ts";
-import { deletesRecords, kafkaError, newlyCompacted, takesOnlyKeys, topicsLost } from "../errors.ts";
+import { deletesRecords, kafkaError, newlyCompacted, takesOnlyKeys, topicsAlike, topicsLost } from "../errors.ts";
+import { countedName } from "../names.ts";
 
 export interface TopicRules {
   /** Whether missing topics are created. */
@@ -68,6 +69,7 @@ export const NOT_YET: ReadonlySet<string> = new Set([
   "UNKNOWN_TOPIC_OR_PARTITION",
 ]);
 const CREATED_AT_THE_SAME_TIME = "TOPIC_ALREADY_EXISTS";
+const REFUSED_NAME = "INVALID_TOPIC_EXCEPTION";
 const MAY_NOT_LOOK = new Set(["TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"]);
 
 export class Topics {
@@ -317,10 +319,6 @@ const CREATE_MS_MAX = 15_000;
 const TOPIC = 2;
 const BROKER = 4;
 
-interface CreatedAnswer {
-  readonly topics: readonly { readonly name: string; readonly errorCode: number }[];
-}
-
 interface SettingsAnswer {
   readonly results: readonly {
     readonly errorCode: number;
@@ -340,15 +338,14 @@ export async function createTopic(
   const configs = Object.entries(settings).map(([key, value]) => ({ name: key, value }));
   const wanted = [{ name, numPartitions: partitions, replicationFactor: replication, assignments: [], configs }];
   const controller = await cluster.controller(signal);
-  const { topics } = await cluster.request<CreatedAnswer>(
-    "CreateTopics",
-    controller,
-    signal,
-    wanted,
-    CREATE_MS_MAX,
-    isTrial,
-  );
-  for (const { errorCode } of topics) if (errorCode !== 0) throw failureOf(errorCode, name);
+  try {
+    await cluster.request("CreateTopics", controller, signal, wanted, CREATE_MS_MAX, isTrial);
+  } catch (error) {
+    if (!apiIdsOf(error).includes(REFUSED_NAME)) throw error;
+    const counted = countedName(name);
+    const other = (await cluster.names(signal)).find((one) => one !== name && countedName(one) === counted);
+    throw other === undefined ? error : topicsAlike(name, other);
+  }
 }
 
 /** By topic, some of its settings. */
