@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { placeOfHttp } from "../../src/core/targets/places.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import { isReserved, sqlNameOf, targetOf, viewOf } from "./names.ts";
@@ -90,10 +91,8 @@ export const factory: SinkFactory<Options> = {
   },
   places: (context) => {
     const { url, schema } = settingsOf(context);
-    const { hostname, port, protocol } = new URL(url);
-    const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) ? "localhost" : hostname;
     const place = schema === undefined ? "the source's schemas" : `database ${JSON.stringify(schema)}`;
-    return [`${place} in ClickHouse at ${host}:${port || (protocol === "https:" ? "443" : "80")}`];
+    return [`${place} in ClickHouse at ${placeOfHttp(url)}`];
   },
 };
 

@@ -1,9 +1,10 @@
 import { basename, resolve } from "node:path";
 import { z } from "zod";
-import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
+import { fileGrants, fileKeys } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { placeOfFile } from "../../src/core/targets/places.ts";
 import { memoryLimit, threads } from "./memory-keys.ts";
 import { firstRowsSql, isReserved, targetOf } from "./names.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
@@ -61,5 +62,5 @@ export const factory: SinkFactory<Options> = {
     keys: (given) => fileKeys(given, "duckdb", [".duckdb"]),
     choices: () => ["memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's", ...formChoices],
   },
-  places: (context) => [`the DuckDB file ${realPath(sinkOptions(context).path)}`],
+  places: (context) => [placeOfFile("the DuckDB file", sinkOptions(context).path)],
 };

@@ -3,6 +3,7 @@ import type { SinkContext, SinkFactory } from "../../src/core/contracts/connecto
 import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { TABLE_GLOB } from "../../src/core/table-selection.ts";
+import { placeOfHttp } from "../../src/core/targets/places.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { flatSettings, type IndexPart, type IndexParts, keptFromSetting } from "./indices/definition.ts";
 import type { ElasticsearchSinkSettings } from "./sink.ts";
@@ -176,11 +177,7 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
   },
   places: (context) => {
     const { urls, prefix } = settingsOf(context);
-    return urls.map((text) => {
-      const { hostname, port, protocol } = new URL(text);
-      const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) ? "localhost" : hostname;
-      return `indices ${JSON.stringify(prefix)}… at ${host}:${port || (protocol === "https:" ? "443" : "80")}`;
-    });
+    return urls.map((text) => `indices ${JSON.stringify(prefix)}… at ${placeOfHttp(text)}`);
   },
 };
 

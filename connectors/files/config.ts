@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { FilesSettings } from "./sink.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
+import { placeOfBucket, placeOfFolder } from "../../src/core/targets/places.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";
 import { MEMORY_LIMIT, memoryLimit } from "../kit/duckdb.ts";
@@ -58,6 +59,8 @@ export const definition = z
     }),
   );
 
+const BELOW = "files below";
+
 type FilesOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<FilesOptions> = {
@@ -90,9 +93,8 @@ export const factory: SinkFactory<FilesOptions> = {
     ],
   },
   places: ({ folder, options: { path, s3: given } }) => {
-    if (!S3_PATH.test(path)) return [`files below ${resolve(folder, path)}`];
-    const server = given?.endpoint === undefined ? "" : ` at ${new URL(given.endpoint).host}`;
-    return [`files below ${path.replace(/\/+$/, "")}${server}`];
+    const bucket = bucketOf(path, given, folder);
+    return [bucket === undefined ? placeOfFolder(BELOW, resolve(folder, path)) : placeOfBucket(BELOW, bucket)];
   },
 };
 

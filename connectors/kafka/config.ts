@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { IdleKey, SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
+import { placeOfServer } from "../../src/core/targets/places.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
 import { isNameOfOther, isTopicText, logTopic, type TopicNaming, topicOf, transactionTopic } from "./names.ts";
@@ -227,11 +228,14 @@ export const factory: SinkFactory<KafkaOptions> = {
   },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format, transactions } = options;
-    const at = `the topics of the Kafka cluster at ${brokers.toSorted().join(", ")}`;
-    if (format === "log") return [{ at, start: logTopic({ prefix, daemon }) }];
-    const own = transactions ? [{ at, start: transactionTopic(namingOf({ daemon, options })) }] : [];
+    const own = transactions ? [transactionTopic(namingOf({ daemon, options }))] : [];
     // A prefix may have dots: the one topic of a sink may be named as that of a table in another.
-    return [{ at, start: `${prefix}${topic ?? `${daemon}.`}` }, ...own];
+    const starts = format === "log" ? [logTopic({ prefix, daemon })] : [`${prefix}${topic ?? `${daemon}.`}`, ...own];
+    return brokers.flatMap((broker) => {
+      const [, host = broker, port = ""] = /^(.*):(\d+)$/.exec(broker) ?? [];
+      const at = `the topics of the Kafka cluster at ${placeOfServer(host, port, "9092")}`;
+      return starts.map((start) => ({ at, start }));
+    });
   },
 };
 

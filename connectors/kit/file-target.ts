@@ -1,18 +1,11 @@
 /** A target that is one file on the daemon's machine: DuckDB's, SQLite's, a lake's catalogue. */
-import { constants, existsSync, realpathSync, statSync } from "node:fs";
+import { constants, existsSync, statSync } from "node:fs";
 import { access, realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Finding, GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { MillraceError, Raise } from "../../src/core/errors.ts";
 import { looked, ok, wrong } from "./findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
-
-/** The real path of a file that may not exist yet, and whose folder may be a link. */
-export function realPath(path: string): string {
-  if (existsSync(path)) return realpathSync(path);
-  const folder = dirname(path);
-  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
-}
 
 /** The same, before it is opened: its folder must exist. `file`: "DuckDB file". */
 export async function resolved(path: string, file: string, raise: Raise): Promise<string> {

@@ -8,6 +8,7 @@ import {
   withoutPassword,
 } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { placeOfServer } from "../../src/core/targets/places.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
@@ -82,11 +83,8 @@ export const factory: SinkFactory<RedisOptions> = {
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];
-    // Of a URL of this scheme the name is as it was written.
-    const name = url.hostname.toLowerCase();
-    const host = /^(localhost|127\.0\.0\.1|\[::1\]|)$/.test(name) ? "localhost" : name;
     const database = Number(url.pathname.replace(/^\//, ""));
-    return [{ at: `database ${database} at ${host}:${url.port || "6379"}`, start: options.prefix }];
+    return [{ at: `database ${database} at ${placeOfServer(url.hostname, url.port, "6379")}`, start: options.prefix }];
   },
 };
 

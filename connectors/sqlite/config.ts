@@ -1,9 +1,10 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
+import { fileGrants, fileKeys } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { placeOfFile } from "../../src/core/targets/places.ts";
 import { isReserved, targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
 import { quoteIdentifier } from "../kit/sql-names.ts";
@@ -56,5 +57,5 @@ export const factory: SinkFactory<Options> = {
       ...formChoices,
     ],
   },
-  places: (context) => [`the SQLite file ${realPath(sinkOptions(context).path)}`],
+  places: (context) => [placeOfFile("the SQLite file", sinkOptions(context).path)],
 };

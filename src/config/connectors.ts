@@ -5,7 +5,6 @@ import type {
   CheckedTable,
   Finding,
   GrantScript,
-  Place,
   Reading,
   SinkByUrl,
   SinkContext,
@@ -17,6 +16,7 @@ import type {
   TriedTables,
   UrlKeys,
 } from "../core/contracts/connector.ts";
+import type { Place } from "../core/targets/places.ts";
 import type { Group } from "../core/sharing/group.ts";
 import type { Division } from "../core/sharing/share.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";

@@ -2,6 +2,7 @@
 import { join, resolve } from "node:path";
 import type * as z from "zod";
 import type { StateAddress } from "../core/contracts/connector.ts";
+import { placeOfFile } from "../core/targets/places.ts";
 import { SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
 import { NEST_SINK } from "../documents/document.ts";
 import type { WantedDocument } from "../documents/wanted.ts";
@@ -12,7 +13,7 @@ import { ConfigFile, isMap, only, sectionOf, type Surroundings } from "./config-
 import type { Connectors } from "./connectors.ts";
 import { partDefinition, placeDefinition } from "./definition.ts";
 import type { documentsOf } from "./documents.ts";
-import { adminOf, nestOf, notifyOf, otlpOf, reconcileOf, retentionOf, stateOf } from "./sections.ts";
+import { adminOf, fileOfState, nestOf, notifyOf, otlpOf, reconcileOf, retentionOf, stateOf } from "./sections.ts";
 import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { SourceAndSinks } from "./source-and-sinks.ts";
 import { rulesOf } from "./tables.ts";
@@ -137,6 +138,13 @@ class Loading {
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
       throw new Error("invariant broken: a part of the config is missing without a problem");
     const state = stateOf(file, top.name, top.state, number);
+    const nest = nestOf(file, top.name, top.nest, state);
+    const [stateFile, held] = [fileOfState(state), documents.length > 0];
+    this.#connected.refuseSharedPlaces(sinks, [
+      ...(stateFile === null ? [] : [{ by: "state", place: placeOfFile("the file of the state", stateFile) }]),
+      ...(held ? [{ by: "nest", place: placeOfFile("the file of documents", nest) }] : []),
+    ]);
+    file.stopIfWrong();
     return {
       name,
       file: path,
@@ -147,7 +155,7 @@ class Loading {
       sinks,
       rules: { ...rules, selections: this.#selections(sinks) },
       documents,
-      nest: nestOf(file, top.name, top.nest, state),
+      nest,
       reconcile: reconcileOf(file, top.reconcile),
       retention: retentionOf(top.retention),
       notify: notifyOf(file, top.notify),

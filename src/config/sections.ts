@@ -25,10 +25,15 @@ export function stateOf(file: ConfigFile, name: string, given: Given["state"], s
   return { url: pathOfShare(`sqlite:${path}`, share) };
 }
 
+/** Null: it is on a server. */
+export function fileOfState({ url }: StateAddress): string | null {
+  return url.startsWith("sqlite:") ? url.slice("sqlite:".length) : null;
+}
+
 /** Beside the state, if that is a file. */
-export function nestOf(file: ConfigFile, name: string, given: Given["nest"], { url }: StateAddress): string {
+export function nestOf(file: ConfigFile, name: string, given: Given["nest"], address: StateAddress): string {
   if (given !== undefined) return resolve(file.folder, given);
-  const state = url.startsWith("sqlite:") ? url.slice("sqlite:".length) : localState(file, name);
+  const state = fileOfState(address) ?? localState(file, name);
   return join(dirname(state), `${basename(state, ".db")}-documents.db`);
 }
 

@@ -1,7 +1,8 @@
 /** Source and sinks of a configuration: the keys that all have by the common definition, the others by their connector's. */
 import type * as z from "zod";
-import type { Neighbour, Place, TableName } from "../core/contracts/connector.ts";
+import type { Neighbour, TableName } from "../core/contracts/connector.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
+import { isSharedPlace, type Place, shownPlace } from "../core/targets/places.ts";
 import { selectedName } from "../core/table-selection.ts";
 import { documentTable } from "../documents/document.ts";
 import { Routes } from "../routes/routes.ts";
@@ -40,6 +41,12 @@ const NOT_COMPARED = "has no use with `mode: history` or `snapshot: none`: what 
 
 function notAdopted(kind: string): string {
   return `${kind} can't adopt what another program has filled: it lacks what Millrace keeps with each row. Let the sink fill a target of its own, compare the other one by \`millrace verify\`, and then switch its readers`;
+}
+
+/** A place, and the part of the file that it belongs to. */
+interface Taken {
+  readonly by: string;
+  readonly place: Place;
 }
 
 export class SourceAndSinks {
@@ -93,7 +100,7 @@ export class SourceAndSinks {
       if (sink !== undefined) sinks.push(sink);
     }
     if (this.#file.hasProblems) return sinks;
-    this.#refuseSharedPlaces(sinks);
+    this.refuseSharedPlaces(sinks);
     return sinks.map((sink) => ({ ...sink, neighbours: neighboursOf(sink, sinks) }));
   }
 
@@ -106,18 +113,17 @@ export class SourceAndSinks {
     return this.#kind(["sinks", name], input, this.#connectors.sinkKinds);
   }
 
-  /** Sinks with the same target would overwrite each other's rows and progress. */
-  #refuseSharedPlaces(sinks: readonly SinkConfig[]): void {
-    const takenBy = new Map<string, string>();
+  /** Sinks with the same target would overwrite each other's rows and progress; `own`: what the daemon writes for itself. */
+  refuseSharedPlaces(sinks: readonly SinkConfig[], own: readonly Taken[] = []): void {
+    const taken: Taken[] = [...own];
     for (const { name, connector } of sinks) {
-      const places = connector.places().map(shownPlace);
-      const shared = places.find((place) => takenBy.has(place));
-      const path = ["sinks", name];
+      const places = connector.places();
+      const shared = taken.find((other) => places.some((place) => isSharedPlace(place, other.place)));
       if (shared !== undefined) {
-        const message = `writes into the same place as sinks.${takenBy.get(shared)}: ${shared}`;
-        this.#file.problem("MR1010", path, message, "key");
+        const message = `writes into the same place as ${shared.by}: ${shownPlace(shared.place)}`;
+        this.#file.problem("MR1010", ["sinks", name], message, "key");
       }
-      for (const place of places) takenBy.set(place, name);
+      if (own.length === 0) taken.push(...places.map((place) => ({ by: `sinks.${name}`, place })));
     }
   }
 
@@ -228,19 +234,18 @@ export class SourceAndSinks {
   }
 }
 
-function shownPlace(place: Place): string {
-  return typeof place === "string" ? place : `${JSON.stringify(place.start)}… in ${place.at}`;
-}
-
 /** The sinks that have a part of what this one writes into. */
 function neighboursOf({ connector }: SinkConfig, sinks: readonly SinkConfig[]): readonly Neighbour[] {
-  const places = connector.places().filter((place) => typeof place !== "string");
-  return sinks.flatMap(({ name: sink, connector: other }) =>
-    other.places().flatMap((place) => {
-      if (typeof place === "string" || other === connector) return [];
+  const places = connector.places().filter((place) => typeof place !== "string" && "start" in place);
+  return sinks.flatMap(({ name: sink, connector: other }) => {
+    if (other === connector) return [];
+    // A cluster has a place for each of its addresses.
+    const starts = other.places().flatMap((place) => {
+      if (typeof place === "string" || !("start" in place)) return [];
       const { at, start } = place;
       const isWithin = places.some((own) => own.at === at && own.start !== start && start.startsWith(own.start));
-      return isWithin ? [{ sink, start }] : [];
-    }),
-  );
+      return isWithin ? [start] : [];
+    });
+    return [...new Set(starts)].map((start) => ({ sink, start }));
+  });
 }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import type { FreshPassword } from "../core/contracts/connector.ts";
+import { placeOfServer } from "../core/targets/places.ts";
 import { decodePercent } from "../tls/url-parts.ts";
 import { readCertificates, readPem, readPrivateKey } from "../tls/pem.ts";
 import { Failure } from "./failure.ts";
@@ -129,8 +130,7 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
 export function placeOfUrl(url: string, folder: string): string | null {
   try {
     const { host, port, database } = parsePostgresUrl(url, folder);
-    const name = /^(localhost|127\.0\.0\.1|::1)$/.test(host) ? "localhost" : host.toLowerCase();
-    return `database ${JSON.stringify(database)} at ${name}:${port}`;
+    return `database ${JSON.stringify(database)} at ${placeOfServer(host, port, "")}`;
   } catch {
     // Reported where the URL is used, with that user's error number.
     return null;

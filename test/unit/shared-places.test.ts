@@ -12,18 +12,18 @@ import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const SOURCE = { kind: "postgres", url: "postgres://u@localhost/shop" };
 
-async function loaded(a: object, b: object): Promise<Config> {
+async function loaded(a: object, b: object, more: object = {}): Promise<Config> {
   using folder = temporaryFolder();
   mkdirSync(folder.file("data"));
   symlinkSync(folder.file("data"), folder.file("link"));
   const file = folder.file("millrace.yaml");
-  writeFileSync(file, stringify({ name: "shop", source: SOURCE, sinks: { a, b } }));
+  writeFileSync(file, stringify({ name: "shop", source: SOURCE, ...more, sinks: { a, b } }));
   return await loadConfig(file, { connectors, environment: {}, secrets: new Secrets() });
 }
 
-async function problems(a: object, b: object): Promise<readonly string[]> {
+async function problems(a: object, b: object, more: object = {}): Promise<readonly string[]> {
   try {
-    await loaded(a, b);
+    await loaded(a, b, more);
     return [];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -39,6 +39,9 @@ const postgres = (url: string, schema?: string) => ({
 const duckdb = (path: string) => ({ kind: "duckdb", path });
 const redis = (url: string, prefix = "") => ({ kind: "redis", url, prefix });
 const kafka = (more: object) => ({ kind: "kafka", brokers: ["k:9092"], ...more });
+const clickhouse = (url: string, schema: string) => ({ kind: "clickhouse", url, schema });
+const files = (path: string, s3?: object) => ({ kind: "files", path, ...(s3 === undefined ? {} : { s3 }) });
+const lake = (catalog: string, data: string) => ({ kind: "ducklake", catalog, data });
 const search = (url: string | string[], prefix = "") => ({ kind: "elasticsearch", url, prefix });
 
 test.each([
@@ -56,6 +59,31 @@ test.each([
   ["topics", kafka({}), kafka({ brokers: ["k:9092"], format: "cloudevents" })],
   ["one topic", kafka({ topic: "all" }), kafka({ prefix: "a", topic: "ll" })],
   ["the topic of transactions", kafka({ transactions: true }), kafka({ prefix: "shop.", topic: "_transactions" })],
+  [
+    "topics of a cluster with several addresses",
+    kafka({ brokers: ["k:9092", "l:9092"] }),
+    kafka({ brokers: ["L:9092"] }),
+  ],
+  [
+    "databases of one address",
+    clickhouse("http://127.0.0.1:8123", "s"),
+    clickhouse("http://u:pw-canary@LOCALHOST.:8123/", "s"),
+  ],
+  ["a folder", files("./data/x"), files("link/x/")],
+  ["a folder in another one", files("./data/x"), files("link/x/y/z")],
+  ["a folder around another one", files("./none/x/y"), files("none")],
+  ["a bucket", files("s3://bucket/x/"), files("s3://bucket/x", { endpoint: "https://s3.eu-central-1.amazonaws.com" })],
+  ["a prefix in another one", files("s3://bucket"), files("s3://bucket/y")],
+  ["data of lakes", lake("sqlite:a.db", "lake"), lake("duckdb:b.duckdb", "./lake/")],
+  ["data of a lake and files", lake("sqlite:a.db", "lake/data"), files("lake")],
+  ["one catalogue", lake("sqlite:a.db", "one"), lake("sqlite:./a.db", "two")],
+  [
+    "a catalogue on a server",
+    lake("postgres://a:pw-canary@DB/w", "one"),
+    lake("postgresql://b@db:5432/w?sslmode=disable", "two"),
+  ],
+  ["a file of two kinds", duckdb("w"), { kind: "sqlite", path: "./data/../w" }],
+  ["a catalogue and a file", lake("sqlite:w.db", "one"), { kind: "sqlite", path: "w.db" }],
   ["indices", search(["http://a:9200", "http://b:9200"], "p-"), search("http://u:pw-canary@b:9200", "p-")],
 ])("%s that two sinks write into", async (_what, a, b) => {
   const found = await problems(a, b);
@@ -71,6 +99,11 @@ test.each([
   ["databases of a cache", redis("redis://r/0"), redis("redis://r/1")],
   ["prefixes of keys", redis("redis://r", "a:"), redis("redis://r", "b:")],
   ["prefixes of indices", search("http://a:9200", "a-"), search("http://a:9200", "b-")],
+  ["folders", files("data/x"), files("data/xy")],
+  ["prefixes of a bucket", files("s3://bucket/x"), files("s3://bucket/xy")],
+  ["buckets", files("s3://bucket/x"), files("s3://bucket/x", { endpoint: "http://minio:9000" })],
+  ["paths behind a proxy", search("http://proxy/a"), search("http://proxy/b")],
+  ["lakes", lake("sqlite:a.db", "a"), lake("sqlite:b.db", "b")],
 ])("different %s may be written into", async (_what, a, b) => {
   expect(await problems(a, b)).toEqual([]);
 });
@@ -99,6 +132,23 @@ test.each([
   ["files", duckdb("w.duckdb"), duckdb("w.duckdb.old"), [[], []]],
 ])("the sink with the shorter prefix knows of the other: %s", async (_what, a, b, neighbours) => {
   expect((await loaded(a, b)).sinks.map((sink) => sink.neighbours)).toEqual(neighbours);
+});
+
+test.each([
+  ["the state", {}, { kind: "sqlite", path: ".millrace/shop.db" }],
+  ["a state elsewhere", { state: "sqlite:./data/own.db" }, duckdb("link/own.db")],
+  ["a state as a catalogue", {}, lake("sqlite:.millrace/shop.db", "lake")],
+  [
+    "documents",
+    { nest: "n.db", documents: { d: { from: "public.item" } } },
+    { kind: "sqlite", path: "n.db", documents: ["d"] },
+  ],
+])("a sink does not write into the daemon's own file: %s", async (_what, more, a) => {
+  expect(await problems(a, duckdb("b.duckdb"), more)).toEqual([
+    expect.stringMatching(
+      /^MR1010 sinks\.a: writes into the same place as (state|nest): the file of (the state|documents) \//,
+    ),
+  ]);
 });
 
 test("the command line ends with 2 and names both", async () => {

@@ -7,7 +7,7 @@ import { memoryLimit, threads } from "../memory-keys.ts";
 import { firstRowsSql, isReserved, targetOf } from "../names.ts";
 import { duration } from "../../../src/core/values/quantity-keys.ts";
 import { s3, S3_PATH, s3Refusal } from "../../kit/bucket.ts";
-import { CATALOG, placeOf, shownCatalog } from "./place.ts";
+import { CATALOG, placeOf, placesOf } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 
 const DAY_MS = 86_400_000;
@@ -100,7 +100,7 @@ export const factory: SinkFactory<Options> = {
     keys: keysOf,
     choices: () => ["memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's", ...formChoices],
   },
-  places: (context) => [`the lake ${shownCatalog(sinkOptions(context).place)}`],
+  places: (context) => placesOf(sinkOptions(context).place, context.folder),
 };
 
 /** As DuckDB's ATTACH has it; a file alone is SQLite's, which readers can open meanwhile. The data lie beside the catalogue. */

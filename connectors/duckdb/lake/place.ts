@@ -1,6 +1,8 @@
 /** Where a lake's catalogue and data are. */
 import { resolve } from "node:path";
-import { inodeOf, realPath } from "../../kit/file-target.ts";
+import { placeOfUrl } from "../../../src/postgres/url.ts";
+import { type Place, placeOfBucket, placeOfFile, placeOfFolder, realPath } from "../../../src/core/targets/places.ts";
+import { inodeOf } from "../../kit/file-target.ts";
 import { bucketOf, type BucketSettings, type S3Options } from "../../kit/bucket.ts";
 
 export type CatalogKind = "sqlite" | "duckdb" | "postgres";
@@ -34,6 +36,15 @@ export function placeOf({ catalog, data, s3 }: WrittenPlace, folder: string): La
     data: bucket === undefined ? withSlash(resolve(folder, data)) : `s3://${bucket.bucket}/${bucket.prefix}`,
     bucket: bucket ?? null,
   };
+}
+
+/** The catalogue, and what it lists. */
+export function placesOf({ kind, catalog, data, bucket }: LakePlace, folder: string): readonly Place[] {
+  const server = kind === "postgres" ? placeOfUrl(catalog, folder) : null;
+  const listed =
+    bucket === null ? placeOfFolder("the lake's data in", data) : placeOfBucket("the lake's data in", bucket);
+  if (kind !== "postgres") return [placeOfFile("the lake's catalogue", catalog), listed];
+  return server === null ? [listed] : [`the lake's catalogue in ${server}`, listed];
 }
 
 /** Without login and parameters, for people. */

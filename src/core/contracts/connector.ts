@@ -1,3 +1,4 @@
+import type { Place } from "../targets/places.ts";
 import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "./sink.ts";
@@ -37,7 +38,7 @@ export interface SinkFactory<Options> {
   grants?(context: SinkContext<Options>, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
   /**
    * What the sink writes into, one for each address of it. Two sinks that share one would overwrite each other's rows.
-   * Shown to people, so without logins. Needs no connection.
+   * Needs no connection.
    */
   places?(context: SinkContext<Options>): readonly Place[];
   /**
@@ -71,9 +72,6 @@ export interface SinkFactory<Options> {
 
 /** Packages that npm installs only when they are named; see src/config/extras.ts. */
 export type Extra = "duckdb" | "s3" | "otlp";
-
-/** A text: the sink alone writes there. `start`: all its targets begin so, and those of a sink with a longer one are left to that. */
-export type Place = string | { readonly at: string; readonly start: string };
 
 /** Another sink in the same place, with a longer `start`. */
 export interface Neighbour {
