@@ -9,7 +9,7 @@ export const ACL_COMMANDS =
 export const ACL_OF_CLUSTERS = "+cluster|slots +cluster|shards +info";
 export const ACL_FASTER = "+restore +config|get";
 
-const raise = errorsOf(
+export const raise = errorsOf(
   { side: "sink", kind: "redis" },
   {
     MR1308:

@@ -5,10 +5,11 @@
  *   <prefix><schema>:<table>:<value>:<id>  the same of a table whose route adds a column with this value
  *   <prefix><document>:<id>              a document
  *   <prefix>_millrace:<pipeline>.<sink>  the sink's checkpoint
+ *   <prefix>_millrace:owners             which sink writes which tables' keys (owners.ts)
  *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour
  *   <prefix>_millrace::f:…               the sink's fence in a cluster slot (write/fence.ts)
  *
- * No row has a key of the last three forms: a row's key has two colons or more, and its table is not empty; a
+ * No row has a key of the last four forms: a row's key has two colons or more, and its table is not empty; a
  * document's name begins with a letter.
  */
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -28,6 +29,11 @@ export function isPrefixUsable(prefix: string): boolean {
 
 export function checkpointKey(prefix: string, pipeline: string, sink: string): string {
   return `${prefix}_millrace:${pipeline}.${sink}`;
+}
+
+/** A daemon's name has no colon, and a checkpoint's key has a dot. */
+export function ownersKey(prefix: string): string {
+  return `${prefix}_millrace:owners`;
 }
 
 /** Writes the key of the tombstone for the row `key`, in the same cluster slot. */

@@ -24,7 +24,7 @@ import { classify, type ClientLimit, redisError, replyCode } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, roomIn, withFacts } from "./memory.ts";
-import { checkpointKey, TombstoneKeys } from "./keys.ts";
+import { checkpointKey, ownersKey, TombstoneKeys } from "./keys.ts";
 import {
   fenceError,
   isOfOtherKind,
@@ -43,6 +43,7 @@ import { type Removal, removeUpTo } from "./write/removal.ts";
 import { RowsBatch } from "./write/rows.ts";
 import { ACTION } from "./write/script.ts";
 import type { CheckpointToStore } from "./write/script-call.ts";
+import { Owners } from "./owners.ts";
 import { followShape } from "./shapes.ts";
 import { type Format, type KeyNaming, tableKeyStart, TableTarget } from "./write/table-target.ts";
 
@@ -85,6 +86,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly #log: Logger;
   readonly #checkpointKey: Buffer;
   readonly #fenceKeys: FenceKeys;
+  readonly #owners: Owners;
   readonly #pool: CallPool;
   readonly #targets = new WeakMap<TableVersion, TableTarget>();
   #connection: Connection | null = null;
@@ -110,6 +112,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#checkpointKey = Buffer.from(checkpointKey(settings.prefix, settings.daemon, settings.name));
     const { prefix, daemon, name, cluster } = settings;
     this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#checkpointKey, cluster);
+    const owners = Buffer.from(ownersKey(prefix));
+    this.#owners = new Owners(owners, `${daemon}/${name}`, (table) => tableKeyStart(settings, table));
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
@@ -150,6 +154,10 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return this.#isOtherFormat ? tables : [];
   }
 
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#guarded(signal, (connection) => this.#owners.foreign(connection, tables));
+  }
+
   /** Keys need no preparation; notes which values rows of another shape may supply. */
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
@@ -163,6 +171,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         });
         this.#targets.set(table, new TableTarget(this.#settings, format, table, shape));
       }
+      await this.#owners.take(connection, tables);
     });
   }
 
@@ -239,6 +248,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async forget(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => await claim.forget());
+      await this.#owners.forget(connection);
     });
   }
 
@@ -295,6 +305,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async verify(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       this.#compare(await readCheckpoint(connection, this.#checkpointKey));
+      await this.#owners.compare(connection);
       await this.#look(connection);
     });
   }

@@ -1,4 +1,4 @@
-/** Two daemons, of two sources, that write one table of one warehouse: the newest has it, and the other says so. */
+/** Two daemons, of two sources, that write one table of one target: the newest has it, and the other says so. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -16,7 +16,7 @@ test(
   async () => {
     await using first = await RunningPipeline.start(
       `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-      { kinds: ["postgres", "clickhouse", "ducklake"] },
+      { kinds: ["postgres", "clickhouse", "ducklake", "redis"] },
     );
     await first.expectEqual(["item", "own"]);
     const { folder } = first.installation;
@@ -38,9 +38,12 @@ test(
         "public.item clickhouse MR3121",
         "public.item ducklake MR3121",
         "public.item postgres MR3121",
+        "public.item redis MR3121",
       ]);
       const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");
-      expect(names.toSorted()).toEqual(["clickhouse", "lake", "postgres"].map((sink) => `${source.name}/${sink}`));
+      expect(names.toSorted()).toEqual(
+        ["clickhouse", "lake", "postgres", "redis"].map((sink) => `${source.name}/${sink}`),
+      );
     }, NOTICED);
     await first.run("update item set name = 'later'; update own set name = 'later'");
     await eventually(async () => {
