@@ -100,9 +100,14 @@ export function notOurs(path: string): MillraceError {
 }
 
 export function fileGone(path: string): MillraceError {
-  return sqliteError("MR3110", "reopen", `the SQLite file ${path} was removed or replaced while it was open`, {
-    hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
-  });
+  return sqliteError(
+    "MR3110",
+    "reopen",
+    `the SQLite file ${path}, or its log beside it (-wal), was removed or replaced while it was open`,
+    {
+      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+    },
+  );
 }
 
 export function tableGone(tables: readonly string[]): MillraceError {

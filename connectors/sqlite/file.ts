@@ -54,6 +54,7 @@ export class SqliteFile implements Functions {
   readonly #queries = new Map<string, StatementSync>();
   readonly #thread: FileThread;
   #logHandle: FileHandle | null = null;
+  #logInode = "";
   #logPages = 0;
 
   private constructor(path: string, database: DatabaseSync) {
@@ -128,7 +129,10 @@ export class SqliteFile implements Functions {
       throw error;
     }
     failpoint("sqlite.committed");
-    this.#logHandle ??= await open(`${this.path}-wal`, "r+");
+    if (this.#logHandle === null) {
+      this.#logHandle = await open(this.#log, "r+");
+      this.#logInode = inodeOf(this.#log);
+    }
     await this.#logHandle.datasync();
     this.verifyPlace();
     this.#seeLog();
@@ -152,13 +156,18 @@ export class SqliteFile implements Functions {
     return Number(row?.[1] ?? 0);
   }
 
-  /** Throws if the file that we write is no longer the one under its name. */
+  get #log(): string {
+    return `${this.path}-wal`;
+  }
+
+  /** Throws if the file that we write, or its log, is no longer the one under its name. */
   verifyPlace(): void {
     if (!this.isInPlace) throw fileGone(this.path);
   }
 
   get isInPlace(): boolean {
-    return inodeOf(this.path) === this.#inode;
+    if (inodeOf(this.path) !== this.#inode) return false;
+    return this.#logHandle === null || inodeOf(this.#log) === this.#logInode;
   }
 
   /** If nobody else has the file open, SQLite copies the log into it and removes the log. It leaves another file's log alone. */

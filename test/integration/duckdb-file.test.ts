@@ -84,6 +84,30 @@ test("a file moved away while it is open stops the sink before anything is taken
   await sink.close();
 });
 
+test.for(["removed", "replaced"])(
+  "a log that is %s while it is open is noticed, and what was written is folded in",
+  async (how) => {
+    using folder = temporaryFolder();
+    const path = folder.file("x.duckdb");
+    const sink = sinkAt(path);
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(batch(10n, "1"), new Reports(), timeout());
+    await sink.verify(timeout());
+    renameSync(`${path}.wal`, folder.file("log"));
+    if (how === "replaced") copyFileSync(folder.file("log"), `${path}.wal`);
+    for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
+      const error = await failure(call);
+      expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
+    }
+    expect(await sink.open(2, timeout())).toEqual(batch(10n, "1").checkpoint);
+    await sink.prepare([items], timeout());
+    await sink.apply(batch(20n, "2"), new Reports(), timeout());
+    await sink.verify(timeout());
+    await sink.close();
+  },
+);
+
 test("a table dropped behind the sink's back is found", async () => {
   await using target = duckdbTarget();
   const sink = target.makeSink();

@@ -1,5 +1,5 @@
 /** What only a SQLite file can meet: another program's file, lock, index or trigger, and readers beside the writer. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
@@ -41,6 +41,37 @@ test("a file that Millrace did not make is refused and stays as it is", async ()
     expect(readFileSync(path).equals(before)).toBe(true);
   }
 });
+
+test.for(["removed", "replaced"])(
+  "a log that is %s while it is open is noticed, and what was written is there",
+  async (how) => {
+    await using target = sqliteTarget();
+    const sink = await target.makeSink();
+    await opened(sink);
+    const batch = (at: bigint) => rowsBatch(at, [orders, [put([`${at}`, "new", AT])]]);
+    await sink.apply(batch(10n), new Reports(), timeout());
+    await sink.verify(timeout());
+    const log = `${target.path}-wal`;
+    renameSync(log, `${target.path}-moved`);
+    if (how === "replaced") copyFileSync(`${target.path}-moved`, log);
+    for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())]) {
+      expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+    }
+    await sink.close();
+    const next = await target.makeSink();
+    expect(await next.open(2, timeout())).toEqual(batch(10n).checkpoint);
+    await next.prepare([orders], timeout());
+    await next.apply(batch(20n), new Reports(), timeout());
+    using reader = new DatabaseSync(target.path, { readOnly: true });
+    expect(
+      reader
+        .prepare('select id from "public.orders" order by 1')
+        .all()
+        .map(({ id }) => id),
+    ).toEqual([10, 20]);
+    await next.close();
+  },
+);
 
 test("another program's transaction is waited for, and nothing else waits meanwhile", async () => {
   await using target = sqliteTarget();

@@ -56,6 +56,9 @@ export class Database implements Store {
   readonly #memory: MemoryLimit;
   readonly writers = new Writers();
   #inode = "";
+  /** Of the log, as the last commit left it: DuckDB makes and removes it with commits, which take turns. */
+  #logInode = "";
+  #isWritten = false;
   #users = 0;
   #rewriter: object | null = null;
   readonly #turn = new Turn();
@@ -121,6 +124,7 @@ export class Database implements Store {
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
       database.#inode = inodeOf(path);
+      database.#logInode = inodeOf(database.#log);
       removeCopies(path);
       connection.disconnectSync();
       return database;
@@ -170,7 +174,19 @@ export class Database implements Store {
 
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     using _ = await this.#turn.take(NEVER);
-    return await work();
+    // Invariant: rows that go into a log without a name do not count as durable.
+    this.verifyPlace();
+    this.#isWritten = true;
+    try {
+      return await work();
+    } finally {
+      this.#isWritten = false;
+      this.#logInode = inodeOf(this.#log);
+    }
+  }
+
+  get #log(): string {
+    return `${this.path}.wal`;
   }
 
   async #inTurn(work: (connection: EngineConnection) => Promise<unknown>): Promise<void> {
@@ -219,12 +235,17 @@ export class Database implements Store {
     }
   }
 
-  /** Throws if the file that we write is no longer the one under its name. */
+  /**
+   * Throws if the file that we write, or its log, is no longer the one under its name. The engine still knows what a removed log
+   * had: it is folded in when the file is closed.
+   */
   verifyPlace(): void {
-    if (inodeOf(this.path) === this.#inode) return;
-    // The next `open` then opens the new file with that name.
+    const isLogInPlace = this.#isWritten || inodeOf(this.#log) === this.#logInode;
+    if (inodeOf(this.path) === this.#inode && isLogInPlace) return;
+    // The next `open` then opens the file with that name.
     this.broken = true;
-    throw duckdbError("MR3110", "reopen", `the DuckDB file ${this.path} was removed or replaced while it was open`, {
+    const what = `the DuckDB file ${this.path}, or its log beside it (.wal), was removed or replaced while it was open`;
+    throw duckdbError("MR3110", "reopen", what, {
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
     });
   }
@@ -251,7 +272,7 @@ export class Database implements Store {
   async #foldAndClose(): Promise<void> {
     let connection: EngineConnection | undefined;
     // Whoever writes ends first.
-    await this.exclusively(async () => undefined);
+    (await this.#turn.take(NEVER))[Symbol.dispose]();
     try {
       connection = await this.#engine.connect();
       if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
