@@ -128,6 +128,9 @@ const LONGER_TRANSACTIONS = "Set `transaction.max.timeout.ms` of the brokers to 
 const TIMESTAMPS =
   "A record's time is that of its commit. Set `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of the topic higher, or `message.timestamp.type=LogAppendTime`.";
 
+const REFUSED_RECORD =
+  "`kafka-configs.sh --bootstrap-server HOST:PORT --describe --all --entity-type topics --entity-name TOPIC` tells what the topic wants of its records: with `cleanup.policy=compact` a key, and some brokers look for a schema. Change it there; the sink goes on by itself.";
+
 /** Found before the brokers refuse it. */
 export function shortTransactions(): MillraceError {
   return kafkaError("MR2005", "fatal", SHORT_TRANSACTIONS, { hint: LONGER_TRANSACTIONS });
@@ -178,7 +181,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
     "a topic does not take records of so long ago, or of a later time",
     TIMESTAMPS,
   ],
-  INVALID_RECORD: ["MR3509", "fatal", "a topic does not take the record"],
+  INVALID_RECORD: ["MR3509", "blocked", "a topic does not take the record", REFUSED_RECORD],
   PRODUCER_FENCED: ["MR3109", "retryable", FENCING],
   INVALID_PRODUCER_EPOCH: ["MR3109", "retryable", FENCING],
   TRANSACTION_COORDINATOR_FENCED: ["MR3109", "retryable", FENCING],
@@ -293,6 +296,11 @@ export function stuckAfter(before: MillraceError | null, error: MillraceError): 
 /** What waits for somebody because of one table's topic. */
 export function ofTable(error: MillraceError, table: string): MillraceError {
   return error.kind === "blocked" ? error.with({ table }) : error;
+}
+
+/** Such as one without a key in a compacted topic. */
+export function isRefusedRecord(error: unknown): boolean {
+  return apiIdsOf(error).includes("INVALID_RECORD");
 }
 
 export function isUnknownTopic(error: unknown): boolean {

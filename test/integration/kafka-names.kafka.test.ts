@@ -5,8 +5,9 @@
 import { afterAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -256,6 +257,51 @@ test("the log is refused in a compacted topic, and `check` names topics that tak
     expect({ format, found: warnings.length }).toEqual({ format, found });
   }
 });
+
+test("a log whose topic is compacted between two looks waits, and goes on when it is not", async () => {
+  const sink = await opened({ prefix: "squeezed-", daemon: "shop", name: "log", format: "log" });
+  const topic = `${topics.prefix}squeezed-shop._log`;
+  const at = (commit: bigint) => ({ epoch: 1, commit, index: 0 });
+  const lost = { kind: "lost", tableId: item.id } as const;
+  const writeFrame = async (): Promise<void> => {
+    const log = { from: at(10n), entries: [lost] };
+    await sink.apply({ kind: "checkpoint", checkpoint: checkpointOf(at(12n)), log }, new Reports(), timeout());
+  };
+  await setTo(topic, "cleanup.policy", "compact");
+  const refused = await eventually(async () => await failure(writeFrame()));
+  expect(refused).toMatchObject({ code: "MR3509", kind: "blocked" });
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3519", kind: "blocked" });
+  await setTo(topic, "cleanup.policy", "delete");
+  await eventually(async () => await sink.open(1, timeout()));
+  await writeFrame();
+  await sink.close();
+});
+
+test.each(["debezium", "cloudevents"])(
+  "TRUNCATE for %s in a topic that is compacted between two looks suspends its table, and nothing else",
+  async (format) => {
+    const sink = await opened({ prefix: `late-${format}-`, daemon: "shop", name: "stream", format });
+    await write(sink, item, 10n, "1");
+    const topic = `${topics.prefix}late-${format}-shop.public.item`;
+    await setTo(topic, "cleanup.policy", "compact");
+    const truncate = {
+      kind: "truncate",
+      table: item,
+      version: rowVersion(1, 20n),
+      checkpoint: checkpointAt(20n),
+    } as const;
+    expect(await failure(sink.apply(truncate, new Reports(), timeout()))).toMatchObject({
+      code: "MR3519",
+      kind: "fatal",
+      table: item.id,
+      reason: "untold",
+    });
+    await sink.open(1, timeout());
+    const note = tableVersion({ table: "note", columns: { id: "int8" } });
+    await write(sink, note, 30n, "1");
+    await sink.close();
+  },
+);
 
 async function made(name: string, settings: Readonly<Record<string, string>>): Promise<string> {
   const topic = `${topics.prefix}${name}`;

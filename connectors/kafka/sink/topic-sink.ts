@@ -6,7 +6,7 @@ import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { isWhole } from "../../kit/ordered-changes.ts";
 import { apiIdsOf, aboutOf } from "../client/failures.ts";
-import { classify, isFenced, isUnknownTopic, ofTable } from "../errors.ts";
+import { classify, isFenced, isRefusedRecord, isUnknownTopic, ofTable, untoldTruncate } from "../errors.ts";
 import type { Format } from "../formats/format.ts";
 import { ownTopic, topicOf, transactionTopic } from "../names.ts";
 import type { RegistrySettings } from "../registry/client.ts";
@@ -175,7 +175,7 @@ export class TopicSink implements Sink, TargetPresence {
       try {
         return await this.#write(batch, changes, opened, outcome, signal);
       } catch (error) {
-        throw this.#ofTopic(error, signal);
+        throw this.#untold(batch, error) ?? this.#ofTopic(error, signal);
       }
     });
     if (ended !== null) throw ended.by;
@@ -279,6 +279,13 @@ export class TopicSink implements Sink, TargetPresence {
       if (record === null) continue;
       records.own(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
     }
+  }
+
+  /** A truncate without a key, in a topic that is compacted since somebody looked last. */
+  #untold(batch: Batch, error: unknown): MillraceError | null {
+    const { naming } = this.#settings;
+    if (batch.kind !== "truncate" || !naming.isDebezium || !isRefusedRecord(error)) return null;
+    return untoldTruncate(batch.table.id, topicOf(batch.table, naming));
   }
 
   /** What the brokers refuse of one table's topic concerns that table alone. */
