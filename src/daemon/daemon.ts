@@ -3,23 +3,21 @@ import type { Config, OtlpConfig, SinkConfig } from "../config/config.ts";
 import { lackOf, telemetryExtras } from "../config/extras.ts";
 import { configChangedAt } from "../config/config-file.ts";
 import { scopeOf, systemClock, timestamp } from "../core/clock.ts";
-import { type Condition, FirstSeen, type NoticeStore } from "../core/conditions/condition.ts";
-import { daemonAbsent, daemonEnded, statusDocument, stateUnwritable } from "../core/conditions/conditions.ts";
+import { FirstSeen } from "../core/conditions/condition.ts";
+import { daemonAbsent, daemonEnded, statusDocument } from "../core/conditions/conditions.ts";
 import { contextOf, type EnvelopeContext } from "../core/model/envelope.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
-import { findMillraceError, isAborted } from "../core/errors.ts";
+import { findMillraceError, isAborted, type MillraceError } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { type HeldState, holdingState } from "./held-state.ts";
 import { keptElsewhere, openSource, memoryOf } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
-import { Notifier, ToldConditions } from "../ops/notifier.ts";
-import { webhook } from "../ops/webhook.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
 import {
@@ -45,7 +43,8 @@ import { Control } from "../runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "../runtime/pipeline.ts";
 import { relay } from "./log-relay.ts";
 import { LEASE_LOST } from "../state/errors.ts";
-import { STATE_AWAY } from "./until-healed.ts";
+import { notifierOf } from "./notifying.ts";
+import { mayHeal } from "./until-healed.ts";
 import { openState, roomsOfState } from "../state/open.ts";
 import { redacting } from "../state/redacting.ts";
 import { forgetRemovedSinks, keepLease } from "./lease.ts";
@@ -93,10 +92,12 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
     // A run with `once` ends because it is done.
     if ((once && how === "ended") || ended?.code === LEASE_LOST) return;
     const { notices } = redacting(stored, redact);
-    await notifierOf(config, { notices, redact, logger })?.last(lastOf(ended, once));
+    const last = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
+    await notifierOf(config, { notices, redact, logger })?.last(last);
   };
   const open = (): Promise<StateStore> => openState(config.state, { name: config.name, clock });
-  const parts = { clock, logger, redact, open, wrap: wrap?.state, awaitsLease, told };
+  const outlasts = (error: MillraceError): boolean => !once && mayHeal(error);
+  const parts = { clock, logger, redact, open, wrap: wrap?.state, awaitsLease, outlasts, told };
   try {
     return await holdingState(parts, (held) => runWithLease(config, options, { ...held, folder }, signal), signal);
   } catch (error) {
@@ -301,32 +302,6 @@ async function sendTelemetry(to: OtlpConfig, parts: TelemetryParts, signal: Abor
   const collect = async () => await metrics.measured(await scrapedFrom(parts));
   const takeBatches = traced === null ? null : () => traced.take();
   return await pushTelemetry({ ...to, clock, name, version: VERSION, collect, takeBatches, logger }, signal);
-}
-
-interface Notified {
-  readonly notices: NoticeStore;
-  readonly redact: (json: string) => string;
-  readonly logger: Logger;
-}
-
-/** What the receiver is told when a run is over. */
-function lastOf(ended: StoredError | null, once: boolean): Condition {
-  if (ended === null) return daemonAbsent(timestamp(clock));
-  // The process waits for its state, and begins again.
-  return ended.code === STATE_AWAY && !once ? stateUnwritable(ended, false) : daemonEnded(ended);
-}
-
-/** By configuration: a daemon whose state was away begins again with the same. */
-const toldOf = new WeakMap<Config, ToldConditions>();
-
-function notifierOf(config: Config, { notices, redact, logger }: Notified): Notifier | null {
-  const { name, notify } = config;
-  if (notify === null) return null;
-  const { webhook: url, tls, key, level, afterMs } = notify;
-  const send = webhook({ url, tls, key, redact });
-  const told = toldOf.get(config) ?? new ToldConditions();
-  toldOf.set(config, told);
-  return new Notifier({ clock, name, level, afterMs, notices, told, send, logger });
 }
 
 /** What can't be used in its part of the configuration ends the start: the message says of which sink. */

@@ -1,7 +1,7 @@
 /** The state of one run: opened, waited for, under a lease that is renewed elsewhere (`keepLease`), and closed at the end. */
 import type { Clock } from "../core/clock.ts";
 import { timestamp } from "../core/clock.ts";
-import { findMillraceError } from "../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { patient } from "../state/patient.ts";
@@ -19,6 +19,8 @@ interface HoldingParts {
   readonly wrap?: ((state: StateStore) => StateStore) | undefined;
   /** Waits while another process holds the lease. Default: that is an error. */
   readonly awaitsLease?: boolean;
+  /** After this failure the process waits and runs again: it has not ended. */
+  readonly outlasts?: (error: MillraceError) => boolean;
   /** The run has ended, or failed with this error (null: an abort, or none of ours). The store still takes writes. */
   readonly told?: (stored: StateStore, how: "ended" | "failed", error: StoredError | null) => Promise<void>;
 }
@@ -38,7 +40,16 @@ export async function holdingState<T>(
   run: (held: HeldState) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  const { clock, logger, redact, open, wrap, awaitsLease = false, told = async () => {} } = parts;
+  const {
+    clock,
+    logger,
+    redact,
+    open,
+    wrap,
+    awaitsLease = false,
+    outlasts = () => false,
+    told = async () => {},
+  } = parts;
   const opened = await open();
   const waiting = patient({ store: wrap?.(opened) ?? opened, clock, logger }, signal);
   const state = redacting(waiting.store, redact);
@@ -53,7 +64,9 @@ export async function holdingState<T>(
       await told(opened, "ended", null);
       return result;
     } catch (error) {
-      const ended = signal.aborted ? null : endingOf(error, clock);
+      const known = signal.aborted ? undefined : findMillraceError(error);
+      if (known !== undefined && outlasts(known)) throw error;
+      const ended = known === undefined ? null : storedErrorOf(known, timestamp(clock));
       // A state that can't be written is no reason to wait: the log has the error too.
       if (ended !== null)
         await redacting(opened, redact)
@@ -78,10 +91,4 @@ function enter(): Disposable & { readonly name: string } {
   for (let i = 2; here.has(name); i++) name = `${own}, ${i}`;
   here.add(name);
   return { name, [Symbol.dispose]: () => void here.delete(name) };
-}
-
-/** For `status` and the webhook; null: no error of ours. */
-function endingOf(error: unknown, clock: Clock): StoredError | null {
-  const known = findMillraceError(error);
-  return known === undefined ? null : storedErrorOf(known, timestamp(clock));
 }

@@ -132,7 +132,7 @@ function isListenedTo(path: string): Promise<boolean> {
 }
 
 /** What is known without state, source and sinks. */
-function waitingStatus(config: Config, error: StoredError): StatusDocument {
+export function waitingStatus(config: Config, error: StoredError): StatusDocument {
   const ofState = isOfState(error);
   const sink = config.sinks.find(({ name }) => error.message.startsWith(ofSink(name)));
   const source = ofState || sink !== undefined ? {} : { error, unanswered: error };

@@ -1,11 +1,12 @@
 /** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
-import { storedErrorOf } from "../core/contracts/state-store.ts";
+import { type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Config } from "../config/config.ts";
-import { type Clock, timestamp } from "../core/clock.ts";
+import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { isTriedAgain, ReconnectBackoff } from "../runtime/retry.ts";
-import { serveWaiting } from "./serving.ts";
+import { notifierOf } from "./notifying.ts";
+import { serveWaiting, waitingStatus } from "./serving.ts";
 
 const WAIT_MS_MAX = 4_000;
 /** A run that lasted so long made progress: what ends it now is another failure. */
@@ -13,7 +14,7 @@ const LASTED_MS = 60_000;
 /** Of an address that another process listens on: a daemon that can't be asked would wait unseen. */
 const UNSEEN = "MR1154";
 /** Without an answer a run ends before its lease does, whatever comes later: the next one takes a lease of its own. */
-export const STATE_AWAY = "MR1215";
+const STATE_AWAY = "MR1215";
 
 interface HealingParts {
   readonly config: Config;
@@ -23,8 +24,8 @@ interface HealingParts {
 }
 
 /**
- * Runs again after each failure that may pass. In between, and until `run` calls `serves`, the admin address says what
- * the process waits for.
+ * Runs again after each failure that may pass. In between, and until `run` calls `serves`, the admin address and the webhook
+ * say what the process waits for.
  */
 export async function untilHealed(
   { config, clock, logger, redact }: HealingParts,
@@ -32,6 +33,7 @@ export async function untilHealed(
   signal: AbortSignal,
 ): Promise<void> {
   const backoff = new ReconnectBackoff(clock, WAIT_MS_MAX);
+  const notifying = new WaitingNotices({ config, clock, logger, redact });
   let waiting: AsyncDisposable | null = null;
   const endWaiting = async (): Promise<void> => {
     const ends = waiting;
@@ -43,6 +45,7 @@ export async function untilHealed(
   const serves = async (): Promise<void> => {
     said = "";
     since = null;
+    await notifying.end();
     await endWaiting();
   };
   try {
@@ -59,17 +62,55 @@ export async function untilHealed(
         said = known.message;
         await endWaiting();
         const at = timestamp(clock);
-        waiting = await serveWaiting(config, { error: storedErrorOf(known, at, (since ??= at)), redact, logger });
+        const waitsFor = storedErrorOf(known, at, (since ??= at));
+        waiting = await serveWaiting(config, { error: waitsFor, redact, logger });
+        notifying.tell(waitsFor);
       }
       await clock.sleep(backoff.next(), signal).catch(() => {});
       if (signal.aborted) return;
     }
   } finally {
+    await notifying.end();
     await endWaiting();
   }
 }
 
-function mayHeal(error: MillraceError): boolean {
+/** What the webhook is told while the process waits: what `status` says then. */
+class WaitingNotices {
+  readonly #parts: HealingParts;
+  #waitsFor: StoredError | null = null;
+  #end: (() => Promise<void>) | null = null;
+
+  constructor(parts: HealingParts) {
+    this.#parts = parts;
+  }
+
+  tell(waitsFor: StoredError): void {
+    this.#waitsFor = waitsFor;
+    this.#end ??= this.#begin();
+  }
+
+  async end(): Promise<void> {
+    const end = this.#end;
+    this.#end = null;
+    await end?.();
+  }
+
+  #begin(): () => Promise<void> {
+    const { config, redact, logger } = this.#parts;
+    const notifier = notifierOf(config, { notices: null, redact, logger });
+    const scope = scopeOf();
+    const conditions = async () => (this.#waitsFor === null ? [] : waitingStatus(config, this.#waitsFor).conditions);
+    const running = notifier?.run(conditions, scope.signal).catch(() => undefined);
+    return async () => {
+      scope.end();
+      await running;
+    };
+  }
+}
+
+/** Whether a process that is to stay waits over this error, and runs again. */
+export function mayHeal(error: MillraceError): boolean {
   if (error.code === STATE_AWAY || error.reason === "passing") return true;
   return isTriedAgain(error) && error.code !== UNSEEN;
 }

@@ -18,37 +18,33 @@ interface NotifierParts {
   readonly level: Condition["level"];
   /** What does not last so long is not told. */
   readonly afterMs: number;
-  readonly notices: NoticeStore;
+  /** Null: there is no state to store it in. */
+  readonly notices: NoticeStore | null;
   readonly told: ToldConditions;
   readonly send: Send;
   readonly logger: Logger;
 }
 
 /**
- * What the receiver knows, over all runs of this process. The state follows when it can be written: what began while it was away
- * would otherwise never be told to have ended.
+ * What the receiver knows, over all runs of this process. The state follows when it can be read and written: what began while it
+ * was away would otherwise never be told to have ended.
  */
 export class ToldConditions {
-  #conditions: ReadonlyMap<string, Condition> | null = null;
+  conditions: ReadonlyMap<string, Condition> = new Map();
+  /** By id, of what is there now: when it was first seen, by `clock.elapsed`. */
+  seen: ReadonlyMap<string, number> = new Map();
+  /** Null: the state was not asked yet. */
   #stored: ReadonlyMap<string, Condition> | null = null;
 
-  async recall(notices: NoticeStore): Promise<void> {
-    if (this.#conditions !== null) return;
-    this.#conditions = byId(await notices.list());
-    this.#stored = this.#conditions;
+  async recall(notices: NoticeStore | null): Promise<void> {
+    if (this.#stored !== null || notices === null) return;
+    this.#stored = byId(await notices.list());
+    this.conditions = this.conditions.size === 0 ? this.#stored : new Map([...this.#stored, ...this.conditions]);
   }
 
-  get conditions(): ReadonlyMap<string, Condition> {
-    return this.#conditions ?? new Map();
-  }
-
-  set conditions(conditions: ReadonlyMap<string, Condition>) {
-    this.#conditions = conditions;
-  }
-
-  async store(notices: NoticeStore): Promise<void> {
-    const conditions = this.conditions;
-    if (conditions === this.#stored) return;
+  async store(notices: NoticeStore | null): Promise<void> {
+    const { conditions } = this;
+    if (notices === null || this.#stored === null || conditions === this.#stored) return;
     await notices.replace([...conditions.values()]);
     this.#stored = conditions;
   }
@@ -61,8 +57,6 @@ export class ToldConditions {
  */
 export class Notifier {
   readonly #parts: NotifierParts;
-  /** By id: when it was first seen, by `clock.elapsed`. */
-  #seen = new Map<string, number>();
   #error: StoredError | null = null;
   #storing: Promise<void> | null = null;
 
@@ -134,8 +128,9 @@ export class Notifier {
     const { clock, level, afterMs, told } = this.#parts;
     const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
-    this.#seen = new Map([...now.keys()].map((id) => [id, this.#seen.get(id) ?? elapsed]));
-    const lasting = [...now].filter(([id]) => elapsed - (this.#seen.get(id) ?? elapsed) >= afterMs);
+    const { seen } = told;
+    told.seen = new Map([...now.keys()].map((id) => [id, seen.get(id) ?? elapsed]));
+    const lasting = [...now].filter(([id]) => elapsed - (seen.get(id) ?? elapsed) >= afterMs);
     const began = lasting.flatMap(([id, condition]) => (told.conditions.has(id) ? [] : [condition]));
     const ended = [...told.conditions].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
     if (began.length === 0 && ended.length === 0) return;

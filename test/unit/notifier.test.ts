@@ -37,18 +37,19 @@ interface Told {
 
 /** A notifier that looks when the test says so. */
 function scene(
-  notices: Kept,
+  notices: Kept | null,
   options: {
     readonly level?: Condition["level"];
     readonly afterMs?: number;
     readonly send?: Send;
     readonly known?: ToldConditions;
+    readonly elapsedMs?: number;
   } = {},
 ) {
   const stopping = new AbortController();
   const there: { now: readonly Condition[]; refuses: boolean } = { now: [], refuses: false };
   const told: string[] = [];
-  let elapsed = 0;
+  let elapsed = options.elapsedMs ?? 0;
   let look = () => {};
   let asleep = Promise.withResolvers<void>();
   const notifier = new Notifier({
@@ -178,6 +179,35 @@ test("what begins while the state is away is told, and its end too, by the next 
   await looks();
   expect(told).toEqual(["-state.unwritable"]);
   expect(again.conditions.map(({ id }) => id)).toEqual(["sink.failing"]);
+});
+
+test("what lasts over runs of the process is told when it is due, before the state was ever asked", async () => {
+  const known = new ToldConditions();
+  const waits = scene(null, { known, afterMs: 10_000 });
+  waits.there.now = [condition("state.unwritable")];
+  await waits.looks();
+  await waits.stop();
+  const notices = new Kept();
+  notices.conditions = [condition("daemon.absent")];
+  const { there, told, looks } = scene(notices, { known, afterMs: 10_000, elapsedMs: 6_000 });
+  there.now = [condition("state.unwritable")];
+  await looks(4);
+  expect([...waits.told, ...told]).toEqual(["-daemon.absent", "+state.unwritable"]);
+  expect(notices.conditions.map(({ id }) => id)).toEqual(["state.unwritable"]);
+});
+
+test("what was told before the state was asked is told to have ended", async () => {
+  const known = new ToldConditions();
+  const waits = scene(null, { known });
+  waits.there.now = [condition("state.unwritable"), condition("sink.failing")];
+  await waits.looks();
+  await waits.stop();
+  const notices = new Kept();
+  const { there, told, looks } = scene(notices, { known });
+  there.now = [condition("sink.failing")];
+  await looks();
+  expect([...waits.told, ...told]).toEqual(["+state.unwritable +sink.failing", "-state.unwritable"]);
+  expect(notices.conditions.map(({ id }) => id)).toEqual(["sink.failing"]);
 });
 
 test("a receiver that refuses is told of before the last attempt, since the first", async () => {

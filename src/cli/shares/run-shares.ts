@@ -37,7 +37,8 @@ export async function runShares(session: Session, signal: AbortSignal): Promise<
     await supervise({ group, joined: () => void joined(), keepRunning, logger }, signal);
   };
   const { untilHealed } = await import("../../daemon/until-healed.ts");
-  await untilHealed({ config, clock, ...session.daemon }, run, signal);
+  // The webhook is told by each share of itself.
+  await untilHealed({ config: { ...config, notify: null }, clock, ...session.daemon }, run, signal);
   logger.info({}, "millrace has stopped");
 }
 

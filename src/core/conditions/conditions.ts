@@ -185,7 +185,7 @@ function* ofState({ error, rooms = [] }: StateStatus, isStreaming: boolean): Gen
   }
 }
 
-export function stateUnwritable(error: StoredError, isStreaming: boolean): Condition {
+function stateUnwritable(error: StoredError, isStreaming: boolean): Condition {
   const what = "the state can't be written, and nothing is acknowledged";
   // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
   const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];

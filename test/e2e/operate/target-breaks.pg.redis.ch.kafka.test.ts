@@ -9,7 +9,7 @@ import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
 import { ACT_UNREADY, OnCall, UNREADY } from "../../support/daemon/on-call.ts";
-import { expectFirstSaid, expectWell, literally } from "../../support/daemon/told.ts";
+import { literally } from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
 import type { FreshDatabase } from "../../support/run/fresh-database.ts";
 import { freshDatabase, ownClickhouse, ownKafka, ownPostgres, ownRedis } from "../../support/run/services.ts";
@@ -83,39 +83,42 @@ test("a state whose Postgres became a standby: the daemon waits", async () => {
     { replica: { kind: "sqlite", path: "./replica.sqlite" } },
     { state: server.url },
   );
-  const { installation } = onCall;
-  const daemon = installation.run();
-  await expectWell(installation);
+  const daemon = onCall.installation.run();
+  await onCall.expectWell();
   await server.stop();
   await writeFile(join(server.dataDir!, "standby.signal"), "");
   await server.start();
   await source.query("update item set n = 2");
-  await expectFirstSaid(installation, [
-    /the state can't be written/i,
-    /read-only transaction/,
-    literally(`${server.host}:${server.port}`),
-    /pg_promote\(\)/,
-    /`state`/,
-  ]);
+  await onCall.expectTold(
+    [
+      /the state can't be written/i,
+      /read-only transaction/,
+      literally(`${server.host}:${server.port}`),
+      /pg_promote\(\)/,
+      /`state`/,
+    ],
+    "MR1216",
+    ACT_UNREADY,
+  );
   expect(daemon.exited).toBe(false);
   const client = new Client({ connectionString: server.url });
   await client.connect();
   await client.query("select pg_promote()");
-  await expectWell(installation);
+  await onCall.expectWell();
 
   // Longer than the state's session waits for a lock.
   await client.query(`begin; do $$ declare t text; begin
     for t in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'millrace'
     loop execute 'lock table ' || t; end loop; end $$`);
   await source.query("update item set n = 3");
-  await expectFirstSaid(installation, [
-    /the state can't be written/i,
-    /lock timeout|statement timeout/,
-    literally(`${server.host}:${server.port}`),
-  ]);
+  await onCall.expectTold(
+    [/the state can't be written/i, /lock timeout|statement timeout/, literally(`${server.host}:${server.port}`)],
+    "MR1216",
+    ACT_UNREADY,
+  );
   await client.query("rollback");
   await client.end();
-  await expectWell(installation);
+  await onCall.expectWell();
   expect(daemon.exited).toBe(false);
 });
 
