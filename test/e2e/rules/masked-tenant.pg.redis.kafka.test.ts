@@ -1,12 +1,15 @@
 /**
  * Of two tenants with one target, one is masked, and then the other one too: in warehouses, documents, caches, topics of two
- * formats and files, and in all that the daemon says and keeps.
+ * formats and files, and in all that the daemon says, serves, sends and keeps.
  * @module-tag heavy
  */
+import { createServer } from "node:http";
 import { expect, test } from "vitest";
+import { freePort } from "../../../scripts/services/processes/port.ts";
 import { CANARY, filesBelow, SHOWN } from "../../support/daemon/canary.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { listener } from "../../support/network/listener.ts";
+import { listening as listeningAt } from "../../support/network/listening.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const LATER = "Zaunkoenig";
@@ -29,9 +32,22 @@ const documentOf = (name: string): object => ({
   with: { user: { from: `tenant_${name}.users`, on: { id: "user_id" } } },
 });
 
+/** Whatever it is sent, as its bytes. */
+async function receiver() {
+  const received: string[] = [];
+  const server = createServer((request, response) => {
+    request.setEncoding("latin1").on("data", (part: string) => received.push(`${request.url} ${part}`));
+    request.on("end", () => response.writeHead(200).end());
+  });
+  const opened = await listeningAt(server);
+  return Object.assign(opened, { endpoint: `http://${opened.host}`, received });
+}
+
+const PATHS = ["status", "reports", "dashboard", "audit", "snapshots", "errors", "openapi.json"];
+
 type Place = readonly [name: string, text: string];
 
-async function places(pipeline: RunningPipeline, heard: readonly { text: string }[]): Promise<Place[]> {
+async function places(pipeline: RunningPipeline, heard: readonly { text: string }[], listen: string): Promise<Place[]> {
   const { installation, daemon, sinks } = pipeline;
   const found: Place[] = [
     ["log", daemon.said],
@@ -64,9 +80,16 @@ async function places(pipeline: RunningPipeline, heard: readonly { text: string 
     ["rules", "try", "tenant_a.users"],
     ["documents", "show", "orders_a", "3"],
     ["check"],
+    ["schema", "list"],
+    ["explain", "MR3111"],
   ]) {
     const { stdout, stderr } = await installation.command(...args);
     found.push([args.join(" "), stdout + stderr]);
+  }
+  for (const path of ["/", "/metrics", "/readyz", ...PATHS.map((name) => `/api/v1/${name}`)]) {
+    const answer = await fetch(`http://${listen}${path}`);
+    found.push([`GET ${path}`, await answer.text()]);
+    expect([200, 503], path).toContain(answer.status);
   }
   for (const [name, text] of filesBelow(installation.folder, ["millrace.yaml"])) found.push([`file ${name}`, text]);
   return found;
@@ -77,6 +100,8 @@ const having = (text: string, among: readonly Place[]): string[] =>
 
 test("what one tenant's rules hide, and later the other's, is nowhere", async () => {
   await using listening = await listener();
+  await using telemetry = await receiver();
+  const listen = `127.0.0.1:${await freePort()}`;
   let config: PipelineConfig | null = null;
   await using pipeline = await RunningPipeline.start(`${tenant("a", CANARY)} ${tenant("b", SHOWN)}`, {
     kinds: ["postgres", "postgres-soft", "duckdb", "redis", "kafka", "files", "sqlite"],
@@ -89,6 +114,8 @@ test("what one tenant's rules hide, and later the other's, is nowhere", async ()
         tables: RULES,
         documents: { orders_a: documentOf("a"), orders_b: documentOf("b") },
         notify: { webhook: listening.url, after: "0s" },
+        admin: { listen },
+        telemetry: { otlp: { endpoint: telemetry.endpoint, interval: "5s", traces: { share: 1 } } },
         sinks: {
           ...made.sinks,
           files: { ...files, format: "ndjson" },
@@ -115,7 +142,7 @@ test("what one tenant's rules hide, and later the other's, is nowhere", async ()
   await sinks.target!.query(
     "update shared.users set mail = 'planted' where id = 5; delete from shared.orders where id = 7",
   );
-  const first = await places(pipeline, listening.heard);
+  const first = await places(pipeline, listening.heard, listen);
   expect(having(CANARY, first)).toEqual([]);
   for (const what of [/^postgres soft/, /^duckdb/, /^documents b/, /^topic .*d-/, /^file .*ndjson/])
     expect(having(SHOWN, first)).toContainEqual(expect.stringMatching(what));
@@ -128,8 +155,12 @@ test("what one tenant's rules hide, and later the other's, is nowhere", async ()
   await pipeline.settled();
   await pipeline.run("delete from tenant_b.users where id = 4; update tenant_b.orders set note = 'z'");
   await pipeline.settled();
-  const second = await places(pipeline, listening.heard);
+  const second = await places(pipeline, listening.heard, listen);
   expect(having(CANARY, second)).toEqual([]);
+  await eventually(() =>
+    ["/v1/traces", "/v1/metrics"].every((path) => telemetry.received.some((text) => text.startsWith(path))),
+  );
+  expect(telemetry.received.filter((text) => text.includes(CANARY) || text.includes(SHOWN))).toEqual([]);
   expect(having(LATER, second)).toEqual([]);
   expect(having(SHOWN, second).filter((name) => !/^(topic|file)/.test(name))).toEqual([]);
   const marked = async (name: string) =>
