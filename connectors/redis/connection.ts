@@ -9,7 +9,7 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { classify, type ClientLimit, isHangUp, redisError, replyCode, tlsError } from "./errors.ts";
+import { classify, type ClientLimit, isHangUp, isRefusal, redisError, replyCode, tlsError } from "./errors.ts";
 import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
 /** A server that does not answer in this time counts as unreachable. */
@@ -20,6 +20,8 @@ const KEEP_ALIVE_MS = 10_000;
 const DISCONNECT_TIMEOUT_MS = 100;
 /** If a handshake takes this long, the sink checks whether the server speaks TLS at all. */
 const PLAIN_SERVER_AFTER_MS = 1_000;
+/** A server that takes a connection waits for a command. */
+const REFUSED_WITHIN_MS = 1_000;
 
 /** Redis' own default, for servers that do not let us read their settings. */
 const ARGUMENT_BYTES_MAX = 512 * 1024 * 1024;
@@ -70,6 +72,8 @@ export class Connection implements Commands, AsyncDisposable {
   argumentBytesMax = ARGUMENT_BYTES_MAX;
   /** The server's limits for a client that are not the defaults; none if the user may not ask. */
   clientLimits: readonly ClientLimit[] = [];
+  /** How many clients the server takes; null if the user may not ask. */
+  clientsMax: string | null = null;
 
   private constructor(client: Redis | Cluster) {
     this.#client = client;
@@ -100,9 +104,11 @@ export class Connection implements Commands, AsyncDisposable {
       return connection;
     } catch (error) {
       connection.#disconnect();
-      if (!address.tls && isHangUp(error) && (await speaksTlsAlone(address, signal)))
-        throw tlsError(TLS_ALONE, serverOf(settings.url), error);
-      throw classify(error, signal, serverOf(settings.url));
+      const server = serverOf(settings.url);
+      if (address.tls || !isHangUp(error)) throw classify(error, signal, server);
+      const [isTlsAlone, refusal] = await Promise.all([speaksTlsAlone(address, signal), refusalAt(address, signal)]);
+      if (isTlsAlone) throw tlsError(TLS_ALONE, server, error);
+      throw classify(refusal === "" ? error : new Error(refusal), signal, server);
     } finally {
       ended.abort();
       signal.removeEventListener("abort", stop);
@@ -128,6 +134,7 @@ export class Connection implements Commands, AsyncDisposable {
       const known = limits.flatMap((limit) => (limit === null ? [] : Number(limit)));
       this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
       this.clientLimits = await clientLimitsOf(primary);
+      this.clientsMax = await settingOf(primary, "maxclients");
     }
   }
 
@@ -305,6 +312,24 @@ async function answersPlainly({ host, port }: Address, signal: AbortSignal): Pro
       socket.once("data", (reply) => resolve(reply[0] === 0x2b || reply[0] === 0x2d));
       socket.once("error", () => resolve(false));
       socket.once("close", () => resolve(false));
+    });
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Before it closes a connection that it does not take, a server says why; the client loses that if it has sent something. */
+async function refusalAt({ host, port }: Address, signal: AbortSignal): Promise<string> {
+  const socket = connect({ host, port, timeout: REFUSED_WITHIN_MS, signal });
+  socket.on("timeout", () => socket.destroy());
+  try {
+    return await new Promise<string>((resolve) => {
+      socket.once("data", (reply) => {
+        const text = reply.toString("latin1").replace(/^-/, "");
+        resolve(isRefusal(text) ? text : "");
+      });
+      socket.once("error", () => resolve(""));
+      socket.once("close", () => resolve(""));
     });
   } finally {
     socket.destroy();

@@ -33,7 +33,11 @@ type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: s
 const PASSES = "Nothing: Millrace tries again until the server takes it.";
 const PRIMARY = "Point `url` at the primary, or promote this server: REPLICAOF NO ONE.";
 const OF_CLUSTER = "If it lasts, look at the nodes: redis-cli --cluster check HOST:PORT.";
+const NONE_LEFT = "Redis has no connection left";
 const FULL = "Close clients that nobody needs, or raise `maxclients` (CONFIG SET maxclients …).";
+const PROTECTED =
+  "Give the server's user a password (ACL SETUSER, or requirepass) and name it in `url`; or, where the network is trusted, CONFIG SET protected-mode no.";
+const FULL_REPLY = /max number of clients reached/;
 const NO_DATABASE =
   "Correct the number behind the slash in `url`, or raise `databases` on the server; a cluster has only 0.";
 
@@ -49,6 +53,12 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
     "Give `url` the password (redis://user:password@host:port/db), or set `passwordFile` or `passwordCommand`.",
   ],
   WRONGPASS: ["MR2002", "blocked", "Redis refuses user or password"],
+  DENIED: [
+    "MR2002",
+    "blocked",
+    "Redis is in protected mode: it has no password, and takes no client from another machine",
+    PROTECTED,
+  ],
   NOPERM: ["MR2008", "blocked", "the Redis user lacks a permission"],
   OOM: [
     "MR2006",
@@ -89,6 +99,17 @@ export interface ClientLimit {
   readonly usual: string;
 }
 
+/** With the value of the limit that is reached. */
+export function crowdedAt(clientsMax: string | null, error: MillraceError): MillraceError {
+  if (clientsMax === null || !error.message.startsWith(NONE_LEFT)) return error;
+  return error.with({ message: `${error.message}: maxclients was ${clientsMax} when Millrace asked last` });
+}
+
+/** What a server answers to a connection before it closes it. */
+export function isRefusal(text: string): boolean {
+  return replyCode(text) === "DENIED" || FULL_REPLY.test(text);
+}
+
 /**
  * The meaning of an ioredis or server error for the runtime. `server`: host and port, of a cluster any of its nodes.
  * `limits`: of the connection that failed.
@@ -126,9 +147,7 @@ export function classify(
  * Valkey 9; test/integration/redis-errors).
  */
 function classifyGeneric(text: string, server: string, cause: unknown): MillraceError {
-  if (/max number of clients reached/.test(text)) {
-    return replied(["MR2006", "retryable", "Redis has no connection left", FULL], server, cause);
-  }
+  if (FULL_REPLY.test(text)) return replied(["MR2006", "retryable", NONE_LEFT, FULL], server, cause);
   if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
     return replied(["MR2002", "blocked", "Redis refuses user or password"], server, cause);
   }

@@ -20,7 +20,7 @@ import { CallPool, CallStream } from "./write/call-stream.ts";
 import { ReportFailure } from "../kit/skipped-rows.ts";
 import { versionSince } from "../kit/stored-shape.ts";
 import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
-import { classify, type ClientLimit, redisError, replyCode } from "./errors.ts";
+import { classify, type ClientLimit, crowdedAt, redisError, replyCode } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, roomIn, withFacts } from "./memory.ts";
@@ -102,6 +102,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   /** The text of the complete tables, if the server certainly has it. */
   #storedTables: string | null = null;
   #isClosed = false;
+  /** As the server told it last: one that takes no client can't be asked. */
+  #clientsMax: string | null = null;
   /** How rows can be packed on the present server. */
   #packing: Packing | null = null;
 
@@ -344,12 +346,13 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         this.#connection = await Connection.open(this.#settings, signal);
       }
       limits = this.#connection.clientLimits;
+      this.#clientsMax = this.#connection.clientsMax;
       signal.addEventListener("abort", stop);
       return await this.#attributed(this.#connection, work);
     } catch (error) {
       await this.#drop();
       if (error instanceof ReportFailure) throw error.cause;
-      throw classify(error, signal, serverOf(this.#settings.url), limits);
+      throw crowdedAt(this.#clientsMax, classify(error, signal, serverOf(this.#settings.url), limits));
     } finally {
       signal.removeEventListener("abort", stop);
     }

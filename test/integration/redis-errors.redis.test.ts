@@ -1,4 +1,5 @@
 /** What the sink makes of servers that refuse, each on a server of its own. */
+import { networkInterfaces } from "node:os";
 import { inspect } from "node:util";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
@@ -68,6 +69,80 @@ test("a wrong password waits for somebody, and nobody is told which", async () =
   await using sink = await sinkOn({ url: `redis://:${CANARY}@${host}` });
   await sink.open(1, timeout());
   await write(sink, 10n);
+});
+
+test("a user that is gone, off or lacks a command is told while it is connected, and let in again", async () => {
+  await using server = await ownRedis();
+  const admin = new Redis(server.url);
+  const user = async (...rules: readonly string[]) => await admin.call("ACL", "SETUSER", "millrace", ...rules);
+  await user("on", `>${CANARY}`, "allkeys", "allcommands");
+  const { host } = new URL(server.url);
+  await using sink = await sinkOn({ url: `redis://millrace:${CANARY}@${host}` });
+  await sink.open(1, timeout());
+  await write(sink, 1n);
+  let at = 1n;
+  const kept = async (): Promise<string> => {
+    const { code, kind } = await failure(sink.verify(timeout()).then(() => write(sink, ++at)));
+    return `${code} ${kind}`;
+  };
+  await user("-evalsha", "-eval");
+  expect(await kept()).toBe("MR2008 blocked");
+  await user("+evalsha", "+eval");
+  await write(sink, ++at);
+  await admin.call("ACL", "DELUSER", "millrace");
+  // The server ends its connections.
+  await eventually(async () => expect(await kept()).toBe("MR2002 blocked"));
+  await user("on", `>${CANARY}`, "allkeys", "allcommands");
+  await sink.open(1, timeout());
+  await write(sink, ++at);
+  // It keeps those of one that is off.
+  await user("off");
+  await write(sink, ++at);
+  await admin.call("CLIENT", "KILL", "USER", "millrace");
+  await eventually(async () => expect(await kept()).toBe("MR2002 blocked"));
+  await user("on");
+  await sink.open(1, timeout());
+  await write(sink, ++at);
+  admin.disconnect();
+});
+
+test("a server that takes no client says why, and its limit", async ({ skip }) => {
+  await using server = await ownRedis({ settings: { bind: "* -::*" } });
+  const admin = new Redis(server.url);
+  await using sink = await sinkOn({ url: server.url });
+  await sink.open(1, timeout());
+  await admin.config("SET", "maxclients", "2");
+  await using other = await sinkOn({ url: server.url });
+  expect(await failure(other.open(2, timeout()))).toMatchObject({ code: "MR2006", kind: "retryable" });
+  await sink.open(3, timeout());
+  await admin.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+  await admin.config("SET", "maxclients", "1");
+  const full = async () => await failure(sink.verify(timeout()));
+  await eventually(async () => expect((await full()).code).toBe("MR2006"));
+  expect((await full()).message).toMatch(/no connection left .*: maxclients was 10000 when Millrace asked last$/);
+  await admin.config("SET", "maxclients", "100", "protected-mode", "yes");
+  await sink.open(4, timeout());
+  const own = Object.values(networkInterfaces())
+    .flatMap((all) => all ?? [])
+    .find(({ family, internal }) => family === "IPv4" && !internal);
+  if (own === undefined) return skip("this machine has no address but that of itself");
+  const url = new URL(server.url);
+  url.hostname = own.address;
+  for (const login of ["", CANARY]) {
+    url.password = login;
+    await using far = await sinkOn({ url: url.href });
+    expect(await failure(far.open(5, timeout()))).toMatchObject({
+      code: "MR2002",
+      kind: "blocked",
+      message: expect.stringContaining("protected mode"),
+      hint: expect.stringContaining("CONFIG SET protected-mode no"),
+    });
+  }
+  await admin.config("SET", "protected-mode", "no");
+  url.password = "";
+  await using far = await sinkOn({ url: url.href });
+  await far.open(6, timeout());
+  admin.disconnect();
 });
 
 test("the permissions that the error page names are enough, and less is a fatal error", async () => {

@@ -230,15 +230,28 @@ const WAYS_OUT: ReadonlyMap<Rule, string> = new Map([
 ]);
 
 const UNLOCK = "Unlock the user of `source.url` at the server: ALTER USER … ACCOUNT UNLOCK.";
-const RENEW = "Set the password of the user of `source.url` again at the server: ALTER USER … IDENTIFIED BY ….";
+const ONLINE =
+  "Let the server take users again: SET GLOBAL offline_mode = OFF; or GRANT CONNECTION_ADMIN ON *.* TO the user of `source.url`.";
+const UNBLOCK =
+  "The server counts failed connections from this host (max_connect_errors): forget them by FLUSH HOSTS (MySQL: TRUNCATE TABLE performance_schema.host_cache), and look for what opens connections there and drops them, such as a port scan or a load balancer.";
+const INIT_CONNECT =
+  "Correct the statements in `init_connect` (SHOW GLOBAL VARIABLES LIKE 'init_connect'), so that the user of `source.url` may run them: the server's log has the error.";
+const RENEW =
+  "The password of the user of `source.url` has expired: set it again at the server (ALTER USER … IDENTIFIED BY …).";
+
+const DENIED = 1045;
 
 /** What a refused login lacks; of the others the page says what to look at. */
 const LOGINS: Readonly<Record<number, string>> = {
-  1045: "The password in `source.url` is not the user's, or the user may not come from this host: correct it (special characters are percent-encoded), or set it at the server (ALTER USER … IDENTIFIED BY …).",
+  [DENIED]:
+    "The password in `source.url` is not the user's, or the user may not come from this host: correct it (special characters are percent-encoded), or set it at the server (ALTER USER … IDENTIFIED BY …).",
   1049: "Create the database, or correct its name in `source.url`.",
+  1129: UNBLOCK,
   1130: "Create the user for this host at the server (CREATE USER 'name'@'host' …), or correct the user in `source.url`.",
+  1184: INIT_CONNECT,
   1820: RENEW,
   1862: RENEW,
+  3032: ONLINE,
   3118: UNLOCK,
   3955: UNLOCK,
   4151: UNLOCK,
@@ -252,17 +265,18 @@ const RULES: Readonly<Record<number, Rule>> = {
   1049: NO_DATABASE,
   1053: PASSING, // shutdown
   1054: ALTERED, // unknown column
+  1129: LOGIN, // host blocked, after failed connections
   1130: LOGIN, // host not allowed
   1142: PRIVILEGE,
   1143: PRIVILEGE,
   1146: ALTERED, // no such table
-  1152: PASSING, // 1152, 1158 to 1161, 1184: the connection was aborted
+  1152: PASSING, // 1152, 1158 to 1161: the connection was aborted
   1153: TOO_LONG,
   1158: PASSING,
   1159: PASSING,
   1160: PASSING,
   1161: PASSING,
-  1184: PASSING,
+  1184: LOGIN, // what runs at a login failed
   1194: BROKEN, // crashed; so does 1195
   1195: BROKEN,
   1203: CROWDED, // too many connections of the user
@@ -286,6 +300,7 @@ const RULES: Readonly<Record<number, Rule>> = {
   1932: BROKEN,
   1969: WAITED, // our own limit of a statement's time
   3024: WAITED, // the same
+  3032: LOGIN, // offline
   3118: LOGIN, // account locked
   3159: INSECURE,
   3955: LOGIN, // account blocked after failed logins
@@ -321,15 +336,17 @@ function grantFor(text: string, account = USER): string | undefined {
 /** Until the server has said how it calls our user. */
 const USER = "the user of `source.url`";
 
-/** What failed at a server that had answered: where it is, and the GRANT as it can be run. */
+/** What failed at a server that had answered: where it is, its limits, and the GRANT as it can be run. */
 export function failedAt(
   error: unknown,
   doing: string,
   { host, port }: ServerPlace,
   account: string | undefined,
+  limits: string | undefined,
 ): MillraceError {
   const known = atServer(classify(error, doing), serverAt(host, port));
   const { reason, cause } = known;
+  if (limits !== undefined && known.hint === MAKE_ROOM) return known.with({ hint: `${MAKE_ROOM} ${limits}` });
   const grant = reason === "privilege" && cause instanceof Error ? grantFor(cause.message, account) : undefined;
   return grant === undefined ? known : known.with({ hint: grant });
 }
@@ -337,6 +354,18 @@ export function failedAt(
 interface ServerPlace {
   readonly host: string;
   readonly port: number;
+}
+
+/** A server that wants TLS, or a certificate, refuses the login without it like a wrong password. */
+export function refusedLike(
+  known: MillraceError,
+  { isEncrypted, hasCertificate }: { readonly isEncrypted: boolean; readonly hasCertificate: boolean },
+): MillraceError {
+  if (errorNumber(known.cause) !== DENIED || (isEncrypted && hasCertificate)) return known;
+  const wanted = isEncrypted
+    ? "the user must come with a certificate (SHOW CREATE USER: REQUIRE X509): set ssl-cert and ssl-key in the url."
+    : `the server or the user requires TLS (SHOW CREATE USER: REQUIRE). ${INSECURE_REFUSED.fix}`;
+  return known.with({ hint: `${known.hint} The server answers the same if ${wanted}` });
 }
 
 /** Why no session began; names the server. */

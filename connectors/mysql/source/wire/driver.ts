@@ -5,10 +5,8 @@
  */
 import { checkServerIdentity, type TLSSocket } from "node:tls";
 import { type Connection, createConnection } from "mysql2";
-import type { MillraceError } from "../../../../src/core/errors.ts";
-import { INSECURE_REFUSED } from "../../tls-errors.ts";
 import type { MysqlAddress } from "../../url.ts";
-import { aborted, sourceError, unconnected } from "../errors.ts";
+import { aborted, refusedLike, sourceError, unconnected } from "../errors.ts";
 import { Cursor } from "./bytes.ts";
 
 /** A packet without its header is between `start` + 4 and `end`; valid until `execute` returns. */
@@ -194,17 +192,10 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
     connection.destroy();
     if (signal.aborted) throw aborted("connecting to the source");
     const known = unconnected(error, address);
-    throw encrypted ? known : refusedInClear(known);
+    throw refusedLike(known, { isEncrypted: encrypted, hasCertificate: address.certificate !== undefined });
   } finally {
     signal.removeEventListener("abort", stop);
   }
-}
-
-/** MariaDB that requires TLS (require_secure_transport) refuses a login without it like a wrong password. */
-function refusedInClear(known: MillraceError): MillraceError {
-  if (known.reason !== "login") return known;
-  const hint = `${known.hint} MariaDB answers the same if it requires TLS. ${INSECURE_REFUSED.fix}`;
-  return known.with({ hint });
 }
 
 function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {

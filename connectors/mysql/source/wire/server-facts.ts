@@ -42,6 +42,8 @@ const VARIABLES = [
   "wsrep_on",
   "binlog_error_action",
   "max_allowed_packet",
+  "max_connections",
+  "max_user_connections",
 ];
 
 export async function readServer(server: Queryable, signal: AbortSignal): Promise<ServerFacts> {

@@ -53,6 +53,8 @@ export class Server implements Queryable {
   #facts: Promise<ServerFacts> | undefined;
   /** Our user as a statement names it; undefined: not known yet. */
   #account: string | undefined;
+  /** Of connections, as the server told them last: one that has none left can't be asked. */
+  #limits: string | undefined;
   /** The ordinary connection: opened at first use, and again after it broke. */
   #connecting: Promise<Session> | undefined;
   #before: Promise<unknown> = Promise.resolve();
@@ -69,7 +71,7 @@ export class Server implements Queryable {
 
   /** A connection that belongs to the caller. */
   async open(signal: AbortSignal): Promise<Session> {
-    const session = await Session.open(this.address, signal);
+    const session = await this.#begin(signal);
     try {
       await answered(prepare(session), PREPARING, signal);
       await this.#check(session, signal);
@@ -106,7 +108,7 @@ export class Server implements Queryable {
 
   /** The numbered error of what failed at this server: it says where that is, and whom a GRANT has to name. */
   failed(error: unknown, doing: string): MillraceError {
-    return failedAt(error, doing, this.address, this.#account);
+    return failedAt(error, doing, this.address, this.#account, this.#limits);
   }
 
   /** The answer over the ordinary connection. Statements wait for each other there: it is for short, independent ones. */
@@ -136,6 +138,10 @@ export class Server implements Queryable {
     const facts = await readServer(this, signal);
     const base = facts.variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
     if (base !== undefined && base !== "") this.names.use(base);
+    const limits = ["max_connections", "max_user_connections"].map(
+      (name) => `${name} ${facts.variables.get(name) ?? "0"}`,
+    );
+    this.#limits = `The server said last: ${limits.join(", ")} (0: none).`;
     this.foldsNames = !["", "0"].includes(facts.variables.get("lower_case_table_names") ?? "");
     return facts;
   }
@@ -171,6 +177,14 @@ export class Server implements Queryable {
     this.#connecting = undefined;
     // A connection that was never opened needs no end.
     (await connecting?.catch(() => undefined))?.destroy();
+  }
+
+  async #begin(signal: AbortSignal): Promise<Session> {
+    try {
+      return await Session.open(this.address, signal);
+    } catch (error) {
+      throw this.failed(error, PREPARING);
+    }
   }
 
   async #checked(signal: AbortSignal): Promise<ServerFacts> {

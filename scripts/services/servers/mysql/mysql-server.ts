@@ -140,12 +140,12 @@ async function startNative(server: MysqlServer, options: MysqlOptions): Promise<
     ...NATIVE_SETTINGS,
     ...server.nativeSettings,
     ...server.settings,
+    "bind-address": "127.0.0.1",
     ...options.settings,
     datadir: dataDir,
     tmpdir: home,
     socket: join(home, "server.sock"),
     "pid-file": join(home, "server.pid"),
-    "bind-address": "127.0.0.1",
     port,
   };
   return startGuarded({
