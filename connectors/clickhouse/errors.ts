@@ -23,7 +23,7 @@ export const HINTS = {
   MR2001:
     "`url` is the address of the HTTP interface (8123, with TLS 8443), not of the native protocol (9000). `millrace check` tests it from the machine on which it runs.",
   MR2002:
-    "Correct user and password in `url` (http://user:password@host:8123), or set them at the server as they were (ALTER USER … IDENTIFIED BY …).",
+    "Correct user and password in `url` (http://user:password@host:8123), or set them at the server as they were (ALTER USER … IDENTIFIED BY …; of a user whose VALID UNTIL has passed, or that is gone, it says the same).",
   MR2003:
     "Use https:// only where the port speaks TLS (8443); name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
   MR2005: "Millrace tries again at growing intervals; `millrace check` tells at once whether it is corrected.",

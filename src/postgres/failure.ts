@@ -92,6 +92,7 @@ export function connectFix(
   if (state === NOT_SUPPORTED)
     return "Postgres can't turn the encoding of this database (MULE_INTERNAL) into UTF8: move the data into a database with the encoding UTF8.";
   if (reason === "no-database") return `Create the database, or correct its name in \`${key}\`.`;
+  if (reason === "connections") return fullFix(routine);
   if (reason !== "login") return undefined;
   if (state === "28P01")
     return `The password in \`${key}\` is not the role's: correct it, or set it at the server (ALTER ROLE … PASSWORD).`;
@@ -102,6 +103,16 @@ export function connectFix(
   if (routine === "ClientAuthentication")
     return "Add a line for this role, database and address to pg_hba.conf on the server, then SELECT pg_reload_conf().";
   return `Create the role and let it log in (ALTER ROLE … LOGIN), or correct the user in \`${key}\`.`;
+}
+
+/** Several limits have one SQLSTATE. */
+function fullFix(routine: string): string {
+  const passes = "or close sessions that nobody needs. Millrace tries again by itself.";
+  if (routine === "CheckMyDatabase")
+    return `The database's own limit is reached (SELECT datname, datconnlimit FROM pg_database): ALTER DATABASE … CONNECTION LIMIT …, ${passes}`;
+  if (routine === "InitializeSessionUserId")
+    return `The role's own limit is reached (SELECT rolname, rolconnlimit FROM pg_roles): ALTER ROLE … CONNECTION LIMIT …, ${passes}`;
+  return `Raise max_connections, or max_wal_senders if the message names that one (SHOW tells what they are), and restart the server; ${passes}`;
 }
 
 function withoutState(error: unknown, text: string): DatabaseReason {

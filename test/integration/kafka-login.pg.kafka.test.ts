@@ -1,8 +1,17 @@
 /** Kafka behind logins, TLS and an authorizer: what is taken, and what is said where it is not. */
+import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { type Acl, AclOperations, AclPermissionTypes, ResourcePatternTypes, ResourceTypes } from "@platformatic/kafka";
+import {
+  type Acl,
+  AclOperations,
+  AclPermissionTypes,
+  alterUserScramCredentialsV0,
+  Connection,
+  ResourcePatternTypes,
+  ResourceTypes,
+} from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
@@ -94,6 +103,39 @@ describe("logins", () => {
     expect(definition.safeParse(login({ ...sasl, passwordFile: undefined })).error?.message).toContain(
       "expected `password`, `passwordCommand` or `passwordFile`",
     );
+  });
+
+  test("a session that the broker renews takes the password as it is by then", { tags: "heavy" }, async () => {
+    const file = join(guarded.folder, "renewed");
+    const sasl = { mechanism: "SCRAM-SHA-512", username: "scrammed", passwordFile: file };
+    await writeFile(file, PASSWORD);
+    const sink = await factory.create(contextOf({ ...login(sasl), prefix: "r-" }), quietLog);
+    const salt = randomBytes(20);
+    const changed = async (password: string): Promise<void> => {
+      await using stack = new AsyncDisposableStack();
+      const connection = stack.adopt(new Connection("test"), (one) => one.close());
+      await connection.connect("127.0.0.1", port("plain"));
+      const saltedPassword = pbkdf2Sync(password, salt, 4096, 64, "sha512");
+      const credential = { name: "scrammed", mechanism: 2, iterations: 4096, salt, saltedPassword };
+      await alterUserScramCredentialsV0.api.async(connection, [], [credential]);
+    };
+    try {
+      await sink.open(1, timeout());
+      await sink.prepare([users], timeout());
+      await changed("another-canary");
+      // Nothing is written meanwhile.
+      const refused = await eventually(async () => await failure(sink.verify(timeout())));
+      expect(refused).toMatchObject({ code: "MR2002", kind: "blocked" });
+      expect(inspect(refused, { depth: 10 })).not.toContain("canary");
+      expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2002", kind: "blocked" });
+      await writeFile(file, "another-canary");
+      await sink.open(1, timeout());
+      await sink.prepare([users], timeout());
+      await sink.verify(timeout());
+    } finally {
+      await sink.close();
+      await changed(PASSWORD);
+    }
   });
 
   test("PLAIN with a wrong password, no login where one is wanted, and one where none is taken", async () => {

@@ -129,3 +129,16 @@ test.each([
     [classify(what, "reading"), sinkError(what, "writing"), ofState(what)].map((e) => `${e.code} ${e.kind}`).join(", ");
   expect([numbers(failure), numbers(error)]).toEqual([connecting, later]);
 });
+
+test.each([
+  ["CheckMyDatabase", /ALTER DATABASE … CONNECTION LIMIT/],
+  ["InitializeSessionUserId", /ALTER ROLE … CONNECTION LIMIT/],
+  ["InitProcess", /max_connections/],
+])("of the limits of connections, that of %s is named", (routine, limit) => {
+  const failure = failureOf(Object.assign(new Error("too many"), { code: "53300", routine }), "db:5432");
+  for (const { code, hint } of [classify(failure, "reading"), sinkError(failure, "writing"), ofState(failure)])
+    expect({ code, hint }).toEqual({
+      code: expect.stringMatching(/MR2006|MR1215/),
+      hint: expect.stringMatching(limit),
+    });
+});

@@ -273,8 +273,9 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     return postgresError(code, kind, message, { cause });
   }
   const why = word || (connecting ? text : "connection closed");
-  // The server's sentences about logins hold names, never data.
-  const refusal = connecting && rule === LOGIN ? `${text} (SQLSTATE ${state})` : `SQLSTATE ${state}`;
+  // The server's sentences about logins and connections hold names, never data.
+  const refusal =
+    connecting && (rule === LOGIN || rule === CONNECTIONS) ? `${text} (SQLSTATE ${state})` : `SQLSTATE ${state}`;
   const at = server === undefined ? doing : `connecting to ${server}`;
   const message = `${what} while ${at}: ${state === undefined ? why : refusal}`;
   const hint =

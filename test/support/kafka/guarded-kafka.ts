@@ -71,6 +71,7 @@ export class GuardedKafka implements AsyncDisposable {
             "listener.name.login.plain.sasl.jaas.config": jaas("Plain", ` user_plain="${KAFKA_PASSWORD}"`),
             "listener.name.login.scram-sha-256.sasl.jaas.config": jaas("Scram", ""),
             "listener.name.login.scram-sha-512.sasl.jaas.config": jaas("Scram", ""),
+            "listener.name.login.scram-sha-512.connections.max.reauth.ms": "2000",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": keystore,
             "ssl.truststore.type": "PEM",
