@@ -1,3 +1,4 @@
+import { count, verb } from "../../src/core/figures.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
@@ -112,11 +113,11 @@ class Look {
     if (first === undefined) return [ok("kafka.topics", `all ${wanted.length} topics are there`)];
     const named = `${missing.slice(0, NAMED_MAX).join(", ")}${missing.length > NAMED_MAX ? " …" : ""}`;
     if (!rules.create) {
-      const what = `${missing.length} topics are missing: ${named}`;
+      const what = `${count(missing.length, "topic")} ${verb(missing.length, "are")} missing: ${named}`;
       return [wrong("kafka.topics", what, "Create them, or set `topics: { create: true }`.")];
     }
     if (rules.replication > brokers) {
-      const what = `\`topics.replication\` is ${rules.replication}, and there are ${brokers} brokers`;
+      const what = `\`topics.replication\` is ${rules.replication}, and there ${verb(brokers, "are")} ${count(brokers, "broker")}`;
       return [wrong("kafka.topics", what, `Set it to ${brokers} or less.`)];
     }
     const alike = await this.#alike(missing);
@@ -128,7 +129,7 @@ class Look {
       if (!apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) throw error;
       return [ok("kafka.topics", "topics are being made")];
     }
-    return [ok("kafka.topics", `${missing.length} topics will be made: ${named}`)];
+    return [ok("kafka.topics", `${count(missing.length, "topic")} will be made: ${named}`)];
   }
 
   /** Of topics that are to be made: those that the cluster does not take beside others. */

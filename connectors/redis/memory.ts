@@ -1,5 +1,5 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
-import { digits } from "../../src/core/figures.ts";
+import { count, digits } from "../../src/core/figures.ts";
 import type { Room } from "../../src/core/disk-room.ts";
 import { serverAt } from "../../src/core/system-errors.ts";
 import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
@@ -45,7 +45,7 @@ export function evictionIn({
   evictedCount,
 }: ServerMemory): { readonly what: string; readonly fix: string } | null {
   if (policy?.startsWith("allkeys-") !== true || maxBytes === null) return null;
-  const so = evictedCount === null ? "" : `; it has evicted ${digits(evictedCount)} keys since it was started`;
+  const so = evictedCount === null ? "" : `; it has evicted ${count(evictedCount, "key")} since it was started`;
   return {
     what: `maxmemory-policy is ${policy}: at ${digits(maxBytes)} bytes the server evicts rows without a word, and the sink's progress key${so}`,
     fix: "CONFIG SET maxmemory-policy noeviction (or a volatile-* one), with a maxmemory for which the tables are small enough; then millrace reconcile --repair",

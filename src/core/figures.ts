@@ -9,6 +9,21 @@ export function count(value: number, noun: string): string {
   return `${digits(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
+const SINGULAR: ReadonlyMap<string, string> = new Map([
+  ["are", "is"],
+  ["were", "was"],
+  ["have", "has"],
+]);
+
+/** What so many do, given for many: `differ`, and `differs` for one. */
+export function verb(value: number, many: string): string {
+  return value === 1 ? (SINGULAR.get(many) ?? `${many}s`) : many;
+}
+
+export function asDeadLetters(value: number): string {
+  return value === 1 ? "as a dead letter" : "as dead letters";
+}
+
 export function seconds(value: number | null): string {
   if (value === null) return "-";
   return value < 10 ? `${value.toFixed(1)} s` : span(value * 1000);

@@ -1,4 +1,5 @@
 /** Documents that are made of the source's rows, beside those that the nest makes: see src/documents/document-reads.ts. */
+import { asDeadLetters, count, verb } from "../core/figures.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { Readable } from "../core/contracts/readable.ts";
 import { NotComparableError } from "./errors.ts";
@@ -61,7 +62,7 @@ export async function compareDeep(
     const { table } = result;
     run.tables.push({ ...result, sink, unrepairable: result.missing + result.extra + result.different });
     run.rowsCompared += result.compared;
-    const reason = `${moving} documents changed each time they were looked at`;
+    const reason = `${count(moving, "document")} changed at each look`;
     if (moving > 0) run.notComparable.push({ sink, table, rows: moving, reason });
   }
 }
@@ -74,7 +75,8 @@ async function lackOf(
 ): Promise<string | null> {
   for (const table of madeOf.get(id) ?? []) {
     const { length } = await port.refused(sink, table);
-    if (length > 0) return `${length} rows of ${table} wait as dead letters of ${sink}`;
+    if (length > 0)
+      return `${count(length, "row")} of ${table} ${verb(length, "wait")} ${asDeadLetters(length)} of ${sink}`;
   }
   return null;
 }

@@ -1,3 +1,4 @@
+import { count, verb } from "../core/figures.ts";
 import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { ProofStore } from "../core/contracts/state-store.ts";
@@ -179,7 +180,7 @@ export class TableRun {
     run.tables.push(result);
     run.rowsCompared += result.compared;
     if (findings.counts.unsettled === 0) return;
-    const reason = `${findings.counts.unsettled} rows changed, or were on their way, each time they were looked at`;
+    const reason = `${count(findings.counts.unsettled, "row")} changed, or ${verb(findings.counts.unsettled, "were")} on the way, at each look`;
     run.notComparable.push({ sink, table: result.table, rows: findings.counts.unsettled, reason });
   }
 

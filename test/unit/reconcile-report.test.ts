@@ -32,13 +32,24 @@ test("equal is said of all of it alone; else what was compared is", () => {
   const text = (changed: object, whole = true) => reportText({ ...equal, whole, tables: [{ ...row!, ...changed }] });
   expect(text({})).toMatch(/\nthe sinks are equal to the source$/);
   expect(text({ deadLetters: 2 })).toMatch(/\nwhat was compared is equal: 2 rows differ and wait as dead letters$/);
+  expect(text({ deadLetters: 1 })).toMatch(
+    /\nknown: 1 row of public\.orders waits as a dead letter of warehouse\n.*: 1 row differs and waits as a dead letter$/,
+  );
+  expect(text({ compared: 1 })).toMatch(/\nwhat was compared is equal: 1 of 10 rows was compared$/);
   expect(text({ compared: 9 })).toMatch(/\nwhat was compared is equal: 9 of 10 rows were compared$/);
   const movingSample = [{ key: { id: "1" }, equalAt: "0/123" }];
   const moving = text({ compared: 9, moving: 1, movingSample });
-  expect(moving).toMatch(/moving: 1 rows of public\.orders .*warehouse had them as the log says.* last at 0\/123/);
+  expect(moving).toMatch(/moving: 1 row of public\.orders .*warehouse had what the log says.* last at 0\/123/);
   expect(moving).toMatch(/\nwhat was compared is equal: 9 of 10 rows were compared; 1 row never rested/);
   expect(text({}, false)).toMatch(/\nwhat was compared is equal: only some tables or sinks were asked for$/);
   expect(markdownReport({ ...equal, tables: [{ ...row!, deadLetters: 1 }] })).toMatch(/^# shop: what was compared/);
+});
+
+test("one row is told as one", () => {
+  const [row] = equal.tables;
+  const text = reportText({ ...equal, tables: [{ ...row!, different: 2, unrepairable: 1, beyondLog: 1 }] }, true);
+  expect(text).toMatch(/: 1 row would be read again from the source, 1 be left: no repair changes it$/m);
+  expect(text).toMatch(/^MR1405 beyond the log: 1 row of public\.orders in warehouse/m);
 });
 
 test("names of the source are text in it, and no markup", () => {

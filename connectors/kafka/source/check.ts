@@ -1,3 +1,4 @@
+import { count } from "../../../src/core/figures.ts";
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { classify } from "../errors.ts";
 import { aclFinding, givenTo } from "../acls.ts";
@@ -22,7 +23,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   const source = kafkaSource(context);
   try {
     const { tables } = await source.catalog.tables(signal);
-    findings.push(ok("kafka.capture", `daemon ${context.naming.daemon} answers: ${tables.length} tables`));
+    findings.push(ok("kafka.capture", `daemon ${context.naming.daemon} answers: ${count(tables.length, "table")}`));
   } catch (error) {
     findings.push(failed("kafka.capture", classify(error, signal)));
   } finally {

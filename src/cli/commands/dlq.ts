@@ -1,3 +1,4 @@
+import { count } from "../../core/figures.ts";
 import { groupsOf, type LetterGroup } from "../../ops/dashboard/view.ts";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
@@ -156,7 +157,7 @@ async function discard(place: Place, choice: LetterChoice): Promise<number> {
 
 function describeReplay(result: Replayed & { readonly listed?: number }): string {
   const { replayed, superseded, failed, waiting, listed } = result;
-  if (listed !== undefined) return `no daemon runs: it reads ${listed} rows again when it starts`;
+  if (listed !== undefined) return `no daemon runs: it reads ${count(listed, "row")} again when it starts`;
   const again = waiting.length === 0 ? [] : [`still waiting: ${waiting.join(", ")} (millrace dlq show ID says why)`];
   return [`replayed: ${replayed}, superseded before: ${superseded}, failed: ${failed}`, ...again].join("\n");
 }

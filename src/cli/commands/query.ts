@@ -1,3 +1,4 @@
+import { count } from "../../core/figures.ts";
 import type { SinkConfig } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { isAborted } from "../../core/errors.ts";
@@ -73,11 +74,10 @@ async function ask({ state }: Place, sink: SinkConfig, request: QueryRequest, ti
 
 function tableOf({ columns, rows, truncated }: QueryResult): string {
   const head = columns.map(({ name }) => name);
-  const count = rows.length === 1 ? "1 row" : `${rows.length} rows`;
   return `${tableText(
     head,
     rows.map((row) => row.map(cellText)),
-  )}\n${count}${truncated ? ", and more: see --limit" : ""}`;
+  )}\n${count(rows.length, "row")}${truncated ? ", and more: see --limit" : ""}`;
 }
 
 function cellText(value: unknown): string {

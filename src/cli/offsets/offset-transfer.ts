@@ -1,4 +1,5 @@
 /** `offsets export` and `offsets import` move a daemon to another machine. */
+import { count } from "../../core/figures.ts";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as z from "zod";
@@ -217,7 +218,7 @@ export function importText(plan: ImportPlan): string {
 
 function lines({ epoch, sinks, tables, snapshots, deadLetters }: Transfer): string[] {
   return [
-    `  epoch ${epoch ?? "-"}, ${tables} tables, ${snapshots} unfinished reads, ${deadLetters} dead letters`,
+    `  epoch ${epoch ?? "-"}, ${count(tables, "table")}, ${count(snapshots, "unfinished read")}, ${count(deadLetters, "dead letter")}`,
     ...sinks.map(({ name, position }) => `  ${name}: ${position ?? "nothing"}`),
   ];
 }

@@ -1,3 +1,4 @@
+import { count } from "../../core/figures.ts";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
 import { NUMBERED, type Positions } from "../../core/contracts/positions.ts";
@@ -55,7 +56,10 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
       action("one", async (session, options, [file = ""]) => {
         const { exportOffsets } = await import("./offset-transfer.ts");
         const exported = await exportOffsets(await session.place(), file, options.has("--force"));
-        session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
+        session.print(
+          exported,
+          `exported to ${file}: ${count(exported.sinks.length, "sink")}, epoch ${exported.epoch ?? "-"}`,
+        );
         return EXIT.done;
       }),
     );

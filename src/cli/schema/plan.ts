@@ -1,4 +1,5 @@
 /** For the team that owns the source: what a migration does to each sink, before it runs. */
+import { count } from "../../core/figures.ts";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
@@ -64,7 +65,7 @@ export function addOutlooks(schema: Command, action: CommandLine["action"]): voi
         writeBaseline(file, tables, options.has("--force"));
         session.print(
           { file, tables: tables.tables.map(({ id }) => id) },
-          `wrote ${file}: ${tables.tables.length} tables`,
+          `wrote ${file}: ${count(tables.tables.length, "table")}`,
         );
         return EXIT.done;
       }),

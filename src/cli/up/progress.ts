@@ -85,7 +85,7 @@ export function progressOf(status: StatusDocument | undefined): {
     const reads = status.snapshots.filter(isRunning);
     const rowsDone = reads.reduce((sum, { rowsDone: of }) => sum + of, 0);
     if (reads.length > 0)
-      return { share: null, text: `reading ${count(reads.length, "table")}, ${digits(rowsDone)} rows so far` };
+      return { share: null, text: `reading ${count(reads.length, "table")}, ${count(rowsDone, "row")} so far` };
     const waiting = status.sinks.filter(({ state }) => state !== "streaming").map(({ name }) => name);
     if (waiting.length === 0) return { share: 1, text: "bringing the sinks up to date" };
     return { share: null, text: `waiting for ${waiting.join(", ")}` };
@@ -95,7 +95,7 @@ export function progressOf(status: StatusDocument | undefined): {
   const parts = [
     `copying${share === null ? "" : ` ${Math.floor(share * 100)} %`}`,
     rows,
-    `${tablesDone} of ${tableCount} tables`,
+    `${tablesDone} of ${count(tableCount, "table")}`,
     ...(secondsLeft === null ? [] : [`${span(secondsLeft * 1000)} left`]),
   ];
   return { share, text: parts.join(", ") };

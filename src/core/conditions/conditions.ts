@@ -17,7 +17,7 @@ import type { SlowFunction } from "../contracts/log-admin.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
 import type { Room } from "../disk-room.ts";
-import { bytes, count, digits, seconds, span } from "../figures.ts";
+import { bytes, count, digits, seconds, span, verb } from "../figures.ts";
 import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";
 import { shellWord } from "../shell-word.ts";
 
@@ -170,7 +170,7 @@ export function daemonEnded(error: StoredError): Condition {
 function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonNullable<SourceStatus["copy"]>): string {
   return [
     `${tablesDone} of ${count(tableCount, "table")} done`,
-    `${digits(rowsRead)} rows read`,
+    `${count(rowsRead, "row")} read`,
     ...(share == null ? [] : [`about ${Math.floor(share * 100)}%`]),
     ...(secondsLeft == null ? [] : [`about ${span(secondsLeft * 1_000)} left`]),
   ].join(", ");
@@ -455,7 +455,7 @@ export function* tableConditions(tables: TablesStatus): Generator<Condition> {
 function* ofReads({ unfinishedSnapshots: snapshots, source, phase }: PipelineStatus): Generator<Condition> {
   if (snapshots > 0 && phase === "streaming") {
     const paused = source.readsPaused ? ", and paused: the source keeps too much log" : "";
-    const are = `${count(snapshots, "read")} beside the stream ${snapshots === 1 ? "is" : "are"}`;
+    const are = `${count(snapshots, "read")} beside the stream ${verb(snapshots, "are")}`;
     const what = `${are} not finished${paused}`;
     const fix = "millrace snapshot list";
     yield watch("reads.unfinished", { blocks: ["wait"], what, fix });
@@ -508,7 +508,7 @@ function* ofProofs({ oldest, late, maxAgeSeconds, drift, waits }: ContinuousStat
   if (drift !== null) {
     const { table, sink, missing, extra, different } = drift.worst;
     const rows = count(missing + extra + different, "row");
-    const what = `${rows} of table ${table} ${missing + extra + different === 1 ? "differs" : "differ"} in sink ${sink}${others(drift.places)}`;
+    const what = `${rows} of table ${table} ${verb(missing + extra + different, "differ")} in sink ${sink}${others(drift.places)}`;
     const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}, which lists them; --repair repairs`;
     yield act("proof.drift", { table, sink, what, fix });
   }

@@ -5,7 +5,7 @@ import type {
   TableReconciliation,
 } from "../../core/contracts/reconciliation.ts";
 import { summaryOf } from "../../core/contracts/reconciliation.ts";
-import { digits, utc } from "../../core/figures.ts";
+import { count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars } from "../../html/bars.ts";
 import { columns } from "../../html/columns.ts";
 import { type Markup, markup } from "../../html/markup.ts";
@@ -92,7 +92,7 @@ export function trendCharts(found: ReconcileDocument, history: readonly ReportSu
   const [unit, secondsPerUnit] = unitOf(Math.max(...runs.map(secondsOf)));
   const took = runs.map((run) => {
     const seconds = secondsOf(run);
-    const title = `${utc(run.startedAt)}: ${duration(seconds)}, ${digits(run.compared)} rows compared`;
+    const title = `${utc(run.startedAt)}: ${duration(seconds)}, ${count(run.compared, "row")} compared`;
     return { label: dayOf(run), title, parts: [{ value: seconds / secondsPerUnit, color: "own" as const }] };
   });
   return markup`${LEGEND}${columns("Rows that differed", drift, digits)}${columns("Duration", took, (value) => `${value} ${unit}`)}`;

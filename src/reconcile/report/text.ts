@@ -1,5 +1,6 @@
 /** The result of a comparison as text for people: what the terminal prints, and what the Markdown file holds. */
 import Table from "cli-table3";
+import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
@@ -27,13 +28,15 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
   for (const row of tables) lines.push(...samplesOf(row));
   if (isPlan) lines.push(...tables.flatMap(planOf));
   for (const { table, sink, deadLetters } of tables) {
-    if (deadLetters > 0) lines.push(`known: ${deadLetters} rows of ${table} wait as dead letters of ${sink}`);
+    if (deadLetters === 0) continue;
+    const wait = `${verb(deadLetters, "wait")} ${asDeadLetters(deadLetters)}`;
+    lines.push(`known: ${count(deadLetters, "row")} of ${table} ${wait} of ${sink}`);
   }
   for (const { table, sink, moving = 0, movingSample: [first] = [] } of tables) {
     if (moving === 0) continue;
     const place = first === undefined ? "" : `, the first one last at ${first.equalAt}`;
     lines.push(
-      `moving: ${moving} rows of ${table} changed whenever they were read; ${sink} had them as the log says${place}`,
+      `moving: ${count(moving, "row")} of ${table} changed at each reading; ${sink} had what the log says${place}`,
     );
   }
   for (const { table, code, message } of suspended) lines.push(`known: ${table} is suspended: ${code} ${message}`);
@@ -43,8 +46,9 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
   }
   for (const { table, sink, beyondLog = 0 } of tables) {
     if (beyondLog === 0) continue;
-    const why = "no change of this epoch replaces them; stop the daemon, then run millrace recover --anyway";
-    lines.push(`MR1405 beyond the log: ${beyondLog} rows of ${table} in ${sink}: ${why}`);
+    const why =
+      "no change of this epoch replaces what lies beyond it; stop the daemon, then run millrace recover --anyway";
+    lines.push(`MR1405 beyond the log: ${count(beyondLog, "row")} of ${table} in ${sink}: ${why}`);
   }
   const part = partText(found);
   if (part !== null) lines.push(part);
@@ -80,9 +84,12 @@ function describeRow({ kind, key, columns, why, values = {} }: DriftSample): str
 
 /** What a repair would do. */
 function planOf({ table, sink, missing, extra, different, unrepairable }: TableReconciliation): string[] {
-  const count = missing + extra + different;
-  if (count === 0) return [];
-  const again = `${count - unrepairable} rows would be read again from the source`;
-  const kept = unrepairable === 0 ? "" : `, ${unrepairable} be left as they are: no repair changes them`;
+  const all = missing + extra + different;
+  if (all === 0) return [];
+  const again = `${count(all - unrepairable, "row")} would be read again from the source`;
+  const kept =
+    unrepairable === 0
+      ? ""
+      : `, ${digits(unrepairable)} be left: no repair changes ${unrepairable === 1 ? "it" : "them"}`;
   return [`a repair of ${table} in ${sink}: ${again}${kept}`];
 }

@@ -1,6 +1,6 @@
 /** Sums up a comparison's result and says what to do about it, in the same words for every form of a report. */
 import type { DriftCause, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { count, digits } from "../../core/figures.ts";
+import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
 
 export interface Verdict {
   readonly kind: "equal" | "incomplete" | "repaired" | "tolerated" | "differs";
@@ -13,7 +13,7 @@ export function verdictOf(found: ReconcileDocument): Verdict {
   if (drift) {
     const left = tables.reduce((sum, row) => sum + leftIn(row), 0);
     if (left === 0) return { kind: "repaired", text: "differed, and is repaired" };
-    const text = `${left} ${left === 1 ? "row differs" : "rows differ"}`;
+    const text = `${count(left, "row")} ${verb(left, "differ")}`;
     return alarm ? { kind: "differs", text } : { kind: "tolerated", text: `${text}, within the thresholds` };
   }
   if (gapsOf(found).length === 0) return { kind: "equal", text: "equal" };
@@ -26,15 +26,16 @@ export function gapsOf({ tables, notComparable, suspended, part, whole }: Reconc
   const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
   const rows = (number: number): string => count(number, "row");
   const [compared, met] = [sum((row) => row.compared), sum((row) => row.sourceRows)];
-  if (part === null && compared < met) gaps.push(`${digits(compared)} of ${rows(met)} were compared`);
+  if (part === null && compared < met)
+    gaps.push(`${digits(compared)} of ${rows(met)} ${verb(compared, "were")} compared`);
   if (part !== null) gaps.push(`of the values part ${part.number} of ${part.of} was compared`);
   if (!whole) gaps.push("only some tables or sinks were asked for");
   const moving = sum((row) => row.moving ?? 0);
-  if (moving > 0) gaps.push(`${rows(moving)} never rested, and were as the log says`);
+  if (moving > 0) gaps.push(`${rows(moving)} never rested, and ${verb(moving, "were")} as the log says`);
   const letters = sum((row) => row.deadLetters);
-  if (letters > 0) gaps.push(`${rows(letters)} differ and wait as dead letters`);
-  if (suspended.length > 0)
-    gaps.push(`${suspended.length} ${suspended.length === 1 ? "table is" : "tables are"} suspended`);
+  if (letters > 0)
+    gaps.push(`${rows(letters)} ${verb(letters, "differ")} and ${verb(letters, "wait")} ${asDeadLetters(letters)}`);
+  if (suspended.length > 0) gaps.push(`${count(suspended.length, "table")} ${verb(suspended.length, "are")} suspended`);
   if (notComparable.length > 0) gaps.push("what is named as not comparable was not compared");
   return gaps;
 }
