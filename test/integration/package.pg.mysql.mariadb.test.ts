@@ -20,7 +20,7 @@ import {
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/daemon/cli.ts";
-import { installPackage, type InstalledPackage, ownEnvironment } from "../support/run/package.ts";
+import { AGAIN, installPackage, type InstalledPackage, ownEnvironment } from "../support/run/package.ts";
 import { isRunning } from "../support/kafka/shared-tables.ts";
 import {
   freshDatabase,
@@ -77,7 +77,7 @@ test("without what is large it is small, names what a configuration lacks, and t
     const { status, stderr } = spawnSync("bash", ["-c", command], options);
     expect({ command, status, stderr: status === 0 ? "" : stderr }).toEqual({ command, status: 0, stderr: "" });
   };
-  npm(`npm install --prefer-offline --no-audit --omit=dev "${installed.tarball}"`);
+  npm(`npm install --prefer-offline --no-audit ${AGAIN} --omit=dev "${installed.tarball}"`);
   const files = globSync("node_modules/**", { cwd: folder.path }).map((path) => statSync(folder.file(path)));
   expect(files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0)).toBeLessThan(60e6);
 

@@ -12,12 +12,12 @@ import type { ProgressListener } from "../service.ts";
 const CENTRAL = "https://repo.maven.apache.org/maven2";
 const PARALLEL_MAX = 4;
 const ATTEMPTS_MAX = 3;
-const FILE_WITHIN_MS = 120_000;
+const FILE_WITHIN_MS = 300_000;
 
 export interface Jar {
   readonly sha256: string;
   readonly byteCount: number;
-  /** `group/with/slashes/artifact/version/artifact-version.jar` */
+  /** `group/with/slashes/artifact/version/artifact-version[-classifier].type` */
   readonly path: string;
 }
 
@@ -118,10 +118,12 @@ function dependency({ path }: Jar): string {
   const version = basename(dirname(path));
   const artifact = basename(dirname(dirname(path)));
   const group = dirname(dirname(dirname(path))).replaceAll("/", ".");
-  const classifier = basename(path, ".jar").slice(`${artifact}-${version}-`.length);
+  const [, classifier, type = "jar"] =
+    /^(?:-([^.]+))?\.(.+)$/.exec(basename(path).slice(`${artifact}-${version}`.length)) ?? [];
   return [
     `<groupId>${group}</groupId><artifactId>${artifact}</artifactId><version>${version}</version>`,
-    classifier === "" ? "" : `<classifier>${classifier}</classifier>`,
+    type === "jar" ? "" : `<type>${type}</type>`,
+    classifier === undefined ? "" : `<classifier>${classifier}</classifier>`,
   ].join("");
 }
 

@@ -7,6 +7,9 @@ import { promisify } from "node:util";
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const run = promisify(execFile);
 
+/** npm asks again for what does not come; by itself it would wait for five minutes. */
+export const AGAIN = "--fetch-timeout=60000";
+
 export interface InstalledPackage {
   /** The command that `npm install -g` makes. */
   readonly program: string;
@@ -21,7 +24,7 @@ export async function installPackage(folder: string): Promise<InstalledPackage> 
   const prefix = join(folder, "prefix");
   const { peerDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   const extras = Object.entries(peerDependencies).map(([name, version]) => `${name}@${String(version)}`);
-  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", tarball, ...extras);
+  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", AGAIN, tarball, ...extras);
   return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace"), tarball };
 }
 
