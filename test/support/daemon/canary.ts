@@ -1,5 +1,5 @@
 /** Passwords that must turn up nowhere, and the search for them in every form that a program may give them. */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { eventually } from "../run/waiting.ts";
@@ -45,11 +45,20 @@ export class Canary {
   }
 }
 
-/** The bytes of all files below a folder, as text that shows every ASCII sequence in them. */
+/** The bytes of all files below a folder, as text that shows every ASCII sequence in them; a daemon may remove some meanwhile. */
 export function filesBelow(folder: string, except: readonly string[] = []): [string, string][] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !except.includes(entry.name))
-    .map((entry) => [entry.name, readFileSync(join(entry.parentPath, entry.name), "latin1")]);
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && !except.includes(entry.name),
+  );
+  return files.flatMap(({ name, parentPath }): [string, string][] => {
+    const path = join(parentPath, name);
+    try {
+      return [[name, readFileSync(path, "latin1")]];
+    } catch (error) {
+      if (existsSync(path)) throw error;
+      return [];
+    }
+  });
 }
 
 /** In every value that rules hide, and in no other. */
