@@ -9,7 +9,7 @@ import { Claims, expectBefore, expectForm, expectOwner } from "./writer/claims.t
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { coordinatorOf, TRANSACTION_MS_MAX } from "./client/transactions.ts";
-import { createTopic, leastOfBrokers, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
+import { createTopic, leastOfBrokers, mayNotLook, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
 import { classify, kafkaError, shortTransactions, takesOnlyKeys, topicsAlike } from "./errors.ts";
 import {
   answersId,
@@ -207,7 +207,11 @@ class Look {
     const { settings } = this.#settings.rules;
     const found = await this.#cluster.topics(names, this.#signal);
     const there = names.filter((name) => found.get(name) != null);
-    const now = await settingsOfTopics(this.#cluster, there, Object.keys(settings), this.#signal);
+    const now = await this.#settingsOf(there, Object.keys(settings));
+    if (now === null) {
+      const what = "the Kafka user may not look at the settings of topics: which are compacted is not known";
+      return [warning("kafka.settings", what, "Allow DescribeConfigs: the ACLs are below.")];
+    }
     const others = [...now].flatMap(([name, has]) =>
       Object.entries(settings).flatMap(([key, wanted]) => {
         const value = has.get(key);
@@ -227,6 +231,19 @@ class Look {
     ];
   }
 
+  /** By topic; null: this user may not look, and the sink does without. */
+  async #settingsOf(
+    names: readonly string[],
+    keys: readonly string[],
+  ): Promise<Awaited<ReturnType<typeof settingsOfTopics>> | null> {
+    try {
+      return await settingsOfTopics(this.#cluster, names, keys, this.#signal);
+    } catch (error) {
+      if (!mayNotLook(error)) throw error;
+      return null;
+    }
+  }
+
   /** Of topics with records without a key that are, or will be, compacted. */
   async compaction(): Promise<readonly Finding[]> {
     const { kind, naming, rules, form } = this.#settings;
@@ -235,8 +252,8 @@ class Look {
     const names = kind === "log" ? logTopics(naming) : ofTables;
     const found = await this.#cluster.topics([...new Set(names)], this.#signal);
     const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [name]));
-    const settings = await settingsOfTopics(this.#cluster, there, ["cleanup.policy"], this.#signal);
-    const policyOf = (name: string) => settings.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
+    const settings = await this.#settingsOf(there, ["cleanup.policy"]);
+    const policyOf = (name: string) => settings?.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
     const compacted = names.find((name) => isCompacting(policyOf(name)) === true);
     if (compacted === undefined) return [];
     if (kind === "log") return [failed("kafka.compaction", takesOnlyKeys(compacted))];

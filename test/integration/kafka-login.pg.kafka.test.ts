@@ -253,6 +253,22 @@ describe("an authorizer", () => {
     expect(pipeline.daemon.said + stdout).not.toContain(PASSWORD);
   });
 
+  test("without DescribeConfigs the sink writes, and check warns", async () => {
+    const of = { ...contextOf(options("dc-")), options: definition.parse({ ...options("dc-"), format: "debezium" }) };
+    const acls = (await aclsFor("dc-")).filter(({ operation }) => operation !== AclOperations.DESCRIBE_CONFIGS);
+    await admin.createAcls({ creations: acls });
+    const sink = await factory.create(of, quietLog);
+    try {
+      await eventually(async () => await sink.open(1, timeout()));
+      await sink.prepare([users], timeout());
+    } finally {
+      await sink.close();
+    }
+    const found = await factory.check(of, timeout(), [users]);
+    const told = found.filter(({ level }) => level !== "ok");
+    expect(told).toMatchObject([{ level: "warning", what: expect.stringContaining("may not look at the settings") }]);
+  });
+
   test("without one of them the error names what lacks", async () => {
     const acls = await aclsFor("a-");
     const told = ["WRITE", "CREATE", "READ"].map((operation) => [operation, "a-shop."] as const);

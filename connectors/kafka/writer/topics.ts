@@ -183,7 +183,7 @@ export class Topics {
       for (const [name, settings] of await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal))
         this.#looked.set(name, limitsIn(settings, this.#requestBytes));
     } catch (error) {
-      if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
+      if (!mayNotLook(error)) throw error;
       return there.map((one) => ({ ...one, ...UNKNOWN }));
     }
     return there.map((one) => ({ ...one, ...(this.#looked.get(one.name) ?? UNKNOWN) }));
@@ -240,6 +240,11 @@ function roomIn(requestBytes: number): number {
   return requestBytes - Math.min(REQUEST_EXTRA_BYTES, requestBytes >> 2);
 }
 
+/** Whether it is the settings alone that this client lacks a right to. */
+export function mayNotLook(error: unknown): boolean {
+  return apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id));
+}
+
 /** The smallest of all brokers. A client that may not look: the default. */
 async function requestBytesOf(cluster: Cluster, signal: AbortSignal): Promise<number> {
   return Math.min(REQUEST_BYTES_MAX, (await leastOfBrokers(cluster, REQUEST_LIMIT, signal)) ?? REQUEST_BYTES_MAX);
@@ -254,7 +259,7 @@ export async function leastOfBrokers(cluster: Cluster, key: string, signal: Abor
       for (const settings of (await settingsOf(cluster, broker, asked, signal)).values())
         if (settings.has(key)) least = Math.min(least ?? Infinity, Number(settings.get(key)));
     } catch (error) {
-      if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
+      if (!mayNotLook(error)) throw error;
     }
   }
   return least;
