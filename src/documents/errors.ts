@@ -15,8 +15,8 @@ export interface DocumentProblem {
   readonly document: string;
   readonly place: string;
   readonly message: string;
-  /** A function can't be used: without it, no document goes out. */
-  readonly isOfFunction?: true;
+  /** A function that can't be used, or a rule that masks what joins: documents as they were would tell what these hide. */
+  readonly isOfHiding?: true;
 }
 
 export function documentsError(problems: readonly [DocumentProblem, ...DocumentProblem[]]): MillraceError {

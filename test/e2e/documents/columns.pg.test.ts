@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { freePort } from "../../../scripts/services/processes/port.ts";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 function shown({ installation }: RunningPipeline): Record<"chosen" | "teams", Record<string, unknown>[]> {
@@ -144,3 +144,40 @@ test("columns come, go and change while no daemon runs", { tags: "heavy" }, asyn
     await eventually(() => expectEqual(pipeline));
   }
 });
+
+test(
+  "a rule that masks a column by which tables join is refused at the start, also where documents were joined before",
+  { tags: "heavy" },
+  async () => {
+    let config: PipelineConfig | null = null;
+    await using pipeline = await RunningPipeline.start(
+      `create table users (n int primary key, id text);
+     create table orders (id int primary key, buyer text);
+     insert into users values (1, 'ada'), (2, 'bob'); insert into orders values (1, 'ada'), (2, 'bob')`,
+      {
+        kinds: ["sqlite"],
+        configure: (made) => {
+          const joined = { user: { from: "public.users", on: { id: "buyer" } } };
+          const sqlite = { ...made.sinks["sqlite"], documents: ["orders"] };
+          config = { ...made, documents: { orders: { from: "public.orders", with: joined } }, sinks: { sqlite } };
+          return config;
+        },
+      },
+    );
+    const { installation } = pipeline;
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    const redacted = { columns: { buyer: { mask: "redact" } } };
+    for (const tables of [
+      { "public.orders": redacted },
+      { "public.orders": redacted, "public.users": { columns: { id: { mask: "redact" } } } },
+    ]) {
+      installation.configure({ ...config!, tables });
+      const { exitCode, stderr } = await installation.command("run", "--once");
+      expect(stderr).toMatch(/MR1040[^]*can't be joined: a rule masks one of them/);
+      expect(exitCode).toBe(2);
+    }
+    installation.configure(config!);
+    expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+  },
+);
