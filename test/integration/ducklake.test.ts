@@ -1,5 +1,7 @@
 /** A lake and other processes: readers, killed writers, takers-over; and its upkeep. */
-import { copyFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -161,6 +163,34 @@ test("a table whose files can't be joined, whatever the reason, stops no other's
     `update __ducklake_metadata_lake.ducklake_data_file set file_size_bytes = ${statSync(path).size} where path = '${basename(path)}'`,
   );
   await eventually(() => expect(sink.hints).toEqual([]));
+  await sink.close();
+});
+
+test("files of which rows are deleted are written again, also by an engine in a process of its own", async () => {
+  await using target = await lakeTarget("sqlite");
+  const writer = target.makeSink();
+  await writer.open(1, timeout());
+  await writer.prepare([items], timeout());
+  const at = (n: number) => Array.from({ length: 300 }, (_, i) => [`${n * 1_000 + i}`, "1"]);
+  for (let n = 1; n <= 3; n++) {
+    await writer.apply(rowsBatch(BigInt(2 * n), [items, at(n).map((cells) => put(cells))]), new Reports(), timeout());
+    const gone = at(n)
+      .slice(100)
+      .map((cells) => remove(cells));
+    await writer.apply(rowsBatch(BigInt(2 * n + 1), [items, gone]), new Reports(), timeout());
+  }
+  await writer.close();
+  const sink = lakeSink({ ...target.options, maintenance: { everyMs: 100, keepSnapshotsMs: 60_000 } });
+  // DuckDB runs in a process of its own.
+  sink.engine.follows({ died: true, errors: [] });
+  await sink.open(2, timeout());
+  const stored =
+    "select sum(record_count)::integer from __ducklake_metadata_lake.ducklake_data_file f " +
+    "join __ducklake_metadata_lake.ducklake_table t using (table_id) where t.table_name = 'items' and f.end_snapshot is null";
+  await eventually(async () => {
+    expect(sink.hints).toEqual([]);
+    expect(await target.query(stored)).toEqual([[300]]);
+  });
   await sink.close();
 });
 
@@ -411,6 +441,26 @@ test("what is in the way is named", async () => {
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.close();
+  const { catalog } = options.place;
+  const locks =
+    `const { DatabaseSync } = require("node:sqlite"); new DatabaseSync(process.argv[1]).exec("begin exclusive"); ` +
+    "console.log(1); process.stdin.resume()";
+  const other = spawn(process.execPath, ["-e", locks, catalog]);
+  await once(other.stdout, "data");
+  expect(await opening({})).toMatchObject({
+    code: "MR2026",
+    kind: "retryable",
+    message: expect.stringMatching(new RegExp(`^pid ${other.pid} .*catalogue.*${catalog}`)),
+  });
+  other.kill();
+  await once(other, "exit");
+  const damaged = folder.file("damaged.db");
+  writeFileSync(damaged, readFileSync(catalog).fill(0x5a, 100, 4_000));
+  expect(await opening({ place: { ...options.place, catalog: damaged } })).toMatchObject({
+    code: "MR3202",
+    kind: "fatal",
+    message: expect.stringContaining(damaged),
+  });
   const elsewhere = placeOf({ catalog: `sqlite:${options.place.catalog}`, data: folder.file("elsewhere") }, "/");
   expect(await opening({ place: elsewhere })).toMatchObject({ code: "MR2004", kind: "fatal" });
 });

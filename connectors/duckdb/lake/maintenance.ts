@@ -104,7 +104,8 @@ export class Maintenance {
     await this.#inTurn(() => rewrite(connection, at));
     // One file at a time. Only files without deleted rows can be joined.
     const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
-    for (let joined = 1; joined > 0;) joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
+    for (let joined = 1; joined > 0;)
+      joined = (await this.#inTurn(() => within(connection, () => readTextRows(connection, join))))?.length ?? 0;
     if (!this.#isClosed) this.failed.done(labelOf(table));
   }
 
@@ -119,7 +120,7 @@ export class Maintenance {
       if (this.#isClosed || lake.broken || isOfLake(known)) throw error;
       const { code, message } = known;
       // A commit can be refused though nobody else writes.
-      const isMet = code === "MR3220";
+      const isMet = mayPass(known);
       logger[isMet ? "debug" : "warn"]({ sink, table, code }, `its files are joined later: ${message}`);
       if (code === "MR3226") return onLost(target, known);
       this.failed.failed(table, `the small files of ${table} are not joined, and its readers get slower`, known, isMet);
@@ -212,13 +213,18 @@ export class Maintenance {
       if (reason === "lost") onLostAnswer();
       logger.warn({ sink, code }, `the lake's files are joined later: ${message}`);
       const what = "the lake's small files are not joined, and what is not needed any more stays";
-      this.failed.failed(null, what, known, reason === "lost" || code === "MR3220");
+      this.failed.failed(null, what, known, reason === "lost" || mayPass(known));
     }
   }
 }
 
 function labelOf({ schema, table }: TargetName): string {
   return `${schema}.${table}`;
+}
+
+/** Another program writes, or seems to. */
+function mayPass({ code, reason }: MillraceError): boolean {
+  return code === "MR3220" || reason === "lock";
 }
 
 /** A failure that each table would meet: of a server, of the disk. */
@@ -301,9 +307,15 @@ async function correctCounts(connection: EngineConnection): Promise<void> {
     await connection.run(`UPDATE ${deleted} SET delete_count = ${count} WHERE delete_file_id = ${id}`);
 }
 
+/** A call that is prepared, as in an engine's own process, reads files when its own transaction has ended, and fails. */
+async function within<T>(connection: EngineConnection, work: () => Promise<T>): Promise<T> {
+  return await inTransaction(connection, () => connection.run("BEGIN TRANSACTION"), work);
+}
+
 async function rewrite(connection: EngineConnection, at: string): Promise<void> {
   const share = await rewrittenShare(connection, at);
-  await connection.run(`CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`);
+  const sql = `CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`;
+  await within(connection, () => connection.run(sql));
 }
 
 /** The share of its rows that a file lacks when it is written again. */

@@ -113,9 +113,16 @@ export const LAKE_RULES: readonly Rule[] = [
     hint: "start it, or correct the host and port in `catalog`; Millrace goes on by itself",
   },
   {
-    text: new RegExp(
-      `database is locked|Failed to commit DuckLake transaction|Transaction conflict - attempting|${MOVED.source}`,
-    ),
+    text: /database is locked/,
+    code: "MR2026",
+    kind: "retryable",
+    part: "catalogue",
+    reason: "lock",
+    says: (doing) => `another program writes to the lake's catalogue (${doing})`,
+    hint: "end what writes there for long; Millrace tries again by itself",
+  },
+  {
+    text: new RegExp(`Failed to commit DuckLake transaction|Transaction conflict - attempting|${MOVED.source}`),
     code: "MR3220",
     kind: "retryable",
     says: (doing) => `transactions met in the lake while ${doing}`,
@@ -131,8 +138,17 @@ export const LAKE_RULES: readonly Rule[] = [
     text: /file is not a database/,
     code: "MR3202",
     kind: "fatal",
+    part: "catalogue",
     says: () => "the file is not a SQLite database",
     hint: "give another path in `catalog`",
+  },
+  {
+    text: /database disk image is malformed/,
+    code: "MR3202",
+    kind: "fatal",
+    part: "catalogue",
+    says: (doing) => `the lake's catalogue is damaged (${doing})`,
+    hint: "Restore it from a backup that belongs to the data; or move it and the folder of the data away: `millrace snapshot start --sink NAME` fills a new lake.",
   },
 ];
 

@@ -8,6 +8,7 @@ import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type Opened, type StoreKeeper } from "../engine-sink.ts";
 import type { DuckdbForm } from "../write/layout.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
+import { writersOf } from "../../../src/core/file-writers.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetName } from "../names.ts";
@@ -88,7 +89,7 @@ class LakeKeeper implements StoreKeeper<Lake> {
   placed(error: MillraceError): MillraceError {
     const { place } = this.#options;
     const part = error.connector?.part;
-    if (part === "catalogue") return atServer(error, shownCatalog(place));
+    if (part === "catalogue") return atCatalogue(error, place);
     if (part === "bucket") return atServer(error, shownData(place));
     return onDisk(error, ...this.paths);
   }
@@ -133,4 +134,15 @@ class LakeKeeper implements StoreKeeper<Lake> {
   async verifying(opened: Opened<Lake>): Promise<void> {
     await this.#lostFiles.verify(opened);
   }
+}
+
+/** With the file, or the server, that it concerns, and who has a file locked. */
+function atCatalogue(error: MillraceError, place: LakeSettings["place"]): MillraceError {
+  const { message, reason, kind } = error;
+  const shown = shownCatalog(place);
+  const who = reason === "lock" && place.kind === "sqlite" ? writersOf(place.catalog) : "";
+  if (who !== "") return error.with({ message: `${message.replace("another program", who)}: ${shown}` });
+  return kind === "fatal" && !message.includes(shown)
+    ? error.with({ message: `${message}: ${shown}` })
+    : atServer(error, shown);
 }
