@@ -27,6 +27,9 @@ import { retentionSeconds } from "../ops/retention.ts";
 import type { Controls } from "./joined-control.ts";
 import { VERSION } from "../version.ts";
 
+/** Of connections that come at once: the kernel refuses the rest (EAGAIN) before anybody here sees them. */
+const BACKLOG = 4_096;
+
 type View = Omit<DaemonView, "role">;
 
 interface Served extends AsyncDisposable {
@@ -66,7 +69,8 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
   const limit = new RateLimit(systemClock);
   const remote = listen === null ? null : createAdmin(port, { kind: "tcp", tokens, hosts, limit }, logger);
   try {
-    if (remote !== null && listen !== null) await remote.listen({ host: listen.host, port: listen.port });
+    if (remote !== null && listen !== null)
+      await remote.listen({ host: listen.host, port: listen.port, backlog: BACKLOG });
   } catch (error) {
     await local.close();
     socket[Symbol.dispose]();
@@ -108,7 +112,7 @@ export async function serveWaiting(config: Config, { error, redact, logger }: Wa
     const entrance = { kind: "tcp", tokens, hosts, limit: new RateLimit(systemClock) } as const;
     const remote = createWaitingAdmin({ status, error, redact }, entrance);
     ends.defer(() => remote.close());
-    await remote.listen({ host: listen.host, port: listen.port });
+    await remote.listen({ host: listen.host, port: listen.port, backlog: BACKLOG });
   } catch (cause) {
     const known = listen === null ? cause : listenFailed(listen, cause);
     logger.warn({ error: known }, "nobody can be told what the daemon waits for");
@@ -214,7 +218,7 @@ async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string
   makeFolder(dirname(path), 0o700);
   const early = `${path}~`;
   rmSync(early, { force: true });
-  await admin.listen({ path: early });
+  await admin.listen({ path: early, backlog: BACKLOG });
   chmodSync(early, 0o600);
   renameSync(early, path);
   const own = lstatSync(path).ino;

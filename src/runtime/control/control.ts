@@ -1,10 +1,10 @@
 import { deadline, timestamp } from "../../core/clock.ts";
-import { findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
+import { findMillraceError, withLogin } from "../../core/errors.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Position } from "../../core/model/position.ts";
 import { pipelineConditions } from "../../core/conditions/conditions.ts";
-import { blocks, sentenceOf } from "../../core/conditions/condition.ts";
-import { type DeadLetter, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
+import { blocks, type Condition, sentenceOf } from "../../core/conditions/condition.ts";
+import { type DeadLetter, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { LastAnswer } from "../../core/last-answer.ts";
@@ -24,12 +24,12 @@ import { TargetRooms } from "./target-rooms.ts";
 import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
 import { Freshness } from "./freshness.ts";
 import { LagClock } from "./lag.ts";
+import { MarkedTips, Waits } from "./waits.ts";
 import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, type Unanswered } from "./status.ts";
-import { encodeMark } from "../stream/marks.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
-import { isTriedAgain, kindOf } from "../retry.ts";
+import { kindOf } from "../retry.ts";
 import { cancelSnapshot, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
@@ -46,6 +46,7 @@ export interface WaitResult {
   readonly missing: readonly string[];
 }
 
+const UNTOLD = "the source did not tell its tables and position";
 const SAMPLE_MS = 1_000;
 /** A `wait` looks again after each notification, and this often, because some changes send none. */
 const WAIT_LOOK_MS = 250;
@@ -59,6 +60,8 @@ export class Control {
   readonly #logger: Logger;
   readonly #lag = new LagClock();
   readonly #freshness: Freshness;
+  readonly #tips: MarkedTips;
+  readonly #waits: Waits;
   readonly estimates: Estimates;
   readonly #rooms: TargetRooms;
   readonly #startedAt: string;
@@ -81,6 +84,12 @@ export class Control {
     this.#rooms = new TargetRooms(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
     this.#freshness = new Freshness(pipeline);
+    this.#tips = new MarkedTips(pipeline);
+    this.#waits = new Waits(
+      pipeline,
+      () => this.#blocking(),
+      (tip, blocking) => this.#missing(tip, blocking),
+    );
   }
 
   /** Looks at the source and the targets regularly. */
@@ -298,24 +307,26 @@ export class Control {
     const { clock, news } = this.#pipeline;
     using limit = deadline(clock, Math.ceil(timeoutMs), signal);
     const until = limit.signal;
-    let missing: readonly string[] | null = null;
+    let tip: bigint | null = null;
     try {
-      for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count) {
-        missing = this.#missing(0n);
+      for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count)
         await news.after(told, clock, WAIT_LOOK_MS, until);
-      }
-      const tip = await this.#markedTip(until, (error) => (missing = [silent(error)]));
-      for (;;) {
-        const told = news.count;
-        missing = this.#missing(tip);
-        if (missing.length === 0) return { reached: true, missing };
-        await news.after(told, clock, WAIT_LOOK_MS, until);
-      }
+      tip = await this.#tips.marked(until);
+      await this.#waits.until(tip, until);
+      return { reached: true, missing: [] };
     } catch (error) {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
-      return { reached: false, missing: missing ?? [silent(this.#pipeline.facts.error)] };
+      return { reached: false, missing: tip === null ? this.#unasked() : this.#missing(tip) };
     }
+  }
+
+  /** Why the source's position is not known, to one who waits for it. */
+  #unasked(): readonly string[] {
+    const error = this.#tips.error ?? this.#pipeline.facts.error;
+    if (error !== null) return [`${UNTOLD}: ${error.code} ${error.message}`];
+    const blocking = this.#missing(0n);
+    return blocking.length > 0 ? blocking : ["the time was up while the source was asked for its tables and position"];
   }
 
   /** Resolves when the sinks that are asked about have everything before the token, or after the timeout. */
@@ -327,32 +338,13 @@ export class Control {
       return await this.#freshness.reached({ ...request, at: request.at }, lives, timeoutMs, signal);
     const untilMs = clock.elapsed() + timeoutMs;
     using limit = deadline(clock, timeoutMs, signal);
-    let missing = silent(this.#pipeline.facts.error);
     try {
-      const at = source.positions.format(await this.#markedTip(limit.signal, (error) => (missing = silent(error))));
+      const at = source.positions.format(await this.#tips.marked(limit.signal));
       return await this.#freshness.reached({ ...request, at }, lives, Math.max(0, untilMs - clock.elapsed()), signal);
     } catch (error) {
       if (!limit.signal.aborted) throw error;
       signal.throwIfAborted();
-      return { reached: false, position: null, missing: [missing] };
-    }
-  }
-
-  /** Where the source is, with a mark behind it. A source that is away, or refuses, is asked again. */
-  async #markedTip(signal: AbortSignal, onFailure: (error: MillraceError) => void): Promise<bigint> {
-    const { clock, news, source } = this.#pipeline;
-    for (;;) {
-      const told = news.count;
-      try {
-        const tip = await source.log.tip(signal);
-        await source.watermarks.mark(encodeMark({ edge: null }), signal);
-        return tip;
-      } catch (error) {
-        const known = findMillraceError(error);
-        if (signal.aborted || known === undefined || !isTriedAgain(known)) throw error;
-        onFailure(known);
-      }
-      await news.after(told, clock, WAIT_LOOK_MS, signal);
+      return { reached: false, position: null, missing: this.#unasked() };
     }
   }
 
@@ -373,10 +365,9 @@ export class Control {
   }
 
   /** What still has to happen until every sink holds everything before `tip`. */
-  #missing(tip: bigint): readonly string[] {
+  #missing(tip: bigint, blocking = this.#blocking()): readonly string[] {
     const { lives } = this.#pipeline;
     const { phase, position } = this.#pipeline.facts;
-    const blocking = pipelineConditions(this.#statusOf(NOTHING_STORED)).filter((one) => blocks(one, "wait"));
     const missing = blocking.map(sentenceOf);
     if (phase !== "streaming" || position === null) return missing;
     const held = new Set(blocking.map(({ sink, table }) => (table === null ? sink : null)));
@@ -391,6 +382,10 @@ export class Control {
     return missing;
   }
 
+  #blocking(): readonly Condition[] {
+    return pipelineConditions(this.#statusOf(NOTHING_STORED)).filter((one) => blocks(one, "wait"));
+  }
+
   #chosen(sink: string | null): readonly SinkLife[] {
     if (sink === null) return this.#pipeline.lives;
     const life = this.#pipeline.life(sink);
@@ -401,9 +396,4 @@ export class Control {
       );
     return [life];
   }
-}
-
-function silent(error: Pick<StoredError, "code" | "message"> | null): string {
-  const what = "the source did not tell its tables and position";
-  return error === null ? what : `${what}: ${error.code} ${error.message}`;
 }
