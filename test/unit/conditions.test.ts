@@ -186,14 +186,14 @@ const CASES: readonly Case[] = [
     change: { source: { up: false, unanswered: failed("MR2001"), answeredAt: AT } },
     what: "the source does not tell its position, connected until 2026-11-20 03:00:00 UTC",
     level: "watch",
-    blocks: FREE,
+    blocks: UNREADY,
   },
   {
     kind: "source.silent",
     change: { source: { up: false, unanswered: failed("MR2002"), needsPerson: true } },
     what: "the source does not tell its position, not since the daemon's start",
     level: "act",
-    blocks: FREE,
+    blocks: UNREADY,
   },
   {
     kind: "source.silent",

@@ -71,7 +71,11 @@ async function create(
     await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
     const frames = log.frames({ from: stable, until: null }, scope.signal);
     const late = (): never => {
-      throw logError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${log.name}`);
+      throw logError(
+        "MR3522",
+        "retryable",
+        `the capturing daemon, ${context.naming.daemon}, has written nothing to ${log.name}`,
+      );
     };
     const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
     let begins: Framed;

@@ -157,7 +157,7 @@ export class Calls {
 }
 
 function notAnswered({ naming }: SourceContext): MillraceError {
-  const what = `daemon ${naming.daemon} does not answer in topic ${callTopics(naming).answers}`;
+  const what = `the capturing daemon, ${naming.daemon}, does not answer in topic ${callTopics(naming).answers}`;
   return logError("MR3522", "retryable", what);
 }
 

@@ -271,7 +271,8 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
     const what = unanswered === null ? "the stream from the source is broken" : `no connection to the source, ${until}`;
     yield condition("source.failing", { blocks: ["ready", "wait"], what, ...common, ...retried(error) });
   } else if (unanswered !== null) {
-    yield condition("source.silent", { what: silent, ...common, ...retried(unanswered) });
+    // A `wait` begins with what the source tells.
+    yield condition("source.silent", { blocks: ["ready", "wait"], what: silent, ...common, ...retried(unanswered) });
   } else if (needsPerson) {
     const fix = "millrace check";
     yield act("source.failing", { blocks: ["ready"], what: "the source waits for you", fix });

@@ -5,8 +5,8 @@
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RunningService } from "../../../scripts/services/service.ts";
-import { Installation } from "../../support/daemon/daemon-process.ts";
-import { ACT, ACT_UNREADY, OnCall } from "../../support/daemon/on-call.ts";
+import { type Daemon, Installation } from "../../support/daemon/daemon-process.ts";
+import { ACT, ACT_UNREADY, OnCall, UNREADY } from "../../support/daemon/on-call.ts";
 import { literally } from "../../support/daemon/told.ts";
 import { type FreshDatabase, freshDatabase, ownKafka } from "../../support/run/services.ts";
 
@@ -14,6 +14,7 @@ let server: RunningService;
 let source: FreshDatabase;
 let target: FreshDatabase;
 let capture: Installation;
+let capturing: Daemon;
 let onCall: OnCall;
 let broker: string;
 
@@ -30,7 +31,8 @@ beforeAll(async () => {
     source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
     sinks: { log: { kind: "kafka", brokers: [broker], format: "log" } },
   });
-  await capture.run().streaming();
+  capturing = capture.run();
+  await capturing.streaming();
   onCall = await OnCall.of({
     name: `${source.name}_a`,
     source: { kind: "kafka", brokers: [broker], from: source.name, heartbeat: "500ms" },
@@ -99,5 +101,28 @@ test("a table that another session holds at the source", async () => {
     ACT_UNREADY,
   );
   await holder.query("rollback");
+  await onCall.expectWell();
+});
+
+test("the capturing daemon is gone", async () => {
+  await capturing.kill();
+  await onCall.expectTold([/source/i, /capturing daemon/i, literally(source.name)], "MR3522", UNREADY);
+  capturing = capture.run();
+  await onCall.expectWell();
+});
+
+test("the broker is stopped", async () => {
+  await server.stop();
+  await onCall.expectTold(
+    [
+      /no connection to the source, connected until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/i,
+      /the sinks are fine/,
+      literally(`${broker} failed: ECONNREFUSED`),
+      literally(`Nothing listens at ${broker}`),
+    ],
+    "MR2001",
+    UNREADY,
+  );
+  await server.start();
   await onCall.expectWell();
 });
