@@ -78,6 +78,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       },
     );
     const { installation, source } = pipeline;
+    await pipeline.settled();
     const body = "repeat('a', 20000)";
     for (const name of names) {
       const table = name.toLowerCase();
