@@ -439,7 +439,7 @@ interface HeartbeatParts {
 }
 
 /**
- * Each beat checks idle sinks, writes a mark into the log, so that an idle source's position moves, and tells those that an
+ * Each beat writes a mark into the log, so that an idle source's position moves, checks idle sinks, and tells those that an
  * earlier process may have left in the middle of a batch where all that it can have read ends.
  */
 async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
@@ -447,9 +447,12 @@ async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<ne
   const told = new Repeated(logger);
   for (;;) {
     try {
-      // Whether the source takes the mark or not.
-      for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
-      await watermarks.mark(encodeMark({ edge: null }), signal);
+      try {
+        await watermarks.mark(encodeMark({ edge: null }), signal);
+      } finally {
+        // Whether the source takes the mark or not.
+        for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+      }
       const unknown = [...fanOut.sinks].filter((worker) => worker.position.holdsUnknown);
       const commit = unknown.length === 0 ? null : await tip(signal);
       const { epoch } = fanOut.position;
