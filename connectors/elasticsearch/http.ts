@@ -154,10 +154,10 @@ export class SearchClient implements AsyncDisposable {
   /** If all are left out, the one that is due first. */
   #nextNode(): Node {
     const now = performance.now();
+    const dueMs = ({ askAgainMs }: Node): number => Math.max(askAgainMs, now);
     const inTurn = this.#nodes.map((_, at) => this.#nodes[(this.#turn + at) % this.#nodes.length]!);
     this.#turn = (this.#turn + 1) % this.#nodes.length;
-    const due = inTurn.toSorted((one, other) => one.askAgainMs - other.askAgainMs);
-    return inTurn.find(({ askAgainMs }) => askAgainMs <= now) ?? due[0]!;
+    return inTurn.reduce((first, other) => (dueMs(other) < dueMs(first) ? other : first));
   }
 
   /** Called if a server closed the connection before it ever answered: its error does not say why. */
