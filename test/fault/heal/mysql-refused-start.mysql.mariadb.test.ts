@@ -76,7 +76,11 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.run("alter user plain@'%' account lock");
       await expectToWait(pipeline, "MR2002", /ALTER USER … ACCOUNT UNLOCK/);
       await pipeline.run("alter user plain@'%' account unlock", "alter user plain@'%' password expire");
-      await expectToWait(pipeline, "MR2002", /Set the password .* again at the server/);
+      await expectToWait(
+        pipeline,
+        "MR2002",
+        /password of the user of `source.url` has expired: set it again at the server/,
+      );
     },
   );
 
