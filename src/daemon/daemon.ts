@@ -114,7 +114,7 @@ interface DaemonState extends HeldState {
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, isInherited, folder, stateError }: DaemonState,
+  { state, lease, isInherited, folder, stateWaits }: DaemonState,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -222,8 +222,9 @@ async function runWithLease(
   const status = async (): Promise<StatusDocument> => {
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
+    const waits = stateWaits();
     const beside = {
-      state: { error: stateError(), rooms: roomsOfState(config.state) },
+      state: { error: waits?.error ?? null, isSilent: waits?.isSilent ?? false, rooms: roomsOfState(config.state) },
       reconcile,
       notify,
       config: { changedAt: configChangedAt(config) },

@@ -2,7 +2,7 @@
 import type { Clock } from "../core/clock.ts";
 import { timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
-import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import { type StateStore, type StateWait, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
@@ -31,7 +31,7 @@ export interface HeldState {
   /** See Acquired. */
   readonly isInherited: boolean;
   /** Why calls of the state wait. */
-  readonly stateError: () => StoredError | null;
+  readonly stateWaits: () => StateWait | null;
 }
 
 /** Runs with the state, and again where the source has become another log. Throws an abort too. */
@@ -59,7 +59,7 @@ export async function holdingState<T>(
     const { lease, isInherited } = await (awaitsLease ? awaitLease(leased, logger, signal) : takeLease(leased));
     try {
       await state.ending.set(null);
-      const held = { state, lease: lease.number, isInherited, stateError: waiting.error };
+      const held = { state, lease: lease.number, isInherited, stateWaits: waiting.waits };
       const result = await throughMoves({ clock, logger }, () => run(held), signal);
       await told(opened, "ended", null);
       return result;

@@ -66,6 +66,7 @@ export class JoinedControl implements Controls {
       return {
         table: documentTableId(name),
         why: `${tableIds.join(", ")} ${tableIds.length === 1 ? "is" : "are"} not whole in the nest`,
+        fix: null,
       };
     });
   }

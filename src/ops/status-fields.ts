@@ -246,7 +246,13 @@ const TABLES: Fields<TablesStatus> = {
     "tables whose changes are skipped until they are reinstated",
   ],
   pending: [
-    { listOf: { table: ["text", "`schema.table`"], why: ["text", "what it waits for"] } },
+    {
+      listOf: {
+        table: ["text", "`schema.table`"],
+        why: ["text", "what it waits for"],
+        fix: [{ orNull: "text" }, "what ends the session that holds it; null: it goes on by itself"],
+      },
+    },
     "tables that are not followed yet, or not in their present shape; empty where no daemon runs",
   ],
   stubborn: [
@@ -381,6 +387,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     {
       object: {
         error: [{ orNull: { object: ERROR } }, "why the state can't be written now"],
+        isSilent: ["boolean", "true if nothing has failed yet, but its server has not answered so far"],
         rooms: [{ listOf: ROOM }, "how much room its disk has; absent if it is in a database"],
       },
     },

@@ -1,6 +1,6 @@
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
-import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import { type StateStore, type StateWait, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { aroundCalls } from "./around-calls.ts";
 
@@ -18,7 +18,7 @@ interface PatientParts {
 interface PatientState {
   readonly store: StateStore;
   /** Why calls wait now. */
-  readonly error: () => StoredError | null;
+  readonly waits: () => StateWait | null;
 }
 
 /**
@@ -29,7 +29,7 @@ export function patient({ store, ...parts }: PatientParts, signal: AbortSignal):
   const waiting = new WaitingCalls(parts, signal);
   return {
     store: aroundCalls(store, (call) => waiting.until(call)),
-    error: () => waiting.error ?? store.waitsFor?.() ?? null,
+    waits: () => (waiting.error === null ? (store.waitsFor?.() ?? null) : { error: waiting.error, isSilent: false }),
   };
 }
 

@@ -154,6 +154,13 @@ const CASES: readonly Case[] = [
     blocks: ["ready"],
   },
   {
+    kind: "state.silent",
+    change: { state: { error: failed("MR1215"), isSilent: true } },
+    what: "the state does not answer, and nothing is acknowledged: MR1215 it fails",
+    level: "watch",
+    blocks: ["ready"],
+  },
+  {
     kind: "state.nearly-full",
     change: { state: { error: null, rooms: [{ where: "/var/lib/state.db", freeBytes: 1024, lowBytes: 4096 }] } },
     what: "the disk of the state is nearly full: /var/lib/state.db has 1.0 KB free",
@@ -200,7 +207,22 @@ const CASES: readonly Case[] = [
     change: { source: { up: false, answeredAt: AT } },
     what: "the source does not tell its position, connected until 2026-11-20 03:00:00 UTC",
     level: "watch",
-    blocks: FREE,
+    blocks: UNREADY,
+  },
+  // What another session holds is told alike, wherever that is.
+  {
+    kind: "source.failing",
+    change: { source: { up: false, error: failed("MR2026") } },
+    what: "the stream from the source is broken: MR2026 it fails",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "source.silent",
+    change: { source: { up: false, unanswered: failed("MR2026") } },
+    what: "the source does not tell its position, not since the daemon's start",
+    level: "act",
+    blocks: UNREADY,
   },
   {
     kind: "document.behind",
@@ -441,9 +463,16 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "table.pending",
-    change: { tables: { pending: [{ table: "public.t", why: "its new shape is not followed yet" }] } },
+    change: { tables: { pending: [{ table: "public.t", why: "its new shape is not followed yet", fix: null }] } },
     what: "table public.t waits: its new shape is not followed yet",
     level: "watch",
+    blocks: ["wait"],
+  },
+  {
+    kind: "table.pending",
+    change: { tables: { pending: [{ table: "public.t", why: "pid 7 holds it", fix: "end it" }] } },
+    what: "table public.t waits: pid 7 holds it",
+    level: "act",
     blocks: ["wait"],
   },
   {

@@ -368,7 +368,7 @@ describe("as an exit code", () => {
       { tables: { suspended: [{ table: "public.t", sink: "a", error: refused, mayReturn: false }] } },
       3,
     ],
-    ["a source that does not tell its position", { source: { up: false } }, 0],
+    ["a source that does not tell its position", { source: { up: false } }, 3],
   ])("%s", (what, change, expected) => {
     expect(exitCodeOf(statusDocument(change))).toBe(expected);
     // What somebody has to act on is never passed over in words.

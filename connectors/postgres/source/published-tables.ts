@@ -211,6 +211,7 @@ function lockedNow({ table, shape }: Candidate, holders: LockHolders | null): Re
     reason: `another session has locked it${holders === null ? "" : ` (${holders.what})`}; it is published as soon as that ends`,
     fix: holders?.fix ?? unknown,
     isPassing: true,
+    code: "MR2026",
   };
 }
 

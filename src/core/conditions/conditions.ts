@@ -25,6 +25,8 @@ import { shellWord } from "../shell-word.ts";
 const SLOW_SECONDS = 30;
 /** Of one sink: a cluster may have many disks. */
 const ROOMS_MAX = 3;
+/** Another session held for too long what is needed, at whichever server. It may never let go: the error names it. */
+const HELD = "MR2026";
 const GIVEN_UP = "its position in the log was given up or moved, and its tables are read again when it takes rows";
 
 type Facts = Pick<Condition, "what"> & Partial<Omit<Condition, "kind">>;
@@ -176,20 +178,29 @@ function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonN
   ].join(", ");
 }
 
-function* ofState({ error, rooms = [] }: StateStatus, isStreaming: boolean): Generator<Condition> {
+function* ofState({ error, isSilent = false, rooms = [] }: StateStatus, isStreaming: boolean): Generator<Condition> {
   if (error === null) {
     const meanwhile = "when it is full, nothing is acknowledged, and the source keeps its log";
     yield* ofRooms(rooms, { kind: "state.nearly-full", what: "the disk of the state is nearly full", meanwhile });
   } else {
-    yield stateUnwritable(error, isStreaming);
+    yield isSilent ? stateSilent(error, isStreaming) : stateUnwritable(error, isStreaming);
   }
+}
+
+function stateSilent(error: StoredError, isStreaming: boolean): Condition {
+  const what = "the state does not answer, and nothing is acknowledged";
+  const meanwhile = "its answer is waited for, then it is asked again";
+  return watch("state.silent", { blocks: heldByState(isStreaming), what, ...failure(error), meanwhile });
 }
 
 function stateUnwritable(error: StoredError, isStreaming: boolean): Condition {
   const what = "the state can't be written, and nothing is acknowledged";
-  // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
-  const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];
-  return act("state.unwritable", { blocks: held, what, ...retried(error) });
+  return act("state.unwritable", { blocks: heldByState(isStreaming), what, ...retried(error) });
+}
+
+/** A daemon that streams goes on writing to its sinks; one that starts does not come to that. */
+function heldByState(isStreaming: boolean): readonly Block[] {
+  return isStreaming ? ["ready"] : ["ready", "wait"];
 }
 
 /** What has failed already says itself that there is no room. */
@@ -257,7 +268,8 @@ function slowFunction({ table, column, function: name, averageMs, budgetMs }: Sl
 
 /** Whether the source answers, and its stream flows. */
 function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Condition> {
-  const { error, up, needsPerson, answeredAt, unanswered } = source;
+  const { error, up, answeredAt, unanswered } = source;
+  const needsPerson = source.needsPerson || error?.code === HELD || unanswered?.code === HELD;
   const level = needsPerson ? "act" : "watch";
   const areFine = sinks.every(isFine) ? ["the sinks are fine"] : [];
   const meanwhile = [
@@ -278,7 +290,7 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
     yield act("source.failing", { blocks: ["ready"], what: "the source waits for you", fix });
   } else if (phase === "streaming" && !up) {
     const meanwhile = "it is asked again every second";
-    yield watch("source.silent", { what: silent, since: answeredAt, meanwhile });
+    yield watch("source.silent", { blocks: ["ready", "wait"], what: silent, since: answeredAt, meanwhile });
   }
 }
 
@@ -378,7 +390,8 @@ function sinkFailure(
   error: StoredError,
   isRunning: boolean,
 ): Pick<Condition, "level" | "what"> & Partial<Condition> {
-  const { name, state, needsPerson: waits } = sink;
+  const { name, state } = sink;
+  const waits = sink.needsPerson || error.code === HELD;
   // A stored error does not tell whether it would have passed by itself or needs somebody.
   if (!isRunning && state === "failed")
     return { level: "act", what: `sink ${name} did not take rows last`, ...failure(error) };
@@ -446,10 +459,11 @@ export function* tableConditions(tables: TablesStatus): Generator<Condition> {
     const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}`;
     yield act("table.stubborn", { blocks: ["once"], table, sink, what, fix });
   }
-  for (const { table, why } of tables.pending) {
+  for (const { table, why, fix } of tables.pending) {
     const what = `table ${table} waits: ${why}`;
-    const meanwhile = "it goes on by itself";
-    yield watch("table.pending", { blocks: ["wait"], table, what, meanwhile });
+    const level = fix === null ? "watch" : "act";
+    const meanwhile = fix === null ? "it goes on by itself" : "it goes on by itself once that is done";
+    yield condition("table.pending", { level, blocks: ["wait"], table, what, meanwhile, fix });
   }
 }
 

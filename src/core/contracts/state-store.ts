@@ -42,7 +42,13 @@ export interface StateStore {
   remove(): Promise<void>;
   close(): Promise<void>;
   /** Why its calls wait now, where they wait for a server by themselves. */
-  readonly waitsFor?: () => StoredError | null;
+  readonly waitsFor?: () => StateWait | null;
+}
+
+export interface StateWait {
+  readonly error: StoredError;
+  /** True if nothing has failed yet, but there is no answer. */
+  readonly isSilent: boolean;
 }
 
 /** Rows by table, in the form of one version of the state. */

@@ -23,6 +23,8 @@ export interface StatusDocument extends PipelineStatus {
 
 export interface StateStatus {
   readonly error: StoredError | null;
+  /** See StateWait. */
+  readonly isSilent?: boolean;
   readonly rooms?: readonly Room[];
 }
 
@@ -173,7 +175,8 @@ export interface TablesStatus {
   readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
   readonly unreadable: readonly UnreadableTable[];
   readonly suspended: readonly SuspendedStatus[];
-  readonly pending: readonly { readonly table: string; readonly why: string }[];
+  /** `fix`: null if it goes on by itself. */
+  readonly pending: readonly { readonly table: string; readonly why: string; readonly fix: string | null }[];
   readonly stubborn: readonly { readonly table: string; readonly sink: string }[];
   readonly areKnown: boolean;
 }

@@ -20,6 +20,7 @@ import {
   type SourceStatus,
   type TablesStatus,
 } from "../../core/contracts/status.ts";
+import { WAITED_IN_VAIN } from "../errors.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import type { Pipeline } from "../pipeline.ts";
 import type { FanOut } from "../stream/fan-out.ts";
@@ -150,14 +151,16 @@ function suspendedTables({ gate, facts, suspendedTables: inSinks }: Pipeline): T
 function pendingTables({ facts, gate }: Pipeline): TablesStatus["pending"] {
   const { changingTables, unsettledTables } = facts;
   return [
-    ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet" })),
+    ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet", fix: null })),
     ...unsettledTables.map((table) => ({
       table,
       why: "it is read when the transactions have ended that ran before it was published",
+      fix: null,
     })),
-    ...gate.refused.flatMap(({ id, reason, isPassing }) =>
-      isPassing === true ? [{ table: id, why: `it is not captured yet: ${reason}` }] : [],
-    ),
+    ...gate.refused.flatMap(({ id, reason, isPassing, code, fix }) => {
+      const ends = code === WAITED_IN_VAIN ? fix : null;
+      return isPassing === true ? [{ table: id, why: `it is not captured yet: ${reason}`, fix: ends }] : [];
+    }),
   ];
 }
 

@@ -1,3 +1,4 @@
+import { reachAgain } from "../../core/system-errors.ts";
 import { connectFix, type Failure, failureOf } from "../../postgres/failure.ts";
 import { type DatabaseReason, type ErrorCode, type Login, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
@@ -64,4 +65,10 @@ function numbered(failure: Failure, login: Login | undefined): MillraceError {
   }
   const message = `the state's Postgres server${at} refuses: ${text} (SQLSTATE ${state})`;
   return stateError("MR1216", message, { kind, ...hint, cause });
+}
+
+/** While a connection is there, or is made, and nothing comes over it. */
+export function silentSoFar(server: string): MillraceError {
+  const hint = reachAgain("ETIMEDOUT", server, "state");
+  return stateError("MR1215", `the state's Postgres server at ${server} has not answered so far`, { hint });
 }

@@ -5,15 +5,17 @@ import { OneConnection } from "../../postgres/one-connection.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../postgres/url.ts";
 import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
 import { systemClock, timestamp } from "../../core/clock.ts";
-import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
+import { type StateWait, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import { atServer, findMillraceError, type Login } from "../../core/errors.ts";
 import { serverAt } from "../../core/system-errors.ts";
 import { stateError } from "../errors.ts";
-import { classify } from "./errors.ts";
+import { classify, silentSoFar } from "./errors.ts";
 
 const CONNECT_MS_MAX = 5_000;
 const ANSWER_MS_MAX = 10_000;
 const AGAIN_MS = 250;
+/** A server that is well answers in milliseconds. */
+const SILENT_MS = 2_000;
 const NEVER = new AbortController().signal;
 
 /** An answer to COMMIT must mean that the data is on disk. */
@@ -33,6 +35,8 @@ export class Link {
   readonly #server: string;
   #isClosed = false;
   #waitsFor: StoredError | null = null;
+  /** When the work began that has no answer yet; null: all has one. */
+  #asked: { readonly at: string; readonly ms: number } | null = null;
 
   /** Relative file names in the URL start at `folder`. */
   constructor({ url, freshPassword, login }: StateAddress, folder: string) {
@@ -42,9 +46,11 @@ export class Link {
     this.#connection = new OneConnection(() => open(address));
   }
 
-  /** Why what is to be done is tried again now. */
-  get waitsFor(): StoredError | null {
-    return this.#waitsFor;
+  /** Why what is to be done is tried again now, or has no answer yet. */
+  get waitsFor(): StateWait | null {
+    if (this.#waitsFor !== null) return { error: this.#waitsFor, isSilent: false };
+    if (this.#asked === null || performance.now() - this.#asked.ms < SILENT_MS) return null;
+    return { error: storedErrorOf(silentSoFar(this.#server), this.#asked.at), isSilent: true };
   }
 
   /** Runs several statements as one transaction. */
@@ -64,6 +70,7 @@ export class Link {
 
   async #retried<T>(work: (query: Query) => Promise<T>, until: number): Promise<T> {
     for (;;) {
+      this.#asked = { at: timestamp(systemClock), ms: performance.now() };
       try {
         const result = await work(await this.#query());
         this.#waitsFor = null;
@@ -76,6 +83,8 @@ export class Link {
         const at = timestamp(systemClock);
         this.#waitsFor = storedErrorOf(known, at, this.#waitsFor?.since ?? at);
         await sleep(AGAIN_MS);
+      } finally {
+        this.#asked = null;
       }
     }
   }

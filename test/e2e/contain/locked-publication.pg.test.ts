@@ -79,6 +79,11 @@ test("a table that is locked at the first start comes later", async () => {
     const { rows } = await pipeline.sinks.target!.query("select from public.hot");
     expect(rows).toHaveLength(1);
   });
+  await eventually(async () => {
+    const { conditions } = await pipeline.installation.status();
+    const fix: unknown = expect.stringContaining("pg_terminate_backend");
+    expect(conditions).toMatchObject([{ kind: "table.pending", table: "public.held", level: "act", fix }]);
+  });
   await unlock();
   await pipeline.expectEqual(["hot", "held"]);
 });

@@ -184,7 +184,7 @@ test(
         ),
       ],
       "MR2026",
-      UNREADY,
+      ACT_UNREADY,
     );
     await holder.query("rollback");
     await expectWell();

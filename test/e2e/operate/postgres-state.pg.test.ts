@@ -118,6 +118,8 @@ test("a state that falls silent for longer than its lease lasts: which server, a
   await onCall.expectWell();
   silent.stall();
   await source.query("update orders set n = 1");
+  // Long before the first call of it fails.
+  await onCall.expectWebhook(/^the state does not answer/);
   await onCall.expectWebhook(/^the state can't be written/);
   await expectFirstSaid(onCall.installation, [
     /the state can't be written/,
