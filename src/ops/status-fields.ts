@@ -166,7 +166,15 @@ const SINK: Fields<SinkStatus> = {
   error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
   needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
   lost: [
-    { orNull: { object: { what: ["text", "what, and why"], since: ["time", "when the first of it was lost"] } } },
+    {
+      orNull: {
+        object: {
+          what: ["text", "what, and why"],
+          since: ["time", "when the first of it was lost"],
+          until: ["time", "when the last of it was lost"],
+        },
+      },
+    },
     "changes that its readers, or its history, lack for good; `millrace resume --sink NAME` ends the notice",
   ],
   isMoved: [

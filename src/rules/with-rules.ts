@@ -223,9 +223,9 @@ function forgetting(
     ...(onUnloggedRows === undefined
       ? {}
       : {
-          onUnloggedRows: async (tableId) => {
+          onUnloggedRows: async (tableId, passedBy) => {
             memory.forgetTable(tableId);
-            await onUnloggedRows(tableId);
+            await onUnloggedRows(tableId, passedBy);
           },
         }),
     ...(onUnreadableRows === undefined

@@ -12,7 +12,7 @@ import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkWorker } from "./sink/sink-worker.ts";
-import { furthestHeld, heldFrom } from "./sink/sink-position.ts";
+import { furthestHeld, heldFrom, loseChanges, passedOver } from "./sink/sink-position.ts";
 import { lossOf } from "./stream/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
@@ -207,7 +207,7 @@ export class Streaming {
     return {
       resolve: gate.resolve,
       isKnown: (id) => gate.newest(id) !== undefined,
-      onUnloggedRows: (id) => this.#readUnlogged(id, sink),
+      onUnloggedRows: (id, passedBy) => this.#readUnlogged(id, sink, passedBy !== undefined),
       onUnreadableRows: (id, error) => this.#passBy(id, error, sink),
       onRenamed: async (renames, position) => fanOut.rename(renames, position),
     };
@@ -377,8 +377,8 @@ export class Streaming {
    * `only`: the sink whose own stream shows it. Invariants: the request to read the table is stored before the stream
    * passes that position, and the completeness of its copy is determined after that.
    */
-  async #readUnlogged(tableId: string, only: string | null): Promise<void> {
-    const { gate, lives } = this.#parts;
+  async #readUnlogged(tableId: string, only: string | null, isPassedBy: boolean): Promise<void> {
+    const { gate, lives, state, clock, logger } = this.#parts;
     // A table that is gone may come back as it was: the configuration that left it out was another process's.
     const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
@@ -386,10 +386,11 @@ export class Streaming {
     this.fanOut.spoil(tableId);
     if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
-    const takers = lives.filter((life) => life.tables.fills(table)).map(({ name }) => name);
-    const sinks = only === null ? takers : takers.filter((name) => name === only);
+    const takers = lives.filter(({ name, tables }) => (only ?? name) === name && tables.fills(table));
+    for (const { worker } of isPassedBy && !gate.isGone(tableId) ? takers : [])
+      await loseChanges({ worker, state, clock, logger }, passedOver([tableId]));
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
-    await Promise.all(sinks.map((sink) => this.snapshotter.again({ ...request, sink })));
+    await Promise.all(takers.map(({ name: sink }) => this.snapshotter.again({ ...request, sink })));
   }
 
   /**

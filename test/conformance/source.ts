@@ -25,6 +25,7 @@ import { comparePositions } from "../../src/core/model/position.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { eventually } from "../support/run/waiting.ts";
 import {
   chunkRows,
@@ -213,10 +214,14 @@ function logTests(harness: SourceHarness): void {
     const marks = () => follower.messages.filter(({ prefix }) => prefix === watermarks.markPrefix);
     while (marks().length < 2) await follower.readOne();
     await follower.catchUp(scene.source);
-    expect(marks()).toEqual([
-      { prefix: watermarks.markPrefix, text: "low", before: 1 },
-      { prefix: watermarks.markPrefix, text: "high", before: 2 },
+    expect(marks()).toMatchObject([
+      { text: "low", before: 1 },
+      { text: "high", before: 2 },
     ]);
+    // What is read at a mark has its version: a history shows it between the two.
+    const low = rowVersion(scene.position.epoch, marks()[0]!.position);
+    const [earlier, later] = follower.rows;
+    expect([earlier!.version < low, low < later!.version]).toEqual([true, true]);
   });
 
   test("is passed to the mark of a renewal, also where nothing happens", async (context) => {

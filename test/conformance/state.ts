@@ -175,21 +175,24 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await sinks.get("b"))?.error).toBeNull();
     });
 
-    test("of what a sink has lost the first is kept, over resets, until somebody has seen to it", async () => {
+    test("what a sink has lost, each loss once, is kept over resets until somebody has seen to it", async () => {
       await using store = await open();
       const { sinks, source } = store.state;
       const lost = async () => (await sinks.get("c"))?.lost;
       await source.announce(1);
-      const [first, second] = [1, 2].map((day) => ({ what: `loss ${day}`, since: `2026-11-0${day}T00:00:00Z` }));
-      await sinks.setLost("c", first!);
-      await sinks.setLost("c", second!);
+      const [first, second] = [1, 2].map((day) => ({
+        why: `why ${day}`,
+        means: "gone",
+        at: `2026-11-0${day}T00:00:00Z`,
+      }));
+      for (const loss of [first!, second!, first!, second!]) await sinks.setLost("c", loss);
       await source.reset(new Map([["c", { to: at(1n), anew: false }]]));
       await sinks.finishReset("c", at(1n), {});
-      expect(await lost()).toEqual(first);
+      expect(await lost()).toEqual({ what: "why 2, and why 1; gone", since: first!.at, until: second!.at });
       await sinks.setLost("c", null);
       expect(await lost()).toBeNull();
       await sinks.setLost("c", second!);
-      expect(await lost()).toEqual(second);
+      expect(await lost()).toEqual({ what: "why 2; gone", since: second!.at, until: second!.at });
     });
 
     test("a sink that is removed leaves nothing behind that waits for it", async () => {

@@ -401,7 +401,7 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "sink.lost-changes",
-    change: ofSink({ lost: { what: "its topics were deleted", since: AT } }),
+    change: ofSink({ lost: { what: "its topics were deleted", since: AT, until: AT } }),
     what: "sink cache has lost changes for good: its topics were deleted",
     level: "act",
     blocks: FREE,

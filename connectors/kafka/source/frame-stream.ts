@@ -113,7 +113,8 @@ export class FrameStream implements ChangeStream {
     const { block, lost, announced } = await this.#log.contentOf(framed, reading);
     // Before the stream passes the position.
     const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });
-    for (const id of [...lost, ...passedBy]) await this.#options.onUnloggedRows?.(id);
+    for (const id of lost) await this.#options.onUnloggedRows?.(id, "passed by");
+    for (const id of passedBy) await this.#options.onUnloggedRows?.(id);
     this.#followed.passed(until, last + 1n);
     return block;
   }

@@ -356,9 +356,9 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   for (const { table, what, fix } of sink.hints ?? [])
     yield watch("sink.hint", { ...of, table, what: `sink ${name}: ${what}`, fix });
   if (sink.lost !== null) {
-    const { what: lost, since } = sink.lost;
+    const { what: lost, since, until } = sink.lost;
     const what = `sink ${name} has lost changes for good: ${lost}`;
-    const fix = `let its readers know that changes before ${timeText(since)} are missing; then millrace resume --sink ${name} ends this`;
+    const fix = `let its readers know that changes before ${timeText(until)} are missing; then millrace resume --sink ${name} ends this`;
     yield act("sink.lost-changes", { ...of, what, since, fix });
   }
   if (deadLetters > 0) {

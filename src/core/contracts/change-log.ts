@@ -36,8 +36,11 @@ export interface StreamOptions {
    * key; if this function is missing, it shows every table.
    */
   readonly isKnown?: (tableId: string) => boolean;
-  /** Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. */
-  readonly onUnloggedRows?: (tableId: string) => Promise<void>;
+  /**
+   * Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. `passedBy`: changes
+   * are, which nobody gets.
+   */
+  readonly onUnloggedRows?: (tableId: string, passedBy?: "passed by") => Promise<void>;
   /**
    * Called, and awaited, where the log says that tables or columns get other names. From a source whose tables have no
    * number that survives this.

@@ -155,7 +155,26 @@ export interface SinkRecord {
 /** What the sink's readers, or its history, lack for good. */
 export interface LostChanges {
   readonly what: string;
+  /** When the first and the last of it was lost. */
   readonly since: string;
+  readonly until: string;
+}
+
+/** One loss: why changes did not reach the sink, and what that means for those who read it. */
+export interface Loss {
+  readonly why: string;
+  readonly means: string;
+  readonly at: string;
+}
+
+/** Whoever reads what was lost wants a sentence, not a list of a thousand tables. */
+const LOSS_LENGTH_MAX = 1_000;
+
+/** Together with what was lost before, of which nobody has told the readers yet. */
+export function withLoss(before: LostChanges | null, { why, means, at }: Loss): LostChanges {
+  if (before === null) return { what: `${why}; ${means}`, since: at, until: at };
+  const isKnown = before.what.includes(why) || before.what.length + why.length > LOSS_LENGTH_MAX;
+  return { ...before, what: isKnown ? before.what : `${why}, and ${before.what}`, until: at };
 }
 
 /** The new position of a sink, from an operator or from a crossing into another log. */
@@ -208,8 +227,8 @@ export interface SinkStore {
   finishReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setError(name: string, error: StoredError | null): Promise<void>;
-  /** Null: somebody has seen to it. Until then the first loss stays. */
-  setLost(name: string, lost: LostChanges | null): Promise<void>;
+  /** Added to what is kept of earlier losses, until somebody has seen to them: null. */
+  setLost(name: string, loss: Loss | null): Promise<void>;
   /** Forgets a sink that left the configuration. */
   remove(name: string): Promise<void>;
 }

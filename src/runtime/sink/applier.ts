@@ -26,7 +26,7 @@ import { LogPassing } from "./log-passing.ts";
 import { measuredNow, measureBatch } from "./measured-batches.ts";
 import { Prefetch, type CompactedAhead } from "./prefetch.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import { SinkPosition } from "./sink-position.ts";
+import { loseChanges, passedOver, SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import { TargetShapes } from "./target-shapes.ts";
 
@@ -57,6 +57,8 @@ export class Applier {
   readonly shapes: TargetShapes;
   readonly prefetch: Prefetch;
   readonly #incomplete: IncompleteKeys;
+  /** Tables of which the sink has passed changes by since it held them, or since this process began. */
+  readonly #passed = new Set<string>();
   /** Null: the sink gets batches of rows, and not the log itself. */
   readonly #passing: LogPassing | null;
 
@@ -301,10 +303,19 @@ export class Applier {
 
   /** Invariant: the sink forgets that it holds a table before it passes a change of the table that it skips. */
   async #skip(skipped: Iterable<Pick<TableVersion, "id">>, signal: AbortSignal): Promise<void> {
-    const ids = new Set(Array.from(skipped, ({ id }) => id).filter((id) => this.position.holds(id)));
-    if (ids.size === 0) return;
-    await this.writer.store({ tables: withoutTables(this.position.tables, ids) }, signal);
-    this.#parts.tables.changed();
+    await this.forget(new Set(Array.from(skipped, ({ id }) => id)), signal);
+  }
+
+  /** Invariant: what a history or a stream lacks from here on is stored before. */
+  async forget(ids: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const { sink, tables } = this.#parts;
+    const held = new Set([...ids].filter((id) => this.position.holds(id)));
+    const passed = [...ids].filter((id) => (held.has(id) || !this.#passed.has(id)) && tables.misses(id));
+    for (const id of passed) this.#passed.add(id);
+    if (passed.length > 0) await loseChanges({ ...this.#parts, worker: { sink } }, passedOver(passed));
+    if (held.size === 0) return;
+    await this.writer.store({ tables: withoutTables(this.position.tables, held) }, signal);
+    tables.changed();
   }
 
   /** Suspends the tables that can't be compacted. True: there were some, and the others must be compacted again. */

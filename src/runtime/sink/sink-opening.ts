@@ -12,7 +12,7 @@ import { rowVersion } from "../../core/model/version.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "./offset-reset.ts";
-import { loseChanges, owedBy, targetOf, type Continuation, continuationOf } from "./sink-position.ts";
+import { loseChanges, owedBy, passedOver, targetOf, type Continuation, continuationOf } from "./sink-position.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 
@@ -201,6 +201,8 @@ export class SinkOpening {
           `${[...missing].join(", ")} was missing in the target, had another form there, or lost rows`,
         );
     }
+    const suspended = Object.keys(checkpoint.tables).filter((id) => tables.isSuspended(id) && tables.misses(id));
+    if (suspended.length > 0) await loseChanges(this.#parts, passedOver(suspended));
     const kept = withoutTables(checkpoint.tables, invalid);
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
     const valid = { ...checkpoint, place: targetOf(sink), tables: kept };

@@ -399,8 +399,16 @@ async function epochOfRows(sink: Sink, signal: AbortSignal): Promise<number> {
   return epochOf((await sink.rows?.highestVersion(null, signal)) ?? 0n);
 }
 
+/** Why a sink lacks changes of these tables. */
+export function passedOver(tableIds: readonly string[]): string {
+  const some = tableIds.length > TABLES_NAMED_MAX ? ` and ${tableIds.length - TABLES_NAMED_MAX} more` : "";
+  return `changes of ${tableIds.slice(0, TABLES_NAMED_MAX).join(", ")}${some} passed by, which were suspended, paused or unreadable`;
+}
+
+const TABLES_NAMED_MAX = 5;
+
 interface LostChangesParts {
-  readonly worker: { readonly name: string; readonly sink: Pick<Sink, "form"> };
+  readonly worker: { readonly sink: Pick<Sink, "name" | "form"> };
   readonly state: Pick<StateStore, "sinks">;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -411,8 +419,9 @@ interface LostChangesParts {
  * somebody has told their readers. Invariant: stored before the sink goes on without the changes.
  */
 export async function loseChanges({ worker, state, clock, logger }: LostChangesParts, why: string): Promise<void> {
-  const lost = unreadable(worker.sink.form);
-  if (lost === null) return;
-  logger.warn({ why }, lost);
-  await state.sinks.setLost(worker.name, { what: `${why}; ${lost}`, since: timestamp(clock) });
+  const { name, form } = worker.sink;
+  const means = unreadable(form);
+  if (means === null) return;
+  logger.warn({ sink: name, why }, means);
+  await state.sinks.setLost(name, { why, means, at: timestamp(clock) });
 }

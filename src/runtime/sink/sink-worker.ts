@@ -1,4 +1,3 @@
-import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import { scopeOf } from "../../core/clock.ts";
 import type { Checkpoint } from "../../core/model/batch.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -203,8 +202,6 @@ export class SinkWorker {
   async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
     await this.writer.reopen(signal);
-    const held = this.position.tables;
-    const tables = withoutTables(held, new Set([tableId]));
-    if (tables !== held) await this.writer.store({ tables }, signal);
+    await this.#applier.forget(new Set([tableId]), signal);
   }
 }

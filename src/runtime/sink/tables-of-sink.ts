@@ -56,7 +56,7 @@ export class TablesOfSink {
    * table.
    */
   wants(table: TableVersion): boolean {
-    return this.takes(table) && !this.#isSuspended(table.id) && this.#parts.gate.flows(table);
+    return this.takes(table) && !this.isSuspended(table.id) && this.#parts.gate.flows(table);
   }
 
   holds(table: TableShape): boolean {
@@ -65,17 +65,18 @@ export class TablesOfSink {
 
   /** The same if the table is not suspended there: the sink also needs rows that do not come from the log. */
   fills(table: TableShape): boolean {
-    return this.holds(table) && !this.#isSuspended(table.id);
+    return this.holds(table) && !this.isSuspended(table.id);
   }
 
-  #isSuspended(tableId: string): boolean {
+  /** In this sink. */
+  isSuspended(tableId: string): boolean {
     return this.#parts.suspended.has(this.#sink, tableId);
   }
 
   /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   leavesOut(tableId: string): boolean {
     const table = this.#parts.gate.newest(tableId);
-    return this.#isSuspended(tableId) || (table !== undefined && !this.takes(table));
+    return this.isSuspended(tableId) || (table !== undefined && !this.takes(table));
   }
 
   /** The newest version of each table that was ever known. */
@@ -103,7 +104,7 @@ export class TablesOfSink {
       else lacked.delete(id);
     }
     this.#compared = { held, changeCount, lacked };
-    return [...lacked].filter((id) => !this.#isSuspended(id));
+    return [...lacked].filter((id) => !this.isSuspended(id));
   }
 
   #lacks(table: TableVersion, held: CompleteTables): boolean {
@@ -116,9 +117,15 @@ export class TablesOfSink {
     return this.#parts.ledger.willRead(this.#sink, tableId);
   }
 
+  /** Whether the sink takes the table, which the source has: changes of it that the sink passes by are missing there. */
+  misses(tableId: string): boolean {
+    const table = this.#parts.gate.newest(tableId);
+    return table !== undefined && this.takes(table) && !this.#parts.gate.isGone(tableId);
+  }
+
   /** Whether no snapshot reads the table for this sink any more. */
   isVoid(tableId: string): boolean {
-    return this.#parts.gate.isGone(tableId) || this.#isSuspended(tableId);
+    return this.#parts.gate.isGone(tableId) || this.isSuspended(tableId);
   }
 
   /** The sink can't follow or write the table. When this resolves, `wants` is false for the table. */

@@ -17,6 +17,15 @@ async function inSession(url: string, ...statements: readonly string[]): Promise
   }
 }
 
+/** The history, which got rows in place of changes, and nobody else. */
+async function expectLost({ installation }: MysqlPipeline, ...tables: readonly string[]): Promise<void> {
+  const { conditions } = await installation.status();
+  const lost = conditions.filter(({ kind }) => kind === "sink.lost-changes");
+  expect(lost).toMatchObject([{ sink: "postgres-history", level: "act" }]);
+  for (const table of tables) expect(lost[0]!.what).toContain(table);
+  expect(await installation.command("resume", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
+}
+
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("rows without names or with few columns suspend their table until it is read again", async () => {
     await using server = await ownMysql(flavour);
@@ -27,7 +36,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create table other (id int primary key)",
         "insert into t values (1, 'a', 1), (2, 'b', 2), (3, 'c', 3)",
       ],
-      { kinds: ["duckdb", "postgres"], url: server.url },
+      { kinds: ["duckdb", "postgres", "postgres-history"], url: server.url },
     );
     const table = `${pipeline.source.name}.t`;
     const other = { schema: pipeline.source.name, table: "other" };
@@ -47,6 +56,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       const read = await pipeline.installation.command("snapshot", "start", "--tables", table);
       expect(read, read.stderr).toMatchObject({ exitCode: 0 });
       await pipeline.expectEqual("t", "other");
+      await expectLost(pipeline, table);
     };
 
     const few = ["set session binlog_row_image = 'MINIMAL'", "update t set w = 20 where id = 2"];
@@ -119,7 +129,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         ...names.slice(1).map((name) => `create table ${name} (id int primary key, v int, w int)`),
         ...names.slice(1).map((name) => `insert into ${name} values (1, 1, 1), (2, 2, 2), (3, 3, 3)`),
       ],
-      { kinds: ["duckdb", "postgres"] },
+      { kinds: ["duckdb", "postgres", "postgres-history"] },
     );
     await pipeline.expectEqual(...(isLogged ? names : names.slice(1)));
     await pipeline.daemon.stop();
@@ -143,6 +153,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.start();
     await pipeline.expectEqual(...names.filter((name) => name !== "dropped"));
     expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+    const { name } = pipeline.source;
+    await expectLost(pipeline, `${name}.few`, ...(isLogged ? [] : [`${name}.computed`]));
   });
 
   test("generated columns that the log leaves out of changes are in no sink, and check says so", async ({ skip }) => {

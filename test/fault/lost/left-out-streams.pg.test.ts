@@ -9,6 +9,50 @@ import { change, PREPARE, restartWith, sinkOf, start, TABLES } from "../../suppo
 
 const KEPT = { files: "lost to its readers", "postgres-history": "lost to its history" } as const;
 
+test("what passes while a table is suspended or paused is lost to streams and histories, and each of it is named", async () => {
+  const tables = ["public.kept", "public.moving"];
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "files", "postgres-history"] });
+  const { installation } = pipeline;
+  const lost = async () => {
+    const { conditions } = await installation.status();
+    const told = conditions.filter(({ kind }) => kind === "sink.lost-changes");
+    return new Map(told.map(({ sink, what }) => [sink, tables.filter((table) => what.includes(table))]));
+  };
+  await change(pipeline, "at first");
+  await pipeline.settled();
+  expect(await lost()).toEqual(new Map());
+  await pipeline.run("alter table kept drop constraint kept_pkey");
+  await pipeline.run("insert into kept values (1000, 'unseen')");
+  await eventually(async () =>
+    expect((await installation.status()).tables.suspended).toMatchObject([{ table: tables[0] }]),
+  );
+  await pipeline.run("alter table kept add primary key (id); update kept set body = 'seen' where id = 1000");
+  await pipeline.expectEqual(TABLES);
+  expect(await lost()).toEqual(
+    new Map([
+      ["files", [tables[0]]],
+      ["postgres-history", [tables[0]]],
+    ]),
+  );
+  expect(await installation.command("pause", "--sink", "files", "--tables", tables[1]!)).toMatchObject({ exitCode: 0 });
+  await change(pipeline, "while it is paused");
+  await eventually(async () => expect((await lost()).get("files")).toEqual(tables));
+  expect(await installation.command("resume", "--sink", "files", "--tables", tables[1]!)).toMatchObject({
+    exitCode: 0,
+  });
+  await pipeline.expectEqual(TABLES);
+  expect(await installation.command("resume")).toMatchObject({ exitCode: 0 });
+  await eventually(async () => expect(await lost()).toEqual(new Map()));
+  // Paused and resumed by commands that find no daemon, with nothing in between.
+  await pipeline.daemon.stop();
+  for (const verb of ["pause", "resume"])
+    expect(await installation.command(verb, "--sink", "files", "--tables", tables[1]!)).toMatchObject({ exitCode: 0 });
+  await start(pipeline);
+  await change(pipeline, "at last");
+  await pipeline.expectEqual(TABLES);
+  expect(await lost()).toEqual(new Map());
+});
+
 test("taken out and put back, a stream and a history equal the source, and what they lost is named", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, {
     kinds: ["postgres", "postgres-soft", "files", "postgres-history"],

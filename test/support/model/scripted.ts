@@ -218,6 +218,8 @@ export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTable
     leavesOut: () => false,
     known: [],
     named: [],
+    isSuspended: () => false,
+    misses: () => false,
     isVoid: () => false,
     willRead: () => false,
     refuse: async () => undefined,

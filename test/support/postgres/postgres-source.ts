@@ -93,7 +93,12 @@ export function registry(): SchemaResolver & { readonly seen: TableVersion[] } {
 export class Follower implements AsyncDisposable {
   readonly stream: ChangeStream;
   readonly rows: PlacedRow[] = [];
-  readonly messages: { readonly prefix: string; readonly text: string; readonly before: number }[] = [];
+  readonly messages: {
+    readonly prefix: string;
+    readonly text: string;
+    readonly before: number;
+    readonly position: bigint;
+  }[] = [];
   /** `until` of every block. */
   readonly untils: Position[] = [];
 
@@ -139,7 +144,8 @@ export class Follower implements AsyncDisposable {
       throw new Error("the position went back");
     for (const message of block.messages) {
       const text = Buffer.from(message.content).toString();
-      this.messages.push({ prefix: message.prefix, text, before: this.rows.length + message.at });
+      const { prefix, position } = message;
+      this.messages.push({ prefix, text, before: this.rows.length + message.at, position });
     }
     this.rows.push(...rowsOf(block));
     this.untils.push(block.until);

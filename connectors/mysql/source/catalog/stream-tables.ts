@@ -42,7 +42,8 @@ export class StreamTables {
       const { onUnloggedRows, onUnreadableRows } = this.#options;
       if (known === undefined || !OF_ONE_TABLE.has(known.code) || onUnreadableRows === undefined) throw error;
       const id = tableId(map.schema, map.table);
-      if (onUnloggedRows !== undefined && (await this.#isChangedSince(map, loggedAt))) await onUnloggedRows(id);
+      if (onUnloggedRows !== undefined && (await this.#isChangedSince(map, loggedAt)))
+        await onUnloggedRows(id, "passed by");
       else await onUnreadableRows(id, known);
       // Later rows under the same map are rows that the sinks lack, too.
       map.fault = known;

@@ -194,8 +194,9 @@ export class Assembler {
     this.#block.append(OP_TRUNCATE, ordinal, NO_TUPLE, NO_TUPLE, BEFORE_NONE, target.transaction, index);
   }
 
+  /** A transaction has the position where it begins, so the next one may have that of the boundary: the message is before it. */
   message(prefix: string, content: string): void {
-    const position = this.#boundary.commit;
+    const position = this.#boundary.commit - 1n;
     this.#block.messages.push({
       at: this.#block.count,
       prefix,

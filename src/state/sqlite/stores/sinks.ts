@@ -1,13 +1,15 @@
 import { type CompleteTables, isCompleteTables } from "../../../core/checkpoint/completeness.ts";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
-import type {
-  LostChanges,
-  SinkCrossing,
-  SinkRecord,
-  SinkReset,
-  SinkStore,
-  StoredError,
-  SinkCheckpoint,
+import {
+  type Loss,
+  type LostChanges,
+  type SinkCrossing,
+  type SinkRecord,
+  type SinkReset,
+  type SinkStore,
+  type StoredError,
+  type SinkCheckpoint,
+  withLoss,
 } from "../../../core/contracts/state-store.ts";
 import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
@@ -21,8 +23,6 @@ const RESET = `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :
   ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`;
 const FINISH_RESET =
   "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name";
-const LOST = `INSERT INTO sink (name, lost) VALUES (:name, :value)
-  ON CONFLICT DO UPDATE SET lost = CASE WHEN :value IS NULL THEN NULL ELSE coalesce(lost, :value) END`;
 const FORGET = [
   "DELETE FROM sink WHERE name = :name",
   "DELETE FROM checkpoint WHERE sink = :name",
@@ -36,7 +36,7 @@ const FORGET = [
 ];
 
 /** SQL that stores one column of a sink, also of one that is new. */
-function storing(column: "covered" | "paused" | "error"): string {
+function storing(column: "covered" | "paused" | "error" | "lost"): string {
   return `INSERT INTO sink (name, ${column}) VALUES (:name, :value) ON CONFLICT DO UPDATE SET ${column} = :value`;
 }
 
@@ -107,9 +107,13 @@ export class SqliteSinks implements SinkStore {
     this.#connection.write(() => this.#connection.run(storing("error"), { name, value }));
   }
 
-  async setLost(name: string, lost: LostChanges | null): Promise<void> {
-    const value = lost === null ? null : JSON.stringify(lost);
-    this.#connection.write(() => this.#connection.run(LOST, { name, value }));
+  async setLost(name: string, loss: Loss | null): Promise<void> {
+    this.#connection.write(() => {
+      const row = this.#connection.get("SELECT lost FROM sink WHERE name = :name", { name });
+      const before = row === undefined ? null : storedOrNull(row, "lost", isLostChanges);
+      const value = loss === null ? null : JSON.stringify(withLoss(before, loss));
+      this.#connection.run(storing("lost"), { name, value });
+    });
   }
 
   async remove(name: string): Promise<void> {
@@ -197,7 +201,7 @@ function spelled({ from, common, otherwise, ...crossing }: SinkCrossing): Stored
 }
 
 function isLostChanges(value: unknown): value is LostChanges {
-  return isRecord(value) && isTexts([value["what"], value["since"]]);
+  return isRecord(value) && isTexts([value["what"], value["since"], value["until"]]);
 }
 
 function isStoredReset(value: unknown): value is StoredReset {
