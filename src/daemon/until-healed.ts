@@ -21,6 +21,8 @@ interface HealingParts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly redact: (json: string) => string;
+  /** What `run` starts tells the webhook of itself alone: the end of a wait is told here. */
+  readonly tellsEnds?: boolean;
 }
 
 /**
@@ -28,12 +30,13 @@ interface HealingParts {
  * say what the process waits for.
  */
 export async function untilHealed(
-  { config, clock, logger, redact }: HealingParts,
+  parts: HealingParts,
   run: (serves: () => Promise<void>) => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
+  const { config, clock, logger, redact, tellsEnds = false } = parts;
   const backoff = new ReconnectBackoff(clock, WAIT_MS_MAX);
-  const notifying = new WaitingNotices({ config, clock, logger, redact });
+  const notifying = new WaitingNotices(parts);
   let waiting: AsyncDisposable | null = null;
   const endWaiting = async (): Promise<void> => {
     const ends = waiting;
@@ -45,7 +48,8 @@ export async function untilHealed(
   const serves = async (): Promise<void> => {
     said = "";
     since = null;
-    await notifying.end();
+    if (tellsEnds) notifying.tell(null);
+    else await notifying.end();
     await endWaiting();
   };
   try {
@@ -85,7 +89,8 @@ class WaitingNotices {
     this.#parts = parts;
   }
 
-  tell(waitsFor: StoredError): void {
+  /** Null: it waits no more. */
+  tell(waitsFor: StoredError | null): void {
     this.#waitsFor = waitsFor;
     this.#end ??= this.#begin();
   }

@@ -25,21 +25,56 @@ interface NotifierParts {
   readonly logger: Logger;
 }
 
+/** What was told and is not in the state yet. It lies elsewhere, for the state may be what is away. */
+export interface Unstored {
+  readonly conditions: readonly Condition[];
+  /** False: what the state has was told too. */
+  readonly isWhole: boolean;
+}
+
+export interface UnstoredPlace {
+  read(): Unstored | null;
+  /** Null: all is in the state. */
+  write(told: Unstored | null): void;
+}
+
 /**
  * What the receiver knows, over all runs of this process. The state follows when it can be read and written: what began while it
- * was away would otherwise never be told to have ended.
+ * was away would otherwise never be told to have ended, by this process or, if it is killed, by the next one.
  */
 export class ToldConditions {
-  conditions: ReadonlyMap<string, Condition> = new Map();
+  conditions: ReadonlyMap<string, Condition>;
   /** By id, of what is there now: when it was first seen, by `clock.elapsed`. */
   seen: ReadonlyMap<string, number> = new Map();
   /** Null: the state was not asked yet. */
   #stored: ReadonlyMap<string, Condition> | null = null;
+  readonly #place: UnstoredPlace | null;
+  #kept: ReadonlyMap<string, Condition>;
+  #isWhole: boolean;
+
+  constructor(place: UnstoredPlace | null = null) {
+    const left = place?.read() ?? null;
+    this.#place = place;
+    this.conditions = byId(left?.conditions ?? []);
+    this.#kept = this.conditions;
+    this.#isWhole = left?.isWhole === true;
+  }
 
   async recall(notices: NoticeStore | null): Promise<void> {
     if (this.#stored !== null || notices === null) return;
     this.#stored = byId(await notices.list());
-    this.conditions = this.conditions.size === 0 ? this.#stored : new Map([...this.#stored, ...this.conditions]);
+    if (!this.#isWhole)
+      this.conditions = this.conditions.size === 0 ? this.#stored : new Map([...this.#stored, ...this.conditions]);
+    this.#isWhole = true;
+  }
+
+  /** Before the state has it. */
+  keep(): void {
+    const { conditions } = this;
+    if (conditions === this.#kept || conditions === this.#stored) return;
+    const isNothing = conditions.size === 0 && !this.#isWhole;
+    this.#place?.write(isNothing ? null : { conditions: [...conditions.values()], isWhole: this.#isWhole });
+    this.#kept = conditions;
   }
 
   async store(notices: NoticeStore | null): Promise<void> {
@@ -47,6 +82,7 @@ export class ToldConditions {
     if (notices === null || this.#stored === null || conditions === this.#stored) return;
     await notices.replace([...conditions.values()]);
     this.#stored = conditions;
+    if (this.conditions === conditions) this.#place?.write(null);
   }
 }
 
@@ -94,6 +130,7 @@ export class Notifier {
   /** Nobody waits for it: a state that can't be written holds up no message. */
   #store(): void {
     const { told, notices, logger } = this.#parts;
+    told.keep();
     this.#storing ??= told
       .store(notices)
       .catch((error: unknown) => logger.debug({ error }, "what the webhook was told is stored later"))

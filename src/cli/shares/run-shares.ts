@@ -37,8 +37,7 @@ export async function runShares(session: Session, signal: AbortSignal): Promise<
     await supervise({ group, joined: () => void joined(), keepRunning, logger }, signal);
   };
   const { untilHealed } = await import("../../daemon/until-healed.ts");
-  // The webhook is told by each share of itself.
-  await untilHealed({ config: { ...config, notify: null }, clock, ...session.daemon }, run, signal);
+  await untilHealed({ config, clock, tellsEnds: true, ...session.daemon }, run, signal);
   logger.info({}, "millrace has stopped");
 }
 

@@ -131,4 +131,13 @@ test("a state that falls silent for longer than its lease lasts: which server, a
   silent.cut();
   await onCall.expectWell();
   expect(daemon.exited).toBe(false);
+  // A state that is away can't store what was told: the next process tells the end all the same.
+  silent.stall();
+  await source.query("update orders set n = 2");
+  await onCall.expectWebhook(/^the state does not answer/);
+  await daemon.kill();
+  await silent.resume();
+  silent.cut();
+  onCall.installation.run();
+  await onCall.expectWell();
 });

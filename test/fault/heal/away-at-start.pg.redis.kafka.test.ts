@@ -8,6 +8,7 @@ import { freePort } from "../../../scripts/services/processes/port.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
+import { listener } from "../../support/network/listener.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { freshDatabase, kafkaBroker } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -169,25 +170,40 @@ test("the state and the brokers of a process that shares tables, away when it st
   await Promise.all([toState.refuse(), toBroker.refuse()]);
   const port = await freePort();
   const { name } = state;
+  await using receiver = await listener();
   await using installation = new Installation({
     name,
     state: toState.url(state.url),
     source: { kind: "kafka", brokers: [`${toBroker.host}:${toBroker.port}`], from: `${name}_log`, shares: 2 },
     sinks: { target: { kind: "postgres", url: state.url } },
     admin: { listen: `127.0.0.1:${port}` },
+    notify: { webhook: receiver.url, after: "0s", level: "watch" },
   });
+  /** Of the process itself. */
+  const told = (): readonly string[] =>
+    receiver.heard.flatMap(({ body }) => {
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message in its documented shape
+      const { name: of, began, ended } = body as Record<"name", string> & Record<"began" | "ended", { kind: string }[]>;
+      return of === name ? [...began.map(({ kind }) => `+${kind}`), ...ended.map(({ kind }) => `-${kind}`)] : [];
+    });
   const process = installation.run();
   const waitsFor = async (code: string): Promise<void> => {
     const said = { healthz: 200, readyz: 503, phase: "starting", reasons: expect.stringContaining(code) };
     await eventually(async () => expect(await healthAt(port)).toMatchObject(said), { withinMs: 60_000 });
   };
   await waitsFor("MR1215");
+  await eventually(() => expect(told()).toContain("+state.unwritable"));
   await toState.resume();
   await waitsFor("MR2001");
+  await eventually(() => expect(told()).toContain("+source.failing"));
   await toBroker.resume();
   await eventually(() => expect(process.said).toContain('"shares":[1,2]'), { withinMs: 60_000 });
   // By now the daemon of the first share has the address: nobody has captured yet.
   await eventually(async () => expect((await healthAt(port)).reasons).not.toContain("MR2001"), { withinMs: 60_000 });
+  const kinds = ["daemon.starting", "source.failing", "state.unwritable"];
+  await eventually(() =>
+    expect(told().toSorted()).toEqual([...kinds.map((k) => `+${k}`), ...kinds.map((k) => `-${k}`)]),
+  );
   expect((await process.stop()).exitCode).toBe(0);
 });
 
