@@ -60,8 +60,13 @@ export function noteOf(
     columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
     ...(owner === undefined ? {} : { owner }),
     ...(theirs.length === 0 ? {} : { theirs }),
-    ...hiding(table, existing, existing === null ? table.ruled?.hides : existing.hides?.[table.id]),
+    ...hiding(table, existing, hiddenEver(table, existing)),
   };
+}
+
+/** From the first row on that is written under other rules, the rows are no longer all of one kind. */
+function hiddenEver({ id, ruled }: TableVersion, existing: TargetNote | null): string | undefined {
+  return existing === null || existing.hides?.[id] === ruled?.hides ? ruled?.hides : undefined;
 }
 
 /** What the note says that rules hide of this table, beside what it says of others. */
@@ -97,7 +102,7 @@ function sharedNote(table: TableVersion, columns: readonly WantedColumn[], exist
     relation: SHARED,
     key: key.map((ordinal) => columns[ordinal]!.name),
     columns: { ...existing?.columns, ...Object.fromEntries(own) },
-    ...hiding(table, existing, existing === null ? table.ruled?.hides : existing.hides?.[table.id]),
+    ...hiding(table, existing, hiddenEver(table, existing)),
   };
 }
 

@@ -186,6 +186,25 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     expect((await marked(stage)).at(-1)).toMatchObject({ cells: ["6", "name6", "note6"], isDeleted: true });
   });
 
+  test("what was written under rules that hide less, and were taken back before all was read again, is hidden too", async () => {
+    const rules = { hides: "one", masks: { name: "redact" } } as const;
+    const [masked, again] = [hiding(2, rules), hiding(3, rules)];
+    await using stage = await Stage.of(harness, masked);
+    await stage.write(masked, 10n, [put(["1", "[redacted]", "note1"]), put(["2", "[redacted]", "note2"])]);
+    // Nothing is hidden; the process ends before the read that this causes.
+    await stage.restart(users);
+    await stage.write(users, 20n, [put(["1", "plain1", "note1"]), put(["3", "plain3", "note3"])]);
+    await stage.write(users, 30n, [remove(["1", null, null])]);
+    await stage.restart(again);
+    await stage.write(again, 40n, [put(["2", "[redacted]", "note2"])]);
+    await sweep(stage, again, 35n, 41n);
+    await expectMarks(stage, [
+      [["1", null, "note1"], true, 30n],
+      [["2", "[redacted]", "note2"], false, 40n],
+      [["3", null, "note3"], true, 35n],
+    ]);
+  });
+
   test("between hard and soft deletes: no live row is lost, and no deleted one is left unmarked", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", "long"])]);
