@@ -19,7 +19,7 @@ export interface TargetNote {
   readonly keyless?: true | undefined;
   /** Columns of the program that had made the target: they are never written. */
   readonly theirs?: readonly string[] | undefined;
-  /** By table id, the `Ruled.hides` under which all of its rows there were written, marked ones too. Without it: nothing. */
+  /** By table id, the `TableVersion.hides` under which all of its rows there were written, marked ones too. Without it: nothing. */
   readonly hides?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -65,8 +65,8 @@ export function noteOf(
 }
 
 /** From the first row on that is written under other rules, the rows are no longer all of one kind. */
-function hiddenEver({ id, ruled }: TableVersion, existing: TargetNote | null): string | undefined {
-  return existing === null || existing.hides?.[id] === ruled?.hides ? ruled?.hides : undefined;
+function hiddenEver({ id, hides }: TableVersion, existing: TargetNote | null): string | undefined {
+  return existing === null || existing.hides?.[id] === hides ? hides : undefined;
 }
 
 /** What the note says that rules hide of this table, beside what it says of others. */
@@ -85,7 +85,7 @@ function hiding(
 
 /** The note once no row of the table shows what its rules hide now; null: it says so already. */
 export function hidingNote(table: TableVersion, note: TargetNote): TargetNote | null {
-  const own = table.ruled?.hides;
+  const own = table.hides;
   if (note.hides?.[table.id] === own) return null;
   const { hides: _, ...rest } = note;
   return { ...rest, ...hiding(table, note, own) };

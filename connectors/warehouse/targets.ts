@@ -361,16 +361,16 @@ function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
   const { table, form } = layout;
   const note = hidingNote(table, decodeNote(change.note)!);
   if (note === null || form.mode === "history") return null;
-  const { ruled, scope = {} } = table;
+  const { ruled, hides, scope = {} } = table;
   const masked = new Set(ruled?.lineage.flatMap(({ target, mask }) => (mask === null ? [] : [target])));
   const columns = dialect.wanted(layout).filter((_, i) => {
     const { name, computed } = table.columns[i]!;
     if (table.key.includes(i) || Object.hasOwn(scope, name)) return false;
-    return ruled?.filtered === true || masked.has(name) || computed !== undefined;
+    return ruled === undefined || ruled.filtered || masked.has(name) || computed !== undefined;
   });
   const kept = drops ? retired : [...retired, ...keptColumns(change), ...replaced.map(({ to }) => to)];
   const isKept = form.deletes === "soft" || dialect.keepsReplacedRows === true;
-  const names = isKept && ruled?.hides !== undefined ? [...columns.map(spelled), ...kept] : [];
+  const names = isKept && hides !== undefined ? [...columns.map(spelled), ...kept] : [];
   return { columns: [...new Set(names)], note: encodeNote(note) };
 }
 

@@ -20,7 +20,7 @@ import { columnsChanged, documentsError } from "../documents/errors.ts";
 import { DocumentReads } from "../documents/document-reads.ts";
 import { functionsOf, Transforms, withFunctionsOf } from "../documents/transforms.ts";
 import type { WantedNode } from "../documents/wanted.ts";
-import { digestOf, joinsKnown, type Resolved, resolveDocuments, tablesNamed } from "../documents/resolve.ts";
+import { digestOf, hiding, joinsKnown, type Resolved, resolveDocuments, tablesNamed } from "../documents/resolve.ts";
 import type { DeepSides } from "../reconcile/deep.ts";
 import { SourceRows } from "../reconcile/foreign/source-rows.ts";
 import type { Control } from "../runtime/control/control.ts";
@@ -74,7 +74,12 @@ async function expectDocuments(
   const [first, ...rest] = problems.filter(({ document }) => kept.every(({ name }) => name !== document));
   if (first !== undefined) throw documentsError([first, ...rest]);
   for (const { place, message } of problems) logger.warn({ place }, `${message}; the document stays as it was`);
-  return { documents: [...documents, ...kept.map((document) => withFunctionsOf(document, functions))], resolvedFrom };
+  const stayed = kept.map((document) => {
+    const { hides: _, ...rest } = document;
+    const one = config.documents.find(({ name }) => name === document.name)!;
+    return withFunctionsOf({ ...rest, ...hiding(one, resolvedFrom) }, functions);
+  });
+  return { documents: [...documents, ...stayed], resolvedFrom };
 }
 
 interface FollowParts {

@@ -17,6 +17,8 @@ export interface Document {
   readonly where: string | null;
   /** Its fields hold the key of its table, whose fields are the key of the document. */
   readonly root: DocumentNode;
+  /** Hash of what rules hide of its tables. Absent: nothing. */
+  readonly hides?: string;
   /** Hash of what the configuration says of it: the same says the same, though what joins its tables may be gone by now. */
   readonly wanted?: string;
 }

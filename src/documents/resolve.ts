@@ -99,6 +99,16 @@ export function tablesNamed({ root }: WantedDocument): readonly string[] {
   return below(root);
 }
 
+/** Of these tables, what rules hide of those that the document names. */
+export function hiding(wanted: WantedDocument, tables: readonly TableShape[]): Pick<Document, "hides"> {
+  const named = new Set(tablesNamed(wanted));
+  const hidden = tables.flatMap(({ id, hides, ...table }) =>
+    hides !== undefined && named.has(nameOfTable(table)) ? [`${id} ${hides}`] : [],
+  );
+  if (hidden.length === 0) return {};
+  return { hides: createHash("sha256").update(JSON.stringify(hidden.toSorted())).digest("hex").slice(0, 16) };
+}
+
 class Resolver {
   readonly #document: string;
   readonly #known: KnownTables;
@@ -124,7 +134,7 @@ class Resolver {
     const condition = this.#condition(where, shape);
     const made = this.#node(root, shape, key);
     this.#rootTransform(made, root, key);
-    return { name, where: condition, root: made, wanted: digestOf(wanted) };
+    return { name, where: condition, root: made, ...hiding(wanted, this.#known.tables), wanted: digestOf(wanted) };
   }
 
   /** `always`: columns that are fields in any case. */

@@ -43,7 +43,7 @@ export function ruledShape(
   const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
   const lineage = lineageOf(rule, shape.columns);
   const hidden = lineage.filter(({ target, mask }) => target === null || mask !== null);
-  const hides = {
+  const own = {
     hidden: hidden.map(({ source, mask }) => [source, mask]),
     where: rule.where?.text,
     key: hashKey(rules, rule),
@@ -51,7 +51,6 @@ export function ruledShape(
   const ruled = {
     ...under(rules, shape, rule),
     lineage,
-    ...(hidden.length > 0 || condition !== null ? { hides: digest(hides).slice(0, 16) } : {}),
     ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
     filtered: rule.where !== null,
     ...byKey,
@@ -63,6 +62,7 @@ export function ruledShape(
     key: shape.key.map((ordinal) => cells.findIndex((cell) => cell.ordinal === ordinal)),
     fingerprint: digest([shape.fingerprint, ruled.rules]),
     ruled,
+    ...(hidden.length > 0 || condition !== null ? { hides: digest([own, shape.hides]).slice(0, 16) } : {}),
   };
 }
 
@@ -94,15 +94,16 @@ export function withheldShape(
 /** What the rows stood under, as it is registered with their version. */
 function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
   const { functions = NO_FUNCTIONS } = rules;
+  const { columns, key, fingerprint, hides } = shape;
   // Glob by glob over tables: the same list under other globs may decide otherwise.
-  const definition = rule?.rules.flatMap(({ columns, only }) => {
-    const said = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
+  const definition = rule?.rules.flatMap(({ columns: named, only }) => {
+    const said = named.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
     return said.length === 0 && only === null ? [] : [{ said, only: only?.patterns ?? null }];
   });
   const computed = rule?.computed.map((one) => definitionOf(one, functions));
   return {
     rules: digest({ definition, where: rule?.where?.text, key: hashKey(rules, rule), computed }).slice(0, 32),
-    source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
+    source: { columns, key, fingerprint, ...(hides === undefined ? {} : { hides }) },
   };
 }
 

@@ -6,8 +6,9 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 /** The source's shape of a table that an earlier process registered, with or without rules. */
 export function sourceShape(table: TableShape): TableShape {
   const { id, schema, table: name, dialect, relation, deferrableKey, ruled } = table;
-  const { columns, key, fingerprint } = ruled?.source ?? table;
-  const shape = { id, schema, table: name, dialect, relation, columns, key, deferrableKey, fingerprint };
+  const { columns, key, fingerprint, hides } = ruled?.source ?? table;
+  const own = { id, schema, table: name, dialect, relation, columns, key, deferrableKey, fingerprint };
+  const shape = hides === undefined ? own : { ...own, hides };
   return { ...shape, ...keyMarks(table) };
 }
 

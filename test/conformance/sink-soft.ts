@@ -252,7 +252,8 @@ export function hiding(version: number, { hides, masks, filtered = false }: Hidi
     since: { epoch: 1, commit: BigInt(10 * version), index: 0 },
     columns: users.columns.filter(({ name }) => masks[name] !== null),
     fingerprint: `${users.fingerprint}${hides}`,
-    ruled: { rules: hides, source: users, lineage, filtered, hides, fault: null },
+    hides,
+    ruled: { rules: hides, source: users, lineage, filtered, fault: null },
   };
 }
 

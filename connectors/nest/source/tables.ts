@@ -73,8 +73,10 @@ export function shapeOf(planned: PlannedDocument): TableShape {
   const names = documentTable(document.name);
   const { made: columns, key } = columnsOf(planned);
   const told = [generationOf(document), columns.map(({ name, type, identity }) => [name, type, identity]), key];
+  const { hides } = document;
   return {
     ...names,
+    ...(hides === undefined ? {} : { hides }),
     id: tableId(names.schema, names.table),
     dialect: layout.table.dialect,
     relation: numberOf(document.name),

@@ -53,6 +53,8 @@ export interface TableVersion {
   readonly fingerprint: string;
   /** Absent if no rules of the configuration change this table. */
   readonly ruled?: Ruled;
+  /** Hash of what rules hide of its columns and rows, before they came here too. Absent: nothing. */
+  readonly hides?: string;
   /** In a target: the columns, the last ones, by which a route tells this table's rows from those of others there. Not stored. */
   readonly scope?: Scope;
 }
@@ -99,14 +101,12 @@ export type Mask = "hash" | "redact" | "partial" | "null";
 export interface Ruled {
   /** Hash of the rules. If it changes, everything that a sink has of the table is void. */
   readonly rules: string;
-  readonly source: Pick<TableVersion, "columns" | "key" | "fingerprint">;
+  readonly source: Pick<TableVersion, "columns" | "key" | "fingerprint" | "hides">;
   readonly lineage: readonly Lineage[];
   /** Absent: no column is computed. */
   readonly computed?: readonly ComputedLineage[];
   /** True if rows are left out. */
   readonly filtered: boolean;
-  /** Hash of what they hide of columns and rows. Absent: nothing. */
-  readonly hides?: string;
   /** The key alone decides which rows are left out. Absent: any change of a row may decide it. */
   readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */

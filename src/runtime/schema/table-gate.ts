@@ -229,7 +229,7 @@ export class TableGate {
     const isReadAgain = known.some(({ since }) => comparePositions(since, position) > 0);
     if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce, shape)) return inForce;
     // Dead letters hold values that the former rules let through.
-    if (inForce !== undefined && inForce.ruled?.rules !== shape.ruled?.rules) {
+    if (inForce !== undefined && !isUnderSameRules(inForce, shape)) {
       await this.#parts.state.deadLetters.forget(shape.id);
     }
     const obstacle = this.#obstacle(shape, inForce);
@@ -273,7 +273,7 @@ export class TableGate {
       if (newest === undefined || isOfShape(copy, newest)) continue;
       const versions = await this.#parts.state.schemas.versions(id);
       const copied = versions.find((version) => isOfShape(copy, version));
-      if (copied === undefined || copied.ruled?.rules !== newest.ruled?.rules) others.add(id);
+      if (copied === undefined || !isUnderSameRules(copied, newest)) others.add(id);
     }
     return others;
   }
@@ -439,11 +439,15 @@ const REGISTERED_TOGETHER = 250;
 /** Who asks what has changed asks soon. */
 const CHANGED_IDS_MAX = 1_000;
 
+function isUnderSameRules(a: TableShape, b: TableShape): boolean {
+  return a.ruled?.rules === b.ruled?.rules && a.hides === b.hides;
+}
+
 /** Whether the log announces both shapes in the same way. */
 function isAnnouncedAlike(a: TableShape, b: TableShape): boolean {
-  const announced = ({ relation, columns, key, ruled }: TableShape): string =>
-    JSON.stringify([relation, columns.map(({ name, type, native }) => [name, type, native]), key, ruled?.rules]);
-  return announced(a) === announced(b);
+  const announced = ({ relation, columns, key }: TableShape): string =>
+    JSON.stringify([relation, columns.map(({ name, type, native }) => [name, type, native]), key]);
+  return isUnderSameRules(a, b) && announced(a) === announced(b);
 }
 
 /** The changes from one shape to the next that the policy does not let sinks follow without approval. */
