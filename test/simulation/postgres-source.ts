@@ -103,6 +103,8 @@ function logAdmin(client: Client): LogAdmin {
       connection.call(
         "create",
         () => {
+          // A slot that is in use can't be dropped.
+          expectFree(server, process);
           const { database } = server;
           const slot: Slot = { id: `slot ${++server.slotCount}`, confirmed: database.end };
           server.slot = slot;

@@ -79,6 +79,11 @@ export class PartitionLog {
     if (this.#open.has(producerId)) this.#left.set(producerId, isCommitted);
   }
 
+  /** Nobody can tell any more that what the producer has left open here was aborted. */
+  mayShow(producerId: bigint): void {
+    if (this.#left.get(producerId) === false) this.#left.delete(producerId);
+  }
+
   /** The end of a producer's transaction. */
   mark(producerId: bigint, isCommitted: boolean): void {
     const begun = this.#open.get(producerId);

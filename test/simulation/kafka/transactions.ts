@@ -30,6 +30,8 @@ interface Producer {
   transaction: Transaction | null;
   /** What the last one came to; null: nobody has begun one since the id was taken. */
   ended: "committed" | "aborted" | null;
+  /** The partitions of one that was cut off. */
+  left: readonly Partition[];
 }
 
 const STATES = { open: "Ongoing", committed: "CompleteCommit", aborted: "CompleteAbort", empty: "Empty" } as const;
@@ -55,7 +57,8 @@ export class Transactions {
   begin(id: string): Identity {
     let producer = this.#producers.get(id);
     if (producer === undefined) {
-      producer = { producerId: BigInt(this.#producers.size + 1), producerEpoch: -1, transaction: null, ended: null };
+      const producerId = BigInt(this.#producers.size + 1);
+      producer = { producerId, producerEpoch: -1, transaction: null, ended: null, left: [] };
       this.#producers.set(id, producer);
     }
     const { transaction } = producer;
@@ -64,6 +67,8 @@ export class Transactions {
       if (transaction.ending === null) this.#finish(producer, transaction, false);
       throw failureOf("CONCURRENT_TRANSACTIONS", id);
     }
+    // The one before has ended nothing, and took with it how the last one ended: a known hole of decision 35.
+    if (producer.ended === null) for (const { log } of producer.left) log.mayShow(producer.producerId);
     producer.ended = null;
     return { producerId: producer.producerId, producerEpoch: producer.producerEpoch };
   }
@@ -139,9 +144,13 @@ export class Transactions {
     this.#cutOff = null;
     if (cutOff !== null) {
       this.#scheduler.after(random.next() * MARKER_MS, () => {
-        isCutOff = true;
-        producer.transaction = null;
-        for (const { log } of transaction.partitions.values()) log.leave(producer.producerId, isCommitted);
+        // All partitions may have been told by now, and the next transaction have begun.
+        if (producer.transaction === transaction) {
+          isCutOff = true;
+          producer.transaction = null;
+          producer.left = [...transaction.partitions.values()];
+          for (const { log } of producer.left) log.leave(producer.producerId, isCommitted);
+        }
         cutOff();
       });
     }
