@@ -68,8 +68,7 @@ async function expectDocuments(
       digest !== undefined &&
       wanted.get(name) === digest &&
       problems.some(({ document }) => document === name) &&
-      // What a function hides stays hidden, and what a rule masks does not join as before.
-      problems.every(({ document, isOfHiding }) => document !== name || isOfHiding !== true),
+      problems.every(({ document, isBinding }) => document !== name || isBinding !== true),
   );
   const [first, ...rest] = problems.filter(({ document }) => kept.every(({ name }) => name !== document));
   if (first !== undefined) throw documentsError([first, ...rest]);

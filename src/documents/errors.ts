@@ -15,8 +15,11 @@ export interface DocumentProblem {
   readonly document: string;
   readonly place: string;
   readonly message: string;
-  /** A function that can't be used, or a rule that masks what joins: documents as they were would tell what these hide. */
-  readonly isOfHiding?: true;
+  /**
+   * The document does not stay as it was: a function that can't be used, or a rule that masks what joins, would be ignored, and
+   * a collation joins other rows.
+   */
+  readonly isBinding?: true;
 }
 
 export function documentsError(problems: readonly [DocumentProblem, ...DocumentProblem[]]): MillraceError {

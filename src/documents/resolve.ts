@@ -160,7 +160,7 @@ class Resolver {
     const loaded = this.#functions.get(name.text);
     if (loaded === undefined || !("digest" in loaded)) {
       const why = loaded === undefined ? "it is not loaded" : `${loaded.message}. ${loaded.fix}`;
-      this.#problem(place, `function ${name.text}: ${why}`, { isOfHiding: true });
+      this.#problem(place, `function ${name.text}: ${why}`, { isBinding: true });
     }
     const fields = Object.entries(transform.fields).map(([field, { text, type, native: of }]): MadeField => {
       const native = of[dialect];
@@ -265,7 +265,7 @@ class Resolver {
     const masks = [a.mask, b.mask];
     if (masks.some((mask) => mask !== null) && masks.some((mask) => mask !== "hash")) {
       this.#problem(place, `${join.below} and ${join.above} can't be joined: a rule masks one of them`, {
-        isOfHiding: true,
+        isBinding: true,
       });
       return null;
     }
@@ -278,9 +278,9 @@ class Resolver {
       a.column.type.kind === b.column.type.kind && [a, b].some(({ equality }) => equality !== null) && exact === null;
     if (isHashed)
       this.#problem(place, `${ends} can't be joined by their hashes: equal values may be written otherwise`, {
-        isOfHiding: true,
+        isBinding: true,
       });
-    else if (isCollated) this.#problem(place, `${ends} can't be joined: ${WRITTEN_OTHERWISE}`);
+    else if (isCollated) this.#problem(place, `${ends} can't be joined: ${WRITTEN_OTHERWISE}`, { isBinding: true });
     else this.#problem(place, `${ends} can't be joined by their values`);
     return null;
   }
@@ -338,7 +338,7 @@ class Resolver {
     return null;
   }
 
-  #problem(place: string, message: string, rest: Pick<DocumentProblem, "isOfHiding"> = {}): void {
+  #problem(place: string, message: string, rest: Pick<DocumentProblem, "isBinding"> = {}): void {
     if (!this.problems.some((one) => one.place === place && one.message === message))
       this.problems.push({ document: this.#document, place, message, ...rest });
   }

@@ -20,6 +20,7 @@ import {
   BEGUN,
   type Call,
   isRowCall,
+  joinsOf,
   type Request,
   Requests,
   type RowCall,
@@ -140,6 +141,11 @@ class Answering {
     switch (call.kind) {
       case "tables":
         return await this.#tables(signal);
+      case "joins": {
+        const { tables } = await source.catalog.tables(signal);
+        const asked = tables.filter(({ id }) => call.tables.includes(id));
+        return { joins: await joinsOf(source.catalog, asked, signal) };
+      }
       case "tip":
         return await this.#moved(source.log.tip(signal), signal);
       case "health":

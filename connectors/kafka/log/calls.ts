@@ -1,7 +1,15 @@
 /** What is asked over the topics, and the form of the answers. */
 import { logError } from "../errors.ts";
 import * as z from "zod";
-import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
+import type {
+  CapturedTables,
+  Catalog,
+  ColumnFacts,
+  Equality,
+  ForeignKey,
+  RefusedTable,
+  TableShape,
+} from "../../../src/core/contracts/catalog.ts";
 import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { CommittedRecord } from "../client/partition.ts";
@@ -15,6 +23,7 @@ const TABLE = z.object({ id: z.string(), fingerprint: z.string() });
 const CALL = z.discriminatedUnion("kind", [
   z.object({ kind: z.enum(["tables", "tip", "health", "renew", "visibility"]) }),
   z.object({ kind: z.literal("mark"), content: z.string() }),
+  z.object({ kind: z.literal("joins"), tables: z.array(z.string()) }),
   /** `token`: the same in each call that waits for the same transactions. */
   z.object({ kind: z.literal("settle"), token: z.string() }),
   z.object({
@@ -86,6 +95,7 @@ export type Said =
       readonly epoch?: number;
       readonly isSettled?: boolean;
       readonly tables?: WrittenTables;
+      readonly joins?: WrittenJoins;
       readonly snapshot?: string | null;
       readonly committing?: readonly number[];
       readonly last?: KeyText | null;
@@ -104,6 +114,12 @@ interface WrittenTables {
   readonly refused: readonly RefusedTable[];
   readonly generations: readonly (readonly [string, string])[];
   readonly columns: readonly (readonly [string, readonly number[], readonly number[]])[];
+}
+
+/** How rows of tables join at the source, by the names that readers of the log know. Null: the source can't tell. */
+export interface WrittenJoins {
+  readonly foreignKeys: readonly ForeignKey[] | null;
+  readonly equalities: readonly (readonly [table: string, column: string, equality: Equality])[] | null;
 }
 
 export interface Answer {
@@ -159,6 +175,45 @@ export function readTables({ tables, refused, generations, columns }: WrittenTab
     { nullBefore: new Set(nullBefore), dropped },
   ]);
   return { tables, refused, generations: new Map(generations), columns: new Map(facts) };
+}
+
+export async function joinsOf(
+  catalog: Pick<Catalog, "foreignKeys" | "equalities">,
+  tables: readonly TableShape[],
+  signal: AbortSignal,
+): Promise<WrittenJoins> {
+  const foreignKeys = (await catalog.foreignKeys?.(tables, signal)) ?? null;
+  const equalities = (await catalog.equalities?.(tables, signal)) ?? null;
+  const shown = (key: ForeignKey): readonly ForeignKey[] => {
+    const [columns, referenced] = [
+      shownIn(tables, key.table, key.columns),
+      shownIn(tables, key.references, key.referenced),
+    ];
+    return columns === null || referenced === null ? [] : [{ ...key, columns, referenced }];
+  };
+  return {
+    foreignKeys: foreignKeys?.flatMap(shown) ?? null,
+    equalities:
+      equalities === null
+        ? null
+        : tables.flatMap(({ id, ruled }) =>
+            Array.from(equalities.get(id) ?? []).flatMap(([column, equality]) => {
+              const { target = column, mask = null } = ruled?.lineage.find(({ source }) => source === column) ?? {};
+              // Texts that are equal may have other masks.
+              return target === null
+                ? []
+                : [[id, target, mask === null ? equality : { ...equality, alike: null }] as const];
+            }),
+          ),
+  };
+}
+
+/** Null: rules hide one of the columns. */
+function shownIn(tables: readonly TableShape[], of: ForeignKey["table"], columns: readonly string[]): string[] | null {
+  const lineage = tables.find(({ schema, table }) => schema === of.schema && table === of.table)?.ruled?.lineage;
+  if (lineage === undefined) return [...columns];
+  const shown = columns.map((column) => lineage.find(({ source, mask }) => source === column && mask === null)?.target);
+  return shown.every((name) => name != null) ? shown : null;
 }
 
 /**

@@ -1,5 +1,11 @@
 /** Asks the capturing daemon, over the topics of requests and answers. */
-import type { CapturedTables, RefusedTable } from "../../../src/core/contracts/catalog.ts";
+import type {
+  CapturedTables,
+  Catalog,
+  Equality,
+  NamedTable,
+  RefusedTable,
+} from "../../../src/core/contracts/catalog.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { namesOfTable } from "../../../src/core/model/schema.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
@@ -11,7 +17,16 @@ import type { Cluster } from "../client/cluster.ts";
 import { extentOf, type Partition, readAny } from "../client/partition.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { classify, logError } from "../errors.ts";
-import { type Answer, BEGUN, type Call, isRowCall, readAnswer, readTables, type Request } from "../log/calls.ts";
+import {
+  type Answer,
+  BEGUN,
+  type Call,
+  isRowCall,
+  readAnswer,
+  readTables,
+  type Request,
+  type WrittenJoins,
+} from "../log/calls.ts";
 import { callTopics, requestsId } from "../names.ts";
 import { Assembly } from "../writer/messages.ts";
 import { RecordBuffers, BatchRecords } from "../writer/records.ts";
@@ -193,6 +208,24 @@ export async function tablesFrom(context: SourceContext, calls: Calls, signal: A
       ...[...found.refused, ...copies.values()].filter(({ id }) => captures(namesOfTable(id))),
       ...rekeyed.map(keyElsewhere),
     ],
+  };
+}
+
+/** What the capturing daemon's source tells of how rows join. */
+export function joinsFrom(calls: Calls): Required<Pick<Catalog, "foreignKeys" | "equalities">> {
+  const ask = async (tables: readonly NamedTable[], signal: AbortSignal): Promise<WrittenJoins> => {
+    const { said } = await calls.ask({ kind: "joins", tables: tables.map(({ id }) => id) }, signal);
+    return said.joins ?? { foreignKeys: null, equalities: null };
+  };
+  return {
+    foreignKeys: async (tables, signal) => (await ask(tables, signal)).foreignKeys,
+    equalities: async (tables, signal) => {
+      const { equalities } = await ask(tables, signal);
+      if (equalities === null) return null;
+      const found = new Map(tables.map(({ id }) => [id, new Map<string, Equality>()]));
+      for (const [table, column, equality] of equalities) found.get(table)?.set(column, equality);
+      return found;
+    },
   };
 }
 

@@ -5,7 +5,7 @@ import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/
 import { Frame } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { earliest, logAdmin, type LogReader } from "./admin.ts";
-import { Calls, tablesFrom } from "./asking.ts";
+import { Calls, joinsFrom, tablesFrom } from "./asking.ts";
 import type { Call, TableQuestion } from "../log/calls.ts";
 import type { SourceContext } from "./context.ts";
 import { Followed, MARK_PREFIX } from "./followed.ts";
@@ -32,6 +32,7 @@ export function kafkaSource(context: SourceContext): Source {
       tables: (signal) => tablesFrom(context, calls, signal),
       // The capturing daemon publishes what it captures.
       publish: async () => {},
+      ...joinsFrom(calls),
     },
     rows: rowReads(calls),
     watermarks: watermarks(reader),

@@ -24,12 +24,12 @@ export interface Catalog {
    */
   readonly estimates?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<ReadonlyMap<string, number>>;
   /**
-   * The foreign keys between these tables, by names at the source; of a partitioned table those of the whole. Absent: the
-   * source can't tell.
+   * The foreign keys between these tables, by names at the source; of a partitioned table those of the whole. Absent, or
+   * null: the source can't tell.
    */
-  readonly foreignKeys?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<readonly ForeignKey[]>;
-  /** Absent: the source can't tell. */
-  readonly equalities?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<Equalities>;
+  readonly foreignKeys?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<readonly ForeignKey[] | null>;
+  /** Absent, or null: the source can't tell. */
+  readonly equalities?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<Equalities | null>;
 }
 
 /** By table id and column's name at the source, where texts may be equal that are written otherwise. */

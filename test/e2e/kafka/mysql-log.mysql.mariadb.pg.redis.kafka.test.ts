@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
 import { EDGE_TYPES } from "../../support/mysql/mysql-edge-values.ts";
-import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
+import { MysqlPipeline, type MysqlPipelineOptions } from "../../support/mysql/mysql-pipeline.ts";
 import { CONTENDED_TABLES, Writers } from "../../support/load/mysql-writers.ts";
 import { testSeed } from "../../support/run/random.ts";
 import { keysUnder } from "../../support/caches/redis-rows.ts";
@@ -32,6 +32,7 @@ class Through implements AsyncDisposable {
     flavour: MysqlFlavour,
     prepare: readonly string[],
     beside: readonly "postgres"[] | typeof KINDS | [],
+    options: Pick<MysqlPipelineOptions, "documents" | "sinks"> = {},
   ): Promise<Through> {
     await using owned = new AsyncDisposableStack();
     const topics = owned.use(new KafkaTopics(kafkaBroker()));
@@ -44,7 +45,7 @@ class Through implements AsyncDisposable {
       await capture.run().streaming();
       return { kind: "kafka", brokers: [broker], prefix, from: name, heartbeat: "500ms" };
     };
-    const pipeline = await MysqlPipeline.start(flavour, prepare, { kinds: KINDS, through });
+    const pipeline = await MysqlPipeline.start(flavour, prepare, { kinds: KINDS, through, ...options });
     return new Through(direct, pipeline, owned.move());
   }
 
@@ -136,5 +137,57 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await expect.poll(() => writers.count, { timeout: 60_000 }).toBeGreaterThan(550);
     }
     await pipeline.expectEqual(...tables);
+  });
+
+  test("documents join by texts as the server compares them, and by its foreign keys", async () => {
+    const code = "code varchar(8) character set utf8mb4 collate utf8mb4_general_ci";
+    const things = (database: string, besides: object): object => ({
+      from: `${database}.things`,
+      many: true,
+      value: "id",
+      ...besides,
+    });
+    await using through = await Through.start(
+      flavour,
+      [
+        `create table owners (id int primary key, ${code})`,
+        `create table things (id int primary key, owner_id int, ${code}, foreign key (owner_id) references owners (id))`,
+        "insert into owners values (1, 'ab'), (2, 'AC '), (3, null)",
+        "insert into things values (1, 1, 'AB'), (2, 1, 'aB '), (3, 2, 'ac'), (4, null, 'a')",
+      ],
+      [],
+      {
+        documents: (database) => ({
+          owners: {
+            from: `${database}.owners`,
+            columns: ["id"],
+            with: { alike: things(database, { on: { code: "code" } }), own: things(database, {}) },
+          },
+        }),
+        sinks: ({ redis }) => ({ redis: { ...redis, documents: ["owners"], tables: [], format: "json" } }),
+      },
+    );
+    const { pipeline } = through;
+    const joined = (on: string): string =>
+      `coalesce((select concat('[', group_concat(t.id order by t.id), ']') from things t where ${on}), '[]')`;
+    const made = `select id, ${joined("t.code = o.code")}, ${joined("t.owner_id = o.id")} from owners o order by id`;
+    const client = new Redis(redisUrl());
+    await using _ = { [Symbol.asyncDispose]: async () => void (await client.quit()) };
+    for (const sql of [
+      "do 0",
+      "update things set code = 'Ac', owner_id = 3 where id < 3",
+      "delete from owners where id = 1",
+    ]) {
+      await pipeline.run(sql);
+      await pipeline.settled();
+      const wanted = await pipeline.source.texts(made);
+      const keys = (await keysUnder(client, `${pipeline.sinks.keyPrefix}owners:`)).toSorted();
+      const found = keys.length === 0 ? [] : await client.mget(keys);
+      expect(found.map((text) => JSON.parse(text ?? "null") as unknown)).toEqual(
+        wanted.map(([id, alike, own]) =>
+          expect.objectContaining({ id: Number(id), alike: JSON.parse(alike!), own: JSON.parse(own!) }),
+        ),
+      );
+    }
   });
 });
