@@ -35,6 +35,8 @@ export interface ClimbLimits {
   /** How many rows one statement climbs over, and from how many values. */
   readonly stepRows: number;
   readonly stepValues: number;
+  /** Of what was left, how many one transaction climbs over at most. Default: as sinks keep up (`Pace`). */
+  readonly pieceRows?: number;
 }
 
 const LIMITS: ClimbLimits = { batchRows: 2_000, stepRows: 1_000, stepValues: 500 };
@@ -162,8 +164,8 @@ export class Climbing {
     return this.#file.rows(`SELECT 1 FROM ${CLIMBS} LIMIT 1`).length > 0;
   }
 
-  /** A piece of a climb that was left, the others follow in turn. In a transaction. */
-  async workOff(slices: Slices): Promise<void> {
+  /** A piece of a climb that was left, over at most so many rows; the others follow in turn. In a transaction. */
+  async workOff(slices: Slices, rowsMax: number): Promise<void> {
     const file = this.#file;
     const [climb] = file.rows(`SELECT id, document, place, again, a1 IS NULL FROM ${CLIMBS} ORDER BY id LIMIT 1`);
     if (climb === undefined) return;
@@ -180,7 +182,7 @@ export class Climbing {
       `FROM ${CLIMBS} AS c CROSS JOIN ${above.layout.sqlName} AS a ` +
       `ON ${[...joined(place), ...goesOn, "true"].join(" AND ")} WHERE c.id = ?1`;
     const names = walk.map((name) => `a.${name}`).join(", ");
-    const skipped = this.#limits.stepRows - 1;
+    const skipped = Math.min(this.#limits.stepRows, rowsMax) - 1;
     const to = placeOf(file.rows(`SELECT ${names} ${rows} ORDER BY ${names} LIMIT 1 OFFSET ${skipped}`, id));
     const piece = to === null ? rows : `${rows} AND ${walked(walk, "<=", parameters(walk.length, 2), "a")}`;
     file.run(`${into(above)} ${selected(above, "a", piece)}`, id, ...(to ?? []));

@@ -23,14 +23,15 @@ export interface Index {
 
 /** All that these documents need. A table that is not there yet is taken to have columns that join others as they are. */
 export function indexesOf(documents: readonly Document[], layouts: Layouts): readonly Index[] {
-  const wanted = new Map<string, Index>();
+  const wanted = new Map<string, Index & { readonly terms: readonly string[] }>();
   const layoutOf = ({ table }: Place): SqliteLayout | undefined => layouts.get(tableId(table.schema, table.table));
-  const add = (layout: SqliteLayout, terms: readonly string[]): void => {
-    if (isKeyPrefix(layout, terms)) return;
+  const add = (layout: SqliteLayout, joins: readonly string[], order: readonly string[]): void => {
+    if (isKeyPrefix(layout, joins, order)) return;
+    const terms = [...joins, ...order];
     const list = terms.join(", ");
     const name = `${PREFIX}${layout.name} ${list}`;
     const sql = `CREATE INDEX IF NOT EXISTS ${quoteIdentifier(name)} ON ${layout.sqlName} (${list})`;
-    wanted.set(name, { name, sql, of: layout.sqlName });
+    wanted.set(name, { name, sql, of: layout.sqlName, terms });
   };
   for (const place of documents.flatMap(placesOf)) {
     if (place.above === null) continue;
@@ -42,10 +43,14 @@ export function indexesOf(documents: readonly Document[], layouts: Layouts): rea
       return { above: of?.[0]?.("") ?? one?.sqlName, below: of?.[1]?.("") ?? other?.sqlName };
     });
     const [above, below] = [joins.map((join) => join.above), joins.map((join) => join.below)];
-    if (upper !== undefined && isWhole(above)) add(upper, above);
-    if (lower !== undefined && isWhole(below)) add(lower, [...below, ...orderOf(place, lower)]);
+    if (upper !== undefined && isWhole(above)) add(upper, above, []);
+    if (lower !== undefined && isWhole(below)) add(lower, below, orderOf(place, lower));
   }
-  return [...wanted.values()];
+  // One that begins in the same way finds the same rows.
+  const all = [...wanted.values()];
+  const isLonger = (one: (typeof all)[number], { of, terms }: (typeof all)[number]): boolean =>
+    one.of === of && one.terms.length > terms.length && terms.every((term, i) => term === one.terms[i]);
+  return all.filter((index) => !all.some((one) => isLonger(one, index)));
 }
 
 function columnIn(layout: SqliteLayout | undefined, name: string): LayoutColumn | undefined {
@@ -84,10 +89,16 @@ function orderOf({ relation, isBetween, above }: Place, layout: SqliteLayout): r
   if (!relation.orderBy.every(({ column }) => columnIn(layout, column) !== undefined)) return [];
   const terms = orderTerms(relation, layout, "");
   if (!terms.every(({ isIndexable }) => isIndexable)) return [];
-  return terms.map(({ sql, isDescending }) => `${sql}${isDescending ? " DESC" : ""}`);
+  const listed = terms.map(({ sql, isDescending }) => `${sql}${isDescending ? " DESC" : ""}`);
+  // The number of the row is behind all terms anyway.
+  const [key, ...others] = layout.key;
+  const isNumber = others.length === 0 && key?.sqlite.name === "INTEGER";
+  return isNumber && listed.at(-1) === key.sqlName ? listed.slice(0, -1) : listed;
 }
 
-/** SQLite has an index of the key. */
-function isKeyPrefix({ key }: SqliteLayout, terms: readonly string[]): boolean {
-  return terms.length <= key.length && terms.every((term, i) => term === key[i]!.sqlName);
+/** SQLite has an index of the key, in which a row is found by columns in any order. */
+function isKeyPrefix({ key }: SqliteLayout, joins: readonly string[], order: readonly string[]): boolean {
+  const names = key.map(({ sqlName }) => sqlName);
+  const isFound = new Set(joins).symmetricDifference(new Set(names.slice(0, joins.length))).size === 0;
+  return isFound && order.every((term, i) => term === names[joins.length + i]);
 }

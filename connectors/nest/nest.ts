@@ -45,15 +45,10 @@ import {
   type Waiting,
   waitingIn,
 } from "./stored.ts";
+import { Pace } from "./pace.ts";
 import { defineFunctions } from "./values.ts";
 
-/**
- * How far sinks may be behind before what was left waits for them: other changes are not to wait behind all of it. But for
- * `WAIT_MS` at most: one of the sinks may be slow, or paused.
- */
-const BACKLOG_MAX = 1_000;
-/** A transaction of what was left ends with so many entries, or after so long. */
-const LISTED_AT_ONCE = 1_000;
+/** A transaction of what was left ends after so long, if not with as many entries as `Pace` says. */
 const PIECES_MS = 50;
 const MOVED_AT_ONCE = 1_000;
 const TRIMMED_AT_ONCE = 5_000;
@@ -315,16 +310,17 @@ export class Nest implements Companion {
 
   /** What was left, in pieces, while sinks keep up. */
   async #workOff(signal: AbortSignal): Promise<void> {
+    const pace = new Pace(this.#limits?.pieceRows);
     while (!signal.aborted) {
       try {
-        await this.#hasRoom(signal);
+        const count = (await this.#hasRoom(pace.count, signal)) ? pace.seen(this.#passed, performance.now()) : pace.max;
         const isLeft = await this.transaction(signal, async (file) => {
           const slices = new Slices(signal);
           const before = lastEntry(file);
           const until = performance.now() + PIECES_MS;
-          const isFull = (): boolean => lastEntry(file) - before >= LISTED_AT_ONCE || performance.now() > until;
+          const isFull = (): boolean => lastEntry(file) - before >= count || performance.now() > until;
           while (this.#climbing?.hasLeft === true) {
-            await this.#climbing.workOff(slices);
+            await this.#climbing.workOff(slices, count);
             if (isFull()) break;
           }
           this.#release(file);
@@ -348,14 +344,15 @@ export class Nest implements Companion {
     if (!moveToEnd(file, id, until, MOVED_AT_ONCE)) file.run(`UPDATE ${DOCUMENTS} SET held = NULL WHERE id = ?`, id);
   }
 
-  async #hasRoom(signal: AbortSignal): Promise<void> {
+  /** False: one of the sinks is slow, or paused, and the others are not to wait for it longer. */
+  async #hasRoom(behindMax: number, signal: AbortSignal): Promise<boolean> {
     using limit = deadline(systemClock, WAIT_MS, signal);
     for (;;) {
       const { count } = this.#room;
-      if (this.#passed === null || lastEntry(this.#open.file) - this.#passed <= BACKLOG_MAX) return;
+      if (this.#passed === null || lastEntry(this.#open.file) - this.#passed <= behindMax) return true;
       await this.#room.after(count, systemClock, WAIT_MS, limit.signal).catch(() => undefined);
       signal.throwIfAborted();
-      if (limit.signal.aborted) return;
+      if (limit.signal.aborted) return false;
     }
   }
 

@@ -335,6 +335,59 @@ test("rows that lie in the order of their key are climbed and removed in pieces,
   expect([changed(), stage.query(`SELECT count(*) FROM "public.seats"`)]).toEqual([count, [[0n]]]);
 });
 
+test("rows have no index that begins as another one does, and none that repeats their key", async () => {
+  const relation = (name: string, on: readonly (readonly [string, string])[], besides: object) => ({
+    ...DOCUMENT.root.relations[1]!,
+    name,
+    on: on.map(([above, below]) => ({ above, below })),
+    where: null,
+    ...besides,
+  });
+  const of = (table: KeyedTable, column: string) => ({
+    node: { table, fields: [field(column)], relations: [], transform: null },
+  });
+  const byStatus = { orderBy: [{ column: "status", isDescending: false }], limit: 2 };
+  const document: Document = {
+    ...DOCUMENT,
+    name: "people",
+    root: {
+      table: customers,
+      fields: [field("id")],
+      relations: [
+        relation("orders", [["id", "customer"]], { ...of(orders, "id"), orderBy: [], limit: null }),
+        relation("first", [["id", "customer"]], { ...of(orders, "id"), orderBy: [], limit: 1 }),
+        relation("some", [["id", "customer"]], { ...of(orders, "id"), ...byStatus }),
+        relation(
+          "lines",
+          [
+            ["id", "line"],
+            ["id", "order"],
+          ],
+          { ...of(items, "qty"), orderBy: [], limit: null },
+        ),
+      ],
+      transform: null,
+    },
+  };
+  await using stage = await Stage.open();
+  await stage.opened.sink.close();
+  await stage.start([document]);
+  await stage.prepare(items, customers, orders);
+  await stage.opened.nest.beginLists(NEVER);
+  const made = stage.query(
+    "SELECT tbl_name, sql FROM sqlite_schema WHERE type = 'index' AND name GLOB '_millrace_join*'",
+  );
+  expect(made.map(([table, sql]) => [table, /\(([^()]*)\)$/.exec(String(sql))?.[1]])).toEqual([
+    ["public.orders", '"customer", "status"'],
+  ]);
+  for (const order of ['"status", "id"', '"id"']) {
+    const sql = `EXPLAIN QUERY PLAN SELECT "id" FROM "public.orders" WHERE "customer" = 1 ORDER BY ${order} LIMIT 2`;
+    expect({ order, plan: String(stage.query(sql)) }).toMatchObject({
+      plan: expect.stringContaining("_millrace_join"),
+    });
+  }
+});
+
 test("another definition lists all documents, reads again what it lacks, and one that can't be built waits", async () => {
   await using stage = await filled();
   await stage.opened.nest.beginLists(NEVER);

@@ -350,7 +350,7 @@ class Nest implements AsyncDisposable {
       await this.#file.transaction(
         signal,
         () => undefined,
-        async () => await this.#climbing.workOff(new Slices(signal)),
+        async () => await this.#climbing.workOff(new Slices(signal), 1_000),
       );
     }
     const listed = new Map(this.documents.map(({ document }) => [document.name, new Set<string>()]));

@@ -145,8 +145,8 @@ type Row = Readonly<Record<string, string | null>>;
 type Rows = ReadonlyMap<DocumentTable, Map<string, Row>>;
 
 const OUTCOME = { incomplete: async () => undefined, poison: async () => undefined };
-/** Narrow, so that batches leave much for later. */
-const LIMITS = { batchRows: 6, stepRows: 2, stepValues: 2 };
+/** Narrow, so that batches leave much for later, and changes come in between. */
+const LIMITS = { batchRows: 6, stepRows: 2, stepValues: 2, pieceRows: 1 };
 const BLOCKS_MAX = 1_000;
 const NUMBER = /^\d+$/;
 
