@@ -1,5 +1,4 @@
 /** The daemon is killed at the failpoints of the nest and of its second pipeline, while rows and tables change: documents are right. */
-import { DuckDBInstance } from "@duckdb/node-api";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
@@ -20,9 +19,10 @@ import {
   readSqlite,
   type ShopDatabase,
 } from "../../support/documents/hostile-shop.ts";
+import { readClickhouse, readDuckdb, readFiles, readLake } from "../../support/documents/warehouse-documents.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { Random, testSeed } from "../../support/run/random.ts";
-import { deleteIndices, elasticsearchUrl, redisUrl, searchEngines } from "../../support/run/services.ts";
+import { clickhouseUrl, deleteIndices, elasticsearchUrl, redisUrl, searchEngines } from "../../support/run/services.ts";
 import { eventually, patient } from "../../support/run/waiting.ts";
 
 interface Scene {
@@ -162,28 +162,10 @@ function readersOf({ sinks, searchUrl, installation }: Scene): Readonly<Record<s
   if (sinks.kinds.includes("redis")) readers["redis"] = readRedis(redisUrl(), sinks.keyPrefix);
   if (sinks.target !== null) readers["postgres"] = readPostgres((sql) => sinks.target!.query(sql));
   if (sinks.kinds.includes("elasticsearch")) readers["elasticsearch"] = readSearch(searchUrl, sinks.indexPrefix);
+  if (sinks.kinds.includes("clickhouse")) readers["clickhouse"] = readClickhouse(clickhouseUrl(), sinks.databases[0]!);
+  if (sinks.kinds.includes("ducklake")) readers["ducklake"] = readLake(join(installation.folder, "ducklake.db"));
+  if (sinks.kinds.includes("files")) readers["files"] = readFiles(join(installation.folder, "changes"));
   return readers;
-}
-
-function readDuckdb(path: string): DocumentReader {
-  return async (name, wanted) => {
-    const instance = await DuckDBInstance.create(path);
-    const connection = await instance.connect();
-    const reader = await connection.runAndReadAll(`select * from documents.${name} order by id`);
-    const rows = reader.getRowObjectsJson();
-    connection.closeSync();
-    instance.closeSync();
-    const names = new Set(wanted.flatMap((one) => Object.keys(one)));
-    return rows.map((row) =>
-      Object.fromEntries(
-        [...names].map((field) => {
-          const value = row[field] ?? null;
-          const isJson = typeof value === "string" && /^[[{]/.test(value);
-          return [field, isJson ? (JSON.parse(value) as unknown) : value];
-        }),
-      ),
-    );
-  };
 }
 
 const sinksOf = (config: Readonly<Record<string, object>>): Record<string, object> =>
@@ -263,19 +245,49 @@ describe.each(searchEngines())("from Postgres, into $name too", ({ url }) => {
   });
 });
 
+/** Rows come into a filter and leave it, also of those below a limit; and a value is hidden. */
+const RULES = {
+  order_items: { where: "quantity <> 4 and quantity <> 8 and quantity < 60" },
+  tags: { where: "id <> 3" },
+  customers: { columns: { email: { mask: "null" } } },
+};
+
+/** What rules leave of a database. */
+function underRules(database: ShopDatabase): ShopDatabase {
+  const ruled = (sql: string): string =>
+    sql
+      .replaceAll(
+        /(from order_items (\w) where )/g,
+        `$1$2.quantity <> 4 and $2.quantity <> 8 and $2.quantity < 60 and `,
+      )
+      .replaceAll("t.id = ot.tag_id", "t.id = ot.tag_id and t.id <> 3")
+      .replaceAll("c.email", "null");
+  return { ...database, texts: (sql) => database.texts(ruled(sql)) };
+}
+
+const WAREHOUSES = ["redis", "clickhouse", "ducklake", "files"] as const;
+
+test("from Postgres into warehouses, at every failpoint", { tags: "heavy" }, async () => {
+  await onPostgres(WAREHOUSES, new Random(testSeed()), Infinity);
+});
+
 describe.each(["mysql", "mariadb"] as const)("from %s", (flavour) => {
-  test("at every failpoint", { tags: "heavy" }, async () => {
+  test.each([
+    ["search, cache and databases", ["redis", "postgres", "duckdb", "elasticsearch"], {}],
+    ["warehouses, under rules", WAREHOUSES, RULES],
+  ] as const)("into %s, at every failpoint", { tags: "heavy" }, async (_into, kinds, rules) => {
     const random = new Random(testSeed());
     await using pipeline = await MysqlPipeline.start(flavour, HOSTILE_TABLES, {
-      kinds: ["redis", "postgres", "duckdb", "elasticsearch"],
+      kinds,
       documents: hostileDocuments,
       sinks: sinksOf,
+      rules,
     });
     const database = mysqlShop(pipeline.source);
     const shop = new HostileShop(database, random);
     await shop.fill();
     const scene: Scene = {
-      database,
+      database: rules === RULES ? underRules(database) : database,
       shop,
       installation: pipeline.installation,
       sinks: pipeline.sinks,

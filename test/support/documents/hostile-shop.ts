@@ -414,7 +414,10 @@ export async function expectedDocuments(database: ShopDatabase): Promise<Documen
 const RELATIONS = new Set(["customer", "items", "tags", "orders"]);
 
 /** Rows of a table of documents, with the columns that the documents have: a warehouse may keep former ones. */
-function ofRows(rows: readonly Record<string, unknown>[], wanted: readonly Record<string, unknown>[]): unknown[] {
+export function ofRows(
+  rows: readonly Record<string, unknown>[],
+  wanted: readonly Record<string, unknown>[],
+): unknown[] {
   const names = new Set(wanted.flatMap((one) => Object.keys(one)));
   return rows.map((row) =>
     Object.fromEntries(
