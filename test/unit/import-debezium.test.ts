@@ -465,6 +465,30 @@ test("a column that a transform renames is hidden by its own name", () => {
 });
 
 test.each([
+  ["columns that swap their names", ["ReplaceField", { renames: "a:b,b:a" }], ["MaskField", { fields: "a" }], "b"],
+  [
+    "a field that goes to a header",
+    ["HeaderFrom", { fields: "b", headers: "h", operation: "move" }],
+    ["DropHeaders", { headers: "h" }],
+    "b",
+  ],
+  [
+    "a field that another one replaces",
+    ["InsertField", { "static.field": "b", "static.value": "x" }],
+    ["InsertField", { "topic.field": "c!" }],
+    "b",
+  ],
+] as const)("what several transforms hide together is hidden: %s", (_what, one, other, column) => {
+  const keys = [["ExtractNewRecordState", {}] as const, one, other].flatMap(([last, options], i) => {
+    const type = i === 0 ? `io.debezium.transforms.${last}` : `org.apache.kafka.connect.transforms.${last}$Value`;
+    return Object.entries({ type, ...options }).map(([key, value]) => [`transforms.t${i}.${key}`, value]);
+  });
+  const { config, left } = imported({ ...CONNECTOR, transforms: "t0,t1,t2", ...Object.fromEntries(keys) });
+  expect(left.some(({ isBlocking }) => isBlocking)).toBe(false);
+  expect(hidings(config.tables ?? {})("public", "users", column)).not.toBeNull();
+});
+
+test.each([
   [{ "post.processors": "m", "m.type": "com.acme.Masker", "m.columns": "x" }, ["post.processors: m"]],
   [
     { "post.processors": "r", "r.type": "io.debezium.processors.reselect.ReselectColumnsPostProcessor", "r.x": "y" },

@@ -47,6 +47,7 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   // Confluent Cloud has no transform for it.
   const isFlatCloud = given.takeWord("after.state.only") === "true";
   let shaped: Shaped | null = null;
+  const isOfRows = (part: string): boolean => (shaped !== null || isFlatCloud) && part === "Value";
   for (const name of names) {
     const key = `transforms.${name}`;
     const own = new Map(
@@ -60,15 +61,10 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
     else if (last === "Filter") {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
-    } else if (last === "ReplaceField" || last === "MaskField")
-      hiddenBy(given, hidden, {
-        key,
-        last,
-        own,
-        renamed,
-        isOfRows: (shaped !== null || isFlatCloud) && part === "Value",
-      });
+    } else if (last === "ReplaceField" || last === "MaskField" || movesFields(last, own))
+      hiddenBy(given, hidden, { key, last, own, renamed, isOfRows: isOfRows(part) });
     else {
+      if (last === "InsertField" && isOfRows(part)) overwritten(hidden, own, renamed);
       const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
       if (why !== undefined) given.leave(key, `${last}: ${why}`);
       else {
@@ -160,9 +156,27 @@ interface Hiding {
   readonly isOfRows: boolean;
 }
 
+/** To headers, which another transform may drop. */
+function movesFields(last: string, own: ReadonlyMap<string, string>): boolean {
+  return last === "HeaderFrom" && own.get("operation")?.toLowerCase() === "move";
+}
+
+/** Where values have no schema, a field that is inserted replaces a column of that name. */
+function overwritten(
+  hidden: HiddenColumns,
+  own: ReadonlyMap<string, string>,
+  renamed: ReadonlyMap<string, string>,
+): void {
+  for (const [option, value] of own)
+    if (option.endsWith(".field")) {
+      const field = value.replace(/[!?]$/, "");
+      hidden.add(renamed.get(field) ?? field, "redact", false);
+    }
+}
+
 /** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */
 function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, renamed, isOfRows }: Hiding): void {
-  const lists = last === "MaskField" ? ["fields"] : ["exclude", "blacklist"];
+  const lists = last === "ReplaceField" ? ["exclude", "blacklist"] : ["fields"];
   const fields = lists.flatMap((list) => listOf(own.get(list) ?? ""));
   const kept = own.get("include") ?? own.get("whitelist") ?? "";
   if (!isOfRows || kept !== "" || (fields.length === 0 && !own.has("renames"))) {
@@ -176,9 +190,11 @@ function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own
     if (column !== undefined) hidden.add(column, hiding);
     hidden.add(field, hiding, column === undefined);
   }
+  // All at once: two columns may swap their names.
+  const before = new Map(renamed);
   for (const pair of listOf(own.get("renames") ?? "")) {
     const [from = "", to = ""] = pair.split(":").map((each) => each.trim());
-    renamed.set(to, renamed.get(from) ?? from);
+    renamed.set(to, before.get(from) ?? from);
   }
   if (fields.length > 0) given.leave(key, `${last}: ${fields.join(", ")} hidden in every table that has such a column`);
   if (own.has("renames")) given.leave(key, `${last}: no column is renamed: \`rename\` in \`tables\` does it`);
