@@ -136,7 +136,10 @@ const DATA_KINDS = new Set([
 /** The driver gives no code: the kind is the text before the first colon of the message. */
 export function driverKind(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  const match = /^(?:TransactionContext Error: Failed to commit: )?([A-Za-z ]{2,40}?(?: Error|Error)): /.exec(text);
+  const match =
+    /^(?:TransactionContext Error: Failed to commit: |Failed to extract statements: )?([A-Za-z ]{2,40}?(?: Error|Error)): /.exec(
+      text,
+    );
   return match?.[1] ?? "unnamed error";
 }
 

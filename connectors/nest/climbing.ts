@@ -17,7 +17,7 @@
  * rows. What is left goes into `_millrace_climbs` in the same transaction, and is worked off in pieces.
  */
 import type { SqliteFile } from "../sqlite/file.ts";
-import { parameters } from "../sqlite/tables/layout.ts";
+import { chained, parameters } from "../sqlite/tables/layout.ts";
 import { placeOf, type Slices, walked, walkOf } from "../sqlite/write/slices.ts";
 import type { PlannedDocument, PlannedPlace } from "./plan.ts";
 import { differs } from "./values.ts";
@@ -324,5 +324,5 @@ function triggerSql(place: PlannedPlace, event: (typeof EVENTS)[number]): string
   const [before, after] = [valuesOf(place, "old"), valuesOf(place, "new")];
   const isElsewhere = before.map((value, i) => `${value} IS NOT ${after[i]}`).join(" OR ");
   const second = condition === null ? `(${isElsewhere})` : "true";
-  return `${head} WHEN ${used.length === 0 ? "0" : used.join(" OR ")} BEGIN ${note("old", "true")} ${note("new", second)} END`;
+  return `${head} WHEN ${used.length === 0 ? "0" : chained("OR", used)} BEGIN ${note("old", "true")} ${note("new", second)} END`;
 }

@@ -43,7 +43,8 @@ export function linesQuery(
   // Rows with exact texts are read one by one.
   const isPlain = exact === null ? "" : ` AND ${exact} IS NULL`;
   const range = `(SELECT * FROM ${sqlName} WHERE ${between} AND ${VERSION_COLUMN} <= ${versionMax}${isPlain})`;
-  return `SELECT ${line.join(" || ")} FROM ${live(range)} LIMIT ${keys.length + EXTRA_MAX}`;
+  // Not by `||`: DuckDB limits how deep an expression is, and a table may have more columns.
+  return `SELECT concat(${line.join(", ")}) FROM ${live(range)} LIMIT ${keys.length + EXTRA_MAX}`;
 }
 
 /** Marks the rows whose lines are found. */

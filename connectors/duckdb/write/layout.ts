@@ -457,7 +457,7 @@ export function completedBytesSql(layout: TableLayout): string {
     if (duck.form === HEX) return [`coalesce(octet_length(${field(i)}), 0)`];
     return duck.form === TEXT || duck.form === JSON_TEXT ? [`coalesce(strlen(${field(i)}), 0)`] : [];
   });
-  return `SELECT coalesce(max(${["0", ...sizes].join(" + ")}), 0)::VARCHAR FROM ${COMPLETED}`;
+  return `SELECT coalesce(max(list_sum([${["0", ...sizes].join(", ")}])), 0)::VARCHAR FROM ${COMPLETED}`;
 }
 
 /** Exact texts of the base row stay if the change does not set them. */

@@ -161,6 +161,15 @@ const URL: Rule = { code: "MR2004", kind: "blocked", what: "the sink's url can't
 const TLS: Rule = { code: "MR2003", kind: "blocked", what: "TLS with the target failed: " };
 const UNBOUND: Rule = { code: "MR2003", kind: "blocked", what: "" };
 
+/** SQLSTATE of a table with more columns than the server takes. */
+const TOO_MANY_COLUMNS = "54011";
+const TOO_WIDE: Rule = {
+  code: "MR2027",
+  kind: "fatal",
+  what: "the table's columns and Millrace's own are more than the 1,600 that a table of the target takes,",
+  hint: "Leave columns out (`columns: { NAME: { drop: true } }` of the table, which all sinks then lack), or take the table out of this sink's `tables`.",
+};
+
 const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   stopped: STOPPED,
   url: URL,
@@ -234,6 +243,7 @@ function ruleOf(failure: Failure): Rule {
   if (connecting) return reason === "pooler" ? UNKNOWN : RULES[reason];
   if (isUsed(failure)) return USED;
   if (state === UNTRANSLATABLE) return ENCODING;
+  if (state === TOO_MANY_COLUMNS) return TOO_WIDE;
   if (isOutOfLocks(failure)) return LOCKS;
   if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
   // One of Node's codes: the connection has failed.

@@ -125,6 +125,16 @@ export function parameters(count: number, from = 1): readonly string[] {
   return Array.from({ length: count }, (_, i) => `?${from + i}`);
 }
 
+/** SQLite takes an expression of 1,000 levels at most, and each operator of a chain is one. A table may have more columns. */
+const CHAIN_MAX = 100;
+
+export function chained(operator: "AND" | "OR", terms: readonly string[]): string {
+  if (terms.length <= CHAIN_MAX) return terms.join(` ${operator} `);
+  const middle = terms.length >> 1;
+  const half = (part: readonly string[]): string => `(${chained(operator, part)})`;
+  return `${half(terms.slice(0, middle))} ${operator} ${half(terms.slice(middle))}`;
+}
+
 /** `"id" = ?1 AND …`: the parameters begin at `from`. */
 export function isRow({ key }: SqliteLayout, from: number): string {
   return key.map(({ sqlName }, i) => `${sqlName} = ?${from + i}`).join(" AND ");

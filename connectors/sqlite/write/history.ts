@@ -13,7 +13,7 @@ import {
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
 import type { SqliteFile } from "../file.ts";
-import { isRow, keyNames, parameters, type SqliteLayout } from "../tables/layout.ts";
+import { chained, isRow, keyNames, parameters, type SqliteLayout } from "../tables/layout.ts";
 import { FLOAT } from "../types.ts";
 import type { TableWrite } from "./mirror.ts";
 import type { IsInPiece, Slices } from "./slices.ts";
@@ -48,7 +48,7 @@ class HistorySql {
     const truncated = `SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${sqlName} WHERE ${OP_COLUMN} = 't' ${NEWEST}`;
     const at = table.key.map((ordinal, k) => `${key[k]!.sqlName} = ?${ordinal + 1}`).join(" AND ");
     this.latest =
-      `SELECT _rowid_, ${OP_COLUMN}, ${VERSION_COLUMN}, ${UNCHANGED_COLUMN} IS NULL AND ${held.join(" AND ")}, ` +
+      `SELECT _rowid_, ${OP_COLUMN}, ${VERSION_COLUMN}, ${UNCHANGED_COLUMN} IS NULL AND ${chained("AND", held)}, ` +
       `coalesce(${PLACE} < (${truncated}), 0) FROM ${sqlName} WHERE ${at} ${NEWEST}`;
     this.see = `UPDATE ${sqlName} SET ${SEEN_COLUMN} = ?1 WHERE _rowid_ = ?2`;
   }
