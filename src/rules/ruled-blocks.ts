@@ -111,6 +111,8 @@ export class RuledBlocks {
   readonly memory = new FilterMemory();
   readonly #memories = new WeakMap<RuledTable, string>();
   readonly #completions = new WeakMap<Block, Map<number, Completion>>();
+  /** What was read of rows for a block of a stream that is behind: the memory holds what later changes said. */
+  readonly #answers = new WeakMap<Block, Map<RuledTable, Map<string, string>>>();
   /** What the condition said of the row before its present change. */
   #was: Truth = UNTOLD;
 
@@ -210,7 +212,7 @@ export class RuledBlocks {
     const is = condition.evaluate(this.#row);
     if (is === UNTOLD) {
       const needed = condition.longColumns.filter((ordinal) => this.#row.isLeftOut(ordinal));
-      return isRemembered && needed.length > 0 && this.memory.isNews(at) ? { truths: alone, needed } : null;
+      return isRemembered && needed.length > 0 ? { truths: alone, needed } : null;
     }
     if (is !== TRUE) return null;
     this.#was = UNTOLD;
@@ -247,7 +249,10 @@ export class RuledBlocks {
         const now = Array.from(plan.condition!.parts(this.#row), (digit, i) => {
           return one.truths![i] === String(UNTOLD) ? digit : String(UNTOLD);
         });
-        this.memory.know(source.id, this.#memoryOf(table), one.recalledAs, now.join(""), one.at);
+        const truths = now.join("");
+        if (this.memory.isNews(one.at))
+          this.memory.know(source.id, this.#memoryOf(table), one.recalledAs, truths, one.at);
+        else this.#answersFor(block, table).set(one.recalledAs, truths);
       }
       const end = tupleEnd(bytes, offset);
       if ((byteCount += end - offset) > COMPLETED_BYTES_MAX) continue;
@@ -255,6 +260,13 @@ export class RuledBlocks {
       const completion = { tuple: Buffer.from(bytes.subarray(offset, end)), leftOut: one.leftOut };
       for (const change of one.changes) completions.set(change, completion);
     }
+  }
+
+  #answersFor(block: Block, table: RuledTable): Map<string, string> {
+    const ofBlock = this.#answers.get(block) ?? new Map<RuledTable, Map<string, string>>();
+    const ofTable = ofBlock.get(table) ?? new Map<string, string>();
+    this.#answers.set(block, ofBlock.set(table, ofTable));
+    return ofTable;
   }
 
   /** Undefined for a block that was passed on unchanged. */
@@ -405,13 +417,16 @@ export class RuledBlocks {
     const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
     if (after === NO_TUPLE) {
       if (oldId === null) return truth;
-      this.#lookBack(condition, memory.recall(source.id, memoryOf, oldId, at));
+      const answers = this.#answers.get(block)?.get(table);
+      this.#lookBack(condition, memory.recall(source.id, memoryOf, oldId, at) ?? answers?.get(oldId) ?? null);
+      answers?.delete(oldId);
       memory.tell(source.id, memoryOf, oldId, null, at);
       return truth;
     }
     const id = this.#idOf(source, bytes, after);
     let is = truth;
-    const earlier = memory.recall(source.id, memoryOf, oldId ?? id, at);
+    const answers = this.#answers.get(block)?.get(table);
+    const earlier = memory.recall(source.id, memoryOf, oldId ?? id, at) ?? answers?.get(oldId ?? id) ?? null;
     if (earlier !== null && hasUnchanged(bytes, after)) {
       this.#row.remember(earlier);
       is = condition.evaluate(this.#row);
@@ -419,6 +434,8 @@ export class RuledBlocks {
     const truths = condition.parts(this.#row);
     if (oldId !== null && oldId !== id) memory.tell(source.id, memoryOf, oldId, null, at);
     memory.tell(source.id, memoryOf, id, truths, at);
+    answers?.delete(oldId ?? id);
+    answers?.set(id, truths);
     this.#lookBack(condition, earlier);
     return is;
   }

@@ -161,6 +161,26 @@ describe("blocks under rules", () => {
     }
   });
 
+  test("… also in a stream that is behind another one, which has told the row's later changes", () => {
+    const long = "open".padEnd(80, ".");
+    const blocks = ruledBlocks(rules("status like 'open%'"));
+    blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
+    const made = [
+      row(person, "u", { after: ["1", "m", UNCHANGED], xid: 7 }),
+      row(person, "u", { after: ["1", "n", UNCHANGED], xid: 7 }),
+      row(person, "d", { before: ["1", null, null], xid: 7 }),
+      row(person, "u", { after: ["2", "m", UNCHANGED], xid: 7 }),
+    ];
+    blocks.apply(blockOf(made), "log").release();
+    const behind = blockOf(made.slice(3));
+    const [asked] = blocks.asked(behind);
+    expect(asked?.rows.map(({ key }) => key)).toEqual([["2"]]);
+    blocks.answer(behind, asked!.table, asked!.rows, blockOf([row(person, "r", { after: ["2", "m", long] })]), [7]);
+    expect(rowsOf(blocks.apply(behind, "log")).map(([op]) => op)).toEqual(["u"]);
+    // Of which the front knows nothing by that.
+    expect(rowsOf(blocks.apply(blockOf(made.slice(3)), "log")).map(([op]) => op)).toEqual(["?"]);
+  });
+
   test("a row that comes to match without its long value has the one that was read of it", () => {
     const long = "long".padEnd(80, ".");
     const blocks = ruledBlocks(rules("status = 'open'"));

@@ -145,10 +145,19 @@ test.for([["at once"], [PAUSED]])("%s", async ([how]) => {
     if (how === PAUSED) await pipeline.settled();
   }
   await pipeline.settled();
+  // A history that comes later than the others follows the log by a stream of its own.
+  await pipeline.installation.command("pause", "--sink", "duckdb-history");
   await pipeline.kill();
   for (const statement of MEANWHILE)
     for (const table of TABLE_NAMES) await pipeline.run(statement.replaceAll("T", table));
-  await pipeline.start();
+  pipeline.daemon = pipeline.installation.run();
+  await eventually(async () => {
+    const { sinks } = await pipeline.installation.status();
+    for (const { name, state, lagBytes } of sinks)
+      if (name !== "duckdb-history")
+        expect({ name, state, lagBytes }).toEqual({ name, state: "streaming", lagBytes: 0 });
+  });
+  await pipeline.installation.command("resume", "--sink", "duckdb-history");
   await pipeline.settled();
   for (const statement of AFTERWARDS)
     for (const table of TABLE_NAMES) await pipeline.run(statement.replaceAll("T", table));

@@ -95,6 +95,24 @@ function loseState({ installation }: RunningPipeline): void {
   for (const name of readdirSync(folder)) if (name.startsWith(installation.name)) rmSync(join(folder, name));
 }
 
+function putBack(pipeline: RunningPipeline, part: string): void {
+  rmSync(join(pathOf(pipeline), part), { recursive: true });
+  cpSync(join(pipeline.installation.folder, "older", part), join(pathOf(pipeline), part), { recursive: true });
+}
+
+function putOlderStateBack(pipeline: RunningPipeline): void {
+  loseState(pipeline);
+  const { folder } = pipeline.installation;
+  cpSync(join(folder, "older-state"), join(folder, ".millrace"), { recursive: true });
+}
+
+/** The slot has gone on beyond such a state: a start says so with a number. */
+async function recoverOlder(pipeline: RunningPipeline): Promise<void> {
+  putOlderStateBack(pipeline);
+  expect(await pipeline.installation.run().ended).toMatchObject({ stderr: expect.stringContaining("MR2010") });
+  expect(await pipeline.installation.command("recover", "--yes")).toMatchObject({ exitCode: 0 });
+}
+
 const TORN_DOWN = "everything is torn down and begun again";
 
 const HAPPENINGS: Readonly<Record<string, (pipeline: RunningPipeline) => unknown>> = {
@@ -107,6 +125,26 @@ const HAPPENINGS: Readonly<Record<string, (pipeline: RunningPipeline) => unknown
   "an older copy of the path is put back and the state lost": (pipeline) => {
     putOlderBack(pipeline);
     loseState(pipeline);
+  },
+  "an older log is put back below newer files": (pipeline) => putBack(pipeline, "_millrace/log"),
+  "an older log is put back below newer files, and the state is lost": (pipeline) => {
+    putBack(pipeline, "_millrace/log");
+    loseState(pipeline);
+  },
+  "older manifests are put back beside a newer log": (pipeline) => putBack(pipeline, "_millrace/manifests"),
+  "manifests and files are lost, and the log stays": (pipeline) => {
+    for (const name of readdirSync(pathOf(pipeline)))
+      if (name !== "_millrace") rmSync(join(pathOf(pipeline), name), { recursive: true });
+    rmSync(join(pathOf(pipeline), "_millrace/manifests"), { recursive: true });
+  },
+  "an older state is put back": putOlderStateBack,
+  "older copies of path and state are put back": (pipeline) => {
+    putOlderBack(pipeline);
+    return recoverOlder(pipeline);
+  },
+  "the path is emptied, and an older state put back": (pipeline) => {
+    emptyPath(pipeline);
+    return recoverOlder(pipeline);
   },
   "only the sink's log is lost, and the state": (pipeline) => {
     rmSync(join(pathOf(pipeline), "_millrace/log"), { recursive: true });
@@ -123,13 +161,19 @@ test.for(Object.entries(HAPPENINGS))("%s: readers get the source's rows", async 
   const reader = new Reader(pipeline);
   await pipeline.settled();
   await pipeline.daemon.stop();
-  cpSync(pathOf(pipeline), join(pipeline.installation.folder, "older"), { recursive: true });
+  const { folder } = pipeline.installation;
   // The reader knows rows of a second epoch. A slot that outlives its state is not torn down.
   if (what !== TORN_DOWN) loseState(pipeline);
   await pipeline.start();
   await pipeline.run(
     "update kept set body = 'second' where id <= 10; insert into kept values (31, 'new'), (32, 'new')",
   );
+  await expectLoaded(pipeline, reader);
+  await pipeline.daemon.stop();
+  cpSync(pathOf(pipeline), join(folder, "older"), { recursive: true });
+  cpSync(join(folder, ".millrace"), join(folder, "older-state"), { recursive: true });
+  await pipeline.start();
+  await pipeline.run("update kept set body = 'between' where id > 20; insert into emptied values (4, 'between')");
   await expectLoaded(pipeline, reader);
   await pipeline.daemon.stop();
   await happen(pipeline);
