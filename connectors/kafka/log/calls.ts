@@ -208,10 +208,11 @@ export async function joinsOf(
   };
 }
 
-/** Null: rules hide one of the columns. */
+/** Null: rules hide one of the columns, or the table is none of these. */
 function shownIn(tables: readonly TableShape[], of: ForeignKey["table"], columns: readonly string[]): string[] | null {
-  const lineage = tables.find(({ schema, table }) => schema === of.schema && table === of.table)?.ruled?.lineage;
-  if (lineage === undefined) return [...columns];
+  const found = tables.find(({ schema, table }) => schema === of.schema && table === of.table);
+  if (found === undefined) return null;
+  const lineage = found.ruled?.lineage ?? columns.map((name) => ({ source: name, target: name, mask: null }));
   const shown = columns.map((column) => lineage.find(({ source, mask }) => source === column && mask === null)?.target);
   return shown.every((name) => name != null) ? shown : null;
 }
