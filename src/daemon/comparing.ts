@@ -56,7 +56,7 @@ export class Comparing {
   readonly #signal: AbortSignal;
   readonly #clock: Clock;
   readonly #startedAt: Date;
-  /** Of the newest scheduled comparison. */
+  /** Of the newest one that the schedule or the dashboard began. */
   #failure: StoredError | null = null;
   readonly #counted = new Map<string, Counted>();
   readonly #proving: Proving | null;
@@ -104,6 +104,20 @@ export class Comparing {
   /** Runs one comparison to its end. */
   async once(request: ReconcileRequest): Promise<ReconcileDocument> {
     return await this.reconciler.run(request, this.#signal);
+  }
+
+  /** Begins a comparison that reads again what differs, and returns its id; empty lists: all. */
+  repair(sinks: readonly string[], tables: readonly string[]): string {
+    const { id, ended } = this.reconciler.begin(requestOf({ sinks, tables, repairs: true }), this.#signal);
+    ended.then(
+      () => (this.#failure = null),
+      (error: unknown) => {
+        if (this.#signal.aborted) return;
+        this.#failure = this.#failureOf(error);
+        this.#logger.error({ error, id }, "the comparison failed");
+      },
+    );
+    return id;
   }
 
   /** The results of earlier processes. They count until each table is compared again. */

@@ -149,7 +149,7 @@ export function waitingStatus(config: Config, error: StoredError): StatusDocumen
 }
 
 function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
-  const { control, state, metrics, redact } = parts;
+  const { control, comparing, state, metrics, redact } = parts;
   const letters = new LastAnswer<readonly DeadLetter[]>(systemClock, []);
   return {
     version: VERSION,
@@ -163,6 +163,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     startSnapshot: (request) => control.startSnapshot(request),
     snapshots: () => control.snapshots(),
     cancelSnapshot: (id) => control.cancelSnapshot(id),
+    repair: (sinks, tables) => ({ id: comparing.repair(sinks, tables) }),
     replayLetters: (choice, timeoutMs) => control.replayLetters(choice, timeoutMs, signal),
     discardLetters: (choice) => control.discardLetters(choice),
     reports: () => state.reports.list(),

@@ -21,7 +21,7 @@ export interface Live {
 const LOOK_MS = 2_000;
 /** A daemon that is well answers in milliseconds. */
 const SILENT_MS_MAX = 6_000;
-/** Reports and actions change seldom: they are asked for at every tenth look. */
+/** Actions change seldom: they are asked for at every tenth look, and with them the reports, unless a comparison has ended. */
 const SELDOM = 10;
 const POINTS_MAX = 360;
 const DAY_POINTS_MAX = 720;
@@ -51,6 +51,7 @@ export function useLive() {
   const [live, setLive] = useState(NOTHING);
   const view = useRef<DaemonView | null>(null);
   const looks = useRef(0);
+  const newest = useRef<string | null>(null);
   const heard = useRef<Heard>({ atMs: Date.now(), askedMs: Date.now(), why: null });
   const tell = useCallback((news: Partial<Live>): void => {
     const nowMs = Date.now();
@@ -74,7 +75,10 @@ export function useLive() {
       view: view.current,
       wantsToken: false,
     });
-    const seldom = isWhole || looks.current++ % SELDOM === 0 ? lookSeldom().then(tell) : undefined;
+    const last = status.kind === "ok" ? (status.value.reconcile.last?.id ?? null) : newest.current;
+    const isDue = isWhole || last !== newest.current || looks.current++ % SELDOM === 0;
+    const seldom = isDue ? lookSeldom().then(tell) : undefined;
+    newest.current = last;
     if (isWhole) await seldom;
   }, []);
   useEffect(() => {

@@ -23,7 +23,7 @@ export const pages = {
   MR1155: {
     title: "The request is none of the admin interface's",
     remedy:
-      "Send JSON with `Content-Type: application/json` to a path of `/api/v1/openapi.json`; the message says what is wrong. Queries and comparisons are served on the Unix socket alone, for the command line.",
+      "Send JSON with `Content-Type: application/json` to a path of `/api/v1/openapi.json`; the message says what is wrong. Queries, and comparisons with options, are served on the Unix socket alone, for the command line.",
     cause:
       "The path or method does not exist, the body is not JSON, has an unknown or wrong field, is larger than 256 KB, or arrived too slowly.",
   },

@@ -412,7 +412,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
         ],
         failure: [
           { orNull: { object: ERROR } },
-          "why the newest planned comparison did not end, until a later comparison does",
+          "why the newest comparison that the daemon began did not end, until a later comparison does",
         ],
         continuous: [
           {

@@ -49,6 +49,11 @@ const SAVE_EVERY_MS = 2_000;
 const TABLES_AT_ONCE = 16;
 
 /** Compares sinks with their source while both are live, one comparison at a time. */
+interface Begun {
+  readonly id: string;
+  readonly ended: Promise<ReconcileDocument>;
+}
+
 export class Reconciler {
   readonly #parts: ReconcilerParts;
   #running: Run | null = null;
@@ -89,6 +94,11 @@ export class Reconciler {
     }
   }
 
+  /** Begins a comparison, which goes on whether somebody waits for its end or not. A second one at a time is refused. */
+  begin(request: ReconcileRequest, signal: AbortSignal): Begun {
+    return this.#start(this.#begin(request), signal);
+  }
+
   /**
    * Starts a comparison and returns its id; `look` shows the result when it has ended. A second one at a time is
    * refused.
@@ -96,13 +106,11 @@ export class Reconciler {
   start(request: ReconcileRequest, signal: AbortSignal): string {
     const run = this.#begin(request);
     const watching = scopeOf();
-    const work = scopeOf(signal, run.stopping.signal);
-    const ended = this.#end(run, work.signal).finally(() => {
-      work[Symbol.dispose]();
-      watching.end();
-    });
+    const { ended } = this.#start(run, signal);
     const { signal: stopped } = run.stopping;
     this.#watch(run, watching.signal).catch(() => undefined);
+    const over = (): void => watching.end();
+    ended.then(over, over);
     ended.catch((thrown: unknown) => {
       const error: unknown = stopped.aborted ? stopped.reason : thrown;
       const known = findMillraceError(error);
@@ -112,6 +120,11 @@ export class Reconciler {
       else if (!signal.aborted) this.#parts.logger.error({ error, id: run.id }, "the comparison failed");
     });
     return run.id;
+  }
+
+  #start(run: Run, signal: AbortSignal): Begun {
+    const work = scopeOf(signal, run.stopping.signal);
+    return { id: run.id, ended: this.#end(run, work.signal).finally(() => work[Symbol.dispose]()) };
   }
 
   async #watch(run: Run, signal: AbortSignal): Promise<void> {

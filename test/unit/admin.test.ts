@@ -71,6 +71,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
     },
     snapshots: async () => [],
     cancelSnapshot: async () => false,
+    repair: (sinks, tables) => ({ id: `r3 ${sinks.join()} ${tables.join()}` }),
     replayLetters: async ({ ids }) => ({ replayed: ids?.length ?? 0, superseded: 0, failed: 0 }),
     discardLetters: async () => 0,
     reports: async () => [{ id: "r1", drift: false }],
@@ -211,6 +212,7 @@ describe("over TCP without tokens", () => {
       ["POST", "/api/v1/resume"],
       ["POST", "/api/v1/snapshots"],
       ["DELETE", "/api/v1/snapshots/1"],
+      ["POST", "/api/v1/repair"],
       ["POST", "/api/v1/wait"],
     ] as const) {
       const answer = await app.inject({ method, url });

@@ -499,7 +499,7 @@ const CASES: readonly Case[] = [
   {
     kind: "comparison.failed",
     change: { reconcile: { ...COMPARED, failure: failed("MR1402") } },
-    what: "the last planned comparison did not end: MR1402 it fails",
+    what: "the last comparison that the daemon began did not end: MR1402 it fails",
     level: "act",
     blocks: FREE,
   },

@@ -28,16 +28,18 @@ function comparingWith(reports: object, signal: AbortSignal): Comparing {
   return new Comparing(config as unknown as Config, parts as unknown as ComparingParts, signal);
 }
 
-test("why the newest planned comparison failed is in status until a later one ends", async () => {
+test.each([
+  ["planned", (comparing: Comparing) => void comparing.planned().catch(() => undefined)],
+  ["for a repair", (comparing: Comparing) => void comparing.repair([], [])],
+])("why the newest comparison, %s, failed is in status until a later one ends", async (_, begin) => {
   const stop = new AbortController();
   const reports: object[] = [];
   const comparing = comparingWith({ list: () => Promise.resolve(reports) }, stop.signal);
-  const planned = comparing.planned().catch(() => undefined);
+  begin(comparing);
   await eventually(async () =>
     expect((await comparing.status()).failure).toMatchObject({ code: "MR1402", message: expect.any(String) }),
   );
   stop.abort();
-  await planned;
   reports.push({ finishedAt: new Date(Date.now() + 60_000).toISOString() });
   expect((await comparing.status()).failure).toBeNull();
 });

@@ -499,7 +499,7 @@ function* ofComparisons({
     });
   }
   if (unfinished !== null) {
-    const what = "the last planned comparison did not end";
+    const what = "the last comparison that the daemon began did not end";
     yield act("comparison.failed", { what, ...failure(unfinished) });
   } else if (overdueSince !== null) {
     const newest = last === null ? "" : `; the newest of any kind ended at ${timeText(last.finishedAt)}`;

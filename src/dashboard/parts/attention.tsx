@@ -87,7 +87,7 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
 }
 
 /** What does what the fix says, where one command does; null: a person has to do more. */
-function remedyOf({ kind, code, sink, table }: Condition): Omit<ComponentProps<typeof Act>, "look"> | null {
+function remedyOf({ kind, level, code, sink, table }: Condition): Omit<ComponentProps<typeof Act>, "look"> | null {
   if (table !== null && code === WAITS_FOR_APPROVAL)
     return {
       label: "Approve",
@@ -113,6 +113,17 @@ function remedyOf({ kind, code, sink, table }: Condition): Omit<ComponentProps<t
       body: { sink },
       done: `Sink ${sink} goes on.`,
     };
+  if ((kind === "comparison.drift" && level === "act") || kind === "proof.drift") {
+    const isOne = sink !== null && table !== null;
+    return {
+      label: "Repair",
+      of: isOne ? `table ${table} in sink ${sink}` : "what differed",
+      confirm: `Compare every row of ${isOne ? `table ${table} in sink ${sink}` : "every sink"} with the source, and read again what differs?`,
+      path: "/api/v1/repair",
+      body: isOne ? { sinks: [sink], tables: [table] } : {},
+      done: "The comparison has begun. Its report comes under Proof.",
+    };
+  }
   return null;
 }
 

@@ -186,7 +186,7 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
   app.get("/api/v1/openapi.json", LOOK, async () => openApi(port.version));
 }
 
-/** Only on the Unix socket: queries show rows, and a comparison reads whole tables. */
+/** Only on the Unix socket: queries show rows, and what a comparison found may show their keys and values. */
 function addLocal(app: FastifyInstance, port: AdminPort, entrance: Entrance): void {
   if (port.copy !== undefined) addQueries(app, port.copy);
   addReconciliation(app, port, entrance);
@@ -241,6 +241,15 @@ function addActions(app: FastifyInstance, port: AdminPort, entrance: Entrance): 
       });
     });
   }
+  app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/repair", { schema: { body: SNAPSHOT } }, async (request) => {
+    const { sinks = [], tables = [] } = request.body;
+    const order = orderOf(request, "reconcile", { sinks, tables, repairs: true });
+    return await port.audited(
+      order,
+      async () => port.repair(sinks, tables),
+      (started) => started,
+    );
+  });
   app.post<{ Body: { timeoutMs?: number } }>("/api/v1/wait", { schema: { body: WAIT } }, async ({ body }) => {
     return await port.wait(body.timeoutMs ?? 60_000);
   });

@@ -113,6 +113,13 @@ function actions(): object {
         json({ type: "object", properties: { tables: TEXTS } }),
       ),
     },
+    "/api/v1/repair": {
+      post: post(
+        "Begins to compare every row with the source, and to read again what differs; answers with the id of the report to come.",
+        SNAPSHOT,
+        json({ type: "object", properties: { id: { type: "string" } } }),
+      ),
+    },
     "/api/v1/snapshots/{id}": {
       delete: {
         summary: "Cancels an unfinished one.",

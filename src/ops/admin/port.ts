@@ -20,6 +20,8 @@ export interface AdminPort {
   readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;
   readonly cancelSnapshot: (id: number) => Promise<boolean>;
+  /** Begins a comparison that reads again what differs, and returns its id; empty lists: all. */
+  readonly repair: (sinks: readonly string[], tables: readonly string[]) => object;
   readonly replayLetters: (choice: LetterBody, timeoutMs: number) => Promise<object>;
   /** How many were waiting. */
   readonly discardLetters: (choice: LetterBody) => Promise<number>;
@@ -37,7 +39,7 @@ export interface AdminPort {
   readonly redact: (json: string) => string;
   /** Only on the Unix socket: its users may read the sink's file anyway. */
   readonly copy?: (sink: string, signal: AbortSignal) => Promise<string>;
-  /** Only on the Unix socket: a comparison reads whole tables. */
+  /** Only on the Unix socket: its result has keys, and values if they are asked for. */
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
   readonly stopReconciliation?: (id: string) => boolean;

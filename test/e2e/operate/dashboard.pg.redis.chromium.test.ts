@@ -233,6 +233,31 @@ test(
   },
 );
 
+test("what differs is named on top with a button that repairs it, and the page has the newest comparison", async () => {
+  await pipeline.sinks.target!.query("update public.customers set city = 'Bern' where id < 5");
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const proof = part(page, "proof");
+  await proof.waitFor(PATIENCE);
+  await pipeline.installation.command("reconcile");
+  await proof
+    .getByRole("row", { name: /differs/ })
+    .first()
+    .waitFor(PATIENCE);
+  await page.getByText(/^4 rows differed in the comparison/).waitFor(PATIENCE);
+  await act(page, "Repair what differed", true);
+  await page.getByText(/^4 rows differed, 4 repaired in the comparison/).waitFor(PATIENCE);
+  const { rows } = await pipeline.sinks.target!.query("select from public.customers where city <> 'Basel'");
+  expect(rows).toEqual([]);
+  await page.getByRole("button", { name: "Repair what differed" }).waitFor({ state: "detached" });
+  await part(page, "actions")
+    .getByRole("row", { name: /carol.*reconcile/ })
+    .first()
+    .waitFor(PATIENCE);
+  await pipeline.installation.command("reconcile");
+  await page.getByText(/rows differed/).waitFor({ state: "detached" });
+});
+
 test("a suspended table says what to do, and is followed again; a read that waits is cancelled", async () => {
   await pipeline.source.query("alter table quiet drop constraint quiet_pkey");
   await using seen = await browser.open(ACTS);
