@@ -48,10 +48,16 @@ test("a paused sink holds up no other one, however many documents wait for it", 
   expect(await nameOf(cache, `${pipeline.sinks.keyPrefix}orders:${count}`)).toBe("other");
 });
 
-test("changes of others go in between", { tags: "heavy" }, async () => {
+test("changes of others go in between, and each document is listed once", { tags: "heavy" }, async () => {
   const count = 100_000;
   await using pipeline = await started(count, ["redis"]);
   await pipeline.settled();
+  const nest = join(pipeline.installation.folder, `.millrace/${pipeline.source.name}-documents.db`);
+  const entries = (): number => {
+    using file = new DatabaseSync(nest, { readOnly: true });
+    return Number(file.prepare("select seq from sqlite_sequence where name = '_millrace_changed'").get()?.["seq"] ?? 0);
+  };
+  const before = entries();
   using cache = pipeline.cache();
   const keyOf = (id: number): string => `${pipeline.sinks.keyPrefix}orders:${id}`;
   const begunMs = performance.now();
@@ -72,6 +78,8 @@ test("changes of others go in between", { tags: "heavy" }, async () => {
   const doneMs = await whole;
   for (const id of [1, count / 2, count]) expect(await nameOf(cache, keyOf(id))).toBe("other");
   expect(Math.max(...waits)).toBeLessThan((doneMs - begunMs) / 4);
+  // Besides there are those of others, and marks.
+  expect((entries() - before) / count).toBeCloseTo(1, 1);
 });
 
 async function nameOf(cache: Redis, key: string): Promise<unknown> {
