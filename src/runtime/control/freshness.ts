@@ -6,6 +6,7 @@ import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.t
 import type { Pipeline } from "../pipeline.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { tokenUnknown } from "../errors.ts";
+import { LOOK_MS, SharedLook, type Waiting } from "./shared-look.ts";
 import { tablesStatus } from "./status.ts";
 
 /*
@@ -33,13 +34,9 @@ interface Waiter extends FreshRequest {
   commit: bigint | null;
   /** Sinks whose readers see it already. */
   readonly shown: Set<SinkLife>;
-  readonly answer: (answer: FreshAnswer) => void;
-  readonly fail: (error: unknown) => void;
 }
 
 const SHOW_MS_MAX = 30_000;
-/** They look after each news; some changes bring none. */
-const LOOK_MS = 250;
 /** The end of the log that is known then is not from before the token, and nothing before it waits to be flushed. */
 const BEYOND_AFTER_MS = 2_000;
 /** After a time without progress a mark brings the stream of an idle source past the token; one serves all. */
@@ -48,8 +45,7 @@ const MARK_EVERY_MS = 1_000;
 
 export class Freshness {
   readonly #pipeline: Pipeline;
-  readonly #waiters = new Set<Waiter>();
-  #isLooking = false;
+  readonly #look: SharedLook<Waiter, FreshAnswer>;
   readonly #showing = new Set<SinkLife>();
   /** What is shown of those who wait. */
   readonly #toShow = new Map<SinkLife, Set<Waiter["shown"]>>();
@@ -57,6 +53,7 @@ export class Freshness {
 
   constructor(pipeline: Pipeline) {
     this.#pipeline = pipeline;
+    this.#look = new SharedLook(pipeline, (waiters) => this.#lookFor(waiters));
   }
 
   /** Resolves when these sinks have everything before the token, or after the timeout with what is missing. */
@@ -68,7 +65,6 @@ export class Freshness {
   ): Promise<FreshAnswer> {
     signal.throwIfAborted();
     const { clock, epoch } = this.#pipeline;
-    const { promise, resolve, reject } = Promise.withResolvers<FreshAnswer>();
     const waiter: Waiter = {
       ...request,
       lives,
@@ -76,56 +72,40 @@ export class Freshness {
       epoch,
       commit: this.#locate(request.at),
       shown: new Set(),
-      answer: resolve,
-      fail: reject,
     };
     if (this.#isReached(waiter) && this.#isShown(waiter))
       return { reached: true, position: this.#heldBy(waiter), missing: [] };
+    const { waiters } = this.#look;
     const takeBack = clock.after(timeoutMs, () =>
-      resolve({ reached: false, position: this.#heldBy(waiter), missing: this.#missing(waiter) }),
+      waiters.get(waiter)?.resolve({ reached: false, position: this.#heldBy(waiter), missing: this.#missing(waiter) }),
     );
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiters.add(waiter);
     try {
-      if (!this.#isLooking) void this.#look();
-      return await promise;
+      return await this.#look.until(waiter, signal);
     } finally {
-      this.#waiters.delete(waiter);
       takeBack();
-      signal.removeEventListener("abort", onAbort);
     }
   }
 
   /** The log ended at `tip`, read after `sinceMs` of the elapsed time. */
   sawTip(tip: bigint, sinceMs: number): void {
-    for (const { at, commit, sinceMs: askedMs, fail } of this.#waiters) {
+    for (const [{ at, commit, sinceMs: askedMs }, { reject }] of this.#look.waiters) {
       if (commit !== null && commit > tip && sinceMs > askedMs + BEYOND_AFTER_MS)
-        fail(tokenUnknown(at, "it lies beyond the end"));
+        reject(tokenUnknown(at, "it lies beyond the end"));
     }
   }
 
-  /** Looks for as long as somebody waits. */
-  async #look(): Promise<void> {
-    const { clock, news } = this.#pipeline;
-    const forever = new AbortController().signal;
-    this.#isLooking = true;
-    while (this.#waiters.size > 0) {
-      const told = news.count;
-      let known: readonly Condition[] | undefined;
-      const lacking = (): readonly Condition[] => (known ??= this.#lacking());
-      for (const waiter of this.#waiters) {
-        try {
-          if (this.#isReached(waiter, lacking) && this.#isShown(waiter))
-            waiter.answer({ reached: true, position: this.#heldBy(waiter), missing: [] });
-        } catch (error) {
-          waiter.fail(error);
-        }
+  #lookFor(waiters: ReadonlyMap<Waiter, Waiting<FreshAnswer>>): void {
+    let known: readonly Condition[] | undefined;
+    const lacking = (): readonly Condition[] => (known ??= this.#lacking());
+    for (const [waiter, { resolve, reject }] of waiters) {
+      try {
+        if (this.#isReached(waiter, lacking) && this.#isShown(waiter))
+          resolve({ reached: true, position: this.#heldBy(waiter), missing: [] });
+      } catch (error) {
+        reject(error);
       }
-      this.#mark();
-      await news.after(told, clock, LOOK_MS, forever);
     }
-    this.#isLooking = false;
+    this.#mark(waiters);
   }
 
   /** `lacking`: what is said of tables now, which all who wait share in one look. */
@@ -223,10 +203,10 @@ export class Freshness {
   }
 
   /** The stream of an idle source tells no position beyond its last transaction, and a token may be beyond it. */
-  #mark(): void {
+  #mark(waiters: ReadonlyMap<Waiter, unknown>): void {
     const { clock, source } = this.#pipeline;
     const nowMs = clock.elapsed();
-    const oldestMs = Math.min(...Array.from(this.#waiters, ({ sinceMs }) => sinceMs));
+    const oldestMs = Math.min(...Array.from(waiters.keys(), ({ sinceMs }) => sinceMs));
     if (nowMs - oldestMs < MARK_AFTER_MS || nowMs - this.#markedMs < MARK_EVERY_MS) return;
     this.#markedMs = nowMs;
     const marked = source.watermarks.mark(encodeMark({ edge: null }), new AbortController().signal);

@@ -4,9 +4,7 @@ import { abortedError, findMillraceError, type MillraceError } from "../../core/
 import { encodeMark } from "../stream/marks.ts";
 import { isTriedAgain } from "../retry.ts";
 import type { Pipeline } from "../pipeline.ts";
-
-/** They look after each news, and this often, because some changes bring none. */
-const LOOK_MS = 250;
+import { LOOK_MS, SharedLook } from "./shared-look.ts";
 
 /** One reading of the source's position, for all who came before it began. */
 interface Round {
@@ -90,17 +88,12 @@ export class MarkedTips {
 
 interface Waiter {
   readonly tip: bigint;
-  readonly done: () => void;
-  readonly fail: (error: unknown) => void;
 }
 
-/** Those who wait until every sink has all before a position. One look serves all of them. */
+/** Those who wait until every sink has all before a position. */
 export class Waits {
   readonly #pipeline: Pipeline;
-  readonly #blocking: () => readonly Condition[];
-  readonly #missing: (tip: bigint, blocking: readonly Condition[]) => readonly string[];
-  readonly #waiters = new Set<Waiter>();
-  #isLooking = false;
+  readonly #look: SharedLook<Waiter, void>;
 
   /** `missing`: what still has to happen until every sink holds everything before `tip`. */
   constructor(
@@ -109,42 +102,19 @@ export class Waits {
     missing: (tip: bigint, blocking: readonly Condition[]) => readonly string[],
   ) {
     this.#pipeline = pipeline;
-    this.#blocking = blocking;
-    this.#missing = missing;
+    this.#look = new SharedLook(pipeline, (waiters) => {
+      try {
+        const now = blocking();
+        for (const [{ tip }, { resolve }] of waiters) if (missing(tip, now).length === 0) resolve();
+      } catch (error) {
+        for (const { reject } of waiters.values()) reject(error);
+      }
+    });
   }
 
   async until(tip: bigint, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiter: Waiter = { tip, done: resolve, fail: reject };
-    const onAbort = (): void => reject(abortedError(signal));
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiters.add(waiter);
-    try {
-      if (this.#isLooking) this.#pipeline.news.tell();
-      else void this.#look();
-      await promise;
-    } finally {
-      this.#waiters.delete(waiter);
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
-
-  /** Looks for as long as somebody waits. */
-  async #look(): Promise<void> {
-    const { clock, news } = this.#pipeline;
-    const forever = new AbortController().signal;
-    this.#isLooking = true;
-    while (this.#waiters.size > 0) {
-      const told = news.count;
-      try {
-        const blocking = this.#blocking();
-        for (const { tip, done } of this.#waiters) if (this.#missing(tip, blocking).length === 0) done();
-      } catch (error) {
-        for (const { fail } of this.#waiters) fail(error);
-      }
-      await news.after(told, clock, LOOK_MS, forever);
-    }
-    this.#isLooking = false;
+    const reached = this.#look.until({ tip }, signal);
+    this.#pipeline.news.tell();
+    await reached;
   }
 }
