@@ -60,6 +60,8 @@ export class KafkaActs {
         if (server.reader === capture.process) server.reader = null;
         return world.replaceCapture();
       }
+      case "capture rules":
+        return await world.whileCaptureStopped(happening.downMs, async () => void (world.rules = happening.kind));
       case "capture recovers":
         return await world.whileCaptureStopped(0, () => this.#recover());
       case "crash": {

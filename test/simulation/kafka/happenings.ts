@@ -38,6 +38,8 @@ export type KafkaHappening = { readonly atMs: number } & (
   | { readonly what: "capture crash"; readonly afterCalls: number; readonly downMs: number }
   | { readonly what: "capture stop"; readonly downMs: number }
   | { readonly what: "capture stands still"; readonly forMs: number }
+  /** Its rules hide large values from then on, or nothing. */
+  | { readonly what: "capture rules"; readonly kind: "masks" | "none"; readonly downMs: number }
   /** It goes on in a new epoch, as after the loss of its place in the source's log. */
   | { readonly what: "capture recovers" }
   /** Of the processes that share the tables. */

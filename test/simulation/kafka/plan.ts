@@ -37,6 +37,9 @@ const SINGLE = 0.25;
 /** Of 1: plans in which brokers are killed. */
 const KILLED = 0.3;
 
+/** Of 1: plans in which the capturing daemon gets rules. */
+const RULED = 0.25;
+
 function withKinds(plan: KafkaPlan): KafkaPlan {
   const random = new Random(plan.seed ^ 0xc0a9);
   const kinds: Pick<KafkaPlan, "areCompacted" | "isSingle"> = {
@@ -46,7 +49,11 @@ function withKinds(plan: KafkaPlan): KafkaPlan {
   const killed = Array.from({ length: random.chance(KILLED) ? 1 + random.below(2) : 0 }, (): KafkaHappening => {
     return { atMs: random.below(LASTS_MS), what: "brokers killed", downMs: random.chance(0.5) ? 0 : random.below(300) };
   });
-  const happenings = [...plan.happenings, ...killed].toSorted((a, b) => a.atMs - b.atMs);
+  const ruled = Array.from({ length: random.chance(RULED) ? 1 + random.below(2) : 0 }, (_, i): KafkaHappening => {
+    const kind = i === 0 ? "masks" : random.pick(["masks", "none"] as const);
+    return { atMs: random.below(LASTS_MS), what: "capture rules", kind, downMs: random.below(150) };
+  });
+  const happenings = [...plan.happenings, ...killed, ...ruled].toSorted((a, b) => a.atMs - b.atMs);
   return { ...plan, ...kinds, happenings };
 }
 

@@ -2,6 +2,7 @@
 import { Violation } from "../checks.ts";
 import type { Daemon } from "../daemon.ts";
 import { fairWeather } from "../network.ts";
+import { seenUnder } from "../ruling.ts";
 import { wholly } from "../tracing.ts";
 import { SINK_MS, SOURCE_MS } from "../world.ts";
 import { BROKER_MS } from "./broker.ts";
@@ -64,7 +65,8 @@ function expectEqual(world: KafkaWorld): void {
   const { server, shares, checks, plan, reader } = world;
   const { database } = server;
   const expectation = {
-    expected: (table: (typeof database.tables)[number]) => database.committed(table),
+    expected: (table: (typeof database.tables)[number]) =>
+      seenUnder(world.rules, database.committed(table), table.name),
     keptOf: () => null,
   };
   for (const { number, targets } of shares) checks.equal(world.tablesOf(number), expectation, targets);

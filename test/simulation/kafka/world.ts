@@ -3,7 +3,7 @@ import { findMillraceError, isAborted, type MillraceError } from "../../../src/c
 import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { type Division, isInShare } from "../../../src/core/sharing/share.ts";
-import { NO_RULES } from "../../../src/rules/definition.ts";
+import { NO_RULES, type Rules } from "../../../src/rules/definition.ts";
 import { withRules } from "../../../src/rules/with-rules.ts";
 import { Random } from "../../support/run/random.ts";
 import { Checks, Violation } from "../checks.ts";
@@ -12,6 +12,7 @@ import { Database, type Table } from "../database.ts";
 import type { MemoryState } from "../memory-state.ts";
 import { fairWeather } from "../network.ts";
 import { postgresLikeSource } from "../postgres-source.ts";
+import { type RuleKind, rulesUnder } from "../ruling.ts";
 import { Scheduler, SimulatedProcess } from "../scheduler.ts";
 import type { Server } from "../server.ts";
 import { SimulatedSink } from "../sinks.ts";
@@ -55,6 +56,8 @@ export class KafkaWorld {
   readonly shares: readonly ShareSite[];
   readonly machines: Machines;
   isStormy = true;
+  /** Of the daemon that captures. */
+  rules: RuleKind = "none";
   /** Nobody starts the capturing daemon while one of these is at work. */
   holds = 0;
   readonly #trace: string[] | null;
@@ -93,6 +96,7 @@ export class KafkaWorld {
     this.#capture = this.#site(this.captureState, {
       source: (process) => postgresLikeSource(process, this.server),
       sinks: (process) => captureSinks(process, this.broker, plan),
+      rules: () => rulesUnder(this.rules, "evolve"),
     });
     this.shares = Array.from({ length: plan.shares }, (_, i) => this.#share(i + 1, states[i + 1]!));
     this.machines = new Machines(this);
@@ -103,17 +107,21 @@ export class KafkaWorld {
     {
       source,
       sinks,
+      rules = () => NO_RULES,
     }: {
       readonly source: (process: SimulatedProcess) => ReturnType<typeof postgresLikeSource>;
       readonly sinks: Site["sinksFor"];
+      readonly rules?: () => Rules;
     },
   ): Site {
     return {
       state,
-      configuredRules: NO_RULES,
+      get configuredRules() {
+        return rules();
+      },
       loggerOf: (process) => this.loggerOf(process),
       isGone: (holder, process) => this.#isGone(holder, process),
-      sourceFor: (process, memory) => withRules(source(process), NO_RULES, memory),
+      sourceFor: (process, memory) => withRules(source(process), rules(), memory),
       sinksFor: sinks,
     };
   }
