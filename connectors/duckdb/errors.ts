@@ -248,7 +248,7 @@ const RULES: readonly Rule[] = [
     code: "MR3202",
     kind: "fatal",
     says: (doing) => `the file is not a DuckDB database that this version can read (${doing})`,
-    hint: "give another path, restore it from a backup, or move it away so that Millrace creates a new one",
+    hint: "Restore it from a backup, and `millrace resume --sink NAME`. Or move it and its log away (`mv PATH PATH.damaged`, and PATH.wal if it is there): `millrace snapshot start --sink NAME` fills a new one. If it is another program's, give the sink another `path`.",
   },
   {
     text: /Too many open files/,

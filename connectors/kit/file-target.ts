@@ -29,6 +29,27 @@ export function inodeOf(path: string): string {
   return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
 }
 
+/** A file that is open, under its name. */
+export class FilePlace {
+  readonly #path: string;
+  readonly #inode: string;
+  #hasBytes = false;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#inode = inodeOf(path);
+    this.isKept();
+  }
+
+  /** False: it was removed or replaced, or somebody has emptied it. */
+  isKept(): boolean {
+    if (inodeOf(this.#path) !== this.#inode) return false;
+    if (statSync(this.#path, { throwIfNoEntry: false })?.size === 0) return !this.#hasBytes;
+    this.#hasBytes = true;
+    return true;
+  }
+}
+
 /** Of a file that may not exist yet: its folder, and what `look` finds in the file; creates nothing. */
 export async function fileFindings(
   id: string,

@@ -103,11 +103,15 @@ export function fileGone(path: string): MillraceError {
   return sqliteError(
     "MR3110",
     "reopen",
-    `the SQLite file ${path}, or its log beside it (-wal), was removed or replaced while it was open`,
+    `the SQLite file ${path}, or its log beside it (-wal), was removed, replaced or emptied while it was open`,
     {
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
     },
   );
+}
+
+export function damaged(path: string, doing: string, cause?: Error): MillraceError {
+  return sqliteError("MR3202", "fatal", `the file ${path} is damaged (${doing})`, { cause });
 }
 
 export function tableGone(tables: readonly string[]): MillraceError {
@@ -167,8 +171,8 @@ export function classify(error: unknown, doing: string, path: string): MillraceE
     }
     case CORRUPT:
     case NOTADB: {
-      const what = (resultCode & 0xff) === CORRUPT ? "is damaged" : "is not a SQLite database";
-      return sqliteError("MR3202", "fatal", `the file ${path} ${what} (${doing})`, { cause });
+      if ((resultCode & 0xff) === CORRUPT) return damaged(path, doing, cause);
+      return sqliteError("MR3202", "fatal", `the file ${path} is not a SQLite database (${doing})`, { cause });
     }
     case NOMEM:
       return sqliteError("MR2006", "retryable", `SQLite got no memory while ${doing}`, { reason: "resources", cause });

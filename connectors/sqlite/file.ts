@@ -23,8 +23,8 @@ import {
 } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
-import { fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
-import { inodeOf, resolved } from "../kit/file-target.ts";
+import { damaged, fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
+import { FilePlace, inodeOf, resolved } from "../kit/file-target.ts";
 import { FileThread } from "./file-thread.ts";
 
 /** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */
@@ -49,7 +49,7 @@ export interface Functions {
 export class SqliteFile implements Functions {
   readonly path: string;
   readonly #database: DatabaseSync;
-  readonly #inode: string;
+  readonly #place: FilePlace;
   readonly #statements = new Map<string, StatementSync>();
   readonly #queries = new Map<string, StatementSync>();
   readonly #thread: FileThread;
@@ -60,7 +60,7 @@ export class SqliteFile implements Functions {
   private constructor(path: string, database: DatabaseSync) {
     this.path = path;
     this.#database = database;
-    this.#inode = inodeOf(path);
+    this.#place = new FilePlace(path);
     this.#thread = new FileThread(path);
   }
 
@@ -160,13 +160,19 @@ export class SqliteFile implements Functions {
     return `${this.path}-wal`;
   }
 
+  /** Reads the whole file. */
+  expectWhole(): void {
+    const [[answer] = []] = this.rows("PRAGMA quick_check(1)");
+    if (answer !== "ok") throw damaged(this.path, "looking through it");
+  }
+
   /** Throws if the file that we write, or its log, is no longer the one under its name. */
   verifyPlace(): void {
     if (!this.isInPlace) throw fileGone(this.path);
   }
 
   get isInPlace(): boolean {
-    if (inodeOf(this.path) !== this.#inode) return false;
+    if (!this.#place.isKept()) return false;
     return this.#logHandle === null || inodeOf(this.#log) === this.#logInode;
   }
 

@@ -91,12 +91,15 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     return await this.#work("opening the file", signal, async (stop) => {
-      if (this.#file?.isInPlace === false) await this.#disconnect();
+      const isMoved = this.#file?.isInPlace === false;
+      if (isMoved) await this.#disconnect();
       const isOpen = this.#file !== null;
       this.#file ??= await SqliteFile.open(this.#path, stop);
       const file = this.#file;
       let held: Checkpoint | null = null;
       try {
+        // Of one that was emptied, SQLite puts back what the log has, which may be less than all.
+        if (isMoved) file.expectWhole();
         await file.transaction(
           stop,
           () => (held = this.#checkpoint.take(file, lease)),

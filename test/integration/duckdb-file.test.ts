@@ -53,7 +53,10 @@ test("what is no DuckDB file, a damaged one and a missing folder are told apart"
   const damaged = folder.file("damaged.duckdb");
   copyFileSync(whole, damaged);
   truncateSync(damaged, 100_000);
-  expect((await failure(sinkAt(damaged).open(1, timeout()))).code).toBe("MR3202");
+  expect(await failure(sinkAt(damaged).open(1, timeout()))).toMatchObject({
+    code: "MR3202",
+    hint: expect.stringContaining(`mv ${damaged} ${damaged}.damaged`),
+  });
 
   const nowhere = await failure(sinkAt(folder.file("missing/x.duckdb")).open(1, timeout()));
   expect([nowhere.code, nowhere.kind]).toEqual(["MR3203", "blocked"]);
@@ -81,6 +84,29 @@ test("a file moved away while it is open stops the sink before anything is taken
     const error = await failure(call);
     expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   }
+  await sink.close();
+});
+
+test("a file that is emptied in place stops the sink before anything is taken for durable, and the way out is told", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("x.duckdb");
+  const sink = sinkAt(path);
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(batch(10n, "1"), new Reports(), timeout());
+  await sink.verify(timeout());
+  truncateSync(path);
+  for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
+    const error = await failure(call);
+    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
+  }
+  expect(await failure(sink.open(2, timeout()))).toMatchObject({
+    code: "MR3202",
+    hint: expect.stringContaining(`mv ${path} ${path}.damaged`),
+  });
+  renameSync(path, `${path}.damaged`);
+  renameSync(`${path}.wal`, `${path}.damaged.wal`);
+  expect(await sink.open(3, timeout())).toBeNull();
   await sink.close();
 });
 

@@ -1,7 +1,16 @@
 /** A lake and other processes: readers, killed writers, takers-over; and its upkeep. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -56,6 +65,20 @@ test(
     }
   },
 );
+
+test.each(["sqlite", "duckdb"] as const)("a catalogue in %s that is emptied in place is noticed", async (kind) => {
+  await using target = await lakeTarget(kind);
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const batch = (at: bigint) => rowsBatch(at, [items, [put([`${at}`, "x"])]]);
+  await sink.apply(batch(10n), new Reports(), timeout());
+  await sink.verify(timeout());
+  truncateSync(target.options.place.catalog);
+  for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())])
+    expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+  await sink.close();
+});
 
 test("other processes read whole transactions while one writes", async () => {
   await using target = await lakeTarget("sqlite");

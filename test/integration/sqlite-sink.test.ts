@@ -1,5 +1,5 @@
 /** What only a SQLite file can meet: another program's file, lock, index or trigger, and readers beside the writer. */
-import { copyFileSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
@@ -40,6 +40,28 @@ test("a file that Millrace did not make is refused and stays as it is", async ()
     await sink.close();
     expect(readFileSync(path).equals(before)).toBe(true);
   }
+});
+
+test("a file that is emptied in place stops the sink before anything is taken for durable", async () => {
+  await using target = sqliteTarget();
+  const first = await target.makeSink();
+  await opened(first);
+  const rows = Array.from({ length: 2_000 }, (_, i) => put([`${i}`, "new", AT]));
+  await first.apply(rowsBatch(10n, [orders, rows]), new Reports(), timeout());
+  // The log is folded in.
+  await first.close();
+  const sink = await target.makeSink();
+  await opened(sink);
+  const batch = (at: bigint) => rowsBatch(at, [orders, [put([`${at}`, "newer", AT])]]);
+  await sink.apply(batch(15n), new Reports(), timeout());
+  await sink.verify(timeout());
+  truncateSync(target.path);
+  for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())]) {
+    expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+  }
+  // To SQLite it is a new file, whatever the log has.
+  expect(await sink.open(2, timeout())).toBeNull();
+  await sink.close();
 });
 
 test.for(["removed", "replaced"])(

@@ -3,7 +3,7 @@ import type { Engine, EngineConnection } from "../engine/engine.ts";
 import { openEngine } from "../engine/open-engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
-import { inodeOf, resolved } from "../../kit/file-target.ts";
+import { FilePlace, inodeOf, resolved } from "../../kit/file-target.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
@@ -55,8 +55,8 @@ export class Database implements Store {
   readonly #engine: Engine;
   readonly #memory: MemoryLimit;
   readonly writers = new Writers();
-  #inode = "";
-  /** Of the log, as the last commit left it: DuckDB makes and removes it with commits, which take turns. */
+  #place: FilePlace | null = null;
+  /** Inode of the log, as the last commit left it: DuckDB makes and removes it with commits, which take turns. */
   #logInode = "";
   #isWritten = false;
   #users = 0;
@@ -123,7 +123,7 @@ export class Database implements Store {
       await connection.run("SET enable_external_access = false");
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
-      database.#inode = inodeOf(path);
+      database.#place = new FilePlace(path);
       database.#logInode = inodeOf(database.#log);
       removeCopies(path);
       connection.disconnectSync();
@@ -241,10 +241,10 @@ export class Database implements Store {
    */
   verifyPlace(): void {
     const isLogInPlace = this.#isWritten || inodeOf(this.#log) === this.#logInode;
-    if (inodeOf(this.path) === this.#inode && isLogInPlace) return;
+    if (this.#place?.isKept() === true && isLogInPlace) return;
     // The next `open` then opens the file with that name.
     this.broken = true;
-    const what = `the DuckDB file ${this.path}, or its log beside it (.wal), was removed or replaced while it was open`;
+    const what = `the DuckDB file ${this.path}, or its log beside it (.wal), was removed, replaced or emptied while it was open`;
     throw duckdbError("MR3110", "reopen", what, {
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
     });
@@ -275,7 +275,7 @@ export class Database implements Store {
     (await this.#turn.take(NEVER))[Symbol.dispose]();
     try {
       connection = await this.#engine.connect();
-      if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
+      if (this.#place?.isKept() === true) await connection.run("CHECKPOINT");
       // Closing would fold the log into a file without a name, and delete the log of the file that replaced it.
       else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
     } catch (error) {

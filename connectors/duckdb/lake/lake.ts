@@ -21,7 +21,8 @@ import {
 } from "./engine.ts";
 import type { LakeLogin } from "./bucket.ts";
 import { whole } from "./moved.ts";
-import { catalogInode, type LakePlace, shownCatalog } from "./place.ts";
+import type { FilePlace } from "../../kit/file-target.ts";
+import { catalogFile, type LakePlace, shownCatalog } from "./place.ts";
 import { findInLake, newestSnapshot, tablesOfLake } from "./tables.ts";
 
 /**
@@ -40,7 +41,7 @@ export class Lake implements Store {
   readonly #turn = new Turn();
   readonly #moves: Turn;
   readonly writers = new Writers();
-  readonly #inode: string;
+  readonly #place: FilePlace | null;
   #users = 0;
   #isInlining = true;
 
@@ -51,7 +52,7 @@ export class Lake implements Store {
     const staged = (): StageFile => new StageFile(settings.inOwnProcess === true ? "another" : "self");
     this.stages = [staged(), staged()];
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
-    this.#inode = catalogInode(settings.place);
+    this.#place = catalogFile(settings.place);
     const key = keyOf(settings.place);
     this.#moves = moves.get(key) ?? new Turn();
     moves.set(key, this.#moves);
@@ -184,12 +185,12 @@ export class Lake implements Store {
   }
 
   verifyPlace(): void {
-    if (catalogInode(this.settings.place) === this.#inode) return;
+    if (this.#place?.isKept() !== false) return;
     this.broken = true;
     throw duckdbError(
       "MR3110",
       "reopen",
-      `the lake's catalogue ${shownCatalog(this.settings.place)} was removed or replaced while it was open`,
+      `the lake's catalogue ${shownCatalog(this.settings.place)} was removed, replaced or emptied while it was open`,
       { hint: "put it back, or fill a new one: millrace snapshot start --sink NAME" },
     );
   }

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { placeOfUrl } from "../../../src/postgres/url.ts";
 import { type Place, placeOfBucket, placeOfFile, placeOfFolder, realPath } from "../../../src/core/targets/places.ts";
-import { inodeOf } from "../../kit/file-target.ts";
+import { FilePlace } from "../../kit/file-target.ts";
 import { bucketOf, type BucketSettings, type S3Options } from "../../kit/bucket.ts";
 
 export type CatalogKind = "sqlite" | "duckdb" | "postgres";
@@ -59,9 +59,9 @@ export function shownData({ data, bucket }: LakePlace): string {
   return bucket?.endpoint === undefined ? data : `${data} at ${new URL(bucket.endpoint).host}`;
 }
 
-/** The file's identity; empty: it does not exist, or the catalogue is a database. */
-export function catalogInode({ kind, catalog }: LakePlace): string {
-  return kind === "postgres" ? "" : inodeOf(catalog);
+/** Null: the catalogue is a database. */
+export function catalogFile({ kind, catalog }: LakePlace): FilePlace | null {
+  return kind === "postgres" ? null : new FilePlace(catalog);
 }
 
 function withSlash(path: string): string {
