@@ -70,6 +70,26 @@ test.concurrent("walsender ended, connections cut, half-closed and held up under
   expect(stderr.split("the stream from the source broke").length - 1).toBeGreaterThanOrEqual(BREAKS_MIN);
 });
 
+test.concurrent("a source that gives no answer is told before a call of it fails: not ready, and no wait is over", async () => {
+  await using source = await freshDatabase();
+  await using proxy = await tcpProxy(source.url);
+  await using pipeline = await RunningPipeline.start("create table t (id int primary key)", {
+    source: { ...source, url: proxy.url(source.url), [Symbol.asyncDispose]: async () => {} },
+    kinds: ["sqlite"],
+  });
+  await pipeline.settled();
+  proxy.stall();
+  await eventually(async () => {
+    const { conditions, verdict } = await pipeline.installation.status();
+    expect(conditions).toMatchObject([{ kind: "source.silent", code: null, blocks: ["ready", "wait"] }]);
+    expect(verdict.kind).toBe("unready");
+  });
+  const waited = await pipeline.installation.ask<object>("POST", "/api/v1/wait", { timeoutMs: 300 });
+  expect(waited).toMatchObject({ reached: false });
+  await proxy.resume();
+  await pipeline.settled();
+});
+
 test.concurrent(
   "a connection that went silent is noticed within 60 s, told by status, and replaced",
   { tags: "long" },
