@@ -107,6 +107,8 @@ export class Nest implements Companion {
   #working: Promise<void> | null = null;
   /** All sinks have everything up to this entry; null: nobody follows. */
   #passed: bigint | null = null;
+  /** The same of the sinks that take documents now: what was left waits for them. */
+  #followed: bigint | null = null;
 
   constructor({ path, documents, transforms = new Transforms(), climbing }: NestOptions) {
     this.path = path;
@@ -313,7 +315,9 @@ export class Nest implements Companion {
     const pace = new Pace(this.#limits?.pieceRows);
     while (!signal.aborted) {
       try {
-        const count = (await this.#hasRoom(pace.count, signal)) ? pace.seen(this.#passed, performance.now()) : pace.max;
+        const count = (await this.#hasRoom(pace.count, signal))
+          ? pace.seen(this.#followed, performance.now())
+          : pace.max;
         const isLeft = await this.transaction(signal, async (file) => {
           const slices = new Slices(signal);
           const before = lastEntry(file);
@@ -344,12 +348,12 @@ export class Nest implements Companion {
     if (!moveToEnd(file, id, until, MOVED_AT_ONCE)) file.run(`UPDATE ${DOCUMENTS} SET held = NULL WHERE id = ?`, id);
   }
 
-  /** False: one of the sinks is slow, or paused, and the others are not to wait for it longer. */
+  /** False: one of the sinks is slow, and the others are not to wait for it longer. */
   async #hasRoom(behindMax: number, signal: AbortSignal): Promise<boolean> {
     using limit = deadline(systemClock, WAIT_MS, signal);
     for (;;) {
       const { count } = this.#room;
-      if (this.#passed === null || lastEntry(this.#open.file) - this.#passed <= behindMax) return true;
+      if (this.#followed === null || lastEntry(this.#open.file) - this.#followed <= behindMax) return true;
       await this.#room.after(count, systemClock, WAIT_MS, limit.signal).catch(() => undefined);
       signal.throwIfAborted();
       if (limit.signal.aborted) return false;
@@ -417,11 +421,13 @@ export class Nest implements Companion {
     return seq;
   }
 
-  /** All sinks have what the entries up to this one tell. */
-  passed(seq: bigint): void {
-    if (this.#passed !== null && this.#passed >= seq) return;
-    this.#passed = seq;
-    this.#room.tell();
+  /** All sinks have what the entries up to this one tell; `followed`: those that are not paused, nor away. */
+  passed(seq: bigint, followed?: bigint): void {
+    const before = this.#followed;
+    if (this.#passed === null || this.#passed < seq) this.#passed = seq;
+    const now = followed ?? before ?? seq;
+    this.#followed = now > this.#passed ? now : this.#passed;
+    if (before !== this.#followed) this.#room.tell();
   }
 
   /** What not all sinks have yet, by documents' names. */

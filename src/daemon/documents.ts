@@ -128,7 +128,10 @@ export async function tellPassed(
     const covered = lives.flatMap(({ positions }) => positions.covered ?? []);
     const isOfThisLog = covered.length === lives.length && covered.every((one) => one.epoch === epoch);
     const lowest = earliest(covered);
-    if (facts.phase === "streaming" && isOfThisLog && lowest !== undefined) nest.passed(lowest.commit);
+    const taking = lives.filter(({ state, isFailing }) => state === "streaming" && !isFailing);
+    const followed = earliest(taking.flatMap(({ positions }) => positions.covered ?? [])) ?? lowest;
+    if (facts.phase === "streaming" && isOfThisLog && lowest !== undefined && followed !== undefined)
+      nest.passed(lowest.commit, followed.commit);
     await news.after(told, clock, LOOK_MS, signal);
   }
 }
@@ -274,8 +277,8 @@ export interface OpenNest {
   readonly isTold: boolean;
   /** Documents that wait until these tables are whole. */
   readonly held: readonly { readonly name: string; readonly tableIds: readonly string[] }[];
-  /** All sinks of documents have what was before this position. */
-  passed(commit: bigint): void;
+  /** All sinks of documents have what was before this position, and those that take rows now what was before the other one. */
+  passed(commit: bigint, followed: bigint): void;
   /** Resolves when all that the nest has is in the list of changed documents. */
   listed(signal: AbortSignal): Promise<void>;
 }
@@ -304,7 +307,7 @@ export async function openNestOf(
     get isTold() {
       return nest.plan !== null;
     },
-    passed: (commit) => nest.passed(commit - 1n),
+    passed: (commit, followed) => nest.passed(commit - 1n, followed - 1n),
     listed: (until) => nest.listed(until),
     get held() {
       return nest.held;
