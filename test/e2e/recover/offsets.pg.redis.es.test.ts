@@ -68,6 +68,18 @@ const MOVES = [
   "update orders set body = n::text where id between 30 and 35; update orders set n = 99 where id between 32 and 45",
 ];
 
+/** Tables go, get other names, and are made again under names that others had. */
+const REMADE = "create table orders (id int primary key, n int not null, body text)";
+const OTHER_TABLES = [
+  "update orders set n = n + 1 where id <= 20; delete from orders where id = 40",
+  `alter table orders rename to archive; ${REMADE}; insert into orders select g, 5, 'again' from generate_series(30, 45) g`,
+  "update archive set n = 50 where id < 5; delete from archive where id = 6; delete from orders where id = 31",
+  "drop table notes; create table notes (id int primary key, text varchar(10), more int); insert into notes values (2, 'x', 1)",
+  "alter table orders drop column body; alter table orders add column body text default 'd'; update orders set n = 9 where id > 40",
+  `drop table archive; alter table orders rename to archive; ${REMADE}; insert into orders values (1, 1, 'third')`,
+  "update archive set n = 10 where id = 33; update notes set more = 2",
+];
+
 async function held(kinds: readonly SinkKind[] = CHOSEN_KINDS): Promise<RunningPipeline> {
   const pipeline = await RunningPipeline.start(ORDERS, { kinds });
   await pipeline.settled();
@@ -75,10 +87,14 @@ async function held(kinds: readonly SinkKind[] = CHOSEN_KINDS): Promise<RunningP
 }
 
 /** While one sink is paused the source keeps the log for it, so the others can go back. */
-async function moveWhilePaused(pipeline: RunningPipeline, sink: string): Promise<Place[]> {
+async function moveWhilePaused(
+  pipeline: RunningPipeline,
+  sink: string,
+  moves: readonly string[] = MOVES,
+): Promise<Place[]> {
   await command(pipeline, 0, "pause", "--sink", sink);
   const places: Place[] = [];
-  for (const sql of MOVES) {
+  for (const sql of moves) {
     places.push(await now(pipeline));
     await pipeline.run(sql);
   }
@@ -128,10 +144,10 @@ async function noteCountIn({ sinks }: RunningPipeline): Promise<number> {
   return rows.length;
 }
 
-async function goOn(pipeline: RunningPipeline, resumed: string): Promise<void> {
+async function goOn(pipeline: RunningPipeline, resumed: string, tables = TABLES): Promise<void> {
   await command(pipeline, 0, "resume", "--sink", resumed);
   await pipeline.start();
-  await pipeline.expectEqual(TABLES);
+  await pipeline.expectEqual(tables);
 }
 
 describe("the sinks equal the source after a reset", () => {
@@ -144,6 +160,24 @@ describe("the sinks equal the source after a reset", () => {
     await reset(pipeline, "--to", "earliest");
     await goOn(pipeline, "redis");
   });
+
+  test(
+    "to places from before tables went, got other names, and were made again under those of others",
+    { tags: "heavy" },
+    async () => {
+      await using pipeline = await held(["redis", "duckdb", "postgres", "postgres-soft", "elasticsearch", "files"]);
+      const places = await moveWhilePaused(pipeline, "redis", OTHER_TABLES);
+      for (const to of [places[4]!.lsn, places[2]!.lsn, "earliest"]) {
+        await pipeline.daemon.stop();
+        for (const sink of ["duckdb", "postgres", "postgres-soft", "elasticsearch", "files"])
+          await reset(pipeline, "--sink", sink, "--to", to);
+        pipeline.daemon = pipeline.installation.run();
+        await othersReach(pipeline, "redis", places.at(-1)!);
+      }
+      await pipeline.daemon.stop();
+      await goOn(pipeline, "redis", ["orders", "notes", "archive"]);
+    },
+  );
 
   test(
     "to a place from before rows that went without a word in the log: what it still has of them does not stay",
