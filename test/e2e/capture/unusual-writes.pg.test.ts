@@ -47,3 +47,39 @@ test("writes without triggers, frozen, replicated, unlogged before, and rewritte
   await eventually(() => pipeline.expectEqual(TABLES));
   expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
 });
+
+test(
+  "rows that a statement rewrites, or that stand in a table of the same name from one transaction on, arrive",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      `create table rewritten (id int primary key, n int, t text);
+     create table computed (id int primary key, n int, twice int generated always as (n * 2) stored);
+     create table again (id int primary key, n int);
+     create table nothing (id int primary key, n int);
+     create table swapped (id int primary key, n int);
+     ${["rewritten", "computed", "again", "nothing", "swapped"]
+       .map((table) => `insert into ${table} (id, n) select g, g from generate_series(1, 50) g`)
+       .join("; ")}`,
+      { kinds: ["postgres", "duckdb"] },
+    );
+    await pipeline.settled();
+    for (const sql of [
+      "alter table rewritten alter n type int using n * 2",
+      "alter table rewritten add made double precision default random()",
+      "alter table rewritten alter t type text using 'made ' || id",
+      "update rewritten set n = 0 where id = 1",
+      "begin; drop table again; create table again (id int primary key, n int); insert into again values (1, 7), (99, 7); commit",
+      "begin; delete from again; drop table again; create table again (id int primary key, n int); insert into again values (2, 8); update again set n = 9; commit",
+      "alter table nothing replica identity nothing; insert into nothing values (100, 1)",
+      "alter table nothing replica identity default; update nothing set n = 5 where id < 10",
+      "begin; alter table swapped rename to other; create table swapped (id int primary key, n int); insert into swapped values (1, 1); commit",
+      "begin; drop table swapped; alter table other rename to swapped; update swapped set n = 3 where id = 3; commit",
+    ])
+      await pipeline.source.query(sql);
+    await eventually(() => pipeline.expectEqual(["rewritten", "computed", "again", "nothing", "swapped"]), {
+      withinMs: 60_000,
+    });
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  },
+);
