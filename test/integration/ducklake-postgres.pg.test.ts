@@ -162,3 +162,54 @@ test("a password in the file of `passfile` may change while the sink is open", a
   await sink.apply(batch, new Reports(), timeout());
   await sink.close();
 });
+
+test("a catalogue that takes no writes, or lacks a right, for a while is told as that, however often, and then the step is done", async () => {
+  await using server = await ownPostgres();
+  await using database = await freshDatabase(server);
+  await database.query("create role writer login");
+  await database.query("alter schema public owner to writer");
+  using folder = temporaryFolder();
+  const url = new URL(database.url);
+  url.username = "writer";
+  await using target = await lakeTarget("sqlite");
+  const sink = lakeSink({ ...target.options, place: placeOf({ catalog: url.href, data: folder.file("data") }, "/") });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsBatch(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  const name = url.pathname.slice(1);
+  const end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'";
+  const refusals = {
+    MR2031: [
+      `alter database "${name}" set default_transaction_read_only = on`,
+      `alter database "${name}" reset default_transaction_read_only`,
+    ],
+    MR2008: [
+      "revoke all on all tables in schema public from writer; alter table public.ducklake_snapshot owner to postgres",
+      "grant all on all tables in schema public to writer; alter table public.ducklake_snapshot owner to writer",
+    ],
+  };
+  let commit = 2n;
+  for (const [code, [begin, over]] of Object.entries(refusals)) {
+    await database.query(begin!);
+    await database.query(end);
+    const batch = rowsBatch(commit++, [items, [put(["1", code])]]);
+    for (let i = 0; i < 7; i++) {
+      const step = async () => {
+        await sink.open(1, timeout());
+        await sink.prepare([items], timeout());
+        await sink.apply(batch, new Reports(), timeout());
+      };
+      expect(await failure(i === 0 ? sink.apply(batch, new Reports(), timeout()) : step())).toMatchObject({
+        code,
+        kind: "blocked",
+        message: expect.stringContaining(url.port),
+      });
+    }
+    await database.query(over!);
+    await database.query(end);
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(batch, new Reports(), timeout());
+  }
+  await sink.close();
+});

@@ -76,6 +76,30 @@ const S3_RULES: readonly Rule[] = [
 export const LAKE_RULES: readonly Rule[] = [
   ...S3_RULES,
   {
+    text: /unable to open database file|: attempt to write a readonly database/,
+    code: "MR3203",
+    kind: "blocked",
+    part: "catalogue",
+    says: () => "the lake's catalogue can't be opened",
+    hint: "its folder must exist and its disk take writes, and the user that Millrace runs as must be able to write there",
+  },
+  {
+    text: /": ERROR: +cannot execute [A-Z ]+ in a read-only transaction/,
+    code: "MR2031",
+    kind: "blocked",
+    part: "catalogue",
+    says: (doing) => `the Postgres that holds the lake's catalogue takes no writes (${doing})`,
+    hint: "promote it, or point `catalog` at the primary; Millrace goes on by itself",
+  },
+  {
+    text: /": ERROR: +(?:permission denied for|must be owner of) /,
+    code: "MR2008",
+    kind: "blocked",
+    part: "catalogue",
+    says: (doing) => `the Postgres that holds the lake's catalogue lacks a right of this user (${doing})`,
+    hint: "make the user of `catalog` the owner of the tables there; Millrace goes on by itself",
+  },
+  {
     text: /DATA_PATH parameter .* does not match/,
     code: "MR2004",
     kind: "fatal",
@@ -126,13 +150,6 @@ export const LAKE_RULES: readonly Rule[] = [
     code: "MR3220",
     kind: "retryable",
     says: (doing) => `transactions met in the lake while ${doing}`,
-  },
-  {
-    text: /unable to open database file/,
-    code: "MR3203",
-    kind: "blocked",
-    says: () => "the lake's catalogue can't be opened",
-    hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
   },
   {
     text: /file is not a database/,
