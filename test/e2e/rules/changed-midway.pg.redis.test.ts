@@ -3,6 +3,8 @@
  * the present rules let through, rows marked as deleted too.
  * @module-tag heavy
  */
+import { cpSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { CANARY, SHOWN } from "../../support/daemon/canary.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -106,6 +108,60 @@ test("rules that were taken back for a moment", async () => {
   await pipeline.killed("snapshot.swept=kill");
   await under(RULES);
   await pipeline.start();
+  await pipeline.expectEqual(TABLES);
+  expect(await leaks(pipeline)).toEqual([]);
+});
+
+test("a state from before rules were taken back for a while", async () => {
+  const { pipeline, under } = await started(RULES, {}, true);
+  await using _ = pipeline;
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  const { folder } = pipeline.installation;
+  cpSync(join(folder, ".millrace"), join(folder, "kept"), { recursive: true });
+  await under({});
+  await pipeline.start();
+  await pipeline.run("update users set note = 'm' where id < 20; update other set mail = mail || '!' where id < 20");
+  await pipeline.settled();
+  await pipeline.run("delete from users where id < 10; delete from other where id < 10");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  rmSync(join(folder, ".millrace"), { recursive: true });
+  renameSync(join(folder, "kept"), join(folder, ".millrace"));
+  await under(RULES);
+  await pipeline.start();
+  await pipeline.expectEqual(TABLES);
+  expect(await leaks(pipeline)).toEqual([]);
+});
+
+test("a target from before the rules", async () => {
+  const { pipeline, under } = await started({}, {}, true);
+  await using _ = pipeline;
+  const { folder } = pipeline.installation;
+  const files = ["warehouse.duckdb", "soft.duckdb"].map((name) => join(folder, name));
+  await pipeline.settled();
+  await pipeline.run("delete from users where id < 10; delete from other where id < 10");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  for (const file of files) cpSync(file, `${file}.kept`);
+  await under(RULES);
+  await pipeline.start();
+  await pipeline.run("update users set note = 'm' where id < 20; delete from other where id = 20");
+  await pipeline.expectEqual(TABLES);
+  await pipeline.daemon.stop();
+  for (const file of files) {
+    rmSync(`${file}.wal`, { force: true });
+    renameSync(`${file}.kept`, file);
+  }
+  await pipeline.start(false);
+  for (const sink of ["duckdb", "duckdb-soft"]) {
+    await eventually(async () => {
+      const { sinks } = await pipeline.installation.status();
+      expect(sinks.find(({ name }) => name === sink)?.state).toBe("failed");
+    });
+    await pipeline.installation.command("snapshot", "start", "--sink", sink);
+  }
+  await pipeline.daemon.streaming();
   await pipeline.expectEqual(TABLES);
   expect(await leaks(pipeline)).toEqual([]);
 });
