@@ -32,7 +32,7 @@ async function started(orders: number, kinds: readonly ("sqlite" | "redis")[]): 
 
 test("a paused sink holds up no other one, however many documents wait for it", async () => {
   // At the pace of one that is only slow it would take longer than is waited for.
-  const count = 60_000;
+  const count = 40_000;
   await using pipeline = await started(count, ["sqlite", "redis"]);
   await pipeline.settled();
   const { installation } = pipeline;
