@@ -172,6 +172,8 @@ export interface LogHealth {
   readonly safeSeconds?: number | null;
   /** Dangers to the log that we still need: somebody has to act. */
   readonly warnings: readonly string[];
+  /** Of the transactions that are open there, who has the oldest, and how it ends; absent: none is, or it is not known. */
+  readonly oldestTransaction?: string;
   /** What may become a danger; absent: nothing. */
   readonly hints?: readonly string[];
   /** Functions of the configuration that take longer than they may; absent: none. */

@@ -116,7 +116,7 @@ export function statusOf(
           },
         ]),
       ),
-      tables: tablesStatus(pipeline, stubborn),
+      tables: tablesStatus(pipeline, stubborn, health?.oldestTransaction),
       unfinishedSnapshots: facts.unfinishedSnapshots,
       snapshots: estimates.ofReads(snapshots).filter(isRunning),
       daemon: { pid: process.pid, startedAt },
@@ -125,14 +125,18 @@ export function statusOf(
 }
 
 /** `stubborn`: as far as the caller asked the state. */
-export function tablesStatus(pipeline: Pipeline, stubborn: TablesStatus["stubborn"] = []): TablesStatus {
+export function tablesStatus(
+  pipeline: Pipeline,
+  stubborn: TablesStatus["stubborn"] = [],
+  oldestTransaction?: string,
+): TablesStatus {
   const { gate, facts } = pipeline;
   return {
     captured: gate.tables.length,
     refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
     unreadable: facts.unreadable,
     suspended: suspendedTables(pipeline),
-    pending: pendingTables(pipeline),
+    pending: pendingTables(pipeline, oldestTransaction),
     stubborn,
     areKnown: facts.hasLooked,
   };
@@ -148,13 +152,14 @@ function suspendedTables({ gate, facts, suspendedTables: inSinks }: Pipeline): T
   ];
 }
 
-function pendingTables({ facts, gate }: Pipeline): TablesStatus["pending"] {
+function pendingTables({ facts, gate }: Pipeline, oldestTransaction: string | undefined): TablesStatus["pending"] {
   const { changingTables, unsettledTables } = facts;
+  const oldest = oldestTransaction === undefined ? "" : `; the oldest is ${oldestTransaction}`;
   return [
     ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet", fix: null })),
     ...unsettledTables.map((table) => ({
       table,
-      why: "it is read when the transactions have ended that ran before it was published",
+      why: `it is read when the transactions have ended that ran before it was published${oldest}`,
       fix: null,
     })),
     ...gate.refused.flatMap(({ id, reason, isPassing, code, fix }) => {

@@ -49,6 +49,12 @@ test("a table is taken in while a transaction is writing to it", async () => {
   const { installation } = pipeline;
   const during = await installation.ask<{ reached: boolean }>("POST", "/api/v1/wait", { timeoutMs: 1_500 });
   expect(during?.reached).toBe(false);
+  // Other tests may have older ones open on the shared server.
+  const held = /^table public\.written waits: .*; the oldest is pid \d+ \(.* pg_terminate_backend\(\d+\)/;
+  await eventually(async () => {
+    const { conditions } = await installation.status();
+    expect(conditions.map(({ what }) => what)).toContainEqual(expect.stringMatching(held));
+  });
   await writer.query("commit");
   await pipeline.expectEqual(["written"]);
 });

@@ -61,6 +61,7 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
     retainedBytes: Math.max(0, Number(row.retained ?? 0)),
     safeBytes: row.safe === null ? null : Number(row.safe),
     warnings: warningsOf(context, row),
+    ...(row.oldest === null ? {} : { oldestTransaction: `${saysWho(row.oldest)}. ${endsIt(row.oldest)}` }),
     hints: hintsOf(context, row),
     counts: {
       unconfirmedBytes: row.unconfirmed === null ? null : Math.max(0, Number(row.unconfirmed)),
