@@ -14,7 +14,7 @@ import type { ColumnFacts } from "../contracts/catalog.ts";
 export function mayCarry(from: TableVersion, to: TableVersion): boolean {
   if (from.relation !== to.relation || from.id !== to.id || !isLater(to, from)) return false;
   // It is unknown what the rules would do with a null, or with the values of the existing rows.
-  if (from.ruled !== undefined || to.ruled !== undefined) return false;
+  if (from.ruled !== undefined || to.ruled !== undefined || from.hides !== to.hides) return false;
   if (from.deferrableKey !== to.deferrableKey || keyShape(from) !== keyShape(to)) return false;
   if (!isInOrder(from) || !isInOrder(to)) return false;
   const before = new Map(from.columns.map((column) => [column.identity, column]));
