@@ -26,6 +26,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   copy: async () => (await import("./copy.ts")).run,
   "copy-mysql": async () => (await import("./copy-mysql.ts")).run,
   reconcile: async () => (await import("./reconcile.ts")).run,
+  verify: async () => (await import("./verify.ts")).run,
   proof: async () => (await import("./proof.ts")).run,
   latency: async () => (await import("./latency.ts")).run,
   "latency-kafka": async () => (await import("./latency-kafka.ts")).run,

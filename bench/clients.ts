@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 
@@ -74,4 +76,15 @@ export function latencies(
     if (seenMs === undefined) throw new Error(`row ${id} was never seen`);
     return committedMs - startedMs < warmUpMs ? [] : [Math.max(0, seenMs - committedMs)];
   });
+}
+
+/** How long Postgres' own program takes to read a table, and to keep nothing. */
+export async function copyToNothing(url: string, table: string): Promise<number> {
+  const startedMs = performance.now();
+  const child = spawn("psql", ["-X", "-q", "-d", url, "-c", `copy ${table} to stdout`], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const [code] = await once(child, "exit");
+  if (code !== 0) throw new Error(`psql ended with ${String(code)}; the peer of this benchmark needs it`);
+  return (performance.now() - startedMs) / 1000;
 }

@@ -3,8 +3,6 @@
  * both sides to nothing, one after the other, by the server's own program in the same run. For comparison also the method
  * of data-diff (checksums.ts). The other sinks run once each.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { join } from "node:path";
 import type { Client } from "pg";
 import { elasticsearch } from "../scripts/services/servers/search/elasticsearch.ts";
@@ -12,7 +10,7 @@ import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { redis } from "../scripts/services/servers/redis.ts";
 import { type ReconcileDocument, type ReconcileStatus, requestOf } from "../src/core/contracts/reconciliation.ts";
 import { differingByChecksums } from "./checksums.ts";
-import { connected } from "./clients.ts";
+import { connected, copyToNothing } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
 import { type BenchOptions, type BenchReport, type Line, median } from "./report.ts";
@@ -56,7 +54,7 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
     const [copies, equal, differing]: [number[], Compared[], Compared[]] = [[], [], []];
     const [sums, sumsDiffering]: [number[], number[]] = [[], []];
     for (let round = 0; round < runs; round++) {
-      copies.push((await copyToNothing(source.url)) + (await copyToNothing(target.url)));
+      copies.push((await copyToNothing(source.url, "orders")) + (await copyToNothing(target.url, "orders")));
       equal.push(await compared(daemon, rowCount, 0));
       sums.push(await byChecksums(from, there, 0));
       await differ(there, rowCount, 1);
@@ -168,16 +166,6 @@ async function differ(target: Client, rowCount: number, by: 1 | -1): Promise<voi
     `update orders set items = items + (${by}) where id % ${step} = 0 and id <= ${step * DIFFERING}`,
   );
   if (changed !== DIFFERING) throw new Error(`${changed} rows were changed`);
-}
-
-async function copyToNothing(url: string): Promise<number> {
-  const startedMs = performance.now();
-  const child = spawn("psql", ["-X", "-q", "-d", url, "-c", "copy orders to stdout"], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  const [code] = await once(child, "exit");
-  if (code !== 0) throw new Error(`psql ended with ${String(code)}; the peer of this benchmark needs it`);
-  return (performance.now() - startedMs) / 1000;
 }
 
 async function byChecksums(source: Client, target: Client, differing: number): Promise<number> {
