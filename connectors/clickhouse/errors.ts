@@ -3,6 +3,7 @@ import {
   atServer,
   type ErrorCode,
   type ErrorKind,
+  type ErrorReason,
   errorsOf,
   findMillraceError,
   isAborted,
@@ -62,6 +63,10 @@ const LOGIN: Meaning = ["MR2002", "blocked", "ClickHouse refuses user or passwor
 const LIMIT: Meaning = ["MR2006", "blocked", "a limit of the ClickHouse user ends the sink's statement", LIFT];
 /** It ends by itself. */
 const QUOTA: Meaning = ["MR2006", "retryable", "a quota of the ClickHouse user is used up", LIFT_QUOTA];
+const KEPT: Meaning = ["MR2005", "blocked", "the profile of the ClickHouse user has a constraint"];
+/** Those in which the user alone is at a limit. */
+const OF_USER: ReadonlySet<Meaning> = new Set([LIMIT, QUOTA, KEPT]);
+const UNKNOWN: Meaning = ["MR2027", "retryable", "ClickHouse gave an error"];
 const REFUSED: Meaning = ["MR2027", "fatal", "ClickHouse refuses a statement of the sink"];
 
 const FULL: Meaning = ["MR3213", "blocked", "ClickHouse has no disk space left", MAKE_ROOM];
@@ -83,7 +88,7 @@ const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
   [["MR2008", "blocked", "the ClickHouse user or server may only read"], [164]],
   [FULL, [243]],
   [["MR2008", "blocked", "the ClickHouse user may not change tables"], [392]],
-  [["MR2005", "blocked", "the profile of the ClickHouse user has a constraint"], [452]],
+  [KEPT, [452]],
   [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396]],
   [BUSY, [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 999]],
   [QUOTA, [201]],
@@ -179,6 +184,7 @@ export function keptSetting(name: string, value: string, wanted: string): Millra
     `the profile of the ClickHouse user keeps ${name} = ${value}, and the sink needs ${wanted}`,
     {
       hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${HINTS.MR2005}`,
+      reason: "user-limit",
     },
   );
 }
@@ -264,12 +270,22 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
     const message = `${doing}: a table of the sink is gone from ClickHouse`;
     return clickhouseError("MR3110", "reopen", message, { cause });
   }
-  const [code, kind, what, hint] = isLimit(error)
-    ? LIMIT
-    : (MEANINGS.get(error.code) ?? ["MR2027", "retryable", "ClickHouse gave an error"]);
-  const reason =
-    code === "MR2002" ? "login" : error.code === String(DENIED) ? "privilege" : isDiskFull(error) ? "disk" : undefined;
-  return clickhouseError(code, kind, `${doing}: ${what}: ${cause.message}`, { hint, cause, reason });
+  const meaning = isLimit(error) ? LIMIT : (MEANINGS.get(error.code) ?? UNKNOWN);
+  const [code, kind, what, hint] = meaning;
+  const details = { hint, cause, reason: reasonOf(error, meaning) };
+  return clickhouseError(code, kind, `${doing}: ${what}: ${cause.message}`, details);
+}
+
+function reasonOf(error: ClickHouseError, meaning: Meaning): ErrorReason | undefined {
+  if (meaning === LOGIN) return "login";
+  if (error.code === String(DENIED)) return "privilege";
+  if (isDiskFull(error)) return "disk";
+  return OF_USER.has(meaning) || isCrowdedUser(error) ? "user-limit" : undefined;
+}
+
+/** Among codes for what all users run at once. */
+function isCrowdedUser({ code, message }: ClickHouseError): boolean {
+  return code === String(TOO_MANY_AT_ONCE) && message.includes("queries for user ");
 }
 
 /** A file that can't be written has codes of its own, with the system's error in the text. */

@@ -69,6 +69,7 @@ export type ErrorReason =
   | StateReason
   | "silent" // the connection stands, and nothing comes over it
   | "behind" // a sink holds less than before, and the log does not reach back that far
+  | "user-limit" // a limit, quota or setting of this user alone
   | "partial" // a part of a target is missing now
   | "tables" // the target can't write so many at once
   | "taken" // another daemon, or another sink, writes the table now
@@ -199,11 +200,12 @@ export interface Login {
   readonly note: string | null;
 }
 
-/** A login, or a grant, that is refused: whose, and whether another login needs a restart. */
+/** A login, grant or limit that refuses: whose, and whether another login needs a restart. */
 export function withLogin(error: MillraceError, login: Login | null | undefined): MillraceError {
   if (login == null) return error;
   const isLogin = error.reason === "login" || error.reason === "no-database";
-  const named = isLogin || error.code === "MR2008" ? withUser(error, login.user) : error;
+  const isOfUser = isLogin || error.code === "MR2008" || error.reason === "user-limit";
+  const named = isOfUser ? withUser(error, login.user) : error;
   if (!isLogin || login.note === null) return named;
   const hint = (error.hint ?? "").replace(/[^.]$/, "$&.");
   return named.with({ hint: `${hint} ${login.note}`.trim() });

@@ -2,10 +2,10 @@
  * A ClickHouse sink's checkpoint that somebody put back or a replica does not show, and processes that take it over.
  */
 import { expect, test } from "vitest";
-import { checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
-import { type Reply } from "../support/network/http-gateway.ts";
-import { clickhouseGateway } from "../support/warehouses/clickhouse-gateway.ts";
+import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
+import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
@@ -123,6 +123,36 @@ test("what lists of a replica do not show yet is neither lost nor foreign", asyn
   await target.query("DROP TABLE public.users SYNC");
   expect(await presence.missing([users], timeout())).toEqual([users]);
   await sink.close();
+});
+
+test("a table that the server hides from its user is not gone: it waits, and nothing is read again", async () => {
+  let isRevoked = false;
+  await using gateway = await httpGateway(clickhouseUrl(), async ({ body, pass }) => {
+    const sql = body.toString("latin1");
+    if (!isRevoked) return await pass();
+    // As the server does without a grant: its lists leave the table out, and every other statement is refused.
+    if (/ FROM system\./.test(sql))
+      return await pass({ body: Buffer.from(sql.replaceAll("'public'", "'hidden'"), "latin1") });
+    return sql.includes("`public`") ? refusal(497, "Not enough privileges. (ACCESS_DENIED)") : await pass();
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([users], timeout());
+  await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  isRevoked = true;
+  const hidden = { code: "MR2008", kind: "blocked" };
+  expect(await failure(sink.verify(timeout()))).toMatchObject(hidden);
+  const next = await target.makeSink();
+  await next.open(2, timeout());
+  const missing = async () => await next.presence!.missing([users], timeout());
+  expect(await failure(missing().then(() => undefined))).toMatchObject(hidden);
+  isRevoked = false;
+  expect(await missing()).toEqual([]);
+  await target.query("DROP TABLE public.users SYNC");
+  expect(await missing()).toEqual([users]);
+  await sink.close();
+  await next.close();
 });
 
 test("rows of a table that lists do not show yet are carried, and have a highest version", async () => {

@@ -11,7 +11,7 @@ import { targetOf } from "../../connectors/clickhouse/names.ts";
 import { patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, withLogin } from "../../src/core/errors.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { clickhouseUrl, ownClickhouse } from "../support/run/services.ts";
 import { askClickhouse } from "../support/warehouses/clickhouse-values.ts";
@@ -185,6 +185,21 @@ test.for([
   expect(error).toMatchObject({ code: "MR2006", kind: "retryable", message: expect.stringContaining(told) });
   expect(error.message).not.toContain("ann");
   expect(error.hint).toMatch(/max_concurrent_queries|max_parts_in_total/);
+});
+
+test.for([
+  [201, "Quota for user `ann` for 3600s has been exceeded: queries = 11/10. (QUOTA_EXCEEDED)", "MR2006"],
+  [202, "Too many simultaneous queries for user ann. Current: 5, maximum: 5. (OF_A_LIMIT)", "MR2006"],
+  [158, "Limit for rows (controlled by 'max_rows_to_read') exceeded. (TOO_MANY_ROWS)", "MR2006"],
+  [452, "Setting offset should not be changed. (SETTING_CONSTRAINT_VIOLATION)", "MR2005"],
+] as const)("what the user alone may not is told with its name: code %i, %s", async ([code, text, told]) => {
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) =>
+    sql.includes("'refused'") ? refusal(code, text) : await pass(),
+  );
+  await using client = await openedAt(gateway.url);
+  const failed = await client.rows("SELECT 'refused'", within()).catch((error: unknown) => error);
+  const error = withLogin(classify(failed, "writing", within()), { user: "writer", note: null });
+  expect(error).toMatchObject({ code: told, message: expect.stringMatching(/, user "writer"$/) });
 });
 
 test("a server that takes one statement at a time gets them one at a time", async () => {

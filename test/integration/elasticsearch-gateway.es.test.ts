@@ -9,8 +9,9 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { readDocuments } from "../support/caches/search-rows.ts";
-import { type Asked, type HttpGateway, httpGateway } from "../support/network/http-gateway.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { type Asked, type HttpGateway, httpGateway, type Reply } from "../support/network/http-gateway.ts";
 import { listening } from "../support/network/listening.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
@@ -250,6 +251,47 @@ test("a new index that comes with other types than it was asked for stops the si
   const error = await failure(sink.prepare([notes], timeout()));
   expect([error.code, error.kind]).toEqual(["MR3107", "fatal"]);
   expect(error.message).toContain("field id of public.notes");
+});
+
+/** The engine's security refuses what names such an index, and leaves it out where the request ignores what is unavailable. */
+const UNAUTHORIZED: Reply = {
+  status: 403,
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ error: { type: "security_exception", reason: "action is unauthorized" }, status: 403 }),
+};
+
+test("an index that the engine hides from a role is not gone: it waits, and nothing is read again", async () => {
+  await using indices = freshIndexPrefix();
+  let isHidden = false;
+  await using gate = await httpGateway(elasticsearchUrl(), async ({ path, pass }) => {
+    const { pathname, searchParams } = new URL(path, "http://gate");
+    if (!isHidden || !decodeURIComponent(pathname).includes("public.notes")) return await pass();
+    if (searchParams.get("ignore_unavailable") !== "true") return UNAUTHORIZED;
+    return { status: 200, headers: { "content-type": "application/json" }, body: "{}" };
+  });
+  const opened = async (lease: number) => {
+    const sink = await sinkOn({ url: gate.url, prefix: indices.prefix });
+    return { sink, held: await sink.open(lease, timeout()).catch(findMillraceError) };
+  };
+  const { sink } = await opened(1);
+  await using _ = sink;
+  await sink.prepare([notes], timeout());
+  const { id } = notes;
+  await sink.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(11n, { [id]: "rules" }) }, new Reports(), timeout());
+  isHidden = true;
+  expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR2008", kind: "blocked" });
+  const refused = await opened(2);
+  await refused.sink.close();
+  expect(refused.held).toMatchObject({ code: "MR2008", kind: "blocked" });
+  isHidden = false;
+  const again = await opened(3);
+  await using next = again.sink;
+  expect(again.held).toMatchObject({ tables: { [id]: expect.anything() } });
+  expect(await next.presence!.missing([notes], timeout())).toEqual([]);
+  // One that is really gone is told.
+  await searchCall(elasticsearchUrl(), "DELETE", `/${indices.prefix}public.notes-000001`);
+  expect(await failure(next.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
 });
 
 test("what some shards or nodes did not do is no answer", async () => {

@@ -98,7 +98,7 @@ test.each([
   expect(logins.of(["sinks", "one"]).user).toBe(user);
 });
 
-test("a login or a grant that is refused names its user once, and never another server's", () => {
+test("a login, a grant or a limit that refuses names its user once, and never another server's", () => {
   const told = (message: string, parts: Partial<ConstructorParameters<typeof MillraceError>[0]> = {}) =>
     withLogin(new MillraceError({ code: "MR2002", kind: "blocked", message, reason: "login", ...parts }), {
       user: "writer",
@@ -106,6 +106,9 @@ test("a login or a grant that is refused names its user once, and never another 
     }).message;
   expect(told("the server refuses the login (host:1)")).toBe('the server refuses the login (host:1), user "writer"');
   expect(told("a grant lacks", { code: "MR2008", reason: "privilege" })).toBe('a grant lacks, user "writer"');
+  expect(told("a quota is used up", { code: "MR2006", reason: "user-limit" })).toBe(
+    'a quota is used up, user "writer"',
+  );
   expect(told("refused: user 'writer'@'host'")).toBe("refused: user 'writer'@'host'");
   expect(told("no answer", { code: "MR2001", reason: "lost" })).toBe("no answer");
   const connector = { side: "sink", kind: "ducklake", part: "bucket" } as const;

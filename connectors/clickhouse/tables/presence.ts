@@ -129,6 +129,7 @@ export class Presence {
       return { there, lost };
     };
     const { there, lost } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    for (const { name } of lost) await expectShown(client, name, there, signal);
     const names = new Set<string>();
     for (const { name, what } of lost) {
       if (what !== "emptied" || !(await holdsRows(client, name, there, signal))) names.add(name);
@@ -143,6 +144,7 @@ export class Presence {
     if (all.length === 0) return [];
     const look = async () => await this.#look(client, all, signal);
     const { there, lost: suspected } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    for (const { layout } of suspected) await expectShown(client, layout.sqlName, there, signal);
     const lost: LostTable[] = [];
     for (const one of suspected) {
       if (one.what !== "emptied" || !(await holdsRows(client, one.layout.sqlName, there, signal))) lost.push(one);
@@ -194,6 +196,16 @@ export class Presence {
     });
     await this.#lastSeen.save(client, seen, signal);
   }
+}
+
+/** The server's lists leave out tables of which the user has no grant: for them it refuses the question. */
+async function expectShown(
+  client: Client,
+  sqlName: string,
+  there: ReadonlyMap<string, Facts>,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!there.has(sqlName)) await client.rows(`EXISTS TABLE ${sqlName}`, signal);
 }
 
 /** Whether a table has rows, although an answer showed none: it came from a replica that is behind. */

@@ -19,14 +19,27 @@ export async function absentIndices(
 ): Promise<readonly IndexIdentity[]> {
   const absent: IndexIdentity[] = [];
   for (const chunk of chunksByLength(identities, ({ alias }) => alias)) {
-    const path = `${pathOf(chunk.map(({ alias }) => alias))}/_settings/index.uuid`;
-    const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
-    const answer = await client.request({ method: "GET", path, query }, signal);
-    if (answer.status !== 404) expectOk(answer, "looking at the sink's indices");
-    const found = answer.status === 404 ? {} : UUIDS.parse(parsed(answer.body));
-    absent.push(...chunk.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid));
+    const there = { ignore_unavailable: "true", allow_no_indices: "true" };
+    const found = UUIDS.parse(await uuidsOf(client, chunk, there, signal));
+    const missing = chunk.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid);
+    // What ignores missing indices leaves out those too that the role may not see: without it the engine refuses them.
+    if (missing.length > 0) await uuidsOf(client, missing, {}, signal);
+    absent.push(...missing);
   }
   return absent;
+}
+
+async function uuidsOf(
+  client: SearchClient,
+  identities: readonly IndexIdentity[],
+  options: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const path = `${pathOf(identities.map(({ alias }) => alias))}/_settings/index.uuid`;
+  const answer = await client.request({ method: "GET", path, query: { flat_settings: "true", ...options } }, signal);
+  if (answer.status === 404) return {};
+  expectOk(answer, "looking at the sink's indices");
+  return parsed(answer.body);
 }
 
 /** Throws if the index has lost a shard. It takes no rows then, and is not waited for: this concerns only `table`. */
