@@ -1,5 +1,6 @@
 /** The stored part of an unfinished comparison, for `--resume`. */
 import type { NotComparable, ReconcileRequest, TableReconciliation } from "../core/contracts/reconciliation.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import type { Run } from "./run.ts";
 
@@ -7,7 +8,7 @@ interface StoredRun {
   readonly startedAt: string;
   readonly request: ReconcileRequest;
   readonly part: Run["part"];
-  readonly done: readonly string[];
+  readonly done: readonly (readonly [table: string, fingerprint: string])[];
   readonly tables: readonly TableReconciliation[];
   readonly notComparable: readonly NotComparable[];
   readonly open: readonly KeptTable[];
@@ -32,12 +33,14 @@ export function keptRequest(text: string): ReconcileRequest {
   return parsed(text).request;
 }
 
-/** Continues with the findings of an earlier run. */
-export function takeUp(run: Run, text: string): void {
+/** Continues with the findings of an earlier run, without those of tables that have another shape, or other rules, now. */
+export function takeUp(run: Run, text: string, present: readonly TableVersion[]): void {
   const { startedAt, part, done, tables, notComparable, open } = parsed(text);
   run.startedAt = startedAt;
   run.part = part;
-  for (const table of done) run.done.add(table);
+  const fingerprints = new Map(present.map(({ id, fingerprint }) => [id, fingerprint]));
+  for (const [table, fingerprint] of done)
+    if (fingerprints.get(table) === fingerprint) run.done.set(table, fingerprint);
   // For an unfinished table only its open walks count.
   run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
   run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));

@@ -205,12 +205,11 @@ export class Reconciler {
   }
 
   async #compare(run: Run, signal: AbortSignal, isReported: boolean): Promise<void> {
-    if (run.request.resume !== null) {
-      const kept = await this.#parts.kept.get(run.request.resume);
-      if (kept === null) throw nothingToResume(run.request.resume);
-      takeUp(run, kept);
-    }
+    const { resume } = run.request;
+    const kept = resume === null ? null : await this.#parts.kept.get(resume);
+    if (resume !== null && kept === null) throw nothingToResume(resume);
     const port = await this.#port(run, signal);
+    if (kept !== null) takeUp(run, kept, port.tables);
     const { clock, news, lag, proofs } = this.#parts;
     if (isReported) await knowPlaces(proofs, port);
     const { request } = run;
@@ -238,9 +237,9 @@ export class Reconciler {
       run.table = id;
       const parts = { clock, news, run, port, inspections, proofs, largeTables, lag, onProgress };
       try {
-        await new TableRun(parts, id).compare(able, over.signal);
+        const compared = await new TableRun(parts, id).compare(able, over.signal);
         run.tablesDone++;
-        run.done.add(id);
+        if (compared !== null) run.done.set(id, compared.fingerprint);
         await onProgress();
       } catch (error) {
         over.end();

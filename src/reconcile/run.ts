@@ -22,8 +22,8 @@ export interface Run {
   lookedMs: number;
   /** See `ReconcileDocument.part`. */
   part: ReconcileDocument["part"];
-  /** Tables that were compared in all sinks. */
-  readonly done: Set<string>;
+  /** Tables that were compared in all sinks, with the fingerprints of their shapes. */
+  readonly done: Map<string, string>;
   /** Unfinished walks by table and sink: where another process would continue. */
   readonly open: Map<string, KeptTable>;
   savedMs: number;
@@ -49,7 +49,7 @@ export function newRun(request: ReconcileRequest, clock: Clock): Run {
     stopping: new AbortController(),
     lookedMs: clock.elapsed(),
     part: request.mode === "fast" ? { number: partOn(new Date(startedAt)), of: PART_COUNT } : null,
-    done: new Set(),
+    done: new Map(),
     open: new Map(),
     savedMs: clock.elapsed(),
     tables: [],

@@ -50,24 +50,30 @@ export class TableRun {
     this.#id = id;
   }
 
-  /** Compares the table; restarts if its shape changes meanwhile. */
-  async compare(sinks: readonly string[], signal: AbortSignal): Promise<void> {
-    const { run, port } = this.#parts;
+  /** Compares the table; restarts if its shape changes meanwhile. Returns the shape that it had; null: it is gone. */
+  async compare(sinks: readonly string[], signal: AbortSignal): Promise<TableVersion | null> {
+    const { run } = this.#parts;
+    let table = this.#table;
     let left = this.#without(sinks);
     for (let tries = 1; left.length > 0; tries++) {
-      const table = port.tables.find(({ id }) => id === this.#id);
+      table = this.#table;
       // The table was dropped or suspended meanwhile.
-      if (table === undefined) return this.#gone();
+      if (table === null) return this.#gone();
       left = await this.#once(table, left, tries < TRIES_MAX, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
+    return table;
+  }
+
+  get #table(): TableVersion | null {
+    return this.#parts.port.tables.find(({ id }) => id === this.#id) ?? null;
   }
 
   /** Skips a sink that did not arrive in time, instead of waiting again at each table. */
   #without(sinks: readonly string[]): readonly string[] {
     const { run, port } = this.#parts;
-    const table = port.tables.find(({ id }) => id === this.#id);
-    if (table !== undefined)
+    const table = this.#table;
+    if (table !== null)
       for (const [sink, count] of run.givenUp) if (port.takes(sink, table)) run.givenUp.set(sink, count + 1);
     return sinks.filter((sink) => !run.givenUp.has(sink));
   }
@@ -159,10 +165,11 @@ export class TableRun {
     this.#parts.run.comparing.delete(comparison);
   }
 
-  #gone(): void {
+  #gone(): null {
     const { run, port } = this.#parts;
     const why = port.suspended.get(this.#id);
     if (why !== undefined) run.suspended.push({ table: this.#id, ...why });
+    return null;
   }
 
   #refuse(sink: string, error: unknown): void {

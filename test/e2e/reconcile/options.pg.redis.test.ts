@@ -5,10 +5,11 @@
 import { expect, test } from "vitest";
 import type { ReconcileStatus } from "../../../src/core/contracts/reconciliation.ts";
 import { partOf } from "../../../src/reconcile/rows/rotation.ts";
+import { CANARY } from "../../support/daemon/canary.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { PROGRAM } from "../../support/run/program.ts";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
@@ -147,6 +148,46 @@ test("one that was broken off goes on where it stood, in another process too, an
   expect(wide).toMatchObject({ compared: 60_000, sourceRows: 60_000, missing: 2, different: 2, extra: 1 });
   // It has ended, and is not kept any more.
   expect(await installation.command("reconcile", "--resume", id)).toMatchObject({ exitCode: 2 });
+});
+
+test("one that was broken off takes nothing over of tables whose shape or rules have changed since", async () => {
+  let config: PipelineConfig | null = null;
+  await using pipeline = await RunningPipeline.start(
+    `create table person (code text primary key, country text, mail text);
+      insert into person values ('a1', 'AT', '${CANARY}'), ('a2', 'AT', '${CANARY}'), ('${CANARY}', 'DE', 'm');
+      create table shape (id int primary key, name text); insert into shape values (1, 'n'), (2, 'n');
+      create table same (id int primary key, name text); insert into same values (1, 'n'), (2, 'n');
+      create table zone (id int primary key)`,
+    { kinds: ["postgres"], configure: (made) => (config = made) },
+  );
+  await pipeline.settled();
+  const { installation, source, sinks } = pipeline;
+  await sinks.target!.query(`delete from public.person where country = 'DE' or code = 'a2';
+    update public.person set mail = 'another'; delete from public.same where id = 1; delete from public.shape where id = 1`);
+  await using locker = await source.connect();
+  await locker.query("begin; lock table zone in access exclusive mode");
+  const asked = installation.runProgram(PROGRAM, {}, "reconcile", "--show-values");
+  const { id } = await eventually(async () => {
+    const { running } = (await installation.ask<ReconcileStatus>("GET", "/api/v1/reconcile"))!;
+    expect(running).toMatchObject({ tablesDone: 3, table: "public.zone" });
+    return running!;
+  });
+  asked.signal("SIGTERM");
+  expect(await asked.ended).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("--resume") });
+  await locker.query("rollback");
+  await pipeline.daemon.stop();
+  const rules = { where: "country = 'AT'", columns: { mail: { drop: true } } };
+  installation.configure({ ...config!, tables: { "public.person": rules } });
+  await pipeline.start();
+  await pipeline.run("alter table shape add more text default 'm'");
+  await pipeline.settled();
+  const { exitCode, found, stdout } = await reconcile(installation, "--resume", id);
+  expect(stdout).not.toContain(CANARY);
+  expect({ exitCode, drift: driftOf(found), rest: found.notComparable }).toEqual({
+    exitCode: 3,
+    drift: { postgres: ["public.same 1 missing"] },
+    rest: [],
+  });
 });
 
 test(
