@@ -32,8 +32,10 @@ export async function settle(world: KafkaWorld): Promise<void> {
     world.startCapture();
     for (;;) {
       if (machines.running.length === 0) machines.start();
-      missing = await missingOf(world, world.capture, "the capturing daemon");
-      if (missing.length === 0) {
+      // While a round lasts, what the last one missed is what is known.
+      const captured = await missingOf(world, world.capture, "the capturing daemon");
+      if (captured.length > 0) missing = captured;
+      else {
         const each = await Promise.all(
           shares.map(({ number }) => missingOf(world, machines.daemonOf(number), `share ${number}`)),
         );
