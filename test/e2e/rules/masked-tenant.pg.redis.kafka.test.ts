@@ -7,6 +7,7 @@ import { createServer } from "node:http";
 import { expect, test } from "vitest";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import { CANARY, filesBelow, SHOWN } from "../../support/daemon/canary.ts";
+import type { Installation } from "../../support/daemon/daemon-process.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { listener } from "../../support/network/listener.ts";
 import { listening as listeningAt } from "../../support/network/listening.ts";
@@ -46,6 +47,12 @@ async function receiver() {
 const PATHS = ["status", "reports", "dashboard", "audit", "snapshots", "errors", "openapi.json"];
 
 type Place = readonly [name: string, text: string];
+
+async function letterIds(installation: Installation): Promise<readonly string[]> {
+  const { stdout } = await installation.command("dlq", "list", "--all", "--json");
+  const { letters }: { letters: readonly { id: number }[] } = JSON.parse(stdout);
+  return letters.map(({ id }) => String(id));
+}
 
 async function places(pipeline: RunningPipeline, heard: readonly { text: string }[], listen: string): Promise<Place[]> {
   const { installation, daemon, sinks } = pipeline;
@@ -90,6 +97,9 @@ async function places(pipeline: RunningPipeline, heard: readonly { text: string 
     ["check"],
     ["schema", "list"],
     ["explain", "MR3111"],
+    ["reconcile", "--show-values", "--json"],
+    ["report", "show"],
+    ...(await letterIds(installation)).map((id) => ["dlq", "show", id, "--show-values"]),
   ]) {
     const { stdout, stderr } = await installation.command(...args);
     found.push([args.join(" "), stdout + stderr]);
@@ -152,6 +162,8 @@ test("what one tenant's rules hide, and later the other's, is nowhere", async ()
   );
   const first = await places(pipeline, listening.heard, listen);
   expect(having(CANARY, first)).toEqual([]);
+  expect(having("[redacted]", first)).toContainEqual(expect.stringMatching(/^dlq show \d+ --show-values$/));
+  expect(having("planted", first)).toContain("reconcile --show-values --json");
   for (const what of [/^postgres soft/, /^duckdb/, /^documents b/, /^topic .*d-/, /^file .*ndjson/])
     expect(having(SHOWN, first)).toContainEqual(expect.stringMatching(what));
   // From here on the other one's values are hidden too; files and topics keep what they got.
