@@ -344,7 +344,7 @@ function isNewKey<L extends TableLayout, E extends ExistingTarget>(
   throw keyRefusal(dialect, table, key);
 }
 
-export function keyRefusal(
+function keyRefusal(
   dialect: Refusing & Pick<Dialect, "keyName">,
   table: TableName,
   key: readonly string[],

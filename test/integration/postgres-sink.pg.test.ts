@@ -382,6 +382,21 @@ double precision|inet`
       expect(error.hint).toBeTruthy();
     }
   });
+
+  test("a history whose keys do not fit a narrower type is refused by what stands in the way", async () => {
+    await using database = await freshDatabase();
+    const form = { ...DEFAULT_FORM, mode: "history" } as const;
+    const [wide, narrow] = (["bigint", "integer"] as const).map((type) =>
+      tableVersion({ table: "t", columns: [["id", type]], key: ["id"] }),
+    );
+    const sink = await opened(database, [wide!], undefined, form);
+    await apply(sink, rowsBatch(10n, [wide!, [put(["5000000000"])]]));
+    const error = await failure(sink.prepare([narrow!], timeout()));
+    expect([error.code, error.kind, error.table]).toEqual(["MR3107", "fatal", "public.t"]);
+    expect(error.message).toBe(
+      `the key column "id" of "public"."t" can't become integer: its history has keys that are none of that type`,
+    );
+  });
 });
 
 describe("a table that somebody", () => {

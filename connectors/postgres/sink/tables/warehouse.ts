@@ -8,7 +8,6 @@ import { COMMIT_TIME_COLUMN, DELETED_COLUMN, OFFSET_COLUMN, VERSION_COLUMN } fro
 import {
   type ColumnChange,
   goneColumns,
-  keyRefusal,
   noteText,
   REFUSED,
   type Refused,
@@ -295,7 +294,10 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       await this.#query(isKey ? `DELETE FROM ${rowsOf(table, existing.kind)}; ${cast}` : to(`NULL::${type}`));
       return;
     }
-    if (isKey) throw keyRefusal(this, layout.table, [wanted.name]);
+    if (isKey) {
+      const message = `the key column ${column} of ${table} can't become ${type}: its history has keys that are none of that type`;
+      throw this.refusal({ kind: "key", message, table: layout.table });
+    }
     const until = nameUntil(wanted.name, layout.table.version, new Set(existing.columns.keys()), fitted);
     await this.#query(`${rename(table, wanted.name, until)}; ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
   }
