@@ -5,7 +5,7 @@ import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
 import { replacing } from "../../src/core/replacing.ts";
-import { memoryOf } from "../../src/daemon/ruled-source.ts";
+import { keptElsewhere, memoryOf } from "../../src/daemon/ruled-source.ts";
 import { holdsOf } from "../../src/reconcile/proof/proof-status.ts";
 import { Proving } from "../../src/reconcile/proof/proving.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
@@ -131,7 +131,8 @@ export class Daemon {
     const { clock } = this.process;
     const logger = this.#logger;
     const rules = this.#site.configuredRules;
-    const source = this.#site.sourceFor(this.process, await memoryOf({ rules }, state));
+    const memory = { ...(await memoryOf({ rules }, state)), ...keptElsewhere(state) };
+    const source = this.#site.sourceFor(this.process, memory);
     const sinks = this.#site.sinksFor(this.process);
     await forgetRemovedSinks(
       state,

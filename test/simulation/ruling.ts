@@ -27,7 +27,8 @@ interface Ruling {
 const ALL = "*.*";
 const TABLES = z.record(z.string(), tableDefinition);
 const MASKED = "[redacted]";
-const NAMED = "t0";
+export const NAMED = "t0";
+export const OTHER_NAME = "t0r";
 const MASKS = { columns: { body: { mask: "redact" } } } as const;
 
 function masked(row: Row): Row {

@@ -6,6 +6,7 @@ import { releaseLease, takeLease } from "../../../src/daemon/lease.ts";
 import type { SimulatedProcess } from "../scheduler.ts";
 import { fairWeather, worsen } from "../network.ts";
 import { postgresLikeSource } from "../postgres-source.ts";
+import { OTHER_NAME } from "../ruling.ts";
 import { transact } from "../transacting.ts";
 import { briefly, wholly } from "../tracing.ts";
 import { SINK_MS, SOURCE_MS } from "../world.ts";
@@ -43,6 +44,8 @@ export class KafkaActs {
         if (table !== undefined) server.database.alter(table, happening.how);
         return;
       }
+      case "rename":
+        return world.renameNamed(OTHER_NAME);
       case "capture crash":
         if (capture === null) return;
         capture.process.killAfter(happening.afterCalls);

@@ -17,6 +17,8 @@ export interface KafkaPlan {
   readonly areCompacted?: true;
   /** All tables are in one of them. */
   readonly isSingle?: true;
+  /** Rules of all shares hide large values of one table, which gets a name that may be in another share. */
+  readonly isNamed?: true;
   readonly shares: number;
   /** Processes that share them, at the beginning. */
   readonly processes: number;
@@ -34,6 +36,8 @@ export interface KafkaPlan {
 export type KafkaHappening = { readonly atMs: number } & (
   | Omit<TransactionAct, "atMs">
   | { readonly what: "alter"; readonly table: number; readonly how: Alteration }
+  /** The table that rules name. */
+  | { readonly what: "rename" }
   /** Of the daemon that captures. */
   | { readonly what: "capture crash"; readonly afterCalls: number; readonly downMs: number }
   | { readonly what: "capture stop"; readonly downMs: number }

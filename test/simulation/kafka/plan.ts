@@ -28,7 +28,7 @@ const TRUNCATES = 0.04;
 /** Null: little happens in each run, with a few partitions and shares. */
 export function kafkaPlanOf(seed: number, partitions: number | null): KafkaPlan {
   const random = new Random(seed ^ 0x6afca);
-  return withKinds(partitions === null ? small(seed, random) : wide(seed, random, partitions));
+  return withKinds(partitions === null ? withNamedTable(small(seed, random)) : wide(seed, random, partitions));
 }
 
 /** Of 1: in so many plans topics of tables are compacted, and in so many they are one; by chance of its own. */
@@ -87,6 +87,26 @@ function small(seed: number, random: Random): KafkaPlan {
     isCold: random.chance(0.15),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
+}
+
+/** Of 1: in so many plans rules of the shares name a table that gets another name, by chance of its own. */
+const NAMED = 0.1;
+
+function withNamedTable(plan: KafkaPlan): KafkaPlan {
+  const random = new Random(plan.seed ^ 0x4a3ed);
+  if (!random.chance(NAMED)) return plan;
+  const atMs = random.below(200);
+  const writes = Array.from({ length: 2 }, () => {
+    return { ...transaction(random, { tables: plan.tables, keys: 4, length: 3 }), atMs: atMs + random.below(200) };
+  });
+  const before = plan.happenings.filter(({ what }) => what !== "alter");
+  // Half of the time no share is there to see it.
+  const away = Array.from({ length: random.chance(0.5) ? plan.processes : 0 }, (): KafkaHappening => {
+    return { atMs: Math.max(0, atMs - 20), what: "crash", process: 0, afterCalls: 0, downMs: 100 + random.below(100) };
+  });
+  const happenings = [...before, ...away, { atMs, what: "rename" as const }, ...writes];
+  // Whoever reads topics would have rows under both names.
+  return { ...plan, partitions: 0, isNamed: true, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** As many keys as partitions, of which few are in most of the changes. */

@@ -2,7 +2,7 @@
 import { Violation } from "../checks.ts";
 import type { Daemon } from "../daemon.ts";
 import { fairWeather } from "../network.ts";
-import { seenUnder } from "../ruling.ts";
+import { NAMED, seenUnder } from "../ruling.ts";
 import { wholly } from "../tracing.ts";
 import { SINK_MS, SOURCE_MS } from "../world.ts";
 import { BROKER_MS } from "./broker.ts";
@@ -19,6 +19,8 @@ export async function settle(world: KafkaWorld): Promise<void> {
   Object.assign(broker.weather, fairWeather(BROKER_MS));
   for (const { targets } of shares) for (const { weather } of targets) Object.assign(weather, fairWeather(SINK_MS));
   server.database.settle();
+  // Under its own name it goes on.
+  if (world.plan.isNamed === true) world.renameNamed(NAMED);
   world.capture?.process.spare();
   for (const { process, children } of machines.running) {
     process.spare();
@@ -71,7 +73,11 @@ function expectEqual(world: KafkaWorld): void {
       seenUnder(world.rules, database.committed(table), table.name),
     keptOf: () => null,
   };
-  for (const { number, targets } of shares) checks.equal(world.tablesOf(number), expectation, targets);
+  const ruled: typeof expectation = {
+    ...expectation,
+    expected: (table) => seenUnder(world.shareRules, expectation.expected(table), table.name),
+  };
+  for (const { number, targets } of shares) checks.equal(world.tablesOf(number), ruled, targets);
   const unlike =
     plan.partitions === 0 ? null : reader.equal(database.tables, expectation.expected, plan.areCompacted === true);
   if (unlike !== null) throw new Violation(unlike);

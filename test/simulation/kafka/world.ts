@@ -12,7 +12,7 @@ import { Database, type Table } from "../database.ts";
 import type { MemoryState } from "../memory-state.ts";
 import { fairWeather } from "../network.ts";
 import { postgresLikeSource } from "../postgres-source.ts";
-import { type RuleKind, rulesUnder } from "../ruling.ts";
+import { inClear, NAMED, OTHER_NAME, type RuleKind, rulesUnder } from "../ruling.ts";
 import { Scheduler, SimulatedProcess } from "../scheduler.ts";
 import type { Server } from "../server.ts";
 import { SimulatedSink } from "../sinks.ts";
@@ -75,7 +75,8 @@ export class KafkaWorld {
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
     const database = new Database();
-    this.checks = new Checks(plan, (count) => database.commitsOf(count));
+    const isHidden = plan.isNamed === true ? inClear() : undefined;
+    this.checks = new Checks(plan, (count) => database.commitsOf(count), isHidden);
     const fail = (text: string): void => this.checks.fail(text);
     this.logChecks = new LogChecks(fail);
     this.reader = new TopicReader(plan.partitions, fail);
@@ -141,8 +142,19 @@ export class KafkaWorld {
     const site = this.#site(state, {
       source: (process) => shareSource(process, this.broker, number, this.division),
       sinks: (process) => targets.map((target) => new SimulatedSink(process, target)),
+      rules: () => rulesUnder(this.shareRules, "evolve"),
     });
     return { ...site, awaitsLease: true, number, state, targets };
+  }
+
+  get shareRules(): RuleKind {
+    return this.plan.isNamed === true ? "named" : "none";
+  }
+
+  renameNamed(name: string): void {
+    const { database } = this.server;
+    const table = database.tables.find((one) => one.name === NAMED || one.name === OTHER_NAME);
+    if (table !== undefined && table.name !== name) database.rename(table, name);
   }
 
   get capture(): Daemon | null {
