@@ -51,7 +51,8 @@ export class OnCall implements AsyncDisposable {
     const installation = new Installation({
       ...config,
       admin: { listen: address, tokens: [{ role: "operator", token: TOKEN }] },
-      notify: { webhook: receiver.url, after: "0s", level: "watch" },
+      // By then the source was asked as well whose stream has broken, and all say the same of it.
+      notify: { webhook: receiver.url, after: "3s", level: "watch" },
     });
     return new OnCall(installation, `http://${address}`, receiver);
   }
