@@ -122,9 +122,10 @@ export class Reconciler {
     return run.id;
   }
 
-  #start(run: Run, signal: AbortSignal): Begun {
+  #start(run: Run, signal: AbortSignal, isReported = true): Begun {
     const work = scopeOf(signal, run.stopping.signal);
-    return { id: run.id, ended: this.#end(run, work.signal).finally(() => work[Symbol.dispose]()) };
+    const ended = this.#end(run, work.signal, isReported).finally(() => work[Symbol.dispose]());
+    return { id: run.id, ended };
   }
 
   async #watch(run: Run, signal: AbortSignal): Promise<void> {
@@ -144,9 +145,7 @@ export class Reconciler {
 
   /** Runs a comparison to its end. One that is not reported is a step of other work. */
   async run(request: ReconcileRequest, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
-    const run = this.#begin(request);
-    using work = scopeOf(signal, run.stopping.signal);
-    return await this.#end(run, work.signal, isReported);
+    return await this.#start(this.#begin(request), signal, isReported).ended;
   }
 
   /** Resolves when no comparison runs. */
@@ -163,7 +162,7 @@ export class Reconciler {
     return this.#running;
   }
 
-  async #end(run: Run, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
+  async #end(run: Run, signal: AbortSignal, isReported: boolean): Promise<ReconcileDocument> {
     const { logger } = this.#parts;
     try {
       await this.#compare(run, signal, isReported);
