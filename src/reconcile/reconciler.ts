@@ -39,6 +39,8 @@ export interface ReconcilerParts extends DocumentParts {
   readonly logger: Logger;
 }
 
+/** Why a sink is not compared that holds no rows which could be read back. */
+export const PASSES_ON = "it only passes changes on";
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
 /** By then it also looks at what nobody tells of. */
 const LOOK_MS = 10_000;
@@ -225,7 +227,7 @@ export class Reconciler {
     const able = sinks.filter((sink) => port.isComparable(sink));
     for (const sink of sinks.filter((sink) => !able.includes(sink))) {
       const expected = request.sinks.includes(sink) ? {} : { isExpected: true as const };
-      run.notComparable.push({ sink, table: null, reason: "it only passes changes on", ...expected });
+      run.notComparable.push({ sink, table: null, reason: PASSES_ON, ...expected });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
     const onProgress = () => this.#save(run);

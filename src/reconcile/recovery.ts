@@ -3,7 +3,7 @@ import { type NotComparable, type ReconcileDocument, requestOf } from "../core/c
 import type { TableSnapshot, SnapshotStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
-import type { Reconciler } from "./reconciler.ts";
+import { PASSES_ON, type Reconciler } from "./reconciler.ts";
 
 interface RecoveryParts {
   readonly clock: Clock;
@@ -57,6 +57,8 @@ async function settleTable(
     const { sink } = snapshot;
     const result = found.tables.find((one) => one.sink === sink);
     const obstacle = found.notComparable.find((one) => one.sink === sink && isWhole(one));
+    // It gets all rows of the table instead, when it is opened.
+    if (obstacle?.reason === PASSES_ON) continue;
     if (result === undefined || obstacle !== undefined) {
       const reason = obstacle?.reason ?? "it is not captured now";
       logger.warn({ table: tableId, sink, reason }, "the table could not be compared yet; it is tried again");

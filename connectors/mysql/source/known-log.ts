@@ -72,7 +72,8 @@ export class KnownLog {
       const createdAt = await files.createdAt(stored.file, signal);
       if (createdAt !== stored.createdAt) throw another(`${names.file(stored.file)} is another file than before`);
     }
-    this.#checkHeld(held.from.commit);
+    // A copy of the disk, or a server that lost power, may end a file earlier, and has begun the next one.
+    for (const { commit } of [held.from, held.reached]) this.#checkHeld(commit);
     const landmark = (state.landmark ??= parseLandmark(identity["landmark"]));
     if (landmark !== undefined && unpackPosition(landmark.start).file >= first) {
       if (!(await hasLandmark(server, landmark, signal)))

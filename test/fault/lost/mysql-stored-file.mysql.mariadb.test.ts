@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { sourceFactory } from "../../../connectors/mysql/source/config.ts";
 import { MysqlHosts, run } from "../../support/mysql/mysql-hosts.ts";
 import { quietLog } from "../../support/run/quiet-log.ts";
-import { mysqlFlavours } from "../../support/run/services.ts";
+import { mysqlFlavours, ownMysql } from "../../support/run/services.ts";
 
 const nothing = () => Promise.reject(new Error("no table is captured"));
 const signal = AbortSignal.timeout(100_000);
@@ -35,6 +35,33 @@ test.each(mysqlFlavours)("%s: is not stored as another host's that answers by no
     await source.catalog.publish(async (changed) => void told.push(changed), signal);
     const { uuid, serverId } = identity;
     expect(told).toEqual([expect.objectContaining({ uuid, serverId })]);
+  } finally {
+    await source.close();
+  }
+});
+
+test.each(mysqlFlavours)("%s: has what the sink furthest on has, or it is an older copy", async (flavour) => {
+  await using server = await ownMysql(flavour);
+  const url = new URL(server.url);
+  url.pathname = "/d";
+  await run(server.url, "create database d", "create table d.t (id int primary key)");
+  const source = await sourceFactory.create(
+    { daemon: "d", folder: ".", tables: ["other.*"], options: { url: url.href } },
+    quietLog,
+  );
+  try {
+    const { identity, position } = await source.admin.create(
+      { epoch: 1, wantCopy: false, resumeIntent: false },
+      signal,
+    );
+    await run(server.url, "insert into d.t values (1)");
+    const end = await source.log.tip(signal);
+    // A server that comes back from a copy of its disk begins another file.
+    await run(server.url, "flush binary logs", "insert into d.t values (2)");
+    const resume = async (commit: bigint) =>
+      await source.admin.resume(identity, { from: position, reached: { ...position, commit } }, signal);
+    await resume(end);
+    await expect(resume(end + 500n)).rejects.toMatchObject({ code: "MR2016" });
   } finally {
     await source.close();
   }
