@@ -3,8 +3,7 @@
  * `node bench/values.ts [rows]`. Rate to hold for JSON: 700k rows/s.
  */
 import { ByteWriter } from "../src/core/bytes.ts";
-import { CellMap } from "../src/core/model/tuple.ts";
-import { TupleWriter } from "../src/core/model/tuple-writer.ts";
+import { CellMap, TupleWriter } from "../src/core/model/tuple.ts";
 import type { ColumnType } from "../src/core/model/types.ts";
 import { writeJson } from "../src/core/values/json.ts";
 import { writeText } from "../src/core/values/text.ts";

@@ -1,7 +1,6 @@
 /** For sinks of the form `stream`: the entries of a batch in commit order, and the ends of transactions. */
-import { DELETE, type Batch, type TableWrites } from "../../src/core/model/batch.ts";
-import type { Position } from "../../src/core/model/position.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { type Batch, DELETE, type TableWrites } from "../../src/core/model/batch.ts";
+import { type Position, rowVersion } from "../../src/core/model/position.ts";
 import { isRead } from "../../src/core/targets/history.ts";
 
 export type RowsBatch = Extract<Batch, { readonly kind: "rows" }>;

@@ -1,7 +1,6 @@
 /** The note of a table's shape (core/targets/base-floors) as a target without columns of its own stores it. */
 import * as z from "zod";
-import { parsePosition } from "../../src/core/model/position.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { parsePosition, rowVersion } from "../../src/core/model/position.ts";
 
 export const STORED_SHAPE = z.object({
   relation: z.number(),

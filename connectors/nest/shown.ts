@@ -31,7 +31,7 @@ export interface ShownRow {
   readonly path: readonly string[];
   readonly table: string;
   readonly key: readonly string[];
-  /** See core/model/version. */
+  /** See core/model/position. */
   readonly version: bigint;
 }
 

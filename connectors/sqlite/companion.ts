@@ -1,7 +1,7 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { baseVersion } from "../../src/core/model/version.ts";
+import { baseVersion } from "../../src/core/model/position.ts";
 import type { SqliteFile } from "./file.ts";
 import type { SqliteLayout } from "./tables/layout.ts";
 import type { Slices } from "./write/slices.ts";

@@ -1,9 +1,8 @@
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
-import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
-import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
-import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import type { Batch, Checkpoint } from "../../src/core/model/batch.ts";
+import { checkpointFromTexts, checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { parsePosition, rowVersion, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
 import { shapeNote } from "../../src/core/targets/base-floors.ts";
 import { emptied, fileError, otherCheckpoint, takenOver } from "./errors.ts";
 import { type Contents, readContents, writeContents } from "./file.ts";

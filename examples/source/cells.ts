@@ -2,7 +2,7 @@
 import type { SQLInputValue } from "node:sqlite";
 import * as z from "zod";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
-import type { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import type { TupleWriter } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { formatFloat64 } from "../../src/core/values/float.ts";
 import { quoteName } from "./database.ts";

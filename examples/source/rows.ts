@@ -2,11 +2,10 @@
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type Chunk, type KeyText, type RowRange, SCAN_ROW_COUNT_MAX } from "../../src/core/contracts/row-reads.ts";
 import { EVERYTHING_VISIBLE } from "../../src/core/contracts/watermarks.ts";
-import type { Block } from "../../src/core/model/block.ts";
-import { addRead, finishRead, readBlock } from "../../src/core/model/read-block.ts";
+import { addRead, type Block, finishRead, readBlock } from "../../src/core/model/block.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../src/core/model/tuple.ts";
 import { isAsNow } from "./catalog.ts";
 import { listOf, parameter, writeTuple } from "./cells.ts";
 import { type Database, quoteName, type SqlRow } from "./database.ts";

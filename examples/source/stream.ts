@@ -10,10 +10,9 @@ import {
   OP_DELETE,
   OP_UPDATE,
 } from "../../src/core/model/block.ts";
-import type { Position } from "../../src/core/model/position.ts";
+import { type Position, rowVersion } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { TupleWriter } from "../../src/core/model/tuple.ts";
 import { storedShape } from "./catalog.ts";
 import { writeTuple } from "./cells.ts";
 import { bigint, type Database, type SqlRow } from "./database.ts";

@@ -118,3 +118,8 @@ export function scopeOf(...around: readonly AbortSignal[]): Scope {
   if (around.some(({ aborted }) => aborted)) follow();
   return { signal, end, [Symbol.dispose]: leave };
 }
+
+/** Milliseconds since 1970, with fractions. Of measurements alone: a simulation does not depend on it. */
+export function measuredNow(): number {
+  return performance.timeOrigin + performance.now();
+}

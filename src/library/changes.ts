@@ -15,7 +15,7 @@ import { changeOp, isRead } from "../core/targets/history.ts";
 import type { Column, TableVersion } from "../core/model/schema.ts";
 import { CELL_FAILED, CELL_UNCHANGED, CellMap } from "../core/model/tuple.ts";
 import { writeUnixTimeJson } from "../core/values/calendar.ts";
-import { commitOf, epochOf } from "../core/model/version.ts";
+import { commitOf, epochOf } from "../core/model/position.ts";
 import type {
   Change,
   ChangeSource,

@@ -9,8 +9,7 @@ import type { TableWrites } from "../core/model/batch.ts";
 import { Block, NO_TUPLE } from "../core/model/block.ts";
 import type { DialectName } from "../core/model/dialects.ts";
 import { type Column, isKeyed, type TableVersion } from "../core/model/schema.ts";
-import { TupleWriter } from "../core/model/tuple-writer.ts";
-import { CELL_BINARY, CellMap, tupleEnd } from "../core/model/tuple.ts";
+import { CELL_BINARY, CellMap, tupleEnd, TupleWriter } from "../core/model/tuple.ts";
 import type { Route, Routes } from "./routes.ts";
 import { wideColumn } from "./wide-columns.ts";
 

@@ -1,7 +1,6 @@
 import { Block, NO_TUPLE } from "../core/model/block.ts";
 import type { ByteWriter } from "../core/bytes.ts";
-import { tupleEnd } from "../core/model/tuple.ts";
-import { TupleWriter } from "../core/model/tuple-writer.ts";
+import { tupleEnd, TupleWriter } from "../core/model/tuple.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 
 /** Of a table under rules, as sinks see it. */

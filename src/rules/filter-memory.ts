@@ -7,8 +7,7 @@
  * the row's next change that the stream tells. A row that was read at the source holds for the changes that the read did not
  * see. Several streams may follow the log at different places: the one in front tells, and all of them ask.
  */
-import type { Position } from "../core/model/position.ts";
-import { rowVersion } from "../core/model/version.ts";
+import { type Position, rowVersion } from "../core/model/position.ts";
 
 /** Whether a snapshot saw a transaction. */
 export type Sees = (xid: number) => boolean;

@@ -3,8 +3,14 @@ import { createHmac } from "node:crypto";
 import { ByteWriter } from "../core/bytes.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Column, Mask } from "../core/model/schema.ts";
-import type { TupleWriter } from "../core/model/tuple-writer.ts";
-import { CELL_BINARY, CELL_FAILED, CELL_NULL, CELL_UNCHANGED, type CellMap } from "../core/model/tuple.ts";
+import {
+  CELL_BINARY,
+  CELL_FAILED,
+  CELL_NULL,
+  CELL_UNCHANGED,
+  type CellMap,
+  type TupleWriter,
+} from "../core/model/tuple.ts";
 import type { ColumnType } from "../core/model/types.ts";
 import { writeText } from "../core/values/text.ts";
 

@@ -2,9 +2,8 @@
 import { ByteWriter } from "../core/bytes.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { Source } from "../core/contracts/source.ts";
-import { type Block, NO_TUPLE } from "../core/model/block.ts";
+import { addRead, type Block, finishRead, NO_TUPLE, readBlock } from "../core/model/block.ts";
 import { type FailedCell, failedCell } from "../core/model/failed-cell.ts";
-import { addRead, finishRead, readBlock } from "../core/model/read-block.ts";
 import type { ComputedLineage, Lineage, TableVersion } from "../core/model/schema.ts";
 import { CELL_FAILED, CellMap, tupleEnd } from "../core/model/tuple.ts";
 import { writeJson } from "../core/values/json.ts";

@@ -14,7 +14,7 @@ import type { KeyText } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { TableSnapshot, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { rowVersion } from "../core/model/version.ts";
+import { rowVersion } from "../core/model/position.ts";
 import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
 import { ChunkReader } from "./snapshot/chunk-reader.ts";
@@ -23,7 +23,7 @@ import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { withTimeout } from "../core/with-timeout.ts";
-import { Receipts } from "./stream/work.ts";
+import { Receipts } from "./stream/sink-queue.ts";
 
 export interface ComparisonParts {
   readonly clock: Clock;

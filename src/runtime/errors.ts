@@ -1,6 +1,6 @@
 import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
-import { EPOCH_MAX } from "../core/model/version.ts";
+import { EPOCH_MAX } from "../core/model/position.ts";
 import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";

@@ -2,18 +2,17 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { TableSnapshot, StateStore, StoredError } from "../core/contracts/state-store.ts";
+import type { StateStore, StoredError, TableSnapshot } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { Login, MillraceError } from "../core/errors.ts";
 import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
-import type { Position } from "../core/model/position.ts";
+import { baseVersion, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
-import { baseVersion } from "../core/model/version.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkWorker } from "./sink/sink-worker.ts";
 import { furthestHeld, heldFrom, loseChanges, passedOver } from "./sink/sink-position.ts";
-import { lossOf } from "./stream/work.ts";
+import { lossOf } from "./stream/sink-queue.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
@@ -24,16 +23,20 @@ import type { Ledger } from "./snapshot/ledger.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
-import { type AnswersFor, type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
-import { bytesFor, FanOut, MAIN_BATCHES } from "./stream/fan-out.ts";
+import {
+  type AnswersFor,
+  type CatchUpParts,
+  GoBack,
+  type GoneBack,
+  SECOND_STREAM_TRIES_MAX,
+} from "./stream/catch-up.ts";
+import { bytesFor, encodeMark, FanOut, MAIN_BATCHES } from "./stream/fan-out.ts";
 import { detachSlowSinks } from "./stream/detach.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
-import { GoBack, type GoneBack } from "./stream/go-back.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
-import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
+import { forgetVisible, noteEarlierDeliveries } from "./stream/delivered-transactions.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 import type { Watermarks } from "../core/contracts/watermarks.ts";
-import { encodeMark } from "./stream/marks.ts";
 
 /** How long the snapshotter waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;

@@ -1,7 +1,7 @@
 /** What a warehouse promises where it keeps a history: every change once, in the order of the log. */
 import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";

@@ -1,7 +1,7 @@
 /** What a connection sends that was given up arrives late, after what the sink has written since: it changes nothing. */
 import { expect, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
 import { type HeldWork, isNoMirror, type SinkHarness } from "./sink.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { tableVersion } from "../support/model/blocks.ts";
 import { isNoMirror, type PoisonCase, type SinkHarness } from "./sink.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import {
   patch,
   checkpointAt,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

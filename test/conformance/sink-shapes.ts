@@ -1,7 +1,7 @@
 /** Changes of a table's shape, as the runtime brings them: the sink forgets, follows, and is given all rows again. */
 import { expect, test, type TestContext } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { type Cell, tableVersion, type TableSpec } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { type Cells, patch, checkpointAt, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";

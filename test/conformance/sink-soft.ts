@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { KeyedTable, Mask } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { blockOf, writesOf } from "../support/model/blocks.ts";
 import type { MarkedRow, KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

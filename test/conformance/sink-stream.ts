@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";

@@ -1,7 +1,7 @@
 /** What a sink promises of tables that share a target: what happens to the rows of one leaves alone those of the others. */
 import { expect, test, type TestContext } from "vitest";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { tableVersion, type ColumnSpec, type TableSpec } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness } from "./sink.ts";
 import { checkpointAt, type Cells, patch, put, remove, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";

@@ -19,13 +19,11 @@
  * The statements are those that all sources' databases have in common. What only some databases do (types, failover, open
  * transactions, altered tables in the middle of a transaction) each source tests for itself.
  */
-import { describe, expect, type TestContext, test } from "vitest";
-import type { Position } from "../../src/core/model/position.ts";
-import { comparePositions } from "../../src/core/model/position.ts";
+import { describe, expect, test, type TestContext } from "vitest";
+import { comparePositions, type Position, rowVersion } from "../../src/core/model/position.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
 import { eventually } from "../support/run/waiting.ts";
 import {
   chunkRows,

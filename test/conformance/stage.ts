@@ -1,11 +1,10 @@
 /** One sink over one target, with the words that the conformance tests are written in. */
 import { expect } from "vitest";
-import { DELETE, PATCH, PUT, type Checkpoint, type Batch, type TableWrites } from "../../src/core/model/batch.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { type Batch, type Checkpoint, DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, Sink, RefusedEntry } from "../../src/core/contracts/sink.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import type { Outcome, RefusedEntry, Sink } from "../../src/core/contracts/sink.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness, type SinkTarget } from "./sink.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";

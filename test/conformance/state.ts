@@ -1,11 +1,10 @@
 /** What every state store promises, whatever keeps its rows. */
 import { describe, expect, test } from "vitest";
-import type { Position } from "../../src/core/model/position.ts";
+import { baseVersion, type Position } from "../../src/core/model/position.ts";
 import { isLater, type TableVersion } from "../../src/core/model/schema.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import type { SchemaStore, StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
-import { baseVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { reportOf } from "../support/model/reports.ts";
 import { storedCompleteness } from "../../src/core/checkpoint/completeness.ts";

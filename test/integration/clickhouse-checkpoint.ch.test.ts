@@ -7,7 +7,7 @@ import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
 
 const COPY = "millrace.copied_progress";

@@ -1,15 +1,14 @@
 /** Reads of rows that others build on, where a balancer sends each statement to another of two replicas. */
 import { expect, test } from "vitest";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { checkpointAt, patch, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import type { Reply } from "../support/network/http-gateway.ts";
 import { clickhouseGateway, refusal, type Statement } from "../support/warehouses/clickhouse-gateway.ts";
 import { clickhouseTarget, type ClickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 

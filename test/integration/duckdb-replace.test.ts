@@ -1,7 +1,7 @@
 /** Rows of large tables are replaced by a delete and an append, found by the key's index: the work does not grow with the table. */
 import { expect, test } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { type Cells, patch, put, remove, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";

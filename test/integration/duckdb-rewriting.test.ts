@@ -3,7 +3,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import {
   type Cells,
   patch,

@@ -6,7 +6,7 @@ import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import type { SinkHarness } from "../conformance/sink.ts";
 import { failure, patch, put, remove, Reports, rowsBatch, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";

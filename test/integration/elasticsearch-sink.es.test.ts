@@ -5,7 +5,7 @@ import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import {
   failure,
   patch,

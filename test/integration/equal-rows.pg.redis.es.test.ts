@@ -14,7 +14,7 @@ import { RedisInspection } from "../../connectors/redis/inspect.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { spelledJson } from "../../src/core/targets/expected-json.ts";
-import { addRead, finishRead, readBlock } from "../../src/core/model/read-block.ts";
+import { addRead, finishRead, readBlock } from "../../src/core/model/block.ts";
 import { expectedCells, wantedRows } from "../../src/reconcile/rows/judge.ts";
 import { timeout } from "../conformance/stage.ts";
 import { tableVersion, tupleOf } from "../support/model/blocks.ts";

@@ -5,7 +5,7 @@
 import { afterAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";

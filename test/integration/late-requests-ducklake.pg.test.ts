@@ -6,7 +6,7 @@ import { checkpointAt, failure, put, remove, Reports, rowsBatch, timeout, type W
 import { tableVersion } from "../support/model/blocks.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 
 const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } });

@@ -4,7 +4,7 @@ import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { failure, checkpointAt, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { lateGateway, type LateRequest } from "../support/network/http-gateway.ts";

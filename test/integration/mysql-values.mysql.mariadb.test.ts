@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { RowPlan } from "../../connectors/mysql/source/values/cell-plan.ts";
 import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/selected-rows.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../src/core/model/tuple.ts";
 import { EDGE_TYPES } from "../support/mysql/mysql-edge-values.ts";
 import { endOfLog, readLog } from "../support/mysql/mysql-log.ts";
 import { decodeLog, rawCells } from "../support/mysql/mysql-rows.ts";

@@ -9,7 +9,7 @@ import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import type { Document } from "../../src/documents/document.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { checkpointAt, patch, put, remove, type Write, writes } from "../conformance/stage.ts";

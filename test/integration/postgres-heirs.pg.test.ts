@@ -6,7 +6,7 @@ import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { ListedKey } from "../../src/core/contracts/comparing.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import {
   checkpointAt,
   failure,

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
-import { baseVersion } from "../../src/core/model/version.ts";
+import { baseVersion } from "../../src/core/model/position.ts";
 import {
   chunkRows,
   createLog,

@@ -5,7 +5,7 @@ import { factory } from "../../connectors/postgres/sink/config.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import {
   failure,
   patch,

@@ -5,10 +5,9 @@ import { relayedShape } from "../../connectors/kafka/log/calls.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type Block, NO_TUPLE, OP_TRUNCATE } from "../../src/core/model/block.ts";
 import { Frame, type FrameReading, FrameWriter, UnreadableFrame } from "../../src/core/model/frame.ts";
-import { comparePositions, type Position } from "../../src/core/model/position.ts";
+import { comparePositions, type Position, rowVersion } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tupleEnd } from "../../src/core/model/tuple.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", body: "bytea" } });

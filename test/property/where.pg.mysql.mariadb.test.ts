@@ -8,7 +8,7 @@ import { catalogShape } from "../../connectors/mysql/source/catalog/shapes.ts";
 import { columnType, type PgType } from "../../connectors/postgres/source/catalog/types.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Column } from "../../src/core/model/schema.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../src/core/model/tuple.ts";
 import { bindWhere, TRUE } from "../../src/rules/where/condition.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 import { ConditionRow } from "../../src/rules/where/values.ts";

@@ -1,7 +1,7 @@
 /** A source that keeps its log as Postgres does: a slot, whose confirmed place only moves on, and a stream that begins there. */
 import type { Block } from "../../src/core/model/block.ts";
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/model/position.ts";
+import { baseVersion, type Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Catalog } from "../../src/core/contracts/catalog.ts";
 import { type ChangeLog, SecondStreamRefused } from "../../src/core/contracts/change-log.ts";
@@ -10,7 +10,6 @@ import { distanceInBytes, type LogIdentity } from "../../src/core/contracts/posi
 import type { RowReads } from "../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../src/core/contracts/watermarks.ts";
-import { baseVersion } from "../../src/core/model/version.ts";
 import type { Change } from "../support/model/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
 import { Connection } from "./network.ts";

@@ -22,7 +22,7 @@ import type {
   TargetPresence,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
-import { epochOf } from "../../src/core/model/version.ts";
+import { epochOf } from "../../src/core/model/position.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf } from "../support/model/log-model.ts";

@@ -2,9 +2,8 @@ import { expect, test } from "vitest";
 import { DELETE, PATCH, PUT } from "../../src/core/model/batch.ts";
 import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, type Block, NO_TUPLE } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
-import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, tupleEnd } from "../../src/core/model/tuple.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, tupleEnd, TupleWriter } from "../../src/core/model/tuple.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { blockOf, type Cell, tableVersion, tupleOf, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });

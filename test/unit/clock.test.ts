@@ -12,7 +12,6 @@ const AMBIENT =
 /** Files that measure for metrics, say who they are, or wait for a server of their own. */
 const ALLOWED: Readonly<Record<string, string>> = {
   "src/runtime/control/status.ts": "the process's number, for people",
-  "src/runtime/sink/measured-batches.ts": "a metric",
   "src/state/sqlite/migrate.ts": "when a migration was applied, for people",
 };
 

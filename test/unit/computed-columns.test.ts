@@ -2,13 +2,12 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
-import { tableDefinition, rulesOf } from "../../src/config/tables.ts";
+import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
 import { failedCell } from "../../src/core/model/failed-cell.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
-import { CELL_FAILED, CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
+import { CELL_FAILED, CELL_NULL, CELL_UNCHANGED, CellMap, TupleWriter } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { FunctionFault, functionName, loadFunction } from "../../src/rules/computed/functions.ts";
 import { readValue } from "../../src/rules/computed/inputs.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { FilterMemory, SEES_NOTHING } from "../../src/rules/filter-memory.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 
 const plan = "1";
 const TABLE = "public.t";

@@ -4,11 +4,10 @@ import { DebeziumFormat, type DebeziumOptions } from "../../connectors/kafka/for
 import { Inexpressible, NoUtf8, type RecordContext } from "../../connectors/kafka/formats/format.ts";
 import { type TopicNaming, topicOf } from "../../connectors/kafka/names.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { RowsBatch } from "../../connectors/kit/ordered-changes.ts";
-import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
+import { inCommitOrder, type RowsBatch } from "../../connectors/kit/ordered-changes.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";

@@ -1,8 +1,7 @@
 /** Rows and truncates that are one batch: what is left of the rows, and which truncates are passed on. */
 import { expect, test } from "vitest";
 import type { SinkForm } from "../../src/core/contracts/sink.ts";
-import { queuedRowsOf } from "../../src/runtime/sink/queued-rows.ts";
-import type { RowsWork, TruncateWork } from "../../src/runtime/stream/work.ts";
+import { queuedRowsOf, type RowsWork, type TruncateWork } from "../../src/runtime/stream/sink-queue.ts";
 import { blockOf, tableVersion } from "../support/model/blocks.ts";
 
 const tableOf = (table: string) => tableVersion({ table, columns: { id: "int8" } });

@@ -1,15 +1,13 @@
 import { expect, test } from "vitest";
 import type { LogMessage } from "../../src/core/model/block.ts";
 import type { Chunk } from "../../src/core/contracts/row-reads.ts";
-import { type Closed, FanOut } from "../../src/runtime/stream/fan-out.ts";
-import { encodeMark, type Mark } from "../../src/runtime/stream/marks.ts";
-import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
+import { type Closed, encodeMark, FanOut, type Mark } from "../../src/runtime/stream/fan-out.ts";
+import { Receipts, SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
 import type { SinkWorker } from "../../src/runtime/sink/sink-worker.ts";
 import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
-import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/model/blocks.ts";
 import { versionOf } from "../support/model/log-model.ts";
-import { realState, ScriptedSink, ScriptedStream, type WorkerOptions, workerOf } from "../support/model/scripted.ts";
+import { realState, ScriptedSink, ScriptedStream, workerOf, type WorkerOptions } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 

@@ -1,9 +1,8 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
-import { type Closed, FanOut } from "../../src/runtime/stream/fan-out.ts";
-import { encodeMark } from "../../src/runtime/stream/marks.ts";
-import { GoBack } from "../../src/runtime/stream/go-back.ts";
+import { type Closed, encodeMark, FanOut } from "../../src/runtime/stream/fan-out.ts";
+import { GoBack } from "../../src/runtime/stream/catch-up.ts";
 import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
 import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf } from "../support/model/blocks.ts";

@@ -3,8 +3,14 @@ import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { cut } from "../../src/runtime/stream/fan-out.ts";
-import { type BatchLimits, SinkQueue, type QueuedWork } from "../../src/runtime/stream/sink-queue.ts";
-import { type Receipt, Receipts, type Work } from "../../src/runtime/stream/work.ts";
+import {
+  type BatchLimits,
+  type QueuedWork,
+  type Receipt,
+  Receipts,
+  SinkQueue,
+  type Work,
+} from "../../src/runtime/stream/sink-queue.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { inBinary } from "../support/model/log-model.ts";
 

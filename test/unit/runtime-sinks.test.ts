@@ -7,11 +7,10 @@ import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { OnLost } from "../../src/core/contracts/sink.ts";
-import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
+import { type CatchUpParts, GoBack } from "../../src/runtime/stream/catch-up.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
-import { GoBack } from "../../src/runtime/stream/go-back.ts";
 import { SinkLife } from "../../src/runtime/sink/sink-life.ts";
-import { Receipts } from "../../src/runtime/stream/work.ts";
+import { Receipts } from "../../src/runtime/stream/sink-queue.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import {
@@ -22,8 +21,8 @@ import {
   ScriptedSink,
   ScriptedStream,
   tableAnswers,
-  type WorkerOptions,
   workerOf,
+  type WorkerOptions,
 } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";

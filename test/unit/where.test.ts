@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Column } from "../../src/core/model/schema.ts";
-import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { ConditionRow } from "../../src/rules/where/values.ts";
 import { parseWhere, WhereError } from "../../src/rules/where/syntax.ts";

@@ -1,6 +1,5 @@
 import * as z from "zod";
-import { parsePosition } from "../../../src/core/model/position.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
+import { parsePosition, rowVersion } from "../../../src/core/model/position.ts";
 import type { EntryCheckpoint, Head, Shape } from "../log/entry.ts";
 import { filesError } from "../errors.ts";
 import { manifestKey } from "../names.ts";

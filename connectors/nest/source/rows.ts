@@ -2,7 +2,7 @@
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
-import { TupleWriter } from "../../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../../src/core/model/tuple.ts";
 import { prepareQuery } from "../../sqlite/file.ts";
 import { keyTerm, keyValue } from "../../sqlite/inspect/inspect.ts";
 import { type Assembly, assemblyOf, ROOT } from "../assembly.ts";

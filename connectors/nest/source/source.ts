@@ -12,8 +12,7 @@ import { type LogIdentity, NUMBERED } from "../../../src/core/contracts/position
 import type { Chunk, KeyText, RowRange, RowReads } from "../../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import { EVERYTHING_VISIBLE } from "../../../src/core/contracts/watermarks.ts";
-import type { Block } from "../../../src/core/model/block.ts";
-import { addRead, finishRead, readBlock } from "../../../src/core/model/read-block.ts";
+import { addRead, type Block, finishRead, readBlock } from "../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { classify, nestError, notOpen, notWhole, stopped } from "../errors.ts";
 import type { PlannedDocument } from "../plan.ts";

@@ -4,9 +4,8 @@ import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/ch
 import { BEFORE_KEY, BEFORE_NONE, Block, NO_TUPLE, OP_DELETE, OP_UPDATE } from "../../../src/core/model/block.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import type { Position } from "../../../src/core/model/position.ts";
+import { type Position, rowVersion } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
 import { classify, notOpen, stopped } from "../errors.ts";
 import type { PlannedDocument } from "../plan.ts";
 import { CHANGED } from "../climbing.ts";

@@ -2,7 +2,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { ShownDocument, ShownRow } from "../../../connectors/nest/shown.ts";
 import type { Config } from "../../config/config.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
-import { commitOf } from "../../core/model/version.ts";
+import { commitOf } from "../../core/model/position.ts";
 import { Transforms } from "../../documents/transforms.ts";
 import { readState, storedPositions } from "../state.ts";
 import { resolvedDocuments } from "../../daemon/documents.ts";

@@ -8,7 +8,7 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Checkpoint } from "../../core/model/batch.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { rowVersion } from "../../core/model/version.ts";
+import { rowVersion } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { mayShare, targetIn } from "../../runtime/schema/sink-tables.ts";
 import type { CommandLine } from "../command-line.ts";

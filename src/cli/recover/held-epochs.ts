@@ -1,11 +1,9 @@
 import type { SinkConfig } from "../../config/config.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
-import type { Position } from "../../core/model/position.ts";
+import { EPOCH_MAX, type Position } from "../../core/model/position.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
-import { EPOCH_MAX } from "../../core/model/version.ts";
-import { epochHeld, epochHeldAtAll } from "../../runtime/sink/sink-position.ts";
+import { epochHeld, epochHeldAtAll, isBeyondLog } from "../../runtime/sink/sink-position.ts";
 import { sinkAhead, unclassified } from "../../runtime/errors.ts";
-import { isBeyondLog } from "../../runtime/sink/sink-position.ts";
 import { cliError } from "../errors.ts";
 import { withOpenSink } from "../opened.ts";
 import type { Session } from "../session.ts";

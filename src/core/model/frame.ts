@@ -16,10 +16,9 @@ import type { Rename, StreamOptions } from "../contracts/change-log.ts";
 import type { ByteWriter } from "../bytes.ts";
 import { BEFORE_NONE, Block, type LogMessage, NO_TUPLE, OP_TRUNCATE, type TransactionOrigin } from "./block.ts";
 import type { TruncateInLog } from "./batch.ts";
-import { comparePositions, parsePosition, type Position, serializePosition } from "./position.ts";
+import { commitOf, comparePositions, parsePosition, type Position, rowVersion, serializePosition } from "./position.ts";
 import type { TableVersion } from "./schema.ts";
 import { tupleEnd } from "./tuple.ts";
-import { commitOf, rowVersion } from "./version.ts";
 
 const FORM = 1;
 const TABLE = 1;

@@ -9,7 +9,7 @@ import type { KeyText } from "../../core/contracts/row-reads.ts";
 import { CELL_BINARY, CELL_FAILED, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
 import { isRecord } from "../../core/checkpoint/stored-json.ts";
 import { readText } from "../../core/values/text.ts";
-import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
+import { EPOCH_MAX, epochOf } from "../../core/model/position.ts";
 
 /** How a row in the sink differs from the expected one. */
 export interface Finding {

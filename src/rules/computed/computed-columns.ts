@@ -5,8 +5,7 @@
 import { ByteWriter } from "../../core/bytes.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Column, ComputedLineage, Mask } from "../../core/model/schema.ts";
-import type { TupleWriter } from "../../core/model/tuple-writer.ts";
-import { CELL_FAILED, CELL_UNCHANGED, type CellMap } from "../../core/model/tuple.ts";
+import { CELL_FAILED, CELL_UNCHANGED, type CellMap, type TupleWriter } from "../../core/model/tuple.ts";
 import type { ColumnType } from "../../core/model/types.ts";
 import type { Masker } from "../masks.ts";
 import type { KeptCell } from "../pins.ts";

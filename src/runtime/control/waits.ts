@@ -1,7 +1,7 @@
 import type { Condition } from "../../core/conditions/condition.ts";
 import { type Scope, scopeOf } from "../../core/clock.ts";
 import { abortedError, findMillraceError, type MillraceError } from "../../core/errors.ts";
-import { encodeMark } from "../stream/marks.ts";
+import { encodeMark } from "../stream/fan-out.ts";
 import { isTriedAgain } from "../retry.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { LOOK_MS, SharedLook } from "./shared-look.ts";

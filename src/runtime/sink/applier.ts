@@ -1,4 +1,4 @@
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, measuredNow } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
@@ -8,27 +8,33 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { ambiguousKey, internalFailure } from "../errors.ts";
-import type { Compacted } from "../compaction/compaction.ts";
-import type {
-  BatchLimits,
-  SinkQueue,
-  QueuedWork,
-  QueuedChunks,
-  QueuedEnds,
-  QueuedRowWorks,
+import type { Compacted, Slice } from "../compaction/compaction.ts";
+import {
+  type BatchLimits,
+  type CompareWork,
+  type CompleteWork,
+  type CopyWork,
+  type NoticeWork,
+  type QueuedChunks,
+  type QueuedEnds,
+  type QueuedRows,
+  queuedRowsOf,
+  type QueuedRowWorks,
+  type QueuedWork,
+  type SinkQueue,
+  type SweepWork,
+  type TableEnd,
+  type TruncateWork,
+  type Work,
 } from "../stream/sink-queue.ts";
-import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "../stream/work.ts";
 import { BatchWriter } from "./batch-writer.ts";
-import { CarriedCopies } from "./carried-copies.ts";
+import { CarriedCopies, TargetShapes } from "./target-shapes.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
-import { LogPassing } from "./log-passing.ts";
-import { measuredNow, measureBatch } from "./measured-batches.ts";
-import { Prefetch, type CompactedAhead } from "./prefetch.ts";
-import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
+import { type CompactedAhead, Prefetch } from "./prefetch.ts";
 import { loseChanges, passedOver, SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
-import { TargetShapes } from "./target-shapes.ts";
+import type { LogEntry, TableWrites } from "../../core/model/batch.ts";
 
 export interface WorkerParts {
   readonly clock: Clock;
@@ -328,4 +334,153 @@ export class Applier {
     }
     return unkeyed.length > 0 || failed.size > 0;
   }
+}
+
+interface LogPassingParts {
+  readonly writer: BatchWriter;
+  readonly tables: SinkTableAnswers;
+}
+
+/**
+ * Gives a sink of form `log` the log as it is. Changes of a table that is suspended are left out, and the sink is told that
+ * they are lost: a reader then reads the table again.
+ */
+class LogPassing {
+  readonly #parts: LogPassingParts;
+  /**
+   * The configuration changes between two processes: the first batch of each says which rules are in force, and which tables
+   * are left out. The source may show nothing of these.
+   */
+  #hasTold = false;
+
+  constructor(parts: LogPassingParts) {
+    this.#parts = parts;
+  }
+
+  async perform(taken: QueuedWork, signal: AbortSignal): Promise<"durable" | "dropped"> {
+    switch (taken.kind) {
+      case "rows":
+        await this.#rows(taken, signal);
+        return "durable";
+      case "truncate":
+        await this.#truncate(taken, signal);
+        return "durable";
+      case "notice":
+        await this.#notice(taken, signal);
+        return "durable";
+      case "heartbeat":
+        await this.#heartbeat(signal);
+        return "durable";
+      case "chunks":
+      case "ends":
+      case "carry":
+      case "compare":
+      case "copy":
+        // What does not come from the log.
+        return "dropped";
+      default:
+        return taken satisfies never;
+    }
+  }
+
+  async #rows({ works }: QueuedRowWorks, signal: AbortSignal): Promise<void> {
+    const batch = queuedRowsOf(works, this.#parts.writer.position.reached, "log");
+    if (batch?.until == null) return;
+    const lost = new Set<string>();
+    const entries = batch.slices.flatMap((slice) => this.#wanted(slice, lost));
+    await this.#pass([...entries, ...lossesOf(lost)], batch.until, signal);
+  }
+
+  /** The runs of rows that are passed on; the tables of the others are added to `lost`. */
+  #wanted({ block, from, to }: Slice, lost: Set<string>): readonly LogEntry[] {
+    const isWanted = block.tables.map((table) => this.#parts.tables.wants(table));
+    if (isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
+    const runs: LogEntry[] = [];
+    let start = from;
+    for (let row = from; row <= to; row++) {
+      if (row < to && isWanted[block.table[row]!] === true) continue;
+      if (start < row) runs.push({ kind: "rows", block, from: start, to: row });
+      if (row < to) lost.add(block.tables[block.table[row]!]!.id);
+      start = row + 1;
+    }
+    return runs;
+  }
+
+  async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
+    const { writer, tables } = this.#parts;
+    if (comparePositions(until, writer.position.reached) <= 0) return;
+    const entry: LogEntry = tables.wants(table)
+      ? { kind: "truncate", table, version, record }
+      : { kind: "lost", tableId: table.id };
+    await this.#pass([entry], until, signal);
+  }
+
+  /** A mark at the sink's own position may be there already; twice at one position does no harm. */
+  async #notice({ entry, until }: NoticeWork, signal: AbortSignal): Promise<void> {
+    const { reached } = this.#parts.writer.position;
+    if (until !== null && comparePositions(until, reached) < 0) return;
+    await this.#pass([entry], until ?? reached, signal);
+  }
+
+  async #heartbeat(signal: AbortSignal): Promise<void> {
+    const { writer } = this.#parts;
+    await writer.verify(signal);
+    const { position } = writer;
+    if (position.isBeyondCheckpoint) await this.#pass([], position.reached, signal);
+  }
+
+  async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
+    const { writer } = this.#parts;
+    const { checkpoint } = writer.position;
+    const log = { from: checkpoint.position, entries: this.#hasTold ? entries : [...this.#configured(), ...entries] };
+    await writer.apply({ kind: "checkpoint", log, checkpoint: { ...checkpoint, position: until } }, signal);
+    this.#hasTold = true;
+  }
+
+  #configured(): readonly LogEntry[] {
+    const { tables } = this.#parts;
+    const known = [...tables.known];
+    const ruled = known.filter((table) => table.ruled !== undefined);
+    const leftOut = known.map(({ id }) => id).filter((id) => tables.leavesOut(id));
+    return [...ruled.map((table): LogEntry => ({ kind: "shape", table })), ...lossesOf(leftOut)];
+  }
+}
+
+function lossesOf(tableIds: Iterable<string>): readonly LogEntry[] {
+  return Array.from(tableIds, (tableId) => ({ kind: "lost", tableId }));
+}
+
+/**
+ * Counts the rows of a durable batch, and measures how long after its commit the newest of them arrived. `begunMs`: when the
+ * write began.
+ */
+function measureBatch(metrics: Metrics, sink: string, tables: readonly TableWrites[], begunMs: number): void {
+  if (tables.length === 0) return;
+  let newestUs = 0n;
+  let arrivedMs = 0;
+  for (const writes of tables) {
+    const { table, count, deleteCount, patchCount } = writes;
+    if (deleteCount > 0) metrics.rowsApplied(sink, table.id, "delete", deleteCount);
+    if (patchCount > 0) metrics.rowsApplied(sink, table.id, "patch", patchCount);
+    const putCount = count - deleteCount - patchCount;
+    if (putCount > 0) metrics.rowsApplied(sink, table.id, "put", putCount);
+    const block = writes.blocks[writes.block[count - 1]!]!;
+    const timeUs = block.transactions.commitTimeUs[block.tx[writes.row[count - 1]!]!]!;
+    if (timeUs > newestUs) {
+      newestUs = timeUs;
+      ({ arrivedMs } = block);
+    }
+  }
+  const commitMs = Number(newestUs) / 1000;
+  const nowMs = measuredNow();
+  const seconds = (fromMs: number, toMs: number): number => Math.max(0, toMs - fromMs) / 1000;
+  const parts =
+    arrivedMs === 0
+      ? null
+      : {
+          source: seconds(commitMs, arrivedMs),
+          internal: seconds(arrivedMs, begunMs),
+          sink: seconds(begunMs, nowMs),
+        };
+  metrics.commitToApply(sink, seconds(commitMs, nowMs), parts);
 }

@@ -4,7 +4,6 @@ import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SnapshotStore, StateStore } from "../../core/contracts/state-store.ts";
-import type { CarriedCopies } from "./carried-copies.ts";
 import { baseKey, type DeadLetterBox, locate } from "./dead-letters.ts";
 import type { SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
@@ -16,7 +15,8 @@ interface IncompleteKeysParts {
   readonly deadLetters: DeadLetterBox;
   readonly position: SinkPosition;
   readonly tables: SinkTableAnswers;
-  readonly carried: CarriedCopies;
+  /** Copies that may count as complete again without being read. */
+  readonly carried: { has(tableId: string): boolean };
 }
 
 /** Durably lists keys whose rows one sink can't complete from its input. A key lookup reads them from the source later. */

@@ -3,8 +3,13 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { type Compacted, Compactor } from "../compaction/compaction.ts";
-import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import type { BatchLimits, SinkQueue, QueuedRowWorks } from "../stream/sink-queue.ts";
+import {
+  type BatchLimits,
+  type QueuedRows,
+  queuedRowsOf,
+  type QueuedRowWorks,
+  type SinkQueue,
+} from "../stream/sink-queue.ts";
 import type { SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 

@@ -6,13 +6,12 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { Closed, ClosedWell, FanOut } from "../stream/fan-out.ts";
-import { encodeMark } from "../stream/marks.ts";
+import { type Closed, type ClosedWell, encodeMark, type FanOut } from "../stream/fan-out.ts";
 import { isOfOneTable, type ReadLimits } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { ApplyWindow, CompareWindow, type Window } from "./windows.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
-import { Receipts } from "../stream/work.ts";
+import { Receipts } from "../stream/sink-queue.ts";
 
 interface ChunkReaderParts {
   readonly clock: Clock;

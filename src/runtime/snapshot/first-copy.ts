@@ -9,7 +9,7 @@ import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { giveReceipt, letGo, Receipts, type TableEnd, type Work } from "../stream/work.ts";
+import { giveReceipt, letGo, Receipts, type TableEnd, type Work } from "../stream/sink-queue.ts";
 import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
 import { Patience } from "./patience.ts";
 import { copyRaw, type RawEnd } from "./raw-copy.ts";

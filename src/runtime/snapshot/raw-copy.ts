@@ -12,7 +12,7 @@ import type {
 } from "../../core/contracts/raw/raw-copy.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { type CopyRun, Receipts, type TableEnd, type Work } from "../stream/work.ts";
+import { type CopyRun, Receipts, type TableEnd, type Work } from "../stream/sink-queue.ts";
 import { retryBatch } from "../retry.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 

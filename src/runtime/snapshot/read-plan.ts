@@ -2,7 +2,7 @@ import type { PendingKey, TableSnapshot, StateStore } from "../../core/contracts
 import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { entry } from "../entry.ts";
-import { lossOf } from "../stream/work.ts";
+import { lossOf } from "../stream/sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import type { Ledger } from "./ledger.ts";

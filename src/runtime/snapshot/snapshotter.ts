@@ -25,7 +25,7 @@ import {
 } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
-import { Receipts } from "../stream/work.ts";
+import { Receipts } from "../stream/sink-queue.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 
 interface SnapshotterParts extends ReadPlanParts {

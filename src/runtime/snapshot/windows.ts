@@ -34,9 +34,9 @@
  */
 import {
   BEFORE_FULL,
-  Block,
   BEFORE_KEY,
   BEFORE_NONE,
+  Block,
   isUpdate,
   NO_TUPLE,
   OP_DELETE,
@@ -48,9 +48,8 @@ import { ByteWriter } from "../../core/bytes.ts";
 import { hasWholeKey, joinedKey, keyText } from "../../core/model/row-id.ts";
 import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
-import { TupleWriter } from "../../core/model/tuple-writer.ts";
-import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
-import { mergeTuples } from "../compaction/merged-tuples.ts";
+import { hasUnchanged, tupleEnd, TupleWriter } from "../../core/model/tuple.ts";
+import { mergeTuples } from "../compaction/table-compaction.ts";
 
 /** Why a chunk can't be used and is read again. */
 export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key" | "overfull";

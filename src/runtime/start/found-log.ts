@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
-import { earliest, type Position } from "../../core/model/position.ts";
+import { earliest, EPOCH_MAX, type Position } from "../../core/model/position.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
@@ -17,7 +17,6 @@ import type { SinkLife } from "../sink/sink-life.ts";
 import { askAgain } from "../snapshot/snapshots.ts";
 import { knownPosition, mayHoldMore } from "../sink/sink-position.ts";
 import { type WaitingStart, whenAnswered } from "./start-waits.ts";
-import { EPOCH_MAX } from "../../core/model/version.ts";
 import { epochsUsedUp } from "../errors.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 

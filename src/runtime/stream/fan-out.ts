@@ -1,17 +1,14 @@
 import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import type { Position } from "../../core/model/position.ts";
+import { type Position, rowVersion } from "../../core/model/position.ts";
 import { News } from "../../core/news.ts";
 import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
-import { rowVersion } from "../../core/model/version.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { DeliveredTransactions } from "./delivered-transactions.ts";
-import { decodeMark } from "./marks.ts";
-import { measuredNow } from "../sink/measured-batches.ts";
-import type { BatchLimits, SinkQueue } from "./sink-queue.ts";
+import { measuredNow } from "../../core/clock.ts";
+import { type BatchLimits, giveReceipt, letGo, lossOf, type SinkQueue, type Work } from "./sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
-import { letGo, giveReceipt, lossOf, type Work } from "./work.ts";
 
 /*
  * Fan-out and catch-up
@@ -31,8 +28,8 @@ import { letGo, giveReceipt, lossOf, type Work } from "./work.ts";
  *    the bytes at once. What was in it comes again from the log, because the sink's checkpoint is before it.
  * 3. A sink that is behind catches up with its own stream and its own fan-out (catch-up.ts). Near the end the main fan-out
  *    already collects the sink's changes in a second queue. When the own stream has passed the position where that began,
- *    the second queue is appended to the first one. Changes that both streams carried are dropped by position (queued-rows.ts).
- * 4. A source that has no second stream to give lets the main fan-out go back to the sink's position (go-back.ts). Sinks
+ *    the second queue is appended to the first one. Changes that both streams carried are dropped by position (`queuedRowsOf`).
+ * 4. A source that has no second stream to give lets the main fan-out go back to the sink's position (`GoBack`). Sinks
  *    that were further get changes that they have, and skip them by position, too.
  * 5. At low and high watermarks the fan-out opens and closes windows of incremental snapshots (snapshot/windows.ts): rows that
  *    were read enter the queues at exactly this position. So a move to another position spoils all open windows.
@@ -361,7 +358,7 @@ function noticeOf(block: Block, message: LogMessage): Work {
 }
 
 /** A part of a block that can be compacted together, or one truncate. */
-export type Piece =
+type Piece =
   | { readonly kind: "rows"; readonly from: number; readonly to: number }
   | { readonly kind: "truncate"; readonly row: number };
 
@@ -398,4 +395,30 @@ export function cut(block: Block, from: number, to: number): readonly Piece[] {
 
 function hasTwoVersions(tables: readonly TableVersion[]): boolean {
   return tables.length > 1 && new Set(tables.map((table) => table.id)).size < tables.length;
+}
+
+/**
+ * The messages that Millrace writes into the source's log: the edges of windows, and heartbeats, which belong to no window.
+ */
+export type Mark = { readonly edge: "low" | "high"; readonly window: string } | { readonly edge: null };
+
+export function encodeMark(mark: Mark): string {
+  return JSON.stringify(mark);
+}
+
+/** Null for a message with our prefix that this version does not know. */
+function decodeMark(content: Uint8Array): Mark | null {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(content.buffer, content.byteOffset, content.length).toString("utf8"));
+    if (typeof value !== "object" || value === null || !("edge" in value)) return null;
+    if (value.edge === null) return { edge: null };
+    if ((value.edge === "low" || value.edge === "high") && "window" in value && typeof value.window === "string") {
+      return { edge: value.edge, window: value.window };
+    }
+    return null;
+  } catch (error) {
+    // The message comes from another version, or from another program with our prefix: it is ignored.
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
 }

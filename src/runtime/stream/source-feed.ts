@@ -8,10 +8,9 @@ import type { Source } from "../../core/contracts/source.ts";
 import { type StateStore, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
-import type { AnswersFor } from "./catch-up.ts";
+import type { AnswersFor, GoBack } from "./catch-up.ts";
 import type { FanOut } from "./fan-out.ts";
 import { isTriedAgain, kindOf, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
-import type { GoBack } from "./go-back.ts";
 
 interface SourceFeedParts {
   readonly clock: Clock;

@@ -5,15 +5,14 @@
  */
 import { setImmediate as turn } from "node:timers/promises";
 import type { Nest } from "../../../connectors/nest/nest.ts";
-import { openNest, type OpenedNest } from "../../../connectors/nest/open.ts";
+import { type OpenedNest, openNest } from "../../../connectors/nest/open.ts";
 import type { ChangeStream, SchemaResolver } from "../../../src/core/contracts/change-log.ts";
 import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
 import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
-import { comparePositions, type Position } from "../../../src/core/model/position.ts";
+import { comparePositions, type Position, rowVersion } from "../../../src/core/model/position.ts";
 import type { KeyedTable } from "../../../src/core/model/schema.ts";
 import { CELL_NULL, CellMap } from "../../../src/core/model/tuple.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
 import type { Document, DocumentNode, Relation } from "../../../src/documents/document.ts";
 import { placesOf } from "../../../src/documents/places.ts";
 import { checkpointAt, put, remove, type Write, writes } from "../../conformance/stage.ts";

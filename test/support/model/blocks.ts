@@ -8,7 +8,7 @@
  *   ]);
  */
 import { createHash } from "node:crypto";
-import { DELETE, PATCH, PUT, type Checkpoint, type Batch, type TableWrites } from "../../../src/core/model/batch.ts";
+import { type Batch, type Checkpoint, DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
 import {
   BEFORE_FULL,
   BEFORE_KEY,
@@ -19,13 +19,11 @@ import {
   OP_LETTERS,
 } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import type { Position } from "../../../src/core/model/position.ts";
-import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } from "../../../src/core/model/schema.ts";
-import { TupleWriter } from "../../../src/core/model/tuple-writer.ts";
-import { hasUnchanged } from "../../../src/core/model/tuple.ts";
+import { type Position, rowVersion } from "../../../src/core/model/position.ts";
+import { type Column, isKeyed, type KeyedTable, tableId, type TableVersion } from "../../../src/core/model/schema.ts";
+import { hasUnchanged, TupleWriter } from "../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
 import { postgresType } from "../postgres/postgres-types.ts";
 import { checkpointOf } from "../daemon/complete.ts";
 

@@ -4,11 +4,10 @@
  */
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
-import type { Position } from "../../../src/core/model/position.ts";
+import { type Position, rowVersion } from "../../../src/core/model/position.ts";
 import { keyText } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, UNCHANGED } from "./blocks.ts";
 
 /** Whole rows as text, numbers in digits. */

@@ -3,7 +3,7 @@ import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { baseVersion, epochOf } from "../../../../src/core/model/version.ts";
+import { baseVersion, epochOf } from "../../../../src/core/model/position.ts";
 import { isRead } from "../../../../src/core/targets/history.ts";
 import type { Layout } from "./layout.ts";
 

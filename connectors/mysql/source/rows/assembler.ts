@@ -5,9 +5,8 @@
 import { BEFORE_NONE, Block, NO_TUPLE, OP_TRUNCATE, type TransactionOrigin } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
-import { comparePositions, type Position } from "../../../../src/core/model/position.ts";
+import { comparePositions, fitsVersion, type Position, rowVersion } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
 import { sourceError } from "../errors.ts";
 import { RowTarget } from "./rows.ts";
 

@@ -5,8 +5,7 @@
 import { OP_UPDATE } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
-import { CELL_NULL, CellMap } from "../../../../src/core/model/tuple.ts";
-import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
+import { CELL_NULL, CellMap, TupleWriter } from "../../../../src/core/model/tuple.ts";
 import { damaged } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import * as field from "../values/field-types.ts";

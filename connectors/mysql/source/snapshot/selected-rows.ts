@@ -5,14 +5,13 @@
  */
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
-import { CELL_NULL, CELL_BINARY } from "../../../../src/core/model/tuple.ts";
+import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
 import { damaged } from "../errors.ts";
 import { quoteName } from "../../quote.ts";
 import { Cursor } from "../wire/bytes.ts";
 import * as plan from "../values/cell-plan.ts";
-import type { Block } from "../../../../src/core/model/block.ts";
+import { addRead, type Block, finishRead, readBlock } from "../../../../src/core/model/block.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-block.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { KeyText } from "../../../../src/core/contracts/row-reads.ts";
 import type { SourceRules } from "../catalog/source-tables.ts";
@@ -132,7 +131,7 @@ function integerCode(bits: 8 | 16 | 24 | 32 | 64, signed: boolean): number {
 
 export const BLOCK_BYTES = 1024 * 1024;
 
-/** Fills one block of OP_READ with rows that were read by SQL (core/model/read-block). */
+/** Fills one block of OP_READ with rows that were read by SQL (core/model/block). */
 export class RowBlock {
   readonly #out = new ByteWriter(64 * 1024);
   readonly #block: Block;

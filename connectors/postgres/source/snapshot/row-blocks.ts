@@ -1,8 +1,7 @@
 /** Turns rows that were read by SQL into blocks of OP_READ, in the layout of core's tuples. */
-import type { Block } from "../../../../src/core/model/block.ts";
+import { addRead, type Block, finishRead, readBlock } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_NULL, readInt32 } from "../../../../src/core/model/tuple.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
@@ -23,7 +22,7 @@ const LARGE_BYTES_MAX = 32 * BLOCK_BYTES;
 const LARGE_KEPT_MS = 10_000;
 let largeTimer: NodeJS.Timeout | undefined;
 
-/** Fills one block (core/model/read-block). */
+/** Fills one block (core/model/block). */
 export class RowBlock {
   readonly #out: ByteWriter;
   readonly #block: Block;

@@ -6,24 +6,23 @@
 import { isUtf8 } from "node:buffer";
 import {
   BEFORE_NONE,
+  type Block,
+  INDEX_MAX,
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
   OP_TRUNCATE,
-  INDEX_MAX,
   OP_UPDATE,
-  type Block,
 } from "../../../../src/core/model/block.ts";
-import type { Position } from "../../../../src/core/model/position.ts";
-import { readInt32, tupleEnd, CellMap, CELL_UNCHANGED } from "../../../../src/core/model/tuple.ts";
-import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
+import { fitsVersion, type Position, rowVersion } from "../../../../src/core/model/position.ts";
+import { CELL_UNCHANGED, CellMap, readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
 import { readServerError } from "../../../../src/postgres/frames.ts";
-import { beforeKind, frameLength, XLOG_HEADER, unreadable, tooMany, tooFar, POSITION_BEFORE_MESSAGE } from "./frame.ts";
+import { beforeKind, frameLength, POSITION_BEFORE_MESSAGE, tooFar, tooMany, unreadable, XLOG_HEADER } from "./frame.ts";
 import { type Relation, Relations } from "./relations.ts";
 
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
+import { TupleWriter } from "../../../../src/core/model/tuple.ts";
 /** Why the decoder returned: */
 /** all whole frames are read; */
 export const STOP_BYTES = 0;
