@@ -6,20 +6,13 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { type IndexNaming, ownIndexOf } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
-import {
-  indexBehind,
-  type IndexOptions,
-  storedIndices,
-  trialDefinition,
-  tryDefinition,
-  WITHOUT_FIELDS,
-  isDefined,
-} from "./indices/ddl.ts";
+import { isDefined, trialDefinition, tryDefinition } from "./indices/ddl.ts";
+import { indexBehind, type IndexOptions, storedIndices, WITHOUT_FIELDS } from "./indices/found-index.ts";
 import { conflictsOf, definitionFor, driftedSettings } from "./indices/definition.ts";
 import { fits, selectedName } from "../../src/core/table-selection.ts";
-import { indexAfter } from "./indices/next-index.ts";
+import { indexAfter } from "./indices/tables.ts";
 import { chunksByLength } from "./indices/presence.ts";
-import { expectCheckpointIndex } from "./checkpoint.ts";
+import { checkpointIndex, expectCheckpointIndex } from "./checkpoint.ts";
 import { ok, warning, wrong } from "../kit/findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { expectUsable, majorOf, versionOf } from "./version.ts";
@@ -118,10 +111,6 @@ async function checkAccess(client: SearchClient, prefix: string, signal: AbortSi
 
 /** As many as are told one by one. */
 const TOLD_MAX = 10;
-
-function checkpointIndex(prefix: string): string {
-  return `${prefix}millrace-progress`;
-}
 
 interface CheckedIndices {
   /** What the sink would refuse. */

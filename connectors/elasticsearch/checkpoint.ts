@@ -11,9 +11,10 @@ import { type CompleteTables, isCompleteTables, storedCompleteness } from "../..
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
-import { expectOk, storedIndices, SURE, takenName, unfitSetting, WITHOUT_FIELDS } from "./indices/ddl.ts";
+import { takenName } from "./indices/ddl.ts";
+import { storedIndices, SURE, unfitSetting, WITHOUT_FIELDS } from "./indices/found-index.ts";
 import { classifyEngine, searchError } from "./errors.ts";
-import { engineError, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import { engineError, errorOf, expectOk, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import type { TableIndex } from "./indices/tables.ts";
 
 const PART_COUNT = 64;
@@ -100,7 +101,7 @@ export class StoredCheckpoint {
 
   constructor(client: SearchClient, prefix: string, id: string, replicas: number | undefined) {
     this.#client = client;
-    this.#index = `${prefix}millrace-progress`;
+    this.#index = checkpointIndex(prefix);
     this.#id = id;
     this.#replicas = replicas;
   }
@@ -215,11 +216,8 @@ export class StoredCheckpoint {
     const named = head.parts.flatMap((number, n) => (number === 0 ? [] : [[n, this.#partId(n, number)] as const]));
     if (named.length === 0) return { ...EMPTY, head };
     const path = `${pathOf(this.#index)}/_mget`;
-    const answer = await this.#client.request(
-      { method: "POST", path, body: { ids: named.map(([, id]) => id) } },
-      signal,
-    );
-    expectOk(answer, "reading the sink's progress");
+    const request = { method: "POST", path, body: { ids: named.map(([, id]) => id) } } as const;
+    const answer = await this.#client.ask(request, "reading the sink's progress", signal);
     const found = FOUND_PARTS.safeParse(parsed(answer.body));
     if (!found.success) throw overwritten(path, found.error);
     if (found.data.docs.some((doc) => !doc.found)) return { ...EMPTY, head: { ...head, position: "" } };
@@ -289,8 +287,8 @@ export class StoredCheckpoint {
     if (lines.length === 0) return [];
     const body = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
     const path = `${pathOf(this.#index)}/_bulk`;
-    const answer = await this.#client.request({ method: "POST", path, body, isBulk: true }, signal);
-    expectOk(answer, "writing the sink's progress");
+    const request = { method: "POST", path, body, isBulk: true } as const;
+    const answer = await this.#client.ask(request, "writing the sink's progress", signal);
     const items = fieldOf(parsed(answer.body), "items");
     invariant(Array.isArray(items), "a bulk write is answered item by item");
     return items.map((item: unknown) => {
@@ -339,6 +337,10 @@ export class StoredCheckpoint {
     if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, "creating the progress index");
     await expectCheckpointIndex(this.#client, this.#index, signal);
   }
+}
+
+export function checkpointIndex(prefix: string): string {
+  return `${prefix}millrace-progress`;
 }
 
 /** Throws if the index of this name is not Millrace's, or does not keep what is written. */

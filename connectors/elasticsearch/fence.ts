@@ -9,8 +9,8 @@ import { setTimeout } from "node:timers/promises";
 import * as z from "zod";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { droppedError, searchError } from "./errors.ts";
-import { parsed, pathOf, type SearchClient } from "./http.ts";
-import { expectEveryNode, expectOk } from "./indices/ddl.ts";
+import { parsed, type SearchClient } from "./http.ts";
+import { storedIndices } from "./indices/found-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
@@ -19,13 +19,6 @@ const LOOK_AGAIN_MS = 100;
 /** A bulk of eight megabytes takes less than a second on a healthy server. */
 const SETTLED_MS_MAX = 60_000;
 
-const FOUND = z.record(
-  z.string(),
-  z.object({
-    aliases: z.record(z.string(), z.unknown()).default({}),
-    settings: z.object({ index: z.object({ uuid: z.string() }) }),
-  }),
-);
 const TASKS = z.object({
   tasks: z
     .array(z.object({ node: z.string(), id: z.number(), headers: z.record(z.string(), z.string()).default({}) }))
@@ -114,24 +107,16 @@ export class WriteFence {
   }
 
   async #change(actions: readonly object[], signal: AbortSignal): Promise<void> {
-    const answer = await this.#client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
-    expectEveryNode(answer, ENTERING);
+    await this.#client.askEveryNode({ method: "POST", path: "/_aliases", body: { actions } }, ENTERING, signal);
   }
 
   /** Our write aliases of these indices, as far as they exist. */
   async #look(indices: readonly IndexIdentity[], signal: AbortSignal) {
-    const path = pathOf(indices.map(({ index }) => index));
-    const query = {
-      filter_path: "*.aliases,*.settings.index.uuid",
-      ignore_unavailable: "true",
-      allow_no_indices: "true",
-    };
-    const answer = await this.#client.request({ method: "GET", path, query }, signal);
-    if (answer.status === 404) return [];
-    expectOk(answer, ENTERING);
-    return Object.entries(FOUND.parse(parsed(answer.body))).map(([index, { aliases, settings }]) => ({
+    const names = indices.map(({ index }) => index);
+    const found = await storedIndices(this.#client, names, { text: ENTERING, parts: "*.aliases,*.settings" }, signal);
+    return found.map(([index, { aliases, settings }]) => ({
       index,
-      uuid: settings.index.uuid,
+      uuid: settings["index.uuid"],
       aliases: Object.keys(aliases).filter((alias) => alias.startsWith(`${this.#prefix}${MARK}`)),
     }));
   }
@@ -155,8 +140,7 @@ export class WriteFence {
       group_by: "none",
       filter_path: "tasks.node,tasks.id,tasks.headers,node_failures",
     };
-    const answer = await this.#client.request({ method: "GET", path: "/_tasks", query }, signal);
-    expectOk(answer, ENTERING);
+    const answer = await this.#client.ask({ method: "GET", path: "/_tasks", query }, ENTERING, signal);
     const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
     if (silent.length > 0) throw searchError("MR2001", "retryable", "a node of the cluster does not show its tasks");
     const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;

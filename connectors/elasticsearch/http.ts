@@ -4,7 +4,15 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { classifyConnection, type EngineError, isHangUp, tlsError } from "./errors.ts";
+import {
+  classifyConnection,
+  classifyEngine,
+  type EngineError,
+  isHangUp,
+  partError,
+  searchError,
+  tlsError,
+} from "./errors.ts";
 
 /**
  * An answer that takes longer counts as lost. On a healthy server a bulk of eight megabytes takes less than a second.
@@ -151,6 +159,58 @@ export class SearchClient implements AsyncDisposable {
     }
   }
 
+  /** The same for one that must succeed. `what`, `table`: see `classifyEngine`. */
+  async ask(request: Request, what: string, signal: AbortSignal, table?: string): Promise<Answer> {
+    const answer = await this.request(request, signal);
+    expectOk(answer, what, table);
+    return answer;
+  }
+
+  /** The same for a search, a page of its scroll, or a refresh: they succeed although some shards failed, or took too long. */
+  async askEveryShard(request: Request, what: string, signal: AbortSignal, table?: string): Promise<Answer> {
+    const answer = await this.request(request, signal);
+    expectEveryShard(answer, what, table);
+    return answer;
+  }
+
+  /** The same for a change of indices: some nodes may not know it yet, and write as before. */
+  async askEveryNode(request: Request, what: string, signal: AbortSignal, table?: string): Promise<void> {
+    expectEveryNode(await this.request(request, signal), what, table);
+  }
+
+  /** Makes everything written so far searchable. */
+  async refresh(index: string | readonly string[], table: string | undefined, signal: AbortSignal): Promise<void> {
+    await this.askEveryShard({ method: "POST", path: `${pathOf(index)}/_refresh` }, "a refresh", signal, table);
+  }
+
+  /**
+   * The pages of a search, the first one whatever is on it; `hitsOf` parses them. The engine reads on while one is looked at,
+   * and a failure surfaces where it is awaited.
+   */
+  async *pages<P extends { readonly hits: readonly unknown[] }>(
+    index: string,
+    { query = {}, body }: Pick<Request, "query" | "body">,
+    pageOf: (answer: Answer) => P,
+    ask: (request: Request) => Promise<Answer>,
+    signal: AbortSignal,
+  ): AsyncGenerator<P> {
+    const first = { ...WHOLE_SEARCH, ...query, scroll: KEPT_FOR };
+    let answer = await ask({ method: "POST", path: `${pathOf(index)}/_search`, query: first, ...(body && { body }) });
+    try {
+      let page = pageOf(answer);
+      do {
+        const on = { scroll: KEPT_FOR, scroll_id: scrollIn(answer) };
+        const next = ask({ method: "POST", path: SCROLL, query, body: on });
+        next.catch(() => undefined);
+        yield page;
+        answer = await next;
+        page = pageOf(answer);
+      } while (page.hits.length > 0);
+    } finally {
+      await this.request({ method: "DELETE", path: SCROLL, body: { scroll_id: scrollIn(answer) } }, signal);
+    }
+  }
+
   /** If all are left out, the one that is due first. */
   #nextNode(): Node {
     const now = performance.now();
@@ -176,6 +236,40 @@ export class SearchClient implements AsyncDisposable {
     this.#closing.abort();
     await Promise.all(this.#nodes.map(({ pool }) => pool.destroy()));
   }
+}
+
+/** For how long the engine keeps a search between two of its pages. */
+const KEPT_FOR = "1m";
+const SCROLL = "/_search/scroll";
+const HITS = Buffer.from('"hits":');
+
+/** What comes before the hits. */
+function headOf({ body }: Answer): string {
+  const hits = body.indexOf(HITS);
+  return body.toString("latin1", 0, hits < 0 ? body.length : hits);
+}
+
+function scrollIn(answer: Answer): string {
+  const [, scroll] = /"_scroll_id":"([^"]+)"/.exec(headOf(answer)) ?? [];
+  if (scroll === undefined) throw searchError("MR2027", "retryable", "listing documents got no list of them");
+  return scroll;
+}
+
+export function expectOk(answer: Answer, what: string, table?: string): void {
+  if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
+}
+
+export function expectEveryShard(answer: Answer, what: string, table?: string): void {
+  expectOk(answer, what, table);
+  const head = headOf(answer);
+  if (!/"failed":0[,}]/.test(head) || /"(timed_out|terminated_early)":true/.test(head))
+    throw partError("retryable", what, table);
+}
+
+export function expectEveryNode(answer: Answer, what: string, table?: string): void {
+  expectOk(answer, what, table);
+  if (fieldOf(parsed(answer.body), "acknowledged") === true) return;
+  throw searchError("MR2001", "retryable", `${what}: some nodes of the cluster have not taken it yet`);
 }
 
 export function serversOf(urls: readonly (string | URL)[]): string {

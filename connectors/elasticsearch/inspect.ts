@@ -20,11 +20,21 @@ import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
-import { expectEveryShard, expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
-import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
-import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
+import { classifyEngine, searchError } from "./errors.ts";
+import {
+  type Answer,
+  engineError,
+  expectEveryShard,
+  expectOk,
+  fieldOf,
+  parsed,
+  pathOf,
+  type Request,
+  type SearchClient,
+  WHOLE_SEARCH,
+} from "./http.ts";
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
@@ -32,10 +42,8 @@ const PAGE = 5_000;
 const KEYS_PER_PAGE = 50_000;
 /** The engines' index.max_slices_per_scroll. */
 const SLICES_MAX = 1_024;
-const KEPT_FOR = "1m";
-const SCROLL = "/_search/scroll";
 const ALL_ROWS = new URLSearchParams(WHOLE_SEARCH).toString();
-const IDS_ALONE = "filter_path=_scroll_id,timed_out,_shards.total,_shards.failed,hits.hits._id";
+const IDS_ALONE = { filter_path: "_scroll_id,timed_out,_shards.total,_shards.failed,hits.hits._id" };
 const READING = "reading documents to compare";
 /** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];
@@ -80,11 +88,11 @@ export class ElasticsearchInspection implements Inspection {
 
   /** Durable rows may not be searchable yet, so this refreshes first. */
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    const index = pathOf(this.#alias(table));
-    const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
+    const alias = this.#alias(table);
+    const refreshed = await this.#search(`${pathOf(alias)}/_refresh`, undefined, signal);
     if (refreshed === null) return;
-    for await (const { ids } of this.#ids(index, {}, signal))
-      yield await listedKeys(table, ids, (unknown) => this.#byIds(table, unknown, signal));
+    for await (const { hits } of this.#ids(alias, {}, signal))
+      yield await listedKeys(table, hits, (unknown) => this.#byIds(table, unknown, signal));
   }
 
   /**
@@ -92,17 +100,20 @@ export class ElasticsearchInspection implements Inspection {
    * index of so many shards.
    */
   async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
-    const index = pathOf(this.#alias(table));
+    const alias = this.#alias(table);
+    const index = pathOf(alias);
     const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
     if (refreshed === null) return { keys: [], next: null };
     const [id = 0, max = await this.#slices(index, signal), knownShards = null] = after?.split("/").map(Number) ?? [];
     const which = max === 1 ? {} : { slice: { field: "_id", id, max } };
     let shards = knownShards;
     const all: string[] = [];
-    for await (const { ids, shards: now } of this.#ids(index, which, signal)) {
+    let isFirst = true;
+    for await (const { hits, shards: now } of this.#ids(alias, which, signal)) {
       shards ??= now;
-      if (now !== shards) return { ...(await this.page(table, null, signal)), isNew: true };
-      for (const one of ids) all.push(one);
+      if (isFirst && now !== shards) return { ...(await this.page(table, null, signal)), isNew: true };
+      isFirst = false;
+      for (const one of hits) all.push(one);
     }
     const keys = await listedKeys(table, all, (unknown) => this.#byIds(table, unknown, signal));
     return { keys, next: id + 1 < max ? `${id + 1}/${max}/${shards}` : null };
@@ -115,27 +126,16 @@ export class ElasticsearchInspection implements Inspection {
   }
 
   /** The ids of a search's documents, and how many shards it asked: once at least. */
-  async *#ids(
-    index: string,
-    which: object,
-    signal: AbortSignal,
-  ): AsyncGenerator<{ readonly ids: readonly string[]; readonly shards: number }> {
-    const first = { ...which, size: PAGE, _source: false, sort: ["_doc"] };
-    const search = `${index}/_search?scroll=${KEPT_FOR}&${ALL_ROWS}&${IDS_ALONE}`;
-    let page = pageOf(await this.#search(search, first, signal));
-    const { shards } = page;
-    try {
-      do {
-        const on = { scroll: KEPT_FOR, scroll_id: page.scroll };
-        const next = this.#search(`${SCROLL}?${IDS_ALONE}`, on, signal);
-        // The engine reads on while these are counted; a failure surfaces where it is awaited.
-        next.catch(() => undefined);
-        yield { ids: page.ids, shards };
-        page = pageOf(await next);
-      } while (page.ids.length > 0);
-    } finally {
-      await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: page.scroll } }, signal);
-    }
+  #ids(index: string, which: object, signal: AbortSignal): AsyncGenerator<IdPage> {
+    const body = { ...which, size: PAGE, _source: false, sort: ["_doc"] };
+    const ask = async (request: Request): Promise<Answer> => {
+      const answer = await this.#client.request(request, signal);
+      if (answer.status === 404)
+        throw searchError("MR2027", "retryable", "an index went away while its documents were listed");
+      expectEveryShard(answer, READING);
+      return answer;
+    };
+    return this.#client.pages(index, { query: IDS_ALONE, body }, pageOf, ask, signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,7 +145,7 @@ export class ElasticsearchInspection implements Inspection {
   /** Reads by id, which sees fresh writes. */
   async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly FoundDocument[]> {
     if (ids.length === 0) return [];
-    const answer = await this.#send(`${pathOf(this.#alias(table))}/_mget`, { ids }, signal);
+    const answer = await this.#search(`${pathOf(this.#alias(table))}/_mget`, { ids }, signal, [404], expectOk);
     // Numbers as in core/targets/expected-json.
     const documents = answer === null ? [] : listIn(exactJson(answer.body.toString("utf8")), "docs");
     return documents.flatMap((document) => {
@@ -165,27 +165,13 @@ export class ElasticsearchInspection implements Inspection {
     path: string,
     body: object | undefined,
     signal: AbortSignal,
-    nothing?: readonly number[],
-  ): Promise<Answer | null> {
-    const answer = await this.#send(path, body, signal, nothing);
-    if (answer !== null) expectEveryShard(answer, READING);
-    return answer;
-  }
-
-  async #send(
-    path: string,
-    body: object | undefined,
-    signal: AbortSignal,
     nothing: readonly number[] = [404],
+    expect = expectEveryShard,
   ): Promise<Answer | null> {
-    let answer: Answer;
-    try {
-      answer = await this.#client.request({ method: "POST", path, ...(body === undefined ? {} : { body }) }, signal);
-    } catch (error) {
-      throw classifyConnection(error, signal, this.#client.server);
-    }
+    const request = { method: "POST", path, ...(body === undefined ? {} : { body }) } as const;
+    const answer = await this.#client.request(request, signal);
     if (nothing.includes(answer.status)) return null;
-    expectOk(answer, READING);
+    expect(answer, READING);
     return answer;
   }
 }
@@ -212,19 +198,15 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
 }
 
 interface IdPage {
-  readonly ids: readonly string[];
-  readonly scroll: string;
+  /** Their ids. */
+  readonly hits: readonly string[];
   readonly shards: number;
 }
 
-function pageOf(answer: Answer | null): IdPage {
-  if (answer === null) throw searchError("MR2027", "retryable", "an index went away while its documents were listed");
+function pageOf(answer: Answer): IdPage {
   const whole = mapOf(parsed(answer.body));
-  const hits = listIn(whole.get("hits"), "hits");
-  const scroll = whole.get("_scroll_id");
-  if (typeof scroll !== "string") throw searchError("MR2027", "retryable", "listing documents got no list of them");
   const shards = Number(fieldOf(whole.get("_shards"), "total"));
-  return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll, shards };
+  return { hits: listIn(whole.get("hits"), "hits").map((hit) => String(fieldOf(hit, "_id"))), shards };
 }
 
 export function mapOf(value: unknown): ReadonlyMap<string, unknown> {

@@ -9,17 +9,23 @@ import type {
 } from "../../src/core/contracts/readable.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { digitsOf, exactJson, normalOf, plainText, unmarked } from "../../src/core/targets/expected-json.ts";
-import { expectEveryShard, expectOk } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { listIn, mapOf } from "./inspect.ts";
-import { type Answer, engineError, parsed, pathOf, type Request, type SearchClient, WHOLE_SEARCH } from "./http.ts";
+import {
+  type Answer,
+  engineError,
+  expectEveryShard,
+  parsed,
+  pathOf,
+  type Request,
+  type SearchClient,
+  WHOLE_SEARCH,
+} from "./http.ts";
 
 const SAMPLE = 20;
 /** Documents are read at once until they have about this many bytes. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const PAGE_MAX = 5_000;
-const KEPT_FOR = "1m";
-const SCROLL = "/_search/scroll";
 const READING = "reading documents to compare";
 
 const FIELD = z.looseObject({ type: z.string().default("object"), format: z.string().default("") });
@@ -49,8 +55,7 @@ export class ReadableIndices implements Readable {
 
   async tables(signal: AbortSignal): Promise<ReadableTables> {
     const query = { expand_wildcards: "open", filter_path: "*.aliases,*.mappings.properties" };
-    const answer = await this.#client.request({ method: "GET", path: "/*", query }, signal);
-    expectOk(answer, READING);
+    const answer = await this.#client.ask({ method: "GET", path: "/*", query }, READING, signal);
     const indices = Object.entries(INDICES.parse(parsed(answer.body) ?? {}));
     const named = new Map<string, Fields[]>();
     for (const [index, { aliases, mappings }] of indices) {
@@ -97,19 +102,10 @@ export class ReadableIndices implements Readable {
     signal: AbortSignal,
   ): AsyncGenerator<readonly TextRow[]> {
     const body = { size: this.#shapeOf(table).pageSize, sort: ["_doc"] };
-    const query = { ...WHOLE_SEARCH, scroll: KEPT_FOR };
-    let answer = await this.#search({ method: "POST", path: `${pathOf(table.id)}/_search`, query, body }, signal);
-    let scroll = scrollIn(answer);
-    try {
-      for (let hits = hitsIn(answer); hits.length > 0; hits = hitsIn(answer)) {
-        yield hits.map((hit) => this.#row(table, columns, mapOf(hit)));
-        const next = { scroll: KEPT_FOR, scroll_id: scroll };
-        answer = await this.#search({ method: "POST", path: SCROLL, body: next }, signal);
-        scroll = scrollIn(answer);
-      }
-    } finally {
-      await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: scroll } }, signal);
-    }
+    const ask = (request: Request) => this.#client.askEveryShard(request, READING, signal);
+    const pageOf = (answer: Answer) => ({ hits: hitsIn(answer) });
+    for await (const { hits } of this.#client.pages(table.id, { body }, pageOf, ask, signal))
+      yield hits.map((hit) => this.#row(table, columns, mapOf(hit)));
   }
 
   /** By id, which sees fresh writes, where the ids tell it. */
@@ -134,25 +130,17 @@ export class ReadableIndices implements Readable {
   async #searched(index: string, ids: readonly string[], signal: AbortSignal) {
     const body = { size: ids.length, query: { ids: { values: ids } } };
     const path = `${pathOf(index)}/_search`;
-    return hitsIn(await this.#search({ method: "POST", path, query: WHOLE_SEARCH, body }, signal)).map(mapOf);
+    const request = { method: "POST", path, query: WHOLE_SEARCH, body } as const;
+    return hitsIn(await this.#client.askEveryShard(request, READING, signal)).map(mapOf);
   }
 
   async #fetched(index: string, ids: readonly string[], signal: AbortSignal) {
-    const answer = await this.#client.request(
-      { method: "POST", path: `${pathOf(index)}/_mget`, body: { ids } },
-      signal,
-    );
-    expectOk(answer, READING);
+    const request = { method: "POST", path: `${pathOf(index)}/_mget`, body: { ids } } as const;
+    const answer = await this.#client.ask(request, READING, signal);
     const documents = listIn(exactJson(answer.body.toString("utf8")), "docs").map(mapOf);
     const error = documents.find((one) => one.has("error"))?.get("error");
     if (error !== undefined) throw classifyEngine(engineError(404, error), READING);
     return documents.filter((one) => one.get("found") === true);
-  }
-
-  async #search(request: Request, signal: AbortSignal): Promise<Answer> {
-    const answer = await this.#client.request(request, signal);
-    expectEveryShard(answer, READING);
-    return answer;
   }
 
   #row(table: ReadableTable, columns: readonly number[], document: ReadonlyMap<string, unknown>): TextRow {
@@ -189,8 +177,4 @@ function dateIn(value: unknown, field: Fields[string] | undefined): string | nul
 
 function hitsIn({ body }: Answer): readonly unknown[] {
   return listIn(mapOf(exactJson(body.toString("utf8"))).get("hits"), "hits");
-}
-
-function scrollIn({ body }: Answer): string {
-  return unmarked(String(mapOf(parsed(body)).get("_scroll_id")));
 }

@@ -17,7 +17,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { type IndexOptions, refresh } from "./indices/ddl.ts";
+import type { IndexOptions } from "./indices/found-index.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
 import { classifyConnection, droppedError, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
@@ -236,7 +236,7 @@ export class ElasticsearchSink
     const aliases = tables.flatMap(({ id }) => indices.written(id)?.alias ?? []);
     await this.#guarded(signal, async (client) => {
       for (let i = 0; i < aliases.length; i += SHOWN_AT_ONCE)
-        await refresh(client, aliases.slice(i, i + SHOWN_AT_ONCE), undefined, signal);
+        await client.refresh(aliases.slice(i, i + SHOWN_AT_ONCE), undefined, signal);
     });
   }
 

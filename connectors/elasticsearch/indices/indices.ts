@@ -10,31 +10,42 @@ import { versionSince } from "../../kit/stored-shape.ts";
 import {
   changeSettings,
   createIndex,
-  type Engine,
+  dropIndex,
   expectMade,
   extendIndex,
   type Extension,
   extensionOf,
+  moveAlias,
+  type NewIndex,
+  outdatedField,
+  settingsChange,
+  shareIndex,
+} from "./ddl.ts";
+import {
+  type Engine,
   findIndices,
   type FoundIndex,
   foundIndices,
   indexBehind,
   type IndexOptions,
-  type NewIndex,
-  outdatedField,
-  settingsChange,
-  shareIndex,
   type StoredIndices,
   storedIndices,
-} from "./ddl.ts";
+} from "./found-index.ts";
 import { conflictsOf, definitionFor } from "./definition.ts";
 import { droppedError, OF_ONE_TABLE, refusedDefinition } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { CONNECTIONS_MAX, type SearchClient } from "../http.ts";
-import { dropIndex, indexAfter, moveAlias, nextAliasOf, numberOf } from "./next-index.ts";
 import { absentIndices, chunksByLength, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
-import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
+import {
+  indexAfter,
+  type IndexIdentity,
+  nextAliasOf,
+  numberOf,
+  type PreparedIndex,
+  type TableIndex,
+  writtenIndex,
+} from "./tables.ts";
 
 /** `shared`: see TableIndex. */
 interface WantedIndex {

@@ -1,15 +1,13 @@
 /** Checks whether indices are still the recorded ones. */
-import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { expectOk } from "./ddl.ts";
 import { partError } from "../errors.ts";
-import { fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import { expectOk, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import { storedIndices } from "./found-index.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
-
-const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid": z.string() }) }));
 
 /** The engines refuse request lines over 4 KB (http.max_initial_line_length). */
 const PATH_BYTES_MAX = 3_000;
+const LOOKING = "looking at the sink's indices";
 
 /** The indices whose alias no longer points to them. */
 export async function absentIndices(
@@ -19,27 +17,18 @@ export async function absentIndices(
 ): Promise<readonly IndexIdentity[]> {
   const absent: IndexIdentity[] = [];
   for (const chunk of chunksByLength(identities, ({ alias }) => alias)) {
-    const there = { ignore_unavailable: "true", allow_no_indices: "true" };
-    const found = UUIDS.parse(await uuidsOf(client, chunk, there, signal));
-    const missing = chunk.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid);
+    const names = chunk.map(({ alias }) => alias);
+    const found = new Map(await storedIndices(client, names, { text: LOOKING, parts: "*.settings" }, signal));
+    const missing = chunk.filter(({ index, uuid }) => found.get(index)?.settings["index.uuid"] !== uuid);
     // What ignores missing indices leaves out those too that the role may not see: without it the engine refuses them.
-    if (missing.length > 0) await uuidsOf(client, missing, {}, signal);
+    if (missing.length > 0) {
+      const path = pathOf(missing.map(({ alias }) => alias));
+      const answer = await client.request({ method: "GET", path }, signal);
+      if (answer.status !== 404) expectOk(answer, LOOKING);
+    }
     absent.push(...missing);
   }
   return absent;
-}
-
-async function uuidsOf(
-  client: SearchClient,
-  identities: readonly IndexIdentity[],
-  options: Readonly<Record<string, string>>,
-  signal: AbortSignal,
-): Promise<unknown> {
-  const path = `${pathOf(identities.map(({ alias }) => alias))}/_settings/index.uuid`;
-  const answer = await client.request({ method: "GET", path, query: { flat_settings: "true", ...options } }, signal);
-  if (answer.status === 404) return {};
-  expectOk(answer, "looking at the sink's indices");
-  return parsed(answer.body);
 }
 
 /** Throws if the index has lost a shard. It takes no rows then, and is not waited for: this concerns only `table`. */

@@ -43,3 +43,18 @@ export function searchTable(table: TableVersion, note: ShapeNote, alias: string)
 export function writtenIndex({ alias, index, uuid, next }: TableIndex): IndexIdentity {
   return next ?? { alias, index, uuid };
 }
+
+/** No table's name has a percent sign before `ne`. */
+export function nextAliasOf(alias: string): string {
+  return `${alias}%next`;
+}
+
+/** The first index behind an alias, or the next one after the existing ones. `dropped`: see TableIndices. */
+export function indexAfter(alias: string, present: readonly (IndexIdentity | null)[] = [], dropped = 0): string {
+  const numbers = present.map((found) => (found === null ? 0 : numberOf(found)));
+  return `${alias}-${String(Math.max(...numbers, dropped) + 1).padStart(6, "0")}`;
+}
+
+export function numberOf({ index }: Pick<IndexIdentity, "index">): number {
+  return Number(/-(\d+)$/.exec(index)?.[1] ?? 0);
+}

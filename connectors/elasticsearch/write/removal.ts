@@ -2,7 +2,6 @@
 import * as z from "zod";
 import { BulkBody } from "./bulk-body.ts";
 import { sendBulk } from "./bulk.ts";
-import { expectEveryShard, refresh } from "../indices/ddl.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "../errors.ts";
 import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "../http.ts";
@@ -26,7 +25,7 @@ export async function removeUpTo(
   const body = new BulkBody(table.id);
   let before: string | undefined;
   for (;;) {
-    await refresh(client, alias, table.id, signal);
+    await client.refresh(alias, table.id, signal);
     const ids = await idsUpTo(client, alias, table.id, version, signal);
     if (ids.length === 0) return;
     if (ids[0] === before) throw searchError("MR2027", "retryable", `documents of ${table.id} can't be removed`);
@@ -51,15 +50,8 @@ async function idsUpTo(
 ): Promise<string[]> {
   const query = `{"range":{"${VERSION_FIELD}":{"lte":${version}}}}`;
   const body = Buffer.from(`{"size":${PAGE},"query":${query},"sort":["_doc"],"_source":false}`);
-  const answer = await client.request(
-    {
-      method: "POST",
-      path: `${pathOf(alias)}/_search`,
-      query: { filter_path: "timed_out,_shards.failed,hits.hits._id", ...WHOLE_SEARCH },
-      body,
-    },
-    signal,
-  );
-  expectEveryShard(answer, "looking for documents to remove", table);
+  const asked = { filter_path: "timed_out,_shards.failed,hits.hits._id", ...WHOLE_SEARCH };
+  const request = { method: "POST", path: `${pathOf(alias)}/_search`, query: asked, body } as const;
+  const answer = await client.askEveryShard(request, "looking for documents to remove", signal, table);
   return HITS.parse(parsed(answer.body)).hits.hits.map((hit) => hit._id);
 }
