@@ -5,7 +5,7 @@ import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";
-import { memoryLimit, threads } from "./memory-keys.ts";
+import { memoryLimit, threads } from "../kit/duckdb.ts";
 import { firstRowsSql, isReserved, targetOf } from "./names.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 

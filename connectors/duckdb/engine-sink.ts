@@ -1,4 +1,4 @@
-import type { EngineConnection } from "./engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "./engine/engine.ts";
 import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
@@ -18,7 +18,7 @@ import type {
   TargetPresence,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
-import { classify, endedEngine, isInvalidated, overFiles, stopped, tableGone, takenOver } from "./errors.ts";
+import { classify, duckdbError, endedEngine, isInvalidated, overFiles, stopped } from "./errors.ts";
 import { inScope, nameOf, targetKey, targetOf } from "./names.ts";
 import type { DuckdbForm, TableLayout } from "./write/layout.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
@@ -27,8 +27,6 @@ import { Repetition, batchName } from "./engine/repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
-import { readTextRows } from "./write/text-rows.ts";
-import { inTransaction } from "./write/transaction.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
 
 export interface Layouts {
@@ -254,7 +252,7 @@ export class EngineSink<S extends Store>
       const { connection, store } = opened;
       store.verifyPlace();
       await this.#keeper.preparing?.(tables, opened, "reset");
-      const there = await this.#warehouse().versioned(tables);
+      const there = await this.#warehouse().versioned();
       const found = tables.filter((table) => there.has(this.target(table)));
       await store.exclusively(async () => {
         this.#keeper.changing?.(found);
@@ -292,9 +290,8 @@ export class EngineSink<S extends Store>
       store.verifyPlace();
       await this.#keeper.verifying?.(this.#opened());
       const there = await store.tables(connection);
-      const lost = this.#targets.lost(new Map(there.map((table) => [targetKey(table.name), table])));
-      if (lost !== null)
-        throw lost.successor === null ? tableGone(lost.tableIds) : takenOver(lost.tableIds[0]!, lost.successor);
+      const found = new Map(there.map((table) => [targetKey(table.name), table]));
+      this.#targets.expectPresent(duckdbError, this.#warehouse().place, found);
     });
     this.#keeper.rested?.();
   }

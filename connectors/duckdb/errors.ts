@@ -9,7 +9,7 @@ import {
 } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { moreHandles } from "../../src/core/system-errors.ts";
-import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
+import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { Rule } from "./rule.ts";
 
@@ -92,17 +92,6 @@ const STOPPED = "writing to DuckDB was stopped";
 
 export function stopped(): MillraceError {
   return duckdbError("MR2029", "aborted", STOPPED);
-}
-
-export function takenOver(table: string, successor: string): MillraceError {
-  return takenBy(duckdbError, `the target of ${table}`, table, successor);
-}
-
-export function tableGone(tables: readonly string[]): MillraceError {
-  return duckdbError("MR3110", "reopen", `the table of ${tables.join(", ")} is gone from the target`, {
-    hint: "Millrace creates and fills it again",
-    lostTables: tables,
-  });
 }
 
 const ENGINE_ENDED: ErrorCode = "MR3235";

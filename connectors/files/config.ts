@@ -6,7 +6,7 @@ import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { placeOfBucket, placeOfFolder } from "../../src/core/targets/places.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";
-import { MEMORY_LIMIT, memoryLimit } from "../kit/duckdb.ts";
+import { MEMORY_LIMIT, memorySize } from "../kit/duckdb.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { folderOf } from "./names.ts";
 
@@ -45,7 +45,7 @@ export const definition = z
         "How long files stay, with their manifests. For readers that load them into tables of their own: what is left after that is no longer complete. Without it they stay for ever.",
       ),
     s3: s3.optional().describe("Of the bucket, for a `path` that begins with s3://."),
-    memoryLimit: memoryLimit
+    memoryLimit: memorySize
       .optional()
       .describe(
         "Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory. Default: 512MB.",

@@ -2,8 +2,25 @@
 import { z } from "zod";
 
 /** A key of the configuration, and its default. */
-export const memoryLimit = z.string().regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB");
+export const memorySize = z.string().regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB");
 export const MEMORY_LIMIT = "512MB";
+
+const THREADS_MAX = 256;
+
+export const memoryLimit = memorySize
+  .default(MEMORY_LIMIT)
+  .describe(
+    "Memory that DuckDB may use for this target, apart from Millrace's own. For a batch that does not fit it may take twice as much, for a row larger than an eighth of it eight times the row.",
+  );
+
+export const threads = z
+  .int()
+  .min(1)
+  .max(THREADS_MAX)
+  .default(1)
+  .describe(
+    "Threads that DuckDB may use for a statement. Writing takes less processor time with one; `query` has as many of its own.",
+  );
 
 /** A statement ends at a NUL, so each NUL is written by its number. */
 export function quoteLiteral(text: string): string {

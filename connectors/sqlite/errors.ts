@@ -2,7 +2,7 @@ import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
 import { type ErrorCode, errorsOf, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { writersOf } from "../../src/core/file-writers.ts";
 import { fileFault } from "../kit/file-faults.ts";
-import { TABLE_FAILURES, takenBy } from "../warehouse/table-change.ts";
+import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 
 export const sqliteError = errorsOf(
   { side: "sink", kind: "sqlite" },
@@ -112,17 +112,6 @@ export function fileGone(path: string): MillraceError {
 
 export function damaged(path: string, doing: string, cause?: Error): MillraceError {
   return sqliteError("MR3202", "fatal", `the file ${path} is damaged (${doing})`, { cause });
-}
-
-export function tableGone(tables: readonly string[]): MillraceError {
-  return sqliteError("MR3110", "reopen", `the table of ${tables.join(", ")} is gone from the SQLite file`, {
-    hint: "Millrace creates and fills it again",
-    lostTables: tables,
-  });
-}
-
-export function takenOver(table: string, successor: string): MillraceError {
-  return takenBy(sqliteError, `the target of ${table}`, table, successor);
 }
 
 /** Turns a failure while `doing` something with the file into a numbered error. */

@@ -24,13 +24,13 @@ import {
 } from "../warehouse/own-columns.ts";
 import { Targets, type TargetsOptions, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { type Companion, KeptColumns } from "./companion.ts";
-import { classify, stopped, tableGone, takenOver } from "./errors.ts";
+import { classify, sqliteError, stopped } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
 import { inScope, NOTES, targetKey, targetName } from "./names.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
-import { type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
+import { PLACE, type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
 import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
 import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
 import { Slices } from "./write/slices.ts";
@@ -271,7 +271,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async (stop) => {
       const file = this.#opened();
-      const there = await this.#warehouse(stop).versioned(tables);
+      const there = await this.#warehouse(stop).versioned();
       await this.#companion?.writing(stop);
       const slices = new Slices(stop);
       await file.transaction(
@@ -318,9 +318,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       const found = there.map(
         ([name, note]) => [targetKey(String(name)), { note: decodeNote(note === null ? null : String(note)) }] as const,
       );
-      const lost = this.#targets.lost(new Map(found));
-      if (lost !== null)
-        throw lost.successor === null ? tableGone(lost.tableIds) : takenOver(lost.tableIds[0]!, lost.successor);
+      this.#targets.expectPresent(sqliteError, PLACE, new Map(found));
     });
   }
 

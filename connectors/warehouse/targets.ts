@@ -4,7 +4,7 @@
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { eachOf } from "../../src/core/each-of.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -22,6 +22,7 @@ import {
   spelled,
   type TableChange,
   type TableLayout,
+  takenBy,
 } from "./table-change.ts";
 
 /** `E`: by the key of its target. */
@@ -56,7 +57,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   columnNames?(table: TableVersion): readonly string[];
   /** Existing targets. An engine whose answers may be old asks again for a while unless the answer is the expected one. */
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
-  /** How statements name the rows of these tables' existing targets, or (null) of all targets, that have a column for versions. */
+  /** How statements name the rows of existing targets that have a column for versions: at least of these tables', or (null) of all. */
   versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
   /** See `andInScope`. Without it a target is of one table. */
   inScope?(table: TableVersion): string;
@@ -266,18 +267,22 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     return successorOf(this.#owner, note);
   }
 
-  /** A prepared target that is gone (`successor`: null) or that another daemon writes now. `there`: all that are there. */
-  lost(
-    there: Found<Pick<ExistingTarget, "note">>,
-  ): { readonly tableIds: readonly string[]; readonly successor: string | null } | null {
+  /** Throws for a prepared target that is gone, or that another daemon writes now. `there`: all that are there. */
+  expectPresent(raise: Raise, place: string, there: Found<Pick<ExistingTarget, "note">>): void {
     for (const [key, ids] of this.#tables) {
+      const [table, ...others] = ids;
       const found = there.get(key);
-      const successor = found === undefined ? null : this.successor(found.note);
-      if (found !== undefined && successor === null) continue;
-      if (successor !== null) this.forget([key]);
-      return { tableIds: [...ids], successor };
+      const successor = this.successor(found?.note ?? null);
+      if (successor !== null) {
+        this.forget([key]);
+        throw takenBy(raise, `the target of ${table}`, table!, successor);
+      }
+      if (found !== undefined) continue;
+      throw raise("MR3110", "reopen", `the table of ${[table, ...others].join(", ")} is gone from ${place}`, {
+        hint: "Millrace creates and fills it again",
+        lostTables: [...ids],
+      });
     }
-    return null;
   }
 
   /** See `Sink.evolution`. */

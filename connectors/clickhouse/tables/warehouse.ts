@@ -157,22 +157,19 @@ export class ClickhouseWarehouse
 
   /** Views have the column too. */
   async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
-    const look = async (): Promise<Found<string>> => await this.#versioned(tables);
     const areThere = (found: Found<string>) => tables?.every((table) => found.has(this.key(table))) !== false;
-    return await current(look, areThere, this.#signal, DOUBT_MS_MAX);
+    return await current(() => this.#versioned(), areThere, this.#signal, DOUBT_MS_MAX);
   }
 
-  async #versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+  async #versioned(): Promise<Found<string>> {
     const rows = await this.#client.rows(
       `SELECT c.database, c.table, t.engine FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
         `WHERE c.name = ${quoteLiteral(VERSION_COLUMN)} AND t.engine LIKE '%ReplacingMergeTree' AND NOT startsWith(c.table, ${quoteLiteral(OWN_PREFIX)})`,
       this.#signal,
     );
-    const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
     const found = new Map<string, string>();
     for (const [database, table, engine] of rows) {
       const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
-      if (wanted?.has(name) === false) continue;
       found.set(name, name);
       if (isReplicated(engine)) this.#replicated.add(name);
     }

@@ -2,7 +2,7 @@
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import { wholeResult } from "../inspect/whole-result.ts";
+import { wholeResult } from "./reading.ts";
 import type { Answer, Request } from "./engine-process.ts";
 
 const DONE: Answer = { kind: "done", rowsChanged: 0 };

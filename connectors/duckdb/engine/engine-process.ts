@@ -1,7 +1,7 @@
 /** DuckDB's engine in a process of its own. An engine that ends its process fails the calls that wait for it, and no other sink. */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { type DuckDBValue, type Json, ResultReturnType } from "@duckdb/node-api";
+import { DuckDBInstance, type DuckDBValue, type Json, ResultReturnType } from "@duckdb/node-api";
 import { duckdbError } from "../errors.ts";
 import type { Engine, EngineConnection, EngineOptions, EngineResult } from "./engine.ts";
 
@@ -22,6 +22,13 @@ export type Answer =
 
 /** Signals that only somebody outside of the process sends: the system when memory is short, or a person. */
 const FROM_OUTSIDE: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]);
+
+/** `inOwnProcess`: in a process of its own, which may end without ending this one (decision 36). */
+export async function openEngine(path: string, options: EngineOptions, inOwnProcess: boolean): Promise<Engine> {
+  if (inOwnProcess) return await EngineProcess.open(path, options);
+  const instance = await DuckDBInstance.create(path, options);
+  return { connect: () => instance.connect(), close: async () => instance.closeSync() };
+}
 
 interface PendingCall {
   readonly resolve: (answer: Answer) => void;

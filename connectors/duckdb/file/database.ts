@@ -1,6 +1,6 @@
 import { basename } from "node:path";
-import type { Engine, EngineConnection } from "../engine/engine.ts";
-import { openEngine } from "../engine/open-engine.ts";
+import { type Engine, type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { openEngine } from "../engine/engine-process.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { FilePlace, inodeOf, resolved } from "../../kit/file-target.ts";
@@ -13,7 +13,6 @@ import { StageFile } from "../write/stage-file.ts";
 import type { Store } from "../store.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import { type DuckdbTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { walBytesMax } from "./wal-size.ts";
 
 export interface DatabaseSettings {

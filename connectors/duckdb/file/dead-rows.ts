@@ -2,10 +2,9 @@
  * DuckDB keeps the space of deleted and replaced rows in a table with a key. Only rewriting the table returns the space
  * (upkeep.ts), which is done when its dead rows are a certain share of the live ones.
  */
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { nameOf, quoteLiteral, quoteName, type TargetName } from "../names.ts";
-import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
 export const DEAD_MIN = 2_000;

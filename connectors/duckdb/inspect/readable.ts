@@ -5,9 +5,8 @@ import { ReadableSql, type SqlType } from "../../kit/readable-sql.ts";
 import type { DatabaseSettings } from "../file/database.ts";
 import { classify } from "../errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "../names.ts";
-import { interrupting } from "./interrupting.ts";
+import { interrupting, wholeResult } from "../engine/reading.ts";
 import { expectFile, openedReading } from "./query-file.ts";
-import { wholeResult } from "./whole-result.ts";
 
 const CATALOGUE = `SELECT schema_name, table_name, '', column_name, data_type FROM duckdb_columns()
   WHERE NOT internal AND database_name = current_database() AND schema_name <> ${quoteLiteral(META_SCHEMA)}

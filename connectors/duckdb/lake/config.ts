@@ -3,7 +3,7 @@ import * as z from "zod";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
 import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contracts/connector.ts";
-import { memoryLimit, threads } from "../memory-keys.ts";
+import { memoryLimit, threads } from "../../kit/duckdb.ts";
 import { firstRowsSql, isReserved, targetOf } from "../names.ts";
 import { duration } from "../../../src/core/values/quantity-keys.ts";
 import { s3, S3_PATH, s3Refusal } from "../../kit/bucket.ts";

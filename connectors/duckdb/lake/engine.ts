@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Engine, EngineConnection, EngineOptions } from "../engine/engine.ts";
-import { openEngine } from "../engine/open-engine.ts";
+import { openEngine } from "../engine/engine-process.ts";
 import { classify, driverKind, duckdbError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { LakeLogin } from "./bucket.ts";

@@ -1,14 +1,12 @@
 /** Keeps a lake small beside the stream: what commits leave behind is joined, and old snapshots end. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
 import { FailedUpkeep } from "../failed-upkeep.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
-import { readTextRows } from "../write/text-rows.ts";
-import { inTransaction } from "../write/transaction.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
 import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";

@@ -2,9 +2,8 @@
  * Maintenance moves rows of a lake between catalogue and files. Each part of a query reads a catalogue in SQLite at a moment
  * of its own: if rows were moved in between, they can be missing, or there twice.
  */
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { duckdbError } from "../errors.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { METADATA } from "./engine.ts";
 import type { CatalogKind } from "./place.ts";
 import { MOVED } from "./rules.ts";

@@ -1,8 +1,7 @@
 /** Data files that a killed process of a lake left, and that no snapshot names. */
 import { makeFolder } from "../../../src/core/folder.ts";
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { quoteLiteral } from "../names.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 

@@ -3,12 +3,11 @@
  * the catalogue itself is one, with a table for each former shape of those of the lake.
  */
 import { decodeNote } from "../../warehouse/following.ts";
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { driverKind } from "../errors.ts";
 import { fold, quoteName, type TargetName, targetKey } from "../names.ts";
 import { type DuckdbTarget, duckdbTarget, lookUpTargets, type NotedTable } from "../tables/existing.ts";
 import type { ExistingColumn } from "../../warehouse/table-change.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { LAKE, METADATA } from "./engine.ts";
 
 /** Each is described by a statement of its own; more are looked up together. */

@@ -1,10 +1,9 @@
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
-import { readTextRows } from "../write/text-rows.ts";
 
 /** Checkpoint and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class CheckpointRow {

@@ -14,11 +14,9 @@
  * No shadow outlives the process. Anything else that changes the table (its form, TRUNCATE, a sweep) gives it up. Batches that
  * write both tables would fail with the shadow; many deletes and a CHECKPOINT give no room back.
  */
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import type { TouchedKeys } from "../write/touched-keys.ts";
-import { inTransaction } from "../write/transaction.ts";
 
 const SHADOW = "_millrace_rewritten";
 /** This comment distinguishes it from a user's table with the same name. */

@@ -1,5 +1,5 @@
 /** DuckDB's tables, in a file or a lake, as the warehouse kit plans them. */
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -28,10 +28,8 @@ import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
-import { HISTORY_COLUMNS } from "../write/history-statements.ts";
+import { HISTORY_COLUMNS } from "../write/history.ts";
 import { type DuckdbForm, layoutOf, type TableLayout } from "../write/layout.ts";
-import { readTextRows } from "../write/text-rows.ts";
-import { inTransaction } from "../write/transaction.ts";
 import type { DuckdbTarget } from "./existing.ts";
 
 const REBUILT = "_millrace_rebuilt";
@@ -134,19 +132,16 @@ export class DuckdbWarehouse
     );
   }
 
-  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+  async versioned(): Promise<Found<string>> {
     const { catalogue } = this.#store;
     const rows = await readTextRows(
       this.#connection,
       "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
       [catalogue, VERSION_COLUMN],
     );
-    const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
-    const found = rows.map(([schema = "", table = ""]) => [
-      targetKey({ schema, table }),
-      quoteName(catalogue, schema, table),
-    ]);
-    return new Map(found.flatMap(([key = "", name = ""]) => (wanted?.has(key) === false ? [] : [[key, name]])));
+    return new Map(
+      rows.map(([schema = "", table = ""]) => [targetKey({ schema, table }), quoteName(catalogue, schema, table)]),
+    );
   }
 
   async create(layouts: readonly TableLayout[]): Promise<void> {

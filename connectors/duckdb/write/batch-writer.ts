@@ -1,4 +1,4 @@
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, rollBack } from "../engine/engine.ts";
 import type { Batch, TableWrites, Truncate } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -13,8 +13,7 @@ import {
   isDataError,
   rowRefused,
 } from "../errors.ts";
-import { appendTable, appendEntries } from "./history.ts";
-import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
+import { appendEntries, appendSweepSql, appendTable, appendTruncateSql } from "./history.ts";
 import {
   EntriesRefused,
   ExactMissing,
@@ -44,7 +43,6 @@ import { NewestVersions, TableSizes, isLarge, versionsOf } from "./replace.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
 import { RowStage, staging, partition, type Staging } from "./stage.ts";
 import type { Store } from "../store.ts";
-import { inTransaction, rollBack } from "./transaction.ts";
 import { INLINED_ROW_BYTES_MAX, INLINED_ROWS } from "../lake/engine.ts";
 import { sizeOf } from "./small.ts";
 

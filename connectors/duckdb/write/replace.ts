@@ -5,7 +5,7 @@
  * The rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys.
  */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
   appendStagedSql,
@@ -20,7 +20,6 @@ import {
   upsertStagedSql,
 } from "./layout.ts";
 import { LIST } from "../types.ts";
-import { readTextRows } from "./text-rows.ts";
 import { COMMIT_TIME_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */

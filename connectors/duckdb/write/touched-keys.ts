@@ -1,11 +1,10 @@
-import type { EngineConnection } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { quoteIdentifier } from "../names.ts";
 import { type TableLayout, selectTouched } from "./layout.ts";
 import { keyText, listed, LISTED_TOGETHER } from "./replace.ts";
 import { RowStage, staging } from "./stage.ts";
 import type { StageFile } from "./stage-file.ts";
-import { readTextRows } from "./text-rows.ts";
 
 /** With more keys than this the rewriting that collects them is abandoned. */
 const BYTES_MAX = 16 * 1024 * 1024;

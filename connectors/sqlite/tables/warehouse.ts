@@ -129,19 +129,12 @@ export class SqliteWarehouse
     return found;
   }
 
-  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+  async versioned(): Promise<Found<string>> {
     const rows = this.#file.rows(
       "SELECT t.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table' AND c.name = ?",
       VERSION_COLUMN,
     );
-    const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
-    const names = rows.map(([name]) => String(name));
-    return new Map(
-      names.flatMap((name) => {
-        const key = targetKey(name);
-        return wanted?.has(key) === false ? [] : [[key, quoteIdentifier(name)]];
-      }),
-    );
+    return new Map(rows.map(([name]) => [targetKey(String(name)), quoteIdentifier(String(name))]));
   }
 
   async create(layouts: readonly SqliteLayout[]): Promise<void> {
