@@ -214,6 +214,8 @@ function reasonOfState(state: string, text: string, connecting: boolean): Databa
   const reason = connecting ? reasonOfRefusal(known, state) : known;
   // The same for a text of ours: NUL, which no text may hold, or characters of UTF-8 that the database's encoding lacks.
   if (reason === "encoding" && /"UTF8": 0x00$|"UTF8"[^"]*"[^"]+"$/.test(text)) return "no-value";
+  // A file of the log is named by its number; others are those of a table or of an extension's library.
+  if (reason === "no-file" && !/\b[0-9A-F]{24}\b/.test(text)) return "system";
   // With row_security=off the server refuses a read that a policy would restrict.
   if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
   // The same SQLSTATE as that of a server without a free slot.

@@ -112,6 +112,13 @@ test.each([
     "a file of the database is away",
     "system",
     "MR2027 retryable, MR2006 retryable, MR1215 retryable",
+    "MR2027 retryable, MR2006 retryable, MR1215 retryable",
+  ],
+  [
+    "58P01",
+    "requested WAL segment 0000000100000000000000A7 has already been removed",
+    "system",
+    "MR2027 retryable, MR2006 retryable, MR1215 retryable",
     "MR2010 fatal, MR2006 retryable, MR1215 retryable",
   ],
   [

@@ -155,7 +155,7 @@ export class KnownLog {
     if (found === undefined) {
       const first = sizes.at(0)?.file ?? 0;
       if (file >= first) throw beyond(`the log has no file ${names.file(file)}, where we stand`);
-      const what = `the log begins with ${names.file(first)}; ${names.format(from)} has been purged`;
+      const what = `the log begins with ${names.file(first)}: what follows ${names.format(from)} was purged, or a file of it was removed`;
       throw sourceError("MR2010", "fatal", what);
     }
     if (offset > Math.max(found.size, FILE_START))

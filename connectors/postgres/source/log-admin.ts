@@ -48,6 +48,7 @@ import {
   whenFree,
   type Slot,
   slotMissing,
+  expectLogFile,
   expectNoGap,
 } from "./log/slot.ts";
 import { SnapshotCopy } from "./snapshot/initial-snapshot.ts";
@@ -214,6 +215,7 @@ export async function resumeLog(
   checkServer(facts);
   checkStoredNames(context, identity, facts);
   const slot = await expectNoGap(context, held.from.commit, signal);
+  await expectLogFile(context, slot, signal);
   // Of several standbys each has a slot of its own.
   if (!isOfStandby(identity)) checkKept(identity, slot, log);
   const selected = await selectTables(context, true, signal);

@@ -1,6 +1,7 @@
 /** The log was lost, cut or exchanged: the daemon exits 1 with a numbered error and a way out, and never streams on. */
 import { execFile } from "node:child_process";
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import type { CommandResult } from "../../support/daemon/daemon-process.ts";
@@ -173,6 +174,61 @@ test.concurrent("the server gave the slot up", { tags: "heavy" }, async () => {
   await pipeline.source.query("checkpoint");
   expectEnded(await pipeline.installation.run().ended, /MR2010: .*gave up the slot/);
 });
+
+test.concurrent("a file of its log was removed, and the server calls the slot good", async () => {
+  await using server = await ownPostgres();
+  const { dataDir } = server;
+  if (dataDir === undefined) throw new Error("a server of the native kind is needed");
+  await using pipeline = await started(await createFreshDatabase(server));
+  const { installation, source } = pipeline;
+  await pipeline.daemon.stop();
+  await change(source);
+  const { rows } = await source.query<{ file: string }>(
+    `select pg_walfile_name(restart_lsn) as file, pg_switch_wal() from pg_replication_slots where slot_name = '${slotOf(source)}'`,
+  );
+  await change(source);
+  await server.stop();
+  await rm(join(dataDir, "pg_wal", rows[0]!.file));
+  await server.start();
+  await expectForeseen(pipeline, /MR2010/);
+  expectEnded(await installation.run().ended, /MR2010/);
+  expect(await installation.command("recover", "--yes")).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringMatching(/^lost: MR2010/),
+  });
+  await pipeline.start();
+  await pipeline.expectEqual(["t"]);
+});
+
+test.concurrent(
+  "a file of a table is gone: that table waits, and the log is not called lost",
+  { tags: "heavy" },
+  async () => {
+    await using server = await ownPostgres();
+    const { dataDir } = server;
+    if (dataDir === undefined) throw new Error("a server of the native kind is needed");
+    const source = await createFreshDatabase(server);
+    await source.query("create table damaged (id int primary key); insert into damaged values (1)");
+    await using pipeline = await started(source);
+    const { rows } = await source.query<{ file: string }>("select pg_relation_filepath('damaged') as file");
+    await pipeline.daemon.stop();
+    await server.stop();
+    await rm(join(dataDir, rows[0]!.file));
+    await server.start();
+    await pipeline.start();
+    const { exitCode } = await pipeline.installation.command("snapshot", "start", "--tables", "public.damaged");
+    expect(exitCode).toBe(0);
+    await eventually(async () => {
+      const { tables } = await pipeline.installation.status();
+      expect(tables.unreadable).toMatchObject([{ table: "public.damaged", error: { code: "MR2027" } }]);
+    });
+    await using session = await source.connect();
+    await session.query("insert into t values (77, 'seen')");
+    await eventually(async () =>
+      expect(await pipeline.sinks.differences(source.url, pipeline.installation.folder, ["t"])).toEqual([]),
+    );
+  },
+);
 
 test.concurrent(
   "another server, and another database of the same server, under the same name",

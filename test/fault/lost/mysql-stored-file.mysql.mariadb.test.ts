@@ -1,9 +1,11 @@
-/** The file that the stream has come to, as it is stored beside the host. */
+/** The files of the log: the one that the stream has come to, as it is stored beside the host, and what a later start needs of them. */
+import { rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../../connectors/mysql/source/config.ts";
 import { MysqlHosts, run } from "../../support/mysql/mysql-hosts.ts";
 import { quietLog } from "../../support/run/quiet-log.ts";
-import { mysqlFlavours, ownMysql } from "../../support/run/services.ts";
+import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../../support/run/services.ts";
 
 const nothing = () => Promise.reject(new Error("no table is captured"));
 const signal = AbortSignal.timeout(100_000);
@@ -40,8 +42,10 @@ test.each(mysqlFlavours)("%s: is not stored as another host's that answers by no
   }
 });
 
-test.each(mysqlFlavours)("%s: has what the sink furthest on has, or it is an older copy", async (flavour) => {
-  await using server = await ownMysql(flavour);
+/** The log of a server of the test's own, as a first start found it. */
+async function begun(flavour: MysqlFlavour) {
+  await using owned = new AsyncDisposableStack();
+  const server = owned.use(await ownMysql(flavour));
   const url = new URL(server.url);
   url.pathname = "/d";
   await run(server.url, "create database d", "create table d.t (id int primary key)");
@@ -49,20 +53,32 @@ test.each(mysqlFlavours)("%s: has what the sink furthest on has, or it is an old
     { daemon: "d", folder: ".", tables: ["other.*"], options: { url: url.href } },
     quietLog,
   );
-  try {
-    const { identity, position } = await source.admin.create(
-      { epoch: 1, wantCopy: false, resumeIntent: false },
-      signal,
-    );
-    await run(server.url, "insert into d.t values (1)");
-    const end = await source.log.tip(signal);
-    // A server that comes back from a copy of its disk begins another file.
-    await run(server.url, "flush binary logs", "insert into d.t values (2)");
-    const resume = async (commit: bigint) =>
-      await source.admin.resume(identity, { from: position, reached: { ...position, commit } }, signal);
-    await resume(end);
-    await expect(resume(end + 500n)).rejects.toMatchObject({ code: "MR2016" });
-  } finally {
-    await source.close();
-  }
+  owned.defer(() => source.close());
+  const { identity, position } = await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
+  const until = async (commit: bigint) =>
+    await source.admin.resume(identity, { from: position, reached: { ...position, commit } }, signal);
+  const ends = owned.move();
+  return { server, source, position, until, [Symbol.asyncDispose]: () => ends.disposeAsync() };
+}
+
+test.each(mysqlFlavours)("%s: has what the sink furthest on has, or it is an older copy", async (flavour) => {
+  await using log = await begun(flavour);
+  await run(log.server.url, "insert into d.t values (1)");
+  const end = await log.source.log.tip(signal);
+  // A server that comes back from a copy of its disk begins another file.
+  await run(log.server.url, "flush binary logs", "insert into d.t values (2)");
+  await log.until(end);
+  await expect(log.until(end + 500n)).rejects.toMatchObject({ code: "MR2016" });
+});
+
+test.each(mysqlFlavours)("%s: and those behind it can be read, or the log is lost", async (flavour) => {
+  await using log = await begun(flavour);
+  const { server, source, position } = log;
+  const [base = ""] = await run(server.url, "select @@log_bin_basename", "flush binary logs");
+  const [file] = source.positions.format(await source.log.tip(signal)).split(":");
+  await run(server.url, "insert into d.t values (1)", "flush binary logs");
+  await log.until(position.commit);
+  // The server's list still has it.
+  rmSync(join(dirname(base), file!));
+  await expect(log.until(position.commit)).rejects.toMatchObject({ code: "MR2010" });
 });

@@ -24,7 +24,9 @@ export class LogFiles {
   async read(signal: AbortSignal): Promise<readonly LogFileSize[]> {
     const { names } = this.#server;
     const rows = await this.#server.rows("asking for the log's files", "SHOW BINARY LOGS", signal);
-    this.#sizes = rows.map(([name, size]) => ({ file: names.learn(name ?? ""), size: Number(size ?? 0) }));
+    const listed = rows.map(([name, size]) => ({ file: names.learn(name ?? ""), size: Number(size ?? 0) }));
+    // A file that was removed by hand stays in the list, without a size. Nothing can be read over it.
+    this.#sizes = listed.slice(1 + listed.findLastIndex(({ size }) => size === 0));
     return this.#sizes;
   }
 

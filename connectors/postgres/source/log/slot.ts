@@ -1,6 +1,6 @@
 /** The replication slot: finds it, creates it, adopts it, waits for it. */
 import { setTimeout as delay } from "node:timers/promises";
-import { findMillraceError } from "../../../../src/core/errors.ts";
+import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import type { ServerFacts } from "./server.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
@@ -343,6 +343,23 @@ export async function expectNoGap(context: SourceContext, from: bigint, signal: 
     `the slot ${name} is confirmed up to ${formatLsn(slot.confirmed)}, beyond the stored position ${formatLsn(from)}: changes between the two can't be had any more`,
     { hint: BEGIN_ANEW },
   );
+}
+
+/**
+ * Throws if the file in which the slot's log begins is gone: removed by hand, or by pg_resetwal, after which the server still
+ * calls the slot good. One record is read; nothing is moved. A slot in use has its log.
+ */
+export async function expectLogFile(context: SourceContext, slot: Slot, signal: AbortSignal): Promise<void> {
+  if (slot.activePid !== null || slot.restart === null) return;
+  const sql = `select from pg_logical_slot_peek_binary_changes($1, $2::pg_lsn, 1, 'proto_version', '1', 'publication_names', $3)`;
+  const values = [context.slot, formatLsn(slot.restart), quoteIdentifier(context.publication)];
+  try {
+    await context.database.rows("looking for the slot's log", sql, values, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (reasonOf(error) === "no-file") throw error;
+    // The stream says what else is wrong with it.
+  }
 }
 
 /** Of a slot that ends with its connection. */
