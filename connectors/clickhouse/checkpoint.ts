@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { ClickHouseSettings } from "@clickhouse/client";
-import type { Checkpoint } from "../../src/core/model/batch.ts";
-import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { type Checkpoint, checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";

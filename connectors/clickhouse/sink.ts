@@ -1,6 +1,7 @@
 import { lowBytesOf, type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
-import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type {
   Outcome,

@@ -1,5 +1,6 @@
 import { type EngineConnection, inTransaction, readTextRows } from "./engine/engine.ts";
-import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";

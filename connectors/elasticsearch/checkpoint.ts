@@ -5,9 +5,14 @@
  */
 import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
 import * as z from "zod";
-import type { Checkpoint } from "../../src/core/model/batch.ts";
-import { parseBond, serializeBond } from "../../src/core/checkpoint/bond.ts";
-import { type CompleteTables, isCompleteTables, storedCompleteness } from "../../src/core/checkpoint/completeness.ts";
+import {
+  type Checkpoint,
+  type CompleteTables,
+  isCompleteTables,
+  parseBond,
+  serializeBond,
+  storedCompleteness,
+} from "../../src/core/checkpoint.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";

@@ -1,4 +1,5 @@
-import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import type { MillraceError } from "../../src/core/errors.ts";

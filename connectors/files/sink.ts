@@ -1,9 +1,9 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
-import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, checkpointFromTexts, type Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Outcome, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
-import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { filesError } from "./errors.ts";

@@ -1,7 +1,6 @@
 /** What a sink knows of its checkpoint in the target, and what it says of one that is not its own. */
-import { checkpointFromTexts, checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointFromTexts, checkpointTexts, type Checkpoint } from "../../src/core/checkpoint.ts";
 import type { MillraceError, Raise } from "../../src/core/errors.ts";
-import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { comparePositions, parsePosition, type Position } from "../../src/core/model/position.ts";
 
 /** `holder`: its lease, if it is known. */

@@ -8,7 +8,7 @@
  * There are lists only from `beginLists` on: nobody follows them before, and a first copy is as fast as that of the SQLite sink.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
+import type { CompleteTables } from "../../src/core/checkpoint.ts";
 import { deadline, systemClock } from "../../src/core/clock.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { tableId } from "../../src/core/model/schema.ts";

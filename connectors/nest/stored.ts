@@ -1,7 +1,7 @@
 /** What the nest's file holds beside rows: documents, the shapes of their tables, openings, and how far its lists are. */
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
-import { isRecord } from "../../src/core/checkpoint/stored-json.ts";
+import { isRecord } from "../../src/core/stored-json.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { definitionOf, type Document } from "../../src/documents/document.ts";

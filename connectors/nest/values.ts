@@ -4,7 +4,7 @@
  */
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { isRecord } from "../../src/core/checkpoint/stored-json.ts";
+import { isRecord } from "../../src/core/stored-json.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Column } from "../../src/core/model/schema.ts";
 import { CELL_TEXT } from "../../src/core/model/tuple.ts";

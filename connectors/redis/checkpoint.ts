@@ -1,5 +1,4 @@
-import type { Checkpoint } from "../../src/core/model/batch.ts";
-import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { type Checkpoint, checkpointFromTexts } from "../../src/core/checkpoint.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
 import { isOlder, takenOver } from "../kit/held-checkpoint.ts";

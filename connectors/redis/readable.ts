@@ -9,7 +9,7 @@ import type {
   TextRow,
 } from "../../src/core/contracts/readable.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
-import { isRecord } from "../../src/core/checkpoint/stored-json.ts";
+import { isRecord } from "../../src/core/stored-json.ts";
 import { exactJson, plainText } from "../../src/core/targets/expected-json.ts";
 import { namesByStart } from "../../src/core/targets/row-name.ts";
 import { Connection, type ConnectionSettings, permitted, serverOf, textOf } from "./connection.ts";

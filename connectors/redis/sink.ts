@@ -1,5 +1,5 @@
-import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
-import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import { type Checkpoint, checkpointTexts } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import type { Room } from "../../src/core/disk-room.ts";

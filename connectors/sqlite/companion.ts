@@ -1,5 +1,5 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
+import type { CompleteTables } from "../../src/core/checkpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { baseVersion } from "../../src/core/model/position.ts";
 import type { SqliteFile } from "./file.ts";

@@ -1,7 +1,8 @@
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { Batch, Checkpoint, TableWrites, Truncate } from "../../src/core/model/batch.ts";
+import type { Batch, TableWrites, Truncate } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";

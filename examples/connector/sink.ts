@@ -1,6 +1,6 @@
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
-import type { Batch, Checkpoint } from "../../src/core/model/batch.ts";
-import { checkpointFromTexts, checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import { type Checkpoint, checkpointFromTexts, checkpointTexts } from "../../src/core/checkpoint.ts";
 import { parsePosition, rowVersion, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { shapeNote } from "../../src/core/targets/base-floors.ts";

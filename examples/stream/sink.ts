@@ -1,6 +1,6 @@
-import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, checkpointFromTexts, type Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
-import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { inCommitOrder, isWhole, transactionOf } from "../../connectors/kit/ordered-changes.ts";

@@ -2,8 +2,7 @@
 import { lstatSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type ErrorCode, findMillraceError } from "../core/errors.ts";
-import { writeWhole } from "../core/folder.ts";
-import { readSmallFile } from "../core/small-file.ts";
+import { readSmallFile, writeWhole } from "../core/files.ts";
 import { cliError } from "./errors.ts";
 
 /** `code`: of the error if it can't be read. */

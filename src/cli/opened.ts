@@ -3,7 +3,7 @@ import type { SinkConfig } from "../config/config.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import type { Checkpoint } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 
 /** How long a sink may take to answer. */
 export const SINK_ANSWER_MS_MAX = 60_000;

@@ -1,8 +1,7 @@
 /** How commands use the state beside a daemon, or without one: to read it, to change it, or alone under its lease. */
 import type { Config } from "../config/config.ts";
 import type { Place } from "../config/load.ts";
-import type { AuditFacts } from "../core/audit/audit-store.ts";
-import { audited, type Looks } from "../core/audit/audited.ts";
+import { audited, type AuditFacts, type Looks } from "../core/audit/audit-store.ts";
 import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
 import type { Positions } from "../core/contracts/positions.ts";

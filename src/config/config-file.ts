@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type * as z from "zod";
-import { readSmallFile } from "../core/small-file.ts";
+import { readSmallFile } from "../core/files.ts";
 import type { Config, Exposure } from "./config.ts";
 import { YamlFile } from "./document.ts";
 import type { Login } from "../core/errors.ts";

@@ -4,7 +4,7 @@
  */
 import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
-import { makeFolder } from "../core/folder.ts";
+import { makeFolder } from "../core/files.ts";
 import { abortOf, type Clock, timestamp } from "../core/clock.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { LogMoved } from "../core/contracts/log-admin.ts";

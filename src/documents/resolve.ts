@@ -12,7 +12,7 @@ import type {
   ForeignKey,
   TableShape,
 } from "../core/contracts/catalog.ts";
-import { isRecord } from "../core/checkpoint/stored-json.ts";
+import { isRecord } from "../core/stored-json.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { type Column, whyLeftOut } from "../core/model/schema.ts";
 import type { ColumnType } from "../core/model/types.ts";

@@ -7,7 +7,7 @@
  */
 import { ByteWriter } from "../core/bytes.ts";
 import { invariant } from "../core/invariant.ts";
-import { isRecord } from "../core/checkpoint/stored-json.ts";
+import { isRecord } from "../core/stored-json.ts";
 import type { SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Column } from "../core/model/schema.ts";
 import { CELL_TEXT } from "../core/model/tuple.ts";

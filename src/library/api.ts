@@ -3,7 +3,8 @@
  * changed. test/golden/library-types.txt holds them.
  */
 import type { Sink } from "../core/contracts/sink.ts";
-import type { Batch, Checkpoint } from "../core/model/batch.ts";
+import type { Batch } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 
 /**
@@ -238,5 +239,6 @@ export type CheckpointOf = (text: string) => Checkpoint;
 
 /** The contract of sinks. */
 export type { Sink, SinkForm, Delivery, Outcome } from "../core/contracts/sink.ts";
-export type { Batch, Checkpoint, TableWrites } from "../core/model/batch.ts";
+export type { Checkpoint } from "../core/checkpoint.ts";
+export type { Batch, TableWrites } from "../core/model/batch.ts";
 export type { TableVersion } from "../core/model/schema.ts";

@@ -1,8 +1,8 @@
-import { withoutTables } from "../core/checkpoint/completeness.ts";
+import { withoutTables, type Checkpoint } from "../core/checkpoint.ts";
 import { scopeOf } from "../core/clock.ts";
 import type { Outcome, ReadersHold, Sink, TargetEvolution } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
-import type { Batch, Checkpoint, TableWrites } from "../core/model/batch.ts";
+import type { Batch, TableWrites } from "../core/model/batch.ts";
 import { commitOf, epochOf, type Position, rowVersion } from "../core/model/position.ts";
 import type { Block } from "../core/model/block.ts";
 import { tableId, type TableVersion } from "../core/model/schema.ts";

@@ -6,7 +6,7 @@ import type { Source } from "../core/contracts/source.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { fatalFrom } from "../core/errors.ts";
-import type { Checkpoint } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { tableId } from "../core/model/schema.ts";
 import { News } from "../core/news.ts";

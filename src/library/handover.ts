@@ -9,7 +9,7 @@
  * done. So `done()` may be called in any order, and late.
  */
 import { abortedError } from "../core/errors.ts";
-import type { Checkpoint } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/checkpoint.ts";
 import type { Change, Transaction } from "./api.ts";
 import { libraryError } from "./errors.ts";
 

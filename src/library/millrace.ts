@@ -4,7 +4,7 @@ import { configOf, loadConfig } from "../config/load.ts";
 import { Secrets } from "../config/secrets/secrets.ts";
 import { scopeOf, systemClock } from "../core/clock.ts";
 import { isAborted, MillraceError } from "../core/errors.ts";
-import { checkpointFromTexts, checkpointTexts } from "../core/checkpoint/checkpoint-text.ts";
+import { checkpointFromTexts, checkpointTexts } from "../core/checkpoint.ts";
 import { parsePosition, serializePosition } from "../core/model/position.ts";
 import { connectors } from "../../connectors/registry.ts";
 import type * as api from "./api.ts";

@@ -5,9 +5,8 @@
  */
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 import * as z from "zod";
-import { checkpointFromTexts, checkpointTexts } from "../core/checkpoint/checkpoint-text.ts";
+import { checkpointFromTexts, checkpointTexts, type Checkpoint } from "../core/checkpoint.ts";
 import type { LogIdentity, Positions } from "../core/contracts/positions.ts";
-import type { Checkpoint } from "../core/model/batch.ts";
 import { libraryError } from "./errors.ts";
 
 export interface StoredPosition {

@@ -1,5 +1,5 @@
 /** What a scrape shows of the present, beside what is counted all the time: each gauge with its name and where its samples come from. */
-import { SOURCE_COUNTERS } from "../core/contracts/source-counters.ts";
+import { SOURCE_COUNTERS } from "../core/contracts/log-admin.ts";
 import {
   type DocumentStatus,
   type ReadProgress,

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import * as z from "zod";
 import { type ErrorCode, type MillraceError, raising } from "../core/errors.ts";
 import type { FreshPassword, IdleKey } from "../core/contracts/connector.ts";
-import { readSmallFile } from "../core/small-file.ts";
+import { readSmallFile } from "../core/files.ts";
 import { pages } from "./errors.ts";
 
 const COMMAND_MS_MAX = 10_000;

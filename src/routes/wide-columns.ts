@@ -2,8 +2,7 @@
  * The columns of a table that shares its target with others: of the widest type that holds their values as they are, so that
  * columns of other sizes are one column. No table has to be known for another one's, and none changes when another one comes.
  */
-import type { DialectName } from "../core/model/dialects.ts";
-import type { Column } from "../core/model/schema.ts";
+import type { Column, DialectName } from "../core/model/schema.ts";
 
 /** What warehouses have at most. */
 const DECIMAL_DIGITS_MAX = 38;

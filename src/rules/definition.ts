@@ -3,7 +3,7 @@
  * `merged-rule.ts`, and what that makes of the table in `rule-book.ts`.
  */
 import type { TableName, ZeroDates } from "../core/contracts/connector.ts";
-import type { SchemaPolicy } from "../core/model/schema-policy.ts";
+import type { SchemaPolicy } from "../core/model/schema-change.ts";
 import type { Mask, Scope } from "../core/model/schema.ts";
 import type { ComputedRule } from "./computed/computed-columns.ts";
 import type { Functions } from "./computed/functions.ts";

@@ -3,7 +3,7 @@
  * something of it decides.
  */
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
-import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
+import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-change.ts";
 import { type Column, type Lineage, type Mask, namesOfTable } from "../core/model/schema.ts";
 import { byExactness, fits, fitsInAnySpelling, isGlob, mostExactFirst, selectedName } from "../core/table-selection.ts";
 import type { ComputedRule } from "./computed/computed-columns.ts";

@@ -9,7 +9,7 @@ import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
-import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
+import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-change.ts";
 import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";
 import type { BatchLimits } from "./stream/sink-queue.ts";
 import { lifeOf, SinkLife } from "./sink/sink-life.ts";

@@ -1,5 +1,5 @@
 import { type Clock, scopeOf } from "../core/clock.ts";
-import { completeFor } from "../core/checkpoint/completeness.ts";
+import { completeFor } from "../core/checkpoint.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StateStore, StoredError, TableSnapshot } from "../core/contracts/state-store.ts";

@@ -1,6 +1,6 @@
 /** Checks PEM files of a configuration before a handshake: OpenSSL silently skips what it can't read. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readSmallFile } from "../core/small-file.ts";
+import { readSmallFile } from "../core/files.ts";
 import type { TlsFailure } from "./failure.ts";
 
 const PEM_BYTES_MAX = 1024 * 1024;

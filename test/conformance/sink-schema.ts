@@ -4,7 +4,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, patch, checkpointAt, put, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";
-import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
+import type { CompleteTables } from "../../src/core/checkpoint.ts";
 import { complete } from "../support/daemon/complete.ts";
 
 const widerUsers = tableVersion({

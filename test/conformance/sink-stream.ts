@@ -1,6 +1,6 @@
 /** What a stream promises: every change once, in commit order over all tables, with the ends of transactions. */
 import { expect, test } from "vitest";
-import type { Checkpoint } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/position.ts";

@@ -1,6 +1,7 @@
 /** One sink over one target, with the words that the conformance tests are written in. */
 import { expect } from "vitest";
-import { type Batch, type Checkpoint, DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import { type Batch, DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Outcome, RefusedEntry, Sink } from "../../src/core/contracts/sink.ts";

@@ -7,7 +7,7 @@ import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import type { SchemaStore, StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { reportOf } from "../support/model/reports.ts";
-import { storedCompleteness } from "../../src/core/checkpoint/completeness.ts";
+import { storedCompleteness } from "../../src/core/checkpoint.ts";
 import { complete } from "../support/daemon/complete.ts";
 
 export interface OpenStore extends AsyncDisposable {

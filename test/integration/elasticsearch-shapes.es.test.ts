@@ -1,7 +1,8 @@
 /** A change that a mapping can't take: the next index is filled behind the back of those who read. */
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import { type Checkpoint, type Batch } from "../../src/core/model/batch.ts";
+import { type Batch } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/position.ts";

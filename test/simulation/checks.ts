@@ -1,5 +1,5 @@
 /** What must hold at every moment. */
-import type { Checkpoint } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { DeadLetter } from "../../src/core/contracts/state-store.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, type Position, serializePosition } from "../../src/core/model/position.ts";

@@ -1,13 +1,6 @@
 /** The sinks through which a process writes to the targets. */
-import {
-  DELETE,
-  PATCH,
-  type Checkpoint,
-  type Batch,
-  type TableWrites,
-  tablesOf,
-  type Truncate,
-} from "../../src/core/model/batch.ts";
+import { DELETE, PATCH, type Batch, type TableWrites, tablesOf, type Truncate } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { OP_READ } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";

@@ -1,5 +1,5 @@
 /** Targets, which outlive every process. */
-import type { Checkpoint } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { OnLost } from "../../src/core/contracts/sink.ts";

@@ -1,8 +1,7 @@
 /** The audit log's bounds, and what it keeps of actions that fail. */
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import type { AuditBeginning } from "../../src/core/audit/audit-store.ts";
-import { audited } from "../../src/core/audit/audited.ts";
+import { type AuditBeginning, audited } from "../../src/core/audit/audit-store.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { Connection } from "../../src/state/sqlite/connection.ts";

@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
-import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import {
+  checkpointFromTexts,
+  checkpointTexts,
   type CompleteTables,
   storedCompleteness,
   withoutTables,
   withTables,
-} from "../../src/core/checkpoint/completeness.ts";
+} from "../../src/core/checkpoint.ts";
 import { complete } from "../support/daemon/complete.ts";
 
 const bond = { state: "ab", session: "cd", batch: 7, obligation: 3 };

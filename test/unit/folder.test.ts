@@ -3,7 +3,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FolderStore } from "../../connectors/files/store/folder.ts";
-import { makeFolder, writeWhole } from "../../src/core/folder.ts";
+import { makeFolder, writeWhole } from "../../src/core/files.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test("a folder is made with those above it, and one that is there stays as it is", () => {

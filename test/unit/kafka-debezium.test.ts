@@ -7,7 +7,7 @@ import type { Decimals } from "../../connectors/kafka/formats/debezium/fields.ts
 import { fieldOf } from "../../connectors/kafka/formats/debezium/column-fields.ts";
 import { writeValue } from "../../connectors/kafka/formats/debezium/values.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { DialectName } from "../../src/core/model/dialects.ts";
+import type { DialectName } from "../../src/core/model/schema.ts";
 import { CELL_TEXT, CELL_UNCHANGED } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { postgresType } from "../support/postgres/postgres-types.ts";

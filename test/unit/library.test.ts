@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import type { Transaction } from "../../src/library/api.ts";
 import { Handover } from "../../src/library/handover.ts";
 import { parseExact, valueOf } from "../../src/library/values.ts";
-import type { Checkpoint } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 

@@ -1,7 +1,7 @@
 /** What thousands of tables must not cost: work is counted, not time. */
 import { setImmediate as settled } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
-import { type CompleteTables, withoutTables, withTables } from "../../src/core/checkpoint/completeness.ts";
+import { type CompleteTables, withoutTables, withTables } from "../../src/core/checkpoint.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { CapturedTables, Catalog, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";

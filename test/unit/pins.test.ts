@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { noMemory } from "../../src/rules/former-rules.ts";
 import { isBefore, kept, namedAsKept } from "../../src/rules/pins.ts";

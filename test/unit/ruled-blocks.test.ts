@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { BEFORE_DOUBTED, Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
-import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
 import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";

@@ -6,7 +6,7 @@ import { comparePositions, type Position } from "../../src/core/model/position.t
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { SinkPositions } from "../../src/runtime/sink/sink-position.ts";
 import { Acknowledger } from "../../src/runtime/stream/acknowledger.ts";
-import { LagClock } from "../../src/runtime/control/lag.ts";
+import { LagClock } from "../../src/runtime/control/status.ts";
 import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { realState, ScriptedStream } from "../support/model/scripted.ts";

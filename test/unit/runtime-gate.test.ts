@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { definition as searchDefinition, factory as search } from "../../connectors/elasticsearch/config.ts";
-import { completeFor } from "../../src/core/checkpoint/completeness.ts";
+import { completeFor } from "../../src/core/checkpoint.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
+import { type Accord, accordOf } from "../../src/core/checkpoint.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
 import { continuationOf, SinkPosition } from "../../src/runtime/sink/sink-position.ts";

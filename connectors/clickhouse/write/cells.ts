@@ -5,9 +5,8 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { writeArrayJsonFromText } from "../../../src/core/values/array-json.ts";
+import { writeArrayJsonFromText, writeJson } from "../../../src/core/values/json.ts";
 import { readFloat32, readFloat64 } from "../../../src/core/values/float.ts";
-import { writeJson } from "../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeBinaryText } from "../../../src/core/values/text.ts";
 import { vectorLength, writeFloats } from "../../../src/core/values/vector.ts";
 import type { Form } from "../types.ts";

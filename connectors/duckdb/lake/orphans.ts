@@ -1,5 +1,5 @@
 /** Data files that a killed process of a lake left, and that no snapshot names. */
-import { makeFolder } from "../../../src/core/folder.ts";
+import { makeFolder } from "../../../src/core/files.ts";
 import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { quoteLiteral } from "../names.ts";
 import { LAKE, METADATA } from "./engine.ts";

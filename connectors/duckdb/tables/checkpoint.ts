@@ -1,5 +1,5 @@
 import { type EngineConnection, readTextRows } from "../engine/engine.ts";
-import type { Checkpoint } from "../../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";

@@ -6,7 +6,7 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_TEXT } from "../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { writeArrayJsonFromText, type WriteValue } from "../../../src/core/values/array-json.ts";
+import { writeArrayJsonFromText, type WriteValue } from "../../../src/core/values/json.ts";
 import { writeHex } from "../../../src/core/values/byte-strings.ts";
 import { writeJsonString } from "../../../src/core/values/json-string.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";

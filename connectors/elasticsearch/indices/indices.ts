@@ -1,5 +1,5 @@
 import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-floors.ts";
-import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
+import type { CompleteTables } from "../../../src/core/checkpoint.ts";
 import { eachOf } from "../../../src/core/each-of.ts";
 import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";

@@ -13,7 +13,7 @@ import {
   unlink,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { makeFolder } from "../../../src/core/folder.ts";
+import { makeFolder } from "../../../src/core/files.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { classifyFile } from "../errors.ts";
 import type { Store, ListFilter } from "./store.ts";

@@ -1,9 +1,8 @@
 import { isUtf8 } from "node:buffer";
 import type { ByteWriter } from "../../../src/core/bytes.ts";
-import { type Batch, type TableWrites, DELETE } from "../../../src/core/model/batch.ts";
-import type { TransactionOrigin, Block } from "../../../src/core/model/block.ts";
-import { DIALECTS } from "../../../src/core/model/dialects.ts";
-import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { type Batch, DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
+import type { Block, TransactionOrigin } from "../../../src/core/model/block.ts";
+import { DIALECTS, type TableVersion } from "../../../src/core/model/schema.ts";
 import type { Header } from "../client/record-batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 

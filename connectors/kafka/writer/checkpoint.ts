@@ -9,8 +9,7 @@
  * thousands, so a message has as many parts as it needs: `position`, `tables`, `tables/1`, `tables/2` … are the keys.
  */
 import * as z from "zod";
-import { checkpointFromTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
-import type { Checkpoint } from "../../../src/core/model/batch.ts";
+import { checkpointFromTexts, type Checkpoint } from "../../../src/core/checkpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { failureOf } from "../client/failures.ts";

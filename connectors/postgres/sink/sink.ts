@@ -1,4 +1,5 @@
-import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { reasonOf } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";

@@ -1,6 +1,5 @@
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
-import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
-import type { Checkpoint } from "../../../src/core/model/batch.ts";
+import type { CompleteTables, Checkpoint } from "../../../src/core/checkpoint.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import { sqliteError } from "../errors.ts";
 import { rowsOf, type SqliteFile } from "../file.ts";

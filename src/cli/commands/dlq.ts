@@ -2,7 +2,7 @@ import { count } from "../../core/figures.ts";
 import { groupsOf, type LetterGroup } from "../../ops/dashboard/view.ts";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
-import { letterSubject } from "../../core/audit/audited.ts";
+import { letterSubject } from "../../core/audit/audit-store.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
 import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/control/replay.ts";

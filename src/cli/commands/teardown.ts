@@ -6,7 +6,7 @@ import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { Checkpoint } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";

@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import type { Argument, Command, Option } from "commander";
 import { SINK_NAME } from "../../config/definition.ts";
 import { YamlFile } from "../../config/document.ts";
-import { readSmallFile } from "../../core/small-file.ts";
+import { readSmallFile } from "../../core/files.ts";
 import { errorPages } from "../../ops/error-pages.ts";
 
 export interface Candidate {

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import type { SinkConnector, SourceConnector } from "../../config/connectors.ts";
 import { isSecretName } from "../../config/secrets/secrets.ts";
 import type { ByUrl, UrlKeys } from "../../core/contracts/connector.ts";
-import { makeFolder, writeWhole } from "../../core/folder.ts";
+import { makeFolder, writeWhole } from "../../core/files.ts";
 import { cliError } from "../errors.ts";
 
 /** What a URL of the command line says of a source or a sink. */

@@ -2,8 +2,7 @@
 import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
 import type { TableSize } from "../../core/contracts/connector.ts";
 import type { SinkForm } from "../../core/contracts/sink.ts";
-import { describeChange, type SchemaChange, schemaChanges } from "../../core/model/schema-change.ts";
-import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
+import { describeChange, type SchemaChange, schemaChanges, type SchemaPolicy } from "../../core/model/schema-change.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
 import type { TableSelection } from "../../core/table-selection.ts";

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { readSmallFile } from "../../core/small-file.ts";
+import { readSmallFile } from "../../core/files.ts";
 
 const SECRET_BYTES_MAX = 64 * 1024;
 

@@ -1,4 +1,5 @@
-import type { Checkpoint, Batch, TableWrites } from "../model/batch.ts";
+import type { Batch, TableWrites } from "../model/batch.ts";
+import type { Checkpoint } from "../checkpoint.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { Scope, TableVersion } from "../model/schema.ts";

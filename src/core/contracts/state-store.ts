@@ -1,9 +1,7 @@
 import type { AuditStore } from "../audit/audit-store.ts";
 import type { EndingStore, NoticeStore } from "../conditions/condition.ts";
-import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
-import type { Accord, Bond } from "../checkpoint/bond.ts";
+import type { Accord, Bond, Completeness, CompleteTables, Checkpoint } from "../checkpoint.ts";
 import type { MillraceError } from "../errors.ts";
-import type { Checkpoint } from "../model/batch.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";

@@ -5,10 +5,9 @@
  */
 import type { Condition, Verdict } from "../conditions/condition.ts";
 import type { Room } from "../disk-room.ts";
-import { NOT_COUNTED, type SourceCounts } from "./source-counters.ts";
-import type { SlowFunction } from "./log-admin.ts";
+import { NOT_COUNTED, type SlowFunction, type SourceCounts } from "./log-admin.ts";
 import type { ReportSummary } from "./reconciliation.ts";
-import type { LostChanges, ProofRecord, TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
+import type { LostChanges, ProofRecord, StoredError, TableSnapshot, WaitingLetters } from "./state-store.ts";
 import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 

@@ -1,7 +1,6 @@
 import type { Rename } from "../contracts/change-log.ts";
-import type { CompleteTables } from "../checkpoint/completeness.ts";
+import type { Checkpoint } from "../checkpoint.ts";
 import type { Block, LogMessage, TransactionOrigin } from "./block.ts";
-import type { Bond } from "../checkpoint/bond.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
 
@@ -42,18 +41,6 @@ export interface TableWrites {
   /** How many entries are DELETE, and how many PATCH. */
   readonly deleteCount: number;
   readonly patchCount: number;
-}
-
-/** Progress of one sink, stored in the sink with the data that it describes. */
-export interface Checkpoint {
-  /** Everything before it is in the sink. */
-  readonly position: Position;
-  /** The tables of which the sink holds a complete copy, and what the copy is of. */
-  readonly tables: CompleteTables;
-  /** The target that the sink's options gave to one certain table. */
-  readonly place: string;
-  /** The state under which this was written. */
-  readonly bond: Bond;
 }
 
 /** One unit of work for a sink; afterwards the sink is at `checkpoint`. */

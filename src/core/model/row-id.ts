@@ -6,8 +6,7 @@
 import { createHash } from "node:crypto";
 import { ByteWriter } from "../bytes.ts";
 import { invariant } from "../invariant.ts";
-import type { TableVersion } from "./schema.ts";
-import { type Dialect, DIALECTS } from "./dialects.ts";
+import { type Dialect, DIALECTS, type TableVersion } from "./schema.ts";
 import type { KeyText } from "../contracts/row-reads.ts";
 import type { ColumnType } from "./types.ts";
 import { CELL_BINARY, CELL_NULL, CELL_TEXT, CellMap } from "./tuple.ts";

@@ -3,7 +3,7 @@
  * in values/json, and the way back: `reconcile` compares with it. Numbers count by their digits, strings by their
  * characters. White space, escapes and the order of an object's fields do not count.
  */
-import { isRecord } from "../checkpoint/stored-json.ts";
+import { isRecord } from "../stored-json.ts";
 import type { ColumnType } from "../model/types.ts";
 import { arrayElement } from "../values/array.ts";
 

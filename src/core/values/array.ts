@@ -2,10 +2,9 @@
  * Arrays in Postgres' send form: number of dimensions, null flag and element type, then size and lower bound of each
  * dimension, then the elements with their lengths (-1 is null), the last dimension running fastest.
  */
-import type { ByteWriter } from "../bytes.ts";
+import { type ByteWriter, withScratch } from "../bytes.ts";
 import { readInt32 } from "../model/tuple.ts";
 import type { ColumnType } from "../model/types.ts";
-import { withScratch } from "./scratch.ts";
 
 const HEADER_BYTES = 12;
 const DIMENSION_BYTES = 8;

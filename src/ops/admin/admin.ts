@@ -4,7 +4,7 @@ import { isAborted, MillraceError } from "../../core/errors.ts";
 import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { letterSubject, type Order } from "../../core/audit/audited.ts";
+import { letterSubject, type Order } from "../../core/audit/audit-store.ts";
 import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
 import { errorPages } from "../error-pages.ts";
 import {

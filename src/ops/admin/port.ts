@@ -1,9 +1,8 @@
-import type { AuditEntry } from "../../core/audit/audit-store.ts";
+import type { AuditEntry, Order } from "../../core/audit/audit-store.ts";
 import type { DaemonView } from "../dashboard/view.ts";
 import type { ReconcileRequest, ReportView } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
-import type { Order } from "../../core/audit/audited.ts";
 
 /** What the admin interface can show and do. */
 export interface AdminPort {

@@ -1,6 +1,6 @@
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
-import { makeFolder, writeWhole } from "../../core/folder.ts";
+import { makeFolder, writeWhole } from "../../core/files.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 
 /** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */

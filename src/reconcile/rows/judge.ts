@@ -7,7 +7,7 @@ import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reco
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import { CELL_BINARY, CELL_FAILED, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
-import { isRecord } from "../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../core/stored-json.ts";
 import { readText } from "../../core/values/text.ts";
 import { EPOCH_MAX, epochOf } from "../../core/model/position.ts";
 

@@ -2,7 +2,7 @@
  * The types that a computed column may have, and what its function may return for each: the value's canonical text
  * (core/model/tuple.ts), or what was expected. Nothing is rounded, cut or guessed.
  */
-import type { DialectName } from "../../core/model/dialects.ts";
+import type { DialectName } from "../../core/model/schema.ts";
 import type { ColumnType } from "../../core/model/types.ts";
 import { arrayElement } from "../../core/values/array.ts";
 import { formatFloat32, formatFloat64 } from "../../core/values/float.ts";

@@ -11,21 +11,28 @@ import { LastAnswer } from "../../core/last-answer.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import {
   historyNotPaused,
-  notAsked,
   noSuchLetter,
   noSuchSink,
   noSuchTable,
+  notAsked,
   streamLost,
   tooManyQueries,
 } from "../errors.ts";
 import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
-import { TargetRooms } from "./target-rooms.ts";
+import {
+  bytesBetween,
+  LagClock,
+  NOTHING_STORED,
+  statusOf,
+  type StoredFacts,
+  storedFacts,
+  TargetRooms,
+  type Unanswered,
+} from "./status.ts";
 import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
 import { Freshness } from "./freshness.ts";
-import { LagClock } from "./lag.ts";
 import { MarkedTips, Waits } from "./waits.ts";
-import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, type Unanswered } from "./status.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkLife } from "../sink/sink-life.ts";

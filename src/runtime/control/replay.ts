@@ -4,7 +4,7 @@ import type { DeadLetter, LetterChange, StateStore } from "../../core/contracts/
 import type { News } from "../../core/news.ts";
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { entry } from "../entry.ts";
+import { entry } from "../schema/suspended-tables.ts";
 
 /** Which letters are meant: these, or (null) all that wait; `sink`: of this sink only. */
 export interface LetterChoice {

@@ -1,4 +1,4 @@
-import { timestampBefore } from "../../core/clock.ts";
+import { type Clock, timestampBefore } from "../../core/clock.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import {
@@ -26,8 +26,9 @@ import type { Pipeline } from "../pipeline.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import type { StreamFacts } from "../streaming.ts";
 import type { Estimates } from "./estimates.ts";
-import type { TargetRooms } from "./target-rooms.ts";
-import type { LagClock } from "./lag.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { Room } from "../../core/disk-room.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
 interface DaemonFacts {
@@ -271,4 +272,98 @@ function sinkActivity(
   if (catchingUp || worker.writer.watch.isSlow || fanOut?.isCrowded(worker) === true) return "slow";
   if (waitsFor.length > 0) return "blocked";
   return worker.idle ? "idle" : "flowing";
+}
+
+/** The clock keeps one sample a second for this long; a longer lag reads as "at least". */
+const SAMPLES_MAX = 3_600;
+
+/** The log's end is read once a second, and an answer may take some time. */
+const FRESH_MS = 5_000;
+
+/**
+ * Turns positions into seconds: it remembers when the source's log ended where. A sink at a position lags by the age of the
+ * oldest known end beyond that position. By the time that passes in this process, for the machine's clock may be set.
+ */
+export class LagClock {
+  readonly #samples: { readonly atMs: number; readonly tip: bigint }[] = [];
+  #lookedAtMs: number | null = null;
+
+  /** The log ended at `tip` at `atMs`. Samples come in order. */
+  sample(tip: bigint, atMs: number): void {
+    this.#lookedAtMs = atMs;
+    const last = this.#samples.at(-1);
+    if (last !== undefined && tip <= last.tip) return;
+    this.#samples.push({ atMs, tip });
+    if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
+  }
+
+  /** When the end of the log was last known; null: never. */
+  get lookedAtMs(): number | null {
+    return this.#lookedAtMs;
+  }
+
+  /** The last known end of the log. */
+  get tip(): bigint | null {
+    return this.#samples.at(-1)?.tip ?? null;
+  }
+
+  /** Whether the present end of the log is known. */
+  isFresh(nowMs: number): boolean {
+    return this.#lookedAtMs !== null && nowMs - this.#lookedAtMs < FRESH_MS;
+  }
+
+  /**
+   * Seconds since the log first went beyond `position`; 0 if it has not, null if nothing is known. While the source is away
+   * nobody knows what it has written: the result is then at least the time since the last look.
+   */
+  seconds(position: bigint, nowMs: number): number | null {
+    if (this.#lookedAtMs === null) return null;
+    const first = this.#samples.find((sample) => sample.tip > position);
+    const unknownMs = this.isFresh(nowMs) ? 0 : nowMs - this.#lookedAtMs;
+    return Math.max(0, unknownMs, first === undefined ? 0 : nowMs - first.atMs) / 1000;
+  }
+}
+
+/** A disk fills in minutes, and a server has other work than telling. */
+const LOOK_MS = 30_000;
+const ANSWER_MS_MAX = 10_000;
+
+/** How much room each sink's target had at the last look, so that somebody can act before it is full. */
+export class TargetRooms {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #rooms = new Map<string, readonly Room[]>();
+
+  constructor(clock: Clock, logger: Logger) {
+    this.#clock = clock;
+    this.#logger = logger;
+  }
+
+  of(sink: string): Pick<SinkStatus, "rooms"> {
+    const rooms = this.#rooms.get(sink);
+    return rooms === undefined ? {} : { rooms };
+  }
+
+  async run(lives: readonly Pick<SinkLife, "name" | "worker">[], signal: AbortSignal): Promise<never> {
+    const telling = lives.filter(({ worker }) => worker.sink.rooms !== undefined);
+    if (telling.length === 0) return await new Promise<never>(() => {});
+    for (;;) {
+      await Promise.all(telling.map((life) => this.#look(life, signal)));
+      await this.#clock.sleep(LOOK_MS, signal);
+    }
+  }
+
+  async #look({ name, worker: { sink } }: Pick<SinkLife, "name" | "worker">, signal: AbortSignal): Promise<void> {
+    const limits = { clock: this.#clock, signal, timeoutMs: ANSWER_MS_MAX, late: (): readonly Room[] => [] };
+    try {
+      const rooms = await withTimeout(sink.rooms?.(signal) ?? Promise.resolve([]), limits);
+      if (rooms.length === 0) this.#rooms.delete(name);
+      else this.#rooms.set(name, rooms);
+    } catch (error) {
+      signal.throwIfAborted();
+      // A sink that may not ask, or can't be reached, says so itself if it matters.
+      this.#rooms.delete(name);
+      this.#logger.debug({ sink: name, error }, "the target did not tell its room");
+    }
+  }
 }

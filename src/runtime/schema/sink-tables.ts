@@ -1,5 +1,5 @@
 import type { MillraceError } from "../../core/errors.ts";
-import { type Completeness, completeFor } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, completeFor } from "../../core/checkpoint.ts";
 import { areApart, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";

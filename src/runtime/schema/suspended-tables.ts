@@ -2,10 +2,14 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import type { StateStore, StoredError, SuspendedTable } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { entry } from "../entry.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { CANNOT_WRITE, TARGETS_MEET } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
+
+/** One table in one sink, as a key of a map. */
+export function entry(sink: string, tableId: string): string {
+  return JSON.stringify([sink, tableId]);
+}
 
 export interface SuspendedInSink extends SuspendedTable {
   readonly sink: string;

@@ -1,15 +1,20 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { type Completeness, isOfShape } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, isOfShape } from "../../core/checkpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../core/model/schema-change.ts";
-import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
+import {
+  describeChange,
+  isCompatible,
+  type SchemaChange,
+  schemaChanges,
+  type SchemaPolicy,
+} from "../../core/model/schema-change.ts";
 import { isKeyed, isLater, type TableVersion } from "../../core/model/schema.ts";
-import type { CapturedTables, RefusedTable, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
+import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../core/contracts/catalog.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { keyLost, CORRECTED_AT_SOURCE, newWaits, refusedSince, waitsForApproval } from "../errors.ts";
+import { CORRECTED_AT_SOURCE, keyLost, newWaits, refusedSince, waitsForApproval } from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
 export interface TableEvents {

@@ -6,7 +6,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
-import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
+import { isOfShape, withoutTables } from "../../core/checkpoint.ts";
 import { ambiguousKey, internalFailure } from "../errors.ts";
 import type { Compacted, Slice } from "../compaction/compaction.ts";
 import {

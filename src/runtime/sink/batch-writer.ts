@@ -1,7 +1,8 @@
 import { type Clock, timestamp, scopeOf } from "../../core/clock.ts";
 import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import type { Batch, Checkpoint, TableWrites, Truncate } from "../../core/model/batch.ts";
+import type { Batch, TableWrites, Truncate } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/checkpoint.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";

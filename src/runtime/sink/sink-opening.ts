@@ -1,11 +1,11 @@
-import type { Checkpoint } from "../../core/model/batch.ts";
-import type { Accord } from "../../core/checkpoint/bond.ts";
 import {
+  type Checkpoint,
+  type Accord,
   acrossGenerations,
   type CompleteTables,
   inGeneration,
   withoutTables,
-} from "../../core/checkpoint/completeness.ts";
+} from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
 import { type Login, reasonOf } from "../../core/errors.ts";
 import { comparePositions, type Position, rowVersion } from "../../core/model/position.ts";

@@ -1,7 +1,5 @@
-import { type Accord, isSameBond } from "../../core/checkpoint/bond.ts";
-import type { CompleteTables } from "../../core/checkpoint/completeness.ts";
+import { type Accord, type CompleteTables, isSameBond, type Checkpoint } from "../../core/checkpoint.ts";
 import { invariant } from "../../core/invariant.ts";
-import type { Checkpoint } from "../../core/model/batch.ts";
 import { comparePositions, EPOCH_MAX, epochOf, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";

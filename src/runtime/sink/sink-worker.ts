@@ -1,5 +1,5 @@
 import { scopeOf } from "../../core/clock.ts";
-import type { Checkpoint } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/checkpoint.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";

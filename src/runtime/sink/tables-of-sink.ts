@@ -1,4 +1,4 @@
-import { type Completeness, type CompleteTables, mayDiffer } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, type CompleteTables, mayDiffer } from "../../core/checkpoint.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";

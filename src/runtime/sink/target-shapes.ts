@@ -1,17 +1,17 @@
-import type { Checkpoint } from "../../core/model/batch.ts";
+import {
+  type Checkpoint,
+  type Completeness,
+  isOfSameGeneration,
+  isOfShape,
+  withoutTables,
+  withTables,
+} from "../../core/checkpoint.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
-import {
-  type Completeness,
-  isOfSameGeneration,
-  isOfShape,
-  withoutTables,
-  withTables,
-} from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";

@@ -1,4 +1,4 @@
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Completeness } from "../../core/checkpoint.ts";
 import { abortOf, type Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";

@@ -1,4 +1,4 @@
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Completeness } from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
@@ -8,7 +8,7 @@ import type {
   SnapshotRequest,
   SnapshotStore,
 } from "../../core/contracts/state-store.ts";
-import { entry } from "../entry.ts";
+import { entry } from "../schema/suspended-tables.ts";
 
 /** Progress is stored at most this often; what was read since then is read again after a crash. */
 const STORE_EVERY_MS = 1_000;

@@ -1,7 +1,7 @@
 import type { PendingKey, TableSnapshot, StateStore } from "../../core/contracts/state-store.ts";
 import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { entry } from "../entry.ts";
+import { entry } from "../schema/suspended-tables.ts";
 import { lossOf } from "../stream/sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { FanOut } from "../stream/fan-out.ts";

@@ -1,4 +1,4 @@
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Completeness } from "../../core/checkpoint.ts";
 import { type Clock, pause } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";

@@ -3,7 +3,7 @@ import { type Block, NO_TUPLE } from "../../core/model/block.ts";
 import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
 import { CELL_BINARY, CellMap } from "../../core/model/tuple.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Completeness } from "../../core/checkpoint.ts";
 import type { LogEntry, TruncateInLog } from "../../core/model/batch.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 import type { TargetRawRows } from "../../core/contracts/raw/raw-copy.ts";

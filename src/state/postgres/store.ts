@@ -3,7 +3,7 @@ import { systemClock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
-import { aroundCalls } from "../around-calls.ts";
+import { aroundCalls } from "../patient.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
 import { assemble, type SqliteOptions } from "../sqlite/open.ts";

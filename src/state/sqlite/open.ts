@@ -2,13 +2,13 @@ import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
-import { makeFolder } from "../../core/folder.ts";
+import { makeFolder } from "../../core/files.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
 import { SqliteEnding, SqliteNotices } from "./stores/notices.ts";
 import { SqliteBonds } from "./stores/bonds.ts";
-import { SqliteCheckpoints } from "./stores/checkpoints.ts";
+import { DATABASE, NEST, SqliteCheckpoints, SqliteSinks, SqliteSource } from "./stores/positions.ts";
 import { Connection } from "./connection.ts";
 import { SqliteDeadLetters } from "./stores/dead-letters.ts";
 import { classify, damaged } from "./errors.ts";
@@ -19,8 +19,6 @@ import { SqliteComparisons, SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
 import { SqliteProofs } from "./stores/proofs.ts";
 import { SqliteSchemas } from "./stores/schemas.ts";
-import { SqliteSinks } from "./stores/sinks.ts";
-import { DATABASE, NEST, SqliteSource } from "./stores/source.ts";
 import { SqliteSuspensions } from "./stores/suspensions.ts";
 
 /** Another process writes for at most milliseconds. Calls block this process, so the wait is short. */

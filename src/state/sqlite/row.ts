@@ -1,5 +1,5 @@
 import type { SQLOutputValue } from "node:sqlite";
-import { isRecord } from "../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../core/stored-json.ts";
 import { invariant } from "../../core/invariant.ts";
 import { parsePosition, type Position } from "../../core/model/position.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";

@@ -1,7 +1,6 @@
 /** Checkpoints, and complete tables from the texts that stand for them in a test. */
-import { type CompleteTables, isCompleteTables } from "../../../src/core/checkpoint/completeness.ts";
+import { type CompleteTables, isCompleteTables, type Checkpoint } from "../../../src/core/checkpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 
 export function complete(tables: Readonly<Record<string, string>>): CompleteTables {

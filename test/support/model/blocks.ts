@@ -8,7 +8,8 @@
  *   ]);
  */
 import { createHash } from "node:crypto";
-import { type Batch, type Checkpoint, DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
+import { type Batch, DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import {
   BEFORE_FULL,
   BEFORE_KEY,

@@ -1,9 +1,10 @@
 /** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
-import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
-import { DEFAULT_POLICY } from "../../../src/core/model/schema-policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/model/schema-change.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/news.ts";
 import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";

@@ -4,13 +4,12 @@
  * https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-data-types and
  * https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-data-types
  */
-import type { DialectName } from "../../../../src/core/model/dialects.ts";
-import type { Column } from "../../../../src/core/model/schema.ts";
+import type { Column, DialectName } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 import {
   arrayField,
-  type Decimals,
   decimalField,
+  type Decimals,
   type Field,
   field,
   structField,

@@ -4,8 +4,7 @@
  */
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
-import { writeTimestampJson } from "../../../../src/core/values/calendar.ts";
-import { writeTimestampJsonFromText } from "../../../../src/core/values/calendar-text.ts";
+import { writeTimestampJson, writeTimestampJsonFromText } from "../../../../src/core/values/calendar.ts";
 import type { Cell } from "./fields.ts";
 import { isSafeInt64, readBigInt64, readSafeInt64, writeInteger } from "../../../../src/core/values/integer.ts";
 

@@ -1,16 +1,16 @@
 /** A cell's value as Debezium's JSON has it. Rate to hold: that of bench kafka with the format debezium. */
-import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED, CELL_BINARY, readInt32 } from "../../../../src/core/model/tuple.ts";
+import { ByteWriter, withScratch } from "../../../../src/core/bytes.ts";
+import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED, readInt32 } from "../../../../src/core/model/tuple.ts";
 import { writeJsonString } from "../../../../src/core/values/json-string.ts";
 import { writeJson } from "../../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeText } from "../../../../src/core/values/text.ts";
 import { writeDecimal, writeDecimalDouble, writeDecimalText, writeScaledDecimal } from "./decimals.ts";
 import type { Cell, Field, Form } from "./fields.ts";
 import {
-  writeGeometry,
-  writeGeometryPoint,
   writeBits,
   writeDuration,
+  writeGeometry,
+  writeGeometryPoint,
   writeHstore,
   writeMoney,
   writeMoneyDouble,
@@ -20,7 +20,6 @@ import {
 } from "./texts.ts";
 import { clockFromText, writeEpochDays, writeEpochTime, writeTimeOfDay, writeZonedTimestamp } from "./times.ts";
 import { isNullWord } from "../../../../src/core/values/array.ts";
-import { withScratch } from "../../../../src/core/values/scratch.ts";
 
 const ZERO = 0x30;
 const MINUS = 0x2d;

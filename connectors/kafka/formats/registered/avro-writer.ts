@@ -3,9 +3,8 @@
  * format wrote: one set of writers decides what a value is, in every encoding. `avsc` and Confluent's client take objects, so
  * each row would become one.
  */
-import type { ByteWriter } from "../../../../src/core/bytes.ts";
-import { withScratch } from "../../../../src/core/values/scratch.ts";
-import { isNullFirst, type ConnectSchema, elementOf, memberName } from "./schemas.ts";
+import { type ByteWriter, withScratch } from "../../../../src/core/bytes.ts";
+import { type ConnectSchema, elementOf, isNullFirst, memberName } from "./schemas.ts";
 
 /** Writes the value at the cursor, and steps over it. */
 export type AvroWriter = (out: ByteWriter, from: JsonCursor) => void;

@@ -141,7 +141,7 @@ function spread(value: number, end: number, count: number): void {
   }
 }
 
-/** A DECIMAL as Postgres' numeric in its send form (core/values/decimal.ts). */
+/** A DECIMAL as Postgres' numeric in its send form (core/values/text.ts). */
 export function cellDecimal(out: ByteWriter, bytes: Uint8Array, from: number, precision: number, scale: number): void {
   const isNegative = readDigits(bytes, from, precision, scale);
   decimalCell(out, isNegative, precision - scale, scale);

@@ -4,7 +4,7 @@
  * happened. `claim` names the session that writes: what a session sent that was given up is refused once another one has
  * entered, also where it arrives late through a pooler.
  */
-import type { Checkpoint } from "../../../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { checkpointOfRow } from "../../../kit/held-checkpoint.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";

@@ -14,9 +14,9 @@
  * a pooler. Neither would the position: a part of a raw copy is a batch that leaves it as it is.
  */
 import { randomUUID } from "node:crypto";
-import { checkpointTexts } from "../../../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, type Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { atServer, MillraceError, reasonOf } from "../../../../src/core/errors.ts";
-import type { Batch, Checkpoint } from "../../../../src/core/model/batch.ts";
+import type { Batch } from "../../../../src/core/model/batch.ts";
 import { serverAt } from "../../../../src/core/system-errors.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import { heldBy, sinkError, stopped, withoutRow } from "../errors.ts";

@@ -1,4 +1,4 @@
-import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../../core/stored-json.ts";
 import { timestamp } from "../../../core/clock.ts";
 import type { AuditBeginning, AuditEnd, AuditEntry, AuditStore } from "../../../core/audit/audit-store.ts";
 import type { Connection } from "../connection.ts";

@@ -1,9 +1,18 @@
-import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/checkpoint/bond.ts";
-import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
+import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/checkpoint.ts";
+import type { BondStore, SinkEntry, SinkOpening, SnapshotRequest } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { voidProofs } from "./proofs.ts";
-import type { SqliteSnapshots } from "./snapshots.ts";
-import { integer, text, type Row } from "../row.ts";
+import { integer, type Row, text } from "../row.ts";
+
+/**
+ * Counts an obligation of the sink (null: of every sink) in the transaction that stores it. A sink that was never opened
+ * has no count: it holds no rows yet.
+ */
+export function countObligation(connection: Connection, sink: string | null): void {
+  const sql = `UPDATE sink_session SET obligation = obligation + 1
+    WHERE id IN (SELECT max(id) FROM sink_session WHERE :sink IS NULL OR sink = :sink GROUP BY sink)`;
+  connection.run(sql, { sink });
+}
 
 /** How many sessions to keep besides the one in the sink's checkpoint. They identify older copies of the sink. */
 const SESSIONS_MAX = 100;
@@ -16,12 +25,17 @@ const ENTER = "INSERT INTO sink_session (sink, session, base, obligation) VALUES
 const PRUNE = `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :own AND id <= (
   SELECT id FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
 
+/** Lists a read that is needed, in the transaction that is open. */
+interface Owing {
+  owe(request: SnapshotRequest): void;
+}
+
 /** Links this state with the checkpoints of its sinks. */
 export class SqliteBonds implements BondStore {
   readonly #connection: Connection;
-  readonly #snapshots: Pick<SqliteSnapshots, "owe">;
+  readonly #snapshots: Owing;
 
-  constructor(connection: Connection, snapshots: Pick<SqliteSnapshots, "owe">) {
+  constructor(connection: Connection, snapshots: Owing) {
     this.#connection = connection;
     this.#snapshots = snapshots;
   }

@@ -1,5 +1,5 @@
 /** What people are told, and the error over which the last daemon ended. */
-import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../../core/stored-json.ts";
 import type { Condition, Ending, EndingStore, NoticeStore } from "../../../core/conditions/condition.ts";
 import type { Connection } from "../connection.ts";
 import { stored } from "../row.ts";

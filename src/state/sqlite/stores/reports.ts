@@ -2,7 +2,7 @@
 import { summaryOf, type ReconcileDocument, type ReportSummary } from "../../../core/contracts/reconciliation.ts";
 import type { ComparisonStore, ReportStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../../core/stored-json.ts";
 import { isTexts, stored, text } from "../row.ts";
 
 /** How many reports are kept: a third of a year of nights. */

@@ -5,7 +5,7 @@ import type { Rename } from "../../../core/contracts/change-log.ts";
 import type { SchemaStore, StoredRenames } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { voidProofs } from "./proofs.ts";
-import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isRecord } from "../../../core/stored-json.ts";
 import { integer, stored, text, type Row } from "../row.ts";
 
 const COLUMNS = "table_id, version, since, shape";

@@ -1,4 +1,4 @@
-import { type Completeness, storedCompleteness } from "../../../core/checkpoint/completeness.ts";
+import { type Completeness, storedCompleteness } from "../../../core/checkpoint.ts";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
@@ -10,7 +10,7 @@ import type {
   SnapshotStore,
   SettledKeys,
 } from "../../../core/contracts/state-store.ts";
-import { countObligation } from "./obligations.ts";
+import { countObligation } from "./bonds.ts";
 import { voidProofs } from "./proofs.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, oneOf, type Row } from "../row.ts";

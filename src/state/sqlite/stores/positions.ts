@@ -1,20 +1,48 @@
-import { type CompleteTables, isCompleteTables } from "../../../core/checkpoint/completeness.ts";
-import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import {
+  type Checkpoint,
+  checkpointFromTexts,
+  checkpointTexts,
+  type CompleteTables,
+  isCompleteTables,
+} from "../../../core/checkpoint.ts";
+import {
+  comparePositions,
+  earliest,
+  parsePosition,
+  type Position,
+  serializePosition,
+} from "../../../core/model/position.ts";
+import {
+  type CheckpointStore,
   type Loss,
   type LostChanges,
+  type SinkCheckpoint,
   type SinkCrossing,
   type SinkRecord,
   type SinkReset,
   type SinkStore,
+  type SourceRecord,
+  type SourceStore,
   type StoredError,
-  type SinkCheckpoint,
   withLoss,
 } from "../../../core/contracts/state-store.ts";
-import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isRecord, isTextRecord } from "../../../core/stored-json.ts";
 import type { Connection } from "../connection.ts";
 import { voidProofs } from "./proofs.ts";
-import { integer, isStoredError, isTexts, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
+import {
+  integer,
+  isStoredError,
+  isTexts,
+  positionOrNull,
+  type Row,
+  stored,
+  storedOrNull,
+  text,
+  textOrNull,
+} from "../row.ts";
+import { timestamp } from "../../../core/clock.ts";
+import { invariant } from "../../../core/invariant.ts";
+import type { LogIdentity } from "../../../core/contracts/positions.ts";
 
 const COLUMNS = "name, written, covered, tables, paused, error, reset, lost";
 const WRITTEN = `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
@@ -210,4 +238,135 @@ function isStoredReset(value: unknown): value is StoredReset {
   if (keeps !== undefined && !isTextRecord(keeps)) return false;
   if (crossing === undefined) return true;
   return isRecord(crossing) && typeof crossing["common"] === "string" && typeof crossing["otherwise"] === "string";
+}
+
+const PUT = `INSERT INTO checkpoint (sink, position, tables, bond) VALUES (:sink, :position, :tables, :bond)
+  ON CONFLICT DO UPDATE SET position = :position, tables = :tables, bond = :bond`;
+
+export class SqliteCheckpoints implements CheckpointStore {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  async get(sink: string): Promise<Checkpoint | null> {
+    const row = this.#connection.get("SELECT position, tables, bond FROM checkpoint WHERE sink = :sink", { sink });
+    if (row === undefined) return null;
+    return {
+      position: parsePosition(text(row, "position")),
+      ...checkpointFromTexts(text(row, "tables"), text(row, "bond")),
+    };
+  }
+
+  async put(sink: string, checkpoint: Checkpoint): Promise<void> {
+    const row = { sink, position: serializePosition(checkpoint.position), ...checkpointTexts(checkpoint) };
+    this.#connection.write(() => this.#connection.run(PUT, row));
+  }
+}
+
+/** Of a record in the table. */
+export const DATABASE = 1;
+export const NEST = 2;
+
+const ANNOUNCE = `INSERT INTO source (number, epoch) VALUES (:number, :epoch)
+  ON CONFLICT DO UPDATE SET epoch = :epoch, identity = NULL, origin = NULL, acknowledged = NULL`;
+
+export class SqliteSource implements SourceStore {
+  readonly #connection: Connection;
+  readonly #sinks: SqliteSinks;
+  readonly #number: number;
+
+  constructor(connection: Connection, sinks: SqliteSinks, number: typeof DATABASE | typeof NEST) {
+    this.#connection = connection;
+    this.#sinks = sinks;
+    this.#number = number;
+  }
+
+  async get(): Promise<SourceRecord | null> {
+    return this.#read();
+  }
+
+  async announce(epoch: number): Promise<void> {
+    this.#connection.write(() => this.#connection.run(ANNOUNCE, { number: this.#number, epoch }));
+  }
+
+  async created(identity: LogIdentity, origin: Position): Promise<void> {
+    this.#connection.write(() => this.#create(identity, origin));
+  }
+
+  async crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void> {
+    this.#connection.write(() => {
+      this.#create(identity, origin);
+      for (const [name, reset] of resets) this.#sinks.storeReset(name, reset);
+    });
+  }
+
+  #create(identity: LogIdentity, origin: Position): void {
+    const sql =
+      "UPDATE source SET identity = :identity, epoch = :epoch, origin = :origin, acknowledged = NULL WHERE number = :number";
+    const changes = this.#connection.run(sql, {
+      number: this.#number,
+      identity: JSON.stringify(identity),
+      epoch: origin.epoch,
+      origin: serializePosition(origin),
+    });
+    invariant(changes === 1, "a log is announced before it is created");
+  }
+
+  async identify(identity: LogIdentity): Promise<void> {
+    this.#connection.write(() => {
+      const row = { number: this.#number, identity: JSON.stringify(identity) };
+      const changes = this.#connection.run("UPDATE source SET identity = :identity WHERE number = :number", row);
+      invariant(changes === 1, "a log is announced before it is identified");
+    });
+  }
+
+  async acknowledge(
+    position: Position,
+    covered: ReadonlyMap<string, Position>,
+    checkpoints: readonly SinkCheckpoint[] = [],
+  ): Promise<void> {
+    this.#connection.write(() => {
+      const record = this.#read();
+      invariant(record !== null, "a log is announced before anything is acknowledged to it");
+      for (const checkpoint of checkpoints) this.#sinks.note(checkpoint);
+      for (const [sink, at] of covered) this.#sinks.cover(sink, at);
+      if (record.acknowledged !== null && comparePositions(position, record.acknowledged) <= 0) return;
+      const row = {
+        number: this.#number,
+        position: serializePosition(position),
+        at: timestamp(this.#connection.clock),
+      };
+      const sql = "UPDATE source SET acknowledged = :position, acknowledged_at = :at WHERE number = :number";
+      this.#connection.run(sql, row);
+    });
+  }
+
+  async reset(resets: ReadonlyMap<string, SinkReset>): Promise<void> {
+    this.#connection.write(() => {
+      const record = this.#read();
+      invariant(record !== null, "a log is announced before a sink is moved in it");
+      for (const [name, reset] of resets) this.#sinks.storeReset(name, reset);
+      const { acknowledged } = record;
+      const lowest = earliest([...resets.values()].map(({ to }) => to));
+      if (acknowledged === null || lowest === undefined || comparePositions(lowest, acknowledged) >= 0) return;
+      // The acknowledged time stays: the source was told nothing new.
+      const row = { number: this.#number, position: serializePosition(lowest) };
+      this.#connection.run("UPDATE source SET acknowledged = :position WHERE number = :number", row);
+    });
+  }
+
+  #read(): SourceRecord | null {
+    const sql = "SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
+    const row = this.#connection.get(sql, { number: this.#number });
+    if (row === undefined) return null;
+    return {
+      identity: storedOrNull(row, "identity", isTextRecord),
+      epoch: integer(row, "epoch"),
+      origin: positionOrNull(row, "origin"),
+      acknowledged: positionOrNull(row, "acknowledged"),
+      acknowledgedAt: textOrNull(row, "acknowledged_at"),
+    };
+  }
 }
