@@ -4,7 +4,7 @@
  * The broker is warm when the first of both begins.
  */
 import { compatibilityPartitioner, type MessageToProduce, Producer } from "@platformatic/kafka";
-import type { Cluster } from "../connectors/kafka/client/cluster.ts";
+import { type Cluster, topicsOf } from "../connectors/kafka/client/cluster.ts";
 import { LibraryCluster } from "../connectors/kafka/client/library-cluster.ts";
 import { extentOf, type Partition, readCommitted } from "../connectors/kafka/client/partition.ts";
 import { createTopic } from "../connectors/kafka/writer/topics.ts";
@@ -172,7 +172,7 @@ class KafkaTarget implements LoadTarget {
   }
 
   async #placeOf(name: string, partition: number): Promise<Partition | null> {
-    const topic = (await this.#cluster.topics([name], this.#signal)).get(name);
+    const topic = (await topicsOf(this.#cluster, [name], this.#signal)).get(name);
     return topic == null ? null : { name, topic, partition };
   }
 

@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
+import { topicsOf } from "../connectors/kafka/client/cluster.ts";
 import { LibraryCluster } from "../connectors/kafka/client/library-cluster.ts";
 import { readCommitted } from "../connectors/kafka/client/partition.ts";
 import { createTopic } from "../connectors/kafka/writer/topics.ts";
@@ -144,7 +145,7 @@ class Reader implements AsyncDisposable {
   async follow(name: string): Promise<Disposable & { readonly ids: ReadonlyMap<number, number> }> {
     const ids = new Map<number, number>();
     const ended = new AbortController();
-    const topic = (await this.#cluster.topics([name], ended.signal)).get(name);
+    const topic = (await topicsOf(this.#cluster, [name], ended.signal)).get(name);
     if (topic == null) throw new Error(`there is no topic ${name}`);
     const place = { name, topic, partition: 0 };
     const follow = async (): Promise<void> => {

@@ -6,10 +6,10 @@ import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { aclFinding, givenTo } from "./acls.ts";
 import { readCheckpoint } from "./writer/checkpoint.ts";
 import { Claims, expectBefore, expectForm, expectOwner } from "./writer/claims.ts";
-import type { Cluster } from "./client/cluster.ts";
+import { type Cluster, DENIED, type FoundTopic, type Topic, topicsOf } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { coordinatorOf, TRANSACTION_MS_MAX } from "./client/transactions.ts";
-import { createTopic, leastOfBrokers, mayNotLook, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
+import { createTopic, leastOfBrokers, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
 import { classify, kafkaError, shortTransactions, takesOnlyKeys, topicsAlike } from "./errors.ts";
 import {
   answersId,
@@ -95,7 +95,7 @@ class Look {
       if (apiIdsOf(error).includes("TRANSACTIONAL_ID_AUTHORIZATION_FAILED")) throw error;
     }
     const written = this.#wanted().filter((name) => name !== callTopics(this.#settings.naming).requests);
-    const found = await this.#cluster.topics(written, this.#signal);
+    const found = await topicsOf(this.#cluster, written, this.#signal);
     const there = written.filter((name) => found.get(name) != null);
     if (there.length === 0) return [];
     const { topics } = await this.#cluster.request<Rights>("Metadata", null, this.#signal, there, false, true);
@@ -108,6 +108,8 @@ class Look {
     const { rules } = this.#settings;
     const wanted = this.#wanted();
     const found = await this.#cluster.topics(wanted, this.#signal);
+    // What may not be looked at is said of the rights.
+    if (wanted.some((topic) => found.get(topic) === DENIED)) return [];
     const missing = wanted.filter((topic) => found.get(topic) == null);
     const [first] = missing;
     if (first === undefined) return [ok("kafka.topics", `all ${wanted.length} topics are there`)];
@@ -156,7 +158,7 @@ class Look {
         : this.#tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]),
     );
     for (const [name, topic] of await this.#cluster.topics([...targets.keys()], this.#signal))
-      claims.expectFree(targets.get(name) ?? null, name, topic);
+      claims.expectFree(targets.get(name) ?? null, name, visible(topic));
     return [];
   }
 
@@ -167,7 +169,7 @@ class Look {
     const schemas = ownTopic("schemas", naming);
     const ofTables = new Map(kind === "log" ? [] : this.#tables.map((table) => [topicOf(table, naming), table]));
     const topics = new Topics(this.#cluster, rules, systemClock);
-    const there = await topics.existing([own, schemas, ...ofTables.keys()], this.#signal);
+    const { there } = await topics.existing([own, schemas, ...ofTables.keys()], this.#signal);
     const held = await readCheckpoint(this.#cluster, own, this.#signal);
     const findings: Finding[] = [];
     const look = (id: string, work: () => void): void => {
@@ -206,9 +208,9 @@ class Look {
   async #ignored(names: readonly string[]): Promise<readonly Finding[]> {
     const { settings } = this.#settings.rules;
     const found = await this.#cluster.topics(names, this.#signal);
-    const there = names.filter((name) => found.get(name) != null);
-    const now = await this.#settingsOf(there, Object.keys(settings));
-    if (now === null) {
+    const there = names.filter((name) => visible(found.get(name)) !== null);
+    const now = await settingsOfTopics(this.#cluster, there, Object.keys(settings), this.#signal);
+    if (there.some((name) => !now.has(name))) {
       const what = "the Kafka user may not look at the settings of topics: which are compacted is not known";
       return [warning("kafka.settings", what, "Allow DescribeConfigs: the ACLs are below.")];
     }
@@ -231,19 +233,6 @@ class Look {
     ];
   }
 
-  /** By topic; null: this user may not look, and the sink does without. */
-  async #settingsOf(
-    names: readonly string[],
-    keys: readonly string[],
-  ): Promise<Awaited<ReturnType<typeof settingsOfTopics>> | null> {
-    try {
-      return await settingsOfTopics(this.#cluster, names, keys, this.#signal);
-    } catch (error) {
-      if (!mayNotLook(error)) throw error;
-      return null;
-    }
-  }
-
   /** Of topics with records without a key that are, or will be, compacted. */
   async compaction(): Promise<readonly Finding[]> {
     const { kind, naming, rules, form } = this.#settings;
@@ -251,9 +240,9 @@ class Look {
     const ofTables = hasTruncates ? this.#tables.map((table) => topicOf(table, naming)) : [];
     const names = kind === "log" ? logTopics(naming) : ofTables;
     const found = await this.#cluster.topics([...new Set(names)], this.#signal);
-    const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [name]));
-    const settings = await this.#settingsOf(there, ["cleanup.policy"]);
-    const policyOf = (name: string) => settings?.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
+    const there = [...found].flatMap(([name, topic]) => (visible(topic) === null ? [] : [name]));
+    const settings = await settingsOfTopics(this.#cluster, there, ["cleanup.policy"], this.#signal);
+    const policyOf = (name: string) => settings.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
     const compacted = names.find((name) => isCompacting(policyOf(name)) === true);
     if (compacted === undefined) return [];
     if (kind === "log") return [failed("kafka.compaction", takesOnlyKeys(compacted))];
@@ -278,6 +267,10 @@ class Look {
     if (this.#settings.transactions) own.push(transactionTopic(naming));
     return [...own, ...new Set(this.#tables.map((table) => topicOf(table, naming)))];
   }
+}
+
+function visible(topic: FoundTopic | undefined): Topic | null {
+  return topic === undefined || topic === DENIED ? null : topic;
 }
 
 function logTopics(naming: TopicNaming): readonly string[] {

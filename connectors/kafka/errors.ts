@@ -298,6 +298,11 @@ export function ofTable(error: MillraceError, table: string): MillraceError {
   return error.kind === "blocked" ? error.with({ table }) : error;
 }
 
+/** This user lacks a right to a topic. */
+export function isDenied(error: unknown): boolean {
+  return apiIdsOf(error).includes("TOPIC_AUTHORIZATION_FAILED");
+}
+
 /** Such as one without a key in a compacted topic. */
 export function isRefusedRecord(error: unknown): boolean {
   return apiIdsOf(error).includes("INVALID_RECORD");

@@ -1,6 +1,7 @@
 /** What was aborted is read by nobody, and what was committed beside it by everybody: also where a mark has no records. */
 import { expect, test } from "vitest";
 import { accessTo } from "../../connectors/kafka/connection.ts";
+import { topicsOf } from "../../connectors/kafka/client/cluster.ts";
 import { extentOf, readCommitted } from "../../connectors/kafka/client/partition.ts";
 import { timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
@@ -19,7 +20,7 @@ test("the followers of a log, and the tests' own reader, read what was committed
   const committed = await writeTransactions(cluster, name, COUNT, new Random(testSeed()));
   const own = (await topics.read(name)).filter(({ partition }) => partition === 0);
   expect(own.map(({ value }) => value)).toEqual(committed);
-  const topic = (await cluster.topics([name], timeout())).get(name)!;
+  const topic = (await topicsOf(cluster, [name], timeout())).get(name)!;
   const partition = { name, topic, partition: 0 };
   const { stable: until } = await extentOf(cluster, partition, timeout());
   for (let from = 0n; from < until; from++) {

@@ -1,5 +1,6 @@
 /** Transactions that the brokers count as ended, and never ended in some partitions: the next writer ends them there. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { topicsOf } from "../../connectors/kafka/client/cluster.ts";
 import { extentOf } from "../../connectors/kafka/client/partition.ts";
 import { TransactionalWriter } from "../../connectors/kafka/client/transactions.ts";
 import { TopicSink } from "../../connectors/kafka/sink/topic-sink.ts";
@@ -84,7 +85,7 @@ test("aborted after a part of a step, and a writer came and went: the checkpoint
   scene.forget("public.item");
   await using cluster = await scene.settings.cluster.connect(timeout());
   const checkpoint = scene.topic(CHECKPOINT);
-  const topic = (await cluster.topics([checkpoint], timeout())).get(checkpoint)!;
+  const topic = (await topicsOf(cluster, [checkpoint], timeout())).get(checkpoint)!;
   await begunBy(cluster, scene.id, scene.topic("public.item"), { name: checkpoint, topic, partition: 0 });
   for (let i = 0; i < 2; i++)
     await TransactionalWriter.open(cluster, { clock: systemClock, id: scene.id, compression: "none" }, timeout());
@@ -196,7 +197,7 @@ test("a transaction of another program in the checkpoint's topic is named, with 
   await scene.sink.close();
   await using cluster = await scene.settings.cluster.connect(timeout());
   const name = scene.topic(CHECKPOINT);
-  const topic = (await cluster.topics([name], timeout())).get(name)!;
+  const topic = (await topicsOf(cluster, [name], timeout())).get(name)!;
   const { end: since } = await extentOf(cluster, { name, topic, partition: 0 }, timeout());
   const other = await begunBy(cluster, `${scene.topics.prefix}other`, name);
   scene.sink = new TopicSink(scene.settings);

@@ -1,6 +1,7 @@
 /** What this client asks of the brokers of one Kafka cluster. */
 import type { ConnectionOptions } from "node:tls";
 import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
+import { failureOf, RefusedRequest } from "./failures.ts";
 
 export interface ClusterSettings {
   /** host:port of some brokers; they name the others. */
@@ -26,8 +27,14 @@ export interface Topic {
   readonly leaders: readonly number[];
 }
 
+/** Of a topic that this user may not look at: nobody tells whether it is there. */
+export const DENIED = "denied";
+/** Null: there is none with this name. */
+export type FoundTopic = Topic | typeof DENIED | null;
+
 /** What a transaction came to. */
-export type Ending = "committed" | "aborted";
+export const ENDINGS = ["committed", "aborted"] as const;
+export type Ending = (typeof ENDINGS)[number];
 
 /** The batches of one request, each of another partition. */
 export interface SentBatch {
@@ -44,8 +51,8 @@ export interface SentBatch {
 export type SendBatches = (transactionalId: string, batches: readonly SentBatch[]) => Promise<readonly bigint[]>;
 
 export interface Cluster extends AsyncDisposable {
-  /** The topics with these names; null for one that does not exist. Throws if one may not be looked at. */
-  topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>>;
+  /** The topics with these names. */
+  topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>>;
   /** Of all topics that this user may look at. */
   names(signal: AbortSignal): Promise<readonly string[]>;
   /** The broker that decides on topics and their settings. */
@@ -66,4 +73,24 @@ export interface ClusterAccess {
   /** Made when they are needed: a file for TLS may have changed. */
   readonly settings: () => ClusterSettings;
   readonly connect: (signal: AbortSignal) => Promise<Cluster>;
+}
+
+/** As `Cluster.topics`, of topics that this user has to be allowed to look at. */
+export async function topicsOf(
+  cluster: Pick<Cluster, "topics">,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Topic | null>> {
+  const found = await cluster.topics(names, signal);
+  return new Map(Array.from(found, ([name, topic]) => [name, expectVisible(name, topic)]));
+}
+
+function expectVisible(name: string, topic: FoundTopic): Topic | null {
+  if (topic === DENIED) throw deniedTopic(name);
+  return topic;
+}
+
+/** As the brokers say it. */
+export function deniedTopic(name: string): RefusedRequest {
+  return new RefusedRequest("Metadata", failureOf("TOPIC_AUTHORIZATION_FAILED", name));
 }

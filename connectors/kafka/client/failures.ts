@@ -82,6 +82,14 @@ export function fieldOf(error: unknown, field: string): string | null {
   return null;
 }
 
+/** The answer that the library took for a failure, since it says so of a part of it; null: there was none. */
+export function answerIn(error: unknown): object | null {
+  if (!(error instanceof RefusedRequest)) return null;
+  const { cause } = error;
+  const answer: unknown = typeof cause === "object" && cause !== null && "response" in cause ? cause.response : null;
+  return typeof answer === "object" ? answer : null;
+}
+
 /** A failed call that is about `about`, where its answer does not say so. */
 export async function about<T>(name: string, call: Promise<T>): Promise<T> {
   try {

@@ -16,8 +16,15 @@ import { isIP, type Socket } from "node:net";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { Attachments, offsetsOf, PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
-import type { Cluster, ClusterSettings, SaslSettings, SendBatches, Topic } from "./cluster.ts";
-import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
+import {
+  type Cluster,
+  type ClusterSettings,
+  DENIED,
+  type FoundTopic,
+  type SaslSettings,
+  type SendBatches,
+} from "./cluster.ts";
+import { answerIn, apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
 
 const CONNECT_MS_MAX = 5_000;
 const REQUEST_MS_MAX = 30_000;
@@ -39,6 +46,7 @@ type Callback<T> = (error: Error | null, result?: T) => void;
 /** Error codes of topics that do not exist: https://kafka.apache.org/protocol#protocol_error_codes */
 const UNKNOWN_TOPIC = 3;
 const INVALID_TOPIC = 17;
+const DENIED_TOPIC = 29;
 
 export class LibraryCluster implements Cluster {
   readonly #base: Base;
@@ -66,11 +74,15 @@ export class LibraryCluster implements Cluster {
     return { ...login, password: () => password(this.#closing.signal) };
   }
 
-  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>> {
-    const found = new Map<string, Topic | null>(names.map((name) => [name, null]));
+  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>> {
+    const found = new Map<string, FoundTopic>(names.map((name) => [name, null]));
     const { topics } = await this.#metadata(names, signal);
     for (const { name, topicId, errorCode, partitions } of topics) {
       if (name === null || errorCode === UNKNOWN_TOPIC || errorCode === INVALID_TOPIC) continue;
+      if (errorCode === DENIED_TOPIC) {
+        found.set(name, DENIED);
+        continue;
+      }
       if (errorCode !== 0 && errorCode !== 5) throw new RefusedRequest("Metadata", failureOf(errorCode, name));
       const leaders = Array.from(partitions, () => -1);
       for (const { partitionIndex, leaderId } of partitions) leaders[partitionIndex] = leaderId;
@@ -100,8 +112,8 @@ export class LibraryCluster implements Cluster {
       answer = await this.request<MetadataAnswer>("Metadata", null, signal, names, false, false);
     } catch (error) {
       // The library makes an error of an answer that says it of one topic; the others are in it as well.
-      const response = error instanceof RefusedRequest ? answerIn(error.cause) : null;
-      if (response === null) throw error;
+      const response = answerIn(error);
+      if (!isMetadata(response)) throw error;
       answer = response;
     }
     this.#brokers = new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }]));
@@ -202,10 +214,6 @@ function hasName(broker: string): boolean {
   return isIP(broker.slice(0, broker.lastIndexOf(":")).replaceAll(/[[\]]/g, "")) === 0;
 }
 
-function answerIn(error: unknown): MetadataAnswer | null {
-  if (typeof error !== "object" || error === null || !("response" in error)) return null;
-  const { response } = error;
-  const isAnswer = typeof response === "object" && response !== null && "topics" in response && "brokers" in response;
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a parsed Metadata response, told by its fields
-  return isAnswer ? (response as MetadataAnswer) : null;
+function isMetadata(answer: object | null): answer is MetadataAnswer {
+  return answer !== null && "topics" in answer && "brokers" in answer;
 }

@@ -6,6 +6,7 @@ import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { isWhole } from "../../kit/ordered-changes.ts";
+import { DENIED, deniedTopic } from "../client/cluster.ts";
 import { apiIdsOf, aboutOf } from "../client/failures.ts";
 import { classify, isFenced, isRefusedRecord, isUnknownTopic, ofTable, untoldTruncate } from "../errors.ts";
 import type { Format } from "../formats/format.ts";
@@ -17,7 +18,7 @@ import { CheckpointedWriter, ONE_PARTITION, type Opened, type WriterSettings } f
 import { type Claims, expectBefore, holds } from "../writer/claims.ts";
 import { partitionsOf } from "../writer/left-open.ts";
 import { type BatchRecords, expectRoom } from "../writer/records.ts";
-import { hasOtherPartitions, isNewlyCompacted, isSameTopic, stateOf, type Topics } from "../writer/topics.ts";
+import { hasOtherPartitions, isNewlyCompacted, isSameTopic, leftIn, stateOf, type Topics } from "../writer/topics.ts";
 import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
 import { OpenTransaction } from "./open-transaction.ts";
 
@@ -138,6 +139,7 @@ export class TopicSink implements Sink, TargetPresence {
       const before = this.#topics[name];
       return before !== undefined && isSameTopic(before, state) ? [] : [topics.get(name)];
     });
+    const denied = changed.flatMap(([name]) => (leftIn(this.#topics[name]) === null ? [] : [topics.get(name)]));
     const newNames = added.map(({ name }) => name);
     const claims = await this.#writer.attempt(signal, () => this.#writer.claimsOn(newNames, signal));
     const wanted = [
@@ -151,11 +153,16 @@ export class TopicSink implements Sink, TargetPresence {
     if (refusal !== null) throw refusal;
     for (const table of tables)
       expectBefore(this.#writer.last, table.id, topics.get(topicOf(table, naming)), this.#settings);
-    if (added.length > 0) {
+    if (added.length + denied.length > 0) {
       const claimed = { ...this.#topics, ...Object.fromEntries(changed) };
       const refused = await this.#writer.attempt(signal, async ({ leftOpen }) => {
-        // No committed batch has written there.
-        await leftOpen.tell(partitionsOf(added), signal);
+        try {
+          // No committed batch has written there.
+          await leftOpen.tell(partitionsOf(added), signal);
+          await leftOpen.end(denied, this.#topics, signal);
+        } catch (error) {
+          throw this.#ofTopic(error, tables, signal);
+        }
         return await this.#writer.claim(claimed, refusalOf, signal);
       });
       if (refused !== null) throw refused;
@@ -176,7 +183,7 @@ export class TopicSink implements Sink, TargetPresence {
       try {
         return await this.#write(batch, changes, opened, outcome, signal);
       } catch (error) {
-        throw this.#untold(batch, error) ?? this.#ofTopic(error, signal);
+        throw this.#untold(batch, error) ?? this.#ofTopic(error, this.#prepared.values(), signal);
       }
     });
     if (ended !== null) throw ended.by;
@@ -217,17 +224,18 @@ export class TopicSink implements Sink, TargetPresence {
   }
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return await this.#writer.attempt(signal, async ({ topics }) => {
-      const { last } = this.#writer;
-      const now = await topics.states(Object.keys(last.topics), signal);
-      return tables.filter((table) => {
-        const name = topicOf(table, this.#settings.naming);
-        const [held, found] = [last.topics[name], now.get(name)];
-        if (held === undefined || found === undefined || !isSameTopic(held, found) || isNewlyCompacted(held, found))
-          return true;
-        // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
-        return hasOtherPartitions(held, found) && !holds(last, table.id);
-      });
+    const { naming } = this.#settings;
+    const { last } = this.#writer;
+    const names = Object.keys(last.topics);
+    const now = await this.#writer.attempt(signal, ({ topics }) => topics.states(names, signal));
+    return tables.filter((table) => {
+      const name = topicOf(table, naming);
+      const [held, found] = [last.topics[name], now.get(name)];
+      if (found === DENIED) throw this.#ofTopic(deniedTopic(name), [table], signal);
+      if (held === undefined || found === undefined || !isSameTopic(held, found) || isNewlyCompacted(held, found))
+        return true;
+      // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
+      return hasOtherPartitions(held, found) && !holds(last, table.id);
     });
   }
 
@@ -290,12 +298,12 @@ export class TopicSink implements Sink, TargetPresence {
   }
 
   /** What the brokers refuse of one table's topic concerns that table alone. */
-  #ofTopic(error: unknown, signal: AbortSignal): unknown {
+  #ofTopic(error: unknown, tables: Iterable<TableVersion>, signal: AbortSignal): unknown {
     const { naming } = this.#settings;
     // A fence is the whole sink's, whichever topic it is told of.
     if (naming.single !== undefined || isUnknownTopic(error) || isFenced(error)) return error;
     const about = new Set(apiIdsOf(error).map((id) => aboutOf(error, id)));
-    const table = [...this.#prepared.values()].find((one) => about.has(topicOf(one, naming)));
+    const table = [...tables].find((one) => about.has(topicOf(one, naming)));
     const known = classify(error, signal);
     // Of the others the writer sees what the brokers say.
     return table === undefined || known.kind !== "blocked" ? error : ofTable(known, table.id);

@@ -13,7 +13,7 @@ import { copyRefusal } from "../../kit/online-copies.ts";
 import { abortedError, type MillraceError } from "../../../src/core/errors.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import { Turn } from "../../../src/core/turn.ts";
-import type { Cluster } from "../client/cluster.ts";
+import { type Cluster, topicsOf } from "../client/cluster.ts";
 import { extentOf, type Partition, readAny } from "../client/partition.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { classify, logError } from "../errors.ts";
@@ -117,7 +117,7 @@ export class Calls {
     // A broker answers the requests of a connection one after the other, and the one for answers waits for them.
     const listening = opening.use(await access.connect(signal));
     const names = callTopics(naming);
-    const found = await cluster.topics([names.requests, names.answers], signal);
+    const found = await topicsOf(cluster, [names.requests, names.answers], signal);
     const [requests, answers] = [found.get(names.requests), found.get(names.answers)];
     if (requests == null || answers == null) throw notAnswered(this.#context);
     // Commands of this daemon ask beside it: no two may share an id.

@@ -2,7 +2,7 @@
 import { Frame, type FrameContent, type FrameReading, UnreadableFrame } from "../../../src/core/model/frame.ts";
 import { comparePositions, type Position } from "../../../src/core/model/position.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import type { Cluster } from "../client/cluster.ts";
+import { type Cluster, topicsOf } from "../client/cluster.ts";
 import { type CommittedRecord, type Extent, extentOf, type Partition, readCommitted } from "../client/partition.ts";
 import { logError } from "../errors.ts";
 import { logTopic } from "../names.ts";
@@ -37,7 +37,7 @@ export class LogTopic implements AsyncDisposable {
     await using opening = new AsyncDisposableStack();
     const cluster = opening.use(await access.connect(signal));
     const name = logTopic(naming);
-    const topic = (await cluster.topics([name], signal)).get(name);
+    const topic = (await topicsOf(cluster, [name], signal)).get(name);
     if (topic == null)
       throw logError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
     opening.move();

@@ -11,7 +11,7 @@
 import * as z from "zod";
 import { checkpointFromTexts, type Checkpoint } from "../../../src/core/checkpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
-import type { Cluster } from "../client/cluster.ts";
+import { type Cluster, topicsOf } from "../client/cluster.ts";
 import { failureOf } from "../client/failures.ts";
 import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "../client/partition.ts";
 import { Assembly, messageOf, partKey, partsOf } from "./messages.ts";
@@ -116,7 +116,7 @@ export function forgotten(last: TopicCheckpoint): TopicCheckpoint {
 
 /** Waits for no transaction that is open. */
 export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<TopicCheckpoint> {
-  const topic = (await cluster.topics([name], signal)).get(name);
+  const topic = (await topicsOf(cluster, [name], signal)).get(name);
   if (topic == null) return NO_CHECKPOINT;
   const partition = { name, topic, partition: 0 };
   const { first, stable } = await extentOf(cluster, partition, signal);

@@ -22,12 +22,21 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { type Checkpoint, checkpointTexts } from "../../../src/core/checkpoint.ts";
 import { baseVersion, serializePosition } from "../../../src/core/model/position.ts";
-import type { Cluster, ClusterAccess } from "../client/cluster.ts";
+import { type Cluster, type ClusterAccess, deniedTopic } from "../client/cluster.ts";
 import { Ledger } from "../client/ledger.ts";
 import { logDirRooms } from "../client/log-dirs.ts";
 import type { Compression } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { classify, isFenced, isOfStorage, isUnknownTopic, kafkaError, stuckAfter, topicsLost } from "../errors.ts";
+import {
+  classify,
+  isDenied,
+  isFenced,
+  isOfStorage,
+  isUnknownTopic,
+  kafkaError,
+  stuckAfter,
+  topicsLost,
+} from "../errors.ts";
 import { checkpointTopic, sinkId, type TopicNaming } from "../names.ts";
 import {
   CHECKPOINT_SETTINGS,
@@ -42,7 +51,7 @@ import {
 import { Claims, expectForm, expectOwner } from "./claims.ts";
 import { endingOf, LeftOpen } from "./left-open.ts";
 import { BatchRecords, RecordBuffers } from "./records.ts";
-import { stateOf, type TopicRules, Topics } from "./topics.ts";
+import { type NamedTopic, stateOf, type TopicRules, Topics, withLeft, withoutLeft } from "./topics.ts";
 
 /** What every sink is told of its cluster, its topics and its records. */
 export interface WriterSettings {
@@ -178,10 +187,9 @@ export class CheckpointedWriter implements TargetRows {
       const settings = { "cleanup.policy": "delete", ...rules.settings };
       await topics.prepare(logs, signal, { partitions: 1, settings });
       topics.expectUncompacted(logs);
-      for (const { name: own, topic } of [
-        ...logs.map((log) => topics.get(log)),
-        ...(await topics.existing(calls, signal)),
-      ])
+      const ofCalls = await topics.existing(calls, signal);
+      expectNone(ofCalls.denied);
+      for (const { name: own, topic } of [...logs.map((log) => topics.get(log)), ...ofCalls.there])
         this.#claims.expectFree(null, own, topic);
       this.#expectOurs(await readCheckpoint(cluster, name, signal));
       const id = sinkId(this.#settings);
@@ -209,11 +217,14 @@ export class CheckpointedWriter implements TargetRows {
         [name, ...logs].map((one) => topics.get(one)),
         signal,
       );
-      const found = await readCheckpoint(cluster, name, signal);
-      this.#expectOurs(found);
-      expectForm(found, this.#settings);
+      const stored = await readCheckpoint(cluster, name, signal);
+      this.#expectOurs(stored);
+      expectForm(stored, this.#settings);
       // Before anything is written, which would end it in its own way.
-      await leftOpen.end(await topics.existing([...Object.keys(found.topics), ...others], signal), signal);
+      const { there, denied } = await topics.existing([...Object.keys(stored.topics), ...others], signal);
+      expectNone(denied.filter((one) => others.includes(one)));
+      const left = [...denied, ...(await notEnded(leftOpen, there, stored.topics, signal))];
+      const found = { ...stored, topics: await statesNow(leftOpen, stored.topics, left, signal) };
       this.#opened = { cluster, topics, writer, leftOpen, checkpoint: new CheckpointWriter() };
       this.#last = found;
       const ofLogs = Object.fromEntries(logs.map((log) => [log, stateOf(topics.get(log))]));
@@ -364,4 +375,42 @@ export class CheckpointedWriter implements TargetRows {
     this.#opened = null;
     await opened?.cluster[Symbol.asyncDispose]();
   }
+}
+
+/** Of Millrace's own topics. */
+function expectNone([denied]: readonly string[]): void {
+  if (denied !== undefined) throw deniedTopic(denied);
+}
+
+/** Ends what is open in these topics. Returns those in which this user may not: of a table, whose next rows meet it. */
+async function notEnded(
+  leftOpen: LeftOpen,
+  topics: readonly NamedTopic[],
+  before: TopicCheckpoint["topics"],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  try {
+    await leftOpen.end(topics, before, signal);
+    return [];
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+    if (topics.length === 1) return topics.map(({ name }) => name);
+  }
+  const denied: string[] = [];
+  for (const topic of topics) denied.push(...(await notEnded(leftOpen, [topic], before, signal)));
+  return denied;
+}
+
+/** `left`: those in which something may be open still. */
+async function statesNow(
+  leftOpen: LeftOpen,
+  topics: TopicCheckpoint["topics"],
+  left: readonly string[],
+  signal: AbortSignal,
+): Promise<TopicCheckpoint["topics"]> {
+  const ending = left.length === 0 ? null : await leftOpen.last(signal);
+  const states = Object.entries(topics).map(([name, state]): [string, string] => {
+    return [name, ending !== null && left.includes(name) ? withLeft(state, ending) : withoutLeft(state)];
+  });
+  return Object.fromEntries(states);
 }

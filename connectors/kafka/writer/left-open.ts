@@ -7,22 +7,23 @@
  * each partition is ended as the transaction that is open in it ended, which need not be the last one:
  *
  *   has a batch that this process knows to be committed      committed
+ *   could not be looked at when its topic was denied         as the last transaction ended then
  *   is of the last transaction                               as the checkpoint's partition shows, which is in each of them
  */
 import type { Clock } from "../../../src/core/clock.ts";
 import { shellWord } from "../../../src/core/shell-word.ts";
 import { isWholeCheckpoint, NEAR_THE_END } from "./checkpoint.ts";
-import type { Cluster, Ending } from "../client/cluster.ts";
+import { type Cluster, type Ending, ENDINGS } from "../client/cluster.ts";
 import type { Ledger } from "../client/ledger.ts";
 import type { OpenTransaction, TransactionalWriter } from "../client/transactions.ts";
 import { apiIdsOf, codesOf, whileBusy } from "../client/failures.ts";
 import { extentOf, lastBy, openIn, type OpenPartition, type Partition } from "../client/partition.ts";
 import { kafkaError } from "../errors.ts";
-import { type NamedTopic, NOT_YET } from "./topics.ts";
+import type { TopicCheckpoint } from "./checkpoint.ts";
+import { leftIn, type NamedTopic, NOT_YET } from "./topics.ts";
 
 /** Until the brokers have told all partitions: two seconds. */
 const TRIES_MAX = 65;
-const ENDINGS: readonly Ending[] = ["committed", "aborted"];
 
 interface LeftOpenOptions extends Scene {
   readonly writer: TransactionalWriter;
@@ -72,11 +73,22 @@ export class LeftOpen {
     this.#options = options;
   }
 
-  /** Ends what earlier writers left open in these topics. Returns where one is open still, of another program. */
-  async end(topics: readonly NamedTopic[], signal: AbortSignal): Promise<readonly OpenPartition[]> {
-    const { writer } = this.#options;
-    const last = () => (this.#ending ??= lastEnding(this.#options, writer.producerId, signal));
-    return await this.#end(partitionsOf(topics), last, signal);
+  /** How the last step of the writers before this one ended. Before this one writes. */
+  async last(signal: AbortSignal): Promise<Ending> {
+    return await (this.#ending ??= lastEnding(this.#options, this.#options.writer.producerId, signal));
+  }
+
+  /**
+   * Ends what earlier writers left open in these topics, of which the checkpoint says `before`. Returns where one is open still,
+   * of another program.
+   */
+  async end(
+    topics: readonly NamedTopic[],
+    before: TopicCheckpoint["topics"],
+    signal: AbortSignal,
+  ): Promise<readonly OpenPartition[]> {
+    const ending = async ({ name }: OpenPartition) => leftIn(before[name]) ?? (await this.last(signal));
+    return await this.#end(partitionsOf(topics), ending, signal);
   }
 
   /** What is open there is known to have been committed, or was aborted. */
@@ -86,13 +98,13 @@ export class LeftOpen {
 
   async #end(
     partitions: readonly Partition[],
-    last: () => Promise<Ending>,
+    of: (open: OpenPartition) => Promise<Ending>,
     signal: AbortSignal,
   ): Promise<readonly OpenPartition[]> {
     const { writer, clock, ledger } = this.#options;
     let open = await this.#open(partitions, signal);
     if (open.length === 0) return open;
-    const ended = await Promise.all(open.map(async (one) => (ledger.isCommitted(one) ? "committed" : await last())));
+    const ended = await Promise.all(open.map(async (one) => (ledger.isCommitted(one) ? "committed" : await of(one))));
     for (const outcome of ENDINGS) {
       const those = open.filter((_, i) => ended[i] === outcome);
       if (those.length > 0) await writer.endIn(those, outcome, signal);
@@ -112,7 +124,7 @@ export class LeftOpen {
 
   /** For topics that only this sink writes to. */
   async expectEnded(topics: readonly NamedTopic[], signal: AbortSignal): Promise<void> {
-    const [open] = await this.end(topics, signal);
+    const [open] = await this.end(topics, {}, signal);
     if (open === undefined) return;
     const { address, cluster, writer } = this.#options;
     const { name, partition, since } = open;

@@ -1,7 +1,7 @@
 /** The topics of one sink: which are there, with which settings they are made, and how large a record may be. */
 import type { Clock } from "../../../src/core/clock.ts";
-import type { Cluster, Topic } from "../client/cluster.ts";
-import { apiIdsOf, failureOf } from "../client/failures.ts";
+import { type Cluster, DENIED, type Ending, ENDINGS, type Topic, topicsOf } from "../client/cluster.ts";
+import { answerIn, apiIdsOf, failureOf } from "../client/failures.ts";
 import { expectServed } from "../client/partition.ts";
 import { deletesRecords, kafkaError, newlyCompacted, takesOnlyKeys, topicsAlike, topicsLost } from "../errors.ts";
 import { countedName } from "../names.ts";
@@ -31,12 +31,20 @@ export interface UsableTopic extends NamedTopic {
   readonly deletes: string | null;
 }
 
+export interface ExistingTopics {
+  readonly there: readonly UsableTopic[];
+  /** Those that this user may not look at: nobody tells whether they are there. */
+  readonly denied: readonly string[];
+}
+
 /** What a checkpoint remembers of a topic. */
 interface TopicState {
   readonly id: string;
   readonly partitionCount: number;
   /** All records that the sink has written there are whole. */
   readonly isCompacted: boolean;
+  /** How the transaction ended that may be open there still, since this user might not look; null: there is none. */
+  readonly left: Ending | null;
 }
 
 type Limits = Pick<UsableTopic, "batchBytesMax" | "batchLimit" | "isCompacted" | "deletes">;
@@ -70,7 +78,8 @@ export const NOT_YET: ReadonlySet<string> = new Set([
 ]);
 const CREATED_AT_THE_SAME_TIME = "TOPIC_ALREADY_EXISTS";
 const REFUSED_NAME = "INVALID_TOPIC_EXCEPTION";
-const MAY_NOT_LOOK = new Set(["TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"]);
+const DENIED_TOPIC = "TOPIC_AUTHORIZATION_FAILED";
+const MAY_NOT_LOOK = new Set([DENIED_TOPIC, "CLUSTER_AUTHORIZATION_FAILED"]);
 
 export class Topics {
   readonly #cluster: Cluster;
@@ -112,10 +121,10 @@ export class Topics {
   async prepare(names: readonly string[], signal: AbortSignal, rules: Partial<TopicRules> = {}): Promise<void> {
     const wanted = names.filter((name) => !this.#known.has(name));
     if (wanted.length === 0) return;
-    const all = new Map(await this.#cluster.topics(wanted, signal));
+    const all = new Map(await topicsOf(this.#cluster, wanted, signal));
     for (const name of wanted.filter((one) => !isUsable(all.get(one))))
       all.set(name, await this.#create(name, { ...this.#rules, ...rules }, signal));
-    for (const usable of await this.#look(all, signal)) this.#known.set(usable.name, usable);
+    for (const usable of await this.#usable(all, signal)) this.#known.set(usable.name, usable);
   }
 
   /** For topics whose records have no keys of their own. */
@@ -161,7 +170,7 @@ export class Topics {
 
   /** Null: its leaders do not know it yet. */
   async #served(name: string, signal: AbortSignal): Promise<Topic | null> {
-    const topic = (await this.#cluster.topics([name], signal)).get(name);
+    const topic = (await topicsOf(this.#cluster, [name], signal)).get(name);
     if (!isUsable(topic)) return null;
     try {
       await Promise.all(
@@ -175,28 +184,24 @@ export class Topics {
   }
 
   /** Those of the topics that are there, with their settings now. */
-  async #look(found: ReadonlyMap<string, Topic | null>, signal: AbortSignal): Promise<readonly UsableTopic[]> {
+  async #usable(found: ReadonlyMap<string, Topic | null>, signal: AbortSignal): Promise<readonly UsableTopic[]> {
     const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [{ name, topic }]));
     const names = there.map(({ name }) => name);
     this.#requestBytes ??= roomIn(await requestBytesOf(this.#cluster, signal));
-    try {
-      for (const [name, settings] of await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal))
-        this.#looked.set(name, limitsIn(settings, this.#requestBytes));
-    } catch (error) {
-      if (!mayNotLook(error)) throw error;
-      return there.map((one) => ({ ...one, ...UNKNOWN }));
-    }
+    for (const [name, settings] of await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal))
+      this.#looked.set(name, limitsIn(settings, this.#requestBytes));
     return there.map((one) => ({ ...one, ...(this.#looked.get(one.name) ?? UNKNOWN) }));
   }
 
   /**
    * Throws if a topic that `prepare` was called for is gone, is another one, has another number of partitions, is compacted
-   * now, or deletes records that must stay.
+   * now, or deletes records that must stay. One that may not be looked at its next rows meet.
    */
   async verify(signal: AbortSignal): Promise<void> {
     const now = await this.states([...this.#known.keys()], signal);
     for (const [name, usable] of this.#known) {
       const found = now.get(name);
+      if (found === DENIED) continue;
       const state = stateOf(usable);
       if (found === undefined || !isSameTopic(found, state)) throw topicsLost();
       // When the sink is opened again, the next rows of the table meet it.
@@ -210,13 +215,25 @@ export class Topics {
   }
 
   /** Looks at those of these topics that there are, whether `prepare` is called for them or not. */
-  async existing(names: readonly string[], signal: AbortSignal): Promise<readonly UsableTopic[]> {
-    return names.length === 0 ? [] : await this.#look(await this.#cluster.topics(names, signal), signal);
+  async existing(names: readonly string[], signal: AbortSignal): Promise<ExistingTopics> {
+    if (names.length === 0) return { there: [], denied: [] };
+    const found = await this.#cluster.topics(names, signal);
+    const seen = new Map<string, Topic | null>();
+    const denied: string[] = [];
+    for (const [name, topic] of found) {
+      if (topic === DENIED) denied.push(name);
+      else seen.set(name, topic);
+    }
+    return { there: await this.#usable(seen, signal), denied };
   }
 
-  /** What `stateOf` says of these topics as they are now; one that is gone has none. */
+  /** What `stateOf` says of these topics as they are now, or that this user may not look; one that is gone has none. */
   async states(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
-    return new Map((await this.existing(names, signal)).map((usable) => [usable.name, stateOf(usable)]));
+    const { there, denied } = await this.existing(names, signal);
+    return new Map([
+      ...there.map((usable) => [usable.name, stateOf(usable)] as const),
+      ...denied.map((name) => [name, DENIED] as const),
+    ]);
   }
 }
 
@@ -240,11 +257,6 @@ function roomIn(requestBytes: number): number {
   return requestBytes - Math.min(REQUEST_EXTRA_BYTES, requestBytes >> 2);
 }
 
-/** Whether it is the settings alone that this client lacks a right to. */
-export function mayNotLook(error: unknown): boolean {
-  return apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id));
-}
-
 /** The smallest of all brokers. A client that may not look: the default. */
 async function requestBytesOf(cluster: Cluster, signal: AbortSignal): Promise<number> {
   return Math.min(REQUEST_BYTES_MAX, (await leastOfBrokers(cluster, REQUEST_LIMIT, signal)) ?? REQUEST_BYTES_MAX);
@@ -255,12 +267,8 @@ export async function leastOfBrokers(cluster: Cluster, key: string, signal: Abor
   let least: number | null = null;
   for (const broker of await cluster.brokers(signal)) {
     const asked = [{ resourceType: BROKER, resourceName: String(broker), configurationKeys: [key] }];
-    try {
-      for (const settings of (await settingsOf(cluster, broker, asked, signal)).values())
-        if (settings.has(key)) least = Math.min(least ?? Infinity, Number(settings.get(key)));
-    } catch (error) {
-      if (!mayNotLook(error)) throw error;
-    }
+    for (const settings of (await settingsOf(cluster, broker, asked, signal)).values())
+      if (settings.has(key)) least = Math.min(least ?? Infinity, Number(settings.get(key)));
   }
   return least;
 }
@@ -288,8 +296,24 @@ export function stateOf({ topic, isCompacted }: Pick<UsableTopic, "topic" | "isC
 }
 
 function stateIn(text: string): TopicState {
-  const [id = "", partitionCount, policy] = text.split(" ");
-  return { id, partitionCount: Number(partitionCount), isCompacted: policy === COMPACTED };
+  const [id = "", partitionCount, ...rest] = text.split(" ");
+  const left = ENDINGS.find((ending) => rest.includes(ending)) ?? null;
+  return { id, partitionCount: Number(partitionCount), isCompacted: rest.includes(COMPACTED), left };
+}
+
+/** See `TopicState`. */
+export function leftIn(state: string | undefined): Ending | null {
+  return state === undefined ? null : stateIn(state).left;
+}
+
+/** Nothing is written there until this user may look, so what was known first stays true. */
+export function withLeft(state: string, ending: Ending): string {
+  return stateIn(state).left === null ? `${state} ${ending}` : state;
+}
+
+export function withoutLeft(state: string): string {
+  const { left } = stateIn(state);
+  return left === null ? state : state.replace(` ${left}`, "");
 }
 
 export function isSameTopic(before: string, now: string): boolean {
@@ -353,7 +377,7 @@ export async function createTopic(
   }
 }
 
-/** By topic, some of its settings. */
+/** By topic, some of its settings; none of one whose settings this user may not look at. */
 export async function settingsOfTopics(
   cluster: Cluster,
   names: readonly string[],
@@ -377,11 +401,33 @@ async function settingsOf(
   asked: readonly AskedSettings[],
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ReadonlyMap<string, string>>> {
-  const { results } = await cluster.request<SettingsAnswer>("DescribeConfigs", node, signal, asked, false, false);
+  const { results } = await allSettings(cluster, node, asked, signal);
   return new Map(
-    results.map(({ resourceName, errorCode, configs }) => {
-      if (errorCode !== 0) throw failureOf(errorCode, resourceName);
-      return [resourceName, new Map(configs.flatMap(({ name, value }) => (value === null ? [] : [[name, value]])))];
+    results.flatMap(({ resourceName, errorCode, configs }) => {
+      const refusal = errorCode === 0 ? null : failureOf(errorCode, resourceName);
+      if (refusal !== null && MAY_NOT_LOOK.has(refusal.apiId)) return [];
+      if (refusal !== null) throw refusal;
+      const values = configs.flatMap(({ name, value }): [string, string][] => (value === null ? [] : [[name, value]]));
+      return [[resourceName, new Map(values)]];
     }),
   );
+}
+
+async function allSettings(
+  cluster: Cluster,
+  node: number | null,
+  asked: readonly AskedSettings[],
+  signal: AbortSignal,
+): Promise<SettingsAnswer> {
+  try {
+    return await cluster.request<SettingsAnswer>("DescribeConfigs", node, signal, asked, false, false);
+  } catch (error) {
+    const answer = answerIn(error);
+    if (!isSettings(answer)) throw error;
+    return answer;
+  }
+}
+
+function isSettings(answer: object | null): answer is SettingsAnswer {
+  return answer !== null && "results" in answer;
 }

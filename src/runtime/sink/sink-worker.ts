@@ -88,10 +88,11 @@ export class SinkWorker {
         return await question(asked);
       } catch (error) {
         signal.throwIfAborted();
-        const refused = await this.#fault.ofQuestion(error, asked, question, signal);
-        if (refused?.table === undefined || asked.every(({ id }) => id !== refused.table)) throw error;
-        await this.#parts.tables.refuse(refused.table, refused);
-        asked = asked.filter(({ id }) => id !== refused.table);
+        const refusals = await this.#fault.ofQuestion(error, asked, question, signal);
+        const refused = refusals.filter(({ table }) => asked.some(({ id }) => id === table));
+        if (refused.length === 0) throw error;
+        for (const refusal of refused) await this.#parts.tables.refuse(refusal.table!, refusal);
+        asked = asked.filter(({ id }) => refused.every(({ table }) => table !== id));
       }
     }
   }
@@ -217,6 +218,11 @@ function isOfTarget({ connector, code }: MillraceError): boolean {
   return connector?.side === "sink" || code === UNCLASSIFIED;
 }
 
+/** Whether it may be one table's although the sink goes on: what a login may not do, or what its error says of a table. */
+function mayBeOfTable({ kind, reason, table }: MillraceError): boolean {
+  return kind === "fatal" || (kind === "blocked" && (reason === "privilege" || table !== undefined));
+}
+
 /** Finds the one table that made a sink fail, by testing what the sink can still do without it. */
 class TableAtFault {
   readonly #sink: Sink;
@@ -240,22 +246,21 @@ class TableAtFault {
       const mayPass = known.kind === "blocked" || known.kind === "retryable";
       return mayPass && (await this.#takes(signal)) ? cannotWrite(this.#sink.name, known.table, known) : null;
     }
-    const isOfTable = known.kind === "fatal" || (known.kind === "blocked" && known.reason === "privilege");
-    if (attempted === null || !isOfTable || !isOfTarget(known)) return null;
+    if (attempted === null || !mayBeOfTable(known) || !isOfTarget(known)) return null;
     const guilty = await this.#guilty(attempted, known, signal);
     return guilty === null ? null : cannotWrite(this.#sink.name, guilty.tableId, guilty.error);
   }
 
-  /** The failure of a question, if it concerns a single table: the sink answers for the others, or for none at least. */
+  /** The failures of a question that concern a single table each: the sink answers for the others, or for none at least. */
   async ofQuestion(
     error: unknown,
     tables: readonly TableVersion[],
     question: (tables: readonly TableVersion[]) => Promise<unknown>,
     signal: AbortSignal,
-  ): Promise<MillraceError | null> {
+  ): Promise<readonly MillraceError[]> {
     const known = findMillraceError(error);
-    if (known?.kind !== "fatal" || known.table !== undefined) return known?.kind === "fatal" ? known : null;
-    if (!isOfTarget(known)) return null;
+    if (known?.kind === "fatal" && known.table !== undefined) return [known];
+    if (known === undefined || !mayBeOfTable(known) || !isOfTarget(known)) return [];
     const failing: MillraceError[] = [];
     for (const some of [[], ...tables.map((table) => [table])]) {
       try {
@@ -264,11 +269,11 @@ class TableAtFault {
         signal.throwIfAborted();
         const [table] = some;
         const own = findMillraceError(failure);
-        if (table === undefined || own?.kind !== "fatal") return null;
+        if (table === undefined || own === undefined || !mayBeOfTable(own)) return [];
         failing.push(cannotWrite(this.#sink.name, table.id, own));
       }
     }
-    return failing.length === tables.length && tables.length > 1 ? null : (failing[0] ?? null);
+    return failing.length === tables.length && tables.length > 1 ? [] : failing;
   }
 
   /** Whether the sink accepts any write at all. */

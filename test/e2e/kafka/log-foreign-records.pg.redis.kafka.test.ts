@@ -3,6 +3,7 @@
  * `recover` leads behind what can't be read.
  * @module-tag heavy
  */
+import { topicsOf } from "../../../connectors/kafka/client/cluster.ts";
 import { expect, test } from "vitest";
 import { connect } from "../../../connectors/kafka/client/connect.ts";
 import { RecordBatch } from "../../../connectors/kafka/client/record-batch.ts";
@@ -37,7 +38,7 @@ async function writeUnreadable(through: ThroughKafka, count: number): Promise<vo
   const settings = { brokers: [broker], clientId: "other", tls: null, sasl: null };
   await using cluster = await connect(() => settings, timeout());
   const name = logOf(through);
-  const topic = (await cluster.topics([name], timeout())).get(name)!;
+  const topic = (await topicsOf(cluster, [name], timeout())).get(name)!;
   const options = { clock: systemClock, id: `${prefix}other`, compression: "none" } as const;
   const writer = await TransactionalWriter.open(cluster, options, timeout());
   const batch = new RecordBatch(new ByteWriter(1024));

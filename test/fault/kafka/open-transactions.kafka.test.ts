@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { newClusterId } from "../../../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
+import { topicsOf } from "../../../connectors/kafka/client/cluster.ts";
 import { extentOf } from "../../../connectors/kafka/client/partition.ts";
 import { failure, timeout } from "../../conformance/stage.ts";
 import { item, KEPT, note, SinkScene } from "../../support/kafka/kafka-scene.ts";
@@ -25,7 +26,7 @@ async function leftOpen(broker: RunningService): Promise<number> {
 /** The end of the topic's only partition; null: no broker leads it. */
 async function endOf({ settings }: SinkScene, name: string): Promise<bigint | null> {
   await using cluster = await settings.cluster.connect(timeout());
-  const topic = (await cluster.topics([name], timeout())).get(name)!;
+  const topic = (await topicsOf(cluster, [name], timeout())).get(name)!;
   return topic.leaders[0] === -1 ? null : (await extentOf(cluster, { name, topic, partition: 0 }, timeout())).end;
 }
 

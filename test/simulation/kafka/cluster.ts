@@ -3,8 +3,8 @@ import type {
   Cluster,
   ClusterAccess,
   SendBatches,
+  FoundTopic,
   SentBatch,
-  Topic,
 } from "../../../connectors/kafka/client/cluster.ts";
 import { failureOf, RefusedRequest } from "../../../connectors/kafka/client/failures.ts";
 import { type Scope, scopeOf } from "../../../src/core/clock.ts";
@@ -39,7 +39,7 @@ class SimulatedCluster implements Cluster {
     this.#broker = broker;
   }
 
-  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>> {
+  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>> {
     return await this.#call("Metadata", () => new Map(names.map((name) => [name, this.#broker.topic(name)])), signal);
   }
 

@@ -3,7 +3,7 @@
  * no leader when the transaction ends. Here the coordinator does not get to know these partitions. The broker must not ask it
  * about them: see `FORGETFUL`.
  */
-import type { Cluster, ClusterAccess, SendBatches, Topic } from "../../../connectors/kafka/client/cluster.ts";
+import type { Cluster, ClusterAccess, FoundTopic, SendBatches } from "../../../connectors/kafka/client/cluster.ts";
 
 /** Settings of a broker. */
 export const FORGETFUL = { "transaction.partition.verification.enable": "false" };
@@ -47,7 +47,7 @@ class ForgetfulCluster implements Cluster {
     this.#spare = spare;
   }
 
-  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>> {
+  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>> {
     return await this.#cluster.topics(names, signal);
   }
 

@@ -41,7 +41,8 @@ export class GuardedKafka implements AsyncDisposable {
     this.admin = new Admin({ clientId: "test", bootstrapBrokers: [`127.0.0.1:${broker.port}`] });
   }
 
-  static async start(): Promise<GuardedKafka> {
+  /** `more`: settings of the broker. */
+  static async start(more: Readonly<Record<string, string>> = {}): Promise<GuardedKafka> {
     await using stack = new AsyncDisposableStack();
     const files = stack.use(temporaryFolder());
     const own = stack.use(await selfSigned(["localhost"]));
@@ -80,6 +81,7 @@ export class GuardedKafka implements AsyncDisposable {
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",
             "super.users": `User:ANONYMOUS;User:CN=${client.commonName};User:scrammed`,
+            ...more,
           };
         },
       }),

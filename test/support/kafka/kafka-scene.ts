@@ -1,5 +1,5 @@
 /** A Kafka sink in this process, whose brokers fail as a test wants. */
-import type { Cluster } from "../../../connectors/kafka/client/cluster.ts";
+import { type Cluster, type SaslSettings, topicsOf } from "../../../connectors/kafka/client/cluster.ts";
 import type { Partition } from "../../../connectors/kafka/client/partition.ts";
 import { RecordBatch } from "../../../connectors/kafka/client/record-batch.ts";
 import { createTopic } from "../../../connectors/kafka/writer/topics.ts";
@@ -39,11 +39,16 @@ export async function begunBy(
 ): Promise<TransactionalWriter> {
   const options = { clock: systemClock, id, compression: "none", ...(always === undefined ? {} : { always }) } as const;
   const writer = await TransactionalWriter.open(cluster, options, timeout());
-  const topic = (await cluster.topics([name], timeout())).get(name)!;
+  const topic = (await topicsOf(cluster, [name], timeout())).get(name)!;
   const batch = new RecordBatch(new ByteWriter(1024));
   batch.add(Buffer.from("key"), Buffer.from('{"key":{"id":"other"}}'), [], Date.now());
   await writer.send([{ name, topic, batches: [{ partition: 0, batch }] }], () => undefined, timeout());
   return writer;
+}
+
+interface Login {
+  readonly address: string;
+  readonly sasl: SaslSettings;
 }
 
 /** A sink, its topics, and what happens to its transactions. */
@@ -66,10 +71,11 @@ export class SinkScene implements AsyncDisposable {
   /** Where the sink said that it is when it was opened. */
   at: bigint | undefined;
 
-  private constructor(address: string) {
+  private constructor(address: string, login: Login | null) {
     this.topics = new KafkaTopics(address);
     const { prefix } = this.topics;
-    const access = accessTo(() => ({ brokers: [address], clientId: "test", tls: null, sasl: null }));
+    const { address: broker, sasl } = login ?? { address, sasl: null };
+    const access = accessTo(() => ({ brokers: [broker], clientId: "test", tls: null, sasl }));
     this.settings = {
       name: ID,
       cluster: forgetfulAccess(access, this.weakness, `${prefix}spare`),
@@ -86,9 +92,9 @@ export class SinkScene implements AsyncDisposable {
     this.sink = new TopicSink(this.settings, this.#clock);
   }
 
-  /** `address`: of the broker. The sink holds item 1. */
-  static async create(address: string): Promise<SinkScene> {
-    const scene = new SinkScene(address);
+  /** `address`: of the broker; `login`: of the sink, at another listener. The sink holds item 1. */
+  static async create(address: string, login: Login | null = null): Promise<SinkScene> {
+    const scene = new SinkScene(address, login);
     await using cluster = await scene.settings.cluster.connect(timeout());
     const spare = { name: `${scene.topics.prefix}spare`, partitions: 1, replication: -1, settings: {} };
     await createTopic(cluster, spare, timeout());

@@ -1,6 +1,6 @@
 /** Transactions as brokers that are killed leave them, in a topic: committed and aborted, with records and with marks alone. */
 import { expect } from "vitest";
-import type { Cluster } from "../../../connectors/kafka/client/cluster.ts";
+import { type Cluster, topicsOf } from "../../../connectors/kafka/client/cluster.ts";
 import { RecordBatch } from "../../../connectors/kafka/client/record-batch.ts";
 import { TransactionalWriter } from "../../../connectors/kafka/client/transactions.ts";
 import { createTopic } from "../../../connectors/kafka/writer/topics.ts";
@@ -36,7 +36,7 @@ export async function writeTransactions(
 ): Promise<readonly string[]> {
   await createTopic(cluster, { name, partitions: PARTITIONS, replication: -1, settings: {} }, timeout());
   const topic = await eventually(async () => {
-    const found = (await cluster.topics([name], timeout())).get(name);
+    const found = (await topicsOf(cluster, [name], timeout())).get(name);
     expect(found).not.toBeNull();
     return found!;
   });
