@@ -39,14 +39,14 @@ export interface ComparisonParts {
   readonly logger: Logger;
 }
 
-/** Rows in one piece of compare work. Between two pieces the sink's worker can be stopped. */
-const SLICE_ROWS = 8_000;
+/** Rows that are compared at a time: the stream waits for the process meanwhile, half a millisecond. */
+const SLICE_ROWS = 2_000;
 /** How often the wait checks that a sink makes progress. Seldom on purpose: whether a sink moves at all is no event, and its progress would wake each of many waits. */
 const LOOK_MS = 250;
 
 /** How far one sink is with the rows that were given to it. */
 interface Way {
-  readonly all: Promise<boolean>;
+  all: Promise<boolean>;
   failure: { readonly error: unknown } | null;
 }
 
@@ -223,19 +223,23 @@ export class Comparisons implements ComparePort {
     }
   }
 
-  /** Puts the rows into the sink's queue, in slices. */
+  /**
+   * Puts the rows into the sink's queue, in slices. The sink stands still for listed keys, which are few. The rows of a range
+   * are many: from their position on they are compared beside the stream, one slice after the other.
+   */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
     const { fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
     const { table } = place;
     const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
     const receipts = new Receipts(slices.length);
+    let beside = Promise.resolve();
     const way: Way = { all: receipts.all, failure: null };
     if (block === null) return way;
     let versionMax: Promise<bigint> | null = null;
     for (const { from, to } of slices) {
       const isByLog = from >= toldCount;
-      const compare = async (batchSignal: AbortSignal) => {
+      const compared = async (batchSignal: AbortSignal) => {
         if (signal.aborted || way.failure !== null) return;
         using either = scopeOf(signal, batchSignal);
         try {
@@ -246,6 +250,10 @@ export class Comparisons implements ComparePort {
         }
         this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
       };
+      const begun = async () => {
+        block.retain();
+        beside = beside.then(() => compared(signal)).finally(() => block.release());
+      };
       fanOut.push(worker, {
         kind: "compare",
         table,
@@ -253,10 +261,14 @@ export class Comparisons implements ComparePort {
         from,
         to,
         until,
-        compare,
+        compare: place.rows.kind === "keys" ? compared : begun,
         receipt: receipts.one(),
       });
     }
+    way.all = receipts.all.then(async (areDurable) => {
+      await beside;
+      return areDurable;
+    });
     return way;
   }
 

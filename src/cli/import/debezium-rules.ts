@@ -88,7 +88,7 @@ export class HiddenColumns {
 
   /** By table glob. */
   rules(): Readonly<Record<string, TableRules>> {
-    const byTable = Map.groupBy(this.#places, ({ table }) => table);
+    const byTable = Map.groupBy([...this.#places, ...this.#placesInOtherCase()], ({ table }) => table);
     const rules = [...byTable].map(([table, places]): readonly [string, TableRules] => {
       const columns = Map.groupBy(places, ({ column }) => column);
       const isMeant = places.some((place) => place.isMeant);
@@ -100,6 +100,21 @@ export class HiddenColumns {
       found[table] = { ...found[table], columns: { only, ...found[table]?.columns } };
     if (!this.#hasUndecidedFilter) return found;
     return { ...found, "*.*": { ...found["*.*"], where: `${UNDECIDED}: which rows?` } };
+  }
+
+  /**
+   * Debezium's expressions ignore case, and Millrace refuses a table that a glob hides by its letters in another case, unless a
+   * rule names it. So a rule that names a table repeats what globs hide of it in another case.
+   */
+  #placesInOtherCase(): readonly Place[] {
+    const tables = new Set([...this.#places.map(({ table }) => table), ...this.#only.keys()]);
+    return [...tables].flatMap((table) =>
+      isGlob(table)
+        ? []
+        : this.#places
+            .filter((place) => !fits(place.table, table) && fits(place.table.toLowerCase(), table.toLowerCase()))
+            .map((place) => ({ ...place, table, isMeant: false })),
+    );
   }
 
   /** The most exact glob decides on a column, so none of those that may fit it is weaker than another one. */

@@ -3,7 +3,6 @@ import type { DebeziumConfig } from "./debezium-config.ts";
 import {
   type Alternative,
   expressionsOf,
-  globOf,
   haveCommonNames,
   nameGlobs,
   readExpression,
@@ -85,7 +84,7 @@ function listed(given: DebeziumConfig, globsOf: GlobsOf, key: string, formerKey:
   });
   const exact = read.flatMap(({ isExact, found }) => (isExact ? found : []));
   const globs = exact.flatMap(({ parts }) => globsOf(parts));
-  const without = exact.flatMap((each) => each.without.map((parts) => ({ of: each, glob: globOf(parts) })));
+  const without = exact.flatMap((of) => of.without.flatMap(globsOf).map((glob) => ({ of, glob })));
   const lost = read.filter(({ isExact }) => !isExact).map(({ expression }) => expression);
   // `!` leaves a table out whatever else includes it.
   const clashing = without.filter(({ of, glob }) =>

@@ -87,8 +87,9 @@ function isDot(part: Part): boolean {
   return part.kind === "character" && part.text === ".";
 }
 
-/** True if some name fits both globs. */
-export function haveCommonNames(a: string, b: string): boolean {
+/** True if some name fits both globs, whatever its case. */
+export function haveCommonNames(one: string, other: string): boolean {
+  const [a, b] = [one.toLowerCase(), other.toLowerCase()];
   // From the ends: does some text fit both rests?
   let below: readonly boolean[] = [];
   for (let i = a.length; i >= 0; i -= 1) {
@@ -259,11 +260,11 @@ class ExpressionReader {
     if (atom.some(({ parts }) => parts.some(({ kind }) => kind === "start" || kind === "end"))) return null;
     const [alone] = atom.length === 1 && atom[0]!.parts.length === 1 ? atom[0]!.parts : [];
     if (max === Infinity) {
-      if (min > REPEATED_MAX) return null;
+      if (min > REPEATED_MAX || atom.length ** min > ALTERNATIVES_MAX) return null;
       const end = alone?.kind === "one" && atom[0]!.isExact ? exactly({ ...alone, kind: "many" }) : wider(MANY);
       return times(atom, min).map((start) => joined(start, end));
     }
-    if (max > REPEATED_MAX || max < min) return null;
+    if (max > REPEATED_MAX || max < min || atom.length ** max > ALTERNATIVES_MAX) return null;
     return Array.from({ length: max - min + 1 }, (_, i) => times(atom, min + i)).flat();
   }
 

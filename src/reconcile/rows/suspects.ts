@@ -188,10 +188,9 @@ interface Suspect {
 
 export function suspectOf(
   key: KeyText,
-  { isMet = false, isRepaired = false, finding = null, equalAt = null }: Partial<Omit<Suspect, "key">>,
+  { isMet = false, isRepaired = false }: Partial<Pick<Suspect, "isMet" | "isRepaired">>,
 ): Suspect {
-  const looks = finding === null && equalAt === null ? 0 : 1;
-  return { key, isMet, isRepaired, finding, looks, equalAt, awaitedSinceMs: null };
+  return { key, isMet, isRepaired, finding: null, looks: 0, equalAt: null, awaitedSinceMs: null };
 }
 
 /** `keys`: a second walk, for keys that the sink may lack and whose rows the first walk did not compare. */

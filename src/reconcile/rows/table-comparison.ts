@@ -51,9 +51,11 @@ const AGAIN_MS = 100;
 const IN_TIME = { reason: "its rows could not be compared in time", isWhole: true } as const;
 
 /**
- * Compares one table in one sink. It walks through the source's rows in key order and compares them at their position
- * in the log. A row that differs there, or moved, gets a second look at a later position, and counts if it differs in
- * the same way at both. Keys that only the sink has are found by buckets, and get the same looks.
+ * Compares one table in one sink. It walks through the source's rows in key order, and compares them when the sink has
+ * reached their position in the log, beside what the sink applies from there on: a row that is equal then was equal at the
+ * position, or has become right since. A row that differs, or moved, gets looks at later positions, at which the sink
+ * stands still; it counts if it differs in the same way at two of them. Keys that only the sink has are found by buckets,
+ * and get the same looks.
  */
 export class TableComparison {
   findings: Findings;
@@ -157,9 +159,10 @@ export class TableComparison {
       const cells = isThere && !isOfKeys ? expectedCells(inspection, table, slice.block, row) : null;
       const found = byId.get(id);
       const finding = isOfKeys && isThere ? null : judge(table, { cells }, found, slice.versionMax);
-      if (finding !== null) {
+      if (finding !== null && look.purpose === "settle") {
         look.judged.set(id, showsValues ? withValues(table, { cells }, found, finding) : finding);
-        look.suspects.set(id, suspectOf(key, { finding, isMet }));
+      } else if (finding !== null) {
+        look.suspects.set(id, suspectOf(key, { isMet }));
       } else if (look.purpose === "settle") {
         (slice.isByLog ? look.equalByLog : look.equal).add(id);
       } else if (isMet) {
