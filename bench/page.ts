@@ -1,10 +1,7 @@
 /** The figures as one HTML file that loads nothing else. */
 import { cpus, release, totalmem, type } from "node:os";
-import { bars } from "../src/html/bars.ts";
-import { htmlDocument } from "../src/html/document.ts";
-import { type Markup, markup } from "../src/html/markup.ts";
-import type { Line, Outcome, Ratio } from "./report.ts";
-import { rounded } from "./report.ts";
+import { bars, htmlDocument, type Markup, markup } from "../src/html/markup.ts";
+import { type Line, type Outcome, type Ratio, rounded } from "./report.ts";
 
 export interface PageContext {
   /** The command as typed. */

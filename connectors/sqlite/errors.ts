@@ -1,6 +1,6 @@
 import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
 import { type ErrorCode, errorsOf, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
-import { writersOf } from "../../src/core/file-writers.ts";
+import { writersOf } from "../../src/core/files.ts";
 import { fileFault } from "../kit/file-faults.ts";
 import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 

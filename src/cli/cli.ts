@@ -16,14 +16,14 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { Secrets } from "../config/secrets/secrets.ts";
-import { LOG_LEVELS, type LogLevel } from "../core/contracts/telemetry.ts";
-import { logBareOutput } from "../ops/bare-output.ts";
+import { LOG_LEVELS, type Logger, type LogLevel } from "../core/contracts/telemetry.ts";
 import { VERSION } from "../version.ts";
 import type { CommandLine, OnShares, OnSharesOf, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
-import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
+import { EXIT, type ExitCode, exitCodeOf } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
 import type { Session } from "./session.ts";
+import { format } from "node:util";
 
 type Add = (line: CommandLine) => void;
 
@@ -183,4 +183,19 @@ function usageError(output: readonly string[]) {
       .replace(/^error: /, "")
       .trimEnd(),
   );
+}
+
+const METHODS = ["debug", "log", "info", "warn", "error", "trace"] as const;
+
+/**
+ * From here on, everything that libraries and Node print goes into the log: readers of the daemon's output expect log
+ * entries only, and only the log masks secrets.
+ */
+function logBareOutput(logger: Logger): void {
+  for (const method of METHODS) {
+    console[method] = (...said: readonly unknown[]) => logger.warn({ by: "a library" }, format(...said).trimEnd());
+  }
+  // Node's own listener, which prints, is the first.
+  process.removeAllListeners("warning");
+  process.on("warning", ({ name, message }) => logger.warn({ by: "Node", name }, message));
 }

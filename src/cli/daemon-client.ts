@@ -3,7 +3,7 @@ import { controlSocketPath } from "../ops/control-socket.ts";
 import type { StateAddress } from "../core/contracts/connector.ts";
 import { cliError } from "./errors.ts";
 import { whileOpen } from "./opened.ts";
-import { userName } from "./user-name.ts";
+import { userInfo } from "node:os";
 
 /**
  * `import` reads every member of the module. One member loads Node's fetch, which took 50 of a command's 200 ms of
@@ -116,4 +116,14 @@ function refusal(value: unknown, status: number): MillraceError {
   const error = fatalFrom({ code: field("code") ?? "", message, hint: field("hint") });
   // 503: it has nothing to answer with yet, because it waits for a server of its own.
   return status === 503 ? error.with({ kind: "retryable" }) : error;
+}
+
+/** The user of this process. A user id without a name is shown as its number. */
+export function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // Many containers have no entry for the user.
+    return `uid ${process.getuid?.() ?? "unknown"}`;
+  }
 }

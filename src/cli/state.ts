@@ -8,13 +8,12 @@ import type { Positions } from "../core/contracts/positions.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
-import { holderName, isGone } from "../daemon/holder.ts";
-import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../daemon/lease.ts";
+import { holderName, isGone, LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../daemon/lease.ts";
 import { isDocument } from "../documents/document.ts";
 import { openState } from "../state/open.ts";
 import { whileOpen } from "./opened.ts";
 import { noTableMatches, withNest } from "./options.ts";
-import { userName } from "./user-name.ts";
+import { userName } from "./daemon-client.ts";
 
 type Named = Pick<Config, "state" | "name">;
 

@@ -10,11 +10,8 @@ import type { Login } from "../core/errors.ts";
 import { ConfigError, type Problem } from "./errors.ts";
 import { problemsOf } from "./issues.ts";
 import { parse } from "./parse.ts";
-import { exposureOf } from "./secrets/exposure.ts";
-import { interpolate } from "./secrets/interpolate.ts";
 import { Logins } from "./secrets/logins.ts";
-import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
-import type { Secrets } from "./secrets/secrets.ts";
+import { isSecretName, PUBLIC_NAMES, type Secrets, urlSecrets } from "./secrets/secrets.ts";
 
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -192,4 +189,124 @@ export function sectionOf(input: unknown, key: string): object | undefined {
 
 export function isMap(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const READ_BY_OTHERS = 0o044;
+const WRITTEN_BY_OTHERS = 0o022;
+const WRITTEN_BY_ALL = 0o002;
+
+/** Only the owner may read a file with a password. A file that everybody can write decides where passwords are sent. */
+function exposureOf(path: string, holdsSecret: boolean): Exposure | null {
+  // Windows does not use these permissions.
+  if (process.platform === "win32") return null;
+  const mode = statSync(path).mode & 0o777;
+  const fix = `chmod 600 '${path}'`;
+  const spelt = `mode 0${mode.toString(8)}`;
+  if (holdsSecret && (mode & (READ_BY_OTHERS | WRITTEN_BY_OTHERS)) !== 0) {
+    const may = (mode & WRITTEN_BY_OTHERS) === 0 ? "read" : "change";
+    return { what: `${path} holds a password, and others than its owner may ${may} it (${spelt})`, fix };
+  }
+  if ((mode & WRITTEN_BY_ALL) === 0) return null;
+  return { what: `every user of this machine may change ${path} (${spelt})`, fix };
+}
+
+/** Keys whose whole URL is a secret: everybody who knows it can post there. */
+const SECRET_URLS = new Set(["webhook"]);
+
+/** Whether a value in the file is itself a password, and not the name of a variable or file that holds it. */
+function holdsSecret(path: readonly string[], text: string): boolean {
+  const literal = text.replaceAll(/\$\{[^}]*\}/g, "");
+  const key = keyOf(path);
+  if (isSecretName(key) || SECRET_URLS.has(key) || path.at(-2) === "headers") return literal !== "";
+  return urlSecrets(literal).some((secret) => secret !== "");
+}
+
+/**
+ * Registers the secrets in one value of the config: passwords in URLs, values of keys that are named like secrets, and
+ * everything else that comes from a variable or a secret file.
+ */
+function registerSecrets(secrets: Secrets, path: readonly string[], text: string, inserted: readonly string[]): void {
+  const key = keyOf(path);
+  if (isSecretName(key) || path.at(-2) === "headers") secrets.add(text);
+  if (SECRET_URLS.has(key) && URL.canParse(text)) addWhole(secrets, new URL(text));
+  if (text.includes("://")) {
+    secrets.addFromUrl(text);
+    // In a valid URL, host, port and database are not secret. In an invalid one anything may be.
+    if (URL.canParse(text)) return;
+  }
+  if (!PUBLIC_NAMES.has(key)) for (const value of inserted) secrets.add(value);
+}
+
+function keyOf(path: readonly string[]): string {
+  return path.findLast((name) => !/^\d+$/.test(name)) ?? "";
+}
+
+/** Also without host and user, as the URL appears in a request line. */
+function addWhole(secrets: Secrets, { href, pathname, search }: URL): void {
+  for (const part of [href, `${pathname}${search}`, pathname]) if (part.length > 1) secrets.add(part);
+}
+
+const SECRET_BYTES_MAX = 64 * 1024;
+
+/** Where references lead. */
+interface Referred {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** The folder of relative secret files. */
+  readonly folder: string;
+}
+
+interface Interpolated {
+  readonly text: string;
+  /** The values of variables and files. */
+  readonly inserted: readonly string[];
+  /** The references to them, as the file has them. */
+  readonly references: readonly string[];
+  readonly problems: readonly string[];
+}
+
+const REFERENCE = /\$\$\{|\$\{([^}]*)\}?/g;
+
+/** Replaces `${VAR}`, `${VAR:-default}` and `${file:PATH}`; `$${` stands for a literal `${`. One pass, no nesting. */
+function interpolate(text: string, referred: Referred): Interpolated {
+  const inserted: string[] = [];
+  const references: string[] = [];
+  const problems: string[] = [];
+  const result = text.replace(REFERENCE, (whole: string, body: string | undefined) => {
+    if (whole === "$${") return "${";
+    const value = whole.endsWith("}") ? lookUp(body ?? "", referred) : { problem: `"\${" without its "}"` };
+    if ("problem" in value) problems.push(value.problem);
+    else {
+      inserted.push(value.text);
+      references.push(`\${${(body ?? "").replace(/:-.*$/s, "")}}`);
+    }
+    return "text" in value ? value.text : "";
+  });
+  return { text: result, inserted, references, problems };
+}
+
+type Interpolation = { readonly text: string } | { readonly problem: string };
+
+function lookUp(body: string, { environment, folder }: Referred): Interpolation {
+  if (body.startsWith("file:")) return readSecret(resolve(folder, body.slice("file:".length)));
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(body);
+  if (match === null || body.includes("${"))
+    return {
+      problem: `"\${${body}}" is not \${VAR}, \${VAR:-default} or \${file:PATH}; write "$\${" for a literal "\${"`,
+    };
+  const [, name = "", fallback] = match;
+  const value = environment[name];
+  // As in a shell, an empty variable counts as unset.
+  if (value !== undefined && value !== "") return { text: value };
+  if (fallback !== undefined) return { text: fallback };
+  return { problem: `the environment variable ${name} is ${value === undefined ? "not set" : "empty"}` };
+}
+
+function readSecret(path: string): Interpolation {
+  try {
+    const text = readSmallFile(path, SECRET_BYTES_MAX).replace(/\r?\n$/, "");
+    return text === "" ? { problem: `the secret file ${path} is empty` } : { text };
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    return { problem: `the secret file ${path} can't be read (${reason})` };
+  }
 }

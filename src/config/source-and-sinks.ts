@@ -1,7 +1,7 @@
 /** Source and sinks of a configuration: the keys that all have by the common definition, the others by their connector's. */
 import type * as z from "zod";
 import type { Neighbour, TableName } from "../core/contracts/connector.ts";
-import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
+import { namesOfTable, tableId, type TableVersion } from "../core/model/schema.ts";
 import { isSharedPlace, type Place, shownPlace } from "../core/targets/places.ts";
 import { selectedName } from "../core/table-selection.ts";
 import { documentTable } from "../documents/document.ts";
@@ -13,7 +13,10 @@ import type { SharesConfig, SinkConfig, SourceConfig } from "./config.ts";
 import { type ConfigFile, isMap } from "./config-file.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition } from "./definition.ts";
-import { routedConnector } from "./routed-connector.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import type { EnvelopeContext } from "../core/model/envelope.ts";
+import { originOf } from "../routes/routed-tables.ts";
+import { routedSink } from "../routes/routed-sink.ts";
 
 /** Keys of all sinks that are about rows which a target refuses. */
 const OF_ROWS = ["onPoison", "deadLettersMax"];
@@ -248,4 +251,43 @@ function neighboursOf({ connector }: SinkConfig, sinks: readonly SinkConfig[]): 
     });
     return [...new Set(starts)].map((start) => ({ sink, start }));
   });
+}
+
+/** A sink of the configuration behind its routes: what it makes, checks and grants has the names that its tables have there. */
+function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink> {
+  if (routes.text === "" || bound.form === "log") return bound;
+  const { reading } = bound;
+  return {
+    ...bound,
+    create: async (log, origin) => routedSink(await bound.create(log, routedContext(origin)), routes),
+    check: (signal, tables) =>
+      bound.check(
+        signal,
+        tables?.map((table) => ({
+          ...routes.named(table),
+          id: tableId(table.schema, table.table),
+          scope: routes.scopeOf(table) ?? undefined,
+        })),
+      ),
+    grants: (signal, tables) =>
+      bound.grants(
+        signal,
+        tables?.map((table) => routes.named(table)),
+      ),
+    ...(reading === undefined ? {} : { reading: (table) => reading(routes.named(table)) }),
+    at: (url) => routedConnector(bound.at(url), routes),
+  };
+}
+
+/** Records of the log are found by the source's own blocks. */
+function routedContext(context: EnvelopeContext | undefined): EnvelopeContext | undefined {
+  const recordPosition = context?.recordPosition;
+  if (context === undefined || recordPosition === undefined) return context;
+  return {
+    ...context,
+    recordPosition: (block, row) => {
+      const from = originOf(block, row);
+      return from === null ? recordPosition(block, row) : recordPosition(from.block, from.row);
+    },
+  };
 }

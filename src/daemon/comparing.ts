@@ -16,8 +16,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Scraped } from "../ops/gauges.ts";
 import { lastEqual, pastOf } from "../reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
-import { ReportFolder } from "../reconcile/report/report-folder.ts";
-import { keepReport } from "../reconcile/report/reporting.ts";
+import { keepReport, ReportFolder } from "../reconcile/report/report-folder.ts";
 import { proofStatus } from "../reconcile/proof/proof-status.ts";
 import { type Holds, Proving } from "../reconcile/proof/proving.ts";
 import { followSchedule, nextTime, overdueSince } from "../reconcile/schedule.ts";
@@ -37,7 +36,7 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" |
 const RECALLED_MAX = 30;
 
 /** What the newest comparison of a table in a sink counted. */
-export interface Counted {
+interface Counted {
   readonly table: string;
   readonly sink: string;
   readonly at: string;

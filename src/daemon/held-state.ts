@@ -1,13 +1,11 @@
 /** The state of one run: opened, waited for, under a lease that is renewed elsewhere (`keepLease`), and closed at the end. */
-import type { Clock } from "../core/clock.ts";
-import { timestamp } from "../core/clock.ts";
+import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { type StateStore, type StateWait, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
-import { holderName, isGone } from "./holder.ts";
-import { awaitLease, releaseLease, takeLease, throughMoves } from "./lease.ts";
+import { awaitLease, holderName, isGone, releaseLease, takeLease, throughMoves } from "./lease.ts";
 
 interface HoldingParts {
   readonly clock: Clock;

@@ -16,10 +16,9 @@ import { Turn } from "../core/turn.ts";
 import { compareDeep, type DeepSides } from "./deep.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { Inspections } from "./inspections.ts";
-import { keptText, takeUp } from "./kept.ts";
+import { documentOf, type DocumentParts, keptText, newRun, progressOf, type Run, takeUp } from "./run.ts";
 import { knowPlaces } from "./proof/proof-turn.ts";
 import { openId } from "./rows/findings.ts";
-import { type DocumentParts, documentOf, newRun, progressOf, type Run } from "./run.ts";
 import { TableRun } from "./table-run.ts";
 
 export interface ReconcilerParts extends DocumentParts {

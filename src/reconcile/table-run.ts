@@ -10,8 +10,7 @@ import type { Inspections } from "./inspections.ts";
 import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
 import { openId } from "./rows/findings.ts";
 import type { Run } from "./run.ts";
-import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
-import { TableComparison } from "./rows/table-comparison.ts";
+import { isAt, readStretch, type Stretch, TableComparison } from "./rows/table-comparison.ts";
 
 interface TableRunParts {
   readonly clock: Clock;

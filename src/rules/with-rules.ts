@@ -9,20 +9,27 @@ import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
-import type { TableVersion } from "../core/model/schema.ts";
+import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { invariant } from "../core/invariant.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
 import { loadFunctions } from "./computed/functions.ts";
-import { idleRules, type RuleHint, ruleHints } from "./idle-rules.ts";
-import { rulesError, type RuleProblem } from "./errors.ts";
+import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
-import { hides, matching, shownCondition } from "./where/asked.ts";
+import { ByteWriter } from "../core/bytes.ts";
+import { BlockCopy } from "./block-copy.ts";
+import { bindWhere, type Condition, TRUE } from "./where/condition.ts";
+import { columnsIn, parseWhere, WhereError } from "./where/syntax.ts";
+import { ConditionRow } from "./where/values.ts";
+import { nearestName } from "./nearest.ts";
+import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
+import { mergedRule } from "./merged-rule.ts";
+import { boundCondition } from "./rule-fit.ts";
 
 export interface RuledSource extends Source {
   /**
@@ -337,4 +344,148 @@ function ordinalsAtSource(
     invariant(found >= 0, "rows are looked up by columns that the source has");
     return found;
   });
+}
+
+/**
+ * Conditions that operators give to commands, where rules hide something of any table: in the language of filters, over the
+ * columns that the rules show, and judged here. As SQL of the source they could ask everything.
+ */
+/** Whether the rules hide columns or rows of any table. */
+function hides({ tables }: Rules): boolean {
+  return tables.some(({ columns, only, where }) => {
+    const isHidden = columns.some(({ action: { hiding } }) => hiding !== null && hiding !== "none");
+    return isHidden || only !== null || where?.expression != null;
+  });
+}
+
+/** `table`: as the rules show it. The condition has the names of the source. */
+function shownCondition({ columns, ruled }: TableVersion, text: string): Condition {
+  const lineage = ruled?.lineage ?? columns.map(({ name }) => ({ source: name, target: name, mask: null }));
+  const shown = lineage.filter(({ target, mask }) => target !== null && mask === null);
+  try {
+    const expression = parseWhere(text);
+    const hidden = columnsIn(expression).find(
+      (name) => lineage.some(({ source }) => source === name) && !shown.some(({ source }) => source === name),
+    );
+    if (hidden !== undefined) throw conditionAsksHidden(`column ${JSON.stringify(hidden)} is hidden by the rules`);
+    // No condition can name a column "": what is hidden or computed.
+    const named = columns.map((column) => {
+      return { ...column, name: shown.find(({ target }) => target === column.name)?.source ?? "" };
+    });
+    return bindWhere(expression, named);
+  } catch (error) {
+    if (!(error instanceof WhereError)) throw error;
+    throw conditionAsksHidden(`at character ${error.at + 1}: ${error.message}`);
+  }
+}
+
+/** The rows of a read that the condition lets through; null: none. Takes over the caller's reference. */
+function matching(block: Block, condition: Condition): Block | null {
+  const row = new ConditionRow();
+  const copy = new BlockCopy(block, [undefined], new ByteWriter(), () => block.release());
+  let count = 0;
+  for (let at = 0; at < block.count; at++) {
+    row.set(block.bytes, block.after[at]!, -1);
+    if (condition.evaluate(row) !== TRUE) continue;
+    copy.asItIs(at);
+    count++;
+  }
+  const made = copy.finish();
+  if (count > 0) return made;
+  made.release();
+  return null;
+}
+
+/** Rules and selections that fit nothing, and other things that rules say in vain. */
+/** Matches whatever there is: it can't be misspelt. */
+const ANY = /^[*?.]+$/;
+
+/**
+ * Keys of `tables` and items of sinks' lists that fit no table: a mask that hides nothing is worse than none. `former`: ids of
+ * the tables that there ever were. One that is gone, was renamed or can't be seen was named without a mistake.
+ */
+function idleRules(
+  { tables, selections }: Rules,
+  captured: CapturedTables,
+  former: Iterable<string>,
+): readonly RuleProblem[] {
+  const present = [...presentIn(captured), ...Array.from(former, namesOfTable)];
+  const names = present.map(selectedName);
+  const similar = [
+    ...present.map(({ schema, table }) => `${schema}.${table}`),
+    ...new Set(present.map(({ schema }) => `${schema}.*`)),
+  ];
+  const optional = new Set(tables.filter(({ isOptional }) => isOptional).map(({ pattern }) => pattern));
+  // What a glob of a sink's list does not match goes nowhere: that hides nothing, and is told.
+  const listed = selections.flatMap(({ patterns }) =>
+    patterns.filter(({ pattern }) => !pattern.startsWith("!") && !isGlob(pattern)),
+  );
+  return [...tables, ...listed]
+    .filter(({ pattern }) => !ANY.test(pattern) && !optional.has(pattern) && !names.some((name) => fits(pattern, name)))
+    .map(({ pattern, place }) => {
+      const what = isGlob(pattern) ? "matches no captured table" : "is no captured table";
+      const nearest = nearestName(pattern, similar);
+      const meant = nearest === undefined ? "" : `; did you mean ${JSON.stringify(nearest)}?`;
+      return { code: "MR1021", place, message: `${JSON.stringify(pattern)} ${what}${meant}` };
+    });
+}
+
+const NONE: ReadonlyMap<string, string> = new Map();
+
+/** What deserves a word, and hides no less than it should. */
+interface RuleHint {
+  readonly id: string;
+  readonly what: string;
+  readonly fix: string;
+}
+
+function ruleHints(rules: Rules, captured: CapturedTables, former: Iterable<string>): readonly RuleHint[] {
+  const { selections } = rules;
+  const ofSource = (captured.idle ?? []).filter((pattern) => pattern.startsWith("!") || isGlob(pattern));
+  const present = presentIn(captured);
+  const ofSinks = selections.flatMap(({ sink, patterns }) =>
+    new TableSelection(patterns.map(({ pattern }) => pattern))
+      .idle(present)
+      .filter((pattern) => pattern.startsWith("!") || isGlob(pattern))
+      .map((pattern) => idleIn(`sinks.${sink}.tables`, pattern)),
+  );
+  const wrong = new Set(idleRules(rules, captured, former).map(({ place }) => place));
+  const gone = idleRules(rules, captured, []).filter(({ place }) => !wrong.has(place));
+  const idle = [
+    ...ofSource.map((pattern) => idleIn("source.tables", pattern)),
+    ...ofSinks,
+    ...gone.map(({ place, message }) => `${place}: ${message}; what it was for is gone`),
+  ];
+  const fix = "correct or remove it";
+  return [...idle.map((what) => ({ id: "rules.idle", what, fix })), ...untoldDeletes(rules, captured)];
+}
+
+/** Streams are told that a row left a filter, or was deleted, only where it is known that the row was let through. */
+function untoldDeletes(rules: Rules, { tables, partlyLogged = NONE }: CapturedTables): readonly RuleHint[] {
+  return tables.flatMap((shape) => {
+    const fix = partlyLogged.get(shape.id);
+    const rule = fix === undefined ? null : mergedRule(rules, shape);
+    const condition = rule === null ? null : boundCondition(shape.columns, shape.id, rule, shape.origins);
+    if (fix === undefined || condition === null || "code" in condition) return [];
+    const key = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
+    if (condition.columns.isSubsetOf(key)) return [];
+    const streams = rules.selections.filter(
+      ({ isStream, patterns }) =>
+        isStream && new TableSelection(patterns.map(({ pattern }) => pattern)).matches(shape.schema, shape.table),
+    );
+    if (streams.length === 0) return [];
+    const names = streams.map(({ sink }) => sink).join(", ");
+    const what = `deletes in table ${shape.id}, and rows that leave its filter, may not be told to ${names}: the log has only the key of an old row, and after a restart nobody knows whether it ever matched`;
+    return [{ id: "rules.untold", what, fix }];
+  });
+}
+
+function idleIn(list: string, pattern: string): string {
+  return `${JSON.stringify(pattern)} in ${list} ${pattern.startsWith("!") ? "leaves out no table" : "matches no table"}`;
+}
+
+/** All tables that the configuration means, whether or not they can be captured now. */
+function presentIn({ tables, refused, elsewhere }: CapturedTables): readonly TableName[] {
+  const others = [...refused, ...(elsewhere?.refused ?? [])];
+  return [...tables, ...(elsewhere?.tables ?? []), ...others.map(({ id }) => namesOfTable(id))];
 }

@@ -1,10 +1,9 @@
 /** The daemon of one share as a process of its own: whatever happens to it, the other shares go on. */
 import type { ChildProcess } from "node:child_process";
-import type { EventEmitter } from "node:events";
-import { once } from "node:events";
+import { type EventEmitter, once } from "node:events";
 import { type Clock, pause, scopeOf } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { untilSilent } from "./pulse.ts";
+import { untilSilent } from "./supervised.ts";
 
 /** A daemon that does not turn its event loop for so long hangs, or was stopped. */
 const SILENT_SECONDS_MAX = 30;

@@ -10,7 +10,7 @@ import { failedCell } from "../../src/core/model/failed-cell.ts";
 import { CELL_FAILED, CELL_NULL, CELL_UNCHANGED, CellMap, TupleWriter } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { FunctionFault, functionName, loadFunction } from "../../src/rules/computed/functions.ts";
-import { readValue } from "../../src/rules/computed/inputs.ts";
+import { readValue } from "../../src/rules/computed/computed-columns.ts";
 import { declaredType, resultText } from "../../src/rules/computed/results.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { readFileSync } from "node:fs";
-import { holderName, isGone, localPid } from "../../src/daemon/holder.ts";
+import { holderName, isGone, localPid } from "../../src/daemon/lease.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 test("a process id of another host of the same name, or of an earlier boot, says nothing of a process here", () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { Transaction } from "../../src/library/api.ts";
 import { Handover } from "../../src/library/handover.ts";
-import { parseExact, valueOf } from "../../src/library/values.ts";
+import { parseExact, valueOf } from "../../src/library/changes.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";

@@ -8,7 +8,7 @@ import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type Opened, type StoreKeeper } from "../engine-sink.ts";
 import type { DuckdbForm } from "../write/layout.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
-import { writersOf } from "../../../src/core/file-writers.ts";
+import { writersOf } from "../../../src/core/files.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetName } from "../names.ts";

@@ -1,7 +1,6 @@
 /** What the sink's role needs, as a script for a superuser or the database's owner. */
 import type { GrantScript, TableName } from "../../../src/core/contracts/connector.ts";
-import { quoteIdentifier } from "../../../src/postgres/quote.ts";
-import { makeRole } from "../../../src/postgres/role.ts";
+import { makeRole, quoteIdentifier } from "../../../src/postgres/quote.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { fitted, isReserved, targetName } from "./tables/names.ts";

@@ -1,10 +1,9 @@
 /** What the source's role needs, as a script for a superuser. */
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 import type { GrantScript } from "../../../src/core/contracts/connector.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
-import { makeRole } from "../../../src/postgres/role.ts";
+import { makeRole, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
-import { selectTables, type Selected } from "./catalog/selection.ts";
+import { type Selected, selectTables } from "./catalog/selection.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { Database } from "./wire/database.ts";
 import { parsePostgresUrl } from "../../../src/postgres/url.ts";

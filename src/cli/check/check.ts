@@ -19,7 +19,7 @@ import { isSelectedBy, memoryOf, openSource } from "../../daemon/ruled-source.ts
 import { lineageOf, mergedRule } from "../../rules/merged-rule.ts";
 import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
-import { localPid } from "../../daemon/holder.ts";
+import { localPid } from "../../daemon/lease.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
 import { mayShare, meetsNeighbour } from "../../runtime/schema/sink-tables.ts";
 import { checkLog } from "./check-log.ts";

@@ -1,7 +1,6 @@
 import type { SinkConfig } from "../../config/config.ts";
 import type { GrantScript, TableName } from "../../core/contracts/connector.ts";
-import { quoteIdentifier } from "../../postgres/quote.ts";
-import { makeRole } from "../../postgres/role.ts";
+import { makeRole, quoteIdentifier } from "../../postgres/quote.ts";
 import { parsePostgresUrl } from "../../postgres/url.ts";
 import { chosenSinks } from "../options.ts";
 import { tablesFor, wantedTables } from "../check/check.ts";

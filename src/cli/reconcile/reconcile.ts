@@ -1,14 +1,13 @@
 import { Option } from "commander";
 import type { Config } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
-import { systemClock, pause } from "../../core/clock.ts";
+import { pause, systemClock } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { fatalFrom } from "../../core/errors.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
-import { keptRequest } from "../../reconcile/kept.ts";
-import { ReportFolder } from "../../reconcile/report/report-folder.ts";
-import { redacted } from "../../reconcile/report/reporting.ts";
+import { keptRequest } from "../../reconcile/run.ts";
+import { redacted, ReportFolder } from "../../reconcile/report/report-folder.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";

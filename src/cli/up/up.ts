@@ -21,7 +21,7 @@ import { invariant } from "../../core/invariant.ts";
 import { shellWord } from "../../core/shell-word.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { leaseHeld } from "../../state/errors.ts";
-import { isGone } from "../../daemon/holder.ts";
+import { isGone } from "../../daemon/lease.ts";
 import { findingLines, findingsOf, isListenedAt } from "../check/check.ts";
 import type { CommandLine } from "../command-line.ts";
 import { asDaemon, runOne } from "../commands/run.ts";

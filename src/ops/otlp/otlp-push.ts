@@ -1,13 +1,15 @@
 import type { ResourceMetrics } from "@opentelemetry/sdk-metrics";
 import type { Clock } from "../../core/clock.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
+import { LATENCY_PARTS, type Logger } from "../../core/contracts/telemetry.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import { codeOf, tlsFailure } from "../../tls/failure.ts";
 import { tlsOptions, type TlsSettings, UnusableTls } from "../../tls/options.ts";
 import { opsError } from "../errors.ts";
-import { type Measured, metricData } from "./metric-data.ts";
-import { type ReadableSpan, spanData } from "./span-data.ts";
+import { hrTime, type Measured, metricData } from "./metric-data.ts";
 import type { TracedBatch } from "./traced-batches.ts";
+import { randomBytes } from "node:crypto";
+import type * as api from "@opentelemetry/api";
+import type { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 
 /** Below the shortest interval, so that no push waits for another one. */
 const ANSWER_MS_MAX = 4_000;
@@ -139,4 +141,60 @@ async function loaded(parts: OtlpParts) {
     },
   };
   return { metrics, traces };
+}
+
+/** Batches of sinks as traces, in the form that OpenTelemetry's exporters take. */
+/** The constants of OpenTelemetry's API, which is loaded only when it is needed. */
+type SpanConstants = Pick<typeof api, "SpanKind" | "SpanStatusCode" | "TraceFlags">;
+
+type ReadableSpan = Parameters<OTLPTraceExporter["export"]>[0][number];
+
+type Origin = Pick<ReadableSpan, "resource" | "instrumentationScope">;
+
+/** What the parts of the latency are called: in Postgres or MySQL and on the way, in the daemon, in the target. */
+const NAMES = { source: "capture", internal: "queue", sink: "write" } as const;
+
+/** One trace for each batch: `apply`, with a span for each part of its time. */
+export function spanData(batches: readonly TracedBatch[], origin: Origin, constants: SpanConstants): ReadableSpan[] {
+  const { SpanKind, SpanStatusCode, TraceFlags } = constants;
+  return batches.flatMap(({ sink, rowCount, tables, endMs, parts }) => {
+    const traceId = randomBytes(16).toString("hex");
+    const contextOf = (): api.SpanContext => ({
+      traceId,
+      spanId: randomBytes(8).toString("hex"),
+      traceFlags: TraceFlags.SAMPLED,
+    });
+    const span = (name: string, kind: api.SpanKind, startMs: number, durationMs: number): ReadableSpan => {
+      const context = contextOf();
+      return {
+        name,
+        kind,
+        spanContext: () => context,
+        startTime: hrTime(startMs),
+        endTime: hrTime(startMs + durationMs),
+        duration: hrTime(durationMs),
+        status: { code: SpanStatusCode.UNSET },
+        attributes: { "millrace.sink": sink },
+        links: [],
+        events: [],
+        ended: true,
+        droppedAttributesCount: 0,
+        droppedEventsCount: 0,
+        droppedLinksCount: 0,
+        ...origin,
+      };
+    };
+    const wholeMs = LATENCY_PARTS.reduce((sum, part) => sum + parts[part] * 1000, 0);
+    let atMs = endMs - wholeMs;
+    const whole = span("apply", SpanKind.CONSUMER, atMs, wholeMs);
+    const attributes = { ...whole.attributes, "millrace.rows": rowCount, "millrace.tables": [...tables] };
+    const children = LATENCY_PARTS.map((part) => {
+      const durationMs = parts[part] * 1000;
+      const kind = part === "internal" ? SpanKind.INTERNAL : SpanKind.CLIENT;
+      const child = { ...span(NAMES[part], kind, atMs, durationMs), parentSpanContext: whole.spanContext() };
+      atMs += durationMs;
+      return child;
+    });
+    return [{ ...whole, attributes }, ...children];
+  });
 }

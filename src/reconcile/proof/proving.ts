@@ -1,6 +1,6 @@
 /** Compares the sinks with the source all day: range after range, those first that wait longest. */
 import { type Clock, timestamp } from "../../core/clock.ts";
-import type { ComparePort, KeyPage } from "../../core/contracts/comparing.ts";
+import type { ComparePort, Inspection, KeyPage } from "../../core/contracts/comparing.ts";
 import type { ProofPlace, ProofStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { isAborted } from "../../core/errors.ts";
@@ -8,11 +8,10 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { Inspections } from "../inspections.ts";
 import type { Reconciler } from "../reconciler.ts";
 import type { Findings } from "../rows/findings.ts";
-import { isAt, readStretch } from "../rows/stretch.ts";
-import { TableComparison } from "../rows/table-comparison.ts";
+import { isAt, readStretch, TableComparison } from "../rows/table-comparison.ts";
 import { cursorOf, dueOf, type Ledger, marksOf, type Proven, withKeys, withRange, withTable } from "./ledger.ts";
 import { knowPlaces, leftOf, type ProofTurn, storeLedger, turnOf } from "./proof-turn.ts";
-import { Spent } from "./spent.ts";
+import { replacing } from "../../core/replacing.ts";
 
 /** Why nothing is compared now, and which sinks are not. */
 export interface Holds {
@@ -300,3 +299,71 @@ export class Proving {
       logger.warn({ table, sink, missing, extra, different, repaired }, "rows differ from the source");
   }
 }
+
+/** How long source and sinks read for comparisons. */
+class Spent {
+  readonly #clock: Clock;
+  readonly #ms = new Map<string, number>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Of the one that read longest since the last call: the source, or a sink. */
+  take(): number {
+    const longest = Math.max(0, ...this.#ms.values());
+    this.#ms.clear();
+    return longest;
+  }
+
+  /** The same port; what it reads is counted. */
+  through(port: ComparePort): ComparePort {
+    return replacing(port, {
+      at: async (place, signal) => {
+        const compared = await port.at(place, signal);
+        this.#add(SOURCE, compared.readMs);
+        return compared;
+      },
+      inspect: async (sink, signal) => this.#inspection(sink, await port.inspect(sink, signal)),
+    });
+  }
+
+  #inspection(sink: string, inspection: Inspection): Inspection {
+    return replacing(inspection, {
+      rows: (table, keys, signal) => this.#timed(sink, () => inspection.rows(table, keys, signal)),
+      keys: (table, signal) => this.#each(sink, inspection.keys(table, signal)),
+      ...(inspection.equal === undefined
+        ? {}
+        : { equal: (table, asked, signal) => this.#timed(sink, () => inspection.equal!(table, asked, signal)) }),
+      ...(inspection.page === undefined
+        ? {}
+        : { page: (table, after, signal) => this.#timed(sink, () => inspection.page!(table, after, signal)) }),
+    });
+  }
+
+  async *#each<T>(sink: string, all: AsyncIterable<T>): AsyncGenerator<T> {
+    let beganMs = this.#clock.elapsed();
+    for await (const one of all) {
+      this.#add(sink, this.#clock.elapsed() - beganMs);
+      yield one;
+      beganMs = this.#clock.elapsed();
+    }
+    this.#add(sink, this.#clock.elapsed() - beganMs);
+  }
+
+  async #timed<T>(sink: string, work: () => Promise<T>): Promise<T> {
+    const beganMs = this.#clock.elapsed();
+    try {
+      return await work();
+    } finally {
+      this.#add(sink, this.#clock.elapsed() - beganMs);
+    }
+  }
+
+  #add(of: string, ms: number): void {
+    this.#ms.set(of, (this.#ms.get(of) ?? 0) + ms);
+  }
+}
+
+/** No sink can have this name. */
+const SOURCE = "*";

@@ -2,6 +2,11 @@ import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, writeWhole } from "../../core/files.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
+import type { KeyObject } from "node:crypto";
+import type { ReportStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { withoutValues } from "../rows/findings.ts";
+import { signedReport } from "./signature.ts";
 
 /** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */
 export class ReportFolder {
@@ -32,4 +37,55 @@ export class ReportFolder {
       writeWhole(path, text, 0o600);
     }
   }
+}
+
+interface ReportingParts {
+  readonly reports: ReportStore;
+  /** Null: none is configured. */
+  readonly folder: ReportFolder | null;
+  /** Signs reports; null: none is signed. */
+  readonly sign: KeyObject | null;
+  /** Removes secrets from the texts of a JSON document. */
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+const SAMPLE_MAX = 100;
+
+/** Stores the result of a comparison in the state and in the folder of reports. A failure is logged; the comparison does not fail. */
+export async function keepReport(
+  { reports, folder, sign, redact, logger }: ReportingParts,
+  found: ReconcileDocument,
+): Promise<void> {
+  let kept = short(redacted(found, redact));
+  const tried = async (what: string, work: () => Promise<void>) => {
+    try {
+      await work();
+    } catch (error) {
+      logger.error({ error, id: kept.id }, `the report of the comparison could not be ${what}`);
+    }
+  };
+  if (sign !== null) await tried("signed", async () => void (kept = signedReport(kept, sign, await newestOf(reports))));
+  await tried("kept in the state", () => reports.add(kept));
+  if (folder === null) return;
+  await tried("written into the folder of reports", async () => await folder.write(kept, await reports.list()));
+}
+
+async function newestOf(reports: ReportStore): Promise<ReconcileDocument | null> {
+  const [newest] = await reports.list();
+  return newest === undefined ? null : await reports.get(newest.id);
+}
+
+export function redacted(found: ReconcileDocument, redact: (json: string) => string): ReconcileDocument {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document, with other texts
+  return JSON.parse(redact(JSON.stringify(found))) as ReconcileDocument;
+}
+
+/** The stored form: without values of rows, and with a limited sample, whatever the request asked for. */
+function short(found: ReconcileDocument): ReconcileDocument {
+  const tables = found.tables.map((row) => {
+    const sample = row.sample.slice(0, SAMPLE_MAX).map(withoutValues);
+    return { ...row, sample };
+  });
+  return { ...found, tables };
 }

@@ -1,6 +1,6 @@
 import { freeBytes, roomFor } from "../../core/disk-room.ts";
 import { MillraceError, type RaiseDetails } from "../../core/errors.ts";
-import { writersOf } from "../../core/file-writers.ts";
+import { writersOf } from "../../core/files.ts";
 import { stateError } from "../errors.ts";
 
 /** SQLite's primary result codes (sqlite.org/rescode.html); the low byte of what node:sqlite gives as `errcode`. */
