@@ -1,10 +1,9 @@
 import { randomUUID } from "node:crypto";
 import type { ClickHouseSettings } from "@clickhouse/client";
 import { type Checkpoint, checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
-import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
+import { notHeld, takenOver } from "../kit/held-checkpoint.ts";
 import type { Client } from "./client.ts";
 import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, isGone, notShown } from "./errors.ts";
@@ -98,13 +97,10 @@ export class CheckpointRow {
     const held = this.#held;
     invariant(held !== null, "a sink is opened before it is used");
     const stored = await this.#readFrom(held.revision, signal);
-    if (stored === null) {
-      throw clickhouseError("MR3110", "reopen", "the sink's checkpoint is gone from ClickHouse");
-    }
     // A write of ours that got no answer may be stored by now.
-    if (stored.writer === held.writer && stored.revision >= held.revision) this.#held = stored;
-    else if (stored.lease > held.lease) throw takenOver(clickhouseError, stored.lease, held.lease);
-    else throw otherCheckpoint(stored, held);
+    if (stored?.writer !== held.writer || stored.revision < held.revision)
+      throw notHeld(clickhouseError, "ClickHouse", stored, held);
+    this.#held = stored;
   }
 
   async write(checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
@@ -276,9 +272,4 @@ function isSame(a: Stored | null, b: Stored | null): boolean {
 /** One process may have given a number to several writes, of which the server takes one. */
 function isEqual(a: Stored, b: Stored): boolean {
   return isSame(a, b) && a.lease === b.lease && a.position === b.position && a.list === b.list && a.bond === b.bond;
-}
-
-function otherCheckpoint(stored: Stored, held: Stored): MillraceError {
-  const kind = isOlder(stored, held) ? "reopen" : "fatal";
-  return clickhouseError("MR1308", kind, "ClickHouse does not hold the checkpoint that was written");
 }

@@ -3,8 +3,8 @@ import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";
-import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
+import { refusing } from "../kit/idle-keys.ts";
+import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
 import { isReserved, sqlNameOf, targetOf, viewOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
@@ -22,9 +22,7 @@ export const definition = z
       .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
     ...passwordKeys,
     ...tlsKeys("an https://"),
-    schema: schemaFor("ClickHouse", isReserved, "database", "databases named like the source's schemas"),
-    deletes,
-    mode,
+    ...warehouseKeys("ClickHouse", isReserved, "database", "databases named like the source's schemas"),
     cluster: z
       .string()
       .min(1)

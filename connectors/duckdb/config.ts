@@ -1,8 +1,8 @@
 import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { fileGrants, fileKeys } from "../kit/file-target.ts";
-import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
+import { refusing } from "../kit/idle-keys.ts";
+import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";
 import { memoryLimit, threads } from "../kit/duckdb.ts";
@@ -12,9 +12,7 @@ import type { DuckdbSinkOptions } from "./sink.ts";
 export const definition = z
   .object({
     path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
-    schema: schemaFor("DuckDB", isReserved),
-    deletes,
-    mode,
+    ...warehouseKeys("DuckDB", isReserved),
     memoryLimit,
     threads,
   })

@@ -3,7 +3,7 @@
  * document that never changes: a new one gets the next number, and counts once the head names it. So a batch writes the head,
  * and of thousands of tables only the parts whose tables it has changed; and what arrives late changes nothing.
  */
-import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
+import { notHeld, takenOver } from "../kit/held-checkpoint.ts";
 import * as z from "zod";
 import {
   type Checkpoint,
@@ -194,13 +194,10 @@ export class StoredCheckpoint {
   /** Accepts the stored head if it is ours; else throws with the owner. */
   #reconcile(found: { readonly head: Head; readonly revision: Revision } | null): void {
     const { head: ours } = this.#own;
-    if (found === null) throw searchError("MR3110", "reopen", "the sink's progress document is gone");
-    if (found.head.lease > ours.lease) throw takenOver(searchError, found.head.lease, ours.lease);
-    const stored = [this.#own, this.#inDoubt].find((one) => one !== null && isSame(one.head, found.head));
-    if (stored == null) {
-      const kind = isOlder(found.head, ours) ? "reopen" : "fatal";
-      throw searchError("MR1308", kind, "the search engine does not hold the progress that was written");
-    }
+    const stored = [this.#own, this.#inDoubt].find(
+      (one) => one !== null && found !== null && isSame(one.head, found.head),
+    );
+    if (stored == null || found === null) throw notHeld(searchError, "the search engine", found?.head ?? null, ours);
     this.#stored = stored;
     this.#revision = found.revision;
   }

@@ -1,5 +1,6 @@
 /** DuckDB's engine, for sinks that write with it. */
 import { z } from "zod";
+import type { ByteWriter } from "../../src/core/bytes.ts";
 
 /** A key of the configuration, and its default. */
 export const memorySize = z.string().regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB");
@@ -21,6 +22,19 @@ export const threads = z
   .describe(
     "Threads that DuckDB may use for a statement. Writing takes less processor time with one; `query` has as many of its own.",
   );
+
+const QUOTE = 0x22;
+
+/** Text within a quoted field of CSV. */
+export function writeDoublingQuotes(out: ByteWriter, text: Buffer): void {
+  let from = 0;
+  for (let at = text.indexOf(QUOTE); at >= 0; at = text.indexOf(QUOTE, from)) {
+    out.copy(text, from, at + 1 - from);
+    out.byte(QUOTE);
+    from = at + 1;
+  }
+  out.copy(text, from, text.length - from);
+}
 
 /** A statement ends at a NUL, so each NUL is written by its number. */
 export function quoteLiteral(text: string): string {

@@ -15,11 +15,18 @@ interface Stored {
   readonly position: string;
 }
 
-/**
- * Whether the target was restored, or failed over, to an older copy. A checkpoint beyond ours comes from another writer: if two
- * processes took turns, that would never end.
- */
-export function isOlder(stored: Stored, ours: Stored): boolean {
+/** Why `target` does not hold what this process wrote last. `stored`: null where nothing is there. */
+export function notHeld(raise: Raise, target: string, stored: Stored | null, ours: Stored): MillraceError {
+  if (stored === null) return raise("MR3110", "reopen", `the sink's progress is gone from ${target}`);
+  if (stored.lease > ours.lease) return takenOver(raise, stored.lease, ours.lease);
+  const message = `${target} does not hold the progress that was written`;
+  if (isOlder(stored, ours)) return raise("MR1308", "reopen", `${message}: it was restored, or failed over`);
+  // If two processes took turns, that would never end.
+  return raise("MR1308", "fatal", `${message}: another process writes to it`);
+}
+
+/** Whether the target is an older copy. A checkpoint beyond ours comes from another writer. */
+function isOlder(stored: Stored, ours: Stored): boolean {
   if (stored.lease < ours.lease || stored.position === "" || ours.position === "") return true;
   return comparePositions(parsePosition(stored.position), parsePosition(ours.position)) <= 0;
 }

@@ -12,15 +12,3 @@ export function refusing<Options>(idle: (options: Options) => Iterable<IdleKey |
     }
   };
 }
-
-/** Of a warehouse. */
-export function idleDeletes({
-  deletes,
-  mode,
-}: {
-  readonly deletes: string;
-  readonly mode: string;
-}): IdleKey | undefined {
-  if (deletes !== "soft" || mode !== "history") return undefined;
-  return ["deletes", "has no use with `mode: history`, which keeps the row of each delete"];
-}

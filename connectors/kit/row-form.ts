@@ -1,17 +1,17 @@
 /** Options of all warehouses: what happens to deleted rows, and whether every change is kept. */
 import * as z from "zod";
-import type { SinkContext } from "../../src/core/contracts/connector.ts";
+import type { IdleKey, SinkContext } from "../../src/core/contracts/connector.ts";
 import type { TargetForm } from "../warehouse/own-columns.ts";
 import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 
-export const deletes = z
+const deletes = z
   .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
   .default("hard")
   .describe(
     "What happens to a row that was deleted at the source. hard: it is deleted; soft: it stays, and _millrace_deleted becomes true.",
   );
 
-export const mode = z
+const mode = z
   .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
   .default("mirror")
   .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order.");
@@ -22,14 +22,14 @@ export const formChoices: readonly string[] = [
   "mode: history       # a row for every change. Default, mirror: a row for a row of the source",
 ];
 
-/** Of a target that has schemas: a name that it keeps for itself would suspend every table. */
-export function schemaFor(
+/** Keys of every warehouse. A schema that the target keeps for itself would suspend every table. */
+export function warehouseKeys(
   target: string,
   isReserved: (name: string) => boolean,
   word = "schema",
   others = "the source's schemas",
 ) {
-  return z
+  const schema = z
     .string()
     .min(1)
     .refine((name) => !isReserved(name), {
@@ -39,6 +39,12 @@ export function schemaFor(
     .describe(
       `Puts all tables into this ${word}; two tables with the same name there are refused. Default: ${others}.`,
     );
+  return { schema, deletes, mode };
+}
+
+export function idleDeletes(options: { readonly deletes: string; readonly mode: string }): IdleKey | undefined {
+  if (options.deletes !== "soft" || options.mode !== "history") return undefined;
+  return ["deletes", "has no use with `mode: history`, which keeps the row of each delete"];
 }
 
 /** What every warehouse's sink is told of its configuration. */

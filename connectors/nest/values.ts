@@ -17,46 +17,34 @@ import type { Functions } from "../sqlite/file.ts";
 import { quoteText } from "../sqlite/names.ts";
 import type { LayoutColumn } from "../sqlite/tables/layout.ts";
 import { momentSql, momentText, uuidSql, uuidText } from "../sqlite/packed.ts";
-import {
-  ARRAY,
-  BOOL,
-  BYTES,
-  FLOAT,
-  INTEGER,
-  JSON_TEXT,
-  MOMENT,
-  PACKED_MOMENT,
-  PACKED_UUID,
-  TEXT,
-  UNSIGNED,
-} from "../sqlite/types.ts";
+import * as forms from "../sqlite/types.ts";
 
 /** The value's JSON, as in an envelope; of null `null`. `row`: what names the row. */
 export function jsonOf({ source, sqlName, sqlite }: LayoutColumn, row: string): string {
   const value = `${row}.${sqlName}`;
   switch (sqlite.form) {
-    case BOOL:
+    case forms.BOOL:
       return `CASE ${value} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END`;
-    case INTEGER:
-    case UNSIGNED:
+    case forms.INTEGER:
+    case forms.UNSIGNED:
       return `ifnull(${value}, 'null')`;
-    case FLOAT:
+    case forms.FLOAT:
       return `ifnull(${floatText(source, value, "json")}, 'null')`;
-    case BYTES:
+    case forms.BYTES:
       return `ifnull('"' || nest_base64(${value}) || '"', 'null')`;
-    case JSON_TEXT:
+    case forms.JSON_TEXT:
       // A raw line break in a JSON text is white space.
       return `ifnull(replace(replace(${value}, char(10), ' '), char(13), ' '), 'null')`;
-    case ARRAY:
+    case forms.ARRAY:
       return `ifnull(${value}, 'null')`;
-    case PACKED_UUID:
+    case forms.PACKED_UUID:
       return `iif(typeof(${value}) = 'blob', '"' || ${uuidSql(value)} || '"', json_quote(${value}))`;
-    case PACKED_MOMENT:
+    case forms.PACKED_MOMENT:
       return `iif(typeof(${value}) = 'integer', '"' || ${momentSql(source.type, value)} || '"', json_quote(${value}))`;
-    case TEXT:
+    case forms.TEXT:
       if (source.type.kind === "array") return `ifnull(nest_array(${shapeOf(source)}, ${value}), 'null')`;
       return `json_quote(${value})`;
-    case MOMENT:
+    case forms.MOMENT:
       return `json_quote(${value})`;
     default:
       return sqlite.form satisfies never;
@@ -70,7 +58,7 @@ function floatText({ type }: Column, value: string, as: "json" | "text"): string
 /** A value that the driver, or one of our functions, reads: a text that it would cut off at a NUL comes as bytes. */
 export function readable({ sqlName, sqlite }: LayoutColumn, row: string): string {
   const value = `${row}.${sqlName}`;
-  if (sqlite.form !== TEXT) return value;
+  if (sqlite.form !== forms.TEXT) return value;
   return `CASE WHEN instr(${value}, char(0)) > 0 THEN CAST(${value} AS BLOB) ELSE ${value} END`;
 }
 
@@ -78,23 +66,23 @@ export function readable({ sqlName, sqlite }: LayoutColumn, row: string): string
 export function textOf({ source, sqlite }: LayoutColumn, value: SQLOutputValue): string | null {
   if (value === null) return null;
   switch (sqlite.form) {
-    case BOOL:
+    case forms.BOOL:
       return value === 0 || value === 0n ? "f" : "t";
-    case FLOAT:
+    case forms.FLOAT:
       if (typeof value !== "number") return String(value);
       return source.type.kind === "float" && source.type.bits === 32 ? formatFloat32(value) : formatFloat64(value);
-    case BYTES:
+    case forms.BYTES:
       return `\\x${Buffer.from(value instanceof Uint8Array ? value : []).toString("hex")}`;
-    case MOMENT:
-    case PACKED_MOMENT:
+    case forms.MOMENT:
+    case forms.PACKED_MOMENT:
       return sourceTextOfPlain(source.type, typeof value === "bigint" ? momentText(source.type, value) : String(value));
-    case PACKED_UUID:
+    case forms.PACKED_UUID:
       return value instanceof Uint8Array ? uuidText(value) : String(value);
-    case INTEGER:
-    case UNSIGNED:
-    case JSON_TEXT:
-    case ARRAY:
-    case TEXT:
+    case forms.INTEGER:
+    case forms.UNSIGNED:
+    case forms.JSON_TEXT:
+    case forms.ARRAY:
+    case forms.TEXT:
       return value instanceof Uint8Array ? Buffer.from(value).toString() : String(value);
     default:
       return sqlite.form satisfies never;
@@ -105,7 +93,7 @@ export function textOf({ source, sqlite }: LayoutColumn, value: SQLOutputValue):
 export function differs(column: LayoutColumn): string {
   const { source, sqlName, sqlite } = column;
   const [before, after] = [`old.${sqlName}`, `new.${sqlName}`];
-  if (sqlite.form !== FLOAT) return `${before} IS NOT ${after}`;
+  if (sqlite.form !== forms.FLOAT) return `${before} IS NOT ${after}`;
   return `${floatText(source, before, "text")} IS NOT ${floatText(source, after, "text")}`;
 }
 
@@ -120,10 +108,10 @@ export function orderOf({ source, sqlName, sqlite }: LayoutColumn, row: string):
   const value = row === "" ? sqlName : `${row}.${sqlName}`;
   const term = (sql: string): OrderTerm => ({ sql, isIndexable: true });
   const { type } = source;
-  if (sqlite.form === UNSIGNED)
+  if (sqlite.form === forms.UNSIGNED)
     return [term(`CASE typeof(${value}) WHEN 'text' THEN substr('0' || ${value}, -20) ELSE ${value} END`)];
-  if (sqlite.form === MOMENT) return [term(momentOrder(value))];
-  if (sqlite.form === PACKED_MOMENT) {
+  if (sqlite.form === forms.MOMENT) return [term(momentOrder(value))];
+  if (sqlite.form === forms.PACKED_MOMENT) {
     const isText = `typeof(${value}) = 'text'`;
     // What is no integer is before all of them, or behind.
     const rank = `iif(${value} IS NULL, NULL, iif(${isText}, iif(substr(${value}, 1, 1) = '-', -1, 1), 0))`;
@@ -147,7 +135,7 @@ function isPadded({ type, native }: Column): boolean {
 
 /** Years before 1 and above 9999 begin with a sign, and the infinities with a letter or a minus. */
 function momentOrder(value: string): string {
-  const year = `CAST(substr(${value}, 1, instr(substr(${value}, 2), '-')) AS INTEGER)`;
+  const year = `CAST(substr(${value}, 1, instr(substr(${value}, 2), '-')) AS forms.INTEGER)`;
   const rest = `substr(${value}, 1 + instr(substr(${value}, 2), '-'))`;
   return (
     `CASE WHEN ${value} >= '0' THEN ${value} WHEN ${value} = '-infinity' THEN '' ` +
@@ -173,7 +161,7 @@ export function joinOf(
     const value = row === "" ? column.sqlName : `${row}.${column.sqlName}`;
     if (joinForm(column) === "decimal")
       return `CASE WHEN instr(${value}, '.') > 0 THEN rtrim(rtrim(${value}, '0'), '.') ELSE ${value} END`;
-    if (isDecimal) return `CAST(${value} AS TEXT)`;
+    if (isDecimal) return `CAST(${value} AS forms.TEXT)`;
     if (isUuidText && joinForm(column) === "uuid") return `iif(typeof(${value}) = 'blob', ${uuidSql(value)}, ${value})`;
     const unpadded = alike?.isPadded === true || isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
     return alike?.isFolded === true ? `lower(${unpadded})` : unpadded;
@@ -182,22 +170,22 @@ export function joinOf(
 
 function joinForm({ source: { type }, sqlite }: LayoutColumn): string {
   switch (sqlite.form) {
-    case INTEGER:
-    case UNSIGNED:
+    case forms.INTEGER:
+    case forms.UNSIGNED:
       return "integer";
-    case FLOAT:
+    case forms.FLOAT:
       return "float";
-    case MOMENT:
-    case PACKED_MOMENT:
+    case forms.MOMENT:
+    case forms.PACKED_MOMENT:
       return type.kind === "timestamp" ? `timestamp ${type.zone}` : type.kind;
-    case TEXT:
+    case forms.TEXT:
       return type.kind === "decimal" ? "decimal" : "text";
-    case PACKED_UUID:
+    case forms.PACKED_UUID:
       return "uuid";
-    case BOOL:
-    case BYTES:
-    case JSON_TEXT:
-    case ARRAY:
+    case forms.BOOL:
+    case forms.BYTES:
+    case forms.JSON_TEXT:
+    case forms.ARRAY:
       return String(sqlite.form);
     default:
       return sqlite.form satisfies never;

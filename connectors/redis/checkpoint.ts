@@ -1,9 +1,9 @@
 import { type Checkpoint, checkpointFromTexts } from "../../src/core/checkpoint.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
-import { isOlder, takenOver } from "../kit/held-checkpoint.ts";
+import { notHeld } from "../kit/held-checkpoint.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
-import { redisError, replyCode } from "./errors.ts";
+import { raise, redisError, replyCode } from "./errors.ts";
 
 /** The hash of the checkpoint key; "" and null for missing fields. */
 export interface StoredCheckpoint {
@@ -72,14 +72,6 @@ export function parseCheckpoint(stored: StoredCheckpoint, format: string, key: B
 
 /** Why the stored checkpoint is not what this process wrote last. */
 export function fenceError(stored: StoredCheckpoint, lease: string, { position }: Step): MillraceError {
-  if (stored.lease === null) {
-    return redisError("MR3110", "reopen", "the cache was emptied: the sink's progress key is gone");
-  }
-  const found = { lease: Number(stored.lease), position: stored.position };
-  const ours = { lease: Number(lease), position };
-  if (found.lease > ours.lease) return takenOver(redisError, found.lease, lease);
-  const [kind, why] = isOlder(found, ours)
-    ? (["reopen", "it was restored or failed over"] as const)
-    : (["fatal", "another process writes to it"] as const);
-  return redisError("MR1308", kind, `the cache does not hold the progress that was written: ${why}`);
+  const found = stored.lease === null ? null : { lease: Number(stored.lease), position: stored.position };
+  return notHeld(raise, "the cache", found, { lease: Number(lease), position });
 }

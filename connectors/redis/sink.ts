@@ -37,8 +37,7 @@ import {
   type StoredCheckpoint,
 } from "./checkpoint.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
-import type { Packing } from "./write/packed-row.ts";
-import { findPacking } from "./write/packing.ts";
+import { findPacking, type Packing } from "./write/packed-row.ts";
 import { type Removal, removeUpTo } from "./write/removal.ts";
 import { RowsBatch } from "./write/rows.ts";
 import { ACTION } from "./write/script.ts";

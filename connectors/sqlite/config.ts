@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
 import { z } from "zod";
 import { fileGrants, fileKeys } from "../kit/file-target.ts";
-import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../kit/row-form.ts";
+import { refusing } from "../kit/idle-keys.ts";
+import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";
 import { isReserved, targetName } from "./names.ts";
@@ -12,9 +12,7 @@ import { quoteIdentifier } from "../kit/sql-names.ts";
 export const definition = z
   .object({
     path: z.string().min(1).describe("The SQLite file. Created if missing; its folder must exist."),
-    schema: schemaFor("SQLite", isReserved),
-    deletes,
-    mode,
+    ...warehouseKeys("SQLite", isReserved),
   })
   .superRefine(
     refusing(function* (options) {

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import * as z from "zod";
-import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../../kit/row-form.ts";
+import { refusing } from "../../kit/idle-keys.ts";
+import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../../kit/duckdb.ts";
 import { firstRowsSql, isReserved, targetOf } from "../names.ts";
@@ -28,9 +28,7 @@ const fields = z.object({
       "The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`. The catalogue keeps its absolute path: it can't be changed later (MR2004).",
     ),
   s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
-  schema: schemaFor("DuckDB", isReserved),
-  deletes,
-  mode,
+  ...warehouseKeys("DuckDB", isReserved),
   memoryLimit,
   threads,
   maintenance: z

@@ -10,22 +10,10 @@ import { writeArrayJsonFromText, type WriteValue } from "../../../src/core/value
 import { writeHex } from "../../../src/core/values/byte-strings.ts";
 import { writeJsonString } from "../../../src/core/values/json-string.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
+import { writeDoublingQuotes } from "../../kit/duckdb.ts";
 import { fits, isMinusZero, keepOutermostBrackets, writeDate, writeTimestamp } from "./forms.ts";
-import {
-  DATE,
-  DECIMAL,
-  type DuckType,
-  FLOAT,
-  type Form,
-  HEX,
-  INSTANT,
-  JSON_TEXT,
-  KEY_FLOAT,
-  LIST,
-  PLAIN,
-  TEXT,
-  TIMESTAMP,
-} from "../types.ts";
+import type { DuckType, Form } from "../types.ts";
+import * as forms from "../types.ts";
 
 const QUOTE = 0x22;
 const LINE_FEED = 0x0a;
@@ -55,7 +43,7 @@ export class CellWriter {
   readonly traits: CsvTraits = { hasLineBreak: false };
   readonly #text = new ByteWriter(SCRATCH_BYTES);
   readonly #list = new ByteWriter(SCRATCH_BYTES);
-  #elementForm: Form = PLAIN;
+  #elementForm: Form = forms.PLAIN;
   #elementsFit = true;
   readonly #spill: () => void;
 
@@ -73,20 +61,20 @@ export class CellWriter {
   write(type: ColumnType, duck: DuckType, kind: number, bytes: Uint8Array, start: number, length: number): boolean {
     const { form } = duck;
     if (kind === CELL_TEXT) return this.#writeText(type, duck, bytes, start, length);
-    if (form === PLAIN) {
+    if (form === forms.PLAIN) {
       writeBinaryText(this.out, type, bytes, start, length);
       return true;
     }
-    if (form === FLOAT || form === KEY_FLOAT) {
+    if (form === forms.FLOAT || form === forms.KEY_FLOAT) {
       const { out } = this;
       const at = out.length;
       writeBinaryText(out, type, bytes, start, length);
       if (!isMinusZero(out.bytes, at, out.length - at)) return true;
       out.length = at;
       out.byte(ZERO);
-      return form === KEY_FLOAT;
+      return form === forms.KEY_FLOAT;
     }
-    if (form === HEX) {
+    if (form === forms.HEX) {
       this.out.byte(QUOTE);
       for (let at = 0; at < length; at += SLICE_BYTES) {
         writeHex(this.out, bytes, start + at, Math.min(SLICE_BYTES, length - at));
@@ -105,31 +93,31 @@ export class CellWriter {
     const { out } = this;
     const { form } = duck;
     if (!fits(form, bytes, start, length)) {
-      if (form === FLOAT) out.byte(ZERO);
+      if (form === forms.FLOAT) out.byte(ZERO);
       return false;
     }
     switch (form) {
-      case PLAIN:
-      case FLOAT:
-      case DECIMAL:
+      case forms.PLAIN:
+      case forms.FLOAT:
+      case forms.DECIMAL:
         out.copy(bytes, start, length);
         return true;
-      case KEY_FLOAT:
+      case forms.KEY_FLOAT:
         if (isMinusZero(bytes, start, length)) out.byte(ZERO);
         else out.copy(bytes, start, length);
         return true;
-      case DATE:
+      case forms.DATE:
         writeDate(out, bytes, start, length);
         return true;
-      case TIMESTAMP:
-      case INSTANT:
+      case forms.TIMESTAMP:
+      case forms.INSTANT:
         writeTimestamp(out, bytes, start, length);
         return true;
-      case TEXT:
-      case JSON_TEXT:
+      case forms.TEXT:
+      case forms.JSON_TEXT:
         this.quoted(bytes, start, length);
         return true;
-      case HEX:
+      case forms.HEX:
         out.byte(QUOTE);
         for (let at = 2; at < length; at += SLICE_BYTES) {
           out.copy(bytes, start + at, Math.min(SLICE_BYTES, length - at));
@@ -137,7 +125,7 @@ export class CellWriter {
         }
         out.byte(QUOTE);
         return true;
-      case LIST:
+      case forms.LIST:
         return this.#writeList(type, duck, bytes, start, length);
       default:
         return form satisfies never;
@@ -176,7 +164,7 @@ export class CellWriter {
     if (view.includes(LINE_FEED) || view.includes(CARRIAGE_RETURN)) this.traits.hasLineBreak = true;
     out.byte(QUOTE);
     for (let at = 0; at < length; at += SLICE_BYTES) {
-      copyDoublingQuotes(out, view.subarray(at, at + SLICE_BYTES));
+      writeDoublingQuotes(out, view.subarray(at, at + SLICE_BYTES));
       this.#spillWhenFull();
     }
     out.byte(QUOTE);
@@ -216,12 +204,13 @@ export class CellWriter {
     const form = this.#elementForm;
     if (!fits(form, bytes, start, length)) {
       this.#elementsFit = false;
-      return out.ascii(form === FLOAT ? '"0"' : "null");
+      return out.ascii(form === forms.FLOAT ? '"0"' : "null");
     }
-    if (form === HEX) return writeJsonString(out, bytes, start + 2, length - 2);
-    if (form !== DATE && form !== TIMESTAMP && form !== INSTANT) return writeJsonString(out, bytes, start, length);
+    if (form === forms.HEX) return writeJsonString(out, bytes, start + 2, length - 2);
+    if (form !== forms.DATE && form !== forms.TIMESTAMP && form !== forms.INSTANT)
+      return writeJsonString(out, bytes, start, length);
     out.byte(QUOTE);
-    if (form === DATE) writeDate(out, bytes, start, length);
+    if (form === forms.DATE) writeDate(out, bytes, start, length);
     else writeTimestamp(out, bytes, start, length);
     return out.byte(QUOTE);
   };
@@ -246,14 +235,4 @@ function writeElementsOfVector(
     from = to + 1;
   }
   out.byte(CLOSE_BRACKET);
-}
-
-function copyDoublingQuotes(out: ByteWriter, view: Buffer): void {
-  let from = 0;
-  for (let at = view.indexOf(QUOTE); at >= 0; at = view.indexOf(QUOTE, from)) {
-    out.copy(view, from, at + 1 - from);
-    out.byte(QUOTE);
-    from = at + 1;
-  }
-  out.copy(view, from, view.length - from);
 }

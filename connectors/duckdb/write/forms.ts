@@ -1,19 +1,7 @@
 /** Converts single values between Postgres' text forms and DuckDB's, byte by byte. */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
-import {
-  DATE,
-  DECIMAL,
-  FLOAT,
-  type Form,
-  HEX,
-  INSTANT,
-  JSON_TEXT,
-  KEY_FLOAT,
-  LIST,
-  PLAIN,
-  TEXT,
-  TIMESTAMP,
-} from "../types.ts";
+import type { Form } from "../types.ts";
+import * as forms from "../types.ts";
 
 const QUOTE = 0x22;
 const DASH = 0x2d;
@@ -34,22 +22,22 @@ const ERA = Buffer.from(" (BC)");
 /** Whether DuckDB's type can hold the value, whose source text this is. In a list each element counts. */
 export function fits(form: Form, bytes: Uint8Array, start: number, length: number): boolean {
   switch (form) {
-    case FLOAT:
+    case forms.FLOAT:
       return !isMinusZero(bytes, start, length);
-    case DECIMAL:
+    case forms.DECIMAL:
       return fitsDecimal(bytes, start);
-    case TIMESTAMP:
+    case forms.TIMESTAMP:
       return !isLater(LATEST, bytes, start, length);
-    case INSTANT:
+    case forms.INSTANT:
       return !isLater(LATEST_INSTANT, bytes, start, length);
-    case JSON_TEXT:
+    case forms.JSON_TEXT:
       return !hasLoneSurrogate(bytes, start, length);
-    case PLAIN:
-    case DATE:
-    case TEXT:
-    case HEX:
-    case LIST:
-    case KEY_FLOAT:
+    case forms.PLAIN:
+    case forms.DATE:
+    case forms.TEXT:
+    case forms.HEX:
+    case forms.LIST:
+    case forms.KEY_FLOAT:
       return true;
     default:
       return form satisfies never;

@@ -289,17 +289,13 @@ export function byUnchanged(
   entries: readonly number[],
 ): Map<string, number[]> {
   const map = new CellMap();
-  const result = new Map<string, number[]>();
-  for (const entry of entries) {
+  return Map.groupBy(entries, (entry) => {
     const block = writes.blocks[writes.block[entry]!]!;
     map.read(block.bytes, block.after[writes.row[entry]!]!);
     let mask = "";
     for (let i = 0; i < layout.columns.length; i++) mask += map.kind[i] === CELL_UNCHANGED ? "u" : "t";
-    const group = result.get(mask);
-    if (group === undefined) result.set(mask, [entry]);
-    else group.push(entry);
-  }
-  return result;
+    return mask;
+  });
 }
 
 /**

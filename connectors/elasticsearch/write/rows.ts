@@ -4,7 +4,7 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
-import { BaseWindow } from "../../kit/base-window.ts";
+import { withBases } from "../../kit/base-window.ts";
 import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { BulkBody } from "./bulk-body.ts";
 import { NO_UTF8, type Refusal, sendBulk } from "./bulk.ts";
@@ -91,15 +91,17 @@ export class RowsBatch {
   }
 
   async #putPatches(): Promise<void> {
-    const requests = this.#patches();
-    const size = new BaseWindow();
-    for (let from = 0; from < requests.length;) {
-      const window = requests.slice(from, from + size.count);
-      const bases = await readBases(this.#client, window, this.#signal);
-      for (const [n, request] of window.entries()) await this.#putPatch(request, bases[n]!);
-      size.measured(bases.length, byteCountOf(bases));
-      from += window.length;
-    }
+    const read = (some: readonly BaseRequest[]) => readBases(this.#client, some, this.#signal);
+    await withBases(
+      this.#patches(),
+      read,
+      ({ source }) => source.length,
+      async ({ writes, entry }, found) => {
+        if (found === "missing") return this.#skipped.incomplete(writes, entry);
+        if (this.#body.isFull) await this.#flush();
+        return this.#put(this.#tables.indexOf(writes), entry, found.source);
+      },
+    );
   }
 
   #patches(): BaseRequest[] {
@@ -115,20 +117,6 @@ export class RowsBatch {
       }
     }
     return requests;
-  }
-
-  async #putPatch({ writes, entry }: BaseRequest, base: BaseLookup): Promise<void> {
-    switch (base.kind) {
-      case "newer":
-        return;
-      case "missing":
-        return this.#skipped.incomplete(writes, entry);
-      case "found":
-        if (this.#body.isFull) await this.#flush();
-        return this.#put(this.#tables.indexOf(writes), entry, base.source);
-      default:
-        return base satisfies never;
-    }
   }
 
   #put(t: number, i: number, base: Buffer | null): void {
@@ -196,12 +184,6 @@ function poisonError(writes: TableWrites, { tooLarge, reason }: Pick<Refusal, "t
   return tooLarge
     ? searchError("MR3111", "poison", `a row of ${id} is too large for the search engine (${reason})`)
     : searchError("MR3111", "poison", `the search engine refuses a row of ${id} for its content (${reason})`);
-}
-
-function byteCountOf(bases: readonly BaseLookup[]): number {
-  let byteCount = 0;
-  for (const base of bases) if (base.kind === "found") byteCount += base.source.length;
-  return byteCount;
 }
 
 /**

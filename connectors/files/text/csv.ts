@@ -8,6 +8,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
+import { writeDoublingQuotes } from "../../kit/duckdb.ts";
 import { columnNames } from "../names.ts";
 import type { Mark, OfTransaction, Row, RowWriter } from "./row-text.ts";
 
@@ -87,7 +88,11 @@ export class CsvRows implements RowWriter {
 
 /** With doubled quotes inside. */
 function quoted(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
-  if (length > SHORT_BYTES_MAX) return quotedInBulk(out, Buffer.from(bytes.buffer, bytes.byteOffset + start, length));
+  if (length > SHORT_BYTES_MAX) {
+    out.byte(QUOTE);
+    writeDoublingQuotes(out, Buffer.from(bytes.buffer, bytes.byteOffset + start, length));
+    return out.byte(QUOTE);
+  }
   out.reserve(2 * length + 2);
   const to = out.bytes;
   let at = out.length;
@@ -99,16 +104,4 @@ function quoted(out: ByteWriter, bytes: Uint8Array, start: number, length: numbe
   }
   to[at++] = QUOTE;
   out.length = at;
-}
-
-function quotedInBulk(out: ByteWriter, view: Buffer): void {
-  out.byte(QUOTE);
-  let from = 0;
-  for (let at = view.indexOf(QUOTE); at >= 0; at = view.indexOf(QUOTE, from)) {
-    out.copy(view, from, at + 1 - from);
-    out.byte(QUOTE);
-    from = at + 1;
-  }
-  out.copy(view, from, view.length - from);
-  out.byte(QUOTE);
 }

@@ -6,8 +6,8 @@ import {
   passwordKeys,
   withoutPassword,
 } from "../../../src/passwords/password.ts";
-import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, formChoices, mode, schemaFor, warehouseOptions } from "../../kit/row-form.ts";
+import { refusing } from "../../kit/idle-keys.ts";
+import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../../../src/postgres/url.ts";
 import { sinkError } from "./errors.ts";
@@ -17,6 +17,7 @@ import { shellWord } from "../../../src/core/shell-word.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";
 
 const NAME_BYTES_MAX = 63;
+const keys = warehouseKeys("Postgres", isReserved);
 
 export const definition = z
   .object({
@@ -27,12 +28,10 @@ export const definition = z
         "postgres://user:password@host:port/database of the target itself, or of a pooler in session mode (another is refused, MR2004); parameters as for psql (sslmode, …).",
       ),
     ...passwordKeys,
-    schema: schemaFor("Postgres", isReserved).refine(
-      (name) => name === undefined || Buffer.byteLength(name) <= NAME_BYTES_MAX,
-      { error: "expected 1 to 63 bytes" },
-    ),
-    deletes,
-    mode,
+    ...keys,
+    schema: keys.schema.refine((name) => name === undefined || Buffer.byteLength(name) <= NAME_BYTES_MAX, {
+      error: "expected 1 to 63 bytes",
+    }),
   })
   .superRefine(
     refusing(function* (options) {

@@ -7,6 +7,8 @@
  * plus the length), the text, and a byte with the length of the two, for walking the list backwards.
  */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
+import { type Commands, type Connection, listOf, textOf } from "../connection.ts";
+import { replyCode } from "../errors.ts";
 
 /** The server's limits for this form: number of fields, and length of a field. */
 export interface Packing {
@@ -15,9 +17,14 @@ export interface Packing {
 }
 
 /** The longest text whose length fits into its first byte. */
-export const PACKED_TEXT_BYTES_MAX = 63;
+const PACKED_TEXT_BYTES_MAX = 63;
 /** The list counts its elements in 16 bits; the highest value means "unknown". */
-export const PACKED_FIELDS_MAX = 30_000;
+const PACKED_FIELDS_MAX = 30_000;
+
+const FIELDS_SETTING = "hash-max-listpack-entries";
+const BYTES_SETTING = "hash-max-listpack-value";
+/** Clients that listen for changes of hashes expect their events; RESTORE sends another event. */
+const EVENTS_SETTING = "notify-keyspace-events";
 
 const TYPE_HASH_LISTPACK = 16;
 const LENGTH_32_BITS = 0x80;
@@ -135,4 +142,53 @@ function crc64(bytes: Uint8Array, start: number, end: number, at: number): void 
     bytes[at + b] = low >>> (8 * b);
     bytes[at + 4 + b] = high >>> (8 * b);
   }
+}
+
+/**
+ * Null if rows must be written by HSET: the server is too old, does not let us read its settings or use RESTORE, or
+ * notifies clients of changes. `existing` is an existing key.
+ */
+export async function findPacking(connection: Connection, existing: Buffer): Promise<Packing | null> {
+  if (!(await mayRestore(connection, existing))) return null;
+  let fieldCountMax = PACKED_FIELDS_MAX;
+  let valueBytesMax = PACKED_TEXT_BYTES_MAX;
+  for (const primary of connection.primaries()) {
+    const settings = await settingsOf(primary);
+    if (settings === null || settings.get(EVENTS_SETTING) !== "") return null;
+    fieldCountMax = Math.min(fieldCountMax, Number(settings.get(FIELDS_SETTING) ?? 0));
+    valueBytesMax = Math.min(valueBytesMax, Number(settings.get(BYTES_SETTING) ?? 0));
+  }
+  return { fieldCountMax, valueBytesMax };
+}
+
+/** Asks with an existing key, which is not overwritten, so nothing changes. */
+async function mayRestore(connection: Commands, existing: Buffer): Promise<boolean> {
+  try {
+    await connection.command("restore", existing, "0", "");
+    return false;
+  } catch (error) {
+    if (error instanceof Error && replyCode(error.message) === "BUSYKEY") return true;
+    if (isRefusal(error)) return false;
+    throw error;
+  }
+}
+
+async function settingsOf(primary: Commands): Promise<Map<string, string> | null> {
+  const settings = new Map<string, string>();
+  try {
+    for (const name of [FIELDS_SETTING, BYTES_SETTING, EVENTS_SETTING]) {
+      const [, value] = listOf(await primary.command("config", "get", name)) ?? [];
+      const text = textOf(value);
+      if (text !== null) settings.set(name, text);
+    }
+  } catch (error) {
+    if (isRefusal(error)) return null;
+    throw error;
+  }
+  return settings;
+}
+
+/** The server answered with an error: the command is unknown, renamed or not allowed. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && error.name === "ReplyError";
 }

@@ -1,7 +1,7 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { BaseWindow } from "../../kit/base-window.ts";
+import { withBases } from "../../kit/base-window.ts";
 import { type CallStream, RESULT_NO_UTF8, RESULT_TOO_LARGE } from "./call-stream.ts";
 import { type Connection, listOf, type Reply } from "../connection.ts";
 import { beginText, endText } from "./message-pack.ts";
@@ -70,39 +70,27 @@ export class RowsBatch {
   }
 
   async #writeCompleted(phase: Phase, signal: AbortSignal): Promise<void> {
-    const size = new BaseWindow();
-    for (let from = 0; from < phase.count;) {
-      const to = Math.min(from + size.count, phase.count);
-      const requests = Array.from({ length: to - from }, (_, i) => this.#request(phase, from + i));
-      const bases = await readBases(this.#connection, this.#format, requests);
-      for (let n = from; n < to; n++) await this.#writeWithBase(phase, n, bases[n - from]!, signal);
-      size.measured(bases.length, byteCountOf(bases));
-      from = to;
-    }
+    const requests = Array.from({ length: phase.count }, (_, n) => ({ ...this.#request(phase, n), n }));
+    await withBases(
+      requests,
+      (some) => readBases(this.#connection, this.#format, some),
+      ({ row }) => row.values.reduce((sum, value) => sum + (value?.length ?? 0), 0),
+      async ({ writes, entry, n }, found) => {
+        if (found === "missing") return this.#stream.leave(writes, entry, RESULT_INCOMPLETE);
+        if (this.#mustFlush(phase, n)) await this.#flush(signal);
+        return this.#write(phase, n, found.row);
+      },
+    );
     if (this.#connection.isCluster) await this.#stream.flush();
   }
 
-  async #writeWithBase(phase: Phase, n: number, base: BaseLookup, signal: AbortSignal): Promise<void> {
-    switch (base.kind) {
-      case "newer":
-        return;
-      case "missing":
-        return this.#stream.leave(this.#tables[phase.table[n]!]!, phase.entry[n]!, RESULT_INCOMPLETE);
-      case "found":
-        if (this.#mustFlush(phase, n)) await this.#flush(signal);
-        return this.#write(phase, n, base);
-      default:
-        return base satisfies never;
-    }
-  }
-
-  #write(phase: Phase, n: number, base: Extract<BaseLookup, { kind: "found" }> | null): void {
+  #write(phase: Phase, n: number, base: BaseRow | null): void {
     const writes = this.#tables[phase.table[n]!]!;
     const target = this.#targets[phase.table[n]!]!;
     const i = phase.entry[n]!;
     const { call } = this.#stream;
     const block = writes.blocks[writes.block[i]!]!;
-    const action = target.rows.write(call.beginRow(), writes, i, base?.row ?? null);
+    const action = target.rows.write(call.beginRow(), writes, i, base);
     if (typeof action !== "number") {
       call.abandonRow();
       this.#stream.leave(writes, i, action === "incomplete" ? RESULT_INCOMPLETE : RESULT_NO_UTF8);
@@ -178,14 +166,6 @@ export class RowsBatch {
     const key = this.#targets[t]!.key(block, offset);
     return slotOf(key.bytes, 0, key.length);
   }
-}
-
-function byteCountOf(bases: readonly BaseLookup[]): number {
-  let byteCount = 0;
-  for (const base of bases) {
-    if (base.kind === "found") for (const value of base.row.values) byteCount += value?.length ?? 0;
-  }
-  return byteCount;
 }
 
 /**

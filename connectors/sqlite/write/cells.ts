@@ -8,20 +8,8 @@ import { isSafeInt64, readBigInt64, readSafeInt64 } from "../../../src/core/valu
 import { writeJson } from "../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeBinaryText } from "../../../src/core/values/text.ts";
 import { packedMoment, packedUuid } from "../packed.ts";
-import {
-  ARRAY,
-  BOOL,
-  BYTES,
-  FLOAT,
-  type Form,
-  INTEGER,
-  JSON_TEXT,
-  MOMENT,
-  PACKED_MOMENT,
-  PACKED_UUID,
-  TEXT,
-  UNSIGNED,
-} from "../types.ts";
+import type { Form } from "../types.ts";
+import * as forms from "../types.ts";
 
 const TRUE = 0x74; // t
 const MINUS = 0x2d;
@@ -60,29 +48,29 @@ export class CellValues {
   read(form: Form, type: ColumnType, kind: number, start: number, length: number): SQLInputValue {
     const bytes = this.#view;
     switch (form) {
-      case BOOL:
+      case forms.BOOL:
         return (kind === CELL_TEXT ? bytes[start] === TRUE : bytes[start] !== 0) ? 1 : 0;
-      case INTEGER:
+      case forms.INTEGER:
         return kind === CELL_TEXT ? this.#integer(start, length) : binaryInteger(bytes, start, length);
-      case UNSIGNED:
+      case forms.UNSIGNED:
         return unsigned(this.#latin1(start, length));
-      case FLOAT:
+      case forms.FLOAT:
         return this.#float(type, kind, start, length);
-      case TEXT:
+      case forms.TEXT:
         if (kind === CELL_TEXT || type.kind === "text" || type.kind === "enum") return this.#utf8(start, length);
         this.#out.reset();
         writeBinaryText(this.#out, type, bytes, start, length);
         return textOf(this.#out.bytes, 0, this.#out.length);
-      case JSON_TEXT: {
+      case forms.JSON_TEXT: {
         const skipped = kind === CELL_TEXT ? 0 : jsonPrefixLength(bytes, start, length);
         return this.#utf8(start + skipped, length - skipped);
       }
-      case MOMENT:
+      case forms.MOMENT:
         this.#out.reset();
         writeJson(this.#out, type, kind, bytes, start, length);
         // Without the quotes.
         return this.#out.bytes.toString("latin1", 1, this.#out.length - 1);
-      case PACKED_MOMENT:
+      case forms.PACKED_MOMENT:
         this.#out.reset();
         writeJson(this.#out, type, kind, bytes, start, length);
         // Without the quotes.
@@ -90,13 +78,13 @@ export class CellValues {
           packedMoment(type, this.#out.bytes, 1, this.#out.length - 2) ??
           this.#out.bytes.toString("latin1", 1, this.#out.length - 1)
         );
-      case PACKED_UUID:
+      case forms.PACKED_UUID:
         if (kind !== CELL_TEXT) return bytes.subarray(start, start + length);
         return packedUuid(bytes, start, length) ?? this.#latin1(start, length);
-      case BYTES:
+      case forms.BYTES:
         if (kind !== CELL_TEXT) return bytes.subarray(start, start + length);
         return Buffer.from(this.#latin1(start + HEX_PREFIX_BYTES, length - HEX_PREFIX_BYTES), "hex");
-      case ARRAY:
+      case forms.ARRAY:
         this.#out.reset();
         writeJson(this.#out, type, kind, bytes, start, length);
         return textOf(this.#out.bytes, 0, this.#out.length);
