@@ -212,8 +212,7 @@ export class BinlogStream implements ChangeStream {
       this.#reader.sighted();
       const asked = this.#reader.control();
       if (asked !== null) {
-        this.#resolving = true;
-        void this.#answer(asked);
+        void this.#resolve(() => this.#answer(asked));
         return DONE;
       }
     }
@@ -228,8 +227,7 @@ export class BinlogStream implements ChangeStream {
       const took = this.#decoder.takeInner();
       if (took === TOOK_END) {
         // There may be more of it than was unpacked; the event is done when there is no more.
-        this.#resolving = true;
-        void this.#unpackMore();
+        void this.#resolve(() => this.#unpackMore());
         return INSIDE;
       }
       if (took === TOOK_TABLE_NEEDED) return this.#needTable(INSIDE);
@@ -238,18 +236,22 @@ export class BinlogStream implements ChangeStream {
     }
   }
 
-  async #unpackMore(): Promise<void> {
+  /** Events that come meanwhile are held. */
+  async #resolve(work: () => Promise<void>): Promise<void> {
+    this.#resolving = true;
     try {
-      const more = await this.#decoder.events.nextPart();
-      if (!more) {
-        this.#held.shift();
-        if (this.#failure === undefined) this.#ended();
-      }
+      await work();
     } catch (error) {
       this.#fail(error);
     }
     this.#resolving = false;
     this.#goOn();
+  }
+
+  async #unpackMore(): Promise<void> {
+    if (await this.#decoder.events.nextPart()) return;
+    this.#held.shift();
+    if (this.#failure === undefined) this.#ended();
   }
 
   #ended(): void {
@@ -258,47 +260,35 @@ export class BinlogStream implements ChangeStream {
   }
 
   #needTable(took: Took): Took {
-    this.#resolving = true;
-    void this.#lookUp(this.#decoder.needed!);
+    const map = this.#decoder.needed!;
+    void this.#resolve(() => this.#lookUp(map));
     return took;
   }
 
   async #lookUp(map: TableMap): Promise<void> {
-    try {
-      const { position } = this.#assembler;
-      // No session can alter a table while changes of it are prepared.
-      const at = this.#looking?.position ?? position;
-      const { timestamp } = this.#decoder.events.header;
-      map.version = await (this.#reader.isWanted ? this.#versions.ofRows(map, at, timestamp) : null);
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#resolving = false;
-    this.#goOn();
+    const { position } = this.#assembler;
+    // No session can alter a table while changes of it are prepared.
+    const at = this.#looking?.position ?? position;
+    const { timestamp } = this.#decoder.events.header;
+    map.version = await (this.#reader.isWanted ? this.#versions.ofRows(map, at, timestamp) : null);
   }
 
   async #answer(asked: LogQuestion): Promise<void> {
-    try {
-      if (asked.kind === "truncate") {
-        const table = await this.#named(asked.target);
-        if (this.#failure === undefined) this.#reader.truncated(table);
-      } else if (asked.kind === "definition") {
-        const { onUnloggedRows, onRenamed } = this.#options;
-        if (asked.renames.length > 0) await onRenamed?.(asked.renames, asked.at);
-        for (const { schema, table } of asked.unlogged) await onUnloggedRows?.(tableId(schema, table));
-        if (this.#failure === undefined) this.#reader.defined();
-      } else if (asked.kind === "rows") {
-        await this.#passStatement(asked);
-      } else {
-        await this.#lookBack(asked.name);
-        if (this.#failure === undefined) this.#reader.found(asked.name);
-      }
-      this.#ended();
-    } catch (error) {
-      this.#fail(error);
+    if (asked.kind === "truncate") {
+      const table = await this.#named(asked.target);
+      if (this.#failure === undefined) this.#reader.truncated(table);
+    } else if (asked.kind === "definition") {
+      const { onUnloggedRows, onRenamed } = this.#options;
+      if (asked.renames.length > 0) await onRenamed?.(asked.renames, asked.at);
+      for (const { schema, table } of asked.unlogged) await onUnloggedRows?.(tableId(schema, table));
+      if (this.#failure === undefined) this.#reader.defined();
+    } else if (asked.kind === "rows") {
+      await this.#passStatement(asked);
+    } else {
+      await this.#lookBack(asked.name);
+      if (this.#failure === undefined) this.#reader.found(asked.name);
     }
-    this.#resolving = false;
-    this.#goOn();
+    this.#ended();
   }
 
   /** A statement in place of rows: the tables that it may have changed are suspended, except one that it just empties. */

@@ -11,7 +11,6 @@ import type { RecordContext } from "../format.ts";
 import { type Layout, writeRow } from "./layout.ts";
 import { newOrigin, type Origin, setOrigin } from "./source.ts";
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
-import type { Header } from "../../client/record-batch.ts";
 
 /** One object, which the next change replaces. */
 export interface Change {
@@ -50,17 +49,6 @@ export function setChange(change: Change, block: Block, row: number, isDelete: b
   change.after = isDelete ? NO_TUPLE : block.after[row]!;
   change.context = context;
   setOrigin(change.origin, block, row);
-}
-
-/** One of the three forms. */
-export interface ValueWriter {
-  readonly headers: readonly Header[];
-  /** Whether it has a form for truncates. */
-  readonly hasTruncate: boolean;
-  /** The Connect schema of its records, as JSON. */
-  schema(layout: Layout): string;
-  /** `schema`: what a record begins with that has its schema; null: it has none. */
-  write(out: ByteWriter, change: Change, schema: Buffer | null): void;
 }
 
 /** `"before":…,"after":…` */

@@ -19,16 +19,12 @@ import {
 } from "../format.ts";
 import { parseConnectSchema, type RecordSchemas } from "../registered/schemas.ts";
 import type { DescribedFormat } from "../registered/registered-format.ts";
-import { type Change, newChange, setChange, type ValueWriter } from "./change.ts";
-import { CloudEventWriter } from "./cloud-events.ts";
-import { EnvelopeWriter } from "./envelope.ts";
+import { type Change, newChange, setChange } from "./change.ts";
 import type { Decimals } from "./fields.ts";
-import { FlatWriter } from "./flat.ts";
+import { type DebeziumForm, type ValueWriter, writerOf } from "./forms.ts";
 import { type Layout, layoutOf, PerTable, writeKey } from "./layout.ts";
 import { positionOf, SourceBlock } from "./source.ts";
 import { beginRecord, endRecord, TRANSACTION_SCHEMAS } from "./transactions.ts";
-
-type DebeziumForm = "debezium" | "debezium-flat" | "cloudevents";
 
 export interface DebeziumOptions {
   readonly form: DebeziumForm;
@@ -142,17 +138,4 @@ function keySchemaOf({ keySchema, schemaName }: Layout): string {
 
 function schemaPrefix(schema: string): Buffer {
   return Buffer.from(`{"schema":${schema},"payload":`);
-}
-
-function writerOf(form: DebeziumForm, source: SourceBlock, name: string): ValueWriter {
-  switch (form) {
-    case "debezium":
-      return new EnvelopeWriter(source);
-    case "debezium-flat":
-      return new FlatWriter(source);
-    case "cloudevents":
-      return new CloudEventWriter(source, name);
-    default:
-      return form satisfies never;
-  }
 }

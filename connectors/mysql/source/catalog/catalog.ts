@@ -319,17 +319,20 @@ export const QUIET_SECONDS = 10;
 const PARTITION = /#p#/gi;
 
 function generationsIn(found: readonly (readonly [name: string, id: string])[]): ReadonlyMap<string, string> {
-  const partitions = new Map<string, string[]>();
-  for (const [name, id] of found) {
-    // A name of a table may look the same.
-    for (const { index } of name.matchAll(PARTITION)) {
-      const table = name.slice(0, index);
-      const ids = partitions.get(table);
-      if (ids === undefined) partitions.set(table, [id]);
-      else ids.push(id);
-    }
-  }
-  const ofParts = Array.from(partitions, ([table, ids]): [string, string] => [table, ids.toSorted().join("")]);
+  // A name of a table may look the same.
+  const parts = found.flatMap(([name, id]) =>
+    Array.from(name.matchAll(PARTITION), ({ index }) => ({ table: name.slice(0, index), id })),
+  );
+  const ofParts = Array.from(
+    Map.groupBy(parts, ({ table }) => table),
+    ([table, of]): [string, string] => [
+      table,
+      of
+        .map(({ id }) => id)
+        .toSorted()
+        .join(""),
+    ],
+  );
   return new Map([...ofParts, ...found]);
 }
 
@@ -340,14 +343,7 @@ const JSON_CHECK = /^json_valid\(`((?:[^`]|``)+)`\)$/i;
 type Row = readonly (string | null)[];
 
 function grouped(rows: readonly Row[]): Map<string, Row[]> {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const id = `${row[0]}\0${row[1]}`;
-    const group = groups.get(id);
-    if (group === undefined) groups.set(id, [row]);
-    else group.push(row);
-  }
-  return groups;
+  return Map.groupBy(rows, ([schema, table]) => `${schema}\0${table}`);
 }
 
 function columnOf(row: Row, isChecked: boolean): CatalogColumn {

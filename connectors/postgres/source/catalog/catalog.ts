@@ -111,15 +111,9 @@ export async function readCatalog(
 
 /** There may be thousands of partitioned tables: none looks through all tables for its own. */
 function belowIn(tables: readonly CatalogTable[]): Catalog["below"] {
-  const found = new Map<number, CatalogTable[]>();
-  for (const table of tables) {
-    for (const oid of table.ancestors) {
-      const below = found.get(oid);
-      if (below === undefined) found.set(oid, [table]);
-      else below.push(table);
-    }
-  }
-  return (oid) => found.get(oid) ?? [];
+  const pairs = tables.flatMap((table) => table.ancestors.map((oid) => ({ oid, table })));
+  const found = Map.groupBy(pairs, ({ oid }) => oid);
+  return (oid) => found.get(oid)?.map(({ table }) => table) ?? [];
 }
 
 /** The largest prime with which numbers of relations, whose oids have 32 bits, stay exact. */
