@@ -216,6 +216,7 @@ async function runWithLease(
   };
   const holds = async () => holdsOf(await control.status());
   const comparing = new Comparing(config, { ...compared, reports, proofs, holds, folder, redact, logger }, until);
+  await kept.prune();
   await comparing.recall();
   const { reconciler } = comparing;
   const firstSeen = new FirstSeen();

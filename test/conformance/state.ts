@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { baseVersion, type Position } from "../../src/core/model/position.ts";
 import { isLater, type TableVersion } from "../../src/core/model/schema.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import { digestOf, summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import type { SchemaStore, StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { reportOf } from "../support/model/reports.ts";
@@ -631,6 +631,66 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const ids = (await others.reports.list()).map(({ id }) => id);
       expect([ids.length, ids[0], ids.at(-1)]).toEqual([120, "n125", "n6"]);
       expect(await others.reports.get("n5")).toBeNull();
+    });
+
+    test("lose the keys of a table whose rules change, and what a comparison that was broken off has of it", async () => {
+      await using store = await open();
+      await store.state.lease.acquire("one", 600_000);
+      const { comparisons, reports } = store.state;
+      const sample = [{ kind: "extra", key: { id: "5" }, columns: [], why: "unknown" }] as const;
+      const movingSample = [{ key: { id: "6" }, equalAt: "0/7" }];
+      const signature = { key: "k", previous: null, value: "v" };
+      const [signed, other] = [
+        reportOf({ id: "a", extra: 1, sample, movingSample }),
+        reportOf({ id: "b", sample, table: "public.b" }),
+      ];
+      await reports.add({ ...signed, signature });
+      await reports.add(other);
+      const startedAt = new Date().toISOString();
+      const open_ = [
+        { table: "public.orders", sample },
+        { table: "public.b", sample },
+      ];
+      const kept = {
+        startedAt,
+        done: [
+          ["public.orders", "f"],
+          ["public.b", "g"],
+        ],
+        tables: [],
+        open: open_,
+      };
+      await comparisons.save("c", JSON.stringify(kept));
+      await reports.forgetKeys("public.orders");
+      await comparisons.forgetTable("public.orders");
+      const others = await store.another();
+      const [row] = signed.tables;
+      const { movingSample: _, ...rest } = row!;
+      expect(await others.reports.get("a")).toEqual({
+        ...signed,
+        tables: [{ ...rest, sample: [] }],
+        digest: digestOf({ ...signed, signature }),
+      });
+      expect(await others.reports.get("b")).toEqual(other);
+      expect(JSON.parse((await others.comparisons.get("c"))!)).toEqual({
+        ...kept,
+        done: [["public.b", "g"]],
+        open: [open_[1]],
+      });
+    });
+
+    test("of a comparison that nobody resumes are kept for 30 days", async () => {
+      await using store = await open();
+      await store.state.lease.acquire("one", 600_000);
+      const { comparisons } = store.state;
+      const begun = (days: number) =>
+        JSON.stringify({ startedAt: new Date(Date.now() - days * 86_400_000).toISOString() });
+      const young = begun(29);
+      await comparisons.save("c", young);
+      await comparisons.prune();
+      expect(await comparisons.get("c")).toBe(young);
+      await comparisons.save("d", begun(31));
+      expect(await comparisons.get("d")).toBeNull();
     });
 
     test("of many megabytes leave earlier, the newest never", async () => {

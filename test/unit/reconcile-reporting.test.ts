@@ -3,7 +3,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import type { DriftSample, ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
+import { type DriftSample, type ReconcileDocument, withoutKeysOf } from "../../src/core/contracts/reconciliation.ts";
 import { keepReport, ReportFolder } from "../../src/reconcile/report/report-folder.ts";
 import { proofsOf, signedReport } from "../../src/reconcile/report/signature.ts";
 import { openState } from "../../src/state/open.ts";
@@ -77,6 +77,10 @@ describe("signed reports", () => {
     expect(problems([second, third])).toEqual([null, null]);
     const turned = Object.fromEntries(Object.entries(third).toReversed());
     expect(problems([first, second, { ...third, ...turned }])).toEqual([null, null, null]);
+    // The one that keys were removed from, since rules hide them, is known by what it was.
+    const shown = withoutKeysOf("public.orders", second);
+    expect(signedReport(at("c", 3), privateKey, shown)).toEqual(third);
+    expect(problems([first, shown])).toEqual([null, "it is not signed"]);
     expect(proofsOf([first], null)[0]).toMatchObject({ problem: null, by: expect.stringMatching(/^[0-9a-f]{64}$/) });
   });
 

@@ -7,6 +7,7 @@ import type { Position } from "../../src/core/model/position.ts";
 import { openState } from "../../src/state/open.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { complete } from "../support/daemon/complete.ts";
+import { reportOf } from "../support/model/reports.ts";
 
 const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
 
@@ -46,7 +47,7 @@ describe("the state file", () => {
     await second.close();
   });
 
-  test("keeps no bytes of dead letters that are forgotten", async () => {
+  test("keeps no bytes of dead letters, reports and comparisons that are forgotten", async () => {
     using folder = temporaryFolder();
     const path = folder.file("s.db");
     const state = await openState(`sqlite:${path}`);
@@ -56,6 +57,17 @@ describe("the state file", () => {
       await state.deadLetters.add({ ...letter, key: [String(i)], envelope });
     }
     await state.deadLetters.forget("public.a");
+    const sample = [{ kind: "extra", key: { id: "in plain" }, columns: [], why: "unknown" }] as const;
+    await state.reports.add(reportOf({ id: "r", table: "public.a", sample }));
+    await state.reports.forgetKeys("public.a");
+    for (const [id, startedAt] of [
+      ["c", "2999-01-01T00:00:00Z"],
+      ["d", "2001-01-01T00:00:00Z"],
+    ] as const)
+      await state.comparisons.save(id, JSON.stringify({ startedAt, open: [{ table: "public.a", sample }] }));
+    await state.comparisons.prune();
+    await state.comparisons.save("e", JSON.stringify({ startedAt: "2999", open: [{ table: "public.a", sample }] }));
+    await state.comparisons.forgetTable("public.a");
     await state.close();
     expect(readFileSync(path).includes("in plain")).toBe(false);
   });

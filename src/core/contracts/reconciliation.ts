@@ -1,3 +1,6 @@
+import { createHash } from "node:crypto";
+import { normalOf } from "../targets/expected-json.ts";
+
 /** A comparison of sinks with their source: the request and the result. */
 export interface ReconcileRequest {
   /** Table ids; empty: all. */
@@ -63,6 +66,8 @@ export interface ReconcileDocument {
   readonly config: string;
   /** With `reconcile.sign`. */
   readonly signature?: ReportSignature;
+  /** Of a stored report that was signed, and from which keys of rows were removed since: its digest before that. */
+  readonly digest?: string;
 }
 
 /** A report by its digest: SHA-256 of its canonical JSON (RFC 8785), in hexadecimal digits. */
@@ -218,6 +223,21 @@ export function summaryOf({ tables, notComparable, suspended, ...found }: Reconc
 /** A report without keys and values of rows. */
 export interface ReportView extends Omit<ReconcileDocument, "tables"> {
   readonly tables: readonly Omit<TableReconciliation, "sample" | "movingSample">[];
+}
+
+/** The report without the keys of this table's rows, and no longer signed. */
+export function withoutKeysOf(tableId: string, found: ReconcileDocument): ReconcileDocument {
+  const { signature, ...report } = found;
+  const tables = found.tables.map(({ movingSample, ...row }): TableReconciliation => {
+    if (row.table !== tableId) return movingSample === undefined ? row : { ...row, movingSample };
+    return { ...row, sample: [] };
+  });
+  return { ...report, tables, ...(signature === undefined ? {} : { digest: digestOf(found) }) };
+}
+
+/** SHA-256 of the report's canonical JSON (RFC 8785), in hexadecimal digits. */
+export function digestOf(found: ReconcileDocument): string {
+  return createHash("sha256").update(normalOf(found)).digest("hex");
 }
 
 export function withoutKeys({ tables, ...report }: ReconcileDocument): ReportView {

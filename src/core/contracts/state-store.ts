@@ -451,10 +451,18 @@ export interface LetterChange {
 
 /** The findings of the newest comparison until it ends. */
 export interface ComparisonStore {
-  /** Replaces what was stored, of any comparison. */
+  /**
+   * Replaces what was stored, of any comparison. `content`: JSON with `startedAt`. Items of its lists are of a table each, which
+   * they name as `table` or in the first place.
+   */
   save(id: string, content: string): Promise<void>;
+  /** Null too if it was begun 30 days ago. */
   get(id: string): Promise<string | null>;
   forget(id: string): Promise<void>;
+  /** Removes what is stored of a table, with the keys of its rows: the configuration may hide them by now. */
+  forgetTable(tableId: string): Promise<void>;
+  /** Removes what nobody has resumed for 30 days. */
+  prune(): Promise<void>;
 }
 
 /** One table in one sink. */
@@ -537,4 +545,6 @@ export interface ReportStore {
   /** Newest first. */
   list(): Promise<readonly ReportSummary[]>;
   get(id: string): Promise<ReconcileDocument | null>;
+  /** Removes the keys of a table's rows from all reports: the configuration may hide them by now. */
+  forgetKeys(tableId: string): Promise<void>;
 }

@@ -5,7 +5,12 @@
  */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { normalOf } from "../../core/targets/expected-json.ts";
-import type { ReconcileDocument, ReportLink, ReportSignature } from "../../core/contracts/reconciliation.ts";
+import {
+  digestOf,
+  type ReconcileDocument,
+  type ReportLink,
+  type ReportSignature,
+} from "../../core/contracts/reconciliation.ts";
 
 /** The report with its signature. `previous`: the newest report before it; null: there is none. */
 export function signedReport(
@@ -13,7 +18,10 @@ export function signedReport(
   key: KeyObject,
   previous: ReconcileDocument | null,
 ): ReconcileDocument {
-  const signature = { key: publicText(createPublicKey(key)), previous: previous === null ? null : linkTo(previous) };
+  const signature = {
+    key: publicText(createPublicKey(key)),
+    previous: previous === null ? null : linkTo(previous, previous.digest),
+  };
   const value = sign(null, contentOf(found, signature), key).toString("base64");
   return { ...found, signature: { ...signature, value } };
 }
@@ -75,8 +83,8 @@ function linkProblem(
   return previous.id === before.id ? null : `it follows ${previous.id}, not ${before.id}`;
 }
 
-function linkTo(found: ReconcileDocument): ReportLink {
-  return { id: found.id, sha256: createHash("sha256").update(normalOf(found)).digest("hex") };
+function linkTo(found: ReconcileDocument, sha256 = digestOf(found)): ReportLink {
+  return { id: found.id, sha256 };
 }
 
 /** As `openssl` shows it for a public key in DER. */

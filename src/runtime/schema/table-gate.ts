@@ -233,9 +233,12 @@ export class TableGate {
     // catalogue, which is further ahead now than it was then.
     const isReadAgain = known.some(({ since }) => comparePositions(since, position) > 0);
     if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce, shape)) return inForce;
-    // Dead letters hold values that the former rules let through.
+    // These hold values and keys that the former rules let through.
     if (inForce !== undefined && !isUnderSameRules(inForce, shape)) {
-      await this.#parts.state.deadLetters.forget(shape.id);
+      const { comparisons, deadLetters, reports } = this.#parts.state;
+      await deadLetters.forget(shape.id);
+      await reports.forgetKeys(shape.id);
+      await comparisons.forgetTable(shape.id);
     }
     const obstacle = this.#obstacle(shape, inForce);
     // Invariant: before a change that can't be followed is registered, its table is suspended. After a crash in between,

@@ -255,3 +255,33 @@ test("a mask that comes later, for rows that were deleted before it, and for lon
     ...[4, 5, 6].map((id) => ({ id, mail: null, country: null, _millrace_deleted: true })),
   ]);
 });
+
+test("a mask of what was the key, for rows that a comparison has named", { tags: "heavy" }, async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table codes (code text primary key, no int not null unique); alter table codes replica identity full;
+     insert into codes values ('${CANARY}', 1), ('other', 2);
+     create table plain (id int primary key, v text); insert into plain values (77777, '${SHOWN}')`,
+    { kinds: ["postgres"] },
+  );
+  const { installation, sinks, source } = pipeline;
+  await pipeline.settled();
+  await sinks.target!.query("delete from public.codes; delete from public.plain");
+  expect(await installation.command("reconcile")).toMatchObject({ exitCode: 3 });
+  const shown = async () => (await installation.command("report", "show", "--json")).stdout;
+  expect(await shown()).toContain(CANARY);
+  await pipeline.daemon.stop();
+  installation.configure({
+    name: installation.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: sinks.config,
+    tables: { "public.codes": { key: ["no"], columns: { code: { mask: "redact" } } } },
+  });
+  await pipeline.start();
+  await pipeline.settled();
+  const report = JSON.parse(await shown());
+  expect(report.tables).toMatchObject([
+    { table: "public.codes", missing: 2, sample: [] },
+    { table: "public.plain", missing: 1, sample: [{ key: { id: "77777" } }] },
+  ]);
+  expect(JSON.stringify(report)).not.toContain(CANARY);
+});

@@ -1,5 +1,11 @@
 /** The results of comparisons, and what the newest one has found so far. */
-import { summaryOf, type ReconcileDocument, type ReportSummary } from "../../../core/contracts/reconciliation.ts";
+import {
+  type ReconcileDocument,
+  type ReportSummary,
+  summaryOf,
+  type TableReconciliation,
+  withoutKeysOf,
+} from "../../../core/contracts/reconciliation.ts";
 import type { ComparisonStore, ReportStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { isRecord } from "../../../core/stored-json.ts";
@@ -9,6 +15,10 @@ import { isTexts, stored, text } from "../row.ts";
 const REPORT_COUNT_MAX = 120;
 /** Size of all documents together: a state on a server is loaded whole. The newest report is kept whatever its size. */
 const BYTE_COUNT_MAX = 16 * 1024 * 1024;
+
+/** As long as settled dead letters. */
+const UNFINISHED_MS_MAX = 30 * 86_400_000;
+const BEGUN = "json_extract(content, '$.startedAt')";
 
 const INSERT = "INSERT INTO report (id, summary, document) VALUES (:id, :summary, :document) ON CONFLICT DO NOTHING";
 const PRUNE = `DELETE FROM report WHERE number IN (
@@ -43,6 +53,22 @@ export class SqliteReports implements ReportStore {
     const row = this.#connection.get(sql, { id });
     return row === undefined ? null : stored(row, "document", isDocument);
   }
+
+  async forgetKeys(tableId: string): Promise<void> {
+    const naming = "SELECT id, document FROM report WHERE instr(document, :name) > 0";
+    this.#connection.write(() => {
+      for (const row of this.#connection.all(naming, { name: JSON.stringify(tableId) })) {
+        const found = stored(row, "document", isDocument);
+        if (!found.tables.some((one) => one.table === tableId && hasKeys(one))) continue;
+        const document = JSON.stringify(withoutKeysOf(tableId, found));
+        this.#connection.run("UPDATE report SET document = :document WHERE id = :id", { id: found.id, document });
+      }
+    });
+  }
+}
+
+function hasKeys({ sample, movingSample = [] }: TableReconciliation): boolean {
+  return sample.length + movingSample.length > 0;
 }
 
 export class SqliteComparisons implements ComparisonStore {
@@ -62,14 +88,43 @@ export class SqliteComparisons implements ComparisonStore {
   }
 
   async get(id: string): Promise<string | null> {
-    const sql = "SELECT content FROM comparison WHERE id = :id";
-    const row = this.#connection.get(sql, { id });
+    const sql = `SELECT content FROM comparison WHERE id = :id AND ${BEGUN} >= :since`;
+    const row = this.#connection.get(sql, { id, since: this.#since });
     return row === undefined ? null : text(row, "content");
   }
 
   async forget(id: string): Promise<void> {
-    this.#connection.write(() => this.#connection.run("DELETE FROM comparison WHERE id = :id", { id }));
+    const sql = `DELETE FROM comparison WHERE id = :id OR ${BEGUN} < :since`;
+    this.#connection.write(() => this.#connection.run(sql, { id, since: this.#since }));
   }
+
+  async forgetTable(tableId: string): Promise<void> {
+    this.#connection.write(() => {
+      for (const row of this.#connection.all("SELECT id, content FROM comparison")) {
+        const before = text(row, "content");
+        const content = withoutTable(tableId, before);
+        const update = "UPDATE comparison SET content = :content WHERE id = :id";
+        if (content !== before) this.#connection.run(update, { id: text(row, "id"), content });
+      }
+    });
+  }
+
+  async prune(): Promise<void> {
+    const sql = `DELETE FROM comparison WHERE ${BEGUN} < :since`;
+    this.#connection.write(() => this.#connection.run(sql, { since: this.#since }));
+  }
+
+  get #since(): string {
+    return new Date(this.#connection.clock.now() - UNFINISHED_MS_MAX).toISOString();
+  }
+}
+
+function withoutTable(tableId: string, content: string): string {
+  const isOfTable = (item: unknown): boolean =>
+    (Array.isArray(item) ? item[0] : isRecord(item) ? item["table"] : null) === tableId;
+  const field = (_name: string, value: unknown): unknown =>
+    Array.isArray(value) && value.some(isOfTable) ? value.filter((item) => !isOfTable(item)) : value;
+  return JSON.stringify(JSON.parse(content, field));
 }
 
 function isSummary(value: unknown): value is ReportSummary {
