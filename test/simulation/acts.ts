@@ -16,6 +16,18 @@ const FAILOVER_OFFSET = 1_000_000n;
 /** So long may a first copy wait for a sink that takes much longer than the others: three times for its answer, then for its rows. */
 const HELD_UP_MS_MAX = 45_000;
 
+/** After these alone no sink ever differs from the source at a position. */
+const HARMLESS: ReadonlySet<Happening["what"]> = new Set([
+  "transaction",
+  "crash",
+  "stop",
+  "weather",
+  "pause",
+  "repair",
+  "wait",
+  "snapshot",
+]);
+
 export class Acts {
   readonly #world: World;
   readonly operators: Operators;
@@ -28,6 +40,7 @@ export class Acts {
   happen(happening: Happening): void {
     const world = this.#world;
     if (!world.isStormy) return;
+    if (!HARMLESS.has(happening.what)) world.mayDiffer = true;
     if (happening.what !== "transaction") world.say(() => `** ${JSON.stringify(happening)}`);
     world.proofs.look();
     this.#happen(happening)

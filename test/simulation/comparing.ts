@@ -54,6 +54,8 @@ export async function compareAndRepair(world: World): Promise<ReconcileDocument 
     const death = new Promise<null>((resolve) => daemon.process.onDeath(() => resolve(null)));
     const found = await Promise.race([running.reconciler.run(REQUEST, running.signal), death]);
     if (found === null) return null;
+    if (!world.mayDiffer && told(found).length > 0)
+      world.checks.fail(`reconcile reports ${told(found).join("; ")} where nothing can differ`);
     world.say(() => `reconcile: ${told(found).join("; ")}; not comparable: ${JSON.stringify(found.notComparable)}`);
     return found;
   } catch (error) {

@@ -59,6 +59,8 @@ export class World {
   skewMs = 0;
   /** True while faults go on. */
   isStormy = true;
+  /** Whether something has happened after which rows of a sink may differ. */
+  mayDiffer = false;
   /** Nobody starts a daemon while one of these is at work. */
   holds = 0;
   /** Why the daemon ended by itself last: what an operator has to deal with. */

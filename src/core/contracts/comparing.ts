@@ -112,8 +112,9 @@ export interface ComparePlace {
   /** Called when the rows are in all queues: from then on later rows may be read. */
   readonly onSent?: (sent: SentRows) => void;
   /**
-   * Called when a sink reaches the position, slice by slice. If it throws, the error is the sink's `failure`; the sink
-   * goes on.
+   * Called when a sink has reached the position, slice by slice. For listed keys the sink stands still meanwhile; rows of a
+   * range are compared beside what it applies from there on. If it throws, the error is the sink's `failure`; the sink goes
+   * on.
    */
   readonly compare: (sink: string, slice: ComparedSlice, signal: AbortSignal) => Promise<void>;
 }
