@@ -138,7 +138,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect((await one.told())?.what).toMatch(/last statement: lock tables t write\) holds it$/);
   });
 
-  test.runIf(flavour === "mysql")("a statement that FLUSH TABLES waits for, and that waits behind it", async () => {
+  test("a statement that FLUSH TABLES waits for, and that waits behind it", async (context) => {
+    context.skip(flavour === "mariadb", "its FLUSH TABLES waits for no reader");
     await using server = await measured(flavour);
     await using one = await scene(server.url);
     await one.waiting("select sleep(100) from t");
