@@ -12,8 +12,7 @@ import type { CompleteTables } from "../../src/core/checkpoint.ts";
 import { deadline, systemClock } from "../../src/core/clock.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { tableId } from "../../src/core/model/schema.ts";
-import { News } from "../../src/core/news.ts";
-import { Turn } from "../../src/core/turn.ts";
+import { News, Turn } from "../../src/core/waiting.ts";
 import type { Document } from "../../src/documents/document.ts";
 import { columnsFolded, columnsTaken, placesOf } from "../../src/documents/places.ts";
 import { Transforms } from "../../src/documents/transforms.ts";
@@ -22,7 +21,7 @@ import { stopped } from "../sqlite/errors.ts";
 import type { SqliteFile } from "../sqlite/file.ts";
 import type { SqliteLayout } from "../sqlite/tables/layout.ts";
 import { Slices } from "../sqlite/write/slices.ts";
-import { CHANGED, Climbing, CLIMBS, type ClimbLimits, createLists, moveToEnd, widthOf } from "./climbing.ts";
+import { CHANGED, Climbing, type ClimbLimits, CLIMBS, createLists, moveToEnd, widthOf } from "./climbing.ts";
 import { dropIndexes, indexesOf, makeIndexes } from "./indexes.ts";
 import {
   createTables,

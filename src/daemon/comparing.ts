@@ -2,7 +2,7 @@ import type { Config, Schedule } from "../config/config.ts";
 import { ConfigError } from "../config/errors.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
-import { LastAnswer } from "../core/last-answer.ts";
+import { LastAnswer } from "../core/waiting.ts";
 import {
   type ReconcileDocument,
   type ReconcileRequest,

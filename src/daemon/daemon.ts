@@ -33,7 +33,7 @@ import { type Controls, JoinedControl, joinedPort } from "./joined-control.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { tableId } from "../core/model/schema.ts";
-import { News } from "../core/news.ts";
+import { News } from "../core/waiting.ts";
 import { partsOf } from "./state-parts.ts";
 import { holdsOf } from "../reconcile/proof/proof-status.ts";
 import { repairDifferences } from "../reconcile/recovery.ts";

@@ -9,7 +9,7 @@ import { statusDocument } from "../core/conditions/conditions.ts";
 import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
 import { pipelineStatus, type StatusDocument } from "../core/contracts/status.ts";
-import { LastAnswer } from "../core/last-answer.ts";
+import { LastAnswer } from "../core/waiting.ts";
 import type { DeadLetter, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { listenFailed } from "../ops/errors.ts";

@@ -9,7 +9,7 @@ import { fatalFrom } from "../core/errors.ts";
 import { type Checkpoint, checkpointFromTexts, checkpointTexts } from "../core/checkpoint.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { tableId } from "../core/model/schema.ts";
-import { News } from "../core/news.ts";
+import { News } from "../core/waiting.ts";
 import { type HeldState, holdingState } from "../daemon/held-state.ts";
 import { keepLease } from "../daemon/lease.ts";
 import { memoryOf, openSource } from "../daemon/ruled-source.ts";

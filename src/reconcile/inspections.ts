@@ -1,5 +1,5 @@
 import type { ComparePort, Inspection } from "../core/contracts/comparing.ts";
-import { Turn } from "../core/turn.ts";
+import { Turn } from "../core/waiting.ts";
 
 /** One inspection per sink, opened at its first use. */
 export class Inspections implements AsyncDisposable {

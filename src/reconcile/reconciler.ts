@@ -11,8 +11,7 @@ import type {
 } from "../core/contracts/reconciliation.ts";
 import type { ComparisonStore, ProofStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { News } from "../core/news.ts";
-import { Turn } from "../core/turn.ts";
+import { News, Turn } from "../core/waiting.ts";
 import { compareDeep, type DeepSides } from "./deep.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { Inspections } from "./inspections.ts";

@@ -22,7 +22,7 @@ import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { withTimeout } from "../core/with-timeout.ts";
+import { withTimeout } from "../core/waiting.ts";
 import { Receipts } from "./stream/sink-queue.ts";
 
 export interface ComparisonParts {

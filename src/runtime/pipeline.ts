@@ -7,7 +7,7 @@ import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contr
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
-import { News } from "../core/news.ts";
+import { News } from "../core/waiting.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-change.ts";
 import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";

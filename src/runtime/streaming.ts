@@ -8,7 +8,7 @@ import type { Login, MillraceError } from "../core/errors.ts";
 import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
 import { baseVersion, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
-import type { News } from "../core/news.ts";
+import { type News, withTimeout } from "../core/waiting.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkWorker } from "./sink/sink-worker.ts";
 import { furthestHeld, heldFrom, loseChanges, passedOver } from "./sink/sink-position.ts";
@@ -35,7 +35,6 @@ import { detachSlowSinks } from "./stream/detach.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/delivered-transactions.ts";
-import { withTimeout } from "../core/with-timeout.ts";
 import type { Watermarks } from "../core/contracts/watermarks.ts";
 
 /** How long the snapshotter waits, with sinks that have joined, for those that are still joining. */

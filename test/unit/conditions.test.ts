@@ -12,7 +12,7 @@ import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import { type DocumentStatus, NO_PROGRESS } from "../../src/core/contracts/status.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
-import { LastAnswer } from "../../src/core/last-answer.ts";
+import { LastAnswer } from "../../src/core/waiting.ts";
 import * as suspensions from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";

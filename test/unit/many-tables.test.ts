@@ -8,7 +8,7 @@ import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import { News } from "../../src/core/news.ts";
+import { News } from "../../src/core/waiting.ts";
 import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
 import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";

@@ -4,7 +4,7 @@ import { Comparing, type ComparingParts } from "../../src/daemon/comparing.ts";
 import type { Config } from "../../src/config/config.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
-import { News } from "../../src/core/news.ts";
+import { News } from "../../src/core/waiting.ts";
 import { reportOf, tableFound } from "../support/model/reports.ts";
 import { eventually } from "../support/run/waiting.ts";
 

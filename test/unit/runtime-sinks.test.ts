@@ -1,7 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
-import { News } from "../../src/core/news.ts";
+import { News } from "../../src/core/waiting.ts";
 import { abortOf, type Clock, systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { News } from "../../src/core/news.ts";
+import { News } from "../../src/core/waiting.ts";
 import { MarkedTips, Waits } from "../../src/runtime/control/waits.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
 

@@ -11,7 +11,7 @@ import { quoteLiteral, type TargetName } from "../names.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store } from "../store.ts";
-import { Turn } from "../../../src/core/turn.ts";
+import { Turn } from "../../../src/core/waiting.ts";
 import { type DuckdbTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
 import { walBytesMax } from "./wal-size.ts";
 

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Engine, EngineConnection } from "../engine/engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import { Turn } from "../../../src/core/turn.ts";
+import { Turn } from "../../../src/core/waiting.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";

@@ -14,7 +14,7 @@ import {
 } from "@platformatic/kafka";
 import { isIP, type Socket } from "node:net";
 import { systemClock } from "../../../src/core/clock.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { withTimeout } from "../../../src/core/waiting.ts";
 import { Attachments, offsetsOf, PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
 import {
   type Cluster,

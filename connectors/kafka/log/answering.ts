@@ -6,29 +6,28 @@ import type { RelayedSource } from "../../../src/core/contracts/source.ts";
 import type { Chunk } from "../../../src/core/contracts/row-reads.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { Turn } from "../../../src/core/turn.ts";
+import { Turn, withTimeout } from "../../../src/core/waiting.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { extentOf, readAny } from "../client/partition.ts";
 import { classify, logError } from "../errors.ts";
 import { answersId, callTopics } from "../names.ts";
 import type { WriterSettings } from "../writer/checkpointed-writer.ts";
-import { RecordBuffers, BatchRecords } from "../writer/records.ts";
+import { BatchRecords, RecordBuffers } from "../writer/records.ts";
 import { Topics } from "../writer/topics.ts";
 import {
-  type TableQuestion,
   BEGUN,
   type Call,
   isRowCall,
   joinsOf,
+  relayedShape,
   type Request,
   Requests,
   type RowCall,
   type Said,
   saidError,
+  type TableQuestion,
   writeAnswer,
   writeTables,
-  relayedShape,
 } from "./calls.ts";
 
 /** Questions and answers are of no use later. */

@@ -9,7 +9,7 @@ import type {
 } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { FrameReading } from "../../../src/core/model/frame.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { withTimeout } from "../../../src/core/waiting.ts";
 import { classify, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
 import type { SourceContext } from "./context.ts";

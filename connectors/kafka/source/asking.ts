@@ -8,11 +8,10 @@ import type {
 } from "../../../src/core/contracts/catalog.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { namesOfTable } from "../../../src/core/model/schema.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { Turn, withTimeout } from "../../../src/core/waiting.ts";
 import { copyRefusal } from "../../kit/online-copies.ts";
 import { abortedError, type MillraceError } from "../../../src/core/errors.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
-import { Turn } from "../../../src/core/turn.ts";
 import { type Cluster, topicsOf } from "../client/cluster.ts";
 import { extentOf, type Partition, readAny } from "../client/partition.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
@@ -29,7 +28,7 @@ import {
 } from "../log/calls.ts";
 import { callTopics, requestsId } from "../names.ts";
 import { Assembly } from "../writer/messages.ts";
-import { RecordBuffers, BatchRecords } from "../writer/records.ts";
+import { BatchRecords, RecordBuffers } from "../writer/records.ts";
 import { type TopicRules, Topics, type UsableTopic } from "../writer/topics.ts";
 import type { SourceContext } from "./context.ts";
 

@@ -1,7 +1,7 @@
 import type { Clock } from "../../../src/core/clock.ts";
 import { LogMoved } from "../../../src/core/contracts/log-admin.ts";
 import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
-import { News } from "../../../src/core/news.ts";
+import { News } from "../../../src/core/waiting.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
 import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";

@@ -1,6 +1,6 @@
 /** The change stream: one dump of the log, decoded and given out in blocks. */
 import type { Block } from "../../../src/core/model/block.ts";
-import { OneReader } from "../../../src/core/one-reader.ts";
+import { OneReader } from "../../../src/core/waiting.ts";
 import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import { Assembler } from "./rows/assembler.ts";

@@ -5,7 +5,7 @@ import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import { Turn } from "../../../src/core/turn.ts";
+import { Turn } from "../../../src/core/waiting.ts";
 import type { LockHolders } from "../../kit/lock-holders.ts";
 import { holdersOf, lockHolders } from "../blocking-transactions.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";

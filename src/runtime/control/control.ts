@@ -7,7 +7,7 @@ import { blocks, type Condition, sentenceOf } from "../../core/conditions/condit
 import { type DeadLetter, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { LastAnswer } from "../../core/last-answer.ts";
+import { LastAnswer } from "../../core/waiting.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import {
   historyNotPaused,

@@ -1,7 +1,7 @@
 /** Dead letters that an operator settles: rows that a target refused are read from the source again, or given up. */
 import type { Clock } from "../../core/clock.ts";
 import type { DeadLetter, LetterChange, StateStore } from "../../core/contracts/state-store.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { entry } from "../schema/suspended-tables.ts";

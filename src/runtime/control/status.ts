@@ -28,7 +28,7 @@ import type { StreamFacts } from "../streaming.ts";
 import type { Estimates } from "./estimates.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Room } from "../../core/disk-room.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
+import { withTimeout } from "../../core/waiting.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
 interface DaemonFacts {

@@ -1,6 +1,6 @@
 import { type Clock, pause, scopeOf } from "../../core/clock.ts";
 import { abortedError, findMillraceError } from "../../core/errors.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { Blocker } from "../../core/contracts/watermarks.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";

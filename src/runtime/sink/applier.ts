@@ -1,7 +1,7 @@
 import { type Clock, measuredNow } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";

@@ -9,7 +9,7 @@ import {
 import type { Clock } from "../../core/clock.ts";
 import { type Login, reasonOf } from "../../core/errors.ts";
 import { comparePositions, type Position, rowVersion } from "../../core/model/position.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
 import type { SinkCrossing, SinkRecord, SinkReset, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";

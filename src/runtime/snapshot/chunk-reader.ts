@@ -10,7 +10,7 @@ import { type Closed, type ClosedWell, encodeMark, type FanOut } from "../stream
 import { isOfOneTable, type ReadLimits } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { ApplyWindow, CompareWindow, type Window } from "./windows.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
+import { withTimeout } from "../../core/waiting.ts";
 import { Receipts } from "../stream/sink-queue.ts";
 
 interface ChunkReaderParts {

@@ -4,7 +4,7 @@ import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";

@@ -3,10 +3,10 @@ import { type Clock, pause } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { News } from "../../core/news.ts";
+import { News, withTimeout } from "../../core/waiting.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { TableSnapshot, SnapshotProgress } from "../../core/contracts/state-store.ts";
+import type { SnapshotProgress, TableSnapshot } from "../../core/contracts/state-store.ts";
 import type { ReadHold } from "../stream/kept-log.ts";
 import { ChunkReader, type HandedOver } from "./chunk-reader.ts";
 import type { Ledger } from "./ledger.ts";
@@ -26,7 +26,6 @@ import {
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../stream/sink-queue.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
 
 interface SnapshotterParts extends ReadPlanParts {
   readonly clock: Clock;

@@ -18,7 +18,7 @@ import { askAgain } from "../snapshot/snapshots.ts";
 import { knownPosition, mayHoldMore } from "../sink/sink-position.ts";
 import { type WaitingStart, whenAnswered } from "./start-waits.ts";
 import { epochsUsedUp } from "../errors.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
+import { withTimeout } from "../../core/waiting.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
 export const OPENING_MS_MAX = 10_000;

@@ -5,7 +5,7 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { SinkRecord, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { heldFrom, type Continuation, continuationOf } from "../sink/sink-position.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
+import { withTimeout } from "../../core/waiting.ts";
 
 /** What a start would find out about one sink, by the same decision. The sink is read, but not taken over. */
 export type SinkForecast = { readonly record: SinkRecord | null } & (

@@ -2,7 +2,7 @@ import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { SinkCheckpoint, StateStore } from "../../core/contracts/state-store.ts";

@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { News } from "../../core/news.ts";
+import type { News } from "../../core/waiting.ts";
 import type { FanOut } from "./fan-out.ts";
 import type { GoBack } from "./catch-up.ts";
 import { lifeOf, type SinkLife } from "../sink/sink-life.ts";

@@ -1,7 +1,7 @@
 import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { type Position, rowVersion } from "../../core/model/position.ts";
-import { News } from "../../core/news.ts";
+import { News } from "../../core/waiting.ts";
 import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { DeliveredTransactions } from "./delivered-transactions.ts";

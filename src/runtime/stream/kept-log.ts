@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import { News } from "../../core/news.ts";
+import { News } from "../../core/waiting.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 

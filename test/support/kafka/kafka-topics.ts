@@ -14,7 +14,7 @@ import {
 } from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
 import { systemClock } from "../../../src/core/clock.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { withTimeout } from "../../../src/core/waiting.ts";
 import { eventually } from "../run/waiting.ts";
 
 export interface ReadRecord {

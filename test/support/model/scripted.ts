@@ -6,7 +6,7 @@ import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
 import { DEFAULT_POLICY } from "../../../src/core/model/schema-change.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { News } from "../../../src/core/news.ts";
+import { News } from "../../../src/core/waiting.ts";
 import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";
 import { type ChangeStream, SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../../src/core/contracts/state-store.ts";

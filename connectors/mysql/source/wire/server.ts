@@ -7,7 +7,7 @@
  */
 import { systemClock } from "../../../../src/core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
-import { withTimeout } from "../../../../src/core/with-timeout.ts";
+import { withTimeout } from "../../../../src/core/waiting.ts";
 import type { MysqlAddress } from "../../url.ts";
 import { quoteAccount } from "../../quote.ts";
 import { aborted, classify, errorNumber, failedAt, sourceError } from "../errors.ts";

@@ -8,7 +8,7 @@ import type {
 } from "../../../../src/core/contracts/raw/raw-copy.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import type { TableVersion, Column } from "../../../../src/core/model/schema.ts";
-import { Turn } from "../../../../src/core/turn.ts";
+import { Turn } from "../../../../src/core/waiting.ts";
 import { RAW_FORM } from "../../raw-form.ts";
 import { sinkError, withoutRow } from "../errors.ts";
 import { expectClaim, markWriter } from "../wire/checkpoint.ts";

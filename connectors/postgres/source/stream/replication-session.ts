@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Block } from "../../../../src/core/model/block.ts";
 import { atServer, findMillraceError } from "../../../../src/core/errors.ts";
-import { OneReader } from "../../../../src/core/one-reader.ts";
+import { OneReader } from "../../../../src/core/waiting.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts";
 import { BEGIN_ANEW, aborted, classify, sourceError } from "../errors.ts";

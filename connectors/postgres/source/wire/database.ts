@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client, QueryResult, QueryResultRow } from "pg";
 import { systemClock } from "../../../../src/core/clock.ts";
-import { withTimeout } from "../../../../src/core/with-timeout.ts";
+import { withTimeout } from "../../../../src/core/waiting.ts";
 import { connect } from "../../../../src/postgres/connect.ts";
 import { OneConnection } from "../../../../src/postgres/one-connection.ts";
 import type { ErrorReason, MillraceError } from "../../../../src/core/errors.ts";

@@ -10,7 +10,7 @@ import type {
   SnapshotStore,
   SettledKeys,
 } from "../../../core/contracts/state-store.ts";
-import { countObligation } from "./bonds.ts";
+import { countObligation } from "./positions.ts";
 import { voidProofs } from "./proofs.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, oneOf, type Row } from "../row.ts";

@@ -1,7 +1,7 @@
 import type { SuspendedTable, SuspensionStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { isStoredError, stored, text, textOrNull, type Row } from "../row.ts";
-import { countObligation } from "./bonds.ts";
+import { countObligation } from "./positions.ts";
 import { voidSnapshots } from "./snapshots.ts";
 
 /** In the place of a sink's name: every sink. */
