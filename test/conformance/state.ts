@@ -168,8 +168,11 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
           error: failure,
           reset: null,
           lost: null,
+          leftOut: [],
         },
       ]);
+      await sinks.setLeftOut("b", ["public.a"]);
+      expect((await sinks.get("b"))?.leftOut).toEqual(["public.a"]);
       await sinks.setError("b", null);
       expect((await sinks.get("b"))?.error).toBeNull();
     });

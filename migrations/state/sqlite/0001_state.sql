@@ -35,7 +35,7 @@ CREATE TABLE source (
 -- A copy of each sink's checkpoint; the sink's own counts. `written`: the last position that the sink has stored durably;
 -- `covered`: up to here the log has nothing more for it; `tables`: which tables it holds completely, as JSON. `reset`: where
 -- an operator has moved the sink, as JSON, until the sink itself has stored it. `lost`: what its readers, or its history, lack for
--- good, as JSON, until an operator has seen to it.
+-- good, as JSON, until an operator has seen to it. `left_out`: tables that it had, and that the configuration leaves out, as JSON.
 CREATE TABLE sink (
   name TEXT PRIMARY KEY,
   written TEXT,
@@ -44,7 +44,8 @@ CREATE TABLE sink (
   paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
   error TEXT,
   reset TEXT,
-  lost TEXT
+  lost TEXT,
+  left_out TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 
 -- Each opening of a sink, in the order of `id`. `base`: the step of the checkpoint that it found; `obligation`: the number of

@@ -148,6 +148,8 @@ export interface SinkRecord {
   /** Set while an operator's reset has not reached the sink itself. */
   readonly reset?: SinkReset | null;
   readonly lost?: LostChanges | null;
+  /** Tables that the sink had, and that its `tables` leave out. */
+  readonly leftOut?: readonly string[];
 }
 
 /** What the sink's readers, or its history, lack for good. */
@@ -227,6 +229,7 @@ export interface SinkStore {
   setError(name: string, error: StoredError | null): Promise<void>;
   /** Added to what is kept of earlier losses, until somebody has seen to them: null. */
   setLost(name: string, loss: Loss | null): Promise<void>;
+  setLeftOut(name: string, tableIds: readonly string[]): Promise<void>;
   /** Forgets a sink that left the configuration. */
   remove(name: string): Promise<void>;
 }

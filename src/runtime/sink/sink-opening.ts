@@ -207,6 +207,7 @@ export class SinkOpening {
           `${[...missing].join(", ")} was missing in the target, had another form there, or lost rows`,
         );
     }
+    await this.#tellReturned(copied);
     const suspended = Object.keys(checkpoint.tables).filter((id) => tables.isSuspended(id) && tables.misses(id));
     if (suspended.length > 0) await loseChanges(this.#parts, passedOver(suspended));
     const kept = withoutTables(checkpoint.tables, invalid);
@@ -214,6 +215,19 @@ export class SinkOpening {
     const valid = { ...checkpoint, place: targetOf(sink), tables: kept };
     await worker.writer.note(valid, signal);
     return valid;
+  }
+
+  /** What passes while the sink's `tables` leave out a table that it had is lost to its readers, which counts once it is back. */
+  async #tellReturned(copied: ReadonlySet<string>): Promise<void> {
+    const { worker, state, tables } = this.#parts;
+    if (worker.sink.form === "mirror") return;
+    const before = (await state.sinks.get(worker.name))?.leftOut ?? [];
+    const returned = before.filter((id) => tables.misses(id));
+    const out = [...copied].filter((id) => tables.leavesOut(id) && !tables.isSuspended(id));
+    if (returned.length + out.length === 0) return;
+    if (returned.length > 0) await loseChanges(this.#parts, passedOver(returned, "which its `tables` left out"));
+    const still = before.filter((id) => !returned.includes(id));
+    await state.sinks.setLeftOut(worker.name, [...new Set([...still, ...out])]);
   }
 }
 

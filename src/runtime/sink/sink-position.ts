@@ -397,9 +397,9 @@ async function epochOfRows(sink: Sink, signal: AbortSignal): Promise<number> {
 }
 
 /** Why a sink lacks changes of these tables. */
-export function passedOver(tableIds: readonly string[]): string {
+export function passedOver(tableIds: readonly string[], why = "which were suspended, paused or unreadable"): string {
   const some = tableIds.length > TABLES_NAMED_MAX ? ` and ${tableIds.length - TABLES_NAMED_MAX} more` : "";
-  return `changes of ${tableIds.slice(0, TABLES_NAMED_MAX).join(", ")}${some} passed by, which were suspended, paused or unreadable`;
+  return `changes of ${tableIds.slice(0, TABLES_NAMED_MAX).join(", ")}${some} passed by, ${why}`;
 }
 
 const TABLES_NAMED_MAX = 5;

@@ -96,3 +96,30 @@ test("taken out and put back, a stream and a history equal the source, and what 
   await pipeline.installation.command("resume");
   expect(await told()).toEqual([]);
 });
+
+test("a table that a sink's `tables` leave out and take in again lost what passed to streams and histories, and that is named", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "files", "postgres-history"] });
+  const { installation, sinks } = pipeline;
+  const told = async () => {
+    const { conditions } = await installation.status();
+    return conditions.filter(({ kind }) => kind === "sink.lost-changes").map(({ sink, what }) => [sink, what] as const);
+  };
+  const without = Object.entries(sinks.config).map(([name, sink]) => [name, { ...sink, tables: ["public.kept"] }]);
+  await change(pipeline, "at first");
+  await pipeline.settled();
+  for (const config of [Object.fromEntries(without), Object.fromEntries(without)]) {
+    await restartWith(pipeline, config);
+    await change(pipeline, "while it is out");
+    await pipeline.settled();
+    expect(await told()).toEqual([]);
+  }
+  await restartWith(pipeline, sinks.config);
+  await pipeline.expectEqual(TABLES);
+  const what = expect.stringMatching(/changes of public\.moving passed by, which its `tables` left out/);
+  expect(new Map(await told())).toEqual(
+    new Map([
+      ["files", what],
+      ["postgres-history", what],
+    ]),
+  );
+});

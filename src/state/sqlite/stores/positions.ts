@@ -52,7 +52,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import type { LogIdentity } from "../../../core/contracts/positions.ts";
 
-const COLUMNS = "name, written, covered, tables, paused, error, reset, lost";
+const COLUMNS = "name, written, covered, tables, paused, error, reset, lost, left_out";
 const WRITTEN = `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
   ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`;
 const RESET = `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
@@ -72,7 +72,7 @@ const FORGET = [
 ];
 
 /** SQL that stores one column of a sink, also of one that is new. */
-function storing(column: "covered" | "paused" | "error" | "lost"): string {
+function storing(column: "covered" | "paused" | "error" | "lost" | "left_out"): string {
   return `INSERT INTO sink (name, ${column}) VALUES (:name, :value) ON CONFLICT DO UPDATE SET ${column} = :value`;
 }
 
@@ -152,6 +152,11 @@ export class SqliteSinks implements SinkStore {
     });
   }
 
+  async setLeftOut(name: string, tableIds: readonly string[]): Promise<void> {
+    const row = { name, value: JSON.stringify(tableIds) };
+    this.#connection.write(() => this.#connection.run(storing("left_out"), row));
+  }
+
   async remove(name: string): Promise<void> {
     this.#connection.write(() => {
       for (const sql of FORGET) this.#connection.run(sql, { name });
@@ -200,6 +205,7 @@ function sinkRecord(row: Row): SinkRecord {
     error: storedOrNull(row, "error", isStoredError),
     reset: resetOf(row),
     lost: storedOrNull(row, "lost", isLostChanges),
+    leftOut: stored(row, "left_out", isTexts),
   };
 }
 
