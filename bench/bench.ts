@@ -45,7 +45,7 @@ const program = new Command("bench")
   .option("--json", "print one JSON document")
   .option("--scale <factor>", "share of the documented number of rows", scaleOf, 1)
   .option("--runs <count>", "interleaved runs, of which the median counts", runsOf, 3)
-  .option("--scene <name>", "of tables, size, growth and memory: one part alone, as it is called in the file")
+  .option("--scene <name>", "of tables, size, growth, proof and memory: one part alone, as it is called in the file")
   .option("--report [file]", "write an HTML page with charts too (default bench-report.html)")
   .parse();
 
