@@ -9,6 +9,7 @@ import type {
 } from "../../src/core/contracts/readable.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { digitsOf, exactJson, normalOf, plainText, unmarked } from "../../src/core/targets/expected-json.ts";
+import { groupsOf } from "../../src/core/each-of.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { listIn, mapOf } from "./inspect.ts";
 import {
@@ -117,8 +118,8 @@ export class ReadableIndices implements Readable {
   ): Promise<readonly TextRow[]> {
     const { isRouted, pageSize } = this.#shapeOf(table);
     const found: TextRow[] = [];
-    for (let i = 0; i < keys.length; i += pageSize) {
-      const ids = keys.slice(i, i + pageSize).map(([id]) => id!);
+    for (const some of groupsOf(keys, pageSize)) {
+      const ids = some.map(([id]) => id!);
       const documents = isRouted
         ? await this.#searched(table.id, ids, signal)
         : await this.#fetched(table.id, ids, signal);

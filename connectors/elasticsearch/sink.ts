@@ -18,6 +18,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { groupsOf } from "../../src/core/each-of.ts";
 import type { IndexOptions } from "./indices/found-index.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
 import { classifyConnection, droppedError, searchError } from "./errors.ts";
@@ -236,8 +237,7 @@ export class ElasticsearchSink
     const { indices } = this.#ours;
     const aliases = tables.flatMap(({ id }) => indices.written(id)?.alias ?? []);
     await this.#guarded(signal, async (client) => {
-      for (let i = 0; i < aliases.length; i += SHOWN_AT_ONCE)
-        await client.refresh(aliases.slice(i, i + SHOWN_AT_ONCE), undefined, signal);
+      for (const some of groupsOf(aliases, SHOWN_AT_ONCE)) await client.refresh(some, undefined, signal);
     });
   }
 

@@ -12,6 +12,7 @@ import type { LayoutColumn, SqliteLayout } from "../sqlite/tables/layout.ts";
 import { columnOf, placesUnder, type PlannedDocument, type PlannedPlace } from "./plan.ts";
 import { quoteText } from "../sqlite/names.ts";
 import { jsonOf, type OrderTerm, orderOf, readable } from "./values.ts";
+import { groupsOf } from "../../src/core/each-of.ts";
 
 /** `concat` takes 1,000 arguments at most. */
 const FIELDS_AT_ONCE = 200;
@@ -79,9 +80,7 @@ class Builder {
     const pieces = fields.map(
       ([name, json], i) => `${quoteText(`${i === 0 ? "" : ","}${JSON.stringify(name)}:`)}, ${json}`,
     );
-    const groups: string[] = [];
-    for (let from = 0; from < pieces.length; from += FIELDS_AT_ONCE)
-      groups.push(`concat(${pieces.slice(from, from + FIELDS_AT_ONCE).join(", ")})`);
+    const groups = groupsOf(pieces, FIELDS_AT_ONCE).map((some) => `concat(${some.join(", ")})`);
     return ["'{'", ...groups, "'}'"].join(" || ");
   }
 }

@@ -37,6 +37,7 @@ import { rowKeyPage, rowKeyPages } from "./write/key-pages.ts";
 import { VERSION_FIELD, TIME_FIELD } from "./write/script.ts";
 import { type Format, type KeyNaming, tableKeyStart } from "./write/table-target.ts";
 import { sizedLine } from "../../src/core/targets/sized-line.ts";
+import { eachOf } from "../../src/core/each-of.ts";
 
 interface InspectionSettings extends ConnectionSettings, KeyNaming {
   readonly format: Format;
@@ -283,8 +284,21 @@ async function equalRows(
   let byteCount = 0;
   const isEqual = new Uint8Array(ids.length);
   const fields = [...columns.map(({ name }) => name), VERSION_FIELD, TIME_FIELD];
-  const inFlight: Promise<void>[] = [];
-  const read = async (from: number, expected: readonly string[]): Promise<void> => {
+  const pieces = function* () {
+    for (let from = 0; from < ids.length;) {
+      const expected: string[] = [];
+      for (let length = 0; expected.length < ROWS_PER_CALL && length < CHARACTERS_PER_CALL;) {
+        if (from + expected.length === ids.length) break;
+        const line = sizedLine(cells(from + expected.length));
+        expected.push(line);
+        length += line.length;
+      }
+      yield { from, expected };
+      from += expected.length;
+    }
+  };
+  await eachOf(pieces(), CALLS_IN_FLIGHT, async ({ from, expected }) => {
+    signal.throwIfAborted();
     const keys = expected.map((_, i) => `${keyStart}${ids[from + i]!}`);
     const reply: Reply = await connection.command(
       "eval",
@@ -298,31 +312,6 @@ async function equalRows(
       if (Buffer.isBuffer(line)) byteCount += line.length;
       if (textOf(line) === expected[i]) isEqual[from + i] = 1;
     });
-  };
-  try {
-    for (let from = 0; from < ids.length;) {
-      const expected: string[] = [];
-      let characters = 0;
-      while (
-        from + expected.length < ids.length &&
-        expected.length < ROWS_PER_CALL &&
-        characters < CHARACTERS_PER_CALL
-      ) {
-        const line = sizedLine(cells(from + expected.length));
-        expected.push(line);
-        characters += line.length;
-      }
-      if (inFlight.length >= CALLS_IN_FLIGHT) await inFlight.shift();
-      signal.throwIfAborted();
-      const call = read(from, expected);
-      // Awaited below; until then the handler marks a failure as handled.
-      call.catch(() => {});
-      inFlight.push(call);
-      from += expected.length;
-    }
-    while (inFlight.length > 0) await inFlight.shift();
-  } finally {
-    await Promise.allSettled(inFlight);
-  }
+  });
   return { isEqual, byteCount };
 }

@@ -1,5 +1,6 @@
 /** Which sink prepared a table's keys last. Two that write to them hide each other's rows: versions come from different logs. */
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { groupsOf } from "../../src/core/each-of.ts";
 import { takenBy } from "../warehouse/table-change.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { raise } from "./errors.ts";
@@ -36,7 +37,7 @@ export class Owners {
   async take(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
     if (tables.length === 0) return;
     const starts = tables.map((table) => [this.#keyStart(table), table.id] as const);
-    for (const some of pages(starts))
+    for (const some of groupsOf(starts, NAMES_MAX))
       await connection.command("hset", this.#key, ...some.flatMap(([start]) => [start, this.#owner]));
     for (const [start, id] of starts) this.#prepared.set(start, id);
   }
@@ -58,17 +59,11 @@ export class Owners {
 
   async #others(connection: Commands, starts: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
-    for (const some of pages(starts)) {
+    for (const some of groupsOf(starts, NAMES_MAX)) {
       const owners = (listOf(await connection.command("hmget", this.#key, ...some)) ?? []).map(textOf);
       for (const [i, owner] of owners.entries())
         if (owner !== null && owner !== this.#owner) found.set(some[i]!, owner);
     }
     return found;
   }
-}
-
-function pages<T>(all: readonly T[]): T[][] {
-  return Array.from({ length: Math.ceil(all.length / NAMES_MAX) }, (_, i) =>
-    all.slice(i * NAMES_MAX, (i + 1) * NAMES_MAX),
-  );
 }

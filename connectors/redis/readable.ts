@@ -12,6 +12,7 @@ import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { isRecord } from "../../src/core/stored-json.ts";
 import { exactJson, plainText } from "../../src/core/targets/expected-json.ts";
 import { namesByStart } from "../../src/core/targets/row-name.ts";
+import { groupsOf } from "../../src/core/each-of.ts";
 import { Connection, type ConnectionSettings, permitted, serverOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 import { keyPages } from "./write/key-pages.ts";
@@ -115,9 +116,9 @@ export class ReadableKeys implements Readable {
   ): Promise<readonly TextRow[]> {
     return await this.#classified(signal, async () => {
       const found: TextRow[] = [];
-      for (let i = 0; i < keys.length; i += KEYS_AT_ONCE) {
+      for (const group of groupsOf(keys, KEYS_AT_ONCE)) {
         signal.throwIfAborted();
-        const some = keys.slice(i, i + KEYS_AT_ONCE).map(([key]) => key!);
+        const some = group.map(([key]) => key!);
         found.push(...(await this.#rows(table, columns, some)));
       }
       return found;

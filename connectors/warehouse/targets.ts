@@ -3,7 +3,7 @@
  * is here; an engine looks, makes and changes.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import { eachOf } from "../../src/core/each-of.ts";
+import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { findMillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
@@ -377,12 +377,6 @@ function unhiddenOf<L extends TableLayout, E extends ExistingTarget>(
   const isKept = form.deletes === "soft" || dialect.keepsReplacedRows === true;
   const names = isKept && hides !== undefined ? [...columns.map(spelled), ...kept] : [];
   return { columns: [...new Set(names)], note: encodeNote(note) };
-}
-
-function groupsOf<T>(all: readonly T[], countMax: number): (readonly T[])[] {
-  const groups: (readonly T[])[] = [];
-  for (let from = 0; from < all.length; from += countMax) groups.push(all.slice(from, from + countMax));
-  return groups;
 }
 
 /** Throws for a table with a column that is named like ours. */

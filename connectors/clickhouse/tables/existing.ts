@@ -6,6 +6,7 @@ import { ownColumns, replacingColumns } from "./statements.ts";
 import { DELETED_COLUMN, EXACT_COLUMN, formOf } from "../../warehouse/own-columns.ts";
 import type { ExistingColumn, ExistingTarget } from "../../warehouse/table-change.ts";
 import type { Placement } from "./layout.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 
 /** Its one key, if it has one, is what it is sorted by, and consists of columns alone. */
 export interface ClickhouseTarget extends ExistingTarget {
@@ -55,8 +56,7 @@ export async function lookUpTargets(
 /** Conditions that the server decides before it looks at each table. `column`: of the table's name. */
 function* listsOf(targets: readonly TargetName[]): Generator<(column: string) => string> {
   const listed = (names: readonly string[]): string => [...new Set(names)].map(quoteLiteral).join(", ");
-  for (let from = 0; from < targets.length; from += NAMES_MAX) {
-    const some = targets.slice(from, from + NAMES_MAX);
+  for (const some of groupsOf(targets, NAMES_MAX)) {
     const databases = listed(some.map(({ database }) => database));
     const tables = listed(some.map(({ table }) => table));
     yield (column) => `database IN (${databases}) AND ${column} IN (${tables})`;

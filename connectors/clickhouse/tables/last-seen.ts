@@ -8,6 +8,7 @@ import { META_DATABASE, quoteLiteral, sqlNameOf, type TargetName } from "../name
 import { type Evidence, parseRows, rowsText } from "./evidence.ts";
 import { engineOf, onCluster, tableSettings } from "./statements.ts";
 import type { Placement } from "./layout.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 
 const NAME = { database: META_DATABASE, table: "targets" };
 const TABLE = sqlNameOf(NAME);
@@ -57,9 +58,7 @@ export class LastSeen {
     const changed = seen.filter(({ target, evidence }) => this.#stored.get(sqlNameOf(target)) !== textOf(evidence));
     if (changed.length === 0) return;
     const revision = ++this.#revision;
-    for (let from = 0; from < changed.length; from += ROWS_MAX) {
-      await this.#insert(client, changed.slice(from, from + ROWS_MAX), revision, signal);
-    }
+    for (const some of groupsOf(changed, ROWS_MAX)) await this.#insert(client, some, revision, signal);
     for (const { target, evidence } of changed) this.#stored.set(sqlNameOf(target), textOf(evidence));
   }
 

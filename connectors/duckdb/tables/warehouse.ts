@@ -4,6 +4,7 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 import type { WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
@@ -146,8 +147,7 @@ export class DuckdbWarehouse
 
   async create(layouts: readonly TableLayout[]): Promise<void> {
     await this.#changing(layouts, async () => {
-      for (let from = 0; from < layouts.length; from += MADE_TOGETHER) {
-        const together = layouts.slice(from, from + MADE_TOGETHER);
+      for (const together of groupsOf(layouts, MADE_TOGETHER)) {
         await this.#connection.run(
           [...new Set(together.flatMap((layout) => this.#createStatements(layout)))].join("; "),
         );

@@ -5,6 +5,7 @@
  * The rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys.
  */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
@@ -167,12 +168,10 @@ export function keyText(column: string): string {
 /** Conditions for the rows with these keys, whose texts are as `keyText` gives them. The key has one column. */
 export function listed({ key }: Pick<TableLayout, "key">, texts: readonly string[]): readonly string[] {
   const name = quoteIdentifier(key[0]!.name);
-  const groups: string[] = [];
-  for (let at = 0; at < texts.length; at += LISTED_TOGETHER) {
-    const literals = texts.slice(at, at + LISTED_TOGETHER).map((text) => quoteLiteral(text.slice(1)));
-    groups.push(`millrace_row.${name} IN (${literals.join(", ")})`);
-  }
-  return groups;
+  return groupsOf(texts, LISTED_TOGETHER).map((some) => {
+    const literals = some.map((text) => quoteLiteral(text.slice(1)));
+    return `millrace_row.${name} IN (${literals.join(", ")})`;
+  });
 }
 
 /**

@@ -14,6 +14,7 @@ import { takenOver } from "../../kit/held-checkpoint.ts";
 import { NO_STEP, overwritten, readCheckpoint } from "../checkpoint.ts";
 import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
 import { keyPages } from "./key-pages.ts";
+import { eachOf } from "../../../src/core/each-of.ts";
 
 /** The stored checkpoint or claim is not what this process wrote last; the sink finds out why. */
 export class FenceMismatch extends Error {}
@@ -157,11 +158,7 @@ export class Claim {
   async #each(slots: readonly number[], work: (key: Buffer) => Promise<void>): Promise<void> {
     const start = this.#keys.slotKeyStart;
     if (start === null) return;
-    for (let from = 0; from < slots.length; from += SLOTS_AT_ONCE) {
-      const keys = slots.slice(from, from + SLOTS_AT_ONCE).map((slot) => slotKey(start, slot));
-      // Waits for all answers before it throws the first failure, so that none stays unhandled.
-      for (const done of await Promise.allSettled(keys.map(work))) if (done.status === "rejected") throw done.reason;
-    }
+    await eachOf(slots, SLOTS_AT_ONCE, (slot) => work(slotKey(start, slot)));
   }
 }
 

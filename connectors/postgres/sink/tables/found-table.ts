@@ -6,6 +6,7 @@ import type { Session } from "../wire/session.ts";
 import { formOf, isOwn, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import type { ExistingColumn, ExistingTarget } from "../../../warehouse/table-change.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";
+import { groupsOf } from "../../../../src/core/each-of.ts";
 
 /** A column and its type, as text and as the catalogue has it: oid and modifier. */
 export interface TypedColumn extends WantedColumn {
@@ -58,9 +59,7 @@ export async function findTables(
   signal: AbortSignal,
 ): Promise<readonly (FoundTable | null)[]> {
   const found: (FoundTable | null)[] = [];
-  for (let from = 0; from < names.length; from += NAMES_MAX) {
-    found.push(...(await look(session, names.slice(from, from + NAMES_MAX), signal)));
-  }
+  for (const some of groupsOf(names, NAMES_MAX)) found.push(...(await look(session, some, signal)));
   return found;
 }
 

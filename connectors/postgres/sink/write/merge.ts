@@ -19,6 +19,7 @@ import { stageName } from "../tables/target-table.ts";
 import type { EntryRange } from "../tables/staged.ts";
 import { CELL_BINARY, readInt32 } from "../../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
+import { groupsOf } from "../../../../src/core/each-of.ts";
 import { cellEnd } from "../values/cells.ts";
 
 /** Fewer new rows than this go with the staged ones, if there are any. */
@@ -224,8 +225,7 @@ export async function createStages(
   if (missing.length === 0) return;
   const kept = Math.max(batches.length, stageCountMax) - missing.length;
   const dropped = [...staged].slice(0, Math.max(0, staged.size - kept));
-  for (let i = 0; i < dropped.length; i += DROPPED_TOGETHER) {
-    const some = dropped.slice(i, i + DROPPED_TOGETHER);
+  for (const some of groupsOf(dropped, DROPPED_TOGETHER)) {
     await session.query(`DROP TABLE IF EXISTS ${some.map(stageName).join(", ")}`, signal);
     for (const ordinal of some) staged.delete(ordinal);
   }

@@ -4,6 +4,7 @@
  * the next would deadlock with a migration that takes them in another order.
  */
 import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { groupsOf } from "../../../../src/core/each-of.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
@@ -105,8 +106,7 @@ class Altering implements AsyncDisposable {
   async addAll(tables: readonly CatalogTable[], signal: AbortSignal): Promise<readonly CatalogTable[]> {
     const { publication, logger } = this.#context;
     const locked: CatalogTable[] = [];
-    for (let from = 0; from < tables.length; from += TOGETHER_COUNT_MAX) {
-      const group = tables.slice(from, from + TOGETHER_COUNT_MAX);
+    for (const group of groupsOf(tables, TOGETHER_COUNT_MAX)) {
       if (group.length > 1 && (await this.#addTogether(group, signal))) continue;
       for (const table of group) if (!(await this.each(addStatement(publication, [table]), signal))) locked.push(table);
     }
