@@ -5,7 +5,7 @@ import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Neighbour, StateAddress } from "../core/contracts/connector.ts";
 import type { Division } from "../core/sharing/share.ts";
-import type { WantedDocument } from "../documents/wanted.ts";
+import type { WantedDocument } from "../documents/document.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
 import type { Address } from "./daemon-definition.ts";

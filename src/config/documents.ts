@@ -6,11 +6,10 @@ import type {
   WantedNode,
   WantedRelation,
   WantedTransform,
-} from "../documents/wanted.ts";
+} from "../documents/document.ts";
 import { duration } from "../core/values/quantity-keys.ts";
-import { FunctionFault, functionName } from "../rules/computed/functions.ts";
+import { BUDGET_MS, FunctionFault, functionName } from "../rules/computed/functions.ts";
 import { type DeclaredType, declaredType, TYPE_NAMES } from "../rules/computed/results.ts";
-import { BUDGET_MS } from "../rules/computed/timed-function.ts";
 import { parseWhere, WhereError } from "../rules/where/syntax.ts";
 import type { Problem } from "./errors.ts";
 

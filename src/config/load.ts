@@ -3,9 +3,8 @@ import { join, resolve } from "node:path";
 import type * as z from "zod";
 import type { StateAddress } from "../core/contracts/connector.ts";
 import { placeOfFile } from "../core/targets/places.ts";
-import { SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
-import { NEST_SINK } from "../documents/document.ts";
-import type { WantedDocument } from "../documents/wanted.ts";
+import { type Division, SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
+import { NEST_SINK, type WantedDocument } from "../documents/document.ts";
 import { NO_RULES, type Rules, type Selection } from "../rules/definition.ts";
 import { suggestion } from "../rules/nearest.ts";
 import type { AdminConfig, Config, SharesConfig, SinkConfig, SourceConfig } from "./config.ts";
@@ -14,9 +13,10 @@ import type { Connectors } from "./connectors.ts";
 import { partDefinition, placeDefinition } from "./definition.ts";
 import type { documentsOf } from "./documents.ts";
 import { adminOf, fileOfState, nestOf, notifyOf, otlpOf, reconcileOf, retentionOf, stateOf } from "./sections.ts";
-import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { SourceAndSinks } from "./source-and-sinks.ts";
 import { rulesOf } from "./tables.ts";
+import { Routes } from "../routes/routes.ts";
+import type { Address } from "./daemon-definition.ts";
 
 interface LoadOptions extends Surroundings {
   readonly connectors: Connectors;
@@ -283,4 +283,51 @@ class Loading {
     const patterns = tables.map((pattern, i) => ({ pattern, place: this.#file.place(path, String(i)) }));
     return { sink: name, isStream: connector.form === "stream", patterns };
   }
+}
+
+/** What the daemon of one share has of its own, although all shares have one configuration. */
+const NAME_LENGTH_MAX = 40;
+const PORT_MAX = 65_535;
+
+/** What does not go together with shares, and where. */
+interface Misfit {
+  readonly path: readonly string[];
+  readonly message: string;
+}
+
+interface SharesRequest {
+  readonly name: string;
+  readonly listen: Address | null;
+  readonly sinks: readonly SinkConfig[];
+}
+
+/** Where a sink puts the tables of several schemas into one, they are kept apart by their names alone. */
+export function divisionOf(count: number, sinks: readonly SinkConfig[], { tables }: Pick<Rules, "tables">): Division {
+  const routes = new Routes(tables.filter(({ into }) => into !== null));
+  const by = sinks.some(({ connector }) => connector.divides === "name") ? "name" : "id";
+  return routes.text === "" ? { count, by } : { count, by, routes };
+}
+
+export function misfits(count: number, { name, listen, sinks }: SharesRequest): readonly Misfit[] {
+  const path = ["source", "shares"];
+  const length = NAME_LENGTH_MAX - shareName("", count).length;
+  const alone = sinks.filter(({ connector }) => connector.divides === undefined);
+  return [
+    ...(name.length <= length
+      ? []
+      : [{ path: ["name"], message: `with ${count} shares expected at most ${length} characters` }]),
+    ...(listen === null || listen.port + count - 1 <= PORT_MAX
+      ? []
+      : [{ path: ["admin", "listen"], message: `with ${count} shares expected a port up to ${PORT_MAX - count + 1}` }]),
+    ...alone.map((sink) => ({
+      path: ["sinks", sink.name],
+      message: `a ${sink.kind} sink is written by one daemon; take it out of this file, or \`${path.join(".")}\``,
+    })),
+  ];
+}
+
+/** Each share's daemon has the next port. */
+export function addressOfShare(listen: Address | null, shares: SharesConfig | null): Address | null {
+  if (listen === null || shares === null || shares.number === null) return listen;
+  return { ...listen, port: listen.port + shares.number - 1 };
 }

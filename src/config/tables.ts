@@ -4,9 +4,8 @@ import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/defini
 import { type Expression, parseWhere, WhereError } from "../rules/where/syntax.ts";
 import { duration } from "../core/values/quantity-keys.ts";
 import type { ComputedRule } from "../rules/computed/computed-columns.ts";
-import { FunctionFault, functionName } from "../rules/computed/functions.ts";
+import { BUDGET_MS, FunctionFault, functionName } from "../rules/computed/functions.ts";
 import { declaredType, TYPE_NAMES } from "../rules/computed/results.ts";
-import { BUDGET_MS } from "../rules/computed/timed-function.ts";
 import { highestReference } from "../routes/routes.ts";
 import type { Problem } from "./errors.ts";
 

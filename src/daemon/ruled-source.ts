@@ -7,7 +7,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import type { Pin } from "../rules/pins.ts";
-import { sourceShape } from "../rules/source-shape.ts";
+import { sourceShape } from "../rules/ruled-shape.ts";
 import { type RuledSource, withFunctions, withRules } from "../rules/with-rules.ts";
 
 /** The configured source under its rules. Every part that shows, stores or sends rows must use this one. */

@@ -21,9 +21,8 @@ import { controlSocketPath } from "../ops/control-socket.ts";
 import type { Activity } from "../ops/dashboard/activity.ts";
 import { type History, STEP_SECONDS, STEPS_OF_DAY } from "../ops/dashboard/history.ts";
 import { type DaemonView, letterGroupsOf, lettersOf, readsOf, tablesOf } from "../ops/dashboard/view.ts";
-import type { Scraped } from "../ops/gauges.ts";
+import { retentionSeconds, type Scraped } from "../ops/gauges.ts";
 import type { PrometheusMetrics } from "../ops/metrics.ts";
-import { retentionSeconds } from "../ops/retention.ts";
 import type { Controls } from "./joined-control.ts";
 import { VERSION } from "../version.ts";
 

@@ -4,7 +4,13 @@ import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
 import type { DaemonView } from "../ops/dashboard/view.ts";
 import { type Answer, ask, setToken } from "./api.ts";
-import type { Away } from "./parts/attention.tsx";
+
+/** Why the daemon is not heard. */
+export interface Away {
+  readonly why: string;
+  /** Of its last answer. */
+  readonly since: string;
+}
 
 /** What the daemon last said. */
 export interface Live {

@@ -31,9 +31,12 @@ import {
   type Relation,
   type Through,
   type Transform,
+  type WantedCondition,
+  type WantedDocument,
+  type WantedNode,
+  type WantedRelation,
 } from "./document.ts";
 import type { DocumentProblem } from "./errors.ts";
-import type { WantedCondition, WantedDocument, WantedNode, WantedRelation } from "./wanted.ts";
 
 export interface KnownTables extends Pick<CapturedTables, "tables" | "refused"> {
   /** Null: the source can't tell them. */

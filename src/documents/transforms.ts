@@ -14,11 +14,16 @@ import { CELL_TEXT } from "../core/model/tuple.ts";
 import type { ColumnType } from "../core/model/types.ts";
 import { losslessJson } from "../core/values/exact-json.ts";
 import { writeJson } from "../core/values/json.ts";
-import { type Functions, loadFunctions } from "../rules/computed/functions.ts";
+import { type Functions, loadFunctions, TimedFunction } from "../rules/computed/functions.ts";
 import { resultText, spelledValue, WrongResult } from "../rules/computed/results.ts";
-import { TimedFunction } from "../rules/computed/timed-function.ts";
-import { type Document, type DocumentNode, documentTableId, type Relation } from "./document.ts";
-import type { WantedDocument, WantedNode } from "./wanted.ts";
+import {
+  type Document,
+  type DocumentNode,
+  documentTableId,
+  type Relation,
+  type WantedDocument,
+  type WantedNode,
+} from "./document.ts";
 
 /** What documents name, by `FunctionName.text`. */
 export function functionsOf(documents: readonly WantedDocument[]): Functions {

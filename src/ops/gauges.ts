@@ -10,6 +10,7 @@ import {
   type StatusDocument,
 } from "../core/contracts/status.ts";
 import { SINK_STATES } from "../core/contracts/telemetry.ts";
+import type { HistoryPoint } from "./dashboard/view.ts";
 
 interface OfTable {
   readonly table: string;
@@ -322,4 +323,35 @@ function rowsRead({ reads }: Scraped): readonly TableSample[] {
 
 function secondsSince(at: string, nowMs: number): number {
   return Math.max(0, (nowMs - Date.parse(at)) / 1000);
+}
+
+/** The slope is taken over this time, and not before so much of it has passed. */
+const WINDOW_MS = 600_000;
+const WINDOW_MS_MIN = 30_000;
+
+interface Retained {
+  readonly safeBytes: number | null;
+  readonly safeSeconds: number | null;
+}
+
+/**
+ * Seconds until the source may drop log that a sink still needs: what the source tells, and what the slope of the kept log
+ * says. Null: no end is in sight.
+ */
+export function retentionSeconds({ safeBytes, safeSeconds }: Retained, points: readonly HistoryPoint[]): number | null {
+  const slope = bytesPerSecond(points);
+  const bySlope = safeBytes === null || slope === null || slope <= 0 ? null : Math.max(0, safeBytes) / slope;
+  if (safeSeconds === null || bySlope === null) return safeSeconds ?? bySlope;
+  return Math.min(safeSeconds, bySlope);
+}
+
+/** Growth of the log that the source keeps. Null: unknown. */
+function bytesPerSecond(points: readonly HistoryPoint[]): number | null {
+  const known = points.flatMap(({ at, source }) =>
+    source.retainedBytes === null ? [] : [{ ms: Date.parse(at), bytes: source.retainedBytes }],
+  );
+  const last = known.at(-1);
+  const first = last && known.find(({ ms }) => ms >= last.ms - WINDOW_MS);
+  if (last === undefined || first === undefined || last.ms - first.ms < WINDOW_MS_MIN) return null;
+  return ((last.bytes - first.bytes) * 1000) / (last.ms - first.ms);
 }

@@ -24,8 +24,16 @@ import {
   shownByComputing,
   unloggedHidden,
 } from "./rule-fit.ts";
-import { type CellPlan, computedOf, NO_FUNCTIONS, type RuledShape, ruledShape, withheldShape } from "./ruled-shape.ts";
-import { sourceShape, withKeyOf } from "./source-shape.ts";
+import {
+  type CellPlan,
+  computedOf,
+  NO_FUNCTIONS,
+  type RuledShape,
+  ruledShape,
+  sourceShape,
+  withheldShape,
+  withKeyOf,
+} from "./ruled-shape.ts";
 
 interface Planned {
   readonly key: string;

@@ -5,9 +5,8 @@ import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
 import { isKnownByName } from "./former-rules.ts";
 import type { RuleBook } from "./rule-book.ts";
-import type { RuledShape } from "./ruled-shape.ts";
+import { type RuledShape, sourceShape, withKeyOf } from "./ruled-shape.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
-import { sourceShape, withKeyOf } from "./source-shape.ts";
 
 /**
  * The tables of a source with rules: the source's versions, the versions that every part after the rules sees, and how they

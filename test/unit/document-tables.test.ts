@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Alike, Equality, ForeignKey, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { orderOf, resolveDocuments } from "../../src/documents/resolve.ts";
-import type { WantedNode, WantedRelation } from "../../src/documents/wanted.ts";
+import type { WantedNode, WantedRelation } from "../../src/documents/document.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 
 const INT: ColumnType = { kind: "int", bits: 64, signed: true };

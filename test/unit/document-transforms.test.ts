@@ -3,9 +3,8 @@ import { writeFileSync } from "node:fs";
 import { afterAll, expect, test } from "vitest";
 import type { Column } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import type { Document, DocumentNode, Transform } from "../../src/documents/document.ts";
+import type { Document, DocumentNode, Transform, WantedDocument, WantedNode } from "../../src/documents/document.ts";
 import { functionsOf, Transforming, Transforms, withFunctionsOf } from "../../src/documents/transforms.ts";
-import type { WantedDocument, WantedNode } from "../../src/documents/wanted.ts";
 import { functionName } from "../../src/rules/computed/functions.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { HistoryPoint } from "../../src/ops/dashboard/view.ts";
-import { retentionSeconds } from "../../src/ops/retention.ts";
+import { retentionSeconds } from "../../src/ops/gauges.ts";
 import { holdsReads } from "../../src/runtime/stream/kept-log.ts";
 
 /** Points of every 5 s, of a log that grows by so many bytes a second. */

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { areApart } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { Routes } from "../../src/routes/routes.ts";
-import { wideColumn } from "../../src/routes/wide-columns.ts";
+import { wideColumn } from "../../src/routes/routed-tables.ts";
 
 const into = (text: string) => ({ schema: text.split(".")[0]!, table: text.split(".")[1]! });
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { Patience } from "../../src/runtime/snapshot/patience.ts";
+import { Patience } from "../../src/runtime/snapshot/first-copy.ts";
 
 type Step = readonly [waitedFor: string | null, ms: number];
 

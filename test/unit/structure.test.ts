@@ -4,7 +4,7 @@ import { dirname, join, sep } from "node:path";
 import { expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "../..");
-const files = globSync("{src,connectors}/**/*.ts", { cwd: root }).map((file) => file.split(sep).join("/"));
+const files = globSync("{src,connectors}/**/*.{ts,tsx}", { cwd: root }).map((file) => file.split(sep).join("/"));
 const texts = new Map(files.map((file) => [file, readFileSync(join(root, file), "utf8")]));
 
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["'](\.[^"']+)["']|^\s*import\s*["'](\.[^"']+)["']/gm;

@@ -3,8 +3,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { systemClock } from "../../core/clock.ts";
 import { divisionText } from "../../core/sharing/share.ts";
 import { expectDivision, expectOwnDivision } from "../../sharing/divided-before.ts";
-import { keepShareRunning } from "../../sharing/share-process.ts";
-import { supervise } from "../../sharing/supervisor.ts";
+import { keepShareRunning, supervise } from "../../sharing/supervisor.ts";
 import type { Session } from "../session.ts";
 
 /** Throws if the tables were divided in another way before. `number`: of the share that another process has started here. */

@@ -4,6 +4,7 @@ import type { StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
 import { pageOf } from "../focus.ts";
 import { ago, clock, sentence } from "../format.ts";
+import type { Away } from "../live.ts";
 import { ErrorNumber } from "./error-number.tsx";
 
 /** The code of a table whose change waits. */
@@ -14,12 +15,6 @@ interface Props {
   /** Why the daemon is not heard, and since when; null: it is. */
   readonly away: Away | null;
   readonly nowMs: number;
-}
-
-export interface Away {
-  readonly why: string;
-  /** Of its last answer. */
-  readonly since: string;
 }
 
 export const VERDICT_LOOKS: Readonly<Record<Verdict["kind"], string>> = {

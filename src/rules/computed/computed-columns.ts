@@ -17,10 +17,9 @@ import {
 import type { ColumnType } from "../../core/model/types.ts";
 import type { Masker } from "../masks.ts";
 import type { KeptCell } from "../pins.ts";
-import type { FunctionName, Functions, LoadedFunction } from "./functions.ts";
+import { type FunctionName, type Functions, type LoadedFunction, TimedFunction } from "./functions.ts";
 import type { Value } from "../rules.d.ts";
 import { type DeclaredType, resultText } from "./results.ts";
-import { TimedFunction } from "./timed-function.ts";
 import { writeJson } from "../../core/values/json.ts";
 import { readText } from "../../core/values/text.ts";
 

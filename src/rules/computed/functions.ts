@@ -8,6 +8,7 @@ import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { createRequire, registerHooks } from "node:module";
 import { relative, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { WrongResult } from "./results.ts";
 
 /** As the configuration names it; `path` is absolute. */
 export interface FunctionName {
@@ -198,7 +199,7 @@ function oneLine(message: string, { base }: FunctionName): string {
 const FRAME = /(file:\/\/[^\s()]+?|(?<=^|[\s(])\/[^():\n]+):(\d+)(?::(\d+))?(?=[\s)]|$)/gm;
 
 /** Where in the user's modules an error was thrown, such as `rules.ts:12:9`: nothing else of its text is passed on. */
-export function placeOf(error: unknown, root: string): string | null {
+function placeOf(error: unknown, root: string): string | null {
   for (const [, file, line, column] of stackOf(error).matchAll(FRAME)) {
     const url = file!.startsWith("file:") ? file! : pathToFileURL(file!).href;
     if (modules.has(url))
@@ -216,9 +217,62 @@ function stackOf(error: unknown): string {
 }
 
 /** With its article, for a sentence. A name that may hold a value is not passed on. */
-export function classOf(error: unknown): string {
+function classOf(error: unknown): string {
   if (!(error instanceof Error)) return "a value that is no Error";
   const name: unknown = Object.getPrototypeOf(error)?.constructor?.name;
   if (typeof name !== "string" || !/^[A-Za-z_$][\w$]{0,60}$/.test(name)) return "an Error";
   return `${/^[AEIOU]/.test(name) ? "an" : "a"} ${name}`;
+}
+
+/** Of a call, on average, unless the configuration says more. */
+export const BUDGET_MS = 1;
+const FAILURE_LENGTH_MAX = 300;
+/** One call of so many is timed: looking at the clock costs as much as a short function. */
+const TIMED_EVERY = 16;
+/** The average is of about so many timed calls. */
+const AVERAGED_COUNT = 64;
+
+/** A function of the user's with the time that its calls take. */
+export class TimedFunction {
+  readonly #loaded: LoadedFunction;
+  readonly budgetMs: number;
+  #callCount = 0;
+  #timedCount = 0;
+  #averageMs = 0;
+
+  constructor(loaded: LoadedFunction, budgetMs: number) {
+    this.#loaded = loaded;
+    this.budgetMs = budgetMs;
+  }
+
+  /** As the configuration names it. */
+  get text(): string {
+    return this.#loaded.name.text;
+  }
+
+  /** Average of a call in milliseconds, if that is beyond the budget. */
+  get slowMs(): number | null {
+    const isKnown = this.#timedCount >= TIMED_EVERY;
+    return isKnown && this.#averageMs > this.budgetMs ? this.#averageMs : null;
+  }
+
+  call(input: unknown): unknown {
+    const count = ++this.#callCount;
+    if (count > TIMED_EVERY && count % TIMED_EVERY !== 0) return this.#loaded.call(input);
+    const begunMs = performance.now();
+    try {
+      return this.#loaded.call(input);
+    } finally {
+      const weight = 1 / Math.min(++this.#timedCount, AVERAGED_COUNT);
+      this.#averageMs += (performance.now() - begunMs - this.#averageMs) * weight;
+    }
+  }
+
+  /** Only where it failed is told, and the error's class: its message may hold values of the row. */
+  failure(error: unknown): string {
+    if (error instanceof WrongResult) return `${this.text} ${error.message}`.slice(0, FAILURE_LENGTH_MAX);
+    const place = placeOf(error, this.#loaded.root);
+    const at = place === null ? "" : ` at ${place}`;
+    return `${this.text} threw ${classOf(error)}${at}`.slice(0, FAILURE_LENGTH_MAX);
+  }
 }

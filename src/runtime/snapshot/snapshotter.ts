@@ -10,7 +10,7 @@ import type { SnapshotProgress, TableSnapshot } from "../../core/contracts/state
 import type { ReadHold } from "../stream/kept-log.ts";
 import { ChunkReader, type HandedOver } from "./chunk-reader.ts";
 import type { Ledger } from "./ledger.ts";
-import { Patience } from "./patience.ts";
+import { Patience } from "./first-copy.ts";
 import { ReadPlan, type ReadPlanParts, together } from "./read-plan.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";

@@ -1,7 +1,7 @@
 /** The process of one share, as its supervisor sees it: a channel, signals, an end. */
 import { EventEmitter } from "node:events";
 import { scopeOf } from "../../../src/core/clock.ts";
-import type { ShareChild } from "../../../src/sharing/share-process.ts";
+import type { ShareChild } from "../../../src/sharing/supervisor.ts";
 import { type Supervisable, underSupervisor } from "../../../src/sharing/supervised.ts";
 import { Daemon, type Site } from "../daemon.ts";
 import type { SimulatedProcess } from "../scheduler.ts";

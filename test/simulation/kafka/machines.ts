@@ -1,9 +1,8 @@
 /** The processes that share the tables: the product's supervisor in each, and its shares' daemons as processes of their own. */
-import { pause, scopeOf, type Scope } from "../../../src/core/clock.ts";
+import { pause, type Scope, scopeOf } from "../../../src/core/clock.ts";
 import { findMillraceError, isAborted } from "../../../src/core/errors.ts";
 import { isTriedAgain } from "../../../src/runtime/retry.ts";
-import { keepShareRunning } from "../../../src/sharing/share-process.ts";
-import { supervise } from "../../../src/sharing/supervisor.ts";
+import { keepShareRunning, supervise } from "../../../src/sharing/supervisor.ts";
 import type { Daemon } from "../daemon.ts";
 import type { SimulatedProcess } from "../scheduler.ts";
 import { wholly } from "../tracing.ts";
