@@ -278,7 +278,7 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
 
 function reasonOf(error: ClickHouseError, meaning: Meaning): ErrorReason | undefined {
   if (meaning === LOGIN) return "login";
-  if (error.code === String(DENIED)) return "privilege";
+  if (isDenied(error)) return "privilege";
   if (isDiskFull(error)) return "disk";
   return OF_USER.has(meaning) || isCrowdedUser(error) ? "user-limit" : undefined;
 }
@@ -291,6 +291,11 @@ function isCrowdedUser({ code, message }: ClickHouseError): boolean {
 /** A file that can't be written has codes of its own, with the system's error in the text. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof ClickHouseError && (error.code === "243" || /\berrno: 28\b/.test(error.message));
+}
+
+/** Whether the user lacks a grant. */
+export function isDenied(error: unknown): boolean {
+  return error instanceof ClickHouseError && error.code === String(DENIED);
 }
 
 /** Whether a table or database does not exist. */

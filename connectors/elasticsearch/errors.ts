@@ -110,7 +110,7 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
     });
   }
   if (status === 403) {
-    return searchError("MR2008", "blocked", `${detail}: the role lacks a privilege`, { table });
+    return searchError("MR2008", "blocked", `${detail}: the role lacks a privilege`, { table, reason: "privilege" });
   }
   // An alias for writing is no name for an index: of a deletion the engine says so where the alias is gone.
   if (type === "index_not_found_exception" || type === "invalid_index_name_exception")

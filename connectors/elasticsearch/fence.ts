@@ -11,7 +11,7 @@ import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { droppedError, searchError } from "./errors.ts";
 import { parsed, type SearchClient } from "./http.ts";
 import { storedIndices } from "./indices/found-index.ts";
-import { chunksByLength } from "./indices/presence.ts";
+import { chunksByLength, expectAllowed } from "./indices/presence.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
 const MARK = "millrace%WRITE-";
@@ -96,7 +96,10 @@ export class WriteFence {
     const actions: object[] = [];
     for (const { index, uuid, alias } of indices) {
       const held = found.get(uuid);
-      if (held?.index !== index) throw droppedError(alias);
+      if (held?.index !== index) {
+        await expectAllowed(this.#client, [index], { text: ENTERING }, signal);
+        throw droppedError(alias);
+      }
       const next = this.newAlias();
       // The request fails as a whole if one that came late has changed the aliases since.
       for (const old of held.aliases) actions.push({ remove: { index, alias: old, must_exist: true } });

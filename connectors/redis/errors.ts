@@ -171,12 +171,16 @@ function classifyGeneric(text: string, server: string, cause: unknown): Millrace
 }
 
 function replied([code, kind, what, fix]: Meaning, server: string, cause: unknown): MillraceError {
-  const details = {
-    hint: fix,
-    cause: withoutArguments(cause),
-    reason: code === "MR2002" ? "login" : undefined,
-  } as const;
+  const details = { hint: fix, cause: withoutArguments(cause), reason: reasonOf(code, cause) };
   return raise(code, kind, `${what} (${server})`, details);
+}
+
+/** A command that is forbidden is so for all tables; of keys, patterns of one table may be lacking. */
+const DENIED_KEYS = /access (?:a key|one of the keys|the '[^']*' key)/;
+
+function reasonOf(code: ErrorCode, cause: unknown): "login" | "privilege" | undefined {
+  if (code === "MR2002") return "login";
+  return code === "MR2008" && cause instanceof Error && DENIED_KEYS.test(cause.message) ? "privilege" : undefined;
 }
 
 /**

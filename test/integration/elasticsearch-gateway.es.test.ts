@@ -260,7 +260,7 @@ const UNAUTHORIZED: Reply = {
   body: JSON.stringify({ error: { type: "security_exception", reason: "action is unauthorized" }, status: 403 }),
 };
 
-test("an index that the engine hides from a role is not gone: it waits, and nothing is read again", async () => {
+test("an index that the engine hides from a role is not gone: its table alone waits, and nothing is read again", async () => {
   await using indices = freshIndexPrefix();
   let isHidden = false;
   await using gate = await httpGateway(elasticsearchUrl(), async ({ path, pass }) => {
@@ -280,10 +280,16 @@ test("an index that the engine hides from a role is not gone: it waits, and noth
   await sink.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
   await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(11n, { [id]: "rules" }) }, new Reports(), timeout());
   isHidden = true;
-  expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR2008", kind: "blocked" });
-  const refused = await opened(2);
-  await refused.sink.close();
-  expect(refused.held).toMatchObject({ code: "MR2008", kind: "blocked" });
+  await sink.verify(timeout());
+  const hidden = await opened(2);
+  expect(hidden.held).toMatchObject({ tables: { [id]: expect.anything() } });
+  expect(await failure(hidden.sink.prepare([notes], timeout()))).toMatchObject({
+    code: "MR2008",
+    kind: "blocked",
+    reason: "privilege",
+    table: id,
+  });
+  await hidden.sink.close();
   isHidden = false;
   const again = await opened(3);
   await using next = again.sink;

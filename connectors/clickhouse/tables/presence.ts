@@ -7,7 +7,7 @@
 import { lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
-import { notShown } from "../errors.ts";
+import { isDenied, notShown } from "../errors.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
@@ -138,15 +138,18 @@ export class Presence {
     return names;
   }
 
-  /** Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. */
+  /**
+   * Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. Of one that
+   * the user may not see nobody knows: its next rows meet that.
+   */
   async lost(client: Client, signal: AbortSignal): Promise<readonly LostTable[]> {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
     const look = async () => await this.#look(client, all, signal);
     const { there, lost: suspected } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
-    for (const { layout } of suspected) await expectShown(client, layout.sqlName, there, signal);
     const lost: LostTable[] = [];
     for (const one of suspected) {
+      if (!(await isShown(client, one.layout.sqlName, there, signal))) continue;
       if (one.what !== "emptied" || !(await holdsRows(client, one.layout.sqlName, there, signal))) lost.push(one);
     }
     const taken = lost.find(({ what }) => what === "taken over");
@@ -206,6 +209,21 @@ async function expectShown(
   signal: AbortSignal,
 ): Promise<void> {
   if (!there.has(sqlName)) await client.rows(`EXISTS TABLE ${sqlName}`, signal);
+}
+
+async function isShown(
+  client: Client,
+  sqlName: string,
+  there: ReadonlyMap<string, Facts>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await expectShown(client, sqlName, there, signal);
+    return true;
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+    return false;
+  }
 }
 
 /** Whether a table has rows, although an answer showed none: it came from a replica that is behind. */

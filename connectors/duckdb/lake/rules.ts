@@ -37,13 +37,23 @@ const S3_RULES: readonly Rule[] = [
     hint: "see whether it exists, and that `s3.region` and `s3.endpoint` are right",
   },
   {
-    text: /HTTP Error[^]*(?:SignatureDoesNotMatch|InvalidAccessKeyId|XAdminUserNotFound|AccessDenied|ExpiredToken|InvalidToken|HTTP (?:code )?40[13])/,
+    // A policy may forbid the folder of one table.
+    text: /HTTP Error[^]*AccessDenied/,
+    code: "MR2008",
+    kind: "blocked",
+    part: "bucket",
+    says: (doing) => `S3 lacks a right of the lake's user (${doing})`,
+    reason: "privilege",
+    hint: "give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on all that is below `data`",
+  },
+  {
+    text: /HTTP Error[^]*(?:SignatureDoesNotMatch|InvalidAccessKeyId|XAdminUserNotFound|ExpiredToken|InvalidToken|HTTP (?:code )?40[13])/,
     code: "MR2002",
     kind: "blocked",
     part: "bucket",
     says: (doing) => `S3 refuses the credentials of the lake (${doing})`,
     reason: "login",
-    hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
+    hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`; a policy of the bucket may also refuse the user",
   },
   {
     // Of both HTTP clients of DuckDB. A handshake that merely ends, as with a server that speaks no TLS, is not told apart from a lost connection.
