@@ -64,7 +64,10 @@ export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise
     const stamp = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
     try {
       const parts = { clock, open, stamp, waiting, onPart, logger };
-      await target.begin(table, until);
+      if (!(await target.begin(table, until))) {
+        isDecoded = true;
+        return "unsuitable";
+      }
       await copyAllParts(parts, Math.min(sessionCountMax, rows.partCount), until);
       const onRetry = (error: unknown): void => {
         logger.warn({ table: table.id, error }, "the end of the copy failed and is retried");

@@ -49,13 +49,18 @@ export class RawTarget implements TargetRawRows {
     return target.history === null ? rawColumns(table, target.forms) : null;
   }
 
-  async begin(table: TableVersion, signal: AbortSignal): Promise<void> {
+  async begin(table: TableVersion, signal: AbortSignal): Promise<boolean> {
+    const target = this.#targets.get(table);
+    let isEmpty = false;
     const take = async (session: Session): Promise<void> => {
-      const owed = await takeKey(session, this.#targets.get(table), signal);
+      const { rows } = await session.query(`SELECT FROM ${target.rows} LIMIT 1`, signal);
+      isEmpty = rows.length === 0;
+      const owed = isEmpty ? await takeKey(session, target, signal) : null;
       await session.query("COMMIT", signal);
       if (owed !== null) this.#owed.set(table, owed);
     };
     await this.#sink.fenced(`beginning the copy of ${table.id}`, take, signal);
+    return isEmpty;
   }
 
   /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
@@ -163,17 +168,15 @@ interface OwedKey {
 }
 
 /**
- * Takes the key of a new table away before its first row, inside a transaction; it is built of all rows at the end. Row by row
+ * Takes the key of a new, empty table away before its first row, inside a transaction; it is built of all rows at the end. Row by row
  * an index costs the target a third of its processor time, built at once a sixth. The note beside the table says that the key
  * is owed: the next preparation of the table makes it (tables/warehouse). Null: the table keeps its key.
  */
 async function takeKey(session: Session, target: TargetTable, signal: AbortSignal): Promise<OwedKey | null> {
-  const { quoted, rows: all, isNew, name } = target;
+  const { quoted, isNew, name } = target;
   if (!isNew) return null;
   const found = await findTable(session, name, signal);
   if (found?.kind !== "r" || found.primaryKey === null || found.note === null) return null;
-  const { rows } = await session.query(`SELECT FROM ${all} LIMIT 1`, signal);
-  if (rows.length > 0) return null;
   const drop = `ALTER TABLE ${quoted} DROP CONSTRAINT ${quoteIdentifier(found.primaryKey.name)}`;
   if (!(await attempt(session, drop, signal, KEPT))) return null;
   await session.query(commentSql(quoted, encodeNote({ ...found.note, keyless: true })), signal);

@@ -47,8 +47,11 @@ export interface TargetRawRows {
   readonly form: string;
   /** How each column must come; null: the rows must be decoded. After `prepare`. */
   columns(table: TableVersion): readonly RawColumn[] | null;
-  /** Makes the target ready for the first part. */
-  begin(table: TableVersion, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the target ready for the first part. False: it has rows, among which the copy's may be, so that the rows must be
+   * decoded.
+   */
+  begin(table: TableVersion, signal: AbortSignal): Promise<boolean>;
   /** A session beside the others. Several may write at once, also into one table. */
   writer(signal: AbortSignal): Promise<RawWriter>;
   /**
