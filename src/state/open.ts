@@ -4,15 +4,13 @@ import { diskRooms, type Room } from "../core/disk-room.ts";
 import { stateError } from "./errors.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 
-type OpenOptions = SqliteOptions;
-
 const SQLITE = "sqlite:";
 
 /**
  * Opens the store at `sqlite:PATH` or `postgres://…`, by its URL alone if that has the password. Creates and upgrades it,
  * unless it is opened for reading only.
  */
-export async function openState(at: StateAddress | string, options: OpenOptions = {}): Promise<StateStore> {
+export async function openState(at: StateAddress | string, options: SqliteOptions = {}): Promise<StateStore> {
   const address: StateAddress = typeof at === "string" ? { url: at } : at;
   const { url } = address;
   if (/^postgres(ql)?:\/\//.test(url)) {

@@ -1,15 +1,15 @@
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { systemClock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { aroundCalls } from "../patient.ts";
 import { leaseHeld, stateError } from "../errors.ts";
-import { newestMigration } from "../sqlite/migrate.ts";
+import { migrationsIn, newestMigration } from "../sqlite/migrate.ts";
 import { assemble, type SqliteOptions } from "../sqlite/open.ts";
 import { Link, type Query } from "./link.ts";
-import { migrate, verifyThere } from "./migrate.ts";
 import { type Change, contentOf, Replica } from "./replica.ts";
+import { readFileSync } from "node:fs";
 
 interface StateLine {
   readonly form: number;
@@ -332,4 +332,64 @@ function lasting(error: unknown): unknown {
   if (known?.kind !== "retryable") return error;
   const hint = known.hint === undefined ? {} : { hint: known.hint };
   return stateError("MR1215", `${known.message}, for as long as the lease lasts`, { ...hint, cause: error });
+}
+
+const FOLDER = join("migrations", "state", "postgres");
+/** Two processes that migrate at once wait for each other. */
+const LOCK = 7_308_320_948;
+
+/** Creates or upgrades the schema `millrace`, and the row of this name. */
+async function migrate(link: Link, name: string): Promise<void> {
+  await link.transaction(async (query) => {
+    if ((await appliedNumber(query)) < newest()) await apply(query);
+    await refuseNewer(query);
+    await query("INSERT INTO millrace.state (name, form) VALUES ($1, $2) ON CONFLICT DO NOTHING", [
+      name,
+      newestMigration(),
+    ]);
+  });
+}
+
+/** For a reader, which changes nothing. */
+async function verifyThere(link: Link, name: string): Promise<void> {
+  await link.once(async (query) => {
+    const applied = await appliedNumber(query);
+    if (applied > 0) await refuseNewer(query);
+    const found = applied === 0 ? [] : await query("SELECT 1 FROM millrace.state WHERE name = $1", [name]);
+    if (found.length === 0)
+      throw stateError("MR1203", `the state's Postgres database holds nothing of ${name}`, { reason: "absent" });
+  });
+}
+
+async function apply(query: Query): Promise<void> {
+  await query("SELECT pg_advisory_xact_lock($1)", [LOCK]);
+  // IF NOT EXISTS needs CREATE on the database also where the schema exists.
+  const [schema] = await query<{ is: boolean }>("SELECT to_regnamespace('millrace') IS NOT NULL AS is");
+  if (schema?.is !== true) await query("CREATE SCHEMA millrace");
+  await query(
+    "CREATE TABLE IF NOT EXISTS millrace.migration (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)",
+  );
+  const applied = await appliedNumber(query);
+  for (const { number, name, file } of migrationsIn(FOLDER)) {
+    if (number <= applied) continue;
+    await query(readFileSync(file, "utf8"));
+    await query("INSERT INTO millrace.migration VALUES ($1, $2, clock_timestamp())", [number, name]);
+  }
+}
+
+async function appliedNumber(query: Query): Promise<number> {
+  const [table] = await query<{ is: boolean }>("SELECT to_regclass('millrace.migration') IS NOT NULL AS is");
+  if (table?.is !== true) return 0;
+  const [row] = await query<{ number: number }>("SELECT coalesce(max(number), 0) AS number FROM millrace.migration");
+  return row?.number ?? 0;
+}
+
+async function refuseNewer(query: Query): Promise<void> {
+  const applied = await appliedNumber(query);
+  if (applied > newest())
+    throw stateError("MR1206", `the state on Postgres was written by a newer Millrace (migration ${applied})`);
+}
+
+function newest(): number {
+  return migrationsIn(FOLDER).at(-1)?.number ?? 0;
 }
