@@ -5,9 +5,9 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { type IndexNaming, ownIndexOf } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
-import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
+import { errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
 import { isDefined, trialDefinition, tryDefinition } from "./indices/ddl.ts";
-import { indexBehind, type IndexOptions, storedIndices, WITHOUT_FIELDS } from "./indices/found-index.ts";
+import { indexBehind, storedIndices, WITHOUT_FIELDS } from "./indices/found-index.ts";
 import { conflictsOf, definitionFor, driftedSettings } from "./indices/definition.ts";
 import { fits, selectedName } from "../../src/core/table-selection.ts";
 import { indexAfter } from "./indices/tables.ts";
@@ -15,13 +15,17 @@ import { chunksByLength } from "./indices/presence.ts";
 import { checkpointIndex, expectCheckpointIndex } from "./checkpoint.ts";
 import { ok, warning, wrong } from "../kit/findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
+import { expectAlone } from "./one-cluster.ts";
+import type { ElasticsearchSinkSettings } from "./sink.ts";
 import { expectUsable, majorOf, versionOf } from "./version.ts";
 
 const ELASTICSEARCH_MAJOR_MIN = 8;
 /** Time for four answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
-type CheckSettings = ClientSettings & IndexOptions & IndexNaming;
+type CheckSettings = ElasticsearchSinkSettings;
+/** One command checks all sinks. */
+const CHECKED = new Map<string, CheckSettings>();
 
 /** Preflight: connects, and writes nothing but an index of its own, which it makes and drops to ask the engine about settings. */
 export async function check(
@@ -41,6 +45,7 @@ export async function check(
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));
     findings.push(await checkTasks(client, signal));
+    await expectAlone(client, CHECKED, settings, signal);
     const indices = await checkIndices(client, settings, tables, signal);
     findings.push(...indices.findings);
     findings.push(...(await checkShards(client, settings, tables, signal)));

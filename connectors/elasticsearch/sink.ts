@@ -34,6 +34,7 @@ import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 import { HeldClient } from "../kit/held-client.ts";
+import { expectAlone, leave, OPENED } from "./one-cluster.ts";
 import { expectUsable, versionOf } from "./version.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions, IndexNaming {
@@ -114,6 +115,7 @@ export class ElasticsearchSink
       const fence = new WriteFence(client, this.#settings.prefix, [this.#settings.daemon, this.name]);
       const indices = new TableIndices(client, this.#settings, fence, checkpoint, this.#log);
       const held = await checkpoint.takeOver(lease, (content) => indices.revise(content, signal), signal);
+      await expectAlone(client, OPENED, this.#settings, signal);
       this.#opened = { checkpoint, indices, fence };
       return held;
     });
@@ -251,6 +253,7 @@ export class ElasticsearchSink
   }
 
   async close(): Promise<void> {
+    leave(this.#settings);
     await this.#client.close();
   }
 

@@ -8,6 +8,8 @@ import type { Send } from "./webhook.ts";
 const LOOK_EVERY_MS = 2_000;
 /** A supervisor that stops the daemon kills it after some seconds. */
 const LAST_MS_MAX = 3_000;
+/** Another level or number of what was told is told once it has lasted so long: causes may alternate. */
+const CHANGED_MS_MIN = 10_000;
 /** Of conditions in one message; the count of the others is told. */
 const TOLD_COUNT_MAX = 50;
 
@@ -46,6 +48,8 @@ export class ToldConditions {
   conditions: ReadonlyMap<string, Condition>;
   /** By id, of what is there now: when it was first seen, by `clock.elapsed`. */
   seen: ReadonlyMap<string, number> = new Map();
+  /** The same of each with its level and number. */
+  seenAs: ReadonlyMap<string, number> = new Map();
   /** Null: the state was not asked yet. */
   #stored: ReadonlyMap<string, Condition> | null = null;
   readonly #place: UnstoredPlace | null;
@@ -153,7 +157,7 @@ export class Notifier {
     try {
       await told.recall(notices);
       if (told.conditions.has(condition.id)) return;
-      await this.#tell({ began: [condition], ended: [] }, AbortSignal.timeout(LAST_MS_MAX));
+      await this.#tell({ began: [condition], changed: [], ended: [] }, AbortSignal.timeout(LAST_MS_MAX));
     } catch (error) {
       logger.warn({ error }, "the webhook was not told that the daemon ends");
     }
@@ -165,23 +169,30 @@ export class Notifier {
     const { clock, level, afterMs, told } = this.#parts;
     const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
-    const { seen } = told;
+    const { seen, seenAs } = told;
     told.seen = new Map([...now.keys()].map((id) => [id, seen.get(id) ?? elapsed]));
+    told.seenAs = new Map([...now.values()].map(kindOf).map((kind) => [kind, seenAs.get(kind) ?? elapsed]));
     const lasting = [...now].filter(([id]) => elapsed - (seen.get(id) ?? elapsed) >= afterMs);
     const began = lasting.flatMap(([id, condition]) => (told.conditions.has(id) ? [] : [condition]));
+    const changed = [...now.values()].filter((condition) => {
+      const before = told.conditions.get(condition.id);
+      const kind = kindOf(condition);
+      const lastedMs = elapsed - (seenAs.get(kind) ?? elapsed);
+      return before !== undefined && kindOf(before) !== kind && lastedMs >= Math.max(afterMs, CHANGED_MS_MIN);
+    });
     const ended = [...told.conditions].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
-    if (began.length === 0 && ended.length === 0) return;
-    await this.#tell({ began, ended }, signal);
+    if (began.length + changed.length + ended.length === 0) return;
+    await this.#tell({ began, changed, ended }, signal);
   }
 
-  async #tell({ began, ended }: Changes, signal: AbortSignal): Promise<void> {
+  async #tell({ began, changed, ended }: Changes, signal: AbortSignal): Promise<void> {
     const { clock, name, send } = this.#parts;
     const told = new Map(this.#parts.told.conditions);
     for (const { id } of ended) told.delete(id);
-    for (const condition of began) told.set(condition.id, condition);
+    for (const condition of [...began, ...changed]) told.set(condition.id, condition);
     const id = clock.unique(12);
     const at = timestamp(clock);
-    const message = { event: "conditions", id, name, at, ...listed({ began, ended }), open: told.size };
+    const message = { event: "conditions", id, name, at, ...listed({ began, changed, ended }), open: told.size };
     await send(message, signal, (error) => this.#refused(error));
     this.#parts.told.conditions = told;
   }
@@ -189,14 +200,22 @@ export class Notifier {
 
 interface Changes {
   readonly began: readonly Condition[];
+  /** They are open, and were told with another level or number. */
+  readonly changed: readonly Condition[];
   readonly ended: readonly Condition[];
+}
+
+/** What somebody who was told of it acts on. */
+function kindOf({ id, level, code }: Condition): string {
+  return JSON.stringify([id, level, code]);
 }
 
 function byId(conditions: readonly Condition[]): Map<string, Condition> {
   return new Map(conditions.map((condition) => [condition.id, condition]));
 }
 
-function listed({ began, ended }: Changes) {
-  const omitted = Math.max(0, began.length - TOLD_COUNT_MAX) + Math.max(0, ended.length - TOLD_COUNT_MAX);
-  return { began: began.slice(0, TOLD_COUNT_MAX), ended: ended.slice(0, TOLD_COUNT_MAX), omitted };
+function listed({ began, changed, ended }: Changes) {
+  const omitted = [began, changed, ended].reduce((sum, { length }) => sum + Math.max(0, length - TOLD_COUNT_MAX), 0);
+  const some = (all: readonly Condition[]) => all.slice(0, TOLD_COUNT_MAX);
+  return { began: some(began), changed: some(changed), ended: some(ended), omitted };
 }

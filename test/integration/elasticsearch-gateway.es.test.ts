@@ -95,6 +95,8 @@ test("check of somebody who takes requests and answers none says that", async ()
   const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
   const findings = await check(
     {
+      daemon: "shop",
+      name: "search",
       urls: [url],
       apiKey: undefined,
       tls,

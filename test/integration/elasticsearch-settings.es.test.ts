@@ -15,11 +15,11 @@ const BATCH = rowsBatch(10n, [users, [put(["1", "a"])]]);
 const INDEX = "public.users-000001";
 
 describe.each(searchEngines())("a search sink and what is there already, on $name", ({ url }) => {
-  const contextOf = (prefix: string) => ({
-    name: "search",
+  const contextOf = (prefix: string, name = "search", at = url()) => ({
+    name,
     daemon: "shop",
     folder: "/",
-    options: definition.parse({ url: url(), prefix, replicas: 0 }),
+    options: definition.parse({ url: at, prefix, replicas: 0 }),
   });
 
   async function sinkOn(prefix: string): Promise<Sink & AsyncDisposable> {
@@ -42,6 +42,33 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await call("PUT", `/_index_template/${name}`, { priority: 500, ...body });
     return { [Symbol.asyncDispose]: async () => void (await searchCall(url(), "DELETE", `/_index_template/${name}`)) };
   }
+
+  test("two sinks with two addresses of one cluster, and one prefix: the second is refused", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using proxy = await tcpProxy(url());
+    const second = await factory.create(contextOf(prefix, "second", proxy.url(url())), quietLog);
+    const elsewhere = await factory.create(contextOf(`${prefix}x-`, "third", proxy.url(url())), quietLog);
+    await using sink = await sinkOn(prefix);
+    await sink.open(1, timeout());
+    const known = failure(second.open(1, timeout()));
+    expect(await known).toMatchObject({
+      code: "MR3121",
+      kind: "fatal",
+      message: expect.stringContaining("sink search"),
+    });
+    await elsewhere.open(1, timeout());
+    await elsewhere.close();
+    await factory.check(contextOf(prefix), timeout(), [users]);
+    const findings = await factory.check(contextOf(prefix, "second", proxy.url(url())), timeout(), [users]);
+    expect(findings).toContainEqual(
+      expect.objectContaining({ level: "error", what: expect.stringContaining("one cluster") }),
+    );
+    // One that takes the place of the first, which is gone.
+    await sink.close();
+    await second.open(1, timeout());
+    await second.close();
+  });
 
   test("a template that would change documents, or not keep them, has no effect on new indices", async () => {
     await using indices = freshIndexPrefix(url());

@@ -32,6 +32,7 @@ class Kept implements NoticeStore {
 
 interface Told {
   readonly began: readonly Condition[];
+  readonly changed: readonly Condition[];
   readonly ended: readonly Condition[];
 }
 
@@ -75,8 +76,13 @@ function scene(
       if (options.send !== undefined) return await options.send(message, signal, onRefused);
       if (there.refuses) throw new MillraceError({ code: "MR1158", kind: "retryable", message: "it does not take it" });
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message as it is sent
-      const { began, ended } = message as Message & Told;
-      told.push([...began.map(({ id }) => `+${id}`), ...ended.map(({ id }) => `-${id}`)].join(" "));
+      const { began, changed, ended } = message as Message & Told;
+      const lines = { "+": began, "~": changed, "-": ended };
+      told.push(
+        Object.entries(lines)
+          .flatMap(([how, all]) => all.map(({ id }) => how + id))
+          .join(" "),
+      );
     },
   });
   const running = notifier.run(async () => there.now, stopping.signal).catch(() => undefined);
@@ -106,6 +112,27 @@ test("what begins is told once, and so is its end", async () => {
   there.now = [];
   await looks();
   expect(told).toEqual(["+a +b", "+c -a", "-b -c"]);
+});
+
+test("another level or number of what was told is told when it lasts, and another text is not", async () => {
+  const { there, told, looks } = scene(new Kept());
+  const a = { ...condition("a"), code: "MR2001" };
+  there.now = [a];
+  await looks();
+  there.now = [{ ...a, what: "for 8 s" }];
+  await looks(9);
+  for (let i = 0; i < 6; i++) {
+    there.now = [{ ...a, code: i % 2 === 0 ? "MR2002" : "MR2001" }];
+    await looks(2);
+  }
+  expect(told).toEqual(["+a"]);
+  there.now = [{ ...a, code: "MR2002" }];
+  await looks(9);
+  there.now = [{ ...a, code: "MR2002", level: "watch", blocks: ["ready"] }];
+  await looks(9);
+  there.now = [];
+  await looks();
+  expect(told).toEqual(["+a", "~a", "~a", "-a"]);
 });
 
 test("what does not last is not told, and what only passes neither", async () => {

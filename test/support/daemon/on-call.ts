@@ -140,9 +140,9 @@ export class OnCall implements AsyncDisposable {
     const open = new Map<string, Condition>();
     for (const { body } of this.#receiver.heard) {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message of the daemon, in its documented shape
-      const { began, ended } = body as { readonly began: readonly Condition[]; readonly ended: readonly Condition[] };
+      const { began, changed, ended } = body as Readonly<Record<"began" | "changed" | "ended", readonly Condition[]>>;
       for (const { id } of ended) open.delete(id);
-      for (const condition of began) open.set(condition.id, condition);
+      for (const condition of [...began, ...changed]) open.set(condition.id, condition);
     }
     return open;
   }
