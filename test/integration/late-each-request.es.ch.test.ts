@@ -51,7 +51,7 @@ const STEPS: readonly (readonly [TableVersion, Batch])[] = [
   ],
   [wide, rowsBatch(60n, [wide, [remove(["6", null, null, null]), put(["7", "8", "q", "m"])]])],
 ];
-const ROWS = ["1 2 r m", "7 8 q m"];
+const ROWS: readonly string[] = ["1 2 r m", "7 8 q m"];
 const TRIES_MAX = 5;
 
 interface Scene extends AsyncDisposable {
@@ -106,7 +106,7 @@ async function withoutRequest(scene: Scene, number: number, isChange: IsChange, 
   }
 }
 
-async function eachInTurn(scene: () => Promise<Scene>, isChange: IsChange): Promise<void> {
+async function eachInTurn(scene: () => Promise<Scene>, isChange: IsChange, wanted = ROWS): Promise<void> {
   for (let number = 0; ; number++)
     for (const isNext of [false, true]) {
       await using at = await scene();
@@ -115,7 +115,7 @@ async function eachInTurn(scene: () => Promise<Scene>, isChange: IsChange): Prom
         expect(number).toBeGreaterThan(STEPS.length);
         return;
       }
-      expect({ number, isNext, rows }).toEqual({ number, isNext, rows: ROWS });
+      expect({ number, isNext, rows }).toEqual({ number, isNext, rows: wanted });
     }
 }
 
@@ -143,15 +143,24 @@ test.each(searchEngines())("$name", async ({ url }) => {
   );
 });
 
-test("clickhouse", async () => {
+/** What is deleted stays, with its last values and a mark. */
+const SOFT_ROWS = ["1 2 r m 0", "2 8 x  1", "3 90 x  1", "4 5 n  1", "5 5 r  1", "6 6 r m 1", "7 8 q m 0"];
+
+test.for([
+  ["hard", ROWS],
+  ["soft", SOFT_ROWS],
+] as const)("clickhouse, %s deletes", async ([deletes, rows]) => {
   const change = /^[^\n]*\n\s*(?:INSERT|ALTER|CREATE|DROP|TRUNCATE|EXCHANGE|RENAME|DELETE)\b/;
   await eachInTurn(
     async () => {
       const columns = freshColumns();
       const gateway = await lateGateway(clickhouseUrl());
       const { prefix } = columns;
-      const options = clickhouse.definition.parse({ url: gateway.url, fsync: false, schema: prefix });
-      const select = `SELECT id, name, note, more FROM ${prefix}.users_current ORDER BY id`;
+      const options = clickhouse.definition.parse({ url: gateway.url, fsync: false, schema: prefix, deletes });
+      const select =
+        deletes === "soft"
+          ? `SELECT id, name, note, more, _millrace_deleted FROM ${prefix}.users FINAL ORDER BY id`
+          : `SELECT id, name, note, more FROM ${prefix}.users_current ORDER BY id`;
       return {
         gateway,
         make: async () =>
@@ -164,5 +173,6 @@ test("clickhouse", async () => {
       };
     },
     (what) => change.test(what),
+    rows,
   );
 });
