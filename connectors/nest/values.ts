@@ -135,7 +135,7 @@ function isPadded({ type, native }: Column): boolean {
 
 /** Years before 1 and above 9999 begin with a sign, and the infinities with a letter or a minus. */
 function momentOrder(value: string): string {
-  const year = `CAST(substr(${value}, 1, instr(substr(${value}, 2), '-')) AS forms.INTEGER)`;
+  const year = `CAST(substr(${value}, 1, instr(substr(${value}, 2), '-')) AS INTEGER)`;
   const rest = `substr(${value}, 1 + instr(substr(${value}, 2), '-'))`;
   return (
     `CASE WHEN ${value} >= '0' THEN ${value} WHEN ${value} = '-infinity' THEN '' ` +
@@ -161,7 +161,7 @@ export function joinOf(
     const value = row === "" ? column.sqlName : `${row}.${column.sqlName}`;
     if (joinForm(column) === "decimal")
       return `CASE WHEN instr(${value}, '.') > 0 THEN rtrim(rtrim(${value}, '0'), '.') ELSE ${value} END`;
-    if (isDecimal) return `CAST(${value} AS forms.TEXT)`;
+    if (isDecimal) return `CAST(${value} AS TEXT)`;
     if (isUuidText && joinForm(column) === "uuid") return `iif(typeof(${value}) = 'blob', ${uuidSql(value)}, ${value})`;
     const unpadded = alike?.isPadded === true || isPadded(column.source) ? `rtrim(${value}, ' ')` : value;
     return alike?.isFolded === true ? `lower(${unpadded})` : unpadded;
