@@ -328,7 +328,7 @@ async function whileMoving<T>(
 
 const LOOK = Symbol("look");
 
-/** Rows that are being compared use at most this much of the queues' budget, plus one more chunk. */
+/** Rows that are being compared hold at most this much memory, plus one more chunk. */
 const HELD_BYTES_MAX = 9 * 1024 * 1024;
 
 /** A chunk is read for a third of a second, and opening a session takes time too. */
