@@ -390,6 +390,13 @@ test("transforms: those in the list alone, and what one hides stays hidden or st
     "m.fields": "before",
   });
   expect(before.left.some(({ isBlocking }) => isBlocking)).toBe(true);
+  const forSome = transformed("unwrap,r", {
+    ...unwrap,
+    "unwrap.predicate": "isOrder",
+    "r.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
+    "r.exclude": "before",
+  });
+  expect(forSome.left.some(({ isBlocking }) => isBlocking)).toBe(true);
 });
 
 const OUTBOX = {
@@ -478,6 +485,18 @@ test.each([
     ["InsertField", { "topic.field": "c!" }],
     "b",
   ],
+  [
+    "a value of which a part is left",
+    ["Cast", { spec: "price:float64, b:boolean" }],
+    ["TimestampConverter", { field: "born", "target.type": "string", format: "yyyy" }],
+    "b born",
+  ],
+  [
+    "a moment whose day is gone",
+    ["TimestampConverter", { field: "b", "target.type": "Time" }],
+    ["Cast", { spec: "price:float64" }],
+    "b",
+  ],
 ] as const)("what several transforms hide together is hidden: %s", (_what, one, other, column) => {
   const keys = [["ExtractNewRecordState", {}] as const, one, other].flatMap(([last, options], i) => {
     const type = i === 0 ? `io.debezium.transforms.${last}` : `org.apache.kafka.connect.transforms.${last}$Value`;
@@ -485,7 +504,33 @@ test.each([
   });
   const { config, left } = imported({ ...CONNECTOR, transforms: "t0,t1,t2", ...Object.fromEntries(keys) });
   expect(left.some(({ isBlocking }) => isBlocking)).toBe(false);
-  expect(hidings(config.tables ?? {})("public", "users", column)).not.toBeNull();
+  for (const each of column.split(" ")) expect(hidings(config.tables ?? {})("public", "users", each)).not.toBeNull();
+});
+
+test("a column is hidden that records have under a name of Avro's", () => {
+  const avro = { "value.converter": "io.confluent.connect.avro.AvroConverter", "database.server.name": "shop" };
+  const hiddenWith = (keys: object, fields: string) =>
+    hidings(
+      imported({
+        ...CONNECTOR,
+        ...keys,
+        transforms: "unwrap,m",
+        "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
+        "transforms.m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+        "transforms.m.fields": fields,
+      }).config.tables ?? {},
+    );
+  const modes = [{ "field.name.adjustment.mode": "AVRO" }, { "sanitize.field.names": "true" }, avro];
+  for (const keys of modes) {
+    const hidingOf = hiddenWith(keys, "e_mail,_2nd");
+    const columns = ["e-mail", "e_mail", "2nd", "_2nd", "email"];
+    expect(columns.filter((column) => hidingOf("public", "users", column) !== null)).toEqual(columns.slice(0, 4));
+  }
+  const ofUnicode = hiddenWith({ "field.name.adjustment.mode": "avro_unicode" }, "e_u002dmail,a_u005fb");
+  const columns = ["e-mail", "a_b", "e_mail"];
+  expect(columns.filter((column) => ofUnicode("public", "users", column) !== null)).toEqual(["e-mail", "a_b"]);
+  const plain = hiddenWith({ ...avro, "sanitize.field.names": "false" }, "e_mail");
+  expect(plain("public", "users", "e-mail")).toBeNull();
 });
 
 test.each([
@@ -504,6 +549,8 @@ test.each([
   [{ "snapshot.include.collection.list": "public.users" }, ["snapshot.include.collection.list"]],
   [{ "snapshot.query.mode": "custom" }, ["snapshot.query.mode"]],
   [{ "snapshot.query.mode": "SELECT_ALL", "snapshot.select.statement.overrides": "" }, []],
+  [{ ...MYSQL.config, "gtid.source.includes": "36ee75a1-.*" }, ["gtid.source.includes"]],
+  [{ ...MYSQL.config, "gtid.source.excludes": "b", "gtid.source.filter.dml.events": "false" }, []],
   // Nothing is read at the start.
   [{ "snapshot.mode": "no_data", "snapshot.include.collection.list": "public.users" }, []],
 ])("what leaves out values or rows in a way that no rule says stops the config: %o", (keys, blocking) => {

@@ -23,7 +23,7 @@ const NEEDLESS: Readonly<Record<string, string>> = {
     "tables are read again by `millrace snapshot start`, which needs no table at the source",
   "database.tcpKeepAlive connect.keep.alive* connect.timeout.ms connection.validation.timeout.ms":
     "Millrace notices silent connections by itself; the url's connect_timeout is in seconds",
-  "gtid.source.filter.dml.events binlog.buffer.size enable.time.adjuster connectionTimeZone database.connectionTimeZone database.serverTimezone jdbc.*":
+  "binlog.buffer.size enable.time.adjuster connectionTimeZone database.connectionTimeZone database.serverTimezone jdbc.*":
     "Millrace reads the log with a decoder of its own, which needs no such setting",
   "replica.identity.autoset.values":
     "no REPLICA IDENTITY FULL is needed: a value that the log leaves out never becomes null in a sink",

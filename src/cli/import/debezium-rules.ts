@@ -59,15 +59,11 @@ export class HiddenColumns {
     if (kept !== null) this.#keepOnly(kept);
   }
 
-  /** Hides a column of this name in every table. `isMeant` false: it may be that there is none. */
-  add(column: string, hiding: Hiding, isMeant = true): void {
-    const isSaid = !isGlob(column);
-    this.#places.push({
-      table: "*.*",
-      column: isSaid ? column : "*",
-      hiding: isSaid ? hiding : UNDECIDED,
-      isMeant,
-    });
+  /** Hides the columns that records have as this field, in every table. `isMeant` false: it may be that there is none. */
+  add(field: string, hiding: Hiding, isMeant = true): void {
+    const isSaid = !isGlob(field);
+    for (const column of isSaid ? columnsAs(field, nameAdjustment(this.#given)) : ["*"])
+      this.#places.push({ table: "*.*", column, hiding: isSaid ? hiding : UNDECIDED, isMeant });
   }
 
   /** No other column goes out from any captured table. False: this can't be said. */
@@ -168,6 +164,31 @@ export class HiddenColumns {
         this.#given.leave(key, `no glob says ${expression} exactly: more columns are hidden than it selects`);
       for (const each of places)
         for (const [i, place] of each.entries()) this.#places.push({ ...place, hiding, isMeant: i === meantOf(each) });
+    }
+  }
+}
+
+/** How fields are named after columns. Before Debezium 2, whose topics had `database.server.name`, Avro decided. */
+function nameAdjustment(given: DebeziumConfig): string {
+  const keys = new Map(given.startingWith("").map(([key, value]) => [key, value.trim().toLowerCase()]));
+  const mode = keys.get("field.name.adjustment.mode") ?? "";
+  const isAvro = keys.has("database.server.name") && (keys.get("value.converter") ?? "").endsWith("avroconverter");
+  const isSanitized = keys.get("sanitize.field.names") ?? String(isAvro);
+  return mode !== "" ? mode : isSanitized === "true" ? "avro" : "none";
+}
+
+/** Globs over the columns that become this field: what Avro takes in no name is a `_` there, and one is before a digit. */
+function columnsAs(field: string, adjustment: string): readonly string[] {
+  switch (adjustment) {
+    case "none":
+      return [field];
+    case "avro_unicode":
+      return [
+        field.replaceAll(/_u([0-9a-f]{4})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16))),
+      ];
+    default: {
+      const glob = field.replaceAll("_", "?");
+      return /^_\d/.test(field) ? [glob, glob.slice(1)] : [glob];
     }
   }
 }

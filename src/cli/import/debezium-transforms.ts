@@ -47,7 +47,9 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   // Confluent Cloud has no transform for it.
   const isFlatCloud = given.takeWord("after.state.only") === "true";
   let shaped: Shaped | null = null;
-  const isOfRows = (part: string): boolean => (shaped !== null || isFlatCloud) && part === "Value";
+  // Under a predicate some records stay as they are: a field `before` is all that the row was.
+  let isFlatForSome = false;
+  const isOfRows = (part: string): boolean => (shaped !== null || isFlatCloud) && !isFlatForSome && part === "Value";
   for (const name of names) {
     const key = `transforms.${name}`;
     const own = new Map(
@@ -56,15 +58,18 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
     for (const each of own.keys()) given.take(`${key}.${each}`);
     const type = own.get("type") ?? "";
     const [last = "", part = "Value"] = OF_KNOWN_MAKERS.test(type) ? (type.split(".").at(-1) ?? "").split("$") : [];
-    if (last === "ExtractNewRecordState") shaped = flat(given, key, own);
-    else if (last === "EventRouter") outboxed(given, hidden, key, own);
+    if (last === "ExtractNewRecordState") {
+      shaped = flat(given, key, own);
+      isFlatForSome ||= own.has("predicate");
+    } else if (last === "EventRouter") outboxed(given, hidden, key, own);
     else if (last === "Filter") {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
     } else if (last === "ReplaceField" || last === "MaskField" || movesFields(last, own))
       hiddenBy(given, hidden, { key, last, own, renamed, isOfRows: isOfRows(part) });
     else {
-      if (last === "InsertField" && isOfRows(part)) overwritten(hidden, own, renamed);
+      if (isOfRows(part))
+        for (const field of replacedBy(last, own)) hidden.add(renamed.get(field) ?? field, "redact", false);
       const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
       if (why !== undefined) given.leave(key, `${last}: ${why}`);
       else {
@@ -161,17 +166,21 @@ function movesFields(last: string, own: ReadonlyMap<string, string>): boolean {
   return last === "HeaderFrom" && own.get("operation")?.toLowerCase() === "move";
 }
 
-/** Where values have no schema, a field that is inserted replaces a column of that name. */
-function overwritten(
-  hidden: HiddenColumns,
-  own: ReadonlyMap<string, string>,
-  renamed: ReadonlyMap<string, string>,
-): void {
-  for (const [option, value] of own)
-    if (option.endsWith(".field")) {
-      const field = value.replace(/[!?]$/, "");
-      hidden.add(renamed.get(field) ?? field, "redact", false);
+/** Fields of which other transforms leave another value, or a part: where values have no schema, what is inserted replaces. */
+function replacedBy(last: string, own: ReadonlyMap<string, string>): readonly string[] {
+  switch (last) {
+    case "InsertField":
+      return [...own].flatMap(([option, value]) => (option.endsWith(".field") ? [value.replace(/[!?]$/, "")] : []));
+    case "Cast":
+      return listOf(own.get("spec") ?? "").flatMap((each) => /^(.*):\s*boolean$/is.exec(each)?.[1]?.trim() ?? []);
+    case "TimestampConverter": {
+      const hasDay =
+        own.get("target.type") === "string" ? /d/i.test(own.get("format") ?? "") : own.get("target.type") !== "Time";
+      return hasDay ? [] : listOf(own.get("field") ?? "");
     }
+    default:
+      return [];
+  }
 }
 
 /** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */

@@ -31,7 +31,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported<Impo
   const hidden = new HiddenColumns(given, tables);
   const shaped = shapedBy(given, hidden);
   const snapshot = snapshotFrom(given, hidden);
-  const own = kind === "postgres" ? postgresKeys(name, given, hidden) : mysqlKeys(given);
+  const own = kind === "postgres" ? postgresKeys(name, given, hidden) : mysqlKeys(given, hidden);
   const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
     Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
@@ -191,7 +191,13 @@ function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns
   return {};
 }
 
-function mysqlKeys(given: DebeziumConfig): object {
+function mysqlKeys(given: DebeziumConfig, hidden: HiddenColumns): object {
+  const isFilter = given.takeWord("gtid.source.filter.dml.events") !== "false";
+  for (const key of ["gtid.source.includes", "gtid.source.excludes"])
+    if (isFilter && given.take(key) !== null) {
+      given.block(key, "it leaves out changes by where they were made: no rule of Millrace tells them apart");
+      hidden.filter();
+    }
   if (given.take("database.server.id") !== null)
     given.note(
       "database.server.id",
