@@ -99,7 +99,7 @@ async function login(
 }
 
 /** PgBouncer's, whose language is one: all options, or one in them (1.20). */
-const OPTIONS_REFUSED = /unsupported startup parameter(?:: options\b| in options\b)/;
+export const OPTIONS_REFUSED = /unsupported startup parameter(?:: options\b| in options\b)/;
 
 function stopped(): Failure {
   return new Failure("stopped", "connecting was stopped", { connecting: true });
@@ -265,6 +265,18 @@ export function streamOf(client: Client): Duplex {
 }
 
 /** The settings of all our sessions, and how they come into force, also behind a pooler. */
+/** What a server, a database or a role sets for everybody ends, delays or refuses no work of ours. */
+export const WITHOUT_LIMITS = {
+  statement_timeout: "0",
+  lock_timeout: "0",
+  idle_in_transaction_session_timeout: "0",
+  idle_session_timeout: "0",
+  default_transaction_read_only: "off",
+  default_transaction_deferrable: "off",
+  // A stricter one ends statements because of what others write, and does not exist on a standby.
+  default_transaction_isolation: "read committed",
+} as const;
+
 /**
  * The settings of all our sessions, independent of the role's and the database's settings: as startup options, which
  * override them. The first seven fix the text form of values and of type names, also in a walsender, whose output functions use
@@ -286,18 +298,11 @@ const SESSION_SETTINGS = {
   standard_conforming_strings: "on",
   search_path: "pg_catalog",
   row_security: "off",
-  statement_timeout: "0",
-  lock_timeout: "0",
-  idle_in_transaction_session_timeout: "0",
-  idle_session_timeout: "0",
+  ...WITHOUT_LIMITS,
   // The server's default; the stream reports every ten seconds at the latest.
   wal_sender_timeout: "60s",
   // A stream whose sinks are all busy is not read, which this one would take for a peer that is gone.
   tcp_user_timeout: "0",
-  default_transaction_read_only: "off",
-  default_transaction_deferrable: "off",
-  // A stricter one ends statements because of what others write, and does not exist on a standby.
-  default_transaction_isolation: "read committed",
   // A mark must come back even while a synchronous standby is away.
   synchronous_commit: "local",
   // From Postgres 18 on, a missing publication only causes a warning.
@@ -309,13 +314,18 @@ const SESSION_SETTINGS = {
 type OtherSettings = Readonly<Partial<Record<keyof typeof SESSION_SETTINGS, string>>>;
 
 /** After the login: an older server would refuse a login with a setting that it does not know. */
-const TRANSACTION_TIMEOUT = "transaction_timeout";
+export const TRANSACTION_TIMEOUT = "transaction_timeout";
 const TRANSACTION_TIMEOUT_SINCE = 17;
 /** A pooler whose sessions are all taken lets another one wait. */
 const OTHER_MS_MAX = 2_000;
 
 function startupOptions(other: OtherSettings): string {
-  return Object.entries({ ...SESSION_SETTINGS, ...other })
+  return optionsOf({ ...SESSION_SETTINGS, ...other });
+}
+
+/** As the startup parameter `options` has them. */
+export function optionsOf(settings: Readonly<Record<string, string>>): string {
+  return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value.replaceAll(" ", "\\ ")}`)
     .join(" ");
 }

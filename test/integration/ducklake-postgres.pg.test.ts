@@ -2,6 +2,9 @@
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
+import { readTextRows } from "../../connectors/duckdb/engine/engine.ts";
+import { METADATA } from "../../connectors/duckdb/lake/engine.ts";
+import { quoteLiteral } from "../../connectors/duckdb/names.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
@@ -10,7 +13,8 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { listening } from "../support/network/listening.ts";
-import { freshDatabase, ownPostgres } from "../support/run/services.ts";
+import { lacksPgBouncer, startPgBouncer } from "../support/postgres/pgbouncer.ts";
+import { freshDatabase, ownPostgres, postgresMajor } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
@@ -109,6 +113,68 @@ test("a server that never answers is given up", { tags: "heavy" }, async () => {
   expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2001", kind: "retryable" });
   await sink.close();
 });
+
+test("no limit of the catalogue's database, and no option of its URL, ends or refuses what a lake does", async () => {
+  await using target = await lakeTarget("postgres");
+  const { options } = target;
+  const url = new URL(options.place.catalog);
+  await using database = await freshDatabase();
+  const name = database.name;
+  const limits = {
+    statement_timeout: "1",
+    lock_timeout: "1",
+    idle_in_transaction_session_timeout: "1",
+    idle_session_timeout: "1",
+  };
+  const others = {
+    default_transaction_read_only: "on",
+    default_transaction_isolation: "serializable",
+    synchronous_commit: "off",
+  };
+  const ofServer = postgresMajor() >= 17 ? { transaction_timeout: "1" } : {};
+  for (const [setting, value] of Object.entries({ ...limits, ...others, ...ofServer }))
+    await database.query(`alter database ${name} set ${setting} = '${value}'`);
+  for (const more of ["", "?options=-c%20statement_timeout%3D1%20-c%20geqo%3Doff"]) {
+    const place = placeOf({ catalog: `${new URL(`/${name}`, url).href}${more}`, data: options.place.data }, "/");
+    const sink = lakeSink({ ...options, place });
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(rowsBatch(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+    const lake = await Lake.acquire({ ...options, place });
+    const connection = await lake.connect();
+    const names = Object.keys({ ...limits, ...others, ...ofServer }).map((setting) => `'${setting}'`);
+    const asked = `select name, setting from pg_settings where name in (${names.join(", ")}, 'geqo')`;
+    const rows = await readTextRows(connection, `FROM postgres_query('${METADATA}', ${quoteLiteral(asked)})`);
+    expect(Object.fromEntries(rows)).toEqual({
+      ...Object.fromEntries(Object.keys({ ...limits, ...ofServer }).map((setting) => [setting, "0"])),
+      default_transaction_read_only: "off",
+      default_transaction_isolation: "read committed",
+      synchronous_commit: "on",
+      geqo: more === "" ? "on" : "off",
+    });
+    connection.disconnectSync();
+    await lake.release();
+    await sink.close();
+  }
+});
+
+test.for(["pool_mode = session", "pool_mode = session\nignore_startup_parameters = options"])(
+  "a pooler that takes no settings at the login: %s",
+  async (settings, { skip }) => {
+    const reason = await lacksPgBouncer();
+    skip(reason !== null, reason ?? "");
+    await using target = await lakeTarget("postgres");
+    const { options } = target;
+    await using pooler = await startPgBouncer(options.place.catalog, settings);
+    const { pathname } = new URL(options.place.catalog);
+    const catalog = `${pooler.url}${pathname}?sslmode=disable`;
+    const sink = lakeSink({ ...options, place: placeOf({ catalog, data: options.place.data }, "/") });
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(rowsBatch(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+    await sink.close();
+  },
+);
 
 test("a server that is down and a login that is refused are told apart, without the password", async () => {
   await using target = await lakeTarget("postgres");

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Engine, EngineConnection, EngineOptions } from "../engine/engine.ts";
 import { openEngine } from "../engine/engine-process.ts";
+import { OPTIONS_REFUSED, optionsOf, TRANSACTION_TIMEOUT, WITHOUT_LIMITS } from "../../../src/postgres/connect.ts";
 import { classify, driverKind, duckdbError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { LakeLogin } from "./bucket.ts";
@@ -85,7 +86,7 @@ export async function attachLake(
     await connection.run("SET GLOBAL TimeZone = 'UTC'");
     await login?.open(connection);
     const session = access === "write" && place.kind === "postgres" ? sessionOf(settings) : null;
-    await connection.run(attachSql(place, access, session));
+    await attach(connection, place, access, session);
     if (session !== null) await endFormerSessions(connection, session);
     await setInlining(connection, true);
     // Invariant: a commit follows the snapshot that its transaction read, or is refused. Where DuckLake tries again by itself, it
@@ -182,18 +183,57 @@ const LIMITS = {
   tcp_user_timeout: "60000",
 };
 
+/** An answer to a commit must mean that the data is on disk. */
+const SETTINGS = { ...WITHOUT_LIMITS, synchronous_commit: "on" };
+/** Of sessions at the catalogue's server; the next is for a server, or a pooler before it, that refuses those before. */
+const OPTIONS = [optionsOf({ ...SETTINGS, [TRANSACTION_TIMEOUT]: "0" }), optionsOf(SETTINGS), ""];
+/** An older server names the setting, in its own language; the URL has it with its value. */
+const SETTING_REFUSED = new RegExp(`${TRANSACTION_TIMEOUT}(?!=|%3D)`);
+
+async function attach(
+  connection: EngineConnection,
+  place: LakePlace,
+  access: Access,
+  session: Session | null,
+): Promise<void> {
+  const ways = place.kind === "postgres" ? OPTIONS : [""];
+  for (const [i, options] of ways.entries()) {
+    try {
+      await connection.run(attachSql(place, access, session, options));
+      return;
+    } catch (error) {
+      const text = error instanceof Error ? error.message : "";
+      const isRefused = SETTING_REFUSED.test(text) || OPTIONS_REFUSED.test(text);
+      if (!isRefused || i === ways.length - 1) throw error;
+    }
+  }
+}
+
 /** Those that the URL has stay. */
 function withParameters(url: string, parameters: Readonly<Record<string, string>>): string {
   const missing = Object.entries(parameters).filter(([name]) => !new RegExp(`[?&]${name}=`).test(url));
   return missing.reduce((at, [name, value]) => `${at}${at.includes("?") ? "&" : "?"}${name}=${value}`, url);
 }
 
-function attachSql({ kind, catalog, data }: LakePlace, access: Access, session: Session | null): string {
+/** Behind those of the URL, which they override. */
+function withOptions(url: string, options: string): string {
+  if (options === "") return url;
+  const [, before, own = ""] = /^(.*[?&]options=)([^&]*)/s.exec(url) ?? [];
+  if (before === undefined) return withParameters(url, { options: encodeURIComponent(options) });
+  return `${before}${own}${encodeURIComponent(` ${options}`)}${url.slice(before.length + own.length)}`;
+}
+
+function attachSql(
+  { kind, catalog, data }: LakePlace,
+  access: Access,
+  session: Session | null,
+  sessionOptions: string,
+): string {
   const options = [`DATA_PATH ${quoteLiteral(data)}`];
   if (access === "read") options.push("READ_ONLY", "CREATE_IF_NOT_EXISTS false");
   if (kind === "sqlite") options.push(`META_BUSY_TIMEOUT ${BUSY_MS}`);
   if (kind === "sqlite" && access === "write") options.push("META_JOURNAL_MODE 'WAL'");
   const own = { ...(session === null ? {} : { application_name: session.name }), ...LIMITS };
-  const at = kind === "postgres" ? withParameters(catalog, own) : catalog;
+  const at = kind === "postgres" ? withOptions(withParameters(catalog, own), sessionOptions) : catalog;
   return `ATTACH ${quoteLiteral(`ducklake:${kind}:${at}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
 }
