@@ -55,6 +55,7 @@ const NAME = '(?:`((?:[^`]|``)+)`|"((?:[^"]|"")+)"|([\\w$\\u0080-\\uffff]+))';
 const NAME_ALONE = new RegExp(`^${NAME}`);
 const XID = /^XA\s+\w+\s+X'([0-9a-f]*)'\s*,\s*X'([0-9a-f]*)'\s*,\s*(\d+)/i;
 const TARGET_PATTERN = `${NAME}(?:\\s*\\.\\s*${NAME})?`;
+const WORD_BEGINS = "(?<![\\w$\\u0080-\\uffff])";
 const TARGET = new RegExp(`^${TARGET_PATTERN}`);
 const EACH_TARGET = new RegExp(TARGET_PATTERN, "g");
 /** Texts and names in quotes, as sessions write them that take a backslash for an escape, and as others do. */
@@ -90,11 +91,11 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "REPLACE":
       return rows(text, /^\w+\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?/i, schema);
     case "UPDATE":
-      return SEVERAL_UPDATED.test(text)
-        ? rowsOfSeveral(text, schema)
-        : rows(text, /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i, schema);
+      return ONE_UPDATED.test(text) ? rows(text, UPDATED, schema) : rowsOfSeveral(text, schema);
     case "DELETE":
-      return SEVERAL_DELETED.test(text) ? rowsOfSeveral(text, schema) : rows(text, DELETED, schema);
+      return ONE_DELETED.test(text) ? rows(text, DELETED, schema) : rowsOfSeveral(text, schema);
+    case "WITH":
+      return rowsBehind(text, behindQueries(text), schema);
     // The log contains a query only if it calls a function that changes rows.
     case "SELECT":
     case "DO":
@@ -103,7 +104,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "ANALYZE":
     case "SET":
       // Both may stand before a statement that changes rows.
-      return WITHOUT_ROWS.test(text) ? { kind: "other" } : rowsOfAny(text, schema);
+      return WITHOUT_ROWS.test(text) ? { kind: "other" } : rowsBehind(text, text.replace(ANALYZED, ""), schema);
     case "LOAD":
       return rows(text, LOADED, schema);
     case "ALTER":
@@ -179,17 +180,40 @@ export function rowsOfAny(text: string, schema: string): RowStatement {
   };
 }
 
+/** `main` is what is done in the end; the whole text may call functions. Null: it is not certain. */
+function rowsBehind(text: string, main: string | null, schema: string): RowStatement {
+  const kind = main === null || main === text ? null : kindOfStatement(main, schema);
+  return kind?.kind === "rows" ? { ...kind, text } : rowsOfAny(text, schema);
+}
+
+const ANALYZED = /^ANALYZE\s+(?:FORMAT\s*=\s*\w+\s+)?(?=(?:DELETE|INSERT|REPLACE|SELECT|UPDATE|WITH)\b)/i;
+
+/** The statement behind the queries that WITH gives names. */
+function behindQueries(text: string): string | null {
+  const tokens = tokensOf(text);
+  const main = tokens === null ? undefined : tokens[wordAt(tokens, ["DELETE", "SELECT", "UPDATE"])];
+  return main === undefined ? null : text.slice(main.at);
+}
+
 function rowsOfSeveral(text: string, schema: string): RowStatement {
   return { ...rowsOfAny(text, schema), several: severalWritten(text, schema) };
 }
 
+const UPDATED = /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i;
 const DELETED = /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i;
 /** Nothing stands behind the table's name. */
 const EMPTIED = new RegExp(`^${TARGET_PATTERN}\\s*;?\\s*$`);
 
-/** Further tables after the first one, up to where the changes or conditions begin. */
-const SEVERAL_UPDATED = /^UPDATE\s(?:(?!\sSET\s).)*?(?:,|\sJOIN\s|\sSTRAIGHT_JOIN\s)/is;
-const SEVERAL_DELETED = /^DELETE\s(?:(?!\sWHERE\s).)*?(?:,|\sJOIN\s|\sUSING\s)/is;
+/** From the only table to the changes: partitions, an alias, indexes to use. */
+const ONE_UPDATED = new RegExp(
+  `${UPDATED.source}${TARGET_PATTERN}(?:\`[^\`]*\`|"[^"]*"|'[^']*'|\\([^()]*\\)|(?!${WORD_BEGINS}(?:SET|JOIN|STRAIGHT_JOIN)\\b)[^,()\`"'])*${WORD_BEGINS}SET\\b`,
+  "is",
+);
+/** Of several, more names or USING follow. */
+const ONE_DELETED = new RegExp(
+  `${DELETED.source}${TARGET_PATTERN}(?:(?<=[\`"])|(?![\\w$\\u0080-\\uffff]))(?!\\s*(?:\\.\\s*\\*\\s*)?(?:,|\\.|USING\\b))`,
+  "is",
+);
 
 const LOADED =
   /^LOAD\s+(?:DATA|XML)\s+(?:(?:LOW_PRIORITY|CONCURRENT|LOCAL)\s+)*INFILE\s+(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")\s+(?:(?:REPLACE|IGNORE)\s+)?INTO\s+TABLE\s+/is;
@@ -395,22 +419,25 @@ interface Token {
   /** Not in quotes: it may be a word of the language. */
   readonly isBare: boolean;
   readonly depth: number;
+  /** Where it begins. */
+  readonly at: number;
 }
 
 const TOKENS = /'(?:[^']|'')*'|`((?:[^`]|``)+)`|([\w$\u0080-\uffff]+)|:=|[^\s]/g;
-const END: Token = { text: "", isName: false, isBare: false, depth: 0 };
+const END: Token = { text: "", isName: false, isBare: false, depth: 0, at: 0 };
 
 /** Null: where a text or name ends depends on the session's sql_mode. */
 function tokensOf(text: string): readonly Token[] | null {
   if (/["\\]/.test(text)) return null;
   let depth = 0;
-  return Array.from(text.matchAll(TOKENS), ([part, quoted, bare]): Token => {
+  return Array.from(text.matchAll(TOKENS), ({ 0: part, 1: quoted, 2: bare, index }): Token => {
     if (part === ")") depth--;
     const token = {
       text: quoted === undefined ? part : unquoted(quoted),
       isName: (quoted ?? bare) !== undefined,
       isBare: bare !== undefined,
       depth,
+      at: index,
     };
     if (part === "(") depth++;
     return token;
