@@ -154,7 +154,7 @@ async function obligations(state: StateStore): Promise<void> {
     throw new Violation(
       `a read is left over: ${snapshots.map(({ tableId, sink, scope }) => `${scope.kind} of ${tableId} for ${sink}`).join()}`,
     );
-  if ((await state.snapshots.countKeys()) > 0) throw new Violation("listed keys are left over");
+  if ((await state.snapshots.countKeys()).size > 0) throw new Violation("listed keys are left over");
 }
 
 /** Where changes are ignored all the time, sinks never get another shape than the first. */

@@ -147,8 +147,23 @@ test("listed keys of a table that can't be read do not stand before those of ano
   await eventually(async () => expect(await snapshots.keys(["a"], [free.id], 10)).toEqual([]));
   expect(pipeline.facts.unreadable).toMatchObject([{ table: held.id, sinks: ["a"] }]);
   source.onRead = () => undefined;
-  await eventually(async () => expect(await snapshots.countKeys()).toBe(0));
+  await eventually(async () => expect((await snapshots.countKeys()).size).toBe(0));
   expect(pipeline.facts.unreadable).toEqual([]);
+});
+
+test("a sink owes no read for keys that are listed for another one", async () => {
+  await using opened = await realState();
+  const { snapshots } = opened.state;
+  await using scene = await Scene.start(opened.state, ["a", "b"]);
+  const { source, pipeline } = scene;
+  source.onRead = ({ id }) => {
+    if (id === held.id) throw outage();
+  };
+  await snapshots.addKeys("a", held.id, [["1"]]);
+  await scene.readAgain("b", free);
+  await eventually(() => expect(["a", "b"].map((sink) => pipeline.owesReads(sink))).toEqual([true, false]));
+  source.onRead = () => undefined;
+  await eventually(() => expect(pipeline.owesReads("a")).toBe(false));
 });
 
 test("large rows are looked up few at once, small ones soon by the hundred", async () => {
@@ -179,7 +194,7 @@ test("large rows are looked up few at once, small ones soon by the hundred", asy
     const keys = listed.map(([id]) => [id!]);
     await snapshots.addKeys("a", table.id, keys);
   }
-  await eventually(async () => expect(await snapshots.countKeys()).toBe(0));
+  await eventually(async () => expect((await snapshots.countKeys()).size).toBe(0));
   expect(counts.get(free.id)).toEqual([8, 64, 512, 16]);
   expect(counts.get(held.id)).toEqual([8, 4, 4, 4, 4, 4, 2]);
 });

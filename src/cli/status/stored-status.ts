@@ -46,6 +46,7 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
   });
   const captured = (await state.schemas.list()).length - suspended.filter(({ sink }) => sink === null).length;
   const open = await state.snapshots.list();
+  const keyCounts = [...(await state.snapshots.countKeys()).values()];
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
   const unreleased = heldBy === null ? await state.lease.unreleased() : null;
@@ -55,7 +56,7 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
       source: { position, acknowledged: position },
       sinks: new Map(sinks),
       tables: { captured, suspended },
-      unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
+      unfinishedSnapshots: keyCounts.reduce((sum, count) => sum + count, open.length),
       snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
       ...(heldBy === null ? {} : { heldBy }),
       ...(ended === null ? {} : { ended }),

@@ -24,7 +24,8 @@ export interface ReadPlanParts {
 /** What the state lists, as it was at one look. Keys that are listed after it are told to the snapshotter. */
 export interface Unfinished {
   readonly open: readonly TableSnapshot[];
-  readonly keyCount: number;
+  /** How many keys are listed, by sink. */
+  readonly keyCounts: ReadonlyMap<string, number>;
 }
 
 const WHOLE = { kind: "table" } as const;
@@ -80,10 +81,10 @@ export class ReadPlan {
   }
 
   /** Reads that can run now, for attached sinks that are not `busy`. */
-  async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
+  async inTurn({ open, keyCounts }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
-    if (keyCount === 0) this.#keyPaces.clear();
-    const keys = keyCount === 0 ? [] : await this.#keysInTurn(sinks);
+    if (keyCounts.size === 0) this.#keyPaces.clear();
+    const keys = keyCounts.size === 0 ? [] : await this.#keysInTurn(sinks);
     const ranges = rangeReads(open.filter(({ sink }) => sinks.includes(sink)));
     const isNext = ({ sinks: [sink] }: KeyRead): boolean => this.#keysNext.has(sink!);
     const readings = [...keys.filter(isNext), ...ranges, ...keys.filter((one) => !isNext(one))];
@@ -154,12 +155,12 @@ export class ReadPlan {
       logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
     }
     // Looked at in every round, and mostly no key is listed.
-    const keyCount = await state.snapshots.countKeys();
-    const keys = keyCount === 0 ? [] : await state.snapshots.keys(this.#attached, null, KEYS_LISTED_MAX);
+    const keyCounts = await state.snapshots.countKeys();
+    const keys = keyCounts.size === 0 ? [] : await state.snapshots.keys(this.#attached, null, KEYS_LISTED_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
-    if (gone.length === 0) return { open: left, keyCount };
+    if (gone.length === 0) return { open: left, keyCounts };
     await state.snapshots.removeKeys(gone.map(({ id }) => id));
-    return { open: left, keyCount: await state.snapshots.countKeys() };
+    return { open: left, keyCounts: await state.snapshots.countKeys() };
   }
 
   /** Whether the sink counts a table that is gone as complete, or may do so. Then it is told that it lacks rows. */

@@ -66,8 +66,8 @@ export class Snapshotter {
   readonly #wake = new News();
   /** The list in the state is unknown before it was read; it must not count as empty. */
   #unfinished = 1;
-  /** The sinks of the incremental snapshots among them, and how many listed keys. */
-  #open: { readonly sinks: ReadonlySet<string>; readonly keyCount: number } = { sinks: new Set(), keyCount: 0 };
+  /** The sinks of those. */
+  #owing: ReadonlySet<string> = new Set();
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
@@ -104,9 +104,9 @@ export class Snapshotter {
     return this.#unfinished + (this.#seen < this.#changes ? 1 : 0);
   }
 
-  /** Whether the sink may lack rows that are still to be read for it. Listed keys count for every sink. */
+  /** Whether the sink may lack rows that are still to be read for it. */
   owes(sink: string): boolean {
-    return this.#seen < this.#changes || this.#open.keyCount > 0 || this.#open.sinks.has(sink);
+    return this.#seen < this.#changes || this.#owing.has(sink);
   }
 
   /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
@@ -161,13 +161,14 @@ export class Snapshotter {
     const changes = this.#changes;
     const isToCheck = this.#seen < changes || this.#isIdle;
     const unfinished = await this.#plan.look(isToCheck);
-    const { open, keyCount } = unfinished;
-    this.#unfinished = keyCount + open.length;
-    this.#open = { sinks: new Set(open.map(({ sink }) => sink)), keyCount };
+    const { open, keyCounts } = unfinished;
+    this.#unfinished = open.length;
+    for (const count of keyCounts.values()) this.#unfinished += count;
+    this.#owing = new Set([...open.map(({ sink }) => sink), ...keyCounts.keys()]);
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);
-    const now = this.#parts.readHold.isOn ? { open: [], keyCount } : unfinished;
+    const now = this.#parts.readHold.isOn ? { open: [], keyCounts } : unfinished;
     if (this.reader.hasRefused) this.reader.tryRefused(await this.#plan.readable(now.open), signal);
     return await this.#first(await this.#plan.inTurn(now, this.#busy), signal);
   }

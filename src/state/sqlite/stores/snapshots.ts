@@ -226,9 +226,9 @@ export class SqliteSnapshots implements SnapshotStore {
     return found;
   }
 
-  async countKeys(): Promise<number> {
-    const sql = "SELECT count(*) AS count FROM pending_key";
-    return integer(this.#connection.get(sql)!, "count");
+  async countKeys(): Promise<ReadonlyMap<string, number>> {
+    const rows = this.#connection.all("SELECT sink, count(*) AS count FROM pending_key GROUP BY sink");
+    return new Map(rows.map((row) => [text(row, "sink"), integer(row, "count")]));
   }
 
   #now(): string {
