@@ -265,13 +265,12 @@ export function streamOf(client: Client): Duplex {
 }
 
 /** The settings of all our sessions, and how they come into force, also behind a pooler. */
-/** What a server, a database or a role sets for everybody ends, delays or refuses no work of ours. */
+/** What a server, a database or a role sets for everybody ends or delays no work of ours. */
 export const WITHOUT_LIMITS = {
   statement_timeout: "0",
   lock_timeout: "0",
   idle_in_transaction_session_timeout: "0",
   idle_session_timeout: "0",
-  default_transaction_read_only: "off",
   default_transaction_deferrable: "off",
   // A stricter one ends statements because of what others write, and does not exist on a standby.
   default_transaction_isolation: "read committed",
@@ -303,6 +302,7 @@ const SESSION_SETTINGS = {
   wal_sender_timeout: "60s",
   // A stream whose sinks are all busy is not read, which this one would take for a peer that is gone.
   tcp_user_timeout: "0",
+  default_transaction_read_only: "off",
   // A mark must come back even while a synchronous standby is away.
   synchronous_commit: "local",
   // From Postgres 18 on, a missing publication only causes a warning.
