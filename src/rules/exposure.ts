@@ -10,6 +10,7 @@ import {
   type FormerRules,
   goneOf,
   type HiddenColumn,
+  isKnownByName,
   isLost,
   isTaken,
   isUnplaced,
@@ -27,6 +28,7 @@ export class Exposure {
   readonly #isSelected: (table: TableName) => boolean;
   /** Tables as the catalogue had them at the last look. */
   readonly #present = new Map<string, TableShape>();
+  #hasLooked = false;
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
   constructor(rules: MergedRules, former: FormerRules, isSelected: (table: TableName) => boolean) {
@@ -37,6 +39,7 @@ export class Exposure {
 
   /** The tables that are there. */
   begin(tables: readonly TableShape[]): void {
+    this.#hasLooked = true;
     this.#present.clear();
     for (const shape of tables) this.#present.set(shape.id, shape);
   }
@@ -140,8 +143,16 @@ export class Exposure {
 
   /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
   #isNamed(shape: TableShape, rule: MergedRule | null, former: Former): boolean {
-    if (former.id === shape.id || rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
+    if (rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
+    if (former.id === shape.id) return this.#isStillNamed(shape);
     return this.#isSelected(shape) && !this.#former.isKnown(shape);
+  }
+
+  /** False for a table as the log had it, of which the catalogue knows another name, or none: rules that are gone say nothing of that. */
+  #isStillNamed({ id, dialect, relation }: TableShape): boolean {
+    const present = this.#present.get(id);
+    if (present === undefined) return !this.#hasLooked;
+    return isKnownByName({ dialect }) || present.relation === relation;
   }
 
   /** Of a table that is held back: by their present names, the columns that were hidden when its rows last passed. */

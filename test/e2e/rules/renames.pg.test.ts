@@ -104,6 +104,18 @@ const WAYS = [
   { when: "while no daemon runs", isDown: true, options: { tags: "heavy" } },
 ] as const;
 
+test("a rule that goes while its table gets another name says nothing of that one", async () => {
+  await using scene = await Scene.start(true);
+  const { "public.secrets": _, ...others } = RULES;
+  await scene.run(
+    `insert into secrets values (2, 's ${CANARY}'); alter table secrets rename to words; update words set id = id + 7`,
+    others,
+  );
+  await scene.expectSuspended({ "public.words": "MR1033" });
+  await scene.run(`insert into words values (3, 's ${CANARY}')`);
+  await scene.expectSuspended({ "public.words": "MR1033" });
+});
+
 describe.each(WAYS)("$when", ({ isDown, options }) => {
   test("tables under rules that get another name", options, async () => {
     await using scene = await Scene.start(isDown);

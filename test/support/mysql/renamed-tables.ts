@@ -72,6 +72,16 @@ export class RenamedTables implements AsyncDisposable {
     if (this.#isDown) await this.pipeline.start();
   }
 
+  /** While no daemon runs, and the rules for these tables go. */
+  async runWithout(rules: readonly (keyof typeof RULES)[], ...statements: readonly string[]): Promise<void> {
+    await this.#passed();
+    await this.pipeline.kill();
+    const left = Object.entries(RULES).filter(([table]) => !rules.some((one) => one === table));
+    this.pipeline.configure({}, Object.fromEntries(left));
+    await this.pipeline.run(...statements);
+    await this.pipeline.start();
+  }
+
   /** Exactly these tables are suspended, and what is hidden is nowhere. */
   async expectSuspended(expected: Readonly<Record<string, string>>): Promise<void> {
     await eventually(async () => {
