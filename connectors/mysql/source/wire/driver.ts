@@ -48,14 +48,18 @@ interface CommandRunner {
   addCommand(command: Command): void;
   pause(): void;
   resume(): void;
-  stream: { destroy(): void };
+  stream: { destroy(): void; pause(): void; resume(): void };
 }
+
+/** A read takes the process for half a millisecond, then what else waits has its turn. */
+const TURN_BYTES = 128 * 1024;
 
 /** One connection to the server: its statements, its commands, its end. */
 export class Session {
   readonly #connection: Connection;
   readonly #runner: CommandRunner;
   #broken: Error | undefined;
+  #isPaused = false;
   #onBroken: ((error: Error) => void) | undefined;
 
   private constructor(connection: Connection, runner: CommandRunner) {
@@ -109,8 +113,21 @@ export class Session {
   }
 
   /** A SELECT whose rows are read in place in the receive buffer: nothing is allocated per cell. */
-  readRows(sql: string, onRow: OnRow): Promise<void> {
-    return new Promise((resolve, reject) => this.run(new TextQuery(sql, onRow, resolve, reject)));
+  async readRows(sql: string, onRow: OnRow): Promise<void> {
+    const { stream } = this.#runner;
+    let byteCount = 0;
+    const giveWay: OnRow = (bytes, start, end) => {
+      onRow(bytes, start, end);
+      byteCount += end - start;
+      if (byteCount < TURN_BYTES) return;
+      byteCount = 0;
+      // Else up to 32 reads follow each other (uv__read).
+      stream.pause();
+      setImmediate(() => {
+        if (!this.#isPaused) stream.resume();
+      });
+    };
+    await new Promise<void>((resolve, reject) => this.run(new TextQuery(sql, giveWay, resolve, reject)));
   }
 
   run(command: Command): void {
@@ -119,10 +136,12 @@ export class Session {
   }
 
   pause(): void {
+    this.#isPaused = true;
     this.#runner.pause();
   }
 
   resume(): void {
+    this.#isPaused = false;
     this.#runner.resume();
   }
 

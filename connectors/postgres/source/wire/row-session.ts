@@ -178,9 +178,16 @@ export class RowSession implements Disposable, Inlet {
     // The first bytes go into memory that was provided before the hand-over.
     if (buffer.buffer !== this.#bytes.buffer) this.#bytes.set(buffer.subarray(0, count), this.#heldBytes);
     const end = this.#heldBytes + count;
+    const isFull = end === this.#bytes.length;
     const rest = this.#frames(this.#bytes.subarray(0, end));
     this.#hold(rest, end);
-    return !this.#paused;
+    // More is waiting, and would be read up to 32 times in a row (uv__read): the stream has its turn in between.
+    if (isFull && !this.#paused) setImmediate(() => this.#goOn());
+    return !isFull && !this.#paused;
+  }
+
+  #goOn(): void {
+    if (!this.#paused && !this.isLost) this.#socket.resume();
   }
 
   /** Keeps an incomplete frame, with room for all of it. */
