@@ -22,7 +22,7 @@ import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { withTimeout } from "../core/waiting.ts";
+import { Turn, withTimeout } from "../core/waiting.ts";
 import { Receipts } from "./stream/sink-queue.ts";
 
 export interface ComparisonParts {
@@ -46,7 +46,7 @@ const LOOK_MS = 250;
 
 /** How far one sink is with the rows that were given to it. */
 interface Way {
-  all: Promise<boolean>;
+  readonly all: Promise<boolean>;
   failure: { readonly error: unknown } | null;
 }
 
@@ -57,6 +57,8 @@ export class Comparisons implements ComparePort {
   /** By sink: one that compares other rows before these gets on. */
   readonly #slicesDone = new Map<string, number>();
   readonly #turns: ComparisonTurns;
+  /** By sink: its tables are compared at the same time, and an inspection reads for one slice at a time. */
+  readonly #sinkTurns = new Map<string, Turn>();
 
   constructor(parts: ComparisonParts) {
     this.#parts = parts;
@@ -231,18 +233,24 @@ export class Comparisons implements ComparePort {
     const { fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
     const { table } = place;
+    const turn = this.#turnOf(sink);
     const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
     const receipts = new Receipts(slices.length);
     let beside = Promise.resolve();
-    const way: Way = { all: receipts.all, failure: null };
+    const all = receipts.all.then(async (areDurable) => {
+      await beside;
+      return areDurable;
+    });
+    const way: Way = { all, failure: null };
     if (block === null) return way;
     let versionMax: Promise<bigint> | null = null;
     for (const { from, to } of slices) {
       const isByLog = from >= toldCount;
       const compared = async (batchSignal: AbortSignal) => {
-        if (signal.aborted || way.failure !== null) return;
         using either = scopeOf(signal, batchSignal);
         try {
+          using _ = await turn.take(either.signal);
+          if (way.failure !== null) return;
           versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
           await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either.signal);
         } catch (error) {
@@ -265,11 +273,13 @@ export class Comparisons implements ComparePort {
         receipt: receipts.one(),
       });
     }
-    way.all = receipts.all.then(async (areDurable) => {
-      await beside;
-      return areDurable;
-    });
     return way;
+  }
+
+  #turnOf(sink: string): Turn {
+    let turn = this.#sinkTurns.get(sink);
+    if (turn === undefined) this.#sinkTurns.set(sink, (turn = new Turn()));
+    return turn;
   }
 
   #life(sink: string): SinkLife {

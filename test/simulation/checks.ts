@@ -81,6 +81,10 @@ export class Checks implements TargetWatch {
     this.violation ??= new Violation(text);
   }
 
+  askedMeanwhile({ traits }: Target): void {
+    this.fail(`an inspection of ${traits.name} is asked for rows while it reads others`);
+  }
+
   triedForEver({ traits }: Target): void {
     this.fail(`${traits.name}: the same step is tried again and again`);
   }

@@ -10,6 +10,7 @@ const KEYS_PER_PAGE = 2;
 export class TargetInspection implements Inspection {
   readonly #target: Target;
   readonly #connection: Connection;
+  #isReading = false;
 
   constructor(target: Target, connection: Connection) {
     this.#target = target;
@@ -25,18 +26,21 @@ export class TargetInspection implements Inspection {
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
-    return await this.#connection.call(
-      "inspect",
-      () => {
-        const rows = this.#target.tables.get(table.id)?.rows;
-        return keys.flatMap((key) => {
-          const id = key.join(":");
-          const held = rows?.get(id);
-          return held === undefined ? [] : [{ id, cells: held.row, version: held.version }];
-        });
-      },
-      signal,
-    );
+    const found = () => {
+      const rows = this.#target.tables.get(table.id)?.rows;
+      return keys.flatMap((key) => {
+        const id = key.join(":");
+        const held = rows?.get(id);
+        return held === undefined ? [] : [{ id, cells: held.row, version: held.version }];
+      });
+    };
+    if (this.#isReading) this.#target.watch.askedMeanwhile(this.#target);
+    this.#isReading = true;
+    try {
+      return await this.#connection.call("inspect", found, signal);
+    } finally {
+      this.#isReading = false;
+    }
   }
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {

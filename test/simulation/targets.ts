@@ -35,6 +35,8 @@ export interface TargetTraits {
 export interface TargetWatch {
   /** The same batch is tried again and again, and no time passes. */
   triedForEver(target: Target): void;
+  /** An inspection is asked for rows while it reads others. */
+  askedMeanwhile(target: Target): void;
   /** A row was refused, or thrown away with its version: under its key the target may show what it would show if nothing had come. */
   forgotten(target: Target, table: string, key: string): void;
   /** `version`: of the row, or of what has removed it. */

@@ -59,7 +59,7 @@ export interface Inspection extends AsyncDisposable {
   expected(table: TableVersion, ordinal: number, text: string): string | null;
   /** What identifies the source's row with this key in the target. */
   id(table: TableVersion, key: KeyText): string;
-  /** The existing rows under these keys, in any order; `keys` in the source's spelling. */
+  /** The existing rows under these keys, in any order; `keys` in the source's spelling. `rows` and `equal`: one call at a time. */
   rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]>;
   /**
    * A cheaper comparison for most rows; `rows` reads those that it does not prove equal. Null: this table has no such
