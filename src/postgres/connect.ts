@@ -264,7 +264,8 @@ export function streamOf(client: Client): Duplex {
   throw new Error("the driver has no stream to take over");
 }
 
-/** The settings of all our sessions, and how they come into force, also behind a pooler. */
+// The settings of all our sessions, and how they come into force, also behind a pooler.
+
 /** What a server, a database or a role sets for everybody ends or delays no work of ours. */
 export const WITHOUT_LIMITS = {
   statement_timeout: "0",

@@ -340,6 +340,15 @@ test("an allow-list of columns: what it does not name goes out from no table", (
     null,
     "drop",
   ]);
+  // A mask in another case is repeated; the table that the list names still has to be there.
+  const inOtherCase = only({
+    "table.include.list": String.raw`A\.a`,
+    "column.include.list": String.raw`A\.a\.(id|note)`,
+    "column.mask.with.3.chars": String.raw`a\..*\.note`,
+  });
+  expect(inOtherCase.tables?.["A.a"]).toEqual({
+    columns: { only: ["id", "note"], note: { mask: "redact", optional: true } },
+  });
   // A table that the list does not name would go out whole.
   expect(only({ ...include, "column.include.list": String.raw`public\.users\.id` }).isBlocked).toBe(true);
   expect(only({ "column.include.list": String.raw`public\.users\.id` }).isBlocked).toBe(true);

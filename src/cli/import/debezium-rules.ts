@@ -87,7 +87,7 @@ export class HiddenColumns {
     const byTable = Map.groupBy([...this.#places, ...this.#placesInOtherCase()], ({ table }) => table);
     const rules = [...byTable].map(([table, places]): readonly [string, TableRules] => {
       const columns = Map.groupBy(places, ({ column }) => column);
-      const isMeant = places.some((place) => place.isMeant);
+      const isMeant = this.#only.has(table) || places.some((place) => place.isMeant);
       const own = Object.fromEntries([...columns].map(([column, same]) => [column, this.#ruleOf(same, isMeant)]));
       return [table, { columns: own, ...(isMeant ? {} : { optional: true as const }) }];
     });

@@ -168,9 +168,9 @@ interface OwedKey {
 }
 
 /**
- * Takes the key of a new, empty table away before its first row, inside a transaction; it is built of all rows at the end. Row by row
- * an index costs the target a third of its processor time, built at once a sixth. The note beside the table says that the key
- * is owed: the next preparation of the table makes it (tables/warehouse). Null: the table keeps its key.
+ * Takes the key of a new, empty table away before its first row, inside a transaction; it is built of all rows at the end.
+ * Row by row an index costs the target a third of its processor time, built at once a sixth. The note beside the table says
+ * that the key is owed: the next preparation of the table makes it (tables/warehouse). Null: the table keeps its key.
  */
 async function takeKey(session: Session, target: TargetTable, signal: AbortSignal): Promise<OwedKey | null> {
   const { quoted, isNew, name } = target;
