@@ -80,8 +80,8 @@ test("a file moved away while it is open stops the sink before anything is taken
   await sink.prepare([items], timeout());
   await sink.apply(batch(10n, "1"), new Reports(), timeout());
   renameSync(path, folder.file("moved.duckdb"));
-  for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-    const error = await failure(call);
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
+    const error = await failure(call());
     expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   }
   await sink.close();
@@ -96,8 +96,8 @@ test("a file that is emptied in place stops the sink before anything is taken fo
   await sink.apply(batch(10n, "1"), new Reports(), timeout());
   await sink.verify(timeout());
   truncateSync(path);
-  for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-    const error = await failure(call);
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
+    const error = await failure(call());
     expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   }
   expect(await failure(sink.open(2, timeout()))).toMatchObject({
@@ -122,8 +122,8 @@ test.for(["removed", "replaced"])(
     await sink.verify(timeout());
     renameSync(`${path}.wal`, folder.file("log"));
     if (how === "replaced") copyFileSync(folder.file("log"), `${path}.wal`);
-    for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-      const error = await failure(call);
+    for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
+      const error = await failure(call());
       expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
     }
     expect(await sink.open(2, timeout())).toEqual(batch(10n, "1").checkpoint);

@@ -75,8 +75,8 @@ test.each(["sqlite", "duckdb"] as const)("a catalogue in %s that is emptied in p
   await sink.apply(batch(10n), new Reports(), timeout());
   await sink.verify(timeout());
   truncateSync(target.options.place.catalog);
-  for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())])
-    expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n), new Reports(), timeout())])
+    expect(await failure(call())).toMatchObject({ code: "MR3110", kind: "reopen" });
   await sink.close();
 });
 

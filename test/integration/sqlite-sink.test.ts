@@ -56,8 +56,8 @@ test("a file that is emptied in place stops the sink before anything is taken fo
   await sink.apply(batch(15n), new Reports(), timeout());
   await sink.verify(timeout());
   truncateSync(target.path);
-  for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())]) {
-    expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n), new Reports(), timeout())]) {
+    expect(await failure(call())).toMatchObject({ code: "MR3110", kind: "reopen" });
   }
   // To SQLite it is a new file, whatever the log has.
   expect(await sink.open(2, timeout())).toBeNull();
@@ -76,8 +76,8 @@ test.for(["removed", "replaced"])(
     const log = `${target.path}-wal`;
     renameSync(log, `${target.path}-moved`);
     if (how === "replaced") copyFileSync(`${target.path}-moved`, log);
-    for (const call of [sink.verify(timeout()), sink.apply(batch(20n), new Reports(), timeout())]) {
-      expect(await failure(call)).toMatchObject({ code: "MR3110", kind: "reopen" });
+    for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n), new Reports(), timeout())]) {
+      expect(await failure(call())).toMatchObject({ code: "MR3110", kind: "reopen" });
     }
     await sink.close();
     const next = await target.makeSink();
