@@ -4,10 +4,12 @@ import {
   type ErrorPages,
   type ErrorReason,
   errorsOf,
+  findMillraceError,
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
 import { roomFor } from "../../src/core/disk-room.ts";
+import { lacksHandles, systemErrorCode } from "../../src/core/system-errors.ts";
 import { fileFault } from "../kit/file-faults.ts";
 
 /** What only files can meet. */
@@ -29,10 +31,12 @@ export const filesError = errorsOf(
   {
     MR2001: "Nothing: the sink tries again. Check the network and `s3.endpoint` if it goes on.",
     MR2002:
-      "Check `s3.accessKeyId` and `s3.secretAccessKey`, or AWS' variables, profile or role where these are not set. The sink needs s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the prefix.",
+      "Check `s3.accessKeyId` and `s3.secretAccessKey`, or AWS' variables, profile or role where these are not set. A policy of the bucket may also refuse the login.",
     MR2003:
       "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; use http:// only where the network is trusted. The sink tries again at growing intervals.",
     MR2005: "Use a server with conditional writes: AWS S3, MinIO since 2024-09, Cloudflare R2, Ceph since Tentacle.",
+    MR2008:
+      "Give the login s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on all that is below `path`; see that no policy denies a part of it.",
     MR2027: "Look the code up in the documentation of the server. The sink tries again at growing intervals.",
     MR2035: "Set the machine's clock, and choose an empty `path`: Millrace reads all rows again into it.",
     MR3109: "Run one daemon with this `path`, and give each sink a path of its own.",
@@ -55,13 +59,23 @@ export function bucketError(
   return filesError(code, kind, message, { cause, reason, part: "bucket" });
 }
 
+const OF_A_PLACE = new Set(["MR2008", "MR2027", "MR3203"]);
+
+/** The error, if it may be of the place alone where something was done: other folders may take what this one refuses. */
+export function refusalThere(error: unknown): MillraceError | null {
+  const known = findMillraceError(error);
+  if (known === undefined || !OF_A_PLACE.has(known.code) || lacksHandles(systemErrorCode(known.cause) ?? ""))
+    return null;
+  return known.with({ kind: "blocked" });
+}
+
 /** Every failure of the file system ends up here. */
-export function classifyFile(error: unknown, path: string): unknown {
+export function classifyFile(error: unknown, path: string, root: string): unknown {
   if (error instanceof MillraceError || isAborted(error)) return error;
   const fault = fileFault(error);
   if (fault === null) return error;
   const { code, kind, isFull, fix } = fault;
   const details = { cause: error, hint: fix };
-  if (isFull) return filesError("MR3213", kind, `the disk is full: ${roomFor(path)}`, details);
+  if (isFull) return filesError("MR3213", kind, `the disk is full: ${roomFor(root)}`, details);
   return filesError("MR3203", kind, `${path} can't be used: ${code}`, details);
 }

@@ -1,19 +1,20 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { checkpointTexts, checkpointFromTexts, type Checkpoint } from "../../src/core/checkpoint.ts";
-import type { Outcome, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, TargetHint, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
+import { eachOf } from "../../src/core/each-of.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { filesError } from "./errors.ts";
+import { filesError, refusalThere } from "./errors.ts";
 import { ChangeLog, type RollLimits } from "./log/change-log.ts";
 import type { EntryCheckpoint, RowText } from "./log/entry.ts";
 import { findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
 import { Holes } from "./publish/holes.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
-import { Publisher } from "./publish/publisher.ts";
+import { Publisher, type Withheld } from "./publish/publisher.ts";
 import { highestVersion } from "./publish/manifest.ts";
 import { Retention } from "./publish/retention.ts";
 import type { Store } from "./store/store.ts";
@@ -27,6 +28,8 @@ const BATCH = { rowCountMax: 50_000, byteCountMax: 16 * 1024 * 1024 };
 
 /** Objects that are looked at when the sink is opened, and with each heartbeat. */
 const LOOKED_AT = { opening: 100, idle: 20 };
+/** Folders of tables. */
+const PROBES_AT_ONCE = 10;
 
 export interface FilesSettings {
   readonly daemon: string;
@@ -65,7 +68,12 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   readonly #parquet: ParquetMaker;
   readonly #text: RowText;
   readonly #holes: Holes;
+  #retention: Retention | null = null;
   #opened: Opened | null = null;
+  /** Folders of tables that took files. */
+  readonly #taking = new Set<string>();
+  /** By table: files were made without its changes, because its folder took none. Until the runtime is told. */
+  readonly #untold = new Map<string, MillraceError>();
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
   #isBusy = false;
@@ -79,6 +87,11 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     this.#parts = new BatchRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
     this.#parquet = new ParquetMaker(settings.memoryLimit);
     this.#holes = new Holes(settings.keepMs !== null);
+  }
+
+  get hints(): readonly TargetHint[] {
+    const { hint } = this.#retention ?? {};
+    return hint == null ? this.#holes.hints : [hint, ...this.#holes.hints];
   }
 
   /** What a reader of the table takes. Of a reader of one format, files of another one are none of the table's. */
@@ -96,8 +109,9 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
       const name = { daemon: this.#settings.daemon, sink: this.name };
       const owner = { lease, name, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
       const { keepMs } = this.#settings;
-      const retention = keepMs === null ? null : new Retention(store, keepMs);
-      const log = await ChangeLog.open({ store, publisher, retention, clock: this.#clock, owner }, signal);
+      const retention = (this.#retention = keepMs === null ? null : new Retention(store, keepMs));
+      const tools = { store, publisher, retention, clock: this.#clock, owner, onWithheld: this.#withhold };
+      const log = await ChangeLog.open(tools, signal);
       await this.#expectNoHoles({ store, log }, LOOKED_AT.opening, signal);
       this.#opened = { store, log };
       return checkpointOf(log.checkpoint);
@@ -114,15 +128,47 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     return found === null ? null : checkpointOf(found.entry.head.checkpoint);
   }
 
-  /** Tables of which files are gone. */
+  /** Tables of which files are gone, or were never there. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    this.#ours(signal);
-    return this.#holes.tablesOf(tables);
+    const { log } = this.#ours(signal);
+    const withheld = tables.filter(({ id }) => log.withheld.includes(id));
+    for (const { id } of withheld) this.#untold.delete(id);
+    return [...new Set([...this.#holes.tablesOf(tables), ...withheld])];
   }
 
-  /** A file has the names and types of its columns: it needs nothing before. */
-  async prepare(_tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    this.#ours(signal);
+  /** A file has the names and types of its columns: a folder only has to take it. */
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { store, log } = this.#ours(signal);
+    const folders = new Map(tables.map((table) => [folderOf(table), table]));
+    await eachOf(folders, PROBES_AT_ONCE, ([folder, { id }]) => this.#expectTaken(folder, id, store, signal));
+    const complete = new Set(completeIn(log));
+    // Invariant: what lacks changes stays known until the checkpoint no longer calls the table complete, and the runtime knows.
+    const restored = tables.filter(({ id }) => !complete.has(id) && !this.#untold.has(id));
+    log.restore(new Set(restored.map(({ id }) => id)));
+  }
+
+  /** Before anything else: a table that is read in vain is read again and again. */
+  async #expectTaken(folder: string, table: string, store: Store, signal: AbortSignal): Promise<void> {
+    if (this.#taking.has(folder)) return;
+    try {
+      await store.probe(folder, signal);
+    } catch (error) {
+      throw refusalThere(error)?.with({ table }) ?? error;
+    }
+    this.#taking.add(folder);
+  }
+
+  readonly #withhold = (withheld: readonly Withheld[]): void => {
+    // Names of folders may be those of several tables.
+    if (withheld.length > 0) this.#taking.clear();
+    for (const { tableId, error } of withheld) this.#untold.set(tableId, error.with({ table: tableId }));
+  };
+
+  #expectNoneWithheld(): void {
+    for (const [tableId, error] of this.#untold) {
+      this.#untold.delete(tableId);
+      throw error;
+    }
   }
 
   /** Files stay: a sweep takes their rows from readers. */
@@ -139,6 +185,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const opened = this.#ours(signal);
+    this.#expectNoneWithheld();
     const { log } = opened;
     const position = serializePosition(batch.checkpoint.position);
     const readsAll = isEmpty(batch.checkpoint.tables) && completeIn(log).length > 0;
@@ -158,6 +205,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
 
   async verify(signal: AbortSignal): Promise<void> {
     const opened = this.#ours(signal);
+    this.#expectNoneWithheld();
     await this.#guarded(async () => {
       await opened.log.verify(signal);
       await this.#closeHoles(opened, signal);

@@ -20,6 +20,7 @@ const FIXES: Readonly<Record<string, string>> = {
   EROFS: "The file system is read-only: mount it for writing, or look at the system's log for errors of the disk.",
   ENOSPC: ROOM,
   EDQUOT: ROOM,
+  EEXIST: NO_FOLDER,
   EISDIR: NO_FOLDER,
   ENOTDIR: NO_FOLDER,
 };

@@ -11,7 +11,7 @@ import { filesError } from "../errors.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { logKey, manifestKey, MANIFESTS, NUMBER_MAX, numberOf } from "../names.ts";
 import { NO_MANIFEST, type Published, readHead } from "../publish/manifest.ts";
-import type { Publisher } from "../publish/publisher.ts";
+import type { Publisher, Withheld } from "../publish/publisher.ts";
 import type { Retention } from "../publish/retention.ts";
 import type { Store } from "../store/store.ts";
 import type { BatchParts, BatchNumbers } from "../text/batch-parts.ts";
@@ -55,6 +55,8 @@ interface Tools {
   readonly retention: Retention | null;
   readonly clock: Clock;
   readonly owner: Owner;
+  /** Told of tables that files were made without. */
+  readonly onWithheld: (withheld: readonly Withheld[]) => void;
 }
 
 /** What the newest entry says, and the next one says too unless it changes. */
@@ -113,6 +115,15 @@ export class ChangeLog {
     return this.#state.checkpoint;
   }
 
+  get withheld(): readonly string[] {
+    return this.#state.withheld;
+  }
+
+  /** Of these tables nothing is missing any more that counts; stored with the next entry. */
+  restore(tableIds: ReadonlySet<string>): void {
+    this.#state = { ...this.#state, withheld: this.#state.withheld.filter((id) => !tableIds.has(id)) };
+  }
+
   get published(): Published {
     const { manifest, sequence } = this.#state;
     return { ...manifest, lastSequence: sequence - 1 };
@@ -168,15 +179,18 @@ export class ChangeLog {
   }
 
   async #finish(signal: AbortSignal): Promise<void> {
-    const { publisher, retention, clock } = this.#tools;
+    const { publisher, retention, clock, onWithheld } = this.#tools;
     const { publishing, since, manifest, checkpoint, text, sequence } = this.#state;
     if (publishing !== null) {
       const madeMs = clock.now();
       const made = { number: publishing, ordinal: manifest.ordinal + 1 };
       const head = { manifest: made, previous: manifest.number, lastSequence: sequence - 1, checkpoint, madeMs };
-      await publisher.publish({ since, until: this.#log.newest, head, text }, signal);
+      const left = await publisher.publish({ since, until: this.#log.newest, head, text }, signal);
       const partial = isInside(checkpoint);
-      const done = { publishing: null, partial, manifest: made, waiting: NOTHING_WAITS };
+      const withheld = [...new Set([...this.#state.withheld, ...left.map(({ tableId }) => tableId)])];
+      const done = { publishing: null, partial, manifest: made, waiting: NOTHING_WAITS, withheld };
+      // Before it is stored: an answer may be lost.
+      onWithheld(left);
       await this.#append({ ...this.#state, ...done }, NO_ROWS, signal);
       failpoint("files.publication-done");
       await retention?.expire(publishing, madeMs, signal);
@@ -260,6 +274,7 @@ async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
     manifest: NO_MANIFEST,
     publishing: null,
     partial: false,
+    withheld: [],
     text: owner.text,
   };
   const state = manifest === null ? fresh : behind(fresh, manifest);

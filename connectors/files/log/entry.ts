@@ -71,6 +71,8 @@ const HEAD = z.object({
   publishing: z.int().nullable(),
   /** True: the newest manifest has a part of a transaction whose other part comes later. */
   partial: z.boolean(),
+  /** Ids of tables of which changes are in no file, because their folders took none: until they are prepared again. */
+  withheld: z.array(z.string()),
   text: z.enum(["ndjson", "csv"]),
   shapes: z.array(SHAPE),
   parts: z.array(PART),

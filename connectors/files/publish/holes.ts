@@ -8,8 +8,10 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { filesError, READ_AGAIN } from "../errors.ts";
+import type { TargetHint } from "../../../src/core/contracts/sink.ts";
+import { filesError, READ_AGAIN, refusalThere } from "../errors.ts";
 import { manifestKey, manifestOf, MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 import { type Manifest, type Published, readManifest } from "./manifest.ts";
@@ -52,6 +54,8 @@ export class Holes {
   #looking: Looking | null = null;
   /** This manifest and those before it are gone, with their files. */
   #movedAway = 0;
+  /** By table: why nobody knows whether files are there. */
+  readonly #unseen = new Map<string, MillraceError>();
   /** Found and told, and not closed. */
   #open: readonly Hole[] = [];
 
@@ -77,6 +81,15 @@ export class Holes {
       lostTables,
       hint: READ_AGAIN,
     });
+  }
+
+  /** Tables whose files the login may not see. */
+  get hints(): readonly TargetHint[] {
+    return Array.from(this.#unseen, ([table, { code, message, hint = "" }]) => ({
+      table,
+      what: `whether files are gone can't be seen: ${code} ${message}`,
+      fix: hint,
+    }));
   }
 
   /** The tables of which changes are gone. */
@@ -122,7 +135,7 @@ export class Holes {
       const { manifest, left, missing } = this.#looking;
       const file = left.pop();
       if (file !== undefined) {
-        if (!(await store.has(file.path, signal)) && !(await isMovedAway(store, file.path, signal))) missing.push(file);
+        if (await this.#isGone(store, file, signal)) missing.push(file);
         continue;
       }
       this.#looking = null;
@@ -131,6 +144,20 @@ export class Holes {
       found.push({ manifest, paths: missing.map(({ path }) => path), tables });
     }
     return found;
+  }
+
+  /** Of what may not be seen nobody knows. */
+  async #isGone(store: Store, { path, table }: File, signal: AbortSignal): Promise<boolean> {
+    try {
+      const isGone = !(await store.has(path, signal)) && !(await isMovedAway(store, path, signal));
+      this.#unseen.delete(table);
+      return isGone;
+    } catch (error) {
+      const refusal = refusalThere(error);
+      if (refusal === null) throw error;
+      this.#unseen.set(table, refusal);
+      return false;
+    }
   }
 
   async #begun(
@@ -184,7 +211,12 @@ function dayOf(path: string): string {
 /** Of manifests up to this one: the names of files end in the manifest's number and their place in it. */
 async function hasFiles(store: Store, manifest: number, signal: AbortSignal): Promise<boolean> {
   const is = (key: string): boolean => (manifestOf(key) ?? Infinity) <= manifest;
-  return (await store.find("", { is, countMax: 1 }, signal)).length > 0;
+  try {
+    return (await store.find("", { is, countMax: 1 }, signal)).length > 0;
+  } catch (error) {
+    if (refusalThere(error) === null) throw error;
+    return true;
+  }
 }
 
 /** So that readers who wait for this number go on. Behind the newest one the numbers go on. */

@@ -42,7 +42,7 @@ const HEAD = z.looseObject({
   lastSequence: z.int(),
   position: z.string(),
   files: z.array(z.looseObject({ path: z.string(), table: z.string() })),
-  lost: z.unknown().optional(),
+  lost: z.union([z.array(z.looseObject({ table: z.string() })), z.literal("all")]).optional(),
 });
 export type Manifest = z.infer<typeof HEAD>;
 
@@ -55,6 +55,11 @@ export async function readManifest(store: Store, number: number, signal: AbortSi
     if (error instanceof SyntaxError) return null;
     throw error;
   }
+}
+
+/** Ids of the tables of which it lacks files. */
+export function lostTables(manifest: Manifest | null): readonly string[] {
+  return Array.isArray(manifest?.lost) ? [...new Set(manifest.lost.map(({ table }) => table))] : [];
 }
 
 /** Of a manifest, for a log that begins behind it. */
@@ -70,9 +75,18 @@ export async function readHead(store: Store, number: number, signal: AbortSignal
  */
 export function manifestBytes(
   { manifest, previous, lastSequence, checkpoint: { position }, madeMs }: ManifestHead,
-  files: readonly PublishedFile[],
+  { files, lost }: { readonly files: readonly PublishedFile[]; readonly lost: readonly PublishedFile[] },
   format: "ndjson" | "parquet",
 ): Buffer {
+  const told = ({ shape, ...file }: PublishedFile): object => ({
+    ...file,
+    table: shape.id,
+    schema: shape.schema,
+    name: shape.table,
+    fingerprint: shape.fingerprint,
+    key: shape.key.map((c) => columnsOf(shape, format)[c]!.name),
+    columns: columnsOf(shape, format),
+  });
   const value = {
     manifest: manifest.number,
     ordinal: manifest.ordinal,
@@ -82,15 +96,8 @@ export function manifestBytes(
     madeMs,
     position,
     wholeBelow: wholeBelow(position),
-    files: files.map(({ shape, ...file }) => ({
-      ...file,
-      table: shape.id,
-      schema: shape.schema,
-      name: shape.table,
-      fingerprint: shape.fingerprint,
-      key: shape.key.map((c) => columnsOf(shape, format)[c]!.name),
-      columns: columnsOf(shape, format),
-    })),
+    files: files.map(told),
+    ...(lost.length === 0 ? {} : { lost: lost.map(told) }),
   };
   return Buffer.from(`${JSON.stringify(value)}\n`);
 }

@@ -5,12 +5,13 @@
 import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import { filesError } from "../errors.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { filesError, refusalThere } from "../errors.ts";
 import type { Part, RowText, Shape } from "../log/entry.ts";
 import { readEntry } from "../log/log.ts";
 import { fileKey, logKey, manifestKey } from "../names.ts";
 import type { Store } from "../store/store.ts";
-import { manifestBytes, type ManifestHead, type PublishedFile } from "./manifest.ts";
+import { lostTables, manifestBytes, type ManifestHead, type PublishedFile, readManifest } from "./manifest.ts";
 import type { ParquetMaker } from "./parquet.ts";
 
 export interface Publication {
@@ -19,6 +20,12 @@ export interface Publication {
   readonly until: number;
   readonly head: ManifestHead;
   readonly text: RowText;
+}
+
+/** A folder took no files of the table. */
+export interface Withheld {
+  readonly tableId: string;
+  readonly error: MillraceError;
 }
 
 /** Changes of one shape of a table and one day, which become one file. */
@@ -34,6 +41,11 @@ interface Group {
   rowBytesMax: number;
 }
 
+interface MadeFile {
+  readonly made: string;
+  readonly file: PublishedFile;
+}
+
 /** Of the text of one file: DuckDB holds about as much in memory while it makes it. */
 const FILE_BYTES_MAX = 128 * 1024 * 1024;
 
@@ -46,22 +58,36 @@ export class Publisher {
     this.#parquet = parquet;
   }
 
-  /** When it resolves, the manifest is there. */
-  async publish(publication: Publication, signal: AbortSignal): Promise<void> {
+  /**
+   * When it resolves, the manifest is there: the place takes what is the sink's own. The tables whose folders refused files lack
+   * those that the manifest lists as lost.
+   */
+  async publish(publication: Publication, signal: AbortSignal): Promise<readonly Withheld[]> {
     const folder = await mkdtemp(join(await this.#store.scratch(), "publish-"));
     try {
       const { head, text } = publication;
       const { number } = head.manifest;
       const files: PublishedFile[] = [];
-      for (const group of await this.#gathered(publication, folder, signal)) {
-        files.push(await this.#file(group, `${number}-${files.length}`, text, signal));
+      const lost: PublishedFile[] = [];
+      const withheld = new Map<string, MillraceError>();
+      for (const [i, group] of (await this.#gathered(publication, folder, signal)).entries()) {
+        const { file, made } = await this.#made(group, `${number}-${i}`, text, signal);
+        const { id } = group.shape;
+        const refused = withheld.get(id) ?? (await this.#refusal(file.path, made, signal));
+        if (refused !== null) withheld.set(id, refused);
+        (refused === null ? files : lost).push(file);
         failpoint("files.file-written");
       }
       const format = text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      const bytes = manifestBytes(head, files, format);
-      await this.#store.create(manifestKey(number), [bytes], signal);
+      const bytes = manifestBytes(head, { files, lost }, format);
+      const isNew = await this.#store.create(manifestKey(number), [bytes], signal);
       failpoint("files.manifest-written");
+      // Of a process that was killed behind it: what readers may have read counts.
+      if (!isNew)
+        for (const id of lostTables(await readManifest(this.#store, number, signal)))
+          if (!withheld.has(id)) withheld.set(id, leftOut(number));
+      return Array.from(withheld, ([tableId, error]) => ({ tableId, error }));
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
@@ -80,7 +106,8 @@ export class Publisher {
     return groups.all;
   }
 
-  async #file(group: Group, number: string, text: RowText, signal: AbortSignal): Promise<PublishedFile> {
+  /** On this machine. */
+  async #made(group: Group, number: string, text: RowText, signal: AbortSignal): Promise<MadeFile> {
     const { shape, date, from, until, rows } = group;
     signal.throwIfAborted();
     let made = group.path;
@@ -91,9 +118,25 @@ export class Publisher {
     }
     const { size: bytes } = await stat(made);
     const path = fileKey(shape, { from, until, date }, number, text === "csv" ? "parquet" : "ndjson");
-    await this.#store.put(path, made, signal);
-    return { path, shape, date, rows, bytes, from: String(from), until: String(until) };
+    return { made, file: { path, shape, date, rows, bytes, from: String(from), until: String(until) } };
   }
+
+  /** Why the table's folder takes no files; null: the file is there. */
+  async #refusal(path: string, made: string, signal: AbortSignal): Promise<MillraceError | null> {
+    try {
+      await this.#store.put(path, made, signal);
+      return null;
+    } catch (error) {
+      const refusal = refusalThere(error);
+      if (refusal === null) throw error;
+      await rm(made, { force: true });
+      return refusal;
+    }
+  }
+}
+
+function leftOut(manifest: number): MillraceError {
+  return filesError("MR3203", "blocked", `${manifestKey(manifest)} lacks files whose folder took none`);
 }
 
 class Groups {

@@ -38,19 +38,23 @@ export class FolderStore implements Store {
   }
 
   async list(under: string, signal: AbortSignal, after = ""): Promise<readonly string[]> {
-    return await this.#doing(signal, async () => {
-      try {
-        const found = await readdir(join(this.#path, under), { withFileTypes: true });
-        return found
-          .filter((entry) => entry.isFile())
-          .map(({ name }) => `${under}${name}`)
-          .filter((key) => key > after)
-          .toSorted();
-      } catch (error) {
-        if (isMissing(error)) return [];
-        throw error;
-      }
-    });
+    return await this.#doing(
+      signal,
+      async () => {
+        try {
+          const found = await readdir(join(this.#path, under), { withFileTypes: true });
+          return found
+            .filter((entry) => entry.isFile())
+            .map(({ name }) => `${under}${name}`)
+            .filter((key) => key > after)
+            .toSorted();
+        } catch (error) {
+          if (isMissing(error)) return [];
+          throw error;
+        }
+      },
+      under,
+    );
   }
 
   async find(under: string, { is, countMax }: ListFilter, signal: AbortSignal): Promise<readonly string[]> {
@@ -64,76 +68,115 @@ export class FolderStore implements Store {
         else if (is(key)) found.push(key);
       }
     };
-    return await this.#doing(signal, async () => {
-      try {
-        await walk(under);
-      } catch (error) {
-        if (!isMissing(error)) throw error;
-      }
-      return found;
-    });
+    return await this.#doing(
+      signal,
+      async () => {
+        try {
+          await walk(under);
+        } catch (error) {
+          if (!isMissing(error)) throw error;
+        }
+        return found;
+      },
+      under,
+    );
   }
 
   async read(key: string, signal: AbortSignal): Promise<Buffer | null> {
-    return await this.#doing(signal, async () => {
-      try {
-        return await readFile(join(this.#path, key));
-      } catch (error) {
-        if (isMissing(error)) return null;
-        throw error;
-      }
-    });
+    return await this.#doing(
+      signal,
+      async () => {
+        try {
+          return await readFile(join(this.#path, key));
+        } catch (error) {
+          if (isMissing(error)) return null;
+          throw error;
+        }
+      },
+      key,
+    );
   }
 
   async has(key: string, signal: AbortSignal): Promise<boolean> {
-    return await this.#doing(signal, async () => {
-      try {
-        return (await stat(join(this.#path, key))).isFile();
-      } catch (error) {
-        if (isMissing(error)) return false;
-        throw error;
-      }
-    });
+    return await this.#doing(
+      signal,
+      async () => {
+        try {
+          return (await stat(join(this.#path, key))).isFile();
+        } catch (error) {
+          if (isMissing(error)) return false;
+          throw error;
+        }
+      },
+      key,
+    );
   }
 
   /** By a link, which fails where the name is taken. */
   async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
-    return await this.#doing(signal, async () => {
-      // Processes of two containers have the same numbers.
-      const temporary = join(await this.scratch(), randomUUID());
-      const path = join(this.#path, key);
-      try {
-        await using file = await open(temporary, "w", 0o644);
-        for (const piece of pieces) await writeWhole(file, piece);
-        await file.datasync();
-        await this.#entering(path, () => link(temporary, path));
-        return true;
-      } catch (error) {
-        if (systemErrorCode(error) === "EEXIST") return false;
-        throw error;
-      } finally {
-        await rm(temporary, { force: true });
-      }
-    });
+    return await this.#doing(
+      signal,
+      async () => {
+        // Processes of two containers have the same numbers.
+        const temporary = join(await this.scratch(), randomUUID());
+        const path = join(this.#path, key);
+        try {
+          await using file = await open(temporary, "w", 0o644);
+          for (const piece of pieces) await writeWhole(file, piece);
+          await file.datasync();
+          await this.#entering(path, () => link(temporary, path));
+          return true;
+        } catch (error) {
+          if (systemErrorCode(error) === "EEXIST") return false;
+          throw error;
+        } finally {
+          await rm(temporary, { force: true });
+        }
+      },
+      key,
+    );
   }
 
   async put(key: string, file: string, signal: AbortSignal): Promise<void> {
-    await this.#doing(signal, async () => {
-      const path = join(this.#path, key);
-      await synced(await open(file, "r+"));
-      await this.#entering(path, () => rename(file, path));
-    });
+    await this.#doing(
+      signal,
+      async () => {
+        const path = join(this.#path, key);
+        await synced(await open(file, "r+"));
+        await this.#entering(path, () => rename(file, path));
+      },
+      key,
+    );
   }
 
   async remove(key: string, signal: AbortSignal): Promise<void> {
-    await this.#doing(signal, async () => {
-      const path = join(this.#path, key);
-      await unlink(path).catch((error: unknown) => {
-        if (!isMissing(error)) throw error;
-      });
-      // The folder of a day of which nothing is left.
-      if (key.includes("/date=")) await rmdir(dirname(path)).catch(() => undefined);
-    });
+    await this.#doing(
+      signal,
+      async () => {
+        const path = join(this.#path, key);
+        await unlink(path).catch((error: unknown) => {
+          if (!isMissing(error)) throw error;
+        });
+        // The folder of a day of which nothing is left.
+        if (key.includes("/date=")) await rmdir(dirname(path)).catch(() => undefined);
+      },
+      key,
+    );
+  }
+
+  async probe(folder: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(
+      signal,
+      async () => {
+        const path = join(this.#path, folder);
+        const made = await mkdir(path, { recursive: true, mode: FOLDER_MODE });
+        const probe = join(path, `_${randomUUID()}`);
+        await (await open(probe, "wx")).close();
+        await unlink(probe);
+        if (made !== undefined) await rmdir(path).catch(() => undefined);
+      },
+      folder,
+    );
   }
 
   async scratch(): Promise<string> {
@@ -164,12 +207,13 @@ export class FolderStore implements Store {
     this.#synced.add(folder);
   }
 
-  async #doing<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  /** `key`: of what is done there. */
+  async #doing<T>(signal: AbortSignal, work: () => Promise<T>, key = ""): Promise<T> {
     signal.throwIfAborted();
     try {
       return await work();
     } catch (error) {
-      throw classifyFile(error, this.#path);
+      throw classifyFile(error, join(this.#path, key), this.#path);
     }
   }
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   AbortMultipartUploadCommand,
+  type AbortMultipartUploadCommandInput,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
@@ -23,7 +24,7 @@ import { lookForLogin } from "../../kit/bucket-login.ts";
 import { MANIFESTS, manifestOf, numberOf } from "../names.ts";
 import type { Store, ListFilter } from "./store.ts";
 import type { ConnectionOptions } from "node:tls";
-import { isAborted, type MillraceError } from "../../../src/core/errors.ts";
+import { isAborted, MillraceError } from "../../../src/core/errors.ts";
 import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
 
 /** S3 takes up to 10,000 parts of 5 MB or more. */
@@ -32,6 +33,8 @@ const ATTEMPTS_MAX = 4;
 const CONNECT_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 60_000;
 const PROBE = "_millrace/probe";
+/** Of no manifest; `settle` knows it. */
+const PROBE_FILE = `date=1970-01-01/${"0".repeat(19)}-${"0".repeat(19)}-0-0.probe`;
 
 /** Objects below a prefix of a bucket. An upload in parts becomes visible with its last request. */
 export class S3Store implements Store {
@@ -94,7 +97,7 @@ export class S3Store implements Store {
     do {
       const StartAfter = after === undefined ? undefined : `${this.#prefix}${after}`;
       const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, StartAfter, ContinuationToken: next };
-      const { Contents = [], NextContinuationToken } = await this.#doing(signal, () =>
+      const { Contents = [], NextContinuationToken } = await this.#doing(signal, under, () =>
         this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal }),
       );
       yield Contents.flatMap(({ Key }) => (Key === undefined ? [] : [Key.slice(this.#prefix.length)]));
@@ -103,7 +106,7 @@ export class S3Store implements Store {
   }
 
   async read(key: string, signal: AbortSignal): Promise<Buffer | null> {
-    return await this.#doing(signal, async () => {
+    return await this.#doing(signal, key, async () => {
       try {
         const { Body } = await this.#client.send(new GetObjectCommand(this.#at(key)), { abortSignal: signal });
         const bytes = await Body?.transformToByteArray();
@@ -117,19 +120,25 @@ export class S3Store implements Store {
 
   /** A missing bucket looks like a missing object here; listing tells them apart. */
   async has(key: string, signal: AbortSignal): Promise<boolean> {
-    return await this.#doing(signal, async () => {
+    return await this.#doing(signal, key, async () => {
       try {
         await this.#client.send(new HeadObjectCommand(this.#at(key)), { abortSignal: signal });
         return true;
       } catch (error) {
-        if (answerOf(error)?.status === 404) return false;
-        throw error;
+        const status = answerOf(error)?.status;
+        if (status === 404) return false;
+        // An answer to HEAD has no body, which would say why.
+        if (status !== 403) throw error;
+        const first = new GetObjectCommand({ ...this.#at(key), Range: "bytes=0-0" });
+        const { Body } = await this.#client.send(first, { abortSignal: signal });
+        await Body?.transformToByteArray();
+        return true;
       }
     });
   }
 
   async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
-    return await this.#doing(signal, async () => {
+    return await this.#doing(signal, key, async () => {
       const request = new PutObjectCommand({ ...this.#at(key), Body: Buffer.concat(pieces), IfNoneMatch: "*" });
       try {
         await this.#client.send(request, { abortSignal: signal });
@@ -142,7 +151,7 @@ export class S3Store implements Store {
   }
 
   async put(key: string, path: string, signal: AbortSignal): Promise<void> {
-    await this.#doing(signal, async () => {
+    await this.#doing(signal, key, async () => {
       await using file = await open(path, "r");
       const { size } = await file.stat();
       if (size <= PART_BYTES) {
@@ -166,7 +175,18 @@ export class S3Store implements Store {
   }
 
   async remove(key: string, signal: AbortSignal): Promise<void> {
-    await this.#doing(signal, () => this.#client.send(new DeleteObjectCommand(this.#at(key)), { abortSignal: signal }));
+    await this.#doing(signal, key, () =>
+      this.#client.send(new DeleteObjectCommand(this.#at(key)), { abortSignal: signal }),
+    );
+  }
+
+  /** By an upload in parts that is never completed: it needs the right to put objects, and nobody sees it. */
+  async probe(folder: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, folder, async () => {
+      const at = this.#at(`${folder}/${PROBE_FILE}`);
+      const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(at), { abortSignal: signal });
+      await this.#aborted({ ...at, UploadId }, signal);
+    });
   }
 
   async scratch(): Promise<string> {
@@ -174,10 +194,8 @@ export class S3Store implements Store {
   }
 
   async settle(signal: AbortSignal): Promise<void> {
-    await this.#doing(signal, async () => {
-      for await (const upload of this.#uploads(signal)) {
-        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#in, ...upload }), { abortSignal: signal });
-      }
+    await this.#doing(signal, "", async () => {
+      for await (const upload of this.#uploads(signal)) await this.#aborted({ ...this.#in, ...upload }, signal);
     });
     await this.create(PROBE, [Buffer.from("first")], signal);
     if (await this.create(PROBE, [Buffer.from("second")], signal)) {
@@ -233,6 +251,15 @@ export class S3Store implements Store {
     }
   }
 
+  /** What one folder refuses stays, and costs room: it keeps no other table's files. */
+  async #aborted(upload: AbortMultipartUploadCommandInput, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#client.send(new AbortMultipartUploadCommand(upload), { abortSignal: signal });
+    } catch (error) {
+      if (answerOf(error)?.name !== DENIED) throw error;
+    }
+  }
+
   get #in(): { readonly Bucket: string } {
     return { Bucket: this.#bucket };
   }
@@ -241,20 +268,22 @@ export class S3Store implements Store {
     return { Bucket: this.#bucket, Key: `${this.#prefix}${key}` };
   }
 
-  async #doing<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  /** `key`: of what is done, or of what it is below. */
+  async #doing<T>(signal: AbortSignal, key: string, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     try {
       return await work();
     } catch (error) {
-      throw classifyS3(error, this.location, signal, this.#server);
+      throw classifyS3(error, { bucket: this.location, key, server: this.#server }, signal);
     }
   }
 }
 
+/** A policy may forbid a part of what is below the prefix. */
+const DENIED = "AccessDenied";
 const LOGIN = new Set([
   // Versity's gateway, of an access key that it does not know.
   "XAdminUserNotFound",
-  "AccessDenied",
   "CredentialsProviderError",
   "ExpiredToken",
   "ExpiredTokenException",
@@ -275,6 +304,14 @@ const TOO_MANY = 429;
 
 /** Names of the client's own errors. */
 const NO_ANSWER = new Set(["TimeoutError", "CredentialsProviderError", "NetworkingError"]);
+
+/** Of a request. */
+interface Place {
+  /** With the prefix. */
+  readonly bucket: string;
+  readonly key: string;
+  readonly server: string | undefined;
+}
 
 interface Answer {
   /** Of the error, as S3 names it. */
@@ -309,21 +346,23 @@ function trusted(ca: string, isEncrypted: boolean, location: string): Connection
 const NO_REGION = "Region is missing";
 
 /** By the code of the answer, never by its text. */
-function classifyS3(error: unknown, bucket: string, signal: AbortSignal, server?: string): unknown {
+function classifyS3(error: unknown, { bucket, key, server }: Place, signal: AbortSignal): unknown {
   const location = server === undefined ? bucket : `${bucket} at ${server}`;
-  if (isAborted(error) || signal.aborted) return error;
+  if (error instanceof MillraceError || isAborted(error) || signal.aborted) return error;
   if (error instanceof Error && error.message === NO_REGION)
     return bucketError("MR3229", "blocked", `${bucket}: no region is known: set \`s3.region\`, or AWS_REGION`, error);
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return bucketError("MR2003", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);
-  return answer === null ? error : faultOf(answer, location, error);
+  return answer === null ? error : faultOf(answer, location, key, error);
 }
 
-function faultOf({ name, status }: Answer, location: string, cause: unknown): MillraceError {
+function faultOf({ name, status }: Answer, location: string, key: string, cause: unknown): MillraceError {
   const told = status === null ? name : `${name}, status ${status}`;
   if (SKEW.has(name))
     return bucketError("MR3230", "blocked", `${location}: the machine's clock is wrong (${told})`, cause);
+  if (name === DENIED)
+    return bucketError("MR2008", "blocked", `${location}: S3 lacks a right on ${key} (${told})`, cause, "privilege");
   if (LOGIN.has(name) || status === 401 || status === 403)
     return bucketError("MR2002", "blocked", `${location}: S3 refuses the credentials (${told})`, cause, "login");
   if (BUCKET.has(name) || status === 301)

@@ -187,15 +187,21 @@ export class SinkWorker {
    * most.
    */
   async #work(taken: QueuedWork, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+    const leftOut = new Set<string>();
     for (;;) {
       try {
         return await this.#applier.perform(taken, ahead, passed, signal);
       } catch (error) {
         const refused = await this.#fault.ofWork(error, signal);
-        if (refused?.table === undefined || this.#parts.tables.leavesOut(refused.table)) throw error;
-        await this.#parts.tables.refuse(refused.table, refused, this.#applier.shapes.tried(refused.table));
-        failpoint("sink.table-suspended");
-        await this.#withdraw(refused.table, signal);
+        if (refused?.table === undefined) throw error;
+        const { table } = refused;
+        if (!this.#parts.tables.leavesOut(table)) {
+          await this.#parts.tables.refuse(table, refused, this.#applier.shapes.tried(table));
+          failpoint("sink.table-suspended");
+        } else if (leftOut.has(table)) throw error;
+        // The sink may tell late of changes that it took before.
+        else leftOut.add(table);
+        await this.#withdraw(table, signal);
       }
     }
   }

@@ -135,6 +135,7 @@ const DOORS: Readonly<Partial<Record<SinkKind, () => Promise<Door>>>> = {
   elasticsearch: () => gate(elasticsearchUrl(), searchRefusal, (url) => (options) => ({ ...options, url })),
   clickhouse: () => gate(clickhouseUrl(), columnsRefusal, (url) => (options) => ({ ...options, url })),
   "ducklake-s3": bucketDoor,
+  "files-s3": bucketDoor,
 };
 
 async function bucketDoor(): Promise<Door> {
