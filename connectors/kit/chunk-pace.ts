@@ -1,7 +1,11 @@
 /** The pace of reads beside the stream: the size of one chunk, and how many rows to request at once. */
 
+import type { RowRange } from "../../src/core/contracts/row-reads.ts";
+
 /** A chunk ends at whichever limit comes first. */
 const READ_MS = 350;
+/** Of a chunk with rests: its snapshot stays open over them. */
+const RESTED_READ_MS = 50;
 const CHUNK_BYTES = 8 * 1024 * 1024;
 /** What was requested is given up at this size: its rows are larger than those before them. */
 const CUT_BYTES = 2 * CHUNK_BYTES;
@@ -10,6 +14,7 @@ export const CHUNK_ROWS_MAX = 200_000;
 const FETCH_ROWS_MIN = 64;
 const FETCH_ROWS_MAX = 16_384;
 const FETCH_MS = 60;
+const RESTED_FETCH_MS = 5;
 
 /** Whether a row that has just arrived must be the last one of the chunk, even if more rows were requested. */
 export function isTooMuch({ byteCount }: { readonly byteCount: number }): boolean {
@@ -18,9 +23,14 @@ export function isTooMuch({ byteCount }: { readonly byteCount: number }): boolea
 
 /** The pace of one chunk, from its first row on. */
 export class ChunkPace {
-  readonly #startedMs = performance.now();
+  readonly #rest: RowRange["rest"];
+  #readMs = 0;
   #askedMs = 0;
   #wanted = FETCH_ROWS_MIN;
+
+  constructor(rest: RowRange["rest"]) {
+    this.#rest = rest;
+  }
 
   /** How many rows to request now. */
   ask(): number {
@@ -29,13 +39,16 @@ export class ChunkPace {
   }
 
   /** The requested rows have arrived: `count` rows with `byteCount` bytes in all. False: the chunk ends with them. */
-  goesOn({ count, byteCount }: { readonly count: number; readonly byteCount: number }): boolean {
-    const nowMs = performance.now();
-    if (nowMs - this.#startedMs >= READ_MS || byteCount >= CHUNK_BYTES || count >= CHUNK_ROWS_MAX) return false;
+  async goesOn({ count, byteCount }: { readonly count: number; readonly byteCount: number }): Promise<boolean> {
+    const [readMs, fetchMs] = this.#rest === undefined ? [READ_MS, FETCH_MS] : [RESTED_READ_MS, RESTED_FETCH_MS];
+    const tookMs = performance.now() - this.#askedMs;
+    this.#readMs += tookMs;
+    if (this.#readMs >= readMs || byteCount >= CHUNK_BYTES || count >= CHUNK_ROWS_MAX) return false;
     const rowBytes = Math.ceil(byteCount / count);
-    const byTime = Math.floor((this.#wanted * FETCH_MS) / Math.max(1, nowMs - this.#askedMs));
+    const byTime = Math.floor((this.#wanted * fetchMs) / Math.max(1, tookMs));
     const byBytes = Math.floor((CHUNK_BYTES - byteCount) / rowBytes);
     this.#wanted = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS_MAX - count));
+    await this.#rest?.(tookMs);
     return true;
   }
 }

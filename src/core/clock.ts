@@ -59,6 +59,11 @@ export async function pause(clock: Clock, ms: number, ...signals: readonly Abort
   }
 }
 
+/** Lets what is ready go first: for long work in pieces. */
+export function nextTurn(clock: Pick<Clock, "later">): Promise<void> {
+  return new Promise((resolve) => clock.later(resolve));
+}
+
 /** Resolves when the signal is aborted. */
 export function abortOf(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();

@@ -6,7 +6,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import { type Clock, scopeOf } from "../core/clock.ts";
+import { type Clock, pause, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -139,13 +139,19 @@ export class Comparisons implements ComparePort {
 
   async at(place: ComparePlace, signal: AbortSignal): Promise<ComparedPlace> {
     const { clock, source, readHold } = this.#parts;
-    const { table, rows } = place;
+    const { table, rows, share = 1 } = place;
     const ways = new Map<string, Way>();
     const { signal: until, end } = scopeOf(signal);
     let last: KeyText | null = null;
     let handedAt: string | null = null;
     let [beganMs, readAtMs] = [0, 0];
+    let restedMs = 0;
     let heldBytes = 0;
+    const rest = async (tookMs: number): Promise<void> => {
+      const restMs = restAfter(tookMs, share);
+      await clock.sleep(restMs, until);
+      restedMs += restMs;
+    };
     await readHold.over(clock, signal);
     await this.#turns.take(signal);
     const endTurn = once(() => this.#turns.give());
@@ -153,10 +159,10 @@ export class Comparisons implements ComparePort {
       beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
         ? source.rows.readKeys(table, rows.keys, until)
-        : source.rows.readRange(table, { after: rows.after, where: null }, until));
+        : source.rows.readRange(table, { after: rows.after, where: null, ...(share < 1 ? { rest } : {}) }, until));
       readAtMs = clock.elapsed();
       last = chunk.last;
-      this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
+      this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs - restedMs, behindMs: 0 }));
       this.#turns.hold((heldBytes = chunk.block?.byteCount ?? 0));
       endTurn();
       return chunk;
@@ -199,7 +205,7 @@ export class Comparisons implements ComparePort {
         last,
         at: handedAt,
         byteCount: heldBytes,
-        readMs: readAtMs - beganMs,
+        readMs: readAtMs - beganMs - restedMs,
         unsettled: passed.unsettled,
         outcomes,
       };
@@ -230,9 +236,9 @@ export class Comparisons implements ComparePort {
    * are many: from their position on they are compared beside the stream, one slice after the other.
    */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
-    const { fanOut, source } = this.#parts;
+    const { clock, fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
-    const { table } = place;
+    const { table, share = 1 } = place;
     const turn = this.#turnOf(sink);
     const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
     const receipts = new Receipts(slices.length);
@@ -260,7 +266,12 @@ export class Comparisons implements ComparePort {
       };
       const begun = async () => {
         block.retain();
-        beside = beside.then(() => compared(signal)).finally(() => block.release());
+        const paced = async () => {
+          const beganMs = clock.elapsed();
+          await compared(signal);
+          if (share < 1) await pause(clock, restAfter(clock.elapsed() - beganMs, share), signal);
+        };
+        beside = beside.then(paced).finally(() => block.release());
       };
       fanOut.push(worker, {
         kind: "compare",
@@ -306,6 +317,10 @@ function slicesOf(from: number, to: number): readonly { readonly from: number; r
   const slices = [];
   for (let at = from; at < to; at += SLICE_ROWS) slices.push({ from: at, to: Math.min(to, at + SLICE_ROWS) });
   return slices;
+}
+
+function restAfter(tookMs: number, share: number): number {
+  return Math.min(PAUSE_MS_MAX, tookMs / share - tookMs);
 }
 
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {

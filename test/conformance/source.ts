@@ -19,6 +19,7 @@
  * The statements are those that all sources' databases have in common. What only some databases do (types, failover, open
  * transactions, altered tables in the middle of a transaction) each source tests for itself.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test, type TestContext } from "vitest";
 import { comparePositions, type Position, rowVersion } from "../../src/core/model/position.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
@@ -326,20 +327,23 @@ function startTests(harness: SourceHarness): void {
 }
 
 function rowTests(harness: SourceHarness): void {
-  test("come in the order of their key, each once", async (context) => {
+  test.for([
+    ["without", undefined],
+    ["with", () => nextTurn()],
+  ] as const)("come in the order of their key, each once, %s rests in between", async ([, rest], context) => {
     const rows = Array.from({ length: 300 }, (_, i) => `(${(i * 7) % 300}, 'n${i}', ${i})`);
     await using scene = await Started.on(harness, context, ...rows);
     const table = await tableVersion(scene.source, scene.stage.id("item"));
     const found: number[] = [];
     let after: KeyText | null = null;
     do {
-      const chunk = await scene.source.rows.readRange(table, { after, where: null }, never);
+      const chunk = await scene.source.rows.readRange(table, { after, where: null, rest }, never);
       after = chunk.last;
       found.push(...chunkRows(chunk).map(({ id }) => Number(id)));
     } while (after !== null);
     expect(found).toEqual(Array.from({ length: 300 }, (_, i) => i));
-    const rest = await scene.source.rows.readRange(table, { after: ["296"], where: null }, never);
-    expect(chunkRows(rest).map(({ id }) => id)).toEqual(["297", "298", "299"]);
+    const tail = await scene.source.rows.readRange(table, { after: ["296"], where: null }, never);
+    expect(chunkRows(tail).map(({ id }) => id)).toEqual(["297", "298", "299"]);
   });
 
   test("that meet a condition are found, however far apart they are", async (context) => {

@@ -545,6 +545,9 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
           ["y", 1],
         ]),
       );
+      const asked = [["2", "b"], ["2"], ["9", "'\u0000"], ["1", "a"]];
+      expect(await snapshots.listed("x", "public.a", asked)).toEqual(new Set([0, 3]));
+      expect(await snapshots.listed("y", "public.a", asked)).toEqual(new Set([3]));
       await snapshots.removeKeys(read.map((k) => k.id));
       expect(await snapshots.keys(["x", "y"], ["public.a"], 10)).toMatchObject([
         { sink: "y", key: ["1", "a"], shape: "" },

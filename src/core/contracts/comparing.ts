@@ -109,6 +109,8 @@ export interface ComparePlace {
   readonly rows: ComparedRows;
   /** A sink that makes no progress towards the position for this long is `late`. */
   readonly patienceMs: number;
+  /** Between pieces of a range source and sinks rest, so that they read for this part of the time. Default: 1. */
+  readonly share?: number;
   /** Called when the rows are in all queues: from then on later rows may be read. */
   readonly onSent?: (sent: SentRows) => void;
   /**

@@ -76,6 +76,11 @@ export interface RowRange {
   readonly where: string | null;
   /** How many rows are examined under a condition; 0: none, it is only tried. Default: SCAN_ROW_COUNT_MAX. */
   readonly scanRowCountMax?: number | undefined;
+  /**
+   * Called between pieces of some milliseconds with how long the last one took; the next is read when it resolves. A hint for
+   * sources that are read by many. Default: no rests, and larger pieces.
+   */
+  readonly rest?: ((tookMs: number) => Promise<void>) | undefined;
 }
 
 /** How many rows one chunk examines under a condition: without an index the matching rows may be far apart. */

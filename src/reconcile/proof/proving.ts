@@ -157,7 +157,7 @@ export class Proving {
     turns: readonly ProofTurn[],
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock } = this.#parts;
+    const { clock, share } = this.#parts;
     const at = timestamp(clock);
     const after = cursorOf(turns[0]!.ledger);
     const open = new Map<TableComparison, ProofTurn>();
@@ -171,7 +171,7 @@ export class Proving {
     let position: string | null = null;
     while (open.size > 0) {
       signal.throwIfAborted();
-      const stretch = readStretch({ port, table, patienceMs: PATIENCE_MS }, [...open.keys()], after, signal);
+      const stretch = readStretch({ port, table, share, patienceMs: PATIENCE_MS }, [...open.keys()], after, signal);
       const place = await stretch.place;
       position ??= place.at;
       for (const [comparison, look] of stretch.looks) {

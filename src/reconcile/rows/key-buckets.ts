@@ -31,6 +31,16 @@ export class KeyHashes {
     this.#hashes.set(others.#hashes.subarray(0, others.count * 2), at);
   }
 
+  /** The same hashes, in pieces of at most `size`. */
+  *pieces(size: number): Generator<KeyHashes> {
+    for (let from = 0; from < this.count; from += size) {
+      const piece = new KeyHashes();
+      piece.count = Math.min(size, this.count - from);
+      piece.#hashes = this.#hashes.subarray(from * 2);
+      yield piece;
+    }
+  }
+
   low(i: number): number {
     return this.#hashes[i * 2]!;
   }

@@ -1,7 +1,8 @@
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, nextTurn } from "../../core/clock.ts";
 import type {
   ComparedPlace,
   ComparedSlice,
+  ComparePlace,
   ComparePort,
   Inspection,
   ListedKey,
@@ -46,6 +47,8 @@ interface TableComparisonParts {
 
 /** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
 const SUSPECTS_MAX = 20_000;
+/** The stream waits for the process while these are counted, a millisecond. */
+const KEYS_AT_ONCE = 8_000;
 /** With more differences or suspects than this, a resumed comparison restarts the table. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
@@ -143,23 +146,26 @@ export class TableComparison {
     for (const row of wanted) look.sourceBytes += row.byteCount;
     look.sinkBytes += byteCount;
     for (const { id, isThere } of left) if (isThere && look.purpose === "settle") look.thereIs(id);
-    // A requested key that is another spelling of an existing row's key means that row.
-    const judged = left.filter(({ id, isThere }) => isThere || !look.there.has(id));
+    // Under a key of which nothing else is asked, the sink is read only for rows that the source lacks. A requested key that
+    // is another spelling of an existing row's key means that row.
+    const { isOfKeys = false } = this.#parts;
+    const judged = left.filter(({ id, isThere }) => (isThere ? !isOfKeys : !look.there.has(id)));
+    if (isOfKeys) for (const { id, isThere } of left) if (isThere) look.equal.add(id);
     for await (const { rows, stored } of storedRows(inspection, table, judged, signal)) {
       this.#judge(look, slice, rows, stored);
     }
   }
 
   #judge(look: Look, slice: ComparedSlice, rows: readonly SourceRow[], stored: readonly StoredRow[]): void {
-    const { inspection, table, showsValues, isOfKeys = false } = this.#parts;
+    const { inspection, table, showsValues } = this.#parts;
     look.sinkBytes += bytesOf(stored);
     const byId = new Map(stored.map((row) => [row.id, row]));
     for (const { row, id, key, isThere } of rows) {
       const isMet = slice.isByLog && look.purpose === "walk";
       if (!isMet) look.compared++;
-      const cells = isThere && !isOfKeys ? expectedCells(inspection, table, slice.block, row) : null;
+      const cells = isThere ? expectedCells(inspection, table, slice.block, row) : null;
       const found = byId.get(id);
-      const finding = isOfKeys && isThere ? null : judge(table, { cells }, found, slice.versionMax);
+      const finding = judge(table, { cells }, found, slice.versionMax);
       if (finding !== null && look.purpose === "settle") {
         look.judged.set(id, showsValues ? withValues(table, { cells }, found, finding) : finding);
       } else if (finding !== null) {
@@ -201,7 +207,10 @@ export class TableComparison {
       for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
       if (at !== null) this.findings.comparedAt(at);
-      this.#buckets.ofSource(look.keys);
+      for (const some of look.keys.pieces(KEYS_AT_ONCE)) {
+        this.#buckets.ofSource(some);
+        await nextTurn(this.#parts.clock);
+      }
       for (const id of look.met) this.met.add(id);
       this.findings.sourceRows += look.keys.count + unsettled.length;
       this.findings.counts.compared += look.compared;
@@ -399,14 +408,13 @@ export interface Stretch {
   readonly place: Promise<ComparedPlace>;
 }
 
-interface StretchParts {
-  readonly patienceMs: number;
+interface StretchParts extends Pick<ComparePlace, "patienceMs" | "share"> {
   readonly port: ComparePort;
   readonly table: TableVersion;
 }
 
 export function readStretch(
-  { patienceMs, port, table }: StretchParts,
+  { port, table, ...pace }: StretchParts,
   comparisons: readonly TableComparison[],
   after: KeyText | null,
   signal: AbortSignal,
@@ -418,7 +426,7 @@ export function readStretch(
     table,
     sinks: [...bySink.keys()],
     rows: { kind: "range", after },
-    patienceMs,
+    ...pace,
     onSent: sent.resolve,
     compare: async (sink: string, slice: ComparedSlice, compared: AbortSignal) => {
       const comparison = bySink.get(sink)!;

@@ -32,7 +32,7 @@ const { sees } = EVERYTHING_VISIBLE;
 export async function readRange(
   readings: TableReadings,
   table: TableVersion,
-  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
+  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX, rest }: RowRange,
   signal: AbortSignal,
 ): Promise<Chunk> {
   const { server, tables } = readings;
@@ -40,7 +40,7 @@ export async function readRange(
   const session = await readings.begin(table, signal);
   try {
     const rows = new RowBlock(table, 1, tables.rules);
-    const pace = new ChunkPace();
+    const pace = new ChunkPace(rest);
     let from = after;
     let isFinished = false;
     let isCut = false;
@@ -61,7 +61,7 @@ export async function readRange(
       isFinished = isTried || (isWhole && rows.count - before < wanted);
       if (isFinished) break;
       from = rows.lastKey();
-      if (isCut || !pace.goesOn(rows)) break;
+      if (isCut || !(await pace.goesOn(rows))) break;
     }
     if (isCut) session.destroy();
     else readings.end(session);

@@ -33,7 +33,7 @@ const GREATER = 2;
 export async function readRange(
   context: SourceContext,
   table: TableVersion,
-  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
+  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX, rest }: RowRange,
   signal: AbortSignal,
 ): Promise<Chunk> {
   using session = await RowSession.open(context.database, signal);
@@ -57,7 +57,7 @@ export async function readRange(
   const query = `SELECT ${names(columns)} FROM ${sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${isTried ? 0 : CHUNK_ROWS_MAX}`;
   // `where` comes from an operator: it must not end this transaction, which is read-only.
   await session.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
-  const { finished, last } = await fetchChunk(read, signal);
+  const { finished, last } = await fetchChunk(read, rest, signal);
   return { block: blockOf(read), last: finished ? end : last, ...read.seen };
 }
 
@@ -229,15 +229,15 @@ interface Fetched {
   readonly last: KeyText | null;
 }
 
-async function fetchChunk({ session, rows }: TableRead, signal: AbortSignal): Promise<Fetched> {
-  const pace = new ChunkPace();
+async function fetchChunk({ session, rows }: TableRead, rest: RowRange["rest"], signal: AbortSignal): Promise<Fetched> {
+  const pace = new ChunkPace(rest);
   for (;;) {
     const before = rows.count;
     const wanted = pace.ask();
     const isWhole = await fetchRows(session, rows, wanted, signal);
     const got = rows.count - before;
     if (isWhole && got < wanted && rows.count < CHUNK_ROWS_MAX) return { finished: true, last: null };
-    if (!isWhole || !pace.goesOn(rows)) return { finished: false, last: rows.lastKey() };
+    if (!isWhole || !(await pace.goesOn(rows))) return { finished: false, last: rows.lastKey() };
   }
 }
 

@@ -57,6 +57,9 @@ const OLDEST_KEY = "SELECT min(id) AS id FROM pending_key WHERE sink = :sink AND
 const KEYS = `SELECT id, sink, table_id, key, shape FROM pending_key WHERE sink = :sink AND table_id = :table
   ORDER BY id LIMIT :limit`;
 const IS_LISTED = "SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key";
+/** One statement for all: the process stands still meanwhile. */
+const LISTED_OF = `SELECT asked.key AS at FROM json_each(:keys) asked
+  JOIN pending_key ON sink = :sink AND table_id = :table AND pending_key.key = asked.value`;
 
 export class SqliteSnapshots implements SnapshotStore {
   readonly #connection: Connection;
@@ -218,12 +221,9 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   async listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>> {
-    const found = new Set<number>();
-    for (const [i, k] of keys.entries()) {
-      const parameters = { sink, table: tableId, key: JSON.stringify(k) };
-      if (this.#connection.get(IS_LISTED, parameters) !== undefined) found.add(i);
-    }
-    return found;
+    const asked = JSON.stringify(keys.map((key) => JSON.stringify(key)));
+    const rows = this.#connection.all(LISTED_OF, { sink, table: tableId, keys: asked });
+    return new Set(rows.map((row) => integer(row, "at")));
   }
 
   async countKeys(): Promise<ReadonlyMap<string, number>> {
