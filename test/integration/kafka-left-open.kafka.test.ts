@@ -25,6 +25,19 @@ function address(): string {
   return `127.0.0.1:${broker.port}`;
 }
 
+/** The isolation level of a request: https://kafka.apache.org/protocol#The_Messages_ListOffsets */
+const COMMITTED = 1;
+
+/** As if the topic's first transaction had not been ended yet. */
+function withoutMarks(answer: unknown, topic: string): unknown {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of ListOffsets
+  const { topics } = answer as { topics: { name: string; partitions: object[] }[] };
+  const open = (one: object) => ({ ...one, offset: 0n });
+  return {
+    topics: topics.map((one) => (one.name === topic ? { ...one, partitions: one.partitions.map(open) } : one)),
+  };
+}
+
 const PLACES = {
   "all partitions": [CHECKPOINT, "public.item"],
   "the checkpoint's partition": [CHECKPOINT],
@@ -150,6 +163,25 @@ test.each(["the same process", "another process"])(
     expect(await scene.ids("public.note")).toEqual(["1"]);
   },
 );
+
+test("committed, and its mark in the checkpoint's partition was still on its way when the others were told", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget();
+  scene.weakness.answers.set("ListOffsets", (answer, [, isolation]) =>
+    isolation === COMMITTED ? withoutMarks(answer, scene.topic(CHECKPOINT)) : answer,
+  );
+  scene.weakness.after.set("DescribeTransactions", async () => void scene.weakness.answers.clear());
+  scene.weakness.link = {};
+  scene.weakness.fails = "EndTxn";
+  expect(await failure(scene.write(item, 30n, "2"))).toMatchObject({ kind: "retryable" });
+  scene.weakness.fails = null;
+  await scene.restart();
+  expect(scene.at).toBe(21n);
+  expect(await scene.ids("public.note")).toEqual(["1"]);
+});
 
 test("committed after all, whose end was cut off, beside partitions of the one before", async () => {
   await using scene = await SinkScene.create(address());

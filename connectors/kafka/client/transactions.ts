@@ -162,6 +162,14 @@ export class TransactionalWriter {
     return isCutOff;
   }
 
+  /** Resolves when the coordinator has told all partitions that it knows of how the last transaction under this id ended. */
+  async told(signal: AbortSignal): Promise<void> {
+    await whileBusy(this.#clock, signal, STILL_ENDING, async () => {
+      const last = await lastOf(this.#cluster, this.#coordinator, this.#id, signal);
+      if (ENDS.has(last?.transactionState ?? "")) throw failureOf("CONCURRENT_TRANSACTIONS", this.#id);
+    });
+  }
+
   /** Ends what was begun under this id, and is open in these partitions, also by earlier writers. */
   async endIn(partitions: readonly Partition[], outcome: Ending, signal: AbortSignal): Promise<void> {
     const byTopic = Map.groupBy(partitions, ({ name }) => name);

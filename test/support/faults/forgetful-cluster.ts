@@ -18,6 +18,8 @@ export interface Weakness {
   readonly before: Map<string, () => Promise<void>>;
   /** The same, when it was answered. */
   readonly after: Map<string, () => Promise<void>>;
+  /** By a request's name, what is heard of its answer. */
+  readonly answers: Map<string, (answer: unknown, parts: readonly unknown[]) => unknown>;
   /** Requests with this name fail. */
   fails: string | null;
   /** What stands for all connections instead of themselves: another object, and they were lost. */
@@ -77,7 +79,9 @@ class ForgetfulCluster implements Cluster {
     await happens(this.#weakness.before, name);
     const answer = await this.#answered<T>(name, node, signal, parts);
     await happens(this.#weakness.after, name);
-    return answer;
+    const altered = this.#weakness.answers.get(name);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the test knows the answer's form
+    return altered === undefined ? answer : (altered(answer, parts) as T);
   }
 
   async #answered<T>(name: string, node: number | null, signal: AbortSignal, parts: readonly unknown[]): Promise<T> {

@@ -60,6 +60,7 @@ export class SinkScene implements AsyncDisposable {
     fails: null,
     before: new Map(),
     after: new Map(),
+    answers: new Map(),
     link: null,
   };
   readonly settings: TopicSinkSettings;
