@@ -43,8 +43,11 @@ export interface Origin {
   readonly rows: Uint32Array;
 }
 
-/** Where a block comes from: the log, or a read whose snapshot saw what `sees` says. */
-type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
+/** A read of which a block comes; `sees`: what its snapshot saw. */
+interface ReadOrigin {
+  readonly sees: Sees;
+  readonly read: OpenRead;
+}
 
 /** A row whose changes in a block leave out values that are needed: by the filter, by a function, or by sinks that it is new to. */
 interface LeftOutRow {
@@ -87,6 +90,19 @@ interface Completion {
   readonly leftOut: readonly number[];
 }
 
+/** What was read at the source for one block of the log. It is no part of the block, which sources fill again. */
+export class Answers {
+  /** By row of the block. */
+  readonly completions = new Map<number, Completion>();
+  /** What the filter's parts say of rows by their ids, in a stream that is behind: the memory has what later changes said. */
+  readonly truths = new Map<RuledTable, Map<string, string>>();
+
+  know(table: RuledTable, id: string, truths: string): void {
+    const found = this.truths.get(table) ?? new Map<string, string>();
+    this.truths.set(table, found.set(id, truths));
+  }
+}
+
 /** For the rows of a block together. Sinks get the others later, as they are read then. */
 const COMPLETED_BYTES_MAX = 16 * 1024 * 1024;
 /** What is written of a row: its new tuple, the same completed, its whole old tuple, or the key of that. */
@@ -110,9 +126,8 @@ export class RuledBlocks {
   readonly #id = new ByteWriter(64);
   readonly memory = new FilterMemory();
   readonly #memories = new WeakMap<RuledTable, string>();
-  readonly #completions = new WeakMap<Block, Map<number, Completion>>();
-  /** What was read of rows for a block of a stream that is behind: the memory holds what later changes said. */
-  readonly #answers = new WeakMap<Block, Map<RuledTable, Map<string, string>>>();
+  /** For the block that is written again now. */
+  #answers = new Answers();
   /** What the condition said of the row before its present change. */
   #was: Truth = UNTOLD;
 
@@ -122,13 +137,24 @@ export class RuledBlocks {
     this.#tableOf = tableOf;
   }
 
-  /** Takes over the caller's reference; the caller gets one for the result. */
-  apply(block: Block, from: BlockOrigin): Block {
+  /** Of the log. Takes over the caller's reference; the caller gets one for the result. */
+  apply(block: Block, answers = new Answers()): Block {
     const { until } = block;
-    const tables = block.tables.map((table) => this.#tableOf(table));
-    const made = tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables, from);
-    if (from === "log") this.memory.streamedUntil(until);
+    this.#answers = answers;
+    const made = this.#made(block, null);
+    this.memory.streamedUntil(until);
     return made;
+  }
+
+  /** The same for rows that were read. */
+  applyRead(block: Block, from: ReadOrigin): Block {
+    this.#answers = new Answers();
+    return this.#made(block, from);
+  }
+
+  #made(block: Block, from: ReadOrigin | null): Block {
+    const tables = block.tables.map((table) => this.#tableOf(table));
+    return tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables, from);
   }
 
   /** Rows with changes in this block that leave out what is needed and is not remembered. */
@@ -222,11 +248,11 @@ export class RuledBlocks {
   }
 
   /**
-   * `read`: these rows of a question about the block as they are now. Those that nobody wrote since have the values that their
+   * `read`: these rows of a question about a block as they are now. Those that nobody wrote since have the values that their
    * changes left out.
    */
   answer(
-    block: Block,
+    answers: Answers,
     table: RuledTable,
     rows: readonly LeftOutRow[],
     read: Block | null,
@@ -234,8 +260,7 @@ export class RuledBlocks {
   ): void {
     const { source, plan } = table;
     const byId = new Map(rows.flatMap((row, i) => (writers[i] === row.writer ? [[row.id, row]] : [])));
-    const completions = this.#completions.get(block) ?? new Map<number, Completion>();
-    this.#completions.set(block, completions);
+    const { completions } = answers;
     let byteCount = 0;
     for (const { tuple } of new Set(completions.values())) byteCount += tuple.length;
     for (let row = 0; row < (read?.count ?? 0); row++) {
@@ -252,7 +277,7 @@ export class RuledBlocks {
         const truths = now.join("");
         if (this.memory.isNews(one.at))
           this.memory.know(source.id, this.#memoryOf(table), one.recalledAs, truths, one.at);
-        else this.#answersFor(block, table).set(one.recalledAs, truths);
+        else answers.know(table, one.recalledAs, truths);
       }
       const end = tupleEnd(bytes, offset);
       if ((byteCount += end - offset) > COMPLETED_BYTES_MAX) continue;
@@ -262,19 +287,12 @@ export class RuledBlocks {
     }
   }
 
-  #answersFor(block: Block, table: RuledTable): Map<string, string> {
-    const ofBlock = this.#answers.get(block) ?? new Map<RuledTable, Map<string, string>>();
-    const ofTable = ofBlock.get(table) ?? new Map<string, string>();
-    this.#answers.set(block, ofBlock.set(table, ofTable));
-    return ofTable;
-  }
-
   /** Undefined for a block that was passed on unchanged. */
   origin(block: Block): Origin | undefined {
     return this.#origins.get(block);
   }
 
-  #rewritten(block: Block, tables: readonly (RuledTable | undefined)[], from: BlockOrigin): Block {
+  #rewritten(block: Block, tables: readonly (RuledTable | undefined)[], from: ReadOrigin | null): Block {
     const out = this.#free.pop() ?? new ByteWriter();
     out.reset();
     const copy = new BlockCopy(block, tables, out, () => {
@@ -296,7 +314,7 @@ export class RuledBlocks {
     return made;
   }
 
-  #ruledRow(copy: BlockCopy, block: Block, row: number, table: RuledTable, from: BlockOrigin): void {
+  #ruledRow(copy: BlockCopy, block: Block, row: number, table: RuledTable, from: ReadOrigin | null): void {
     const op = block.op[row]!;
     const after = block.after[row]!;
     const { condition } = table.plan;
@@ -366,7 +384,7 @@ export class RuledBlocks {
 
   /** The row with all that its change leaves out, or all that these columns are made from, where it was read. */
   #completionOf(block: Block, row: number, of?: readonly ComputedColumn[]): Uint8Array | undefined {
-    const found = this.#completions.get(block)?.get(row);
+    const found = this.#answers.completions.get(row);
     if (found === undefined) return undefined;
     this.#cells.read(block.bytes, block.after[row]!);
     for (let c = 0; c < this.#cells.count; c++) {
@@ -377,7 +395,7 @@ export class RuledBlocks {
   }
 
   /** What the condition says of the row after the change; sets `#was`. */
-  #truth(block: Block, row: number, table: RuledTable, from: BlockOrigin): Truth {
+  #truth(block: Block, row: number, table: RuledTable, from: ReadOrigin | null): Truth {
     this.#was = UNTOLD;
     const condition = table.plan.condition!;
     const after = block.after[row]!;
@@ -393,7 +411,7 @@ export class RuledBlocks {
     row: number,
     table: RuledTable,
     condition: Condition,
-    from: BlockOrigin,
+    from: ReadOrigin | null,
     truth: Truth,
   ): Truth {
     const { source } = table;
@@ -403,10 +421,10 @@ export class RuledBlocks {
     const { memory } = this;
     const memoryOf = this.#memoryOf(table);
     if (op[row] === OP_TRUNCATE) {
-      if (from === "log" && memory.isNews(changeAt(block, row))) memory.forgetTable(source.id);
+      if (from === null && memory.isNews(changeAt(block, row))) memory.forgetTable(source.id);
       return truth;
     }
-    if (from !== "log") {
+    if (from !== null) {
       if (after === NO_TUPLE) return truth;
       const id = this.#idOf(source, bytes, after);
       const truths = condition.parts(this.#row);
@@ -414,10 +432,10 @@ export class RuledBlocks {
       return truth;
     }
     const at = changeAt(block, row);
+    const answers = this.#answers.truths.get(table);
     const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
     if (after === NO_TUPLE) {
       if (oldId === null) return truth;
-      const answers = this.#answers.get(block)?.get(table);
       this.#lookBack(condition, memory.recall(source.id, memoryOf, oldId, at) ?? answers?.get(oldId) ?? null);
       answers?.delete(oldId);
       memory.tell(source.id, memoryOf, oldId, null, at);
@@ -425,7 +443,6 @@ export class RuledBlocks {
     }
     const id = this.#idOf(source, bytes, after);
     let is = truth;
-    const answers = this.#answers.get(block)?.get(table);
     const earlier = memory.recall(source.id, memoryOf, oldId ?? id, at) ?? answers?.get(oldId ?? id) ?? null;
     if (earlier !== null && hasUnchanged(bytes, after)) {
       this.#row.remember(earlier);

@@ -72,7 +72,7 @@ function triedRows(
   whole.release();
   using read = blocks.memory.reading(source.id);
   const from = { sees: SEES_NOTHING, read };
-  const [made, again] = [blocks.apply(block.retain(), from), blocks.apply(block.retain(), from)];
+  const [made, again] = [blocks.applyRead(block.retain(), from), blocks.applyRead(block.retain(), from)];
   const origins = blocks.origin(made)?.rows;
   const rowOf = new Map(Array.from({ length: made.count }, (_, row) => [origins?.[row] ?? row, row]));
   const rows = Array.from({ length: block.count }, (_, row): TriedRow => {

@@ -18,7 +18,7 @@ import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
-import { RuledBlocks } from "./ruled-blocks.ts";
+import { Answers, RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
 import { ByteWriter } from "../core/bytes.ts";
@@ -186,8 +186,7 @@ function ruledLog(
       return {
         next: async (until) => {
           const block = await stream.next(until);
-          await ask(block, blocks, rows, until);
-          return blocks.apply(block, "log");
+          return blocks.apply(block, await ask(block, blocks, rows, until));
         },
         acknowledge: (commit) => stream.acknowledge(commit),
         [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
@@ -197,9 +196,10 @@ function ruledLog(
 }
 
 /** Reads what is needed and the changes leave out. Where that fails, the sinks read the rows later. */
-async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: AbortSignal): Promise<void> {
+async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: AbortSignal): Promise<Answers> {
   const { readWritten } = rows;
-  if (readWritten === undefined) return;
+  const answers = new Answers();
+  if (readWritten === undefined) return answers;
   for (const { table, rows: asked } of blocks.asked(block)) {
     const pace = new KeyPace();
     try {
@@ -208,7 +208,7 @@ async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: Ab
         const keys = some.map(({ key }) => key);
         const changedBy = some.map(({ writer }) => writer);
         const read = await readWritten(table.source, keys, changedBy, signal);
-        blocks.answer(block, table, some, read.block, read.writers);
+        blocks.answer(answers, table, some, read.block, read.writers);
         pace.looked(some.length, read.block?.byteCount ?? 0);
         read.block?.release();
       }
@@ -219,6 +219,7 @@ async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: Ab
       throw error;
     }
   }
+  return answers;
 }
 
 /** What is remembered of rows is of no use behind changes that the stream does not tell. */
@@ -294,7 +295,7 @@ function ruledRaw(raw: RawRows): RawRows {
 
 async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: RuledBlocks): AsyncGenerator<Block> {
   using read = ruled.memory.reading(tableId);
-  for await (const block of blocks) yield ruled.apply(block, { sees: SEES_NOTHING, read });
+  for await (const block of blocks) yield ruled.applyRead(block, { sees: SEES_NOTHING, read });
 }
 
 interface RowRuling extends Pick<Ruling, "tables" | "blocks"> {
@@ -308,7 +309,7 @@ function ruledRows(rows: RowReads, { tables, blocks, isAsked }: RowRuling): RowR
     using read = blocks.memory.reading(tableId);
     const chunk = await reading();
     const { block, sees } = chunk;
-    return block === null ? chunk : { ...chunk, block: blocks.apply(block, { sees, read }) };
+    return block === null ? chunk : { ...chunk, block: blocks.applyRead(block, { sees, read }) };
   };
   return {
     readRange: async (table, range, signal) => {

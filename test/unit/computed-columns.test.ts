@@ -238,7 +238,7 @@ describe("a table with computed columns", () => {
       { table: person, op: "u", after: ["3", "throw", "CANARY"] },
       { table: person, op: "d", before: ["3", null, null] },
     ]);
-    const made = blocks.apply(block, "log");
+    const made = blocks.apply(block);
     const cells = new CellMap();
     const shown = (offset: number) => {
       if (offset === 0xffff_ffff) return "";

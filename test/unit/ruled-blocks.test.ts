@@ -6,7 +6,7 @@ import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
-import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
+import { Answers, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
@@ -81,7 +81,7 @@ const row = (table: TableVersion, op: Rows[number]["op"], more: Omit<Rows[number
 describe("blocks under rules", () => {
   test("without a ruled table it is the same block", () => {
     const block = blockOf([row(plain, "c", { after: ["1", "x"] })]);
-    expect(ruledBlocks(rules("id > 1")).apply(block, "log")).toBe(block);
+    expect(ruledBlocks(rules("id > 1")).apply(block)).toBe(block);
   });
 
   test("rows between those of other tables", () => {
@@ -93,7 +93,7 @@ describe("blocks under rules", () => {
       row(person, "d", { before: ["2", null, null] }),
       row(plain, "d", { before: ["2", null] }),
     ]);
-    const made = ruledBlocks(rules(null)).apply(block, "log");
+    const made = ruledBlocks(rules(null)).apply(block);
     expect(rowsOf(made)).toEqual([
       ["c", "plain", 0, "1,one", ""],
       ["c", "person", 1, "1,[redacted],open", ""],
@@ -110,7 +110,7 @@ describe("blocks under rules", () => {
       row(person, "c", { after: ["1", "CANARY", "open"] }),
       row(plain, "c", { after: ["1", "v"] }),
     ]);
-    const made = ruledBlocks(rules(null)).apply(block, "log");
+    const made = ruledBlocks(rules(null)).apply(block);
     expect(Buffer.from(made.bytes).includes("CANARY")).toBe(false);
   });
 
@@ -126,7 +126,7 @@ describe("blocks under rules", () => {
       row(person, "d", { before: ["9", null, null] }),
       row(person, "t", {}),
     ]);
-    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block, "log"))).toEqual([
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block))).toEqual([
       ["c", "person", 0, "1,[redacted],open", ""],
       ["d", "person", 2, "", "1,null,null"],
       ["d?", "person", 3, "", "3,null,null"],
@@ -152,12 +152,13 @@ describe("blocks under rules", () => {
         row(person, "u", { after: ["1", "n", UNCHANGED], xid: 7 }),
       ]);
       const [asked] = blocks.asked(block);
+      const answers = new Answers();
       expect(asked?.rows.map(({ key }) => key)).toEqual([["1"]]);
       const read = blockOf([row(person, "r", { after: ["1", "n", long] })]);
-      blocks.answer(block, asked!.table, asked!.rows, read, [writer]);
+      blocks.answer(answers, asked!.table, asked!.rows, read, [writer]);
       // The bytes of a read go back to their writer.
       read.bytes.fill(0xff);
-      expect(rowsOf(blocks.apply(block, "log")).map(([op]) => op)).toEqual(shownOps);
+      expect(rowsOf(blocks.apply(block, answers)).map(([op]) => op)).toEqual(shownOps);
     }
   });
 
@@ -171,14 +172,15 @@ describe("blocks under rules", () => {
       row(person, "d", { before: ["1", null, null], xid: 7 }),
       row(person, "u", { after: ["2", "m", UNCHANGED], xid: 7 }),
     ];
-    blocks.apply(blockOf(made), "log").release();
+    blocks.apply(blockOf(made)).release();
     const behind = blockOf(made.slice(3));
     const [asked] = blocks.asked(behind);
+    const answers = new Answers();
     expect(asked?.rows.map(({ key }) => key)).toEqual([["2"]]);
-    blocks.answer(behind, asked!.table, asked!.rows, blockOf([row(person, "r", { after: ["2", "m", long] })]), [7]);
-    expect(rowsOf(blocks.apply(behind, "log")).map(([op]) => op)).toEqual(["u"]);
+    blocks.answer(answers, asked!.table, asked!.rows, blockOf([row(person, "r", { after: ["2", "m", long] })]), [7]);
+    expect(rowsOf(blocks.apply(behind, answers)).map(([op]) => op)).toEqual(["u"]);
     // Of which the front knows nothing by that.
-    expect(rowsOf(blocks.apply(blockOf(made.slice(3)), "log")).map(([op]) => op)).toEqual(["?"]);
+    expect(rowsOf(blocks.apply(blockOf(made.slice(3)))).map(([op]) => op)).toEqual(["?"]);
   });
 
   test("a row that comes to match without its long value has the one that was read of it", () => {
@@ -187,7 +189,7 @@ describe("blocks under rules", () => {
     blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
     const made = [row(person, "c", { after: ["1", long, "new"], xid: 6 })];
     made.push(row(person, "c", { after: ["3", long, "open"], xid: 6 }));
-    blocks.apply(blockOf(made), "log").release();
+    blocks.apply(blockOf(made)).release();
     const block = blockOf([
       row(person, "u", { after: ["3", UNCHANGED, "new"], xid: 7, commit: 2_000n }),
       row(person, "u", { after: ["3", UNCHANGED, "open"], xid: 7 }),
@@ -196,16 +198,17 @@ describe("blocks under rules", () => {
       row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 7 }),
     ]);
     const [asked] = blocks.asked(block);
+    const answers = new Answers();
     expect(asked?.rows.map(({ key }) => key)).toEqual([["3"], ["1"], ["2"]]);
     const read = blockOf([
       row(person, "r", { after: ["3", long, "open"] }),
       row(person, "r", { after: ["2", long, "open"] }),
       row(person, "r", { after: ["1", long, "open"] }),
     ]);
-    blocks.answer(block, asked!.table, asked!.rows, read, [7, 7, 7]);
+    blocks.answer(answers, asked!.table, asked!.rows, read, [7, 7, 7]);
     // The bytes of a read go back to their writer.
     read.bytes.fill(0xff);
-    expect(rowsOf(blocks.apply(block, "log")).map(([op, , , after]) => [op, after])).toEqual([
+    expect(rowsOf(blocks.apply(block, answers)).map(([op, , , after]) => [op, after])).toEqual([
       ["d", ""],
       ["u", "3,[redacted],open"],
       ["u", "1,[redacted],open"],
@@ -225,16 +228,17 @@ describe("blocks under rules", () => {
       );
     const block = blockOf(changes(person, 2_000n));
     const [asked] = blocks.asked(block);
+    const answers = new Answers();
     expect(asked?.rows.length).toBe(3_000);
     const read = blockOf(asked!.rows.map(({ key }) => row(person, "r", { after: [...key, "m", "open"] })));
     blocks.answer(
-      block,
+      answers,
       asked!.table,
       asked!.rows,
       read,
       asked!.rows.map(() => 7),
     );
-    const ops = new Set(rowsOf(blocks.apply(block, "log")).map(([op]) => op));
+    const ops = new Set(rowsOf(blocks.apply(block, answers)).map(([op]) => op));
     expect(ops).toEqual(new Set(["u"]));
     expect(blocks.asked(blockOf(changes(wider, 3_000n, "x")))).toEqual([]);
     expect(blocks.asked(blockOf(changes(retyped, 4_000n)))[0]?.rows.length).toBe(3_000);
@@ -246,7 +250,7 @@ describe("blocks under rules", () => {
       row(person, "u", { after: ["4", UNCHANGED, "open"], before: ["3", null, null] }),
       row(person, "u", { after: ["5", UNCHANGED, "open"] }),
     ]);
-    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block, "log"))).toEqual([
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block))).toEqual([
       ["d?", "person", 0, "", "1,null,null"],
       ["u", "person", 0, "2,[redacted],open", ""],
       ["d?", "person", 1, "", "3,null,null"],
@@ -264,14 +268,14 @@ describe("blocks under rules", () => {
       row(person, "u", { after: ["9", "m", "open"], before: ["1", null, null] }),
       row(person, "u", { after: ["9", "m", "open"], before: ["8", null, null] }),
     ]);
-    expect(rowsOf(ruledBlocks(rules("id > 5")).apply(block, "log"))).toEqual([
+    expect(rowsOf(ruledBlocks(rules("id > 5")).apply(block))).toEqual([
       ["d", "person", 2, "", "9,null,null"],
       ["d", "person", 3, "", "9,null,null"],
       ["u", "person", 4, "9,[redacted],open", ""],
       ["u", "person", 5, "9,[redacted],open", "8,null,null"],
     ]);
     const partly = ruledBlocks(rules("id > 5 and status <> 'test'"));
-    expect(rowsOf(partly.apply(block, "log")).map(([op, , index]) => [op, index])).toEqual([
+    expect(rowsOf(partly.apply(block)).map(([op, , index]) => [op, index])).toEqual([
       ["d?", 2],
       ["d?", 3],
       ["u", 4],
@@ -291,7 +295,7 @@ describe("blocks under rules", () => {
       row(person, "u", { after: ["8", "new", "test"], before: ["7", "OLD", "open"], ...full }),
       row(person, "d", { before: ["9", "OLD", "open"], ...full }),
     ]);
-    expect(rowsOf(ruledBlocks(rules("status <> 'test'", "partial")).apply(block, "log"))).toEqual([
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'", "partial")).apply(block))).toEqual([
       ["u", "person", 3, "5,****,open", ""],
       ["u", "person", 4, "6,=,=", "6,****,open"],
       ["d", "person", 5, "", "7,****,open"],
@@ -306,7 +310,7 @@ describe("blocks under rules", () => {
     block.tables.push(...given.tables);
     block.transactions.add(1n, 1n, 0n, 0);
     block.append(given.op[0]!, 0, given.after[0]!, given.before[0]!, given.beforeKind[0]!, 0, 0);
-    const made = ruledBlocks(rules(null)).apply(block, "log");
+    const made = ruledBlocks(rules(null)).apply(block);
     made.retain();
     made.release();
     expect(isFree).toBe(false);
