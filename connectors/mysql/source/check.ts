@@ -203,9 +203,9 @@ async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promis
       ),
     );
     for (const what of unlogged) findings.push(wrong("log_filter", `MR2005 ${what}`, LOG_FIX));
-    for (const { id, reason, fix, isCopy } of refused) {
+    for (const { id, reason, fix, isCopy, byPrivilege = false } of refused) {
       const level = all.names.literals.includes(id) ? "error" : isCopy === true ? "ok" : "warning";
-      findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });
+      findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix, byPrivilege });
     }
     if (uncarried.length > 0)
       findings.push(

@@ -148,3 +148,52 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
     await source.connection.query(`drop user if exists '${user}'@'%'`);
   }
 });
+
+test.each(mysqlFlavours)(
+  "%s: a table of which the user may read some columns is left out until it may read all",
+  async (flavour) => {
+    const user = `reader_${randomUUID().slice(0, 8)}`;
+    await using pipeline = await pipelineOf(flavour, user, ["a", "z"]);
+    const { installation, source } = pipeline;
+    const { name } = source;
+    const to = `to '${user}'@'%'`;
+    const tables = ["z", "listed", "unseen", "written"];
+    const suspended = async () =>
+      new Map((await installation.status()).tables.suspended.map((one) => [one.table, one]));
+    try {
+      await pipeline.expectEqual("a", "z");
+      await pipeline.run(
+        "alter table z add column t text",
+        ...["listed", "unseen", "written"].map((table) => `create table ${table} (id int primary key, n int, t text)`),
+        "alter table unseen modify t text invisible",
+      );
+      await pipeline.run(
+        `grant select (id, n) on listed ${to}`,
+        `grant select (id, n) on unseen ${to}`,
+        `grant insert on written ${to}`,
+        `revoke select on z from '${user}'@'%'`,
+        `grant select (id), insert (t) on z ${to}`,
+        ...["listed", "unseen", "written"].map((table) => `insert into ${table} (id, n, t) values (1, 1, 'x')`),
+        "insert into z values (7, 'x')",
+      );
+      await eventually(async () => {
+        const found = await suspended();
+        expect(found.get(`${name}.z`)?.error).toMatchObject({
+          code: "MR1309",
+          message: expect.stringContaining("the user may not read all of its columns"),
+          hint: expect.stringContaining(`GRANT SELECT ON \`${name}\`.\`z\` TO '${user}'@'%';`),
+        });
+      });
+      const { stdout } = await installation.command("check");
+      for (const table of tables)
+        expect(stdout).toMatch(
+          new RegExp(`${table} is left out: the user may not read all of its columns[^]*GRANT SELECT ON`),
+        );
+      await pipeline.run("insert into a values (9)", ...tables.map((table) => `grant select on ${table} ${to}`));
+      await eventually(async () => expect((await suspended()).size).toBe(0));
+      await pipeline.expectEqual("a", ...tables);
+    } finally {
+      await source.connection.query(`drop user if exists '${user}'@'%'`);
+    }
+  },
+);

@@ -1,7 +1,7 @@
 /** The tables as information_schema has them. */
 import { isDeepStrictEqual } from "node:util";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
-import { findMillraceError } from "../../../../src/core/errors.ts";
+import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
 import { quoteTable, quoteText, unquoted } from "../../quote.ts";
 import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
@@ -50,7 +50,10 @@ export interface CatalogTable {
   readonly generation: string;
   /** When it was made or last altered, in seconds; with `~` if that may have been again since, in the same second. */
   readonly altered: string;
+  /** Those that the user may see: the server hides what it may not read, as if the table had no such column. */
   readonly columns: readonly CatalogColumn[];
+  /** The user may read all columns. */
+  readonly isReadable: boolean;
   readonly history: CatalogHistory | undefined;
   /** Keys of the present rows. */
   readonly primary: CatalogKey | undefined;
@@ -191,7 +194,7 @@ export class CatalogReader {
     if (tables.length === 0) return [];
     const columns = await this.#server.rows(
       doing,
-      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED}, ${DEFAULT_EXPRESSION} FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression, ${IS_LOGGED}, ${DEFAULT_EXPRESSION}, privileges FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
       signal,
     );
     const indexes = await this.#server.rows(
@@ -202,6 +205,7 @@ export class CatalogReader {
     // The server gives the numbers of all its tables or none: too much for each of thousands of them.
     const ids = only === null ? await this.#ids(signal) : NO_IDS;
     const checked = await this.#jsonColumns(only, signal);
+    const cut = await this.#cutTables(tables, signal);
     const columnsOf = grouped(columns);
     const indexesOf = grouped(indexes);
     return tables.map(([schema, table, type, engine, created, isFresh]) => {
@@ -223,6 +227,7 @@ export class CatalogReader {
         generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
         altered: `${created ?? "-"}${isFresh === "1" ? "~" : ""}`,
         columns: own,
+        isReadable: !cut.has(id) && listed.every((row) => SELECTABLE.test(row[13] ?? "")),
         history,
         primary: keys.find(({ name }) => name === "PRIMARY"),
         uniques: others.filter((key) => !isNullable(key)),
@@ -249,6 +254,30 @@ export class CatalogReader {
       }
     }
     return new Map();
+  }
+
+  /**
+   * Tables of which the user may read some columns alone, as schema and table with a zero between. A privilege on columns shows
+   * in the list of its grants; the statement that makes the table is refused to who has none on the whole table.
+   */
+  async #cutTables(tables: readonly Row[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const doing = "reading the user's grants";
+    const granted = await this.#server.rows(doing, "SHOW GRANTS", signal);
+    const byColumns = new Set(granted.flatMap(([line]) => tableGrantedByColumns(line ?? "")));
+    const cut = new Set<string>();
+    if (byColumns.size === 0) return cut;
+    for (const [schema, table] of tables) {
+      const name = { schema: schema ?? "", table: table ?? "" };
+      if (!byColumns.has(idOf(name).toLowerCase())) continue;
+      try {
+        await this.#server.rows(doing, `SHOW CREATE TABLE ${quoteTable(name.schema, name.table)}`, signal);
+      } catch (error) {
+        if (reasonOf(error) === "privilege") cut.add(idOf(name));
+        // It is just being made again or altered: the next look shows it.
+        else if (errorNumber(findMillraceError(error)?.cause) === undefined) throw error;
+      }
+    }
+    return cut;
   }
 
   /** MariaDB's columns with a check for JSON, as schema, table and name with zeros between them. */
@@ -334,6 +363,17 @@ function generationsIn(found: readonly (readonly [name: string, id: string])[]):
     ],
   );
   return new Map([...ofParts, ...found]);
+}
+
+/** Of a column, in a list of what the user may do. */
+const SELECTABLE = /\bselect\b/i;
+const GRANTED = /^GRANT .*\bSELECT \(.* ON (?:TABLE )?`((?:[^`]|``)+)`\.`((?:[^`]|``)+)` TO /i;
+
+/** As schema and table in lower case, with a zero between: a server may show other capitals than the catalogue. */
+function tableGrantedByColumns(line: string): readonly string[] {
+  const [, schema, table] = GRANTED.exec(line) ?? [];
+  if (schema === undefined || table === undefined) return [];
+  return [idOf({ schema: unquoted(schema), table: unquoted(table) }).toLowerCase()];
 }
 
 const CHECKS = "CHECK_CONSTRAINTS";

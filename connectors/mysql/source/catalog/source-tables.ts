@@ -87,6 +87,7 @@ export class SourceTables {
     const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
     const unlogged = new Map<string, string>();
     const uncarried: string[] = [];
+    const unread: CatalogTable[] = [];
     for (const table of catalog) {
       if (!this.names.captures(table)) continue;
       const isLiteral = this.names.isLiteral(table);
@@ -94,6 +95,10 @@ export class SourceTables {
       const copy = isLiteral ? null : copyRefusal(table, namesIn(names.get(table.schema)));
       if (copy !== null) {
         refused.push({ id: tableId(table.schema, table.table), ...copy, isCopy: true });
+        continue;
+      }
+      if (!table.isReadable && !NO_ROWS.has(table.type)) {
+        unread.push(table);
         continue;
       }
       const zeroDates = this.rules.zeroDates(table);
@@ -132,7 +137,17 @@ export class SourceTables {
       refused.push({ id, reason, fix, ...more });
     }
     const shown = new Set(catalog.map(({ schema, table }) => tableId(schema, table)));
-    refused.push(...(await this.#hidden(known, shown, signal)));
+    const hidden = await this.#hidden(known, shown, signal);
+    for (const refusal of [
+      ...(await this.#unread(hidden, "the user may not read it", signal)),
+      ...(await this.#unread(unread, "the user may not read all of its columns", signal)),
+    ]) {
+      if (strict && this.names.literals.includes(refusal.id))
+        throw sourceError("MR2020", "fatal", `${refusal.id} can't be captured: ${refusal.reason}`, {
+          hint: refusal.fix,
+        });
+      refused.push(refusal);
+    }
     const named = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
     const missing = this.names.literals.filter((literal) => !named.has(literal));
     if (strict && missing[0] !== undefined)
@@ -154,12 +169,17 @@ export class SourceTables {
 
   /** Whether a table that was never followed stays left out. */
   isLeftOut(table: CatalogTable): boolean {
+    if (!table.isReadable) return true;
     const shape = catalogShape(table, this.rules);
     return refusalOf(table, shape, findKey(table, this.rules.chosenKey(table))) !== undefined;
   }
 
-  /** The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. */
+  /**
+   * The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. Undefined also for one
+   * of which the user may not see all.
+   */
   followedShape(table: CatalogTable): TableShape | undefined {
+    if (!table.isReadable) return undefined;
     const shape = catalogShape(table, this.rules);
     return shape === undefined ? undefined : this.shapes.of(table, shape);
   }
@@ -191,7 +211,7 @@ export class SourceTables {
     known: readonly NamedTable[],
     shown: ReadonlySet<string>,
     signal: AbortSignal,
-  ): Promise<readonly RefusedTable[]> {
+  ): Promise<readonly TableName[]> {
     const hidden: NamedTable[] = [];
     for (const table of known) {
       if (shown.has(table.id)) this.#dropped.delete(table.id);
@@ -201,11 +221,15 @@ export class SourceTables {
         else if (NOT_THERE.has(errorNumber(refusal?.cause) ?? 0)) this.#dropped.add(table.id);
       }
     }
-    if (hidden.length === 0) return [];
+    return hidden;
+  }
+
+  async #unread(tables: readonly TableName[], reason: string, signal: AbortSignal): Promise<readonly RefusedTable[]> {
+    if (tables.length === 0) return [];
     const user = await this.#server.currentUser(signal);
-    return hidden.map(({ id, schema, table }) => ({
-      id,
-      reason: "the user may not read it",
+    return tables.map(({ schema, table }) => ({
+      id: tableId(schema, table),
+      reason,
       fix: `GRANT SELECT ON ${quoteTable(schema, table)} TO ${user};`,
       byPrivilege: true,
     }));

@@ -73,14 +73,16 @@ export class StreamTables {
 
   async #version(map: TableMap, position: Position): Promise<TableVersion | null> {
     const { rules, shapes } = this.#tables;
-    const live = await this.#live(map);
+    const found = await this.#live(map);
+    // What the user may not see is no change of shape: the next look at the catalogue refuses the table.
+    const live = found?.isReadable === false ? undefined : found;
     const shape = mappedShape(map, live, rules);
     map.rowEnd = rowEndOf(map, live);
     const said = live === undefined ? undefined : catalogShape(live, rules);
     const now = live === undefined || said === undefined ? undefined : described(live, said);
     if (!this.#options.temporary) shapes.shown(shape, position.commit, now);
     this.#tables.met(shape.id);
-    const isUnfit = shape.key.length === 0 || (live !== undefined && this.#tables.isLeftOut(live));
+    const isUnfit = shape.key.length === 0 || (found !== undefined && this.#tables.isLeftOut(found));
     if (isUnfit && this.#isKnown(shape) === false) return null;
     return await this.#resolved(shape, position);
   }
