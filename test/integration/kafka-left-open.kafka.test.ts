@@ -173,7 +173,7 @@ test("committed, and its mark in the checkpoint's partition was still on its way
   scene.weakness.answers.set("ListOffsets", (answer, [, isolation]) =>
     isolation === COMMITTED ? withoutMarks(answer, scene.topic(CHECKPOINT)) : answer,
   );
-  scene.weakness.after.set("DescribeTransactions", async () => void scene.weakness.answers.clear());
+  scene.weakness.after.set("DescribeTransactions", async () => scene.weakness.answers.clear());
   scene.weakness.link = {};
   scene.weakness.fails = "EndTxn";
   expect(await failure(scene.write(item, 30n, "2"))).toMatchObject({ kind: "retryable" });
