@@ -80,6 +80,8 @@ export interface SourceConfig {
 export interface SinkConfig {
   readonly name: string;
   readonly kind: string;
+  /** What it writes into, for people; undefined: the options do not tell. */
+  readonly place: string | undefined;
   readonly login: Login;
   /** Empty: all tables of the source. Of a sink of documents, those that they are to it. */
   readonly tables: readonly string[];

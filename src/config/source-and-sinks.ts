@@ -185,9 +185,11 @@ export class SourceAndSinks {
         `a ${connector.form} takes tables only: of a document it would not get every change`,
       );
     const login = file.loginOf(path);
+    const [place] = bound.places();
     return {
       name,
       kind,
+      place: place === undefined ? undefined : shownPlace(place),
       login,
       tables,
       documents,

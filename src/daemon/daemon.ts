@@ -337,6 +337,7 @@ async function setUp(
     },
     onPoison: config.onPoison,
     login: config.login,
+    place: config.place,
     deadLettersMax: config.deadLettersMax,
     neighbours: config.neighbours,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),

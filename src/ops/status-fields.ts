@@ -49,6 +49,7 @@ const ERROR: Fields<StoredError> = {
   hint: [{ orNull: "text" }, "what to do"],
   at: ["time", "time of the last attempt"],
   since: ["time", "time of the first attempt that failed, of those in a row; absent: the same"],
+  isOfSource: ["boolean", "of a sink: true where it waits for the source, which fails; else absent"],
 };
 
 const ROOM: Fields<Room> = {
@@ -152,6 +153,7 @@ const SOURCE: Fields<SourceStatus> = {
 const SINK: Fields<SinkStatus> = {
   name: ["text", "its key in millrace.yaml"],
   kind: ["text", "its `kind` in millrace.yaml"],
+  place: [{ orNull: "text" }, "what it writes into: host and port, or a path"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   activity: [
     { orNull: "text" },
@@ -160,6 +162,10 @@ const SINK: Fields<SinkStatus> = {
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],
   lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],
+  unansweredSeconds: [
+    { orNull: "seconds" },
+    "how long its present write has had no answer; null below ten seconds, or where nothing is written",
+  ],
   deadLetters: ["rows", "refused by the sink and waiting for a decision"],
   lastRefusal: [{ orNull: "text" }, "why the newest of them was refused"],
   refusedSince: [{ orNull: "time" }, "when the oldest of them was refused"],
@@ -192,9 +198,10 @@ const SINK: Fields<SinkStatus> = {
         table: [{ orNull: "text" }, "the table of the target that it concerns alone"],
         what: ["text", "what that is"],
         fix: ["text", "what prevents it"],
+        slows: ["boolean", "true if it makes the sink slow; else absent"],
       },
     },
-    "what the target may do to rows that lie there (Redis), and upkeep that fails (DuckDB, DuckLake)",
+    "what the target may do to rows that lie there (Redis), upkeep that fails (DuckDB, DuckLake), and quotas that slow it (Kafka)",
   ],
   rooms: [
     { listOf: ROOM },

@@ -35,6 +35,8 @@ export interface SinkSetup extends TableTaker {
   readonly onPoison: "pause" | "deadLetter";
   /** See `withLogin`. */
   readonly login?: Login | null;
+  /** Where it writes, as people read it. */
+  readonly place?: string | undefined;
   /** How many rows of a table may be refused; absent: the default. */
   readonly deadLettersMax?: number;
   /** Default: the sink's own. A lost history can't be read again. */
@@ -375,6 +377,7 @@ export class Pipeline {
       news,
       inVainMsMax: this.#inVainMsMax,
       login: setup.login,
+      place: setup.place,
       logger,
     });
   }

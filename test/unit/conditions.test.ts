@@ -374,6 +374,38 @@ const CASES: readonly Case[] = [
     blocks: FREE,
   },
   {
+    kind: "sink.slow",
+    change: ofSink({ activity: "slow", lagSeconds: 90, lagBytes: 100, unansweredSeconds: 41 }),
+    what: "sink cache is slow, 90 s and 100 B of log behind: its present write has had no answer for 41 s",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "sink.slow",
+    change: ofSink({
+      activity: "slow",
+      lagSeconds: 90,
+      lagBytes: 100,
+      unansweredSeconds: 41,
+      hints: [{ table: null, what: "a quota holds it back", fix: "raise it", slows: true }],
+    }),
+    what: "sink cache is slow, 90 s and 100 B of log behind: a quota holds it back",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "sink.failing",
+    change: ofSink({
+      state: "retrying",
+      lagSeconds: 5,
+      lagBytes: 100,
+      error: { ...failed("MR2001"), isOfSource: true },
+    }),
+    what: "sink cache waits for the source, to catch up, 5.0 s and 100 B of log behind: MR2001 it fails",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
     kind: "sink.starting",
     change: ofSink({ state: "starting" }),
     what: "sink cache is starting",
@@ -700,6 +732,14 @@ test("a command of an error's page has the names of the sink and the table that 
   expect(statusDocument({ tables: { suspended } }).conditions[0]?.fix).toBe(
     "Do it, then `millrace snapshot start --tables 'public.a b' --sink cache`; or ALTER TABLE",
   );
+});
+
+test("a source that answered after its stream broke is away only since then", () => {
+  const since = "2026-11-20T02:59:00Z";
+  const error = { ...failed("MR2001"), since };
+  const sinceOf = (unanswered: StoredError | null) =>
+    statusDocument({ source: { up: false, error, unanswered, answeredAt: AT } }).conditions[0]?.since;
+  expect([sinceOf(failed("MR2001")), sinceOf(null)]).toEqual([AT, since]);
 });
 
 test("a condition keeps the moment at which it was first seen, until it ends", () => {

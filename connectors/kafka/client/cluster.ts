@@ -2,6 +2,7 @@
 import type { ConnectionOptions } from "node:tls";
 import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
 import { failureOf, RefusedRequest } from "./failures.ts";
+import type { HeldBack } from "./held-back.ts";
 
 export interface ClusterSettings {
   /** host:port of some brokers; they name the others. */
@@ -51,6 +52,7 @@ export interface SentBatch {
 export type SendBatches = (transactionalId: string, batches: readonly SentBatch[]) => Promise<readonly bigint[]>;
 
 export interface Cluster extends AsyncDisposable {
+  readonly heldBack: HeldBack;
   /** The topics with these names. */
   topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>>;
   /** Of all topics that this user may look at. */

@@ -25,6 +25,7 @@ import {
   type SendBatches,
 } from "./cluster.ts";
 import { answerIn, apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
+import { HeldBack } from "./held-back.ts";
 
 const CONNECT_MS_MAX = 5_000;
 const REQUEST_MS_MAX = 30_000;
@@ -49,6 +50,7 @@ const INVALID_TOPIC = 17;
 const DENIED_TOPIC = 29;
 
 export class LibraryCluster implements Cluster {
+  readonly heldBack = new HeldBack(systemClock);
   readonly #base: Base;
   readonly #closing = new AbortController();
   #brokers = new Map<number, { readonly host: string; readonly port: number }>();
@@ -185,8 +187,10 @@ export class LibraryCluster implements Cluster {
     const work = new Promise<T>((resolve, reject) => {
       if (this.#isClosed) throw stopped();
       call((error, result) => {
-        if (error === null || error === undefined) resolve(result!);
-        else reject(error);
+        if (error === null || error === undefined) {
+          this.heldBack.note(result);
+          resolve(result!);
+        } else reject(error);
       });
     });
     const late = (): never => {

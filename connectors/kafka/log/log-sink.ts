@@ -1,6 +1,6 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
-import type { Outcome, Sink, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, TargetHint, TargetRows } from "../../../src/core/contracts/sink.ts";
 import type { SourceRelay } from "../../../src/core/contracts/source.ts";
 import type { Batch, LogEntry } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
@@ -46,6 +46,10 @@ export class LogSink implements Sink {
     this.#writer = new CheckpointedWriter(settings, clock, own);
     this.rows = this.#writer;
     this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#writer.hints;
   }
 
   target(table: Pick<TableVersion, "schema" | "table">): string {

@@ -1,5 +1,12 @@
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
-import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type {
+  Outcome,
+  ReadersHold,
+  Sink,
+  TargetHint,
+  TargetPresence,
+  TargetRows,
+} from "../../../src/core/contracts/sink.ts";
 import { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
@@ -76,6 +83,10 @@ export class TopicSink implements Sink, TargetPresence {
     this.#writer = new CheckpointedWriter(settings, clock, { logs: [], others, calls: [] });
     this.rows = this.#writer;
     this.#changes = format === null ? null : new BatchChanges(settings, format);
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#writer.hints;
   }
 
   target(table: Pick<TableVersion, "schema" | "table">): string {

@@ -1,3 +1,4 @@
+import type { HeldBack } from "../client/held-back.ts";
 import type { Clock } from "../../../src/core/clock.ts";
 import { LogMoved } from "../../../src/core/contracts/log-admin.ts";
 import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
@@ -57,6 +58,9 @@ export class Followed {
   marked(content: string): string {
     return this.#reader + content;
   }
+
+  /** Of the present stream. */
+  heldBack: HeldBack | null = null;
 
   /** Null for a mark of somebody else. */
   readonly markOf = (content: Uint8Array): { readonly prefix: string; readonly content: Uint8Array } | null => {
@@ -135,9 +139,11 @@ export class Followed {
 
   /** What the operator should know. */
   get hints(): readonly string[] {
-    if (this.#foreign === null) return [];
+    const quotas = (this.heldBack?.hints ?? []).map(({ what, fix }) => `${what}: ${fix}`);
+    if (this.#foreign === null) return quotas;
     const { topic, offset } = this.#foreign;
     return [
+      ...quotas,
       `topic ${topic} has records of another program, the last one seen at offset ${offset}: they are passed over; let only the capturing daemon write there`,
     ];
   }

@@ -53,6 +53,7 @@ export class FrameStream implements ChangeStream {
       await using opening = new AsyncDisposableStack();
       const log = opening.use(await LogTopic.open(context, signal));
       followed.expectSame(log.id);
+      followed.heldBack = log.heldBack;
       const { first, stable } = await log.extent(signal);
       const all = { from: first, until: stable };
       followed.adopt(await log.last(all, signal));

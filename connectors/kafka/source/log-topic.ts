@@ -3,6 +3,7 @@ import { Frame, type FrameContent, type FrameReading, UnreadableFrame } from "..
 import { comparePositions, type Position } from "../../../src/core/model/position.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { type Cluster, topicsOf } from "../client/cluster.ts";
+import type { HeldBack } from "../client/held-back.ts";
 import { type CommittedRecord, type Extent, extentOf, type Partition, readCommitted } from "../client/partition.ts";
 import { logError } from "../errors.ts";
 import { logTopic } from "../names.ts";
@@ -27,6 +28,10 @@ type OnForeign = (record: CommittedRecord) => void;
 export class LogTopic implements AsyncDisposable {
   readonly #cluster: Cluster;
   readonly #partition: Partition;
+
+  get heldBack(): HeldBack {
+    return this.#cluster.heldBack;
+  }
 
   private constructor(cluster: Cluster, partition: Partition) {
     this.#cluster = cluster;

@@ -13,7 +13,7 @@
  * The lease is compared before and behind the fence: before, so that a process that is behind does not fence the one that is
  * ahead; behind, since the one before may have committed until then.
  */
-import type { TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { TargetHint, TargetRows } from "../../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
@@ -119,6 +119,11 @@ export class CheckpointedWriter implements TargetRows {
     this.#settings = settings;
     this.#clock = clock;
     this.#own = own;
+  }
+
+  /** While it is open. */
+  get hints(): readonly TargetHint[] {
+    return this.#opened?.cluster.heldBack.hints ?? [];
   }
 
   /** What was written last. */

@@ -31,7 +31,15 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
   const letters = await state.deadLetters.waiting();
   const records = await state.sinks.all();
   const sinks = withNest(place).sinks.map(({ name, isOfDocuments }) => {
-    const { paused, error, lost = null, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
+    const {
+      paused,
+      lost = null,
+      covered,
+      checkpoint,
+      ...record
+    } = records.find((one) => one.name === name) ?? NOT_STORED;
+    // Whether the source still fails only a daemon can tell.
+    const error = record.error?.isOfSource === true ? null : record.error;
     const stored: Partial<SinkStatus> = {
       state: paused ? "paused" : error === null ? "stopped" : "failed",
       position: spell((covered ?? checkpoint)?.commit, isOfDocuments ? NUMBERED : positions),

@@ -281,7 +281,10 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
   const silent = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
   if (error !== null) {
     const what = unanswered === null ? "the stream from the source is broken" : `no connection to the source, ${until}`;
-    yield condition("source.failing", { blocks: ["ready", "wait"], what, ...common, ...retried(error) });
+    const failing = retried(error);
+    // It may have answered since the stream broke.
+    const since = unanswered !== null && answeredAt !== null && answeredAt > failing.since ? answeredAt : failing.since;
+    yield condition("source.failing", { blocks: ["ready", "wait"], what, ...common, ...failing, since });
   } else if (unanswered !== null) {
     // A `wait` begins with what the source tells.
     yield condition("source.silent", { blocks: ["ready", "wait"], what: silent, ...common, ...retried(unanswered) });
@@ -290,7 +293,9 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
     yield act("source.failing", { blocks: ["ready"], what: "the source waits for you", fix });
   } else if (phase === "streaming" && !up) {
     const meanwhile = "it is asked again every second";
-    yield watch("source.silent", { blocks: ["ready", "wait"], what: silent, since: answeredAt, meanwhile });
+    const fix =
+      "look whether the source's server works and is not overloaded, and at the firewall and network in between";
+    yield watch("source.silent", { blocks: ["ready", "wait"], what: silent, since: answeredAt, meanwhile, fix });
   }
 }
 
@@ -324,11 +329,11 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const held = daemon === null ? [] : blocks;
     yield condition("sink.failing", { ...of, blocks: held, ...sinkFailure(sink, error, daemon !== null) });
   } else if (sink.activity === "wedged" && waits) {
-    const what = `sink ${name} is wedged: its write gets no answer and can't be cut off`;
+    const what = `sink ${name} is wedged: its write gets no answer and can't be cut off${at(sink)}`;
     const fix = "look at the target, then restart the daemon: nothing is lost";
     yield act("sink.wedged", { ...of, blocks, what, fix });
   } else if (sink.activity === "wedged") {
-    const what = `sink ${name} does not answer to a write`;
+    const what = `sink ${name} does not answer to a write${at(sink)}`;
     const meanwhile = "the write is cut off and tried again";
     yield watch("sink.wedged", { ...of, blocks, what, meanwhile });
   } else if (state === "failed" || waits) {
@@ -341,9 +346,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const meanwhile = "it shares the stream again when it is there";
     yield watch("sink.catching-up", { ...of, blocks: ["wait"], what, meanwhile });
   } else if (isSlow(sink, source)) {
-    const what = `sink ${name} is slow, ${behind(sink)} of log behind`;
-    const fix = "check the load of that server: it writes rows more slowly than they arrive";
-    yield watch("sink.slow", { ...of, what, fix });
+    const { why, fix } = slowness(sink);
+    yield watch("sink.slow", { ...of, what: `sink ${name} is slow, ${behind(sink)} of log behind${why}`, fix });
   } else if (phase === "streaming" && state !== "streaming" && state !== "paused") {
     const meanwhile = "it takes rows when it is open";
     yield watch("sink.starting", { ...of, blocks, what: `sink ${name} is ${state}`, meanwhile });
@@ -353,8 +357,11 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const what = `sink ${name} has little room left`;
     yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
   }
-  for (const { table, what, fix } of sink.hints ?? [])
+  for (const { table, what, fix, slows } of sink.hints ?? []) {
+    // It is said already.
+    if (slows === true && isSlow(sink, source)) continue;
     yield watch("sink.hint", { ...of, table, what: `sink ${name}: ${what}`, fix });
+  }
   if (sink.lost !== null) {
     const { what: lost, since, until } = sink.lost;
     const what = `sink ${name} has lost changes for good: ${lost}`;
@@ -376,6 +383,22 @@ function keptFor({ source, documents = [] }: PipelineStatus, sink: string): stri
   const kept = own.reduce((sum, { waiting }) => sum + waiting, 0);
   if (own.length > 0) return `changed documents wait for it (${digits(kept)} by now)`;
   return `the source keeps its log for it${source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`}`;
+}
+
+function at({ place }: SinkStatus): string {
+  return place === null ? "" : ` (${place})`;
+}
+
+function slowness(sink: SinkStatus): { readonly why: string; readonly fix: string } {
+  const { place, unansweredSeconds, hints = [] } = sink;
+  const brake = hints.find(({ slows }) => slows === true);
+  if (brake !== undefined) return { why: `: ${brake.what}`, fix: brake.fix };
+  const there = place ?? "its target";
+  if ((unansweredSeconds ?? 0) <= SLOW_SECONDS)
+    return { why: "", fix: `check the load of what it writes to, ${there}: rows arrive faster than they are written` };
+  const why = `: its present write has had no answer for ${seconds(unansweredSeconds)}`;
+  const fix = `look whether ${there} works and is not overloaded, and at the firewall and network in between; Millrace cuts the write off in the end and tries it again`;
+  return { why, fix };
 }
 
 /** It is behind for a reason of its own: not one that has all that was read while the source is away, or is slow. */
@@ -402,6 +425,10 @@ function sinkFailure(
   const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
   // There is no lag to show for a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)} of log behind`;
+  if (error.isOfSource === true) {
+    const what = `sink ${name} waits for the source, to catch up${lag}`;
+    return { level, what, ...retried(error), meanwhile: "it is tried again by itself" };
+  }
   return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
 }
 

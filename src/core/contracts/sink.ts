@@ -178,6 +178,8 @@ export interface TargetHint {
   readonly table: string | null;
   readonly what: string;
   readonly fix: string;
+  /** It is why the sink is slow, when it is. */
+  readonly slows?: true;
 }
 
 /** Detects missing targets. Without it a dropped target is only noticed at its next rows, or never. */

@@ -212,6 +212,8 @@ export interface StoredError {
   readonly at: string;
   /** Of the first one that failed, of those without success between them. Absent: the same. */
   readonly since?: string;
+  /** Of a sink: the source has failed it. */
+  readonly isOfSource?: true;
 }
 
 export function storedErrorOf({ code, message, hint }: MillraceError, at: string, since?: string): StoredError {

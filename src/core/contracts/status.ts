@@ -125,11 +125,13 @@ export interface GoneBackStatus {
 export interface SinkStatus {
   readonly name: string;
   readonly kind: string;
+  readonly place: string | null;
   readonly state: SinkState;
   readonly activity: SinkActivity | null;
   readonly position: string | null;
   readonly lagSeconds: number | null;
   readonly lagBytes: number | null;
+  readonly unansweredSeconds: number | null;
   readonly deadLetters: number;
   readonly lastRefusal: string | null;
   readonly refusedSince: string | null;
@@ -223,7 +225,7 @@ export function letterFacts(
 export interface Named {
   readonly name: string;
   readonly source: { readonly kind: string };
-  readonly sinks: readonly { readonly name: string; readonly kind: string }[];
+  readonly sinks: readonly (Pick<SinkStatus, "name" | "kind"> & { readonly place?: string | null | undefined })[];
 }
 
 /** What somebody knows of a pipeline: a daemon of its own, a command from the state store, a start not even that. */
@@ -269,8 +271,10 @@ export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatu
     sinks: sinks.map((sink) => ({
       name: sink.name,
       kind: sink.kind,
+      place: sink.place ?? null,
       state: "stopped",
       ...UNKNOWN,
+      unansweredSeconds: null,
       deadLetters: 0,
       lastRefusal: null,
       refusedSince: null,

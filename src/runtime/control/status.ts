@@ -85,7 +85,7 @@ export function statusOf(
   const up = facts.error === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
-  const sinks = lives.map((life) => ({ name: life.name, kind: life.worker.sink.kind }));
+  const sinks = lives.map(({ name, worker, place }) => ({ name, kind: worker.sink.kind, place }));
   return pipelineStatus(
     { name, source, sinks },
     {
@@ -194,6 +194,7 @@ function sinkFacts(life: SinkLife, { pipeline, facts, lag, rooms, letters }: Sin
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.elapsed()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
+    unansweredSeconds: life.worker.writer.watch.unansweredSeconds,
     ...letterFacts(letters),
     error: life.error,
     needsPerson: life.needsPerson,

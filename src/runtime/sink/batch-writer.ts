@@ -258,7 +258,16 @@ export class BatchWatch {
 
   /** Whether the present task takes long. */
   get isSlow(): boolean {
-    return this.#begunMs !== null && this.#parts.clock.elapsed() - this.#begunMs >= SLOW_MS;
+    return this.#presentMs >= SLOW_MS;
+  }
+
+  /** How long the present task goes on without an end; null: it has just begun, or there is none. */
+  get unansweredSeconds(): number | null {
+    return this.isSlow ? this.#presentMs / 1000 : null;
+  }
+
+  get #presentMs(): number {
+    return this.#begunMs === null ? 0 : this.#parts.clock.elapsed() - this.#begunMs;
   }
 
   /**

@@ -77,6 +77,10 @@ export class SinkLife {
     return this.worker.name;
   }
 
+  get place(): string | undefined {
+    return this.#parts.place;
+  }
+
   get state(): SinkState {
     return this.#state;
   }
@@ -401,7 +405,8 @@ export class SinkLife {
     // The process before this one may have stored its own.
     if (error === null && this.#error === null && this.#record?.error == null) return;
     const at = timestamp(this.#parts.clock);
-    this.#error = error === null ? null : storedErrorOf(error, at, (this.#failingSince ??= at));
+    const isOfSource = error?.connector?.side === "source" ? ({ isOfSource: true } as const) : {};
+    this.#error = error === null ? null : { ...storedErrorOf(error, at, (this.#failingSince ??= at)), ...isOfSource };
     if (error === null && this.#state === "failed") this.#become("starting");
     // Only this process knows when the last attempt was.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);

@@ -40,6 +40,7 @@ export interface SinkLifeParts {
   readonly inVainMsMax: number;
   /** See `withLogin`. */
   readonly login?: Login | null | undefined;
+  readonly place?: string | undefined;
   readonly logger: Logger;
 }
 

@@ -7,9 +7,10 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { searchCall } from "../../support/caches/search-rows.ts";
-import { ACT_UNREADY, OnCall } from "../../support/daemon/on-call.ts";
+import { ACT_UNREADY, OnCall, SLOW } from "../../support/daemon/on-call.ts";
 import { literally } from "../../support/daemon/told.ts";
 import { type Certificate, selfSigned } from "../../support/network/certificate.ts";
+import { tcpProxy } from "../../support/network/proxy.ts";
 import { tlsFront } from "../../support/network/tls-front.ts";
 import {
   clickhouseUrl,
@@ -20,6 +21,7 @@ import {
   freshKeyPrefix,
   redisUrl,
 } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 test("certificates for another host, or expired, at every sink, and a search engine that blocks an index", async () => {
   await using good = await selfSigned(["localhost"]);
@@ -87,5 +89,79 @@ test("certificates for another host, or expired, at every sink, and a search eng
     ACT_UNREADY,
   );
   await block(null);
+  await onCall.expectWell();
+});
+
+test("servers that do not answer, by HTTP: that, for how long, and where; not how busy they are", async () => {
+  await using source = await freshDatabase();
+  await using indices = freshIndexPrefix();
+  await using columns = freshColumns();
+  await using search = await tcpProxy(elasticsearchUrl());
+  await using house = await tcpProxy(clickhouseUrl());
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  const [searchAt, houseAt] = [search.url(elasticsearchUrl()), house.url(clickhouseUrl())];
+  await using onCall = await OnCall.of({
+    name: source.name,
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+    sinks: {
+      search: { kind: "elasticsearch", url: searchAt, prefix: indices.prefix, replicas: 0 },
+      columns: { kind: "clickhouse", url: houseAt, schema: columns.prefix },
+    },
+  });
+  onCall.installation.run();
+  await onCall.expectWell();
+  for (const proxy of [search, house]) proxy.stall();
+  await source.query("update item set n = 2");
+  const told = ({ port }: { readonly port: number }): readonly RegExp[] => [
+    /is slow, .*: its present write has had no answer for \d+ s/,
+    new RegExp(`look whether .*localhost:${port} works and is not overloaded, and at the firewall`),
+  ];
+  await onCall.expectListed({ search: told(search), columns: told(house) }, SLOW);
+  for (const proxy of [search, house]) await proxy.resume();
+  await onCall.expectWell();
+});
+
+test("a sink that came back while the source is away waits for the source: that is no fault of its own", async () => {
+  await using source = await freshDatabase();
+  await using keys = freshKeyPrefix();
+  await using database = await tcpProxy(source.url);
+  await using cache = await tcpProxy(redisUrl());
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using onCall = await OnCall.of({
+    name: source.name,
+    source: { kind: "postgres", url: database.url(source.url), heartbeat: "500ms" },
+    sinks: {
+      cache: { kind: "redis", url: cache.url(redisUrl()), prefix: keys.prefix },
+      replica: { kind: "sqlite", path: "./replica.sqlite" },
+    },
+  });
+  const { installation } = onCall;
+  const daemon = installation.run();
+  await onCall.expectWell();
+  await cache.refuse();
+  cache.cut();
+  await source.query("update item set n = 2");
+  await eventually(async () => {
+    const { sinks } = await installation.status();
+    expect(sinks[0]).toMatchObject({ state: "retrying", error: { code: "MR2001" } });
+  });
+  await database.refuse();
+  database.cut();
+  await cache.resume();
+  await eventually(
+    async () => {
+      const { conditions } = await installation.status();
+      expect(conditions.map(({ kind, what }) => [kind, what.replace(/,.*/, "")])).toEqual([
+        ["source.failing", "no connection to the source"],
+        ["sink.failing", "sink cache waits for the source"],
+      ]);
+    },
+    { withinMs: 60_000 },
+  );
+  await daemon.stop();
+  const { conditions } = await installation.status();
+  expect(conditions.map(({ kind }) => kind)).toEqual(["daemon.absent"]);
+  await database.resume();
+  installation.run();
   await onCall.expectWell();
 });

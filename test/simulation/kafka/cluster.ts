@@ -7,7 +7,8 @@ import type {
   SentBatch,
 } from "../../../connectors/kafka/client/cluster.ts";
 import { failureOf, RefusedRequest } from "../../../connectors/kafka/client/failures.ts";
-import { type Scope, scopeOf } from "../../../src/core/clock.ts";
+import { HeldBack } from "../../../connectors/kafka/client/held-back.ts";
+import { type Scope, scopeOf, systemClock } from "../../../src/core/clock.ts";
 import { SILENCE_MS } from "../network.ts";
 import { aborted, never, type SimulatedProcess } from "../scheduler.ts";
 import type { Broker } from "./broker.ts";
@@ -30,6 +31,7 @@ export function accessTo(process: SimulatedProcess, broker: Broker): ClusterAcce
 }
 
 class SimulatedCluster implements Cluster {
+  readonly heldBack = new HeldBack(systemClock);
   readonly #process: SimulatedProcess;
   readonly #broker: Broker;
   readonly #over: Scope = scopeOf();

@@ -29,6 +29,8 @@ const WELL: Verdict = { headline: "All is well", ready: true, exitCode: 0, reach
 /** Every sink has what it can have, and a person has to do something. */
 export const ACT: Verdict = { headline: "1 thing needs you", ready: true, exitCode: 3, reaches: true };
 export const ACT_UNREADY: Verdict = { ...ACT, ready: false, reaches: false };
+/** All goes on, later than it should. */
+export const SLOW: Verdict = { headline: "Nothing needs you", ready: true, exitCode: 0, reaches: false };
 export const UNREADY: Verdict = { ...ACT_UNREADY, headline: "Not ready; nothing needs you so far" };
 
 export class OnCall implements AsyncDisposable {

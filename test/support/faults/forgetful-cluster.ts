@@ -3,6 +3,7 @@
  * no leader when the transaction ends. Here the coordinator does not get to know these partitions. The broker must not ask it
  * about them: see `FORGETFUL`.
  */
+import type { HeldBack } from "../../../connectors/kafka/client/held-back.ts";
 import type { Cluster, ClusterAccess, FoundTopic, SendBatches } from "../../../connectors/kafka/client/cluster.ts";
 
 /** Settings of a broker. */
@@ -47,6 +48,10 @@ class ForgetfulCluster implements Cluster {
     this.#cluster = cluster;
     this.#weakness = weakness;
     this.#spare = spare;
+  }
+
+  get heldBack(): HeldBack {
+    return this.#cluster.heldBack;
   }
 
   async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, FoundTopic>> {
