@@ -193,7 +193,7 @@ export class Pipeline {
 
   /** Keys were listed by somebody else than a sink. */
   readListedKeys(): void {
-    this.#notify();
+    this.#streaming?.snapshotter.notifyKeys();
   }
 
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
@@ -353,7 +353,9 @@ export class Pipeline {
     const refusals = { policy: onPoison, countMax: deadLettersMax, isHistory: sink.form === "history" };
     const { gate, suspended, news } = this;
     const onChange = (): void => this.#notify();
-    const tables = new TablesOfSink(setup, { gate, suspended, tables: this.#tables, ledger: this.#ledger, onChange });
+    const onPendingKeys = (): void => this.#streaming?.snapshotter.notifyKeys();
+    const shared = { gate, suspended, tables: this.#tables, ledger: this.#ledger };
+    const tables = new TablesOfSink(setup, { ...shared, onChange, onPendingKeys });
     const worker = new SinkWorker({
       clock,
       sink,

@@ -152,7 +152,7 @@ export class Streaming {
       lacking: (worker) => this.#lacking(worker),
       isSuspended: (sink, tableId) => suspended.has(sink, tableId),
     });
-    const onPendingKeys = () => this.snapshotter.notify();
+    const onPendingKeys = () => this.snapshotter.notifyKeys();
     this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, lives, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,

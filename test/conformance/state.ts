@@ -263,7 +263,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { id } = await snapshots.add(snapshotOf("public.a", "t"));
       await snapshots.add(snapshotOf("public.a", "t"));
       expect(await counts()).toEqual([2, 1]);
-      await snapshots.restart(id);
+      await snapshots.restart([id]);
       expect(await counts()).toEqual([2, 2]);
       await suspensions.suspend({ sink: null, tableId: "public.a", error: failure });
       expect(await counts()).toEqual([3, 3]);
@@ -478,7 +478,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await snapshots.advance([checkpoint, { ...checkpoint, id: second.id, attempt: 1 }]);
       const other = (await store.another()).snapshots;
       expect(await other.list()).toEqual([{ ...checkpoint, state: "running", startedAt: expect.any(String) }, second]);
-      await other.restart(first.id);
+      await other.restart([first.id]);
       const begunAgain = { ...first, attempt: 1 };
       expect(await snapshots.list()).toEqual([begunAgain, second]);
       await snapshots.advance([checkpoint]);

@@ -64,8 +64,9 @@ test("what a sink lacks is looked for among the tables that changed alone, and i
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
   const tables = new SinkTables(gate, [taker], suspended);
   const ledger = new Ledger(systemClock, opened.state.snapshots);
+  const idle = (): void => undefined;
   const ofSink = (): TablesOfSink =>
-    new TablesOfSink(taker, { gate, suspended, tables, ledger, onChange: () => undefined });
+    new TablesOfSink(taker, { gate, suspended, tables, ledger, onChange: idle, onPendingKeys: idle });
   const compared = ofSink();
   const completed = (held: CompleteTables, ids: readonly string[]): CompleteTables =>
     withTables(

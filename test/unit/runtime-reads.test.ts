@@ -1,7 +1,8 @@
 /** Reads beside the stream that the source refuses for one table. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { SqliteSnapshots } from "../../src/state/sqlite/stores/snapshots.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
@@ -240,4 +241,39 @@ test("small tables are read between the same two marks; one that can't be read h
   for (const { sink } of scene.sinks) for (const table of many) expect(sink.rowsOf(table)).toHaveLength(ROW_COUNT);
   source.onRead = () => undefined;
   await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));
+});
+
+test("listed keys of many tables are looked up between the same two marks", async () => {
+  await using opened = await realState();
+  const { snapshots } = opened.state;
+  const many = Array.from({ length: 60 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  await using scene = await Scene.start(opened.state, ["a", "b"], many);
+  for (const { id } of many) for (const sink of ["a", "b"]) await snapshots.addKeys(sink, id, [["7"]]);
+  let marks = 0;
+  scene.source.onMark = () => void marks++;
+  scene.pipeline.readListedKeys();
+  await eventually(async () => expect((await snapshots.countKeys()).size).toBe(0));
+  expect(marks).toBeLessThan(20);
+});
+
+test("of thousands of tables to read, each is listed a few times, and many end with one write", async () => {
+  await using opened = await realState();
+  const { snapshots } = opened.state;
+  const tables = Array.from({ length: 1_500 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  await using scene = await Scene.start(opened.state, ["a", "b"], tables);
+  scene.source.chunkSize = 1_000;
+  let listed = 0;
+  const list = vi.spyOn(snapshots, "list").mockImplementation(async (all) => {
+    const found = await SqliteSnapshots.prototype.list.call(snapshots, all);
+    listed += found.length;
+    return found;
+  });
+  const finished = vi.spyOn(snapshots, "finishAll");
+  const tableIds = tables.map(({ id }) => id);
+  await scene.pipeline.snapshot("a", tableIds, null, "asked for");
+  await scene.pipeline.snapshot("b", tableIds, null, "asked for");
+  await eventually(() => scene.pipeline.facts.unfinishedSnapshots === 0);
+  list.mockRestore();
+  expect(listed / (2 * tables.length), "how often each was listed").toBeLessThan(8);
+  expect(finished.mock.calls.length, "writes that end reads").toBeLessThan(tables.length / 10);
 });

@@ -358,6 +358,12 @@ export interface SnapshotProgress {
   readonly resumedCount: number;
 }
 
+export interface EndedSnapshot {
+  readonly progress: SnapshotProgress;
+  /** See `SnapshotStore.finish`. */
+  readonly settledAt?: number | undefined;
+}
+
 const COMPARISONS_MAX = 3;
 
 /** Whether a table differed at each comparison although its differences were read again: a person has to look. */
@@ -371,10 +377,13 @@ export interface SnapshotStore {
   /** The same for many, in one transaction. */
   addAll(snapshots: readonly SnapshotRequest[]): Promise<readonly TableSnapshot[]>;
   /**
-   * The same, but an unfinished incremental snapshot starts again: it may have passed rows that are wanted now. One for which
+   * The same for many, but an unfinished incremental snapshot starts again: it may have passed rows that are wanted now. One for which
    * `isAhead` is true has read nothing yet, and stays. In one transaction, so that no incremental snapshot ends in between.
    */
-  again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): Promise<TableSnapshot>;
+  again(
+    snapshots: readonly SnapshotRequest[],
+    isAhead: (open: TableSnapshot) => boolean,
+  ): Promise<readonly TableSnapshot[]>;
   /** Unfinished ones, oldest first; with `all` also the finished ones. */
   list(all?: boolean): Promise<readonly TableSnapshot[]>;
   /** Unfinished ones of one sink's table. The cost does not grow with those of others. */
@@ -386,13 +395,15 @@ export interface SnapshotStore {
    * sink's checkpoint that contains its last row.
    */
   finish(checkpoint: SnapshotProgress, settledAt?: number): Promise<boolean>;
+  /** The same for many, in one transaction. */
+  finishAll(ended: readonly EndedSnapshot[]): Promise<readonly boolean[]>;
   /**
    * False if there is no such unfinished incremental snapshot. `evenNeeded` also cancels one without which the sink lacks rows.
    * `why` replaces its reason.
    */
   cancel(id: number, evenNeeded?: boolean, why?: string): Promise<boolean>;
-  /** Starts again from the first key; what was read does not count any more. */
-  restart(id: number): Promise<void>;
+  /** They start again from the first key; what was read does not count any more. In one transaction. */
+  restart(ids: readonly number[]): Promise<void>;
 
   /** Adds keys that a sink could not complete; `shape`: see `keyShape`. A key listed twice is one entry. */
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;

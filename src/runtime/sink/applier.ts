@@ -15,6 +15,7 @@ import {
   type CompleteWork,
   type CopyWork,
   type NoticeWork,
+  type QueuedCarries,
   type QueuedChunks,
   type QueuedEnds,
   type QueuedRows,
@@ -101,9 +102,9 @@ export class Applier {
       case "ends":
         await this.#ends(taken, passed, signal);
         break;
-      case "carry":
-        if (!this.#takes(taken.table)) return "dropped";
-        return (await this.shapes.carry(taken, signal)) ? "durable" : "dropped";
+      case "carries":
+        await this.#carries(taken, passed, signal);
+        break;
       case "notice":
         if (taken.entry.kind !== "lost") return "dropped";
         await this.#skip([{ id: taken.entry.tableId }], signal);
@@ -158,6 +159,13 @@ export class Applier {
       this.writer.attempted = { kind: "table", tableId };
       await this.#end(own, signal);
     }
+  }
+
+  async #carries({ works }: QueuedCarries, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+    passed.clear();
+    const wanted = works.filter(({ table }) => this.#takes(table));
+    const carried = await this.shapes.carry(wanted, signal);
+    for (const work of works) if (!carried.has(work)) passed.add(work);
   }
 
   /** Deletes the rows that the snapshot did not see, and marks the tables complete. */
@@ -373,7 +381,7 @@ class LogPassing {
         return "durable";
       case "chunks":
       case "ends":
-      case "carry":
+      case "carries":
       case "compare":
       case "copy":
         // What does not come from the log.

@@ -38,7 +38,7 @@ export class IncompleteKeys {
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
       await state.snapshots.addKeys(sink.name, table.id, texts, keyShape(table));
     }
-    tables.changed();
+    tables.keysListed();
   }
 
   /** Invariant: if a copy may count as complete again without being read, the keys that it lacks are listed. */

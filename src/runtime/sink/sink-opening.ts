@@ -149,7 +149,7 @@ export class SinkOpening {
     for (const snapshot of own.filter(({ scope }) => scope.kind === "differences")) {
       const { tableId, sink, reason } = snapshot;
       const read = { tableId, sink, scope: { kind: "table" }, reason, needed: true } as const;
-      await state.snapshots.again(read, (open) => open.state === "waiting");
+      await state.snapshots.again([read], (open) => open.state === "waiting");
       await state.snapshots.finish(snapshot);
       tables.changed();
     }

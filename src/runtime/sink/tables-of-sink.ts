@@ -20,6 +20,7 @@ interface TablesOfSinkParts {
   readonly ledger: Ledger;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
+  readonly onPendingKeys: () => void;
 }
 
 interface Compared {
@@ -164,6 +165,11 @@ export class TablesOfSink {
   /** What the sink holds, or still needs, has changed. */
   changed(): void {
     this.#parts.onChange();
+  }
+
+  /** Keys were listed for the sink. */
+  keysListed(): void {
+    this.#parts.onPendingKeys();
   }
 }
 

@@ -107,7 +107,7 @@ export class TargetShapes {
     if (foreign.length > 0) await this.#expel(foreign, signal);
     const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
-    for (const { id } of taken) await this.#listAdopted(id);
+    await this.#listAdopted(taken);
     await this.#make(changed, signal);
   }
 
@@ -146,16 +146,18 @@ export class TargetShapes {
     await this.#together(tables, make, signal);
   }
 
-  async #listAdopted(tableId: string): Promise<void> {
+  async #listAdopted(adopted: readonly TableVersion[]): Promise<void> {
+    if (adopted.length === 0) return;
     const { sink, state, tables } = this.#parts;
-    const request = {
-      tableId,
+    const scope = { kind: "differences" } as const;
+    const asked = adopted.map(({ id }) => ({
+      tableId: id,
       sink: sink.name,
-      scope: { kind: "differences" },
+      scope,
       reason: ADOPTED,
       needed: true,
-    } as const;
-    await state.snapshots.again(request, (open) => open.state === "waiting");
+    }));
+    await state.snapshots.again(asked, (open) => open.state === "waiting");
     tables.changed();
     failpoint("sink.adoption-listed");
   }
@@ -243,23 +245,32 @@ export class TargetShapes {
   }
 
   /**
-   * Whether the sink holds the table completely: its rows may have followed the change of shape, or what differs in them is
+   * Those whose table the sink holds completely: its rows may have followed the change of shape, or what differs in them is
    * listed to be read. Invariant: the sink records completeness again only after it has recorded its end, and after the change
    * of the target.
    */
-  async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
+  async carry(works: readonly CarryWork[], signal: AbortSignal): Promise<ReadonlySet<CarryWork>> {
     const { writer, carried: copies } = this.#parts;
-    await this.prepare(table, signal);
+    await this.prepareAll(
+      works.map(({ table }) => table),
+      signal,
+    );
     const { tables } = writer.position.checkpoint;
-    const isAdopted = await this.#isAdopted(table.id);
-    if (facts === null && !isAdopted) return false;
-    const isCarried = facts !== null && copies.take(table, completeness, facts);
-    if (tables[table.id] === undefined && (isAdopted || isCarried)) {
+    const carried: (readonly [tableId: string, Completeness])[] = [];
+    const possible: CarryWork[] = [];
+    for (const work of works) {
+      const { table, completeness, facts } = work;
+      const isAdopted = await this.#isAdopted(table.id);
+      if (facts === null && !isAdopted) continue;
+      possible.push(work);
+      const isCarried = facts !== null && copies.take(table, completeness, facts);
+      if (tables[table.id] !== undefined || (!isAdopted && !isCarried)) continue;
       failpoint("sink.carried", table);
-      const carried = withTables(tables, [[table.id, completeness]]);
-      await writer.store({ position: writer.position.reached, tables: carried }, signal);
+      carried.push([table.id, completeness]);
     }
-    return writer.position.tables[table.id] === completeness;
+    if (carried.length > 0)
+      await writer.store({ position: writer.position.reached, tables: withTables(tables, carried) }, signal);
+    return new Set(possible.filter(({ table, completeness }) => writer.position.tables[table.id] === completeness));
   }
 }
 

@@ -31,7 +31,7 @@ export interface Passage {
 }
 
 /** A table's next chunk, and its sinks. */
-interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
+export interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
   readonly workers: readonly SinkWorker[];
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type {
+  EndedSnapshot,
   TableSnapshot,
   SnapshotProgress,
   SnapshotRequest,
@@ -38,6 +39,9 @@ export class Ledger {
   readonly #begun = new Map<number, number>();
   /** See `willRead`. */
   readonly #ahead = new Set<string>();
+  /** Ends that are about to be stored, and whether each was. */
+  #ending: EndedSnapshot[] = [];
+  #ended: Promise<readonly boolean[]> = Promise.resolve([]);
   #storedAtMs: number;
 
   constructor(clock: Clock, store: SnapshotStore) {
@@ -123,12 +127,23 @@ export class Ledger {
   /** False if the incremental snapshot has begun again, or ended, meanwhile. `settledAt`: see SnapshotStore. */
   async finish(progress: SnapshotProgress, settledAt: number | undefined): Promise<boolean> {
     this.#unstored.delete(progress.id);
-    return await this.#store.finish(progress, settledAt);
+    const before = this.#ending;
+    before.push({ progress, settledAt });
+    const place = before.length - 1;
+    if (place === 0) this.#ended = this.#finishAll(before);
+    return (await this.#ended)[place]!;
+  }
+
+  /** Those that end with the same batch of a sink, and those of other sinks meanwhile, are one transaction. */
+  async #finishAll(ending: readonly EndedSnapshot[]): Promise<readonly boolean[]> {
+    await Promise.resolve();
+    this.#ending = [];
+    return await this.#store.finishAll(ending);
   }
 
   /** Reads rows again from the first key, unless nothing of them was read yet. Resolves when that is stored. */
-  async again(request: SnapshotRequest): Promise<TableSnapshot> {
-    return await this.#store.again(request, (open) => this.isAhead(this.current(open)));
+  async again(requests: readonly SnapshotRequest[]): Promise<readonly TableSnapshot[]> {
+    return await this.#store.again(requests, (open) => this.isAhead(this.current(open)));
   }
 
   /** The first chunk of each is stored at once, so that a process that is killed soon after leaves a trace. */
@@ -160,11 +175,10 @@ export class Ledger {
    */
   async rejoin(sink: string, batch: number | null, missing: ReadonlySet<string>): Promise<void> {
     await this.store();
-    for (const snapshot of await this.list()) {
-      if (snapshot.sink !== sink || snapshot.state !== "running") continue;
-      const isShort =
-        batch === null || snapshot.held === null || batch < snapshot.held || missing.has(snapshot.tableId);
-      if (isShort) await this.#store.restart(snapshot.id);
-    }
+    const running = (await this.list()).filter((snapshot) => snapshot.sink === sink && snapshot.state === "running");
+    const short = running.filter(
+      ({ held, tableId }) => batch === null || held === null || batch < held || missing.has(tableId),
+    );
+    await this.#store.restart(short.map(({ id }) => id));
   }
 }

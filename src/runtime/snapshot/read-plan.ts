@@ -55,7 +55,7 @@ export class ReadPlan {
     this.#reader = reader;
   }
 
-  /** `isToCheck`: what the sinks lack may have changed since the last look. */
+  /** `isToCheck`: what the sinks lack may have changed since the last look. The cost grows with the open reads. */
   async look(isToCheck: boolean): Promise<Unfinished> {
     return await this.withoutVoid(isToCheck ? await this.#listLacking() : await this.#parts.ledger.list());
   }
@@ -80,15 +80,16 @@ export class ReadPlan {
     return await ledger.list();
   }
 
-  /** Reads that can run now, for attached sinks that are not `busy`. */
-  async inTurn({ open, keyCounts }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
-    const sinks = this.#attached.filter((name) => !busy.has(name));
-    if (keyCounts.size === 0) this.#keyPaces.clear();
-    const keys = keyCounts.size === 0 ? [] : await this.#keysInTurn(sinks);
-    const ranges = rangeReads(open.filter(({ sink }) => sinks.includes(sink)));
-    const isNext = ({ sinks: [sink] }: KeyRead): boolean => this.#keysNext.has(sink!);
-    const readings = [...keys.filter(isNext), ...ranges, ...keys.filter((one) => !isNext(one))];
-    return readings.filter((reading) => !this.#reader.holds(reading));
+  /** What this look has found to read. */
+  async turns({ open, keyCounts }: Unfinished): Promise<Turns> {
+    const ranges = rangeReads(open).filter((reading) => !this.#reader.holds(reading));
+    return new Turns(this.#reader, ranges, await this.keysInTurn(keyCounts));
+  }
+
+  /** The next reads of these turns, for attached sinks that are not `busy`. */
+  next(turns: Turns, busy: ReadonlySet<string>, isHeld: boolean): readonly RangeRead[] | readonly KeyRead[] {
+    const isFree = (sink: string): boolean => !busy.has(sink) && this.#attached.includes(sink);
+    return turns.next(isFree, this.#keysNext, isHeld);
   }
 
   /**
@@ -100,12 +101,14 @@ export class ReadPlan {
   }
 
   /** Keys of a table that is suspended, or can't be read, must not hold up other keys. */
-  async #keysInTurn(sinks: readonly string[]): Promise<readonly KeyRead[]> {
+  async keysInTurn(keyCounts: Unfinished["keyCounts"]): Promise<readonly KeyRead[]> {
+    if (keyCounts.size === 0) this.#keyPaces.clear();
+    if (keyCounts.size === 0) return [];
     const { state, gate } = this.#parts;
     const held = this.#reader.tablesOfKeys(true);
     const listed = await state.snapshots.tablesOfKeys();
     const tableIds = listed.filter((id) => gate.table(id) !== undefined && !held.has(id));
-    return this.#keyReadings(await state.snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
+    return this.#keyReadings(await state.snapshots.keys(this.#attached, tableIds, KEYS_LISTED_MAX));
   }
 
   /** Unfinished reads for attached sinks, of tables that flow: only these can be refused. */
@@ -154,13 +157,19 @@ export class ReadPlan {
       const why = isGone ? "gone at the source" : "suspended in the sink";
       logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
     }
-    // Looked at in every round, and mostly no key is listed.
+    return { open: left, keyCounts: await this.keyCounts() };
+  }
+
+  /** How many keys are listed, by sink. Those that are void are removed. */
+  async keyCounts(): Promise<Unfinished["keyCounts"]> {
+    const { state, gate, isSuspended } = this.#parts;
+    // Mostly no key is listed.
     const keyCounts = await state.snapshots.countKeys();
     const keys = keyCounts.size === 0 ? [] : await state.snapshots.keys(this.#attached, null, KEYS_LISTED_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
-    if (gone.length === 0) return { open: left, keyCounts };
+    if (gone.length === 0) return keyCounts;
     await state.snapshots.removeKeys(gone.map(({ id }) => id));
-    return { open: left, keyCounts: await state.snapshots.countKeys() };
+    return await state.snapshots.countKeys();
   }
 
   /** Whether the sink counts a table that is gone as complete, or may do so. Then it is told that it lacks rows. */
@@ -198,14 +207,110 @@ function rangeReads(open: readonly TableSnapshot[]): RangeRead[] {
   });
 }
 
-/** Adds to a table that is read from its first key other tables that begin for the same sinks: most are small. */
-export function together(first: RangeRead, readings: readonly SnapshotRead[]): RangeRead[] {
-  const isBeginning = ({ cursor, scope }: RangeRead): boolean => cursor === null && scope.kind === "table";
-  if (!isBeginning(first)) return [first];
-  const sinks = first.sinks.toSorted().join();
-  const alike = readings.filter(
-    (reading): reading is RangeRead =>
-      reading.kind === "range" && isBeginning(reading) && reading.sinks.toSorted().join() === sinks,
-  );
-  return alike.slice(0, TOGETHER_COUNT_MAX);
+/** Of so many open reads, the share that has its turn before the list is looked at again: a look costs as much as it is long. */
+const SHARE_PER_LOOK = 1 / 4;
+
+/**
+ * What one look has found to read: each read has one turn. A look lists every open read; if it served one round only, a
+ * round of some tables would cost more the more tables are still to be read.
+ */
+export class Turns {
+  readonly #reader: Pick<RowReader, "holds">;
+  /** In their order, each with the snapshots that had no turn yet. */
+  readonly #ranges: Set<{ readonly reading: RangeRead; left: readonly TableSnapshot[] }>;
+  #keys: Set<KeyRead>;
+  /** How many reads are left for each sink. */
+  readonly #leftOf = new Map<string, number>();
+  #turnCountLeft: number;
+
+  constructor(reader: Pick<RowReader, "holds">, ranges: readonly RangeRead[], keys: readonly KeyRead[]) {
+    this.#reader = reader;
+    this.#ranges = new Set(ranges.map((reading) => ({ reading, left: reading.snapshots })));
+    this.#keys = new Set(keys);
+    for (const { sinks } of [...ranges, ...keys]) for (const sink of sinks) this.#count(sink, 1);
+    this.#turnCountLeft = ranges.reduce((count, { snapshots }) => count + snapshots.length, 0) * SHARE_PER_LOOK;
+  }
+
+  /** Whether the list is to be looked at again. */
+  get isOver(): boolean {
+    return this.#turnCountLeft < 1 || this.#leftOf.size === 0;
+  }
+
+  /** Sinks for which there is something to read. */
+  get sinks(): readonly string[] {
+    return [...this.#leftOf.keys()];
+  }
+
+  get hasKeys(): boolean {
+    return this.#keys.size > 0;
+  }
+
+  /** Replaces the listed keys. */
+  renewKeys(keys: readonly KeyRead[]): void {
+    for (const { sinks } of this.#keys) for (const sink of sinks) this.#count(sink, -1);
+    for (const { sinks } of keys) for (const sink of sinks) this.#count(sink, 1);
+    this.#keys = new Set(keys);
+  }
+
+  /**
+   * The next reads that go together; they have had their turn then. `keysNext`: sinks that got rows of a table last. `isHeld`:
+   * no tables now.
+   */
+  next(
+    isFree: (sink: string) => boolean,
+    keysNext: ReadonlySet<string>,
+    isHeld: boolean,
+  ): readonly RangeRead[] | readonly KeyRead[] {
+    const first = this.#nextKeys(isFree, (sink) => keysNext.has(sink));
+    if (first.length > 0) return first;
+    const ranges = isHeld ? [] : this.#nextRanges(isFree);
+    return ranges.length > 0 ? ranges : this.#nextKeys(isFree, () => true);
+  }
+
+  /** Of different tables: a window is of one. */
+  #nextKeys(isFree: (sink: string) => boolean, isNext: (sink: string) => boolean): readonly KeyRead[] {
+    const taken = new Map<string, KeyRead>();
+    for (const reading of this.#keys) {
+      const sink = reading.sinks[0]!;
+      if (taken.size === TOGETHER_COUNT_MAX) break;
+      if (taken.has(reading.tableId) || !isFree(sink) || !isNext(sink) || this.#reader.holds(reading)) continue;
+      taken.set(reading.tableId, reading);
+    }
+    for (const reading of taken.values()) {
+      this.#keys.delete(reading);
+      this.#count(reading.sinks[0]!, -1);
+    }
+    return [...taken.values()];
+  }
+
+  /** A table, and if it is read from its first key others that begin for the same sinks: most are small. */
+  #nextRanges(isFree: (sink: string) => boolean): readonly RangeRead[] {
+    const taken: RangeRead[] = [];
+    let together = "";
+    for (const entry of this.#ranges) {
+      const { reading, left } = entry;
+      const isBeginning = reading.cursor === null && reading.scope.kind === "table";
+      if (taken.length > 0 && !isBeginning) continue;
+      const snapshots = left.filter(({ sink }) => isFree(sink));
+      const sinks = snapshots.map(({ sink }) => sink);
+      const name = sinks.toSorted().join();
+      if (snapshots.length === 0 || (taken.length > 0 && name !== together)) continue;
+      const one: RangeRead = { ...reading, sinks, snapshots };
+      if (this.#reader.holds(one)) continue;
+      taken.push(one);
+      together = name;
+      entry.left = left.filter((snapshot) => !snapshots.includes(snapshot));
+      if (entry.left.length === 0) this.#ranges.delete(entry);
+      this.#turnCountLeft -= snapshots.length;
+      for (const sink of sinks) this.#count(sink, -1);
+      if (!isBeginning || taken.length === TOGETHER_COUNT_MAX) break;
+    }
+    return taken;
+  }
+
+  #count(sink: string, more: 1 | -1): void {
+    const count = (this.#leftOf.get(sink) ?? 0) + more;
+    if (count > 0) this.#leftOf.set(sink, count);
+    else this.#leftOf.delete(sink);
+  }
 }

@@ -20,7 +20,8 @@ export interface Again extends Omit<SnapshotRequest, "tableId"> {
  * the requested rows may be among those that it has passed.
  */
 export async function askAgain(snapshots: SnapshotStore, { tableIds, ...request }: Again): Promise<void> {
-  for (const tableId of tableIds) await snapshots.again({ ...request, tableId }, ({ state }) => state === "waiting");
+  const asked = tableIds.map((tableId) => ({ ...request, tableId }));
+  await snapshots.again(asked, ({ state }) => state === "waiting");
 }
 
 /** A condition that the source does not accept, or that asks what rules hide, is refused before it is stored. */

@@ -8,21 +8,13 @@ import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SnapshotProgress, TableSnapshot } from "../../core/contracts/state-store.ts";
 import type { ReadHold } from "../stream/kept-log.ts";
-import { ChunkReader, type HandedOver } from "./chunk-reader.ts";
+import { ChunkReader, type HandedOver, type WantedChunk } from "./chunk-reader.ts";
 import type { Ledger } from "./ledger.ts";
 import { Patience } from "./first-copy.ts";
-import { ReadPlan, type ReadPlanParts, together } from "./read-plan.ts";
+import { ReadPlan, type ReadPlanParts, type Turns } from "./read-plan.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
-import {
-  fittingKeys,
-  isOfOneTable,
-  type KeyRead,
-  type RangeRead,
-  type ReadLimits,
-  RowReader,
-  type SnapshotRead,
-} from "./row-reader.ts";
+import { fittingKeys, isOfOneTable, type KeyRead, type RangeRead, type ReadLimits, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../stream/sink-queue.ts";
@@ -65,12 +57,20 @@ export class Snapshotter {
   /** Ends the wait for work. */
   readonly #wake = new News();
   /** The list in the state is unknown before it was read; it must not count as empty. */
-  #unfinished = 1;
-  /** The sinks of those. */
+  #openCount = 1;
+  #keyCount = 0;
+  /** The sinks of open incremental snapshots, and those with listed keys too. */
+  #openSinks: ReadonlySet<string> = new Set();
   #owing: ReadonlySet<string> = new Set();
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
+  /** The same of keys that were listed. */
+  #keysListed = 0;
+  #keysSeen = 0;
+  /** What the last look has found; null: the next round looks. */
+  #turns: Turns | null = null;
+  #lookedAtMs = 0;
   readonly #ledger: Ledger;
   /** Knows what can't be read at the moment. */
   readonly reader: RowReader;
@@ -101,15 +101,26 @@ export class Snapshotter {
 
   /** Incremental snapshots and listed keys that were unfinished at the last look. */
   get unfinished(): number {
-    return this.#unfinished + (this.#seen < this.#changes ? 1 : 0);
+    return this.#openCount + this.#keyCount + (this.#hasNews ? 1 : 0);
   }
 
   /** Whether the sink may lack rows that are still to be read for it. */
   owes(sink: string): boolean {
-    return this.#seen < this.#changes || this.#owing.has(sink);
+    return this.#hasNews || this.#owing.has(sink);
   }
 
-  /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
+  get #hasNews(): boolean {
+    return this.#seen < this.#changes || this.#keysSeen < this.#keysListed;
+  }
+
+  /** Called when keys were listed. */
+  notifyKeys(): void {
+    this.#keysListed++;
+    this.#wake.tell();
+    this.#parts.news.tell();
+  }
+
+  /** Called when there may be new work: a read was listed, or the tables that a sink takes or holds have changed. */
   notify(): void {
     this.#changes++;
     this.#wake.tell();
@@ -121,11 +132,9 @@ export class Snapshotter {
    * again, because the requested rows may be among those that it has passed.
    */
   async again({ tableIds, ...request }: Again): Promise<void> {
-    for (const tableId of tableIds) {
-      const snapshot = await this.#ledger.again({ ...request, tableId });
-      // A requested read must not end without a read.
-      this.#plan.carriable.delete(snapshot.id);
-    }
+    const asked = tableIds.map((tableId) => ({ ...request, tableId }));
+    // A requested read must not end without a read.
+    for (const { id } of await this.#ledger.again(asked)) this.#plan.carriable.delete(id);
     this.notify();
   }
 
@@ -158,34 +167,66 @@ export class Snapshotter {
 
   /** Reads one chunk of the first work that is possible. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
+    const turns = this.#mayGoOn ? await this.#withKeys(this.#turns!) : await this.#look(signal);
+    // After a failure everything has its turn again.
+    this.#turns = null;
+    const worked = await this.#first(turns, signal);
+    this.#turns = turns;
+    return worked;
+  }
+
+  /** Whether the last look still says what is to be read. */
+  get #mayGoOn(): boolean {
+    if (this.#turns === null || this.#turns.isOver || this.#seen < this.#changes) return false;
+    if (this.reader.dueInMs === 0) return false;
+    return !this.#isIdle || this.#parts.clock.elapsed() - this.#lookedAtMs < IDLE_MS;
+  }
+
+  async #look(signal: AbortSignal): Promise<Turns> {
     const changes = this.#changes;
+    const keysListed = this.#keysListed;
     const isToCheck = this.#seen < changes || this.#isIdle;
     const unfinished = await this.#plan.look(isToCheck);
     const { open, keyCounts } = unfinished;
-    this.#unfinished = open.length;
-    for (const count of keyCounts.values()) this.#unfinished += count;
-    this.#owing = new Set([...open.map(({ sink }) => sink), ...keyCounts.keys()]);
+    this.#lookedAtMs = this.#parts.clock.elapsed();
+    this.#openCount = open.length;
+    this.#openSinks = new Set(open.map(({ sink }) => sink));
+    this.#noteKeys(keyCounts, keysListed);
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);
-    const now = this.#parts.readHold.isOn ? { open: [], keyCounts } : unfinished;
-    if (this.reader.hasRefused) this.reader.tryRefused(await this.#plan.readable(now.open), signal);
-    return await this.#first(await this.#plan.inTurn(now, this.#busy), signal);
+    if (this.reader.hasRefused) this.reader.tryRefused(await this.#plan.readable(open), signal);
+    return await this.#plan.turns(unfinished);
+  }
+
+  /** Lists keys anew if there are some, without a look at all that is open. */
+  async #withKeys(turns: Turns): Promise<Turns> {
+    if (this.#keysSeen === this.#keysListed && (this.#keyCount === 0 || turns.hasKeys)) return turns;
+    const keysListed = this.#keysListed;
+    const keyCounts = await this.#plan.keyCounts();
+    this.#noteKeys(keyCounts, keysListed);
+    turns.renewKeys(await this.#plan.keysInTurn(keyCounts));
+    return turns;
+  }
+
+  #noteKeys(keyCounts: ReadonlyMap<string, number>, keysListed: number): void {
+    this.#keyCount = 0;
+    for (const count of keyCounts.values()) this.#keyCount += count;
+    this.#owing = new Set([...this.#openSinks, ...keyCounts.keys()]);
+    this.#keysSeen = keysListed;
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
-  async #first(readings: readonly SnapshotRead[], signal: AbortSignal): Promise<boolean> {
+  async #first(turns: Turns, signal: AbortSignal): Promise<boolean> {
     let failure: unknown;
-    const tried = new Set<SnapshotRead>();
-    for (const reading of readings) {
-      if (tried.has(reading)) continue;
-      const group = reading.kind === "keys" ? [] : together(reading, readings);
-      for (const one of group) tried.add(one);
+    for (;;) {
+      const inTurn = turns.sinks.filter((sink) => !this.#busy.has(sink));
+      const group = this.#plan.next(turns, this.#busy, this.#parts.readHold.isOn);
+      if (group.length === 0) break;
       try {
-        const chunks = await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(group, signal));
+        const chunks = await (isOfKeys(group) ? this.#listed(group, signal) : this.#ranged(group, signal));
         if (chunks === null) continue;
-        this.#plan.took(reading);
-        const inTurn = Array.from(new Set(readings.flatMap(({ sinks }) => sinks)));
+        for (const reading of group) this.#plan.took(reading);
         await this.#untilDurable(chunks, inTurn, signal);
         return true;
       } catch (error) {
@@ -245,31 +286,38 @@ export class Snapshotter {
     return [...fanOut.sinks].find((worker) => worker.name === name && fanOut.has(worker));
   }
 
-  /** The keys' rows, on their way. Null: they can't be read now. */
-  async #listed(reading: KeyRead, signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
+  /** The keys' rows, on their way. Null: none can be read now. */
+  async #listed(group: readonly KeyRead[], signal: AbortSignal): Promise<readonly ChunkInFlight[] | null> {
     const { snapshots } = this.#parts.state;
-    const worker = this.#attached(reading.sinks[0]!);
-    const table = this.#parts.gate.table(reading.tableId);
-    if (worker === undefined || table === undefined) return null;
-    // Invariant: if the table's key has changed since, every sink that takes the table gets it again as a whole.
-    const { fitting, texts, others } = fittingKeys(reading.keys, table);
-    if (others.length > 0) await snapshots.removeKeys(others.map((pending) => pending.id));
-    if (fitting.length === 0) return [];
-    const read = async (asked: ReadLimits): Promise<Chunk> => {
-      const chunk = await this.reader.read(table, reading, asked);
-      this.#plan.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
-      return chunk;
-    };
-    const [handed] = await this.#chunks.read([{ table, workers: [worker], keys: texts, read }], signal);
-    const done = async (): Promise<void> => {
-      failpoint("snapshot.keys-durable");
-      const batch = worker.position.batch ?? 0;
-      await snapshots.removeKeys(
-        fitting.map((pending) => pending.id),
-        { sink: worker.name, tableId: table.id, batch },
-      );
-    };
-    return [{ handed: handed ?? null, done }];
+    const wanted: WantedChunk[] = [];
+    const dones: ChunkInFlight["done"][] = [];
+    let isReady = false;
+    for (const reading of group) {
+      const worker = this.#attached(reading.sinks[0]!);
+      const table = this.#parts.gate.table(reading.tableId);
+      if (worker === undefined || table === undefined) continue;
+      isReady = true;
+      // Invariant: if the table's key has changed since, every sink that takes the table gets it again as a whole.
+      const { fitting, texts, others } = fittingKeys(reading.keys, table);
+      if (others.length > 0) await snapshots.removeKeys(others.map((pending) => pending.id));
+      if (fitting.length === 0) continue;
+      const read = async (asked: ReadLimits): Promise<Chunk> => {
+        const chunk = await this.reader.read(table, reading, asked);
+        this.#plan.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
+        return chunk;
+      };
+      wanted.push({ table, workers: [worker], keys: texts, read });
+      dones.push(async () => {
+        failpoint("snapshot.keys-durable");
+        const batch = worker.position.batch ?? 0;
+        const ids = fitting.map((pending) => pending.id);
+        await snapshots.removeKeys(ids, { sink: worker.name, tableId: table.id, batch });
+      });
+    }
+    if (!isReady) return null;
+    if (wanted.length === 0) return [];
+    const handed = await this.#chunks.read(wanted, signal);
+    return dones.map((done, i) => ({ handed: handed[i]!, done }));
   }
 
   /** The next chunk of each table, on its way to all the sinks whose snapshots are at the same key. Null: none can be read now. */
@@ -290,7 +338,7 @@ export class Snapshotter {
         (snapshot) => snapshot.completeness !== null && snapshot.completeness !== completeness,
       ),
     );
-    for (const { id } of outdated) await state.snapshots.restart(id);
+    await state.snapshots.restart(outdated.map(({ id }) => id));
     if (outdated.length > 0) return [];
     // Invariant: before the first low mark is written, the incremental snapshot no longer counts as unread.
     for (const { snapshots } of ready) for (const snapshot of snapshots.values()) this.#ledger.begin(snapshot);
@@ -411,6 +459,10 @@ export class Snapshotter {
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
   }
+}
+
+function isOfKeys(group: readonly RangeRead[] | readonly KeyRead[]): group is readonly KeyRead[] {
+  return group[0]!.kind === "keys";
 }
 
 /** A range whose table can be read now, with the completeness of its copy and its attached sinks. */

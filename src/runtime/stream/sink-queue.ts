@@ -215,7 +215,8 @@ export type QueuedWork =
   | QueuedRowWorks
   | QueuedChunks
   | QueuedEnds
-  | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
+  | QueuedCarries
+  | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork | CarryWork>;
 
 /** Rows that can be compacted together, and truncates between them. */
 export interface QueuedRowWorks {
@@ -235,6 +236,12 @@ export interface QueuedChunks {
 export interface QueuedEnds {
   readonly kind: "ends";
   readonly works: readonly (SweepWork | CompleteWork)[];
+}
+
+/** Tables whose targets follow together. */
+export interface QueuedCarries {
+  readonly kind: "carries";
+  readonly works: readonly CarryWork[];
 }
 
 /**
@@ -333,7 +340,8 @@ export class SinkQueue {
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
-    if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds(limits) };
+    if (isEnd(first)) return { kind: "ends", works: this.#takeThose(isEnd, limits) };
+    if (isCarry(first)) return { kind: "carries", works: this.#takeThose(isCarry, limits) };
     this.#next();
     return first;
   }
@@ -461,13 +469,15 @@ export class SinkQueue {
     return works;
   }
 
-  #takeEnds(limits: BatchLimits): (SweepWork | CompleteWork)[] {
-    const works: (SweepWork | CompleteWork)[] = [];
+  #takeThose<W extends SweepWork | CompleteWork | CarryWork>(
+    isOne: (work: Work) => work is W,
+    limits: BatchLimits,
+  ): readonly W[] {
+    const works: W[] = [];
     const versions = new Map<string, TableVersion>();
     while (this.length > 0) {
       const work = this.#works[this.#head]!;
-      if (work.kind !== "sweep" && work.kind !== "complete") break;
-      if (!addVersions(versions, [work.table], this.#tablesIn(limits))) break;
+      if (!isOne(work) || !addVersions(versions, [work.table], this.#tablesIn(limits))) break;
       works.push(work);
       this.#next();
     }
@@ -529,11 +539,19 @@ export class SinkQueue {
   }
 }
 
+function isEnd(work: Work): work is SweepWork | CompleteWork {
+  return work.kind === "sweep" || work.kind === "complete";
+}
+
+function isCarry(work: Work): work is CarryWork {
+  return work.kind === "carry";
+}
+
 /** Works of one group can be one batch. Null: a batch of its own. */
 function groupOf(work: Work): "changes" | "reads" | null {
   if (work.kind === "rows") return work.receipt === undefined ? "changes" : "reads";
   if (work.kind === "truncate") return "changes";
-  return work.kind === "sweep" || work.kind === "complete" ? "reads" : null;
+  return isEnd(work) ? "reads" : null;
 }
 
 function tablesOf(work: Work): readonly TableVersion[] {
@@ -543,7 +561,7 @@ function tablesOf(work: Work): readonly TableVersion[] {
 
 function worksOf(taken: QueuedWork): readonly Work[] {
   if (taken.kind === "rows") return taken.complete.length === 0 ? taken.works : [...taken.works, ...taken.complete];
-  return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
+  return "works" in taken ? taken.works : [taken];
 }
 
 function endsOf({ from, to }: RowsWork, rowCount: number): number[] {

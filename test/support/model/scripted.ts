@@ -229,6 +229,7 @@ export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTable
     passedBy: async () => new Set(),
     rejoin: async () => undefined,
     changed: () => undefined,
+    keysListed: () => undefined,
     ...answers,
   };
 }

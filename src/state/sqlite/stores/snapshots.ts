@@ -3,6 +3,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type {
+  EndedSnapshot,
   PendingKey,
   TableSnapshot,
   SnapshotProgress,
@@ -77,15 +78,19 @@ export class SqliteSnapshots implements SnapshotStore {
     return this.#connection.write(() => snapshots.map((snapshot) => this.#add(snapshot)));
   }
 
-  async again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): Promise<TableSnapshot> {
-    return this.#connection.write(() => {
-      const open = this.#add(snapshot);
-      if (isAhead(open)) return open;
-      countObligation(this.#connection, open.sink);
-      this.#connection.run(RESTART, { id: open.id });
-      voidProofs(this.#connection, OF_TABLE, { sink: open.sink, table: open.tableId });
-      return this.#read(open.id);
-    });
+  async again(
+    snapshots: readonly SnapshotRequest[],
+    isAhead: (open: TableSnapshot) => boolean,
+  ): Promise<readonly TableSnapshot[]> {
+    if (snapshots.length === 0) return [];
+    return this.#connection.write(() => snapshots.map((snapshot) => this.#again(snapshot, isAhead)));
+  }
+
+  #again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): TableSnapshot {
+    const open = this.#add(snapshot);
+    if (isAhead(open)) return open;
+    this.#restart(open.id);
+    return this.#read(open.id);
   }
 
   /** Adds an incremental snapshot without which the sink lacks rows. The caller has opened a transaction. */
@@ -128,13 +133,20 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   async finish(progress: SnapshotProgress, settledAt?: number): Promise<boolean> {
+    return (await this.finishAll([{ progress, settledAt }]))[0]!;
+  }
+
+  async finishAll(ended: readonly EndedSnapshot[]): Promise<readonly boolean[]> {
+    return this.#connection.write(() => ended.map((one) => this.#finish(one)));
+  }
+
+  #finish({ progress, settledAt }: EndedSnapshot): boolean {
     const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
-    return this.#connection.write(() => {
-      if (this.#connection.run(FINISH, { id, attempt, rows, chunks, at: this.#now() }) !== 1) return false;
-      const { sink, tableId } = this.#read(id);
-      if (settledAt !== undefined) this.#settled({ sink, tableId, batch: settledAt });
-      return true;
-    });
+    if (this.#connection.run(FINISH, { id, attempt, rows, chunks, at: this.#now() }) !== 1) return false;
+    if (settledAt === undefined) return true;
+    const { sink, tableId } = this.#read(id);
+    this.#settled({ sink, tableId, batch: settledAt });
+    return true;
   }
 
   #settled({ sink, tableId: table, batch }: SettledKeys): void {
@@ -146,13 +158,18 @@ export class SqliteSnapshots implements SnapshotStore {
     return this.#connection.write(() => this.#connection.run(CANCEL, row) === 1);
   }
 
-  async restart(id: number): Promise<void> {
+  async restart(ids: readonly number[]): Promise<void> {
+    if (ids.length === 0) return;
     this.#connection.write(() => {
-      if (this.#connection.run(RESTART, { id }) === 0) return;
-      const { sink, tableId: table } = this.#read(id);
-      countObligation(this.#connection, sink);
-      voidProofs(this.#connection, OF_TABLE, { sink, table });
+      for (const id of ids) this.#restart(id);
     });
+  }
+
+  #restart(id: number): void {
+    if (this.#connection.run(RESTART, { id }) === 0) return;
+    const { sink, tableId: table } = this.#read(id);
+    countObligation(this.#connection, sink);
+    voidProofs(this.#connection, OF_TABLE, { sink, table });
   }
 
   /**
