@@ -239,7 +239,8 @@ test("unrelated and exotic statements while rows flow", async () => {
   }
   await pipeline.expectEqual(TABLES);
   expect(daemon.exited).toBe(false);
-  expect(pipeline.complaints()).toEqual([]);
+  // At the first start, transactions of other tests on this server may be open.
+  expect(pipeline.complaints().filter((line) => !line.includes("creating the slot waits"))).toEqual([]);
   const { stdout } = await installation.command("schema", "list", "--json");
   const { tables }: { tables: readonly { table: string; version: number; suspended: string | null }[] } =
     JSON.parse(stdout);
