@@ -7,6 +7,7 @@ import { Client } from "pg";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { administer, type Checked } from "../../support/postgres/administer.ts";
 import { freshDatabase, type FreshDatabase, postgres } from "../../support/run/services.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { SinkSet } from "../../support/daemon/sink-set.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
@@ -161,3 +162,92 @@ test("two roles without any right become a working daemon by the statements that
   expect(ok).toBe(true);
   expect((await daemon.stop()).exitCode).toBe(0);
 });
+
+/** `closed`: what takes away that the role may read the table. */
+const LACKS: readonly {
+  readonly table: string;
+  readonly closed: string;
+  readonly opened: string;
+  readonly fix: RegExp;
+}[] = [
+  {
+    table: "public.revoked",
+    closed: "revoke select on revoked from READER",
+    opened: "grant select on revoked to READER",
+    fix: /GRANT SELECT ON "public"."revoked" TO/,
+  },
+  {
+    table: "public.columns",
+    closed: "revoke select on columns from READER; grant select (id) on columns to READER",
+    opened: "grant select on columns to READER",
+    fix: /GRANT SELECT ON "public"."columns" TO/,
+  },
+  {
+    table: "public.secured",
+    closed: "alter table secured enable row level security; create policy one on secured using (id = 1)",
+    opened: "alter table secured disable row level security",
+    fix: /ALTER ROLE .* BYPASSRLS/,
+  },
+  {
+    table: "public.forced",
+    closed: `alter table forced enable row level security; alter table forced force row level security;
+      create policy one on forced using (id = 1)`,
+    opened: "alter table forced no force row level security",
+    fix: /ALTER ROLE .* BYPASSRLS/,
+  },
+  {
+    table: "apart.unused",
+    closed: "revoke usage on schema apart from READER",
+    opened: "grant usage on schema apart to READER",
+    fix: /GRANT USAGE ON SCHEMA "apart" TO/,
+  },
+];
+
+test(
+  "a table that the role may not read whole any more is suspended alone, and is read again when it may",
+  { tags: "heavy" },
+  async () => {
+    await using reader = await plainRole("reader");
+    const as = (sql: string): string => sql.replaceAll("READER", `"${reader.name}"`);
+    let url = "";
+    await using pipeline = await RunningPipeline.start(
+      async (source) => {
+        url = reader.url(source);
+        await source.query(
+          as("alter role READER replication; create schema apart; grant usage on schema apart to READER"),
+        );
+        for (const table of [...LACKS.map((one) => one.table), "public.free"])
+          await source.query(
+            as(`create table ${table} (id int primary key, n int); grant select on ${table} to READER;
+          insert into ${table} values (1, 1), (2, 2)`),
+          );
+        await source.query(as("alter table forced owner to READER; create publication everything for all tables"));
+      },
+      {
+        kinds: ["duckdb"],
+        configure: (config) => ({
+          ...config,
+          source: { ...config.source, publication: "everything", url },
+        }),
+      },
+    );
+    const suspended = async () =>
+      new Map((await pipeline.installation.status()).tables.suspended.map(({ table, error }) => [table, error]));
+    const tables = LACKS.map(({ table }) => ({ schema: table.split(".")[0]!, table: table.split(".")[1]! }));
+    await pipeline.expectEqual([...tables, "free"]);
+    for (const { table, closed } of LACKS)
+      await pipeline.run(as(`${closed}; update ${table} set n = n + 1; update free set n = n + 1`));
+    await eventually(async () => {
+      const found = await suspended();
+      for (const { table, fix } of LACKS)
+        expect(found.get(table)).toMatchObject({ code: "MR1309", hint: expect.stringMatching(fix) });
+    });
+    await eventually(async () => {
+      const { sinks, source, installation } = pipeline;
+      expect(await sinks.differences(source.url, installation.folder, ["free"])).toEqual([]);
+    });
+    for (const { table, opened } of LACKS) await pipeline.run(as(`delete from ${table} where id = 2; ${opened}`));
+    await eventually(async () => expect((await suspended()).size).toBe(0));
+    await pipeline.expectEqual([...tables, "free"]);
+  },
+);
