@@ -76,21 +76,25 @@ const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
 
 const TOO_MANY_TABLES: Meaning = ["MR2006", "blocked", "ClickHouse has as many tables as it takes", MORE_TABLES];
 
-const DENIED = 497;
+/** Of a database, of a workload's resource, and all others. */
+const DENIED: readonly number[] = [291, 673, 497];
 const TOO_MANY_AT_ONCE = 202;
 const UNAUTHORIZED = 401;
 const FORBIDDEN = 403;
 
 /** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
 const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
-  [LOGIN, [192, 193, 194, 195, 516]],
-  [["MR2008", "blocked", "the ClickHouse user lacks a grant"], [DENIED]],
+  [LOGIN, [192, 193, 194, 195, 516, 720]],
+  [["MR2008", "blocked", "the ClickHouse user lacks a grant"], [...DENIED]],
   [["MR2008", "blocked", "the ClickHouse user or server may only read"], [164]],
   [FULL, [243]],
   [["MR2008", "blocked", "the ClickHouse user may not change tables"], [392]],
   [KEPT, [452]],
-  [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396]],
-  [BUSY, [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 999]],
+  [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396, 700]],
+  [
+    BUSY,
+    [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 692, 762, 763, 776, 999],
+  ],
   [QUOTA, [201]],
   [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [TOO_MANY_AT_ONCE]],
   [SHORT, [241]],
@@ -295,7 +299,7 @@ export function isDiskFull(error: unknown): boolean {
 
 /** Whether the user lacks a grant. */
 export function isDenied(error: unknown): boolean {
-  return error instanceof ClickHouseError && error.code === String(DENIED);
+  return error instanceof ClickHouseError && DENIED.includes(Number(error.code));
 }
 
 /** Whether a table or database does not exist. */

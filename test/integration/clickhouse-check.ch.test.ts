@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -56,6 +57,27 @@ test("a wrong login, a server that is not there and a database that may not be u
   await sink.close();
   expect(error).toMatchObject({ code: "MR2002", kind: "blocked" });
   for (const text of [error?.message, error?.hint, String(error?.cause)]) expect(text).not.toContain("secret");
+});
+
+test("each way in which the server refuses a user has its meaning, under the server's own code", async () => {
+  const ways = [
+    [720, "USER_EXPIRED", "MR2002", "login"],
+    [516, "AUTHENTICATION_FAILED", "MR2002", "login"],
+    [195, "IP_ADDRESS_NOT_ALLOWED", "MR2002", "login"],
+    [291, "DATABASE_ACCESS_DENIED", "MR2008", "privilege"],
+    [497, "ACCESS_DENIED", "MR2008", "privilege"],
+    [700, "USER_SESSION_LIMIT_EXCEEDED", "MR2006", "user-limit"],
+  ] as const;
+  let said = refusal(0, "");
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async () => said);
+  for (const [number, name, code, reason] of ways) {
+    expect(await askClickhouse(clickhouseUrl(), `SELECT errorCodeToName(${number})`)).toEqual([[name]]);
+    said = refusal(number, `as ClickHouse says it. (${name})`);
+    const sink = await factory.create(contextOf(gateway.url), quietLog);
+    const error = findMillraceError(await sink.open(1, within()).catch((failure: unknown) => failure));
+    await sink.close();
+    expect({ name, error }).toMatchObject({ error: { code, reason, kind: "blocked" } });
+  }
 });
 
 const own =
