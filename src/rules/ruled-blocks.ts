@@ -72,6 +72,7 @@ interface LeftOutRow {
 
 interface Asking {
   readonly table: RuledTable;
+  readonly doubts: Doubts;
   readonly byId: Map<string, LeftOutRow>;
   /** What the filter's parts say of rows behind their last change so far; null: the row is gone. */
   readonly told: Map<string, string | null>;
@@ -90,12 +91,51 @@ interface Completion {
   readonly leftOut: readonly number[];
 }
 
+const DOUBTED_MAX = 100_000;
+
+/**
+ * Rows of a stream of which a change was not told, as nobody knew what the filter says of it or could compute it. What a
+ * history has of such a row is from before that change: a later change that leaves values out is told with all values, or not.
+ */
+export class Doubts {
+  readonly #tables = new Map<string, Set<string>>();
+  #count = 0;
+
+  has(tableId: string, rowId: string): boolean {
+    return this.#tables.get(tableId)?.has(rowId) === true;
+  }
+
+  /** Whether there is any: rows need not be told apart otherwise. */
+  in(tableId: string): boolean {
+    return this.#tables.has(tableId);
+  }
+
+  add(tableId: string, rowId: string): void {
+    if (this.#count >= DOUBTED_MAX || this.has(tableId, rowId)) return;
+    this.#count++;
+    this.#tables.set(tableId, (this.#tables.get(tableId) ?? new Set()).add(rowId));
+  }
+
+  delete(tableId: string, rowId: string): void {
+    const rows = this.#tables.get(tableId);
+    if (rows?.delete(rowId) !== true) return;
+    this.#count--;
+    if (rows.size === 0) this.#tables.delete(tableId);
+  }
+}
+
 /** What was read at the source for one block of the log. It is no part of the block, which sources fill again. */
 export class Answers {
+  /** Of the stream. */
+  readonly doubts: Doubts;
   /** By row of the block. */
   readonly completions = new Map<number, Completion>();
   /** What the filter's parts say of rows by their ids, in a stream that is behind: the memory has what later changes said. */
   readonly truths = new Map<RuledTable, Map<string, string>>();
+
+  constructor(doubts = new Doubts()) {
+    this.doubts = doubts;
+  }
 
   know(table: RuledTable, id: string, truths: string): void {
     const found = this.truths.get(table) ?? new Map<string, string>();
@@ -158,12 +198,12 @@ export class RuledBlocks {
   }
 
   /** Rows with changes in this block that leave out what is needed and is not remembered. */
-  asked(block: Block): readonly LeftOutQuestion[] {
+  asked(block: Block, doubts = new Doubts()): readonly LeftOutQuestion[] {
     const found: LeftOutQuestion[] = [];
     for (const [t, version] of block.tables.entries()) {
       const table = this.#tableOf(version);
       if (table === undefined || !mayLeaveOut(table) || !hasPartial(block, t)) continue;
-      const asking: Asking = { table, byId: new Map(), told: new Map() };
+      const asking: Asking = { table, doubts, byId: new Map(), told: new Map() };
       for (let row = 0; row < block.count; row++) if (block.table[row] === t) this.#ask(block, row, asking);
       const open = openWriter(block);
       const rows = [...asking.byId.values()].filter(({ isOver, writer }) => !isOver && writer !== open);
@@ -174,7 +214,7 @@ export class RuledBlocks {
 
   #ask(block: Block, row: number, asking: Asking): void {
     const { bytes } = block;
-    const { table, byId, told } = asking;
+    const { table, doubts, byId, told } = asking;
     const { source } = table;
     const after = block.after[row]!;
     const before = block.before[row]!;
@@ -204,7 +244,7 @@ export class RuledBlocks {
     const inputs = this.#lacksInputs(bytes, after, BEFORE_NONE, table.plan)
       ? table.plan.computed.flatMap((one) => one.inputs.map(({ ordinal }) => ordinal))
       : null;
-    if (inputs === null && filter === null) return;
+    if (inputs === null && filter === null && !doubts.has(source.id, oldId ?? id)) return;
     const needed = [...(inputs ?? []), ...(filter?.needed ?? [])].filter((ordinal) => leftOut.includes(ordinal));
     const of = { id, key: keyText(source, bytes, after), recalledAs: oldId ?? id, at, truths: filter?.truths ?? null };
     byId.set(id, { ...of, needed, leftOut, changes: [row], writer: at.xid, isOver: false });
@@ -348,6 +388,7 @@ export class RuledBlocks {
   #left(copy: BlockCopy, block: Block, row: number, table: RuledTable): void {
     const before = block.before[row]!;
     const isKnown = this.#was === TRUE;
+    this.#told(block, row, table, this.#was !== UNTOLD);
     if (isKnown && before !== NO_TUPLE) {
       const kind = block.beforeKind[row]!;
       copy.add(row, OP_DELETE, NO_TUPLE, this.#oldTuple(copy, block.bytes, before, kind, table), kind);
@@ -374,12 +415,33 @@ export class RuledBlocks {
       const full = completion !== undefined ? 0 : isFull ? before : NO_TUPLE;
       const entered = this.#tuple(copy, bytes, after, table, COMPLETED, full, completion);
       copy.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
+      this.#told(block, row, table, true);
     } else {
       const beforeKind = block.beforeKind[row]!;
       const old = isShown && before !== NO_TUPLE ? this.#oldTuple(copy, bytes, before, beforeKind, table) : NO_TUPLE;
       const kind = old === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
       copy.add(row, OP_UNTOLD, this.#key(copy, bytes, after, table, true), old, kind);
+      this.#told(block, row, table, false);
     }
+  }
+
+  /** Whether a change leaves out values of a row of which a change before was not told. */
+  #isDoubted({ bytes, before, after, op, beforeKind }: Block, row: number, { source }: RuledTable): boolean {
+    if (op[row] !== OP_UPDATE || beforeKind[row] === BEFORE_FULL || !this.#answers.doubts.in(source.id)) return false;
+    const old = before[row]!;
+    const id = this.#idOf(source, bytes, old === NO_TUPLE ? after[row]! : old);
+    return this.#answers.doubts.has(source.id, id) && hasUnchanged(bytes, after[row]!);
+  }
+
+  #told({ bytes, before, after }: Block, row: number, table: RuledTable, isTold: boolean): void {
+    const { id } = table.source;
+    const { doubts } = this.#answers;
+    if (isTold ? !doubts.in(id) : !mayLeaveOut(table)) return;
+    const ids = [before[row]!, after[row]!].flatMap((at) =>
+      at === NO_TUPLE ? [] : [this.#idOf(table.source, bytes, at)],
+    );
+    for (const one of ids) doubts.delete(id, one);
+    if (!isTold) doubts.add(id, ids.at(-1)!);
   }
 
   /** The row with all that its change leaves out, or all that these columns are made from, where it was read. */
@@ -489,16 +551,20 @@ export class RuledBlocks {
     const before = block.before[row]!;
     const kind = block.beforeKind[row]!;
     const { computed } = table.plan;
-    const completion = computed.length === 0 ? undefined : this.#completionOf(block, row, computed);
-    if (after !== NO_TUPLE && completion === undefined && this.#lacksInputs(bytes, after, kind, table.plan)) {
-      const key = this.#key(copy, bytes, after, table, true);
-      const old = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(copy, bytes, before, kind, table);
-      return copy.add(row, OP_UNTOLD, key, old, kind);
+    const isDoubted = this.#isDoubted(block, row, table);
+    const isRead = isDoubted || computed.length > 0;
+    const completion = isRead ? this.#completionOf(block, row, isDoubted ? undefined : computed) : undefined;
+    const lacks = isDoubted || (after !== NO_TUPLE && this.#lacksInputs(bytes, after, kind, table.plan));
+    const older = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(copy, bytes, before, kind, table);
+    if (lacks && completion === undefined) {
+      copy.add(row, OP_UNTOLD, this.#key(copy, bytes, after, table, true), older, kind);
+      return this.#told(block, row, table, false);
     }
     const full = completion !== undefined ? 0 : kind === BEFORE_FULL ? before : NO_TUPLE;
-    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(copy, bytes, after, table, NEW, full, completion);
-    const older = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(copy, bytes, before, kind, table);
+    const part = isDoubted ? COMPLETED : NEW;
+    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(copy, bytes, after, table, part, full, completion);
     copy.add(row, op, newer, older, kind);
+    this.#told(block, row, table, true);
   }
 
   /** A change that leaves out some of what a function needs, and has the rest: only the source has all of it. */

@@ -18,7 +18,7 @@ import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
-import { Answers, RuledBlocks } from "./ruled-blocks.ts";
+import { Answers, Doubts, RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
 import { ByteWriter } from "../core/bytes.ts";
@@ -183,10 +183,11 @@ function ruledLog(
         },
       };
       const stream = await log.stream(from, ruled, signal);
+      const doubts = new Doubts();
       return {
         next: async (until) => {
           const block = await stream.next(until);
-          return blocks.apply(block, await ask(block, blocks, rows, until));
+          return blocks.apply(block, await ask(block, new Answers(doubts), { blocks, rows }, until));
         },
         acknowledge: (commit) => stream.acknowledge(commit),
         [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
@@ -196,11 +197,14 @@ function ruledLog(
 }
 
 /** Reads what is needed and the changes leave out. Where that fails, the sinks read the rows later. */
-async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: AbortSignal): Promise<Answers> {
-  const { readWritten } = rows;
-  const answers = new Answers();
+async function ask(
+  block: Block,
+  answers: Answers,
+  { blocks, rows: { readWritten } }: Pick<Ruling, "blocks" | "rows">,
+  signal: AbortSignal,
+): Promise<Answers> {
   if (readWritten === undefined) return answers;
-  for (const { table, rows: asked } of blocks.asked(block)) {
+  for (const { table, rows: asked } of blocks.asked(block, answers.doubts)) {
     const pace = new KeyPace();
     try {
       for (let next = 0; next < asked.length;) {

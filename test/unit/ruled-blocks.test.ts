@@ -6,7 +6,7 @@ import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
-import { Answers, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
+import { Answers, Doubts, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
@@ -215,6 +215,32 @@ describe("blocks under rules", () => {
       ["u", "2,=,="],
       ["u", "1,=,open"],
     ]);
+  });
+
+  test("after a change that was not told, one that leaves values out is told with all of them, or not", () => {
+    const blocks = ruledBlocks(rules("status like 'open%'"));
+    blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
+    const doubts = new Doubts();
+    const later = (commit: bigint, read: string | null) => {
+      const block = blockOf([row(person, "u", { after: ["1", UNCHANGED, "open"], commit, xid: 8 })]);
+      const answers = new Answers(doubts);
+      const [asked] = blocks.asked(block, doubts);
+      if (asked !== undefined && read !== null)
+        blocks.answer(
+          answers,
+          asked.table,
+          asked.rows,
+          blockOf([row(person, "r", { after: ["1", read, "open"] })]),
+          [8],
+        );
+      const told = rowsOf(blocks.apply(block, answers)).map(([op, , , after]) => [op, after]);
+      return { isAsked: asked !== undefined, told };
+    };
+    const untold = blockOf([row(person, "u", { after: ["1", "new", UNCHANGED], xid: 7 })]);
+    expect(rowsOf(blocks.apply(untold, new Answers(doubts))).map(([op]) => op)).toEqual(["?"]);
+    expect(later(2_000n, null)).toEqual({ isAsked: true, told: [["?", "1,=,="]] });
+    expect(later(3_000n, "new")).toEqual({ isAsked: true, told: [["u", "1,[redacted],open"]] });
+    expect(later(4_000n, null)).toEqual({ isAsked: false, told: [["u", "1,=,open"]] });
   });
 
   test("all rows of a block are asked for, and what is remembered outlives a change of other columns", () => {
