@@ -224,6 +224,23 @@ test("a broker was away when a transaction ended and kept its connection: the ne
   expect(await scene.ids("public.note")).toEqual(["1"]);
 });
 
+test("the same while transactions follow each other without a pause, the last of which is aborted", async () => {
+  await using scene = await SinkScene.create(address());
+  await scene.sink.prepare([note], timeout());
+  scene.forget("public.note");
+  await scene.write(note, 20n, "1");
+  scene.forget();
+  for (let n = 1n; n <= 15n; n++) {
+    scene.aheadMs += 100;
+    await scene.write(item, 30n + n, `${n}`);
+  }
+  expect(await scene.ids("public.note")).toEqual(["1"]);
+  scene.weakness.aborts = true;
+  await failure(scene.write(item, 60n, "2"));
+  await scene.restart();
+  expect(await scene.ids("public.note")).toEqual(["1"]);
+});
+
 test("a transaction of another program in the checkpoint's topic is named, with the command that ends it", async () => {
   await using scene = await SinkScene.create(address());
   await scene.sink.close();

@@ -17,8 +17,8 @@ export const TRANSACTION_MS_MAX = 60_000;
  */
 const IN_FLIGHT_MAX = 2;
 const REQUEST_BYTES = 4 * 1024 * 1024;
-/** A transaction ends within milliseconds, unless a broker is away: for longer than this until it counts as gone. */
-const IDLE_MS = 1_000;
+/** How often somebody looks whether transactions have ended in all their partitions: they do within milliseconds, unless a broker is away. */
+const LOOK_MS = 1_000;
 /** The broker still writes the end of the transaction before: a matter of milliseconds. */
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
@@ -88,9 +88,9 @@ export class TransactionalWriter {
   /** By topic id, the partitions of the open transaction. */
   #announced = new Map<string, Announced>();
   #stored: StoredBatch[] = [];
-  /** By transaction, those that have ended since `untold`, and the one before, whose end may have been under way then. */
-  #ended: (readonly Announced[])[] = [];
-  #endedMs = 0;
+  /** By topic id, the partitions of transactions that have ended since the last look. */
+  readonly #ended = new Map<string, Announced>();
+  #lookedMs: number;
   /** By broker, the requests without an answer, and those that failed. */
   readonly #flying = new Map<number, Set<Promise<void>>>();
 
@@ -110,6 +110,7 @@ export class TransactionalWriter {
     this.#producer = begun.producer;
     this.#coordinator = begun.coordinator;
     this.#links = new Map([[begun.coordinator, begun.link]]);
+    this.#lookedMs = clock.elapsed();
   }
 
   /** Afterwards no earlier writer under this id can write, and its open transaction was aborted, or committed if it was so far. */
@@ -136,18 +137,15 @@ export class TransactionalWriter {
 
   /**
    * The partitions in which a transaction may be open that has ended: where a broker was away when it ended. That shows by
-   * connections that were lost, or, where the broker has kept them, only by a look, for which there is time between transactions.
+   * connections that were lost, or, where the broker has kept them, only by a look, now and then.
    */
   async untold(signal: AbortSignal): Promise<readonly Partition[]> {
     const isCutOff = await this.#isCutOff(signal);
-    const isIdle = this.#clock.now() - this.#endedMs > IDLE_MS;
-    const ended = this.#ended.flat();
-    this.#ended = isIdle ? [] : this.#ended.slice(-1);
-    if (!isCutOff && !isIdle) return [];
-    const byTopic = [...Map.groupBy(ended, ({ topic }) => topic.id).values()];
-    return byTopic.flatMap((all) => {
-      const { name, topic } = all[0]!;
-      const partitions = new Set(all.flatMap((one) => [...one.partitions]));
+    if (!isCutOff && this.#clock.elapsed() - this.#lookedMs < LOOK_MS) return [];
+    this.#lookedMs = this.#clock.elapsed();
+    const ended = [...this.#ended.values()];
+    this.#ended.clear();
+    return ended.flatMap(({ name, topic, partitions }) => {
       return [...partitions].map((partition) => ({ name, topic, partition }));
     });
   }
@@ -236,8 +234,10 @@ export class TransactionalWriter {
     const end = [this.#id, producerId, producerEpoch, outcome === "committed"];
     await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
     this.#ledger.end(outcome === "committed" ? this.#stored : []);
-    this.#ended.push([...this.#announced.values()]);
-    this.#endedMs = this.#clock.now();
+    for (const [id, { partitions, ...topic }] of this.#announced) {
+      const earlier = this.#ended.get(id)?.partitions;
+      this.#ended.set(id, { ...topic, partitions: earlier === undefined ? partitions : earlier.union(partitions) });
+    }
     this.#announced = new Map();
     this.#stored = [];
   }

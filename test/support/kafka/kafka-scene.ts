@@ -66,7 +66,11 @@ export class SinkScene implements AsyncDisposable {
   readonly settings: TopicSinkSettings;
   /** Of the sink's clock. */
   aheadMs = 0;
-  readonly #clock: Clock = { ...systemClock, now: () => systemClock.now() + this.aheadMs };
+  readonly #clock: Clock = {
+    ...systemClock,
+    now: () => systemClock.now() + this.aheadMs,
+    elapsed: () => systemClock.elapsed() + this.aheadMs,
+  };
   sink: TopicSink;
   #lease = 0;
   /** Where the sink said that it is when it was opened. */
