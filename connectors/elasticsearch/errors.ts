@@ -123,12 +123,23 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
 
 const OVER_SHARDS = /would add \[(\d+)\][^[]*shards?, but this cluster currently has \[(\d+)\]\/\[(\d+)\]/;
 
+/** An index that the cluster has no room for. */
+export interface OverShards {
+  readonly added: number;
+  readonly open: number;
+  readonly max: number;
+}
+
 /** `reason`: of a refused index. Null: it is refused for something else. */
-export function tooManyShards(reason: string, table: string): MillraceError | null {
+export function overShards(reason: string): OverShards | null {
   const [, added, open, max] = OVER_SHARDS.exec(reason)?.map(Number) ?? [];
-  if (added === undefined || open === undefined || max === undefined) return null;
+  return added === undefined || open === undefined || max === undefined ? null : { added, open, max };
+}
+
+/** `waiting`: how many shards all indices need that wait for room. */
+export function tooManyShards({ added, open, max }: OverShards, table: string, waiting: number): MillraceError {
   const message = `the index of ${table} needs ${added} more shards, and the cluster has ${open} of the ${max} that cluster.max_shards_per_node allows`;
-  const hint = `PUT _cluster/settings {"persistent": {"cluster.max_shards_per_node": N}}, with an N that times the data nodes is ${open + added} or more; or ${SHARDS_FIX}`;
+  const hint = `PUT _cluster/settings {"persistent": {"cluster.max_shards_per_node": N}}, with an N that times the data nodes is ${open + waiting} or more; or ${SHARDS_FIX}`;
   return searchError("MR2006", "blocked", message, { hint, table });
 }
 

@@ -4,7 +4,7 @@
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { eachOf, groupsOf } from "../../src/core/each-of.ts";
-import { findMillraceError, type Raise } from "../../src/core/errors.ts";
+import { findMillraceError, joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -128,14 +128,15 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
    * the error names it.
    */
   async prepare(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
-    const failures: unknown[] = [];
+    const failures: MillraceError[] = [];
     const prepared: (readonly [table: TableVersion, P])[] = [];
     const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
       try {
         return await warehouse.about(table, work);
       } catch (error) {
-        if (warehouse.isOneTransaction || findMillraceError(error)?.table === undefined) throw error;
-        failures.push(error);
+        const known = findMillraceError(error);
+        if (warehouse.isOneTransaction || known?.table === undefined) throw error;
+        failures.push(known);
         return undefined;
       }
     };
@@ -183,7 +184,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       this.#tables.set(key, new Set([...others, table.id]));
       this.#prepared.set(table, target);
     }
-    if (failures.length > 0) throw failures[0];
+    if (isSome(failures)) throw joined(failures);
   }
 
   /** Whether there is anything to `hide`. */
@@ -333,6 +334,10 @@ export function andInScope(
   const values = Object.values(scope);
   const first = columns.length - values.length;
   return values.map((value, i) => ` AND ${name(first + i)} = ${literal(value)}`).join("");
+}
+
+function isSome(failures: readonly MillraceError[]): failures is readonly [MillraceError, ...MillraceError[]] {
+  return failures.length > 0;
 }
 
 async function followed<L extends TableLayout, E extends ExistingTarget, P>(

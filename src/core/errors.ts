@@ -95,6 +95,8 @@ interface ErrorDetails {
   readonly reason?: ErrorReason | undefined;
   /** See `MillraceError.table`. */
   readonly table?: string | undefined;
+  /** See `MillraceError.further`. */
+  readonly further?: readonly MillraceError[] | undefined;
 }
 
 interface ErrorParts extends ErrorDetails {
@@ -118,6 +120,8 @@ export class MillraceError extends Error {
    * others go on.
    */
   readonly table: string | undefined;
+  /** Of a call for many tables, what it met with others of them: each names its own. */
+  readonly further: readonly MillraceError[];
   readonly connector: Connector | undefined;
 
   constructor(parts: ErrorParts) {
@@ -129,14 +133,21 @@ export class MillraceError extends Error {
     this.lostTables = parts.lostTables ?? [];
     this.reason = parts.reason;
     this.table = parts.table;
+    this.further = parts.further ?? [];
     this.connector = parts.connector;
   }
 
   /** The same error with something else in it. */
   with(parts: Partial<ErrorParts>): MillraceError {
-    const { code, kind, message, hint, lostTables, cause, reason, table, connector } = this;
-    return new MillraceError({ code, kind, message, hint, lostTables, cause, reason, table, connector, ...parts });
+    const { code, kind, message, hint, lostTables, cause, reason, table, further, connector } = this;
+    const own = { code, kind, message, hint, lostTables, cause, reason, table, further, connector };
+    return new MillraceError({ ...own, ...parts });
   }
+}
+
+/** One error for the failures of one call, of which each names a table. */
+export function joined([first, ...further]: readonly [MillraceError, ...MillraceError[]]): MillraceError {
+  return further.length === 0 ? first : first.with({ further });
 }
 
 /** `kind`: fatal, unless it says otherwise. */

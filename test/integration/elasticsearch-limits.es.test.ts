@@ -29,7 +29,7 @@ test("limits of searches, of memory and of shards", async () => {
   const context = { name: "search", daemon: "shop", folder: "/", options };
   const sink = await factory.create(context, quietLog);
   await sink.open(1, timeout());
-  const [first, second, third] = ["first", "second", "third"].map(tableNamed);
+  const [first, second, third, fourth] = ["first", "second", "third", "fourth"].map(tableNamed);
   await sink.prepare([first!], timeout());
   const rows = Array.from({ length: 12_000 }, (_, i) => put([`${i}`, "a"]));
   await sink.apply(rowsBatch(10n, [first!, rows]), new Reports(), timeout());
@@ -60,10 +60,12 @@ test("limits of searches, of memory and of shards", async () => {
 
   await set({ "cluster.max_shards_per_node": 3 });
   await sink.prepare([second!], timeout());
-  const error = await failure(sink.prepare([third!], timeout()));
+  // All are named at once, with the room that they need together.
+  const error = await failure(sink.prepare([third!, first!, fourth!], timeout()));
   expect([error.code, error.kind, error.table]).toEqual(["MR2006", "blocked", third!.id]);
+  expect(error.further.map(({ table }) => table)).toEqual([fourth!.id]);
   expect(error.message).toContain("needs 1 more shards, and the cluster has 3 of the 3");
-  expect(error.hint).toContain("times the data nodes is 4 or more");
+  expect(error.hint).toContain("times the data nodes is 5 or more");
   const told = (await factory.check(context, timeout(), [first!, second!, third!])).find(
     ({ id }) => id === "elasticsearch.shards",
   );

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { MillraceError } from "../../src/core/errors.ts";
+import { joined, MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
@@ -421,6 +421,29 @@ describe("a failure that nobody has classified", () => {
     for (const name of ["deaf", "picky"])
       await eventually(() => expect(scene.pipeline.life(name)!.state).toBe("failed"));
     expect(scene.pipeline.suspendedTables).toEqual([]);
+    await scene.stop();
+  });
+
+  test("of many tables that the target refuses together, all are suspended at once, and the others go on", async () => {
+    await using opened = await realState();
+    const more = Array.from({ length: 200 }, (_, i) => tableVersion({ table: `more${i}`, columns: { id: "int4" } }));
+    const source = new ScriptedSource([users, ...more]);
+    for (const table of more) source.fill(table, [["1"]]);
+    source.fill(users, [row(1)]);
+    const sink = new ScriptedSink("sink");
+    const refused = new Set(more.slice(0, 150).map(({ id }) => id));
+    let calls = 0;
+    const prepare = sink.prepare.bind(sink);
+    sink.prepare = async (tables) => {
+      calls++;
+      await prepare(tables.filter(({ id }) => !refused.has(id)));
+      const [first, ...others] = tables.flatMap(({ id }) => (refused.has(id) ? [noRoom(id)] : []));
+      if (first !== undefined) throw joined([first, ...others]);
+    };
+    const scene = start(source, opened.state, [sink]);
+    await same(source, sink, [users, ...more.slice(150)]);
+    expect(scene.pipeline.suspendedTables.map(({ tableId }) => tableId).toSorted()).toEqual([...refused].toSorted());
+    expect(calls).toBeLessThan(20);
     await scene.stop();
   });
 
@@ -869,3 +892,7 @@ describe("what fails in vain for long, and may pass", () => {
     await scene.stop();
   });
 });
+
+function noRoom(table: string): MillraceError {
+  return new MillraceError({ connector: TARGET, code: "MR2006", kind: "blocked", message: "no room", table });
+}

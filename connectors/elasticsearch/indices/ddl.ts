@@ -4,7 +4,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
-import { droppedError, refusedDefinition, searchError, tooManyShards } from "../errors.ts";
+import { droppedError, refusedDefinition, overShards, type OverShards, searchError } from "../errors.ts";
 import {
   type Answer,
   errorOf,
@@ -62,13 +62,16 @@ export interface NewIndex {
   readonly note: ShapeNote;
 }
 
-/** Creates an index with its alias in one request; `expectMade` then tells what it is. */
+/**
+ * Creates an index with its alias in one request; `expectMade` then tells what it is. Returns what it would need if the
+ * cluster has no room for it.
+ */
 export async function createIndex(
   engine: Engine,
   table: TableVersion,
   wanted: NewIndex,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<OverShards | null> {
   const { client } = engine;
   const { index, alias } = wanted;
   const answer = await withSubstitutes(engine, () => {
@@ -80,14 +83,15 @@ export async function createIndex(
     await findIndices(engine, table, { alias, nextAlias: alias }, signal);
     throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
-  const full = answer.status === 400 ? tooManyShards(answer.body.toString("utf8"), table.id) : null;
-  if (full !== null) throw full;
+  const over = answer.status === 400 ? overShards(answer.body.toString("utf8")) : null;
+  if (over !== null) return over;
   const taken = takenName(answer);
   if (taken !== null)
     throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);
   // Its own words: they quote the configuration, and no document.
   if (answer.status === 400 && isDefined(engine, table)) throw refusedDefinition(table.id, reasonOf(answer));
   expectOk(answer, `creating the index of ${table.id}`, table.id);
+  return null;
 }
 
 /** Of an index that was created now: templates of the engine have a say in what it is. */

@@ -1,7 +1,7 @@
 import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-floors.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint.ts";
 import { eachOf } from "../../../src/core/each-of.ts";
-import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
+import { aboutTable, findMillraceError, joined, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -32,7 +32,7 @@ import {
   storedIndices,
 } from "./found-index.ts";
 import { conflictsOf, definitionFor } from "./definition.ts";
-import { droppedError, OF_ONE_TABLE, refusedDefinition } from "../errors.ts";
+import { droppedError, OF_ONE_TABLE, type OverShards, refusedDefinition, tooManyShards } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { CONNECTIONS_MAX, type SearchClient } from "../http.ts";
 import { absentIndices, chunksByLength, expectAllowed, reviseIndices } from "./presence.ts";
@@ -82,6 +82,8 @@ export class TableIndices {
   /** By table id, the highest number of an index that was dropped: a request to drop it that comes late finds no other. */
   readonly #dropped = new Map<string, number>();
   #unfilled = new Set<string>();
+  /** Tables whose index the cluster has no room for. */
+  readonly #over = new Map<string, OverShards>();
   /** Ids of tables whose next index is being filled. */
   readonly #filling = new Set<string>();
 
@@ -161,10 +163,12 @@ export class TableIndices {
       wanted,
       signal,
     );
-    const plans: Plan[] = [];
-    for (const one of wanted) plans.push(await ofTable(one.table, () => this.#plan(one, found, signal)));
-    await this.#extend(plans, signal);
-    const made = await this.#create(plans, signal);
+    const planned: Plan[] = [];
+    for (const one of wanted) planned.push(await ofTable(one.table, () => this.#plan(one, found, signal)));
+    await this.#extend(planned, signal);
+    await this.#create(planned, signal);
+    const plans = planned.filter(({ table }) => !this.#over.has(table.id));
+    const made = await this.#made(plans, signal);
     const recorded = plans.map((plan) => recordOf(plan, made.get(plan.table.id)));
     await this.#record(new Map(plans.map(({ table }, i) => [table.id, recorded[i]!])), signal);
     for (const { table, current } of plans) {
@@ -175,6 +179,8 @@ export class TableIndices {
           "a type, a setting or a mapping changed: the table is read into a new index",
         );
     }
+    const [first, ...others] = planned.flatMap(({ table }) => this.#withoutRoom(table.id) ?? []);
+    if (first !== undefined) throw joined([first, ...others]);
     return plans.map(({ note }, i) => ({ index: writtenIndex(recorded[i]!), note }));
   }
 
@@ -237,12 +243,25 @@ export class TableIndices {
   }
 
   /** By table id, what was created. */
-  async #create(plans: readonly Plan[], signal: AbortSignal): Promise<ReadonlyMap<string, IndexIdentity>> {
-    const works = plans.flatMap(({ table, created: wanted }) => (wanted === null ? [] : [{ table, wanted }]));
-    await eachOf(works, CONNECTIONS_MAX, async ({ table, wanted }) => {
+  /** Those for which the cluster has no room are in `#over` then. */
+  async #create(plans: readonly Plan[], signal: AbortSignal): Promise<void> {
+    for (const { table } of plans) this.#over.delete(table.id);
+    await eachOf(toMake(plans), CONNECTIONS_MAX, async ({ table, wanted }) => {
       await this.#document.compare(signal);
-      await ofTable(table, () => createIndex(this.#engine, table, wanted, signal));
+      const over = await ofTable(table, () => createIndex(this.#engine, table, wanted, signal));
+      if (over !== null) this.#over.set(table.id, over);
     });
+  }
+
+  #withoutRoom(tableId: string): MillraceError | null {
+    const over = this.#over.get(tableId);
+    if (over === undefined) return null;
+    const waiting = [...this.#over.values()].reduce((sum, { added }) => sum + added, 0);
+    return tooManyShards(over, tableId, waiting);
+  }
+
+  async #made(plans: readonly Plan[], signal: AbortSignal): Promise<ReadonlyMap<string, IndexIdentity>> {
+    const works = toMake(plans);
     const made = new Map<string, IndexIdentity>();
     if (works.length === 0) return made;
     const found = await this.#look(
@@ -376,6 +395,10 @@ function recordOf({ current, filling, shared }: Plan, made: IndexIdentity | unde
   const visible = current ?? made;
   invariant(visible !== undefined, "a table has a visible index");
   return { ...identityOf(visible), next: next === null ? undefined : identityOf(next), shared };
+}
+
+function toMake(plans: readonly Plan[]) {
+  return plans.flatMap(({ table, created: wanted }) => (wanted === null ? [] : [{ table, wanted }]));
 }
 
 async function ofTable<T>({ id }: TableVersion, work: () => Promise<T>): Promise<T> {

@@ -183,8 +183,7 @@ export class SinkWorker {
   }
 
   /**
-   * Invariant: a failure that concerns one table suspends only that table. Each retry therefore fails with another table at
-   * most.
+   * Invariant: a failure that concerns some tables suspends only those. Each retry therefore fails with other tables at most.
    */
   async #work(taken: QueuedWork, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     const leftOut = new Set<string>();
@@ -192,25 +191,27 @@ export class SinkWorker {
       try {
         return await this.#applier.perform(taken, ahead, passed, signal);
       } catch (error) {
-        const refused = await this.#fault.ofWork(error, signal);
-        if (refused?.table === undefined) throw error;
-        const { table } = refused;
-        if (!this.#parts.tables.leavesOut(table)) {
-          await this.#parts.tables.refuse(table, refused, this.#applier.shapes.tried(table));
-          failpoint("sink.table-suspended");
-        } else if (leftOut.has(table)) throw error;
+        const refused = new Map<string, MillraceError>();
+        for (const one of await this.#fault.ofWork(error, signal))
+          if (one.table !== undefined) refused.set(one.table, one);
         // The sink may tell late of changes that it took before.
-        else leftOut.add(table);
-        await this.#withdraw(table, signal);
+        const isNew = (table: string): boolean => !this.#parts.tables.leavesOut(table) || !leftOut.has(table);
+        if (![...refused.keys()].some(isNew)) throw error;
+        for (const [table, refusal] of refused) {
+          if (this.#parts.tables.leavesOut(table)) leftOut.add(table);
+          else await this.#parts.tables.refuse(table, refusal, this.#applier.shapes.tried(table));
+        }
+        failpoint("sink.table-suspended");
+        await this.#withdraw(new Set(refused.keys()), signal);
       }
     }
   }
 
-  /** Invariant: the sink forgets that it holds the table before a change of the table is skipped. */
-  async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
+  /** Invariant: the sink forgets that it holds a table before a change of the table is skipped. */
+  async #withdraw(tableIds: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
     await this.writer.reopen(signal);
-    await this.#applier.forget(new Set([tableId]), signal);
+    await this.#applier.forget(tableIds, signal);
   }
 }
 
@@ -241,20 +242,22 @@ class TableAtFault {
     this.#logger = logger;
   }
 
-  /** The failure of a work, if it concerns a single table; null: it concerns the whole sink, or it may pass. */
-  async ofWork(error: unknown, signal: AbortSignal): Promise<MillraceError | null> {
+  /** The failures of a work that concern a table each; none: the failure concerns the whole sink, or it may pass. */
+  async ofWork(error: unknown, signal: AbortSignal): Promise<readonly MillraceError[]> {
     const known = findMillraceError(error);
     const { attempted } = this.#writer;
     this.#writer.attempted = null;
-    if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
+    if (known === undefined || known.kind === "aborted" || signal.aborted) return [];
     if (known.table !== undefined) {
-      if (known.kind === "fatal") return known;
-      const mayPass = known.kind === "blocked" || known.kind === "retryable";
-      return mayPass && (await this.#takes(signal)) ? cannotWrite(this.#sink.name, known.table, known) : null;
+      const failures = [known, ...known.further];
+      const fatal = failures.filter(({ kind }) => kind === "fatal");
+      const mayPass = failures.filter(({ kind }) => kind === "blocked" || kind === "retryable");
+      if (mayPass.length === 0 || !(await this.#takes(signal))) return fatal;
+      return [...fatal, ...mayPass.map((one) => cannotWrite(this.#sink.name, one.table!, one))];
     }
-    if (attempted === null || !mayBeOfTable(known) || !isOfTarget(known)) return null;
+    if (attempted === null || !mayBeOfTable(known) || !isOfTarget(known)) return [];
     const guilty = await this.#guilty(attempted, known, signal);
-    return guilty === null ? null : cannotWrite(this.#sink.name, guilty.tableId, guilty.error);
+    return guilty === null ? [] : [cannotWrite(this.#sink.name, guilty.tableId, guilty.error)];
   }
 
   /** The failures of a question that concern a single table each: the sink answers for the others, or for none at least. */

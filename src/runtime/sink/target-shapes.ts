@@ -203,7 +203,8 @@ export class TargetShapes {
       } catch (error) {
         signal.throwIfAborted();
         const known = findMillraceError(error);
-        if (known?.kind === "reopen" || (known?.kind === "fatal" && known.table !== undefined)) throw error;
+        if (known?.kind === "reopen") throw error;
+        if (known?.table !== undefined && (known.kind === "fatal" || known.kind === "blocked")) throw error;
       }
     }
     const found: TableVersion[] = [];
