@@ -40,7 +40,10 @@ function partOf(state: StateStore, source: SourceStore, own: Own): StateStore {
     sinks: replacing(sinks, { all: async () => (await sinks.all()).filter(({ name }) => own.sink(name)) }),
     schemas: replacing(schemas, { list: async () => (await schemas.list()).filter(({ id }) => own.table(id)) }),
     suspensions: replacing(suspensions, { list: async () => ofTable(await suspensions.list()) }),
-    snapshots: replacing(snapshots, { list: async (all) => ofTable(await snapshots.list(all)) }),
+    snapshots: replacing(snapshots, {
+      list: async (all) => ofTable(await snapshots.list(all)),
+      differences: async () => ofTable(await snapshots.differences()),
+    }),
     deadLetters: replacing(deadLetters, { list: async (filter) => ofTable(await deadLetters.list(filter)) }),
   };
 }

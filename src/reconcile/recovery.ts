@@ -26,7 +26,7 @@ export async function repairDifferences(parts: RecoveryParts, signal: AbortSigna
   const { clock } = parts;
   let stubbornAtMs = 0;
   for (;;) {
-    const listed = (await parts.snapshots.list()).filter(({ scope }) => scope.kind === "differences");
+    const listed = await parts.snapshots.differences();
     const isDue = clock.elapsed() >= stubbornAtMs;
     if (isDue) stubbornAtMs = clock.elapsed() + STUBBORN_MS;
     const open = isDue ? listed : listed.filter((snapshot) => !isStubborn(snapshot));

@@ -170,6 +170,28 @@ test("the oldest keys are found among any number of listed ones, and of others",
   expect(many / few).toBeLessThan(5);
 });
 
+test("a table to read is listed, and ends, among any number of others that wait", async () => {
+  const [few, many] = [await costOfReads(1_000), await costOfReads(30_000)];
+  expect(many / few).toBeLessThan(5);
+});
+
+/** Processor time of listing, ending and looking for reads, while that many wait. */
+async function costOfReads(count: number): Promise<number> {
+  using folder = temporaryFolder();
+  const state = await openState(`sqlite:${folder.file("s.db")}`);
+  const { snapshots } = state;
+  const readOf = (tableId: string) => ({ tableId, sink: "s", scope: { kind: "table" }, reason: "new" }) as const;
+  await snapshots.addAll(Array.from({ length: count }, (_, i) => readOf(`public.t${i}`)));
+  const before = process.cpuUsage();
+  for (let round = 0; round < 300; round++) {
+    await snapshots.finish(await snapshots.add(readOf(`public.n${round}`)));
+    expect(await snapshots.differences()).toEqual([]);
+  }
+  const { user, system } = process.cpuUsage(before);
+  await state.close();
+  return user + system;
+}
+
 /** Processor time of looks at what is to be read next, among that many keys. */
 async function costOfOldest(count: number): Promise<number> {
   using folder = temporaryFolder();

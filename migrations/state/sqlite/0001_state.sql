@@ -126,6 +126,9 @@ CREATE TABLE snapshot (
 
 -- Each table asks for its own unfinished snapshots: among those of thousands it has to be found.
 CREATE INDEX snapshot_unfinished ON snapshot (table_id, sink) WHERE state IN ('waiting', 'running');
+-- The oldest finished ones are removed, and comparisons are looked for again and again, while thousands wait.
+CREATE INDEX snapshot_finished ON snapshot (id) WHERE state IN ('done', 'cancelled');
+CREATE INDEX snapshot_differences ON snapshot (id) WHERE scope = 'differences';
 
 -- Keys that a sink could not complete: a key lookup reads them. `shape`: what the key consisted of when it was listed; ''
 -- where that is not known.

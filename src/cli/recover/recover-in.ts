@@ -200,7 +200,7 @@ async function list(
     const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
     keeps.set(name, await listComparisons(state.snapshots, name, ids, generations));
   }
-  const open = (await state.snapshots.list()).filter(({ scope }) => scope.kind === "differences");
+  const open = await state.snapshots.differences();
   return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 

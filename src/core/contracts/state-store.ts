@@ -386,6 +386,8 @@ export interface SnapshotStore {
   ): Promise<readonly TableSnapshot[]>;
   /** Unfinished ones, oldest first; with `all` also the finished ones. */
   list(all?: boolean): Promise<readonly TableSnapshot[]>;
+  /** Unfinished comparisons, oldest first. The cost does not grow with the tables to read. */
+  differences(): Promise<readonly TableSnapshot[]>;
   /** Unfinished ones of one sink's table. The cost does not grow with those of others. */
   unfinished(sink: string, tableId: string): Promise<readonly TableSnapshot[]>;
   /** Stores their progress in one transaction. Skips incremental snapshots that have started again, or ended, since. */

@@ -63,13 +63,13 @@ export const NOTHING_STORED: StoredFacts = { letters: new Map(), lost: new Map()
 
 export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
   const { state } = pipeline;
-  const [letters, records, snapshots, unfinished] = await Promise.all([
+  const [letters, records, snapshots, differences] = await Promise.all([
     state.deadLetters.waiting(),
     state.sinks.all(),
     pipeline.snapshots(false),
-    state.snapshots.list(),
+    state.snapshots.differences(),
   ]);
-  const stubborn = unfinished.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
+  const stubborn = differences.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
   const lost = new Map(records.flatMap(({ name, lost: own }) => (own == null ? [] : [[name, own] as const])));
   return { letters, lost, snapshots, stubborn };
 }

@@ -145,8 +145,8 @@ export class SinkOpening {
   async #readUncompared(): Promise<void> {
     const { worker, state, tables } = this.#parts;
     if (worker.sink.comparison !== undefined) return;
-    const own = (await state.snapshots.list()).filter(({ sink }) => sink === worker.name);
-    for (const snapshot of own.filter(({ scope }) => scope.kind === "differences")) {
+    const own = (await state.snapshots.differences()).filter(({ sink }) => sink === worker.name);
+    for (const snapshot of own) {
       const { tableId, sink, reason } = snapshot;
       const read = { tableId, sink, scope: { kind: "table" }, reason, needed: true } as const;
       await state.snapshots.again([read], (open) => open.state === "waiting");

@@ -35,6 +35,7 @@ const UNFINISHED_OF = `SELECT ${COLUMNS} FROM snapshot
   ORDER BY id`;
 const UNFINISHED_OF_TABLE = `SELECT ${COLUMNS} FROM snapshot
   WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink ORDER BY id`;
+const DIFFERENCES = `SELECT ${COLUMNS} FROM snapshot WHERE scope = 'differences' AND ${UNFINISHED} ORDER BY id`;
 const INSERT = `INSERT INTO snapshot (sink, table_id, scope, condition, reason, needed, created_at)
   VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`;
 const PRUNE = `DELETE FROM snapshot WHERE state IN ('done', 'cancelled') AND id <= (
@@ -111,7 +112,6 @@ export class SqliteSnapshots implements SnapshotStore {
     const row = { table, sink, scope: scope.kind, condition, reason, needed, created };
     const id = integer(this.#connection.get(INSERT, row)!, "id");
     voidProofs(this.#connection, OF_TABLE, { sink, table });
-    this.#connection.run(PRUNE, { keep: FINISHED_COUNT_MAX });
     countObligation(this.#connection, sink);
     return this.#read(id);
   }
@@ -119,6 +119,10 @@ export class SqliteSnapshots implements SnapshotStore {
   async list(all = false): Promise<readonly TableSnapshot[]> {
     const sql = `SELECT ${COLUMNS} FROM snapshot ${all ? "" : `WHERE ${UNFINISHED}`} ORDER BY id`;
     return this.#connection.all(sql).map(snapshotOf);
+  }
+
+  async differences(): Promise<readonly TableSnapshot[]> {
+    return this.#connection.all(DIFFERENCES).map(snapshotOf);
   }
 
   async unfinished(sink: string, table: string): Promise<readonly TableSnapshot[]> {
@@ -137,7 +141,11 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   async finishAll(ended: readonly EndedSnapshot[]): Promise<readonly boolean[]> {
-    return this.#connection.write(() => ended.map((one) => this.#finish(one)));
+    return this.#connection.write(() => {
+      const isEnded = ended.map((one) => this.#finish(one));
+      this.#prune();
+      return isEnded;
+    });
   }
 
   #finish({ progress, settledAt }: EndedSnapshot): boolean {
@@ -149,13 +157,21 @@ export class SqliteSnapshots implements SnapshotStore {
     return true;
   }
 
+  #prune(): void {
+    this.#connection.run(PRUNE, { keep: FINISHED_COUNT_MAX });
+  }
+
   #settled({ sink, tableId: table, batch }: SettledKeys): void {
     this.#connection.run(SETTLED, { sink, table, batch });
   }
 
   async cancel(id: number, evenNeeded = false, why?: string): Promise<boolean> {
     const row = { id, even: evenNeeded ? 1 : 0, why: why ?? null, at: this.#now() };
-    return this.#connection.write(() => this.#connection.run(CANCEL, row) === 1);
+    return this.#connection.write(() => {
+      const isEnded = this.#connection.run(CANCEL, row) === 1;
+      this.#prune();
+      return isEnded;
+    });
   }
 
   async restart(ids: readonly number[]): Promise<void> {
