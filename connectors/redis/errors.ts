@@ -41,6 +41,8 @@ const FULL_REPLY = /max number of clients reached/;
 const NO_DATABASE =
   "Correct the number behind the slash in `url`, or raise `databases` on the server; a cluster has only 0.";
 
+const NOPERM: Meaning = ["MR2008", "blocked", "the Redis user lacks a permission"];
+
 /**
  * First words of Redis' error replies, and their meaning here.
  * https://redis.io/docs/latest/develop/reference/protocol-spec/
@@ -59,7 +61,7 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
     "Redis is in protected mode: it has no password, and takes no client from another machine",
     PROTECTED,
   ],
-  NOPERM: ["MR2008", "blocked", "the Redis user lacks a permission"],
+  NOPERM,
   OOM: [
     "MR2006",
     "blocked",
@@ -147,6 +149,7 @@ export function classify(
  * Valkey 9; test/integration/redis-errors).
  */
 function classifyGeneric(text: string, server: string, cause: unknown): MillraceError {
+  if (DENIED_TO_SCRIPT.test(text)) return replied(NOPERM, server, cause);
   if (FULL_REPLY.test(text)) return replied(["MR2006", "retryable", NONE_LEFT, FULL], server, cause);
   if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
     return replied(["MR2002", "blocked", "Redis refuses user or password"], server, cause);
@@ -176,7 +179,9 @@ function replied([code, kind, what, fix]: Meaning, server: string, cause: unknow
 }
 
 /** A command that is forbidden is so for all tables; of keys, patterns of one table may be lacking. */
-const DENIED_KEYS = /access (?:a key|one of the keys|the '[^']*' key)/;
+const DENIED_KEYS = /access (?:a key|one of the keys|at least one of the keys|the '[^']*' key)/;
+/** Of Redis 6 and 7; of Redis 8 and Valkey. */
+const DENIED_TO_SCRIPT = /The user executing the script can't|ACL failure in script/;
 
 function reasonOf(code: ErrorCode, cause: unknown): "login" | "privilege" | undefined {
   if (code === "MR2002") return "login";

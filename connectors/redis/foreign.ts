@@ -3,14 +3,14 @@ import { type Commands, type Connection, textOf } from "./connection.ts";
 import { slotOf } from "./slots.ts";
 import { type Claim, FenceMismatch } from "./write/fence.ts";
 import { keyPages, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
-import { RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
+import { ASKED, RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
 
 /** The version of a row: a hash, or a text that begins with it. `head` is what a text begins with. */
-const VERSION_OF = `
+const VERSION_OF = `${ASKED}
 local function versionOf(key)
-  local version, head = redis.pcall('HGET', key, '${VERSION_FIELD}'), nil
+  local version, head = asked('HGET', key, '${VERSION_FIELD}'), nil
   if type(version) == 'table' then
-    head = redis.pcall('GETRANGE', key, 0, 63)
+    head = asked('GETRANGE', key, 0, 63)
     version = type(head) == 'string' and string.match(head, '^{"${VERSION_FIELD}":(%d+)')
   end
   return version, head

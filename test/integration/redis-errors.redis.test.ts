@@ -1,16 +1,17 @@
 /** What the sink makes of servers that refuse, each on a server of its own. */
+import { randomUUID } from "node:crypto";
 import { inspect } from "node:util";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { failure, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { ownAddress } from "../support/network/own-address.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { ownRedis, redisUrl } from "../support/run/services.ts";
+import { caches, freshKeyPrefix, ownRedis, redisUrl } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const CANARY = "canary-7f3a";
@@ -105,6 +106,55 @@ test("a user that is gone, off or lacks a command is told while it is connected,
   await write(sink, ++at);
   admin.disconnect();
 });
+
+/** What the script calls for a row that it writes, deletes or looks up, and for the fence. */
+const CALLED = ["get", "hget", "hmget", "set", "del", "exists"];
+
+test.each(caches())(
+  "$name: a command that the user may no longer call in a script is told, and no row goes back",
+  async ({ url }) => {
+    const admin = new Redis(url());
+    const name = `cache_${randomUUID().slice(0, 8)}`;
+    const user = async (...rules: readonly string[]) => await admin.call("ACL", "SETUSER", name, ...rules);
+    const own = new URL(url());
+    own.username = name;
+    own.password = CANARY;
+    await using keys = freshKeyPrefix(url());
+    try {
+      await user("on", `>${CANARY}`, "allkeys", "allcommands");
+      await using sink = await sinkOn({ url: own.href, prefix: keys.prefix });
+      const apply = async (at: bigint, ...rows: readonly Write[]): Promise<void> => {
+        const reports = new Reports();
+        await sink.apply(rowsBatch(at, [users, rows]), reports, timeout());
+        expect(reports.poisons).toEqual([]);
+      };
+      const there = async () =>
+        await Promise.all(["1", "2"].map((id) => admin.exists(`${keys.prefix}public:users:${id}`)));
+      let lease = 1;
+      await sink.open(lease, timeout());
+      await sink.prepare([users], timeout());
+      await apply(10n, put(["1", "a"]), put(["2", "b"]), put(["3", "c"]));
+      await apply(20n, remove(["1", null]));
+      // Of an older read.
+      const late = [put(["1", "a"], { at: 15n }), put(["2", "d"], { at: 25n }), remove(["3", null], { at: 25n })];
+      for (const command of CALLED) {
+        await user(`-${command}`);
+        const told = await failure(apply(30n, ...late));
+        expect({ command, told }).toMatchObject({ told: { code: "MR2008", kind: "blocked" } });
+        expect(await there()).toEqual([0, 1]);
+        await user(`+${command}`);
+        await sink.open(++lease, timeout());
+        await sink.prepare([users], timeout());
+      }
+      await apply(30n, ...late);
+      expect(await there()).toEqual([0, 1]);
+      expect(await admin.hget(`${keys.prefix}public:users:2`, "name")).toBe("d");
+    } finally {
+      await admin.call("ACL", "DELUSER", name);
+      admin.disconnect();
+    }
+  },
+);
 
 test("a server that takes no client says why, and its limit", async (context) => {
   await using server = await ownRedis({ settings: { bind: "* -::*" } });

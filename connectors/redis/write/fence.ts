@@ -14,6 +14,7 @@ import { takenOver } from "../../kit/held-checkpoint.ts";
 import { NO_STEP, overwritten, readCheckpoint } from "../checkpoint.ts";
 import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
 import { keyPages } from "./key-pages.ts";
+import { ASKED } from "./script.ts";
 import { eachOf } from "../../../src/core/each-of.ts";
 
 /** The stored checkpoint or claim is not what this process wrote last; the sink finds out why. */
@@ -56,8 +57,8 @@ return 1
  * Never lower: a claim that comes late must not displace the one that writes. Two of one number differ by name. What
  * another program has put there is replaced.
  */
-const RAISE = `
-local held = redis.pcall('HGET', KEYS[1], 'claim')
+const RAISE = `${ASKED}
+local held = asked('HGET', KEYS[1], 'claim')
 if type(held) == 'table' then redis.call('DEL', KEYS[1]) held = false end
 local number = held and tonumber(string.match(held, '^%d+') or '0') or 0
 if held ~= ARGV[1] and number >= tonumber(string.match(ARGV[1], '^%d+')) then return held end

@@ -39,6 +39,15 @@ export const RESULT_WRONG_TYPE = 2;
 /** Instead of the list of such rows: the fence did not match, and nothing was changed. */
 export const RESULT_FENCED = -1;
 
+/** Asks for a key's value: an error if another type is there. Any other, as of a command that the user may not call, ends the script. */
+export const ASKED = `
+local function asked(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  return reply
+end
+`;
+
 /**
  * One call for many rows: compare-and-set on the version, atomically with the fence and the checkpoint.
  *
@@ -58,7 +67,7 @@ export const RESULT_FENCED = -1;
  * Each call checks once whether there are any tombstones. A key that is believed to be new is not looked up: RESTORE
  * refuses an existing key, and then the row takes the normal way.
  */
-export const SCRIPT = `
+export const SCRIPT = `${ASKED}
 local call, sub = redis.call, string.sub
 local actions = ARGV[1]
 local n = #actions
@@ -68,13 +77,13 @@ if held[1] ~= ARGV[3] or (held[2] or '') .. ' ' .. (held[3] or '') ~= ARGV[4] th
 local function above(a, b) return #a > #b or (#a == #b and a > b) end
 
 local function textVersion(key)
-  local head = redis.pcall('GETRANGE', key, 0, 63)
+  local head = asked('GETRANGE', key, 0, 63)
   if type(head) == 'table' then return nil, true end
   return string.match(head, '^{"${VERSION_FIELD}":(%d+)'), false
 end
 
 local function hashVersion(key)
-  local version = redis.pcall('HGET', key, '${VERSION_FIELD}')
+  local version = asked('HGET', key, '${VERSION_FIELD}')
   if type(version) == 'table' then return nil, true end
   return version or nil, false
 end
@@ -95,7 +104,7 @@ local buried
 local function deleted(i)
   if buried == nil then buried = call('EXISTS', unpack(KEYS, n + 1, 2 * n)) > 0 end
   if not buried then return nil end
-  local version = redis.pcall('GET', KEYS[n + i])
+  local version = asked('GET', KEYS[n + i])
   -- Another program's value is no tombstone; a removal overwrites it.
   return type(version) == 'string' and #version < 20 and string.match(version, '^%d+$')
 end
