@@ -37,7 +37,7 @@ interface TableComparisonParts {
   readonly resumed: KeptTable | null;
   /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
-  /** The walk begins after this key. Default: at the first one. */
+  /** For one range alone: the key after which it begins; null: the first one. Default: the whole table, range after range. */
   readonly after?: KeyText | null;
   /** Ids of rows whose passing is to be told. */
   readonly marks?: ReadonlySet<string>;
@@ -207,9 +207,14 @@ export class TableComparison {
       for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
       if (at !== null) this.findings.comparedAt(at);
-      for (const some of look.keys.pieces(KEYS_AT_ONCE)) {
-        this.#buckets.ofSource(some);
-        await nextTurn(this.#parts.clock);
+      // Rows that only the sink has are looked for among all keys: a range that is not the whole table tells nothing of them.
+      const { after, clock } = this.#parts;
+      const isOfRange = after !== undefined && (after !== null || last !== null);
+      if (!isOfRange) {
+        for (const some of look.keys.pieces(KEYS_AT_ONCE)) {
+          this.#buckets.ofSource(some);
+          await nextTurn(clock);
+        }
       }
       for (const id of look.met) this.met.add(id);
       this.findings.sourceRows += look.keys.count + unsettled.length;
