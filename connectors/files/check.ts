@@ -17,7 +17,7 @@ export async function check({ store: open, keepMs }: FilesSettings, signal: Abor
     const found = await findLog(store, signal);
     const what =
       found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
-    const findings = [ok(id, `${store.location} can be read, and ${what}`)];
+    const findings = [ok(id, `${store.location} can be read, and ${what}`), ...(await store.rules(signal))];
     return found === null ? findings : [...findings, ...(await holesIn(store, found, keepMs !== null, signal))];
   } catch (error) {
     const known = findMillraceError(error);

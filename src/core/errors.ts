@@ -72,6 +72,7 @@ export type ErrorReason =
   | "user-limit" // a limit, quota or setting of this user alone
   | "partial" // a part of a target is missing now
   | "tables" // the target can't write so many at once
+  | "size" // the target can't take so much at once
   | "taken" // another daemon, or another sink, writes the table now
   | "untold"; // rows of the table are gone, and the sink has no way to tell its readers
 

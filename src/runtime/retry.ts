@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import { type ErrorKind, findMillraceError, isAborted } from "../core/errors.ts";
+import { type ErrorKind, findMillraceError, isAborted, reasonOf } from "../core/errors.ts";
 
 /** What to do about an error. One that no connector classified is retried within bounds, then stops the sink. */
 export function kindOf(error: unknown): ErrorKind {
@@ -30,7 +30,9 @@ export async function retryBatch(
     try {
       return await work();
     } catch (error) {
-      if (kindOf(error) !== "retryable" || attempt === BATCH_ATTEMPTS_MAX || signal.aborted) throw error;
+      // The same again would be too much again.
+      const isPassing = kindOf(error) === "retryable" && reasonOf(error) !== "size";
+      if (!isPassing || attempt === BATCH_ATTEMPTS_MAX || signal.aborted) throw error;
       onRetry(error);
     }
     await clock.sleep(backoff.next(), signal);

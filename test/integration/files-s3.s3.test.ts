@@ -1,6 +1,10 @@
 /** The store of a files sink in a bucket: what it does when S3 refuses, is away, answers late, or loses an answer. */
 import { writeFileSync } from "node:fs";
-import { CreateMultipartUploadCommand, ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
+import {
+  CreateMultipartUploadCommand,
+  ListMultipartUploadsCommand,
+  PutObjectLockConfigurationCommand,
+} from "@aws-sdk/client-s3";
 import { expect, test, vi } from "vitest";
 import { definition, factory } from "../../connectors/files/config.ts";
 import type { BucketSettings } from "../../connectors/kit/bucket.ts";
@@ -17,7 +21,7 @@ import {
 } from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { s3Gateway } from "../support/network/http-gateway.ts";
+import { httpGateway, s3Gateway } from "../support/network/http-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
@@ -320,4 +324,52 @@ test("keys stay within what S3 takes, whatever the names and the prefix", async 
   const keys = await store.list("", timeout());
   expect(keys.filter((key) => key.endsWith(".ndjson"))).toHaveLength(1);
   expect(Math.max(...keys.map((key) => Buffer.byteLength(`${longest}/${key}`)))).toBeLessThanOrEqual(1_024);
+});
+
+/** As AWS answers; the server of these tests knows neither. */
+const RULES = `<LifecycleConfiguration>
+  <Rule><ID>old</ID><Status>Enabled</Status><Filter><Prefix>changes/public</Prefix></Filter>
+    <Expiration><Days>30</Days></Expiration></Rule>
+  <Rule><ID>all</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter>
+    <Transition><Days>9</Days><StorageClass>GLACIER</StorageClass></Transition></Rule>
+  <Rule><ID>other</ID><Status>Enabled</Status><Filter><Prefix>elsewhere/</Prefix></Filter>
+    <Expiration><Days>1</Days></Expiration></Rule>
+  <Rule><ID>tagged</ID><Status>Enabled</Status><Filter><Tag><Key>a</Key><Value>b</Value></Tag></Filter>
+    <Expiration><Days>1</Days></Expiration></Rule>
+  <Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>
+    <Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>`;
+const VERSIONS = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+
+test("check names what a bucket does by itself to the files of the sink, and nothing where it may not look", async () => {
+  await using bucket = await freshBucket();
+  const found = async (endpoint: string): Promise<readonly string[]> => {
+    await using store = storeIn(bucket, { endpoint });
+    return (await store.rules(timeout())).map(({ what }) => what);
+  };
+  expect(await found(bucket.options.endpoint)).toEqual([]);
+  using opened = s3Client(bucket.options);
+  const lock = { ObjectLockEnabled: "Enabled", Rule: { DefaultRetention: { Mode: "GOVERNANCE", Days: 2 } } } as const;
+  await opened.client.send(
+    new PutObjectLockConfigurationCommand({ Bucket: bucket.bucket, ObjectLockConfiguration: lock }),
+  );
+  const place = `s3://${bucket.bucket}/changes/`;
+  const locked = `object lock (GOVERNANCE) keeps each object below ${place} for 2 days`;
+  expect(await found(bucket.options.endpoint)).toEqual([expect.stringContaining(locked)]);
+  await using aws = await httpGateway(bucket.options.endpoint, async ({ path, pass }) => {
+    const { searchParams } = new URL(path, "http://bucket");
+    const body = searchParams.has("lifecycle") ? RULES : searchParams.has("versioning") ? VERSIONS : null;
+    return body === null ? await pass() : { status: 200, headers: { "content-type": "application/xml" }, body };
+  });
+  expect(await found(aws.url)).toEqual([
+    expect.stringContaining(`rule "old" of the bucket deletes objects below ${place} after 30 days`),
+    expect.stringContaining(`rule "all" of the bucket moves objects below ${place} to GLACIER`),
+    expect.stringContaining("keeps old versions, and no rule ends them"),
+    expect.stringContaining(locked),
+  ]);
+  const options = definition.parse({ path: place, s3: { ...bucket.options, endpoint: aws.url } });
+  const findings = await factory.check({ name: "bronze", daemon: "shop", folder: "/", options }, timeout());
+  expect(findings.map(({ id, level }) => `${id} ${level}`)).toEqual([
+    "files.path ok",
+    ...Array.from({ length: 4 }, () => "files.bucket warning"),
+  ]);
 });

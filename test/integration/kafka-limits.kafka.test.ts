@@ -2,15 +2,18 @@
  * Limits of brokers that a sink can't see in its topics: they bound what it sends, or are named.
  * @module-tag heavy
  */
+import { randomBytes } from "node:crypto";
 import { Admin } from "@platformatic/kafka";
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { ownKafka } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 import { origin } from "../support/kafka/kafka-scene.ts";
 
 const REQUEST_BYTES = 200_000;
@@ -49,6 +52,47 @@ test("requests keep below socket.request.max.bytes, and a used-up quota is named
   const lift = { key: "controller_mutation_rate", value: 0, remove: true } as const;
   await admin.alterClientQuotas({ entries: [{ entities: [entity], ops: [lift] }] });
   await admin.close();
+});
+
+test("a quota of bytes is told as what slows the sink, and a batch that takes too long with it as too large", async () => {
+  await using broker = await ownKafka();
+  await using topics = new KafkaTopics(new URL(broker.url).host);
+  const options = definition.parse({ brokers: [topics.broker], prefix: topics.prefix, topics: { partitions: 1 } });
+  const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
+  await sink.open(1, timeout());
+  const wide = tableNamed("wide");
+  await sink.prepare([wide], timeout());
+  const batch = (at: bigint, count: number): Batch => {
+    const rows = Array.from({ length: count }, (_, i) => put([`${at}${i}`, randomBytes(2_000).toString("hex")]));
+    const unordered = rowsBatch(at, [wide, rows]);
+    return unordered.kind === "rows" ? { ...unordered, order: new Uint16Array(count) } : unordered;
+  };
+  await sink.apply(batch(10n, 10), new Reports(), timeout());
+  expect(sink.hints).toEqual([]);
+  const admin = new Admin({ clientId: "administrator", bootstrapBrokers: [topics.broker] });
+  const entity = { entityType: "client-id", entityName: null } as const;
+  const limit = { key: "producer_byte_rate", value: 20_000, remove: false } as const;
+  await admin.alterClientQuotas({ entries: [{ entities: [entity], ops: [limit] }], validateOnly: false });
+  await admin.close();
+  let at = 11n;
+  await eventually(async () => {
+    await sink.apply(batch(at++, 20), new Reports(), timeout());
+    expect(sink.hints).toMatchObject([{ what: expect.stringContaining("a quota of the brokers"), slows: true }]);
+  });
+  const late = sink.apply(batch(at++, 500), new Reports(), AbortSignal.timeout(120_000));
+  const { code, message, hint, reason } = await failure(late);
+  expect({ code, reason }).toEqual({ code: "MR2006", reason: "size" });
+  expect(message).toMatch(
+    /^a quota of the brokers holds it back, lately for \d+ (?:s|min): longer than a batch may take/,
+  );
+  expect(hint).toMatch(/`producer_byte_rate`.*kafka-configs\.sh/);
+  await sink.open(1, AbortSignal.timeout(120_000));
+  await sink.prepare([wide], timeout());
+  for (let i = 0; i < 2; i++) await sink.apply(batch(at++, 40), new Reports(), AbortSignal.timeout(120_000));
+  expect(sink.hints).toMatchObject([
+    { what: expect.stringContaining("a quota of the brokers holds it back"), slows: true },
+  ]);
+  await sink.close();
 });
 
 test("a limit of transactions that is too short is refused at the start, and by check", async () => {

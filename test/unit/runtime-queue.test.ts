@@ -39,6 +39,23 @@ test("a queue knows of a large work until it has ended, in whatever pieces it is
   expect([queue.length, queue.heldBytes]).toEqual([0, 0]);
 });
 
+test("a batch that was too much for the target is followed by smaller ones, down to single rows", () => {
+  const queue = new SinkQueue();
+  const block = blockOf(Array.from({ length: 40 }, (_, id) => row(first, id)));
+  queue.push({ kind: "rows", block, from: 0, to: 40 });
+  const limits = { rowCountMax: 32, byteCountMax: 1 << 20 };
+  const taken = (): number => {
+    const rows = queue.takeRows(limits)!;
+    queue.done(rows, "durable");
+    return rows.works.reduce((sum, work) => sum + (work.kind === "rows" ? work.to - work.from : 0), 0);
+  };
+  queue.takeSmaller();
+  expect(taken()).toBe(8);
+  for (let i = 0; i < 9; i++) queue.takeSmaller();
+  expect(taken()).toBe(1);
+  expect(queue.isFull(limits)).toBe(true);
+});
+
 test("works that are dropped leave the others in their order, and hold nothing", () => {
   const queue = new SinkQueue();
   const told: string[] = [];

@@ -83,7 +83,7 @@ export class LakeLogin {
   }
 }
 
-function isEncrypted(endpoint: string | undefined): boolean {
+export function isEncrypted(endpoint: string | undefined): boolean {
   return endpoint === undefined || new URL(endpoint).protocol !== "http:";
 }
 

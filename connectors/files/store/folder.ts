@@ -13,6 +13,7 @@ import {
   unlink,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { makeFolder } from "../../../src/core/files.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { classifyFile } from "../errors.ts";
@@ -186,6 +187,10 @@ export class FolderStore implements Store {
       if (systemErrorCode(error) !== "EEXIST") throw error;
     });
     return path;
+  }
+
+  async rules(): Promise<readonly Finding[]> {
+    return [];
   }
 
   async settle(signal: AbortSignal): Promise<void> {

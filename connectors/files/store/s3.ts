@@ -13,14 +13,16 @@ import {
   type ListMultipartUploadsCommandInput,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
+  type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { serverAt, systemErrorCode } from "../../../src/core/system-errors.ts";
 import { addressOf, codeOf, tlsFailure } from "../../../src/tls/failure.ts";
 import { filesError, bucketError } from "../errors.ts";
+import type { Finding } from "../../../src/core/contracts/connector.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
-import { lookForLogin } from "../../kit/bucket-login.ts";
+import { bucketRules } from "../../kit/bucket-rules.ts";
+import { bucketClient } from "../../kit/bucket-client.ts";
 import { MANIFESTS, manifestOf, numberOf } from "../names.ts";
 import type { Store, ListFilter } from "./store.ts";
 import type { ConnectionOptions } from "node:tls";
@@ -29,9 +31,6 @@ import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.t
 
 /** S3 takes up to 10,000 parts of 5 MB or more. */
 const PART_BYTES = 16 * 1024 * 1024;
-const ATTEMPTS_MAX = 4;
-const CONNECT_MS_MAX = 10_000;
-const REQUEST_MS_MAX = 60_000;
 const PROBE = "_millrace/probe";
 /** Of no manifest; `settle` knows it. */
 const PROBE_FILE = `date=1970-01-01/${"0".repeat(19)}-${"0".repeat(19)}-0-0.probe`;
@@ -47,7 +46,8 @@ export class S3Store implements Store {
   readonly #server: string | undefined;
   #scratch: string | null = null;
 
-  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle, ca }: BucketSettings) {
+  constructor(settings: BucketSettings) {
+    const { bucket, prefix, endpoint, ca } = settings;
     this.location = `s3://${bucket}/${prefix}`;
     this.paths = [tmpdir()];
     this.#bucket = bucket;
@@ -56,24 +56,8 @@ export class S3Store implements Store {
       this.#server = serverAt(host, port);
     }
     this.#prefix = prefix;
-    const isKeyGiven = accessKeyId !== undefined && secretAccessKey !== undefined;
     const isEncrypted = endpoint === undefined || new URL(endpoint).protocol === "https:";
-    this.#client = new S3Client({
-      ...(region === undefined ? {} : { region }),
-      ...(endpoint === undefined ? {} : { endpoint }),
-      credentials: isKeyGiven ? { accessKeyId, secretAccessKey } : lookForLogin,
-      forcePathStyle: pathStyle,
-      maxAttempts: ATTEMPTS_MAX,
-      // Servers other than AWS' may not know the newer checksums.
-      requestChecksumCalculation: "WHEN_REQUIRED",
-      responseChecksumValidation: "WHEN_REQUIRED",
-      requestHandler: {
-        ...(ca === undefined ? {} : { httpsAgent: { ...trusted(ca, isEncrypted, this.location), keepAlive: true } }),
-        connectionTimeout: CONNECT_MS_MAX,
-        requestTimeout: REQUEST_MS_MAX,
-        throwOnRequestTimeout: true,
-      },
-    });
+    this.#client = bucketClient(settings, ca === undefined ? undefined : trusted(ca, isEncrypted, this.location));
   }
 
   async list(under: string, signal: AbortSignal, after?: string): Promise<readonly string[]> {
@@ -205,6 +189,13 @@ export class S3Store implements Store {
         `${this.location}: the server has overwritten an object that it should have kept`,
       );
     }
+  }
+
+  async rules(signal: AbortSignal): Promise<readonly Finding[]> {
+    const lost =
+      "readers lose files, and the sink its log with the checkpoint (MR3110); `keep` removes old files in order";
+    const at = { id: "files.bucket", bucket: this.#bucket, prefix: this.#prefix, lost };
+    return await bucketRules(this.#client, at, signal);
   }
 
   /** Those of files with names of ours: other programs may write below the prefix too. */

@@ -1,3 +1,5 @@
+import type { Finding } from "../../../src/core/contracts/connector.ts";
+
 export interface ListFilter {
   readonly is: (key: string) => boolean;
   readonly countMax: number;
@@ -30,4 +32,6 @@ export interface Store extends AsyncDisposable {
   scratch(): Promise<string>;
   /** After the sink was taken over: removes what a killed process left half done, and tests that `create` refuses a taken key. */
   settle(signal: AbortSignal): Promise<void>;
+  /** What the store does by itself to what lies there; changes nothing. */
+  rules(signal: AbortSignal): Promise<readonly Finding[]>;
 }

@@ -9,6 +9,7 @@ const TOLD_MS = 3_000;
 /** How long brokers have lately held back this client's requests. They say so in their answers: a quota is used up. */
 export class HeldBack {
   readonly #clock: Clock;
+  #untilMs = 0;
   readonly #told: { readonly atMs: number; readonly ms: number }[] = [];
 
   constructor(clock: Clock) {
@@ -19,7 +20,12 @@ export class HeldBack {
   note(answer: unknown): void {
     if (typeof answer !== "object" || answer === null || !("throttleTimeMs" in answer)) return;
     const { throttleTimeMs: ms } = answer;
-    if (typeof ms === "number" && ms > 0) this.#told.push({ atMs: this.#clock.elapsed(), ms });
+    if (typeof ms !== "number" || ms <= 0) return;
+    const nowMs = this.#clock.elapsed();
+    // Of several connections at once it counts once.
+    const atMs = Math.max(nowMs, this.#untilMs);
+    this.#untilMs = Math.max(this.#untilMs, nowMs + ms);
+    if (this.#untilMs > atMs) this.#told.push({ atMs, ms: this.#untilMs - atMs });
   }
 
   get hints(): readonly TargetHint[] {

@@ -344,10 +344,13 @@ export class CheckpointedWriter implements TargetRows {
   }
 
   async #failed(error: unknown, signal: AbortSignal): Promise<unknown> {
+    const [heldBack] = this.hints;
     await this.#release();
     const known = this.#withRoom(classify(isUnknownTopic(error) ? topicsLost() : error, signal), error);
     this.#failure = known;
-    if (known.kind === "aborted" || !isFenced(error)) return known;
+    if (known.kind === "aborted") return known;
+    if (!isFenced(error))
+      return heldBack !== undefined && known.code === "MR2001" ? tooMuchFor(heldBack, error) : known;
     try {
       await using cluster = await this.#settings.cluster.connect(signal);
       this.#expectOurs(await readCheckpoint(cluster, this.#checkpointTopic, signal));
@@ -356,7 +359,9 @@ export class CheckpointedWriter implements TargetRows {
       if (refusal.kind === "fatal") this.#refusal = refusal;
       return refusal;
     }
-    return kafkaError("MR2006", "retryable", ABORTED, { cause: error });
+    return heldBack === undefined
+      ? kafkaError("MR2006", "retryable", ABORTED, { cause: error })
+      : tooMuchFor(heldBack, error);
   }
 
   #withRoom(known: MillraceError, error: unknown): MillraceError {
@@ -380,6 +385,16 @@ export class CheckpointedWriter implements TargetRows {
     this.#opened = null;
     await opened?.cluster[Symbol.asyncDispose]();
   }
+}
+
+/** The brokers answer nothing meanwhile, and a transaction has its time. */
+function tooMuchFor({ what, fix }: TargetHint, cause: unknown): MillraceError {
+  const message = `${what}: longer than a batch may take`;
+  return kafkaError("MR2006", "retryable", message, {
+    hint: `${fix}. Millrace goes on with smaller batches.`,
+    cause,
+    reason: "size",
+  });
 }
 
 /** Of Millrace's own topics. */

@@ -359,7 +359,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   }
   for (const { table, what, fix, slows } of sink.hints ?? []) {
     // It is said already.
-    if (slows === true && isSlow(sink, source)) continue;
+    if (slows === true && (error !== null || isSlow(sink, source))) continue;
     yield watch("sink.hint", { ...of, table, what: `sink ${name}: ${what}`, fix });
   }
   if (sink.lost !== null) {

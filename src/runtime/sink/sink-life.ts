@@ -389,6 +389,7 @@ export class SinkLife {
     if (known.reason === "tables") this.worker.queue.takeFewerTables(this.worker.limits);
     this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
+    if (known.reason === "size") this.worker.queue.takeSmaller();
     if (kind === "reopen") this.#reopened++;
     this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
     const nowMs = this.#parts.clock.elapsed();

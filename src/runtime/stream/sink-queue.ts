@@ -129,6 +129,9 @@ export interface NoticeWork {
   readonly receipt?: Receipt;
 }
 
+/** A batch of the smallest part is one row, or a few. */
+const PART_MIN = 1 / 4096;
+
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
 interface HeartbeatWork {
   readonly kind: "heartbeat";
@@ -254,6 +257,8 @@ export class SinkQueue {
   #head = 0;
   /** Below that of the limits, if the target could not take so many at once. */
   #tableCountMax = TABLES_PER_BATCH_MAX;
+  /** How much of the limits of a batch may be used. */
+  #part = 1;
   #heldBytes = 0;
   #waitingRows = 0;
   #waitingBytes = 0;
@@ -335,7 +340,8 @@ export class SinkQueue {
    * Takes the next work; if it has rows, also all following rows that fit in the same batch. Call after `wait`. The bytes
    * of what is taken count until `done`.
    */
-  take(limits: BatchLimits): QueuedWork {
+  take(whole: BatchLimits): QueuedWork {
+    const limits = this.#within(whole);
     const first = this.#works[this.#head]!;
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
@@ -346,7 +352,8 @@ export class SinkQueue {
     return first;
   }
 
-  isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
+  isFull(limits: BatchLimits): boolean {
+    const { rowCountMax, byteCountMax } = this.#within(limits);
     return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
   }
 
@@ -375,12 +382,24 @@ export class SinkQueue {
     this.#tableCountMax = Math.max(1, Math.ceil(Math.min(this.#tableCountMax, tableCountMax) / 4));
   }
 
+  /** The target could not take as much at once as one batch has had. */
+  takeSmaller(): void {
+    this.#part = Math.max(PART_MIN, this.#part / 4);
+  }
+
+  #within(limits: BatchLimits): BatchLimits {
+    if (this.#part === 1) return limits;
+    const rowCountMax = Math.ceil(limits.rowCountMax * this.#part);
+    return { ...limits, rowCountMax, byteCountMax: Math.ceil(limits.byteCountMax * this.#part) };
+  }
+
   #tablesIn({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): number {
     return Math.min(this.#tableCountMax, tableCountMax);
   }
 
   /** The same if the next work has rows; otherwise null, and nothing is taken. */
-  takeRows(limits: BatchLimits): QueuedRowWorks | null {
+  takeRows(whole: BatchLimits): QueuedRowWorks | null {
+    const limits = this.#within(whole);
     const first = this.#works[this.#head];
     if (first?.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     return first?.kind === "rows" ? this.#takeBatch(this.#divided(first, limits), limits) : null;
