@@ -23,7 +23,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   mysql: ["mysql2"],
   clickhouse: ["@clickhouse/client"],
   duckdb: ["@duckdb/node-api", "@aws-sdk/client-s3"],
-  kit: ["@aws-sdk/credential-provider-node"],
+  kit: ["@aws-sdk/client-s3", "@aws-sdk/credential-provider-node"],
   elasticsearch: ["undici"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
