@@ -8,6 +8,7 @@ import { openState } from "../../src/state/open.ts";
 import { createLog, never, openSource } from "../support/postgres/postgres-source.ts";
 import { lacksPgBouncer, startPgBouncer } from "../support/postgres/pgbouncer.ts";
 import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const SHOWN = `select current_setting('statement_timeout') as timeout, current_setting('DateStyle') as date, current_setting('bytea_output') as bytes,
@@ -83,4 +84,36 @@ test("one that gives a session to several clients is refused, as sink, as state 
   await client.connect();
   expect((await client.query("show search_path")).rows).toEqual([{ search_path: '"$user", public' }]);
   await client.end();
+});
+
+test("a session that a pooler has given to another client since is not ended", async ({ skip }) => {
+  const reason = await lacksPgBouncer();
+  skip(reason !== null, reason ?? "");
+  await using database = await freshDatabase();
+  const settings = "pool_mode = session\nignore_startup_parameters = options";
+  await using pooler = await startPgBouncer(database.url, settings);
+  const url = `${pooler.url}/${database.name}?sslmode=disable`;
+  const first = opened(url);
+  expect(await first.open(1, never)).toBeNull();
+  await first.close();
+  const idle = async () =>
+    (
+      await database.query<{ pid: number }>(
+        "select backend as pid from _millrace.progress where backend in (select pid from pg_stat_activity where query = 'DISCARD ALL')",
+      )
+    ).rows;
+  await eventually(async () => expect(await idle()).toHaveLength(1));
+  const others = Array.from({ length: 3 }, () => new Client(url));
+  for (const other of others) {
+    other.on("error", () => {});
+    onTestFinished(() => other.end());
+    await other.connect();
+  }
+  const [written] = (await database.query<{ pid: number }>("select backend as pid from _millrace.progress")).rows;
+  const pids = await Promise.all(
+    others.map(async (other) => (await other.query("select pg_backend_pid() as pid")).rows[0].pid),
+  );
+  expect(pids).toContain(written!.pid);
+  await opened(url).open(2, never);
+  for (const other of others) expect((await other.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });

@@ -82,22 +82,33 @@ const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_ba
 const END_TIMEOUT_MS = 5_000;
 
 /**
- * Ends the sessions that wrote before us under the same or a lower lease. They may be half-open and still hold rows in the
- * middle of a batch, or their bytes may arrive late: after this they have committed, or never will.
+ * Ends the sessions that wrote before us under the same or a lower lease, and marks this one. They may be half-open and still
+ * hold rows in the middle of a batch, or their bytes may arrive late: after this they have committed, or never will. A pooler
+ * gives a backend to somebody else when its client is gone, and has taken the mark from it by then.
  */
-export function endPredecessor(name: string, lease: bigint): string {
-  const isWriter = `EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND ((l.classid::bigint << 32) | l.objid::bigint) = ${writerLock(name)})`;
-  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${CHECKPOINT} p JOIN pg_stat_activity a ON (a.pid = p.backend AND a.backend_start = p.backend_start) OR ${isWriter} WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user`;
+export function replaceWriter(name: string, lease: bigint): string {
+  const wrote = `a.pid = p.backend AND a.backend_start = p.backend_start AND ${holds(markOf(name))}`;
+  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${CHECKPOINT} p JOIN pg_stat_activity a ON ${wrote} OR ${holds(writerLock(name))} WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user; SELECT pg_advisory_lock_shared(${markOf(name)})`;
+}
+
+/** Whether session `a` has the lock. */
+function holds(lock: string): string {
+  return `EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND ((l.classid::bigint << 32) | l.objid::bigint) = ${lock})`;
 }
 
 /** So that other programs that hash the same text for a lock get another one. */
 const WRITER_SEED = 7308320948;
+const MARK_SEED = 7308320949;
+
+function markOf(name: string): string {
+  return `hashtextextended(${quoteLiteral(name)}, ${MARK_SEED})`;
+}
 
 function writerLock(name: string): string {
   return `hashtextextended(${quoteLiteral(name)}, ${WRITER_SEED})`;
 }
 
-/** Marks a session that writes beside the sink's own one: see `endPredecessor`. */
+/** Marks a session that writes beside the sink's own one: see `replaceWriter`. */
 export function markWriter(name: string): string {
   return `SELECT pg_advisory_lock_shared(${writerLock(name)})`;
 }

@@ -24,7 +24,6 @@ import {
   type Advance,
   countBatch,
   CREATE_METADATA,
-  endPredecessor,
   enterSession,
   type Fence,
   FenceBroken,
@@ -33,6 +32,7 @@ import {
   LOCK_DDL,
   lockLease,
   readCheckpoint,
+  replaceWriter,
   selectCheckpoint,
   selectFence,
   type StoredCheckpoint,
@@ -92,7 +92,7 @@ export class FencedSession {
       const found = await session.query(FIND_METADATA, signal);
       if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
       const { checkpointName } = this.#options;
-      await session.query(endPredecessor(checkpointName, lease), signal);
+      await session.query(replaceWriter(checkpointName, lease), signal);
       const fence = { ...this.fence, lease };
       const taken = readCheckpoint(await session.query(takeLease(fence), signal));
       if (taken === null) {
@@ -128,7 +128,7 @@ export class FencedSession {
     const session = await this.#connect(signal);
     await this.guarded("looking at the target's progress", async () => {
       const { checkpointName } = this.#options;
-      await session.query(endPredecessor(checkpointName, this.#lease), signal);
+      await session.query(replaceWriter(checkpointName, this.#lease), signal);
       const entered = readCheckpoint(await session.query(enterSession(this.fence), signal));
       const found = entered ?? readCheckpoint(await session.query(selectCheckpoint(checkpointName), signal));
       const inFlight = this.#inFlight;
