@@ -9,7 +9,7 @@ import { expect, test } from "vitest";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { type Asked, httpGateway, type Reply } from "../../support/network/http-gateway.ts";
-import { clickhouseUrl, elasticsearchUrl, freshBucket, redisUrl } from "../../support/run/services.ts";
+import { clickhouseUrl, elasticsearchUrl, freshBucket, freshDatabase, redisUrl } from "../../support/run/services.ts";
 import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { refusal } from "../../support/warehouses/clickhouse-gateway.ts";
 import { searchCall } from "../../support/caches/search-rows.ts";
@@ -130,8 +130,32 @@ async function redisDoor(): Promise<Door> {
   };
 }
 
+/** The role makes the tables, and loses what it may do with one of them. */
+async function postgresDoor(): Promise<Door> {
+  const role = `writer_${randomUUID().slice(0, 8)}`;
+  const database = await freshDatabase();
+  const { rows } = await database.query("select current_user as name");
+  await database.query(`create role ${role} login in role "${rows[0]!.name}"`);
+  return {
+    change(options) {
+      const url = new URL("url" in options ? String(options.url) : "");
+      url.username = role;
+      return { ...options, url: url.href };
+    },
+    async set({ sinks: { target } }, isDenied) {
+      const [verb, to] = isDenied ? ["revoke", "from"] : ["grant", "to"];
+      await target!.query(`${verb} all on public.${HELD} ${to} ${role}`);
+    },
+    async [Symbol.asyncDispose]() {
+      await database.query(`drop role ${role}`);
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
 const DOORS: Readonly<Partial<Record<SinkKind, () => Promise<Door>>>> = {
   redis: redisDoor,
+  postgres: postgresDoor,
   elasticsearch: () => gate(elasticsearchUrl(), searchRefusal, (url) => (options) => ({ ...options, url })),
   clickhouse: () => gate(clickhouseUrl(), columnsRefusal, (url) => (options) => ({ ...options, url })),
   "ducklake-s3": bucketDoor,
