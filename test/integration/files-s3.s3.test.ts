@@ -21,7 +21,7 @@ import {
 } from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { httpGateway, s3Gateway } from "../support/network/http-gateway.ts";
+import { httpGateway, s3Gateway, type Way } from "../support/network/http-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
@@ -143,6 +143,41 @@ test("a clock that is an hour wrong is put right by the server's; where that doe
   await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
   await sink.close();
   expect(await dataKeys(bucket)).toHaveLength(1);
+});
+
+test("a login that ends is told, and the one in the file is taken at the next opening", async () => {
+  await using bucket = await freshBucket();
+  using folder = temporaryFolder();
+  const { endpoint, accessKeyId, secretAccessKey, ...others } = bucket.options;
+  let way: Way = "pass";
+  await using between = await s3Gateway(endpoint, () => way);
+  const file = folder.file("credentials");
+  const give = (secret: string): void =>
+    writeFileSync(file, `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secret}\n`);
+  vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", file);
+  try {
+    give(secretAccessKey);
+    const path = `s3://${bucket.bucket}/changes`;
+    const s3 = { ...others, endpoint: between.url };
+    const options = definition.parse({ path, format: "ndjson", roll: { rows: 1 }, s3 });
+    const sink = await factory.create({ name: "bronze", daemon: "shop", folder: "/", options }, quietLog);
+    await sink.open(1, timeout());
+    await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
+    way = "expired";
+    const told = await failure(sink.apply(userBatch(20n, "2"), new Reports(), timeout()));
+    expect(told).toMatchObject({ code: "MR2002", kind: "blocked", reason: "login" });
+    expect(told.message).toContain("ExpiredToken");
+    way = "pass";
+    give("wrong-secret");
+    expect(await failure(sink.open(2, timeout()))).toMatchObject({ code: "MR2002", kind: "blocked" });
+    give(secretAccessKey);
+    await sink.open(2, timeout());
+    await sink.apply(userBatch(20n, "2"), new Reports(), timeout());
+    await sink.close();
+  } finally {
+    vi.unstubAllEnvs();
+  }
+  expect(await dataKeys(bucket)).toHaveLength(2);
 });
 
 const CHANGES = 8;
