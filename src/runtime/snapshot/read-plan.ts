@@ -35,7 +35,7 @@ const LACKING = "not complete in this sink";
 const KEYS_LISTED_MAX = 1_000;
 
 /** The maximum number of tables that are read between the same two marks. */
-const TOGETHER_COUNT_MAX = 64;
+const TOGETHER_COUNT_MAX = 256;
 
 /** What is to be read, for which sinks, and in which order: what the state lists, but for what can't be read now. */
 export class ReadPlan {

@@ -1,3 +1,4 @@
+import { invariant } from "../../core/invariant.ts";
 import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { type Position, rowVersion } from "../../core/model/position.ts";
@@ -87,8 +88,8 @@ export class FanOut {
   /** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
   readonly byteBudget: number;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
-  /** By the id in their marks; several windows may share one. */
-  readonly #windows = new Map<string, Expected[]>();
+  /** By the id in their marks, which windows of different tables may share, and by table. */
+  readonly #windows = new Map<string, Map<string, Expected>>();
   readonly delivered = new DeliveredTransactions();
   /** Told when more waits for a crowded sink. */
   readonly crowding = new News();
@@ -168,14 +169,16 @@ export class FanOut {
 
   /** Adds a window that opens and closes when its marks pass. `onClosed` is called at the position of the high mark. */
   expect(window: Window, onClosed: (closed: Closed) => void): void {
-    const together = this.#windows.get(window.id) ?? [];
-    this.#windows.set(window.id, [...together, { window, onClosed, mark: 0 }]);
+    const together = this.#windows.get(window.id) ?? new Map();
+    invariant(!together.has(window.tableId), "windows that share their marks are of different tables");
+    this.#windows.set(window.id, together.set(window.tableId, { window, onClosed, mark: 0 }));
   }
 
   forget(window: Window): void {
-    const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
-    if (left.length > 0) this.#windows.set(window.id, left);
-    else this.#windows.delete(window.id);
+    const together = this.#windows.get(window.id);
+    if (together?.get(window.tableId)?.window !== window) return;
+    together.delete(window.tableId);
+    if (together.size === 0) this.#windows.delete(window.id);
   }
 
   /**
@@ -206,7 +209,7 @@ export class FanOut {
   }
 
   get #expected(): readonly Expected[] {
-    return [...this.#windows.values()].flat();
+    return [...this.#windows.values()].flatMap((together) => [...together.values()]);
   }
 
   /** After a schema change of the table: chunks that were read across it are useless. */
@@ -302,8 +305,8 @@ export class FanOut {
     if (message.prefix !== this.#markPrefix) return null;
     const mark = decodeMark(message.content);
     if (mark === null || mark.edge === null) return null;
-    const expected = this.#windows.get(mark.window);
-    return expected === undefined ? null : { isLow: mark.edge === "low", expected };
+    const together = this.#windows.get(mark.window);
+    return together === undefined ? null : { isLow: mark.edge === "low", expected: [...together.values()] };
   }
 
   #rows(block: Block, from: number, to: number): void {
@@ -311,7 +314,10 @@ export class FanOut {
     const { tx, transactions } = block;
     for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
     for (const together of this.#windows.values()) {
-      for (const { window } of together) if (window.isOpen) window.touch(block, from, to);
+      for (const id of new Set(block.tables.map((table) => table.id))) {
+        const window = together.get(id)?.window;
+        if (window?.isOpen === true) window.touch(block, from, to);
+      }
     }
     for (const piece of cut(block, from, to)) {
       for (const queue of this.#sinks.values()) {
