@@ -9,6 +9,7 @@ import {
 } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { moreHandles } from "../../src/core/system-errors.ts";
+import { FIXES_BY_TEXT } from "../kit/file-faults.ts";
 import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { Rule } from "./rule.ts";
@@ -172,6 +173,13 @@ export function rowRefused(error: unknown, table: string): MillraceError {
 }
 
 const IO = ["IO Error"];
+const CANT_OPEN = {
+  kinds: IO,
+  code: "MR3203",
+  kind: "blocked",
+  says: (doing: string, text: string) =>
+    `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
+} as const;
 const OBJECTS = ["Catalog Error", "Binder Error"];
 const OBJECT_GONE = {
   code: "MR3110",
@@ -246,12 +254,14 @@ const RULES: readonly Rule[] = [
     says: (doing) => `a file can't be opened while ${doing}: ${moreHandles()}`,
     hint: "The message names the limit; Millrace tries again by itself.",
   },
+  ...Object.entries(FIXES_BY_TEXT).map(([text, hint]): Rule => ({
+    ...CANT_OPEN,
+    text: new RegExp(`: ${text}$`),
+    hint,
+  })),
   {
-    kinds: IO,
+    ...CANT_OPEN,
     text: /Cannot open|No such file|Is a directory|Permission denied|Read-only file system/,
-    code: "MR3203",
-    kind: "blocked",
-    says: (doing, text) => `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
     hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
   },
   {

@@ -137,6 +137,8 @@ export function shortTransactions(): MillraceError {
 }
 
 const STORAGE = "KAFKA_STORAGE_ERROR";
+const LEADERLESS = "a partition has no leader";
+const MOVED = "a partition has moved to another broker";
 const STILL_ENDS = "the transaction before can't end yet";
 const MAKE_ROOM =
   "Make room on the disk of the broker's `log.dirs`, or look at the disk; then start the broker: one that can't write to its disk ends.";
@@ -156,8 +158,8 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ["MR2008", "blocked", "the Kafka user lacks an ACL of the transactional id"],
   NOT_ENOUGH_REPLICAS: ["MR2006", "retryable", "too few replicas are in sync"],
   NOT_ENOUGH_REPLICAS_AFTER_APPEND: ["MR2006", "retryable", "too few replicas are in sync"],
-  LEADER_NOT_AVAILABLE: ["MR2006", "retryable", "a partition has no leader"],
-  NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", "a partition has moved to another broker"],
+  LEADER_NOT_AVAILABLE: ["MR2006", "retryable", LEADERLESS],
+  NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", MOVED],
   [STORAGE]: ["MR2006", "retryable", "a broker can't write to its disk", MAKE_ROOM],
   CONCURRENT_TRANSACTIONS: ["MR2006", "retryable", STILL_ENDS],
   BROKER_NOT_AVAILABLE: ["MR2001", "retryable", "a broker is not there"],
@@ -289,6 +291,9 @@ export function stuckAfter(before: MillraceError | null, error: MillraceError): 
   // Which topics it waits for is said when the sink is opened.
   if (before?.message.startsWith(STILL_ENDS) === true) return error;
   if (before?.code !== "MR2006" || (error.code !== "MR2006" && error.code !== "MR2001")) return error;
+  // A broker that stops gives its partitions away first.
+  const isOfStop = before.message.startsWith(LEADERLESS) || before.message.startsWith(MOVED);
+  if (error.code === "MR2001" && isOfStop) return error;
   const hint = error.code === "MR2006" ? undefined : `${before.hint ?? ""} ${error.hint ?? ""}`.trim();
   return kafkaError(error.code, error.kind, `${error.message}, after: ${before.message}`, { hint, cause: error });
 }

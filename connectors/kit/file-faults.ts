@@ -1,3 +1,5 @@
+import { accessSync, constants, existsSync } from "node:fs";
+import { dirname } from "node:path";
 import type { ErrorKind } from "../../src/core/errors.ts";
 import { lacksHandles, moreHandles, systemErrorCode } from "../../src/core/system-errors.ts";
 
@@ -24,6 +26,25 @@ const FIXES: Readonly<Record<string, string>> = {
   EISDIR: NO_FOLDER,
   ENOTDIR: NO_FOLDER,
 };
+
+/** By the system's own sentences, in which engines pass its errors on. */
+export const FIXES_BY_TEXT = {
+  "Read-only file system": FIXES["EROFS"]!,
+  "Permission denied": PERMISSION,
+  "Is a directory": NO_FOLDER,
+  "Not a directory": NO_FOLDER,
+} as const;
+
+/** Why a file that is there, or is to be made, can't be written, as the system says it; null: it can. */
+export function whyUnwritable(path: string): FileFault | null {
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    if (existsSync(path)) accessSync(path, constants.R_OK | constants.W_OK);
+    return null;
+  } catch (error) {
+    return fileFault(error);
+  }
+}
 
 /** What a failure of the file system means, told by its code, never by its text. Null: it is none. */
 export function fileFault(error: unknown): FileFault | null {

@@ -1,7 +1,7 @@
 import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
 import { type ErrorCode, errorsOf, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { writersOf } from "../../src/core/files.ts";
-import { fileFault } from "../kit/file-faults.ts";
+import { fileFault, whyUnwritable } from "../kit/file-faults.ts";
 import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 
 export const sqliteError = errorsOf(
@@ -138,13 +138,16 @@ export function classify(error: unknown, doing: string, path: string): MillraceE
     }
     case PERM:
     case READONLY:
-    case CANTOPEN:
+    case CANTOPEN: {
+      const why = whyUnwritable(path);
+      const told = why === null ? "" : `${why.code}, `;
       return sqliteError(
         "MR3203",
         "blocked",
-        `the SQLite file ${path} can't be opened for this (${doing}, SQLite result ${resultCode})`,
-        { cause },
+        `the SQLite file ${path} can't be opened for this (${told}${doing}, SQLite result ${resultCode})`,
+        { cause, hint: why?.fix },
       );
+    }
     case IOERR:
     case FULL: {
       // On some file systems a full disk is an error of input or output to SQLite.

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { failureOf } from "../../connectors/kafka/client/failures.ts";
-import { classify } from "../../connectors/kafka/errors.ts";
+import { classify, kafkaError, stuckAfter } from "../../connectors/kafka/errors.ts";
 
 test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED"])(
   "%s is another writer",
@@ -13,3 +13,13 @@ test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR
     });
   },
 );
+
+test("a broker that stopped is told as that, not with the partitions that it gave away before", () => {
+  const stopped = kafkaError("MR2001", "retryable", "the connection to Kafka failed: ECONNREFUSED");
+  const before = (id: string) => classify(failureOf(id, "orders"));
+  for (const id of ["NOT_LEADER_OR_FOLLOWER", "LEADER_NOT_AVAILABLE"])
+    expect(stuckAfter(before(id), stopped).message).toBe(stopped.message);
+  expect(stuckAfter(before("KAFKA_STORAGE_ERROR"), stopped).message).toContain(
+    "after: a broker can't write to its disk",
+  );
+});

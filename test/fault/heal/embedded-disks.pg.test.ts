@@ -116,6 +116,9 @@ test.for(KINDS)("%s: a disk that is read-only at the start", async (kind, { skip
     state: "retrying",
     message: expect.stringContaining(mounted.folder),
   });
+  const { sinks } = await on.pipeline.installation.status();
+  const hint = sinks.find(({ name }) => name === kind)?.error?.hint;
+  expect(hint).toMatch(kind === "ducklake" ? /its disk take writes/ : /^The file system is read-only: mount it/);
   await mounted.become("rw");
   await on.equal();
 });
