@@ -48,7 +48,8 @@ class Exchange implements Submittable {
   readonly #rows: (string | null)[][] = [];
   readonly #tags: string[] = [];
   readonly #hooks: Hooks;
-  #written = false;
+  /** Before it is sent there is nothing to wait for: a server that ends the session fails what waits for its turn too. */
+  #written = true;
   #settle: (() => void) | undefined;
 
   constructor(
@@ -65,6 +66,7 @@ class Exchange implements Submittable {
 
   submit(connection: Connection): void {
     const { stream } = connection;
+    this.#written = false;
     stream.cork();
     for (const [i, buffer] of this.#buffers.entries()) {
       if (i < this.#buffers.length - 1) stream.write(buffer);
