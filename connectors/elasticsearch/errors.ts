@@ -78,6 +78,7 @@ export interface EngineError {
 
 const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
 const CLOSED = "index_closed_exception";
+const DENIED = "security_exception";
 const OVERLOADED =
   /^(circuit_breaking_exception|es_rejected_execution_exception|opensearch_rejected_execution_exception|rejected_execution_exception|process_cluster_event_timeout_exception)$/;
 
@@ -109,7 +110,8 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
       reason: "login",
     });
   }
-  if (status === 403) {
+  // Of what is asked for in one request each item has its own answer, some without a status.
+  if (status === 403 || type === DENIED || rootType === DENIED) {
     return searchError("MR2008", "blocked", `${detail}: the role lacks a privilege`, { table, reason: "privilege" });
   }
   // An alias for writing is no name for an index: of a deletion the engine says so where the alias is gone.

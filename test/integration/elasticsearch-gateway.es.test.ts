@@ -6,8 +6,8 @@ import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/model/blocks.ts";
+import { failure, checkpointAt, patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
@@ -300,6 +300,23 @@ test("an index that the engine hides from a role is not gone: its table alone wa
   // One that is really gone is told.
   await searchCall(elasticsearchUrl(), "DELETE", `/${indices.prefix}public.notes-000001`);
   expect(await failure(next.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
+});
+
+test("documents that a role may not read, each told in its own item, are a lacking privilege of their table", async () => {
+  await using indices = freshIndexPrefix();
+  const error = { type: "security_exception", reason: "action [indices:data/read/mget[shard]] is unauthorized" };
+  await using gate = await httpGateway(elasticsearchUrl(), async ({ path, pass }) => {
+    if (!path.startsWith("/_mget")) return await pass();
+    const body = JSON.stringify({ docs: [{ _index: "an alias", _id: "1", error }] });
+    return { status: 200, headers: { "content-type": "application/json" }, body };
+  });
+  await using sink = await sinkOn({ url: gate.url, prefix: indices.prefix });
+  await sink.open(1, timeout());
+  await sink.prepare([notes], timeout());
+  await sink.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  const unread = rowsBatch(20n, [notes, [patch(["1", UNCHANGED])]]);
+  const told = await failure(sink.apply(unread, new Reports(), timeout()));
+  expect(told).toMatchObject({ code: "MR2008", kind: "blocked", reason: "privilege", table: "public.notes" });
 });
 
 test("what some shards or nodes did not do is no answer", async () => {
