@@ -12,6 +12,7 @@ export interface RedisCluster extends AsyncDisposable {
   /** Of its first node. */
   readonly url: string;
   readonly urls: readonly string[];
+  readonly proxies: readonly TcpProxy[];
   /** Where the nodes are that clients know by their proxies. */
   readonly direct: Readonly<Record<string, { host: string; port: number }>>;
   hold(from?: string): HeldBytes;
@@ -57,5 +58,5 @@ export async function ownRedisCluster(): Promise<RedisCluster> {
       release: async () => void (await Promise.all(held.map(async (each) => await each.release()))),
     };
   };
-  return { url: urls[0]!, urls, direct, hold, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { url: urls[0]!, urls, proxies, direct, hold, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

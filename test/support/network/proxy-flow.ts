@@ -8,6 +8,8 @@ export interface FlowRules {
   /** Infinity where there is no limit. */
   bytesPerSecond: number;
   byteCount: number;
+  /** Whether what a connection sends from these bytes on is held. */
+  holds: ((flow: Flow) => boolean) | null;
 }
 
 type Item =
@@ -79,6 +81,7 @@ export class Flow {
       this.#isHeld = true;
       this.#reached.resolve();
     }
+    if (item.kind === "bytes" && this.#rules.holds?.(this) === true) this.#isHeld = true;
     this.#held.push(item);
     if (item.kind === "bytes") {
       this.#heldBytes += item.bytes.length;

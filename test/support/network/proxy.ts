@@ -33,6 +33,8 @@ export interface TcpProxy extends AsyncDisposable {
    * clients have given them up: it arrives late. Later connections pass.
    */
   hold(from?: string): HeldBytes;
+  /** Keeps what one connection sends, present or to come, from the bytes on that are the so-manyth from now, of all. */
+  holdAt(count: number): HeldBytes;
   /** Tells one side that the other has finished (FIN), while what it sends itself still arrives. */
   halfClose(side: "client" | "server"): void;
   /** Refuses new connections; open ones go on. */
@@ -141,6 +143,29 @@ export async function tcpProxy(target: string | ProxyTarget): Promise<TcpProxy> 
         },
       };
     },
+    holdAt(count) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      let left = count;
+      let held: Flow | null = null;
+      rules.toServer.holds = (flow) => {
+        if (--left > 0) return false;
+        rules.toServer.holds = null;
+        held = flow;
+        resolve();
+        return true;
+      };
+      return {
+        reached: promise,
+        async release() {
+          rules.toServer.holds = null;
+          const pair = [...pairs].find(({ flows }) => flows[0] === held);
+          held?.release();
+          if (pair === undefined || pair.server.destroyed) return;
+          const { client, server } = pair;
+          if (client.readableEnded || client.destroyed) await once(server, "close");
+        },
+      };
+    },
     halfClose(side) {
       for (const pair of pairs) pair[side].end();
     },
@@ -174,7 +199,7 @@ export async function tcpProxy(target: string | ProxyTarget): Promise<TcpProxy> 
 }
 
 function newRules(): FlowRules {
-  return { isStalled: false, delayMs: 0, bytesPerSecond: Number.POSITIVE_INFINITY, byteCount: 0 };
+  return { isStalled: false, delayMs: 0, bytesPerSecond: Number.POSITIVE_INFINITY, byteCount: 0, holds: null };
 }
 
 function addressOf(target: string | ProxyTarget): ProxyTarget {
