@@ -1,7 +1,8 @@
 /** Rows that are gone give their room back: the file stays within a small multiple of a fresh copy, whatever is written. */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
-import { expect, test } from "vitest";
+import { DuckDBConnection } from "@duckdb/node-api";
+import { expect, test, vi } from "vitest";
 import { SPAN_MAX } from "../../connectors/duckdb/file/upkeep.ts";
 import { put, remove, Stage } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -74,3 +75,15 @@ test(
     expect(worn).toBeLessThan(2 * fresh);
   },
 );
+
+test("many small tables are looked at together for dead rows, and none is counted by itself", async () => {
+  const many = Array.from({ length: 80 }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "int8" } }));
+  await using stage = await Stage.of(harness, ...many);
+  const asked = vi.spyOn(DuckDBConnection.prototype, "runAndReadAll");
+  const asking = (sql: string): number => asked.mock.calls.filter(([text]) => text.includes(sql)).length;
+  for (const [i, table] of many.entries()) await stage.write(table, BigInt(10 + i), [put(["1"]), put(["2"])]);
+  await eventually(() => expect(asking("estimated_size")).toBeGreaterThan(0));
+  const counted = asking("(SELECT count(*) FROM");
+  asked.mockRestore();
+  expect(counted).toBeLessThan(8);
+});

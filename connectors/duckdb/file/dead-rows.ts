@@ -4,7 +4,7 @@
  */
 import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
-import { nameOf, quoteLiteral, quoteName, type TargetName } from "../names.ts";
+import { nameOf, quoteLiteral, quoteName, targetKey, type TargetName } from "../names.ts";
 
 /** Fewer dead rows are not worth the work. */
 export const DEAD_MIN = 2_000;
@@ -72,6 +72,15 @@ export class DeadRows {
     return Math.max(this.#deadMin, (DEAD_SHARE * live - dead) / (1 + DEAD_SHARE));
   }
 
+  isCounted(name: string): boolean {
+    return this.#found.has(name);
+  }
+
+  /** A table with so few rows in the file, live and dead, needs no count of its own. */
+  isSmall(storedCount: number): boolean {
+    return storedCount < this.#deadMin;
+  }
+
   counted(name: string, counts: RowCounts): void {
     this.#found.set(name, counts);
     this.#written.delete(name);
@@ -80,6 +89,19 @@ export class DeadRows {
   isWorthIt({ live, dead }: RowCounts): boolean {
     return dead >= this.#deadMin && dead > DEAD_SHARE * live;
   }
+}
+
+/** By `targetKey`: the live and dead rows of each table, at one look at the catalogue, which costs as much for a single one. */
+export async function storedRows(
+  connection: EngineConnection,
+  catalogue: string,
+): Promise<ReadonlyMap<string, number>> {
+  const rows = await readTextRows(
+    connection,
+    "SELECT schema_name, table_name, estimated_size::VARCHAR FROM duckdb_tables() WHERE database_name = $1",
+    [catalogue],
+  );
+  return new Map(rows.map(([schema = "", table = "", stored]) => [targetKey({ schema, table }), Number(stored)]));
 }
 
 export async function countRows(

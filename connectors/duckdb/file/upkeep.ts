@@ -8,14 +8,14 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EngineConnection } from "../engine/engine.ts";
 import type { Layouts } from "../engine-sink.ts";
-import { nameOf } from "../names.ts";
+import { nameOf, targetKey } from "../names.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { logBytesOf } from "./copy-file.ts";
 import type { Database } from "./database.ts";
-import { bytesOf, countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
+import { bytesOf, countRows, type DeadRows, readRoom, type RowCounts, storedRows } from "./dead-rows.ts";
 import { FailedUpkeep } from "../failed-upkeep.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import type { TableLayout } from "../write/layout.ts";
@@ -197,6 +197,11 @@ export class Upkeep {
       if (name === null) return;
       const layout = layouts.all.get(name)!;
       try {
+        if (!dead.isCounted(name)) await this.#countSmall();
+        if (dead.isCounted(name) && dead.next([name]) === null) {
+          this.failed.done(name);
+          continue;
+        }
         const counts = await countRows(this.#connection, database.catalogue, layout.target);
         dead.counted(name, counts);
         if (!dead.isWorthIt(counts)) {
@@ -214,6 +219,17 @@ export class Upkeep {
       } finally {
         database.releaseRewriting(this);
       }
+    }
+  }
+
+  /** Of thousands of tables most are small: one look finds them all. */
+  async #countSmall(): Promise<void> {
+    const { database, dead, layouts } = this.#parts;
+    const stored = await storedRows(this.#connection, database.catalogue);
+    for (const [name, { target }] of layouts.all) {
+      const count = stored.get(targetKey(target));
+      if (count !== undefined && !dead.isCounted(name) && dead.isSmall(count))
+        dead.counted(name, { live: count, dead: 0 });
     }
   }
 
