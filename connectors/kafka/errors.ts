@@ -247,6 +247,12 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   });
 }
 
+/** The same where the log is read: it is the source that fails. */
+export function classifySource(error: unknown, signal?: AbortSignal): MillraceError {
+  const known = classify(error, signal);
+  return known.with({ connector: { ...known.connector, side: "source", kind: "kafka" } });
+}
+
 /** What an ACL must allow for a request. */
 const OPERATIONS: Readonly<Record<string, string>> = {
   Metadata: "DESCRIBE",

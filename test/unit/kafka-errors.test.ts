@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { failureOf } from "../../connectors/kafka/client/failures.ts";
-import { classify, kafkaError, stuckAfter } from "../../connectors/kafka/errors.ts";
+import { classify, classifySource, kafkaError, stuckAfter } from "../../connectors/kafka/errors.ts";
 
 test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED"])(
   "%s is another writer",
@@ -22,4 +22,12 @@ test("a broker that stopped is told as that, not with the partitions that it gav
   expect(stuckAfter(before("KAFKA_STORAGE_ERROR"), stopped).message).toContain(
     "after: a broker can't write to its disk",
   );
+});
+
+test("what fails where the log is read is the source's, also for a sink that needs a stream of its own", () => {
+  const stopped = kafkaError("MR2001", "retryable", "the connection to Kafka failed: ECONNREFUSED");
+  for (const error of [stopped, failureOf("LEADER_NOT_AVAILABLE", "log")]) {
+    expect(classify(error).connector).toMatchObject({ side: "sink" });
+    expect(classifySource(error).connector).toEqual({ side: "source", kind: "kafka" });
+  }
 });

@@ -10,7 +10,7 @@ import type {
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { FrameReading } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/waiting.ts";
-import { classify, logError } from "../errors.ts";
+import { classifySource, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
 import type { SourceContext } from "./context.ts";
 import { type Followed, LOSSES } from "./followed.ts";
@@ -88,7 +88,7 @@ async function create(
     followed.recall(identity);
     return { identity, position: { ...frame.from, epoch }, copy: null };
   } catch (error) {
-    throw classify(error, signal);
+    throw classifySource(error, signal);
   } finally {
     scope.end();
   }
@@ -133,7 +133,7 @@ async function expectThere(
     const what = `the log in Kafka has lost its end: a sink holds more than topic ${log.name}`;
     throw logError("MR2013", "fatal", what);
   } catch (error) {
-    throw classify(error, signal);
+    throw classifySource(error, signal);
   }
 }
 
@@ -170,7 +170,7 @@ async function crossEpoch(
       compared: generations,
     };
   } catch (error) {
-    throw classify(error, signal);
+    throw classifySource(error, signal);
   }
 }
 
@@ -219,6 +219,6 @@ export async function earliest({ context, followed }: LogReader, signal: AbortSi
     }
     return begin;
   } catch (error) {
-    throw classify(error, signal);
+    throw classifySource(error, signal);
   }
 }

@@ -15,7 +15,7 @@ import { scopeOf } from "../../../src/core/clock.ts";
 import { type Cluster, topicsOf } from "../client/cluster.ts";
 import { extentOf, type Partition, readAny } from "../client/partition.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { classify, logError } from "../errors.ts";
+import { classifySource, logError } from "../errors.ts";
 import {
   type Answer,
   BEGUN,
@@ -88,7 +88,7 @@ export class Calls {
       await link.writer.write(records.part().batches, this.#over.signal);
     } catch (error) {
       link.end();
-      throw classify(error, signal);
+      throw classifySource(error, signal);
     }
   }
 
@@ -103,7 +103,7 @@ export class Calls {
   async #linked(): Promise<Link> {
     this.#link ??= this.#open().catch((error: unknown) => {
       this.#link = null;
-      throw classify(error, this.#over.signal);
+      throw classifySource(error, this.#over.signal);
     });
     return await this.#link;
   }
@@ -155,7 +155,7 @@ export class Calls {
       }
       return abortedError(signal);
     } catch (error) {
-      return this.#over.signal.aborted ? abortedError(this.#over.signal) : classify(error);
+      return this.#over.signal.aborted ? abortedError(this.#over.signal) : classifySource(error);
     }
   }
 

@@ -1,6 +1,6 @@
 import { count } from "../../../src/core/figures.ts";
 import type { Finding } from "../../../src/core/contracts/connector.ts";
-import { classify } from "../errors.ts";
+import { classifySource } from "../errors.ts";
 import { aclFinding, givenTo } from "../acls.ts";
 import type { SourceContext } from "./context.ts";
 import { LogTopic } from "./log-topic.ts";
@@ -18,14 +18,14 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     await using log = await LogTopic.open(context, signal);
     findings.push(ok("kafka.log", `the log is there: topic ${log.name}`));
   } catch (error) {
-    return [failed("kafka.log", classify(error, signal)), acls];
+    return [failed("kafka.log", classifySource(error, signal)), acls];
   }
   const source = kafkaSource(context);
   try {
     const { tables } = await source.catalog.tables(signal);
     findings.push(ok("kafka.capture", `daemon ${context.naming.daemon} answers: ${count(tables.length, "table")}`));
   } catch (error) {
-    findings.push(failed("kafka.capture", classify(error, signal)));
+    findings.push(failed("kafka.capture", classifySource(error, signal)));
   } finally {
     await source.close();
   }

@@ -8,7 +8,7 @@ import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
 import { isLoggedCopy } from "../../kit/online-copies.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { CommittedRecord } from "../client/partition.ts";
-import { classify, logError } from "../errors.ts";
+import { classifySource, logError } from "../errors.ts";
 import { type Framed, LogTopic, Walk } from "./log-topic.ts";
 import type { LogReader } from "./admin.ts";
 import type { SourceContext } from "./context.ts";
@@ -68,7 +68,7 @@ export class FrameStream implements ChangeStream {
       opening.move();
       return new FrameStream(reader, options, { log, frames, from, isInEpoch: isThere });
     } catch (error) {
-      throw classify(error, signal);
+      throw classifySource(error, signal);
     }
   }
 
@@ -84,7 +84,7 @@ export class FrameStream implements ChangeStream {
         if (block !== null) return block;
       }
     } catch (error) {
-      const known = classify(error, signal);
+      const known = classifySource(error, signal);
       // When the stream is opened again, it finds out which.
       if (known.kind !== "reopen") throw known;
       throw logError("MR2006", "retryable", `topic ${this.#log.name} is gone, or was made again`, { cause: error });

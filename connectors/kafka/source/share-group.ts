@@ -5,7 +5,7 @@ import { assign, type Claim, type Group, type GroupMember } from "../../../src/c
 import { type Division, divisionText } from "../../../src/core/sharing/share.ts";
 import type { ClusterAccess } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
-import { classify, logError } from "../errors.ts";
+import { classifySource, logError } from "../errors.ts";
 import { type GroupName, Membership, type MemberSubscriptions } from "../client/group-member.ts";
 
 const HEARTBEAT_MS = 1_000;
@@ -106,7 +106,7 @@ export class ShareGroup implements Group {
   }
 
   #meaning(error: unknown, signal: AbortSignal): MillraceError {
-    if (!apiIdsOf(error).includes("INCONSISTENT_GROUP_PROTOCOL")) return classify(error, signal);
+    if (!apiIdsOf(error).includes("INCONSISTENT_GROUP_PROTOCOL")) return classifySource(error, signal);
     const { id, division } = this.#settings;
     const what = `the processes that run in group ${id} have other shares than \`shares: ${divisionText(division)}\``;
     return logError("MR1330", "fatal", what, { cause: error });

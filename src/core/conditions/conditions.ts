@@ -390,14 +390,13 @@ function at({ place }: SinkStatus): string {
 }
 
 function slowness(sink: SinkStatus): { readonly why: string; readonly fix: string } {
-  const { place, unansweredSeconds, hints = [] } = sink;
+  const { unansweredSeconds, hints = [] } = sink;
   const brake = hints.find(({ slows }) => slows === true);
   if (brake !== undefined) return { why: `: ${brake.what}`, fix: brake.fix };
-  const there = place ?? "its target";
   if ((unansweredSeconds ?? 0) <= SLOW_SECONDS)
-    return { why: "", fix: `check the load of what it writes to, ${there}: rows arrive faster than they are written` };
+    return { why: "", fix: `check the load of what it writes to${at(sink)}: rows arrive faster than they are written` };
   const why = `: its present write has had no answer for ${seconds(unansweredSeconds)}`;
-  const fix = `look whether ${there} works and is not overloaded, and at the firewall and network in between; Millrace cuts the write off in the end and tries it again`;
+  const fix = `look whether what it writes to works and is not overloaded${at(sink)}, and at the firewall and network in between; Millrace cuts the write off in the end and tries it again`;
   return { why, fix };
 }
 

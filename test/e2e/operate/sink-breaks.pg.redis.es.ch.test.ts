@@ -114,7 +114,7 @@ test("servers that do not answer, by HTTP: that, for how long, and where; not ho
   await source.query("update item set n = 2");
   const told = ({ port }: { readonly port: number }): readonly RegExp[] => [
     /is slow, .*: its present write has had no answer for \d+ s/,
-    new RegExp(`look whether .*localhost:${port} works and is not overloaded, and at the firewall`),
+    new RegExp(`look whether .* works and is not overloaded \\(.*localhost:${port}\\), and at the firewall`),
   ];
   await onCall.expectListed({ search: told(search), columns: told(house) }, SLOW);
   for (const proxy of [search, house]) await proxy.resume();
