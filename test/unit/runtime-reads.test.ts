@@ -67,6 +67,32 @@ class Scene implements AsyncDisposable {
   }
 }
 
+/** Holds the rows that a sink gets next. */
+class HeldBatch implements Disposable {
+  readonly #begun = gate();
+  readonly #released = gate();
+
+  constructor(sink: ScriptedSink) {
+    sink.before = async ({ kind }) => {
+      if (kind !== "rows") return;
+      this.#begun.open();
+      await this.#released.passed;
+    };
+  }
+
+  get begun(): Promise<void> {
+    return this.#begun.passed;
+  }
+
+  release(): void {
+    this.#released.open();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
 test("others are read while an attempt waits; the table is named until a read of it works", async () => {
   await using opened = await realState();
   await using scene = await Scene.start(opened.state, ["a", "b"]);
@@ -254,6 +280,56 @@ test("listed keys of many tables are looked up between the same two marks", asyn
   scene.pipeline.readListedKeys();
   await eventually(async () => expect((await snapshots.countKeys()).size).toBe(0));
   expect(marks).toBeLessThan(20);
+});
+
+test("what is on its way to a sink is not read for it again, however long that takes", async () => {
+  await using opened = await realState();
+  const many = Array.from({ length: 8 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  await using scene = await Scene.start(opened.state, ["a"], many);
+  const { source, pipeline } = scene;
+  source.chunkSize = 1_000;
+  using batch = new HeldBatch(scene.sinks[0]!.sink);
+  const tableIds = many.map(({ id }) => id);
+  const reads = many.map(() => 0);
+  source.onRead = ({ id }) => void reads[tableIds.indexOf(id)]!++;
+  await pipeline.snapshot("a", tableIds, null, "asked for");
+  await batch.begun;
+  const looks = vi.spyOn(opened.state.snapshots, "list");
+  await eventually(() => looks.mock.calls.length > 0);
+  batch.release();
+  await eventually(() => pipeline.facts.unfinishedSnapshots === 0);
+  expect(reads).toEqual(many.map(() => 1));
+});
+
+test("while one sink takes its time, another gets row after row", async () => {
+  await using opened = await realState();
+  const many = Array.from({ length: 40 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  await using scene = await Scene.start(opened.state, ["a", "b"], [free, ...many]);
+  const { source, pipeline } = scene;
+  source.fill(
+    free,
+    Array.from({ length: 200 }, (_, i): Row => [String(i), "n"]),
+  );
+  using batch = new HeldBatch(scene.sinks[1]!.sink);
+  const tableIds = many.map(({ id }) => id);
+  await pipeline.snapshot("b", tableIds, null, "asked for");
+  await batch.begun;
+  await scene.readAgain("a", free);
+  await eventually(async () => expect(await scene.states(free)).toEqual(["done"]));
+});
+
+test("listed keys of a sink that takes its time do not stand before those of another", async () => {
+  await using opened = await realState();
+  const { snapshots } = opened.state;
+  await using scene = await Scene.start(opened.state, ["a", "b"]);
+  using batch = new HeldBatch(scene.sinks[1]!.sink);
+  const keys = Array.from({ length: 2_000 }, (_, i) => [String(i)]);
+  await snapshots.addKeys("b", held.id, keys);
+  scene.pipeline.readListedKeys();
+  await batch.begun;
+  await snapshots.addKeys("a", free.id, [["3"]]);
+  scene.pipeline.readListedKeys();
+  await eventually(async () => expect(await snapshots.keys(["a"], [free.id], 10)).toEqual([]));
 });
 
 test("of thousands of tables to read, each is listed a few times, and many end with one write", async () => {

@@ -80,16 +80,26 @@ export class ReadPlan {
     return await ledger.list();
   }
 
-  /** What this look has found to read. */
-  async turns({ open, keyCounts }: Unfinished): Promise<Turns> {
-    const ranges = rangeReads(open).filter((reading) => !this.#reader.holds(reading));
-    return new Turns(this.#reader, ranges, await this.keysInTurn(keyCounts));
+  /**
+   * What this look has found to read, for attached sinks that were not `busy` before it. Invariant: nothing for others. They
+   * may have by now what was on its way to them then, and would get it again.
+   */
+  async turns({ open, keyCounts }: Unfinished, busy: ReadonlySet<string>): Promise<Turns> {
+    const isFree = this.isFree(busy);
+    const ranges = rangeReads(open.filter(({ sink }) => isFree(sink)));
+    const now = ranges.filter((reading) => !this.#reader.holds(reading));
+    return new Turns(this.#reader, now, await this.keysInTurn(keyCounts, busy), busy);
+  }
+
+  /** Whether rows can be given to a sink now. */
+  isFree(busy: ReadonlySet<string>): (sink: string) => boolean {
+    const attached = new Set(this.#attached);
+    return (sink) => attached.has(sink) && !busy.has(sink);
   }
 
   /** The next reads of these turns, for attached sinks that are not `busy`. */
   next(turns: Turns, busy: ReadonlySet<string>, isHeld: boolean): readonly RangeRead[] | readonly KeyRead[] {
-    const isFree = (sink: string): boolean => !busy.has(sink) && this.#attached.includes(sink);
-    return turns.next(isFree, this.#keysNext, isHeld);
+    return turns.next(this.isFree(busy), this.#keysNext, isHeld);
   }
 
   /**
@@ -100,15 +110,16 @@ export class ReadPlan {
     for (const sink of sinks) this.#keysNext[kind === "keys" ? "delete" : "add"](sink);
   }
 
-  /** Keys of a table that is suspended, or can't be read, must not hold up other keys. */
-  async keysInTurn(keyCounts: Unfinished["keyCounts"]): Promise<readonly KeyRead[]> {
+  /** Keys of a table that is suspended, or can't be read, and those of a `busy` sink must not hold up other keys. */
+  async keysInTurn(keyCounts: Unfinished["keyCounts"], busy: ReadonlySet<string>): Promise<readonly KeyRead[]> {
     if (keyCounts.size === 0) this.#keyPaces.clear();
     if (keyCounts.size === 0) return [];
     const { state, gate } = this.#parts;
     const held = this.#reader.tablesOfKeys(true);
     const listed = await state.snapshots.tablesOfKeys();
     const tableIds = listed.filter((id) => gate.table(id) !== undefined && !held.has(id));
-    return this.#keyReadings(await state.snapshots.keys(this.#attached, tableIds, KEYS_LISTED_MAX));
+    const sinks = this.#attached.filter((name) => !busy.has(name));
+    return this.#keyReadings(await state.snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
   }
 
   /** Unfinished reads for attached sinks, of tables that flow: only these can be refused. */
@@ -219,36 +230,46 @@ export class Turns {
   /** In their order, each with the snapshots that had no turn yet. */
   readonly #ranges: Set<{ readonly reading: RangeRead; left: readonly TableSnapshot[] }>;
   #keys: Set<KeyRead>;
-  /** How many reads are left for each sink. */
+  /** How many ranges are left for each sink. */
   readonly #leftOf = new Map<string, number>();
+  /** Sinks of which nothing is among these reads. */
+  readonly #busy: ReadonlySet<string>;
+  readonly #served = new Set<string>();
   #turnCountLeft: number;
 
-  constructor(reader: Pick<RowReader, "holds">, ranges: readonly RangeRead[], keys: readonly KeyRead[]) {
+  /** `busy`: sinks that were so at the look. */
+  constructor(
+    reader: Pick<RowReader, "holds">,
+    ranges: readonly RangeRead[],
+    keys: readonly KeyRead[],
+    busy: ReadonlySet<string>,
+  ) {
     this.#reader = reader;
     this.#ranges = new Set(ranges.map((reading) => ({ reading, left: reading.snapshots })));
     this.#keys = new Set(keys);
-    for (const { sinks } of [...ranges, ...keys]) for (const sink of sinks) this.#count(sink, 1);
+    this.#busy = busy;
+    for (const { sinks } of ranges) for (const sink of sinks) this.#count(sink, 1);
     this.#turnCountLeft = ranges.reduce((count, { snapshots }) => count + snapshots.length, 0) * SHARE_PER_LOOK;
   }
 
-  /** Whether the list is to be looked at again. */
-  get isOver(): boolean {
-    return this.#turnCountLeft < 1 || this.#leftOf.size === 0;
+  /** Whether the list is to be looked at again. No sink waits for the turns of those that can't take them. */
+  isOver(isFree: (sink: string) => boolean): boolean {
+    if (this.#turnCountLeft < 1 || [...this.#busy].some(isFree)) return true;
+    return [...this.#served].some(isFree) && ![...this.#leftOf.keys()].some(isFree);
   }
 
   /** Sinks for which there is something to read. */
   get sinks(): readonly string[] {
-    return [...this.#leftOf.keys()];
+    return [...new Set([...this.#leftOf.keys(), ...[...this.#keys].flatMap(({ sinks }) => sinks)])];
   }
 
-  get hasKeys(): boolean {
-    return this.#keys.size > 0;
+  /** Whether keys can be looked up now. */
+  hasKeys(isFree: (sink: string) => boolean): boolean {
+    return [...this.#keys].some((reading) => isFree(reading.sinks[0]!) && !this.#reader.holds(reading));
   }
 
   /** Replaces the listed keys. */
   renewKeys(keys: readonly KeyRead[]): void {
-    for (const { sinks } of this.#keys) for (const sink of sinks) this.#count(sink, -1);
-    for (const { sinks } of keys) for (const sink of sinks) this.#count(sink, 1);
     this.#keys = new Set(keys);
   }
 
@@ -276,10 +297,7 @@ export class Turns {
       if (taken.has(reading.tableId) || !isFree(sink) || !isNext(sink) || this.#reader.holds(reading)) continue;
       taken.set(reading.tableId, reading);
     }
-    for (const reading of taken.values()) {
-      this.#keys.delete(reading);
-      this.#count(reading.sinks[0]!, -1);
-    }
+    for (const reading of taken.values()) this.#keys.delete(reading);
     return [...taken.values()];
   }
 
@@ -302,7 +320,10 @@ export class Turns {
       entry.left = left.filter((snapshot) => !snapshots.includes(snapshot));
       if (entry.left.length === 0) this.#ranges.delete(entry);
       this.#turnCountLeft -= snapshots.length;
-      for (const sink of sinks) this.#count(sink, -1);
+      for (const sink of sinks) {
+        this.#count(sink, -1);
+        this.#served.add(sink);
+      }
       if (!isBeginning || taken.length === TOGETHER_COUNT_MAX) break;
     }
     return taken;

@@ -177,12 +177,14 @@ export class Snapshotter {
 
   /** Whether the last look still says what is to be read. */
   get #mayGoOn(): boolean {
-    if (this.#turns === null || this.#turns.isOver || this.#seen < this.#changes) return false;
+    if (this.#turns === null || this.#seen < this.#changes) return false;
+    if (this.#turns.isOver(this.#plan.isFree(this.#busy))) return false;
     if (this.reader.dueInMs === 0) return false;
     return !this.#isIdle || this.#parts.clock.elapsed() - this.#lookedAtMs < IDLE_MS;
   }
 
   async #look(signal: AbortSignal): Promise<Turns> {
+    const busy = new Set(this.#busy);
     const changes = this.#changes;
     const keysListed = this.#keysListed;
     const isToCheck = this.#seen < changes || this.#isIdle;
@@ -196,16 +198,18 @@ export class Snapshotter {
     this.#seen = changes;
     this.#ledger.noteAhead(open);
     if (this.reader.hasRefused) this.reader.tryRefused(await this.#plan.readable(open), signal);
-    return await this.#plan.turns(unfinished);
+    return await this.#plan.turns(unfinished, busy);
   }
 
   /** Lists keys anew if there are some, without a look at all that is open. */
   async #withKeys(turns: Turns): Promise<Turns> {
-    if (this.#keysSeen === this.#keysListed && (this.#keyCount === 0 || turns.hasKeys)) return turns;
+    const busy = new Set(this.#busy);
+    const hasKeys = this.#keyCount === 0 || turns.hasKeys(this.#plan.isFree(busy));
+    if (this.#keysSeen === this.#keysListed && hasKeys) return turns;
     const keysListed = this.#keysListed;
     const keyCounts = await this.#plan.keyCounts();
     this.#noteKeys(keyCounts, keysListed);
-    turns.renewKeys(await this.#plan.keysInTurn(keyCounts));
+    turns.renewKeys(await this.#plan.keysInTurn(keyCounts, busy));
     return turns;
   }
 
