@@ -157,23 +157,25 @@ test.each(mysqlFlavours)(
     const { installation, source } = pipeline;
     const { name } = source;
     const to = `to '${user}'@'%'`;
-    const tables = ["z", "listed", "unseen", "written"];
+    const made = ["listed", "unseen", "written", "emptied"];
+    const tables = ["z", ...made];
     const suspended = async () =>
       new Map((await installation.status()).tables.suspended.map((one) => [one.table, one]));
     try {
       await pipeline.expectEqual("a", "z");
       await pipeline.run(
         "alter table z add column t text",
-        ...["listed", "unseen", "written"].map((table) => `create table ${table} (id int primary key, n int, t text)`),
+        ...made.map((table) => `create table ${table} (id int primary key, n int, t text)`),
         "alter table unseen modify t text invisible",
       );
       await pipeline.run(
         `grant select (id, n) on listed ${to}`,
         `grant select (id, n) on unseen ${to}`,
         `grant insert on written ${to}`,
+        `grant select (id, n), delete on emptied ${to}`,
         `revoke select on z from '${user}'@'%'`,
         `grant select (id), insert (t) on z ${to}`,
-        ...["listed", "unseen", "written"].map((table) => `insert into ${table} (id, n, t) values (1, 1, 'x')`),
+        ...made.map((table) => `insert into ${table} (id, n, t) values (1, 1, 'x')`),
         "insert into z values (7, 'x')",
       );
       await eventually(async () => {

@@ -205,8 +205,8 @@ export class CatalogReader {
     // The server gives the numbers of all its tables or none: too much for each of thousands of them.
     const ids = only === null ? await this.#ids(signal) : NO_IDS;
     const checked = await this.#jsonColumns(only, signal);
-    const cut = await this.#cutTables(tables, signal);
     const columnsOf = grouped(columns);
+    const cut = await this.#cutTables(tables, columnsOf, signal);
     const indexesOf = grouped(indexes);
     return tables.map(([schema, table, type, engine, created, isFresh]) => {
       const id = idOf({ schema: schema ?? "", table: table ?? "" });
@@ -258,9 +258,14 @@ export class CatalogReader {
 
   /**
    * Tables of which the user may read some columns alone, as schema and table with a zero between. A privilege on columns shows
-   * in the list of its grants; the statement that makes the table is refused to who has none on the whole table.
+   * in the list of its grants; the statement that makes the table has all columns, and is refused to who has no privilege, of
+   * whatever kind, on the whole table.
    */
-  async #cutTables(tables: readonly Row[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+  async #cutTables(
+    tables: readonly Row[],
+    columnsOf: ReadonlyMap<string, readonly Row[]>,
+    signal: AbortSignal,
+  ): Promise<ReadonlySet<string>> {
     const doing = "reading the user's grants";
     const granted = await this.#server.rows(doing, "SHOW GRANTS", signal);
     const byColumns = new Set(granted.flatMap(([line]) => tableGrantedByColumns(line ?? "")));
@@ -270,7 +275,10 @@ export class CatalogReader {
       const name = { schema: schema ?? "", table: table ?? "" };
       if (!byColumns.has(idOf(name).toLowerCase())) continue;
       try {
-        await this.#server.rows(doing, `SHOW CREATE TABLE ${quoteTable(name.schema, name.table)}`, signal);
+        const sql = `SHOW CREATE TABLE ${quoteTable(name.schema, name.table)}`;
+        const [row] = await this.#server.rows(doing, sql, signal);
+        const shown = new Set(columnsOf.get(idOf(name))?.map(([, , column]) => column));
+        if (columnsMade(row?.[1] ?? "").some((column) => !shown.has(column))) cut.add(idOf(name));
       } catch (error) {
         if (reasonOf(error) === "privilege") cut.add(idOf(name));
         // It is just being made again or altered: the next look shows it.
@@ -374,6 +382,11 @@ function tableGrantedByColumns(line: string): readonly string[] {
   const [, schema, table] = GRANTED.exec(line) ?? [];
   if (schema === undefined || table === undefined) return [];
   return [idOf({ schema: unquoted(schema), table: unquoted(table) }).toLowerCase()];
+}
+
+/** By a statement that makes a table: each has a line, which begins with its name. */
+function columnsMade(statement: string): readonly string[] {
+  return Array.from(statement.matchAll(/^ +`((?:[^`]|``)+)` /gm), ([, name]) => unquoted(name!));
 }
 
 const CHECKS = "CHECK_CONSTRAINTS";
