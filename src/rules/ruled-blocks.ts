@@ -99,21 +99,30 @@ const DOUBTED_MAX = 100_000;
  */
 export class Doubts {
   readonly #tables = new Map<string, Set<string>>();
+  /** Tables with too many of them: each of their rows may be one. */
+  readonly #whole = new Set<string>();
   #count = 0;
 
   has(tableId: string, rowId: string): boolean {
-    return this.#tables.get(tableId)?.has(rowId) === true;
+    return this.#whole.has(tableId) || this.#tables.get(tableId)?.has(rowId) === true;
   }
 
   /** Whether there is any: rows need not be told apart otherwise. */
   in(tableId: string): boolean {
-    return this.#tables.has(tableId);
+    return this.#whole.has(tableId) || this.#tables.has(tableId);
   }
 
   add(tableId: string, rowId: string): void {
-    if (this.#count >= DOUBTED_MAX || this.has(tableId, rowId)) return;
+    if (this.has(tableId, rowId)) return;
+    const rows = this.#tables.get(tableId) ?? new Set();
+    if (this.#count >= DOUBTED_MAX) {
+      this.#count -= rows.size;
+      this.#tables.delete(tableId);
+      this.#whole.add(tableId);
+      return;
+    }
     this.#count++;
-    this.#tables.set(tableId, (this.#tables.get(tableId) ?? new Set()).add(rowId));
+    this.#tables.set(tableId, rows.add(rowId));
   }
 
   delete(tableId: string, rowId: string): void {

@@ -243,6 +243,18 @@ describe("blocks under rules", () => {
     expect(later(4_000n, null)).toEqual({ isAsked: false, told: [["u", "1,=,open"]] });
   });
 
+  test("where more rows are in doubt than are told apart, all of their table are", () => {
+    const doubts = new Doubts();
+    for (let i = 0; i <= 100_000; i++) doubts.add(person.id, String(i));
+    doubts.add(plain.id, "1");
+    expect([doubts.has(person.id, "0"), doubts.has(person.id, "100000"), doubts.in(person.id)]).toEqual([
+      true,
+      true,
+      true,
+    ]);
+    expect([doubts.has(plain.id, "1"), doubts.has(plain.id, "2")]).toEqual([true, false]);
+  });
+
   test("all rows of a block are asked for, and what is remembered outlives a change of other columns", () => {
     const wider = { ...person, columns: [...person.columns, { ...person.columns[1]!, name: "more", identity: 4 }] };
     const retyped = { ...person, columns: person.columns.map((column) => ({ ...column, native: "varchar" })) };
