@@ -69,6 +69,14 @@ export function refusalThere(error: unknown): MillraceError | null {
   return known.with({ kind: "blocked" });
 }
 
+const DENIALS = new Set(["MR2008", "MR3203"]);
+
+/** The same where nothing is tried again: what may pass, as a bucket that is full, is none. */
+export function denialThere(error: unknown): MillraceError | null {
+  const known = findMillraceError(error);
+  return known?.kind === "blocked" && DENIALS.has(known.code) ? known : null;
+}
+
 /** Every failure of the file system ends up here. */
 export function classifyFile(error: unknown, path: string, root: string): unknown {
   if (error instanceof MillraceError || isAborted(error)) return error;

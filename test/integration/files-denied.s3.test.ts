@@ -61,6 +61,17 @@ test("files are made without a table whose folder takes none: the runtime is tol
   await third.sink.close();
 });
 
+test("tables whose folders take no files are told together", async () => {
+  using folder = temporaryFolder();
+  const { sink } = await filesSample(async () => new FolderStore(folder.path), 1);
+  for (const name of ["public.users", "public.orders"]) writeFileSync(join(folder.path, name), "");
+  await sink.apply(both(100n), new Reports(), timeout());
+  const told = await failure(sink.verify(timeout()));
+  expect([told, ...told.further].map(({ table }) => table)).toEqual(["public.users", "public.orders"]);
+  await sink.verify(timeout());
+  await sink.close();
+});
+
 test("a manifest without files, which a killed process left, keeps their table lost", async () => {
   using folder = temporaryFolder();
   let isKilled = false;
@@ -88,11 +99,12 @@ test("a manifest without files, which a killed process left, keeps their table l
 async function denying(
   { options: { endpoint } }: FreshBucket,
   isDenied: (method: string) => boolean,
+  { status, code } = { status: 403, code: "AccessDenied" },
 ): Promise<HttpGateway> {
   return await httpGateway(endpoint, async ({ method, path, pass }) => {
     if (!isDenied(method) || !decodeURIComponent(path).includes("public.users")) return await pass();
-    const body = method === "HEAD" ? "" : "<Error><Code>AccessDenied</Code><Message>as S3 says it</Message></Error>";
-    return { status: 403, headers: { "content-type": "application/xml" }, body };
+    const body = method === "HEAD" ? "" : `<Error><Code>${code}</Code><Message>as S3 says it</Message></Error>`;
+    return { status, headers: { "content-type": "application/xml" }, body };
   });
 }
 
@@ -134,4 +146,27 @@ test("a table whose folder takes no objects is told as a lacking right, before i
   await sink.prepare([fileUsers, orders], timeout());
   await sink.apply(userBatch(100n, "1"), new Reports(), timeout());
   await sink.close();
+});
+
+test("files that a full bucket takes no more are made when it does: no change is left out", async () => {
+  await using bucket = await freshBucket();
+  let isFull = true;
+  // As MinIO says it of a bucket's quota. A manifest is small enough.
+  const full = { status: 400, code: "XMinioAdminBucketQuotaExceeded" };
+  await using gateway = await denying(bucket, (method) => isFull && method === "PUT", full);
+  const store = through(bucket, gateway);
+  const first = await filesSample(store, 1);
+  const failed = await failure(first.sink.apply(both(100n), new Reports(), timeout()));
+  expect(failed).toMatchObject({ code: "MR2027", kind: "blocked", table: undefined });
+  await first.sink.close();
+  isFull = false;
+  const second = await filesSample(store, 2);
+  expect(await second.sink.missing([fileUsers, orders], timeout())).toEqual([]);
+  await second.sink.verify(timeout());
+  await using read = await store();
+  const [manifest = ""] = await read.list("_millrace/manifests/", timeout());
+  const made: unknown = JSON.parse(String(await read.read(manifest, timeout())));
+  expect(made).toMatchObject({ files: [{ table: "public.users" }, { table: "public.orders" }] });
+  expect(made).not.toHaveProperty("lost");
+  await second.sink.close();
 });

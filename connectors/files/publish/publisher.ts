@@ -6,7 +6,7 @@ import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
-import { filesError, refusalThere } from "../errors.ts";
+import { denialThere, filesError } from "../errors.ts";
 import type { Part, RowText, Shape } from "../log/entry.ts";
 import { readEntry } from "../log/log.ts";
 import { fileKey, logKey, manifestKey } from "../names.ts";
@@ -127,10 +127,10 @@ export class Publisher {
       await this.#store.put(path, made, signal);
       return null;
     } catch (error) {
-      const refusal = refusalThere(error);
-      if (refusal === null) throw error;
+      const denial = denialThere(error);
+      if (denial === null) throw error;
       await rm(made, { force: true });
-      return refusal;
+      return denial;
     }
   }
 }

@@ -242,12 +242,12 @@ export class S3Store implements Store {
     }
   }
 
-  /** What one folder refuses stays, and costs room: it keeps no other table's files. */
+  /** What one folder refuses stays, and costs room: it keeps no other table's files. Another process may have ended it. */
   async #aborted(upload: AbortMultipartUploadCommandInput, signal: AbortSignal): Promise<void> {
     try {
       await this.#client.send(new AbortMultipartUploadCommand(upload), { abortSignal: signal });
     } catch (error) {
-      if (answerOf(error)?.name !== DENIED) throw error;
+      if (!UNENDED.has(answerOf(error)?.name ?? "")) throw error;
     }
   }
 
@@ -272,6 +272,7 @@ export class S3Store implements Store {
 
 /** A policy may forbid a part of what is below the prefix. */
 const DENIED = "AccessDenied";
+const UNENDED = new Set([DENIED, "NoSuchUpload"]);
 const LOGIN = new Set([
   // Versity's gateway, of an access key that it does not know.
   "XAdminUserNotFound",
