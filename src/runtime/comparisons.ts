@@ -144,8 +144,7 @@ export class Comparisons implements ComparePort {
     const { signal: until, end } = scopeOf(signal);
     let last: KeyText | null = null;
     let handedAt: string | null = null;
-    let [beganMs, readAtMs] = [0, 0];
-    let restedMs = 0;
+    let [readAtMs, readMs, restedMs] = [0, 0, 0];
     let heldBytes = 0;
     const rest = async (tookMs: number): Promise<void> => {
       const restMs = restAfter(tookMs, share);
@@ -156,13 +155,14 @@ export class Comparisons implements ComparePort {
     await this.#turns.take(signal);
     const endTurn = once(() => this.#turns.give());
     const read = async () => {
-      beganMs = clock.elapsed();
+      const beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
         ? source.rows.readKeys(table, rows.keys, until)
         : source.rows.readRange(table, { after: rows.after, where: null, ...(share < 1 ? { rest } : {}) }, until));
       readAtMs = clock.elapsed();
+      readMs = readAtMs - beganMs - restedMs;
       last = chunk.last;
-      this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs - restedMs, behindMs: 0 }));
+      this.#turns.rest(pauseAfter({ readMs, behindMs: 0 }));
       this.#turns.hold((heldBytes = chunk.block?.byteCount ?? 0));
       endTurn();
       return chunk;
@@ -205,7 +205,7 @@ export class Comparisons implements ComparePort {
         last,
         at: handedAt,
         byteCount: heldBytes,
-        readMs: readAtMs - beganMs - restedMs,
+        readMs,
         unsettled: passed.unsettled,
         outcomes,
       };

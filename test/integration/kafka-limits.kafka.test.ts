@@ -7,6 +7,7 @@ import { Admin } from "@platformatic/kafka";
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
@@ -20,15 +21,20 @@ const REQUEST_BYTES = 200_000;
 const ROWS = 600;
 
 const tableNamed = (table: string) => tableVersion({ table, columns: { id: "int8", body: "text" } });
+const wide = tableNamed("wide");
+
+async function preparedFor(table: TableVersion, { broker, prefix }: KafkaTopics): Promise<Sink> {
+  const options = definition.parse({ brokers: [broker], prefix, topics: { partitions: 1 } });
+  const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
+  await sink.open(1, timeout());
+  await sink.prepare([table], timeout());
+  return sink;
+}
 
 test("requests keep below socket.request.max.bytes, and a used-up quota is named", async () => {
   await using broker = await ownKafka({ settings: () => ({ "socket.request.max.bytes": String(REQUEST_BYTES) }) });
   await using topics = new KafkaTopics(new URL(broker.url).host);
-  const options = definition.parse({ brokers: [topics.broker], prefix: topics.prefix, topics: { partitions: 1 } });
-  const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
-  await sink.open(1, timeout());
-  const wide = tableNamed("wide");
-  await sink.prepare([wide], timeout());
+  const sink = await preparedFor(wide, topics);
   const rows = Array.from({ length: ROWS }, (_, i) => put([`${i}`, "x".repeat(5_000)]));
   const batch = rowsBatch(10n, [wide, [...rows, put(["-1", "x".repeat(2 * REQUEST_BYTES)])]]);
   const reports = new Reports();
@@ -57,11 +63,7 @@ test("requests keep below socket.request.max.bytes, and a used-up quota is named
 test("a quota of bytes is told as what slows the sink, and a batch that takes too long with it as too large", async () => {
   await using broker = await ownKafka();
   await using topics = new KafkaTopics(new URL(broker.url).host);
-  const options = definition.parse({ brokers: [topics.broker], prefix: topics.prefix, topics: { partitions: 1 } });
-  const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
-  await sink.open(1, timeout());
-  const wide = tableNamed("wide");
-  await sink.prepare([wide], timeout());
+  const sink = await preparedFor(wide, topics);
   const batch = (at: bigint, count: number): Batch => {
     const rows = Array.from({ length: count }, (_, i) => put([`${at}${i}`, randomBytes(2_000).toString("hex")]));
     const unordered = rowsBatch(at, [wide, rows]);

@@ -102,11 +102,12 @@ export class LeftOpen {
     signal: AbortSignal,
   ): Promise<readonly OpenPartition[]> {
     const { writer, clock, ledger } = this.#options;
-    if ((await this.#open(partitions, signal)).length === 0) return [];
+    const found = await this.#open(partitions, signal);
+    if (found.length === 0) return found;
     // A mark may be on its way. Invariant: where the coordinator brings it, nothing else ends the transaction: a process that is
     // killed in between would take back what was committed.
     await writer.told(signal);
-    let open = await this.#open(partitions, signal);
+    let open = await this.#open(found, signal);
     if (open.length === 0) return open;
     const ended = await Promise.all(open.map(async (one) => (ledger.isCommitted(one) ? "committed" : await of(one))));
     for (const outcome of ENDINGS) {
