@@ -151,7 +151,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   async #expectTaken(folder: string, table: string, store: Store, signal: AbortSignal): Promise<void> {
     if (this.#taking.has(folder)) return;
     try {
-      await store.probe(folder, signal);
+      await store.probe(folder, this.#settings.format, signal);
     } catch (error) {
       throw refusalThere(error)?.with({ table }) ?? error;
     }

@@ -148,6 +148,22 @@ test("a table whose folder takes no objects is told as a lacking right, before i
   await sink.close();
 });
 
+test("a table whose files of one format a policy denies is told before its rows are read, and a right on the bucket by its name", async () => {
+  await using bucket = await freshBucket();
+  let denied = /\.ndjson$/;
+  const body = "<Error><Code>AccessDenied</Code><Message>as S3 says it</Message></Error>";
+  const answer = { status: 403, headers: { "content-type": "application/xml" }, body };
+  await using gateway = await httpGateway(bucket.options.endpoint, async ({ path, pass }) =>
+    denied.test(decodeURIComponent(path.replace(/\?(uploads|x-id).*$/, ""))) ? answer : await pass(),
+  );
+  const { sink } = await filesSample(through(bucket, gateway), 1);
+  const told = await failure(sink.prepare([fileUsers], timeout()));
+  expect(told).toMatchObject({ code: "MR2008", kind: "blocked", reason: "privilege", table: "public.users" });
+  denied = /\?.*uploads/;
+  expect((await failure(sink.open(2, timeout()))).message).toContain("lacks a right on the bucket");
+  await sink.close();
+});
+
 test("files that a full bucket takes no more are made when it does: no change is left out", async () => {
   await using bucket = await freshBucket();
   let isFull = true;

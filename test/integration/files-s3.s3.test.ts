@@ -21,7 +21,7 @@ import {
 } from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { httpGateway, s3Gateway, type Way } from "../support/network/http-gateway.ts";
+import { httpGateway, type Reply, s3Gateway, type Way } from "../support/network/http-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
@@ -34,11 +34,11 @@ function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings
   return new S3Store({ bucket, prefix: "changes/", ca: undefined, ...options, ...other });
 }
 
-async function sinkIn({ bucket, options }: FreshBucket, other: object = {}): Promise<Sink> {
+async function sinkIn({ bucket, options }: FreshBucket, other: object = {}, roll: object = { rows: 1 }): Promise<Sink> {
   const parsed = definition.parse({
     path: `s3://${bucket}/changes`,
     format: "ndjson",
-    roll: { rows: 1 },
+    roll,
     s3: { ...options, ...other },
   });
   return await factory.create({ name: "bronze", daemon: "shop", folder: "/", options: parsed }, quietLog);
@@ -360,6 +360,136 @@ test("keys stay within what S3 takes, whatever the names and the prefix", async 
   expect(keys.filter((key) => key.endsWith(".ndjson"))).toHaveLength(1);
   expect(Math.max(...keys.map((key) => Buffer.byteLength(`${longest}/${key}`)))).toBeLessThanOrEqual(1_024);
 });
+
+/** A page, by nothing that knows S3; and nothing at all. */
+const PAGES = [
+  {
+    status: 200,
+    headers: { "content-type": "text/html", etag: '"5f3-108"' },
+    body: "<html><body>Welcome</body></html>",
+  },
+  { status: 200, headers: {}, body: "" },
+] as const;
+const CUT_LIST = "<ListBucketResult><Name>any</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
+
+test("what a proxy answers in place of S3 counts for nothing: neither as done, nor as an empty bucket", async () => {
+  await using bucket = await freshBucket();
+  using folder = temporaryFolder();
+  let answers: ((method: string, path: string) => boolean) | null = null;
+  let answer: Reply = PAGES[0];
+  await using between = await httpGateway(bucket.options.endpoint, async ({ method, path, pass }) =>
+    answers?.(method, path) === true ? answer : await pass(),
+  );
+  await using store = storeIn(bucket, { endpoint: between.url });
+  const file = (bytes: number): string => {
+    writeFileSync(folder.file("made"), Buffer.alloc(bytes));
+    return folder.file("made");
+  };
+  const key = "public.users/made.parquet";
+  await store.put(key, file(10), timeout());
+  const told = new Set<string>();
+  const meets = async (name: string, isIt: NonNullable<typeof answers>, work: () => Promise<unknown>) => {
+    for (const page of PAGES) {
+      answer = page;
+      answers = isIt;
+      const error = await failure(work());
+      told.add(`${name}: ${error.code} ${error.kind}`);
+      answers = null;
+    }
+  };
+  await meets(
+    "list",
+    (method) => method === "GET",
+    () => store.list("", timeout()),
+  );
+  await meets(
+    "read",
+    (method) => method === "GET",
+    () => store.read(key, timeout()),
+  );
+  await meets(
+    "has",
+    (method) => method === "HEAD",
+    () => store.has(key, timeout()),
+  );
+  await meets(
+    "create",
+    (method) => method === "PUT",
+    () => store.create("a", [Buffer.from("a")], timeout()),
+  );
+  await meets(
+    "put",
+    (method) => method === "PUT",
+    () => store.put(key, file(10), timeout()),
+  );
+  const large = 17 * 1024 * 1024;
+  const posts = (what: string) => (method: string, path: string) => method === "POST" && path.includes(what);
+  await meets("begin", posts("uploads"), () => store.put(key, file(large), timeout()));
+  await meets(
+    "part",
+    (method) => method === "PUT",
+    () => store.put(key, file(large), timeout()),
+  );
+  await meets("complete", posts("uploadId"), () => store.put(key, file(large), timeout()));
+  await meets(
+    "settle",
+    (method, path) => method === "GET" && path.includes("uploads"),
+    () => store.settle(timeout()),
+  );
+  expect([...told].filter((one) => !one.endsWith(": MR2001 retryable"))).toEqual([]);
+  answers = (method) => method === "DELETE";
+  answer = PAGES[0];
+  expect(await failure(store.remove(key, timeout()))).toMatchObject({ code: "MR2001", kind: "retryable" });
+  // A list that is not at its end, without a word of where it goes on.
+  answers = (method) => method === "GET";
+  answer = { status: 200, headers: { "content-type": "application/xml" }, body: CUT_LIST };
+  expect(await failure(store.list("", timeout()))).toMatchObject({ code: "MR2001", kind: "retryable" });
+  // Without a word of S3 an object is not gone.
+  answers = (method) => method === "HEAD";
+  answer = { status: 404, headers: {}, body: "" };
+  expect(await store.has(key, timeout())).toBe(true);
+  answers = null;
+  expect(await store.list("", timeout())).toEqual([key]);
+  expect(await store.has("nothing", timeout())).toBe(false);
+});
+
+test.for(["a page", "nothing", "an empty list"])(
+  "changes that wait for their files stay where a proxy answers the first list of the log by %s",
+  async (what) => {
+    await using bucket = await freshBucket();
+    const roll = { rows: 100 };
+    const first = await sinkIn(bucket, {}, roll);
+    await first.open(1, timeout());
+    await first.apply(userBatch(10n, "1"), new Reports(), timeout());
+    await first.close();
+    let isFirst = true;
+    const empty = {
+      status: 200,
+      headers: { "content-type": "application/xml" },
+      body: "<ListBucketResult><Name>any</Name><IsTruncated>false</IsTruncated></ListBucketResult>",
+    };
+    const answer = what === "a page" ? PAGES[0] : what === "nothing" ? PAGES[1] : empty;
+    await using between = await httpGateway(bucket.options.endpoint, async ({ path, pass }) => {
+      if (!isFirst || !decodeURIComponent(path).includes("prefix=changes/_millrace/log")) return await pass();
+      isFirst = false;
+      return answer;
+    });
+    const second = await sinkIn(bucket, { endpoint: between.url }, roll);
+    if (answer !== empty)
+      expect(await failure(second.open(2, timeout()))).toMatchObject({ code: "MR2001", kind: "retryable" });
+    const held = await second.open(2, timeout());
+    expect(isFirst).toBe(false);
+    expect(held?.position.commit).toBe(11n);
+    await second.close();
+    const third = await sinkIn(bucket, {}, { rows: 1 });
+    await third.open(3, timeout());
+    await third.apply(userBatch(20n, "2"), new Reports(), timeout());
+    await third.close();
+    await using store = storeIn(bucket);
+    const texts = await Promise.all((await dataKeys(bucket)).map((key) => store.read(key, timeout())));
+    expect(texts.map(String).join("").split("\n").filter(Boolean)).toHaveLength(2);
+  },
+);
 
 /** As AWS answers; the server of these tests knows neither. */
 const RULES = `<LifecycleConfiguration>

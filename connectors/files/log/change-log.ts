@@ -23,7 +23,7 @@ import {
   type RowText,
   type WaitingEntries,
 } from "./entry.ts";
-import { entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
+import { cameLate, entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
 
 /** Each batch is an entry: the log stays short also where batches are tiny. */
 const ENTRIES_MAX = 512;
@@ -262,6 +262,8 @@ async function continued(tools: Tools, { numbers, newest, entry }: FoundLog, sig
 async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
   const { store, owner } = tools;
   const leftOver = await entryNumbers(store, signal);
+  // What is removed was looked at twice: one answer may have been wrong.
+  if (leftOver.length > 0 && (await findLog(store, signal)) !== null) throw cameLate(leftOver.at(-1)!, store.location);
   for (const number of leftOver) await store.remove(logKey(number), signal);
   const manifest = await newestManifest(store, 0, signal);
   const newest = above(leftOver.at(-1) ?? 0, clockMs(tools)) - 1;

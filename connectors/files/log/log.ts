@@ -157,6 +157,6 @@ function taken({ owner, lease }: Pick<Head, "owner" | "lease">, location: string
   return filesError("MR3109", "fatal", message);
 }
 
-function cameLate(number: number, location: string): Error {
+export function cameLate(number: number, location: string): Error {
   return filesError("MR4219", "retryable", `${logKey(number)} below ${location} came late`);
 }

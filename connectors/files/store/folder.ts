@@ -165,7 +165,7 @@ export class FolderStore implements Store {
     );
   }
 
-  async probe(folder: string, signal: AbortSignal): Promise<void> {
+  async probe(folder: string, _extension: string, signal: AbortSignal): Promise<void> {
     await this.#doing(
       signal,
       async () => {

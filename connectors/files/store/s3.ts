@@ -22,7 +22,7 @@ import { filesError, bucketError } from "../errors.ts";
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { bucketRules } from "../../kit/bucket-rules.ts";
-import { bucketClient } from "../../kit/bucket-client.ts";
+import { bucketClient, ForeignAnswer } from "../../kit/bucket-client.ts";
 import { MANIFESTS, manifestOf, numberOf } from "../names.ts";
 import type { Store, ListFilter } from "./store.ts";
 import type { ConnectionOptions } from "node:tls";
@@ -32,8 +32,8 @@ import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.t
 /** S3 takes up to 10,000 parts of 5 MB or more. */
 const PART_BYTES = 16 * 1024 * 1024;
 const PROBE = "_millrace/probe";
-/** Of no manifest; `settle` knows it. */
-const PROBE_FILE = `date=1970-01-01/${"0".repeat(19)}-${"0".repeat(19)}-0-0.probe`;
+/** Of no manifest; `settle` knows it. A policy may deny files of one format. */
+const PROBE_FILE = `date=1970-01-01/${"0".repeat(19)}-${"0".repeat(19)}-0-0`;
 
 /** Objects below a prefix of a bucket. An upload in parts becomes visible with its last request. */
 export class S3Store implements Store {
@@ -81,19 +81,24 @@ export class S3Store implements Store {
     do {
       const StartAfter = after === undefined ? undefined : `${this.#prefix}${after}`;
       const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, StartAfter, ContinuationToken: next };
-      const { Contents = [], NextContinuationToken } = await this.#doing(signal, under, () =>
-        this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal }),
-      );
+      const { Contents = [], continues } = await this.#doing(signal, under, async () => {
+        const listed = await this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal });
+        own(listed.Name);
+        const { IsTruncated, NextContinuationToken } = listed;
+        return { ...listed, continues: IsTruncated === true ? own(NextContinuationToken) : undefined };
+      });
       yield Contents.flatMap(({ Key }) => (Key === undefined ? [] : [Key.slice(this.#prefix.length)]));
-      next = NextContinuationToken;
+      next = continues;
     } while (next !== undefined);
   }
 
   async read(key: string, signal: AbortSignal): Promise<Buffer | null> {
     return await this.#doing(signal, key, async () => {
       try {
-        const { Body } = await this.#client.send(new GetObjectCommand(this.#at(key)), { abortSignal: signal });
+        const request = new GetObjectCommand(this.#at(key));
+        const { Body, ETag } = await this.#client.send(request, { abortSignal: signal });
         const bytes = await Body?.transformToByteArray();
+        own(ETag);
         return bytes === undefined ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       } catch (error) {
         if (answerOf(error)?.name === "NoSuchKey") return null;
@@ -102,30 +107,39 @@ export class S3Store implements Store {
     });
   }
 
-  /** A missing bucket looks like a missing object here; listing tells them apart. */
   async has(key: string, signal: AbortSignal): Promise<boolean> {
     return await this.#doing(signal, key, async () => {
       try {
-        await this.#client.send(new HeadObjectCommand(this.#at(key)), { abortSignal: signal });
+        const { ETag } = await this.#client.send(new HeadObjectCommand(this.#at(key)), { abortSignal: signal });
+        own(ETag);
         return true;
       } catch (error) {
         const status = answerOf(error)?.status;
-        if (status === 404) return false;
-        // An answer to HEAD has no body, which would say why.
-        if (status !== 403) throw error;
-        const first = new GetObjectCommand({ ...this.#at(key), Range: "bytes=0-0" });
-        const { Body } = await this.#client.send(first, { abortSignal: signal });
-        await Body?.transformToByteArray();
-        return true;
+        if (status !== 404 && status !== 403) throw error;
+        // An answer to HEAD has no body, which would say why: the bucket may be missing, or a proxy have answered.
+        return await this.#hasFirstByte(key, signal);
       }
     });
+  }
+
+  async #hasFirstByte(key: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      const first = new GetObjectCommand({ ...this.#at(key), Range: "bytes=0-0" });
+      const { Body, ETag } = await this.#client.send(first, { abortSignal: signal });
+      await Body?.transformToByteArray();
+      own(ETag);
+      return true;
+    } catch (error) {
+      if (answerOf(error)?.name === "NoSuchKey") return false;
+      throw error;
+    }
   }
 
   async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
     return await this.#doing(signal, key, async () => {
       const request = new PutObjectCommand({ ...this.#at(key), Body: Buffer.concat(pieces), IfNoneMatch: "*" });
       try {
-        await this.#client.send(request, { abortSignal: signal });
+        own((await this.#client.send(request, { abortSignal: signal })).ETag);
         return true;
       } catch (error) {
         if (answerOf(error)?.status === 412) return false;
@@ -140,7 +154,7 @@ export class S3Store implements Store {
       const { size } = await file.stat();
       if (size <= PART_BYTES) {
         const whole = new PutObjectCommand({ ...this.#at(key), Body: await file.readFile() });
-        await this.#client.send(whole, { abortSignal: signal });
+        own((await this.#client.send(whole, { abortSignal: signal })).ETag);
       } else {
         await this.#putInParts(
           key,
@@ -165,11 +179,10 @@ export class S3Store implements Store {
   }
 
   /** By an upload in parts that is never completed: it needs the right to put objects, and nobody sees it. */
-  async probe(folder: string, signal: AbortSignal): Promise<void> {
+  async probe(folder: string, extension: string, signal: AbortSignal): Promise<void> {
     await this.#doing(signal, folder, async () => {
-      const at = this.#at(`${folder}/${PROBE_FILE}`);
-      const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(at), { abortSignal: signal });
-      await this.#aborted({ ...at, UploadId }, signal);
+      const at = this.#at(`${folder}/${PROBE_FILE}.${extension}`);
+      await this.#aborted({ ...at, UploadId: await this.#begun(at, signal) }, signal);
     });
   }
 
@@ -203,15 +216,21 @@ export class S3Store implements Store {
     let after: Pick<ListMultipartUploadsCommandInput, "KeyMarker" | "UploadIdMarker"> = {};
     for (let isWhole = false; !isWhole;) {
       const page = { ...this.#in, Prefix: this.#prefix, ...after };
-      const { Uploads = [], ...next } = await this.#client.send(new ListMultipartUploadsCommand(page), {
+      const {
+        Uploads = [],
+        Bucket,
+        ...next
+      } = await this.#client.send(new ListMultipartUploadsCommand(page), {
         abortSignal: signal,
       });
+      own(Bucket);
       for (const { Key, UploadId } of Uploads) {
         if (Key === undefined || UploadId === undefined) continue;
         const own = Key.slice(this.#prefix.length);
         if (manifestOf(own) !== null || numberOf(own, MANIFESTS) !== null) yield { Key, UploadId };
       }
       isWhole = next.IsTruncated !== true;
+      if (!isWhole) own(next.NextKeyMarker);
       after = { KeyMarker: next.NextKeyMarker, UploadIdMarker: next.NextUploadIdMarker };
     }
   }
@@ -224,22 +243,26 @@ export class S3Store implements Store {
 
   async #putInParts(key: string, parts: () => AsyncIterable<Buffer>, signal: AbortSignal): Promise<void> {
     const at = this.#at(key);
-    const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(at), { abortSignal: signal });
+    const UploadId = await this.#begun(at, signal);
     try {
-      const done: { readonly PartNumber: number; readonly ETag: string | undefined }[] = [];
+      const done: { readonly PartNumber: number; readonly ETag: string }[] = [];
       for await (const Body of parts()) {
         const PartNumber = done.length + 1;
         const part = new UploadPartCommand({ ...at, UploadId, PartNumber, Body });
         const { ETag } = await this.#client.send(part, { abortSignal: signal });
-        done.push({ PartNumber, ETag });
+        done.push({ PartNumber, ETag: own(ETag) });
       }
       const whole = new CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts: done } });
-      await this.#client.send(whole, { abortSignal: signal });
+      own((await this.#client.send(whole, { abortSignal: signal })).ETag);
     } catch (error) {
       // What stays is aborted by the next `settle`.
       await this.#client.send(new AbortMultipartUploadCommand({ ...at, UploadId })).catch(() => undefined);
       throw error;
     }
+  }
+
+  async #begun(at: ObjectPlace, signal: AbortSignal): Promise<string> {
+    return own((await this.#client.send(new CreateMultipartUploadCommand(at), { abortSignal: signal })).UploadId);
   }
 
   /** What one folder refuses stays, and costs room: it keeps no other table's files. Another process may have ended it. */
@@ -255,7 +278,7 @@ export class S3Store implements Store {
     return { Bucket: this.#bucket };
   }
 
-  #at(key: string): { readonly Bucket: string; readonly Key: string } {
+  #at(key: string): ObjectPlace {
     return { Bucket: this.#bucket, Key: `${this.#prefix}${key}` };
   }
 
@@ -268,6 +291,12 @@ export class S3Store implements Store {
       throw classifyS3(error, { bucket: this.location, key, server: this.#server }, signal);
     }
   }
+}
+
+/** What S3 tells in each answer of the kind. */
+function own(told: string | undefined): string {
+  if (told === undefined) throw new ForeignAnswer();
+  return told;
 }
 
 /** A policy may forbid a part of what is below the prefix. */
@@ -291,6 +320,7 @@ const BUCKET = new Set([
   "IllegalLocationConstraintException",
 ]);
 const SKEW = new Set(["RequestTimeTooSkewed", "RequestExpired"]);
+const OK_STATUS_MAX = 299;
 const FIRST_SERVER_STATUS = 500;
 const TOO_MANY = 429;
 
@@ -303,6 +333,11 @@ interface Place {
   readonly bucket: string;
   readonly key: string;
   readonly server: string | undefined;
+}
+
+interface ObjectPlace {
+  readonly Bucket: string;
+  readonly Key: string;
 }
 
 interface Answer {
@@ -346,6 +381,12 @@ function classifyS3(error: unknown, { bucket, key, server }: Place, signal: Abor
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return bucketError("MR2003", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);
+  // The client can't read it.
+  if (error instanceof ForeignAnswer || (answer?.status ?? Infinity) <= OK_STATUS_MAX) {
+    const cause = new ForeignAnswer();
+    const hint = "A proxy or load balancer before S3 may answer in its place: look at its log. The sink tries again.";
+    return filesError("MR2001", "retryable", `${location}: what answers is not S3`, { hint, cause, part: "bucket" });
+  }
   return answer === null ? error : faultOf(answer, location, key, error);
 }
 
@@ -354,7 +395,13 @@ function faultOf({ name, status }: Answer, location: string, key: string, cause:
   if (SKEW.has(name))
     return bucketError("MR3230", "blocked", `${location}: the machine's clock is wrong (${told})`, cause);
   if (name === DENIED)
-    return bucketError("MR2008", "blocked", `${location}: S3 lacks a right on ${key} (${told})`, cause, "privilege");
+    return bucketError(
+      "MR2008",
+      "blocked",
+      `${location}: S3 lacks a right on ${key === "" ? "the bucket" : key} (${told})`,
+      cause,
+      "privilege",
+    );
   if (LOGIN.has(name) || status === 401 || status === 403)
     return bucketError("MR2002", "blocked", `${location}: S3 refuses the credentials (${told})`, cause, "login");
   if (BUCKET.has(name) || status === 301)

@@ -26,8 +26,8 @@ export interface Store extends AsyncDisposable {
   /** Puts the object in the place of one that is there. The file may be moved away. */
   put(key: string, file: string, signal: AbortSignal): Promise<void>;
   remove(key: string, signal: AbortSignal): Promise<void>;
-  /** Throws if the place takes no object below this folder. Leaves nothing there. */
-  probe(folder: string, signal: AbortSignal): Promise<void>;
+  /** Throws if the place takes no file with this extension below this folder. Leaves nothing there. */
+  probe(folder: string, extension: string, signal: AbortSignal): Promise<void>;
   /** A folder of this machine for files that become objects. */
   scratch(): Promise<string>;
   /** After the sink was taken over: removes what a killed process left half done, and tests that `create` refuses a taken key. */
