@@ -173,9 +173,18 @@ export class Nest implements Companion {
     this.news.tell();
   }
 
-  /** Rows may be lost, or other than they were, with nothing that notes it: all roots are listed when the table is prepared. */
-  changing({ table }: SqliteLayout): void {
+  /**
+   * Rows may be lost, or other than they were, with nothing that notes it: all roots are listed when the table is prepared.
+   * Invariant: the shape that the file tells of a table is the one that it has, whenever the process ends.
+   */
+  changing(layout: SqliteLayout): void {
     const { file } = this.#open;
+    storeShape(file, layout);
+    this.#unlist(file, layout);
+    if (trimmedTo(file) !== null) this.#noteHeld(file, this.#complete(), this.#lacking);
+  }
+
+  #unlist(file: SqliteFile, { table }: SqliteLayout): void {
     for (const { name } of this.documents.filter((document) => this.#tablesOf.get(document.name)!.includes(table.id)))
       file.run(`UPDATE ${DOCUMENTS} SET listed = 0 WHERE name = ?`, name);
   }
@@ -206,19 +215,22 @@ export class Nest implements Companion {
     if (trimmedTo(file) !== null) await this.#makeIndexes(signal);
     const { plan, noted } = await file.transaction(signal, fence, () => {
       begin(file);
-      for (const layout of this.#shapes.values()) if (storeShape(file, layout)) this.changing(layout);
+      for (const layout of this.#shapes.values()) if (storeShape(file, layout)) this.#unlist(file, layout);
       dropIndexes(file, indexesOf(this.documents, layoutsIn(file)));
       const plan = storedPlans(file);
       const { documents, faulty } = plan;
-      createLists(file, Math.max(1, ...documents.map(widthOf)));
+      // Of a document that can't be built now the roots that go are listed all the same.
+      const followed = [...documents, ...faulty.flatMap(({ root }) => root ?? [])];
+      createLists(file, Math.max(1, ...followed.map(widthOf)));
       for (const { id } of faulty) file.run(`UPDATE ${DOCUMENTS} SET listed = 0 WHERE id = ?`, id);
+      this.#noteHeld(file, this.#complete(), this.#lacking, plan);
       if (trimmedTo(file) === null) return { plan, noted: [] };
       for (const [id = null] of file.rows(`SELECT id FROM ${DOCUMENTS} WHERE listed = 0`)) {
         if (!documents.some((one) => BigInt(one.id) === id)) continue;
         file.run(`INSERT INTO ${CLIMBS} (document, place) VALUES (?, 0) ON CONFLICT DO UPDATE SET again = 1`, id);
         file.run(`UPDATE ${DOCUMENTS} SET listed = 1 WHERE id = ?`, id);
       }
-      return { plan, noted: documents };
+      return { plan, noted: followed };
     });
     failpoint("nest.settled");
     this.#climbing?.end();
@@ -281,11 +293,17 @@ export class Nest implements Companion {
   }
 
   /**
-   * Invariant: in the transaction that makes a table whole, or that no longer has it whole. What differs is seen in the file: no
-   * memory is to know what the last commit left there.
+   * Invariant: in the transaction that makes a table whole, or that no longer has it whole, or that gives it another shape: the
+   * entries of a document that can't be built stay too. What differs is seen in the file: no memory is to know what the last
+   * commit left there.
    */
-  #noteHeld(file: SqliteFile, complete: CompleteTables, lacking: ReadonlySet<string> | null): void {
-    const held = new Set(this.#heldBy(complete, lacking).map(({ name }) => name));
+  #noteHeld(
+    file: SqliteFile,
+    complete: CompleteTables,
+    lacking: ReadonlySet<string> | null,
+    { faulty }: NestPlan = this.#isSettled ? this.#plan! : storedPlans(file),
+  ): void {
+    const held = new Set([...this.#heldBy(complete, lacking), ...faulty].map(({ name }) => name));
     for (const [id, name, isHeld] of file.rows(`SELECT id, name, held IS 0 FROM ${DOCUMENTS}`)) {
       if (held.has(String(name)) === (isHeld === 1n)) continue;
       if (isHeld === 0n) file.run(`UPDATE ${DOCUMENTS} SET held = 0 WHERE id = ?`, id!);

@@ -81,6 +81,22 @@ export function planDocument(document: Document, id: number, layouts: Layouts, n
   return { document, id, places };
 }
 
+/** Of a document that can't be built its root alone, by which the keys of roots are noted; null: there is no such table. */
+export function rootOf(document: Document, id: number, layouts: Layouts, number: number): PlannedDocument | null {
+  const { table } = document.root;
+  const layout = layouts.get(tableId(table.schema, table.table));
+  if (layout === undefined) return null;
+  const fields = layout.key.map(({ source: { name } }) => ({ name, column: name }));
+  const root = { ...document.root, fields, relations: [] };
+  try {
+    return planDocument({ ...document, root }, id, layouts, number);
+  } catch (error) {
+    if (!(error instanceof DocumentFault)) throw error;
+    // Its condition has the fault: any row may have been a document.
+    return planDocument({ ...document, root, where: null }, id, layouts, number);
+  }
+}
+
 /** The places of a relation under one: the table in between, if there is one, and its node. */
 export function placesUnder(
   above: PlannedPlace,

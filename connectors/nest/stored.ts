@@ -9,7 +9,7 @@ import { rowsOf, type SqliteFile } from "../sqlite/file.ts";
 import { layoutOf, type SqliteLayout } from "../sqlite/tables/layout.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { CHANGED, CLIMBS } from "./climbing.ts";
-import { DocumentFault, type Layouts, planDocument, type PlannedDocument } from "./plan.ts";
+import { DocumentFault, type Layouts, planDocument, type PlannedDocument, rootOf } from "./plan.ts";
 
 /**
  * Documents by their numbers, and how they are defined. `listed`: changes are listed since its roots all were. `held`: null, or
@@ -56,6 +56,8 @@ interface FaultyDocument {
   readonly reason: string;
   /** See DocumentFault. */
   readonly isPassing: boolean;
+  /** See `rootOf`. */
+  readonly root: PlannedDocument | null;
 }
 
 export function createTables(file: SqliteFile): void {
@@ -230,7 +232,8 @@ export function storedPlans(reading: Reading): NestPlan {
       numbered += planned.places.length;
     } catch (error) {
       if (!(error instanceof DocumentFault)) throw error;
-      faulty.push({ id: Number(id), name: String(name), reason: error.message, isPassing: error.isPassing });
+      const root = rootOf(document, Number(id), layouts, numbered++);
+      faulty.push({ id: Number(id), name: String(name), reason: error.message, isPassing: error.isPassing, root });
     }
   }
   return { documents, faulty };

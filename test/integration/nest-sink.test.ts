@@ -639,3 +639,30 @@ test("rows are not carried into a column that gets a name which documents take, 
   expect(await sink.carries(dropped, renamed, NEVER)).toBe(false);
   expect(sink.kept(grown).columns.map(({ name }) => name)).toEqual(["id", "customer", "status"]);
 });
+
+test("a process that ends when a table has changed, and nothing else yet, is followed by one that opens the nest", async () => {
+  await using stage = await filled();
+  const people: Document = {
+    name: "people",
+    where: null,
+    root: { table: customers, fields: [field("id"), field("name")], relations: [], transform: null },
+  };
+  await stage.opened.sink.close();
+  await stage.start([DOCUMENT, people]);
+  await stage.prepare(items, customers, orders);
+  await stage.opened.nest.beginLists(NEVER);
+  // Its column by which customers are joined is gone, and with it an index.
+  const columns = orders.columns.filter(({ name }) => name !== "customer");
+  const altered: KeyedTable = { ...orders, columns, key: [1], version: 2, fingerprint: "2" };
+  stage.opened.nest.prepared = () => Promise.reject(new Error("the process ends"));
+  await expect(stage.prepare(altered)).rejects.toThrow("preparing public.orders");
+  await stage.opened.sink.close();
+  await stage.start([DOCUMENT, people]);
+  await stage.prepare(items, customers, altered);
+  await stage.write([customers, put(["1", "a secret", "anna"])], [altered, remove([null, "1", null])]);
+  const whose = stage.query("SELECT name, k1 FROM _millrace_changed JOIN _millrace_documents AS d ON d.id = document");
+  expect(whose).toContainEqual(["people", 1n]);
+  // Nobody can build it now. Which of its roots go is known when somebody can.
+  expect(whose).toContainEqual(["orders", 1n]);
+  expect(stage.isHeld).toBe(true);
+});

@@ -21,8 +21,11 @@ export type DocumentHappening =
   | { readonly what: "kill"; readonly changes: readonly RowChange[]; readonly turns: number }
   /** Rows of a table change with nothing in the log: it is not whole until it was read again. */
   | { readonly what: "lose"; readonly table: DocumentTable; readonly changes: readonly RowChange[] }
-  /** `name` is dropped, `spare` gets its name, and another `spare` comes: no row is in the log for it. */
-  | { readonly what: "swap"; readonly table: SpareTable }
+  /**
+   * `name` is dropped, `spare` gets its name, and another `spare` comes: no row is in the log for it. Between the first and the
+   * second, while documents can't be built, rows change.
+   */
+  | { readonly what: "swap"; readonly table: SpareTable; readonly changes: readonly RowChange[] }
   /** The table is read again; its process may end before it is whole. */
   | { readonly what: "read"; readonly table: DocumentTable; readonly killedAfter: "rows" | "sweep" | null }
   /** The sink gets so many blocks; `isLost`: it ends, and begins again behind what was acknowledged. */
@@ -67,7 +70,16 @@ function happeningOf(random: Random, keys: number): DocumentHappening {
   const killedAfter = random.chance(0.3) ? random.pick(["rows", "sweep"] as const) : null;
   if (chance < 0.7) return { what: "read", table, killedAfter };
   const blocks = random.below(3);
-  if (chance < 0.75) return { what: "swap", table: random.pick(["customers", "tags"] as const) };
+  if (chance < 0.75) {
+    const swapped = random.pick(["customers", "tags"] as const);
+    const between = random.chance(0.5) ? changes() : [];
+    // Of the table itself rows only go: it lacks `name`.
+    return {
+      what: "swap",
+      table: swapped,
+      changes: between.filter((change) => change.table !== swapped || change.values === undefined),
+    };
+  }
   if (chance < 0.84) return { what: "follow", blocks: blocks + 1, isLost: random.chance(0.3) };
   return { what: "acknowledge", blocks };
 }

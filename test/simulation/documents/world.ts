@@ -279,7 +279,7 @@ export class DocumentWorld {
         return;
       }
       case "swap":
-        return await this.#swap(happening.table);
+        return await this.#swap(happening.table, happening.changes);
       case "read":
         return await this.#read(happening.table, happening.killedAfter);
       case "follow":
@@ -307,9 +307,10 @@ export class DocumentWorld {
     await this.#apply({ kind: "checkpoint", checkpoint: this.#checkpoint() });
   }
 
-  async #swap(name: SpareTable): Promise<void> {
+  async #swap(name: SpareTable, between: readonly RowChange[]): Promise<void> {
     const [id, , spare] = this.#tables[name].columns;
     await this.#alter(name, [id!, spare!]);
+    if (between.length > 0) await this.#apply(this.#batch(between));
     const next = { ...spare!, identity: spare!.identity + 1 };
     await this.#alter(name, [id!, { ...spare!, name: "name" }, next]);
     const rows = this.#rows.get(name)!;
