@@ -114,6 +114,8 @@ test("a chunk stands exactly at the high mark's place, and marks that nobody wai
       scene.fanOut.push(one(scene.workers), {
         kind: "chunk",
         block: result.block,
+        from: 0,
+        to: result.block.count,
         until: result.until,
         receipt: new Receipts(1).one(),
       });
@@ -192,9 +194,9 @@ test("a sink that leaves drops what waited for it, and what comes for it later i
   const receipts = new Receipts(2);
   let released = 0;
   const chunk = () => blockOf([put(5, { op: "r", commit: 0n })], { onRelease: () => released++ });
-  scene.fanOut.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
+  scene.fanOut.push(worker, { kind: "chunk", block: chunk(), from: 0, to: 1, until: START, receipt: receipts.one() });
   scene.fanOut.detach(worker);
-  scene.fanOut.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
+  scene.fanOut.push(worker, { kind: "chunk", block: chunk(), from: 0, to: 1, until: START, receipt: receipts.one() });
   expect(await receipts.all).toBe(false);
   expect([released, scene.leaked(), worker.queue.length, worker.queue.heldBytes]).toEqual([2, 0, 0, 0]);
 });
@@ -228,7 +230,8 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
     scene.fanOut.expect(window, (result) => {
       if (!("block" in result) || result.block === null) throw new Error("the chunk has rows");
       const receipt = receipts.one();
-      scene.fanOut.push(worker, { kind: "chunk", block: result.block, until: result.until, receipt });
+      const { block, until } = result;
+      scene.fanOut.push(worker, { kind: "chunk", block, from: 0, to: block.count, until, receipt });
     });
     window.fill(users, { block: blockOf([put(2, { op: "r", commit: 0n })]), last: null, sees: () => true }, null, 0);
     scene.push([], {

@@ -56,6 +56,83 @@ test("a batch that was too much for the target is followed by smaller ones, down
   expect(queue.isFull(limits)).toBe(true);
 });
 
+/** How many rows or tables batch after batch has, as each becomes durable. */
+function sizes(queue: SinkQueue, limits: BatchLimits): number[] {
+  const seen: number[] = [];
+  while (queue.length > 0) {
+    const taken = queue.take(limits);
+    if (taken.kind !== "rows" && taken.kind !== "chunks") throw new Error("rows were pushed");
+    seen.push(taken.works.reduce((sum, work) => sum + (work.kind === "truncate" ? 0 : work.to - work.from), 0));
+    queue.done(taken, "durable");
+  }
+  return seen;
+}
+
+function filled(rowCount: number): SinkQueue {
+  const queue = new SinkQueue();
+  for (let id = 0; id < rowCount; id++) queue.push({ kind: "rows", block: blockOf([row(first, id)]), from: 0, to: 1 });
+  return queue;
+}
+
+test("batches that were too much grow again behind full ones that the target took, and later where it was too much again", () => {
+  const limits = { rowCountMax: 16, byteCountMax: 1 << 20 };
+  const queue = filled(1_000);
+  queue.takeSmaller();
+  const seen = sizes(queue, limits);
+  expect(seen.slice(0, 33)).toEqual([...Array<number>(16).fill(4), ...Array<number>(16).fill(8), 16]);
+  const again = filled(1_000);
+  again.takeSmaller();
+  again.takeSmaller();
+  expect(sizes(again, limits).slice(0, 34)).toEqual([...Array<number>(32).fill(1), 2, 2]);
+});
+
+test("small batches say nothing of what the target takes: a queue that is worked off grows no batch", () => {
+  const limits = { rowCountMax: 16, byteCountMax: 1 << 20 };
+  const queue = new SinkQueue();
+  queue.takeSmaller();
+  for (let id = 0; id < 100; id++) {
+    queue.push({ kind: "rows", block: blockOf([row(first, id)]), from: 0, to: 1 });
+    queue.done(queue.take(limits), "durable");
+  }
+  for (let id = 0; id < 16; id++) queue.push({ kind: "rows", block: blockOf([row(first, id)]), from: 0, to: 1 });
+  expect(sizes(queue, limits)).toEqual([4, 4, 4, 4]);
+});
+
+test("batches of fewer tables have more again behind full ones", () => {
+  const tables = Array.from({ length: 8 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  const limits = { ...LIMITS, tableCountMax: 8 };
+  const queue = new SinkQueue();
+  for (let id = 0; id < 100; id++) {
+    for (const table of tables) queue.push({ kind: "rows", block: blockOf([row(table, id)]), from: 0, to: 1 });
+  }
+  queue.takeFewerTables(limits);
+  const count = (): number => {
+    const taken = queue.take(limits);
+    queue.done(taken, "durable");
+    return taken.kind === "rows" ? taken.works.length : 0;
+  };
+  const limited = Array.from({ length: 16 }, count);
+  expect([limited, count()]).toEqual([Array<number>(16).fill(2), 4]);
+});
+
+test("a chunk is cut where batches are too much for the target, and is durable when all of it is", () => {
+  for (const last of ["durable", "dropped"] as const) {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    queue.push(counted.chunk(32));
+    queue.takeSmaller();
+    const pieces: number[] = [];
+    while (queue.length > 0) {
+      const taken = queue.take({ rowCountMax: 32, byteCountMax: 1 << 20 });
+      if (taken.kind !== "chunks") throw new Error("a chunk was pushed");
+      pieces.push(...taken.works.map(({ from, to }) => to - from));
+      expect(counted.receipts).toEqual([]);
+      queue.done(taken, queue.length === 0 ? last : "durable");
+    }
+    expect([pieces, counted.receipts, counted.released, queue.heldBytes]).toEqual([[8, 8, 8, 8], [last], 1, 0]);
+  }
+});
+
 test("works that are dropped leave the others in their order, and hold nothing", () => {
   const queue = new SinkQueue();
   const told: string[] = [];
@@ -148,10 +225,12 @@ class Counted {
     return withReceipt ? { ...work, receipt: this.receipt() } : work;
   }
 
-  chunk(): Work {
+  chunk(rowCount = 1): Work {
     return {
       kind: "chunk",
-      block: this.block([row(first, 1)]),
+      block: this.block(Array.from({ length: rowCount }, (_, id) => row(first, id))),
+      from: 0,
+      to: rowCount,
       until: { epoch: 1, commit: 1n, index: 0 },
       receipt: this.receipt(),
     };

@@ -136,7 +136,7 @@ export class Applier {
     });
     const { position } = this.position.checkpoint;
     const reached = comparePositions(until, position) > 0 ? until : position;
-    const slices = fitting.map(({ block }) => ({ block, from: 0, to: block.count }));
+    const slices = fitting.map(({ block, from, to }) => ({ block, from, to }));
     await this.#compact({ slices, truncates: [], since: null, until: null }, null, reached, signal);
   }
 

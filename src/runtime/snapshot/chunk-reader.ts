@@ -11,7 +11,7 @@ import { isOfOneTable, type ReadLimits } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { ApplyWindow, CompareWindow, type Window } from "./windows.ts";
 import { withTimeout } from "../../core/waiting.ts";
-import { Receipts } from "../stream/sink-queue.ts";
+import { Receipts, type Work } from "../stream/sink-queue.ts";
 
 interface ChunkReaderParts {
   readonly clock: Clock;
@@ -222,10 +222,11 @@ export class ChunkReader {
   }
 
   #hand(block: Block | null, until: Position, receipts: ReadonlyMap<SinkWorker, Receipts>): void {
+    const push = (worker: SinkWorker, chunk: Work): void => this.#parts.fanOut.push(worker, chunk);
     for (const [worker, expected] of receipts) {
       const receipt = expected.one();
       if (block === null) receipt.durable();
-      else this.#parts.fanOut.push(worker, { kind: "chunk", block: block.retain(), until, receipt });
+      else push(worker, { kind: "chunk", block: block.retain(), from: 0, to: block.count, until, receipt });
     }
     block?.release();
   }

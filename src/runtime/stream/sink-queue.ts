@@ -44,6 +44,8 @@ export interface TruncateWork {
 interface ChunkWork {
   readonly kind: "chunk";
   readonly block: Block;
+  readonly from: number;
+  readonly to: number;
   /** The high watermark. A sink before it has not got the chunk yet; a sink beyond it must not get it any more. */
   readonly until: Position;
   readonly receipt: Receipt;
@@ -131,6 +133,10 @@ export interface NoticeWork {
 
 /** A batch of the smallest part is one row, or a few. */
 const PART_MIN = 1 / 4096;
+/** Limits that were lowered are doubled after so many batches that were full and became durable; */
+const GROWS_AFTER = 16;
+/** after so many, if that was too much again and again. */
+const GROWS_AFTER_MAX = 1_024;
 
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
 interface HeartbeatWork {
@@ -148,8 +154,7 @@ const BLOCK_OVERHEAD_BYTES = 2_048;
 
 /** What this work keeps in memory, for the byte budget. A block that is cut into several works counts in shares. */
 function heldBytes(work: Work): number {
-  if (work.kind === "chunk") return work.block.byteCount + BLOCK_OVERHEAD_BYTES;
-  if (work.kind !== "rows" && work.kind !== "compare") return 0;
+  if (work.kind !== "rows" && work.kind !== "chunk" && work.kind !== "compare") return 0;
   const { block, from, to } = work;
   return Math.ceil(((block.byteCount + BLOCK_OVERHEAD_BYTES) * (to - from)) / Math.max(1, block.count));
 }
@@ -259,6 +264,11 @@ export class SinkQueue {
   #tableCountMax = TABLES_PER_BATCH_MAX;
   /** How much of the limits of a batch may be used. */
   #part = 1;
+  /** Those that were taken and left out what would go with them. */
+  readonly #full = new WeakSet<QueuedWork>();
+  /** How many of them were done since the limits changed, and how many it takes until a batch may have more again. */
+  #fullDone = 0;
+  #fullNeeded = GROWS_AFTER / 2;
   #heldBytes = 0;
   #waitingRows = 0;
   #waitingBytes = 0;
@@ -345,7 +355,10 @@ export class SinkQueue {
     const first = this.#works[this.#head]!;
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
-    if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
+    if (first.kind === "chunk") {
+      // By itself a chunk is no larger than a target takes.
+      return this.#takeChunks(limits === whole ? first : this.#divided(first, limits), limits);
+    }
     if (isEnd(first)) return { kind: "ends", works: this.#takeThose(isEnd, limits) };
     if (isCarry(first)) return { kind: "carries", works: this.#takeThose(isCarry, limits) };
     this.#next();
@@ -380,11 +393,35 @@ export class SinkQueue {
   /** The target could not write as many tables at once as one batch has had. */
   takeFewerTables({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): void {
     this.#tableCountMax = Math.max(1, Math.ceil(Math.min(this.#tableCountMax, tableCountMax) / 4));
+    this.#growLater();
   }
 
   /** The target could not take as much at once as one batch has had. */
   takeSmaller(): void {
     this.#part = Math.max(PART_MIN, this.#part / 4);
+    this.#growLater();
+  }
+
+  /** Each time it was too much again, the next attempt waits twice as long. */
+  #growLater(): void {
+    this.#fullDone = 0;
+    this.#fullNeeded = Math.min(GROWS_AFTER_MAX, this.#fullNeeded * 2);
+  }
+
+  #noteFull(taken: QueuedWork, first: Work): void {
+    if (this.#works[this.#head]?.kind === first.kind && this.#isBelow) this.#full.add(taken);
+  }
+
+  get #isBelow(): boolean {
+    return this.#part < 1 || this.#tableCountMax < TABLES_PER_BATCH_MAX;
+  }
+
+  /** The target may take more by now: a quota was raised, or what held its locks has ended. */
+  #growAfter(taken: QueuedWork): void {
+    if (!this.#full.delete(taken) || !this.#isBelow || ++this.#fullDone < this.#fullNeeded) return;
+    this.#fullDone = 0;
+    this.#part = Math.min(1, this.#part * 2);
+    this.#tableCountMax = Math.min(TABLES_PER_BATCH_MAX, this.#tableCountMax * 2);
   }
 
   #within(limits: BatchLimits): BatchLimits {
@@ -406,7 +443,7 @@ export class SinkQueue {
   }
 
   /** The next work, or the first of those in its place, if it has more than a batch may have: a block knows no limits. */
-  #divided(work: RowsWork, limits: BatchLimits): RowsWork {
+  #divided<W extends RowsWork | ChunkWork>(work: W, limits: BatchLimits): W {
     const { rowCountMax, byteCountMax } = limits;
     const tableCountMax = this.#tablesIn(limits);
     const rowCount = work.to - work.from;
@@ -464,28 +501,32 @@ export class SinkQueue {
       works.push(work);
       this.#next();
     }
-    return { kind: "rows", works, complete };
+    const taken = { kind: "rows", works, complete } as const;
+    this.#noteFull(taken, first);
+    return taken;
   }
 
-  #takeChunks(first: ChunkWork, limits: BatchLimits): ChunkWork[] {
+  #takeChunks(first: ChunkWork, limits: BatchLimits): QueuedChunks {
     this.#next();
     const works = [first];
     const tableIds = new Set(first.block.tables.map(({ id }) => id));
-    let rowCount = first.block.count;
+    let rowCount = first.to - first.from;
     let byteCount = heldBytes(first);
     while (this.length > 0) {
       const work = this.#works[this.#head]!;
       if (work.kind !== "chunk" || comparePositions(work.until, first.until) !== 0) break;
       if (work.block.tables.some(({ id }) => tableIds.has(id))) break;
       if (tableIds.size + work.block.tables.length > this.#tablesIn(limits)) break;
-      rowCount += work.block.count;
+      rowCount += work.to - work.from;
       byteCount += heldBytes(work);
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
       for (const { id } of work.block.tables) tableIds.add(id);
       works.push(work);
       this.#next();
     }
-    return works;
+    const taken = { kind: "chunks", works } as const;
+    this.#noteFull(taken, first);
+    return taken;
   }
 
   #takeThose<W extends SweepWork | CompleteWork | CarryWork>(
@@ -509,6 +550,7 @@ export class SinkQueue {
    */
   done(taken: QueuedWork, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
     for (const work of worksOf(taken)) this.#end(work, passed?.has(work) === true ? "dropped" : how);
+    if (how === "durable") this.#growAfter(taken);
     this.onRoom?.();
   }
 
@@ -583,12 +625,12 @@ function worksOf(taken: QueuedWork): readonly Work[] {
   return "works" in taken ? taken.works : [taken];
 }
 
-function endsOf({ from, to }: RowsWork, rowCount: number): number[] {
+function endsOf({ from, to }: RowsWork | ChunkWork, rowCount: number): number[] {
   return Array.from({ length: Math.ceil((to - from) / rowCount) }, (_, i) => Math.min(to, from + (i + 1) * rowCount));
 }
 
 /** Where the next table would be one too many, or the next row. */
-function endsByTables({ block, from, to }: RowsWork, rowCountMax: number, tableCountMax: number): number[] {
+function endsByTables({ block, from, to }: RowsWork | ChunkWork, rowCountMax: number, tableCountMax: number): number[] {
   const ends: number[] = [];
   const seenIn = new Uint32Array(block.tables.length);
   let tableCount = 0;
@@ -612,12 +654,12 @@ function endsByTables({ block, from, to }: RowsWork, rowCountMax: number, tableC
 }
 
 /** `ends`: the row behind each piece. */
-function inPieces(work: RowsWork, ends: readonly number[]): RowsWork[] {
+function inPieces<W extends RowsWork | ChunkWork>(work: W, ends: readonly number[]): W[] {
   const { block, from, receipt } = work;
   const own = receipt === undefined ? {} : { receipt: dividedReceipt(receipt, ends.length) };
   return ends.map((to, i) => {
     if (i > 0) block.retain();
-    return { kind: "rows", block, from: i === 0 ? from : ends[i - 1]!, to, ...own };
+    return { ...work, from: i === 0 ? from : ends[i - 1]!, to, ...own };
   });
 }
 
