@@ -80,7 +80,7 @@ async function checkProduct(client: SearchClient, signal: AbortSignal): Promise<
 }
 
 async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<Finding> {
-  const answer = await client.request({ method: "GET", path: "/_cluster/health" }, signal);
+  const answer = await client.look({ method: "GET", path: "/_cluster/health" }, signal);
   const status = answer.status === 200 ? fieldOf(parsed(answer.body), "status") : undefined;
   if (status !== "red") {
     return ok("elasticsearch.health", `cluster health is ${typeof status === "string" ? status : "unknown"}`);
@@ -95,7 +95,7 @@ async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<F
 /** The fence asks for running tasks (WriteFence). */
 async function checkTasks(client: SearchClient, signal: AbortSignal): Promise<Finding> {
   const query = { actions: "indices:data/write/bulk", group_by: "none" };
-  const { status } = await client.request({ method: "GET", path: "/_tasks", query }, signal);
+  const { status } = await client.look({ method: "GET", path: "/_tasks", query }, signal);
   const id = "elasticsearch.tasks";
   if (status === 200) return ok(id, "the sink can see whether its own requests still run");
   return wrong(
@@ -189,8 +189,8 @@ async function checkShards(
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const query = { include_defaults: "true", flat_settings: "true", filter_path: "*.*max_shards_per_node" };
-  const settings = await client.request({ method: "GET", path: "/_cluster/settings", query }, signal);
-  const health = await client.request({ method: "GET", path: "/_cluster/health" }, signal);
+  const settings = await client.look({ method: "GET", path: "/_cluster/settings", query }, signal);
+  const health = await client.look({ method: "GET", path: "/_cluster/health" }, signal);
   const found = SHARDS.safeParse({ ...Object(parsed(settings.body)), health: parsed(health.body) });
   if (!found.success) return [];
   const { transient, persistent, defaults, health: cluster } = found.data;
@@ -289,7 +289,7 @@ async function checkTemplates(
   tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const { status, body } = await client.request({ method: "GET", path: "/_index_template" }, signal);
+  const { status, body } = await client.look({ method: "GET", path: "/_index_template" }, signal);
   const found = status === 200 ? TEMPLATES.safeParse(parsed(body)) : undefined;
   // A role may write indices and not look at templates.
   if (found?.success !== true) return [];

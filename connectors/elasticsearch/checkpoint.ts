@@ -14,15 +14,27 @@ import {
   storedCompleteness,
 } from "../../src/core/checkpoint.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import { takenName } from "./indices/ddl.ts";
 import { storedIndices, SURE, unfitSetting, WITHOUT_FIELDS } from "./indices/found-index.ts";
-import { classifyEngine, searchError } from "./errors.ts";
-import { engineError, errorOf, expectOk, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import { classifyEngine, searchError, unknownAnswer } from "./errors.ts";
+import {
+  engineError,
+  errorOf,
+  expectEveryNode,
+  expectOk,
+  fieldOf,
+  formOf,
+  parsed,
+  pathOf,
+  type SearchClient,
+} from "./http.ts";
 import type { TableIndex } from "./indices/tables.ts";
 
 const PART_COUNT = 64;
+const READING = "reading the sink's progress";
+const CREATING = "creating the progress index";
+const WRITING = "writing the sink's progress";
 
 const HEAD = z.object({
   lease: z.number(),
@@ -44,10 +56,13 @@ const PART = z.object({
   dropped: z.record(z.string(), z.int()).default({}),
 });
 const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });
-const FOUND = REVISION.extend({ _source: HEAD });
+const FOUND = REVISION.extend({ found: z.literal(true), _source: z.unknown().optional() });
 const FOUND_PARTS = z.object({
-  docs: z.array(z.object({ found: z.boolean(), _source: z.object({ content: z.string() }).optional() })),
+  docs: z.array(
+    z.object({ found: z.boolean().default(false), _source: z.unknown().optional(), error: z.unknown().optional() }),
+  ),
 });
+const CONTENT = z.object({ content: z.string() });
 
 /** The engine's change counters of a document: a write that names them succeeds only if nobody wrote in between. */
 interface Revision {
@@ -206,11 +221,11 @@ export class StoredCheckpoint {
     const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
     const answer = await this.#client.request({ method: "GET", path }, signal);
     if (answer.status === 404) return null;
-    expectOk(answer, "reading the sink's progress");
-    const found = FOUND.safeParse(parsed(answer.body));
-    if (!found.success) throw overwritten(path, found.error);
-    const { _source: head, _seq_no: seqNo, _primary_term: primaryTerm } = found.data;
-    return { head, revision: { seqNo, primaryTerm } };
+    expectOk(answer, READING);
+    const { _source: source, _seq_no: seqNo, _primary_term: primaryTerm } = formOf(FOUND, answer, READING);
+    const head = HEAD.safeParse(source);
+    if (!head.success) throw overwritten(path, head.error);
+    return { head: head.data, revision: { seqNo, primaryTerm } };
   }
 
   /** With its parts. If one is gone, nothing is known of the tables, and all are read again. */
@@ -219,15 +234,17 @@ export class StoredCheckpoint {
     if (named.length === 0) return { ...EMPTY, head };
     const path = `${pathOf(this.#index)}/_mget`;
     const request = { method: "POST", path, body: { ids: named.map(([, id]) => id) } } as const;
-    const answer = await this.#client.ask(request, "reading the sink's progress", signal);
-    const found = FOUND_PARTS.safeParse(parsed(answer.body));
-    if (!found.success) throw overwritten(path, found.error);
-    if (found.data.docs.some((doc) => !doc.found)) return { ...EMPTY, head: { ...head, position: "" } };
+    const answer = await this.#client.ask(request, READING, signal);
+    const { docs } = formOf(FOUND_PARTS, answer, READING);
+    if (docs.length !== named.length) throw unknownAnswer(READING);
+    const failed = docs.find(({ error }) => error !== undefined);
+    if (failed !== undefined) throw classifyEngine(engineError(404, failed.error), READING);
+    if (docs.some((doc) => !doc.found)) return { ...EMPTY, head: { ...head, position: "" } };
     const parts: Part[] = [...EMPTY.parts];
     const tables: Record<string, CompleteTables[string]> = Object.create(null);
-    found.data.docs.forEach(({ _source }, i) => {
+    docs.forEach(({ _source: source }, i) => {
       const [n, id] = named[i]!;
-      const part = parsedPart(id, _source?.content ?? "");
+      const part = parsedPart(id, source);
       parts[n] = part;
       for (const [table, text] of part.tables) tables[table] = text;
     });
@@ -290,15 +307,15 @@ export class StoredCheckpoint {
     const body = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
     const path = `${pathOf(this.#index)}/_bulk`;
     const request = { method: "POST", path, body, isBulk: true } as const;
-    const answer = await this.#client.ask(request, "writing the sink's progress", signal);
+    const answer = await this.#client.ask(request, WRITING, signal);
     const items = fieldOf(parsed(answer.body), "items");
-    invariant(Array.isArray(items), "a bulk write is answered item by item");
+    if (!Array.isArray(items) || items.length !== lines.filter(isAction).length) throw unknownAnswer(WRITING);
     return items.map((item: unknown) => {
       const result = fieldOf(item, "create") ?? fieldOf(item, "delete");
       const status = Number(fieldOf(result, "status"));
       const error = fieldOf(result, "error");
-      if (error === undefined) return false;
-      if (status !== 409) throw classifyEngine(engineError(status, error), "writing the sink's progress");
+      if (error === undefined && !Number.isNaN(status)) return false;
+      if (status !== 409) throw classifyEngine(engineError(status, error), WRITING);
       return true;
     });
   }
@@ -316,8 +333,8 @@ export class StoredCheckpoint {
     const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
     const answer = await this.#client.request({ method: "PUT", path, query, body: head }, signal);
     if (answer.status === 409) return null;
-    expectOk(answer, "writing the sink's progress");
-    const { _seq_no: seqNo, _primary_term: primaryTerm } = REVISION.parse(parsed(answer.body));
+    expectOk(answer, WRITING);
+    const { _seq_no: seqNo, _primary_term: primaryTerm } = formOf(REVISION, answer, WRITING);
     return { seqNo, primaryTerm };
   }
 
@@ -332,11 +349,14 @@ export class StoredCheckpoint {
       mappings: { dynamic: false, _source: { enabled: true }, _meta: { millrace: { checkpoint: true } } },
     };
     const answer = await this.#client.request({ method: "PUT", path: pathOf(this.#index), body }, signal);
-    if (answer.status < 300) return;
+    if (answer.status < 300) {
+      expectEveryNode(answer, CREATING);
+      return;
+    }
     const error = errorOf(answer);
     const taken = takenName(answer);
     if (taken !== null) throw searchError("MR3106", "fatal", `the index ${this.#index} can't be made: ${taken}`);
-    if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, "creating the progress index");
+    if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, CREATING);
     await expectCheckpointIndex(this.#client, this.#index, signal);
   }
 }
@@ -355,6 +375,11 @@ export async function expectCheckpointIndex(client: SearchClient, name: string, 
     const unfit = unfitSetting(entry, []);
     if (unfit !== null) throw searchError("MR3107", "fatal", `the index ${index} of the sink's progress has ${unfit}`);
   }
+}
+
+/** The lines of a bulk body that are answered; a document has none of its own. */
+function isAction(line: object): boolean {
+  return "create" in line || "delete" in line;
 }
 
 function overwritten(path: string, cause: unknown): MillraceError {
@@ -380,9 +405,9 @@ function textOf(part: Part): string {
   return JSON.stringify(part, (_, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value));
 }
 
-function parsedPart(id: string, text: string): Part {
+function parsedPart(id: string, source: unknown): Part {
   try {
-    const { tables, indices, dropped } = PART.parse(JSON.parse(text));
+    const { tables, indices, dropped } = PART.parse(JSON.parse(CONTENT.parse(source).content));
     return {
       tables: new Map(Object.entries(tables).map(([table, of]) => [table, storedCompleteness(of)])),
       indices: new Map(Object.entries(indices)),

@@ -20,11 +20,11 @@ const UNITS = ["b", "kb", "mb", "gb", "tb", "pb"];
 /** Empty: it does not tell, or this user may not ask. */
 export async function diskRoomsOf(client: SearchClient, signal: AbortSignal): Promise<readonly Room[]> {
   const query = { filter_path: ["nodes.*.name", ...DISKS_ASKED].join(",") };
-  const { status, body } = await client.request({ method: "GET", path: "/_nodes/stats/fs", query }, signal);
+  const { status, body } = await client.look({ method: "GET", path: "/_nodes/stats/fs", query }, signal);
   const found = status === 200 ? DISKS.safeParse(parsed(body)) : undefined;
   if (found?.success !== true) return [];
   const asked = { include_defaults: "true", filter_path: "*.cluster.routing.allocation.disk" };
-  const settings = await client.request({ method: "GET", path: "/_cluster/settings", query: asked }, signal);
+  const settings = await client.look({ method: "GET", path: "/_cluster/settings", query: asked }, signal);
   const lowOf = highWatermark(parsed(settings.body));
   return Object.values(found.data.nodes).flatMap(({ name, fs }) =>
     fs.data.map(({ path, total_in_bytes: total, available_in_bytes: freeBytes }) => {

@@ -119,8 +119,19 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
     return searchError("MR3110", "reopen", `${detail}: an index is gone`);
   if (UNASSIGNED.test(type) || UNASSIGNED.test(rootType)) return partError("retryable", detail, table);
   if (status >= 500) return searchError("MR2001", "retryable", `${detail}: the search engine can't answer now`);
-  const message = `${detail}: an answer that Millrace does not know`;
-  return searchError("MR2027", "retryable", message, { table: status >= 400 ? table : undefined });
+  return unknownAnswer(detail, status >= 400 ? table : undefined);
+}
+
+export function unknownAnswer(what: string, table?: string): MillraceError {
+  return searchError("MR2027", "retryable", `${what}: an answer that Millrace does not know`, { table });
+}
+
+/** `server`: host and port of what answered. */
+export function foreignError(server: string, status: number): MillraceError {
+  const hint =
+    "A proxy or load balancer before the search engine may answer in its place, or the address be that of another service: look at its log.";
+  const message = `what answers at ${server} is not the search engine: HTTP ${status}`;
+  return searchError("MR2001", "retryable", message, { hint });
 }
 
 const OVER_SHARDS = /would add \[(\d+)\][^[]*shards?, but this cluster currently has \[(\d+)\]\/\[(\d+)\]/;
@@ -170,6 +181,12 @@ export function tlsError({ what, fix }: TlsFailure, server: string, cause: unkno
 /** Whether the connection ended, or the answer was not HTTP, as when a plain request meets a TLS port. */
 export function isHangUp(error: unknown): boolean {
   return /^(UND_ERR_SOCKET|ECONNRESET|EPIPE|HPE_\w+)$/.test(codeOf(error));
+}
+
+/** Whether `classifyConnection` knows it. */
+export function isOfConnection(error: unknown): boolean {
+  if (error instanceof MillraceError || error instanceof UnusableTls || isAborted(error)) return true;
+  return error instanceof Error && "code" in error;
 }
 
 /** Classifies a failed connection; `server`: host and port of the node, or of all nodes. */

@@ -8,10 +8,10 @@ import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import * as z from "zod";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
-import { droppedError, searchError } from "./errors.ts";
-import { parsed, type SearchClient } from "./http.ts";
+import { searchError } from "./errors.ts";
+import { formOf, type SearchClient } from "./http.ts";
 import { storedIndices } from "./indices/found-index.ts";
-import { chunksByLength, expectAllowed } from "./indices/presence.ts";
+import { chunksByLength, lostError } from "./indices/presence.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
 const MARK = "millrace%WRITE-";
@@ -20,9 +20,10 @@ const LOOK_AGAIN_MS = 100;
 const SETTLED_MS_MAX = 60_000;
 
 const TASKS = z.object({
+  /** The request's own task is always among them. */
   tasks: z
     .array(z.object({ node: z.string(), id: z.number(), headers: z.record(z.string(), z.string()).default({}) }))
-    .default([]),
+    .min(1),
   node_failures: z.array(z.unknown()).default([]),
 });
 const ENTERING = "fencing the sink's indices";
@@ -94,12 +95,10 @@ export class WriteFence {
   async #replace(indices: readonly IndexIdentity[], made: Map<string, string>, signal: AbortSignal): Promise<void> {
     const found = new Map((await this.#look(indices, signal)).map((one) => [one.uuid, one]));
     const actions: object[] = [];
-    for (const { index, uuid, alias } of indices) {
+    for (const one of indices) {
+      const { index, uuid } = one;
       const held = found.get(uuid);
-      if (held?.index !== index) {
-        await expectAllowed(this.#client, [index], { text: ENTERING }, signal);
-        throw droppedError(alias);
-      }
+      if (held?.index !== index) throw await lostError(this.#client, one, { name: index, text: ENTERING }, signal);
       const next = this.newAlias();
       // The request fails as a whole if one that came late has changed the aliases since.
       for (const old of held.aliases) actions.push({ remove: { index, alias: old, must_exist: true } });
@@ -139,12 +138,12 @@ export class WriteFence {
   /** Names of the tasks that are requests of earlier runs, and their parts on other nodes. */
   async #running(signal: AbortSignal): Promise<ReadonlySet<string>> {
     const query = {
-      actions: "indices:*",
+      actions: "indices:*,cluster:monitor/tasks/lists",
       group_by: "none",
       filter_path: "tasks.node,tasks.id,tasks.headers,node_failures",
     };
     const answer = await this.#client.ask({ method: "GET", path: "/_tasks", query }, ENTERING, signal);
-    const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
+    const { tasks, node_failures: silent } = formOf(TASKS, answer, ENTERING);
     if (silent.length > 0) throw searchError("MR2001", "retryable", "a node of the cluster does not show its tasks");
     const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
     return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));

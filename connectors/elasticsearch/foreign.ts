@@ -1,7 +1,7 @@
 /** Looks at the versions of documents that no batch of this life has written: those of an earlier one, or of other hands. */
 import * as z from "zod";
 import { VERSION_FIELD } from "./write/document.ts";
-import { parsed, pathOf, type Request, type SearchClient, WHOLE_SEARCH } from "./http.ts";
+import { formOf, pathOf, type Request, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 import { chunksByLength } from "./indices/presence.ts";
 
@@ -26,7 +26,7 @@ export async function holdsForeign(
   const look = { method: "POST", path: `${pathOf(index)}/_search`, query: WHOLE_SEARCH } as const;
   const body = Buffer.from(`{"size":1,"query":${query}}`);
   const answer = await client.askEveryShard({ ...look, body }, LOOKING, signal);
-  return HITS.parse(parsed(answer.body)).hits.hits.length > 0 || hasVersionAbove(client, index, version, signal);
+  return formOf(HITS, answer, LOOKING).hits.hits.length > 0 || hasVersionAbove(client, index, version, signal);
 }
 
 /** The engine's own version can't be searched for. */
@@ -41,7 +41,7 @@ async function hasVersionAbove(
   for await (const { hits } of client.pages(
     index,
     { body },
-    (answer) => HITS.parse(parsed(answer.body)).hits,
+    (answer) => formOf(HITS, answer, LOOKING).hits,
     ask,
     signal,
   ))

@@ -4,14 +4,17 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import type * as z from "zod";
 import {
   classifyConnection,
   classifyEngine,
   type EngineError,
+  foreignError,
   isHangUp,
   partError,
   searchError,
   tlsError,
+  unknownAnswer,
 } from "./errors.ts";
 
 /**
@@ -27,6 +30,10 @@ const PAUSE_MS_MAX = 300_000;
 export const CONNECTIONS_MAX = 16;
 const REQUEST_TIMEOUT = 408;
 const SERVER_ERROR = 500;
+const NOT_FOUND = 404;
+const OK_STATUS_MAX = 299;
+/** These say the same of whoever stands before the engine: a login, a limit of size or of load. */
+const OF_ANYBODY: ReadonlySet<number> = new Set([401, 403, REQUEST_TIMEOUT, 413, 429]);
 
 export interface ClientSettings {
   /** Nodes of one cluster; the URLs may contain user and password. */
@@ -65,6 +72,8 @@ export interface Sender {
 /** One of the cluster's addresses. */
 interface Node {
   readonly pool: Pool;
+  /** For messages. */
+  readonly server: string;
   /** Of the url's path. */
   readonly prefix: string;
   /** Of `performance.now()`: before, other nodes are asked. */
@@ -101,8 +110,8 @@ export class SearchClient implements AsyncDisposable {
     this.#tls = tlsOptions(settings.tls, encrypted);
     const { username, password } = this.#urls[0]!;
     this.#login = loginOf(settings.apiKey, decodeURIComponent(username), fresh ?? decodeURIComponent(password));
-    this.#nodes = this.#urls.map(({ origin, pathname }) => ({
-      pool: new Pool(origin, {
+    this.#nodes = this.#urls.map((url) => ({
+      pool: new Pool(url.origin, {
         connections: CONNECTIONS_MAX,
         headersTimeout: REQUEST_TIMEOUT_MS,
         bodyTimeout: REQUEST_TIMEOUT_MS,
@@ -111,17 +120,31 @@ export class SearchClient implements AsyncDisposable {
         // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address
         connect: this.#tls as buildConnector.BuildOptions,
       }),
-      prefix: pathname.replace(/\/$/, ""),
+      server: serversOf([url]),
+      prefix: url.pathname.replace(/\/$/, ""),
       askAgainMs: 0,
       pauseMs: PAUSE_MS_MIN,
     }));
   }
 
-  /** Returns an answer with any status; throws only if the connection fails. */
+  /** Returns an answer of the engine with any status; throws if the connection fails, or somebody else answers. */
   async request(request: Request, signal: AbortSignal): Promise<Answer> {
+    const node = this.#nextNode();
+    const answer = await this.#send(request, node, signal);
+    if (isOwn(answer)) return answer;
+    this.sender?.unanswered();
+    leaveOut(node);
+    throw foreignError(node.server, answer.status);
+  }
+
+  /** The same for what is only told: whoever answers. */
+  async look(request: Request, signal: AbortSignal): Promise<Answer> {
+    return await this.#send(request, this.#nextNode(), signal);
+  }
+
+  async #send(request: Request, node: Node, signal: AbortSignal): Promise<Answer> {
     const { method, path, query, body, isBulk = false } = request;
     const either = AbortSignal.any([signal, this.#closing.signal]);
-    const node = this.#nextNode();
     try {
       const answer = await node.pool.request({
         method,
@@ -148,10 +171,7 @@ export class SearchClient implements AsyncDisposable {
       };
     } catch (error) {
       this.sender?.unanswered();
-      if (!either.aborted) {
-        node.askAgainMs = performance.now() + node.pauseMs;
-        node.pauseMs = Math.min(node.pauseMs * 2, PAUSE_MS_MAX);
-      }
+      if (!either.aborted) leaveOut(node);
       const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
       throw failure === undefined
         ? classifyConnection(error, either, this.server)
@@ -207,7 +227,7 @@ export class SearchClient implements AsyncDisposable {
         page = pageOf(answer);
       } while (page.hits.length > 0);
     } finally {
-      await this.request({ method: "DELETE", path: SCROLL, body: { scroll_id: scrollIn(answer) } }, signal);
+      await this.look({ method: "DELETE", path: SCROLL, body: { scroll_id: scrollIn(answer) } }, signal);
     }
   }
 
@@ -236,6 +256,29 @@ export class SearchClient implements AsyncDisposable {
     this.#closing.abort();
     await Promise.all(this.#nodes.map(({ pool }) => pool.destroy()));
   }
+}
+
+function leaveOut(node: Node): void {
+  node.askAgainMs = performance.now() + node.pauseMs;
+  node.pauseMs = Math.min(node.pauseMs * 2, PAUSE_MS_MAX);
+}
+
+const BRACE = 0x7b;
+
+/** Whether it is the engine's: a proxy's page says neither that something is done, nor that something is not there. */
+function isOwn({ status, body }: Answer): boolean {
+  if (status >= SERVER_ERROR || OF_ANYBODY.has(status)) return true;
+  if (body[0] !== BRACE) return false;
+  if (status <= OK_STATUS_MAX) return true;
+  const told = parsed(body);
+  const error = fieldOf(told, "error");
+  if (status !== NOT_FOUND) return typeof error === "string" || typeof fieldOf(error, "type") === "string";
+  return (
+    typeof fieldOf(error, "type") === "string" ||
+    fieldOf(told, "found") === false ||
+    fieldOf(told, "result") === "not_found" ||
+    typeof fieldOf(told, "succeeded") === "boolean"
+  );
 }
 
 /** For how long the engine keeps a search between two of its pages. */
@@ -284,6 +327,14 @@ export function pathOf(...parts: readonly (string | readonly string[])[]): strin
   return parts
     .map((part) => `/${typeof part === "string" ? encodeURIComponent(part) : part.map(encodeURIComponent).join(",")}`)
     .join("");
+}
+
+/** An answer in a form of the engine's; `what` names the work. */
+export function formOf<F>(form: z.ZodType<F>, { status, body }: Answer, what: string): F {
+  const found = form.safeParse(parsed(body));
+  // The cause would quote what is there.
+  if (!found.success) throw unknownAnswer(`${what} failed with ${status}`);
+  return found.data;
 }
 
 /** The engine's error in an answer, or in one item of it. */

@@ -1,12 +1,14 @@
 /** Two sinks of one daemon whose addresses lead to one cluster: the configuration alone does not show it. */
 import { checkpointIndex } from "./checkpoint.ts";
 import { searchError } from "./errors.ts";
-import { expectOk, parsed, pathOf, type SearchClient } from "./http.ts";
+import { expectOk, formOf, pathOf, type SearchClient } from "./http.ts";
 import * as z from "zod";
 
 type Writer = Readonly<Record<"daemon" | "name" | "prefix", string>>;
 
 const UUID = z.record(z.string(), z.object({ settings: z.object({ index: z.object({ uuid: z.string() }) }) }));
+
+const LOOKING = "looking at the progress index";
 
 /** Sinks by the uuid of the index of their progress: a cluster has one for each prefix. */
 type Writers = Map<string, Writer>;
@@ -24,8 +26,8 @@ export async function expectAlone(
   const path = `${pathOf(checkpointIndex(sink.prefix))}/_settings`;
   const answer = await client.request({ method: "GET", path, query: { filter_path: "*.settings.index.uuid" } }, signal);
   if (answer.status === 404) return;
-  expectOk(answer, "looking at the progress index");
-  for (const { settings } of Object.values(UUID.parse(parsed(answer.body)))) {
+  expectOk(answer, LOOKING);
+  for (const { settings } of Object.values(formOf(UUID, answer, LOOKING))) {
     const { uuid } = settings.index;
     const other = writers.get(uuid);
     if (other?.daemon === sink.daemon && other.name !== sink.name)

@@ -21,7 +21,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import type { IndexOptions } from "./indices/found-index.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
-import { classifyConnection, droppedError, searchError } from "./errors.ts";
+import { classifyConnection, droppedError, isOfConnection, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { diskRoomsOf } from "./disks.ts";
 import { type ClientSettings, SearchClient, serversOf } from "./http.ts";
@@ -264,6 +264,8 @@ export class ElasticsearchSink
       return await work(await this.#client.connected(signal));
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
+      // A defect is no fault of the network, and would be repeated for ever.
+      if (!signal.aborted && !isOfConnection(error)) throw error;
       const known = await this.#withRoom(classifyConnection(error, signal, serversOf(this.#settings.urls)), signal);
       this.#isRefused = known.kind === "blocked" && known.table === undefined;
       if (known.table !== undefined && known.reason === "partial") this.#partial.add(known.table);

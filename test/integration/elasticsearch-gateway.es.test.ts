@@ -9,7 +9,7 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, checkpointAt, patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { type Asked, type HttpGateway, httpGateway, type Reply } from "../support/network/http-gateway.ts";
 import { listening } from "../support/network/listening.ts";
@@ -301,6 +301,83 @@ test("an index that the engine hides from a role is not gone: its table alone wa
   await searchCall(elasticsearchUrl(), "DELETE", `/${indices.prefix}public.notes-000001`);
   expect(await failure(next.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
 });
+
+const JSON_TYPE = { "content-type": "application/json" };
+/** What others than the engine say, and what an engine says of nothing that was asked. */
+const FOREIGN: readonly Reply[] = [
+  { status: 200, headers: { "content-type": "text/html" }, body: "<html>Welcome</html>" },
+  { status: 200, headers: {}, body: "" },
+  { status: 200, headers: JSON_TYPE, body: '{"message":"all is well"}' },
+  { status: 404, headers: { "content-type": "text/plain" }, body: "default backend - 404" },
+  { status: 404, headers: JSON_TYPE, body: '{"error":"Not Found","message":"no route"}' },
+  { status: 400, headers: { "content-type": "text/html" }, body: "<html>Bad Request</html>" },
+  { status: 409, headers: JSON_TYPE, body: '{"message":"a conflict"}' },
+  { status: 302, headers: { location: "/login" }, body: "" },
+];
+
+test("what something else answers in place of the engine, to whichever request, is neither done nor gone", async () => {
+  await eachAnswered(FOREIGN.length, 1);
+});
+
+test("the same, with each of these answers to each request", { tags: "heavy", timeout: 120_000 }, async () => {
+  for (let first = 0; first < FOREIGN.length; first++) await eachAnswered(first, 0);
+});
+
+/** Each request of a sink's life once by the answer `first`, or by the next one each time. */
+async function eachAnswered(first: number, step: 0 | 1): Promise<void> {
+  await using indices = freshIndexPrefix();
+  let at = -1;
+  let foreign = FOREIGN[0]!;
+  let count = 0;
+  const asked: string[] = [];
+  await using gate = await httpGateway(elasticsearchUrl(), async ({ method, path, pass }) => {
+    asked.push(`${method} ${path}`);
+    return count++ === at ? foreign : await pass();
+  });
+  const { id } = notes;
+  const tables = { [id]: "rules" };
+  let commit = 10n;
+  /** As the runtime does: what fails is done again from the opening on. */
+  const life = async (): Promise<readonly MillraceError[]> => {
+    const failed: MillraceError[] = [];
+    const text = String(++commit);
+    for (;;) {
+      await using sink = await sinkOn({ url: gate.url, prefix: indices.prefix });
+      try {
+        const held = await sink.open(Number(commit), timeout());
+        if (commit > 11n) expect(held).toMatchObject({ tables: { [id]: expect.anything() } });
+        if (commit > 11n) expect(await sink.presence!.missing([notes], timeout())).toEqual([]);
+        await sink.prepare([notes], timeout());
+        await sink.verify(timeout());
+        const batches = [[put(["1", text]), put(["2", text])], [patch(["1", UNCHANGED])]];
+        for (const [i, rows] of batches.entries()) {
+          const position = commit * 10n + BigInt(i);
+          const batch = { ...rowsBatch(position, [notes, rows]), checkpoint: checkpointAt(position + 1n, tables) };
+          await sink.apply(batch, new Reports(), timeout());
+        }
+        break;
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (known === undefined || failed.push(known) > 3) throw error;
+      }
+    }
+    const documents = await readDocuments(elasticsearchUrl(), indices.prefix, notes);
+    expect(documents.map(({ cells }) => cells[1])).toEqual([`"${text}"`, `"${text}"`]);
+    return failed;
+  };
+  await life();
+  const told: string[] = [];
+  for (at = 0, count = Infinity; count > at; at++) {
+    foreign = FOREIGN[(first + step * at) % FOREIGN.length]!;
+    count = 0;
+    asked.length = 0;
+    const kinds = (await life()).map(({ code, kind }) => `${code} ${kind}`);
+    // An engine need not tell its version.
+    if (count > at && asked[at] !== "GET /") told.push(`${foreign.status} to ${asked[at]}: ${kinds.join()}`);
+  }
+  expect(told.length).toBeGreaterThan(10);
+  expect(told.filter((one) => !/: MR20(01|27) retryable$/.test(one))).toEqual([]);
+}
 
 test("documents that a role may not read, each told in its own item, are a lacking privilege of their table", async () => {
   await using indices = freshIndexPrefix();

@@ -397,7 +397,7 @@ export async function dropIndex(
   signal: AbortSignal,
 ): Promise<void> {
   const answer = await client.request({ method: "DELETE", path: pathOf(index) }, signal);
-  if (answer.status !== 404) expectOk(answer, "dropping an index that is not needed any more");
+  if (answer.status !== 404) expectEveryNode(answer, "dropping an index that is not needed any more");
 }
 
 /**
@@ -429,6 +429,6 @@ export async function moveAlias(
   }
   const body = { "index.hidden": null };
   const request = { method: "PUT", path: `${pathOf(next.index)}/_settings`, body } as const;
-  await client.ask(request, `showing the index of ${table.id}`, signal, table.id);
+  await client.askEveryNode(request, `showing the index of ${table.id}`, signal, table.id);
   return { ...next, alias, shared };
 }

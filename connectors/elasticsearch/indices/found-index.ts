@@ -4,7 +4,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
 import { STORED_SHAPE } from "../../kit/stored-shape.ts";
 import { searchError } from "../errors.ts";
-import { expectOk, parsed, pathOf, type SearchClient } from "../http.ts";
+import { expectOk, formOf, pathOf, type SearchClient } from "../http.ts";
 import { type DefinitionNote, type IndexParts, PAGE_MAX } from "./definition.ts";
 import type { IndexIdentity } from "./tables.ts";
 
@@ -95,7 +95,7 @@ export async function storedIndices(
   const answer = await client.request({ method: "GET", path: pathOf(names), query: filtered }, signal);
   if (answer.status === 404) return [];
   expectOk(answer, text, table);
-  const found = Object.entries(INDICES.parse(parsed(answer.body)));
+  const found = Object.entries(formOf(INDICES, answer, text));
   if (found.every(([, { data_stream: stream }]) => stream === undefined)) return found;
   // The engines don't say which name led to a data stream: it is asked for alone, and then counts as an alias.
   const [name, ...others] = names;

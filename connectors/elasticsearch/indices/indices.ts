@@ -35,7 +35,7 @@ import { conflictsOf, definitionFor } from "./definition.ts";
 import { droppedError, OF_ONE_TABLE, type OverShards, refusedDefinition, tooManyShards } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { CONNECTIONS_MAX, type SearchClient } from "../http.ts";
-import { absentIndices, chunksByLength, expectAllowed, reviseIndices } from "./presence.ts";
+import { absentIndices, chunksByLength, lostError, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import {
   indexAfter,
@@ -194,16 +194,14 @@ export class TableIndices {
     const known = this.#indices.get(table.id);
     const nextAlias = nextAliasOf(alias);
     const { current, next } = foundIndices(found, table, { alias, nextAlias }, this.#engine.options);
-    const expectAlias = async (name: string, uuid: string, there: FoundIndex | null): Promise<void> => {
-      if (there?.uuid === uuid) return;
-      const looking = { text: `looking at the index of ${table.id}`, table: table.id };
-      await expectAllowed(this.#client, [name], looking, signal);
-      throw droppedError(name);
+    const expectAlias = async (name: string, one: IndexIdentity, there: FoundIndex | null): Promise<void> => {
+      if (there?.uuid === one.uuid) return;
+      const looking = { name, text: `looking at the index of ${table.id}`, table: table.id };
+      throw await lostError(this.#client, one, looking, signal);
     };
-    if (known !== undefined) await expectAlias(alias, known.uuid, current);
+    if (known !== undefined) await expectAlias(alias, known, current);
     const filling = known?.next === undefined || this.#unfilled.has(table.id) ? null : next;
-    if (known?.next !== undefined && !this.#unfilled.has(table.id))
-      await expectAlias(nextAlias, known.next.uuid, filling);
+    if (known?.next !== undefined && !this.#unfilled.has(table.id)) await expectAlias(nextAlias, known.next, filling);
     const target = filling ?? current;
     this.#expectDefinition(table);
     const fits = target !== null && (await this.#fits(target, table, signal));

@@ -1,14 +1,16 @@
 /** Checks whether indices are still the recorded ones. */
+import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { reasonOf } from "../../../src/core/errors.ts";
-import { partError } from "../errors.ts";
-import { expectOk, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import { type MillraceError, reasonOf } from "../../../src/core/errors.ts";
+import { droppedError, partError, searchError } from "../errors.ts";
+import { expectOk, fieldOf, formOf, parsed, pathOf, type SearchClient } from "../http.ts";
 import { storedIndices } from "./found-index.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
 
 /** The engines refuse request lines over 4 KB (http.max_initial_line_length). */
 const PATH_BYTES_MAX = 3_000;
 const LOOKING = "looking at the sink's indices";
+const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid": z.string() }) }));
 
 /** The indices whose alias no longer points to them. Of one that the role may not see nobody knows: its next rows meet that. */
 export async function absentIndices(
@@ -41,20 +43,39 @@ async function absentOf(
   const names = identities.map(({ alias }) => alias);
   const found = new Map(await storedIndices(client, names, { text: LOOKING, parts: "*.settings" }, signal));
   const missing = identities.filter(({ index, uuid }) => found.get(index)?.settings["index.uuid"] !== uuid);
+  if (missing.length === 0) return [];
   const unseen = missing.map(({ alias }) => alias);
-  if (missing.length > 0) await expectAllowed(client, unseen, { text: LOOKING }, signal);
-  return missing;
+  return await stillAbsent(client, missing, { names: unseen, text: LOOKING }, signal);
 }
 
-/** What ignores missing indices leaves out those too that the role may not see: without it the engine refuses them. */
-export async function expectAllowed(
+/**
+ * Those of the missing ones that a second look does not find either, by these names. What ignores missing indices leaves out
+ * those too that the role may not see: without it the engine refuses them.
+ */
+async function stillAbsent(
   client: SearchClient,
-  names: readonly string[],
-  { text, table }: { readonly text: string; readonly table?: string },
+  missing: readonly IndexIdentity[],
+  { names, text, table }: { readonly names: readonly string[]; readonly text: string; readonly table?: string },
   signal: AbortSignal,
-): Promise<void> {
-  const answer = await client.request({ method: "GET", path: pathOf(names) }, signal);
-  if (answer.status !== 404) expectOk(answer, text, table);
+): Promise<readonly IndexIdentity[]> {
+  const query = { flat_settings: "true", filter_path: "*.settings" };
+  const answer = await client.request({ method: "GET", path: pathOf(names), query }, signal);
+  if (answer.status === 404) return missing;
+  expectOk(answer, text, table);
+  const found = formOf(UUIDS, answer, text);
+  return missing.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid);
+}
+
+/** Of an index that was not found by this name. */
+export async function lostError(
+  client: SearchClient,
+  identity: IndexIdentity,
+  { name, ...what }: { readonly name: string; readonly text: string; readonly table?: string },
+  signal: AbortSignal,
+): Promise<MillraceError> {
+  const absent = await stillAbsent(client, [identity], { names: [name], ...what }, signal);
+  if (absent.length > 0) return droppedError(identity.alias);
+  return searchError("MR2001", "retryable", `${what.text}: two answers of the search engine differ`);
 }
 
 /** Throws if the index has lost a shard. It takes no rows then, and is not waited for: this concerns only `table`. */
@@ -64,7 +85,7 @@ export async function expectWhole(
   { id }: Pick<TableVersion, "id">,
   signal: AbortSignal,
 ): Promise<void> {
-  const answer = await client.request({ method: "GET", path: `/_cluster/health${pathOf(index)}` }, signal);
+  const answer = await client.look({ method: "GET", path: `/_cluster/health${pathOf(index)}` }, signal);
   if (answer.status !== 200 || fieldOf(parsed(answer.body), "status") !== "red") return;
   throw partError("blocked", `the index of ${id}`, id);
 }

@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { classifyEngine, type EngineError, isRefusal, searchError } from "../errors.ts";
+import { classifyEngine, type EngineError, isRefusal, unknownAnswer } from "../errors.ts";
 import type { BulkBody } from "./bulk-body.ts";
 import { SHARD_TIMEOUT } from "../indices/ddl.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "../http.ts";
@@ -48,7 +48,7 @@ async function sendItems(
     return [...first, ...(await sendItems(client, body, middle, to, signal))];
   }
   const refusals: Refusal[] = [];
-  for (const { item, error, reason } of failures(answer)) {
+  for (const { item, error, reason } of failures(answer, to - from)) {
     if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(from + item));
     const cured = await sendWithoutDuplicates(client, body, from + item, signal);
     if (!cured) refusals.push({ item: from + item, tooLarge: false, reason });
@@ -78,15 +78,16 @@ interface Failure {
 }
 
 /** The items that failed for another reason than an older version. */
-function failures(answer: Answer): Failure[] {
+function failures(answer: Answer, count: number): Failure[] {
   if (answer.status !== 200) throw classifyEngine(errorOf(answer), "a bulk write");
   if (answer.body.subarray(0, ALL_WELL.length).equals(ALL_WELL)) return [];
   const items = fieldOf(parsed(answer.body), "items");
-  if (!Array.isArray(items)) throw searchError("MR2027", "retryable", "a bulk write got an answer without items");
+  if (!Array.isArray(items) || items.length !== count) throw unknownAnswer("a bulk write");
   return items.flatMap((item: unknown, i) => {
     const result = fieldOf(item, "index") ?? fieldOf(item, "delete");
     const error = fieldOf(result, "error");
     const status = Number(fieldOf(result, "status"));
+    if (Number.isNaN(status)) throw unknownAnswer("a bulk write");
     if (error === undefined || status === 409) return [];
     return [{ item: i, error: engineError(status, error), reason: reasonOf(error) }];
   });
@@ -114,7 +115,7 @@ async function sendWithoutDuplicates(
   const document = line < bytes.length ? withoutDuplicateFields(bytes.subarray(line)) : null;
   if (document === null) return false;
   const answer = await post(client, Buffer.concat([bytes.subarray(0, line), document, Buffer.from("\n")]), signal);
-  const left = failures(answer);
+  const left = failures(answer, 1);
   for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(item));
   return left.length === 0;
 }

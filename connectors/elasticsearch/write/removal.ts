@@ -4,13 +4,15 @@ import { BulkBody } from "./bulk-body.ts";
 import { sendBulk } from "./bulk.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "../errors.ts";
-import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "../http.ts";
+import { formOf, pathOf, type SearchClient, WHOLE_SEARCH } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
 
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _id: z.string() })).default([]) }).prefault({}) });
+
+const LOOKING = "looking for documents to remove";
 
 /**
  * Durable documents may not be searchable yet, so each search follows a refresh; the next search does not find removed
@@ -52,6 +54,6 @@ async function idsUpTo(
   const body = Buffer.from(`{"size":${PAGE},"query":${query},"sort":["_doc"],"_source":false}`);
   const asked = { filter_path: "timed_out,_shards.failed,hits.hits._id", ...WHOLE_SEARCH };
   const request = { method: "POST", path: `${pathOf(alias)}/_search`, query: asked, body } as const;
-  const answer = await client.askEveryShard(request, "looking for documents to remove", signal, table);
-  return HITS.parse(parsed(answer.body)).hits.hits.map((hit) => hit._id);
+  const answer = await client.askEveryShard(request, LOOKING, signal, table);
+  return formOf(HITS, answer, LOOKING).hits.hits.map((hit) => hit._id);
 }

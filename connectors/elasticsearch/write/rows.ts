@@ -8,10 +8,9 @@ import { withBases } from "../../kit/base-window.ts";
 import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { BulkBody } from "./bulk-body.ts";
 import { NO_UTF8, type Refusal, sendBulk } from "./bulk.ts";
-import { searchError, classifyEngine, type EngineError } from "../errors.ts";
+import { classifyEngine, type EngineError, searchError, unknownAnswer } from "../errors.ts";
 import { type SearchClient, engineError, errorOf, parsed } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
-import { invariant } from "../../../src/core/invariant.ts";
 import * as base from "../../../src/core/targets/base-lookup.ts";
 import { JsonFields, skipValue } from "../../../src/core/targets/json-fields.ts";
 
@@ -217,7 +216,7 @@ async function readBases(
   const answer = await client.request({ method: "POST", path: "/_mget", body: out.view() }, signal);
   if (answer.status !== 200) throw classifyEngine(errorOf(answer), "reading documents");
   const items = docsOf(answer.body);
-  invariant(items.length === requests.length, "every document asked for is answered");
+  if (items.length !== requests.length) throw unknownAnswer("reading documents");
   return items.map((item, i) => judge(requests[i]!, item));
 }
 
@@ -233,7 +232,7 @@ function writeRequest(out: ByteWriter, request: BaseRequest): void {
 /** The elements of `docs`, each as its own bytes. */
 function docsOf(body: Buffer): Buffer[] {
   DOCS.read(body);
-  if (!DOCS.has(0)) throw searchError("MR2027", "retryable", "reading documents got an answer without documents");
+  if (!DOCS.has(0)) throw unknownAnswer("reading documents");
   const items: Buffer[] = [];
   const end = DOCS.end[0]! - 1;
   for (let at = DOCS.start[0]! + 1; at < end;) {
