@@ -1,6 +1,5 @@
-import type { MillraceError } from "../core/errors.ts";
 import { shellWord } from "../core/shell-word.ts";
-import { TABLE_GLOB } from "../core/table-selection.ts";
+import { TABLE_GLOB, TableSelection } from "../core/table-selection.ts";
 import { parseDurationMs } from "../core/values/quantities.ts";
 import { cliError } from "./errors.ts";
 
@@ -51,7 +50,7 @@ export class Options {
     const wrong = globs.find((glob) => !TABLE_GLOB.test(glob));
     if (wrong === undefined) return globs;
     throw cliError("MR1110", `--tables: ${JSON.stringify(wrong)} is not schema.table; * is a wildcard, ! excludes`, {
-      hint: tablesHint([wrong]),
+      hint: listHint([wrong]) ?? CAPTURED.where,
     });
   }
 
@@ -67,13 +66,29 @@ export function countOf(what: string, text: string | null | undefined): number {
   return Number(text);
 }
 
-export function noTableMatches(globs: readonly string[]): MillraceError {
-  return cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`, { hint: tablesHint(globs) });
+export const CAPTURED = {
+  what: "captured table",
+  where: "`millrace status --tables` lists the captured tables",
+} as const;
+
+/** Refuses those of `--tables` that fit none of these tables, and all of them if they leave none. */
+export function mustFit(
+  globs: readonly string[],
+  tables: readonly { readonly schema: string; readonly table: string }[],
+  { what, where }: { readonly what: string; readonly where: string },
+): void {
+  const selection = new TableSelection(globs);
+  const idle = selection.idle(tables).filter((glob) => !glob.startsWith("!"));
+  const isLeft = tables.some(({ schema, table }) => selection.matches(schema, table));
+  if (isLeft && idle.length === 0) return;
+  const unfit = idle.length === 0 ? globs : idle;
+  throw cliError("MR1110", `--tables: no ${what} matches ${unfit.join(" ")}`, { hint: listHint(unfit) ?? where });
 }
 
-function tablesHint(globs: readonly string[]): string {
+/** Null: they hold no list. */
+function listHint(globs: readonly string[]): string | null {
   const list = globs.find((glob) => glob.includes(","));
-  if (list === undefined) return "`millrace status --tables` lists the captured tables";
+  if (list === undefined) return null;
   const parts = list.split(",").map((part) => part.trim());
   return `name several tables with spaces between them, or repeat the option: --tables ${parts.map(shellWord).join(" ")}`;
 }

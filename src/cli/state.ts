@@ -12,7 +12,7 @@ import { holderName, isGone, LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../da
 import { isDocument } from "../documents/document.ts";
 import { openState } from "../state/open.ts";
 import { whileOpen } from "./opened.ts";
-import { noTableMatches, withNest } from "./options.ts";
+import { CAPTURED, mustFit, withNest } from "./options.ts";
 import { userName } from "./daemon-client.ts";
 
 type Named = Pick<Config, "state" | "name">;
@@ -76,13 +76,12 @@ export async function auditedHere<T>(
   return await audited(state.audit, order, work, looks);
 }
 
-/** The captured tables that the globs of `--tables` fit: one at least. */
+/** The tables that the globs of `--tables` fit: each one at least, which may be gone. */
 export async function chosenTables(place: Named, globs: readonly string[]): Promise<readonly TableVersion[]> {
   const selection = new TableSelection(globs);
   const known = await readState(place, ({ schemas }) => schemas.list());
-  const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
-  if (chosen.length === 0) throw noTableMatches(globs);
-  return chosen;
+  mustFit(globs, known, CAPTURED);
+  return known.filter(({ schema, table }) => selection.matches(schema, table));
 }
 
 /** Tables of the database with the sinks that may take them, and documents with theirs. */

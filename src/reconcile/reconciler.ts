@@ -221,6 +221,7 @@ export class Reconciler {
       if (tables.some(({ id }) => id === table)) run.besides.push({ table, what });
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
+    notCaptured(run, port, sinks);
     await using inspections = new Inspections(port);
     const able = sinks.filter((sink) => port.isComparable(sink));
     for (const sink of sinks.filter((sink) => !able.includes(sink))) {
@@ -253,6 +254,9 @@ export class Reconciler {
       const reason = `${count} more tables were not compared, for the same reason`;
       if (count > 0) run.notComparable.push({ sink, table: null, reason });
     }
+    // Nothing that differs is no proof where nothing was compared.
+    if (run.tables.length + run.notComparable.length > 0) return;
+    for (const sink of sinks) run.notComparable.push({ sink, table: null, reason: "there was no table to compare" });
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {
@@ -265,6 +269,18 @@ export class Reconciler {
       const leftMs = untilMs - clock.elapsed();
       if (leftMs <= 0) throw notStreaming();
       await news.after(told, clock, Math.min(leftMs, LOOK_MS), signal);
+    }
+  }
+}
+
+/** Names what somebody asked for by its name, and a sink does not have. */
+function notCaptured({ request, notComparable }: Run, port: ComparePort, sinks: readonly string[]): void {
+  for (const id of request.tables.filter((one) => !request.mayLack.includes(one) && !port.suspended.has(one))) {
+    const table = port.tables.find((one) => one.id === id);
+    for (const sink of sinks) {
+      if (table === undefined) notComparable.push({ sink, table: id, reason: "it is not captured now" });
+      else if (request.sinks.length > 0 && !port.takes(sink, table))
+        notComparable.push({ sink, table: id, reason: "the sink does not take it" });
     }
   }
 }

@@ -8,6 +8,7 @@ import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/run.ts";
 import { redacted, ReportFolder } from "../../reconcile/report/report-folder.ts";
+import { TableSelection } from "../../core/table-selection.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
@@ -90,8 +91,10 @@ async function requestOf(place: Place, options: Options): Promise<ReconcileReque
   const chosen = globs.length === 0 ? [] : await chosenTables(place, globs);
   // Also when all are wanted: without a state nothing was copied, so there is nothing to compare.
   if (globs.length === 0) await readState(place, async () => undefined);
+  const selection = new TableSelection(globs);
   return {
     tables: chosen.map(({ id }) => id),
+    mayLack: chosen.filter(({ schema, table }) => !selection.isLiteral(schema, table)).map(({ id }) => id),
     sinks,
     patienceMs,
     deep: options.has("--deep"),

@@ -20,6 +20,7 @@ import { boundSource } from "../init/init.ts";
 import { nameFrom } from "../init/init-file.ts";
 import { sinkByUrl } from "../init/init-urls.ts";
 import { whileOpen } from "../opened.ts";
+import { mustFit } from "../options.ts";
 import { exitOf } from "./reconcile.ts";
 import type { Session } from "../session.ts";
 import { untilSignal } from "../commands/run.ts";
@@ -64,7 +65,7 @@ export function addVerify({ program, action }: CommandLine): void {
         return await whileOpen(sourceAt(session, "--source", urls[0]), async (source) => {
           return await whileOpen(targetAt(session, "--target", urls[1], signal), async (target) => {
             const globs = options.tableGlobs();
-            const there = selected(await source.tables(signal, []), new TableSelection(globs));
+            const there = selected(await source.tables(signal, []), globs);
             const pairs = pairsOf(there, await target.tables(signal, soughtIn(there, map)), map);
             if (options.has("--suggest")) {
               session.print(suggested(pairs), stringify(suggested(pairs), { lineWidth: 0 }).trimEnd());
@@ -127,15 +128,23 @@ async function targetAt(session: Session, option: string, url: string, signal: A
   return await readable(signal);
 }
 
-function selected(tables: ReadableTables, selection: TableSelection): ReadableTables {
+/** What nobody compares is not equal: each glob fits a table. */
+function selected(all: ReadableTables, globs: readonly string[]): ReadableTables {
+  const selection = new TableSelection(globs);
   const isMeant = ({ schema, table }: { readonly schema: string; readonly table: string }): boolean =>
     selection.matches(schema, table);
+  const refused = all.refused.filter(({ isCopy }) => isCopy !== true);
+  const known = [...all.tables, ...refused.map(({ id }) => namesOfTable(id))];
+  if (known.length === 0) throw cliError("MR1110", "--source: its database shows this login no table", { hint: LOOK });
+  if (globs.length > 0) mustFit(globs, known, { what: "table of the source", where: LOOK });
   return {
-    ...tables,
-    tables: tables.tables.filter(isMeant),
-    refused: tables.refused.filter(({ id, isCopy }) => isCopy !== true && isMeant(namesOfTable(id))),
+    ...all,
+    tables: all.tables.filter(isMeant),
+    refused: refused.filter(({ id }) => isMeant(namesOfTable(id))),
   };
 }
+
+const LOOK = "the URL names the database, and the login sees the tables that it may read";
 
 function mapIn(file: string | null): { readonly map: VerifyMap; readonly text: string } {
   if (file === null) return { map: { tables: {} }, text: "" };

@@ -5,6 +5,8 @@ import { normalOf } from "../targets/expected-json.ts";
 export interface ReconcileRequest {
   /** Table ids; empty: all. */
   readonly tables: readonly string[];
+  /** Those of them that nobody named: a wildcard fits them, and they may be gone. */
+  readonly mayLack: readonly string[];
   /** Sink names; empty: all. */
   readonly sinks: readonly string[];
   /** A sink that makes no progress for this long is not comparable. */
@@ -27,6 +29,7 @@ export interface ReconcileRequest {
 export function requestOf(own: Partial<ReconcileRequest>): ReconcileRequest {
   return {
     tables: [],
+    mayLack: [],
     sinks: [],
     patienceMs: 60_000,
     deep: false,

@@ -96,6 +96,22 @@ test("what is asked for wrongly is refused; who stops the command stops the comp
   expect((await status()).failure).toMatchObject({ code: "MR1402", message: expect.stringContaining("was stopped") });
   await locker.query("rollback");
   expect(await reconcile(installation)).toMatchObject({ exitCode: 0 });
+  await pipeline.run("create table gone (id int primary key)");
+  await pipeline.settled();
+  await pipeline.run("drop table gone");
+  await eventually(async () => {
+    const { exitCode, found } = await reconcile(installation, "--tables", "public.gone");
+    expect({ exitCode, reasons: new Set(found.notComparable.map(({ reason }) => reason)) }).toEqual({
+      exitCode: 1,
+      reasons: new Set(["it is not captured now"]),
+    });
+  });
+  expect(await installation.command("reconcile", "--tables", "public.item", "public.no*")).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining("no captured table matches public.no*"),
+  });
+  // The wildcard also fits the table that is gone.
+  expect(await reconcile(installation, "--tables", "public.*")).toMatchObject({ exitCode: 0 });
 });
 
 test("one that was broken off goes on where it stood, in another process too, and finds what the whole one would", async () => {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { expect, test } from "vitest";
-import { runCli } from "../../support/daemon/cli.ts";
+import { runCli, runHere } from "../../support/daemon/cli.ts";
 import { subscribed } from "../../support/postgres/subscription.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
@@ -127,4 +127,21 @@ test("what the servers' sums say is what the rows say, whatever types they have"
   expect(new Set(counts.map(String))).toEqual(
     new Set([...Object.keys(tables).map((name) => `public.${name},50,49,1,1,0`), "public.alike,1,1,0,0,0"]),
   );
+});
+
+test("where nothing can be compared nothing is said to be equal", async () => {
+  await using source = await freshDatabase();
+  await using target = await freshDatabase();
+  using folder = temporaryFolder();
+  const verify = async (...args: string[]) =>
+    await runHere(["verify", "--source", source.url, "--target", target.url, "--settle", "1ms", ...args], {
+      folder: folder.path,
+    });
+  expect(await verify()).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("MR1110: --source: ") });
+  for (const one of [source, target]) await one.query("create table orders (id int primary key)");
+  expect(await verify("--tables", "pubic.orders", "public.orders")).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining("no table of the source matches pubic.orders"),
+  });
+  expect(await verify("--tables", "public.ord*")).toMatchObject({ exitCode: 0 });
 });

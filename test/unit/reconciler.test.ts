@@ -1,0 +1,71 @@
+/** Which comparison is one that nothing was left out of. */
+import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { ComparePort } from "../../src/core/contracts/comparing.ts";
+import { requestOf } from "../../src/core/contracts/reconciliation.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { News } from "../../src/core/waiting.ts";
+import { Reconciler, type ReconcilerParts } from "../../src/reconcile/reconciler.ts";
+import { verdictOf } from "../../src/reconcile/report/verdict.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+
+const orders = tableVersion({ table: "orders", columns: { id: "integer" } });
+const NEVER = new AbortController().signal;
+
+/** Over these tables; nothing is read. */
+function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort> = {}): Reconciler {
+  const parts: Partial<ReconcilerParts> = {
+    clock: systemClock,
+    news: new News(),
+    name: "shop",
+    version: "0",
+    config: "",
+    driftMax: () => 0,
+    lag: async () => "it is far behind",
+    report: async () => undefined,
+    deep: null,
+    logger: SILENT,
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    proofs: { know: async () => undefined, ofTable: async () => [] } as unknown as ReconcilerParts["proofs"],
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    kept: { forget: async () => undefined, save: async () => undefined } as unknown as ReconcilerParts["kept"],
+    port: () =>
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+      ({
+        sinks: ["search", "warehouse"],
+        tables,
+        suspended: new Map(),
+        besides: new Map(),
+        takes: (sink: string) => sink === "warehouse",
+        isComparable: () => true,
+        ...port,
+      }) as unknown as ComparePort,
+  };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
+  return new Reconciler(parts as ReconcilerParts);
+}
+
+test.each([
+  ["all tables, of which there is none", [], {}, { table: null, reason: "there was no table to compare" }],
+  ["a table that is gone", [], { tables: ["public.gone"] }, { table: "public.gone", reason: "it is not captured now" }],
+  ["a sink that has no table", [orders], { sinks: ["search"] }, { sink: "search", table: null }],
+  [
+    "a table in a sink that does not take it",
+    [orders],
+    { sinks: ["search"], tables: [orders.id] },
+    { sink: "search", table: orders.id, reason: "the sink does not take it" },
+  ],
+] as const)("who asks for %s is told that nothing was compared", async (_, tables, asked, told) => {
+  const found = await reconcilerOf(tables).run(requestOf(asked), NEVER);
+  expect(found.notComparable).toContainEqual(expect.objectContaining(told));
+  expect(verdictOf(found).kind).toBe("incomplete");
+});
+
+test("a table that only a wildcard meant may be gone", async () => {
+  const tables = ["public.gone"];
+  const found = await reconcilerOf([]).run(requestOf({ tables, mayLack: tables }), NEVER);
+  expect(found.notComparable).toEqual(
+    ["search", "warehouse"].map((sink) => ({ sink, table: null, reason: "there was no table to compare" })),
+  );
+});
