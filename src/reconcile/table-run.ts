@@ -42,13 +42,17 @@ export class TableRun {
   /** Of comparisons that will have proven the whole table. */
   readonly #proving = new Map<TableComparison, { readonly turn: ProofTurn; readonly at: string }>();
   #large: Disposable | null = null;
+  #isPassedOver = false;
 
   constructor(parts: TableRunParts, id: string) {
     this.#parts = parts;
     this.#id = id;
   }
 
-  /** Compares the table; restarts if its shape changes meanwhile. Returns the shape that it had; null: it is gone. */
+  /**
+   * Compares the table; restarts if its shape changes meanwhile. Returns the shape that it had; null: it is gone, or was
+   * passed over in a sink.
+   */
   async compare(sinks: readonly string[], signal: AbortSignal): Promise<TableVersion | null> {
     const { run } = this.#parts;
     let table = this.#table;
@@ -60,7 +64,7 @@ export class TableRun {
       left = await this.#once(table, left, tries < TRIES_MAX, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
-    return table;
+    return this.#isPassedOver ? null : table;
   }
 
   get #table(): TableVersion | null {
@@ -71,8 +75,9 @@ export class TableRun {
   #without(sinks: readonly string[]): readonly string[] {
     const { run, port } = this.#parts;
     const table = this.#table;
-    if (table !== null)
-      for (const [sink, count] of run.givenUp) if (port.takes(sink, table)) run.givenUp.set(sink, count + 1);
+    const passedOver = [...run.givenUp].filter(([sink]) => table !== null && port.takes(sink, table));
+    for (const [sink, count] of passedOver) run.givenUp.set(sink, count + 1);
+    if (passedOver.length > 0) this.#isPassedOver = true;
     return sinks.filter((sink) => !run.givenUp.has(sink));
   }
 
@@ -173,9 +178,11 @@ export class TableRun {
   #refuse(sink: string, error: unknown): void {
     const { run } = this.#parts;
     const known = run.givenUp.get(sink);
+    const isWhole = error instanceof NotComparableError && error.isWhole;
+    if (isWhole || known !== undefined) this.#isPassedOver = true;
     // The first table of this sink has reported the reason.
     if (known !== undefined) return void run.givenUp.set(sink, known + 1);
-    if (error instanceof NotComparableError && error.isWhole) run.givenUp.set(sink, 0);
+    if (isWhole) run.givenUp.set(sink, 0);
     run.notComparable.push({ sink, table: this.#id, reason: reasonOf(error) });
   }
 

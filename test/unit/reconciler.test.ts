@@ -1,6 +1,6 @@
 /** Which comparison is one that nothing was left out of. */
 import { expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
+import { abortOf, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort } from "../../src/core/contracts/comparing.ts";
 import { requestOf } from "../../src/core/contracts/reconciliation.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
@@ -9,12 +9,19 @@ import { News } from "../../src/core/waiting.ts";
 import { Reconciler, type ReconcilerParts } from "../../src/reconcile/reconciler.ts";
 import { verdictOf } from "../../src/reconcile/report/verdict.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const orders = tableVersion({ table: "orders", columns: { id: "integer" } });
 const NEVER = new AbortController().signal;
 
 /** Over these tables; nothing is read. */
 function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort> = {}): Reconciler {
+  let text: string | null = null;
+  const kept = {
+    get: async () => text,
+    save: async (_: string, now: string) => void (text = now),
+    forget: async () => void (text = null),
+  };
   const parts: Partial<ReconcilerParts> = {
     clock: systemClock,
     news: new News(),
@@ -29,7 +36,7 @@ function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
     proofs: { know: async () => undefined, ofTable: async () => [] } as unknown as ReconcilerParts["proofs"],
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-    kept: { forget: async () => undefined, save: async () => undefined } as unknown as ReconcilerParts["kept"],
+    kept: kept as unknown as ReconcilerParts["kept"],
     port: () =>
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
       ({
@@ -68,4 +75,30 @@ test("a table that only a wildcard meant may be gone", async () => {
   expect(found.notComparable).toEqual(
     ["search", "warehouse"].map((sink) => ({ sink, table: null, reason: "there was no table to compare" })),
   );
+});
+
+test("one that is resumed compares the tables that were passed over because their sink did not answer", async () => {
+  const tables = ["first", "second", "alone", "held"].map((table) =>
+    tableVersion({ table, columns: { id: "integer" } }),
+  );
+  const stop = new AbortController();
+  let isBack = false;
+  const asked = new Set<string>();
+  const reconciler = reconcilerOf(tables, {
+    takes: (sink, { id }) => sink === "warehouse" || id !== "public.alone",
+    unready: async (sink, { id }) => {
+      if (isBack) asked.add(`${id} in ${sink}`);
+      else if (id === "public.held") await abortOf(stop.signal);
+      const isWhole = sink === "search" && !isBack;
+      return { reason: isWhole ? "the sink is retrying" : "it is being read", isWhole, isFinal: true };
+    },
+  });
+  const { id, ended } = reconciler.begin(requestOf({}), stop.signal);
+  await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 3 }));
+  stop.abort();
+  isBack = true;
+  await expect(ended).rejects.toThrow();
+  const found = await reconciler.run(requestOf({ resume: id }), NEVER);
+  expect([...asked].filter((one) => one.endsWith("search"))).toHaveLength(3);
+  expect(found.notComparable).toHaveLength(7);
 });

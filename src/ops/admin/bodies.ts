@@ -59,7 +59,7 @@ export const QUERY = z.strictObject({ sink: z.string(), timeoutMs: z.int().min(1
 export const RECONCILE = z.strictObject({
   sinks: names,
   tables: names,
-  mayLack: names,
+  mayLack: names.default([]),
   patienceMs: z.int().min(0).max(DAY_MS),
   deep: z.boolean().default(false),
   repairs: z.boolean(),
