@@ -1,19 +1,21 @@
 /** Looks at the versions of keys that no batch of this life has written: rows and tombstones of an earlier one, or of other hands. */
 import { type Commands, type Connection, textOf } from "./connection.ts";
+import type { TombstoneKeys } from "./keys.ts";
 import { slotOf } from "./slots.ts";
 import { type Claim, FenceMismatch } from "./write/fence.ts";
-import { keyPages, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
-import { ASKED, RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
+import { isKeyOf, keyPages, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
+import { ASKED, BURIED, RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
 
-/** The version of a row: a hash, or a text that begins with it. `head` is what a text begins with. */
-const VERSION_OF = `${ASKED}
-local function versionOf(key)
-  local version, head = asked('HGET', key, '${VERSION_FIELD}'), nil
+/** The version of a row (a hash, or a text that begins with it), or of a tombstone, whose keys begin with `graves`. */
+const VERSION_OF = `${ASKED}${BURIED}
+local function versionOf(key, graves)
+  if string.sub(key, 1, #graves) == graves then return buriedAt(key), true end
+  local version = asked('HGET', key, '${VERSION_FIELD}')
   if type(version) == 'table' then
-    head = asked('GETRANGE', key, 0, 63)
+    local head = asked('GETRANGE', key, 0, 63)
     version = type(head) == 'string' and string.match(head, '^{"${VERSION_FIELD}":(%d+)')
   end
-  return version, head
+  return version and string.match(version, '^%d+$'), false
 end
 -- By length first: as script.ts compares them.
 local function isAbove(version, other)
@@ -22,58 +24,86 @@ end
 `;
 
 /**
- * KEYS are rows' keys and the fence's, ARGV the claim that it must hold, and a version: removes rows with a higher
- * version or without one.
+ * KEYS are those of rows or tombstones and the fence's, ARGV the start of tombstones, the claim that the fence must hold, and a
+ * version: removes what has a higher version, and rows without one.
  */
 const EXPEL = `${VERSION_OF}
-if redis.call('HGET', KEYS[#KEYS], 'claim') ~= ARGV[1] then return ${RESULT_FENCED} end
+if redis.call('HGET', KEYS[#KEYS], 'claim') ~= ARGV[2] then return ${RESULT_FENCED} end
 for i = 1, #KEYS - 1 do
-  local version = versionOf(KEYS[i])
-  if not version or not string.match(version, '^%d+$') or isAbove(version, ARGV[2]) then redis.call('DEL', KEYS[i]) end
+  local version, isTombstone = versionOf(KEYS[i], ARGV[1])
+  if version and isAbove(version, ARGV[3]) or not version and not isTombstone then redis.call('DEL', KEYS[i]) end
 end
 return 0
 `;
 
-/** Of rows and tombstones, which are a version and nothing else. */
 const HIGHEST = `${VERSION_OF}
 local highest = '0'
 for i = 1, #KEYS do
-  local version, head = versionOf(KEYS[i])
-  version = version or (type(head) == 'string' and string.match(head, '^(%d+)$'))
-  if version and string.match(version, '^%d+$') and isAbove(version, highest) then highest = version end
+  local version = versionOf(KEYS[i], ARGV[1])
+  if version and isAbove(version, highest) then highest = version end
 end
 return highest
 `;
 
-/** When an operator has a sink filled again because somebody changed it by hand. */
+interface Expelling {
+  readonly claim: Claim;
+  readonly tombstones: TombstoneKeys;
+  readonly version: bigint;
+}
+
+/**
+ * When an operator has a sink filled again because somebody changed it by hand. A tombstone that stays would hide the rows
+ * that are read under its key.
+ */
 export async function expel(
   connection: Connection,
-  claim: Claim,
-  rows: RowKeys,
-  version: bigint,
+  tables: readonly RowKeys[],
+  expelling: Expelling,
   signal: AbortSignal,
 ): Promise<void> {
+  const { tombstones } = expelling;
   for (const primary of connection.primaries()) {
-    for await (const keys of rowKeyPages(primary, rows, signal)) {
-      if (keys.length === 0) continue;
-      // In a cluster one call can't have keys of several slots.
-      if (connection.isCluster) {
-        await claim.enter(keys.map((key) => slotOf(key)));
-        await Promise.all(keys.map((key) => removeAbove(primary, [key], claim, version)));
-      } else {
-        await removeAbove(primary, keys, claim, version);
+    for (const rows of tables) {
+      for await (const keys of rowKeyPages(primary, rows, signal)) {
+        await removeAbove(connection, primary, keys, expelling);
       }
+    }
+    for await (const page of keyPages(primary, tombstones.start, signal)) {
+      const keys = page.filter((key) => {
+        const row = tombstones.rowOf(key);
+        return row !== null && tables.some((rows) => isKeyOf(row, rows));
+      });
+      await removeAbove(connection, primary, keys, expelling);
     }
   }
 }
 
-async function removeAbove(primary: Commands, keys: readonly Buffer[], claim: Claim, version: bigint): Promise<void> {
-  const all = [...keys, claim.beside(keys[0]!, "").key];
-  const answer = await primary.command("eval", EXPEL, String(all.length), ...all, claim.name, String(version));
-  if (answer === RESULT_FENCED) throw new FenceMismatch("another claim is stored");
+async function removeAbove(
+  connection: Connection,
+  primary: Commands,
+  keys: readonly Buffer[],
+  { claim, tombstones, version }: Expelling,
+): Promise<void> {
+  const remove = async (some: readonly Buffer[]): Promise<void> => {
+    const all = [...some, claim.beside(some[0]!, "").key];
+    const args = [tombstones.start, claim.name, String(version)];
+    const answer = await primary.command("eval", EXPEL, String(all.length), ...all, ...args);
+    if (answer === RESULT_FENCED) throw new FenceMismatch("another claim is stored");
+  };
+  if (keys.length === 0) return;
+  if (!connection.isCluster) return remove(keys);
+  // In a cluster one call can't have keys of several slots.
+  await claim.enter(keys.map((key) => slotOf(key)));
+  await Promise.all(keys.map((key) => remove([key])));
 }
 
-export async function highestVersion(connection: Connection, prefix: string, signal: AbortSignal): Promise<bigint> {
+/** Of rows and tombstones under the prefix. */
+export async function highestVersion(
+  connection: Connection,
+  prefix: string,
+  tombstones: TombstoneKeys,
+  signal: AbortSignal,
+): Promise<bigint> {
   let highest = 0n;
   const note = (version: bigint): void => {
     if (version > highest) highest = version;
@@ -82,13 +112,13 @@ export async function highestVersion(connection: Connection, prefix: string, sig
     for await (const keys of keyPages(primary, prefix, signal)) {
       // In a cluster one call can't have keys of several slots.
       const calls = connection.isCluster ? keys.map((key) => [key]) : [keys];
-      for (const version of await Promise.all(calls.map((call) => highestOf(primary, call)))) note(version);
+      for (const version of await Promise.all(calls.map((call) => highestOf(primary, call, tombstones)))) note(version);
     }
   }
   return highest;
 }
 
-async function highestOf(primary: Commands, keys: readonly Buffer[]): Promise<bigint> {
+async function highestOf(primary: Commands, keys: readonly Buffer[], { start }: TombstoneKeys): Promise<bigint> {
   if (keys.length === 0) return 0n;
-  return BigInt(textOf(await primary.command("eval", HIGHEST, String(keys.length), ...keys)) ?? "0");
+  return BigInt(textOf(await primary.command("eval", HIGHEST, String(keys.length), ...keys, start)) ?? "0");
 }

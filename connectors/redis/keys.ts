@@ -36,24 +36,27 @@ export function ownersKey(prefix: string): string {
   return `${prefix}_millrace:owners`;
 }
 
-/** Writes the key of the tombstone for the row `key`, in the same cluster slot. */
+/** The key of a row's tombstone, in the same cluster slot. */
 export class TombstoneKeys {
-  readonly #prefixLength: number;
+  /** What they begin with; the fences of cluster slots, too. */
+  readonly start: string;
+  readonly #prefix: Buffer;
   readonly #prefixHasTag: boolean;
   readonly #tagged: Buffer;
   readonly #wrapped: Buffer;
   readonly #numbered: Buffer;
 
   constructor(prefix: string) {
-    this.#prefixLength = Buffer.byteLength(prefix);
+    this.start = `${prefix}_millrace::`;
+    this.#prefix = Buffer.from(prefix);
     this.#prefixHasTag = prefix.includes("{");
-    this.#tagged = Buffer.from(`${prefix}_millrace::k:`);
-    this.#wrapped = Buffer.from(`${prefix}_millrace::t:{`);
-    this.#numbered = Buffer.from(`${prefix}_millrace::n:{`);
+    this.#tagged = Buffer.from(`${this.start}k:`);
+    this.#wrapped = Buffer.from(`${this.start}t:{`);
+    this.#numbered = Buffer.from(`${this.start}n:{`);
   }
 
   write(out: ByteWriter, key: Uint8Array, start: number, end: number): void {
-    const rest = start + this.#prefixLength;
+    const rest = start + this.#prefix.length;
     const open = indexInRange(key, OPEN, start, end);
     const close = open < 0 ? -1 : indexInRange(key, CLOSE, open + 1, end);
     if (this.#prefixHasTag || close > open + 1) {
@@ -73,6 +76,17 @@ export class TombstoneKeys {
     out.ascii(tagOfSlot(slotOf(key, start, end)));
     out.byte(CLOSE);
     out.copy(key, rest, end - rest);
+  }
+
+  /** The key of the row that a tombstone is for; null if it is none. */
+  rowOf(tombstone: Buffer): Buffer | null {
+    const after = (start: Buffer): Buffer | null =>
+      tombstone.subarray(0, start.length).equals(start) ? tombstone.subarray(start.length) : null;
+    const wrapped = after(this.#wrapped);
+    if (wrapped !== null) return wrapped.subarray(0, -1);
+    const numbered = after(this.#numbered);
+    const rest = after(this.#tagged) ?? numbered?.subarray(numbered.indexOf(CLOSE) + 1) ?? null;
+    return rest === null ? null : Buffer.concat([this.#prefix, rest]);
   }
 
   of(key: string): string {

@@ -86,6 +86,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly #checkpointKey: Buffer;
   readonly #fenceKeys: FenceKeys;
   readonly #owners: Owners;
+  readonly #tombstones: TombstoneKeys;
   readonly #pool: CallPool;
   readonly #targets = new WeakMap<TableVersion, TableTarget>();
   #connection: Connection | null = null;
@@ -115,7 +116,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#checkpointKey, cluster);
     const owners = Buffer.from(ownersKey(prefix));
     this.#owners = new Owners(owners, `${daemon}/${name}`, (table) => tableKeyStart(settings, table));
-    this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
+    this.#tombstones = new TombstoneKeys(settings.prefix);
+    this.#pool = new CallPool(this.#tombstones);
   }
 
   target(table: TableName): string {
@@ -139,6 +141,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
           "the format of rows changed: all rows are read again",
         );
       }
+      // Invariant 3: a step whose wait failed is stored. The claim is written to each server that has rows, and after them.
+      if (stored.position !== "") await waitForReplicas(connection, this.#settings.waitReplicas);
       return parseCheckpoint(stored, this.#settings.format, this.#checkpointKey);
     });
   }
@@ -243,7 +247,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   /** A key shows its table only if the table is known: looks at all keys under the prefix, in one pass. */
   async highestVersion(_tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    return await this.#guarded(signal, (connection) => highestVersion(connection, this.#settings.prefix, signal));
+    const { prefix } = this.#settings;
+    return await this.#guarded(signal, (connection) => highestVersion(connection, prefix, this.#tombstones, signal));
   }
 
   async forget(signal: AbortSignal): Promise<void> {
@@ -259,7 +264,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => {
         this.#compare(await readCheckpoint(connection, this.#checkpointKey));
-        for (const table of tables) await expel(connection, claim, this.#prepared(table), version, signal);
+        const targets = tables.map((table) => this.#prepared(table));
+        await expel(connection, targets, { claim, tombstones: this.#tombstones, version }, signal);
       });
     });
   }

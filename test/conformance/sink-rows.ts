@@ -175,6 +175,20 @@ export function rowTests(harness: SinkHarness): void {
     await stage.expectRows(users, [["1", "d", null]]);
   });
 
+  test("rows that were deleted at a later version can be written after a reset", async (context) => {
+    if (isNoMirror(harness, context, "nothing hides its rows")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "b", null])]);
+    await stage.write(users, 90n, [remove(["1", null, null])]);
+    await stage.sink.rows?.expel([users], rowVersion(1, 20n), timeout());
+    await stage.prepare(users);
+    await stage.write(users, 100n, [put(["1", "read", null], { at: 30n }), put(["2", "read", null], { at: 30n })]);
+    await stage.expectRows(users, [
+      ["1", "read", null],
+      ["2", "read", null],
+    ]);
+  });
+
   test("a log read again ends in the same rows", async () => {
     await using stage = await Stage.of(harness, users);
     const log = [

@@ -311,13 +311,30 @@ test("a step waits for the replicas that it is told to wait for", async () => {
   expect(await replicas({ waitReplicas: 1 })).toBe("error");
   await using sink = await sinkOn({ url: server.url, waitReplicas: 1 });
   await sink.open(1, timeout());
-  const alone = write(sink, 10n);
+  await sink.prepare([users], timeout());
+  const primary = new Redis(server.url);
+  /** Returns with the id of the client that waits for replicas, when there is another one than `known`. */
+  const waiting = async (known = ""): Promise<string> => {
+    const found = async (): Promise<string> =>
+      /^id=(\d+) .* flags=\S*b.* cmd=wait /m.exec(String(await primary.client("LIST")))?.[1] ?? known;
+    await eventually(async () => (await found()) !== known);
+    return await found();
+  };
+  const given = new AbortController();
+  const stored = failure(sink.apply(rowsBatch(10n, [users, [put(["0", "x"])]]), new Reports(), given.signal));
+  const first = await waiting();
+  given.abort();
+  await stored;
+  // Its checkpoint is there: opened again, the sink would pass it for done.
+  const opening = sink.open(1, timeout());
+  await waiting(first);
+  primary.disconnect();
   await using replica = await ownRedis();
   const { hostname, port } = new URL(server.url);
   const admin = new Redis(replica.url);
   await admin.replicaof(hostname, Number(port));
   await eventually(async () => (await admin.info("replication")).includes("master_link_status:up"));
-  await alone;
+  expect((await opening)?.position).toMatchObject({ commit: 11n });
   expect(await replicas({ waitReplicas: 1 })).toBeUndefined();
   expect(await replicas({ waitReplicas: 2 })).toBe("error");
   expect(await admin.hget("public:users:0", "name")).toBe("x");

@@ -274,6 +274,43 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     expect(await client.get(list!)).toBe(String(rowVersion(1, 30n)));
   });
 
+  test("of texts of digits only a tombstone is a version", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const highest = async () => await sink.rows!.highestVersion(null, timeout());
+    const others = ["1732812345678901234", "9".repeat(20), String(rowVersion(7, 1n))];
+    for (const [i, digits] of others.entries()) await client.set(`${keys.prefix}visits:${i}`, digits);
+    await client.set(new TombstoneKeys(keys.prefix).of(`${keys.prefix}public:users:0`), "9".repeat(20));
+    expect(await highest()).toBe(0n);
+    const ids = ["plain", "{tag}", "close}"];
+    for (const [i, id] of ids.entries()) {
+      const at = BigInt(10 * (i + 1));
+      await apply(sink, rowsBatch(at, [users, [put([id, "a", null])]]));
+      expect(await highest()).toBe(rowVersion(1, at));
+      await apply(sink, rowsBatch(at + 5n, [users, [remove([id, null, null])]]));
+      expect(await highest()).toBe(rowVersion(1, at + 5n));
+    }
+  });
+
+  test("a reset forgets that rows of its tables were deleted later, and of no others", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const spared = tableVersion({ table: "users:2", columns: { id: "text", name: "text" }, key: ["id"] });
+    const ids = ["plain", "{tag}", "a{b}c", "open{", "close}", "}{", "{}", "{}{x}", "{{a}}"];
+    await apply(
+      sink,
+      rowsBatch(30n, [users, ids.map((id) => remove([id, null, null]))], [spared, [remove(["1", null])]]),
+    );
+    const graves = async () => (await keysUnder(client, keys.prefix)).filter((key) => key.includes("_millrace::"));
+    const own = new TombstoneKeys(keys.prefix).of(`${keys.prefix}public:users:1`);
+    await client.set(own, "not ours");
+    await sink.rows!.expel([users], rowVersion(1, 30n), timeout());
+    expect(await graves()).toHaveLength(ids.length + 2);
+    await sink.rows!.expel([users], rowVersion(1, 20n), timeout());
+    const left = [own, new TombstoneKeys(keys.prefix).of(`${keys.prefix}public:users%3A2:1`)];
+    expect((await graves()).toSorted()).toEqual(left.toSorted());
+  });
+
   test("truncate and sweep take a table's own rows, whatever its name matches", async () => {
     await using keys = freshKeyPrefix(url());
     const columns = [

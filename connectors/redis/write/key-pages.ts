@@ -54,6 +54,11 @@ function rowKeysAmong(keys: readonly Buffer[], { keyStart, keyWidths }: RowKeys)
   return keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
 }
 
+export function isKeyOf(key: Buffer, { keyStart, keyWidths }: RowKeys): boolean {
+  const start = Buffer.from(keyStart);
+  return key.subarray(0, start.length).equals(start) && isRowKey(key, start.length, keyWidths);
+}
+
 /** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
 export function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
   let colons = 0;

@@ -48,6 +48,14 @@ local function asked(...)
 end
 `;
 
+/** The version in a tombstone. Another program's value is none; a removal overwrites it. */
+export const BURIED = `
+local function buriedAt(key)
+  local version = asked('GET', key)
+  return type(version) == 'string' and #version < 20 and string.match(version, '^%d+$')
+end
+`;
+
 /**
  * One call for many rows: compare-and-set on the version, atomically with the fence and the checkpoint.
  *
@@ -67,7 +75,7 @@ end
  * Each call checks once whether there are any tombstones. A key that is believed to be new is not looked up: RESTORE
  * refuses an existing key, and then the row takes the normal way.
  */
-export const SCRIPT = `${ASKED}
+export const SCRIPT = `${ASKED}${BURIED}
 local call, sub = redis.call, string.sub
 local actions = ARGV[1]
 local n = #actions
@@ -103,10 +111,7 @@ end
 local buried
 local function deleted(i)
   if buried == nil then buried = call('EXISTS', unpack(KEYS, n + 1, 2 * n)) > 0 end
-  if not buried then return nil end
-  local version = asked('GET', KEYS[n + i])
-  -- Another program's value is no tombstone; a removal overwrites it.
-  return type(version) == 'string' and #version < 20 and string.match(version, '^%d+$')
+  return buried and buriedAt(KEYS[n + i])
 end
 
 local function packedVersion(row)
