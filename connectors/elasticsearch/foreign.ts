@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { VERSION_FIELD } from "./write/document.ts";
 import { formOf, pathOf, type Request, type SearchClient, WHOLE_SEARCH } from "./http.ts";
+import { GC_DELETES } from "./indices/ddl.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 import { chunksByLength } from "./indices/presence.ts";
 
@@ -11,6 +12,7 @@ const PAGE = 5_000;
 // lower than that of any row that is read from then on.
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.number().optional() })) }) });
 const LOOKING = "looking for documents that are not ours";
+const FORGETTING = "forgetting deleted documents";
 
 /** When an operator has a sink filled again because somebody changed it by hand: whether a document has a version above `version` (the engine's or ours), or lacks our version. */
 export async function holdsForeign(
@@ -47,6 +49,40 @@ async function hasVersionAbove(
   ))
     if (hits.some(({ _version: own = 0 }) => own > Number(version))) return true;
   return false;
+}
+
+const STATS = z.object({
+  _all: z.object({ primaries: z.object({ segments: z.object({ version_map_memory_in_bytes: z.number() }) }) }),
+});
+
+/**
+ * The engine remembers the versions of deleted documents, which can't be listed and hide older documents. It is told to
+ * forget them; whether there are some still.
+ */
+export async function remembersDeleted(
+  client: SearchClient,
+  { index, alias }: IndexIdentity,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const keepFor = async (time: string): Promise<void> => {
+    const request = { method: "PUT", path: `${pathOf(alias)}/_settings`, body: { "index.gc_deletes": time } } as const;
+    await client.askEveryNode(request, FORGETTING, signal);
+  };
+  const areThere = async (): Promise<boolean> => {
+    await client.refresh(index, undefined, signal);
+    const query = { filter_path: "_all.primaries.segments.version_map_memory_in_bytes" };
+    const answer = await client.ask(
+      { method: "GET", path: `${pathOf(index)}/_stats/segments`, query },
+      FORGETTING,
+      signal,
+    );
+    return formOf(STATS, answer, FORGETTING)._all.primaries.segments.version_map_memory_in_bytes > 0;
+  };
+  if (await areThere()) await keepFor("0s");
+  const areLeft = await areThere();
+  // Always: an earlier call may have ended before this.
+  await keepFor(GC_DELETES);
+  return areLeft;
 }
 
 /** Of documents where a sink writes: old ones may be left there. */

@@ -20,7 +20,7 @@ import type {
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import type { IndexOptions } from "./indices/found-index.ts";
-import { highestVersion, holdsForeign } from "./foreign.ts";
+import { highestVersion, holdsForeign, remembersDeleted } from "./foreign.ts";
 import { classifyConnection, droppedError, isOfConnection, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { diskRoomsOf } from "./disks.ts";
@@ -201,15 +201,19 @@ export class ElasticsearchSink
 
   /**
    * The engine remembers a deleted document's version for an hour, so deleting a too new document does not make room
-   * for an older one. Therefore this drops the whole index, and `prepare` creates another.
+   * for an older one. Therefore this drops the whole index, and `prepare` creates another. What was deleted before is
+   * forgotten.
    */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
       await this.#ours.checkpoint.compare(signal);
       for (const { id } of tables) {
         const written = this.#ours.indices.written(id);
-        if (written === undefined || !(await holdsForeign(client, written, version, signal))) continue;
-        this.#log.warn({ table: id }, "the index holds documents that Millrace did not write: it is created again");
+        if (written === undefined) continue;
+        const isForeign = await holdsForeign(client, written, version, signal);
+        if (!isForeign && !(await remembersDeleted(client, written, signal))) continue;
+        const why = isForeign ? "holds documents that Millrace did not write" : "does not forget deleted documents";
+        this.#log.warn({ table: id }, `the index ${why}: it is created again`);
         await this.#ours.indices.remove(id, signal);
         this.#prepared.delete(id);
       }

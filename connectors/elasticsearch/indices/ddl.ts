@@ -39,7 +39,7 @@ import type { IndexIdentity, TableIndex } from "./tables.ts";
 import { fieldCountOf, hasSubstitute, isTaken, type Mapping, substituted } from "./types.ts";
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
-const GC_DELETES = "1h";
+export const GC_DELETES = "1h";
 /**
  * How long to wait for an index without its shard; other tables wait too. The engines' default is half a minute or one
  * minute.
