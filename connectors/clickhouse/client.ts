@@ -20,6 +20,9 @@ const CONNECTIONS_MAX = 8;
 /** An insert reads what its rows build on meanwhile, by a connection of its own. */
 const TABLES_AT_ONCE = CONNECTIONS_MAX / 2;
 const OK = 200;
+/** ClickHouse names the statement and what it did in headers, and proxies pass them on: without any of them nothing was done. */
+const OWN_HEADERS = "x-clickhouse-";
+const EXCEPTION = "x-clickhouse-exception-code";
 
 export interface ClientSettings {
   /** May contain user and password. */
@@ -179,7 +182,12 @@ export class Client implements AsyncDisposable {
       const body = values === undefined ? {} : { values };
       const answer = await this.#client.exec({ ...about, ...body, ...this.#id() });
       const { stream, http_status_code: status = 0, response_headers: headers } = answer;
-      if (status === OK && headers["x-clickhouse-exception-code"] === undefined) return { stream, status };
+      const isOwn = Object.keys(headers).some((name) => name.startsWith(OWN_HEADERS));
+      if (status === OK && isOwn && headers[EXCEPTION] === undefined) return { stream, status };
+      if (status === OK && !isOwn) {
+        stream.destroy();
+        throw new ForeignAnswer(status);
+      }
       const error = parseError(await text(stream));
       throw error instanceof ClickHouseError ? error : new ForeignAnswer(status);
     } catch (error) {

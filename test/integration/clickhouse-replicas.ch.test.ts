@@ -12,6 +12,8 @@ import { rowVersion } from "../../src/core/model/position.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 
+const DONE = { status: 200, headers: { "x-clickhouse-summary": "{}" }, body: Buffer.alloc(0) };
+
 const users = tableVersion({ table: "users", columns: { id: "int4", name: "text", note: "text" } });
 const renamed = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" }, version: 2 });
 
@@ -35,7 +37,7 @@ async function replicas(options: { readonly catchesUp?: boolean } = {}) {
       return refusal(CODES.behind, "SYNC REPLICA users: command timed out. (TIMEOUT_EXCEEDED)");
     if (replica === 1) state.isBehind = false;
     sessions[replica]!.add(settings.get("session_id")!);
-    return { status: 200, headers: {}, body: Buffer.alloc(0) };
+    return DONE;
   };
   const read = async ({ settings, pass }: Statement): Promise<Reply> => {
     state.settings.push(settings);
@@ -45,7 +47,7 @@ async function replicas(options: { readonly catchesUp?: boolean } = {}) {
       return refusal(CODES.noSession, "Session not found. (SESSION_NOT_FOUND)");
     if (replica === 0 || !state.isBehind) return await pass();
     state.answersBehind++;
-    return { status: 200, headers: {}, body: Buffer.alloc(0) };
+    return DONE;
   };
   const gateway = await clickhouseGateway(clickhouseUrl(), async (statement) => {
     const { sql, settings, pass } = statement;
