@@ -12,7 +12,8 @@ import { CHANGED, CLIMBS } from "./climbing.ts";
 import { DocumentFault, type Layouts, planDocument, type PlannedDocument, rootOf } from "./plan.ts";
 
 /**
- * Documents by their numbers, and how they are defined. `listed`: changes are listed since its roots all were. `held`: null, or
+ * Documents by their numbers, and how they are defined. `made`: another value since entries of its were thrown away: what was made
+ * before lacks what they told. `listed`: changes are listed since its roots all were. `held`: null, or
  * entries of its stay in the list and are not followed: 0 while a table of its is not whole; then those up to this one, until
  * all of them have gone to the end.
  */
@@ -45,9 +46,14 @@ export interface Opening {
 
 /** What documents are in the present shapes of their tables. */
 export interface NestPlan {
-  readonly documents: readonly PlannedDocument[];
+  readonly documents: readonly MadeDocument[];
   /** Those that can't be built. */
   readonly faulty: readonly FaultyDocument[];
+}
+
+interface MadeDocument extends PlannedDocument {
+  /** See `DOCUMENTS`. */
+  readonly made: string;
 }
 
 interface FaultyDocument {
@@ -63,7 +69,7 @@ interface FaultyDocument {
 export function createTables(file: SqliteFile): void {
   file.exec(
     `CREATE TABLE IF NOT EXISTS ${DOCUMENTS} (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, definition TEXT NOT NULL, ` +
-      `listed INTEGER NOT NULL DEFAULT 0, held INTEGER) STRICT; ` +
+      `made TEXT NOT NULL, listed INTEGER NOT NULL DEFAULT 0, held INTEGER) STRICT; ` +
       `CREATE TABLE IF NOT EXISTS ${SHAPES} (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, shape TEXT NOT NULL) STRICT; ` +
       `CREATE TABLE IF NOT EXISTS ${OPENINGS} (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, first INTEGER NOT NULL) STRICT; ` +
       `CREATE TABLE IF NOT EXISTS ${MOMENTS} (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT; ` +
@@ -78,13 +84,17 @@ export function define(file: SqliteFile, documents: readonly Document[]): void {
     const definition = storedText(document);
     const [, id = null, before] = there.get(document.name) ?? [];
     there.delete(document.name);
-    if (id === null) file.run(`INSERT INTO ${DOCUMENTS} (name, definition) VALUES (?, ?)`, document.name, definition);
+    const made = randomUUID();
+    if (id === null) {
+      const insert = `INSERT INTO ${DOCUMENTS} (name, definition, made) VALUES (?, ?, ?)`;
+      file.run(insert, document.name, definition, made);
+    }
     else if (before !== definition) {
       file.run(`UPDATE ${DOCUMENTS} SET definition = ?2 WHERE id = ?1`, id, definition);
       const stored: unknown = JSON.parse(String(before));
       const given: unknown = JSON.parse(definition);
       if (isDocument(stored) && isDocument(given) && definitionOf(stored) === definitionOf(given)) continue;
-      file.run(`UPDATE ${DOCUMENTS} SET listed = 0 WHERE id = ?`, id);
+      file.run(`UPDATE ${DOCUMENTS} SET listed = 0, made = ? WHERE id = ?`, made, id);
       file.run(`DELETE FROM ${CLIMBS} WHERE document = ?`, id);
       file.run(`DELETE FROM ${CHANGED} WHERE document = ?`, id);
     }
@@ -220,15 +230,16 @@ export function shapesCount(reading: Reading): bigint {
 /** The documents of the file, as far as they can be built, and what is wrong with the others. */
 export function storedPlans(reading: Reading): NestPlan {
   const layouts = layoutsIn(reading);
-  const documents: PlannedDocument[] = [];
+  const documents: MadeDocument[] = [];
   const faulty: FaultyDocument[] = [];
   let numbered = 0;
-  for (const [id, name, definition] of reading.rows(`SELECT id, name, definition FROM ${DOCUMENTS} ORDER BY id`)) {
+  const stored = reading.rows(`SELECT id, name, definition, made FROM ${DOCUMENTS} ORDER BY id`);
+  for (const [id, name, definition, made] of stored) {
     const document: unknown = JSON.parse(String(definition));
     invariant(isDocument(document), "the nest holds what was stored there");
     try {
       const planned = planDocument(document, Number(id), layouts, numbered);
-      documents.push(planned);
+      documents.push({ ...planned, made: String(made) });
       numbered += planned.places.length;
     } catch (error) {
       if (!(error instanceof DocumentFault)) throw error;

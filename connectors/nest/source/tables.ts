@@ -5,7 +5,6 @@ import type { ColumnType, JsonShape } from "../../../src/core/model/types.ts";
 import { type Column, tableId } from "../../../src/core/model/schema.ts";
 import {
   definitionOf,
-  type Document,
   type DocumentNode,
   documentTable,
   documentTableId,
@@ -72,7 +71,7 @@ export function shapeOf(planned: PlannedDocument): TableShape {
   const { layout } = places[0]!;
   const names = documentTable(document.name);
   const { made: columns, key } = columnsOf(planned);
-  const told = [generationOf(document), columns.map(({ name, type, identity }) => [name, type, identity]), key];
+  const told = [hashOf(definitionOf(document)), columns.map(({ name, type, identity }) => [name, type, identity]), key];
   const { hides } = document;
   return {
     ...names,
@@ -83,7 +82,7 @@ export function shapeOf(planned: PlannedDocument): TableShape {
     columns,
     key,
     deferrableKey: false,
-    fingerprint: createHash("sha256").update(JSON.stringify(told)).digest("hex"),
+    fingerprint: hashOf(JSON.stringify(told)),
   };
 }
 
@@ -102,9 +101,8 @@ function shapeOfRelation(relation: Relation, places: readonly PlannedPlace[], ab
   return { fields: Array.from(types, ([name, type]) => ({ name, type })) };
 }
 
-/** Another definition makes other rows of the same ones. */
-function generationOf(document: Document): string {
-  return createHash("sha256").update(definitionOf(document)).digest("hex");
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 export function captured({ documents, faulty }: NestPlan): CapturedTables {
@@ -114,7 +112,10 @@ export function captured({ documents, faulty }: NestPlan): CapturedTables {
     refused: faulty.map(({ name, reason, isPassing }) => {
       return { id: documentTableId(name), reason, fix: `Correct \`documents.${name}\`, or its tables.`, isPassing };
     }),
-    generations: new Map(documents.map(({ document }, i) => [tables[i]!.id, generationOf(document)])),
+    // Another definition makes other rows of the same ones. One that comes back knows nothing of what changed in between.
+    generations: new Map(
+      documents.map(({ document, made }, i) => [tables[i]!.id, hashOf(JSON.stringify([definitionOf(document), made]))]),
+    ),
   };
 }
 

@@ -186,3 +186,38 @@ test(
     expect(exitCode).toBe(2);
   },
 );
+
+test("what goes while a document has another definition goes from a sink that was away all the time", async () => {
+  let config: PipelineConfig | null = null;
+  await using pipeline = await RunningPipeline.start(
+    "create table goods (id int primary key, name text); insert into goods select g, 'n' || g from generate_series(1, 6) g",
+    {
+      kinds: ["sqlite"],
+      configure: (made) => {
+        const sqlite = { ...made.sinks["sqlite"], documents: ["goods"] };
+        const sinks = { sqlite, other: { ...sqlite, path: "other.sqlite" } };
+        config = { ...made, documents: { goods: { from: "public.goods" } }, sinks };
+        return config;
+      },
+    },
+  );
+  const { installation } = pipeline;
+  const shownIn = (name: string): unknown => {
+    using file = new DatabaseSync(join(installation.folder, name), { readOnly: true });
+    return file.prepare('select id from "documents.goods" order by id').all();
+  };
+  await pipeline.settled();
+  await installation.command("pause", "--sink", "sqlite");
+  await pipeline.run("delete from goods where id = 1");
+  await eventually(() => expect(shownIn("other.sqlite")).toHaveLength(5));
+  for (const [columns, gone] of [[["id"], 2], [undefined, 3]] as const) {
+    await pipeline.daemon.stop();
+    installation.configure({ ...config!, documents: { goods: { from: "public.goods", columns } } });
+    await pipeline.start(false);
+    await pipeline.run(`delete from goods where id = ${gone}`);
+    await eventually(() => expect(shownIn("other.sqlite")).toHaveLength(6 - gone));
+  }
+  await installation.command("resume", "--sink", "sqlite");
+  await pipeline.settled();
+  expect(shownIn("replica.sqlite")).toEqual(shownIn("other.sqlite"));
+});
