@@ -549,7 +549,10 @@ export interface DeadLetterStore {
   get(id: number): Promise<DeadLetter | null>;
   /** Per sink. */
   waiting(): Promise<ReadonlyMap<string, WaitingLetters>>;
-  /** Removes all letters of a table, of every sink: they hold values that the configuration hides by now. */
+  /**
+   * Removes all letters of a table, of every sink: they hold values that the configuration hides by now. A sink that has waiting
+   * ones lacks their rows, whichever rules come next: the table is to be read again for it.
+   */
   forget(tableId: string): Promise<void>;
   /** Supersedes a sink's waiting letters whose keys have been written since. */
   supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void>;

@@ -76,7 +76,7 @@ export function assemble(connection: Connection): StateStore {
     schemas: new SqliteSchemas(connection),
     snapshots,
     suspensions: new SqliteSuspensions(connection),
-    deadLetters: new SqliteDeadLetters(connection),
+    deadLetters: new SqliteDeadLetters(connection, snapshots),
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),
     proofs: new SqliteProofs(connection),

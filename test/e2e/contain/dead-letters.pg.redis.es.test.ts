@@ -275,3 +275,36 @@ test("with onPoison: pause the sink stops at the row, alone, and goes on when th
   });
   expect(await counts()).toMatchObject({ postgres: 0, redis: 0 });
 });
+
+test("rows of letters that other rules make Millrace forget are read again when the former rules are back", async () => {
+  let config: PipelineConfig | null = null;
+  await using own = await RunningPipeline.start(
+    "create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 5) g",
+    { kinds: ["redis"], configure: (made) => (config = made) },
+  );
+  const { installation, sinks } = own;
+  const key = `${sinks.keyPrefix}public:item:3`;
+  using cache = own.cache();
+  const under = async (tables: object): Promise<void> => {
+    await own.daemon.stop();
+    installation.configure({ ...config!, tables });
+    await own.start(false);
+  };
+  const waiting = async (): Promise<unknown> => {
+    const { stdout } = await installation.command("dlq", "list", "--json");
+    return JSON.parse(stdout);
+  };
+  await own.settled();
+  await cache.multi().del(key).rpush(key, "somebody else's").exec();
+  await own.run("update item set n = 30 where id = 3");
+  await own.settled();
+  expect(await waiting()).toMatchObject({ letters: [{ key: "3", state: "waiting" }] });
+  await installation.command("pause", "--sink", "redis");
+  await under({ "public.item": { columns: { n: { mask: "redact" } } } });
+  await eventually(async () => expect(await waiting()).toMatchObject({ letters: [] }));
+  await under({});
+  await cache.del(key);
+  await installation.command("resume", "--sink", "redis");
+  await own.settled();
+  await own.expectEqual(["item"]);
+});

@@ -2,7 +2,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type { DeadLetter, DeadLetterStore, LetterChange, WaitingLetters } from "../../../core/contracts/state-store.ts";
-import { countObligation } from "./positions.ts";
+import { countObligation, type Owing } from "./positions.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
@@ -29,14 +29,18 @@ const LIST = `SELECT ${COLUMNS} FROM dead_letter
 const WAITING = `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
     (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
   FROM dead_letter WHERE state = 'waiting' GROUP BY sink`;
+const LACKING = "SELECT DISTINCT sink FROM dead_letter WHERE table_id = :table AND state = 'waiting'";
+const FORGOTTEN = "other rules hide what its dead letters held";
 
 export class SqliteDeadLetters implements DeadLetterStore {
   readonly #connection: Connection;
+  readonly #snapshots: Owing;
   #prunedMs = -Infinity;
   #unprunedCount = 0;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, snapshots: Owing) {
     this.#connection = connection;
+    this.#snapshots = snapshots;
   }
 
   async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void> {
@@ -88,9 +92,11 @@ export class SqliteDeadLetters implements DeadLetterStore {
   }
 
   async forget(tableId: string): Promise<void> {
-    this.#connection.write(() =>
-      this.#connection.run("DELETE FROM dead_letter WHERE table_id = :table", { table: tableId }),
-    );
+    this.#connection.write(() => {
+      const lacking = this.#connection.all(LACKING, { table: tableId }).map((row) => text(row, "sink"));
+      for (const sink of lacking) this.#snapshots.owe({ tableId, sink, scope: { kind: "table" }, reason: FORGOTTEN });
+      this.#connection.run("DELETE FROM dead_letter WHERE table_id = :table", { table: tableId });
+    });
   }
 
   /** Costs one lookup per key, and a write only if a letter waits. */

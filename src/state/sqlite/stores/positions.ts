@@ -407,7 +407,7 @@ const PRUNE = `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :o
   SELECT id FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
 
 /** Lists a read that is needed, in the transaction that is open. */
-interface Owing {
+export interface Owing {
   owe(request: SnapshotRequest): void;
 }
 
