@@ -87,6 +87,8 @@ export class FormerRules {
   #isNew = true;
   #hasRuled = false;
   #renamedAt: Position | null = null;
+  /** Those of that position: there may be several calls for it, each of other tables. */
+  readonly #renamedThere = new Set<string>();
 
   constructor(versions: Iterable<TableVersion> = [], renames: readonly StoredRenames[] = []) {
     const left = renames.toSorted((a, b) => comparePositions(a.position, b.position));
@@ -268,9 +270,13 @@ export class FormerRules {
 
   /** Tables that are known by their names get others. Returns the renames by which rules follow a table. */
   rename(renames: readonly Rename[], position: Position): readonly Rename[] {
-    // Read again.
-    if (this.#renamedAt !== null && comparePositions(position, this.#renamedAt) <= 0) return [];
+    const since = this.#renamedAt === null ? 1 : comparePositions(position, this.#renamedAt);
+    if (since > 0) this.#renamedThere.clear();
+    const told = renames.map((rename) => JSON.stringify(rename));
+    // Read again. Those of a statement count together, in their order: an earlier process kept some of them.
+    if (since < 0 || told.some((one) => this.#renamedThere.has(one))) return [];
     this.#renamedAt = position;
+    for (const one of told) this.#renamedThere.add(one);
     return renames.filter((rename) => this.#rename(rename, position));
   }
 
@@ -294,9 +300,11 @@ export class FormerRules {
       return true;
     }
     if (how === "exchanged") {
-      // Each may have rows of the other now.
-      if (own !== undefined && isRuled(own)) this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });
-      else if (other !== undefined && isRuled(other)) this.#byTable.set(from, { ...other, identity: from, at });
+      // Each may have rows of the other now, besides its own.
+      if (own !== undefined && isRuled(own))
+        this.#byTable.set(to, { ...withBoth(withNames(own, columns), other), identity: to, at });
+      if (other !== undefined && isRuled(other))
+        this.#byTable.set(from, { ...withBoth(other, own), identity: from, at });
       return isOfRules;
     }
     this.#byTable.delete(from);
@@ -423,6 +431,12 @@ function withNames(former: Former, columns: Rename["columns"]): Former {
   for (const [from, to] of columns.filter((pair) => pair[1] !== ""))
     moved.set(to.toLowerCase(), former.moved?.get(from.toLowerCase()) ?? from.toLowerCase());
   return { ...former, hidden: now(former.hidden), ...withGone(now(former.gone ?? [])), moved };
+}
+
+/** It hides what both hide. The other's id stays: rules that name the table were not written for these rows. */
+function withBoth(other: Former, own: Former | undefined): Former {
+  const more = own?.hidden.filter(({ name }) => !other.hidden.some((one) => isSameName(one.name, name))) ?? [];
+  return { ...other, hidden: [...other.hidden, ...more], filtered: other.filtered || own?.filtered === true };
 }
 
 function withGone(gone: readonly HiddenColumn[]): Pick<Former, "gone"> {

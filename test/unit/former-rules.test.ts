@@ -3,6 +3,8 @@ import { expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { FormerRules, noMemory } from "../../src/rules/former-rules.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { firstVersion, tableVersion } from "../support/model/blocks.ts";
@@ -184,4 +186,27 @@ test("where the log has renames, they count once, from their position on", () =>
   expect(book.rename(own, { ...at, commit: 300n })).toHaveLength(1);
   expect(faultOf(book, shape("users", mysql), 250n)).toBeUndefined();
   expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");
+});
+
+test("several tables whose columns were renamed at one position are all followed, and are kept", async () => {
+  const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const tables = ["users", "people"].map((table) => shape(table, { dialect: "mysql", relation: 1, columns }));
+  const rules = { "public.*": HIDDEN };
+  const versions = tables.map((table) => registered(rules, table));
+  const book = bookOf(rules, new FormerRules(versions));
+  const at = { epoch: 1, commit: 100n, index: 0 };
+  const state = openMemory(systemClock);
+  for (const { id } of tables) {
+    const rename = { from: id, to: id, columns: [["mail", "post"] as const], how: "renamed" as const };
+    expect(book.rename([rename], at)).toEqual([rename]);
+    expect(book.rename([rename], at)).toEqual([]);
+    for (let i = 0; i < 2; i++) await state.schemas.rename([rename], at);
+  }
+  const later = bookOf(rules, new FormerRules(versions, await state.schemas.renames()));
+  for (const one of [book, later])
+    for (const { table } of tables) {
+      const renamed = columns.map((column) => ({ ...column, name: column.name === "mail" ? "post" : column.name }));
+      expect(faultOf(one, shape(table, { dialect: "mysql", relation: 1, columns: renamed }), 200n)).toBe("MR1025");
+    }
+  await state.close();
 });

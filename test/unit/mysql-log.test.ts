@@ -109,6 +109,16 @@ test.each([
   expect(unfitSettings({ ...facts, variables, isReplica }).map(({ id }) => id)).toEqual(unfit);
 });
 
+test.each([
+  ["0", []],
+  ["1", []],
+  ["2", ["lower_case_table_names"]],
+])("a server whose lower_case_table_names is %s logs names of tables as they are, or is refused", (value, unfit) => {
+  const variables = new Map(Object.entries({ ...FIT, log_replica_updates: "ON", lower_case_table_names: value }));
+  const facts = { flavour: "mysql", version: "8.4", uuid: "", serverId: 1, hasGtids: true, isReplica: false } as const;
+  expect(unfitSettings({ ...facts, variables }).map(({ id }) => id)).toEqual(unfit);
+});
+
 const FIT = { log_bin: "ON", binlog_format: "ROW", binlog_row_image: "FULL", binlog_row_metadata: "FULL" };
 
 describe("places", () => {

@@ -64,6 +64,14 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ part: "MR1033", users_like: "MR1033", users_next: "MR1033" });
     });
 
+    test("tables under rules of their own that exchange rows", { tags: "heavy" }, async () => {
+      await using scene = await RenamedTables.start(flavour, isDown);
+      await scene.run("alter table regions exchange partition p0 with table region");
+      await scene.expectSuspended({ regions: "MR1033" });
+      await scene.run(`update regions set more = '${CANARY} later' where id = 2`);
+      await scene.expectSuspended({ regions: "MR1033" });
+    });
+
     test("an empty copy whose columns get other names", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
       await scene.run("create table users_like like users", "create table if not exists plain like users");

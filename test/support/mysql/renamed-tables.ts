@@ -27,6 +27,10 @@ const TABLES = [
   `insert into notices values (1, 'q@${CANARY}', '${SHOWN}')`,
   "create table spare (id int primary key, v varchar(80), more varchar(80))",
   "create table part (id int primary key, word varchar(80))",
+  "create table regions (id int primary key, word varchar(80), more varchar(80)) partition by range (id) (partition p0 values less than (10), partition p1 values less than (20))",
+  `insert into regions values (1, 'r ${CANARY}', '${SHOWN}')`,
+  "create table region (id int primary key, word varchar(80), more varchar(80))",
+  `insert into region values (2, 'r ${CANARY}', '${CANARY}')`,
   "create table plain (id int primary key, v varchar(80))",
 ];
 
@@ -36,6 +40,8 @@ const RULES = {
   letters: { columns: { mail: { mask: "redact" } } },
   cards: { columns: { mail: { mask: "redact" }, low: { drop: true } } },
   parts: { columns: { word: { mask: "partial" } } },
+  regions: { columns: { word: { mask: "redact" } } },
+  region: { columns: { word: { mask: "redact" }, more: { drop: true } } },
   visits: { where: "country = 'AT'" },
   "n*": { columns: { "*mail*": { mask: "redact" } } },
   "w*": { columns: { word: { drop: true } } },

@@ -106,6 +106,14 @@ export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
       fix: `Put ${name} into the server's configuration file and restart it, or follow the server that the rows come from.`,
     });
   }
+  // Servers on macOS. Rows would be of a table that the catalogue does not have.
+  if (facts.variables.get("lower_case_table_names") === "2") {
+    unfit.push({
+      id: "lower_case_table_names",
+      what: "the log has the names of tables in lower case where the catalogue has capitals (lower_case_table_names is 2)",
+      fix: "Follow a server whose lower_case_table_names is 0, as in a container, or 1: it is set when its data folder is made.",
+    });
+  }
   for (const [name, wanted] of [
     ["binlog_format", "ROW"],
     ["binlog_row_image", "FULL"],

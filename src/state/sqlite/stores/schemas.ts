@@ -72,8 +72,14 @@ export class SqliteSchemas implements SchemaStore {
 
   async rename(renames: readonly Rename[], position: Position): Promise<void> {
     const since = serializePosition(position);
-    const sql = "INSERT INTO table_rename (since, renames) VALUES (:since, :renames) ON CONFLICT DO NOTHING";
-    this.#connection.write(() => this.#connection.run(sql, { since, renames: JSON.stringify(renames) }));
+    const sql = "INSERT OR REPLACE INTO table_rename (since, renames) VALUES (:since, :renames)";
+    this.#connection.write(() => {
+      const there = this.#connection.get("SELECT renames FROM table_rename WHERE since = :since", { since });
+      const known = there === undefined ? [] : stored(there, "renames", isRenames);
+      const isKnown = new Set(known.map((rename) => JSON.stringify(rename)));
+      const more = renames.filter((rename) => !isKnown.has(JSON.stringify(rename)));
+      if (more.length > 0) this.#connection.run(sql, { since, renames: JSON.stringify([...known, ...more]) });
+    });
   }
 
   async renames(): Promise<readonly StoredRenames[]> {
