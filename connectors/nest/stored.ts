@@ -88,8 +88,7 @@ export function define(file: SqliteFile, documents: readonly Document[]): void {
     if (id === null) {
       const insert = `INSERT INTO ${DOCUMENTS} (name, definition, made) VALUES (?, ?, ?)`;
       file.run(insert, document.name, definition, made);
-    }
-    else if (before !== definition) {
+    } else if (before !== definition) {
       file.run(`UPDATE ${DOCUMENTS} SET definition = ?2 WHERE id = ?1`, id, definition);
       const stored: unknown = JSON.parse(String(before));
       const given: unknown = JSON.parse(definition);

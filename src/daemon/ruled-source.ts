@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
-import { FormerRules, noMemory, type RuleMemory } from "../rules/former-rules.ts";
+import { FormerRules, noMemory, type PendingRow, type RuleMemory } from "../rules/former-rules.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import { policyOf } from "../rules/merged-rule.ts";
@@ -29,7 +29,7 @@ export function isSelectedBy({ tables }: Config["source"]): (table: TableName) =
 /** What was registered of tables: what they stood under, and the kept shapes of those whose changes are ignored. */
 export async function memoryOf(
   { rules }: Pick<Config, "rules">,
-  { schemas }: Pick<StateStore, "schemas">,
+  { schemas, snapshots }: Pick<StateStore, "schemas" | "snapshots">,
 ): Promise<RuleMemory> {
   const pins = new Map<string, Pin>();
   const newest = await schemas.list();
@@ -51,8 +51,19 @@ export async function memoryOf(
     if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
   const former = new FormerRules([...all, ...elsewhere], await schemas.renames());
-  return { pins, former, versions, keep: (renames, position) => schemas.rename(renames, position) };
+  const keep: RuleMemory["keep"] = (renames, position) => schemas.rename(renames, position);
+  return { pins, former, versions, keep, pending: () => pendingIn(snapshots) };
 }
+
+/** Where there are very many, of each of their tables any row. */
+async function pendingIn(snapshots: StateStore["snapshots"]): Promise<readonly PendingRow[]> {
+  const sinks = [...(await snapshots.countKeys()).keys()];
+  const keys = sinks.length === 0 ? [] : await snapshots.keys(sinks, null, PENDING_MAX);
+  if (keys.length < PENDING_MAX) return keys;
+  return (await snapshots.tablesOfKeys()).map((tableId) => ({ tableId, key: null }));
+}
+
+const PENDING_MAX = 10_000;
 
 /** No look says since when: what this share registers counts after it. */
 const BEFORE_ALL = { epoch: 0, commit: 0n, index: 0 };

@@ -7,6 +7,7 @@ import type { StoredRenames } from "../core/contracts/state-store.ts";
 import { comparePositions, type Position } from "../core/model/position.ts";
 import { type Column, isLater, type TableVersion } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
+import type { KeyText } from "../core/contracts/row-reads.ts";
 import { NO_PINS, type Pins } from "./pins.ts";
 
 /** What rules have to know of tables as earlier processes registered them. */
@@ -17,8 +18,16 @@ export interface RuleMemory {
   readonly versions: ReadonlyMap<string, TableVersion>;
   /** Makes renames durable by which rules follow a table. */
   readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
+  /** The keys of rows that sinks read again: what the log told of them last, the sinks may not have. Absent: none. */
+  readonly pending?: () => Promise<readonly PendingRow[]>;
   /** Makes durable what tables of other shares stand under: they may get names that are in this one. Absent: somebody else does. */
   readonly keepElsewhere?: (shapes: readonly TableShape[]) => Promise<void>;
+}
+
+export interface PendingRow {
+  readonly tableId: string;
+  /** Null: any row of the table. */
+  readonly key: KeyText | null;
 }
 
 export const noMemory = (): RuleMemory => ({

@@ -115,14 +115,15 @@ export class Doubts {
   add(tableId: string, rowId: string): void {
     if (this.has(tableId, rowId)) return;
     const rows = this.#tables.get(tableId) ?? new Set();
-    if (this.#count >= DOUBTED_MAX) {
-      this.#count -= rows.size;
-      this.#tables.delete(tableId);
-      this.#whole.add(tableId);
-      return;
-    }
+    if (this.#count >= DOUBTED_MAX) return this.addAll(tableId);
     this.#count++;
     this.#tables.set(tableId, rows.add(rowId));
+  }
+
+  addAll(tableId: string): void {
+    this.#count -= this.#tables.get(tableId)?.size ?? 0;
+    this.#tables.delete(tableId);
+    this.#whole.add(tableId);
   }
 
   delete(tableId: string, rowId: string): void {

@@ -9,6 +9,7 @@ import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
+import { rowIdOf } from "../core/model/row-id.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { invariant } from "../core/invariant.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
@@ -88,18 +89,21 @@ export function withRules(
     tables.captured(captured);
     isChecked = true;
   };
+  const ruling = { book, tables, blocks, rows: source.rows, check };
+  /** Invariant: asked before the stream begins. What an earlier one did not tell, sinks have listed, or they get it again. */
+  const doubts = async (): Promise<Doubts> => {
+    const found = new Doubts();
+    for (const { tableId, key } of (await memory.pending?.()) ?? []) {
+      if (key === null) found.addAll(tableId);
+      else found.add(tableId, rowIdOf(key));
+    }
+    return found;
+  };
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, { book, tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
-    admin: ruledAdmin(
-      source.admin,
-      { book, tables, blocks, rows: source.rows, check },
-      {
-        hints: () => hints,
-        slowFunctions: () => book.slowFunctions(),
-      },
-    ),
+    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, doubts }) : source.log,
+    admin: ruledAdmin(source.admin, ruling, { hints: () => hints, slowFunctions: () => book.slowFunctions() }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
     revised: (table) => tables.revised(table),
@@ -158,10 +162,16 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
   };
 }
 
+interface StreamRuling {
+  readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
+  /** As they are where a stream begins. */
+  readonly doubts: () => Promise<Doubts>;
+}
+
 function ruledLog(
   log: ChangeLog,
   { book, tables, blocks, rows, check }: Ruling,
-  onRenamed: NonNullable<StreamOptions["onRenamed"]>,
+  { onRenamed, doubts: begun }: StreamRuling,
 ): ChangeLog {
   return {
     ...log,
@@ -182,8 +192,8 @@ function ruledLog(
           await options.onRenamed?.(renames, position);
         },
       };
+      const doubts = await begun();
       const stream = await log.stream(from, ruled, signal);
-      const doubts = new Doubts();
       return {
         next: async (until) => {
           const block = await stream.next(until);

@@ -8,8 +8,15 @@ import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { Answers, Doubts, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { memoryOf } from "../../src/daemon/ruled-source.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
+import { withRules } from "../../src/rules/with-rules.ts";
+import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
+const NEVER = new AbortController().signal;
 const person = tableVersion({ table: "person", columns: { id: "int8", mail: "text", status: "text" } });
 const plain = tableVersion({ table: "plain", columns: { id: "int8", v: "text" } });
 
@@ -241,6 +248,35 @@ describe("blocks under rules", () => {
     expect(later(2_000n, null)).toEqual({ isAsked: true, told: [["?", "1,=,="]] });
     expect(later(3_000n, "new")).toEqual({ isAsked: true, told: [["u", "1,[redacted],open"]] });
     expect(later(4_000n, null)).toEqual({ isAsked: false, told: [["u", "1,=,open"]] });
+  });
+
+  test("a stream begins with what sinks still read again: its changes are told with all values, or not", async () => {
+    const source = new ScriptedSource([person]);
+    const state = openMemory(systemClock);
+    await state.snapshots.addKeys("history", person.id, [["1"]]);
+    source.log = {
+      ...source.log,
+      stream: async (_, { resolve }) => {
+        const table = await resolve(person, { epoch: 1, commit: 1n, index: 0 });
+        const changed = (id: string) => row(table, "u", { after: [id, UNCHANGED, "open"], xid: 7 });
+        return {
+          next: async () => blockOf([changed("1"), changed("2")]),
+          acknowledge: () => undefined,
+          [Symbol.asyncDispose]: async () => undefined,
+        };
+      },
+    };
+    const given = rules("status like 'open%'");
+    const ruled = withRules(source, given, await memoryOf({ rules: given }, state));
+    const resolve = async (shape: TableShape): Promise<TableVersion> => firstVersion(shape);
+    const from = { epoch: 1, commit: 1n, index: 0 };
+    await using stream = await ruled.log.stream(from, { temporary: true, resolve }, NEVER);
+    const told = rowsOf(await stream.next(NEVER)).map(([op, , , after]) => [op, after]);
+    expect(told).toEqual([
+      ["?", "1,=,="],
+      ["u", "2,=,open"],
+    ]);
+    await state.close();
   });
 
   test("where more rows are in doubt than are told apart, all of their table are", () => {

@@ -210,7 +210,10 @@ test("what goes while a document has another definition goes from a sink that wa
   await installation.command("pause", "--sink", "sqlite");
   await pipeline.run("delete from goods where id = 1");
   await eventually(() => expect(shownIn("other.sqlite")).toHaveLength(5));
-  for (const [columns, gone] of [[["id"], 2], [undefined, 3]] as const) {
+  for (const [columns, gone] of [
+    [["id"], 2],
+    [undefined, 3],
+  ] as const) {
     await pipeline.daemon.stop();
     installation.configure({ ...config!, documents: { goods: { from: "public.goods", columns } } });
     await pipeline.start(false);
