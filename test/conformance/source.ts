@@ -317,9 +317,10 @@ function startTests(harness: SourceHarness): void {
   test("takes away what it has made, and no more", async (context) => {
     await using scene = await Started.on(harness, context, "(1, 'a', 1)");
     const { admin } = scene.source;
-    const made = (await admin.made?.(null, never)) ?? [];
-    await admin.remove?.(null, never);
-    const left = (await admin.made?.(null, never)) ?? [];
+    const record = { identity: null, makes: true };
+    const made = (await admin.made?.(record, never)) ?? [];
+    await admin.remove?.(record, never);
+    const left = (await admin.made?.(record, never)) ?? [];
     expect(left.filter(({ isOurs }) => isOurs)).toEqual([]);
     expect(admin.remove === undefined).toBe(made.length === 0);
     await scene.stage.run(["update item set amount = 2 where id = 1"]);

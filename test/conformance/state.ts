@@ -105,15 +105,19 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await source.announce(1);
       expect(await source.get()).toEqual({
         epoch: 1,
+        makes: false,
         identity: null,
         origin: null,
         acknowledged: null,
         acknowledgedAt: null,
       });
+      await source.making();
+      expect(await source.get()).toMatchObject({ makes: true, identity: null });
       await source.created({ slot: "a" }, at(100n));
       await source.identify({ slot: "b" });
       expect(await source.get()).toEqual({
         epoch: 1,
+        makes: true,
         identity: { slot: "b" },
         origin: at(100n),
         acknowledged: null,

@@ -125,7 +125,7 @@ test("the slot is made on the standby, the publication on the primary, and both 
   }
   await s.log.copy!.close();
   expect(copied).toEqual([{ id: "1" }]);
-  await s.source.admin.remove!(s.log.identity, never);
+  await s.source.admin.remove!({ identity: s.log.identity, makes: true }, never);
   expect((await standby.query(slots)).rows).toEqual([]);
   expect((await s.database.query("select from pg_publication")).rows).toEqual([]);
 });

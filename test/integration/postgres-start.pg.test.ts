@@ -211,6 +211,38 @@ test("a slot of our name is adopted where it stands, or made again when an earli
   await made.copy!.close();
 });
 
+test("a first start that failed once adopts a slot that was there before, and makes again what it made itself", async () => {
+  await using database = await freshDatabase();
+  const role = `role_${database.name}`;
+  await database.query(
+    `create role ${role} login replication; create table x (id int primary key); grant select on x to ${role}`,
+  );
+  try {
+    const url = new URL(database.url);
+    url.username = role;
+    await using source = await openSource(database, { url: url.href });
+    let makes = false;
+    const making = async (): Promise<void> => void (makes = true);
+    const create = async () =>
+      await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: makes, making }, never);
+    await database.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slotOf(database)]);
+    const at = "select confirmed_flush_lsn - '0/0' as at from pg_replication_slots where slot_name = $1";
+    const { rows } = await database.query<{ at: string }>(at, [slotOf(database)]);
+    await expect(create()).rejects.toMatchObject({ code: "MR2008" });
+    await database.query("create publication millrace_test for table x; insert into x values (1)");
+    expect((await create()).position.commit).toBe(BigInt(rows[0]!.at));
+    const isOurs = async () => (await source.admin.made!({ identity: null, makes }, never)).map((made) => made.isOurs);
+    expect(await isOurs()).toEqual([false, false]);
+    await source.admin.remove!({ identity: null, makes }, never);
+    await database.query("select pg_drop_replication_slot($1)", [slotOf(database)]);
+    const made = await create();
+    expect(await isOurs()).toEqual([true, false]);
+    expect((await create()).position.commit).toBeGreaterThanOrEqual(made.position.commit);
+  } finally {
+    await database.query(`drop owned by ${role}; drop role ${role}`);
+  }
+});
+
 test("a slot of another kind is refused", async () => {
   await using database = await freshDatabase();
   await database.query("select pg_create_logical_replication_slot($1, 'test_decoding')", [slotOf(database)]);

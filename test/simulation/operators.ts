@@ -97,7 +97,9 @@ export class Operators {
   async teardown(withSinks: boolean): Promise<void> {
     await this.#alone("teardown", async (_state, process) => {
       const { server, targets, state, checks } = this.#world;
-      await this.#world.sourceFor(process).admin.remove?.(null, new AbortController().signal);
+      await this.#world
+        .sourceFor(process)
+        .admin.remove?.({ identity: null, makes: true }, new AbortController().signal);
       server.slot = null;
       if (withSinks) for (const target of targets) target.forget();
       state.clear();

@@ -37,6 +37,7 @@ describe("the state file", () => {
     const second = await openState(url);
     expect(await second.source.get()).toEqual({
       epoch: 3,
+      makes: false,
       identity: { system: "7", slot: "millrace_x" },
       origin: at(9n, 0, 3),
       acknowledged: null,

@@ -6,8 +6,8 @@
  *            ─► does the slot still have what follows our position? ─► has it gone back? ─► did the publication carry all tables?
  *   cross    after a promotion: up to where both histories agree, positions mean the same
  *
- * The publication comes first, because the slot's first change may come at any moment after it. What a start is about to
- * create is announced in the state before, so after a crash the next start knows which slot is its own and makes it again;
+ * The publication comes first, because the slot's first change may come at any moment after it. A start that finds no slot
+ * says so in the state before it makes one, so after a crash the next start knows which slot is its own and makes it again;
  * any other slot of that name is adopted where it is, without a snapshot. At a later start the server says nothing of its own
  * accord: it starts a stream silently behind a gap, after a restore, from another cluster, with tables left out. So
  * everything that can differ is stored as the log's identity and compared before the first change is read (invariant 8).
@@ -19,6 +19,7 @@ import type {
   CreateRequest,
   Crossing,
   HeldPositions,
+  LogRecord,
   MadeObject,
 } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
@@ -73,7 +74,7 @@ import { waitForTransactions } from "./log/watermarks.ts";
 /** How long an adopted slot may stay unfinished: another start may be about to finish it. */
 const UNFINISHED_WAIT_MS = 2_000;
 
-/** A slot with our name is recreated if an earlier start of ours announced it; otherwise it is adopted at its position. */
+/** A slot with our name is recreated if an earlier start of ours was about to make it; otherwise it is adopted at its position. */
 export async function createLog(
   context: SourceContext,
   request: CreateRequest,
@@ -81,8 +82,8 @@ export async function createLog(
 ): Promise<CreatedLog> {
   const facts = await readServer(context, signal);
   checkServer(facts);
-  const existing = await readSlot(context, signal);
-  if (existing !== undefined) checkSlotKind(context, existing);
+  const found = await readSlot(context, signal);
+  if (found !== undefined) checkSlotKind(context, found);
   const selected = await selectTables(context, true, signal);
   const wanted = selected.captured.map(({ table }) => table);
   const published = toPublish(context, selected);
@@ -93,6 +94,9 @@ export async function createLog(
   const publication = await publicationThere(context, signal);
   checkPublication(context, publication, wanted);
   checkViaRoot(context, publication, wanted);
+  // Again: what came before may have taken long.
+  const existing = await readSlot(context, signal);
+  if (existing !== undefined) checkSlotKind(context, existing);
   if (existing !== undefined && !request.resumeIntent) {
     if (added.length > 0)
       await waitForTransactions(
@@ -102,7 +106,8 @@ export async function createLog(
       );
     return adopt(context, request, facts, publication, signal);
   }
-  if (existing !== undefined) await dropSlot(context, signal);
+  if (existing === undefined) await request.making?.();
+  else await dropSlot(context, signal);
   return create(context, request, facts, publication, signal);
 }
 
@@ -321,13 +326,13 @@ async function publicationThere(context: SourceContext, signal: AbortSignal): Pr
 
 export async function madeBy(
   context: SourceContext,
-  identity: LogIdentity | null,
+  record: LogRecord,
   signal: AbortSignal,
 ): Promise<readonly MadeObject[]> {
   const made: MadeObject[] = [];
   const slot = await readSlot(context, signal);
   if (slot !== undefined)
-    made.push({ what: `the replication slot ${context.slot}`, isOurs: isOurSlot(context, identity) });
+    made.push({ what: `the replication slot ${context.slot}`, isOurs: isOurSlot(context, record) });
   const publication = await readPublication(context, signal);
   if (publication !== undefined)
     made.push({ what: `the publication ${context.publication}`, isOurs: publication.ours && publication.owned });
@@ -335,13 +340,9 @@ export async function madeBy(
 }
 
 /** The slot first: it makes the server keep its log. */
-export async function removeOurs(
-  context: SourceContext,
-  identity: LogIdentity | null,
-  signal: AbortSignal,
-): Promise<void> {
+export async function removeOurs(context: SourceContext, record: LogRecord, signal: AbortSignal): Promise<void> {
   const slot = await readSlot(context, signal);
-  if (slot !== undefined && isOurSlot(context, identity)) await dropSlot(context, signal);
+  if (slot !== undefined && isOurSlot(context, record)) await dropSlot(context, signal);
   const publication = await readPublication(context, signal);
   if (publication?.ours !== true || !publication.owned) return;
   // One that comes late drops no publication that was made since.
@@ -351,7 +352,7 @@ export async function removeOurs(
   await database.simple("dropping the publication", `do ${quoteLiteral(drop)}`, signal);
 }
 
-/** Objects that an unfinished first start left are ours: it announced them before it created them. */
-function isOurSlot({ slot }: SourceContext, identity: LogIdentity | null): boolean {
-  return identity === null || (identity["slotMade"] === "yes" && identity["slot"] === slot);
+/** What an unfinished first start left is ours if it found no slot before. */
+function isOurSlot({ slot }: SourceContext, { identity, makes }: LogRecord): boolean {
+  return identity === null ? makes : identity["slotMade"] === "yes" && identity["slot"] === slot;
 }

@@ -2,9 +2,8 @@ import type { SinkConfig } from "../../config/config.ts";
 import type { ConfigPart, Place } from "../../config/load.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
-import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -137,24 +136,24 @@ async function tearDown(
   const { signal } = new AbortController();
   const record = await state.source.get();
   return await whileOpen(config.source.connector.create(session.log), async ({ admin }) => {
-    const plan = await planOf(config, admin, record === null ? undefined : record.identity, withSinks, signal);
+    const plan = await planOf(config, admin, record, withSinks, signal);
     if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
     // First: a sink may be away, and without its slot the daemon could not go on where it was.
     if (withSinks) await forgetInSinks(session.log, config.sinks, state, signal);
-    if (record !== null) await admin.remove?.(record.identity, signal);
+    if (record !== null) await admin.remove?.(record, signal);
     return { ...plan, applied: true, nothingLeft: false };
   });
 }
 
-/** `identity` undefined: no start was announced, so nothing at the source belongs to Millrace. */
+/** `record` null: no start was announced, so nothing at the source belongs to Millrace. */
 async function planOf(
   { name: daemon, place }: TornDown,
   admin: LogAdmin,
-  identity: LogIdentity | null | undefined,
+  record: SourceRecord | null,
   withSinks: boolean,
   signal: AbortSignal,
 ): Promise<Pick<TeardownPlan, "removes" | "keeps">> {
-  const made = identity === undefined ? [] : ((await admin.made?.(identity, signal)) ?? []);
+  const made = record === null ? [] : ((await admin.made?.(record, signal)) ?? []);
   const sinks = place.sinks.map(({ name }) => `what sink ${name} keeps for itself (progress)`);
   return {
     removes: [

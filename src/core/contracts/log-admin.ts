@@ -96,13 +96,10 @@ export interface LogAdmin {
    */
   readonly remember?: (positions: readonly bigint[]) => LogIdentity | null;
 
-  /**
-   * What capture has created at the source; absent: it needs nothing there. `identity` is the stored one; null: a first
-   * start did not end.
-   */
-  readonly made?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<readonly MadeObject[]>;
+  /** What capture has created at the source; absent: it needs nothing there. */
+  readonly made?: (record: LogRecord, signal: AbortSignal) => Promise<readonly MadeObject[]>;
   /** Removes the objects of `made` that are ours. After a crash, a repeated call removes the rest. */
-  readonly remove?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<void>;
+  readonly remove?: (record: LogRecord, signal: AbortSignal) => Promise<void>;
 
   /** What the operator should know about the log: bytes kept for us, blockers, whether the slot is in danger. */
   readonly health: (signal: AbortSignal) => Promise<LogHealth>;
@@ -119,11 +116,18 @@ export interface HeldPositions {
 export interface CreateRequest {
   readonly epoch: number;
   readonly wantCopy: boolean;
-  /**
-   * True if an earlier start announced that it would create the log and did not finish: its leftovers are ours to
-   * create again.
-   */
+  /** True if an earlier attempt called `making` and did not finish: its leftovers are ours to create again. */
   readonly resumeIntent: boolean;
+  /** To be called where nothing is there to adopt, before the first thing is created that doesn't tell who made it. */
+  readonly making?: () => Promise<void>;
+}
+
+/** What the state knows of the log. */
+export interface LogRecord {
+  /** Null from the announcement of a first start to its end. */
+  readonly identity: LogIdentity | null;
+  /** That start found nothing to adopt, and makes the log. */
+  readonly makes: boolean;
 }
 
 export interface CreatedLog {

@@ -6,6 +6,7 @@ import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";
 import type { KeyText } from "./row-reads.ts";
+import type { LogRecord } from "./log-admin.ts";
 import type { LogIdentity } from "./positions.ts";
 import type { TableShape } from "./catalog.ts";
 import type { Rename } from "./change-log.ts";
@@ -94,9 +95,7 @@ export function hasIdentity(record: SourceRecord): record is StartedRecord {
   return record.identity !== null;
 }
 
-export interface SourceRecord {
-  /** Null from the announcement of a first start to its end. */
-  readonly identity: LogIdentity | null;
+export interface SourceRecord extends LogRecord {
   readonly epoch: number;
   /** Where the stream began at the first start. */
   readonly origin: Position | null;
@@ -108,8 +107,10 @@ export interface SourceRecord {
 
 export interface SourceStore {
   get(): Promise<SourceRecord | null>;
-  /** First start: announces what is about to be created, so that after a crash it is recognised as ours. */
+  /** A first start begins. */
   announce(epoch: number): Promise<void>;
+  /** It found no log of its name at the source and makes it now: after a crash, what is there is recognised as ours. */
+  making(): Promise<void>;
   created(identity: LogIdentity, origin: Position): Promise<void>;
   identify(identity: LogIdentity): Promise<void>;
   /** Stores the sinks' positions, and with them the position to acknowledge, in one transaction. */

@@ -144,7 +144,10 @@ export async function listComparisons(
   return Object.fromEntries(kept);
 }
 
-/** First start: it announces what it is about to create, creates it, and records it, in this order. */
+/**
+ * First start: it announces itself, then that it makes the log if it finds none to adopt, creates it, and records it, in this
+ * order. A log that was there before is never taken for what an attempt that failed has left.
+ */
 async function create(
   { clock, admin, state, lives, snapshot, waiting }: LogParts,
   record: SourceRecord | null,
@@ -155,8 +158,13 @@ async function create(
   const epoch = await epochOver(clock, lives, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
-  const make = (isAgain: boolean): Promise<CreatedLog> =>
-    admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: isAgain || record !== null }, signal);
+  let resumeIntent = record?.makes === true;
+  const making = async (): Promise<void> => {
+    await state.source.making();
+    resumeIntent = true;
+  };
+  const make = (): Promise<CreatedLog> =>
+    admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent, making }, signal);
   const log = await whenAnswered(waiting, make, signal);
   failpoint("source.created");
   await state.source.created(log.identity, log.position);

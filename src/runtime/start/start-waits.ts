@@ -46,7 +46,7 @@ interface GrantParts extends WaitingStart {
 /** Works until it succeeds, or fails in a way that does not pass. */
 export async function whenAnswered<T>(
   { clock, inVainMsMax, login, isOnce, logger, onWithheld }: WaitingStart,
-  work: (isAgain: boolean) => Promise<T>,
+  work: () => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
   // The one who is awaited may be started at any moment, together with this daemon.
@@ -54,9 +54,9 @@ export async function whenAnswered<T>(
   const since = timestamp(clock);
   const sinceMs = clock.elapsed();
   let said = "";
-  for (let isAgain = false; ; isAgain = true) {
+  for (;;) {
     try {
-      const done = await work(isAgain);
+      const done = await work();
       onWithheld(null);
       return done;
     } catch (error) {

@@ -80,12 +80,23 @@ test("keeps a slot and a publication that Millrace found there; a state on Postg
   await source.query(TABLE);
   await source.query(`create publication "millrace_${source.name}" for all tables`);
   await source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [`millrace_${source.name}`]);
+  await source.query("insert into orders values (2, 2)");
   await using pipeline = await RunningPipeline.start("select 1", {
     source,
     kinds: ["duckdb"],
-    configure: (config) => ({ ...config, state: state.url }),
+    configure: (config) => ({ ...config, source: { ...config.source, snapshot: "none" }, state: state.url }),
+    environment: { MILLRACE_FAILPOINTS: "source.announced=kill" },
+    untilStreaming: false,
   });
+  // A first start that does not end makes none of it its own.
+  await pipeline.killed("source.announced");
+  const slot = `the replication slot millrace_${source.name}: Millrace did not make it`;
+  const plan = await pipeline.installation.command("teardown");
+  expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining(slot) });
+  await pipeline.start();
   await pipeline.settled();
+  const read = await pipeline.installation.command("query", "--json", "select id from public.orders");
+  expect(JSON.parse(read.stdout), "what followed where the slot was").toMatchObject({ rows: [{ id: 2 }] });
   // Another start must not forget who made the slot.
   await pipeline.restart();
   await pipeline.settled();

@@ -284,7 +284,7 @@ export const DATABASE = 1;
 export const NEST = 2;
 
 const ANNOUNCE = `INSERT INTO source (number, epoch) VALUES (:number, :epoch)
-  ON CONFLICT DO UPDATE SET epoch = :epoch, identity = NULL, origin = NULL, acknowledged = NULL`;
+  ON CONFLICT DO UPDATE SET epoch = :epoch, makes = 0, identity = NULL, origin = NULL, acknowledged = NULL`;
 
 export class SqliteSource implements SourceStore {
   readonly #connection: Connection;
@@ -303,6 +303,15 @@ export class SqliteSource implements SourceStore {
 
   async announce(epoch: number): Promise<void> {
     this.#connection.write(() => this.#connection.run(ANNOUNCE, { number: this.#number, epoch }));
+  }
+
+  async making(): Promise<void> {
+    this.#connection.write(() => {
+      const changes = this.#connection.run("UPDATE source SET makes = 1 WHERE number = :number", {
+        number: this.#number,
+      });
+      invariant(changes === 1, "a log is announced before it is made");
+    });
   }
 
   async created(identity: LogIdentity, origin: Position): Promise<void> {
@@ -372,12 +381,14 @@ export class SqliteSource implements SourceStore {
   }
 
   #read(): SourceRecord | null {
-    const sql = "SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
+    const sql =
+      "SELECT epoch, makes, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
     const row = this.#connection.get(sql, { number: this.#number });
     if (row === undefined) return null;
     return {
       identity: storedOrNull(row, "identity", isTextRecord),
       epoch: integer(row, "epoch"),
+      makes: integer(row, "makes") === 1,
       origin: positionOrNull(row, "origin"),
       acknowledged: positionOrNull(row, "acknowledged"),
       acknowledgedAt: textOrNull(row, "acknowledged_at"),
