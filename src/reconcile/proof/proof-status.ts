@@ -1,5 +1,5 @@
 /** What `status` says of the continuous comparison, and what it stands back for. */
-import type { ContinuousStatus, PipelineStatus } from "../../core/contracts/status.ts";
+import type { ContinuousStatus, PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { ProofRecord } from "../../core/contracts/state-store.ts";
 import type { Holds } from "./proving.ts";
 
@@ -49,20 +49,24 @@ export function differing({ missing, extra, different }: ProofRecord): number {
 
 export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus): Holds {
   const { readsPaused, lagSeconds } = source;
-  const reads = snapshots.filter(({ state }) => state === "running").length;
+  const following = new Set(
+    sinks.filter(({ state, catchingUp }) => state === "streaming" && !catchingUp).map(({ name }) => name),
+  );
+  // A read stays begun while nobody reads it: its sink is away, its table can't be read, or what differs is left.
+  const isRead = ({ state, error, scope, sink }: SnapshotStatus): boolean =>
+    state === "running" && error === null && scope.kind !== "differences" && following.has(sink);
   const all =
     phase !== "streaming"
       ? `the daemon is ${phase}`
       : readsPaused
         ? "the source keeps too much log"
-        : reads > 0
+        : snapshots.some(isRead)
           ? "rows are being read beside the stream"
           : lagSeconds !== null && lagSeconds > BEHIND_SECONDS
             ? "the stream is behind the source"
             : null;
   const held = sinks.filter(
-    ({ state, catchingUp, lagSeconds: behind }) =>
-      state !== "streaming" || catchingUp || (behind !== null && behind > BEHIND_SECONDS),
+    ({ name, lagSeconds: behind }) => !following.has(name) || (behind !== null && behind > BEHIND_SECONDS),
   );
   return { all, sinks: new Set(held.map(({ name }) => name)) };
 }

@@ -103,7 +103,9 @@ export class Proving {
     const sinks = port.sinks.filter((sink) => port.isComparable(sink) && !held.has(sink));
     const before = new Date(clock.now() - maxAgeMs / DUE).toISOString();
     for (const [key, untilMs] of this.#left) if (untilMs <= clock.elapsed()) this.#left.delete(key);
-    const due = (await proofs.next(sinks, before, CHOICE_MAX + this.#left.size)).filter((one) => !this.#isLeft(one));
+    // Tables that are suspended keep their places, and those that are void come first.
+    const passedOver = this.#left.size + port.suspended.size * sinks.length;
+    const due = (await proofs.next(sinks, before, CHOICE_MAX + passedOver)).filter((one) => !this.#isLeft(one));
     const chosen = due.find(({ table }) => port.tables.some(({ id }) => id === table));
     const table = port.tables.find(({ id }) => id === chosen?.table);
     if (chosen === undefined || table === undefined) return false;
