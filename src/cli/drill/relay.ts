@@ -64,8 +64,10 @@ export class Relay implements AsyncDisposable {
 
   forward(address: string): void {
     const way = this.#way(address);
+    const wasStalled = way.does === "stall";
     way.does = "forward";
-    for (const [client, server] of way.pairs) join(client, server);
+    // A socket that is piped twice sends everything twice.
+    if (wasStalled) for (const [client, server] of way.pairs) join(client, server);
   }
 
   #way(address: string): Way {
