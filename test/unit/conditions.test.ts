@@ -318,6 +318,13 @@ const CASES: readonly Case[] = [
     blocks: ["wait", "once"],
   },
   {
+    kind: "sink.paused",
+    change: ofSink({ state: "paused", error: failed("MR2001"), needsPerson: true }),
+    what: "sink cache is paused; the source keeps its log for it",
+    level: "watch",
+    blocks: ["wait", "once"],
+  },
+  {
     kind: "sink.failing",
     change: ofSink({ state: "retrying", error: failed("MR2001"), lagSeconds: 60, lagBytes: 10 }),
     what: "sink cache does not take rows, 60 s and 10 B of log behind: MR2001 it fails",

@@ -44,7 +44,7 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
       state: paused ? "paused" : error === null ? "stopped" : "failed",
       position: spell((covered ?? checkpoint)?.commit, isOfDocuments ? NUMBERED : positions),
       error,
-      needsPerson: error !== null,
+      needsPerson: !paused && error !== null,
       lost,
     };
     return [name, { ...stored, ...letterFacts(letters.get(name)) }] as const;

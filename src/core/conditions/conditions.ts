@@ -320,10 +320,11 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   const { name, state, error, catchingUp, deadLetters, needsPerson: waits } = sink;
   const of = { sink: name };
   const blocks: readonly Block[] = waits ? ["ready", "wait", "once"] : ["ready", "wait"];
-  if (state === "paused" && error === null) {
+  if (state === "paused") {
     const what = `sink ${name} is paused; ${sink.isMoved ? GIVEN_UP : keptFor(status, name)}`;
     const fix = `millrace resume --sink ${name}`;
-    yield watch("sink.paused", { ...of, blocks: ["wait", "once"], what, fix });
+    const meanwhile = error === null ? null : `before that it did not take rows: ${error.code} ${error.message}`;
+    yield watch("sink.paused", { ...of, blocks: ["wait", "once"], what, meanwhile, fix });
   } else if (error !== null) {
     // What a sink that nobody runs failed over may have passed by now.
     const held = daemon === null ? [] : blocks;
@@ -348,7 +349,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   } else if (isSlow(sink, source)) {
     const { why, fix } = slowness(sink);
     yield watch("sink.slow", { ...of, what: `sink ${name} is slow, ${behind(sink)} of log behind${why}`, fix });
-  } else if (phase === "streaming" && state !== "streaming" && state !== "paused") {
+  } else if (phase === "streaming" && state !== "streaming") {
     const meanwhile = "it takes rows when it is open";
     yield watch("sink.starting", { ...of, blocks, what: `sink ${name} is ${state}`, meanwhile });
   }

@@ -112,6 +112,7 @@ export class SinkLife {
   /** True if the sink can only continue after somebody acts, here or at the target. */
   get needsPerson(): boolean {
     if (this.worker.writer.watch.isStuck) return true;
+    if (this.#state === "paused") return false;
     if (this.#state !== "retrying" && !this.isUnproven) return this.#state === "failed";
     if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
     return this.error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;

@@ -96,7 +96,13 @@ test("a sink that is away: not ready, the same beginning at each try, and well a
     exitCode: 5,
     stdout: expect.stringContaining("sink redis does not take rows"),
   });
+  // Who pauses it has decided: nothing is asked of anybody but to resume it.
+  await pipeline.installation.command("pause", "--sink", "redis");
+  await eventually(async () => expect(await said()).toMatchObject({ ready: true }));
+  const paused = conditionOf((await said()).status, "sink.paused");
+  expect(paused).toMatchObject({ fix: "millrace resume --sink redis", meanwhile: expect.stringContaining("MR") });
   await redis.resume();
+  await pipeline.installation.command("resume", "--sink", "redis");
   await pipeline.settled();
   await allIsWell();
   await page.getByRole("heading", { name: "All is well" }).waitFor(PATIENCE);
