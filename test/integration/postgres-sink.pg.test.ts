@@ -400,32 +400,113 @@ double precision|inet`
 });
 
 describe("a table that somebody", () => {
-  test.each([
+  const ids = (count: number) => Array.from({ length: count }, (_, i) => `${i}`);
+  const told = async (sink: PostgresSink): Promise<string> => (await failure(sink.verify(timeout()))).code;
+
+  describe.each([
     ["dropped", "drop table people"],
     [
       "dropped and made again",
       "create table p2 (like people including all); drop table people; alter table p2 rename to people",
     ],
     ["emptied", "truncate people"],
-  ])("%s is noticed", async (_, sql) => {
-    await using database = await freshDatabase();
-    const sink = await opened(database, [people]);
-    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
-    await sink.verify(timeout());
-    await database.query(sql);
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
+    ["filled with older rows", "create table p2 as table people; truncate people; insert into people table p2"],
+  ])("%s", (_, sql) => {
+    test("is noticed", async () => {
+      await using database = await freshDatabase();
+      const sink = await opened(database, [people]);
+      await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+      await sink.verify(timeout());
+      await database.query(sql);
+      expect(await told(sink)).toBe("MR3110");
+    });
+
+    test("and whose sink was opened again since, is missing until it is prepared again", async () => {
+      await using database = await freshDatabase();
+      const sink = await opened(database, [people]);
+      await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+      await sink.verify(timeout());
+      await database.query(sql);
+      for (let lease = 2; lease < 5; lease++) {
+        await sink.open(lease, timeout());
+        expect(await sink.missing([people], timeout())).toEqual([people]);
+      }
+      await sink.prepare([people], timeout());
+      expect(await sink.missing([people], timeout())).toEqual([]);
+      await sink.verify(timeout());
+    });
+
+    test("is noticed by the next shape that it gets, which would hide it", async () => {
+      await using database = await freshDatabase();
+      const sink = await opened(database, [people]);
+      await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+      await sink.verify(timeout());
+      await database.query(sql);
+      const wider = tableVersion({
+        table: "people",
+        columns: { id: "integer", email: "text", bio: "text", born: "date" },
+      });
+      expect((await failure(sink.prepare([wider], timeout()))).code).toBe("MR3110");
+    });
   });
 
-  test("vacuumed into another file, or emptied through us, is not", async () => {
+  test.each([
+    ["rows", [put(["2", "b", null])]],
+    ["deletes, but not of all that were there", [put(["7", "b", null]), remove(["1", null, null])]],
+  ])("emptied is noticed although it got %s before anybody looked", async (_, writes) => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people]);
+    await apply(sink, rowsBatch(10n, [people, ids(5).map((id) => put([id, "a", null]))]));
+    await sink.verify(timeout());
+    await database.query("truncate people");
+    await apply(sink, rowsBatch(20n, [people, writes]));
+    expect(await told(sink)).toBe("MR3110");
+  });
+
+  test("emptied in a history is noticed although it got rows before anybody looked, and told once", async () => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, mode: "history" });
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+    await sink.verify(timeout());
+    await database.query("truncate people");
+    await apply(sink, rowsBatch(20n, [people, [put(["1", "b", null])]]));
+    expect(await told(sink)).toBe("MR3110");
+    await sink.verify(timeout());
+    expect(await sink.missing([people], timeout())).toEqual([]);
+  });
+
+  test.each([
+    ["vacuumed into another file", "vacuum full people"],
+    ["clustered", "cluster people using people_pkey"],
+  ])("%s, or emptied through us, is not", async (_, sql) => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people]);
+    await apply(sink, rowsBatch(10n, [people, ids(5).map((id) => put([id, "a", null]))]));
+    await sink.verify(timeout());
+    await database.query(sql);
+    await sink.verify(timeout());
+    await database.query(sql);
+    await sink.open(2, timeout());
+    expect(await sink.missing([people], timeout())).toEqual([]);
+    await sink.verify(timeout());
+    await apply(sink, rowsBatch(20n, [people, ids(5).map((id) => remove([id, null, null]))]));
+    await database.query(sql);
+    await sink.verify(timeout());
+    expect(await sink.missing([people], timeout())).toEqual([]);
+  });
+
+  test("put back with all others, to an earlier moment, is not: the sink goes on from there", async () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
     await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await sink.verify(timeout());
-    await database.query("vacuum full people");
-    await sink.verify(timeout());
-    await apply(sink, rowsBatch(20n, [people, [remove(["1", null, null])]]));
-    await database.query("vacuum full people");
-    await sink.verify(timeout());
+    await database.query(`create table p2 (like people including all); insert into p2 table people;
+      create table _millrace.c2 as table _millrace.progress`);
+    await apply(sink, rowsBatch(20n, [people, [put(["2", "b", null])]]));
+    await database.query(`drop table people; alter table p2 rename to people;
+      delete from _millrace.progress; insert into _millrace.progress table _millrace.c2`);
+    await sink.open(2, timeout());
+    expect(await sink.missing([people], timeout())).toEqual([]);
   });
 });
 

@@ -162,7 +162,21 @@ export class Acts {
         return;
       }
       case "empty":
-        return this.#put(this.#target(happening.sink), { tables: new Map(), checkpoint: null, evicted: new Set() });
+        return this.#put(this.#target(happening.sink), {
+          tables: new Map(),
+          checkpoint: null,
+          evicted: new Set(),
+          emptied: new Set(),
+        });
+      case "table lost": {
+        const target = this.#target(happening.sink);
+        const id = [...target.tables.keys()].toSorted().at(happening.table);
+        if (id === undefined) return;
+        world.say(() => `${target.traits.name}: ${id} is ${happening.how}`);
+        target.lose(id, happening.how);
+        checks.forget(target);
+        return;
+      }
       case "sink restored": {
         const target = this.#target(happening.sink);
         const copy = target.copy();

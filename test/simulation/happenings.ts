@@ -69,6 +69,8 @@ export type Happening = { readonly atMs: number } & (
   /** Sinks. */
   | { readonly what: "evict"; readonly sink: number; readonly key: number }
   | { readonly what: "empty"; readonly sink: number }
+  /** Somebody drops one of the sink's tables, or takes all rows from it. */
+  | { readonly what: "table lost"; readonly sink: number; readonly table: number; readonly how: "dropped" | "emptied" }
   /** Somebody writes into a row of the sink, or takes it away. */
   | { readonly what: "spoil"; readonly sink: number; readonly key: number; readonly how: "change" | "remove" | "add" }
   | { readonly what: "sink restored"; readonly sink: number; readonly afterMs: number }

@@ -190,6 +190,7 @@ export class Operators {
 const UNSEEN: ReadonlySet<string> = new Set([
   "evict",
   "empty",
+  "table lost",
   "sink restored",
   "unlogged",
   "detach",

@@ -128,7 +128,7 @@ export function planOf(seed: number, name: SizeName): Plan {
   };
   const met = size.nested > 0 ? withMeeting(plan) : plan;
   const made = withProof(
-    withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met))))),
+    withNarrowTargets(withLostTable(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))))),
   );
   return size.nested > 0 ? withSlowRead(made) : made;
 }
@@ -219,6 +219,45 @@ function withGivenUpPlace(plan: Plan): Plan {
   const givenUp: Happening = { atMs: atMs + 10 + random.below(forMs), what: "give up", sink };
   const happenings = [...plan.happenings, away, givenUp, ...writes];
   return { ...plan, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
+}
+
+/** Of 1: in so many plans somebody takes away tables of a sink, or their rows, while something else goes wrong there. */
+const TABLE_LOST = 0.1;
+/** The sink is asked at the next heartbeat. */
+const NOTICED_MS = 400;
+
+function withLostTable(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x1057ab);
+  if (!random.chance(TABLE_LOST)) return plan;
+  const sink = random.below(plan.sinks.length);
+  const happenings = Array.from({ length: 1 + random.below(2) }, (): readonly Happening[] => {
+    const atMs = 20 + random.below(300);
+    const near = (): number => atMs + random.below(NOTICED_MS);
+    const lost: Happening = {
+      atMs,
+      what: "table lost",
+      sink,
+      table: random.below(plan.tables),
+      how: random.pick(["dropped", "emptied"] as const),
+    };
+    const kind = random.pick(["failures", "lost answers", "down"] as const);
+    const weather: Happening = {
+      atMs: near(),
+      what: "weather",
+      place: sink,
+      kind,
+      forMs: 50 + random.below(NOTICED_MS),
+    };
+    const other = random.pick<Happening>([
+      { atMs: near(), what: "crash", afterCalls: random.below(6), downMs: random.below(100) },
+      { atMs: near(), what: "pause", sink, forMs: 20 + random.below(200) },
+      weather,
+    ]);
+    const writes = Array.from({ length: random.below(3) }, () => transaction(random, near(), plan.tables, 4));
+    return [lost, weather, other, ...writes];
+  }).flat();
+  const lasting = plan.lastsMs === undefined ? {} : { lastsMs: Math.max(plan.lastsMs, 2 * NOTICED_MS) };
+  return { ...plan, ...lasting, happenings: [...plan.happenings, ...happenings].toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** Of 1: in so many plans requests to a sink that stores rows first come late, by chance of its own. */

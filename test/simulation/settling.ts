@@ -14,7 +14,9 @@ const SETTLES_WITHIN_MS = 240_000;
 const ROUND_MS = 3_000;
 /** A mark on its way, or a sink that is being looked at. */
 const GIVES_BACK_WITHIN_MS = 5_000;
-const BY_HAND: ReadonlySet<string> = new Set(["empty", "sink restored", "unlogged", "detach", "alter"]);
+const BY_HAND: ReadonlySet<string> = new Set(["empty", "table lost", "sink restored", "unlogged", "detach", "alter"]);
+
+const NOTICED_WITHIN_MS = 60_000;
 
 export async function settle(world: World, acts: Acts): Promise<void> {
   const { scheduler, server, targets, state, checks } = world;
@@ -37,6 +39,9 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     const hangs = happenings.some((one) => one.what === "weather" && one.kind === "hanging");
     if (happenings.some(({ what }) => BY_HAND.has(what)))
       await world.sleep(2 * HEARTBEAT_MS + (hangs ? SILENCE_MS : 0));
+    // A sink that is not open then sees it later.
+    for (let leftMs = NOTICED_WITHIN_MS; leftMs > 0 && targets.some((target) => target.isShort); leftMs -= 20)
+      await world.sleep(20);
     // Who is still at work ends first.
     while (world.holds > 0) await world.sleep(20);
     if (world.without.size > 0) await world.whileStopped(0, async () => world.without.clear());

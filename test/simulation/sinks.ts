@@ -56,6 +56,11 @@ function tooMany(name: string): MillraceError {
   return new MillraceError({ connector: TARGET, code: "MR3994", kind: "retryable", reason: "tables", message });
 }
 
+function tablesLost(name: string, lostTables: readonly string[]): MillraceError {
+  const message = `${name}: tables are not there, or empty`;
+  return new MillraceError({ connector: TARGET, code: "MR3996", kind: "reopen", message, lostTables });
+}
+
 /** Each call to a server takes time. */
 const TRIES_AT_ONCE_MAX = 100;
 /** In a stream whose reader does not have the value that a change has left as it was. */
@@ -81,6 +86,10 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   #triesAtOnce = 0;
   /** What this process wrote last, or found. */
   #known: Checkpoint | null = null;
+  /** Ids of tables that were prepared since the opening. */
+  readonly #watched = new Set<string>();
+  /** Ids of emptied tables that this process has told of: it does so once. */
+  readonly #told = new Set<string>();
 
   constructor(process: SimulatedProcess, target: Target) {
     this.name = target.traits.name;
@@ -104,6 +113,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         const target = this.#target;
         if (lease < target.lease) throw fenced(this.name);
         target.lease = this.#lease = lease;
+        this.#watched.clear();
         this.#runs = new WriteRuns(() => `${lease}/${++target.runCount}`);
         return (this.#known = target.checkpoint);
       },
@@ -160,6 +170,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   #prepare(table: TableVersion): TargetTable {
     const { tables } = this.#target;
     const held = tables.get(table.id);
+    this.#watched.add(table.id);
     if (held?.shape.fingerprint === table.fingerprint) return held;
     const made: TargetTable = { shape: table, rows: new Map(), gone: held?.gone ?? new Map(), run: held?.run ?? "" };
     for (const [key, { row, version }] of held?.rows ?? []) {
@@ -373,14 +384,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 
   #held(table: TableVersion): TargetTable {
     const held = this.#target.tables.get(table.id);
-    if (held === undefined || held.shape.fingerprint !== table.fingerprint)
-      throw new MillraceError({
-        connector: TARGET,
-        code: "MR3996",
-        kind: "reopen",
-        message: `${this.name}: the table is not there`,
-        lostTables: [table.id],
-      });
+    if (held === undefined || held.shape.fingerprint !== table.fingerprint) throw tablesLost(this.name, [table.id]);
     return held;
   }
 
@@ -417,18 +421,27 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   #store(checkpoint: Checkpoint): void {
+    const { emptied } = this.#target;
+    for (const id of emptied) if (this.#told.has(id) && checkpoint.tables[id] === undefined) emptied.delete(id);
+    for (const id of this.#told) if (!emptied.has(id)) this.#told.delete(id);
     this.#target.checkpoint = checkpoint;
     this.#target.watch.progressed(this.#target, checkpoint);
   }
 
   async verify(signal: AbortSignal): Promise<void> {
-    await this.#connection.call(
+    const lost = await this.#connection.call(
       "verify",
       () => {
-        if (this.#target.checkpoint !== this.#known) throw replaced(this.name);
+        const { checkpoint, tables, emptied } = this.#target;
+        if (checkpoint !== this.#known) throw replaced(this.name);
+        const gone = [...this.#watched].filter((id) => !tables.has(id));
+        return [...gone, ...[...emptied].filter((id) => !this.#told.has(id))];
       },
       signal,
     );
+    if (lost.length === 0) return;
+    for (const id of lost) this.#told.add(id);
+    throw tablesLost(this.name, lost);
   }
 
   async inspect(): Promise<Inspection> {

@@ -61,6 +61,8 @@ export class Target {
   readonly late = new Set<() => void>();
   /** Rows that it has thrown away by itself, by table and key. */
   evicted = new Set<string>();
+  /** Ids of tables that somebody has emptied: it can tell until its checkpoint leaves them out. */
+  emptied = new Set<string>();
   /** Rows that it refuses for their content. */
   refuses: (row: Row) => boolean = refusesNone;
 
@@ -83,15 +85,26 @@ export class Target {
         { shape, rows: new Map(rows), gone: new Map(gone), run },
       ]),
     );
-    return { tables, checkpoint: this.checkpoint, evicted: new Set(this.evicted) };
+    return { tables, checkpoint: this.checkpoint, evicted: new Set(this.evicted), emptied: new Set(this.emptied) };
   }
 
   /** Somebody puts another content in its place. */
-  put({ tables, checkpoint, evicted }: TargetCopy): void {
+  put({ tables, checkpoint, evicted, emptied }: TargetCopy): void {
     this.tables = tables;
     this.checkpoint = checkpoint;
     this.lease = 0;
     this.evicted = evicted;
+    this.emptied = emptied;
+  }
+
+  /** Somebody takes a table away, or its rows. */
+  lose(tableId: string, how: "dropped" | "emptied"): void {
+    if (how === "dropped") {
+      this.tables.delete(tableId);
+      return;
+    }
+    this.tables.get(tableId)?.rows.clear();
+    this.emptied.add(tableId);
   }
 
   /**
@@ -104,6 +117,11 @@ export class Target {
     this.lease = 0;
   }
 
+  /** Its checkpoint calls a table complete that somebody took away, or emptied. */
+  get isShort(): boolean {
+    return Object.keys(this.checkpoint?.tables ?? {}).some((id) => !this.tables.has(id) || this.emptied.has(id));
+  }
+
   evict(key: string): void {
     for (const [id, { rows, gone }] of this.tables) {
       gone.delete(key);
@@ -113,4 +131,4 @@ export class Target {
   }
 }
 
-export type TargetCopy = Pick<Target, "tables" | "checkpoint" | "evicted">;
+export type TargetCopy = Pick<Target, "tables" | "checkpoint" | "evicted" | "emptied">;

@@ -107,8 +107,8 @@ export class PostgresSink
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
-    const checkpoint = await this.#session.open(BigInt(lease), signal);
-    this.#presence.reopened();
+    const { checkpoint, isOurs } = await this.#session.open(BigInt(lease), signal);
+    this.#presence.opened(checkpoint, isOurs);
     return checkpoint;
   }
 
@@ -118,7 +118,12 @@ export class PostgresSink
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     if (tables.length === 0) return [];
-    const look = (session: Session) => this.#targets.missing(this.#tables(session, signal), tables);
+    const look = async (session: Session): Promise<readonly TableVersion[]> => {
+      const missing = new Set(await this.#targets.missing(this.#tables(session, signal), tables));
+      const names = tables.map((table) => this.target(table));
+      const lost = await this.#presence.lost(session, names, signal);
+      return tables.filter((table, i) => missing.has(table) || lost.has(names[i]!));
+    };
     return await this.#session.run("looking for tables", look, signal);
   }
 
@@ -129,6 +134,9 @@ export class PostgresSink
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
+    const names = tables.map((table) => this.target(table));
+    // Invariant: what was lost is told before the target counts as it is then.
+    await this.#session.run(doing, (session) => this.#presence.check(session, signal, names), signal);
     let countMax: number = BATCH.tableCountMax;
     for (let i = 0; i < tables.length;) {
       const some = tables.slice(i, i + countMax);

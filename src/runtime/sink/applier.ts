@@ -77,6 +77,7 @@ export class Applier {
     this.#incomplete = new IncompleteKeys({ ...parts, position: this.position, carried });
     this.writer = new BatchWriter({ ...parts, position: this.position, incomplete: this.#incomplete });
     this.shapes = new TargetShapes({ ...parts, writer: this.writer, carried });
+    this.writer.onReopened = (signal) => this.shapes.reopened(signal);
     this.prefetch = new Prefetch({ ...parts, queue, position: this.position });
     this.#passing = sink.form === "log" ? new LogPassing({ ...parts, writer: this.writer }) : null;
   }

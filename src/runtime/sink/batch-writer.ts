@@ -43,6 +43,8 @@ export class BatchWriter {
   readonly #parts: BatchWriterParts;
   readonly position: SinkPosition;
   readonly watch: BatchWatch;
+  /** Called whenever the sink was opened again in the middle of its work. */
+  onReopened: ((signal: AbortSignal) => Promise<void>) | null = null;
   /** Null: not known. */
   attempted: Attempted | null = null;
   #writeCount = 0;
@@ -173,6 +175,7 @@ export class BatchWriter {
   async #opened(signal: AbortSignal, attempted?: Checkpoint): Promise<Checkpoint | null> {
     const found = await this.#open(signal);
     if (!this.position.isOwn(found, attempted)) throw otherThanWritten(this.#parts.sink.name);
+    await this.watch.bounded("table", async (until) => await this.onReopened?.(until), signal);
     return found;
   }
 

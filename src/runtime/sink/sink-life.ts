@@ -33,7 +33,7 @@ export class SinkLife {
   /** What the error means. */
   #errorKind: ErrorKind | null = null;
   #loggedMs = -Infinity;
-  /** Tables that the sink has reported as lost: its checkpoint does not count for them. */
+  /** Tables that the sink has reported as lost: its checkpoint does not count for them, and does not know yet. */
   #lost: readonly string[] = [];
   /** Whether the present attempt could open the sink. */
   #wasOpened = false;
@@ -179,6 +179,7 @@ export class SinkLife {
     try {
       this.#opened = await this.#open(signal);
     } catch (error) {
+      await this.#noteLost(error);
       signal.throwIfAborted();
       await this.#failed(error);
     }
@@ -197,6 +198,8 @@ export class SinkLife {
     await this.#setError(null);
     this.#inVain = null;
     this.#failingSince = null;
+    // The operator's word: a history is back, or its readers know.
+    if (this.worker.sink.form === "history") this.#lost = [];
     this.#paused = false;
     if (!streams) this.#work.end();
   }
@@ -260,6 +263,7 @@ export class SinkLife {
           for (const one of [this.#backoff, probing]) one.reset();
           this.#reopened = 0;
         }
+        await this.#noteLost(error);
         if (!interrupted.aborted && (await this.#failed(error)) === "retrying") {
           const isAway = !this.#wasOpened && this.#errorKind === "retryable";
           waitMs = (isAway ? probing : this.#backoff).next();
@@ -292,8 +296,6 @@ export class SinkLife {
     this.#opened = null;
     const { worker } = this;
     const fanOut = main.main;
-    const lost = this.#lost;
-    this.#lost = [];
     if (from.kind === "new") {
       if (from.isEmpty) await this.#opening.expectEarlierRows(main, this.#takesFirstCopy, signal);
       await this.tables.rejoin(null, new Set());
@@ -306,8 +308,10 @@ export class SinkLife {
       // position.
       await this.#parts.state.sinks.covered(this.name, fanOut.position);
     } else {
-      worker.begin(await this.#opening.withoutInvalid(from, lost, signal), from.covered);
+      worker.begin(await this.#opening.withoutInvalid(from, this.#lost, signal), from.covered);
     }
+    // Only now: an attempt that ended earlier is followed by one that has to know them too.
+    this.#lost = [];
     signal.throwIfAborted();
     this.#isMoved = false;
     const { writeCount } = worker.writer;
@@ -384,6 +388,14 @@ export class SinkLife {
     this.#opened = null;
   }
 
+  /** Also of an attempt that was interrupted: a sink may tell once. */
+  async #noteLost(error: unknown): Promise<void> {
+    const lost = findMillraceError(error)?.lostTables ?? [];
+    if (lost.length === 0) return;
+    this.#lost = [...new Set([...this.#lost, ...lost])];
+    await this.#opening.listLost(lost);
+  }
+
   async #failed(error: unknown): Promise<SinkState> {
     const known = withLogin(findMillraceError(error) ?? unclassified(this.name, error), this.#parts.login);
     const kind = kindOf(error);
@@ -392,7 +404,6 @@ export class SinkLife {
     this.#errorKind = kind;
     if (known.reason === "size") this.worker.queue.takeSmaller();
     if (kind === "reopen") this.#reopened++;
-    this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
     const nowMs = this.#parts.clock.elapsed();
     const isRepeated = this.#error?.message === known.message && nowMs - this.#loggedMs < REPEATED_MS;
     if (!isRepeated) {

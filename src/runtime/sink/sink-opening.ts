@@ -98,6 +98,26 @@ export class SinkOpening {
     tables.changed();
   }
 
+  /**
+   * The sink has lost these tables. They are listed at once: it may end before its checkpoint leaves them out, and does not tell
+   * a second time. A history can't be read again.
+   */
+  async listLost(tableIds: readonly string[]): Promise<void> {
+    const { worker, state, tables } = this.#parts;
+    const { sink, position } = worker;
+    if (sink.form === "history") return;
+    const parts = new Set((await tables.parts()).map(([id]) => id));
+    const held = tableIds.filter((id) => position.holds(id) || parts.has(id));
+    await askAgain(state.snapshots, {
+      tableIds: held,
+      sink: sink.name,
+      scope: { kind: "table" },
+      reason: LOST,
+      needed: true,
+    });
+    tables.changed();
+  }
+
   async #continuationOf(
     own: Checkpoint | null,
     record: SinkRecord | null,

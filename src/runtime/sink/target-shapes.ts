@@ -42,6 +42,8 @@ export class TargetShapes {
   readonly #prepared = new Map<string, TableVersion>();
   /** Fingerprints of the shapes that the sink was last asked to follow, successful or not. */
   readonly #tried = new Map<string, string>();
+  /** Tables whose targets the sink has prepared since it was opened last: it looks for these by itself. */
+  readonly #watched = new Set<string>();
 
   constructor(parts: TargetShapesParts) {
     this.#parts = parts;
@@ -50,6 +52,26 @@ export class TargetShapes {
   /** The sink was opened: the shapes of its targets are unknown. */
   reopen(): void {
     this.#prepared.clear();
+    this.#watched.clear();
+  }
+
+  /**
+   * The sink was opened again in the middle of its work, and may have forgotten what it knew. What it has lost is asked for
+   * here: a batch that is repeated would fill the targets, and hide it. What it can't tell now, a heartbeat asks for again.
+   */
+  async reopened(signal: AbortSignal): Promise<void> {
+    const { sink, tables } = this.#parts;
+    this.#watched.clear();
+    if (sink.presence === undefined) return;
+    const parts = new Set((await tables.parts()).map(([id]) => id));
+    const held = tables.named.filter((table) => parts.has(table.id) || this.#isHeld(table));
+    if (held.length === 0) return;
+    try {
+      this.#expectNone(await sink.presence.missing(held, signal));
+    } catch (error) {
+      const kind = findMillraceError(error)?.kind;
+      if (kind !== "fatal" && kind !== "blocked") throw error;
+    }
   }
 
   /** The sink begins again: nothing is known any more about copies that were not complete. */
@@ -111,10 +133,10 @@ export class TargetShapes {
     await this.#make(changed, signal);
   }
 
-  /** Looks whether the targets of complete tables are there that the sink, not having written to them, does not look for. */
+  /** Looks whether the targets of complete tables are there that the sink, not having prepared them, does not look for. */
   async verify(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#expectThere(
-      tables.filter(({ id }) => !this.#prepared.has(id)),
+      tables.filter(({ id }) => !this.#watched.has(id)),
       signal,
     );
     this.#parts.writer.attempted = null;
@@ -122,17 +144,18 @@ export class TargetShapes {
 
   /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
   async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink, writer } = this.#parts;
-    const held = tables.filter((table) => {
-      const complete = writer.position.tables[table.id];
-      return complete !== undefined && isOfShape(complete, table);
-    });
-    const missing = await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal);
-    if (missing.length > 0)
-      throw targetsGone(
-        sink.name,
-        missing.map(({ id }) => id),
-      );
+    const held = tables.filter((table) => this.#isHeld(table));
+    this.#expectNone(await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal));
+  }
+
+  #isHeld(table: TableVersion): boolean {
+    const complete = this.#parts.writer.position.tables[table.id];
+    return complete !== undefined && isOfShape(complete, table);
+  }
+
+  #expectNone(missing: readonly TableVersion[]): void {
+    const ids = missing.map(({ id }) => id);
+    if (ids.length > 0) throw targetsGone(this.#parts.sink.name, ids);
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -223,6 +246,7 @@ export class TargetShapes {
   #noteMade(table: TableVersion): void {
     failpoint("sink.prepared", table);
     this.#prepared.set(table.id, table);
+    this.#watched.add(table.id);
   }
 
   /** All rows of these tables are in the sink, and their targets are prepared. */

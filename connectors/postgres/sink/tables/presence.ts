@@ -1,60 +1,82 @@
 /**
- * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has
- * another oid; one that somebody truncated has another file and no rows, although we deleted none. One that another daemon
- * prepared since has its name in the note.
+ * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has another oid;
+ * one that somebody emptied has another file, and none of the rows that were there before, although we did not delete them.
+ * One that another daemon prepared since has its name in the note.
  */
+import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
+import { rowVersion } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, successorOf } from "../../../warehouse/following.ts";
+import { VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../wire/session.ts";
 import type { TargetTable } from "./target-table.ts";
 
-interface PreparedTable {
+/** A table as it was when somebody looked last. */
+interface SeenTable {
+  readonly oid: string | null;
+  readonly file: string | null;
+  /** Rows that were there have lower transaction numbers. */
+  readonly xid: string;
+  /** Rows that were there have no higher version. */
+  readonly version: bigint;
+  readonly comment: string | null;
+}
+
+interface KnownTable {
   readonly table: TargetTable;
   /** Of the tables that are written there. */
   readonly ids: ReadonlySet<string>;
-  readonly oid: string;
-  file: string;
-  /** Rows certainly exist: some were seen, and none was deleted since. */
-  filled: boolean;
-  /**
-   * The sink was opened again since: a table that is missing now is known already, and is created at its next
-   * preparation.
-   */
-  suspect: boolean;
+  seen: SeenTable;
+  /** So many rows were there. */
+  rowCount: number;
+  /** So many of them we may have deleted since. */
+  deletedCount: number;
+  /** `check` has told that it is lost. */
+  isTold: boolean;
 }
+
+/** A table is not counted further. */
+const ROW_COUNT_MAX = 1_000;
 
 export class Presence {
   readonly #owner: string;
-  readonly #known = new Map<string, PreparedTable>();
+  readonly #known = new Map<string, KnownTable>();
+  /** What was written has no higher version. */
+  #version = 0n;
 
   /** `owner`: see TargetNote. */
   constructor(owner: string) {
     this.#owner = owner;
   }
 
+  /** `isOurs`: nobody has written since, and the target was not put back to an earlier moment. */
+  opened(checkpoint: Checkpoint | null, isOurs: boolean): void {
+    if (!isOurs) this.#known.clear();
+    if (checkpoint !== null) this.#written(checkpoint);
+  }
+
+  #written({ position: { epoch, commit } }: Checkpoint): void {
+    this.#version = rowVersion(epoch, commit);
+  }
+
   async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
-    const filled = tables.map((table) => `SELECT EXISTS (SELECT FROM ${table.rows})`);
-    const { rows } = await session.query([look(tables), ...filled].join("; "), signal);
+    const seen = await this.#look(session, tables, signal);
+    const counts = await countsOf(session, tables, signal);
     for (const [i, table] of tables.entries()) {
-      const [, oid, file] = rows[i] ?? [];
-      const isFilled = rows[tables.length + i]?.[0] === "t";
       const { quoted, version } = table;
       const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
       const ids = new Set([...others, version.id]);
-      this.#known.set(quoted, { table, ids, oid: oid ?? "", file: file ?? "", filled: isFilled, suspect: false });
+      const known = { table, ids, seen: seen[i]!, rowCount: counts[i]!, deletedCount: 0, isTold: false };
+      this.#known.set(quoted, known);
     }
-  }
-
-  /** The sink was opened again: tables that disappeared meanwhile have been reported, or will be soon. */
-  reopened(): void {
-    for (const known of this.#known.values()) known.suspect = true;
   }
 
   /** Records what a batch did. */
   applied(batch: Batch, tableOf: (version: TableVersion) => TargetTable | undefined): void {
+    this.#written(batch.checkpoint);
     if (batch.kind !== "rows") for (const table of tablesOf(batch)) this.#note(tableOf(table), undefined);
     else {
       for (const { table } of batch.truncates ?? []) this.#note(tableOf(table), undefined);
@@ -62,47 +84,121 @@ export class Presence {
     }
   }
 
+  /** Puts prove nothing here, because a refused row does not exist; a history keeps what it has. */
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {
     const known = table === undefined ? undefined : this.#known.get(table.quoted);
-    if (known === undefined) return;
-    // Puts prove nothing here, because a refused row does not exist; only looked-up rows count.
-    if (writes === undefined || writes.deleteCount > 0) known.filled = false;
+    if (known === undefined || known.table.history !== null) return;
+    known.deletedCount += writes === undefined ? Infinity : writes.deleteCount;
   }
 
-  async check(session: Session, signal: AbortSignal): Promise<void> {
-    if (this.#known.size === 0) return;
-    const all = [...this.#known.values()];
-    const { rows } = await session.query(look(all.map((known) => known.table)), signal);
+  /**
+   * Throws for a known table that is lost, or that another daemon writes now, once. `tables`: only for these; absent: for all.
+   */
+  async check(session: Session, signal: AbortSignal, tables?: readonly string[]): Promise<void> {
+    const all = this.#those(tables).filter(({ isTold }) => !isTold);
+    const { seen, lost } = await this.#compared(session, all, signal);
+    for (const [known, what] of lost) {
+      // What becomes of a history is the operator's word.
+      if (known.table.history === null) known.isTold = true;
+      else this.#known.delete(known.table.quoted);
+      throw gone(known, what);
+    }
     for (const [i, known] of all.entries()) {
-      const [, oid, file, comment] = rows[i]!;
-      const { suspect } = known;
-      if (suspect && oid !== known.oid) {
-        this.#known.delete(known.table.quoted);
-        continue;
-      }
-      known.suspect = false;
-      if (oid !== known.oid) throw gone(known, oid === null ? "was dropped" : "was dropped and made again");
-      const successor = successorOf(this.#owner, decodeNote(comment ?? null));
-      if (successor !== null) {
-        this.#known.delete(known.table.quoted);
-        throw takenOver(known.table.version.id, known.table.quoted, successor);
-      }
-      if (file === known.file && known.filled) continue;
-      const found = await session.query(`SELECT 1 FROM ${known.table.rows} LIMIT 1`, signal);
-      const moved = file !== known.file;
-      if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known, "was emptied");
-      known.file = file ?? "";
-      known.filled = found.rows.length > 0;
+      const { table } = known;
+      const successor = successorOf(this.#owner, decodeNote(seen[i]!.comment));
+      if (successor === null) continue;
+      this.#known.delete(table.quoted);
+      throw takenOver(table.version.id, table.quoted, successor);
+    }
+    await this.#see(session, all, seen, signal);
+  }
+
+  /** Those of these mirrors that are lost, until they are prepared again. */
+  async lost(session: Session, tables: readonly string[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const mirrors = this.#those(tables).filter(({ table }) => table.history === null);
+    const { lost } = await this.#compared(session, mirrors, signal);
+    for (const [known] of lost) known.isTold = true;
+    return new Set(lost.map(([{ table }]) => table.quoted));
+  }
+
+  #those(tables: readonly string[] = [...this.#known.keys()]): readonly KnownTable[] {
+    return tables.flatMap((quoted) => this.#known.get(quoted) ?? []);
+  }
+
+  async #compared(session: Session, all: readonly KnownTable[], signal: AbortSignal) {
+    const tables = all.map(({ table }) => table);
+    const seen = await this.#look(session, tables, signal);
+    const lost: [KnownTable, what: string][] = [];
+    for (const [i, known] of all.entries()) {
+      const { oid, file } = seen[i]!;
+      if (oid !== known.seen.oid) lost.push([known, oid === null ? "was dropped" : "was dropped and made again"]);
+      else if (
+        file !== known.seen.file &&
+        known.deletedCount < known.rowCount &&
+        !(await keeps(session, known, signal))
+      )
+        lost.push([known, "was emptied"]);
+    }
+    return { seen, lost };
+  }
+
+  /** These tables have what they had. */
+  async #see(
+    session: Session,
+    all: readonly KnownTable[],
+    seen: readonly SeenTable[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const counted = all.filter(({ rowCount, deletedCount }, i) => {
+      const hasMoved = all[i]!.seen.file !== seen[i]!.file;
+      return hasMoved || rowCount === 0 || deletedCount > 0;
+    });
+    const tables = counted.map(({ table }) => table);
+    const counts = await countsOf(session, tables, signal);
+    for (const [i, known] of all.entries()) known.seen = seen[i]!;
+    for (const [i, known] of counted.entries()) {
+      known.rowCount = counts[i]!;
+      known.deletedCount = 0;
     }
   }
+
+  async #look(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<readonly SeenTable[]> {
+    if (tables.length === 0) return [];
+    const names = tables.map(({ quoted }, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
+    const columns = `r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class'), ${XID}`;
+    const sql = `SELECT ${columns} FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
+    const { rows } = await session.query(sql, signal);
+    const version = this.#version;
+    return rows.map(([oid = null, file = null, comment = null, xid]) => ({ oid, file, comment, version, xid: xid! }));
+  }
 }
 
-function look(tables: readonly TargetTable[]): string {
-  const names = tables.map((table, i) => `(${i}, to_regclass(${quoteLiteral(table.quoted)}))`);
-  return `SELECT i, r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class') FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
+/** Of the oldest transaction that may be writing now. */
+const XID = "txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
+
+/**
+ * Whether there are rows from before the last look. A rewritten file has them as they were; what somebody has filled since, or
+ * we, is newer. (A change of the table's form writes all rows anew: of a history, versions tell.)
+ */
+async function keeps(session: Session, { table, seen }: KnownTable, signal: AbortSignal): Promise<boolean> {
+  const isOlder =
+    table.history === null ? `age(xmin) > age('${seen.xid}'::xid)` : `${VERSION_COLUMN} <= ${seen.version}`;
+  const { rows } = await session.query(`SELECT 1 FROM ${table.rows} WHERE ${isOlder} LIMIT 1`, signal);
+  return rows.length > 0;
 }
 
-function gone({ table, ids }: PreparedTable, what: string) {
+async function countsOf(
+  session: Session,
+  tables: readonly TargetTable[],
+  signal: AbortSignal,
+): Promise<readonly number[]> {
+  if (tables.length === 0) return [];
+  const counts = tables.map(({ rows }) => `SELECT count(*) FROM (SELECT FROM ${rows} LIMIT ${ROW_COUNT_MAX}) AS r`);
+  const { rows } = await session.query(counts.join("; "), signal);
+  return rows.map(([count]) => Number(count));
+}
+
+function gone({ table, ids }: KnownTable, what: string) {
   return reopening(
     "MR3110",
     `${table.quoted} ${what} in the target, by somebody else`,

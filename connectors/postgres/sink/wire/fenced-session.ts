@@ -86,7 +86,11 @@ export class FencedSession {
     return { name: this.#options.checkpointName, lease: this.#lease, batches: this.#batches, claim: this.#claim };
   }
 
-  async open(lease: bigint, signal: AbortSignal): Promise<Checkpoint | null> {
+  /** `isOurs`: the target is as this process left it. */
+  async open(
+    lease: bigint,
+    signal: AbortSignal,
+  ): Promise<{ readonly checkpoint: Checkpoint | null; readonly isOurs: boolean }> {
     const session = await this.#connect(signal);
     return this.guarded("opening the target", async () => {
       const found = await session.query(FIND_METADATA, signal);
@@ -99,12 +103,14 @@ export class FencedSession {
         const holder = readCheckpoint(await session.query(selectCheckpoint(checkpointName), signal));
         throw fenceError(holder, fence);
       }
+      const mayBeFurther = this.#inFlight !== null || this.#isCountInDoubt;
+      const isOurs = taken.batches === this.#batches || (mayBeFurther && taken.batches === this.#batches + 1n);
       this.#lease = taken.lease;
       this.#isCountInDoubt = false;
       this.#batches = taken.batches;
       this.#inFlight = null;
       this.#storedTables = null;
-      return taken.checkpoint;
+      return { checkpoint: taken.checkpoint, isOurs };
     });
   }
 
