@@ -130,16 +130,18 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   async prepare(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
     const failures: MillraceError[] = [];
     const prepared: (readonly [table: TableVersion, P])[] = [];
-    const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
+    const tried = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
       try {
         return await warehouse.about(table, work);
       } catch (error) {
         const known = findMillraceError(error);
-        if (warehouse.isOneTransaction || known?.table === undefined) throw error;
+        if (known?.table === undefined) throw error;
         failures.push(known);
         return undefined;
       }
     };
+    const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> =>
+      await (warehouse.isOneTransaction ? warehouse.about(table, work) : tried(table, work));
     const layouts: L[] = [];
     for (const table of tables) {
       const layout = await attempt(table, async () => named(warehouse, await warehouse.layout(table)));
@@ -156,6 +158,14 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     for (const layout of layouts) {
       (there.has(keyOf(layout)) || touched.has(keyOf(layout)) ? others : missing).push(layout);
       if (!there.has(keyOf(layout))) touched.add(keyOf(layout));
+    }
+    if (warehouse.isOneTransaction) {
+      // All that what is there refuses, before anything is done: each failure ends the work on all of them.
+      for (const [key, [layout]] of Map.groupBy(others, keyOf)) {
+        const existing = there.get(key);
+        if (existing !== undefined) await tried(layout!.table, () => void changeOf(warehouse, layout!, existing));
+      }
+      if (isSome(failures)) throw joined(failures);
     }
     const { atOnce = 1, createCountMax } = warehouse;
     await eachOf(groupsOf(missing, createCountMax), atOnce, async (some) => {

@@ -255,7 +255,10 @@ export class Pipeline {
   /** The sink skips the changes of these tables until somebody lets them go on. One that it can't write stays suspended. */
   async pauseIn(sink: string, tableIds: readonly string[]): Promise<void> {
     const own = this.tablesOf(sink).filter((id) => tableIds.includes(id) && !this.suspended.has(sink, id));
-    for (const id of own) await this.suspended.suspend(sink, id, tablePaused(id));
+    await this.suspended.suspend(
+      sink,
+      own.map((tableId) => ({ tableId, failure: tablePaused(tableId) })),
+    );
     this.#notify();
   }
 
@@ -338,11 +341,14 @@ export class Pipeline {
    * skipped, so that the snapshot can't continue later from its old key.
    */
   async #dropUnwanted(): Promise<void> {
-    for (const { id, tableId, sink } of await this.state.snapshots.list()) {
+    const unwanted = (await this.state.snapshots.list()).filter(({ tableId, sink }) => {
       const table = this.gate.newest(tableId);
-      if (table !== undefined && this.life(sink)?.tables.holds(table) !== true)
-        await this.state.snapshots.cancel(id, true);
-    }
+      return table !== undefined && this.life(sink)?.tables.holds(table) !== true;
+    });
+    await this.state.snapshots.cancel(
+      unwanted.map(({ id }) => id),
+      true,
+    );
   }
 
   #lifeFor(setup: SinkSetup): SinkLife {

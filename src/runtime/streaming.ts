@@ -2,7 +2,7 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { StateStore, StoredError, TableSnapshot } from "../core/contracts/state-store.ts";
+import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { Login, MillraceError } from "../core/errors.ts";
 import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
@@ -16,7 +16,7 @@ import { lossOf } from "./stream/sink-queue.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
-import type { SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
+import { entry, type SuspendedInSink, type SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { type CopyProgress, InitialSnapshot } from "./snapshot/first-copy.ts";
 import type { Ledger } from "./snapshot/ledger.ts";
@@ -283,34 +283,27 @@ export class Streaming {
    */
   async #trySuspended(signal: AbortSignal): Promise<never> {
     const { clock, gate, state, suspended, tables } = this.#parts;
-    const shapeOf = (sink: string, tableId: string): string | null => {
+    const shapeOf = (tableId: string): string | null => gate.table(tableId)?.fingerprint ?? null;
+    const isPossible = (sink: string, tableId: string): boolean => {
       const table = gate.table(tableId);
       const life = lifeOf(this.#parts.lives, sink);
-      if (life?.state !== "streaming" || table === undefined || !life.tables.takes(table)) return null;
-      if (tables.meetsAnother(sink, table) !== null) return null;
-      return table.fingerprint;
+      if (life?.state !== "streaming" || table === undefined || !life.tables.takes(table)) return false;
+      return tables.meetsAnother(sink, table) === null;
     };
+    const request = { scope: { kind: "table" }, reason: TRIED_AGAIN, needed: true } as const;
     for (;;) {
       await clock.sleep(SUSPENDED_LOOK_MS, signal);
       const { tried } = suspended;
       const open = tried.length === 0 ? [] : await state.snapshots.list();
-      for (const one of tried) if (this.#isRead(one, open)) suspended.finishTrial(one);
-      for (const one of suspended.due(shapeOf)) {
-        await suspended.tryAgain(one, () =>
-          this.snapshotter.again({
-            sink: one.sink,
-            tableIds: [one.tableId],
-            scope: { kind: "table" },
-            reason: TRIED_AGAIN,
-            needed: true,
-          }),
-        );
-      }
+      const isOpen = new Set(open.map(({ sink, tableId }) => entry(sink, tableId)));
+      suspended.finishTrials(tried.filter((one) => this.#isRead(one, isOpen)));
+      for (const [sink, tableIds] of suspended.due(shapeOf, isPossible))
+        await suspended.tryAgain(sink, tableIds, () => this.snapshotter.again({ sink, tableIds, ...request }));
     }
   }
 
-  #isRead({ sink, tableId }: SuspendedInSink, open: readonly TableSnapshot[]): boolean {
-    if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
+  #isRead({ sink, tableId }: SuspendedInSink, isOpen: ReadonlySet<string>): boolean {
+    if (isOpen.has(entry(sink, tableId))) return false;
     return this.#parts.snapshot === "none" || lifeOf(this.#parts.lives, sink)?.worker.position.holds(tableId) === true;
   }
 

@@ -13,7 +13,7 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
       setError: (name, error) => sinks.setError(name, error === null ? null : shownError(error)),
     }),
     suspensions: replacing(suspensions, {
-      suspend: (table) => suspensions.suspend({ ...table, error: shownError(table.error) }),
+      suspend: (tables) => suspensions.suspend(tables.map((table) => ({ ...table, error: shownError(table.error) }))),
     }),
     ending: replacing(ending, { set: (error) => ending.set(error === null ? null : shownError(error)) }),
     deadLetters: replacing(deadLetters, {

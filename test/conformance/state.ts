@@ -269,7 +269,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await counts()).toEqual([2, 1]);
       await snapshots.restart([id]);
       expect(await counts()).toEqual([2, 2]);
-      await suspensions.suspend({ sink: null, tableId: "public.a", error: failure });
+      await suspensions.suspend([{ sink: null, tableId: "public.a", error: failure }]);
       expect(await counts()).toEqual([3, 3]);
     });
 
@@ -424,8 +424,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         { sink: null, tableId: "public.t", error: later },
         { sink: "x", tableId: "public.t", error: failure, shape: "f1" },
       ];
-      await suspensions.suspend({ sink: null, tableId: "public.t", error: failure });
-      for (const table of tables) await suspensions.suspend(table);
+      await suspensions.suspend([{ sink: null, tableId: "public.t", error: failure }]);
+      await suspensions.suspend(tables);
       expect(await suspensions.list()).toEqual(tables);
       await suspensions.reinstate(null, ["public.t"]);
       expect(await suspensions.list()).toEqual(tables.slice(1));
@@ -497,7 +497,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const y = await snapshots.add(snapshotOf("public.a", "y"));
       const other = await snapshots.add(snapshotOf("public.b", "x"));
       await snapshots.advance([x, y, other].map((snapshot) => ({ ...snapshot, cursor: ["5"] })));
-      await suspensions.suspend({ sink: null, tableId: "public.a", error: failure });
+      await suspensions.suspend([{ sink: null, tableId: "public.a", error: failure }]);
       expect(await snapshots.list()).toMatchObject([
         { id: x.id, state: "waiting", cursor: null, attempt: 1 },
         { id: y.id, state: "waiting", cursor: null, attempt: 1 },
@@ -510,9 +510,9 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { snapshots } = store.state;
       const snapshot = await snapshots.add(snapshotOf("public.a", "x"));
       const { id } = snapshot;
-      expect(await snapshots.cancel(id)).toBe(true);
-      expect(await snapshots.cancel(id)).toBe(false);
-      expect(await snapshots.cancel(4711)).toBe(false);
+      expect(await snapshots.cancel([id])).toEqual([id]);
+      expect(await snapshots.cancel([id])).toEqual([]);
+      expect(await snapshots.cancel([4711])).toEqual([]);
       await snapshots.advance([{ ...snapshot, cursor: ["9"] }]);
       expect(await snapshots.finish(snapshot)).toBe(false);
       expect(await snapshots.list()).toEqual([]);
@@ -525,8 +525,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { id } = await snapshots.add(snapshotOf("public.a", "x"));
       expect(await snapshots.add({ ...snapshotOf("public.a", "x"), needed: true })).toMatchObject({ id, needed: true });
       expect(await snapshots.add(snapshotOf("public.a", "x"))).toMatchObject({ id, needed: true });
-      expect(await snapshots.cancel(id)).toBe(false);
-      expect(await snapshots.cancel(id, true)).toBe(true);
+      expect(await snapshots.cancel([id])).toEqual([]);
+      expect(await snapshots.cancel([id, 4711], true)).toEqual([id]);
     });
 
     test("a key listed twice is one entry, and is not removed with what was read for it before", async () => {

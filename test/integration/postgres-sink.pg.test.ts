@@ -383,6 +383,23 @@ double precision|inet`
     }
   });
 
+  test("of several tables all are named that what is there refuses, and nothing is done for the others", async () => {
+    await using database = await freshDatabase();
+    const [own, taken, foreign, fresh] = ["own", "taken", "foreign", "fresh"].map((table) =>
+      tableVersion({ table, columns: { id: "integer" } }),
+    );
+    const tables = [fresh!, own!, taken!, foreign!];
+    const refused = ["public.taken", "public.foreign"];
+    await opened(database, [own!, taken!]);
+    await database.query(`drop table taken; create table taken (id int primary key); create table "foreign" (id int)`);
+    const sink = await opened(database, []);
+    const prepared = await failure(sink.prepare(tables, timeout()));
+    expect([prepared, ...prepared.further].map(({ code, table }) => [code, table])).toEqual(
+      refused.map((table) => ["MR3106", table]),
+    );
+    expect(await sink.missing([fresh!, own!], timeout())).toEqual([fresh]);
+  });
+
   test("a history whose keys do not fit a narrower type is refused by what stands in the way", async () => {
     await using database = await freshDatabase();
     const form = { ...DEFAULT_FORM, mode: "history" } as const;

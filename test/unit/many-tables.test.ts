@@ -224,6 +224,45 @@ test("of thousands of tables that are named, each is found without a look at the
   expect(both).toBeLessThan(10 * all.length);
 });
 
+test("a look at thousands of suspended tables asks of none that is not due; those that are due are retried, stored and told together", async () => {
+  await using opened = await realState();
+  const time = new SteppedTime();
+  const suspensions = vi.spyOn(opened.state.suspensions, "suspend");
+  const reinstated = vi.spyOn(opened.state.suspensions, "reinstate");
+  const told = vi.fn<(level: string, tables: unknown) => void>();
+  const tell = (level: string) => (details: object) => told(level, (details as { tables?: unknown }).tables);
+  const logger = { ...quietLog, info: tell("info"), warn: tell("warn"), error: tell("error") };
+  const suspended = new SuspendedTables(time.clock, opened.state.suspensions, logger);
+  const ids = shapes(1_000).map(({ id }) => id);
+  const refuse = async (): Promise<void> => {
+    const failure = new MillraceError({ code: "MR1324", kind: "fatal", message: "refused" });
+    await suspended.suspend(
+      "sink",
+      ids.map((tableId) => ({ tableId, failure, shape: "f1" })),
+    );
+  };
+  await refuse();
+  const isPossible = vi.fn<(sink: string, id: string) => boolean>(() => true);
+  const due = (shape: (id: string) => string) => suspended.due(shape, isPossible);
+  expect([...due(() => "f1")]).toEqual([]);
+  expect(isPossible).not.toHaveBeenCalled();
+  expect([...due((id) => (id === ids[7] ? "f2" : "f1"))], "has another shape").toEqual([["sink", [ids[7]]]]);
+  expect(isPossible).toHaveBeenCalledOnce();
+  await time.pass(300);
+  const [retried, ...others] = due(() => "f1");
+  expect([retried, others]).toEqual([["sink", ids], []]);
+  told.mockClear();
+  await suspended.tryAgain("sink", ids, async () => undefined);
+  expect(suspended.has("sink", ids[0]!)).toBe(false);
+  await refuse();
+  expect(told, "a retry in vain is no news").not.toHaveBeenCalled();
+  await suspended.tryAgain("sink", ids, async () => undefined);
+  suspended.finishTrials(suspended.tried);
+  expect(told.mock.calls).toEqual([["info", ids]]);
+  expect([suspended.all, await opened.state.suspensions.list()]).toEqual([[], []]);
+  expect([suspensions.mock.calls.length, reinstated.mock.calls.length]).toEqual([2, 2]);
+});
+
 /** Time that passes when a test says so, a millisecond at a time; in between everything settles. */
 class SteppedTime {
   #nowMs = 0;

@@ -156,7 +156,7 @@ test("a table that nobody wants any more is named no more", async () => {
   await scene.readAgain("a", held);
   await eventually(() => pipeline.facts.unreadable.length === 1);
   const [asked] = await pipeline.snapshots(false);
-  expect(await opened.state.snapshots.cancel(asked!.id)).toBe(true);
+  expect(await opened.state.snapshots.cancel([asked!.id])).toEqual([asked!.id]);
   await eventually(() => pipeline.facts.unreadable.length === 0);
 });
 

@@ -311,8 +311,8 @@ export interface SuspendedTable {
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
-  /** Of a table that is suspended in every sink, rows that were read beside the stream become void. */
-  suspend(table: SuspendedTable): Promise<void>;
+  /** In one transaction. Of a table that is suspended in every sink, rows that were read beside the stream become void. */
+  suspend(tables: readonly SuspendedTable[]): Promise<void>;
   /** The caller requests the reading of these tables. */
   reinstate(sink: string | null, tableIds: readonly string[]): Promise<void>;
 }
@@ -401,10 +401,10 @@ export interface SnapshotStore {
   /** The same for many, in one transaction. */
   finishAll(ended: readonly EndedSnapshot[]): Promise<readonly boolean[]>;
   /**
-   * False if there is no such unfinished incremental snapshot. `evenNeeded` also cancels one without which the sink lacks rows.
-   * `why` replaces its reason.
+   * In one transaction. Returns those that were unfinished. `evenNeeded` also cancels those without which their sinks lack
+   * rows. `why` replaces their reasons.
    */
-  cancel(id: number, evenNeeded?: boolean, why?: string): Promise<boolean>;
+  cancel(ids: readonly number[], evenNeeded?: boolean, why?: string): Promise<readonly number[]>;
   /** They start again from the first key; what was read does not count any more. In one transaction. */
   restart(ids: readonly number[]): Promise<void>;
 

@@ -59,10 +59,14 @@ export async function pauseWhileStopped(
   tableIds: readonly string[],
 ): Promise<void> {
   const suspended = new Set((await suspensions.list()).flatMap((one) => (one.sink === sink ? [one.tableId] : [])));
-  for (const tableId of tableIds.filter((id) => !suspended.has(id))) {
-    const { code, message, hint = null } = tablePaused(tableId);
-    await suspensions.suspend({ sink, tableId, error: { code, message, hint, at: timestamp(clock) } });
-  }
+  const at = timestamp(clock);
+  const paused = tableIds.filter((id) => !suspended.has(id));
+  await suspensions.suspend(
+    paused.map((tableId) => {
+      const { code, message, hint = null } = tablePaused(tableId);
+      return { sink, tableId, error: { code, message, hint, at } };
+    }),
+  );
 }
 
 /** Resumes them. `snapshot`: where it is `none`, nobody else lists what the tables lack. */

@@ -51,7 +51,8 @@ export class SinkTables {
   /** The same in one sink; false if the table has a target of its own there. */
   async refuseMeeting(sink: string, table: TableShape): Promise<boolean> {
     const meeting = this.meetsAnother(sink, table);
-    if (meeting !== null) await this.#suspended.suspend(sink, table.id, meeting, table.fingerprint);
+    const refused = { tableId: table.id, shape: table.fingerprint };
+    if (meeting !== null) await this.#suspended.suspend(sink, [{ ...refused, failure: meeting }]);
     return meeting !== null;
   }
 

@@ -15,6 +15,13 @@ export interface SuspendedInSink extends SuspendedTable {
   readonly sink: string;
 }
 
+/** A table that a sink can't follow or write. `shape`: the refused one. */
+export interface Refusal {
+  readonly tableId: string;
+  readonly failure: MillraceError;
+  readonly shape?: string | undefined;
+}
+
 interface Suspension {
   readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
@@ -62,11 +69,25 @@ export class SuspendedTables {
   }
 
   /**
-   * Invariant: durable before the sink skips a change of the table. Next, and at its next start before anything else, the
-   * sink removes the table from its complete ones. `shape`: the refused one; another one is tried by itself, unless somebody
-   * else has the target, who would lose it.
+   * Invariant: durable before the sink skips a change of the tables. Next, and at its next start before anything else, the
+   * sink removes them from its complete ones. Another shape than the refused one is tried by itself, unless somebody else
+   * has the target, who would lose it.
    */
-  async suspend(sink: string, tableId: string, failure: MillraceError, shape?: string): Promise<void> {
+  async suspend(sink: string, refusals: readonly Refusal[]): Promise<void> {
+    const suspended = refusals.map((refusal) => this.#refused(sink, refusal));
+    await this.#store.suspend(suspended.map(({ table }) => table));
+    for (const { table, isSame } of suspended) {
+      const { tableId, error } = table;
+      const { code, message } = error;
+      this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
+      // Each retry tells it again, of each table.
+      if (isSame) this.#logger.debug({ sink, table: tableId, code }, `${message}; the table stays suspended`);
+      else if (code === TABLE_PAUSED) this.#logger.warn({ sink, table: tableId }, message);
+      else this.#logger.error({ sink, table: tableId, code }, `${message}; the table is suspended in this sink`);
+    }
+  }
+
+  #refused(sink: string, { tableId, failure, shape }: Refusal): { table: SuspendedInSink; isSame: boolean } {
     const { code, message, hint, reason } = failure;
     const before = this.#find(sink, tableId)?.table.error;
     const isSame = before?.code === code && before.message === message;
@@ -74,11 +95,7 @@ export class SuspendedTables {
     // Another shape helps against neither.
     const isForPerson = reason === "taken" || reason === "untold";
     const table = { sink, tableId, error, ...(shape === undefined || isForPerson ? {} : { shape }) };
-    await this.#store.suspend(table);
-    this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
-    if (isSame) this.#logger.warn({ sink, table: tableId, code }, `${message}; the table stays suspended in this sink`);
-    else if (code === TABLE_PAUSED) this.#logger.warn({ sink, table: tableId }, message);
-    else this.#logger.error({ sink, table: tableId, code }, `${message}; the table is suspended in this sink`);
+    return { table, isSame };
   }
 
   /** The sinks take the tables again. They hold none of them, so the tables are read. */
@@ -88,29 +105,40 @@ export class SuspendedTables {
     for (const id of suspended) this.#forget(sink, id);
   }
 
-  /** Tables whose time has come, or that have another shape than the refused one. `shapeOf` null: not now. */
-  due(shapeOf: (sink: string, tableId: string) => string | null): readonly SuspendedInSink[] {
-    return [...this.#bySink.values()].flatMap((tables) =>
-      Array.from(tables.values()).flatMap(({ table, isTried, dueMs }) => {
-        const shape = isTried ? null : shapeOf(table.sink, table.tableId);
-        const isDue = shape !== null && (this.#clock.elapsed() >= dueMs || shape !== (table.shape ?? shape));
-        return isDue ? [table] : [];
-      }),
-    );
+  /**
+   * By sink, ids of tables whose time has come, or that have another shape than the refused one. `shapeOf` null: it has none
+   * now. `isPossible`: whether the sink can take it now; it is asked of those alone.
+   */
+  due(
+    shapeOf: (tableId: string) => string | null,
+    isPossible: (sink: string, tableId: string) => boolean,
+  ): ReadonlyMap<string, readonly string[]> {
+    const nowMs = this.#clock.elapsed();
+    const due = new Map<string, readonly string[]>();
+    for (const [sink, tables] of this.#bySink) {
+      const ids: string[] = [];
+      for (const [id, { table, isTried, dueMs }] of tables) {
+        if (isTried || (nowMs < dueMs && table.shape === undefined)) continue;
+        const shape = shapeOf(id);
+        if (shape === null || (nowMs < dueMs && shape === table.shape) || !isPossible(sink, id)) continue;
+        ids.push(id);
+      }
+      if (ids.length > 0) due.set(sink, ids);
+    }
+    return due;
   }
 
-  /** The sink takes the table again. The table is shown as suspended until `finishTrial`. `list` requests its rows. */
-  async tryAgain({ sink, tableId }: SuspendedInSink, list: () => Promise<void>): Promise<void> {
-    const suspension = this.#find(sink, tableId);
-    if (suspension === undefined) return;
-    this.#logger.info({ sink, table: tableId }, "the suspended table is retried");
-    suspension.isTried = true;
+  /** The sink takes the tables again. They are shown as suspended until `finishTrials`. `list` requests their rows. */
+  async tryAgain(sink: string, tableIds: readonly string[], list: () => Promise<void>): Promise<void> {
+    const suspensions = tableIds.map((id) => this.#find(sink, id)!);
+    this.#logger.debug({ sink, tables: tableIds }, "suspended tables are retried");
+    for (const suspension of suspensions) suspension.isTried = true;
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
       await list();
-      await this.#store.reinstate(sink, [tableId]);
+      await this.#store.reinstate(sink, tableIds);
     } catch (error) {
-      suspension.isTried = false;
+      for (const suspension of suspensions) suspension.isTried = false;
       throw error;
     }
   }
@@ -121,9 +149,14 @@ export class SuspendedTables {
     );
   }
 
-  /** A table that was tried again is complete in its sink. */
-  finishTrial({ sink, tableId }: SuspendedInSink): void {
-    if (this.#find(sink, tableId)?.isTried === true) this.#forget(sink, tableId);
+  /** Tables that were tried again are complete in their sinks. */
+  finishTrials(complete: readonly SuspendedInSink[]): void {
+    const ended = complete.filter(({ sink, tableId }) => this.#find(sink, tableId)?.isTried === true);
+    for (const { sink, tableId } of ended) this.#forget(sink, tableId);
+    for (const [sink, own] of Map.groupBy(ended, (one) => one.sink)) {
+      const tables = own.map(({ tableId }) => tableId);
+      this.#logger.info({ sink, tables }, "tables that were suspended in this sink are complete there again");
+    }
   }
 
   #forget(sink: string, tableId: string): void {

@@ -414,7 +414,7 @@ export class TableGate {
     const at = timestamp(this.#parts.clock);
     const before = this.#suspended.get(tableId);
     const stored = { code, message, hint: hint ?? null, at, since: before?.since ?? before?.at ?? at };
-    await this.#parts.state.suspensions.suspend({ sink: null, tableId, error: stored });
+    await this.#parts.state.suspensions.suspend([{ sink: null, tableId, error: stored }]);
     this.#suspended.set(tableId, stored);
     this.#noteChange(tableId);
     this.#parts.logger.error({ table: tableId, code }, `${message}; the table is suspended`);

@@ -12,6 +12,7 @@ import type { SinkPosition } from "./sink-position.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { cannotWrite, UNCLASSIFIED } from "../errors.ts";
+import type { Refusal } from "../schema/suspended-tables.ts";
 
 /** The time that a batch in flight still gets when its sink is stopped, paused or detached. */
 const BATCH_GRACE_MS = 5_000;
@@ -91,7 +92,7 @@ export class SinkWorker {
         const refusals = await this.#fault.ofQuestion(error, asked, question, signal);
         const refused = refusals.filter(({ table }) => asked.some(({ id }) => id === table));
         if (refused.length === 0) throw error;
-        for (const refusal of refused) await this.#parts.tables.refuse(refusal.table!, refusal);
+        await this.#parts.tables.refuse(refused.map((failure) => ({ tableId: failure.table!, failure })));
         asked = asked.filter(({ id }) => refused.every(({ table }) => table !== id));
       }
     }
@@ -197,10 +198,12 @@ export class SinkWorker {
         // The sink may tell late of changes that it took before.
         const isNew = (table: string): boolean => !this.#parts.tables.leavesOut(table) || !leftOut.has(table);
         if (![...refused.keys()].some(isNew)) throw error;
-        for (const [table, refusal] of refused) {
-          if (this.#parts.tables.leavesOut(table)) leftOut.add(table);
-          else await this.#parts.tables.refuse(table, refusal, this.#applier.shapes.tried(table));
+        const refusals: Refusal[] = [];
+        for (const [tableId, failure] of refused) {
+          if (this.#parts.tables.leavesOut(tableId)) leftOut.add(tableId);
+          else refusals.push({ tableId, failure, shape: this.#applier.shapes.tried(tableId) });
         }
+        await this.#parts.tables.refuse(refusals);
         failpoint("sink.table-suspended");
         await this.#withdraw(new Set(refused.keys()), signal);
       }

@@ -3,7 +3,7 @@ import type { MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import { type SinkTables, type TableTaker, targetIn } from "../schema/sink-tables.ts";
-import type { SuspendedTables } from "../schema/suspended-tables.ts";
+import type { Refusal, SuspendedTables } from "../schema/suspended-tables.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import type { Ledger } from "../snapshot/ledger.ts";
 
@@ -129,10 +129,13 @@ export class TablesOfSink {
     return this.#parts.gate.isGone(tableId) || this.isSuspended(tableId);
   }
 
-  /** The sink can't follow or write the table. When this resolves, `wants` is false for the table. */
-  async refuse(tableId: string, error: MillraceError, shape?: string): Promise<void> {
+  /** The sink can't follow or write the tables. When this resolves, `wants` is false for each. */
+  async refuse(refusals: readonly Refusal[]): Promise<void> {
     const { gate, suspended } = this.#parts;
-    await suspended.suspend(this.#sink, tableId, error, shape ?? gate.newest(tableId)?.fingerprint);
+    await suspended.suspend(
+      this.#sink,
+      refusals.map((one) => ({ ...one, shape: one.shape ?? gate.newest(one.tableId)?.fingerprint })),
+    );
   }
 
   /** Suspends a table whose rows can't be processed in all sinks. When this resolves, `wants` is false for the table. */

@@ -157,16 +157,23 @@ export class ReadPlan {
   async withoutVoid(open: readonly TableSnapshot[]): Promise<Unfinished> {
     const { state, gate, isSuspended, logger } = this.#parts;
     const left: TableSnapshot[] = [];
+    const pointless: TableSnapshot[] = [];
     for (const snapshot of open) {
-      const { id, tableId, sink } = snapshot;
+      const { tableId, sink } = snapshot;
       const isGone = gate.isGone(tableId);
-      if ((!isGone && !isSuspended(sink, tableId)) || (isGone && this.#mayHold(sink, tableId))) {
-        left.push(snapshot);
-        continue;
-      }
-      await state.snapshots.cancel(id, true);
-      const why = isGone ? "gone at the source" : "suspended in the sink";
-      logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
+      const isToRead = isGone ? this.#mayHold(sink, tableId) : !isSuspended(sink, tableId);
+      (isToRead ? left : pointless).push(snapshot);
+    }
+    await state.snapshots.cancel(
+      pointless.map(({ id }) => id),
+      true,
+    );
+    for (const [sink, ended] of Map.groupBy(pointless, (snapshot) => snapshot.sink)) {
+      const tables = ended.map(({ tableId }) => tableId);
+      logger.info(
+        { sink, tables },
+        "tables that are gone at the source, or suspended in the sink, are not read any more",
+      );
     }
     return { open: left, keyCounts: await this.keyCounts() };
   }

@@ -45,6 +45,6 @@ export async function tryCondition(
 export async function cancelSnapshot(snapshots: SnapshotStore, id: number): Promise<boolean> {
   const snapshot = (await snapshots.list()).find((open) => open.id === id);
   if (snapshot === undefined) return false;
-  if (await snapshots.cancel(id)) return true;
+  if ((await snapshots.cancel([id])).length > 0) return true;
   throw snapshotNeeded(id, snapshot.tableId, snapshot.sink);
 }

@@ -92,7 +92,8 @@ export class Snapshotter {
       this.#wake.tell();
     };
     const giveUp = async ({ snapshots }: RangeRead, { code, message }: MillraceError): Promise<void> => {
-      for (const { id } of snapshots) await parts.state.snapshots.cancel(id, false, `${code} ${message}`);
+      const ids = snapshots.map(({ id }) => id);
+      await parts.state.snapshots.cancel(ids, false, `${code} ${message}`);
     };
     this.reader = new RowReader({ ...parts, onAttempt, giveUp });
     this.#plan = new ReadPlan(parts, this.reader);

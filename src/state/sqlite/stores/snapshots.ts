@@ -165,12 +165,13 @@ export class SqliteSnapshots implements SnapshotStore {
     this.#connection.run(SETTLED, { sink, table, batch });
   }
 
-  async cancel(id: number, evenNeeded = false, why?: string): Promise<boolean> {
-    const row = { id, even: evenNeeded ? 1 : 0, why: why ?? null, at: this.#now() };
+  async cancel(ids: readonly number[], evenNeeded = false, why?: string): Promise<readonly number[]> {
+    if (ids.length === 0) return [];
+    const row = { even: evenNeeded ? 1 : 0, why: why ?? null, at: this.#now() };
     return this.#connection.write(() => {
-      const isEnded = this.#connection.run(CANCEL, row) === 1;
+      const ended = ids.filter((id) => this.#connection.run(CANCEL, { ...row, id }) === 1);
       this.#prune();
-      return isEnded;
+      return ended;
     });
   }
 

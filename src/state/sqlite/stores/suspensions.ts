@@ -19,17 +19,22 @@ export class SqliteSuspensions implements SuspensionStore {
     return this.#connection.all(sql).map(suspendedTable);
   }
 
-  async suspend({ sink, tableId: table, error, shape }: SuspendedTable): Promise<void> {
+  async suspend(tables: readonly SuspendedTable[]): Promise<void> {
+    if (tables.length === 0) return;
+    this.#connection.write(() => {
+      for (const table of tables) this.#suspend(table);
+    });
+  }
+
+  #suspend({ sink, tableId: table, error, shape }: SuspendedTable): void {
     const row = { sink: sink ?? EVERY_SINK, table, error: JSON.stringify(error), shape: shape ?? null };
     const sql = `INSERT INTO suspended_table (sink, table_id, error, shape) VALUES (:sink, :table, :error, :shape)
       ON CONFLICT DO UPDATE SET error = :error, shape = :shape`;
-    this.#connection.write(() => {
-      this.#connection.run(sql, row);
-      if (sink !== null) return;
-      countObligation(this.#connection, null);
-      // Invariant: changes that are skipped from now on do not lie behind the cursor of a snapshot that continues later.
-      this.#connection.run(voidSnapshots("table_id = :table"), { table });
-    });
+    this.#connection.run(sql, row);
+    if (sink !== null) return;
+    countObligation(this.#connection, null);
+    // Invariant: changes that are skipped from now on do not lie behind the cursor of a snapshot that continues later.
+    this.#connection.run(voidSnapshots("table_id = :table"), { table });
   }
 
   async reinstate(sink: string | null, tableIds: readonly string[]): Promise<void> {
