@@ -45,9 +45,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     await using _ = await leastPrivileged(pipeline, flavour);
     await pipeline.expectEqual("parts", "beside", "plain");
-    await pipeline.run("alter table parts truncate partition middle");
+    await pipeline.run("alter table`parts`truncate partition`middle`");
     await pipeline.expectEqual("parts");
-    await pipeline.run("alter table parts /* both */ exchange partition `low` with table `beside`");
+    await pipeline.run("alter table`parts`/* it's both */exchange partition`low`with table`beside`");
     await pipeline.expectEqual("parts", "beside");
     await pipeline.run("alter table parts drop partition high", "insert into parts values (13, 'after')");
     await pipeline.expectEqual("parts");
@@ -61,7 +61,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("alter table parts truncate partition low", "insert into beside values (9, 'z')");
     await pipeline.start();
     await pipeline.expectEqual("parts", "beside");
-    await pipeline.run("insert into plain values (3, 3, 3)", "alter table parts truncate partition middle");
+    await pipeline.run("insert into plain values (3, 3, 3)", "alter table`parts`truncate partition`middle`");
     await pipeline.run("insert into plain values (4, 4, 4)");
     await pipeline.kill();
     await pipeline.start();

@@ -66,7 +66,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
     test("tables under rules of their own that exchange rows", { tags: "heavy" }, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
-      await scene.run("alter table regions exchange partition p0 with table region");
+      await scene.run("alter table`regions`exchange partition`p0`with table`region`");
       await scene.expectSuspended({ regions: "MR1033" });
       await scene.run(`update regions set more = '${CANARY} later' where id = 2`);
       await scene.expectSuspended({ regions: "MR1033" });

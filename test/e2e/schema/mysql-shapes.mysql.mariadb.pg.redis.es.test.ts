@@ -46,7 +46,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.run(...statements);
       await pipeline.expectEqual("t", "k");
     };
-    await batch("alter table t rename column a to b, rename column b to a");
+    await batch("alter table`t`rename column`a`to`b`,rename column`b`to`a`");
     await batch(
       "alter table t change a b varchar(20), change b a varchar(20)",
       "update t set a = 'moved' where id = 1",

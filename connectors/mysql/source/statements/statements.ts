@@ -112,7 +112,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "CREATE":
       return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: madeBy(text, schema) };
     case "RENAME": {
-      const renames = renamed(text, schema);
+      const renames = TABLES_RENAMED.test(text) ? renamed(text, schema) : [];
       // The new meaning of a name after it was given away.
       return { kind: "definition", unlogged: renames.map(({ to }) => to), renames };
     }
@@ -243,6 +243,7 @@ const TAKEN_OUT = /\bCONVERT\s+PARTITION\s+.+?\s+TO\s+TABLE\s+/gis;
 const TAKEN_IN = /\bCONVERT\s+TABLE\s+/gis;
 /** The table's own new name, not that of a column or index. */
 const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/gis;
+const TABLES_RENAMED = /^RENAME\s+TABLES?\s/i;
 const RENAMED_PAIR = new RegExp(
   `${TARGET_PATTERN}\\s+(?:(?:WAIT\\s+\\d+|NOWAIT)\\s+)?TO\\s+(?<to>${TARGET_PATTERN})`,
   "gi",
@@ -363,16 +364,22 @@ function targetOf(text: string, start: RegExp, schema: string): TableName | null
   return second === undefined ? { schema, table: first ?? "" } : { schema: first ?? "", table: second };
 }
 
-/** Everything in a text that may be the name of an object. Of `a.b` both: either may be one in the database in use. */
+/**
+ * Everything in a text that may be the name of an object. Of `a.b` both: either may be one in the database in use. A quote
+ * within a comment begins nothing; where a comment ends depends on the session too, so names in comments count.
+ */
 export function namesIn(text: string, schema: string): readonly TableName[] {
-  return QUOTED.flatMap((quoted) => {
-    const names = text.replaceAll(quoted, (part) => (part.startsWith("'") ? " " : part));
-    return Array.from(names.matchAll(EACH_TARGET)).flatMap((match) => {
-      const [first = "", second] = [nameOf(match, 1), nameOf(match, 4)];
-      const alone = { schema, table: first };
-      return second === undefined ? [alone] : [alone, { schema: first, table: second }];
-    });
-  });
+  const words = statementText(text);
+  return [...new Set([words, text])].flatMap((one) =>
+    QUOTED.flatMap((quoted) => {
+      const names = one.replaceAll(quoted, (part) => (part.startsWith("'") ? " " : part));
+      return Array.from(names.matchAll(EACH_TARGET)).flatMap((match) => {
+        const [first = "", second] = [nameOf(match, 1), nameOf(match, 4)];
+        const alone = { schema, table: first };
+        return second === undefined ? [alone] : [alone, { schema: first, table: second }];
+      });
+    }),
+  );
 }
 
 function nameOf(match: RegExpExecArray, from: number): string | undefined {
@@ -381,35 +388,32 @@ function nameOf(match: RegExpExecArray, from: number): string | undefined {
   return match[from + 1]?.replaceAll('""', '"') ?? match[from + 2];
 }
 
-/** Texts and names in quotes, which are kept; then comments, and the beginning and end of one that is executed. */
+const KEPT = ["'(?:[^'\\\\]|\\\\.|'')*'", '"(?:[^"\\\\]|\\\\.|"")*"', "`(?:[^`]|``)*`"].join("|");
+/**
+ * Texts and names in quotes, which are kept, a text with what says its form, as in `X'61'`; then comments, and the beginning and
+ * end of one that is executed.
+ */
 const PARTS = new RegExp(
-  [
-    "'(?:[^'\\\\]|\\\\.|'')*'",
-    '"(?:[^"\\\\]|\\\\.|"")*"',
-    "`[^`]*`",
-    "--(?=\\s|$)[^\\n]*",
-    "#[^\\n]*",
-    "/\\*M?!\\d*",
-    "/\\*.*?\\*/",
-    "\\*/",
-  ].join("|"),
-  "gs",
+  `((?:(?<![\\w$])(?:[BNX]|_\\w+)(?='))?(?:${KEPT}))|--(?=\\s|$)[^\\n]*|#[^\\n]*|/\\*M?!\\d*|/\\*.*?\\*/|\\*/`,
+  "gis",
 );
-const MAY_HAVE_COMMENTS = /--|#|\*/;
-const IS_QUOTED = /^['"`]/;
+const HAS_PARTS = /--|[#*'"`]/;
+const BLANKS = new RegExp(`(${KEPT})|\\s+`, "gs");
 /** MariaDB: settings for the one statement that follows. */
 const SETTINGS = /^SET\s+STATEMENT\s(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|[^'"])*?\sFOR\s+/i;
 
 /**
- * A statement's words: without comments, but with text that servers execute although it is written as a comment. Servers
- * log what a client sent. A comment for a newer version, which they did not execute, was already turned into a
- * plain comment.
+ * A statement's words, with one blank between them and around each text and name in quotes, where servers need none. Without
+ * comments, but with text that servers execute although it is written as a comment. Servers log what a client sent. A
+ * comment for a newer version, which they did not execute, was already turned into a plain comment. All that is read of
+ * a statement is read of this.
  */
 function statementText(sql: string): string {
-  const words = MAY_HAVE_COMMENTS.test(sql)
-    ? sql.replaceAll(PARTS, (part) => (IS_QUOTED.test(part) ? part : " "))
-    : sql;
-  return words.trim().replace(SETTINGS, "");
+  const words = HAS_PARTS.test(sql) ? sql.replaceAll(PARTS, (_, quoted?: string) => ` ${quoted ?? ""} `) : sql;
+  return words
+    .replaceAll(BLANKS, (_, quoted?: string) => quoted ?? " ")
+    .trim()
+    .replace(SETTINGS, "");
 }
 
 interface Token {

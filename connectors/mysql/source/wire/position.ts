@@ -52,11 +52,11 @@ export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bi
   if (first.file === last.file) return Math.max(0, last.offset - first.offset);
   let sum = 0;
   for (const { file, size } of files) {
-    const start = startOf(file);
-    const end = packPosition(file, Math.max(size, FILE_START));
-    const low = from > start ? from : start;
-    const high = to < end ? to : end;
-    if (high > low) sum += Number(high - low);
+    if (file < first.file || file > last.file) continue;
+    // A file may be longer than positions in it can say.
+    const low = file === first.file ? first.offset : FILE_START;
+    const high = file === last.file ? last.offset : size;
+    sum += Math.max(0, high - low);
   }
   return sum;
 }
