@@ -23,7 +23,7 @@ import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import { Ledger } from "./snapshot/ledger.ts";
-import { askAgain, RESUMED } from "./snapshot/snapshots.ts";
+import { type Again, askAgain, RESUMED } from "./snapshot/snapshots.ts";
 import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
@@ -187,6 +187,10 @@ export class Pipeline {
       return table !== undefined && this.life(sink)?.tables.fills(table) === true;
     });
     const request = { sink, tableIds: taken, scope, reason, needed: false };
+    await this.#ask(request);
+  }
+
+  async #ask(request: Again): Promise<void> {
     if (this.#streaming === null) await askAgain(this.state.snapshots, request);
     else await this.#streaming.snapshotter.again(request);
   }
@@ -229,8 +233,23 @@ export class Pipeline {
 
   /** The sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
-    for (const sink of sinks) await this.suspended.reinstate(sink, await this.#apart(sink, tableIds));
+    for (const sink of sinks) await this.#takeAgain(sink, tableIds, REINSTATED);
+  }
+
+  async #takeAgain(sink: string, tableIds: readonly string[], reason: string): Promise<void> {
+    const apart = await this.#apart(sink, tableIds);
+    await this.suspended.reinstate(sink, apart, async (suspended) => {
+      const lacked = suspended.filter((id) => this.#lacks(sink, id));
+      await this.#ask({ sink, tableIds: lacked, scope: { kind: "table" }, reason, needed: true });
+    });
     this.#notify();
+  }
+
+  /** Whether somebody must list what the sink lacks of the table. What is on its way to the sink may call the table complete. */
+  #lacks(sink: string, tableId: string): boolean {
+    const position = this.life(sink)?.worker.position;
+    if (this.#parts.snapshot === "none") return true;
+    return position != null && position.covered !== null && !position.holds(tableId);
   }
 
   /** Refuses tables that the sink would write into the target of another one. */
@@ -262,13 +281,10 @@ export class Pipeline {
     this.#notify();
   }
 
-  /** Those of these tables that an operator has paused. Without a first copy nobody else lists what they lack. */
+  /** Those of these tables that an operator has paused. */
   async resumeIn(sink: string, tableIds: readonly string[]): Promise<void> {
     const ids = tableIds.filter((id) => this.suspended.errorOf(sink, id)?.code === TABLE_PAUSED);
-    const paused = await this.#apart(sink, ids);
-    await this.suspended.reinstate(sink, paused);
-    if (this.#parts.snapshot === "none") await this.snapshot(sink, paused, null, RESUMED);
-    this.#notify();
+    await this.#takeAgain(sink, ids, RESUMED);
   }
 
   /** The snapshots that are not finished, oldest first; with `all` the finished ones too. */
@@ -289,7 +305,6 @@ export class Pipeline {
   async #run(signal: AbortSignal): Promise<void> {
     await this.gate.load();
     await this.suspended.load();
-    await this.#dropUnwanted();
     const { clock, source, state, snapshot } = this.#parts;
     const { lives } = this;
     const tablesOf = (sink: string) => this.tablesOf(sink);
@@ -334,21 +349,6 @@ export class Pipeline {
   async #granted(signal: AbortSignal): Promise<void> {
     const sinks = this.#parts.sinks.map(({ sink }) => sink);
     await untilGranted({ ...this.#parts, ...this.#waiting, sinks }, signal);
-  }
-
-  /**
-   * Drops an unfinished snapshot of a table that its sink does not take any more, or of which it can hold no rows. Invariant: before the table's changes are
-   * skipped, so that the snapshot can't continue later from its old key.
-   */
-  async #dropUnwanted(): Promise<void> {
-    const unwanted = (await this.state.snapshots.list()).filter(({ tableId, sink }) => {
-      const table = this.gate.newest(tableId);
-      return table !== undefined && this.life(sink)?.tables.holds(table) !== true;
-    });
-    await this.state.snapshots.cancel(
-      unwanted.map(({ id }) => id),
-      true,
-    );
   }
 
   #lifeFor(setup: SinkSetup): SinkLife {

@@ -150,7 +150,7 @@ export class Streaming {
       ledger: parts.ledger,
       completeness: (table) => tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
-      isSuspended: (sink, tableId) => suspended.has(sink, tableId),
+      isVoid: (sink, tableId) => lifeOf(lives, sink)?.tables.isVoid(tableId) ?? gate.isGone(tableId),
     });
     const onPendingKeys = () => this.snapshotter.notifyKeys();
     this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, lives, suspended, onPendingKeys });

@@ -85,6 +85,18 @@ export class Acts {
         scheduler.after(happening.forMs, () => void operators.resume(name));
         return;
       }
+      case "pause table": {
+        const { name } = this.#target(happening.sink).traits;
+        const id = database.table(happening.table)?.shape.id;
+        if (id === undefined) return;
+        const { downMs, forMs } = happening;
+        const act = async (work: () => Promise<void>) =>
+          downMs === null ? await work() : await world.whileStopped(downMs, work);
+        await act(() => operators.pauseTable(name, id));
+        await world.sleep(forMs);
+        if (world.isStormy) await act(() => operators.resumeTable(name, id));
+        return;
+      }
       case "snapshot": {
         const { sink, table, hasCondition, downMs } = happening;
         const sinks = sink === null ? [] : [this.#target(sink).traits.name];

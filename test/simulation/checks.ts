@@ -32,6 +32,7 @@ const REPLAYS: ReadonlySet<string> = new Set([
   "teardown",
   "without sink",
   "sink restored",
+  "pause table",
 ]);
 
 /** What is planned to happen. */

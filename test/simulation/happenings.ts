@@ -45,6 +45,14 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "weather"; readonly place: "source" | number; readonly kind: WeatherKind; readonly forMs: number }
   /** Operators. */
   | { readonly what: "pause"; readonly sink: number; readonly forMs: number }
+  /** `downMs`: as long the daemon is stopped for each of the two; null: it runs. */
+  | {
+      readonly what: "pause table";
+      readonly sink: number;
+      readonly table: number;
+      readonly forMs: number;
+      readonly downMs: number | null;
+    }
   | {
       readonly what: "snapshot";
       readonly sink: number | null;

@@ -35,6 +35,46 @@ export function withMeeting(plan: Plan): Plan {
   return random.chance(SHARE) ? replayedOverARead(random, moved) : moved;
 }
 
+/** Of 1: so many plans are no more than a table that is paused in a sink, for which something of it is still to be read. */
+const PAUSED_SHARE = 0.03;
+
+export function withPausedTable(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x9a05e);
+  if (!random.chance(PAUSED_SHARE)) return plan;
+  const { seed, source } = plan;
+  const key = random.below(KEYS);
+  const atMs = 150;
+  // A log that has every value leaves no row incomplete.
+  const isKey = source === undefined && random.chance(0.6);
+  const owed: readonly Happening[] = isKey
+    ? [{ atMs, what: "evict", sink: 0, key }, transaction(atMs + 1, [{ op: "update", table: 0, key, target: key }])]
+    : [
+        { atMs, what: "snapshot", sink: 0, table: 0, hasCondition: false, downMs: null },
+        { atMs: atMs + 20, what: "weather", place: "source", kind: "slow", forMs: 300 },
+      ];
+  const pausedMs = atMs + 5 + random.below(isKey ? 50 : 300);
+  const forMs = 10 + random.below(isKey ? 200 : 60);
+  const writes = Array.from({ length: isKey ? 0 : 1 + random.below(2) }, () =>
+    write(random, pausedMs + random.below(forMs), 0),
+  );
+  const downMs = random.chance(0.2) ? random.below(50) : null;
+  const happenings: readonly Happening[] = [
+    ...owed,
+    { atMs: pausedMs, what: "pause table", sink: 0, table: 0, forMs, downMs },
+    ...writes,
+  ];
+  return {
+    seed,
+    ...(source === undefined ? {} : { source }),
+    tables: 1,
+    rows: isKey ? KEYS : 2 * KEYS,
+    chunkRows: 1,
+    sinks: [isKey ? "cache" : random.pick(["transactional", "by-row"] as const)],
+    lastsMs: pausedMs + forMs + 100,
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
+}
+
 /** Some plans are no more than this: a table is read again for two sinks, and one of them takes much longer for each chunk. */
 export function withSlowRead(plan: Plan): Plan {
   const random = new Random(plan.seed ^ 0x510e);

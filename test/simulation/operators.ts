@@ -4,7 +4,7 @@ import { resetIn } from "../../src/cli/offsets/offset-reset.ts";
 import { expectReachable } from "../../src/cli/offsets/offset-transfer.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
-import { askWhileStopped } from "../../src/runtime/control/while-stopped.ts";
+import { askWhileStopped, pauseWhileStopped, resumeWhileStopped } from "../../src/runtime/control/while-stopped.ts";
 import { releaseLease, takeLease } from "../../src/daemon/lease.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 import { SimulatedSink } from "./sinks.ts";
@@ -43,6 +43,22 @@ export class Operators {
     await this.#told("resume", async () => {
       if (control !== undefined) await control.resume(name);
       else await this.#beside((state) => state.sinks.setPaused(name, false));
+    });
+  }
+
+  async pauseTable(name: string, id: string): Promise<void> {
+    const control = this.#world.daemon?.running?.control;
+    await this.#told("pause --tables", async () => {
+      if (control !== undefined) await control.pause(name, [id]);
+      else await this.#beside((state) => pauseWhileStopped(state, this.#world.newProcess("c").clock, name, [id]));
+    });
+  }
+
+  async resumeTable(name: string, id: string): Promise<void> {
+    const control = this.#world.daemon?.running?.control;
+    await this.#told("resume --tables", async () => {
+      if (control !== undefined) await control.resume(name, [id]);
+      else await this.#beside((state) => resumeWhileStopped(state, "initial", name, [id]));
     });
   }
 
@@ -200,4 +216,5 @@ const UNSEEN: ReadonlySet<string> = new Set([
   "spoil",
   "export",
   "without sink",
+  "pause table",
 ]);

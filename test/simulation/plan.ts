@@ -3,7 +3,7 @@ import { Random } from "../support/run/random.ts";
 import type { Op, Operation } from "./database.ts";
 import type { Happening, Plan, SinkKind } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";
-import { withMeeting, withSlowRead } from "./meetings.ts";
+import { withMeeting, withPausedTable, withSlowRead } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
 
 export const LASTS_MS = 1_000;
@@ -130,7 +130,7 @@ export function planOf(seed: number, name: SizeName): Plan {
   const made = withProof(
     withNarrowTargets(withLostTable(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))))),
   );
-  return size.nested > 0 ? withSlowRead(made) : made;
+  return withPausedTable(size.nested > 0 ? withSlowRead(made) : made);
 }
 
 /** Of 1: in so many plans the continuous comparison runs, by chance of its own. */

@@ -1,5 +1,6 @@
 /** The end of a run: faults have ended, operators do what the errors' pages say, and the system has to get there. */
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { TABLE_PAUSED } from "../../src/core/contracts/status.ts";
 import type { Acts } from "./acts.ts";
 import { Violation } from "./checks.ts";
 import { proveByComparison, spoilSome } from "./comparing.ts";
@@ -48,6 +49,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     // Whoever puts a backup of the source in its place knows that the sinks may be ahead of it.
     if (server.isRestored) await world.whileStopped(0, () => acts.operators.recover(null, true));
     for (const { traits } of targets) await acts.operators.resume(traits.name);
+    await resumeTables(world, acts);
     let isToSpoil = isSpoilt;
     const sinceMs = world.timeOfDayMs;
     for (;;) {
@@ -80,6 +82,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       if (suspended.some(([, { code }]) => code === "MR1033"))
         await world.whileStopped(0, async () => void (world.rules = "masks"));
       for (const [id] of suspended) await acts.operators.approve(id);
+      await resumeTables(world, acts);
       if (world.daemon === daemon) await remedyOfSinks(world, acts);
     }
     isDone = true;
@@ -94,6 +97,11 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   checks.equal(server.database.tables, world, targets, await world.beside.deadLetters.list({ state: "waiting" }));
   await obligations(world.beside);
   await keptShapes(world);
+}
+
+async function resumeTables({ beside }: World, { operators }: Acts): Promise<void> {
+  for (const { sink, tableId, error } of await beside.suspensions.list())
+    if (sink !== null && error.code === TABLE_PAUSED) await operators.resumeTable(sink, tableId);
 }
 
 /** What cannot be compared now waits for half a minute. */

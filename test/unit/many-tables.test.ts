@@ -154,7 +154,7 @@ test("a sink that comes when the tables are known takes the first of two with on
   expect(tables.meetsAnother(sink.name, third!)?.code).toBe("MR1305");
   await gate.discover(captured(shapes(3).slice(1)), [], START);
   expect(tables.meetsAnother(sink.name, third!)).toBeNull();
-  await suspended.reinstate(sink.name, [third!.id]);
+  await suspended.reinstate(sink.name, [third!.id], async () => {});
   // It is back, and the other has the target now.
   await gate.discover(captured(shapes(3)), [], START);
   expect(refused()).toEqual([first!.id]);

@@ -311,7 +311,7 @@ export interface SuspendedTable {
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
-  /** In one transaction. Of a table that is suspended in every sink, rows that were read beside the stream become void. */
+  /** In one transaction. Rows of the tables that were read beside the stream, for the sink or for all, become void. */
   suspend(tables: readonly SuspendedTable[]): Promise<void>;
   /** The caller requests the reading of these tables. */
   reinstate(sink: string | null, tableIds: readonly string[]): Promise<void>;

@@ -27,8 +27,9 @@ export async function askWhileStopped(
     // Whose target another table has comes back by itself when that one is gone, which a running daemon sees.
     const meet = suspended.filter((one) => one.sink === sink && one.error.code === TARGETS_MEET);
     const others = tableIds.filter((id) => !meet.some(({ tableId }) => tableId === id));
-    await state.suspensions.reinstate(sink, others);
+    // Invariant: what is read is listed before the suspension ends.
     await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
+    await state.suspensions.reinstate(sink, others);
     if (isWhole && where === null) await fillFailed(state, sink);
   }
   // Every sink lacks the changes of a suspended table.

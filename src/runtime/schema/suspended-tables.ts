@@ -22,6 +22,8 @@ export interface Refusal {
   readonly shape?: string | undefined;
 }
 
+type Listing = (tableIds: readonly string[]) => Promise<void>;
+
 interface Suspension {
   readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
@@ -98,11 +100,12 @@ export class SuspendedTables {
     return { table, isSame };
   }
 
-  /** The sinks take the tables again. They hold none of them, so the tables are read. */
-  async reinstate(sink: string, tableIds: readonly string[]): Promise<void> {
+  /** The sink takes the tables again. `list` requests the rows that it lacks. */
+  async reinstate(sink: string, tableIds: readonly string[], list: Listing): Promise<void> {
     const suspended = tableIds.filter((id) => this.#find(sink, id) !== undefined);
-    await this.#store.reinstate(sink, suspended);
-    for (const id of suspended) this.#forget(sink, id);
+    if (suspended.length === 0) return;
+    await this.#takeAgain(sink, suspended, list);
+    for (const id of suspended) if (this.#find(sink, id)?.isTried === true) this.#forget(sink, id);
   }
 
   /**
@@ -129,13 +132,18 @@ export class SuspendedTables {
   }
 
   /** The sink takes the tables again. They are shown as suspended until `finishTrials`. `list` requests their rows. */
-  async tryAgain(sink: string, tableIds: readonly string[], list: () => Promise<void>): Promise<void> {
-    const suspensions = tableIds.map((id) => this.#find(sink, id)!);
+  async tryAgain(sink: string, tableIds: readonly string[], list: Listing): Promise<void> {
     this.#logger.debug({ sink, tables: tableIds }, "suspended tables are retried");
+    await this.#takeAgain(sink, tableIds, list);
+  }
+
+  async #takeAgain(sink: string, tableIds: readonly string[], list: Listing): Promise<void> {
+    const suspensions = tableIds.map((id) => this.#find(sink, id)!);
+    // What is listed for a table that the sink skips is void.
     for (const suspension of suspensions) suspension.isTried = true;
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
-      await list();
+      await list(tableIds);
       await this.#store.reinstate(sink, tableIds);
     } catch (error) {
       for (const suspension of suspensions) suspension.isTried = false;

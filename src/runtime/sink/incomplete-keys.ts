@@ -31,10 +31,9 @@ export class IncompleteKeys {
     const { sink, state, tables, position } = this.#parts;
     const byTable = Map.groupBy(untold, (key) => key.table);
     for (const [table, keys] of byTable) {
-      // If such a key were listed, and removed each time, its batch would be repeated without end.
-      if (tables.isVoid(table.id)) continue;
-      // During a first fill under load, this would list most of the table.
-      if (!position.holds(table.id) && this.#isReadLater(table.id)) continue;
+      // Listed keys of a void table that the sink does not hold are removed: each time, its batch would be repeated without end.
+      // Those of one that is going to be read would be most of it during a first fill under load.
+      if (!position.holds(table.id) && (tables.isVoid(table.id) || this.#isReadLater(table.id))) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
       await state.snapshots.addKeys(sink.name, table.id, texts, keyShape(table));
     }

@@ -126,7 +126,7 @@ export class TablesOfSink {
 
   /** Whether no snapshot reads the table for this sink any more. */
   isVoid(tableId: string): boolean {
-    return this.#parts.gate.isGone(tableId) || this.isSuspended(tableId);
+    return this.#taker.sink.form === "log" || this.#parts.gate.isGone(tableId) || this.leavesOut(tableId);
   }
 
   /** The sink can't follow or write the tables. When this resolves, `wants` is false for each. */

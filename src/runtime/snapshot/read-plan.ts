@@ -12,12 +12,12 @@ import type { TableGate } from "../schema/table-gate.ts";
 export interface ReadPlanParts {
   readonly fanOut: FanOut;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "table" | "isGone">;
+  readonly gate: Pick<TableGate, "table">;
   readonly ledger: Pick<Ledger, "list">;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
-  /** Whether the sink skips the table's changes: then nothing of the table is read for it. */
-  readonly isSuspended: (sink: string, tableId: string) => boolean;
+  /** Whether nothing of the table is read for this sink any more. */
+  readonly isVoid: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
 
@@ -47,7 +47,7 @@ export class ReadPlan {
   readonly #keysNext = new Set<string>();
   /** By table id, since keys are listed. */
   readonly #keyPaces = new Map<string, KeyPace>();
-  /** By sink, tables of which it was told that they are gone, and has not taken note yet. */
+  /** By sink, void tables of which it was told, and has not taken note yet. */
   readonly #told = new Map<string, Set<string>>();
 
   constructor(parts: ReadPlanParts, reader: Pick<RowReader, "holds" | "tablesOfKeys">) {
@@ -86,7 +86,8 @@ export class ReadPlan {
    */
   async turns({ open, keyCounts }: Unfinished, busy: ReadonlySet<string>): Promise<Turns> {
     const isFree = this.isFree(busy);
-    const ranges = rangeReads(open.filter(({ sink }) => isFree(sink)));
+    const { isVoid } = this.#parts;
+    const ranges = rangeReads(open.filter(({ sink, tableId }) => isFree(sink) && !isVoid(sink, tableId)));
     const now = ranges.filter((reading) => !this.#reader.holds(reading));
     return new Turns(this.#reader, now, await this.keysInTurn(keyCounts, busy), busy);
   }
@@ -110,27 +111,34 @@ export class ReadPlan {
     for (const sink of sinks) this.#keysNext[kind === "keys" ? "delete" : "add"](sink);
   }
 
-  /** Keys of a table that is suspended, or can't be read, and those of a `busy` sink must not hold up other keys. */
+  /** Keys of a table that is void or suspended, or can't be read, and those of a `busy` sink must not hold up other keys. */
   async keysInTurn(keyCounts: Unfinished["keyCounts"], busy: ReadonlySet<string>): Promise<readonly KeyRead[]> {
     if (keyCounts.size === 0) this.#keyPaces.clear();
     if (keyCounts.size === 0) return [];
-    const { state, gate } = this.#parts;
+    const { state, gate, isVoid } = this.#parts;
     const held = this.#reader.tablesOfKeys(true);
     const listed = await state.snapshots.tablesOfKeys();
     const tableIds = listed.filter((id) => gate.table(id) !== undefined && !held.has(id));
-    const sinks = this.#attached.filter((name) => !busy.has(name));
-    return this.#keyReadings(await state.snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
+    const keys: PendingKey[] = [];
+    for (const sink of this.#attached.filter((name) => keyCounts.has(name) && !busy.has(name))) {
+      const wanted = tableIds.filter((id) => !isVoid(sink, id));
+      keys.push(...(await state.snapshots.keys([sink], wanted, KEYS_LISTED_MAX)));
+    }
+    return this.#keyReadings(keys.toSorted((a, b) => a.id - b.id));
   }
 
   /** Unfinished reads for attached sinks, of tables that flow: only these can be refused. */
   async readable(open: readonly TableSnapshot[]): Promise<readonly SnapshotRead[]> {
-    const { state, gate } = this.#parts;
+    const { state, gate, isVoid } = this.#parts;
     const sinks = this.#attached;
     const isFlowing = (tableId: string): boolean => gate.table(tableId) !== undefined;
-    const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && isFlowing(tableId));
-    const readings: SnapshotRead[] = rangeReads(flowing);
-    for (const id of [...this.#reader.tablesOfKeys(false)].filter(isFlowing))
-      readings.push(...this.#keyReadings(await state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
+    const isReadable = (sink: string, tableId: string): boolean =>
+      sinks.includes(sink) && isFlowing(tableId) && !isVoid(sink, tableId);
+    const readings: SnapshotRead[] = rangeReads(open.filter(({ sink, tableId }) => isReadable(sink, tableId)));
+    for (const id of this.#reader.tablesOfKeys(false)) {
+      const takers = sinks.filter((sink) => isReadable(sink, id));
+      readings.push(...this.#keyReadings(await state.snapshots.keys(takers, [id], KEYS_LISTED_MAX)));
+    }
     return readings;
   }
 
@@ -150,18 +158,17 @@ export class ReadPlan {
   }
 
   /**
-   * Ends reads that have become pointless. A table that was dropped can't be read. A table that is suspended in the sink is
-   * read as a whole when it is reinstated. Invariant: the sink no longer holds a table that is gone before its read ends,
-   * so a table that comes back as it was is read.
+   * Ends reads that have become pointless. A table that was dropped can't be read. A table that the sink leaves out, or that is
+   * suspended there, is read as a whole when the sink takes it again. Invariant: the sink no longer holds such a table before
+   * its read ends, or a listed key is removed; so a table that comes back as it was is read.
    */
   async withoutVoid(open: readonly TableSnapshot[]): Promise<Unfinished> {
-    const { state, gate, isSuspended, logger } = this.#parts;
+    const { state, isVoid, logger } = this.#parts;
     const left: TableSnapshot[] = [];
     const pointless: TableSnapshot[] = [];
     for (const snapshot of open) {
       const { tableId, sink } = snapshot;
-      const isGone = gate.isGone(tableId);
-      const isToRead = isGone ? this.#mayHold(sink, tableId) : !isSuspended(sink, tableId);
+      const isToRead = !isVoid(sink, tableId) || this.#mayHold(sink, tableId);
       (isToRead ? left : pointless).push(snapshot);
     }
     await state.snapshots.cancel(
@@ -172,7 +179,7 @@ export class ReadPlan {
       const tables = ended.map(({ tableId }) => tableId);
       logger.info(
         { sink, tables },
-        "tables that are gone at the source, or suspended in the sink, are not read any more",
+        "tables that are gone at the source, or that the sink leaves out, are not read any more",
       );
     }
     return { open: left, keyCounts: await this.keyCounts() };
@@ -180,17 +187,17 @@ export class ReadPlan {
 
   /** How many keys are listed, by sink. Those that are void are removed. */
   async keyCounts(): Promise<Unfinished["keyCounts"]> {
-    const { state, gate, isSuspended } = this.#parts;
+    const { state, isVoid } = this.#parts;
     // Mostly no key is listed.
     const keyCounts = await state.snapshots.countKeys();
     const keys = keyCounts.size === 0 ? [] : await state.snapshots.keys(this.#attached, null, KEYS_LISTED_MAX);
-    const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
-    if (gone.length === 0) return keyCounts;
-    await state.snapshots.removeKeys(gone.map(({ id }) => id));
+    const dropped = keys.filter(({ tableId, sink }) => isVoid(sink, tableId) && !this.#mayHold(sink, tableId));
+    if (dropped.length === 0) return keyCounts;
+    await state.snapshots.removeKeys(dropped.map(({ id }) => id));
     return await state.snapshots.countKeys();
   }
 
-  /** Whether the sink counts a table that is gone as complete, or may do so. Then it is told that it lacks rows. */
+  /** Whether the sink counts a void table as complete, or may do so. Then it is told that it lacks rows. */
   #mayHold(sink: string, tableId: string): boolean {
     const { fanOut } = this.#parts;
     const worker = [...fanOut.sinks].find(({ name }) => name === sink);

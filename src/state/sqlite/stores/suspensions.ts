@@ -31,10 +31,10 @@ export class SqliteSuspensions implements SuspensionStore {
     const sql = `INSERT INTO suspended_table (sink, table_id, error, shape) VALUES (:sink, :table, :error, :shape)
       ON CONFLICT DO UPDATE SET error = :error, shape = :shape`;
     this.#connection.run(sql, row);
-    if (sink !== null) return;
-    countObligation(this.#connection, null);
     // Invariant: changes that are skipped from now on do not lie behind the cursor of a snapshot that continues later.
-    this.#connection.run(voidSnapshots("table_id = :table"), { table });
+    const where = "table_id = :table AND sink = coalesce(:sink, sink)";
+    const count = this.#connection.run(voidSnapshots(where), { table, sink });
+    if (count > 0 || sink === null) countObligation(this.#connection, sink);
   }
 
   async reinstate(sink: string | null, tableIds: readonly string[]): Promise<void> {
