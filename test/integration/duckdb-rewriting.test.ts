@@ -1,6 +1,12 @@
 /** A table with more dead rows than live ones is written anew beside the stream, in turns, and ends as the batches say. */
+import { copyFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { expect, test } from "vitest";
+import { Shadow } from "../../connectors/duckdb/tables/shadow.ts";
+import { layoutOf } from "../../connectors/duckdb/write/layout.ts";
+import { StageFile } from "../../connectors/duckdb/write/stage-file.ts";
+import { TouchedKeys } from "../../connectors/duckdb/write/touched-keys.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
@@ -14,12 +20,14 @@ import {
   Stage,
   timeout,
   type Write,
+  writes,
 } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { Random, testSeed } from "../support/run/random.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
@@ -290,6 +298,71 @@ test.concurrent(
     await worn.write([put(cells)]);
     worn.rows.set(keyOf(1), cells);
     await worn.expectWell();
+  },
+);
+
+/** Each says what the log of DuckDB would be read for: rows of the old table that are dead, changed or gone. */
+test.for([
+  ["a row that is deleted", "", "delete from steps where id = 2"],
+  ["a row that is changed", "", "update steps set tags = ['new'] where id = 2"],
+  [
+    "a row that is deleted, behind dead ones",
+    "delete from steps where id between 50 and 149",
+    "delete from steps where id = 260",
+  ],
+  [
+    "a row that is changed, behind dead ones",
+    "delete from steps where id between 50 and 149",
+    "update steps set tags = ['new'] where id = 260",
+  ],
+] as const)(
+  "killed before DuckDB's log is folded in, a rewritten table is whole: %s meanwhile",
+  async ([, before, change]) => {
+    using folder = temporaryFolder();
+    const path = folder.file("worn.duckdb");
+    const instance = await DuckDBInstance.create(path, { checkpoint_threshold: "1TB" });
+    const connection = await instance.connect();
+    const read = async (from = connection): Promise<unknown> =>
+      (await from.runAndReadAll("select * from steps order by id")).getRowsJson();
+    /** What another process finds that opens the file as it is now. */
+    const afterKill = async (name: string): Promise<unknown> => {
+      for (const end of ["", ".wal"]) copyFileSync(`${path}${end}`, `${folder.file(name)}${end}`);
+      const other = await DuckDBInstance.create(folder.file(name));
+      const reader = await other.connect();
+      try {
+        return await read(reader);
+      } finally {
+        reader.closeSync();
+        other.closeSync();
+      }
+    };
+    await connection.run("create table steps (id bigint primary key, tags text[]); checkpoint");
+    await connection.run("insert into steps select g, ['old'] from range(300) as r(g)");
+    await connection.run(`${before}; checkpoint`);
+    await connection.run("comment on column steps.tags is 'somebody''s'");
+    const steps = tableVersion({ table: "steps", columns: { id: "int8", tags: "text[]" } });
+    const target = { schema: "main", table: "steps" };
+    const stage = new StageFile("self");
+    const touched = new TouchedKeys(stage, layoutOf(steps, target, "worn", DEFAULT_FORM));
+    const shadow = (await Shadow.make(connection, "worn", target))!;
+    const turns = { begin: () => connection.run("begin transaction"), touched, withinMs: WITHIN_MS };
+    expect(await shadow.turn({ ...turns, span: 280 })).toMatchObject({ isLast: false });
+    await connection.run(change);
+    const id = /\d+$/.exec(change)![0];
+    await touched.add(writes(steps, 10n, [put([id, "{new}"])]), layoutOf(steps, target, "worn", DEFAULT_FORM));
+    expect(await shadow.turn({ ...turns, span: 280 })).toMatchObject({ isLast: true });
+    const rows = await read();
+    expect(await afterKill("at-once.duckdb")).toEqual(rows);
+    // The log may stay while somebody reads the file, and batches go on.
+    await connection.run("delete from steps where id in (150, 299)");
+    await connection.run("update steps set tags = ['later'] where id in (151, 298)");
+    await connection.run("insert into steps values (150, ['again']), (1000, ['more'])");
+    const later = await read();
+    expect(later).not.toEqual(rows);
+    expect(await afterKill("later.duckdb")).toEqual(later);
+    stage.close();
+    connection.closeSync();
+    instance.closeSync();
   },
 );
 

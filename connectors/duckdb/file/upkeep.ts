@@ -104,8 +104,6 @@ export class Upkeep {
   /** By `nameOf`: when to check it again. */
   readonly #postponed = new Map<string, number>();
   #current: Rewriting | null = null;
-  /** A shadow has taken a table's place, and the log could not be folded in. */
-  #isUnfolded = false;
   #running: Promise<void> | null = null;
   /** When the last batch with rows came. */
   #writtenMs = -Infinity;
@@ -144,7 +142,6 @@ export class Upkeep {
   /** Invariant: called before a batch changes anything. As its writer, exclusively. */
   async applying(batch: Batch): Promise<void> {
     if (batch.kind !== "checkpoint") this.#writtenMs = performance.now();
-    if (this.#isUnfolded) this.#isUnfolded = !(await this.#parts.database.folding.now(this.#connection));
     const current = this.#current;
     if (current === null || current.end !== null) return;
     if (batch.kind !== "rows") return this.abandon(tablesOf(batch));
@@ -302,19 +299,17 @@ export class Upkeep {
     return true;
   }
 
-  /**
-   * Invariant: the log is folded in before a batch writes to the table that the shadow has become. DuckDB can't read a log
-   * again that has both: in it, the rows that the batch deletes are others.
-   */
+  /** Folded in, the old table gives its room back. */
   async #turnAndFold(current: Rewriting): Promise<boolean> {
     const { folding } = this.#parts.database;
     // A copy of the file has begun: nothing can be folded in.
     if (folding.isHeldOff) return false;
     if (!(await this.#turn(current))) return false;
     this.#parts.rewritten(current.layout);
-    // If that fails, the file stays longer than necessary.
+    failpoint("duckdb.took-place");
+    // If one of these fails, the file stays longer than necessary.
     await this.#parts.checkpoint.rewriteIndex(this.#connection).catch(() => undefined);
-    this.#isUnfolded = !(await folding.now(this.#connection));
+    await folding.now(this.#connection);
     return true;
   }
 

@@ -25,7 +25,7 @@ const TOUCHED = "temp.main.millrace_touched";
 
 /** Read before a table is rewritten, and again before it is replaced. */
 interface Definition {
-  /** Name, type, nullability, default. */
+  /** Name, type, nullability, default, comment. */
   readonly columns: readonly (readonly string[])[];
   /** Quoted. */
   readonly key: readonly string[];
@@ -107,10 +107,14 @@ export class Shadow {
     for (const [schema = ""] of left) await connection.run(`DROP TABLE ${quoteName(catalogue, schema, SHADOW)}`);
   }
 
-  /** One transaction. Throws `TableChanged` if the shadow can't replace the table. */
+  /**
+   * One transaction; the shadow takes the table's place in another. DuckDB writes a deletion into its log under the name that the
+   * table has at the end of the transaction: read again, that of the shadow's rows would be one of the table that it replaces.
+   * Throws `TableChanged` if the shadow can't replace the table.
+   */
   async turn({ begin, touched, span, withinMs }: TurnOptions): Promise<Turn> {
     const connection = this.#connection;
-    const { to, ...turn } = await inTransaction(connection, begin, async () => {
+    const { to, end, ...turn } = await inTransaction(connection, begin, async () => {
       const startedMs = performance.now();
       if (touched.count > 0) await this.#renew(touched);
       const renewMs = performance.now() - startedMs;
@@ -124,12 +128,13 @@ export class Shadow {
       } finally {
         clearTimeout(interrupt);
       }
-      if (to === end) await this.#takePlace();
-      return { to, rowCount, renewMs, isLast: to === end };
+      return { to, end, rowCount, renewMs };
     });
     this.#next = to;
     touched.clear();
-    return turn;
+    const isLast = to === end;
+    if (isLast) await inTransaction(connection, begin, () => this.#takePlace());
+    return { ...turn, isLast };
   }
 
   async drop(): Promise<void> {
@@ -205,6 +210,10 @@ export class Shadow {
     await connection.run(`DROP TABLE ${this.#old}`);
     await connection.run(`ALTER TABLE ${this.#made} RENAME TO ${quoteIdentifier(this.#target.table)}`);
     await connection.run(`COMMENT ON TABLE ${this.#old} IS ${comment === "" ? "NULL" : quoteLiteral(comment)}`);
+    for (const [name = "", , , , text = ""] of this.#definition.columns) {
+      const column = `${this.#old}.${quoteIdentifier(name)}`;
+      if (text !== "") await connection.run(`COMMENT ON COLUMN ${column} IS ${quoteLiteral(text)}`);
+    }
   }
 }
 
@@ -217,7 +226,7 @@ async function define(
   const ofTable = "database_name = $1 AND schema_name = $2 AND table_name = $3";
   const columns = await readTextRows(
     connection,
-    `SELECT column_name, data_type, is_nullable, coalesce(column_default, '') FROM duckdb_columns() WHERE ${ofTable} ORDER BY column_index`,
+    `SELECT column_name, data_type, is_nullable, coalesce(column_default, ''), coalesce(comment, '') FROM duckdb_columns() WHERE ${ofTable} ORDER BY column_index`,
     names,
   );
   const constraints = await readTextRows(

@@ -155,6 +155,7 @@ const ELSEWHERE = [
   "postgres-sink.key-made",
   "sink.table-suspended",
   "duckdb.rows-copied",
+  "duckdb.took-place",
   "duckdb.rewritten",
   "sqlite.target-made",
   "sqlite.rows-written",

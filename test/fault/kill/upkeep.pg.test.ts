@@ -38,7 +38,7 @@ test.concurrent(
 
 const ROW_COUNT = 60_000;
 
-const REWRITING = ["duckdb.rows-copied=kill@2", "duckdb.rewritten=kill"];
+const REWRITING = ["duckdb.rows-copied=kill@2", "duckdb.took-place=kill", "duckdb.rewritten=kill"];
 
 test.concurrent.each(REWRITING)(
   "killed as DuckDB writes a table anew (%s): the rows are there, and the dead ones are gone",
