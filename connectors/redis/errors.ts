@@ -33,6 +33,8 @@ type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: s
 const PASSES = "Nothing: Millrace tries again until the server takes it.";
 const PRIMARY = "Point `url` at the primary, or promote this server: REPLICAOF NO ONE.";
 const OF_CLUSTER = "If it lasts, look at the nodes: redis-cli --cluster check HOST:PORT.";
+const ELSEWHERE = "the key lies on another node of the Redis cluster";
+const NAME_CLUSTER = `Set \`cluster: true\` where the config lacks it; else the cluster is moving slots. ${OF_CLUSTER}`;
 const NONE_LEFT = "Redis has no connection left";
 const FULL = "Close clients that nobody needs, or raise `maxclients` (CONFIG SET maxclients …).";
 const PROTECTED =
@@ -86,8 +88,8 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
   MASTERDOWN: ["MR2006", "retryable", "the Redis replica has lost its primary", `If it lasts: ${PRIMARY}`],
   CLUSTERDOWN: ["MR2006", "retryable", "the Redis cluster is down", OF_CLUSTER],
   TRYAGAIN: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  MOVED: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  ASK: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  MOVED: ["MR2006", "retryable", ELSEWHERE, NAME_CLUSTER],
+  ASK: ["MR2006", "retryable", ELSEWHERE, NAME_CLUSTER],
   UNBLOCKED: ["MR2006", "retryable", "Redis has become a replica", `If it lasts: ${PRIMARY}`],
   NOSCRIPT: ["MR2006", "retryable", "Redis has lost its scripts", PASSES],
   CROSSSLOT: ["MR2004", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],

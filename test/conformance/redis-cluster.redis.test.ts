@@ -5,6 +5,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { ownRedisCluster, type RedisCluster } from "../support/caches/redis-cluster.ts";
 import { fieldLanding, freshClusterPrefix, keysUnder, readHashRows } from "../support/caches/redis-rows.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
 import { sinkConformance } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "./stage.ts";
@@ -107,4 +108,18 @@ describe("the fences of a cluster's slots", () => {
       await next.forget(timeout());
     }
   });
+});
+
+test("a sink that does not know that its server is a node of a cluster is told which option says so", async () => {
+  const told = [];
+  for (const url of cluster.urls) {
+    const options = definition.parse({ url, prefix: "unaware:" });
+    const sink = await factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog);
+    const { message = "", hint } = (await sink.open(1, timeout()).then(() => null, findMillraceError)) ?? {};
+    if (message.includes("another node of the Redis cluster")) told.push(hint);
+    await sink.close();
+  }
+  // The checkpoint's key lies on the third one.
+  expect(told).toEqual(Array.from({ length: 2 }, () => expect.stringContaining("`cluster: true`")));
+  await client.del("unaware:_millrace:shop.cache");
 });
