@@ -10,7 +10,7 @@ import {
 import { reachAgain } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-import { aboutOf, apiIdsOf, brokerIn, codesOf, mayPass, numberedIn, requestOf } from "./client/failures.ts";
+import { aboutOf, apiIdsOf, brokerIn, codesOf, isTimeout, mayPass, numberedIn, requestOf } from "./client/failures.ts";
 
 /** The first whose Fetch names topics by their ids (version 13); an older one takes each topic for one that does not exist. */
 const OLDEST = "3.1";
@@ -137,9 +137,9 @@ export function shortTransactions(): MillraceError {
 }
 
 const STORAGE = "KAFKA_STORAGE_ERROR";
-const LEADERLESS = "a partition has no leader";
-const MOVED = "a partition has moved to another broker";
-const STILL_ENDS = "the transaction before can't end yet";
+const STILL_ENDS = "CONCURRENT_TRANSACTIONS";
+/** A broker that stops gives its partitions away first. */
+const OF_STOP: ReadonlySet<string> = new Set(["LEADER_NOT_AVAILABLE", "NOT_LEADER_OR_FOLLOWER"]);
 const MAKE_ROOM =
   "Make room on the disk of the broker's `log.dirs`, or look at the disk; then start the broker: one that can't write to its disk ends.";
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
@@ -158,10 +158,10 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ["MR2008", "blocked", "the Kafka user lacks an ACL of the transactional id"],
   NOT_ENOUGH_REPLICAS: ["MR2006", "retryable", "too few replicas are in sync"],
   NOT_ENOUGH_REPLICAS_AFTER_APPEND: ["MR2006", "retryable", "too few replicas are in sync"],
-  LEADER_NOT_AVAILABLE: ["MR2006", "retryable", LEADERLESS],
-  NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", MOVED],
+  LEADER_NOT_AVAILABLE: ["MR2006", "retryable", "a partition has no leader"],
+  NOT_LEADER_OR_FOLLOWER: ["MR2006", "retryable", "a partition has moved to another broker"],
   [STORAGE]: ["MR2006", "retryable", "a broker can't write to its disk", MAKE_ROOM],
-  CONCURRENT_TRANSACTIONS: ["MR2006", "retryable", STILL_ENDS],
+  [STILL_ENDS]: ["MR2006", "retryable", "the transaction before can't end yet"],
   BROKER_NOT_AVAILABLE: ["MR2001", "retryable", "a broker is not there"],
   REQUEST_TIMED_OUT: ["MR2001", "retryable", "Kafka did not answer in time"],
   UNKNOWN_TOPIC_OR_PARTITION: ["MR3507", "blocked", "a topic does not exist"],
@@ -175,7 +175,6 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   THROTTLING_QUOTA_EXCEEDED: ["MR2006", "retryable", "the quota `controller_mutation_rate` is used up", QUOTA],
   RECORD_LIST_TOO_LARGE: ["MR2006", "retryable", "a topic's `segment.bytes` is smaller than a batch"],
   UNSUPPORTED_VERSION: ["MR2005", "fatal", "the brokers do not speak a version of the protocol that is needed"],
-  CORRUPT_MESSAGE: ["MR3315", "fatal", "the checkpoint topic holds records that are not Millrace's"],
   INVALID_TRANSACTION_TIMEOUT: ["MR2005", "fatal", SHORT_TRANSACTIONS, LONGER_TRANSACTIONS],
   INVALID_TIMESTAMP: [
     "MR3509",
@@ -223,10 +222,10 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
     return loginError("Kafka refuses the login", error);
   }
   const system = codes.find((code) => /^E[A-Z]+$/.test(code));
-  if (system !== undefined || codes.some((code) => code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT")) {
+  if (system !== undefined || codes.includes("PLT_KFK_NETWORK")) {
     const broker = brokerIn(error);
     const at = broker === null ? "" : ` at ${broker}`;
-    const why = system ?? (codes.includes("PLT_KFK_TIMEOUT") ? "no answer in time" : "it was closed");
+    const why = system ?? (isTimeout(error) ? "no answer in time" : "it was closed");
     const fix = broker === null ? HINTS.MR2001 : reachAgain(system, broker, "brokers");
     const advertised =
       " A broker of another address than those in `brokers` is as the brokers' `advertised.listeners` name it.";
@@ -293,15 +292,31 @@ export function isOfStorage(error: unknown): boolean {
  * A transaction can't even be given up where a partition of it can't be written, and a broker that can't write to its disk ends:
  * what that was is the reason.
  */
-export function stuckAfter(before: MillraceError | null, error: MillraceError): MillraceError {
+export function stuckAfter(before: FailedBatch | null, error: MillraceError): MillraceError {
+  if (before === null || before.known.code !== "MR2006" || (error.code !== "MR2006" && error.code !== "MR2001"))
+    return error;
+  const { known, ids } = before;
   // Which topics it waits for is said when the sink is opened.
-  if (before?.message.startsWith(STILL_ENDS) === true) return error;
-  if (before?.code !== "MR2006" || (error.code !== "MR2006" && error.code !== "MR2001")) return error;
-  // A broker that stops gives its partitions away first.
-  const isOfStop = before.message.startsWith(LEADERLESS) || before.message.startsWith(MOVED);
-  if (error.code === "MR2001" && isOfStop) return error;
-  const hint = error.code === "MR2006" ? undefined : `${before.hint ?? ""} ${error.hint ?? ""}`.trim();
-  return kafkaError(error.code, error.kind, `${error.message}, after: ${before.message}`, { hint, cause: error });
+  if (ids.includes(STILL_ENDS)) return error;
+  if (error.code === "MR2001" && ids.some((id) => OF_STOP.has(id))) return error;
+  const hint = error.code === "MR2006" ? undefined : `${known.hint ?? ""} ${error.hint ?? ""}`.trim();
+  return kafkaError(error.code, error.kind, `${error.message}, after: ${known.message}`, { hint, cause: error });
+}
+
+/** Why a batch failed. */
+export interface FailedBatch {
+  readonly known: MillraceError;
+  /** Of the protocol's errors. */
+  readonly ids: readonly string[];
+}
+
+export function failedBatch(known: MillraceError, error: unknown): FailedBatch {
+  return { known, ids: apiIdsOf(error) };
+}
+
+/** Whether a broker gave no answer in time, as while a quota holds requests back. One that is gone ends its connections. */
+export function isUnanswered(error: unknown): boolean {
+  return isTimeout(error) || apiIdsOf(error).includes("REQUEST_TIMED_OUT");
 }
 
 /** What waits for somebody because of one table's topic. */
@@ -327,6 +342,10 @@ export function isUnknownTopic(error: unknown): boolean {
 export function newlyCompacted(topic: string): MillraceError {
   const hint = "Nothing: its tables are read again. Consumers see their rows once more.";
   return kafkaError("MR3110", "reopen", `topic ${topic} is compacted now`, { hint });
+}
+
+export function foreignRecords(topic: string): MillraceError {
+  return kafkaError("MR3315", "fatal", `the checkpoint topic ${topic} holds records that are not Millrace's`);
 }
 
 /** Millrace's own topics of a sink are those of another one. */

@@ -94,7 +94,12 @@ test("a quota of bytes is told as what slows the sink, and a batch that takes to
   expect(sink.hints).toMatchObject([
     { what: expect.stringContaining("a quota of the brokers holds it back"), slows: true },
   ]);
+  // A broker that dies meanwhile is told as that.
+  await broker.kill();
+  const gone = await failure(sink.apply(batch(at++, 1), new Reports(), AbortSignal.timeout(120_000)));
+  expect(gone).toMatchObject({ code: "MR2001", message: expect.stringContaining("the connection to Kafka") });
   await sink.close();
+  await broker.start();
 });
 
 test("a limit of transactions that is too short is refused at the start, and by check", async () => {

@@ -1,6 +1,14 @@
+import { NetworkError, TimeoutError } from "@platformatic/kafka";
 import { expect, test } from "vitest";
-import { failureOf } from "../../connectors/kafka/client/failures.ts";
-import { classify, classifySource, kafkaError, stuckAfter } from "../../connectors/kafka/errors.ts";
+import { failureOf, RefusedRequest } from "../../connectors/kafka/client/failures.ts";
+import {
+  classify,
+  classifySource,
+  failedBatch,
+  isUnanswered,
+  kafkaError,
+  stuckAfter,
+} from "../../connectors/kafka/errors.ts";
 
 test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED"])(
   "%s is another writer",
@@ -16,12 +24,31 @@ test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR
 
 test("a broker that stopped is told as that, not with the partitions that it gave away before", () => {
   const stopped = kafkaError("MR2001", "retryable", "the connection to Kafka failed: ECONNREFUSED");
-  const before = (id: string) => classify(failureOf(id, "orders"));
+  const before = (id: string) => {
+    const error = failureOf(id, "orders");
+    return failedBatch(classify(error), error);
+  };
   for (const id of ["NOT_LEADER_OR_FOLLOWER", "LEADER_NOT_AVAILABLE"])
     expect(stuckAfter(before(id), stopped).message).toBe(stopped.message);
   expect(stuckAfter(before("KAFKA_STORAGE_ERROR"), stopped).message).toContain(
     "after: a broker can't write to its disk",
   );
+});
+
+test("a batch that was spoiled on its way, or on a broker's disk, is sent or read again: the checkpoint is no other program's", () => {
+  for (const request of ["Produce", "Fetch"]) {
+    const { code, kind } = classify(new RefusedRequest(request, failureOf("CORRUPT_MESSAGE", "orders")));
+    expect({ code, kind }).toEqual({ code: "MR2006", kind: "retryable" });
+  }
+});
+
+test("a quota is the reason where an answer did not come in time, and not where a broker is gone", () => {
+  const timedOut = new TimeoutError("Request timed out");
+  expect(classify(timedOut)).toMatchObject({ code: "MR2001", message: expect.stringContaining("no answer in time") });
+  expect([timedOut, failureOf("REQUEST_TIMED_OUT", "orders")].map(isUnanswered)).toEqual([true, true]);
+  const refused = Object.assign(new Error("connect"), { code: "ECONNREFUSED" });
+  const others = [new NetworkError("Connection closed"), refused, failureOf("BROKER_NOT_AVAILABLE", "broker 1")];
+  expect(others.map(isUnanswered)).toEqual([false, false, false]);
 });
 
 test("what fails where the log is read is the source's, also for a sink that needs a stream of its own", () => {

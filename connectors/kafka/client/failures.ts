@@ -1,7 +1,7 @@
 /** What went wrong between this client and the brokers, by the protocol's own names. */
 import type { Clock } from "../../../src/core/clock.ts";
 import { MillraceError } from "../../../src/core/errors.ts";
-import { protocolErrors, protocolErrorsCodesById } from "@platformatic/kafka";
+import { protocolErrors, protocolErrorsCodesById, TimeoutError } from "@platformatic/kafka";
 
 /** A protocol error that this client found in an answer; the library makes its own of most. */
 class KafkaFailure extends Error {
@@ -40,6 +40,11 @@ export function requestOf(error: unknown): string | null {
 
 export function failureOf(error: number | string, about: string): KafkaFailure {
   return new KafkaFailure(typeof error === "number" ? (protocolErrorsCodesById[error] ?? String(error)) : error, about);
+}
+
+/** Whether an answer, or a connection, did not come in time. The library gives it the code of any lost connection. */
+export function isTimeout(error: unknown): boolean {
+  return causesOf(error).some((one) => one instanceof TimeoutError);
 }
 
 /** All names of protocol errors in an error, outermost first. */

@@ -6,7 +6,8 @@ import { Agent, type buildConnector, request } from "undici";
 import type { ConnectionOptions } from "node:tls";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { addressOf } from "../../../src/tls/failure.ts";
-import { classifyRegistry, refusedBy } from "./errors.ts";
+import * as z from "zod";
+import { classifyRegistry, foreignAnswer, jsonIn, refusedBy } from "./errors.ts";
 
 export interface RegistrySettings {
   readonly url: string;
@@ -26,6 +27,8 @@ interface SubjectSchema {
   readonly schema: object | string;
 }
 
+const REGISTERED = z.object({ id: z.int() });
+const TYPES = z.array(z.string());
 const ANSWERS_WITHIN_MS = 30_000;
 const MEDIA_TYPE = "application/vnd.schemaregistry.v1+json";
 const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
@@ -54,24 +57,18 @@ export class RegistryClient implements AsyncDisposable {
   async idOf({ subject, schemaType, schema }: SubjectSchema, signal: AbortSignal): Promise<number> {
     const versions = this.#settings.registers ? "/versions" : "";
     const body = { schemaType, schema: JSON.stringify(schema) };
-    const { id } = await this.#ask<{ id: number }>(
-      "POST",
-      `/subjects/${encodeURIComponent(subject)}${versions}`,
-      signal,
-      {
-        subject,
-        body,
-      },
-    );
+    const path = `/subjects/${encodeURIComponent(subject)}${versions}`;
+    const { id } = await this.#ask(REGISTERED, "POST", path, signal, { subject, body });
     return id;
   }
 
   /** The levels that it knows; for `check`. */
   async types(signal: AbortSignal): Promise<readonly string[]> {
-    return await this.#ask<readonly string[]>("GET", "/schemas/types", signal);
+    return await this.#ask(TYPES, "GET", "/schemas/types", signal);
   }
 
   async #ask<Answer>(
+    form: z.ZodType<Answer>,
     method: "GET" | "POST",
     path: string,
     signal: AbortSignal,
@@ -94,8 +91,9 @@ export class RegistryClient implements AsyncDisposable {
       throw classifyRegistry(error, this.#server, signal);
     }
     if (status !== 200) throw refusedBy(status, text, this.#server, about.subject);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the interface's own shape
-    return JSON.parse(text) as Answer;
+    const found = form.safeParse(jsonIn(text));
+    if (!found.success) throw foreignAnswer(status, this.#server);
+    return found.data;
   }
 
   #headers(hasBody: boolean): Record<string, string> {

@@ -1,4 +1,5 @@
 /** What the schema registry's answers and failures mean. */
+import * as z from "zod";
 import { isAborted, MillraceError, type Raise } from "../../../src/core/errors.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { tlsFailure } from "../../../src/tls/failure.ts";
@@ -17,9 +18,12 @@ const registryError: Raise = (code, kind, message, details) =>
 
 /** Of an answer's text in a message: registries tell the whole schema. */
 const TOLD_MAX = 300;
-const INCOMPATIBLE = 409;
-const INVALID = 422;
+const TOLD = z.object({ message: z.string() });
+/** A registry's own refusals have a code beside HTTP's. */
+const CODED = z.object({ error_code: z.number() });
 const MISSING = 404;
+/** It does not have it, it is incompatible, or invalid. */
+const OF_A_SCHEMA: ReadonlySet<number> = new Set([MISSING, 409, 422]);
 
 /** The registry refuses a schema, or does not have it: this concerns the table whose schema it is. */
 class SchemaRefused extends Error {}
@@ -39,21 +43,36 @@ export function refusedBy(status: number, answer: string, server: string, subjec
       hint: LOGIN,
       reason: "login",
     });
-  if (status === INCOMPATIBLE || status === INVALID)
-    return new SchemaRefused(`the schema registry refuses the schema of ${subject}: ${told}`);
-  if (status === MISSING) return new SchemaRefused(`the schema registry does not have the schema of ${subject}`);
+  if (OF_A_SCHEMA.has(status)) {
+    if (!CODED.safeParse(jsonIn(answer)).success) return foreignAnswer(status, server);
+    return new SchemaRefused(
+      status === MISSING
+        ? `the schema registry does not have the schema of ${subject}`
+        : `the schema registry refuses the schema of ${subject}: ${told}`,
+    );
+  }
   return registryError("MR2001", "retryable", `the schema registry at ${server} answers HTTP ${status}: ${told}`);
 }
 
-function toldIn(answer: string): string {
+export function foreignAnswer(status: number, server: string): MillraceError {
+  const hint =
+    "A proxy or load balancer before the registry may answer in its place: look at its log. The sink tries again.";
+  const message = `what answers at ${server} is not a schema registry: HTTP ${status}`;
+  return registryError("MR2001", "retryable", message, { hint });
+}
+
+/** Undefined: it is no JSON, as a proxy's page. */
+export function jsonIn(answer: string): unknown {
   try {
-    const parsed: unknown = JSON.parse(answer);
-    const isTold = typeof parsed === "object" && parsed !== null && "message" in parsed;
-    if (isTold && typeof parsed.message === "string") return parsed.message.slice(0, TOLD_MAX);
+    return JSON.parse(answer);
   } catch {
-    // No JSON: a proxy's page.
+    return undefined;
   }
-  return answer.slice(0, TOLD_MAX);
+}
+
+function toldIn(answer: string): string {
+  const told = TOLD.safeParse(jsonIn(answer));
+  return (told.success ? told.data.message : answer).slice(0, TOLD_MAX);
 }
 
 export function classifyRegistry(error: unknown, server: string, signal: AbortSignal): MillraceError {

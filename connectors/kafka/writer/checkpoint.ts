@@ -12,7 +12,7 @@ import * as z from "zod";
 import { checkpointFromTexts, type Checkpoint } from "../../../src/core/checkpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { type Cluster, topicsOf } from "../client/cluster.ts";
-import { failureOf } from "../client/failures.ts";
+import { foreignRecords } from "../errors.ts";
 import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "../client/partition.ts";
 import { Assembly, messageOf, partKey, partsOf } from "./messages.ts";
 
@@ -140,7 +140,7 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   }
   // Retention has deleted a part of it.
   if (last !== null) return forgotten({ ...NO_CHECKPOINT, ...last });
-  if (hasRecords) throw failureOf("CORRUPT_MESSAGE", name);
+  if (hasRecords) throw foreignRecords(name);
   // No offset at all, or those of a transaction that was given up: the broker ends one that was open in a topic of this name
   // that was deleted.
   await expectReadable(cluster, partition, first, signal);
@@ -167,6 +167,6 @@ function parsed<T>(shape: z.ZodType<T>, value: Buffer, name: string): T {
   try {
     return shape.parse(JSON.parse(value.toString("utf8")));
   } catch {
-    throw failureOf("CORRUPT_MESSAGE", name);
+    throw foreignRecords(name);
   }
 }

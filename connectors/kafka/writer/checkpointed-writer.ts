@@ -29,9 +29,12 @@ import type { Compression } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import {
   classify,
+  type FailedBatch,
+  failedBatch,
   isDenied,
   isFenced,
   isOfStorage,
+  isUnanswered,
   isUnknownTopic,
   kafkaError,
   stuckAfter,
@@ -102,7 +105,7 @@ export class CheckpointedWriter implements TargetRows {
   readonly #buffers = new RecordBuffers();
   #opened: Opened | null = null;
   /** Why the last batch failed. */
-  #failure: MillraceError | null = null;
+  #failure: FailedBatch | null = null;
   /** As the brokers told last: one whose disk is full tells nothing any more. */
   #rooms: readonly Room[] = [];
   /** A writer that was opened in vain leaves nobody else who knows. */
@@ -347,10 +350,9 @@ export class CheckpointedWriter implements TargetRows {
     const [heldBack] = this.hints;
     await this.#release();
     const known = this.#withRoom(classify(isUnknownTopic(error) ? topicsLost() : error, signal), error);
-    this.#failure = known;
+    this.#failure = failedBatch(known, error);
     if (known.kind === "aborted") return known;
-    if (!isFenced(error))
-      return heldBack !== undefined && known.code === "MR2001" ? tooMuchFor(heldBack, error) : known;
+    if (!isFenced(error)) return heldBack !== undefined && isUnanswered(error) ? tooMuchFor(heldBack, error) : known;
     try {
       await using cluster = await this.#settings.cluster.connect(signal);
       this.#expectOurs(await readCheckpoint(cluster, this.#checkpointTopic, signal));
