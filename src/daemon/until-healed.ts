@@ -5,6 +5,7 @@ import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { isTriedAgain, ReconnectBackoff } from "../runtime/retry.ts";
+import { STATE_REPLACED } from "../state/errors.ts";
 import { notifierOf } from "./notifying.ts";
 import { serveWaiting, waitingStatus } from "./serving.ts";
 
@@ -116,6 +117,6 @@ class WaitingNotices {
 
 /** Whether a process that is to stay waits over this error, and runs again. */
 export function mayHeal(error: MillraceError): boolean {
-  if (error.code === STATE_AWAY || error.reason === "passing") return true;
+  if (error.code === STATE_AWAY || error.code === STATE_REPLACED || error.reason === "passing") return true;
   return isTriedAgain(error) && error.code !== UNSEEN;
 }

@@ -78,6 +78,13 @@ export const pages: ErrorPages = {
       "The login was refused, the database does not exist, a grant is missing, or TLS failed. The message quotes the server. The daemon tries again until it is taken.",
     seen: "state",
   },
+  MR1217: {
+    title: "The state on its server is another one than the daemon wrote",
+    remedy:
+      "Nothing: the daemon begins again with what the server has, and compares the tables of which it may have lost something. If the server fails over without its last commits often, replicate them synchronously.",
+    cause:
+      "The state's Postgres server went back to an earlier moment (a failover to a standby that lacked the last commits, a backup), or a command wrote there while the daemon stood still for longer than its lease.",
+  },
 };
 
 /** Another daemon with this name runs, so this one must not start. */
@@ -95,6 +102,13 @@ export const LEASE_LOST = "MR1210";
 
 export function leaseLost(): MillraceError {
   return stateError(LEASE_LOST, "the lease was taken over by another daemon; this one stops");
+}
+
+/** The rows on the server do not follow from what the holder of the lease wrote last. */
+export const STATE_REPLACED = "MR1217";
+
+export function otherThanWritten(): MillraceError {
+  return stateError(STATE_REPLACED, "the state on its server is another one than this process wrote last");
 }
 
 export const stateError = raising(pages);

@@ -95,6 +95,60 @@ test("who does not hold the lease writes only while nobody does", async () => {
   for (const one of [daemon, command]) await one.close();
 });
 
+test("a server that went back to an earlier moment is noticed, at the next write or renewal", async () => {
+  await using database = await freshDatabase();
+  const daemon = await openState(database.url, { name: "shop" });
+  const goBack = async (): Promise<void> => {
+    await daemon.snapshots.addKeys("w", "public.t", [["1"]]);
+    await database.query(`update millrace.state set revision = revision - 1;
+      delete from millrace.state_row where relation = 'pending_key'`);
+  };
+  await daemon.lease.acquire("one", 20_000);
+  await goBack();
+  await expect(daemon.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1217", kind: "fatal" });
+  await expect(daemon.snapshots.countKeys()).rejects.toMatchObject({ code: "MR1217" });
+  const { lease } = await daemon.lease.acquire("one", 20_000, () => true);
+  expect((await daemon.snapshots.countKeys()).size).toBe(0);
+  expect(await daemon.sinks.all()).toEqual([]);
+  expect(await daemon.lease.renew(lease.number, 20_000)).toBe(true);
+  await goBack();
+  await expect(daemon.lease.renew(lease.number, 20_000)).rejects.toMatchObject({ code: "MR1217" });
+  await daemon.close();
+});
+
+test("what was given up arrives late, after what was written since: it changes nothing", async () => {
+  await using database = await freshDatabase();
+  await using proxy = await tcpProxy(database.url);
+  const daemon = await openState(proxy.url(database.url), { name: "shop" });
+  await daemon.lease.acquire("one", 20_000);
+  const held = proxy.hold("WITH held");
+  const first = daemon.sinks.setPaused("w", false);
+  await held.reached;
+  proxy.halfClose("client");
+  await first;
+  await daemon.sinks.setPaused("w", true);
+  await held.release();
+  await daemon.sinks.setPaused("x", false);
+  const reader = await openState(database.url, { name: "shop", readOnly: true });
+  expect((await reader.sinks.get("w"))?.paused).toBe(true);
+  for (const one of [daemon, reader]) await one.close();
+});
+
+test("a holder that stood still for longer than its lease does not write over what a command wrote meanwhile", async () => {
+  await using database = await freshDatabase();
+  const daemon = await openState(database.url, { name: "shop" });
+  const command = await openState(database.url, { name: "shop" });
+  const { lease } = await daemon.lease.acquire("elsewhere pid 1", 20_000);
+  await daemon.sinks.setCheckpoint("w", at(1n), {});
+  await database.query("update millrace.state set expires_at = clock_timestamp() - interval '1 s'");
+  await command.sinks.setPaused("w", true);
+  const stale = daemon.sinks.setCheckpoint("w", at(2n), {});
+  await expect(stale).rejects.toMatchObject({ code: "MR1217" });
+  await expect(daemon.lease.renew(lease.number, 20_000)).rejects.toMatchObject({ code: "MR1217" });
+  expect((await command.sinks.get("w"))?.paused).toBe(true);
+  for (const one of [daemon, command]) await one.close();
+});
+
 test("a password is in no error", async () => {
   const refused = await openState("postgres://u:hunter2secret@127.0.0.1:1/x", { name: "shop" }).catch(
     (e: unknown) => e,

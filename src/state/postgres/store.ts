@@ -4,7 +4,7 @@ import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { aroundCalls } from "../patient.ts";
-import { leaseHeld, stateError } from "../errors.ts";
+import { leaseHeld, otherThanWritten, stateError } from "../errors.ts";
 import { migrationsIn, newestMigration } from "../sqlite/migrate.ts";
 import { assemble, type SqliteOptions } from "../sqlite/open.ts";
 import { Link, type Query } from "./link.ts";
@@ -66,7 +66,8 @@ class PostgresState implements LeaseStore {
   /** The number of the lease that this process holds. */
   #held: number | null = null;
   #heldUntilMs = NO_DEADLINE;
-  #revision = "";
+  /** Of the rows on the server, as this process loaded or wrote them last. */
+  #revision = 0n;
   #sending: Promise<void> | null = null;
   /** Counts recorded changes, and those of them that are on the server. */
   #taken = 0;
@@ -119,10 +120,12 @@ class PostgresState implements LeaseStore {
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1209", "the state's row is gone from its Postgres database");
       this.#load(await this.#read(query, line));
+      this.#revision = BigInt(line.revision);
       if (line.form !== newestMigration()) await this.#rewrite(query);
       return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
     });
     if (result.taken) {
+      this.#failure = null;
       this.#held = result.lease.number;
       this.#heldUntilMs = startedMs + durationMs;
     }
@@ -131,15 +134,17 @@ class PostgresState implements LeaseStore {
 
   async renew(number: number, durationMs: number): Promise<boolean> {
     const startedMs = performance.now();
-    const rows = await this.#link.once(
-      (query) =>
-        query(
-          `UPDATE millrace.state SET expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond'
-           WHERE name = $1 AND lease_number = $2 AND expires_at IS NOT NULL RETURNING 1`,
-          [this.#name, number, durationMs],
-        ),
-      this.#heldUntilMs - MARGIN_MS,
-    );
+    const rows = await this.#link.once(async (query) => {
+      const renewed = await query<{ revision: string }>(
+        `UPDATE millrace.state SET expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond'
+           WHERE name = $1 AND lease_number = $2 AND expires_at IS NOT NULL RETURNING revision`,
+        [this.#name, number, durationMs],
+      );
+      // Also one that has nothing to write sees it.
+      const isOther = renewed.some(({ revision }) => BigInt(revision) !== this.#revision);
+      if (isOther && number === this.#held) throw (this.#failure ??= otherThanWritten());
+      return renewed;
+    }, this.#heldUntilMs - MARGIN_MS);
     if (rows.length === 1) this.#heldUntilMs = startedMs + durationMs;
     return rows.length === 1;
   }
@@ -184,7 +189,7 @@ class PostgresState implements LeaseStore {
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`, { reason: "absent" });
       this.#load(await this.#read(query, line));
-      this.#revision = line.revision;
+      this.#revision = BigInt(line.revision);
     });
   }
 
@@ -238,10 +243,9 @@ class PostgresState implements LeaseStore {
     this.#unsent.clear();
     try {
       if (this.#readOnly) throw stateError("MR1202", "the state is open for reading only", { reason: "passing" });
-      await this.#link.once(
-        (query) => this.#put(query, changes),
-        this.#held === null ? 0 : this.#heldUntilMs - MARGIN_MS,
-      );
+      const until = this.#held === null ? 0 : this.#heldUntilMs - MARGIN_MS;
+      const next = this.#revision + (this.#held === null ? 2n : 1n);
+      await this.#link.once((query) => this.#put(query, changes, next), until);
       this.#durable = upTo;
     } catch (error) {
       this.#durable = upTo;
@@ -252,18 +256,22 @@ class PostgresState implements LeaseStore {
     }
   }
 
-  async #put(query: Query, changes: readonly Change[]): Promise<void> {
+  async #put(query: Query, changes: readonly Change[], next: bigint): Promise<void> {
     const kept = changes.filter((change) => change.content !== null);
     const gone = changes.filter((change) => change.content === null);
     const [answer] = await query<{ passed: number }>(PUT, [
       this.#name,
       this.#held,
-      this.#held === null ? this.#revision : null,
+      String(next),
       ...columnsOf(kept),
       ...columnsOf(gone).slice(0, 2),
     ]);
-    if (answer?.passed === 1) return;
+    if (answer?.passed === 1) {
+      this.#revision = next;
+      return;
+    }
     const [line] = await query<StateLine>(LINE, [this.#name]);
+    if (this.#held !== null && line !== undefined && Number(line.lease_number) <= this.#held) throw otherThanWritten();
     if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
     if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
@@ -302,12 +310,14 @@ class PostgresState implements LeaseStore {
 
 /**
  * One statement, so one transaction. Nothing is written without the lease; if nobody holds it, two processes can't
- * write at once.
+ * write at once. Invariant 11: the holder numbers what it writes. What was sent again has the same number, and what comes
+ * late, or comes to a server that went back to an earlier moment, has one that does not follow. Without the lease the number
+ * grows by two: to a holder that stood still meanwhile it is no repetition of its own.
  */
 const PUT = `WITH held AS (
-    UPDATE millrace.state SET revision = revision + 1 WHERE name = $1
-      AND CASE WHEN $2::bigint IS NULL THEN revision = $3::bigint AND coalesce(expires_at < clock_timestamp(), true)
-          ELSE lease_number = $2 END
+    UPDATE millrace.state SET revision = $3::bigint WHERE name = $1
+      AND CASE WHEN $2::bigint IS NULL THEN revision = $3::bigint - 2 AND coalesce(expires_at < clock_timestamp(), true)
+          ELSE lease_number = $2 AND revision IN ($3::bigint - 1, $3::bigint) END
     RETURNING 1
   ), gone AS (
     DELETE FROM millrace.state_row r USING unnest($7::text[], $8::bigint[]) AS g (relation, number)
