@@ -275,7 +275,7 @@ async function runWithLease(
       ...(notifier === null ? [] : [notifier.run(async () => (await status()).conditions, until)]),
       ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...served, name: config.name, traced }, until)]),
       keepLease({ state, clock }, lease, until),
-      repairDifferences({ clock, reconciler, snapshots: state.snapshots, logger }, until),
+      repairDifferences({ clock, port: compared.port, reconciler, snapshots: state.snapshots, logger }, until),
       once ? caughtUp() : comparing.planned(),
     ]);
   } catch (error) {

@@ -38,7 +38,7 @@ export interface ReconcilerParts extends DocumentParts {
 }
 
 /** Why a sink is not compared that holds no rows which could be read back. */
-export const PASSES_ON = "it only passes changes on";
+const PASSES_ON = "it only passes changes on";
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
 /** By then it also looks at what nobody tells of. */
 const LOOK_MS = 10_000;
@@ -145,7 +145,7 @@ export class Reconciler {
 
   /** Runs a comparison to its end. One that is not reported is a step of other work. */
   async run(request: ReconcileRequest, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
-    return await this.#start(this.#begin(request), signal, isReported).ended;
+    return await this.#start(this.#begin(request, isReported), signal, isReported).ended;
   }
 
   /** Resolves when no comparison runs. */
@@ -155,10 +155,10 @@ export class Reconciler {
       await this.#ended.after(told, clock, LOOK_MS, signal);
   }
 
-  #begin(request: ReconcileRequest): Run {
+  #begin(request: ReconcileRequest, isReported = true): Run {
     if (this.#running !== null) throw alreadyRunning(this.#running.id);
     this.#running = newRun(request, this.#parts.clock);
-    this.#failure = null;
+    if (isReported) this.#failure = null;
     return this.#running;
   }
 
@@ -167,16 +167,18 @@ export class Reconciler {
     try {
       await this.#compare(run, signal, isReported);
       const found = documentOf(this.#parts, run);
-      if (isReported) await this.#parts.report(found);
-      this.#last = found;
-      this.#failure = null;
+      if (isReported) {
+        await this.#parts.report(found);
+        // Somebody may look for it later than another one ends that nobody asked for.
+        this.#last = found;
+        this.#failure = null;
+      }
       this.#note(found);
       await this.#parts.kept.forget(run.id);
       const { id, drift, notComparable } = found;
-      logger.info(
-        { id, drift, tables: found.tables.length, notComparable: notComparable.length },
-        "sinks were compared",
-      );
+      const outcome = { id, drift, tables: found.tables.length, notComparable: notComparable.length };
+      if (isReported) logger.info(outcome, "sinks were compared");
+      else logger.debug(outcome, "sinks were compared");
       return found;
     } catch (error) {
       if (run.done.size + run.open.size > 0) {

@@ -194,7 +194,10 @@ export class Daemon {
         run,
         control.run(until),
         keepLease({ state, clock }, lease, until),
-        repairDifferences({ clock, reconciler, snapshots: state.snapshots, logger }, until),
+        repairDifferences(
+          { clock, port: () => pipeline.comparisons, reconciler, snapshots: state.snapshots, logger },
+          until,
+        ),
         ...(proving === null ? [] : [proving.run(until)]),
       ]);
     } catch (error) {

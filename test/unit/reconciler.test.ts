@@ -102,3 +102,15 @@ test("one that is resumed compares the tables that were passed over because thei
   expect([...asked].filter((one) => one.endsWith("search"))).toHaveLength(3);
   expect(found.notComparable).toHaveLength(7);
 });
+
+test("how one ended is told until the next one that somebody asked for", async () => {
+  const reconciler = reconcilerOf([]);
+  const first = reconciler.start(requestOf({}), NEVER);
+  await reconciler.idle(NEVER);
+  await reconciler.run(requestOf({}), NEVER, false);
+  expect(reconciler.look().last?.id).toBe(first);
+  const second = reconciler.start(requestOf({ resume: "no-such" }), NEVER);
+  await eventually(() => expect(reconciler.look().failure).toMatchObject({ id: second }));
+  await reconciler.run(requestOf({}), NEVER, false);
+  expect(reconciler.look().failure).toMatchObject({ id: second, code: "MR1404" });
+});

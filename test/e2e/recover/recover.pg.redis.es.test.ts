@@ -5,10 +5,13 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import { PROGRAM } from "../../support/run/program.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
+import { reconcile } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { CHOSEN_KINDS } from "../../support/daemon/sink-set.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const ROW_COUNT = 2_000;
 const PREPARED = `create table item (id int primary key, name text, body text);
@@ -101,6 +104,27 @@ test("the plan is shown, then nothing is read again but what differs", async () 
     exitCode: 0,
     stdout: expect.stringMatching(/there is nothing to recover/),
   });
+});
+
+test("a sink that is paused delays no other: those are repaired, and a comparison of them is not refused", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+  const { installation } = pipeline;
+  await loseSlot(pipeline);
+  await installation.command("pause", "--sink", "redis");
+  expect(await installation.command("recover", "--yes")).toMatchObject({ exitCode: 1 });
+  await pipeline.start(false);
+  await eventually(async () =>
+    expect((await installation.ask<StatusDocument>("GET", "/api/v1/status"))?.phase).toBe("streaming"),
+  );
+  await eventually(async () => {
+    const { exitCode, found } = await reconcile(installation, "--sink", "postgres");
+    expect({ exitCode, notComparable: found.notComparable }).toEqual({ exitCode: 0, notComparable: [] });
+  });
+  // However often it was looked at.
+  expect(pipeline.daemon.said.match(/can't be compared yet/g)).toHaveLength(1);
+  await installation.command("resume", "--sink", "redis");
+  await pipeline.settled();
+  await pipeline.expectEqual(TABLES);
 });
 
 test.for(["recover.created", "recover.listed", "reset.noted", "reset.settled"])(
