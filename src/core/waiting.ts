@@ -156,11 +156,17 @@ export class LastAnswer<T> {
   #last: T;
   /** When the oldest question was asked that has no answer yet; null: all have. */
   #askedMs: number | null = null;
+  #hasAnswer = false;
 
   /** `first`: until there is an answer. */
   constructor(clock: Clock, first: T) {
     this.#clock = clock;
     this.#last = first;
+  }
+
+  /** False: what it says is what nobody has answered yet. */
+  get hasAnswer(): boolean {
+    return this.#hasAnswer;
   }
 
   async to(question: () => Promise<T>): Promise<T> {
@@ -175,6 +181,7 @@ export class LastAnswer<T> {
     this.#askedMs ??= atMs;
     try {
       this.#last = await question();
+      this.#hasAnswer = true;
       return this.#last;
     } finally {
       if (this.#askedMs === atMs) this.#askedMs = null;

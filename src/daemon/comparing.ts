@@ -148,6 +148,11 @@ export class Comparing {
     }
   }
 
+  /** Whether the state has answered yet. */
+  get isStoredKnown(): boolean {
+    return this.#listed.hasAnswer && (this.#proving === null || this.#proven.hasAnswer);
+  }
+
   async status(): Promise<ComparisonStatus> {
     const next = this.#schedule === null ? null : nextTime(this.#schedule, this.#clock.now());
     const reports = await this.#listed.to(() => this.#reports.list());

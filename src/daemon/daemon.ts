@@ -44,6 +44,7 @@ import { Pipeline, type SinkSetup } from "../runtime/pipeline.ts";
 import { relay } from "./log-relay.ts";
 import { LEASE_LOST } from "../state/errors.ts";
 import { notifierOf } from "./notifying.ts";
+import type { Looked } from "../ops/notifier.ts";
 import { mayHeal } from "./until-healed.ts";
 import { openState, roomsOfState } from "../state/open.ts";
 import { redacting } from "../state/redacting.ts";
@@ -236,6 +237,10 @@ async function runWithLease(
   // It looks every few seconds, so that what is not well has its beginning before anybody asks.
   const history = new History({ clock, activity, status, logger });
   const notifier = notifierOf(config, { notices: state.notices, redact, logger });
+  const looked = async (): Promise<Looked> => {
+    const { conditions, tables } = await status();
+    return { conditions, isWhole: tables.areKnown && control.isStoredKnown && comparing.isStoredKnown };
+  };
   const served = { control, comparing, state, metrics, activity, history, status, redact, logger };
   await options.serves?.();
   await using admin = await serve(config, served, until);
@@ -272,7 +277,7 @@ async function runWithLease(
       ...(following === null ? [] : [following.then((): DaemonResult => STOPPED)]),
       control.run(until),
       history.run(until),
-      ...(notifier === null ? [] : [notifier.run(async () => (await status()).conditions, until)]),
+      ...(notifier === null ? [] : [notifier.run(looked, until)]),
       ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...served, name: config.name, traced }, until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, port: compared.port, reconciler, snapshots: state.snapshots, logger }, until),

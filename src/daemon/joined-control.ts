@@ -47,6 +47,10 @@ export class JoinedControl implements Controls {
     return await Promise.race([this.#parts.tables.run(signal), this.#parts.documents.run(signal)]);
   }
 
+  get isStoredKnown(): boolean {
+    return this.#parts.tables.isStoredKnown && this.#parts.documents.isStoredKnown;
+  }
+
   async status(): Promise<PipelineStatus> {
     const [tables, documents] = await Promise.all([this.#parts.tables.status(), this.#parts.documents.status()]);
     const facts = this.#parts.facts();

@@ -106,8 +106,11 @@ class WaitingNotices {
     const { config, redact, logger } = this.#parts;
     const notifier = notifierOf(config, { notices: null, redact, logger });
     const scope = scopeOf();
-    const conditions = async () => (this.#waitsFor === null ? [] : waitingStatus(config, this.#waitsFor).conditions);
-    const running = notifier?.run(conditions, scope.signal).catch(() => undefined);
+    const looked = async () => ({
+      conditions: this.#waitsFor === null ? [] : waitingStatus(config, this.#waitsFor).conditions,
+      isWhole: false,
+    });
+    const running = notifier?.run(looked, scope.signal).catch(() => undefined);
     return async () => {
       scope.end();
       await running;

@@ -90,6 +90,13 @@ export class ToldConditions {
   }
 }
 
+export interface Looked {
+  /** What is not well now. */
+  readonly conditions: readonly Condition[];
+  /** False: something else may be not well too, because not everything could be asked. */
+  readonly isWhole: boolean;
+}
+
 /**
  * Tells a webhook what begins to be not well, and what is well again. At each look it compares what there is with what the
  * receiver was told, so a message that was lost, or an end of the process, leaves nothing untold. A message that was
@@ -99,6 +106,8 @@ export class Notifier {
   readonly #parts: NotifierParts;
   #error: StoredError | null = null;
   #storing: Promise<void> | null = null;
+  /** Ids of what this one saw. */
+  readonly #own = new Set<string>();
 
   constructor(parts: NotifierParts) {
     this.#parts = parts;
@@ -109,15 +118,14 @@ export class Notifier {
     return this.#error;
   }
 
-  /** `conditions`: what is not well now. */
-  async run(conditions: () => Promise<readonly Condition[]>, signal: AbortSignal): Promise<never> {
+  async run(looked: () => Promise<Looked>, signal: AbortSignal): Promise<never> {
     const { clock, notices, told, logger } = this.#parts;
     await told.recall(notices);
     try {
       for (;;) {
         await clock.sleep(LOOK_EVERY_MS, signal);
         try {
-          await this.#look(await conditions(), signal);
+          await this.#look(await looked(), signal);
           this.#error = null;
         } catch (error) {
           signal.throwIfAborted();
@@ -165,7 +173,7 @@ export class Notifier {
     await this.#storing;
   }
 
-  async #look(all: readonly Condition[], signal: AbortSignal): Promise<void> {
+  async #look({ conditions: all, isWhole }: Looked, signal: AbortSignal): Promise<void> {
     const { clock, level, afterMs, told } = this.#parts;
     const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
@@ -180,7 +188,10 @@ export class Notifier {
       const lastedMs = elapsed - (seenAs.get(kind) ?? elapsed);
       return before !== undefined && kindOf(before) !== kind && lastedMs >= Math.max(afterMs, CHANGED_MS_MIN);
     });
-    const ended = [...told.conditions].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
+    for (const id of now.keys()) this.#own.add(id);
+    // Whether a process runs, and what it saw itself, it always knows.
+    const isSeen = ({ id, kind }: Condition): boolean => isWhole || this.#own.has(id) || kind.startsWith("daemon.");
+    const ended = [...told.conditions.values()].filter((one) => !now.has(one.id) && isSeen(one));
     if (began.length + changed.length + ended.length === 0) return;
     await this.#tell({ began, changed, ended }, signal);
   }

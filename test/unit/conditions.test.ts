@@ -672,7 +672,7 @@ async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["
         kinds.push(...message.began.map(({ kind }: { readonly kind: string }) => kind));
     },
   });
-  await notifier.run(async () => conditions, stopping.signal).catch(() => undefined);
+  await notifier.run(async () => ({ conditions, isWhole: true }), stopping.signal).catch(() => undefined);
   return kinds;
 }
 
@@ -768,6 +768,7 @@ test("a state that does not answer keeps nobody waiting: what it said last count
     after: (_ms: number, call: () => void) => ((late = call), () => {}),
   };
   const answers = new LastAnswer(clock, "none");
+  expect(answers.hasAnswer).toBe(false);
   expect(await answers.to(async () => "first")).toBe("first");
   const slow = Promise.withResolvers<string>();
   const asked = answers.to(() => slow.promise);

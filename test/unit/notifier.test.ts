@@ -48,7 +48,11 @@ function scene(
   } = {},
 ) {
   const stopping = new AbortController();
-  const there: { now: readonly Condition[]; refuses: boolean } = { now: [], refuses: false };
+  const there: { now: readonly Condition[]; refuses: boolean; isWhole: boolean } = {
+    now: [],
+    refuses: false,
+    isWhole: true,
+  };
   const told: string[] = [];
   let elapsed = options.elapsedMs ?? 0;
   let look = () => {};
@@ -85,7 +89,9 @@ function scene(
       );
     },
   });
-  const running = notifier.run(async () => there.now, stopping.signal).catch(() => undefined);
+  const running = notifier
+    .run(async () => ({ conditions: there.now, isWhole: there.isWhole }), stopping.signal)
+    .catch(() => undefined);
   const stop = async () => {
     stopping.abort();
     await running;
@@ -206,6 +212,26 @@ test("what begins while the state is away is told, and its end too, by the next 
   await looks();
   expect(told).toEqual(["-state.unwritable"]);
   expect(again.conditions.map(({ id }) => id)).toEqual(["sink.failing"]);
+});
+
+test("a look that can't see everything ends only what it has seen itself", async () => {
+  const notices = new Kept();
+  const known = new ToldConditions();
+  const first = scene(notices, { known });
+  first.there.now = [condition("sink.dead-letters"), condition("daemon.absent")];
+  await first.looks();
+  await first.stop();
+  const waits = scene(null, { known });
+  waits.there.isWhole = false;
+  waits.there.now = [condition("state.unwritable")];
+  await waits.looks();
+  waits.there.now = [];
+  await waits.looks();
+  expect(waits.told).toEqual(["+state.unwritable -daemon.absent", "-state.unwritable"]);
+  await waits.stop();
+  const { told, looks } = scene(notices, { known });
+  await looks();
+  expect(told).toEqual(["-sink.dead-letters"]);
 });
 
 test("what lasts over runs of the process is told when it is due, before the state was ever asked", async () => {

@@ -63,8 +63,11 @@ test("a sink that is away and a table that is suspended hold up no other, and ar
     repairDifferences(
       {
         clock,
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
         port: () => (passes === 0 ? null : (port as ComparePort)),
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
         reconciler: reconciler as Reconciler,
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
         snapshots: snapshots as SnapshotStore,
         logger: { ...SILENT, info: (fields, message) => void said.push({ ...fields, message }) },
       },

@@ -152,6 +152,11 @@ export class Control {
     keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, lives, this.#logger);
   }
 
+  /** Whether the state has answered yet: until then what it alone knows is missing in the status. */
+  get isStoredKnown(): boolean {
+    return this.#stored.hasAnswer;
+  }
+
   async status(): Promise<PipelineStatus> {
     return this.#statusOf(await this.#stored.to(() => storedFacts(this.#pipeline)));
   }
@@ -366,7 +371,7 @@ export class Control {
       const told = news.count;
       const isThere = this.#missing(tip).length === 0;
       const blocking = pipelineConditions(await this.status()).filter((one) => blocks(one, "once"));
-      if (isThere || blocking.length > 0) return blocking.map(sentenceOf);
+      if ((isThere && this.isStoredKnown) || blocking.length > 0) return blocking.map(sentenceOf);
       await news.after(told, clock, WAIT_LOOK_MS, signal);
     }
   }
