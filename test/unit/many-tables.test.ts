@@ -138,6 +138,24 @@ test("a table is suspended whose targets would be a neighbour's, or hold them", 
   expect(tables.meetsAnother(sink.name, shapes(3)[2]!)?.message).toContain("where sink inner writes public:t2…");
 });
 
+test("what ends a suspension while others are tried again is no fault of these", async () => {
+  await using opened = await realState();
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const failure = new MillraceError({ code: "MR3110", kind: "fatal", message: "refused" });
+  for (const sink of ["one", "other"]) await suspended.suspend(sink, [{ tableId: "public.t1", failure, shape: "a" }]);
+  const due = suspended.due(
+    () => "b",
+    () => true,
+  );
+  expect([...due.keys()]).toEqual(["one", "other"]);
+  const listed: string[] = [];
+  await suspended.tryAgain("one", due.get("one")!, async () => {
+    await suspended.reinstate("other", ["public.t1"], async () => void listed.push("resumed"));
+  });
+  await suspended.tryAgain("other", due.get("other")!, async () => void listed.push("tried"));
+  expect(listed).toEqual(["resumed"]);
+});
+
 test("a sink that comes when the tables are known takes the first of two with one target", async () => {
   await using opened = await realState();
   await tableGate(opened.state).resolveAll(shapes(3), START);

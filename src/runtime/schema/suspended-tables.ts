@@ -102,10 +102,8 @@ export class SuspendedTables {
 
   /** The sink takes the tables again. `list` requests the rows that it lacks. */
   async reinstate(sink: string, tableIds: readonly string[], list: Listing): Promise<void> {
-    const suspended = tableIds.filter((id) => this.#find(sink, id) !== undefined);
-    if (suspended.length === 0) return;
-    await this.#takeAgain(sink, suspended, list);
-    for (const id of suspended) if (this.#find(sink, id)?.isTried === true) this.#forget(sink, id);
+    await this.#takeAgain(sink, tableIds, list);
+    for (const id of tableIds) if (this.#find(sink, id)?.isTried === true) this.#forget(sink, id);
   }
 
   /**
@@ -137,14 +135,17 @@ export class SuspendedTables {
     await this.#takeAgain(sink, tableIds, list);
   }
 
+  /** Those that are suspended now: another call may have ended a suspension meanwhile. */
   async #takeAgain(sink: string, tableIds: readonly string[], list: Listing): Promise<void> {
-    const suspensions = tableIds.map((id) => this.#find(sink, id)!);
+    const suspensions = tableIds.flatMap((id) => this.#find(sink, id) ?? []);
+    if (suspensions.length === 0) return;
+    const suspended = suspensions.map(({ table }) => table.tableId);
     // What is listed for a table that the sink skips is void.
     for (const suspension of suspensions) suspension.isTried = true;
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
-      await list(tableIds);
-      await this.#store.reinstate(sink, tableIds);
+      await list(suspended);
+      await this.#store.reinstate(sink, suspended);
     } catch (error) {
       for (const suspension of suspensions) suspension.isTried = false;
       throw error;
