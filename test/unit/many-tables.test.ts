@@ -4,7 +4,7 @@ import { expect, test, vi } from "vitest";
 import { type CompleteTables, withoutTables, withTables } from "../../src/core/checkpoint.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { CapturedTables, Catalog, TableShape } from "../../src/core/contracts/catalog.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { StateStore, TableSnapshot } from "../../src/core/contracts/state-store.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
@@ -15,12 +15,34 @@ import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
 import { TablesOfSink } from "../../src/runtime/sink/tables-of-sink.ts";
 import { Ledger } from "../../src/runtime/snapshot/ledger.ts";
+import { Turns } from "../../src/runtime/snapshot/read-plan.ts";
+import type { RangeRead } from "../../src/runtime/snapshot/row-reader.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { realState, ScriptedSink, tableGate } from "../support/model/scripted.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 
 const START: Position = { epoch: 1, commit: 100n, index: 0 };
+const SNAPSHOT: TableSnapshot = {
+  id: 1,
+  attempt: 0,
+  tableId: "",
+  sink: "",
+  scope: { kind: "table" },
+  reason: "",
+  needed: true,
+  state: "running",
+  createdAt: "",
+  startedAt: null,
+  endedAt: null,
+  completeness: null,
+  sweepBelow: null,
+  cursor: null,
+  held: null,
+  rowsDone: 0,
+  chunksDone: 0,
+  resumedCount: 0,
+};
 
 function shapes(count: number): readonly TableShape[] {
   return Array.from({ length: count }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "int4" } }));
@@ -279,6 +301,24 @@ test("a look at thousands of suspended tables asks of none that is not due; thos
   expect(told.mock.calls).toEqual([["info", ids]]);
   expect([suspended.all, await opened.state.suspensions.list()]).toEqual([[], []]);
   expect([suspensions.mock.calls.length, reinstated.mock.calls.length]).toEqual([2, 2]);
+});
+
+test("a sink of which two large tables are read does not wait for all turns of another with hundreds", async () => {
+  const reads = (sink: string, count: number): RangeRead[] =>
+    Array.from({ length: count }, (_, i) => {
+      const [tableId, cursor] = [`public.${sink}${i}`, ["1"]];
+      const snapshots = [{ ...SNAPSHOT, sink, tableId, cursor }];
+      return { kind: "range", tableId, sinks: [sink], scope: SNAPSHOT.scope, cursor, snapshots };
+    });
+  const turns = new Turns({ holds: () => false }, [...reads("few", 2), ...reads("many", 400)], [], new Set());
+  const isFree = (): boolean => true;
+  const took = (): string => turns.next(isFree, new Set(), false)[0]!.sinks.join();
+  expect([took(), turns.isOver(isFree, true), took()]).toEqual(["few", false, "few"]);
+  const isFewBusy = (sink: string): boolean => sink !== "few";
+  expect(turns.isOver(isFewBusy, true), "its chunk is on its way").toBe(false);
+  expect(turns.isOver(isFree, false), "a look costs more than what was read since the last one").toBe(false);
+  expect(turns.isOver(isFree, true)).toBe(true);
+  for (let i = 0; i < 98; i++) expect([took(), turns.isOver(isFree, false)]).toEqual(["many", i === 97]);
 });
 
 /** Time that passes when a test says so, a millisecond at a time; in between everything settles. */

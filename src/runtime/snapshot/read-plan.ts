@@ -266,10 +266,14 @@ export class Turns {
     this.#turnCountLeft = ranges.reduce((count, { snapshots }) => count + snapshots.length, 0) * SHARE_PER_LOOK;
   }
 
-  /** Whether the list is to be looked at again. No sink waits for the turns of those that can't take them. */
-  isOver(isFree: (sink: string) => boolean): boolean {
+  /**
+   * Whether the list is to be looked at again. No sink waits for the turns of those that can't take them. One whose tables had
+   * theirs waits for those of others only until a look costs little beside what was read since the last one (`isCheap`).
+   */
+  isOver(isFree: (sink: string) => boolean, isCheap: boolean): boolean {
     if (this.#turnCountLeft < 1 || [...this.#busy].some(isFree)) return true;
-    return [...this.#served].some(isFree) && ![...this.#leftOf.keys()].some(isFree);
+    if (![...this.#served].some((sink) => isFree(sink) && !this.#leftOf.has(sink))) return false;
+    return isCheap || ![...this.#leftOf.keys()].some(isFree);
   }
 
   /** Sinks for which there is something to read. */

@@ -34,6 +34,8 @@ interface SnapshotterParts extends ReadPlanParts {
 
 /** How long the snapshotter waits before it looks again for work that was not possible yet. */
 const IDLE_MS = 1_000;
+/** A look at the list that could wait takes at most a tenth of the time. */
+const RESTS = 9;
 /** How long the others wait for a sink with its chunk, so that sinks at the same key share the next read too. */
 const TOGETHER_MS_MAX = 500;
 
@@ -70,7 +72,9 @@ export class Snapshotter {
   #keysSeen = 0;
   /** What the last look has found; null: the next round looks. */
   #turns: Turns | null = null;
+  /** When the list was last looked at, and how long that took. */
   #lookedAtMs = 0;
+  #lookMs = 0;
   readonly #ledger: Ledger;
   /** Knows what can't be read at the moment. */
   readonly reader: RowReader;
@@ -179,12 +183,14 @@ export class Snapshotter {
   /** Whether the last look still says what is to be read. */
   get #mayGoOn(): boolean {
     if (this.#turns === null || this.#seen < this.#changes) return false;
-    if (this.#turns.isOver(this.#plan.isFree(this.#busy))) return false;
+    const sinceMs = this.#parts.clock.elapsed() - this.#lookedAtMs;
+    if (this.#turns.isOver(this.#plan.isFree(this.#busy), sinceMs >= this.#lookMs * RESTS)) return false;
     if (this.reader.dueInMs === 0) return false;
-    return !this.#isIdle || this.#parts.clock.elapsed() - this.#lookedAtMs < IDLE_MS;
+    return !this.#isIdle || sinceMs < IDLE_MS;
   }
 
   async #look(signal: AbortSignal): Promise<Turns> {
+    const begunMs = this.#parts.clock.elapsed();
     const busy = new Set(this.#busy);
     const changes = this.#changes;
     const keysListed = this.#keysListed;
@@ -192,6 +198,7 @@ export class Snapshotter {
     const unfinished = await this.#plan.look(isToCheck);
     const { open, keyCounts } = unfinished;
     this.#lookedAtMs = this.#parts.clock.elapsed();
+    this.#lookMs = this.#lookedAtMs - begunMs;
     this.#openCount = open.length;
     this.#openSinks = new Set(open.map(({ sink }) => sink));
     this.#noteKeys(keyCounts, keysListed);
