@@ -97,6 +97,8 @@ export class EngineSink<S extends Store>
   readonly rows = this;
   readonly evolution = this;
   readonly comparison = this;
+  /** For each range DuckDB looks through row groups of 122,880 rows: 2,000 at once take a third more processor time. */
+  readonly rowsAtOnce = 20_000;
   readonly engine = this;
   readonly copies?: TargetCopies;
   readonly batchLimits: NonNullable<Sink["batchLimits"]>;

@@ -61,7 +61,12 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
       : { prefetch: { prefetchRows: (all) => prefetch.prefetchRows(tables.writes(all)) } }),
     ...(comparison === undefined
       ? {}
-      : { comparison: { inspect: async (signal) => new RoutedInspection(tables, await comparison.inspect(signal)) } }),
+      : {
+          comparison: {
+            ...(comparison.rowsAtOnce === undefined ? {} : { rowsAtOnce: comparison.rowsAtOnce }),
+            inspect: async (signal) => new RoutedInspection(tables, await comparison.inspect(signal)),
+          },
+        }),
     ...(readers === undefined
       ? {}
       : { readers: { show: (all, signal) => readers.show(tables.versions(all), signal) } }),

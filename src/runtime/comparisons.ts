@@ -39,7 +39,7 @@ export interface ComparisonParts {
   readonly logger: Logger;
 }
 
-/** Rows that are compared at a time: the stream waits for the process meanwhile, half a millisecond. */
+/** Rows that are compared at a time, unless the target says how many. */
 const SLICE_ROWS = 2_000;
 /** How often the wait checks that a sink makes progress. Seldom on purpose: whether a sink moves at all is no event, and its progress would wake each of many waits. */
 const LOOK_MS = 250;
@@ -240,7 +240,10 @@ export class Comparisons implements ComparePort {
     const { worker } = this.#life(sink);
     const { table, share = 1 } = place;
     const turn = this.#turnOf(sink);
-    const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
+    const { rowsAtOnce = SLICE_ROWS } = worker.sink.comparison ?? {};
+    const sliceRows = share < 1 ? SLICE_ROWS : rowsAtOnce;
+    const slices =
+      block === null ? [] : [...slicesOf(0, toldCount, sliceRows), ...slicesOf(toldCount, block.count, sliceRows)];
     const receipts = new Receipts(slices.length);
     let beside = Promise.resolve();
     const all = receipts.all.then(async (areDurable) => {
@@ -313,9 +316,13 @@ function once(work: () => void): () => void {
   };
 }
 
-function slicesOf(from: number, to: number): readonly { readonly from: number; readonly to: number }[] {
+function slicesOf(
+  from: number,
+  to: number,
+  rowCount: number,
+): readonly { readonly from: number; readonly to: number }[] {
   const slices = [];
-  for (let at = from; at < to; at += SLICE_ROWS) slices.push({ from: at, to: Math.min(to, at + SLICE_ROWS) });
+  for (let at = from; at < to; at += rowCount) slices.push({ from: at, to: Math.min(to, at + rowCount) });
   return slices;
 }
 

@@ -118,8 +118,7 @@ export class DuckdbInspection implements Inspection {
       return await this.#store.whole(this.#connection, async () => {
         const reading = this.#connection.stream(query);
         // DuckDB's threads work meanwhile.
-        const lines = new MetLines(asked);
-        const result = await reading;
+        const [result, lines] = await Promise.all([reading, MetLines.of(asked)]);
         for await (const rows of wholeResult(result, (it) => it.yieldRows())) {
           for (const [line] of rows) lines.meet(line);
         }

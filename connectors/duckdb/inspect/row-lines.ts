@@ -2,6 +2,7 @@
  * Has DuckDB build one text per row of a table (core/targets/sized-line), because the client would create an object for
  * every value.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import type { EqualRows, RowsInOrder } from "../../../src/core/contracts/comparing.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { sizedLine } from "../../../src/core/targets/sized-line.ts";
@@ -17,6 +18,7 @@ export interface LineTable {
   readonly keyTypes: readonly string[];
 }
 
+const LINES_PER_TURN = 500;
 /** How many extra rows the file may have between two keys; rows after that are read one by one. */
 const EXTRA_MAX = 1_000;
 /** Types with the same order at the source. With other types the rows between two keys are unpredictable. */
@@ -53,9 +55,18 @@ export class MetLines {
   readonly #isEqual: Uint8Array;
   #byteCount = 0;
 
-  constructor({ keys, cells }: RowsInOrder) {
-    this.#isEqual = new Uint8Array(keys.length);
-    for (let i = 0; i < keys.length; i++) this.#rows.set(sizedLine(cells(i)), i);
+  private constructor(count: number) {
+    this.#isEqual = new Uint8Array(count);
+  }
+
+  /** The stream has its turns meanwhile. */
+  static async of({ keys, cells }: RowsInOrder): Promise<MetLines> {
+    const lines = new MetLines(keys.length);
+    for (let i = 0; i < keys.length; i++) {
+      if (i > 0 && i % LINES_PER_TURN === 0) await turn();
+      lines.#rows.set(sizedLine(cells(i)), i);
+    }
+    return lines;
   }
 
   get equal(): EqualRows {

@@ -252,6 +252,8 @@ export interface BatchPrefetch {
 
 /** Reads back what the target holds. Without it `reconcile` and `recover` skip the sink. */
 export interface TargetComparison {
+  /** How many rows to compare at a time where a comparison gets all the time: what each query costs beside its rows. */
+  readonly rowsAtOnce?: number;
   /** Opens separate connections for comparing, beside the writes. Called after `open`. */
   inspect(signal: AbortSignal): Promise<Inspection>;
 }

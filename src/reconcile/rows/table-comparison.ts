@@ -49,6 +49,8 @@ interface TableComparisonParts {
 const SUSPECTS_MAX = 20_000;
 /** The stream waits for the process while these are counted, a millisecond. */
 const KEYS_AT_ONCE = 8_000;
+/** The same of rows. */
+const ROWS_PER_TURN = 2_000;
 /** With more differences or suspects than this, a resumed comparison restarts the table. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
@@ -131,8 +133,13 @@ export class TableComparison {
 
   /** Compares a slice at its position. Reads the sink; changes only the look. */
   async compare(look: Look, slice: ComparedSlice, signal: AbortSignal): Promise<void> {
-    const { inspection, table } = this.#parts;
-    const wanted = wantedRows(inspection, table, slice, (id) => this.#isWanted(look, slice, id));
+    const { inspection, table, clock } = this.#parts;
+    const wanted: SourceRow[] = [];
+    for (let from = slice.from; from < slice.to; from += ROWS_PER_TURN) {
+      if (from > slice.from) await nextTurn(clock);
+      const some = { ...slice, from, to: Math.min(slice.to, from + ROWS_PER_TURN) };
+      wanted.push(...wantedRows(inspection, table, some, (id) => this.#isWanted(look, slice, id)));
+    }
     if (look.purpose === "keys") {
       for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key, {}));
       return;
