@@ -10,7 +10,7 @@ import * as z from "zod";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { searchError } from "./errors.ts";
 import { formOf, type SearchClient } from "./http.ts";
-import { storedIndices } from "./indices/found-index.ts";
+import { storedIndices, uuidIn } from "./indices/found-index.ts";
 import { chunksByLength, lostError } from "./indices/presence.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
@@ -118,7 +118,7 @@ export class WriteFence {
     const found = await storedIndices(this.#client, names, { text: ENTERING, parts: "*.aliases,*.settings" }, signal);
     return found.map(([index, { aliases, settings }]) => ({
       index,
-      uuid: settings["index.uuid"],
+      uuid: uuidIn(settings),
       aliases: Object.keys(aliases).filter((alias) => alias.startsWith(`${this.#prefix}${MARK}`)),
     }));
   }

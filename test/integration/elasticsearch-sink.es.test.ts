@@ -203,6 +203,36 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     expect(await ids(prefix, users)).toBe(2);
   });
 
+  test("an index that was restored over its closed self is another one, also with its former UUID", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const call = async (method: string, path: string, body?: object): Promise<void> => {
+      const { status, text } = await searchCall(url(), method, path, body && JSON.stringify(body));
+      expect({ status, text }).toMatchObject({ status: 200 });
+    };
+    const repository = `/_snapshot/${prefix}restored`;
+    await call("PUT", repository, { type: "fs", settings: { location: `${prefix}restored` } });
+    await using sink = await opened(prefix);
+    const complete = (at: bigint, name: string) => ({
+      ...rowsBatch(at, [users, [put(["1", name, null])]]),
+      checkpoint: checkpointAt(at + 1n, { [users.id]: "rules" }),
+    });
+    await sink.prepare([users], timeout());
+    await apply(sink, complete(10n, "old"));
+    const index = `${prefix}public.users-000001`;
+    const of = { indices: index, include_global_state: false };
+    await call("PUT", `${repository}/one?wait_for_completion=true`, of);
+    await apply(sink, complete(20n, "new"));
+    await sink.verify(timeout());
+    await call("POST", `/${index}/_close`);
+    await call("POST", `${repository}/one/_restore?wait_for_completion=true`, of);
+    expect(await source(prefix, "public.users", "1")).toContain("old");
+    expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
+    await sink.open(2, timeout());
+    expect(await sink.presence!.missing([users], timeout())).toEqual([users]);
+    await call("DELETE", repository);
+  });
+
   test("a step whose answer was lost is given again and holds", async () => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;

@@ -53,6 +53,7 @@ const MARK = z.object({
     .optional(),
   checkpoint: z.boolean().optional(),
 });
+const IDENTITY = { "index.uuid": z.string(), "index.history.uuid": z.string().optional() };
 const INDEX = z.object({
   aliases: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),
   mappings: z
@@ -64,16 +65,23 @@ const INDEX = z.object({
     })
     .prefault({}),
   settings: z.looseObject({
-    "index.uuid": z.string(),
+    ...IDENTITY,
     "index.mapping.total_fields.limit": z.coerce.number().default(FIELDS_MAX_DEFAULT),
   }),
   /** Whose part it is. */
   data_stream: z.string().optional(),
 });
 const INDICES = z.record(z.string(), INDEX);
+export const IDENTITIES = z.record(z.string(), z.object({ settings: z.object(IDENTITY) }));
 
 type StoredIndex = z.output<typeof INDEX>;
 export type StoredIndices = readonly (readonly [index: string, StoredIndex])[];
+
+/** An index that is restored over its closed self keeps its UUID, and gets another history. */
+export function uuidIn(settings: z.output<typeof IDENTITIES>[string]["settings"]): string {
+  const { "index.uuid": uuid, "index.history.uuid": history } = settings;
+  return history === undefined ? uuid : `${uuid}/${history}`;
+}
 
 /** What of an index tells whether it is the sink's own, for `filter_path`. */
 export const WITHOUT_FIELDS =
@@ -228,7 +236,7 @@ export function indexBehind(
   return {
     alias: name,
     index,
-    uuid: settings["index.uuid"],
+    uuid: uuidIn(settings),
     aliases: Object.keys(entry.aliases),
     fields: new Map(Object.entries(mappings.properties ?? {})),
     fieldCountMax: settings["index.mapping.total_fields.limit"],

@@ -1,16 +1,14 @@
 /** Checks whether indices are still the recorded ones. */
-import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import { droppedError, partError, searchError } from "../errors.ts";
 import { expectOk, fieldOf, formOf, parsed, pathOf, type SearchClient } from "../http.ts";
-import { storedIndices } from "./found-index.ts";
+import { IDENTITIES, storedIndices, uuidIn } from "./found-index.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
 
 /** The engines refuse request lines over 4 KB (http.max_initial_line_length). */
 const PATH_BYTES_MAX = 3_000;
 const LOOKING = "looking at the sink's indices";
-const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid": z.string() }) }));
 
 /** The indices whose alias no longer points to them. Of one that the role may not see nobody knows: its next rows meet that. */
 export async function absentIndices(
@@ -42,7 +40,7 @@ async function absentOf(
 ): Promise<readonly IndexIdentity[]> {
   const names = identities.map(({ alias }) => alias);
   const found = new Map(await storedIndices(client, names, { text: LOOKING, parts: "*.settings" }, signal));
-  const missing = identities.filter(({ index, uuid }) => found.get(index)?.settings["index.uuid"] !== uuid);
+  const missing = identities.filter((one) => !isThere(one, found.get(one.index)));
   if (missing.length === 0) return [];
   const unseen = missing.map(({ alias }) => alias);
   return await stillAbsent(client, missing, { names: unseen, text: LOOKING }, signal);
@@ -62,8 +60,12 @@ async function stillAbsent(
   const answer = await client.request({ method: "GET", path: pathOf(names), query }, signal);
   if (answer.status === 404) return missing;
   expectOk(answer, text, table);
-  const found = formOf(UUIDS, answer, text);
-  return missing.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid);
+  const found = formOf(IDENTITIES, answer, text);
+  return missing.filter((one) => !isThere(one, found[one.index]));
+}
+
+function isThere({ uuid }: IndexIdentity, found: { readonly settings: Parameters<typeof uuidIn>[0] } | undefined) {
+  return found !== undefined && uuidIn(found.settings) === uuid;
 }
 
 /** Of an index that was not found by this name. */

@@ -6,6 +6,7 @@ import { DocumentWriter } from "../write/document.ts";
 export interface IndexIdentity {
   readonly alias: string;
   readonly index: string;
+  /** See `uuidIn`. */
   readonly uuid: string;
 }
 

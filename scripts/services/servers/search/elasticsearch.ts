@@ -17,10 +17,12 @@ function elasticsearchOf(name: "elasticsearch" | "elasticsearch9", line: 8 | 9, 
     javaMajor,
     jars: `elasticsearch-${version}`,
     launchers: ["elasticsearch", `elasticsearch${line}`],
+    settingsFile: "elasticsearch.yml",
     containerEnvironment: {
       "discovery.type": "single-node",
       "xpack.security.enabled": "false",
       "cluster.routing.allocation.disk.threshold_enabled": "false",
+      "path.repo": "/tmp",
       ES_JAVA_OPTS: "-Xms512m -Xmx512m",
     },
     async arrange(dir, java) {

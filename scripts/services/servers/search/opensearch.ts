@@ -14,11 +14,13 @@ function openSearchOf(name: "opensearch" | "opensearch3", line: 2 | 3, variable:
     javaMajor,
     jars: `opensearch-${version}`,
     launchers: ["opensearch", `opensearch${line}`],
+    settingsFile: "opensearch.yml",
     containerEnvironment: {
       "discovery.type": "single-node",
       DISABLE_SECURITY_PLUGIN: "true",
       DISABLE_INSTALL_DEMO_CONFIG: "true",
       "cluster.routing.allocation.disk.threshold_enabled": "false",
+      "path.repo": "/tmp",
       OPENSEARCH_JAVA_OPTS: "-Xms512m -Xmx512m",
     },
     // Its plugins are on the class path with everything else.

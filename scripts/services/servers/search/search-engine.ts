@@ -2,7 +2,7 @@
  * A search engine with one node from its published jars, started by our own launcher, which is compiled once, when the
  * engine is fetched. `Engine` has the differences between Elasticsearch and OpenSearch.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { cached } from "../../packages/cache.ts";
@@ -42,6 +42,8 @@ export interface Engine extends JarService {
   readonly launchers: readonly string[];
   /** The settings with which the official image starts as a single node, on http. */
   readonly containerEnvironment: Readonly<Record<string, string>>;
+  /** The node's own file of settings, in its home's `config`. */
+  readonly settingsFile: string;
   /** Completes the installed folder, which has `lib` and `classes`. */
   arrange(dir: string, java: Java): Promise<void>;
   /** Creates links or folders that a node's home needs besides the usual ones. */
@@ -125,6 +127,8 @@ async function startNative(engine: Engine, options: SearchEngineOptions): Promis
     endSteps: [],
     async prepare() {
       for (const folder of ["config", "data", "logs", "plugins"]) await mkdir(join(home, folder));
+      // Snapshots may lie there.
+      await writeFile(join(home, "config", engine.settingsFile), `path.repo: ["${join(home, "repo")}"]\n`);
       await engine.prepareHome(home, dir);
     },
     ready: (signal) => waitUntilReady(() => healthy(url), signal),
