@@ -252,6 +252,17 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await wasLeft("s")).toBe(false);
     });
 
+    test("a sink whose batches never end in part counts as left until it may hold more", async () => {
+      await using store = await open();
+      const { bonds } = store.state;
+      const enter = async () => (await bonds.enter("s", { ...opening, isLeft: true })).wasLeft;
+      expect([await enter(), await enter(), await bonds.isLeft("s")]).toEqual([true, true, true]);
+      await bonds.exceed("s");
+      expect([await bonds.isLeft("s"), await enter(), await enter()]).toEqual([false, false, false]);
+      await bonds.leave("s");
+      expect([await enter(), await enter()]).toEqual([true, true]);
+    });
+
     test("each obligation counts once, for the sinks that have it", async () => {
       await using store = await open();
       const { bonds, deadLetters, snapshots, suspensions } = store.state;

@@ -196,6 +196,12 @@ export class Acts {
         if (world.isStormy) this.#put(target, copy);
         return;
       }
+      case "refuse together": {
+        const target = this.#target(happening.sink);
+        target.takesTogether = false;
+        scheduler.after(happening.forMs, () => (target.takesTogether = true));
+        return;
+      }
       case "refuse": {
         const target = this.#target(happening.sink);
         const key = String(happening.key);

@@ -82,6 +82,8 @@ export type Happening = { readonly atMs: number } & (
   /** Somebody writes into a row of the sink, or takes it away. */
   | { readonly what: "spoil"; readonly sink: number; readonly key: number; readonly how: "change" | "remove" | "add" }
   | { readonly what: "sink restored"; readonly sink: number; readonly afterMs: number }
+  /** It refuses batches of several tables, and does not say why. */
+  | { readonly what: "refuse together"; readonly sink: number; readonly forMs: number }
   | { readonly what: "refuse"; readonly sink: number; readonly key: number; readonly forMs: number }
   /** The state. */
   | { readonly what: "state restored"; readonly afterMs: number }

@@ -128,7 +128,9 @@ export function planOf(seed: number, name: SizeName): Plan {
   };
   const met = size.nested > 0 ? withMeeting(plan) : plan;
   const made = withProof(
-    withNarrowTargets(withLostTable(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))))),
+    withRefusedTogether(
+      withNarrowTargets(withLostTable(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))))),
+    ),
   );
   return withPausedTable(size.nested > 0 ? withSlowRead(made) : made);
 }
@@ -219,6 +221,27 @@ function withGivenUpPlace(plan: Plan): Plan {
   const givenUp: Happening = { atMs: atMs + 10 + random.below(forMs), what: "give up", sink };
   const happenings = [...plan.happenings, away, givenUp, ...writes];
   return { ...plan, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
+}
+
+/** Of 1: in so many plans a sink refuses batches of several tables while the source fails over, by chance of its own. */
+const TOGETHER = 0.05;
+
+function withRefusedTogether(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x70637);
+  if (!random.chance(TOGETHER) || plan.rules !== undefined) return plan;
+  const tables = Math.max(2, plan.tables);
+  const atMs = 60 + random.below(150);
+  const refused: Happening = { atMs, what: "refuse together", sink: 0, forMs: 200 + random.below(200) };
+  const lacksMs = 40 + random.below(120);
+  const failover: Happening = { atMs: atMs + random.below(60), what: "failover", lacksMs };
+  const writes = Array.from({ length: 3 }, () => {
+    const operations = Array.from({ length: 4 }, () => operation(random, tables, 4));
+    return { ...transaction(random, atMs + random.below(lacksMs), tables, 4), operations };
+  });
+  const sinks = plan.sinks.map((kind, sink) => (sink === 0 ? ("transactional" as const) : kind));
+  const happenings = [...plan.happenings, refused, failover, ...writes].toSorted((a, b) => a.atMs - b.atMs);
+  const { isNarrow: _, ...others } = plan;
+  return { ...others, source: "binlog", tables, sinks, happenings };
 }
 
 /** Of 1: in so many plans somebody takes away tables of a sink, or their rows, while something else goes wrong there. */

@@ -27,7 +27,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   state.isFull = false;
   world.skewMs = 0;
   server.refusesSecond = false;
-  for (const target of targets) target.refuses = refusesNone;
+  for (const target of targets) Object.assign(target, { refuses: refusesNone, takesTogether: true });
   server.database.settle();
   world.daemon?.process.spare();
   world.say(() => "faults end");

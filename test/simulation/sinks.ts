@@ -56,6 +56,11 @@ function tooMany(name: string): MillraceError {
   return new MillraceError({ connector: TARGET, code: "MR3994", kind: "retryable", reason: "tables", message });
 }
 
+function refusedTogether(name: string): MillraceError {
+  const message = `${name}: the batch is refused`;
+  return new MillraceError({ connector: TARGET, code: "MR3993", kind: "fatal", message });
+}
+
 function tablesLost(name: string, lostTables: readonly string[]): MillraceError {
   const message = `${name}: tables are not there, or empty`;
   return new MillraceError({ connector: TARGET, code: "MR3996", kind: "reopen", message, lostTables });
@@ -205,6 +210,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
       `apply ${batch.kind}`,
       () => {
         this.#expectOurs();
+        if (!this.#target.takesTogether && tablesOf(batch).length > 1) throw refusedTogether(this.name);
         this.#tell(batch);
         if (batch.kind === "rows") this.#empty(batch.truncates ?? []);
         for (const { table, put } of puts) this.#write(this.#held(table), put);

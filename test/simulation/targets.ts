@@ -65,6 +65,8 @@ export class Target {
   emptied = new Set<string>();
   /** Rows that it refuses for their content. */
   refuses: (row: Row) => boolean = refusesNone;
+  /** False: it takes one table at a time, and does not say so. */
+  takesTogether = true;
 
   constructor(traits: TargetTraits, weather: Weather, watch: TargetWatch) {
     this.traits = traits;

@@ -121,7 +121,7 @@ describe("how a checkpoint and the state go together", () => {
 
 test("a checkpoint of an earlier step is not the sink's own, at the same position too", () => {
   const sink = { name: "s", target: () => "t", delivery: "idempotent" } as const;
-  const position = new SinkPosition(sink, { obligation: async () => 0 });
+  const position = new SinkPosition(sink, { obligation: async () => 0, exceed: async () => undefined });
   const step = (commit: bigint, batch: number) => ({ ...own(commit), bond: { ...own(commit).bond, batch } });
   position.begin(step(100n, 7), at(100n));
   expect(position.isOwn(step(100n, 7))).toBe(true);

@@ -250,7 +250,9 @@ export interface BondStore {
   enter(sink: string, opening: SinkOpening): Promise<SinkEntry>;
   /** The sink's session ends, and the sink holds nothing beyond its checkpoint. */
   leave(sink: string): Promise<void>;
-  /** Whether its last session was left, or there was none. */
+  /** From here on the sink may hold rows beyond its checkpoint, until it is left. */
+  exceed(sink: string): Promise<void>;
+  /** Whether the sink holds nothing beyond its checkpoint: its last session was left, or there was none. */
   isLeft(sink: string): Promise<boolean>;
   /** Number of the last obligation that was stored for the sink. */
   obligation(sink: string): Promise<number>;
@@ -268,6 +270,8 @@ export interface SinkOpening {
   /** Ids of tables that the sink may not hold completely although it says so. */
   readonly owed: readonly string[];
   readonly reason: string;
+  /** True: no batch of the sink ends in part, so that this session counts as left until `exceed`, if the one before was left. */
+  readonly isLeft?: boolean;
 }
 
 /** What the next checkpoints of the sink contain; `batch` is that of the last one. */

@@ -295,7 +295,7 @@ export class Applier {
     this.writer.attempted = written.length === 1 ? { kind: "table", tableId: written[0]!.id } : null;
     await this.#prepare(written, signal);
     const ended = await complete();
-    this.writer.attempted = { kind: "rows", tables, truncates };
+    this.writer.attempted = { kind: "rows", tables, truncates, position };
     const { reached, checkpoint } = this.position;
     const batch = {
       kind: "rows",

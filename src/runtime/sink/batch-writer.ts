@@ -3,7 +3,7 @@ import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Batch, TableWrites, Truncate } from "../../core/model/batch.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
-import { comparePositions } from "../../core/model/position.ts";
+import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
@@ -27,7 +27,13 @@ interface BatchWriterParts {
 /** What a sink is working on: a failure may concern only one of these tables. */
 export type Attempted =
   | { readonly kind: "table"; readonly tableId: string }
-  | { readonly kind: "rows"; readonly tables: readonly TableWrites[]; readonly truncates: readonly Truncate[] };
+  | {
+      readonly kind: "rows";
+      readonly tables: readonly TableWrites[];
+      readonly truncates: readonly Truncate[];
+      /** Of the checkpoint that goes with them. */
+      readonly position: Position;
+    };
 
 /** How long a write may take, unless the configuration says. */
 const ANSWER_MS_MAX = 5 * 60_000;

@@ -150,7 +150,8 @@ export class SinkOpening {
     const owed = kept === null ? [] : await owedBy(worker.name, kept, accord, state.bonds);
     const taken = new Set(tables.named.map(({ id }) => id));
     const listed = owed.filter((id) => taken.has(id));
-    worker.position.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED }));
+    const isLeft = worker.sink.delivery === "transactional";
+    worker.position.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED, isLeft }));
     if (listed.length > 0) {
       logger.warn(
         { sink: worker.name, tables: listed, accord },

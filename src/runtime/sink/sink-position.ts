@@ -34,7 +34,8 @@ import type { Logger } from "../../core/contracts/telemetry.ts";
  *    it goes on from its own checkpoint if the source still has the log, and is filled again otherwise. A checkpoint with
  *    obligations that this state does not know has its tables compared. A checkpoint of another state is refused, or filled
  *    again in a higher epoch.
- * 4. A sink that is no transaction may hold rows beyond its checkpoint. `mayHoldUntil` bounds them, so that a crossing to
+ * 4. A sink may hold rows beyond its checkpoint: one that is no transaction, and any after its tables were tried one by one.
+ *    `mayHoldUntil` bounds them, so that a crossing to
  *    another log knows whether the sink may have what that log lacks.
  *
  * Before bonds, a state that was restored from a backup trusted "complete" although the keys that it owed were in the lost
@@ -48,7 +49,7 @@ export const ANYWHERE: Position = { epoch: Infinity, commit: 0n, index: 0 };
 /** The position of one open sink: what it has stored, what is done for it, what it may hold beyond. */
 export class SinkPosition {
   readonly #sink: Pick<Sink, "name" | "target" | "delivery">;
-  readonly #bonds: Pick<BondStore, "obligation">;
+  readonly #bonds: Pick<BondStore, "obligation" | "exceed">;
   #entry: SinkEntry | null = null;
   #checkpoint: Checkpoint | null = null;
   #isStored = false;
@@ -58,7 +59,7 @@ export class SinkPosition {
   /** The highest position of a batch that was begun. */
   #attempted: Position | null = null;
 
-  constructor(sink: Pick<Sink, "name" | "target" | "delivery">, bonds: Pick<BondStore, "obligation">) {
+  constructor(sink: Pick<Sink, "name" | "target" | "delivery">, bonds: Pick<BondStore, "obligation" | "exceed">) {
     this.#sink = sink;
     this.#bonds = bonds;
   }
@@ -67,8 +68,7 @@ export class SinkPosition {
   enter(entry: SinkEntry): void {
     this.#entry = entry;
     // Later entries are this process's own.
-    if (this.#mayHoldUntil === undefined)
-      this.#mayHoldUntil = entry.wasLeft || this.#sink.delivery === "transactional" ? null : ANYWHERE;
+    if (this.#mayHoldUntil === undefined) this.#mayHoldUntil = entry.wasLeft ? null : ANYWHERE;
   }
 
   /** `covered` is at or behind the checkpoint's position. `isStored`: the sink itself holds this checkpoint. */
@@ -171,6 +171,16 @@ export class SinkPosition {
   /** A batch with this checkpoint begins: if it does not end, the sink may hold a part of it. */
   attempt({ position }: Checkpoint): void {
     if (this.#sink.delivery === "transactional") return;
+    this.#hold(position);
+  }
+
+  /** Rows from before this position go to the sink, and its checkpoint does not. Invariant: the state knows of it before. */
+  async exceed(position: Position): Promise<void> {
+    await this.#bonds.exceed(this.#sink.name);
+    this.#hold(position);
+  }
+
+  #hold(position: Position): void {
     this.#attempted = later(this.#attempted, position);
     this.#mayHoldUntil = later(this.#mayHoldUntil ?? null, position);
   }
@@ -354,12 +364,12 @@ export function furthestHeld(
   return furthest;
 }
 
-/** Whether a sink may have rows of a batch whose end the state does not know: after a kill, where rows come first. */
+/** Whether a sink may have rows of a batch whose end the state does not know. */
 export async function mayHoldMore(
-  sinks: readonly Pick<Sink, "name" | "delivery">[],
+  sinks: readonly Pick<Sink, "name">[],
   bonds: Pick<BondStore, "isLeft">,
 ): Promise<boolean> {
-  for (const { name, delivery } of sinks) if (delivery !== "transactional" && !(await bonds.isLeft(name))) return true;
+  for (const { name } of sinks) if (!(await bonds.isLeft(name))) return true;
   return false;
 }
 

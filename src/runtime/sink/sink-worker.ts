@@ -303,6 +303,7 @@ class TableAtFault {
     if (tableIds.length === 1) return { tableId: tableIds[0]!, error };
     // A stream would show these trial rows out of order, and a second time with the batch.
     if (this.#sink.form === "stream") return null;
+    await this.#writer.position.exceed(attempted.position);
     const refused: Guilty[] = [];
     for (const tableId of tableIds) {
       const own = writes.get(tableId);

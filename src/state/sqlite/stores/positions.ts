@@ -413,7 +413,10 @@ const ID_BYTES = 8;
 const STATE = "SELECT state FROM identity";
 const NAME = "INSERT INTO identity (one, state) VALUES (1, :state) ON CONFLICT DO NOTHING";
 const LAST = "SELECT is_left FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1";
-const ENTER = "INSERT INTO sink_session (sink, session, base, obligation) VALUES (:sink, :session, :base, :obligation)";
+const ENTER = `INSERT INTO sink_session (sink, session, base, obligation, is_left)
+  VALUES (:sink, :session, :base, :obligation, :isLeft)`;
+const SET_LEFT = `UPDATE sink_session SET is_left = :isLeft
+  WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)`;
 const PRUNE = `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :own AND id <= (
   SELECT id FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
 
@@ -444,7 +447,7 @@ export class SqliteBonds implements BondStore {
     return this.#connection.all(sql, { sink, batch }).map((row) => text(row, "table_id"));
   }
 
-  async enter(sink: string, { own, owed, reason }: SinkOpening): Promise<SinkEntry> {
+  async enter(sink: string, { own, owed, reason, isLeft }: SinkOpening): Promise<SinkEntry> {
     const batch = own?.batch ?? 0;
     const session = this.#connection.clock.unique(ID_BYTES);
     return this.#connection.write(() => {
@@ -452,7 +455,13 @@ export class SqliteBonds implements BondStore {
       for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
       const obligation = this.#obligation(sink);
       const wasLeft = this.#isLeft(sink);
-      this.#connection.run(ENTER, { sink, session, base: batch, obligation });
+      this.#connection.run(ENTER, {
+        sink,
+        session,
+        base: batch,
+        obligation,
+        isLeft: isLeft === true && wasLeft ? 1 : 0,
+      });
       this.#connection.run(PRUNE, { sink, own: own?.session ?? null, keep: SESSIONS_MAX });
       if (own === undefined) voidProofs(this.#connection, "sink = :sink", { sink });
       else voidProofs(this.#connection, "sink = :sink AND step > :batch", { sink, batch });
@@ -463,8 +472,11 @@ export class SqliteBonds implements BondStore {
   }
 
   async leave(sink: string): Promise<void> {
-    const sql = `UPDATE sink_session SET is_left = 1 WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)`;
-    this.#connection.write(() => this.#connection.run(sql, { sink }));
+    this.#connection.write(() => this.#connection.run(SET_LEFT, { sink, isLeft: 1 }));
+  }
+
+  async exceed(sink: string): Promise<void> {
+    this.#connection.write(() => this.#connection.run(SET_LEFT, { sink, isLeft: 0 }));
   }
 
   async isLeft(sink: string): Promise<boolean> {
