@@ -3,10 +3,13 @@
  */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { Client } from "pg";
 import { describe, expect, test } from "vitest";
 import { compareSink, isEqual } from "../../support/compare/compare.ts";
 import { copyDuckdbFile, runInFile } from "../../support/warehouses/duckdb-file.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { eventually } from "../../support/run/waiting.ts";
+import type { FreshDatabase } from "../../support/run/services.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
 import {
   caughtUp,
@@ -191,6 +194,72 @@ test.concurrent("a table emptied by hand in a warehouse is read again by itself,
   await pipeline.sinks.target!.query("drop table history.kept");
   await failsAlone(pipeline, "postgres-history", /MR1315/);
 });
+
+describe.concurrent("a table emptied by hand, while no row of it comes,", () => {
+  test("in the moment in which a batch of another table loses its connection, is read again", async () => {
+    await using pipeline = await running("postgres");
+    const target = pipeline.sinks.target!;
+    await using hand = await handOn(target.url);
+    await hand.query("begin; lock table public.moving in access exclusive mode; truncate public.kept");
+    await change(pipeline, "while somebody has the table");
+    const [pid] = await waitingFor(hand, target);
+    await target.query(`select pg_terminate_backend(${pid})`);
+    await hand.query("commit");
+    await pipeline.expectEqual(TABLES);
+  });
+
+  const command = async ({ installation }: RunningPipeline, name: string) =>
+    expect(await installation.command(name, "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+  test.for([
+    ["is killed", (pipeline: RunningPipeline) => pipeline.kill(), start],
+    [
+      "is paused",
+      (pipeline: RunningPipeline) => command(pipeline, "pause"),
+      (pipeline: RunningPipeline) => command(pipeline, "resume"),
+    ],
+  ] as const)(
+    "and noticed by a daemon that %s before it could store that, is read again",
+    { tags: "heavy" },
+    async ([, end, goOn]) => {
+      await using pipeline = await running("postgres");
+      const target = pipeline.sinks.target!;
+      await using hand = await handOn(target.url);
+      // Without this row the sink is asked, and can't be opened. It may have been on its way to a checkpoint.
+      for (;;) {
+        const before = pipeline.daemon.said.length;
+        await hand.query("begin; select from _millrace.progress for update");
+        await target.query("truncate public.kept");
+        await waitingFor(hand, target);
+        if (pipeline.daemon.said.slice(before).includes("MR3110")) break;
+        await hand.query("commit");
+        await filledByItself(pipeline, "postgres", /MR3110/);
+      }
+      await end(pipeline);
+      await hand.query("commit");
+      await goOn(pipeline);
+      await pipeline.expectEqual(TABLES);
+    },
+  );
+});
+
+/** A session of somebody else's in the target. */
+async function handOn(url: string): Promise<Client & AsyncDisposable> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
+}
+
+/** Sessions that wait for what this one has, once there are some. */
+async function waitingFor(hand: Client, database: FreshDatabase): Promise<readonly number[]> {
+  const { rows: own } = await hand.query<{ pid: number }>("select pg_backend_pid() as pid");
+  return await eventually(async () => {
+    const { rows } = await database.query<{ pid: number }>(
+      `select pid from pg_stat_activity where ${own[0]!.pid} = any (pg_blocking_pids(pid))`,
+    );
+    expect(rows).not.toEqual([]);
+    return rows.map(({ pid }) => pid);
+  });
+}
 
 test.concurrent(
   "a DuckDB file put back to an older copy, beyond the log: the sink fails alone, and a snapshot fills it",
