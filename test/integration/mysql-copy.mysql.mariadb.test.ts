@@ -11,6 +11,7 @@ import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { firstVersion } from "../support/model/blocks.ts";
 import { believeLarge, KEPT_STATISTICS } from "../support/mysql/mysql-large.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import {
   type FreshMysqlDatabase,
@@ -202,6 +203,26 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     };
     await expect(reading()).rejects.toMatchObject({ code: "MR2029" });
     await noneIsLeft();
+  });
+
+  test("a session that was cut without a word is found at the server, or not there", async () => {
+    await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+    await longTable(database);
+    await using proxy = await tcpProxy(mysqlUrl(flavour));
+    const url = new URL(proxy.url(mysqlUrl(flavour)));
+    // The proxy reads along.
+    url.searchParams.set("ssl-mode", "DISABLED");
+    await using source = await opened(url, database);
+    const blocks = source.copy.read(source.table("long_rows"), signal)[Symbol.asyncIterator]();
+    (await blocks.next()).value?.release();
+    expect(source.cuts[0]?.ranges).toBeGreaterThan(SESSIONS);
+    const held = proxy.hold("long_rows");
+    const rest = async (): Promise<void> => {
+      for (let next = await blocks.next(); next.done !== true; next = await blocks.next()) next.value.release();
+    };
+    await expect(rest()).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
+    await held.reached;
+    proxy.cut();
   });
 
   test("a user who may have few connections reads by fewer sessions", async () => {

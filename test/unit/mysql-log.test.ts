@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
 import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
+import { CatalogReader } from "../../connectors/mysql/source/catalog/catalog.ts";
 import { Alterations } from "../../connectors/mysql/source/catalog/source-tables.ts";
 import {
   bytesBetween,
@@ -94,9 +95,39 @@ describe("a table whose last change is not in the log", () => {
     expect(made(logged, 9, (alterations) => alterations.defined(15n))).toEqual(logged);
     expect(made(logged, 9, (alterations) => alterations.truncated("t", 15n))).toEqual(logged);
     expect(made(logged, 9, (alterations) => alterations.truncated("u", 15n))).not.toEqual(logged);
+    // A stream that is further behind tells of an earlier statement.
+    const twice = (alterations: Alterations): void => [15n, 5n].forEach((at) => alterations.truncated("t", at));
+    expect(made(logged, 9, twice)).toEqual(logged);
+    // Another process looks at the table that the one before found being filled.
+    const stored = (alterations: Alterations): void => alterations.load('["t"]');
+    expect(made(["#2", "#2", "#2"], 2, stored)).toEqual(["#2 filling", "#2 filling", "#2"]);
     // At the first looks nothing is known of what was there before.
     expect(made(["#1", "#2", "#2"], 9)).toEqual(["#1", "#2", "#2"]);
   });
+});
+
+test("a table with rows whose last change the server has forgotten is quiet if it stays so", async () => {
+  let row: readonly (string | null)[] = [];
+  const catalog = new CatalogReader({ rows: async (_, sql) => (sql.startsWith("SELECT") ? [[...row]] : []) });
+  const tables = [{ id: "shop.t", schema: "shop", table: "t" }];
+  const quiet = async (isBefore: string | null, hasRows: string, now: number): Promise<boolean> => {
+    row = [isBefore, hasRows, String(now)];
+    return (await catalog.quietTables("mysql", tables, AbortSignal.timeout(1_000))).length > 0;
+  };
+  expect([await quiet("0", "1", 1), await quiet("1", "1", 12)]).toEqual([false, true]);
+  // Nobody has written to it yet.
+  expect([await quiet(null, "0", 20), await quiet(null, "0", 40)]).toEqual([false, false]);
+  // As after the server began again, or left the table out of its cache.
+  expect([await quiet(null, "1", 50), await quiet(null, "1", 55), await quiet(null, "1", 61)]).toEqual([
+    false,
+    false,
+    true,
+  ]);
+  expect([await quiet("0", "1", 62), await quiet(null, "1", 63), await quiet(null, "1", 72)]).toEqual([
+    false,
+    false,
+    false,
+  ]);
 });
 
 test.each([

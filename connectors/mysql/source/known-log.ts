@@ -116,11 +116,13 @@ export class KnownLog {
     return this.#identity;
   }
 
-  /** The identity to store if the stream has reached another file; otherwise null. */
+  /** The identity to store if the stream has reached another file, or other tables are being filled; otherwise null. */
   come(): LogIdentity | null {
     const { file } = this.#parts.state;
     const before = this.#identity;
-    if (file === undefined || before === undefined || before["file"] === String(file.file)) return null;
+    if (file === undefined || before === undefined) return null;
+    const isNews = before["file"] !== String(file.file) || before["filling"] !== this.#parts.tables.alterations.text;
+    if (!isNews) return null;
     // Invariant: the file belongs to the host that was compared before the stream began; another host may answer by now.
     this.#identity = { ...before, file: String(file.file), createdAt: String(file.createdAt), ...this.#seen };
     return this.#identity;
@@ -144,6 +146,7 @@ export class KnownLog {
     const { claim, state, tables } = this.#parts;
     state.read.load(identity["read"]);
     tables.shapes.load(identity["shapes"]);
+    tables.alterations.load(identity["filling"]);
     claim.load(identity["reader"]);
   }
 
@@ -184,6 +187,7 @@ export class KnownLog {
       read: state.read.text,
       landmark: spellLandmark(state.landmark),
       shapes: tables.shapes.text,
+      filling: tables.alterations.text,
       reader: claim.id,
     };
   }

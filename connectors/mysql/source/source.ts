@@ -108,7 +108,7 @@ function catalog(parts: SourceParts, known: KnownLog): Catalog {
       tables.shapes.looked(tip, after, captured.described);
       return { ...captured, generations };
     },
-    /** The log always has everything; only the file that the stream has reached has to be stored again. */
+    /** The log always has everything; only what the stream and the catalogue came to has to be stored again. */
     publish: async (onChange) => {
       const identity = known.come();
       if (identity !== null) await onChange(identity);

@@ -89,6 +89,8 @@ export class CatalogReader {
   readonly #missing: Set<string>;
   /** The generations of tables that are known to have no key, by schema and table with a zero between. */
   readonly #keyless = new Map<string, string>();
+  /** Tables of which the server knows no time of a change, and when it was asked first, in seconds. */
+  readonly #timeless = new Map<string, number>();
 
   constructor(server: Queryable, missing: readonly string[] = []) {
     this.#server = server;
@@ -142,17 +144,32 @@ export class CatalogReader {
     );
   }
 
-  /** Of the tables, those to which somebody has written since the server began, but not in the last seconds. */
+  /**
+   * Of the tables, those to which somebody has written, but not in the last seconds. The server knows no time of a table to
+   * which nobody has written since it began, or has opened the table: if it has rows, it is asked again later.
+   */
   async quietTables(flavour: Flavour, tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly string[]> {
     await freshStatistics(this.#server, flavour, signal);
     const quiet: string[] = [];
+    const asked = new Set(tables.map(({ id }) => id));
+    for (const id of this.#timeless.keys()) if (!asked.has(id)) this.#timeless.delete(id);
     for (const { id, schema, table } of tables) {
       const where = `table_schema = ${quoteText(schema)} AND table_name = ${quoteText(table)}`;
-      const sql = `SELECT update_time < NOW() - INTERVAL ${QUIET_SECONDS} SECOND FROM information_schema.tables WHERE ${where}`;
+      const sql = `SELECT update_time < NOW() - INTERVAL ${QUIET_SECONDS} SECOND, table_rows > 0, UNIX_TIMESTAMP() FROM information_schema.tables WHERE ${where}`;
       const [row] = await this.#server.rows("reading when a table was written to", sql, signal);
-      if (row?.[0] === "1") quiet.push(id);
+      if (this.#isQuiet(id, row ?? [])) quiet.push(id);
     }
     return quiet;
+  }
+
+  #isQuiet(id: string, [isBefore, hasRows, now]: readonly (string | null)[]): boolean {
+    if (isBefore !== null || hasRows !== "1") {
+      this.#timeless.delete(id);
+      return isBefore === "1";
+    }
+    const since = this.#timeless.get(id) ?? Number(now);
+    this.#timeless.set(id, since);
+    return Number(now) - since >= QUIET_SECONDS;
   }
 
   /** By the tables' own statements: the information schema shows keys only to users who may do more than read. */

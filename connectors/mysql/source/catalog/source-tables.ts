@@ -339,6 +339,7 @@ export class Alterations {
   /** When tables were last altered without a statement. */
   readonly #unlogged = new Map<string, string>();
   readonly #filling = new Set<string>();
+  #isLoaded = false;
   /** The position of the last statement that may have changed a table. */
   #definedAt = -1n;
   /** Those of the last TRUNCATE of a table. */
@@ -347,6 +348,19 @@ export class Alterations {
   /** Tables that were made again or emptied without a statement, and may be being filled. */
   get filling(): ReadonlySet<string> {
     return this.#filling;
+  }
+
+  /** Loads what is stored with the log's identity: a session that fills a table goes on while no daemon runs. */
+  load(text: string | undefined): void {
+    if (text === undefined || this.#isLoaded) return;
+    this.#isLoaded = true;
+    // Our own text.
+    const stored: string[] = JSON.parse(text);
+    for (const id of stored) this.#filling.add(id);
+  }
+
+  get text(): string {
+    return JSON.stringify([...this.#filling].toSorted());
   }
 
   /** Another log begins, with other positions. */
@@ -361,8 +375,9 @@ export class Alterations {
     if (position > this.#definedAt) this.#definedAt = position;
   }
 
+  /** Streams that are further behind tell of statements that others passed. */
   truncated(id: string, position: bigint): void {
-    this.#truncatedAt.set(id, position);
+    if (position > (this.#truncatedAt.get(id) ?? -1n)) this.#truncatedAt.set(id, position);
   }
 
   /** `reached`: the stream's position. Returns the tables' generations. */
@@ -386,7 +401,15 @@ export class Alterations {
       else this.#unlogged.set(id, altered);
     }
     this.#looks = [...this.#looks.slice(-1), look];
+    this.#forget();
     return new Map(Array.from(look.tables, ([id, { generation }]) => [id, this.#marked(id, generation)]));
+  }
+
+  /** Statements before all that a doubt may still be about. */
+  #forget(): void {
+    const from = [this.#looks[0]!.before, ...Array.from(this.#doubts.values(), (doubt) => doubt.from)];
+    const lowest = from.reduce((least, one) => (one < least ? one : least));
+    for (const [id, position] of this.#truncatedAt) if (position < lowest) this.#truncatedAt.delete(id);
   }
 
   #marked(id: string, generation: string): string {

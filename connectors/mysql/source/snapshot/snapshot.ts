@@ -8,7 +8,8 @@ import type { CapturedTables, TableGenerations, TableShape } from "../../../../s
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import { selectAll } from "./chunks.ts";
 import type { Session } from "../wire/driver.ts";
-import { aborted, classify } from "../errors.ts";
+import { answered } from "../wire/server.ts";
+import { aborted, classify, sourceError } from "../errors.ts";
 import { cutColumnOf, cutTable, type Parts } from "./cut-table.ts";
 import type { TableReadings } from "./reading.ts";
 import { BLOCK_BYTES, RowBlock } from "./selected-rows.ts";
@@ -19,6 +20,7 @@ interface Reading {
   readonly table: TableVersion;
   readonly sessions: readonly Session[];
   readonly parts: Parts;
+  readonly until: AbortSignal;
 }
 
 export class SnapshotCopy implements FirstCopy {
@@ -59,7 +61,7 @@ export class SnapshotCopy implements FirstCopy {
         const counts = { sessions: sessions.length, ranges: parts.length };
         readings.tables.logger.info({ table: table.id, ...counts }, "the table is read in ranges of its key");
       }
-      void this.#fill(blocks, { table, sessions, parts });
+      void this.#fill(blocks, { table, sessions, parts, until });
       let isChecked = false;
       for (;;) {
         const isMore = await blocks.some();
@@ -77,7 +79,7 @@ export class SnapshotCopy implements FirstCopy {
   }
 
   /** Each session reads parts until none is left. */
-  async #fill(blocks: FilledBlocks, { table, sessions, parts }: Reading): Promise<void> {
+  async #fill(blocks: FilledBlocks, { table, sessions, parts, until }: Reading): Promise<void> {
     const { rules } = this.#readings.tables;
     const end = { epoch: this.#epoch, commit: 0n, index: 0 };
     const select = selectAll(table, rules);
@@ -91,6 +93,7 @@ export class SnapshotCopy implements FirstCopy {
         filling = new RowBlock(table, this.#epoch, rules);
         blocks.push(full.finish(end), session);
       };
+      await this.#watch(blocks, session, table, until);
       for (let part = waiting.shift(); part !== undefined; part = waiting.shift())
         await session.readRows(`${select}${part}`, onRow);
       if (filling.count > 0) blocks.push(filling.finish(end), session);
@@ -103,10 +106,40 @@ export class SnapshotCopy implements FirstCopy {
     }
   }
 
+  /**
+   * A session from which nothing comes while it is read must still be at work at the server: what was cut without a word (a
+   * host without power, an entry of a gateway that is gone) would be waited for as long as the system likes.
+   */
+  async #watch(blocks: FilledBlocks, session: Session, table: TableVersion, until: AbortSignal): Promise<void> {
+    const { server } = this.#readings;
+    const thread = await answered(session.thread(), `copying ${table.id}`, until);
+    const sql = `SELECT 1 FROM information_schema.processlist WHERE id = ${thread} AND command <> 'Sleep'`;
+    let seen = session.byteCount;
+    const look = async (): Promise<void> => {
+      if (blocks.hasEnded || session.isBroken) return;
+      const before = session.byteCount;
+      const isSilent = before === seen && !session.isPaused;
+      seen = before;
+      try {
+        const found = isSilent ? await server.rows("looking for a silent session", sql, until) : [[]];
+        // Its answer may have come in the meantime.
+        if (found.length === 0 && session.byteCount === before && !blocks.hasEnded)
+          throw sourceError("MR2022", "retryable", "a session of the source became silent");
+      } catch (error) {
+        return blocks.fail(error);
+      }
+      setTimeout(() => void look(), SILENCE_MS).unref();
+    };
+    setTimeout(() => void look(), SILENCE_MS).unref();
+  }
+
   async close(): Promise<void> {
     this.#closed.abort();
   }
 }
+
+/** From a session that is read nothing came for so long: it is looked for. */
+const SILENCE_MS = 10_000;
 
 /** Blocks that may wait for the reader before no socket is read any more; each session may be about to add one. */
 const QUEUE_COUNT_MAX = 2;
@@ -143,6 +176,10 @@ class FilledBlocks {
   complete(): void {
     this.#isComplete = true;
     this.#wake.resolve();
+  }
+
+  get hasEnded(): boolean {
+    return this.#isComplete || this.#failure !== undefined;
   }
 
   /** The first failure counts. All sessions end. */

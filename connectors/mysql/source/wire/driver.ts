@@ -48,7 +48,7 @@ interface CommandRunner {
   addCommand(command: Command): void;
   pause(): void;
   resume(): void;
-  stream: { destroy(): void; pause(): void; resume(): void };
+  stream: { readonly bytesRead: number; destroy(): void; pause(): void; resume(): void };
 }
 
 /** A read takes the process for half a millisecond, then what else waits has its turn. */
@@ -59,6 +59,7 @@ export class Session {
   readonly #connection: Connection;
   readonly #runner: CommandRunner;
   #broken: Error | undefined;
+  #thread: string | undefined;
   #isPaused = false;
   #onBroken: ((error: Error) => void) | undefined;
 
@@ -95,6 +96,20 @@ export class Session {
 
   get isBroken(): boolean {
     return this.#broken !== undefined;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  /** Its number at the server: behind a proxy the handshake tells another. */
+  async thread(): Promise<string> {
+    return (this.#thread ??= (await this.query("SELECT CONNECTION_ID()"))[0]?.[0] ?? "0");
+  }
+
+  /** What has arrived so far. */
+  get byteCount(): number {
+    return this.#runner.stream.bytesRead;
   }
 
   /** Called once when the connection breaks; a later one replaces it. */
