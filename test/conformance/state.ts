@@ -216,6 +216,25 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await snapshots.countKeys()).toEqual(new Map());
       expect(await deadLetters.waiting()).toEqual(new Map());
     });
+
+    test("a sink that was emptied keeps what operators decided about it, and what its readers lack", async () => {
+      await using store = await open();
+      const { sinks, snapshots, suspensions, deadLetters } = store.state;
+      const error = { code: "MR1326", message: "paused", hint: null, at: "2026-01-01T00:00:00.000Z" };
+      await sinks.setCheckpoint("s", at(1n), complete({ "public.a": "1/1" }));
+      await sinks.setLost("s", { why: "an earlier loss", means: "for good", at: "a" });
+      await suspensions.suspend([{ sink: "s", tableId: "public.a", error }]);
+      await deadLetters.add(letter("s", "1"));
+      const before = await snapshots.add(snapshotOf("public.b", "s"));
+      const read = { ...snapshotOf("public.a", "s"), needed: true };
+      await sinks.empty("s", { why: "it was emptied", means: "for good", at: "b" }, [read]);
+      const lost = { what: "it was emptied, and an earlier loss; for good", since: "a", until: "b" };
+      expect(await sinks.all()).toMatchObject([{ name: "s", checkpoint: null, covered: null, tables: {}, lost }]);
+      expect(await suspensions.list()).toMatchObject([{ sink: "s", tableId: "public.a" }]);
+      expect(await snapshots.list()).toMatchObject([{ tableId: "public.a", needed: true }]);
+      expect((await snapshots.list(true)).find(({ id }) => id === before.id)?.state).toBe("cancelled");
+      expect(await deadLetters.waiting()).toEqual(new Map());
+    });
   });
 
   describe("bonds", () => {

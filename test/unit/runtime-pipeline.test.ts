@@ -171,6 +171,26 @@ describe("a table that a sink can't follow", () => {
     expect(await state.suspensions.list()).toEqual([]);
   });
 
+  test("stays paused in a sink that was emptied, over restarts", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users, notes]);
+    for (const table of [users, notes]) source.fill(table, many(3));
+    const sink = new ScriptedSink();
+    const sinks = lenient([sink]).map((setup) => ({ ...setup, onLost: "resync" as const }));
+    const first = start(source, state, [], { sinks });
+    await same(source, sink);
+    await first.pipeline.pauseIn(sink.name, [notes.id]);
+    await first.stop();
+    sink.checkpoint = null;
+    sink.tables.clear();
+    const second = start(source, state, [], { sinks });
+    await same(source, sink, [users]);
+    await second.stop();
+    expect(sink.rowsOf(notes)).toEqual([]);
+    expect(await state.suspensions.list()).toMatchObject([{ sink: sink.name, tableId: notes.id }]);
+  });
+
   test("does not keep its neighbours from being copied", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

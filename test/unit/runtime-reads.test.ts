@@ -4,6 +4,8 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { SqliteSnapshots } from "../../src/state/sqlite/stores/snapshots.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
+import { Control } from "../../src/runtime/control/control.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
 import { gate, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
@@ -191,6 +193,32 @@ test("a sink owes no read for keys that are listed for another one", async () =>
   await eventually(() => expect(["a", "b"].map((sink) => pipeline.owesReads(sink))).toEqual([true, false]));
   source.onRead = () => undefined;
   await eventually(() => expect(pipeline.owesReads("a")).toBe(false));
+});
+
+test("keys of a table that the sink does not take are dropped, and a letter of one is not read again", async () => {
+  await using opened = await realState();
+  const { snapshots, deadLetters } = opened.state;
+  await using scene = await Scene.start(opened.state, ["a"]);
+  const { pipeline } = scene;
+  Object.assign(scene.sinks[0]!, { takes: ({ id }: TableVersion) => id !== held.id });
+  await snapshots.addKeys("a", held.id, [["1"]]);
+  pipeline.readListedKeys();
+  await eventually(async () => expect((await snapshots.countKeys()).size).toBe(0));
+  await eventually(() => expect(pipeline.owesReads("a")).toBe(false));
+  await deadLetters.add({
+    sink: "a",
+    tableId: held.id,
+    key: ["1"],
+    op: "u",
+    position: { epoch: 1, commit: 1n, index: 0 },
+    code: "MR3998",
+    reason: "refused",
+    envelope: "{}",
+  });
+  const control = new Control("test", pipeline, quietLog);
+  const { signal } = new AbortController();
+  const replayed = await control.replayLetters({ ids: null, sink: null }, 60_000, signal);
+  expect(replayed).toMatchObject({ replayed: 0, failed: 1 });
 });
 
 test("large rows are looked up few at once, small ones soon by the hundred", async () => {

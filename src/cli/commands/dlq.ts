@@ -135,7 +135,7 @@ async function listForNextStart(place: Place, choice: LetterChoice): Promise<Rep
   return await writeState(place, async (state) => {
     const letters = await known(state, choice);
     const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
-    const list = async () => await listKeysOf(letters, { state, table: (id) => tables.get(id) });
+    const list = async () => await listKeysOf(letters, { state, table: (_sink, id) => tables.get(id) });
     const subject = letterSubject(choice.ids, choice.sink);
     const listed = await auditedHere(state, "dlq replay", subject, list, ({ length }) => ({ listed: length }));
     const superseded = letters.filter((letter) => letter.state !== "waiting").length;

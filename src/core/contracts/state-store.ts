@@ -233,6 +233,11 @@ export interface SinkStore {
   /** Added to what is kept of earlier losses, until somebody has seen to them: null. */
   setLost(name: string, loss: Loss | null): Promise<void>;
   setLeftOut(name: string, tableIds: readonly string[]): Promise<void>;
+  /**
+   * The sink holds nothing, or nothing that counts, and is filled again. What operators decided about it stays; `loss` is added
+   * to what its readers lack, and the reads are needed. In one transaction.
+   */
+  empty(name: string, loss: Loss | null, reads: readonly SnapshotRequest[]): Promise<void>;
   /** Forgets a sink that left the configuration. */
   remove(name: string): Promise<void>;
 }

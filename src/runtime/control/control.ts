@@ -8,6 +8,7 @@ import { type DeadLetter, storedErrorOf } from "../../core/contracts/state-store
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { LastAnswer } from "../../core/waiting.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import {
   historyNotPaused,
@@ -289,7 +290,11 @@ export class Control {
     const letters = await this.#letters(choice);
     using limit = deadline(clock, timeoutMs, signal);
     const onKeys = (): void => this.#pipeline.readListedKeys();
-    const replayed = await replay(letters, { clock, news, state, table: (id) => gate.table(id), onKeys }, limit.signal);
+    const tableOf = (sink: string, id: string): TableVersion | undefined => {
+      const table = gate.table(id);
+      return table !== undefined && this.#pipeline.life(sink)?.tables.fills(table) === true ? table : undefined;
+    };
+    const replayed = await replay(letters, { clock, news, state, table: tableOf, onKeys }, limit.signal);
     // What was not read then is no failure: the next run reads it.
     signal.throwIfAborted();
     return replayed;

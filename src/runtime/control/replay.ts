@@ -29,8 +29,8 @@ interface ReplayParts {
   /** Notified when a read has ended. */
   readonly news: News;
   readonly state: StateStore;
-  /** The present version of a table that flows. */
-  readonly table: (id: string) => TableVersion | undefined;
+  /** The present version of a table that flows to the sink. */
+  readonly table: (sink: string, id: string) => TableVersion | undefined;
   /** Keys were listed. */
   readonly onKeys: () => void;
 }
@@ -63,9 +63,11 @@ export async function listKeysOf(
   letters: readonly DeadLetter[],
   { state, table }: Pick<ReplayParts, "state" | "table">,
 ): Promise<readonly DeadLetter[]> {
-  const waiting = letters.filter((letter) => letter.state === "waiting" && table(letter.tableId) !== undefined);
+  const waiting = letters.filter(
+    (letter) => letter.state === "waiting" && table(letter.sink, letter.tableId) !== undefined,
+  );
   for (const { sink, tableId, keys } of byTable(waiting)) {
-    await state.snapshots.addKeys(sink, tableId, keys, keyShape(table(tableId)!));
+    await state.snapshots.addKeys(sink, tableId, keys, keyShape(table(sink, tableId)!));
   }
   return waiting;
 }

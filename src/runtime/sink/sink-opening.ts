@@ -11,11 +11,25 @@ import { type Login, reasonOf } from "../../core/errors.ts";
 import { comparePositions, type Position, rowVersion } from "../../core/model/position.ts";
 import type { News } from "../../core/waiting.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
-import type { SinkCrossing, SinkRecord, SinkReset, StateStore } from "../../core/contracts/state-store.ts";
+import type {
+  SinkCrossing,
+  SinkRecord,
+  SinkReset,
+  SnapshotRequest,
+  StateStore,
+} from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkAhead, sinkHoldsLater } from "../errors.ts";
-import { type Continuation, continuationOf, loseChanges, owedBy, passedOver, targetOf } from "./sink-position.ts";
+import {
+  type Continuation,
+  continuationOf,
+  loseChanges,
+  lossFor,
+  owedBy,
+  passedOver,
+  targetOf,
+} from "./sink-position.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -80,7 +94,7 @@ export class SinkOpening {
       return await this.open(signal);
     }
     const found = await this.#continuationOf(own, record, accord, acknowledged());
-    if (found.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
+    if (found.kind === "new") await this.#ask(heldBy(record, own));
     await this.#enter(own, found.kind === "new" ? null : own, accord, signal);
     await this.#readUncompared();
     // The record may just have been removed.
@@ -90,12 +104,18 @@ export class SinkOpening {
 
   /** Invariant: this is stored before the sink records that it does not hold the tables. */
   async #ask(tableIds: readonly string[]): Promise<void> {
-    const { worker, state, readsByItself, tables } = this.#parts;
-    if (readsByItself || tableIds.length === 0) return;
-    const scope = { kind: "table" } as const;
-    const asked = tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
+    const { state, tables } = this.#parts;
+    const asked = this.#readsOf(tableIds);
+    if (asked.length === 0) return;
     await state.snapshots.addAll(asked);
     tables.changed();
+  }
+
+  #readsOf(tableIds: readonly string[]): readonly SnapshotRequest[] {
+    const { worker, readsByItself } = this.#parts;
+    if (readsByItself) return [];
+    const scope = { kind: "table" } as const;
+    return tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
   }
 
   /**
@@ -135,8 +155,8 @@ export class SinkOpening {
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
       logger.warn({ error }, "the sink lost its data: it is filled again");
-      await state.sinks.remove(worker.name);
-      await loseChanges(this.#parts, "what the sink held was gone, or older than the log");
+      const loss = lossFor(this.#parts, "what the sink held was gone, or older than the log");
+      await state.sinks.empty(worker.name, loss, this.#readsOf(heldBy(record, own)));
       return { kind: "new", isEmpty: own === null };
     }
   }
@@ -251,6 +271,11 @@ export class SinkOpening {
     const still = before.filter((id) => !returned.includes(id));
     await state.sinks.setLeftOut(worker.name, [...new Set([...still, ...out])]);
   }
+}
+
+/** Ids of the tables that the sink or the state's record of it calls complete. */
+function heldBy(record: SinkRecord | null, own: Checkpoint | null): readonly string[] {
+  return Object.keys({ ...record?.tables, ...own?.tables });
 }
 
 interface ResetParts {

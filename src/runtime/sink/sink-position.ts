@@ -3,7 +3,7 @@ import { invariant } from "../../core/invariant.ts";
 import { comparePositions, EPOCH_MAX, epochOf, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
-import type { BondStore, SinkEntry, SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type { Loss, BondStore, SinkEntry, SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -425,10 +425,16 @@ interface LostChangesParts {
  * Tables are read for the sink in place of changes. A mirror lacks nothing then; others do for good, which the state keeps until
  * somebody has told their readers. Invariant: stored before the sink goes on without the changes.
  */
-export async function loseChanges({ worker, state, clock, logger }: LostChangesParts, why: string): Promise<void> {
+export async function loseChanges(parts: LostChangesParts, why: string): Promise<void> {
+  const loss = lossFor(parts, why);
+  if (loss !== null) await parts.state.sinks.setLost(parts.worker.sink.name, loss);
+}
+
+/** The same, for the caller to store. */
+export function lossFor({ worker, clock, logger }: Omit<LostChangesParts, "state">, why: string): Loss | null {
   const { name, form } = worker.sink;
   const means = unreadable(form);
-  if (means === null) return;
+  if (means === null) return null;
   logger.warn({ sink: name, why }, means);
-  await state.sinks.setLost(name, { why, means, at: timestamp(clock) });
+  return { why, means, at: timestamp(clock) };
 }

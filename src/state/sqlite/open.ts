@@ -64,8 +64,8 @@ export function openMemory(clock: Clock): StateStore {
 }
 
 export function assemble(connection: Connection): StateStore {
-  const sinks = new SqliteSinks(connection);
   const snapshots = new SqliteSnapshots(connection);
+  const sinks = new SqliteSinks(connection, snapshots);
   return {
     lease: new SqliteLease(connection),
     source: new SqliteSource(connection, sinks, DATABASE),

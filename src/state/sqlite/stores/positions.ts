@@ -59,17 +59,17 @@ const RESET = `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :
   ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`;
 const FINISH_RESET =
   "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name";
-const FORGET = [
-  "DELETE FROM sink WHERE name = :name",
+const EMPTY = [
+  "UPDATE sink SET written = NULL, covered = NULL, tables = '{}', left_out = '[]', error = NULL WHERE name = :name",
   "DELETE FROM checkpoint WHERE sink = :name",
   "DELETE FROM pending_key WHERE sink = :name",
   "DELETE FROM dead_letter WHERE sink = :name",
   "DELETE FROM sink_session WHERE sink = :name",
   "DELETE FROM settled WHERE sink = :name",
   "DELETE FROM proof WHERE sink = :name",
-  "DELETE FROM suspended_table WHERE sink = :name",
   "UPDATE snapshot SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
 ];
+const FORGET = [...EMPTY, "DELETE FROM sink WHERE name = :name", "DELETE FROM suspended_table WHERE sink = :name"];
 
 /** SQL that stores one column of a sink, also of one that is new. */
 function storing(column: "covered" | "paused" | "error" | "lost" | "left_out"): string {
@@ -78,9 +78,11 @@ function storing(column: "covered" | "paused" | "error" | "lost" | "left_out"): 
 
 export class SqliteSinks implements SinkStore {
   readonly #connection: Connection;
+  readonly #snapshots: Owing;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, snapshots: Owing) {
     this.#connection = connection;
+    this.#snapshots = snapshots;
   }
 
   async all(): Promise<readonly SinkRecord[]> {
@@ -144,11 +146,21 @@ export class SqliteSinks implements SinkStore {
   }
 
   async setLost(name: string, loss: Loss | null): Promise<void> {
+    this.#connection.write(() => this.#setLost(name, loss));
+  }
+
+  #setLost(name: string, loss: Loss | null): void {
+    const row = this.#connection.get("SELECT lost FROM sink WHERE name = :name", { name });
+    const before = row === undefined ? null : storedOrNull(row, "lost", isLostChanges);
+    const value = loss === null ? null : JSON.stringify(withLoss(before, loss));
+    this.#connection.run(storing("lost"), { name, value });
+  }
+
+  async empty(name: string, loss: Loss | null, reads: readonly SnapshotRequest[]): Promise<void> {
     this.#connection.write(() => {
-      const row = this.#connection.get("SELECT lost FROM sink WHERE name = :name", { name });
-      const before = row === undefined ? null : storedOrNull(row, "lost", isLostChanges);
-      const value = loss === null ? null : JSON.stringify(withLoss(before, loss));
-      this.#connection.run(storing("lost"), { name, value });
+      for (const sql of EMPTY) this.#connection.run(sql, { name });
+      if (loss !== null) this.#setLost(name, loss);
+      for (const read of reads) this.#snapshots.owe(read);
     });
   }
 
