@@ -143,8 +143,9 @@ export class Exposure {
 
   /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
   #isNamed(shape: TableShape, rule: MergedRule | null, former: Former): boolean {
-    if (rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
+    // Before a rename the log has it by the former name: a rule for that one may be written for the table that has it now.
     if (former.id === shape.id) return this.#isStillNamed(shape);
+    if (rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
     return this.#isSelected(shape) && !this.#former.isKnown(shape);
   }
 

@@ -104,6 +104,21 @@ const WAYS = [
   { when: "while no daemon runs", isDown: true, options: { tags: "heavy" } },
 ] as const;
 
+test.each([
+  ["and another table takes it", {}, "create table contacts (id int primary key, mail text, note text);"],
+  ["and no table has it", { optional: true }, ""],
+])("a rule that shows a name while its table gets another one, %s", async (_, rule, taken) => {
+  await using scene = await Scene.start(true);
+  await scene.run(
+    `insert into contacts values (2, 'd@${CANARY}', 'n'); update contacts set mail = 'e@${CANARY}' where id = 1;
+     alter table contacts rename to folks; ${taken} insert into folks values (3, 'f@${CANARY}', 'n')`,
+    { ...RULES, "public.contacts": rule },
+  );
+  await scene.expectSuspended({ "public.folks": "MR1033" });
+  await scene.run(`update folks set mail = 'h@${CANARY}'`);
+  await scene.expectSuspended({ "public.folks": "MR1033" });
+});
+
 test("a rule that goes while its table gets another name says nothing of that one", async () => {
   await using scene = await Scene.start(true);
   const { "public.secrets": _, ...others } = RULES;
