@@ -4,6 +4,8 @@ import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
 import { openState } from "../../src/state/open.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { complete } from "../support/daemon/complete.ts";
@@ -163,6 +165,18 @@ describe("the state file", () => {
     await state.sinks.setPaused("w", true);
     await state.close();
   });
+});
+
+test("what a sink is owed starts again where it was begun: it may have passed what is wanted now", async () => {
+  const { snapshots, bonds } = openMemory(systemClock);
+  const asked = { tableId: "public.t", sink: "s", scope: { kind: "differences" }, reason: "asked" } as const;
+  const begun = await snapshots.add(asked);
+  await bonds.enter("s", { own: undefined, owed: ["public.t", "public.u"], reason: "it was put back" });
+  expect(await snapshots.finish(begun)).toBe(false);
+  const [again, first] = await snapshots.differences();
+  expect(again).toMatchObject({ id: begun.id, attempt: begun.attempt + 1, needed: true });
+  expect(first).toMatchObject({ tableId: "public.u", attempt: begun.attempt });
+  expect(await snapshots.finish(again!)).toBe(true);
 });
 
 test("the oldest keys are found among any number of listed ones, and of others", async () => {

@@ -94,15 +94,26 @@ export class SqliteSnapshots implements SnapshotStore {
     return this.#read(open.id);
   }
 
-  /** Adds an incremental snapshot without which the sink lacks rows. The caller has opened a transaction. */
+  /**
+   * Adds an incremental snapshot without which the sink lacks rows. One that is unfinished may have passed them, and
+   * starts again. The caller has opened a transaction.
+   */
   owe(snapshot: SnapshotRequest): void {
-    this.#add({ ...snapshot, needed: true });
+    const isOpen = this.#openOf(snapshot) !== undefined;
+    const { id } = this.#add({ ...snapshot, needed: true });
+    if (isOpen) this.#restart(id);
   }
 
-  #add({ tableId: table, sink, scope, reason, needed: isNeeded = false }: SnapshotRequest): TableSnapshot {
+  #openOf({ tableId: table, sink, scope }: SnapshotRequest): Row | undefined {
+    const condition = scope.kind === "where" ? scope.where : null;
+    return this.#connection.get(UNFINISHED_OF, { table, sink, scope: scope.kind, condition });
+  }
+
+  #add(snapshot: SnapshotRequest): TableSnapshot {
+    const { tableId: table, sink, scope, reason, needed: isNeeded = false } = snapshot;
     const needed = isNeeded ? 1 : 0;
     const condition = scope.kind === "where" ? scope.where : null;
-    const same = this.#connection.get(UNFINISHED_OF, { table, sink, scope: scope.kind, condition });
+    const same = this.#openOf(snapshot);
     if (same !== undefined) {
       const id = integer(same, "id");
       this.#connection.run("UPDATE snapshot SET needed = max(needed, :needed) WHERE id = :id", { id, needed });
