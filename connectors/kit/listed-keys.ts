@@ -9,7 +9,10 @@ interface KeyedRow {
   readonly key: KeyText | null;
 }
 
-/** The keys of row ids. An id that is a digest does not tell its key: `rowsOf` reads those rows. */
+/**
+ * The keys of row ids. An id that is a digest does not tell its key: `rowsOf` reads those rows. One that is gone by then is
+ * no row of the listing.
+ */
 export async function listedKeys(
   table: TableVersion,
   ids: readonly string[],
@@ -19,7 +22,8 @@ export async function listedKeys(
   const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
   if (unknown.length === 0) return listed;
   const rows = new Map((await rowsOf(unknown)).map((row) => [row.id, row.key]));
-  return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
+  const gone = new Set(unknown.filter((id) => !rows.has(id)));
+  return listed.flatMap(({ id, key }) => (gone.has(id) ? [] : [{ id, key: key ?? rows.get(id) ?? null }]));
 }
 
 /** The key from a row's own values, each in the source's spelling; null if it does not make the row's id. */

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { keyOfRowId, keyText, rowIdOf, writeRowId } from "../../src/core/model/row-id.ts";
 import { CellMap } from "../../src/core/model/tuple.ts";
+import { listedKeys } from "../../connectors/kit/listed-keys.ts";
 import { tableVersion, tupleOf } from "../support/model/blocks.ts";
 
 test.each([
@@ -72,4 +73,19 @@ test.each([
 test("a key column without value is a broken promise of the source, and its value is not in the message", () => {
   const table = tableVersion({ table: "t", columns: { id: "text" } });
   expect(() => keyText(table, tupleOf([null]), 0)).toThrow("invariant broken: a key column has a value");
+});
+
+test("a row that is gone before its key was read is not listed; one whose values do not make its id is", async () => {
+  const table = tableVersion({ table: "t", columns: { id: "text" }, key: ["id"] });
+  const idOf = (letter: string) => rowIdOf([letter.repeat(600)]);
+  const [gone, odd, here] = [idOf("g"), idOf("o"), idOf("h")];
+  const rowsOf = async () => [
+    { id: odd, key: null },
+    { id: here, key: ["h".repeat(600)] },
+  ];
+  expect(await listedKeys(table, ["short", gone, odd, here], rowsOf)).toEqual([
+    { id: "short", key: ["short"] },
+    { id: odd, key: null },
+    { id: here, key: ["h".repeat(600)] },
+  ]);
 });
