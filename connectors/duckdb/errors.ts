@@ -123,6 +123,9 @@ const DATA_KINDS = new Set([
   "Mismatch Type Error",
 ]);
 
+/** Of these, those that say nothing else: DuckDB tells failures of a lake's files and catalogue as invalid input too. */
+const QUOTING_KINDS: ReadonlySet<string> = DATA_KINDS.difference(new Set(["Invalid Input Error"]));
+
 /** The driver gives no code: the kind is the text before the first colon of the message. */
 export function driverKind(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
@@ -297,6 +300,8 @@ function fits({ kinds, text, orKinds }: Rule, error: unknown): boolean {
   const kind = kindOf(error);
   if (orKinds?.includes(kind) === true) return true;
   if (kinds?.includes(kind) === false) return false;
+  // What is quoted may say anything.
+  if (QUOTING_KINDS.has(kind) && text?.source.startsWith("^") === false) return false;
   return text === undefined || text.test(error instanceof Error ? error.message : "");
 }
 

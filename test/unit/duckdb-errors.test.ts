@@ -1,6 +1,6 @@
 /** DuckDB's errors have no codes: what its sentences, as it has said them, are taken for. */
 import { expect, test } from "vitest";
-import { classify, isInvalidated } from "../../connectors/duckdb/errors.ts";
+import { classify, isDataError, isInvalidated, isOutOfMemory } from "../../connectors/duckdb/errors.ts";
 import { Repetition } from "../../connectors/duckdb/engine/repetition.ts";
 
 const FULL = 'Could not write file "/data/x.duckdb.wal": No space left on device';
@@ -48,6 +48,17 @@ test.each([
   expect(classify(error, "writing")).toMatchObject({ code, kind: code === "MR3213" ? "blocked" : "retryable" });
   expect(isInvalidated(error)).toBe(isBroken);
   if (code === "MR3213") expect(classify(error, "writing").hint).toMatch(/room/);
+});
+
+test.each([
+  'Constraint Error: Duplicate key "name: x: database is locked" violates unique constraint.',
+  "Conversion Error: Could not convert string 'No space left on device' to INT32",
+  'Constraint Error: Duplicate key "name: HTTP Error AccessDenied" violates unique constraint.',
+  "Out of Range Error: Cannot cast 'could not allocate block' to DECIMAL(9,2)",
+])("whatever a cell says that DuckDB quotes, the row is refused", (sentence) => {
+  expect(isDataError(new Error(sentence))).toBe(true);
+  expect(isOutOfMemory(new Error(sentence))).toBe(false);
+  expect(classify(new Error(sentence), "writing").code).toBe("MR2027");
 });
 
 test.each([
