@@ -93,13 +93,16 @@ const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
   [LIMIT, [158, 160, 161, 162, 167, 168, 191, 277, 290, 306, 307, 359, 396, 700]],
   [
     BUSY,
-    [159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 692, 762, 763, 776, 999],
+    [
+      159, 173, 209, 210, 236, 242, 279, 285, 286, 289, 319, 341, 394, 425, 439, 517, 519, 692, 762, 763, 776, 999, 198,
+      225, 499, 1000, 1001,
+    ],
   ],
   [QUOTA, [201]],
   [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [TOO_MANY_AT_ONCE]],
   [SHORT, [241]],
   [CROWDED, [252]],
-  [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 549]],
+  [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 469, 524, 549]],
   [TOO_MANY_TABLES, [724, 725]],
 ];
 
@@ -131,6 +134,34 @@ export class ForeignAnswer extends Error {
     this.status = status;
   }
 }
+
+/**
+ * A statement for the rows of one table was refused. The server answers so too for what somebody attached to the table: a
+ * constraint, or a materialized view whose own query or target fails.
+ */
+export class RowsRefused extends Error {
+  readonly table: string;
+  readonly error: ClickHouseError;
+
+  constructor(table: string, error: ClickHouseError) {
+    super("", { cause: error });
+    this.table = table;
+    this.error = error;
+  }
+
+  /** Once it is known that the sink's own tables are as they were: what has a meaning for all of them stays as it is. */
+  get judged(): unknown {
+    const { table, error } = this;
+    const isOfAll = isLimit(error) || isDiskFull(error) || MEANINGS.has(error.code);
+    if (isOfAll) return error;
+    const cause = new ServerError(error);
+    const message = `ClickHouse refuses the rows of ${table}, or what is attached to the table does: ${cause.message}`;
+    return clickhouseError("MR2027", "retryable", message, { table, hint: ATTACHED, cause });
+  }
+}
+
+const ATTACHED =
+  "Look at what somebody attached to the table: materialized views, their targets and constraints. Correct or drop what fails (`system.query_log` has the whole text), then `millrace snapshot start --tables TABLE --sink NAME`.";
 
 /** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {

@@ -16,7 +16,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { clickhouseError, explain, isDiskFull, isGone, lacksColumn, stopped } from "./errors.ts";
+import { clickhouseError, explain, isDiskFull, isGone, lacksColumn, RowsRefused, stopped } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { CheckpointRow } from "./checkpoint.ts";
@@ -149,9 +149,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         if (await fence.enter(layouts, until)) await checkpoint.compare(until);
         if (batch.kind === "sweep") await this.#targets.hide(this.#warehouse(client, until), batch.sweeps);
         await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
-      } catch (error) {
+      } catch (thrown) {
+        const error = thrown instanceof RowsRefused ? thrown.error : thrown;
         if (isGone(error) || lacksColumn(error)) await this.#expectTables(client, until);
-        throw error;
+        throw thrown instanceof RowsRefused ? thrown.judged : error;
       }
       if (batch.kind !== "checkpoint") failpoint("clickhouse.rows-written");
       await checkpoint.write(batch.checkpoint, until);

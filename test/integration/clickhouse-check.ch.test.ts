@@ -4,6 +4,7 @@ import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
+import { put, Reports, rowsBatch } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns } from "../support/run/services.ts";
@@ -120,6 +121,42 @@ test.for(Object.entries(ALTERED))(
     await sink.close();
   },
 );
+
+test("what somebody attached to a table and refuses its rows is told as that table's", async () => {
+  await using database = freshColumns();
+  const url = clickhouseUrl();
+  const context = { ...contextOf(url, { schema: database.prefix }), dropsColumns: () => true };
+  const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+  await sink.open(1, within());
+  const other = tableVersion({ table: "other", columns: { id: "int4", day: "int4" } });
+  await sink.prepare([orders, other], within());
+  const name = nameIn(database.prefix, "orders");
+  const at = (part: string) => name.replace("orders", part);
+  const write = async (commit: bigint) => {
+    const rows = [put(["1", "0"])];
+    return findMillraceError(
+      await sink
+        .apply(rowsBatch(commit, [other, rows], [orders, rows]), new Reports(), within())
+        .catch((error: unknown) => error),
+    );
+  };
+  const refused = { code: "MR2027", kind: "retryable", table: orders.id };
+  await askClickhouse(url, `CREATE TABLE ${at("days")} (id Int32) ENGINE = MergeTree ORDER BY id`);
+  await askClickhouse(url, `CREATE MATERIALIZED VIEW ${at("by_day")} TO ${at("days")} AS SELECT id FROM ${name}`);
+  await askClickhouse(url, `DROP TABLE ${at("days")} SYNC`);
+  expect(await write(10n)).toMatchObject({ ...refused, message: expect.stringContaining("attached") });
+  await askClickhouse(url, `DROP VIEW ${at("by_day")} SYNC`);
+  const thrower = `ENGINE = MergeTree ORDER BY tuple() AS SELECT intDiv(id, day) AS id FROM ${name}`;
+  await askClickhouse(url, `CREATE MATERIALIZED VIEW ${at("by_day")} ${thrower}`);
+  expect(await write(20n)).toMatchObject({ ...refused, message: expect.stringContaining("ILLEGAL_DIVISION") });
+  const narrower = tableVersion({ table: "orders", columns: { id: "int4" }, version: 2 });
+  const altered = await sink.prepare([narrower], within()).catch((error: unknown) => error);
+  expect(findMillraceError(altered)).toMatchObject({ code: "MR2027", kind: "fatal", table: orders.id });
+  await askClickhouse(url, `DROP VIEW ${at("by_day")} SYNC`);
+  expect(await write(30n)).toBeUndefined();
+  await sink.forget(within());
+  await sink.close();
+});
 
 test("what an operator may add to a table is in order, and a TTL is a warning", async () => {
   await using database = freshColumns();

@@ -1,10 +1,11 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
+import { ClickHouseError } from "@clickhouse/client";
 import { eachOf } from "../../../src/core/each-of.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
-import { clickhouseError } from "../errors.ts";
+import { clickhouseError, RowsRefused } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
@@ -70,19 +71,17 @@ export class BatchWriter {
         const sql = isHistory
           ? historyTruncateSql(layout, column, version, record)
           : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
-        await reads.run(layout.sqlName, sql);
+        await ofTable(layout, () => reads.run(layout.sqlName, sql));
         return;
       }
       case "sweep":
         await eachOf([...batch.sweeps.entries()], client.tablesAtOnce, async ([i, { below }]) => {
           const layout = layouts[i]!;
           const isHistory = layout.form.mode === "history";
-          await reads.run(
-            layout.sqlName,
-            isHistory
-              ? historySweepSql(layout, column, below)
-              : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined }),
-          );
+          const sql = isHistory
+            ? historySweepSql(layout, column, below)
+            : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined });
+          await ofTable(layout, () => reads.run(layout.sqlName, sql));
         });
         return;
       default:
@@ -102,7 +101,7 @@ export class BatchWriter {
     const byTarget = [...Map.groupBy(left, ({ layout }) => layout.sqlName).values()];
     await eachOf(byTarget, writing.client.tablesAtOnce, async (some) => {
       for (const { layout, writes, entries } of some)
-        await this.#insert(writing, { layout, writes, left: entries }, signal);
+        await ofTable(layout, () => this.#insert(writing, { layout, writes, left: entries }, signal));
     });
     for (const { layout, writes, entries } of left) {
       if (entries.incomplete.length > 0)
@@ -127,6 +126,14 @@ export class BatchWriter {
     if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
     writer.giveBack();
     this.#writers.push(writer);
+  }
+}
+
+async function ofTable<T>({ table }: TableLayout, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof ClickHouseError ? new RowsRefused(table.id, error) : error;
   }
 }
 

@@ -75,6 +75,30 @@ test(
   },
 );
 
+test("a table whose view lost its target is suspended, and the others go on", { tags: "heavy" }, async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+  const { installation } = pipeline;
+  await pipeline.settled();
+  await byHand(
+    pipeline,
+    "CREATE TABLE kept_days (id Int32) ENGINE = MergeTree ORDER BY id",
+    "CREATE MATERIALIZED VIEW kept_view TO kept_days AS SELECT id FROM kept",
+    "DROP TABLE kept_days SYNC",
+  );
+  await pipeline.run("update kept set n = 0 where id = 1; insert into moving values (1)");
+  const moving = nameIn(pipeline.sinks.databases[0]!, "moving");
+  await eventually(async () => {
+    const { suspended } = (await installation.status()).tables;
+    expect(suspended).toMatchObject([{ table: "public.kept", sink: SINK, error: { code: "MR1324" } }]);
+    expect(await askClickhouse(clickhouseUrl(), `SELECT id FROM ${moving}`)).toHaveLength(1);
+  });
+  await byHand(pipeline, "DROP VIEW kept_view SYNC");
+  const asked = await installation.command("snapshot", "start", "--tables", "public.kept", "--sink", SINK);
+  expect(asked, asked.stderr).toMatchObject({ exitCode: 0 });
+  await pipeline.expectEqual(["kept", "moving"]);
+  expect(await sinkOf(pipeline, SINK)).toMatchObject({ needsPerson: false });
+});
+
 test.for(Object.entries(ROWS_GONE))(
   "a table that was %s while the daemon was down is filled again, though no row moves",
   { tags: "heavy" },
