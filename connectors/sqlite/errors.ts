@@ -87,6 +87,23 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
+/** A table or column that a statement, or a trigger that it fires, names is not there. */
+export function isMissing(error: unknown): boolean {
+  const code = primaryCodeOf(error);
+  const isOfNames = code === ERROR || code === SCHEMA;
+  return isOfNames && /no such (?:table|column)|has no column named|no column named/.test(String(error));
+}
+
+/** Of a table that is as the sink needs it. */
+export function triggerFails(error: unknown, table: string): MillraceError {
+  const message = `a trigger that was made on the target of ${table} in the SQLite file names a table or column that is not there`;
+  return sqliteError("MR2027", "fatal", message, {
+    table,
+    hint: "drop or correct the trigger, then: millrace snapshot start --tables TABLE --sink NAME",
+    cause: new DriverError(resultCodeOf(error) ?? 0),
+  });
+}
+
 export function unfitText(table: string, why: string): MillraceError {
   return sqliteError("MR3111", "poison", `SQLite can't hold a row of ${table}: a text of it ${why}`, {
     hint: "correct the row at the source",
@@ -170,7 +187,7 @@ export function classify(error: unknown, doing: string, path: string): MillraceE
       return sqliteError("MR2006", "retryable", `SQLite got no memory while ${doing}`, { reason: "resources", cause });
     case ERROR:
     case SCHEMA:
-      if (error instanceof Error && /no such (?:table|column)|has no column named|no column named/.test(error.message))
+      if (isMissing(error))
         return sqliteError(
           "MR3110",
           "reopen",

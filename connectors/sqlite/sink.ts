@@ -25,10 +25,10 @@ import {
 } from "../warehouse/own-columns.ts";
 import { Targets, type TargetsOptions, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { type Companion, KeptColumns } from "./companion.ts";
-import { classify, sqliteError, stopped } from "./errors.ts";
+import { classify, isMissing, sqliteError, stopped, triggerFails } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
-import { inScope, NOTES, targetKey, targetName } from "./names.ts";
+import { inScope, NOTES, quoteIdentifier, targetKey, targetName } from "./names.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { PLACE, type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
@@ -203,16 +203,20 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {
+    const of = (table: TableVersion, work: () => Promise<void>) => ofTable(file, this.#layout(table), work);
+    const truncated = (one: Truncate) => of(one.table, () => this.#truncate(file, slices, one));
     switch (batch.kind) {
       case "rows":
-        for (const truncate of batch.truncates ?? []) await this.#truncate(file, slices, truncate);
-        for (const writes of batch.tables) await this.#writeTable(file, slices, writes, outcome);
+        for (const truncate of batch.truncates ?? []) await truncated(truncate);
+        for (const writes of batch.tables)
+          await of(writes.table, () => this.#writeTable(file, slices, writes, outcome));
         break;
       case "truncate":
-        await this.#truncate(file, slices, batch);
+        await truncated(batch);
         break;
       case "sweep":
-        for (const { table, below } of batch.sweeps) await this.#sweep(file, slices, this.#layout(table), below);
+        for (const { table, below } of batch.sweeps)
+          await of(table, () => this.#sweep(file, slices, this.#layout(table), below));
         break;
       case "checkpoint":
         break;
@@ -390,4 +394,25 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
 function isNoted(warehouse: SqliteWarehouse, table: TableVersion, target: SqliteTarget | null): boolean {
   const noted = target?.note?.columns;
   return noted === undefined || warehouse.columnNames(table).every((name) => Object.hasOwn(noted, name));
+}
+
+/** What is missing is the table's own, or what a trigger on it names. */
+async function ofTable(file: SqliteFile, layout: SqliteLayout, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw isMissing(error) && isWhole(file, layout) ? triggerFails(error, layout.table.id) : error;
+  }
+}
+
+function isWhole(file: SqliteFile, { sqlName, columns, retired }: SqliteLayout): boolean {
+  const names = [...columns.map((column) => column.sqlName), ...retired.map(quoteIdentifier), VERSION_COLUMN];
+  try {
+    file.rows(
+      `SELECT ${names.map((name) => `millrace_row.${name}`).join(", ")} FROM ${sqlName} AS millrace_row LIMIT 0`,
+    );
+    return true;
+  } catch {
+    return false;
+  }
 }

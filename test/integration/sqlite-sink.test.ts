@@ -188,6 +188,22 @@ test("indexes, views and triggers that somebody made outlive a copy of the table
   await sink.close();
 });
 
+test("a trigger of somebody's that names a missing table is told as its table's; a column of Millrace's that is gone is not", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  target.query("create table seen (id text)");
+  target.query(`create trigger note after insert on "public.orders" begin insert into seen values (new.id); end`);
+  target.query("drop table seen");
+  const write = (at: bigint) => sink.apply(rowsBatch(at, [orders, [put(["1", "new", AT])]]), new Reports(), timeout());
+  expect(await failure(write(10n))).toMatchObject({ code: "MR2027", kind: "fatal", table: orders.id });
+  target.query("drop trigger note");
+  await write(20n);
+  target.query(`alter table "public.orders" rename column status to state`);
+  expect(await failure(write(30n))).toMatchObject({ code: "MR3110", kind: "reopen" });
+  await sink.close();
+});
+
 test("values that were replaced or deleted leave no bytes in the file", async () => {
   await using target = sqliteTarget();
   const sink = await target.makeSink();
