@@ -208,19 +208,10 @@ describe.concurrent("a table emptied by hand, while no row of it comes,", () => 
     await pipeline.expectEqual(TABLES);
   });
 
-  const command = async ({ installation }: RunningPipeline, name: string) =>
-    expect(await installation.command(name, "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-  test.for([
-    ["is killed", (pipeline: RunningPipeline) => pipeline.kill(), start],
-    [
-      "is paused",
-      (pipeline: RunningPipeline) => command(pipeline, "pause"),
-      (pipeline: RunningPipeline) => command(pipeline, "resume"),
-    ],
-  ] as const)(
-    "and noticed by a daemon that %s before it could store that, is read again",
+  test(
+    "and noticed by a daemon that is killed before it could store that, is read again",
     { tags: "heavy" },
-    async ([, end, goOn]) => {
+    async () => {
       await using pipeline = await running("postgres");
       const target = pipeline.sinks.target!;
       await using hand = await handOn(target.url);
@@ -234,9 +225,9 @@ describe.concurrent("a table emptied by hand, while no row of it comes,", () => 
         await hand.query("commit");
         await filledByItself(pipeline, "postgres", /MR3110/);
       }
-      await end(pipeline);
+      await pipeline.kill();
       await hand.query("commit");
-      await goOn(pipeline);
+      await start(pipeline);
       await pipeline.expectEqual(TABLES);
     },
   );
