@@ -72,6 +72,14 @@ describe("signed reports", () => {
   const problems = (reports: readonly ReconcileDocument[], key = publicKey) =>
     proofsOf(reports, key).map(({ problem }) => problem);
 
+  test("of two daemons in one folder follow each other's own", () => {
+    const others = [at("x", 1), at("y", 3)].map((one) => ({ ...one, name: "other" }));
+    const one = signedReport(others[0]!, privateKey, null);
+    expect(problems([first, one, second, third, signedReport(others[1]!, privateKey, one)])).toEqual(
+      Array.from({ length: 5 }, () => null),
+    );
+  });
+
   test("are right in any order of the files, in any order of the fields, and without those that were deleted as old", () => {
     expect(problems([third, first, second])).toEqual([null, null, null]);
     expect(problems([second, third])).toEqual([null, null]);

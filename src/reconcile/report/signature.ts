@@ -38,15 +38,19 @@ export interface ReportProof {
 }
 
 /**
- * Checks the signatures of reports of one daemon, and that none between them is missing. `key`: the operator's public key;
+ * Checks the signatures of reports, and that none between those of one daemon is missing. `key`: the operator's public key;
  * null: each report names its own. Oldest first.
  */
 export function proofsOf(reports: readonly ReconcileDocument[], key: KeyObject | null): readonly ReportProof[] {
   const inOrder = reports.toSorted((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1));
   const links = new Map(inOrder.map((one) => [one.id, linkTo(one)]));
-  return inOrder.map((report, i) => {
-    const { id, finishedAt, signature } = report;
-    const problem = signatureProblem(report, key) ?? (i === 0 ? null : linkProblem(report, inOrder[i - 1]!, links));
+  // One folder may hold those of several daemons, each with its own state.
+  const last = new Map<string, ReconcileDocument>();
+  return inOrder.map((report) => {
+    const { id, name, finishedAt, signature } = report;
+    const before = last.get(name);
+    last.set(name, report);
+    const problem = signatureProblem(report, key) ?? (before === undefined ? null : linkProblem(report, before, links));
     return {
       id,
       finishedAt,
