@@ -2,6 +2,7 @@ import { expect, test, vi } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/sink/dead-letters.ts";
 import { DISCARD } from "../../src/runtime/control/replay.ts";
@@ -73,6 +74,26 @@ test("a key that is written since is superseded: in its own table, and not by th
     [users.id, "1", "superseded"],
     [notes.id, "1", "waiting"],
   ]);
+});
+
+test("a table that is emptied leaves the letters of what came since, and those of other tables", async () => {
+  await using opened = await realState();
+  const box = boxOf(opened.state, { countMax: 2 });
+  const one = async (table: typeof users, id: number, commit: bigint): Promise<void> =>
+    box.add(writes(table, [id], commit), 0, refusal);
+  await one(users, 1, 1000n);
+  await one(notes, 1, 1000n);
+  await one(users, 2, 3000n);
+  await box.emptied(users, rowVersion(1, 2000n));
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "1", "superseded"],
+    [notes.id, "1", "waiting"],
+    [users.id, "2", "waiting"],
+  ]);
+  // Nor do they count any more.
+  await one(users, 3, 4000n);
+  await boxOf(opened.state, { isHistory: true }).emptied(users, rowVersion(1, 9000n));
+  expect((await letters(opened.state)).filter(([, , how]) => how === "waiting")).toHaveLength(3);
 });
 
 test("the batch after one that supersedes a letter reads no other letters again", async () => {

@@ -566,6 +566,8 @@ export interface DeadLetterStore {
   forget(tableId: string): Promise<void>;
   /** Supersedes a sink's waiting letters whose keys have been written since. */
   supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void>;
+  /** The same of all that are older than this row version: their rows are gone. */
+  supersedeOlder(sink: string, tableId: string, version: bigint): Promise<void>;
   /** Changes the state of those of these letters that are in state `from`; returns how many were. */
   settle(ids: readonly number[], change: LetterChange): Promise<number>;
 }

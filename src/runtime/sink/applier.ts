@@ -178,6 +178,7 @@ export class Applier {
     if (sweeps.length === 0) return await this.shapes.complete(complete, signal);
     const checkpoint = this.shapes.completed(this.position.checkpoint, complete);
     await this.writer.apply({ kind: "sweep", sweeps, checkpoint }, signal);
+    for (const { table, below } of sweeps) await this.#parts.deadLetters.emptied(table, below);
     this.shapes.noteComplete(complete);
   }
 
@@ -214,6 +215,7 @@ export class Applier {
       await this.shapes.prepare(table, signal);
       const checkpoint = { ...this.position.checkpoint, position: until };
       await this.writer.apply({ kind: "truncate", table, version, record, checkpoint }, signal);
+      await this.#parts.deadLetters.emptied(table, version);
       this.#parts.metrics.rowsApplied(this.#parts.sink.name, table.id, "truncate", 1);
     } else {
       await this.#skip([table], signal);
@@ -312,6 +314,7 @@ export class Applier {
     const { metrics, sink } = this.#parts;
     for (const { table } of truncates) metrics.rowsApplied(sink.name, table.id, "truncate", 1);
     measureBatch(metrics, sink.name, tables, begunMs);
+    for (const { table, version } of truncates) await this.#parts.deadLetters.emptied(table, version);
     await this.#parts.deadLetters.supersede(tables, compacted.unplaced);
     compacted.release();
   }

@@ -121,6 +121,14 @@ export class DeadLetterBox {
     }
   }
 
+  /** The target was emptied of the table's rows below this version: letters of them are of rows that are gone. */
+  async emptied({ id }: Pick<TableVersion, "id">, version: bigint): Promise<void> {
+    // A history keeps each change.
+    if (this.#rules.isHistory || (await this.waitingOf(id)).size === 0) return;
+    await this.#store.supersedeOlder(this.#sink, id, version);
+    this.#waiting = null;
+  }
+
   #keysOf(tableId: string): Set<string> {
     const waiting = (this.#waiting ??= new Map());
     const keys = waiting.get(tableId) ?? new Set();

@@ -1,5 +1,5 @@
 import { timestamp } from "../../../core/clock.ts";
-import { parsePosition, serializePosition } from "../../../core/model/position.ts";
+import { parsePosition, rowVersion, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type { DeadLetter, DeadLetterStore, LetterChange, WaitingLetters } from "../../../core/contracts/state-store.ts";
 import { countObligation, type Owing } from "./positions.ts";
@@ -29,6 +29,8 @@ const LIST = `SELECT ${COLUMNS} FROM dead_letter
 const WAITING = `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
     (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
   FROM dead_letter WHERE state = 'waiting' GROUP BY sink`;
+const WAITING_OF_TABLE =
+  "SELECT id, position FROM dead_letter WHERE sink = :sink AND table_id = :table AND state = 'waiting'";
 const LACKING = "SELECT DISTINCT sink FROM dead_letter WHERE table_id = :table AND state = 'waiting'";
 const FORGOTTEN = "other rules hide what its dead letters held";
 
@@ -109,6 +111,17 @@ export class SqliteDeadLetters implements DeadLetterStore {
       for (const p of waiting) this.#connection.run(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`, p);
       this.#pruneSettled(waiting.length);
     });
+  }
+
+  async supersedeOlder(sink: string, table: string, version: bigint): Promise<void> {
+    const older = this.#connection.all(WAITING_OF_TABLE, { sink, table }).filter((row) => {
+      const { epoch, commit } = parsePosition(text(row, "position"));
+      return rowVersion(epoch, commit) < version;
+    });
+    await this.settle(
+      older.map((row) => integer(row, "id")),
+      { from: "waiting", to: "superseded" },
+    );
   }
 
   async settle(ids: readonly number[], { from, to }: LetterChange): Promise<number> {
