@@ -63,22 +63,13 @@ export class KnownLog {
     const facts = await server.refresh(signal);
     const why = otherHost(facts, identity);
     if (why !== undefined) throw state.read.isEmpty ? another(why) : moved(why);
-    const stored = { file: Number(identity["file"] ?? "0"), createdAt: Number(identity["createdAt"] ?? "0") };
-    const sizes = await files.read(signal);
-    const first = sizes.at(0)?.file ?? 0;
-    const last = sizes.at(-1)?.file ?? 0;
-    if (stored.file > last) throw another(`its files end before ${names.file(stored.file)}`);
-    if (stored.file >= first) {
-      const createdAt = await files.createdAt(stored.file, signal);
-      if (createdAt !== stored.createdAt) throw another(`${names.file(stored.file)} is another file than before`);
-    }
+    const differs = this.#mayBeUnnamed(facts) ? moved : another;
+    const otherFile = await this.#otherFile(identity, signal);
+    if (otherFile !== undefined) throw differs(otherFile);
     // A copy of the disk, or a server that lost power, may end a file earlier, and has begun the next one.
     for (const { commit } of [held.from, held.reached]) this.#checkHeld(commit);
-    const landmark = (state.landmark ??= parseLandmark(identity["landmark"]));
-    if (landmark !== undefined && unpackPosition(landmark.start).file >= first) {
-      if (!(await hasLandmark(server, landmark, signal)))
-        throw another(`at ${names.format(landmark.start)} is not what was read there`);
-    }
+    const otherContent = await this.#otherContent(identity, signal);
+    if (otherContent !== undefined) throw differs(otherContent);
     const tip = await files.tip(signal);
     const { reached } = held;
     if (reached.commit > tip)
@@ -86,7 +77,7 @@ export class KnownLog {
         `the sinks hold changes up to ${names.format(reached.commit)}, the log ends at ${names.format(tip)}`,
       );
     const { file } = unpackPosition(held.from.commit);
-    const isSame = file === stored.file;
+    const isSame = file === Number(identity["file"] ?? "0");
     this.#identity = isSame ? { ...identity, serverId: String(facts.serverId) } : await this.#identityAt(file, signal);
     return this.#identity;
   }
@@ -96,10 +87,15 @@ export class KnownLog {
     const { server, tables } = this.#parts;
     const facts = await server.refresh(signal);
     this.#takeIn(identity);
-    const why = otherHost(facts, identity);
+    let why = otherHost(facts, identity);
+    if (why === undefined && this.#mayBeUnnamed(facts)) {
+      why = (await this.#otherFile(identity, signal)) ?? (await this.#otherContent(identity, signal));
+    }
     if (why === undefined) return null;
     const refuse = (what: string): Error => another(`${why}; Millrace can't continue in it: ${what}`);
     const crossing = await this.#crossing.cross(positions, refuse, signal);
+    // It lies in the former log.
+    this.#parts.state.landmark = undefined;
     this.#identity = await this.#identityAt(unpackPosition(crossing.from).file, signal);
     tables.begin();
     return { ...crossing, identity: this.#identity };
@@ -148,6 +144,36 @@ export class KnownLog {
     tables.shapes.load(identity["shapes"]);
     tables.alterations.load(identity["filling"]);
     claim.load(identity["reader"]);
+  }
+
+  /**
+   * Hosts of MariaDB may have one server_id (Galera, a common image): only their logs tell them apart. The names of transactions
+   * show whether Millrace can continue there.
+   */
+  #mayBeUnnamed({ uuid }: ServerFacts): boolean {
+    return uuid === "" && !this.#parts.state.read.isEmpty;
+  }
+
+  /** How the file differs that was stored with the identity; undefined if it does not, or was purged. */
+  async #otherFile(identity: LogIdentity, signal: AbortSignal): Promise<string | undefined> {
+    const { files, server } = this.#parts;
+    const file = Number(identity["file"] ?? "0");
+    const sizes = await files.read(signal);
+    if (file > (sizes.at(-1)?.file ?? 0)) return `its files end before ${server.names.file(file)}`;
+    if (file < (sizes.at(0)?.file ?? 0)) return undefined;
+    const createdAt = await files.createdAt(file, signal);
+    return String(createdAt) === (identity["createdAt"] ?? "0")
+      ? undefined
+      : `${server.names.file(file)} is another file than before`;
+  }
+
+  async #otherContent(identity: LogIdentity, signal: AbortSignal): Promise<string | undefined> {
+    const { files, server, state } = this.#parts;
+    const landmark = (state.landmark ??= parseLandmark(identity["landmark"]));
+    const first = files.sizes.at(0)?.file ?? 0;
+    if (landmark === undefined || unpackPosition(landmark.start).file < first) return undefined;
+    if (await hasLandmark(server, landmark, signal)) return undefined;
+    return `at ${server.names.format(landmark.start)} is not what was read there`;
   }
 
   #checkHeld(from: bigint): void {

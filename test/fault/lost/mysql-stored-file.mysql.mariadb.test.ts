@@ -42,6 +42,47 @@ test.each(mysqlFlavours)("%s: is not stored as another host's that answers by no
   }
 });
 
+test("mariadb: hosts of one server_id are told apart; the names of transactions show where to go on", async ({
+  skip,
+}) => {
+  skip(!mysqlFlavours.includes("mariadb"), "no MariaDB");
+  await using hosts = await MysqlHosts.start("mariadb");
+  const url = new URL(hosts.url);
+  url.pathname = "/d";
+  await run(hosts.source.url, "create database d", "create table d.t (id int primary key)");
+  const source = await sourceFactory.create(
+    { daemon: "d", folder: ".", tables: ["other.*"], options: { url: url.href } },
+    quietLog,
+  );
+  try {
+    const first = await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
+    const { until, identity } = await (async () => {
+      await using stream = await source.log.stream(first.position, { temporary: false, resolve: nothing }, signal);
+      await run(hosts.source.url, "insert into d.t values (1)");
+      const { until } = await stream.next(signal);
+      return { until, identity: source.admin.remember!([first.position.commit]) ?? first.identity };
+    })();
+    const held = { from: first.position, reached: until };
+    await source.admin.resume(identity, held, signal);
+    await hosts.caughtUp();
+    await hosts.part();
+    // As on nodes of one cluster, or on hosts that were made from one image. Their logs have other files and places.
+    await run(hosts.replica.url, "set global server_id = 1", "flush binary logs", "flush binary logs");
+    await hosts.leadSlowly();
+    // The connection that it had breaks, the next one ends elsewhere.
+    await source.log.tip(signal).catch(() => {});
+    await expect(source.log.tip(signal)).rejects.toMatchObject({ code: "MR2032" });
+    hosts.lead();
+    await expect(source.admin.resume(identity, held, signal)).rejects.toMatchObject({ code: "MR2032" });
+    const crossing = await source.admin.cross!(identity, [first.position.commit], signal);
+    expect([...crossing!.positions.keys()]).toEqual([first.position.commit]);
+    const at = { ...first.position, epoch: 2, commit: crossing!.positions.get(first.position.commit)! };
+    await source.admin.resume(crossing!.identity, { from: at, reached: at }, signal);
+  } finally {
+    await source.close();
+  }
+});
+
 /** The log of a server of the test's own, as a first start found it. */
 async function begun(flavour: MysqlFlavour) {
   await using owned = new AsyncDisposableStack();

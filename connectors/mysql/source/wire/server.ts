@@ -40,6 +40,13 @@ const SESSION_SQL =
 const READER_ID_MIN = 0x1000_0000;
 const READER_ID_SPAN = 0xe000_0000;
 
+const BY_NAME = { known: "server_uuid", sql: "SELECT @@GLOBAL.server_uuid" };
+/** Nodes of one cluster (Galera), and hosts made from one image, may have one server_id. */
+const BY_PLACE = {
+  known: "server_id, host and port",
+  sql: "SELECT CONCAT_WS(' ', @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port)",
+};
+
 export class Server implements Queryable {
   readonly address: MysqlAddress;
   /** The server_id under which the main stream reads the log. */
@@ -49,7 +56,7 @@ export class Server implements Queryable {
   foldsNames = false;
   readonly #onOther: () => void;
   /** How the server at which connections must end is known; undefined: it is not known yet. */
-  #expected: { readonly variable: string; readonly value: string } | undefined;
+  #expected: { readonly known: string; readonly sql: string; readonly value: string } | undefined;
   #facts: Promise<ServerFacts> | undefined;
   /** Our user as a statement names it; undefined: not known yet. */
   #account: string | undefined;
@@ -153,12 +160,9 @@ export class Server implements Queryable {
     this.#expected = undefined;
     this.#facts = undefined;
     const facts = await this.facts(signal);
-    const { serverId, uuid } = facts;
-    const isNamed = uuid !== "";
-    this.#expected = {
-      variable: isNamed ? "server_uuid" : "server_id",
-      value: isNamed ? uuid : String(serverId),
-    };
+    const how = facts.uuid === "" ? BY_PLACE : BY_NAME;
+    const [row] = await this.rows("asking which server it is", how.sql, signal);
+    this.#expected = { ...how, value: row?.[0] ?? "" };
     return facts;
   }
 
@@ -197,15 +201,14 @@ export class Server implements Queryable {
   async #check(session: Session, signal: AbortSignal): Promise<void> {
     const expected = this.#expected;
     if (expected === undefined) return;
-    const asked = session.query(`SELECT @@GLOBAL.${expected.variable}`);
-    const [row] = await answered(asked, "asking which server it is", signal);
+    const [row] = await answered(session.query(expected.sql), "asking which server it is", signal);
     const found = row?.[0] ?? "";
     if (found === expected.value) return;
     this.#onOther();
     throw sourceError(
       "MR2032",
       "retryable",
-      `a connection ended at the server with ${expected.variable} ${found}, and the log is read from ${expected.value}`,
+      `a connection ended at the server with ${expected.known} ${found}, and the log is read from ${expected.value}`,
     );
   }
 
