@@ -55,6 +55,13 @@ export async function memoryOf(
   return { pins, former, versions, keep, pending: () => pendingIn(snapshots) };
 }
 
+/** The same as it is now, of a command that closes the state, which the daemon keeps. */
+export async function memoryNow(config: Pick<Config, "rules">, state: StateStore): Promise<RuleMemory> {
+  const memory = await memoryOf(config, state);
+  const pending = await pendingIn(state.snapshots);
+  return { ...memory, keep: async () => {}, pending: async () => pending };
+}
+
 /** Where there are very many, of each of their tables any row. */
 async function pendingIn(snapshots: StateStore["snapshots"]): Promise<readonly PendingRow[]> {
   const sinks = [...(await snapshots.countKeys()).keys()];

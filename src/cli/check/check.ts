@@ -15,7 +15,7 @@ import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
 import { resolvedDocuments } from "../../daemon/documents.ts";
 import { documentTable } from "../../documents/document.ts";
 import { lackOf, telemetryExtras } from "../../config/extras.ts";
-import { isSelectedBy, memoryOf, openSource } from "../../daemon/ruled-source.ts";
+import { isSelectedBy, memoryNow, openSource } from "../../daemon/ruled-source.ts";
 import { lineageOf, mergedRule } from "../../rules/merged-rule.ts";
 import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
@@ -142,7 +142,7 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
 /** What rules have to know of earlier times. Errors of the state are a finding of its own. */
 export async function rulesMemory(config: Config): Promise<RuleMemory> {
   try {
-    return await readState(config, (state) => memoryOf(config, state));
+    return await readState(config, (state) => memoryNow(config, state));
   } catch {
     return noMemory();
   }

@@ -11,7 +11,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
+import { memoryNow, openSource } from "../../daemon/ruled-source.ts";
 import { PRODUCER } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
@@ -48,9 +48,8 @@ interface TailOptions {
 async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
   const config = await session.part({ sinks: [] });
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
-  const memory = await readState(config, (state) => memoryOf(config, state));
-  // The daemon keeps the state.
-  const source = await openSource(config, { ...memory, keep: async () => {} }, session.log);
+  const memory = await readState(config, (state) => memoryNow(config, state));
+  const source = await openSource(config, memory, session.log);
   const stopping = new AbortController();
   const stop = () => stopping.abort(new DOMException("stopped", "AbortError"));
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, stop);
