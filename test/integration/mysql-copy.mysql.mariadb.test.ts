@@ -2,8 +2,11 @@
  * The initial snapshot of a large table, by several sessions.
  * @module-tag heavy
  */
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import type { Block } from "../../src/core/model/block.ts";
@@ -11,7 +14,7 @@ import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { firstVersion } from "../support/model/blocks.ts";
 import { believeLarge, KEPT_STATISTICS } from "../support/mysql/mysql-large.ts";
-import { tcpProxy } from "../support/network/proxy.ts";
+import { type ProxyTarget, tcpProxy } from "../support/network/proxy.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import {
   type FreshMysqlDatabase,
@@ -22,7 +25,7 @@ import {
 } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
-const signal = AbortSignal.timeout(100_000);
+const signal = AbortSignal.timeout(300_000);
 const SESSIONS = 3;
 /** Of a table whose rows do not fit into what waits between server and reader. */
 const LONG_ROWS = 1_200;
@@ -120,6 +123,25 @@ async function longTable(database: FreshMysqlDatabase): Promise<void> {
   await connection.query("set @@session.lock_wait_timeout = 1");
 }
 
+/** Accepts connections and closes them. */
+async function hangingUp(): Promise<AsyncDisposable & ProxyTarget & { readonly reached: Promise<void> }> {
+  const { promise: reached, resolve } = Promise.withResolvers<void>();
+  const server = createServer((socket) => {
+    socket.destroy();
+    resolve();
+  });
+  const port = await freePort();
+  await once(server.listen(port, "127.0.0.1"), "listening");
+  return {
+    host: "127.0.0.1",
+    port,
+    reached,
+    [Symbol.asyncDispose]: async () => {
+      await once(server.close(), "close");
+    },
+  };
+}
+
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("each row is read once, whatever the key is", async () => {
     await using database = await freshMysqlDatabase(mysqlUrl(flavour));
@@ -205,13 +227,36 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await noneIsLeft();
   });
 
-  test("a session that was cut without a word is found at the server, or not there", async () => {
+  test("a session that was cut without a word is found at the server, or not there; one that has read its part is well", async () => {
     await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+    const { connection, name } = database;
     await longTable(database);
+    const columns = "tenant int, k int, v longtext, primary key (tenant, k)";
+    await makeLarge(database, "of_tenants", columns, [`(1, ${LONG_ROWS}, '')`]);
+    await connection.query("insert into of_tenants select 1, k, v from long_rows");
+    await using idling = await opened(new URL(mysqlUrl(flavour)), database);
+    const ofTenants = idling.copy.read(idling.table("of_tenants"), signal)[Symbol.asyncIterator]();
+    let tenantCount = 0;
+    const take = async (): Promise<boolean> => {
+      const { value, done } = await ofTenants.next();
+      if (done === true) return false;
+      tenantCount += value.count;
+      value.release();
+      return true;
+    };
+    await take();
+    // Of all sessions one alone has something to read, and waits for its reader.
+    expect(idling.cuts).toMatchObject([{ sessions: SESSIONS, ranges: 1 }]);
+
+    const user = `${name}_cut`;
+    await connection.query(`create user ${user}@'%' identified by 'secret'`);
+    await connection.query(`grant select, replication slave, replication client, lock tables on *.* to ${user}@'%'`);
     await using proxy = await tcpProxy(mysqlUrl(flavour));
     const url = new URL(proxy.url(mysqlUrl(flavour)));
     // The proxy reads along.
     url.searchParams.set("ssl-mode", "DISABLED");
+    url.username = user;
+    url.password = "secret";
     await using source = await opened(url, database);
     const blocks = source.copy.read(source.table("long_rows"), signal)[Symbol.asyncIterator]();
     (await blocks.next()).value?.release();
@@ -220,9 +265,23 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const rest = async (): Promise<void> => {
       for (let next = await blocks.next(); next.done !== true; next = await blocks.next()) next.value.release();
     };
-    await expect(rest()).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
+    // The first look gets no answer, which says nothing of the session.
+    await using wrong = await hangingUp();
+    proxy.redirect(wrong);
+    const [ordinary] = await database.texts(
+      `select id from information_schema.processlist where user = '${user}' and db = 'information_schema'`,
+    );
+    await connection.query(`kill ${ordinary![0]}`);
+    const ended = expect(rest()).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
+    await Promise.race([wrong.reached, ended]);
+    proxy.redirect(mysqlUrl(flavour));
+    await ended;
     await held.reached;
     proxy.cut();
+    await connection.query(`drop user ${user}@'%'`);
+
+    while (await take());
+    expect(tenantCount).toBe(LONG_ROWS + 1);
   });
 
   test("a user who may have few connections reads by fewer sessions", async () => {

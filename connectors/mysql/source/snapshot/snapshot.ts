@@ -93,7 +93,7 @@ export class SnapshotCopy implements FirstCopy {
         filling = new RowBlock(table, this.#epoch, rules);
         blocks.push(full.finish(end), session);
       };
-      await this.#watch(blocks, session, table, until);
+      using _watch = await this.#watch(blocks, session, table, until);
       for (let part = waiting.shift(); part !== undefined; part = waiting.shift())
         await session.readRows(`${select}${part}`, onRow);
       if (filling.count > 0) blocks.push(filling.finish(end), session);
@@ -108,29 +108,40 @@ export class SnapshotCopy implements FirstCopy {
 
   /**
    * A session from which nothing comes while it is read must still be at work at the server: what was cut without a word (a
-   * host without power, an entry of a gateway that is gone) would be waited for as long as the system likes.
+   * host without power, an entry of a gateway that is gone) would be waited for as long as the system likes. Dispose of the
+   * watch when the session has read its last part: from there on it has no work.
    */
-  async #watch(blocks: FilledBlocks, session: Session, table: TableVersion, until: AbortSignal): Promise<void> {
+  async #watch(blocks: FilledBlocks, session: Session, table: TableVersion, until: AbortSignal): Promise<Disposable> {
     const { server } = this.#readings;
     const thread = await answered(session.thread(), `copying ${table.id}`, until);
     const sql = `SELECT 1 FROM information_schema.processlist WHERE id = ${thread} AND command <> 'Sleep'`;
     let seen = session.byteCount;
+    let isWatched = true;
+    let unansweredCount = 0;
+    const isSilent = (): boolean =>
+      isWatched && session.byteCount === seen && !session.isPaused && !session.isBroken && !blocks.hasEnded;
     const look = async (): Promise<void> => {
-      if (blocks.hasEnded || session.isBroken) return;
-      const before = session.byteCount;
-      const isSilent = before === seen && !session.isPaused;
-      seen = before;
       try {
-        const found = isSilent ? await server.rows("looking for a silent session", sql, until) : [[]];
+        const found = isSilent() ? await server.rows("looking for a silent session", sql, until) : [[]];
+        unansweredCount = 0;
         // Its answer may have come in the meantime.
-        if (found.length === 0 && session.byteCount === before && !blocks.hasEnded)
-          throw sourceError("MR2022", "retryable", "a session of the source became silent");
+        if (found.length === 0 && isSilent())
+          blocks.fail(sourceError("MR2022", "retryable", "a session of the source became silent"));
       } catch (error) {
-        return blocks.fail(error);
+        // The look has another connection: what is wrong there tells little of the session.
+        if (++unansweredCount === UNANSWERED_COUNT_MAX && isSilent()) blocks.fail(error);
       }
-      setTimeout(() => void look(), SILENCE_MS).unref();
+      seen = session.byteCount;
+      if (isWatched && !blocks.hasEnded) timer = later();
     };
-    setTimeout(() => void look(), SILENCE_MS).unref();
+    const later = (): NodeJS.Timeout => setTimeout(() => void look(), SILENCE_MS).unref();
+    let timer = later();
+    return {
+      [Symbol.dispose]: () => {
+        isWatched = false;
+        clearTimeout(timer);
+      },
+    };
   }
 
   async close(): Promise<void> {
@@ -140,6 +151,9 @@ export class SnapshotCopy implements FirstCopy {
 
 /** From a session that is read nothing came for so long: it is looked for. */
 const SILENCE_MS = 10_000;
+
+/** So often in a row a look may get no answer. */
+const UNANSWERED_COUNT_MAX = 6;
 
 /** Blocks that may wait for the reader before no socket is read any more; each session may be about to add one. */
 const QUEUE_COUNT_MAX = 2;
