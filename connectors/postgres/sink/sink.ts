@@ -178,13 +178,14 @@ export class PostgresSink
     }
     const session = await this.#session.ready(signal);
     const advance = this.#session.begin(batch, wholeStatements(batch, this.#targets));
-    if (advance === null) return;
-    const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
-    const what = tableCount === 1 ? "a batch" : `a batch of ${tableCount} tables`;
-    await this.#session.guarded(`applying ${what} to ${this.name}`, () =>
-      this.#write(batch, { session, advance, outcome, signal }),
-    );
-    this.#session.applied();
+    if (advance !== null) {
+      const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
+      const what = tableCount === 1 ? "a batch" : `a batch of ${tableCount} tables`;
+      await this.#session.guarded(`applying ${what} to ${this.name}`, () =>
+        this.#write(batch, { session, advance, outcome, signal }),
+      );
+      this.#session.applied();
+    }
     this.#presence.applied(batch, (table) => this.#targets.find(table));
   }
 

@@ -1,6 +1,6 @@
 /**
  * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has another oid;
- * one that somebody emptied has another file, and none of the rows that were there before, although we did not delete them.
+ * one that somebody emptied has another file, and none of the rows that were there before, although we did not change them.
  * One that another daemon prepared since has its name in the note.
  */
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
@@ -32,13 +32,13 @@ interface KnownTable {
   seen: SeenTable;
   /** So many rows were there. */
   rowCount: number;
-  /** So many of them we may have deleted since. */
-  deletedCount: number;
+  /** So many of them we may have changed or deleted since. */
+  changedCount: number;
   /** `check` has told that it is lost. */
   isTold: boolean;
 }
 
-/** A table is not counted further. */
+/** A table is not counted further: of a larger one the server's estimate counts, where it is higher. */
 const ROW_COUNT_MAX = 1_000;
 
 export class Presence {
@@ -69,7 +69,7 @@ export class Presence {
       const { quoted, version } = table;
       const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
       const ids = new Set([...others, version.id]);
-      const known = { table, ids, seen: seen[i]!, rowCount: counts[i]!, deletedCount: 0, isTold: false };
+      const known = { table, ids, seen: seen[i]!, rowCount: counts[i]!, changedCount: 0, isTold: false };
       this.#known.set(quoted, known);
     }
   }
@@ -84,11 +84,11 @@ export class Presence {
     }
   }
 
-  /** Puts prove nothing here, because a refused row does not exist; a history keeps what it has. */
+  /** A history keeps what it has. */
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {
     const known = table === undefined ? undefined : this.#known.get(table.quoted);
     if (known === undefined || known.table.history !== null) return;
-    known.deletedCount += writes === undefined ? Infinity : writes.deleteCount;
+    known.changedCount += writes === undefined ? Infinity : writes.count - freshCountOf(writes);
   }
 
   /**
@@ -134,7 +134,7 @@ export class Presence {
       if (oid !== known.seen.oid) lost.push([known, oid === null ? "was dropped" : "was dropped and made again"]);
       else if (
         file !== known.seen.file &&
-        known.deletedCount < known.rowCount &&
+        known.changedCount < known.rowCount &&
         !(await keeps(session, known, signal))
       )
         lost.push([known, "was emptied"]);
@@ -149,16 +149,16 @@ export class Presence {
     seen: readonly SeenTable[],
     signal: AbortSignal,
   ): Promise<void> {
-    const counted = all.filter(({ rowCount, deletedCount }, i) => {
+    const counted = all.filter(({ rowCount, changedCount }, i) => {
       const hasMoved = all[i]!.seen.file !== seen[i]!.file;
-      return hasMoved || rowCount === 0 || deletedCount > 0;
+      return hasMoved || rowCount === 0 || changedCount > 0;
     });
     const tables = counted.map(({ table }) => table);
     const counts = await countsOf(session, tables, signal);
     for (const [i, known] of all.entries()) known.seen = seen[i]!;
     for (const [i, known] of counted.entries()) {
       known.rowCount = counts[i]!;
-      known.deletedCount = 0;
+      known.changedCount = 0;
     }
   }
 
@@ -177,14 +177,21 @@ export class Presence {
 const XID = "txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
 
 /**
- * Whether there are rows from before the last look. A rewritten file has them as they were; what somebody has filled since, or
- * we, is newer. (A change of the table's form writes all rows anew: of a history, versions tell.)
+ * Whether there are rows from before the last look. VACUUM FULL and CLUSTER write them with their transaction numbers, other
+ * changes of the table's form (ALTER TABLE … SET LOGGED) with a new one: versions tell those. What was written since is newer
+ * in both.
  */
 async function keeps(session: Session, { table, seen }: KnownTable, signal: AbortSignal): Promise<boolean> {
-  const isOlder =
-    table.history === null ? `age(xmin) > age('${seen.xid}'::xid)` : `${VERSION_COLUMN} <= ${seen.version}`;
+  const isAsOld = `${VERSION_COLUMN} <= ${seen.version}`;
+  const isOlder = table.history === null ? `${isAsOld} OR age(xmin) > age('${seen.xid}'::xid)` : isAsOld;
   const { rows } = await session.query(`SELECT 1 FROM ${table.rows} WHERE ${isOlder} LIMIT 1`, signal);
   return rows.length > 0;
+}
+
+function freshCountOf({ fresh, count }: TableWrites): number {
+  let found = 0;
+  for (let i = 0; i < count; i++) found += fresh[i]!;
+  return found;
 }
 
 async function countsOf(
@@ -193,7 +200,11 @@ async function countsOf(
   signal: AbortSignal,
 ): Promise<readonly number[]> {
   if (tables.length === 0) return [];
-  const counts = tables.map(({ rows }) => `SELECT count(*) FROM (SELECT FROM ${rows} LIMIT ${ROW_COUNT_MAX}) AS r`);
+  const counts = tables.map(({ quoted, rows }) => {
+    const estimate = `SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(${quoteLiteral(quoted)})`;
+    const all = `CASE WHEN count(*) < ${ROW_COUNT_MAX} THEN count(*) ELSE greatest(count(*), (${estimate})) END`;
+    return `SELECT ${all} FROM (SELECT FROM ${rows} LIMIT ${ROW_COUNT_MAX}) AS r`;
+  });
   const { rows } = await session.query(counts.join("; "), signal);
   return rows.map(([count]) => Number(count));
 }
