@@ -136,32 +136,40 @@ export class ForeignAnswer extends Error {
 }
 
 /**
- * A statement for the rows of one table was refused. The server answers so too for what somebody attached to the table: a
- * constraint, or a materialized view whose own query or target fails.
+ * A statement for the rows of one table was refused. The server answers so too where somebody attached a materialized view to
+ * the table whose own query or target fails.
  */
 export class RowsRefused extends Error {
   readonly table: string;
   readonly error: ClickHouseError;
+  /** The table's statement before was refused so, too. */
+  readonly isAgain: boolean;
 
-  constructor(table: string, error: ClickHouseError) {
+  constructor(table: string, error: ClickHouseError, isAgain: boolean) {
     super("", { cause: error });
     this.table = table;
     this.error = error;
+    this.isAgain = isAgain;
   }
 
-  /** Once it is known that the sink's own tables are as they were: what has a meaning for all of them stays as it is. */
+  /**
+   * Once it is known that the sink's own tables are as they were: what has a meaning for all of them stays as it is. Of what has
+   * none much passes (a lock that was not got in time, a replica that restarts): the table is at fault if it is refused again.
+   */
   get judged(): unknown {
-    const { table, error } = this;
+    const { table, error, isAgain } = this;
     const isOfAll = isLimit(error) || isDiskFull(error) || MEANINGS.has(error.code);
     if (isOfAll) return error;
     const cause = new ServerError(error);
-    const message = `ClickHouse refuses the rows of ${table}, or what is attached to the table does: ${cause.message}`;
+    const refused = `ClickHouse refuses the rows of ${table}`;
+    if (!isAgain) return clickhouseError("MR2027", "retryable", `${refused}: ${cause.message}`, { cause });
+    const message = `${refused}, or what is attached to the table does: ${cause.message}`;
     return clickhouseError("MR2027", "retryable", message, { table, hint: ATTACHED, cause });
   }
 }
 
 const ATTACHED =
-  "Look at what somebody attached to the table: materialized views, their targets and constraints. Correct or drop what fails (`system.query_log` has the whole text), then `millrace snapshot start --tables TABLE --sink NAME`.";
+  "Look at the materialized views that somebody attached to the table, and at their targets. Correct or drop what fails (`system.query_log` has the whole text): Millrace tries again by itself, and then reads the table again.";
 
 /** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {

@@ -45,6 +45,8 @@ export class BatchWriter {
   readonly #presence: Pick<Presence, "filled" | "replicated">;
   /** That render no rows now. */
   readonly #writers: RowWriter[] = [];
+  /** Of tables whose last statement was refused: the server's code. */
+  readonly #refused = new Map<string, string>();
 
   constructor(presence: Pick<Presence, "filled" | "replicated">) {
     this.#presence = presence;
@@ -71,7 +73,7 @@ export class BatchWriter {
         const sql = isHistory
           ? historyTruncateSql(layout, column, version, record)
           : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
-        await ofTable(layout, () => reads.run(layout.sqlName, sql));
+        await this.#ofTable(layout, () => reads.run(layout.sqlName, sql));
         return;
       }
       case "sweep":
@@ -81,7 +83,7 @@ export class BatchWriter {
           const sql = isHistory
             ? historySweepSql(layout, column, below)
             : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined });
-          await ofTable(layout, () => reads.run(layout.sqlName, sql));
+          await this.#ofTable(layout, () => reads.run(layout.sqlName, sql));
         });
         return;
       default:
@@ -101,7 +103,7 @@ export class BatchWriter {
     const byTarget = [...Map.groupBy(left, ({ layout }) => layout.sqlName).values()];
     await eachOf(byTarget, writing.client.tablesAtOnce, async (some) => {
       for (const { layout, writes, entries } of some)
-        await ofTable(layout, () => this.#insert(writing, { layout, writes, left: entries }, signal));
+        await this.#ofTable(layout, () => this.#insert(writing, { layout, writes, left: entries }, signal));
     });
     for (const { layout, writes, entries } of left) {
       if (entries.incomplete.length > 0)
@@ -111,6 +113,18 @@ export class BatchWriter {
         );
       if (entries.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
       await outcome.poison(entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
+    }
+  }
+
+  async #ofTable({ table: { id } }: TableLayout, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#refused.delete(id);
+    } catch (error) {
+      if (!(error instanceof ClickHouseError)) throw error;
+      const isAgain = this.#refused.get(id) === error.code;
+      this.#refused.set(id, error.code);
+      throw new RowsRefused(id, error, isAgain);
     }
   }
 
@@ -126,14 +140,6 @@ export class BatchWriter {
     if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
     writer.giveBack();
     this.#writers.push(writer);
-  }
-}
-
-async function ofTable<T>({ table }: TableLayout, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw error instanceof ClickHouseError ? new RowsRefused(table.id, error) : error;
   }
 }
 
