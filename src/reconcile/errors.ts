@@ -16,7 +16,8 @@ export const pages = {
   },
   MR1404: {
     title: "The comparison can't be resumed",
-    remedy: "Run `millrace reconcile` without `--resume`.",
+    remedy:
+      "See what it has found, if it has ended (`millrace report show ID`), or run `millrace reconcile` without `--resume`.",
     cause:
       "`--resume` names a comparison that has ended, that never was, or was followed by another one: only the newest unfinished comparison is kept.",
   },

@@ -174,7 +174,8 @@ export class Reconciler {
         this.#failure = null;
       }
       this.#note(found);
-      await this.#parts.kept.forget(run.id);
+      // A report that is kept ends the comparison itself: after a kill behind it nothing resumes, under its name.
+      if (!isReported) await this.#parts.kept.forget(run.id);
       const { id, drift, notComparable } = found;
       const outcome = { id, drift, tables: found.tables.length, notComparable: notComparable.length };
       if (isReported) logger.info(outcome, "sinks were compared");

@@ -662,11 +662,14 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     test("are kept whole and in short, newest first, and only the newest of them", async () => {
       await using store = await open();
       await store.state.lease.acquire("one", 600_000);
-      const { reports } = store.state;
+      const { comparisons, reports } = store.state;
       expect(await reports.list()).toEqual([]);
       expect(await reports.get("n1")).toBeNull();
       const differing = reportOf({ id: "n1", missing: 2, extra: 1 });
+      await comparisons.save("n1", JSON.stringify({ startedAt: new Date().toISOString() }));
       await reports.add(differing);
+      // Killed here, it would go on under the report's name.
+      expect(await comparisons.get("n1")).toBeNull();
       await reports.add(reportOf({ id: "n1" }));
       await reports.add(reportOf({ id: "n2" }));
       const others = await store.another();

@@ -46,6 +46,19 @@ test("it is kept, and written, without secrets, values and more rows than somebo
   await state.close();
 });
 
+test("a report that is in a folder stays: a copy of it may be unsigned, or hold values", async () => {
+  using folder = temporaryFolder();
+  const reports = ReportFolder.open(folder.path);
+  const found = reportOf({ id: "n1", different: 1, sample: sample.slice(0, 1) });
+  const { privateKey } = generateKeyPairSync("ed25519");
+  const signed = signedReport(reportOf({ id: "n1", different: 1 }), privateKey, null);
+  expect(await reports.write(signed, [])).toBe(true);
+  expect(await reports.write(found, [])).toBe(false);
+  expect(JSON.parse(readFileSync(folder.file("shop-n1.json"), "utf8"))).toEqual(signed);
+  for (const ending of ["json", "md", "html"])
+    expect(readFileSync(folder.file(`shop-n1.${ending}`), "utf8")).not.toContain("a-private-value");
+});
+
 test("what can't be written or kept is logged, and hinders nothing else", async () => {
   using folder = temporaryFolder();
   const state = await openState(`sqlite:${folder.file("s.db")}`);
@@ -78,6 +91,15 @@ describe("signed reports", () => {
     expect(problems([first, one, second, third, signedReport(others[1]!, privateKey, one)])).toEqual(
       Array.from({ length: 5 }, () => null),
     );
+  });
+
+  test("follow each other by what they name, whatever the clock said", () => {
+    const early = signedReport(at("b", 0), privateKey, first);
+    const late = signedReport(at("c", 3), privateKey, early);
+    expect(proofsOf([late, early, first], publicKey)).toMatchObject(
+      ["a", "b", "c"].map((id) => ({ id, problem: null })),
+    );
+    expect(problems([early, late])).toEqual([null, null]);
   });
 
   test("are right in any order of the files, in any order of the fields, and without those that were deleted as old", () => {

@@ -76,11 +76,13 @@ async function writeReport(
 ): Promise<void> {
   const history = await readState(place, ({ reports }) => reports.list());
   const kept = redacted(found, (json) => session.secrets.redactJson(json));
+  let isNew: boolean;
   try {
-    await folder.write(kept, history);
+    isNew = await folder.write(kept, history);
   } catch (error) {
     throw cliError("MR1113", "--report: the report can't be written", { cause: error });
   }
+  if (!isNew) session.log.warn({ id: found.id }, "the folder of --report has this report already: it stays as it is");
 }
 
 async function requestOf(place: Place, options: Options): Promise<ReconcileRequest> {

@@ -19,6 +19,7 @@ const REPORT = z.custom<ReconcileDocument>(
     z
       .looseObject({
         id: z.string(),
+        name: z.string(),
         finishedAt: z.string(),
         tables: z.array(z.unknown()),
         signature: z
@@ -109,11 +110,14 @@ function publicKeyIn(file: string): KeyObject {
 function proofText(proofs: readonly ReportProof[], isOwn: boolean): string {
   const rows = proofs.map(({ id, finishedAt, problem }) => [id, finishedAt, problem ?? "right"]);
   const keys = [...new Set(proofs.flatMap(({ by }) => by ?? []))];
-  const last = proofs.at(-1)!;
+  const newest = [...new Map(proofs.map(({ name, sha256 }) => [name, sha256]))];
   return [
     tableText(["id", "finished", "signature"], rows, "none"),
     `signed by ${keys.join(", ") || "nobody"}${isOwn ? "" : ": compare it with your key's, or give --key"}`,
-    `the newest report's digest is ${last.sha256}: kept elsewhere, it shows later whether reports are missing at the end`,
+    ...newest.map(
+      ([name, sha256]) =>
+        `the digest of the newest report of ${name} is ${sha256}: kept elsewhere, it shows later whether reports are missing at the end`,
+    ),
   ].join("\n");
 }
 

@@ -574,7 +574,10 @@ export interface DeadLetterStore {
 
 /** Results of comparisons: only the newest ones. */
 export interface ReportStore {
-  /** Has no effect if the id is stored already. */
+  /**
+   * The comparison has ended: in the same step this removes what `ComparisonStore` has of it. A second one of the same id
+   * replaces nothing.
+   */
   add(found: ReconcileDocument): Promise<void>;
   /** Newest first. */
   list(): Promise<readonly ReportSummary[]>;

@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, writeWhole } from "../../core/files.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
@@ -23,19 +23,22 @@ export class ReportFolder {
     return new ReportFolder(path);
   }
 
-  /** `history`: reports of the same name, newest first. Each file is written completely or not at all. */
-  async write(found: ReconcileDocument, history: readonly ReportSummary[]): Promise<void> {
+  /**
+   * `history`: reports of the same name, newest first. Each file is written completely or not at all. False: the report is there
+   * already, and stays: it may be signed.
+   */
+  async write(found: ReconcileDocument, history: readonly ReportSummary[]): Promise<boolean> {
     const [{ htmlReport }, { markdownReport }] = await Promise.all([import("./page.ts"), import("./text.ts")]);
     const forms = {
-      json: `${JSON.stringify(found, null, 2)}\n`,
       md: markdownReport(found),
       html: htmlReport(found, history),
+      json: `${JSON.stringify(found, null, 2)}\n`,
     };
-    for (const [ending, text] of Object.entries(forms)) {
-      const path = join(this.#path, `${found.name}-${found.id}.${ending}`);
-      // Keys of rows are in the file.
-      writeWhole(path, text, 0o600);
-    }
+    const path = join(this.#path, `${found.name}-${found.id}`);
+    if (existsSync(`${path}.json`)) return false;
+    // Keys of rows are in the files.
+    for (const [ending, text] of Object.entries(forms)) writeWhole(`${path}.${ending}`, text, 0o600);
+    return true;
   }
 }
 
@@ -68,7 +71,9 @@ export async function keepReport(
   if (sign !== null) await tried("signed", async () => void (kept = signedReport(kept, sign, await newestOf(reports))));
   await tried("kept in the state", () => reports.add(kept));
   if (folder === null) return;
-  await tried("written into the folder of reports", async () => await folder.write(kept, await reports.list()));
+  await tried("written into the folder of reports", async () => {
+    await folder.write(kept, await reports.list());
+  });
 }
 
 async function newestOf(reports: ReportStore): Promise<ReconcileDocument | null> {

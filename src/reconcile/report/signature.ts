@@ -29,6 +29,8 @@ export function signedReport(
 /** What is said of one report among others. */
 export interface ReportProof {
   readonly id: string;
+  /** The daemon's. */
+  readonly name: string;
   readonly finishedAt: string;
   /** The fingerprint of the key that signed it; null: it is not signed. */
   readonly by: string | null;
@@ -39,26 +41,44 @@ export interface ReportProof {
 
 /**
  * Checks the signatures of reports, and that none between those of one daemon is missing. `key`: the operator's public key;
- * null: each report names its own. Oldest first.
+ * null: each report names its own. Each after the one that it follows; those that follow none of these, oldest first.
  */
 export function proofsOf(reports: readonly ReconcileDocument[], key: KeyObject | null): readonly ReportProof[] {
-  const inOrder = reports.toSorted((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1));
-  const links = new Map(inOrder.map((one) => [one.id, linkTo(one)]));
+  const links = new Map(reports.map((one) => [one.id, linkTo(one)]));
   // One folder may hold those of several daemons, each with its own state.
   const last = new Map<string, ReconcileDocument>();
-  return inOrder.map((report) => {
+  return inOrder(reports).map((report) => {
     const { id, name, finishedAt, signature } = report;
     const before = last.get(name);
     last.set(name, report);
     const problem = signatureProblem(report, key) ?? (before === undefined ? null : linkProblem(report, before, links));
     return {
       id,
+      name,
       finishedAt,
       by: signature === undefined ? null : fingerprintOf(signature.key),
       sha256: links.get(id)!.sha256,
       problem,
     };
   });
+}
+
+/** By what they follow: a clock may have been set back. */
+function inOrder(reports: readonly ReconcileDocument[]): readonly ReconcileDocument[] {
+  const newestFirst = reports.toSorted((a, b) => (a.finishedAt < b.finishedAt ? 1 : -1));
+  const ids = new Set(reports.map(({ id }) => id));
+  const followers = Map.groupBy(newestFirst, ({ signature }) => {
+    const id = signature?.previous?.id;
+    return id !== undefined && ids.has(id) ? id : null;
+  });
+  const ordered = new Set<ReconcileDocument>();
+  const next = [...(followers.get(null) ?? [])];
+  for (let one = next.pop(); one !== undefined; one = next.pop()) {
+    ordered.add(one);
+    for (const follower of followers.get(one.id) ?? []) if (!ordered.has(follower)) next.push(follower);
+  }
+  // Those in a circle are forged.
+  return [...ordered, ...newestFirst.toReversed().filter((one) => !ordered.has(one))];
 }
 
 function signatureProblem(report: ReconcileDocument, key: KeyObject | null): string | null {

@@ -40,6 +40,7 @@ export class SqliteReports implements ReportStore {
     this.#connection.write(() => {
       this.#connection.run(INSERT, { id: found.id, summary, document });
       this.#connection.run(PRUNE, { count: REPORT_COUNT_MAX, bytes: BYTE_COUNT_MAX });
+      this.#connection.run("DELETE FROM comparison WHERE id = :id", { id: found.id });
     });
   }
 
