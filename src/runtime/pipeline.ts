@@ -174,9 +174,9 @@ export class Pipeline {
     return { all: new Set(tableIds.filter((id) => uncertain.has(id) || !position.holds(id))), read };
   }
 
-  /** Whether the sink may lack rows that are still to be read for it beside the stream. */
-  owesReads(sink: string): boolean {
-    return this.#streaming?.snapshotter.owes(sink) ?? true;
+  /** Whether the sink may lack rows of these tables that are still to be read for it beside the stream; none: of any. */
+  owesReads(sink: string, tableIds: readonly string[] = []): boolean {
+    return this.#streaming?.snapshotter.owes(sink, tableIds) ?? true;
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */

@@ -575,8 +575,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await snapshots.addKeys("x", "public.a", [["1", "a"]], "of a shape");
       expect(await snapshots.countKeys()).toEqual(
         new Map([
-          ["x", 2],
-          ["y", 1],
+          ["x", new Map([["public.a", 2]])],
+          ["y", new Map([["public.a", 1]])],
         ]),
       );
       const asked = [["2", "b"], ["2"], ["9", "'\u0000"], ["1", "a"]];
@@ -826,7 +826,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await reopened.sinks.all()).toEqual(await state.sinks.all());
       expect(await reopened.schemas.list()).toEqual(await state.schemas.list());
       expect(await reopened.snapshots.list(true)).toEqual([snapshot]);
-      expect(await reopened.snapshots.countKeys()).toEqual(new Map([["w", 2]]));
+      expect(await reopened.snapshots.countKeys()).toEqual(new Map([["w", new Map([["public.t", 2]])]]));
       const next = await reopened.snapshots.add({
         tableId: "public.u",
         sink: "w",

@@ -38,7 +38,7 @@ async function stage(why: Why, owed: "read" | "key" = "read") {
     const { open, keyCounts } = await plan.look(false);
     // Nothing of a void table is read, although it is owed.
     expect((await plan.turns({ open, keyCounts }, new Set())).sinks).toEqual([]);
-    return open.length + (keyCounts.get(worker.name) ?? 0);
+    return open.length + (keyCounts.get(worker.name)?.get(users.id) ?? 0);
   };
   return { worker, fanOut, round, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
 }

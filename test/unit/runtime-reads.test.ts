@@ -180,7 +180,7 @@ test("listed keys of a table that can't be read do not stand before those of ano
   expect(pipeline.facts.unreadable).toEqual([]);
 });
 
-test("a sink owes no read for keys that are listed for another one", async () => {
+test("a sink owes no read for what is listed for another one, or for another table", async () => {
   await using opened = await realState();
   const { snapshots } = opened.state;
   await using scene = await Scene.start(opened.state, ["a", "b"]);
@@ -191,6 +191,15 @@ test("a sink owes no read for keys that are listed for another one", async () =>
   await snapshots.addKeys("a", held.id, [["1"]]);
   await scene.readAgain("b", free);
   await eventually(() => expect(["a", "b"].map((sink) => pipeline.owesReads(sink))).toEqual([true, false]));
+  const owed = () => [[free.id], [held.id], [free.id, held.id]].map((tables) => pipeline.owesReads("a", tables));
+  expect(owed()).toEqual([false, true, true]);
+  source.onRead = () => undefined;
+  await eventually(() => expect(pipeline.owesReads("a")).toBe(false));
+  source.onRead = ({ id }) => {
+    if (id === held.id) throw outage();
+  };
+  await scene.readAgain("a", held);
+  await eventually(() => expect(owed()).toEqual([false, true, true]));
   source.onRead = () => undefined;
   await eventually(() => expect(pipeline.owesReads("a")).toBe(false));
 });

@@ -54,7 +54,7 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
   });
   const captured = (await state.schemas.list()).length - suspended.filter(({ sink }) => sink === null).length;
   const open = await state.snapshots.list();
-  const keyCounts = [...(await state.snapshots.countKeys()).values()];
+  const keyCounts = [...(await state.snapshots.countKeys()).values()].flatMap((tables) => [...tables.values()]);
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
   const unreleased = heldBy === null ? await state.lease.unreleased() : null;

@@ -428,8 +428,8 @@ export interface SnapshotStore {
   removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;
   /** Indexes in `keys` of those that are listed. */
   listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>>;
-  /** By sink; of one that is not there none are listed. */
-  countKeys(): Promise<ReadonlyMap<string, number>>;
+  /** By sink and table; of one that is not there none are listed. */
+  countKeys(): Promise<ReadonlyMap<string, ReadonlyMap<string, number>>>;
 }
 
 export type SnapshotRequest = Pick<TableSnapshot, "tableId" | "sink" | "scope" | "reason"> & {

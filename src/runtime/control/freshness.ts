@@ -189,7 +189,7 @@ export class Freshness {
     if (commit === null) return ["the stream has not come to the token"];
     const names = new Set(lives.map(({ name }) => name));
     const behind = lives.filter((life) => !this.#holds(life, commit)).map(({ name, state }) => lagging(name, state));
-    const owed = [...names].filter((name) => this.#pipeline.owesReads(name));
+    const owed = [...names].filter((name) => this.#pipeline.owesReads(name, tables));
     const conditions = lacking().filter(
       (one) =>
         (one.sink === null || names.has(one.sink)) &&

@@ -24,8 +24,8 @@ export interface ReadPlanParts {
 /** What the state lists, as it was at one look. Keys that are listed after it are told to the snapshotter. */
 export interface Unfinished {
   readonly open: readonly TableSnapshot[];
-  /** How many keys are listed, by sink. */
-  readonly keyCounts: ReadonlyMap<string, number>;
+  /** How many keys are listed, by sink and table. */
+  readonly keyCounts: ReadonlyMap<string, ReadonlyMap<string, number>>;
 }
 
 const WHOLE = { kind: "table" } as const;
@@ -117,12 +117,11 @@ export class ReadPlan {
     if (keyCounts.size === 0) return [];
     const { state, gate, isVoid } = this.#parts;
     const held = this.#reader.tablesOfKeys(true);
-    const listed = await state.snapshots.tablesOfKeys();
-    const tableIds = listed.filter((id) => gate.table(id) !== undefined && !held.has(id));
     const keys: PendingKey[] = [];
-    for (const sink of this.#attached.filter((name) => keyCounts.has(name) && !busy.has(name))) {
-      const wanted = tableIds.filter((id) => !isVoid(sink, id));
-      keys.push(...(await state.snapshots.keys([sink], wanted, KEYS_LISTED_MAX)));
+    for (const sink of this.#attached.filter((name) => !busy.has(name))) {
+      const listed = [...(keyCounts.get(sink)?.keys() ?? [])];
+      const wanted = listed.filter((id) => gate.table(id) !== undefined && !held.has(id) && !isVoid(sink, id));
+      if (wanted.length > 0) keys.push(...(await state.snapshots.keys([sink], wanted, KEYS_LISTED_MAX)));
     }
     return this.#keyReadings(keys.toSorted((a, b) => a.id - b.id));
   }
@@ -185,7 +184,7 @@ export class ReadPlan {
     return { open: left, keyCounts: await this.keyCounts() };
   }
 
-  /** How many keys are listed, by sink. Those that are void are removed. */
+  /** How many keys are listed, by sink and table. Those that are void are removed. */
   async keyCounts(): Promise<Unfinished["keyCounts"]> {
     const { state, isVoid } = this.#parts;
     // Mostly no key is listed.

@@ -11,7 +11,7 @@ import type { ReadHold } from "../stream/kept-log.ts";
 import { ChunkReader, type HandedOver, type WantedChunk } from "./chunk-reader.ts";
 import type { Ledger } from "./ledger.ts";
 import { Patience } from "./first-copy.ts";
-import { ReadPlan, type ReadPlanParts, type Turns } from "./read-plan.ts";
+import { ReadPlan, type ReadPlanParts, type Turns, type Unfinished } from "./read-plan.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
 import { fittingKeys, isOfOneTable, type KeyRead, type RangeRead, type ReadLimits, RowReader } from "./row-reader.ts";
@@ -61,9 +61,9 @@ export class Snapshotter {
   /** The list in the state is unknown before it was read; it must not count as empty. */
   #openCount = 1;
   #keyCount = 0;
-  /** The sinks of open incremental snapshots, and those with listed keys too. */
-  #openSinks: ReadonlySet<string> = new Set();
-  #owing: ReadonlySet<string> = new Set();
+  /** By sink, the tables of open incremental snapshots, and those of listed keys. */
+  #openTables: ReadonlyMap<string, readonly string[]> = new Map();
+  #keyCounts: Unfinished["keyCounts"] = new Map();
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
@@ -109,9 +109,11 @@ export class Snapshotter {
     return this.#openCount + this.#keyCount + (this.#hasNews ? 1 : 0);
   }
 
-  /** Whether the sink may lack rows that are still to be read for it. */
-  owes(sink: string): boolean {
-    return this.#hasNews || this.#owing.has(sink);
+  /** Whether the sink may lack rows of these tables that are still to be read for it; none: of any. */
+  owes(sink: string, tableIds: readonly string[]): boolean {
+    if (this.#hasNews) return true;
+    const owed = [...(this.#openTables.get(sink) ?? []), ...(this.#keyCounts.get(sink)?.keys() ?? [])];
+    return tableIds.length === 0 ? owed.length > 0 : owed.some((id) => tableIds.includes(id));
   }
 
   get #hasNews(): boolean {
@@ -200,7 +202,8 @@ export class Snapshotter {
     this.#lookedAtMs = this.#parts.clock.elapsed();
     this.#lookMs = this.#lookedAtMs - begunMs;
     this.#openCount = open.length;
-    this.#openSinks = new Set(open.map(({ sink }) => sink));
+    const bySink = Map.groupBy(open, ({ sink }) => sink);
+    this.#openTables = new Map(Array.from(bySink, ([sink, all]) => [sink, all.map(({ tableId }) => tableId)]));
     this.#noteKeys(keyCounts, keysListed);
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
@@ -221,10 +224,10 @@ export class Snapshotter {
     return turns;
   }
 
-  #noteKeys(keyCounts: ReadonlyMap<string, number>, keysListed: number): void {
+  #noteKeys(keyCounts: Unfinished["keyCounts"], keysListed: number): void {
     this.#keyCount = 0;
-    for (const count of keyCounts.values()) this.#keyCount += count;
-    this.#owing = new Set([...this.#openSinks, ...keyCounts.keys()]);
+    for (const tables of keyCounts.values()) for (const count of tables.values()) this.#keyCount += count;
+    this.#keyCounts = keyCounts;
     this.#keysSeen = keysListed;
   }
 

@@ -143,6 +143,17 @@ test("what a sink lacks is named with 504 until it has it; a token of no such lo
   expect(await installation.command(...command)).toMatchObject({ exitCode: 0 });
   expect(await installation.command("wait", "--sink", "redis")).toMatchObject({ exitCode: 0 });
 
+  // So is one that is read again.
+  await using holder = await client(pipeline.source.url);
+  await holder.query("begin; lock table others in access exclusive mode");
+  await installation.command("snapshot", "start", "--sink", "redis", "--tables", "public.others");
+  expect(await fresh(port, { at: third, sink: "redis", timeout: "500ms" })).toMatchObject({ status: 504 });
+  expect(await fresh(port, { at: third, sink: "redis", table: "public.notes", timeout: "60s" })).toMatchObject({
+    status: 200,
+  });
+  expect(await fresh(port, { at: third, sink: "redis", timeout: "1ms" })).toMatchObject({ status: 504 });
+  await holder.query("rollback");
+
   for (const at of ["FFFFF/0", "17", "5f0c-1:7", "x"]) {
     const refused = await fresh(port, { at, sink: "redis", timeout: "30s" });
     expect(refused).toMatchObject({ status: 409, body: { error: { code: "MR1336" } } });

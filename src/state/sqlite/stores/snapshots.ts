@@ -271,9 +271,17 @@ export class SqliteSnapshots implements SnapshotStore {
     return new Set(rows.map((row) => integer(row, "at")));
   }
 
-  async countKeys(): Promise<ReadonlyMap<string, number>> {
-    const rows = this.#connection.all("SELECT sink, count(*) AS count FROM pending_key GROUP BY sink");
-    return new Map(rows.map((row) => [text(row, "sink"), integer(row, "count")]));
+  async countKeys(): Promise<ReadonlyMap<string, ReadonlyMap<string, number>>> {
+    const rows = this.#connection.all(
+      "SELECT sink, table_id, count(*) AS count FROM pending_key GROUP BY sink, table_id",
+    );
+    const bySink = Map.groupBy(rows, (row) => text(row, "sink"));
+    return new Map(
+      Array.from(bySink, ([sink, of]) => [
+        sink,
+        new Map(of.map((row) => [text(row, "table_id"), integer(row, "count")])),
+      ]),
+    );
   }
 
   #now(): string {
