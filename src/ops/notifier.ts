@@ -6,6 +6,8 @@ import { findMillraceError } from "../core/errors.ts";
 import type { Send } from "./webhook.ts";
 
 const LOOK_EVERY_MS = 2_000;
+/** After a message that was not taken each look comes later than the one before it. */
+const LOOK_MS_MAX = 60_000;
 /** A supervisor that stops the daemon kills it after some seconds. */
 const LAST_MS_MAX = 3_000;
 /** Another level or number of what was told is told once it has lasted so long: causes may alternate. */
@@ -121,14 +123,17 @@ export class Notifier {
   async run(looked: () => Promise<Looked>, signal: AbortSignal): Promise<never> {
     const { clock, notices, told, logger } = this.#parts;
     await told.recall(notices);
+    let waitMs = LOOK_EVERY_MS;
     try {
       for (;;) {
-        await clock.sleep(LOOK_EVERY_MS, signal);
+        await clock.sleep(waitMs, signal);
         try {
           await this.#look(await looked(), signal);
           this.#error = null;
+          waitMs = LOOK_EVERY_MS;
         } catch (error) {
           signal.throwIfAborted();
+          waitMs = Math.min(waitMs * 2, LOOK_MS_MAX);
           this.#refused(error);
           logger.warn({ error }, "the webhook was not told what is not well; it is told later");
         }

@@ -54,6 +54,7 @@ function scene(
     isWhole: true,
   };
   const told: string[] = [];
+  const sleptMs: number[] = [];
   let elapsed = options.elapsedMs ?? 0;
   let look = () => {};
   let asleep = Promise.withResolvers<void>();
@@ -65,6 +66,7 @@ function scene(
         const awake = Promise.withResolvers<void>();
         for (const signal of signals) signal.addEventListener("abort", () => awake.reject(signal.reason));
         look = awake.resolve;
+        sleptMs.push(ms);
         asleep.resolve();
         await awake.promise;
         elapsed += ms;
@@ -106,7 +108,7 @@ function scene(
     }
     if (untilAsleep) await asleep.promise;
   };
-  return { there, told, looks, notifier, stop };
+  return { there, told, looks, notifier, stop, sleptMs };
 }
 
 test("what begins is told once, and so is its end", async () => {
@@ -289,4 +291,16 @@ test("who does not listen is told later, and the status says that he was not", a
   await looks();
   expect(told).toEqual(["+b"]);
   expect(notifier.error).toBeNull();
+});
+
+test("who refuses each message is asked later each time, each minute at last, until he takes one", async () => {
+  const { there, told, looks, sleptMs } = scene(new Kept());
+  there.refuses = true;
+  there.now = [condition("a")];
+  await looks(7);
+  expect(sleptMs).toEqual([2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  there.refuses = false;
+  await looks(2);
+  expect(told).toEqual(["+a"]);
+  expect(sleptMs.slice(-2)).toEqual([2_000, 2_000]);
 });
