@@ -8,8 +8,8 @@ import {
   type MillraceError,
 } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
-import { moreHandles } from "../../src/core/system-errors.ts";
-import { FIXES_BY_TEXT } from "../kit/file-faults.ts";
+import { lacksHandles, moreHandles } from "../../src/core/system-errors.ts";
+import { fileFault, FIXES_BY_TEXT } from "../kit/file-faults.ts";
 import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { Rule } from "./rule.ts";
@@ -210,16 +210,32 @@ const INVALIDATED: Rule = {
 };
 const UNKNOWN: Rule = { code: "MR2027", kind: "retryable", says: (doing, _, kind) => `${kind} while ${doing}` };
 
+const FULL: Rule = {
+  // At a commit, in a checkpoint, or after a failed one; SQLite's own two sentences about the catalogue of a lake.
+  text: /No space left on device|Disk quota exceeded|File too large|database or disk is full|disk I\/O error/,
+  code: "MR3213",
+  kind: "blocked",
+  says: (doing, text) => `the disk ${text.includes("I/O") ? "fails, or is full" : "is full"} (${doing})`,
+  hint: "make room there, on that which lacks it; Millrace goes on by itself",
+};
+const NO_HANDLES: Rule = {
+  text: /Too many open files/,
+  code: "MR2006",
+  kind: "retryable",
+  says: (doing) => `a file can't be opened while ${doing}: ${moreHandles()}`,
+  hint: "The message names the limit; Millrace tries again by itself.",
+};
+const ANY_IO: Rule = {
+  kinds: IO,
+  code: "MR3213",
+  kind: "blocked",
+  says: (doing) => `reading or writing failed while ${doing}`,
+  hint: "look at the system's log for errors of that disk; Millrace tries again by itself",
+};
+
 /** The first that fits counts. Lock, missing file, foreign file and full disk are all an "IO Error". */
 const RULES: readonly Rule[] = [
-  {
-    // At a commit, in a checkpoint, or after a failed one; SQLite's own two sentences about the catalogue of a lake.
-    text: /No space left on device|Disk quota exceeded|File too large|database or disk is full|disk I\/O error/,
-    code: "MR3213",
-    kind: "blocked",
-    says: (doing, text) => `the disk ${text.includes("I/O") ? "fails, or is full" : "is full"} (${doing})`,
-    hint: "make room there, on that which lacks it; Millrace goes on by itself",
-  },
+  FULL,
   ...LAKE_RULES,
   MEMORY,
   {
@@ -250,13 +266,7 @@ const RULES: readonly Rule[] = [
     says: (doing) => `the file is not a DuckDB database that this version can read (${doing})`,
     hint: "Restore it from a backup, and `millrace resume --sink NAME`. Or move it and its log away (`mv PATH PATH.damaged`, and PATH.wal if it is there): `millrace snapshot start --sink NAME` fills a new one. If it is another program's, give the sink another `path`.",
   },
-  {
-    text: /Too many open files/,
-    code: "MR2006",
-    kind: "retryable",
-    says: (doing) => `a file can't be opened while ${doing}: ${moreHandles()}`,
-    hint: "The message names the limit; Millrace tries again by itself.",
-  },
+  NO_HANDLES,
   ...Object.entries(FIXES_BY_TEXT).map(([text, hint]): Rule => ({
     ...CANT_OPEN,
     text: new RegExp(`: ${text}$`),
@@ -267,13 +277,7 @@ const RULES: readonly Rule[] = [
     text: /Cannot open|No such file|Is a directory|Permission denied|Read-only file system/,
     hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
   },
-  {
-    kinds: IO,
-    code: "MR3213",
-    kind: "blocked",
-    says: (doing) => `reading or writing failed while ${doing}`,
-    hint: "look at the system's log for errors of that disk; Millrace tries again by itself",
-  },
+  ANY_IO,
   { kinds: ["Permission Error"], code: "MR3203", kind: "blocked", says: (doing) => `no permission while ${doing}` },
   {
     kinds: ["TransactionContext Error"],
@@ -305,12 +309,20 @@ function fits({ kinds, text, orKinds }: Rule, error: unknown): boolean {
   return text === undefined || text.test(error instanceof Error ? error.message : "");
 }
 
+/** Node spells the system's errors otherwise than DuckDB. */
+function ruleOfNode(error: Error): Rule {
+  const fault = fileFault(error);
+  if (fault === null) return ANY_IO;
+  if (fault.isFull) return FULL;
+  return lacksHandles(fault.code) ? NO_HANDLES : { ...ANY_IO, hint: fault.fix };
+}
+
 /** A failure of Node's own work on the files is told as DuckDB's. */
 function kindOf(error: unknown): string {
   return isOfNode(error) ? "IO Error" : driverKind(error);
 }
 
-function isOfNode(error: unknown): boolean {
+function isOfNode(error: unknown): error is Error {
   return error instanceof Error && "syscall" in error;
 }
 
@@ -318,7 +330,9 @@ function isOfNode(error: unknown): boolean {
 export function classify(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
-  const { code, kind, says, hint, reason, part } = RULES.find((rule) => fits(rule, error)) ?? UNKNOWN;
+  const { code, kind, says, hint, reason, part } = isOfNode(error)
+    ? ruleOfNode(error)
+    : (RULES.find((rule) => fits(rule, error)) ?? UNKNOWN);
   const ofDriver = kindOf(error);
   const message = says(doing, error instanceof Error ? error.message : "", ofDriver);
   const cause = isOfNode(error) ? error : new DriverError(ofDriver);

@@ -1,6 +1,5 @@
 import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { existsSync } from "node:fs";
-import { tmpdir } from "node:os";
 import type { MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
@@ -9,6 +8,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetCopies, TargetHint } from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableLayout } from "./write/layout.ts";
+import { stageFolder } from "./write/stage-file.ts";
 import { EngineSink, type Layouts, type Opened, type StoreKeeper } from "./engine-sink.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
@@ -90,9 +90,9 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
     return await DuckdbInspection.over(await this.acquire(), { schema, form: this.form });
   }
 
-  /** What does not fit into memory goes into a folder beside the file, and rows on their way into one for temporary files. */
+  /** What does not fit into memory goes into a folder beside the file, and rows on their way into their own. */
   get paths(): readonly string[] {
-    return [this.#options.path, tmpdir()];
+    return [this.#options.path, stageFolder()];
   }
 
   placed(error: MillraceError): MillraceError {

@@ -1,7 +1,8 @@
-import { statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test, vi } from "vitest";
+import { EngineProcess } from "../../connectors/duckdb/engine/engine-process.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -147,6 +148,33 @@ test("an engine in a process of its own that ends fails the calls that wait, and
   await stage.write(table, 20n, [put(["1", "b"])]);
   await stage.expectRows(table, [["1", "b"]]);
 });
+
+test.runIf(process.platform === "linux")(
+  "what is asked of an engine whose process is gone, before that is known, fails alone",
+  async () => {
+    const before = new Set(children());
+    const engine = await EngineProcess.open(":memory:", {});
+    const pid = children().find((one) => !before.has(one))!;
+    process.kill(pid, "SIGSTOP");
+    const waiting = failure(engine.ask({ kind: "connect", connection: 1 }));
+    process.kill(pid, "SIGKILL");
+    // Nothing of this process happens meanwhile.
+    while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1")));
+    const unsent = [2, 3].map((connection) => failure(engine.ask({ kind: "connect", connection })));
+    engine.tell({ kind: "interrupt", connection: 1 });
+    expect(await waiting).toMatchObject({ code: "MR3216", message: expect.stringContaining("SIGKILL from outside") });
+    for (const one of await Promise.all(unsent))
+      expect(one).toMatchObject({ code: "MR3216", message: expect.stringContaining("has ended") });
+    await engine.close();
+  },
+);
+
+/** The processes that this one began. */
+function children(): number[] {
+  return readdirSync("/proc/self/task").flatMap((thread) =>
+    readFileSync(`/proc/self/task/${thread}/children`, "latin1").trim().split(" ").filter(Boolean).map(Number),
+  );
+}
 
 test("the text beside a column goes when the column fits again, in later steps and in other processes", async () => {
   await using stage = await Stage.of(harness, mixed);

@@ -1,6 +1,8 @@
 /** DuckDB's errors have no codes: what its sentences, as it has said them, are taken for. */
+import { closeSync, openSync, readlinkSync, writeSync } from "node:fs";
 import { expect, test } from "vitest";
 import { classify, isDataError, isInvalidated, isOutOfMemory } from "../../connectors/duckdb/errors.ts";
+import { StageFile, stageFolder } from "../../connectors/duckdb/write/stage-file.ts";
 import { Repetition } from "../../connectors/duckdb/engine/repetition.ts";
 
 const FULL = 'Could not write file "/data/x.duckdb.wal": No space left on device';
@@ -48,6 +50,42 @@ test.each([
   expect(classify(error, "writing")).toMatchObject({ code, kind: code === "MR3213" ? "blocked" : "retryable" });
   expect(isInvalidated(error)).toBe(isBroken);
   if (code === "MR3213") expect(classify(error, "writing").hint).toMatch(/room/);
+});
+
+const onLinux = test.runIf(process.platform === "linux");
+
+onLinux("a failure of Node's own work on files is told by its code, as Node spells it", () => {
+  const caught = (work: () => unknown): unknown => {
+    try {
+      return work();
+    } catch (error) {
+      return error;
+    }
+  };
+  const full = openSync("/dev/full", "w");
+  const noRoom = classify(
+    caught(() => writeSync(full, "rows")),
+    "writing",
+  );
+  closeSync(full);
+  expect(noRoom).toMatchObject({ code: "MR3213", kind: "blocked", message: "the disk is full (writing)" });
+  expect(noRoom.hint).toMatch(/room/);
+  const noHandles = Object.assign(new Error("EMFILE: too many open files, open 'x'"), {
+    code: "EMFILE",
+    syscall: "open",
+  });
+  expect(classify(noHandles, "writing")).toMatchObject({ code: "MR2006", kind: "retryable" });
+  const noFolder = caught(() => openSync("/dev/null/rows", "w"));
+  expect(classify(noFolder, "writing")).toMatchObject({
+    code: "MR3213",
+    hint: expect.stringMatching(/path is a file/),
+  });
+});
+
+onLinux("the room that a full disk's message tells of is that of the rows on their way", () => {
+  const file = new StageFile("self");
+  expect(readlinkSync(file.path)).toMatch(new RegExp(`^${stageFolder()}/millrace-`));
+  file.close();
 });
 
 test.each([

@@ -65,7 +65,8 @@ export class EngineProcess implements Engine {
         resolve();
       };
       this.#child.once("exit", (code, signal) => over(ended(code, signal)));
-      this.#child.once("error", over);
+      // Of a process that did not begin.
+      this.#child.on("error", over);
     });
   }
 
@@ -86,7 +87,10 @@ export class EngineProcess implements Engine {
     const id = ++this.#last;
     const answer = await new Promise<Answer>((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#child.send({ id, request });
+      this.#child.send({ id, request }, (unsent) => {
+        // Why it has ended those are told that wait for an answer.
+        if (unsent !== null && this.#waiting.delete(id)) reject(gone());
+      });
     });
     if (answer.kind === "failed") throw new Error(answer.message);
     return answer;
@@ -94,7 +98,7 @@ export class EngineProcess implements Engine {
 
   /** For what has no answer. A process that has ended needs it no more. */
   tell(request: Request): void {
-    if (!this.#isOver && this.#child.connected) this.#child.send({ id: 0, request });
+    if (!this.#isOver && this.#child.connected) this.#child.send({ id: 0, request }, () => undefined);
   }
 
   async connect(): Promise<EngineConnection> {

@@ -1,12 +1,12 @@
 import type { WarehouseSinkOptions } from "../../warehouse/targets.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
-import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type Opened, type StoreKeeper } from "../engine-sink.ts";
 import type { DuckdbForm } from "../write/layout.ts";
+import { stageFolder } from "../write/stage-file.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
 import { writersOf } from "../../../src/core/files.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
@@ -83,7 +83,7 @@ class LakeKeeper implements StoreKeeper<Lake> {
     const { place } = this.#options;
     const catalogue = place.kind === "postgres" ? [] : [place.catalog];
     const data = place.bucket === null ? [place.data] : [];
-    return [...catalogue, ...data, tmpdir()];
+    return [...catalogue, ...data, stageFolder()];
   }
 
   placed(error: MillraceError): MillraceError {

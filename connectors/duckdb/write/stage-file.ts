@@ -17,6 +17,13 @@ import { promisify } from "node:util";
 
 const writeAsync = promisify(write);
 
+let lastFolder = tmpdir();
+
+/** Which disk has the rows on their way to DuckDB, or the memory in its place. */
+export function stageFolder(): string {
+  return lastFolder;
+}
+
 /** Smaller pieces are written synchronously: a trip through the thread pool takes longer. */
 const SYNC_BYTES_MAX = 64 * 1024;
 
@@ -35,7 +42,8 @@ export class StageFile {
 
   /** `reader`: which process reads it, this one or an engine's own (then by this one's descriptor). */
   constructor(reader: "self" | "another") {
-    this.#folder = mkdtempSync(join(memoryFolder(), "millrace-"));
+    lastFolder = memoryFolder();
+    this.#folder = mkdtempSync(join(lastFolder, "millrace-"));
     const name = join(this.#folder, "rows.csv");
     this.#descriptor = openSync(name, "wx+", 0o600);
     const isLinux = process.platform === "linux";
