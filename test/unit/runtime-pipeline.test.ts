@@ -192,6 +192,30 @@ describe("a table that a sink can't follow", () => {
     await started.stop();
   });
 
+  test("keeps the letter of a row that its read brings, behind the sweep of that read", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(3));
+    const sink = new ScriptedSink();
+    const started = start(source, state, [sink]);
+    await same(source, sink, [users]);
+    sink.refuses = ({ blocks, block, row: rows, table }, entry) => {
+      const { bytes, after } = blocks[block[entry]!]!;
+      return keyText(table, bytes, after[rows[entry]!]!).join() === "2";
+    };
+    for (const attempts of [1, 2]) {
+      await started.pipeline.snapshot(sink.name, [users.id], null, "asked for");
+      await eventually(async () => {
+        expect(await state.deadLetters.list()).toMatchObject([{ key: ["2"], op: "r", attempts }]);
+        expect(started.pipeline.facts.unfinishedSnapshots).toBe(0);
+      });
+      expect(await state.deadLetters.list()).toMatchObject([{ state: "waiting" }]);
+    }
+    await started.stop();
+    expect(sorted(sink.rowsOf(users))).toEqual([row(0), row(1)]);
+  });
+
   test("stays paused in a sink that was emptied, over restarts", async () => {
     await using opened = await realState();
     const { state } = opened;
