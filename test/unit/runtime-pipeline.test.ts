@@ -311,6 +311,32 @@ describe("a table that a sink can't follow", () => {
     await scene.stop();
   });
 
+  test("is found among many without a look at all targets for each table that is tried", async () => {
+    await using opened = await realState();
+    const tables = Array.from({ length: 60 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+    const source = new ScriptedSource(tables);
+    const sink = new ScriptedSink();
+    const asked: number[] = [];
+    const missing = async (some: readonly TableVersion[]): Promise<readonly TableVersion[]> => {
+      asked.push(some.length);
+      return [];
+    };
+    Object.assign(sink, { presence: { missing } });
+    const scene = start(source, opened.state, [sink], { heartbeatMs: 3_600_000 });
+    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(tables.length));
+    sink.before = (batch) => {
+      if (batch.kind !== "rows" || !batch.tables.some(({ table }) => table.id === tables[30]!.id)) return;
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
+    };
+    asked.length = 0;
+    source.commit(...tables.map((table) => put(table, 1)));
+    await same(source, sink, [tables[0]!, tables[59]!]);
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: tables[30]!.id }]);
+    expect(asked.filter((count) => count === 1)).toHaveLength(tables.length);
+    expect(asked.filter((count) => count > 1).length).toBeLessThan(5);
+    await scene.stop();
+  });
+
   test("is not looked for in a stream by writing tables alone: what is tried would stay in it", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

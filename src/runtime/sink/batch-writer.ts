@@ -50,9 +50,11 @@ export class BatchWriter {
   readonly position: SinkPosition;
   readonly watch: BatchWatch;
   /** Called whenever the sink was opened again in the middle of its work. */
-  onReopened: ((signal: AbortSignal) => Promise<void>) | null = null;
+  onReopened: (signal: AbortSignal) => Promise<void> = async () => undefined;
   /** Null: not known. */
   attempted: Attempted | null = null;
+  /** The table that is tried alone; null: none is. */
+  tried: string | null = null;
   #writeCount = 0;
   #lease = 0;
   /** Why the present batch was tried again, and when it began. */
@@ -72,11 +74,7 @@ export class BatchWriter {
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#lease = lease;
-    return await this.#open(signal);
-  }
-
-  async #open(signal: AbortSignal): Promise<Checkpoint | null> {
-    return await this.watch.bounded("opening", (until) => this.#parts.sink.open(this.#lease, until), signal);
+    return await this.watch.bounded("opening", (until) => this.#parts.sink.open(lease, until), signal);
   }
 
   /** Stores a checkpoint that claims less than the sink's own, before the sink begins. */
@@ -179,10 +177,14 @@ export class BatchWriter {
 
   /** `attempted`: of a batch that may have been done. A copy in the sink's place makes the sink begin again. */
   async #opened(signal: AbortSignal, attempted?: Checkpoint): Promise<Checkpoint | null> {
-    const found = await this.#open(signal);
-    if (!this.position.isOwn(found, attempted)) throw otherThanWritten(this.#parts.sink.name);
-    await this.watch.bounded("table", async (until) => await this.onReopened?.(until), signal);
-    return found;
+    const { sink } = this.#parts;
+    const opened = async (until: AbortSignal): Promise<Checkpoint | null> => {
+      const found = await sink.open(this.#lease, until);
+      if (!this.position.isOwn(found, attempted)) throw otherThanWritten(sink.name);
+      await this.onReopened(until);
+      return found;
+    };
+    return await this.watch.bounded("opening", opened, signal);
   }
 
   /** Opens the sink again after a failure. If only the answer was lost, the sink's checkpoint shows that the batch is done. */

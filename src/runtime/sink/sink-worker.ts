@@ -306,6 +306,7 @@ class TableAtFault {
     await this.#writer.position.exceed(attempted.position);
     const refused: Guilty[] = [];
     for (const tableId of tableIds) {
+      this.#writer.tried = tableId;
       const own = writes.get(tableId);
       // The sink's position stays the same, so applying these a second time changes nothing.
       const batch = {
@@ -314,8 +315,12 @@ class TableAtFault {
         tables: own === undefined ? [] : [own],
         checkpoint: this.#writer.position.checkpoint,
       } as const;
-      const failure = await this.#failure(() => this.#writer.apply(batch, signal), signal);
-      if (failure !== null) refused.push({ tableId, error: failure });
+      try {
+        const failure = await this.#failure(() => this.#writer.apply(batch, signal), signal);
+        if (failure !== null) refused.push({ tableId, error: failure });
+      } finally {
+        this.#writer.tried = null;
+      }
     }
     const ids = refused.map(({ tableId }) => tableId);
     this.#logger.warn({ refused: ids, tables: tableIds.length }, "a batch failed: its tables were tried one by one");

@@ -58,13 +58,16 @@ export class TargetShapes {
   /**
    * The sink was opened again in the middle of its work, and may have forgotten what it knew. What it has lost is asked for
    * here: a batch that is repeated would fill the targets, and hide it. What it can't tell now, a heartbeat asks for again.
+   * While tables are tried one by one, only the tried one is written to: the sink is asked for all when it is opened next.
    */
   async reopened(signal: AbortSignal): Promise<void> {
-    const { sink, tables } = this.#parts;
+    const { sink, tables, writer } = this.#parts;
     this.#watched.clear();
     if (sink.presence === undefined) return;
-    const parts = new Set((await tables.parts()).map(([id]) => id));
-    const held = tables.named.filter((table) => parts.has(table.id) || this.#isHeld(table));
+    const written = writer.tried === null ? tables.named : tables.named.filter(({ id }) => id === writer.tried);
+    const isHeld = written.every((table) => this.#isHeld(table));
+    const parts = new Set(isHeld ? [] : (await tables.parts()).map(([id]) => id));
+    const held = written.filter((table) => parts.has(table.id) || this.#isHeld(table));
     if (held.length === 0) return;
     try {
       this.#expectNone(await sink.presence.missing(held, signal));
