@@ -90,19 +90,17 @@ export function withRules(
     isChecked = true;
   };
   const ruling = { book, tables, blocks, rows: source.rows, check };
-  /** Invariant: asked before the stream begins. What an earlier one did not tell, sinks have listed, or they get it again. */
-  const doubts = async (): Promise<Doubts> => {
-    const found = new Doubts();
+  /** Invariant: asked before the stream begins. */
+  const addListed = async (doubts: Doubts): Promise<void> => {
     for (const { tableId, key } of (await memory.pending?.()) ?? []) {
-      if (key === null) found.addAll(tableId);
-      else found.add(tableId, rowIdOf(key));
+      if (key === null) doubts.addAll(tableId);
+      else doubts.add(tableId, rowIdOf(key));
     }
-    return found;
   };
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, doubts }) : source.log,
+    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, addListed }) : source.log,
     admin: ruledAdmin(source.admin, ruling, { hints: () => hints, slowFunctions: () => book.slowFunctions() }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
@@ -164,15 +162,20 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
 
 interface StreamRuling {
   readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
-  /** As they are where a stream begins. */
-  readonly doubts: () => Promise<Doubts>;
+  /** Adds the rows that sinks have listed to be read. */
+  readonly addListed: (doubts: Doubts) => Promise<void>;
 }
 
 function ruledLog(
   log: ChangeLog,
   { book, tables, blocks, rows, check }: Ruling,
-  { onRenamed, doubts: begun }: StreamRuling,
+  { onRenamed, addListed }: StreamRuling,
 ): ChangeLog {
+  /**
+   * Of the shared stream, over its connections: changes that it did not tell may wait in sinks' queues, where nobody has
+   * listed them yet. A second stream begins where nothing waits for its sink.
+   */
+  const shared = new Doubts();
   return {
     ...log,
     stream: async (from, options, signal) => {
@@ -192,7 +195,8 @@ function ruledLog(
           await options.onRenamed?.(renames, position);
         },
       };
-      const doubts = await begun();
+      const doubts = options.temporary ? new Doubts() : shared;
+      await addListed(doubts);
       const stream = await log.stream(from, ruled, signal);
       return {
         next: async (until) => {

@@ -279,6 +279,39 @@ describe("blocks under rules", () => {
     await state.close();
   });
 
+  test("a row of which a change was not told stays in doubt over the next connection, until its values are told", async () => {
+    const source = new ScriptedSource([person]);
+    const blocks = [
+      row(person, "u", { after: ["1", "new", UNCHANGED], xid: 7 }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 8 }),
+    ];
+    source.log = {
+      ...source.log,
+      stream: async (_, { resolve }) => {
+        const table = await resolve(person, { epoch: 1, commit: 1n, index: 0 });
+        return {
+          next: async () => blockOf([{ ...blocks.shift()!, table }]),
+          acknowledge: () => undefined,
+          [Symbol.asyncDispose]: async () => undefined,
+        };
+      },
+    };
+    const state = openMemory(systemClock);
+    const given = rules("status like 'open%'");
+    const { log } = withRules(source, given, await memoryOf({ rules: given }, state));
+    const resolve = async (shape: TableShape): Promise<TableVersion> => firstVersion(shape);
+    const told: unknown[] = [];
+    while (blocks.length > 0) {
+      await using stream = await log.stream({ epoch: 1, commit: 1n, index: 0 }, { temporary: false, resolve }, NEVER);
+      told.push(...rowsOf(await stream.next(NEVER)).map(([op, , , after]) => [op, after]));
+    }
+    expect(told).toEqual([
+      ["?", "1,=,="],
+      ["?", "1,=,="],
+    ]);
+    await state.close();
+  });
+
   test("where more rows are in doubt than are told apart, all of their table are", () => {
     const doubts = new Doubts();
     for (let i = 0; i <= 100_000; i++) doubts.add(person.id, String(i));
