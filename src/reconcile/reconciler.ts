@@ -259,7 +259,9 @@ export class Reconciler {
     }
     // Nothing that differs is no proof where nothing was compared.
     if (run.tables.length + run.notComparable.length > 0) return;
-    for (const sink of sinks) run.notComparable.push({ sink, table: null, reason: "there was no table to compare" });
+    const none = run.suspended.length > 0 ? "all of these tables are suspended" : "there was no table to compare";
+    const reason = tables.length === 0 ? none : "it takes none of these tables";
+    for (const sink of sinks) run.notComparable.push({ sink, table: null, reason });
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {
@@ -276,9 +278,10 @@ export class Reconciler {
   }
 }
 
-/** Names what somebody asked for by its name, and a sink does not have. */
-function notCaptured({ request, notComparable }: Run, port: ComparePort, sinks: readonly string[]): void {
-  for (const id of request.tables.filter((one) => !request.mayLack.includes(one) && !port.suspended.has(one))) {
+/** Names what somebody asked for by its name, and a sink does not have. Of tables that are done it was kept. */
+function notCaptured({ request, notComparable, done }: Run, port: ComparePort, sinks: readonly string[]): void {
+  const isLeft = (id: string): boolean => !request.mayLack.includes(id) && !port.suspended.has(id) && !done.has(id);
+  for (const id of request.tables.filter(isLeft)) {
     const table = port.tables.find((one) => one.id === id);
     for (const sink of sinks) {
       if (table === undefined) notComparable.push({ sink, table: id, reason: "it is not captured now" });

@@ -1,6 +1,7 @@
 import type { Clock } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import { type NotComparable, type ReconcileDocument, requestOf } from "../core/contracts/reconciliation.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import type { TableSnapshot, SnapshotStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
@@ -35,41 +36,64 @@ export async function repairDifferences(parts: RecoveryParts, signal: AbortSigna
     const isDue = clock.elapsed() >= stubbornAtMs;
     if (isDue) stubbornAtMs = clock.elapsed() + STUBBORN_MS;
     const open = isDue ? listed : listed.filter((snapshot) => !isStubborn(snapshot));
+    let readiness = new Readiness(port, waiting);
+    let untilMs = clock.elapsed() + AGAIN_MS;
     for (const [tableId, ofTable] of Map.groupBy(open, (snapshot) => snapshot.tableId)) {
-      const ready = await readyOf(parts.port(), tableId, ofTable, waiting);
+      await parts.reconciler.idle(signal);
+      if (clock.elapsed() >= untilMs) {
+        readiness = new Readiness(parts.port(), waiting);
+        untilMs = clock.elapsed() + AGAIN_MS;
+      }
+      const ready = await readiness.of(tableId, ofTable);
       if (ready.length > 0) await settleTable(parts, tableId, ready, waiting, signal);
     }
     await clock.sleep(AGAIN_MS, signal);
   }
 }
 
-/** Asked just before they are compared: a comparison would wait for a sink that is away. */
-async function readyOf(
-  port: ComparePort | null,
-  tableId: string,
-  listed: readonly TableSnapshot[],
-  waiting: Waiting,
-): Promise<readonly TableSnapshot[]> {
-  if (port === null) return [];
-  const table = port.tables.find(({ id }) => id === tableId);
-  if (table === undefined) {
-    const why = port.suspended.get(tableId);
-    waiting.tell({ table: tableId }, why === undefined ? "it is not captured now" : `${why.code} ${why.message}`);
-    return [];
+/**
+ * What can be compared now: a comparison would wait for a sink that is away. The list may hold thousands of tables: what
+ * concerns a whole sink, or all tables, is asked once in a moment.
+ */
+class Readiness {
+  readonly #port: ComparePort | null;
+  readonly #waiting: Waiting;
+  readonly #tables: ReadonlyMap<string, TableVersion>;
+  readonly #suspended: ComparePort["suspended"];
+  readonly #sinks: Set<string>;
+
+  constructor(port: ComparePort | null, waiting: Waiting) {
+    this.#port = port;
+    this.#waiting = waiting;
+    this.#tables = new Map(port?.tables.map((table) => [table.id, table]));
+    this.#suspended = port?.suspended ?? new Map();
+    // One that only passes changes on gets all rows of a table instead, when it is opened.
+    this.#sinks = new Set(port?.sinks.filter((sink) => port.isComparable(sink)));
   }
-  waiting.end({ table: tableId });
-  const ready: TableSnapshot[] = [];
-  for (const snapshot of listed) {
-    const { sink } = snapshot;
-    // One that only passes changes on gets all rows of the table instead, when it is opened.
-    if (!port.sinks.includes(sink) || !port.isComparable(sink)) continue;
-    const unready = await port.unready(sink, table);
-    if (unready === null) {
-      waiting.end({ sink });
-      ready.push(snapshot);
-    } else waiting.tell(unready.isWhole ? { sink } : { table: tableId, sink }, unready.reason);
+
+  async of(tableId: string, listed: readonly TableSnapshot[]): Promise<readonly TableSnapshot[]> {
+    const [port, waiting] = [this.#port, this.#waiting];
+    if (port === null) return [];
+    const table = this.#tables.get(tableId);
+    if (table === undefined) {
+      const why = this.#suspended.get(tableId);
+      waiting.tell({ table: tableId }, why === undefined ? "it is not captured now" : `${why.code} ${why.message}`);
+      return [];
+    }
+    waiting.end({ table: tableId });
+    const ready: TableSnapshot[] = [];
+    for (const snapshot of listed) {
+      const { sink } = snapshot;
+      if (!this.#sinks.has(sink)) continue;
+      const unready = await port.unready(sink, table);
+      if (unready === null) {
+        waiting.end({ sink });
+        ready.push(snapshot);
+      } else waiting.tell(unready.isWhole ? { sink } : { table: tableId, sink }, unready.reason);
+      if (unready?.isWhole === true) this.#sinks.delete(sink);
+    }
+    return ready;
   }
-  return ready;
 }
 
 interface Waits {
@@ -77,10 +101,13 @@ interface Waits {
   readonly sink?: string;
 }
 
+/** Reasons may name what changes all the time: so many are told. */
+const REASONS_MAX = 10;
+
 /** What can't be compared yet: each reason is told once. */
 class Waiting {
   readonly #logger: Logger;
-  readonly #told = new Map<string, string>();
+  readonly #told = new Map<string, Set<string>>();
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -88,8 +115,9 @@ class Waiting {
 
   tell(what: Waits, reason: string): void {
     const key = keyOf(what);
-    if (this.#told.get(key) === reason) return;
-    this.#told.set(key, reason);
+    const told = this.#told.get(key) ?? new Set();
+    if (told.has(reason) || told.size >= REASONS_MAX) return;
+    this.#told.set(key, told.add(reason));
     this.#logger.info({ ...what, reason }, "what differs can't be compared yet; it is tried again");
   }
 
@@ -113,7 +141,6 @@ async function settleTable(
   const request = requestOf({ tables: [tableId], sinks, repairs: true, sampleMax: 0 });
   let found: ReconcileDocument;
   try {
-    await reconciler.idle(signal);
     found = await reconciler.run(request, signal, false);
   } catch (error) {
     signal.throwIfAborted();

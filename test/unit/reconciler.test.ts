@@ -56,7 +56,12 @@ function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort
 test.each([
   ["all tables, of which there is none", [], {}, { table: null, reason: "there was no table to compare" }],
   ["a table that is gone", [], { tables: ["public.gone"] }, { table: "public.gone", reason: "it is not captured now" }],
-  ["a sink that has no table", [orders], { sinks: ["search"] }, { sink: "search", table: null }],
+  [
+    "a sink that has no table",
+    [orders],
+    { sinks: ["search"] },
+    { sink: "search", table: null, reason: "it takes none of these tables" },
+  ],
   [
     "a table in a sink that does not take it",
     [orders],
@@ -67,6 +72,13 @@ test.each([
   const found = await reconcilerOf(tables).run(requestOf(asked), NEVER);
   expect(found.notComparable).toContainEqual(expect.objectContaining(told));
   expect(verdictOf(found).kind).toBe("incomplete");
+});
+
+test("where all tables are suspended, that is why nothing was compared", async () => {
+  const suspended = new Map([[orders.id, { code: "MR1315", message: "it waits" }]]);
+  const found = await reconcilerOf([orders], { suspended }).run(requestOf({ sinks: ["search"] }), NEVER);
+  const reason = "all of these tables are suspended";
+  expect(found.notComparable).toEqual([{ sink: "search", table: null, reason }]);
 });
 
 test("a table that only a wildcard meant may be gone", async () => {
@@ -101,6 +113,24 @@ test("one that is resumed compares the tables that were passed over because thei
   const found = await reconciler.run(requestOf({ resume: id }), NEVER);
   expect([...asked].filter((one) => one.endsWith("search"))).toHaveLength(3);
   expect(found.notComparable).toHaveLength(7);
+});
+
+test("one that is resumed names a table that its sink does not take once", async () => {
+  const held = tableVersion({ table: "held", columns: { id: "integer" } });
+  const stop = new AbortController();
+  const reconciler = reconcilerOf([orders, held], {
+    takes: (_, { id }) => id === held.id,
+    unready: async () => {
+      if (!stop.signal.aborted) await abortOf(stop.signal);
+      return { reason: "it is being read", isWhole: false, isFinal: true };
+    },
+  });
+  const { id, ended } = reconciler.begin(requestOf({ sinks: ["search"], tables: [orders.id, held.id] }), stop.signal);
+  await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 1 }));
+  stop.abort();
+  await expect(ended).rejects.toThrow();
+  const found = await reconciler.run(requestOf({ resume: id }), NEVER);
+  expect(found.notComparable.filter(({ table }) => table === orders.id)).toHaveLength(1);
 });
 
 test("how one ended is told until the next one that somebody asked for", async () => {

@@ -1,5 +1,5 @@
 /** The repair of listed tables waits for what can be compared, and for nothing else. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort } from "../../src/core/contracts/comparing.ts";
 import type { ReconcileRequest } from "../../src/core/contracts/reconciliation.ts";
@@ -42,7 +42,8 @@ test("a sink that is away and a table that is suspended hold up no other, and ar
     tables: ["orders", "items"].map((table) => tableVersion({ table, columns: { id: "integer" } })),
     suspended: new Map([["public.suspended", { code: "MR1315", message: "it waits" }]]),
     isComparable: (sink) => sink !== "stream",
-    unready: async (sink) => (sink === "search" && !isBack ? { reason: "the sink is paused", isWhole: true } : null),
+    unready: async (sink) =>
+      sink === "search" && !isBack ? { reason: `the sink is away (${passes % 2})`, isWhole: true } : null,
   };
   const snapshots: Partial<SnapshotStore> = {
     differences: async () => open,
@@ -82,7 +83,45 @@ test("a sink that is away and a table that is suspended hold up no other, and ar
   const waits = said.filter((one) => "reason" in one);
   expect(waits).toEqual([
     expect.objectContaining({ table: "public.suspended", reason: "MR1315 it waits" }),
-    expect.objectContaining({ sink: "search", reason: "the sink is paused" }),
+    expect.objectContaining({ sink: "search", reason: "the sink is away (1)" }),
+    expect.objectContaining({ sink: "search", reason: "the sink is away (0)" }),
   ]);
   expect(open).toHaveLength(2);
+});
+
+test("of thousands of tables of a sink that is away, a pass asks once, and does not look through all tables for each", async () => {
+  const [asked, looked] = [vi.fn<() => void>(), vi.fn<() => void>()];
+  const tables = Array.from({ length: 2_000 }, (_, i) => tableVersion({ table: `t${i}`, columns: { id: "integer" } }));
+  const port: Partial<ComparePort> = {
+    sinks: ["search"],
+    get tables() {
+      looked();
+      return [...tables];
+    },
+    suspended: new Map(),
+    isComparable: () => true,
+    unready: async () => {
+      asked();
+      return { reason: "the sink is paused", isWhole: true };
+    },
+  };
+  const over = new AbortController();
+  const clock: Clock = {
+    ...systemClock,
+    // No time passes within a pass.
+    elapsed: () => 0,
+    sleep: async () => {
+      over.abort();
+      over.signal.throwIfAborted();
+    },
+  };
+  const snapshots: Partial<SnapshotStore> = {
+    differences: async () => tables.map(({ id }, i) => differences(i, id, "search")),
+  };
+  const reconciler: Partial<Reconciler> = { idle: async () => undefined };
+  const parts = { clock, port: () => port, reconciler, snapshots, logger: SILENT };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
+  const passing = repairDifferences(parts as unknown as Parameters<typeof repairDifferences>[0], over.signal);
+  await expect(passing).rejects.toThrow();
+  expect([asked.mock.calls.length, looked.mock.calls.length]).toEqual([1, 1]);
 });
