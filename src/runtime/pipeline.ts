@@ -245,7 +245,7 @@ export class Pipeline {
     this.#notify();
   }
 
-  /** Whether somebody must list what the sink lacks of the table. What is on its way to the sink may call the table complete. */
+  /** Whether somebody must list what the sink lacks of the table. What a sink lacks that has not begun is found when it begins. */
   #lacks(sink: string, tableId: string): boolean {
     const position = this.life(sink)?.worker.position;
     if (this.#parts.snapshot === "none") return true;
@@ -307,6 +307,7 @@ export class Pipeline {
     await this.suspended.load();
     const { clock, source, state, snapshot } = this.#parts;
     const { lives } = this;
+    for (const { name, worker } of lives) worker.position.know({ wasLeft: await state.bonds.isLeft(name) });
     const tablesOf = (sink: string) => this.tablesOf(sink);
     const waiting = this.#waiting;
     const log = await findLog({ clock, admin: source.admin, state, lives, snapshot, tablesOf, waiting }, signal);

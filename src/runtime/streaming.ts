@@ -298,7 +298,7 @@ export class Streaming {
       const isOpen = new Set(open.map(({ sink, tableId }) => entry(sink, tableId)));
       suspended.finishTrials(tried.filter((one) => this.#isRead(one, isOpen)));
       for (const [sink, tableIds] of suspended.due(shapeOf, isPossible))
-        await suspended.tryAgain(sink, tableIds, () => this.snapshotter.again({ sink, tableIds, ...request }));
+        await suspended.tryAgain(sink, tableIds, (ids) => this.snapshotter.again({ sink, tableIds: ids, ...request }));
     }
   }
 

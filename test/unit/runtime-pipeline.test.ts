@@ -11,6 +11,7 @@ import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
 import { gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
+import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
@@ -451,6 +452,42 @@ describe("a failure that nobody has classified", () => {
     await scene.stop();
   });
 
+  test("is not tried again where an operator has just ended its suspension: the read that is running goes on", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users, notes]);
+    for (const table of [users, notes]) source.fill(table, many(3));
+    const [first, second] = [new ScriptedSink("first"), new ScriptedSink("second")];
+    const asked: string[] = [];
+    let reinstate: (() => Promise<void>) | null = null;
+    const { snapshots } = state;
+    const again: typeof snapshots.again = async (requests, isAhead) => {
+      asked.push(...requests.map(({ sink, tableId }) => `${sink} ${tableId}`));
+      const whenFirst = requests.some(({ sink }) => sink === first.name) ? reinstate : null;
+      if (whenFirst !== null) reinstate = null;
+      await whenFirst?.();
+      return await snapshots.again(requests, isAhead);
+    };
+    const counted = new Proxy(snapshots, {
+      get: (from, name) => {
+        const found: unknown = name === "again" ? again : Reflect.get(from, name);
+        return typeof found === "function" ? found.bind(from) : found;
+      },
+    });
+    const scene = start(source, { ...state, snapshots: counted }, [first, second]);
+    for (const sink of [first, second]) await same(source, sink);
+    reinstate = async () => {
+      await scene.pipeline.reinstateIn([second.name], [users.id]);
+      asked.length = 0;
+    };
+    const failure = new MillraceError({ code: "MR1324", kind: "fatal", message: "refused" });
+    const refusals = [users, notes].map(({ id }) => ({ tableId: id, failure, shape: "another" }));
+    for (const sink of [first, second]) await scene.pipeline.suspended.suspend(sink.name, refusals);
+    await eventually(() => expect(scene.pipeline.suspendedTables).toEqual([]));
+    expect(asked).toEqual([`${second.name} ${notes.id}`]);
+    await scene.stop();
+  });
+
   test.each([
     ["classified", new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" })],
     ["a defect", new Error("no")],
@@ -883,6 +920,34 @@ describe("rows read beside the stream", () => {
     await scene.stop();
     expect([...sink.tables.keys()]).toEqual([users.id]);
   });
+});
+
+test("a stream knows of the rows that a sink got in an earlier process beyond its checkpoint, though the sink is away", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const source = new ScriptedSource([users]);
+  const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
+  const before = start(source, state, [good, away]);
+  source.commit(put(users, 1));
+  for (const sink of [good, away]) await same(source, sink, [users]);
+  await before.stop();
+  await state.bonds.exceed(away.name);
+  away.onOpen = () => {
+    throw outage();
+  };
+  const { admin } = source;
+  const told: unknown[] = [];
+  const resume: typeof admin.resume = async (identity, held, signal) => {
+    told.push(held.mayReach);
+    return await admin.resume(identity, held, signal);
+  };
+  source.admin = { ...admin, resume };
+  const scene = start(source, state, [good, away]);
+  source.commit(put(users, 2));
+  await same(source, good, [users]);
+  await scene.stop();
+  expect(told.length).toBeGreaterThan(0);
+  expect(told.filter((reach) => reach !== ANYWHERE)).toEqual([]);
 });
 
 describe("what fails in vain for long, and may pass", () => {

@@ -56,12 +56,19 @@ export class SinkPosition {
   #covered: Position | null = null;
   /** See `mayHoldUntil`; undefined until the sink was entered. */
   #mayHoldUntil: Position | null | undefined;
+  /** Of earlier processes: whether the state says that all they wrote belongs to a checkpoint. */
+  #wasLeft = true;
   /** The highest position of a batch that was begun. */
   #attempted: Position | null = null;
 
   constructor(sink: Pick<Sink, "name" | "target" | "delivery">, bonds: Pick<BondStore, "obligation" | "exceed">) {
     this.#sink = sink;
     this.#bonds = bonds;
+  }
+
+  /** As the state has it before this process enters the sink, which may be away for long. */
+  know({ wasLeft }: Pick<SinkEntry, "wasLeft">): void {
+    this.#wasLeft = wasLeft;
   }
 
   /** The state knows the opening of the sink: its checkpoints name this entry from here on. Before anything is stored. */
@@ -131,7 +138,7 @@ export class SinkPosition {
   /** The same, also while nobody has entered the sink: what an earlier process has written there is not known. */
   get mayHold(): Position | null {
     if (this.#mayHoldUntil !== undefined) return this.#mayHoldUntil;
-    return this.#sink.delivery === "transactional" ? null : ANYWHERE;
+    return this.#wasLeft && this.#sink.delivery === "transactional" ? null : ANYWHERE;
   }
 
   /** What an earlier process may have written of the log lies anywhere. */

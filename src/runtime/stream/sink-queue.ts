@@ -133,9 +133,9 @@ export interface NoticeWork {
 
 /** A batch of the smallest part is one row, or a few. */
 const PART_MIN = 1 / 4096;
-/** Limits that were lowered are doubled after so many batches that were full and became durable; */
+/** Limits that were lowered are doubled after so many batches that were full and became durable. */
 const GROWS_AFTER = 16;
-/** after so many, if that was too much again and again. */
+/** After so many at most, if that was too much again and again. */
 const GROWS_AFTER_MAX = 1_024;
 
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
