@@ -68,8 +68,7 @@ function sizes(queue: SinkQueue, limits: BatchLimits): number[] {
   return seen;
 }
 
-function filled(rowCount: number): SinkQueue {
-  const queue = new SinkQueue();
+function filled(rowCount: number, queue = new SinkQueue()): SinkQueue {
   for (let id = 0; id < rowCount; id++) queue.push({ kind: "rows", block: blockOf([row(first, id)]), from: 0, to: 1 });
   return queue;
 }
@@ -84,6 +83,15 @@ test("batches that were too much grow again behind full ones that the target too
   again.takeSmaller();
   again.takeSmaller();
   expect(sizes(again, limits).slice(0, 34)).toEqual([...Array<number>(32).fill(1), 2, 2]);
+});
+
+test("batches that were too much long ago hold back none for long, once the target has taken whole ones", () => {
+  const limits = { rowCountMax: 16, byteCountMax: 1 << 20 };
+  const queue = filled(3_200);
+  for (let i = 0; i < 3; i++) queue.takeSmaller();
+  expect(sizes(queue, limits).at(-1)).toBe(16);
+  queue.takeSmaller();
+  expect(sizes(filled(200, queue), limits).slice(0, 17)).toEqual([...Array<number>(16).fill(4), 8]);
 });
 
 test("small batches say nothing of what the target takes: a queue that is worked off grows no batch", () => {

@@ -409,17 +409,18 @@ export class SinkQueue {
   }
 
   #noteFull(taken: QueuedWork, first: Work): void {
-    if (this.#works[this.#head]?.kind === first.kind && this.#isBelow) this.#full.add(taken);
+    if (this.#works[this.#head]?.kind === first.kind) this.#full.add(taken);
   }
 
-  get #isBelow(): boolean {
-    return this.#part < 1 || this.#tableCountMax < TABLES_PER_BATCH_MAX;
-  }
-
-  /** The target may take more by now: a quota was raised, or what held its locks has ended. */
+  /**
+   * The target may take more by now: a quota was raised, or what held its locks has ended. Where it has taken whole batches for
+   * as long, that some were too much once counts for less.
+   */
   #growAfter(taken: QueuedWork): void {
-    if (!this.#full.delete(taken) || !this.#isBelow || ++this.#fullDone < this.#fullNeeded) return;
+    if (!this.#full.delete(taken) || ++this.#fullDone < this.#fullNeeded) return;
     this.#fullDone = 0;
+    if (this.#part === 1 && this.#tableCountMax === TABLES_PER_BATCH_MAX)
+      this.#fullNeeded = Math.max(GROWS_AFTER / 2, this.#fullNeeded / 2);
     this.#part = Math.min(1, this.#part * 2);
     this.#tableCountMax = Math.min(TABLES_PER_BATCH_MAX, this.#tableCountMax * 2);
   }
