@@ -95,7 +95,7 @@ test("who does not hold the lease writes only while nobody does", async () => {
   for (const one of [daemon, command]) await one.close();
 });
 
-test("a server that went back to an earlier moment is noticed, at the next write or renewal", async () => {
+test("a server that went back to an earlier moment, also to before the lease, is noticed at the next write or renewal", async () => {
   await using database = await freshDatabase();
   const daemon = await openState(database.url, { name: "shop" });
   const goBack = async (): Promise<void> => {
@@ -113,6 +113,9 @@ test("a server that went back to an earlier moment is noticed, at the next write
   expect(await daemon.lease.renew(lease.number, 20_000)).toBe(true);
   await goBack();
   await expect(daemon.lease.renew(lease.number, 20_000)).rejects.toMatchObject({ code: "MR1217" });
+  const again = await daemon.lease.acquire("one", 20_000, () => true);
+  await database.query("update millrace.state set lease_number = lease_number - 1, revision = revision - 1");
+  await expect(daemon.lease.renew(again.lease.number, 20_000)).rejects.toMatchObject({ code: "MR1217" });
   await daemon.close();
 });
 

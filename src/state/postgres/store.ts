@@ -140,9 +140,11 @@ class PostgresState implements LeaseStore {
            WHERE name = $1 AND lease_number = $2 AND expires_at IS NOT NULL RETURNING revision`,
         [this.#name, number, durationMs],
       );
+      if (number !== this.#held) return renewed;
       // Also one that has nothing to write sees it.
-      const isOther = renewed.some(({ revision }) => BigInt(revision) !== this.#revision);
-      if (isOther && number === this.#held) throw (this.#failure ??= otherThanWritten());
+      const [own] = renewed;
+      const isOther = own === undefined ? await this.#isEarlier(query) : BigInt(own.revision) !== this.#revision;
+      if (isOther) throw (this.#failure ??= otherThanWritten());
       return renewed;
     }, this.#heldUntilMs - MARGIN_MS);
     if (rows.length === 1) this.#heldUntilMs = startedMs + durationMs;
@@ -270,8 +272,8 @@ class PostgresState implements LeaseStore {
       this.#revision = next;
       return;
     }
+    if (await this.#isEarlier(query)) throw otherThanWritten();
     const [line] = await query<StateLine>(LINE, [this.#name]);
-    if (this.#held !== null && line !== undefined && Number(line.lease_number) <= this.#held) throw otherThanWritten();
     if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
     if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
@@ -279,6 +281,12 @@ class PostgresState implements LeaseStore {
       kind: "retryable",
       reason: "passing",
     });
+  }
+
+  /** Nobody took the lease over, although the server does not have what its holder wrote: the server went back. */
+  async #isEarlier(query: Query): Promise<boolean> {
+    const [line] = await query<StateLine>(LINE, [this.#name]);
+    return this.#held !== null && line !== undefined && Number(line.lease_number) <= this.#held;
   }
 
   async #dump(): Promise<StateDump> {
