@@ -248,7 +248,7 @@ export class Streaming {
           until,
         ),
         this.#trySuspended(until),
-        heartbeat({ clock, watermarks, fanOut, tip, intervalMs: heartbeatMs, logger }, until),
+        heartbeat({ clock, watermarks, fanOut, lives, tip, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
         detachSlowSinks({ clock, news, fanOut, goBack, lives }, until),
         ...sinks,
@@ -428,6 +428,7 @@ interface HeartbeatParts {
   readonly clock: Clock;
   readonly watermarks: Watermarks;
   readonly fanOut: FanOut;
+  readonly lives: readonly SinkLife[];
   /** The end of the log; null: whether this is still the log that was read is not known at the moment. */
   readonly tip: (signal: AbortSignal) => Promise<bigint | null>;
   readonly intervalMs: number;
@@ -435,11 +436,11 @@ interface HeartbeatParts {
 }
 
 /**
- * Each beat writes a mark into the log, so that an idle source's position moves, checks idle sinks, and tells those that an
+ * Each beat writes a mark into the log, so that an idle source's position moves, checks the sinks, and tells those that an
  * earlier process may have left in the middle of a batch where all that it can have read ends.
  */
 async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
-  const { clock, watermarks, fanOut, tip, intervalMs, logger } = parts;
+  const { clock, watermarks, fanOut, lives, tip, intervalMs, logger } = parts;
   const told = new Repeated(logger);
   for (;;) {
     try {
@@ -447,7 +448,10 @@ async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<ne
         await watermarks.mark(encodeMark({ edge: null }), signal);
       } finally {
         // Whether the source takes the mark or not.
-        for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+        for (const { worker } of lives) {
+          if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+          else worker.beat();
+        }
       }
       const unknown = [...fanOut.sinks].filter((worker) => worker.position.holdsUnknown);
       const commit = unknown.length === 0 ? null : await tip(signal);

@@ -134,6 +134,28 @@ test("a stream is given the changes of all tables in commit order", async () => 
   await scene.stop();
 });
 
+test("a sink that is never idle looks at a heartbeat whether its targets are still there", async () => {
+  await using opened = await realState();
+  const source = new ScriptedSource([users]);
+  const sink = new ScriptedSink();
+  const scene = start(source, opened.state, [sink]);
+  await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(1));
+  const { queue } = scene.pipeline.lives[0]!.worker;
+  let id = 0;
+  let looks = 0;
+  sink.before = async (batch) => {
+    if (batch.kind !== "rows" || looks > 0) return;
+    sink.verify = async () => void looks++;
+    source.commit(put(users, ++id));
+    // Its next work is there before this one ends.
+    await eventually(() => queue.length > 0);
+  };
+  source.commit(put(users, ++id));
+  await eventually(() => looks > 0);
+  await same(source, sink, [users]);
+  await scene.stop();
+});
+
 describe("a table that a sink can't follow", () => {
   test("is suspended in that sink alone, over a restart too, until an operator has it read again", async () => {
     await using opened = await realState();

@@ -32,6 +32,8 @@ export class SinkWorker {
   #given: Position | null = null;
   #session = 0;
   #busy = false;
+  /** See `beat`. */
+  #hasBeat = false;
 
   constructor(parts: WorkerParts) {
     this.#parts = parts;
@@ -69,6 +71,7 @@ export class SinkWorker {
     this.position.begin(checkpoint, covered, isStored);
     this.#given = null;
     this.#busy = false;
+    this.#hasBeat = false;
     this.#applier.shapes.begin();
   }
 
@@ -96,6 +99,11 @@ export class SinkWorker {
         asked = asked.filter(({ id }) => refused.every(({ table }) => table !== id));
       }
     }
+  }
+
+  /** A heartbeat comes while it is busy: before its next work it looks whether its targets are still there. */
+  beat(): void {
+    this.#hasBeat = true;
   }
 
   /** Everything before `position` is in the queue; when the queue is worked off, it is done for this sink. */
@@ -156,6 +164,10 @@ export class SinkWorker {
       let how: How = "dropped";
       const passed = new Set<Work>();
       try {
+        if (this.#hasBeat) {
+          this.#hasBeat = false;
+          await this.#work({ kind: "heartbeat" }, null, passed, batchSignal);
+        }
         how = await this.#work(taken, prepared?.ahead ?? null, passed, batchSignal);
         // Invariant: after a failure nothing is covered until the sink begins again, because dropped works lie before it.
         this.#busy = false;
