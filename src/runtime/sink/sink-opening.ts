@@ -169,7 +169,8 @@ export class SinkOpening {
     const { worker, state, tables, logger } = this.#parts;
     const owed = kept === null ? [] : await owedBy(worker.name, kept, accord, state.bonds);
     const taken = new Set(tables.named.map(({ id }) => id));
-    const listed = owed.filter((id) => taken.has(id));
+    // A table that this state does not know is newer than its copy, and may be complete there in the same shape.
+    const listed = owed.filter((id) => taken.has(id) || !tables.isKnown(id));
     const isLeft = worker.sink.delivery === "transactional";
     worker.position.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED, isLeft }));
     if (listed.length > 0) {

@@ -85,6 +85,11 @@ export class TablesOfSink {
     return this.#parts.gate.every;
   }
 
+  /** Whether the state has, or ever had, a shape of the table. */
+  isKnown(tableId: string): boolean {
+    return this.#parts.gate.newest(tableId) !== undefined;
+  }
+
   /** What the sink can be asked about: the tables that flow, whose rows it takes, and for which it has a name. */
   get named(): readonly TableVersion[] {
     const { sink } = this.#taker;

@@ -59,25 +59,29 @@ function removeFiles(folder: string, prefix: string): void {
   for (const name of readdirSync(folder)) if (name.startsWith(prefix)) rmSync(join(folder, name), { recursive: true });
 }
 
-/** A row of `kept` that the warehouse refused, as it would have been: it lacks the row, and a letter says so. */
-async function refuseRow({ installation }: RunningPipeline): Promise<void> {
-  await runInFile(join(installation.folder, "warehouse.duckdb"), "delete from public.kept where id = 5");
+/** A row of the table that the warehouse refused, as it would have been: it lacks the row, and a letter says so. */
+async function refuseRow({ installation }: RunningPipeline, table = "kept"): Promise<void> {
+  await runInFile(join(installation.folder, "warehouse.duckdb"), `delete from public.${table} where id = 5`);
   const path = join(installation.folder, ".millrace", `${installation.name}.db`);
   const state = await openState(`sqlite:${path}`, { name: installation.name });
   const position = { epoch: 1, commit: 1n, index: 0 };
-  const letter = { sink: SINK, tableId: "public.kept", key: ["5"], op: "u", position };
+  const letter = { sink: SINK, tableId: `public.${table}`, key: ["5"], op: "u", position };
   await state.deadLetters.add({ ...letter, code: "MR3111", reason: "refused", envelope: "{}" });
   await state.close();
 }
 
-/** Copies of both are taken; then a row is refused, and the sink's checkpoint passes it. */
+/** Copies of both are taken; then a table is created, rows of it and of another are refused, and the sink's checkpoint passes them. */
 async function twoMoments(): Promise<RunningPipeline> {
   const pipeline = await scene();
   const { folder } = pipeline.installation;
   await pipeline.daemon.stop();
   copyFiles(stateFolder(pipeline), join(folder, "older"), pipeline.installation.name);
   copyFiles(folder, join(folder, "older"), "warehouse.duckdb");
-  await refuseRow(pipeline);
+  await pipeline.start(false);
+  await pipeline.run("create table late (id int primary key); insert into late select generate_series(1, 20)");
+  await eventually(async () => expect(await differences(pipeline, "late")).toBe(0));
+  await pipeline.daemon.stop();
+  for (const table of ["kept", "late"]) await refuseRow(pipeline, table);
   await pipeline.start(false);
   await move(pipeline, "since then");
   await pipeline.daemon.stop();
@@ -143,12 +147,11 @@ describe.concurrent("the state and the sink are not of one moment", () => {
         const { deadLetters, error } = status.sinks.find(({ name }) => name === SINK)!;
         if (expected.startsWith("MR")) return expect(error?.code).toBe(expected);
         expect({ error, snapshots: status.unfinishedSnapshots }).toEqual({ error: null, snapshots: 0 });
-        const kept = await differences(pipeline, "kept");
-        expect({ kept, moving: await differences(pipeline, "moving") }).toEqual({
-          kept: expected === "letter" ? 1 : 0,
-          moving: 0,
-        });
-        if (expected === "letter") expect(deadLetters).toBe(1);
+        const lacked = expected === "letter" ? 1 : 0;
+        const rows = { kept: 0, late: 0, moving: 0 };
+        for (const table of ["kept", "late", "moving"] as const) rows[table] = await differences(pipeline, table);
+        expect(rows).toEqual({ kept: lacked, late: lacked, moving: 0 });
+        if (expected === "letter") expect(deadLetters).toBe(2);
       },
       { withinMs: 90_000, everyMs: 250 },
     );

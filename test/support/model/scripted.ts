@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
-import { DEFAULT_POLICY } from "../../../src/core/model/schema-change.ts";
+import { DEFAULT_POLICY, type SchemaPolicy } from "../../../src/core/model/schema-change.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/waiting.ts";
 import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";
@@ -221,6 +221,7 @@ export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTable
     named: [],
     isSuspended: () => false,
     misses: () => false,
+    isKnown: () => true,
     isVoid: () => false,
     willRead: () => false,
     refuse: async () => undefined,
@@ -275,13 +276,17 @@ export function gate(): { readonly passed: Promise<void>; readonly open: () => v
 }
 
 /** A gate that nobody listens to. */
-export function tableGate(state: StateStore, found: TableEvents["found"] = async () => undefined): TableGate {
+export function tableGate(
+  state: StateStore,
+  found: TableEvents["found"] = async () => undefined,
+  policy: SchemaPolicy = DEFAULT_POLICY,
+): TableGate {
   const ignored = (): void => undefined;
   return new TableGate({
     clock: systemClock,
     state,
     events: { changed: ignored, renewed: ignored, suspended: ignored, found },
-    policyOf: () => DEFAULT_POLICY,
+    policyOf: () => policy,
     logger: quietLog,
   });
 }
