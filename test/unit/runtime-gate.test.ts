@@ -94,3 +94,24 @@ test("a table that meets one of another share waits; one that was there before g
   expect(await look(["t", cut, upper, "B".repeat(300)], [cutUpper, other], 7n)).toHaveLength(2);
   await sink.close();
 });
+
+test("a table that its sink refuses again while its suspension is ended stays suspended over a restart", async () => {
+  await using opened = await realState();
+  const { suspensions } = opened.state;
+  const suspended = new SuspendedTables(systemClock, suspensions, quietLog);
+  const failure = new MillraceError({ code: "MR1304", kind: "fatal", message: "can't write" });
+  const refuse = async (...ids: readonly string[]): Promise<void> =>
+    await suspended.suspend(
+      "s",
+      ids.map((tableId) => ({ tableId, failure })),
+    );
+  await refuse("public.a", "public.b", "public.c");
+  await suspended.tryAgain("s", ["public.a", "public.b"], () => refuse("public.a"));
+  expect(["public.a", "public.b"].map((id) => suspended.has("s", id))).toEqual([true, false]);
+  // What is stored at the same moment is stored after it.
+  let refusing = Promise.resolve();
+  await suspended.tryAgain("s", ["public.c"], async () => void (refusing = refuse("public.c")));
+  await refusing;
+  expect(suspended.has("s", "public.c")).toBe(true);
+  expect((await suspensions.list()).map(({ tableId }) => tableId)).toEqual(["public.a", "public.c"]);
+});

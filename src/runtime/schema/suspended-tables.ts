@@ -28,6 +28,8 @@ interface Suspension {
   readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
   isTried: boolean;
+  /** Another suspension is stored in its place, or about to be. */
+  isReplaced: boolean;
   /** When it is next tried by itself. Infinity: only another shape, or an operator, makes a difference. */
   dueMs: number;
 }
@@ -54,7 +56,7 @@ export class SuspendedTables {
     for (const { sink, ...rest } of await this.#store.list()) {
       if (sink === null) continue;
       const table = { ...rest, sink };
-      this.#of(sink).set(table.tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
+      this.#of(sink).set(table.tableId, this.#suspension(table));
     }
   }
 
@@ -77,11 +79,16 @@ export class SuspendedTables {
    */
   async suspend(sink: string, refusals: readonly Refusal[]): Promise<void> {
     const suspended = refusals.map((refusal) => this.#refused(sink, refusal));
+    // Invariant: before it is stored, so that whoever ends the former one does not end this one in the store.
+    for (const { tableId } of refusals) {
+      const before = this.#find(sink, tableId);
+      if (before !== undefined) before.isReplaced = true;
+    }
     await this.#store.suspend(suspended.map(({ table }) => table));
     for (const { table, isSame } of suspended) {
       const { tableId, error } = table;
       const { code, message } = error;
-      this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
+      this.#of(sink).set(tableId, this.#suspension(table));
       // Each retry tells it again, of each table.
       if (isSame) this.#logger.debug({ sink, table: tableId, code }, `${message}; the table stays suspended`);
       else if (code === TABLE_PAUSED) this.#logger.warn({ sink, table: tableId }, message);
@@ -145,7 +152,11 @@ export class SuspendedTables {
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
       await list(suspended);
-      await this.#store.reinstate(sink, suspended);
+      const still = suspensions.filter(({ isReplaced }) => !isReplaced);
+      await this.#store.reinstate(
+        sink,
+        still.map(({ table }) => table.tableId),
+      );
     } catch (error) {
       for (const suspension of suspensions) suspension.isTried = false;
       throw error;
@@ -171,6 +182,10 @@ export class SuspendedTables {
   #forget(sink: string, tableId: string): void {
     this.#of(sink).delete(tableId);
     this.#backoffs.delete(entry(sink, tableId));
+  }
+
+  #suspension(table: SuspendedInSink): Suspension {
+    return { table, isTried: false, isReplaced: false, dueMs: this.#dueMs(table) };
   }
 
   /** A failure that may pass is retried at growing intervals. */
