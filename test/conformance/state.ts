@@ -106,6 +106,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await source.get()).toEqual({
         epoch: 1,
         makes: false,
+        hasLooked: false,
         identity: null,
         origin: null,
         acknowledged: null,
@@ -114,10 +115,12 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await source.making();
       expect(await source.get()).toMatchObject({ makes: true, identity: null });
       await source.created({ slot: "a" }, at(100n));
+      await source.looked();
       await source.identify({ slot: "b" });
       expect(await source.get()).toEqual({
         epoch: 1,
         makes: true,
+        hasLooked: true,
         identity: { slot: "b" },
         origin: at(100n),
         acknowledged: null,

@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { definition as searchDefinition, factory as search } from "../../connectors/elasticsearch/config.ts";
 import { completeFor } from "../../src/core/checkpoint.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
@@ -93,6 +95,32 @@ test("a table that meets one of another share waits; one that was there before g
   const other = sink.target({ schema: "public", table: "B".repeat(300) }).slice("public.".length);
   expect(await look(["t", cut, upper, "B".repeat(300)], [cutUpper, other], 7n)).toHaveLength(2);
   await sink.close();
+});
+
+test("until a first look has ended, over restarts too, the tables that are there are no new ones", async () => {
+  const policy = { ...DEFAULT_POLICY, schemaChange: "pause", newTables: "wait" } as const;
+  const named = (table: string): TableShape => tableVersion({ table, columns: { id: "int4" } });
+  const restarted = async (state: StateStore): Promise<TableGate> => {
+    const gate = tableGate(state, undefined, policy);
+    await gate.load();
+    return gate;
+  };
+  const look = async (gate: TableGate, ...tables: readonly string[]): Promise<string[]> => {
+    await gate.discover({ tables: tables.map(named), refused: [], generations: new Map() }, gate.changing, at(2n));
+    return [...gate.suspended].map(([id, { code }]) => `${id} ${code}`);
+  };
+  await using opened = await realState();
+  const { state } = opened;
+  await state.source.announce(1);
+  // The process ends when a part of the tables is registered.
+  await (await restarted(state)).resolveAll([named("a")], at(1n));
+  expect(await look(await restarted(state), "a", "b")).toEqual([]);
+  expect(await look(await restarted(state), "a", "b", "c")).toEqual(["public.c MR1303"]);
+  // A first look that finds none is one too.
+  await using empty = await realState();
+  await empty.state.source.announce(1);
+  expect(await look(await restarted(empty.state))).toEqual([]);
+  expect(await look(await restarted(empty.state), "a")).toEqual(["public.a MR1303"]);
 });
 
 test("a table that its sink refuses again while its suspension is ended stays suspended over a restart", async () => {

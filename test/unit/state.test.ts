@@ -40,6 +40,7 @@ describe("the state file", () => {
     expect(await second.source.get()).toEqual({
       epoch: 3,
       makes: false,
+      hasLooked: false,
       identity: { system: "7", slot: "millrace_x" },
       origin: at(9n, 0, 3),
       acknowledged: null,

@@ -23,11 +23,13 @@ CREATE TABLE identity (
 
 -- `origin`: where the epoch begins. `acknowledged_at`: when `acknowledged` was stored; what the source has forgotten was
 -- committed before. `identity`: JSON. `number`: 1 for the database, 2 for the nest (decision 40). `makes`: the first start found no
--- log of its name at the source, and makes it: what is there by now is its own.
+-- log of its name at the source, and makes it: what is there by now is its own. `looked`: its tables were all registered once: what
+-- comes from then on is new.
 CREATE TABLE source (
   number INTEGER PRIMARY KEY CHECK (number IN (1, 2)),
   epoch INTEGER NOT NULL,
   makes INTEGER NOT NULL DEFAULT 0 CHECK (makes IN (0, 1)),
+  looked INTEGER NOT NULL DEFAULT 0 CHECK (looked IN (0, 1)),
   identity TEXT,
   origin TEXT,
   acknowledged TEXT,

@@ -97,6 +97,8 @@ export function hasIdentity(record: SourceRecord): record is StartedRecord {
 
 export interface SourceRecord extends LogRecord {
   readonly epoch: number;
+  /** See `looked`. */
+  readonly hasLooked: boolean;
   /** Where the stream began at the first start. */
   readonly origin: Position | null;
   /** The highest position up to which the source may forget its log. Stored before the source is told. */
@@ -112,6 +114,8 @@ export interface SourceStore {
   /** It found no log of its name at the source and makes it now: after a crash, what is there is recognised as ours. */
   making(): Promise<void>;
   created(identity: LogIdentity, origin: Position): Promise<void>;
+  /** All tables that the source had at the first look are registered: a table that comes from here on is new. */
+  looked(): Promise<void>;
   identify(identity: LogIdentity): Promise<void>;
   /** Stores the sinks' positions, and with them the position to acknowledge, in one transaction. */
   acknowledge(

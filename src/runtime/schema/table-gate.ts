@@ -63,8 +63,8 @@ export class TableGate {
   #turn: Promise<unknown> = Promise.resolve();
   /** Ids of the tables in the catalogue; null until it was read. */
   #present: ReadonlySet<string> | null = null;
-  /** Nothing was known before: the tables that are there are no new ones. */
-  #isFirstLook = false;
+  /** No look has ended before, in this process or another: the tables that are there are no new ones. */
+  #isFirstLook = true;
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
@@ -76,7 +76,7 @@ export class TableGate {
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
     this.#noteChange();
-    this.#isFirstLook = this.#current.size === 0;
+    this.#isFirstLook = (await this.#parts.state.source.get())?.hasLooked !== true;
     for (const { sink, tableId, error } of await this.#parts.state.suspensions.list())
       if (sink === null) this.#suspended.set(tableId, error);
     // The table was reinstated, but its key had not come back.
@@ -326,6 +326,7 @@ export class TableGate {
         position,
       );
     }
+    if (this.#isFirstLook) await this.#parts.state.source.looked();
     this.#isFirstLook = false;
     // Meanwhile another table may have got the same target. Backwards: of two that meet, the first goes on.
     for (const shape of returning.toReversed()) await this.#parts.events.found(shape);

@@ -326,6 +326,11 @@ export class SqliteSource implements SourceStore {
     });
   }
 
+  async looked(): Promise<void> {
+    const sql = "UPDATE source SET looked = 1 WHERE number = :number";
+    this.#connection.write(() => this.#connection.run(sql, { number: this.#number }));
+  }
+
   async created(identity: LogIdentity, origin: Position): Promise<void> {
     this.#connection.write(() => this.#create(identity, origin));
   }
@@ -394,13 +399,14 @@ export class SqliteSource implements SourceStore {
 
   #read(): SourceRecord | null {
     const sql =
-      "SELECT epoch, makes, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
+      "SELECT epoch, makes, looked, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
     const row = this.#connection.get(sql, { number: this.#number });
     if (row === undefined) return null;
     return {
       identity: storedOrNull(row, "identity", isTextRecord),
       epoch: integer(row, "epoch"),
       makes: integer(row, "makes") === 1,
+      hasLooked: integer(row, "looked") === 1,
       origin: positionOrNull(row, "origin"),
       acknowledged: positionOrNull(row, "acknowledged"),
       acknowledgedAt: textOrNull(row, "acknowledged_at"),
