@@ -639,9 +639,18 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
           ["y", { count: 1, last, since: expect.any(String) }],
         ]),
       );
-      expect(first).toMatchObject({ ...letter("x", "1"), reason: "still too long", state: "waiting" });
+      const { envelope, ...asked } = letter("x", "1");
+      expect(first).toEqual({
+        ...asked,
+        reason: "still too long",
+        id: expect.any(Number),
+        createdAt: expect.any(String),
+        attempts: 1,
+        state: "waiting",
+      });
       expect(await deadLetters.get(first!.id)).toEqual(first);
-      expect(await deadLetters.get(999)).toBeNull();
+      expect(await deadLetters.envelope(first!.id)).toBe(envelope);
+      expect([await deadLetters.get(999), await deadLetters.envelope(999)]).toEqual([null, null]);
     });
 
     test("a key written since is superseded", async () => {

@@ -53,8 +53,8 @@ const FIRST = `
     (5, 'warehouse', 'public.orders', 'where', 'id < 9', 'asked for', 'running', NULL, '["3"]', 30, '2026-11-20T00:00:00Z'),
     (6, 'cache', 'public.orders', 'table', NULL, 'new', 'waiting', NULL, NULL, 0, '2026-11-20T00:00:00Z');
   INSERT INTO pending_key VALUES (8, 'cache', 'public.orders', '["1","a"]', '');
-  INSERT INTO dead_letter VALUES (9, 'cache', 'public.orders', '["2"]', 'u', '2/700/1', 'MR3109', 'r', '{"op":"u"}',
-    '2026-11-20T00:00:00Z', 3, 'waiting');
+  INSERT INTO dead_letter VALUES (9, 'cache', 'public.orders', '["2"]', 'u', '2/700/1', 'MR3109', 'r',
+    '2026-11-20T00:00:00Z', 3, 'waiting', '{"op":"u"}');
   INSERT INTO report VALUES (3, 'r3', '{}', '{"id":"r3"}');
   INSERT INTO comparison VALUES ('c1', '{"tables":[]}');
   INSERT INTO audit VALUES (2, '2026-11-20T00:00:00Z', NULL, 'root', 'cli', 'pause', '{}', NULL, NULL, NULL);

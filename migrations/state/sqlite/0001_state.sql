@@ -148,7 +148,8 @@ CREATE TABLE pending_key (
 -- In each entry of it the id is last: the oldest keys of a sink's table are found among any number of others.
 CREATE INDEX pending_key_oldest ON pending_key (sink, table_id);
 
--- Rows that a target refused. `attempts`: how often, replays included.
+-- Rows that a target refused. `attempts`: how often, replays included. `envelope`, the row, may be large: it is last, where what is
+-- asked of all letters does not pass over it.
 CREATE TABLE dead_letter (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   sink TEXT NOT NULL,
@@ -158,10 +159,10 @@ CREATE TABLE dead_letter (
   position TEXT NOT NULL,
   code TEXT NOT NULL,
   reason TEXT NOT NULL,
-  envelope TEXT NOT NULL,
   created_at TEXT NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 1,
-  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'superseded', 'replayed', 'discarded'))
+  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'superseded', 'replayed', 'discarded')),
+  envelope TEXT NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX dead_letter_waiting ON dead_letter (sink, table_id, key) WHERE state = 'waiting';

@@ -46,10 +46,12 @@ export function addDlq({ program, action }: CommandLine): void {
     .action(
       action("one", async (session, options, [id]) => {
         const number = countOf("<id>", id);
-        const letter = await readState(await session.place(), ({ deadLetters }) => deadLetters.get(number));
-        if (letter === null) throw cliError("MR1114", `there is no dead letter ${id}`);
+        const [letter, stored] = await readState(await session.place(), ({ deadLetters }) =>
+          Promise.all([deadLetters.get(number), deadLetters.envelope(number)]),
+        );
+        if (letter === null || stored === null) throw cliError("MR1114", `there is no dead letter ${id}`);
         const isWhole = options.has("--show-values");
-        const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(exactJson(letter.envelope)));
+        const envelope = isWhole ? stored : JSON.stringify(withoutValues(exactJson(stored)));
         const text = [
           ...Object.entries(summary(letter)).map(([key, value]) => `${key}: ${String(value)}`),
           envelope,

@@ -469,13 +469,14 @@ export interface DeadLetter {
   readonly code: string;
   /** The reason, without cell values. */
   readonly reason: string;
-  /** The envelope as JSON. */
-  readonly envelope: string;
   readonly createdAt: string;
   /** How often the target refused the row, replays included. */
   readonly attempts: number;
   readonly state: "waiting" | "superseded" | "replayed" | "discarded";
 }
+
+/** `envelope`: the row as JSON, which may be large. */
+export type NewLetter = Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts"> & { readonly envelope: string };
 
 export interface LetterChange {
   readonly from: DeadLetter["state"];
@@ -558,9 +559,11 @@ export interface WaitingLetters {
 
 export interface DeadLetterStore {
   /** A letter for the same sink, table and key replaces the waiting one. */
-  add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void>;
+  add(letter: NewLetter): Promise<void>;
   list(filter?: { readonly sink?: string; readonly state?: DeadLetter["state"] }): Promise<readonly DeadLetter[]>;
   get(id: number): Promise<DeadLetter | null>;
+  /** Null if there is no such letter. */
+  envelope(id: number): Promise<string | null>;
   /** Per sink. */
   waiting(): Promise<ReadonlyMap<string, WaitingLetters>>;
   /**

@@ -1,7 +1,13 @@
 import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, rowVersion, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
-import type { DeadLetter, DeadLetterStore, LetterChange, WaitingLetters } from "../../../core/contracts/state-store.ts";
+import type {
+  DeadLetter,
+  DeadLetterStore,
+  LetterChange,
+  NewLetter,
+  WaitingLetters,
+} from "../../../core/contracts/state-store.ts";
 import { countObligation, type Owing } from "./positions.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
@@ -16,7 +22,7 @@ const SETTLED_MS_MAX = 30 * 86_400_000;
 const PRUNED_EVERY_LETTERS = 500;
 const PRUNED_EVERY_MS = 3_600_000;
 
-const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, attempts, state";
+const COLUMNS = "id, sink, table_id, key, op, position, code, reason, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
 const INSERT = `INSERT INTO dead_letter
     (sink, table_id, key, op, position, code, reason, envelope, created_at, attempts)
@@ -45,7 +51,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#snapshots = snapshots;
   }
 
-  async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void> {
+  async add(letter: NewLetter): Promise<void> {
     const { sink, tableId: table, op, code, reason, envelope } = letter;
     const encodedKey = JSON.stringify(letter.key);
     const position = serializePosition(letter.position);
@@ -81,6 +87,11 @@ export class SqliteDeadLetters implements DeadLetterStore {
     const sql = `SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`;
     const row = this.#connection.get(sql, { id });
     return row === undefined ? null : deadLetter(row);
+  }
+
+  async envelope(id: number): Promise<string | null> {
+    const row = this.#connection.get("SELECT envelope FROM dead_letter WHERE id = :id", { id });
+    return row === undefined ? null : text(row, "envelope");
   }
 
   async waiting(): Promise<ReadonlyMap<string, WaitingLetters>> {
@@ -152,7 +163,6 @@ function deadLetter(row: Row): DeadLetter {
     position: parsePosition(text(row, "position")),
     code: text(row, "code"),
     reason: text(row, "reason"),
-    envelope: text(row, "envelope"),
     createdAt: text(row, "created_at"),
     attempts: integer(row, "attempts"),
     state: oneOf(row, "state", ["waiting", "superseded", "replayed", "discarded"]),
