@@ -94,11 +94,14 @@ export function byKind(
   readonly tableIds: readonly string[];
   readonly takers: readonly string[];
 }[] {
+  const known = withNest(place).sinks;
+  // Without documents the schema of that name is one of the database.
+  const areMade = known.some(({ isOfDocuments }) => isOfDocuments);
   return [false, true].flatMap((ofDocuments) => {
-    const all = withNest(place).sinks.filter(({ isOfDocuments }) => isOfDocuments === ofDocuments);
+    const all = known.filter(({ isOfDocuments }) => isOfDocuments === ofDocuments);
     const takers = all.map(({ name }) => name);
     const sinks = takers.filter((name) => names.includes(name));
-    const ids = tableIds.filter((id) => isDocument(namesOfTable(id)) === ofDocuments);
+    const ids = tableIds.filter((id) => (areMade && isDocument(namesOfTable(id))) === ofDocuments);
     return ids.length === 0 ? [] : [{ sinks, tableIds: ids, takers }];
   });
 }

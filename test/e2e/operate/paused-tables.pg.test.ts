@@ -81,3 +81,16 @@ test("a history is not asked to, and an unknown table is refused", async () => {
   await pipeline.daemon.stop();
   expect(await installation.command("pause", "--tables", "public.busy")).toMatchObject(refused);
 });
+
+test("without a daemon, tables of a schema `documents` too", async () => {
+  await using pipeline = await RunningPipeline.start(
+    "create schema documents; create table documents.busy (id int primary key)",
+    { kinds: ["postgres"] },
+  );
+  const { installation } = pipeline;
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  expect(await installation.command("pause", "--tables", "documents.busy")).toMatchObject({ exitCode: 0 });
+  const { tables } = await statusOf(pipeline);
+  expect(tables.suspended).toMatchObject([{ table: "documents.busy", sink: "postgres", error: { code: "MR1326" } }]);
+});
