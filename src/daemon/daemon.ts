@@ -20,6 +20,7 @@ import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
+import { isDocument } from "../documents/document.ts";
 import {
   deepSides,
   followNest,
@@ -136,7 +137,7 @@ async function runWithLease(
   const nest = config.documents.length === 0 ? null : await openNestOf(config, source, logger, signal);
   const ofTables = await setUpAll(
     source,
-    isCaptured,
+    (table) => isCaptured(table) && (nest === null || !isDocument(table)),
     config.sinks.filter(({ documents }) => documents === null),
   );
   const ofDocuments =

@@ -26,6 +26,9 @@ const STORED_WITHIN_MS = 5_000;
 /** How often it is seen whether documents still wait for a table. */
 const HELD_LOOK_MS = 100;
 
+const NAMED_AS_DOCUMENT = "documents have the schema `documents` in sinks";
+const NAMED_OTHERWISE = "Leave it out of `source.tables`, or give the schema another name.";
+
 interface JoinedParts {
   readonly clock: Clock;
   readonly tables: Control;
@@ -55,11 +58,22 @@ export class JoinedControl implements Controls {
     const [tables, documents] = await Promise.all([this.#parts.tables.status(), this.#parts.documents.status()]);
     const facts = this.#parts.facts();
     const joined = joinedStatus(tables, documents, facts.failure);
+    const { pending, refused } = joined.tables;
     return {
       ...joined,
-      tables: { ...joined.tables, pending: [...joined.tables.pending, ...this.#held(null)] },
+      tables: {
+        ...joined.tables,
+        pending: [...pending, ...this.#held(null)],
+        refused: [...refused, ...this.#namedAsDocuments],
+      },
       documents: this.#parts.config.documents.map(({ name }) => this.#document(name, joined, facts)),
     };
+  }
+
+  /** Tables that the source got since the documents were resolved: no sink takes them. */
+  get #namedAsDocuments(): TablesStatus["refused"] {
+    const named = this.#parts.tables.schemas.filter(({ table }) => isDocument(namesOfTable(table)));
+    return named.map(({ table }) => ({ table, reason: NAMED_AS_DOCUMENT, fix: NAMED_OTHERWISE }));
   }
 
   /** `sink`: of its documents alone. */
@@ -149,9 +163,9 @@ export class JoinedControl implements Controls {
     return [...(await this.#parts.tables.snapshots()), ...(await this.#parts.documents.snapshots())];
   }
 
-  /** The state numbers the snapshots of both. */
+  /** The state numbers the snapshots of both, and each control knows its own. */
   async cancelSnapshot(id: number): Promise<boolean> {
-    return await this.#parts.tables.cancelSnapshot(id);
+    return (await this.#parts.tables.cancelSnapshot(id)) || (await this.#parts.documents.cancelSnapshot(id));
   }
 
   async replayLetters(choice: LetterChoice, timeoutMs: number, signal: AbortSignal): Promise<Replayed> {

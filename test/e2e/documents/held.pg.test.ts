@@ -84,4 +84,37 @@ test("a table whose values are read again, or that is suspended, holds back its 
   await pipeline.run("alter table items add primary key (order_id, line_no)");
   await eventually(async () => void (await installation.command("resume", "--tables", "public.items")));
   await eventually(expectEqual);
+
+  // What was asked for can be cancelled.
+  await installation.ask("POST", "/api/v1/pause", { sink: "sqlite" });
+  const asked = { sinks: ["sqlite"], tables: ["documents.orders"] };
+  expect(await installation.ask<object>("POST", "/api/v1/snapshots", asked)).toEqual({ tables: asked.tables });
+  const listed = await installation.ask<readonly { id: number; tableId: string; state: string }[]>(
+    "GET",
+    "/api/v1/snapshots",
+  );
+  const { id } = listed!.find(({ tableId, state }) => tableId === "documents.orders" && state === "waiting")!;
+  expect(await installation.command("snapshot", "cancel", String(id))).toMatchObject({ exitCode: 0 });
+});
+
+test("a schema `documents` that the source gets beside documents is left out, and holds up nothing", async () => {
+  await using pipeline = await RunningPipeline.start(TABLES, {
+    kinds: ["sqlite", "postgres"],
+    configure: (config) => ({
+      ...config,
+      source: { ...config.source, tables: ["public.*", "documents.*"] },
+      documents: DOCUMENTS,
+      sinks: { ...config.sinks, sqlite: { ...config.sinks["sqlite"], documents: ["orders", "shops"] } },
+    }),
+  });
+  const { installation, sinks } = pipeline;
+  await pipeline.settled();
+  await pipeline.run("create schema documents; create table documents.odd (id int primary key)");
+  await eventually(async () => {
+    const { refused } = (await installation.status()).tables;
+    expect(refused).toMatchObject([{ table: "documents.odd", reason: expect.stringContaining("`documents`") }]);
+  });
+  await pipeline.run("insert into documents.odd values (1); update shops set name = 'later' where id = 1");
+  await pipeline.settled();
+  expect((await sinks.target!.query("select to_regclass('documents.odd') as odd")).rows).toEqual([{ odd: null }]);
 });
