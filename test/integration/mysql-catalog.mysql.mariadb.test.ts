@@ -58,4 +58,18 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await reader.read()).toMatchObject([{ table: "t", primary: undefined }]);
     expect(reader.indexReadings).toBe(indexReadings + 1);
   });
+
+  test("a table with partitions, in which the server counts rows where none are, is not yet filled", async () => {
+    await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+    const { connection, name: schema } = database;
+    await connection.query("create table t (id int primary key) partition by hash (id) partitions 2");
+    const catalog = new CatalogReader({
+      rows: async (_, sql) => (sql.startsWith("SET") ? [] : await database.texts(sql)),
+    });
+    const tables = [{ id: `${schema}.t`, schema, table: "t" }];
+    for (const seconds of [1_700_000_000, 1_700_000_060]) {
+      await connection.query(`set timestamp = ${seconds}`);
+      expect(await catalog.quietTables(flavour.startsWith("mysql") ? "mysql" : "mariadb", tables, signal)).toEqual([]);
+    }
+  });
 });

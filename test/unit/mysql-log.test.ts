@@ -110,8 +110,8 @@ test("a table with rows whose last change the server has forgotten is quiet if i
   let row: readonly (string | null)[] = [];
   const catalog = new CatalogReader({ rows: async (_, sql) => (sql.startsWith("SELECT") ? [[...row]] : []) });
   const tables = [{ id: "shop.t", schema: "shop", table: "t" }];
-  const quiet = async (isBefore: string | null, hasRows: string, now: number): Promise<boolean> => {
-    row = [isBefore, hasRows, String(now)];
+  const quiet = async (isBefore: string | null, hasRows: string, now: number, figures = "2/16384/0") => {
+    row = [isBefore, hasRows, String(now), figures];
     return (await catalog.quietTables("mysql", tables, AbortSignal.timeout(1_000))).length > 0;
   };
   expect([await quiet("0", "1", 1), await quiet("1", "1", 12)]).toEqual([false, true]);
@@ -128,6 +128,9 @@ test("a table with rows whose last change the server has forgotten is quiet if i
     false,
     false,
   ]);
+  // A transaction that fills it has not committed yet.
+  expect([await quiet(null, "1", 74, "9/16384/0"), await quiet(null, "1", 84, "9/32768/0")]).toEqual([false, false]);
+  expect(await quiet(null, "1", 94, "9/32768/0")).toBe(true);
 });
 
 test.each([

@@ -89,8 +89,8 @@ export class CatalogReader {
   readonly #missing: Set<string>;
   /** The generations of tables that are known to have no key, by schema and table with a zero between. */
   readonly #keyless = new Map<string, string>();
-  /** Tables of which the server knows no time of a change, and when it was asked first, in seconds. */
-  readonly #timeless = new Map<string, number>();
+  /** Tables of which the server knows no time of a change: since when, in seconds, their figures are as they were. */
+  readonly #timeless = new Map<string, { readonly since: number; readonly figures: string }>();
 
   constructor(server: Queryable, missing: readonly string[] = []) {
     this.#server = server;
@@ -146,7 +146,8 @@ export class CatalogReader {
 
   /**
    * Of the tables, those to which somebody has written, but not in the last seconds. The server knows no time of a table to
-   * which nobody has written since it began, or has opened the table: if it has rows, it is asked again later.
+   * which nobody has written since it began, or has opened the table: if it has rows, and no other figures when it is asked
+   * again later, nobody writes. Of a table with partitions it may never know a time, and counts rows where none are.
    */
   async quietTables(flavour: Flavour, tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly string[]> {
     await freshStatistics(this.#server, flavour, signal);
@@ -155,20 +156,21 @@ export class CatalogReader {
     for (const id of this.#timeless.keys()) if (!asked.has(id)) this.#timeless.delete(id);
     for (const { id, schema, table } of tables) {
       const where = `table_schema = ${quoteText(schema)} AND table_name = ${quoteText(table)}`;
-      const sql = `SELECT update_time < NOW() - INTERVAL ${QUIET_SECONDS} SECOND, table_rows > 0, UNIX_TIMESTAMP() FROM information_schema.tables WHERE ${where}`;
+      const sql = `SELECT update_time < NOW() - INTERVAL ${QUIET_SECONDS} SECOND, table_rows > 0 AND create_options NOT LIKE '%partitioned%', UNIX_TIMESTAMP(), CONCAT_WS('/', table_rows, data_length, index_length) FROM information_schema.tables WHERE ${where}`;
       const [row] = await this.#server.rows("reading when a table was written to", sql, signal);
       if (this.#isQuiet(id, row ?? [])) quiet.push(id);
     }
     return quiet;
   }
 
-  #isQuiet(id: string, [isBefore, hasRows, now]: readonly (string | null)[]): boolean {
+  #isQuiet(id: string, [isBefore, hasRows, now, figures]: readonly (string | null)[]): boolean {
     if (isBefore !== null || hasRows !== "1") {
       this.#timeless.delete(id);
       return isBefore === "1";
     }
-    const since = this.#timeless.get(id) ?? Number(now);
-    this.#timeless.set(id, since);
+    const known = this.#timeless.get(id);
+    const since = known !== undefined && known.figures === figures ? known.since : Number(now);
+    this.#timeless.set(id, { since, figures: figures ?? "" });
     return Number(now) - since >= QUIET_SECONDS;
   }
 
