@@ -131,7 +131,11 @@ export class SearchClient implements AsyncDisposable {
   async request(request: Request, signal: AbortSignal): Promise<Answer> {
     const node = this.#nextNode();
     const answer = await this.#send(request, node, signal);
-    if (isOwn(answer)) return answer;
+    if (isOwn(answer)) {
+      node.askAgainMs = 0;
+      node.pauseMs = PAUSE_MS_MIN;
+      return answer;
+    }
     this.sender?.unanswered();
     leaveOut(node);
     throw foreignError(node.server, answer.status);
@@ -161,8 +165,6 @@ export class SearchClient implements AsyncDisposable {
       const chunks: Uint8Array[] = [];
       for await (const chunk of answer.body) chunks.push(chunk);
       this.#answered = true;
-      node.askAgainMs = 0;
-      node.pauseMs = PAUSE_MS_MIN;
       const status = answer.statusCode;
       if (status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.sender?.unanswered();
       return {
@@ -275,6 +277,8 @@ function isOwn({ status, body }: Answer): boolean {
   if (status !== NOT_FOUND) return typeof error === "string" || typeof fieldOf(error, "type") === "string";
   return (
     typeof fieldOf(error, "type") === "string" ||
+    // See `detailed`.
+    (typeof error === "string" && fieldOf(told, "status") === NOT_FOUND) ||
     fieldOf(told, "found") === false ||
     fieldOf(told, "result") === "not_found" ||
     typeof fieldOf(told, "succeeded") === "boolean"
@@ -338,7 +342,8 @@ export function formOf<F>(form: z.ZodType<F>, { status, body }: Answer, what: st
 }
 
 /** The engine's error in an answer, or in one item of it. */
-export function engineError(status: number, error: unknown): EngineError {
+export function engineError(status: number, told: unknown): EngineError {
+  const error = typeof told === "string" ? detailed(told) : told;
   const type = fieldOf(error, "type");
   let root = error;
   for (let cause = fieldOf(root, "caused_by"); cause !== undefined; cause = fieldOf(root, "caused_by")) root = cause;
@@ -349,6 +354,13 @@ export function engineError(status: number, error: unknown): EngineError {
     rootType: typeof rootType === "string" ? rootType : "",
     blocked: blockOf(fieldOf(root, "reason")),
   };
+}
+
+/** `IndexNotFoundException[no such index [x]]`, as all errors are with http.detailed_errors.enabled: false. */
+function detailed(told: string): object {
+  const [, name = "", reason] = /^(\w+)\[(.*)\]$/s.exec(told) ?? [];
+  const type = name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
+  return { type, reason };
 }
 
 /** `index [shop-item] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, …];` */

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, checkpointAt, patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, patch, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
@@ -378,6 +378,60 @@ async function eachAnswered(first: number, step: 0 | 1): Promise<void> {
   expect(told.length).toBeGreaterThan(10);
   expect(told.filter((one) => !/: MR20(01|27) retryable$/.test(one))).toEqual([]);
 }
+
+test("an engine that tells its errors without details (http.detailed_errors.enabled: false) is one all the same", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  let count = 0;
+  gate.answer = (_, body) => {
+    const [, type, reason] = /^\{"error":\{"root_cause":.*?,"type":"(\w+)","reason":"([^"]*)/.exec(body) ?? [];
+    const [, status] = /"status":(\d+)\}$/.exec(body) ?? [];
+    if (type === undefined || status === undefined) return body;
+    count++;
+    const name = type.replaceAll(/(?:^|_)(\w)/g, (_part, first: string) => first.toUpperCase());
+    return JSON.stringify({ error: `${name}[${reason}]`, status: Number(status) });
+  };
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
+  expect(await sink.open(1, timeout())).toBeNull();
+  expect(await sink.presence!.missing([notes], timeout())).toEqual([notes]);
+  await sink.prepare([notes], timeout());
+  await sink.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  await sink.verify(timeout());
+  expect(await sink.open(2, timeout())).not.toBeNull();
+  expect(count).toBeGreaterThan(0);
+});
+
+test("a reset that ended before the engine remembers deleted documents again is noticed at the next start", async () => {
+  await using indices = freshIndexPrefix();
+  let isCut = true;
+  let asked = 0;
+  await using gate = await httpGateway(elasticsearchUrl(), async ({ path, body, pass }) => {
+    const isGc = path.endsWith("/_settings") && body.includes("gc_deletes");
+    if (isGc) asked++;
+    if (isCut && isGc && body.includes("1h")) return { status: 503, headers: {}, body: "" };
+    return await pass();
+  });
+  const start = async (lease: number) => {
+    const sink = await sinkOn({ url: gate.url, prefix: indices.prefix });
+    await sink.open(lease, timeout());
+    await sink.prepare([notes], timeout());
+    return sink;
+  };
+  const kept = async () => {
+    const { text } = await searchCall(elasticsearchUrl(), "GET", `/${indices.prefix}public.notes/_settings`);
+    return /"gc_deletes":"(\w+)"/.exec(text)?.[1];
+  };
+  await using first = await start(1);
+  await first.rows!.expel([notes], 1n << 60n, timeout());
+  expect([asked, await kept()]).toEqual([0, "1h"]);
+  await first.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  await first.apply(rowsBatch(20n, [notes, [remove(["1", null])]]), new Reports(), timeout());
+  await failure(first.rows!.expel([notes], 1n << 60n, timeout()));
+  expect(await kept()).toBe("0s");
+  isCut = false;
+  await using _ = await start(2);
+  expect(await kept()).toBe("1h");
+});
 
 test("documents that a role may not read, each told in its own item, are a lacking privilege of their table", async () => {
   await using indices = freshIndexPrefix();

@@ -40,6 +40,9 @@ import { fieldCountOf, hasSubstitute, isTaken, type Mapping, substituted } from 
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
 export const GC_DELETES = "1h";
+/** Where it must forget them now. */
+export const FORGETS = "0s";
+const GC = "index.gc_deletes";
 /**
  * How long to wait for an index without its shard; other tables wait too. The engines' default is half a minute or one
  * minute.
@@ -231,7 +234,7 @@ function definitionOf(
     settings: {
       ...(isHidden ? { "index.hidden": true } : {}),
       ...SURE,
-      "index.gc_deletes": GC_DELETES,
+      [GC]: GC_DELETES,
       "index.mapping.total_fields.limit": Math.max(FIELDS_MAX_DEFAULT, fieldsMaxOf(engine, table)),
       "index.mapping.depth.limit": DEPTH_MAX,
       ...(!hasVectors || lacking.has(WITHOUT_VECTORS) ? {} : { [WITHOUT_VECTORS]: false }),
@@ -292,9 +295,13 @@ function firstVector(engine: Engine, { fields, settings }: FoundIndex, table: Ta
   return added?.[0] ?? null;
 }
 
-/** The settings of the configuration that have changed since the index was made; null: one is not set any more. */
+/**
+ * The settings of the configuration that have changed since the index was made, and the time of `remembersDeleted` that ended
+ * before it set it back; null: one is not set any more.
+ */
 export function settingsChange(engine: Engine, found: FoundIndex, table: TableName): Readonly<Record<string, unknown>> {
-  return changedSettings(found.definition, settingsFor(engine, table));
+  const changed = changedSettings(found.definition, settingsFor(engine, table));
+  return found.settings[GC] === FORGETS ? { ...changed, [GC]: GC_DELETES } : changed;
 }
 
 /**
