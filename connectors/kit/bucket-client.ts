@@ -8,6 +8,8 @@ const ATTEMPTS_MAX = 4;
 const CONNECT_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 60_000;
 const OK_STATUS_MAX = 299;
+/** Such an answer has no body, and no length: its type says nothing. */
+const NO_CONTENT = 204;
 
 /** Something answered, but not as S3 does: a proxy, or another service. */
 export class ForeignAnswer extends Error {
@@ -51,7 +53,7 @@ export function bucketClient(settings: BucketSettings, tls: ConnectionOptions | 
 function isPage(response: unknown): boolean {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the client's own, of which it exports no type
   const { statusCode, headers, body } = response as Response;
-  if (statusCode > OK_STATUS_MAX || headers["content-length"] === "0") return false;
+  if (statusCode > OK_STATUS_MAX || statusCode === NO_CONTENT || headers["content-length"] === "0") return false;
   if (headers["content-type"]?.startsWith("text/html") !== true) return false;
   if (body instanceof Readable) body.destroy();
   return true;

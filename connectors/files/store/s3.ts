@@ -226,8 +226,8 @@ export class S3Store implements Store {
       own(Bucket);
       for (const { Key, UploadId } of Uploads) {
         if (Key === undefined || UploadId === undefined) continue;
-        const own = Key.slice(this.#prefix.length);
-        if (manifestOf(own) !== null || numberOf(own, MANIFESTS) !== null) yield { Key, UploadId };
+        const name = Key.slice(this.#prefix.length);
+        if (manifestOf(name) !== null || numberOf(name, MANIFESTS) !== null) yield { Key, UploadId };
       }
       isWhole = next.IsTruncated !== true;
       if (!isWhole) own(next.NextKeyMarker);
