@@ -3,7 +3,7 @@ import { type Commands, type Connection, textOf } from "./connection.ts";
 import type { TombstoneKeys } from "./keys.ts";
 import { slotOf } from "./slots.ts";
 import { type Claim, FenceMismatch } from "./write/fence.ts";
-import { isKeyOf, keyPages, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
+import { keyPages, KeyStarts, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
 import { ASKED, BURIED, RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
 
 /** The version of a row (a hash, or a text that begins with it), or of a tombstone, whose keys begin with `graves`. */
@@ -62,6 +62,7 @@ export async function expel(
   signal: AbortSignal,
 ): Promise<void> {
   const { tombstones } = expelling;
+  const starts = new KeyStarts(tables);
   for (const primary of connection.primaries()) {
     for (const rows of tables) {
       for await (const keys of rowKeyPages(primary, rows, signal)) {
@@ -71,7 +72,7 @@ export async function expel(
     for await (const page of keyPages(primary, tombstones.start, signal)) {
       const keys = page.filter((key) => {
         const row = tombstones.rowOf(key);
-        return row !== null && tables.some((rows) => isKeyOf(row, rows));
+        return row !== null && starts.has(row);
       });
       await removeAbove(connection, primary, keys, expelling);
     }

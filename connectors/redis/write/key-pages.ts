@@ -54,9 +54,24 @@ function rowKeysAmong(keys: readonly Buffer[], { keyStart, keyWidths }: RowKeys)
   return keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
 }
 
-export function isKeyOf(key: Buffer, { keyStart, keyWidths }: RowKeys): boolean {
-  const start = Buffer.from(keyStart);
-  return key.subarray(0, start.length).equals(start) && isRowKey(key, start.length, keyWidths);
+/** Finds the table of a key, among many tables. */
+export class KeyStarts {
+  readonly #tables = new Map<string, RowKeys>();
+
+  constructor(tables: readonly RowKeys[]) {
+    for (const rows of tables) this.#tables.set(Buffer.from(rows.keyStart).toString("latin1"), rows);
+  }
+
+  /** Whether it is the key of a row of one of them. */
+  has(key: Buffer): boolean {
+    const text = key.toString("latin1");
+    // Each start ends with a colon.
+    for (let end = text.indexOf(":") + 1; end > 0; end = text.indexOf(":", end) + 1) {
+      const rows = this.#tables.get(text.slice(0, end));
+      if (rows !== undefined && isRowKey(key, end, rows.keyWidths)) return true;
+    }
+    return false;
+  }
 }
 
 /** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
