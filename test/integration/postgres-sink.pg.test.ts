@@ -467,6 +467,18 @@ describe("a table that somebody", () => {
     });
   });
 
+  test("dropped is told with all others that are lost, once", async () => {
+    await using database = await freshDatabase();
+    const tables = ["a", "b", "c"].map((table) => tableVersion({ table, columns: { id: "integer" } }));
+    const sink = await opened(database, tables);
+    await database.query("drop table a; drop table c");
+    const error = await failure(sink.prepare(tables, timeout()));
+    expect([error.code, error.lostTables]).toEqual(["MR3110", ["public.a", "public.c"]]);
+    expect(error.message).toContain('"public"."a" was dropped, "public"."c" was dropped in the target');
+    await sink.prepare(tables, timeout());
+    await sink.verify(timeout());
+  });
+
   test.each([
     ["rows", [put(["2", "b", null])]],
     ["deletes, but not of all that were there", [put(["7", "b", null]), remove(["1", null, null])]],

@@ -4,6 +4,7 @@
  * One that another daemon prepared since has its name in the note.
  */
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import { rowVersion } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -37,6 +38,11 @@ interface KnownTable {
   /** `check` has told that it is lost. */
   isTold: boolean;
 }
+
+type LostTable = readonly [known: KnownTable, what: string];
+
+/** A message names so many tables. */
+const TOLD_COUNT_MAX = 5;
 
 /** A table is not counted further: of a larger one the server's estimate counts, where it is higher. */
 const ROW_COUNT_MAX = 1_000;
@@ -92,17 +98,18 @@ export class Presence {
   }
 
   /**
-   * Throws for a known table that is lost, or that another daemon writes now, once. `tables`: only for these; absent: for all.
+   * Throws for all known tables that are lost, or for one that another daemon writes now, once. `tables`: only for these; absent:
+   * for all.
    */
   async check(session: Session, signal: AbortSignal, tables?: readonly string[]): Promise<void> {
     const all = this.#those(tables).filter(({ isTold }) => !isTold);
     const { seen, lost } = await this.#compared(session, all, signal);
-    for (const [known, what] of lost) {
+    for (const [known] of lost) {
       // What becomes of a history is the operator's word.
       if (known.table.history === null) known.isTold = true;
       else this.#known.delete(known.table.quoted);
-      throw gone(known, what);
     }
+    if (lost.length > 0) throw gone(lost);
     for (const [i, known] of all.entries()) {
       const { table } = known;
       const successor = successorOf(this.#owner, decodeNote(seen[i]!.comment));
@@ -128,7 +135,7 @@ export class Presence {
   async #compared(session: Session, all: readonly KnownTable[], signal: AbortSignal) {
     const tables = all.map(({ table }) => table);
     const seen = await this.#look(session, tables, signal);
-    const lost: [KnownTable, what: string][] = [];
+    const lost: LostTable[] = [];
     for (const [i, known] of all.entries()) {
       const { oid, file } = seen[i]!;
       if (oid !== known.seen.oid) lost.push([known, oid === null ? "was dropped" : "was dropped and made again"]);
@@ -209,11 +216,13 @@ async function countsOf(
   return rows.map(([count]) => Number(count));
 }
 
-function gone({ table, ids }: KnownTable, what: string) {
+function gone(lost: readonly LostTable[]): MillraceError {
+  const told = lost.slice(0, TOLD_COUNT_MAX).map(([{ table }, what]) => `${table.quoted} ${what}`);
+  const more = lost.length > told.length ? [`${lost.length - told.length} more tables were lost`] : [];
   return reopening(
     "MR3110",
-    `${table.quoted} ${what} in the target, by somebody else`,
+    `${[...told, ...more].join(", ")} in the target, by somebody else`,
     "Millrace creates and fills it again; if it happens again, find out who did it.",
-    [...ids],
+    lost.flatMap(([{ ids }]) => [...ids]),
   );
 }
