@@ -125,11 +125,12 @@ test("one that is resumed names a table that its sink does not take once", async
       return { reason: "it is being read", isWhole: false, isFinal: true };
     },
   });
-  const { id, ended } = reconciler.begin(requestOf({ sinks: ["search"], tables: [orders.id, held.id] }), stop.signal);
+  const asked = { sinks: ["search"], tables: [orders.id, held.id] };
+  const { id, ended } = reconciler.begin(requestOf(asked), stop.signal);
   await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 1 }));
   stop.abort();
   await expect(ended).rejects.toThrow();
-  const found = await reconciler.run(requestOf({ resume: id }), NEVER);
+  const found = await reconciler.run(requestOf({ ...asked, resume: id }), NEVER);
   expect(found.notComparable.filter(({ table }) => table === orders.id)).toHaveLength(1);
 });
 
