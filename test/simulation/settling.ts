@@ -40,9 +40,6 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     const hangs = happenings.some((one) => one.what === "weather" && one.kind === "hanging");
     if (happenings.some(({ what }) => BY_HAND.has(what)))
       await world.sleep(2 * HEARTBEAT_MS + (hangs ? SILENCE_MS : 0));
-    // A sink that is not open then sees it later.
-    for (let leftMs = NOTICED_WITHIN_MS; leftMs > 0 && targets.some((target) => target.isShort); leftMs -= 20)
-      await world.sleep(20);
     // Who is still at work ends first.
     while (world.holds > 0) await world.sleep(20);
     if (world.without.size > 0) await world.whileStopped(0, async () => world.without.clear());
@@ -50,6 +47,9 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     if (server.isRestored) await world.whileStopped(0, () => acts.operators.recover(null, true));
     for (const { traits } of targets) await acts.operators.resume(traits.name);
     await resumeTables(world, acts);
+    // A sink that was not open, or was paused, sees it later.
+    for (let leftMs = NOTICED_WITHIN_MS; leftMs > 0 && targets.some((target) => target.isShort); leftMs -= 20)
+      await world.sleep(20);
     let isToSpoil = isSpoilt;
     const sinceMs = world.timeOfDayMs;
     for (;;) {
