@@ -77,6 +77,7 @@ export async function whileTrying<T>(
   return await whileOpen(config.source.connector.create(SILENT), async (source) => {
     const captured = await source.catalog.tables(signal);
     const book = new RuleBook(rules, memory, isSelectedBy(config.source));
+    book.begin(captured);
     return await work({
       ...captured,
       tryTable: async (shape, rowCount) => {

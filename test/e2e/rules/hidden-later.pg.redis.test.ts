@@ -148,6 +148,10 @@ test("columns of the row types of views, of partitions, and of tables that inher
     "public.parted": "MR1025",
     "public.viewed": "MR1025",
   });
+  for (const table of ["viewed", "parted", "heired", "kids"]) {
+    const { stdout, stderr } = await pipeline.installation.command("rules", "try", `public.${table}`, "--json");
+    expect(`${stdout}${stderr}`).not.toContain(CANARY);
+  }
 });
 
 test("rules that say the same of columns, below other globs over tables: what they hide now is gone", async () => {
