@@ -84,6 +84,7 @@ export class ConfigFile {
         return text;
       }
       for (const message of result.problems) this.problem("MR1007", path, message);
+      if (UNCHECKED.has(keyOf(path)) && BARE_NAME.test(text)) this.problem("MR1007", path, NO_REFERENCE);
       registerSecrets(secrets, path, result.text, result.inserted);
       this.#logins.add(path, result.text, result.references);
       return result.text;
@@ -236,6 +237,12 @@ function registerSecrets(secrets: Secrets, path: readonly string[], text: string
   }
   if (!PUBLIC_NAMES.has(key)) for (const value of inserted) secrets.add(value);
 }
+
+/** Secrets of Millrace's own, of which no server says that they are wrong. */
+const UNCHECKED = new Set(["maskKey", "token"]);
+/** As shells and other tools refer to variables. Everybody may know the name. */
+const BARE_NAME = /^(\$[A-Z_][A-Z0-9_]*|%\w+%|\{\{.*\}\})$/s;
+const NO_REFERENCE = "this is the name of a variable and not its value; write ${NAME}";
 
 function keyOf(path: readonly string[]): string {
   return path.findLast((name) => !/^\d+$/.test(name)) ?? "";

@@ -36,8 +36,15 @@ export class YamlFile {
     const unusable = (pair: Pair, message: string): void => {
       problems.push({ code: "MR1002", path: [], ...this.#at(offsetOf(pair.key) ?? 0), message });
     };
+    const expectNoTag = (node: Node): void => {
+      if (node.tag !== undefined && !TAGS.has(node.tag))
+        problems.push({ code: "MR1002", path: [], ...this.#at(node.range?.[0] ?? 0), message: TAG });
+    };
     visit(this.#document, {
+      Scalar: (_key, scalar) => expectNoTag(scalar),
+      Seq: (_key, seq) => expectNoTag(seq),
       Map: (_key, map) => {
+        expectNoTag(map);
         const byText = new Map<string, Pair>();
         for (const pair of map.items) {
           const text = keyOf(pair);
@@ -99,6 +106,10 @@ export class YamlFile {
 
 /** Without the alias's name: it may be a password that begins with `*`. */
 const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
+
+/** Without the tag: it may be a password that begins with `!`. YAML would drop it: a table that is left out, say, would be taken. */
+const TAG = "a tag, which has no meaning here; a value that begins with `!` needs quotes";
+const TAGS = new Set(["str", "int", "float", "bool", "null", "map", "seq"].map((name) => `tag:yaml.org,2002:${name}`));
 
 const GIVEN_TWICE = "this key is given twice in one map";
 const NO_KEY = "no key can be named __proto__; where keys are globs, __proto_? fits that name";

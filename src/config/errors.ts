@@ -11,7 +11,7 @@ export const pages: ErrorPages = {
   MR1002: {
     title: "The config file is not valid YAML",
     remedy:
-      "Look at indentation, unclosed quotes and brackets at that line; values with `: `, `#`, `{` or `*` need quotes. Of a key or sink that is there twice remove or rename one.",
+      "Look at indentation, unclosed quotes and brackets at that line; values with `: `, `#`, `{`, `*` or `!` need quotes. Of a key or sink that is there twice remove or rename one.",
     cause: "The file can't be parsed, or one map holds a key twice, of which YAML would silently drop one.",
   },
   MR1004: {

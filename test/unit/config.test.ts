@@ -507,6 +507,21 @@ describe("bad input", () => {
       "MR1005 9:18 admin.hosts.0: expected a host name without its port",
     ],
     [
+      "a table that is left out, without quotes",
+      BASE.replace("postgres://u@h/shop", "postgres://u@h/shop\n  tables: [public.*, ! public.audit]"),
+      "MR1002 5:24 : a tag, which has no meaning here; a value that begins with `!` needs quotes",
+    ],
+    [
+      "a tag of another tool",
+      `${BASE}maskKey: !env MASK_KEY_OF_THE_SHOP\n`,
+      "MR1002 9:15 : a tag, which has no meaning here; a value that begins with `!` needs quotes",
+    ],
+    [
+      "the name of a variable in place of a key",
+      `${BASE}maskKey: $MASK_KEY_OF_THE_SHOP\n`,
+      "MR1007 9:10 maskKey: this is the name of a variable and not its value; write ${NAME}",
+    ],
+    [
       "a missing variable",
       BASE.replace("postgres://u@h/shop", "${SHOP_URL}"),
       "MR1007 4:8 source.url: the environment variable SHOP_URL is not set",
