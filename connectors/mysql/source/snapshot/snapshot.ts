@@ -129,7 +129,7 @@ export class SnapshotCopy implements FirstCopy {
           blocks.fail(sourceError("MR2022", "retryable", "a session of the source became silent"));
       } catch (error) {
         // The look has another connection: what is wrong there tells little of the session.
-        if (++unansweredCount === UNANSWERED_COUNT_MAX && isSilent()) blocks.fail(error);
+        if (++unansweredCount >= UNANSWERED_COUNT_MAX && isSilent()) blocks.fail(error);
       }
       seen = session.byteCount;
       if (isWatched && !blocks.hasEnded) timer = later();
