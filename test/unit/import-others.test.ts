@@ -216,7 +216,7 @@ describe("peerdb", () => {
       CREATE MIRROR IF NOT EXISTS dwh FROM shop TO ch WITH TABLE MAPPING (
         public.orders:orders, "public"."Users":users,
         { from: public.people, to: persons, exclude: [ssn, "Home Address"], key: region }
-      ) WITH (do_initial_copy = true, soft_delete = true, sync_interval = 30, synced_at_col_name = '_at');`);
+      ) WITH (do_initial_copy = true, soft_delete = TRUE, sync_interval = 30, synced_at_col_name = '_at');`);
     expect(made.config).toEqual({
       name: "shop",
       source: {
@@ -244,7 +244,7 @@ describe("peerdb", () => {
 
   test("what one mirror excludes no sink shows; targets that tables share are left to decide", () => {
     const made = imported(`
-      CREATE MIRROR a FROM shop TO ch WITH TABLE MAPPING ({from: t.x, to: all_rows, exclude: [ssn]}, t.y:all_rows) WITH (do_initial_copy = false);
+      CREATE MIRROR a FROM shop TO ch WITH TABLE MAPPING ({from: t.x, to: all_rows, exclude: [ssn]}, t.y:all_rows) WITH (do_initial_copy = FALSE);
       CREATE MIRROR b FROM shop TO pg WITH TABLE MAPPING (t.x:t.x) WITH (do_initial_copy = 'false');`);
     expect(made.config).toMatchObject({
       source: { tables: ["t.x", "t.y"], snapshot: "none" },
@@ -259,6 +259,11 @@ describe("peerdb", () => {
   test.each([
     ["a script", `CREATE MIRROR m FROM shop TO pg ${WITH}, script = 'function onRow() end')`, ["mirror m: script"]],
     ["an unknown option", `CREATE MIRROR m FROM shop TO pg ${WITH}, row_filter = 'x')`, ["mirror m: row_filter"]],
+    [
+      "a truth value that is none",
+      `CREATE MIRROR m FROM shop TO pg ${WITH}, soft_delete = maybe)`,
+      ["mirror m: soft_delete"],
+    ],
     [
       "a query",
       "CREATE MIRROR m FROM shop TO pg FOR $$ SELECT * FROM t.x WHERE id BETWEEN {{.start}} AND {{.end}} $$ WITH (mode = 'append')",

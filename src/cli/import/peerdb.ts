@@ -94,8 +94,8 @@ const KINDS: ReadonlyMap<string, string> = new Map([
 ]);
 
 function databaseUrl(kind: string, label: string, peer: Section): string {
-  const isPlain = peer.text("disable_tls") === "true";
-  const isTls = peer.text("require_tls") === "true";
+  const isPlain = peer.flag("disable_tls") === true;
+  const isTls = peer.flag("require_tls") === true;
   const parameters: Record<string, string> =
     kind === "mysql" ? { "ssl-mode": isPlain ? "PREFERRED" : "REQUIRED" } : isTls ? { sslmode: "require" } : {};
   const database = peer.inUrl("database", `${label}_DATABASE`);
@@ -137,8 +137,8 @@ const OF_MIRROR: Reasons = {
 function sinkFrom(findings: Findings, mirror: Mirror, type: string, peer: Section): MadeSink {
   const section = new Section(findings, `mirror ${mirror.name}: `, mirror.options);
   const name = asName(mirror.name, 40) || "sink";
-  const isSoft = section.text("soft_delete") === "true" || section.has("soft_delete_col_name");
-  const isCopied = section.text("do_initial_copy") !== "false";
+  const isSoft = section.flag("soft_delete") === true || section.has("soft_delete_col_name");
+  const isCopied = section.flag("do_initial_copy") !== false;
   const publication = section.plain("publication_name", `${name.toUpperCase()}_PUBLICATION`);
   if (mirror.isOfQuery) section.block("FOR", "a query makes its rows: write the tables that it reads");
   if (section.has("script"))
@@ -168,7 +168,7 @@ function targetFrom(type: string, label: string, peer: Section, isSoft: boolean)
   if (type === "postgres")
     return { keys: { kind: "postgres", url: databaseUrl("postgres", label, peer), ...deletes }, isNamed: true };
   if (type === "clickhouse") {
-    const isPlain = peer.text("disable_tls") === "true";
+    const isPlain = peer.flag("disable_tls") === true;
     const port = isPlain ? "8123" : "8443";
     peer.leave("port", `it is of ClickHouse's own protocol: ${port}, of its HTTP interface, was written`);
     const schema = peer.plain("database", `${label}_DATABASE`);
@@ -188,7 +188,7 @@ function targetFrom(type: string, label: string, peer: Section, isSoft: boolean)
     const keys = {
       kind: "kafka",
       brokers: (peer.plain("servers", `${label}_BROKERS`) ?? "localhost:9092").split(",").map((each) => each.trim()),
-      ...(peer.text("disable_tls") === "true" ? {} : { tls: true }),
+      ...(peer.flag("disable_tls") === true ? {} : { tls: true }),
       ...(username === null ? {} : { sasl: { mechanism, username, ...(password === null ? {} : { password }) } }),
     };
     peer.leave("topics", "they are named <name>.<schema>.<table>, and have Millrace's envelope");

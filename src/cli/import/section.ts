@@ -52,6 +52,13 @@ export class Section {
     return null;
   }
 
+  /** A truth value, or its word in any case; what is neither can't be known. */
+  flag(key: string): boolean | null {
+    const text = this.text(key)?.toLowerCase() ?? null;
+    if (text !== null && text !== "true" && text !== "false") this.block(key, "its value is neither true nor false");
+    return text === null ? null : text === "true";
+  }
+
   /** A text as the config may have it: it has no reference to a variable of the tool's. */
   plain(key: string, label: string): string | null {
     const text = this.text(key);

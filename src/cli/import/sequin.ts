@@ -128,7 +128,7 @@ function urlFrom(section: Section, label: string): string {
   if (whole !== null) return whole;
   const host = section.inUrl("hostname", `${label}_HOST`);
   if (host === null) section.block("hostname", "there is none");
-  const parameters = section.text("ssl") === "true" ? { sslmode: "require" } : {};
+  const parameters = section.flag("ssl") === true ? { sslmode: "require" } : {};
   return urlOf({
     kind: "postgres",
     host: host ?? "",
@@ -264,14 +264,14 @@ function ofType(type: string, label: string, destination: Section): SinkKeys | n
         .split(",")
         .map((each) => each.trim()),
       ...(topic === null ? {} : { topic }),
-      ...(destination.text("tls") === "true" ? { tls: true } : {}),
+      ...(destination.flag("tls") === true ? { tls: true } : {}),
       ...(username === null ? {} : { sasl: { mechanism, username, ...(password === null ? {} : { password }) } }),
     };
   }
   if (type === "redis_string") {
     destination.leave("type", "a value is the row as JSON, with its version, under <prefix><schema>:<table>:<id>");
     const url = urlOf({
-      kind: destination.text("tls") === "true" ? "rediss" : "redis",
+      kind: destination.flag("tls") === true ? "rediss" : "redis",
       host: destination.inUrl("host", `${label}_HOST`) ?? "localhost",
       port: destination.inUrl("port", `${label}_PORT`) ?? "6379",
       user: destination.inUrl("username", `${label}_USER`),
