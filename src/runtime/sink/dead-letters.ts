@@ -3,7 +3,7 @@ import { type Block, OP_LETTERS } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope } from "../../core/model/envelope.ts";
 import type { MillraceError } from "../../core/errors.ts";
-import { commitOf, type Position } from "../../core/model/position.ts";
+import { commitOf, epochOf, type Position } from "../../core/model/position.ts";
 import { keyText } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
@@ -149,7 +149,8 @@ export class DeadLetterBox {
 
 /** By the row's version: a row that was read has no commit of its own, and its read's sweep leaves letters from there on. */
 function placeOf(block: Block, row: number): Position {
-  return { ...block.positionAt(row), commit: commitOf(block.transactions.version[block.tx[row]!]!) };
+  const version = block.transactions.version[block.tx[row]!]!;
+  return { ...block.positionAt(row), epoch: epochOf(version), commit: commitOf(version) };
 }
 
 function inTable(tableId: string, key: string): string {
