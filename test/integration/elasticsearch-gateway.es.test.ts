@@ -11,7 +11,14 @@ import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
-import { type Asked, type HttpGateway, httpGateway, type Reply } from "../support/network/http-gateway.ts";
+import {
+  type Asked,
+  httpGateway,
+  type HttpGateway,
+  JSON_TYPE,
+  OF_OTHERS,
+  type Reply,
+} from "../support/network/http-gateway.ts";
 import { listening } from "../support/network/listening.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
@@ -302,13 +309,9 @@ test("an index that the engine hides from a role is not gone: its table alone wa
   expect(await failure(next.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
 });
 
-const JSON_TYPE = { "content-type": "application/json" };
 /** What others than the engine say, and what an engine says of nothing that was asked. */
 const FOREIGN: readonly Reply[] = [
-  { status: 200, headers: { "content-type": "text/html" }, body: "<html>Welcome</html>" },
-  { status: 200, headers: {}, body: "" },
-  { status: 200, headers: JSON_TYPE, body: '{"message":"all is well"}' },
-  { status: 404, headers: { "content-type": "text/plain" }, body: "default backend - 404" },
+  ...OF_OTHERS,
   { status: 404, headers: JSON_TYPE, body: '{"error":"Not Found","message":"no route"}' },
   { status: 400, headers: { "content-type": "text/html" }, body: "<html>Bad Request</html>" },
   { status: 409, headers: JSON_TYPE, body: '{"message":"a conflict"}' },

@@ -3,15 +3,11 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { RegistryClient } from "../../connectors/kafka/registry/client.ts";
 import { timeout } from "../conformance/stage.ts";
-import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
+import { httpGateway, JSON_TYPE, OF_OTHERS, type Reply } from "../support/network/http-gateway.ts";
 import { registryUrl } from "../support/run/services.ts";
 
-const JSON_TYPE = { "content-type": "application/json" };
 const FOREIGN: readonly Reply[] = [
-  { status: 200, headers: { "content-type": "text/html" }, body: "<html>Welcome</html>" },
-  { status: 200, headers: {}, body: "" },
-  { status: 200, headers: JSON_TYPE, body: '{"message":"all is well"}' },
-  { status: 404, headers: { "content-type": "text/plain" }, body: "default backend - 404" },
+  ...OF_OTHERS,
   { status: 409, headers: JSON_TYPE, body: '{"error":"Conflict"}' },
   { status: 422, headers: { "content-type": "text/html" }, body: "<html>Unprocessable</html>" },
 ];

@@ -194,14 +194,20 @@ describe("a table that a sink can't follow", () => {
     expect(await state.suspensions.list()).toEqual([]);
   });
 
-  test("has no letter of a row that a sweep has found gone", async () => {
-    await using opened = await realState();
-    const { state } = opened;
+  /** A sink that has three users. */
+  async function withUsers(state: StateStore) {
     const source = new ScriptedSource([users]);
     source.fill(users, many(3));
     const sink = new ScriptedSink();
     const started = start(source, state, [sink]);
     await same(source, sink, [users]);
+    return { source, sink, started };
+  }
+
+  test("has no letter of a row that a sweep has found gone", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const { source, sink, started } = await withUsers(state);
     sink.refuses = (writes) => writes.table.id === users.id;
     source.commit(put(users, 9));
     const waiting = async () => (await state.deadLetters.list({ state: "waiting" })).map(({ key }) => key);
@@ -218,11 +224,7 @@ describe("a table that a sink can't follow", () => {
   test("keeps the letter of a row that its read brings, behind the sweep of that read", async () => {
     await using opened = await realState();
     const { state } = opened;
-    const source = new ScriptedSource([users]);
-    source.fill(users, many(3));
-    const sink = new ScriptedSink();
-    const started = start(source, state, [sink]);
-    await same(source, sink, [users]);
+    const { sink, started } = await withUsers(state);
     sink.refuses = ({ blocks, block, row: rows, table }, entry) => {
       const { bytes, after } = blocks[block[entry]!]!;
       return keyText(table, bytes, after[rows[entry]!]!).join() === "2";

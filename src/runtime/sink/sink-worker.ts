@@ -164,10 +164,9 @@ export class SinkWorker {
       let how: How = "dropped";
       const passed = new Set<Work>();
       try {
-        if (this.#hasBeat) {
-          this.#hasBeat = false;
-          await this.#work({ kind: "heartbeat" }, null, passed, batchSignal);
-        }
+        const hasBeat = this.#hasBeat && taken.kind !== "heartbeat";
+        this.#hasBeat = false;
+        if (hasBeat) await this.#work({ kind: "heartbeat" }, null, passed, batchSignal);
         how = await this.#work(taken, prepared?.ahead ?? null, passed, batchSignal);
         // Invariant: after a failure nothing is covered until the sink begins again, because dropped works lie before it.
         this.#busy = false;

@@ -20,6 +20,15 @@ export interface Reply {
   readonly body: Buffer | string;
 }
 
+export const JSON_TYPE = { "content-type": "application/json" };
+/** What others answer in a server's place: a page, nothing, what nobody asked for, a proxy without a server behind it. */
+export const OF_OTHERS: readonly Reply[] = [
+  { status: 200, headers: { "content-type": "text/html" }, body: "<html>Welcome</html>" },
+  { status: 200, headers: {}, body: "" },
+  { status: 200, headers: JSON_TYPE, body: '{"message":"all is well"}' },
+  { status: 404, headers: { "content-type": "text/plain" }, body: "default backend - 404" },
+];
+
 export interface HttpGateway extends AsyncDisposable {
   /** With the port. */
   readonly host: string;
