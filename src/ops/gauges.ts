@@ -130,7 +130,7 @@ export const GAUGES: readonly LevelGauge[] = [
   ...SOURCE_COUNTERS.map(({ name, metric, help }) => plain(metric, help, ({ status }) => status.source[name])),
   plain(
     "millrace_reconcile_last_success_timestamp_seconds",
-    "End of the last comparison that found all tables in all sinks equal.",
+    "Beginning of the last comparison that found all tables in all sinks equal.",
     ({ lastEqualSeconds }) => lastEqualSeconds,
   ),
   {

@@ -11,12 +11,22 @@ import type {
 } from "../core/contracts/reconciliation.ts";
 import type { ComparisonStore, ProofStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import { News, Turn } from "../core/waiting.ts";
 import { compareDeep, type DeepSides } from "./deep.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { Inspections } from "./inspections.ts";
-import { documentOf, type DocumentParts, keptText, newRun, progressOf, type Run, takeUp } from "./run.ts";
-import { knowPlaces } from "./proof/proof-turn.ts";
+import {
+  documentOf,
+  type DocumentParts,
+  type DoneTable,
+  keptText,
+  newRun,
+  progressOf,
+  type Run,
+  takeUp,
+} from "./run.ts";
+import { knowPlaces, markOf } from "./proof/proof-turn.ts";
 import { openId } from "./rows/findings.ts";
 import { TableRun } from "./table-run.ts";
 
@@ -211,7 +221,6 @@ export class Reconciler {
     const kept = resume === null ? null : await this.#parts.kept.get(resume);
     if (resume !== null && kept === null) throw nothingToResume(resume);
     const port = await this.#port(run, signal);
-    if (kept !== null) takeUp(run, kept, port.tables);
     const { clock, news, lag, proofs } = this.#parts;
     if (isReported) await knowPlaces(proofs, port);
     const { request } = run;
@@ -224,9 +233,10 @@ export class Reconciler {
       if (tables.some(({ id }) => id === table)) run.besides.push({ table, what });
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
+    const able = sinks.filter((sink) => port.isComparable(sink));
+    if (kept !== null) takeUp(run, kept, await this.#present(tables, able, port));
     notCaptured(run, port, sinks);
     await using inspections = new Inspections(port);
-    const able = sinks.filter((sink) => port.isComparable(sink));
     for (const sink of sinks.filter((sink) => !able.includes(sink))) {
       const expected = request.sinks.includes(sink) ? {} : { isExpected: true as const };
       run.notComparable.push({ sink, table: null, reason: PASSES_ON, ...expected });
@@ -242,7 +252,7 @@ export class Reconciler {
       try {
         const compared = await new TableRun(parts, id).compare(able, over.signal);
         run.tablesDone++;
-        if (compared !== null) run.done.set(id, compared.fingerprint);
+        if (compared !== null) run.done.set(id, compared);
         await onProgress();
       } catch (error) {
         over.end();
@@ -262,6 +272,23 @@ export class Reconciler {
     const none = run.suspended.length > 0 ? "all of these tables are suspended" : "there was no table to compare";
     const reason = tables.length === 0 ? none : "it takes none of these tables";
     for (const sink of sinks) run.notComparable.push({ sink, table: null, reason });
+  }
+
+  /** What a kept result of each table must agree with. */
+  async #present(
+    tables: readonly TableVersion[],
+    sinks: readonly string[],
+    port: ComparePort,
+  ): Promise<ReadonlyMap<string, DoneTable>> {
+    const present = new Map<string, DoneTable>();
+    for (const table of tables) {
+      const stored = await this.#parts.proofs.ofTable(table.id);
+      const marks = sinks
+        .filter((sink) => port.takes(sink, table))
+        .map((sink) => [sink, markOf(stored.find((one) => one.sink === sink))] as const);
+      present.set(table.id, { fingerprint: table.fingerprint, marks: Object.fromEntries(marks) });
+    }
+    return present;
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {

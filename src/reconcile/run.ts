@@ -10,7 +10,13 @@ import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
 import { driftIn } from "./report/verdict.ts";
-import type { TableVersion } from "../core/model/schema.ts";
+
+/** What was found of a table counts for another process as long as this is the same. */
+export interface DoneTable {
+  readonly fingerprint: string;
+  /** By sink: see `markOf`. */
+  readonly marks: Readonly<Record<string, string>>;
+}
 
 /** The results of a running comparison so far. */
 export interface Run {
@@ -23,8 +29,8 @@ export interface Run {
   lookedMs: number;
   /** See `ReconcileDocument.part`. */
   part: ReconcileDocument["part"];
-  /** Tables that were compared in all sinks, with the fingerprints of their shapes. */
-  readonly done: Map<string, string>;
+  /** Tables that were compared in all sinks. */
+  readonly done: Map<string, DoneTable>;
   /** Unfinished walks by table and sink: where another process would continue. */
   readonly open: Map<string, KeptTable>;
   savedMs: number;
@@ -117,7 +123,7 @@ interface StoredRun {
   readonly startedAt: string;
   readonly request: ReconcileRequest;
   readonly part: Run["part"];
-  readonly done: readonly (readonly [table: string, fingerprint: string])[];
+  readonly done: readonly (readonly [table: string, found: DoneTable])[];
   readonly tables: readonly TableReconciliation[];
   readonly notComparable: readonly NotComparable[];
   readonly open: readonly KeptTable[];
@@ -142,19 +148,25 @@ export function keptRequest(text: string): ReconcileRequest {
   return parsed(text).request;
 }
 
-/** Continues with the findings of an earlier run, without those of tables that have another shape, or other rules, now. */
-export function takeUp(run: Run, text: string, present: readonly TableVersion[]): void {
+/**
+ * Continues with the findings of an earlier run, without those of tables that are another thing now (`present`): that have
+ * another shape, other rules or one more sink, or whose rows became uncertain in a sink.
+ */
+export function takeUp(run: Run, text: string, present: ReadonlyMap<string, DoneTable>): void {
   const { startedAt, part, done, tables, notComparable, open } = parsed(text);
   run.startedAt = startedAt;
   run.part = part;
-  const fingerprints = new Map(present.map(({ id, fingerprint }) => [id, fingerprint]));
-  for (const [table, fingerprint] of done)
-    if (fingerprints.get(table) === fingerprint) run.done.set(table, fingerprint);
+  for (const [table, found] of done) {
+    const now = present.get(table);
+    const isSame = (sink: string): boolean => found.marks[sink] === now?.marks[sink];
+    if (now?.fingerprint === found.fingerprint && Object.keys(now.marks).every(isSame)) run.done.set(table, found);
+  }
   // For an unfinished table only its open walks count.
   run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
   run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));
   run.rowsCompared = run.tables.reduce((sum, { compared }) => sum + compared, 0);
-  for (const one of open) run.open.set(openId(one.table, one.sink), one);
+  for (const one of open)
+    if (one.mark === present.get(one.table)?.marks[one.sink]) run.open.set(openId(one.table, one.sink), one);
 }
 
 function parsed(text: string): StoredRun {

@@ -6,9 +6,9 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { News, Turn } from "../core/waiting.ts";
 import { brokenOff, NotComparableError, reasonOf, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
-import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
+import { markOf, type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
 import { openId } from "./rows/findings.ts";
-import type { Run } from "./run.ts";
+import type { DoneTable, Run } from "./run.ts";
 import { isAt, readStretch, type Stretch, TableComparison } from "./rows/table-comparison.ts";
 
 interface TableRunParts {
@@ -41,6 +41,8 @@ export class TableRun {
   readonly #comparing = new Set<TableComparison>();
   /** Of comparisons that will have proven the whole table. */
   readonly #proving = new Map<TableComparison, { readonly turn: ProofTurn; readonly at: string }>();
+  /** By sink: as it was when its comparison began. */
+  readonly #marks: Record<string, string> = {};
   #large: Disposable | null = null;
   #isPassedOver = false;
 
@@ -49,11 +51,8 @@ export class TableRun {
     this.#id = id;
   }
 
-  /**
-   * Compares the table; restarts if its shape changes meanwhile. Returns the shape that it had; null: it is gone, or was
-   * passed over in a sink.
-   */
-  async compare(sinks: readonly string[], signal: AbortSignal): Promise<TableVersion | null> {
+  /** Compares the table; restarts if its shape changes meanwhile. Null: it is gone, or was passed over in a sink. */
+  async compare(sinks: readonly string[], signal: AbortSignal): Promise<DoneTable | null> {
     const { run } = this.#parts;
     let table = this.#table;
     let left = this.#without(sinks);
@@ -64,7 +63,7 @@ export class TableRun {
       left = await this.#once(table, left, tries < TRIES_MAX, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
-    return this.#isPassedOver ? null : table;
+    return this.#isPassedOver || table === null ? null : { fingerprint: table.fingerprint, marks: this.#marks };
   }
 
   get #table(): TableVersion | null {
@@ -149,8 +148,10 @@ export class TableRun {
     const resumed = run.open.get(openId(table.id, sink)) ?? null;
     const stored = (await proofs.ofTable(table.id)).find((one) => one.sink === sink);
     const turn = stored === undefined ? null : turnOf(stored, port);
+    const mark = markOf(stored);
+    this.#marks[sink] = mark;
     const at = timestamp(clock);
-    const parts = { ...run.request, clock, port, inspection, table, sink, part, resumed, lag };
+    const parts = { ...run.request, clock, port, inspection, table, sink, part, resumed, mark, lag };
     const comparison = new TableComparison(parts);
     // What another process compared, it compared before.
     if (turn !== null && part === null && resumed === null) this.#proving.set(comparison, { turn, at });

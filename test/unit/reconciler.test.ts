@@ -1,8 +1,9 @@
 /** Which comparison is one that nothing was left out of. */
 import { expect, test } from "vitest";
 import { abortOf, systemClock } from "../../src/core/clock.ts";
-import type { ComparePort } from "../../src/core/contracts/comparing.ts";
+import type { ComparePort, Inspection } from "../../src/core/contracts/comparing.ts";
 import { requestOf } from "../../src/core/contracts/reconciliation.ts";
+import type { ProofStore } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/waiting.ts";
@@ -15,7 +16,11 @@ const orders = tableVersion({ table: "orders", columns: { id: "integer" } });
 const NEVER = new AbortController().signal;
 
 /** Over these tables; nothing is read. */
-function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort> = {}): Reconciler {
+function reconcilerOf(
+  tables: readonly TableVersion[],
+  port: Partial<ComparePort> = {},
+  ofTable: ProofStore["ofTable"] = async () => [],
+): Reconciler {
   let text: string | null = null;
   const kept = {
     get: async () => text,
@@ -34,7 +39,7 @@ function reconcilerOf(tables: readonly TableVersion[], port: Partial<ComparePort
     deep: null,
     logger: SILENT,
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-    proofs: { know: async () => undefined, ofTable: async () => [] } as unknown as ReconcilerParts["proofs"],
+    proofs: { know: async () => undefined, ofTable, save: async () => true } as unknown as ReconcilerParts["proofs"],
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
     kept: kept as unknown as ReconcilerParts["kept"],
     port: () =>
@@ -132,6 +137,45 @@ test("one that is resumed names a table that its sink does not take once", async
   await expect(ended).rejects.toThrow();
   const found = await reconciler.run(requestOf({ ...asked, resume: id }), NEVER);
   expect(found.notComparable.filter(({ table }) => table === orders.id)).toHaveLength(1);
+});
+
+test.each([
+  ["", "nothing happened", {}],
+  ["again", "the sink was reset", { voided: 1 }],
+  ["again", "the sink was emptied", { since: "2026-01-02T00:00:00.000Z" }],
+] as const)("one that is resumed compares a finished table %s if since then %s", async (again, _, since) => {
+  const held = tableVersion({ table: "held", columns: { id: "integer" } });
+  const stop = new AbortController();
+  const looks: string[] = [];
+  let ledger = { table: orders.id, sink: "warehouse", since: "2026-01-01T00:00:00.000Z", voided: 0, content: null };
+  const inspection = { [Symbol.asyncDispose]: async () => undefined, async *keys() {} };
+  const reconciler = reconcilerOf(
+    [orders, held],
+    {
+      batch: () => 1,
+      refused: async () => [],
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the table is empty
+      inspect: async () => inspection as unknown as Inspection,
+      at: async ({ table, sinks, onSent }) => {
+        looks.push(table.id);
+        if (table.id === held.id && !stop.signal.aborted) await abortOf(stop.signal);
+        onSent?.({ last: null });
+        const outcomes = new Map(sinks.map((sink) => [sink, { kind: "compared" }] as const));
+        return { last: null, at: "0/1", byteCount: 0, readMs: 0, unsettled: [], outcomes };
+      },
+      unready: async () => null,
+    },
+    async () => [ledger],
+  );
+  const { id, ended } = reconciler.begin(requestOf({}), stop.signal);
+  await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 1 }));
+  stop.abort();
+  await expect(ended).rejects.toThrow();
+  looks.length = 0;
+  ledger = { ...ledger, ...since };
+  const found = await reconciler.run(requestOf({ resume: id }), NEVER);
+  expect(looks.includes(orders.id)).toBe(again !== "");
+  expect(found.tables.map(({ table }) => table).toSorted()).toEqual([held.id, orders.id]);
 });
 
 test("how one ended is told until the next one that somebody asked for", async () => {

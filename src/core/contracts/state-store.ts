@@ -525,6 +525,8 @@ export interface ProofRecord extends ProofPlace {
 export type ProofFacts = Omit<ProofRecord, "since">;
 
 export interface ProofLedger extends ProofPlace {
+  /** See `ProofRecord`. */
+  readonly since: string;
   /** How often it became void. */
   readonly voided: number;
   /** Null: nothing is proven. */

@@ -4,7 +4,7 @@ import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
 
 /**
- * When all sinks were last found equal to the source: by a full comparison, or by the last of fast ones that together
+ * All rows were last found equal to the source then or later, in all sinks: by a full comparison, or by the last of fast ones that together
  * cover all rows, if no comparison in between found a difference. Null: never, as far as reports are kept.
  */
 export function lastEqual(reports: readonly ReportSummary[]): Date | null {
@@ -15,10 +15,10 @@ export function lastEqual(reports: readonly ReportSummary[]): Date | null {
       parts.clear();
       newest = null;
     } else if (isClean(report)) {
-      if (report.part == null) return new Date(report.finishedAt);
+      if (report.part == null) return new Date(report.startedAt);
       newest ??= report;
       parts.add(report.part.number);
-      if (parts.size === PART_COUNT) return new Date(newest.finishedAt);
+      if (parts.size === PART_COUNT) return new Date(newest.startedAt);
     }
   }
   return null;

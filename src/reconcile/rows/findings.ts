@@ -118,6 +118,8 @@ export interface KeptTable {
   readonly sink: string;
   /** If the table has another shape now, the walk restarts. */
   readonly fingerprint: string;
+  /** See `markOf`. The same. */
+  readonly mark: string;
   /** The last row that the walk reached. */
   readonly lastId: string;
   readonly counts: Readonly<typeof NOTHING_FOUND>;

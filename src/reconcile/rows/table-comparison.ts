@@ -35,6 +35,8 @@ interface TableComparisonParts {
   readonly part: number | null;
   /** The unfinished walk of another process; null: a new walk. */
   readonly resumed: KeptTable | null;
+  /** See `KeptTable`. Default: nobody continues. */
+  readonly mark?: string;
   /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
   /** For one range alone: the key after which it begins; null: the first one. Default: the whole table, range after range. */
@@ -87,7 +89,7 @@ export class TableComparison {
     this.#suspects = new Suspects(parts);
     this.#cursor = parts.after ?? null;
     const { resumed, table, inspection } = parts;
-    if (resumed === null || resumed.fingerprint !== table.fingerprint) return;
+    if (resumed === null || resumed.fingerprint !== table.fingerprint || resumed.mark !== parts.mark) return;
     this.#resumedAt = resumed.lastId;
     this.findings.goOn(resumed);
     this.#suspects.markKnown(resumed.known);
@@ -97,7 +99,7 @@ export class TableComparison {
 
   /** Where another process would continue; null: this walk can't be continued. */
   get kept(): KeptTable | null {
-    const { table, sink, inspection } = this.#parts;
+    const { table, sink, inspection, mark = "" } = this.#parts;
     const isKept = this.#walksFor === "walk" && this.#cursor !== null && this.#resumedAt === null;
     if (!isKept || this.#suspects.knownCount + this.#suspects.size > KEPT_MAX) return null;
     const { sample, ...kept } = this.findings.kept;
@@ -105,6 +107,7 @@ export class TableComparison {
       table: table.id,
       sink,
       fingerprint: table.fingerprint,
+      mark,
       lastId: inspection.id(table, this.#cursor!),
       ...kept,
       sample: sample.map(withoutValues),

@@ -73,9 +73,10 @@ export class SqliteProofs implements ProofStore {
   }
 
   async ofTable(tableId: string): Promise<readonly ProofLedger[]> {
-    const sql = "SELECT sink, table_id, voided, content FROM proof WHERE table_id = :table ORDER BY sink";
+    const sql = "SELECT sink, table_id, since, voided, content FROM proof WHERE table_id = :table ORDER BY sink";
     return this.#connection.all(sql, { table: tableId }).map((row) => ({
       ...placeOf(row),
+      since: text(row, "since"),
       voided: integer(row, "voided"),
       content: textOrNull(row, "content"),
     }));
