@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { definition as searchDefinition, factory as search } from "../../connectors/elasticsearch/config.ts";
 import { completeFor } from "../../src/core/checkpoint.ts";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { StateStore, SuspendedTable } from "../../src/core/contracts/state-store.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
@@ -123,6 +123,39 @@ test("until a first look has ended, over restarts too, the tables that are there
   expect(await look(await restarted(empty.state), "a")).toEqual(["public.a MR1303"]);
 });
 
+test("where the log has to show what a table is, those of the first look are no new ones until it has", async () => {
+  const policy = { ...DEFAULT_POLICY, schemaChange: "pause", newTables: "wait" } as const;
+  const named = (table: string): TableShape => tableVersion({ table, columns: { id: "int4" } });
+  await using opened = await realState();
+  const { state } = opened;
+  await state.source.announce(1);
+  const restarted = async (): Promise<TableGate> => {
+    const gate = tableGate(state, undefined, policy);
+    await gate.load();
+    return gate;
+  };
+  const look = async (gate: TableGate, ...tables: readonly string[]): Promise<void> => {
+    const captured = { tables: tables.map(named), refused: [], generations: new Map(), awaitsLog: true };
+    await gate.discover(captured, gate.changing, at(2n));
+  };
+  const waiting = ({ suspended }: TableGate): string[] => [...suspended.keys()];
+  const first = await restarted();
+  await look(first, "a", "b");
+  await first.confirm(named("a"), at(3n));
+  await look(first, "a", "b", "c");
+  await first.confirm(named("c"), at(4n));
+  expect(waiting(first)).toEqual(["public.c"]);
+  // The process ends before the log has shown the second one.
+  const second = await restarted();
+  await second.resolve(named("b"), at(5n));
+  expect(waiting(second)).toEqual(["public.c"]);
+  await look(second, "a", "b", "c");
+  const third = await restarted();
+  await third.resolve(named("d"), at(6n));
+  await look(third, "a", "b", "c", "d");
+  expect(waiting(third)).toEqual(["public.c", "public.d"]);
+});
+
 test("a table that its sink refuses again while its suspension is ended stays suspended over a restart", async () => {
   await using opened = await realState();
   const { suspensions } = opened.state;
@@ -142,4 +175,35 @@ test("a table that its sink refuses again while its suspension is ended stays su
   await refusing;
   expect(suspended.has("s", "public.c")).toBe(true);
   expect((await suspensions.list()).map(({ tableId }) => tableId)).toEqual(["public.a", "public.c"]);
+});
+
+test("a suspension that the state could not store, or end, changes nothing for the table, and nothing for others", async () => {
+  await using opened = await realState();
+  const { suspensions } = opened.state;
+  const away = new Error("the state is away");
+  let fails = false;
+  const store = {
+    ...suspensions,
+    list: async () => await suspensions.list(),
+    suspend: async (tables: readonly SuspendedTable[]) => {
+      if (fails) throw away;
+      await suspensions.suspend(tables);
+    },
+    reinstate: async (sink: string | null, ids: readonly string[]) => await suspensions.reinstate(sink, ids),
+  };
+  const suspended = new SuspendedTables(systemClock, store, quietLog);
+  const failure = new MillraceError({ code: "MR1304", kind: "fatal", message: "can't write" });
+  const [a, b] = ["public.a", "public.b"];
+  await suspended.suspend("s", [
+    { tableId: a, failure },
+    { tableId: b, failure },
+  ]);
+  fails = true;
+  await expect(suspended.suspend("s", [{ tableId: a, failure }])).rejects.toBe(away);
+  await suspended.tryAgain("s", [a], async () => undefined);
+  const stored = async (): Promise<string[]> => (await suspensions.list()).map(({ tableId }) => tableId);
+  expect([await stored(), suspended.has("s", a)]).toEqual([[b], false]);
+  const listing = suspended.tryAgain("s", [a, b], async () => await Promise.reject(away));
+  await expect(listing).rejects.toBe(away);
+  expect([await stored(), suspended.has("s", a), suspended.has("s", b)]).toEqual([[b], false, true]);
 });

@@ -28,6 +28,8 @@ interface Suspension {
   readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
   isTried: boolean;
+  /** The state has it. */
+  isStored: boolean;
   /** Another suspension is stored in its place, or about to be. */
   isReplaced: boolean;
   /** When it is next tried by itself. Infinity: only another shape, or an operator, makes a difference. */
@@ -80,11 +82,14 @@ export class SuspendedTables {
   async suspend(sink: string, refusals: readonly Refusal[]): Promise<void> {
     const suspended = refusals.map((refusal) => this.#refused(sink, refusal));
     // Invariant: before it is stored, so that whoever ends the former one does not end this one in the store.
-    for (const { tableId } of refusals) {
-      const before = this.#find(sink, tableId);
-      if (before !== undefined) before.isReplaced = true;
+    const replaced = refusals.flatMap(({ tableId }) => this.#find(sink, tableId) ?? []);
+    for (const before of replaced) before.isReplaced = true;
+    try {
+      await this.#store.suspend(suspended.map(({ table }) => table));
+    } catch (error) {
+      for (const before of replaced) before.isReplaced = false;
+      throw error;
     }
-    await this.#store.suspend(suspended.map(({ table }) => table));
     for (const { table, isSame } of suspended) {
       const { tableId, error } = table;
       const { code, message } = error;
@@ -152,13 +157,18 @@ export class SuspendedTables {
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
       await list(suspended);
-      const still = suspensions.filter(({ isReplaced }) => !isReplaced);
+      const still = suspensions.filter(({ isReplaced, isStored }) => isStored && !isReplaced);
       await this.#store.reinstate(
         sink,
         still.map(({ table }) => table.tableId),
       );
+      for (const suspension of still) {
+        suspension.isStored = false;
+        suspension.isTried = true;
+      }
     } catch (error) {
-      for (const suspension of suspensions) suspension.isTried = false;
+      // Of those that were tried before, the state has none: they flow.
+      for (const suspension of suspensions) if (suspension.isStored) suspension.isTried = false;
       throw error;
     }
   }
@@ -185,7 +195,7 @@ export class SuspendedTables {
   }
 
   #suspension(table: SuspendedInSink): Suspension {
-    return { table, isTried: false, isReplaced: false, dueMs: this.#dueMs(table) };
+    return { table, isTried: false, isStored: true, isReplaced: false, dueMs: this.#dueMs(table) };
   }
 
   /** A failure that may pass is retried at growing intervals. */

@@ -63,8 +63,10 @@ export class TableGate {
   #turn: Promise<unknown> = Promise.resolve();
   /** Ids of the tables in the catalogue; null until it was read. */
   #present: ReadonlySet<string> | null = null;
-  /** No look has ended before, in this process or another: the tables that are there are no new ones. */
-  #isFirstLook = true;
+  /** Every table of a first look was registered, by this process or another: a table that comes later is new. */
+  #hasLooked = false;
+  /** Ids of the tables at this process's first look; null before it. Until all of them are registered these are no new ones. */
+  #thereBefore: ReadonlySet<string> | null = null;
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
@@ -76,7 +78,7 @@ export class TableGate {
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
     this.#noteChange();
-    this.#isFirstLook = (await this.#parts.state.source.get())?.hasLooked !== true;
+    this.#hasLooked = (await this.#parts.state.source.get())?.hasLooked === true;
     for (const { sink, tableId, error } of await this.#parts.state.suspensions.list())
       if (sink === null) this.#suspended.set(tableId, error);
     // The table was reinstated, but its key had not come back.
@@ -291,11 +293,16 @@ export class TableGate {
     const fault = rulesFault(shape);
     if (fault !== null) return fault;
     if (inForce === undefined) {
-      const isWaiting = !this.#isFirstLook && this.#parts.policyOf(shape).newTables === "wait";
+      const isWaiting = this.#isNew(shape.id) && this.#parts.policyOf(shape).newTables === "wait";
       return isWaiting ? newWaits(shape.id) : null;
     }
     const refused = waitingChanges(inForce, shape, this.#parts.policyOf(shape));
     return refused.length === 0 ? null : waitsForApproval(shape.id, refused.map(describeChange));
+  }
+
+  /** Whether a table that is not registered yet has come since the first look. */
+  #isNew(id: string): boolean {
+    return this.#hasLooked || this.#thereBefore?.has(id) === false;
   }
 
   /**
@@ -318,16 +325,19 @@ export class TableGate {
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     const isAwaited = captured.awaitsLog === true;
     this.#noteChange();
+    // What a table is that rules hold back is known from now on, whatever becomes of its columns while nobody looks.
+    const all = [...captured.tables, ...captured.refused.flatMap(({ withheld }) => withheld ?? [])];
+    this.#thereBefore ??= new Set(all.map(({ id }) => id));
     if (!isAwaited) {
-      // What a table is that rules hold back is known from now on, whatever becomes of its columns while nobody looks.
-      const all = [...captured.tables, ...captured.refused.flatMap(({ withheld }) => withheld ?? [])];
       await this.resolveAll(
         all.filter(({ id }) => !this.#current.has(id)),
         position,
       );
     }
-    if (this.#isFirstLook) await this.#parts.state.source.looked();
-    this.#isFirstLook = false;
+    if (!this.#hasLooked && captured.tables.every(({ id }) => this.#current.has(id) || this.#isNew(id))) {
+      await this.#parts.state.source.looked();
+      this.#hasLooked = true;
+    }
     // Meanwhile another table may have got the same target. Backwards: of two that meet, the first goes on.
     for (const shape of returning.toReversed()) await this.#parts.events.found(shape);
     const before = this.#generations;
