@@ -23,6 +23,7 @@ import type { KeyText } from "../core/contracts/row-reads.ts";
 import { keyText, writeRowId } from "../core/model/row-id.ts";
 import { CELL_UNCHANGED, CellMap, hasUnchanged, tupleEnd } from "../core/model/tuple.ts";
 import { BlockCopy } from "./block-copy.ts";
+import { Doubts } from "./doubts.ts";
 import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
 import type { ComputedColumn } from "./computed/computed-columns.ts";
 import type { Masker } from "./masks.ts";
@@ -89,49 +90,6 @@ interface Completion {
   readonly tuple: Uint8Array;
   /** Ordinals of the values that are those of the change. */
   readonly leftOut: readonly number[];
-}
-
-const DOUBTED_MAX = 100_000;
-
-/**
- * Rows of a stream of which a change was not told, as nobody knew what the filter says of it or could compute it. What a
- * history has of such a row is from before that change: a later change that leaves values out is told with all values, or not.
- */
-export class Doubts {
-  readonly #tables = new Map<string, Set<string>>();
-  /** Tables with too many of them: each of their rows may be one. */
-  readonly #whole = new Set<string>();
-  #count = 0;
-
-  has(tableId: string, rowId: string): boolean {
-    return this.#whole.has(tableId) || this.#tables.get(tableId)?.has(rowId) === true;
-  }
-
-  /** Whether there is any: rows need not be told apart otherwise. */
-  in(tableId: string): boolean {
-    return this.#whole.has(tableId) || this.#tables.has(tableId);
-  }
-
-  add(tableId: string, rowId: string): void {
-    if (this.has(tableId, rowId)) return;
-    const rows = this.#tables.get(tableId) ?? new Set();
-    if (this.#count >= DOUBTED_MAX) return this.addAll(tableId);
-    this.#count++;
-    this.#tables.set(tableId, rows.add(rowId));
-  }
-
-  addAll(tableId: string): void {
-    this.#count -= this.#tables.get(tableId)?.size ?? 0;
-    this.#tables.delete(tableId);
-    this.#whole.add(tableId);
-  }
-
-  delete(tableId: string, rowId: string): void {
-    const rows = this.#tables.get(tableId);
-    if (rows?.delete(rowId) !== true) return;
-    this.#count--;
-    if (rows.size === 0) this.#tables.delete(tableId);
-  }
 }
 
 /** What was read at the source for one block of the log. It is no part of the block, which sources fill again. */
@@ -443,7 +401,7 @@ export class RuledBlocks {
     return this.#answers.doubts.has(source.id, id) && hasUnchanged(bytes, after[row]!);
   }
 
-  #told({ bytes, before, after }: Block, row: number, table: RuledTable, isTold: boolean): void {
+  #told({ bytes, before, after, transactions, tx }: Block, row: number, table: RuledTable, isTold: boolean): void {
     const { id } = table.source;
     const { doubts } = this.#answers;
     if (isTold ? !doubts.in(id) : !mayLeaveOut(table)) return;
@@ -451,7 +409,7 @@ export class RuledBlocks {
       at === NO_TUPLE ? [] : [this.#idOf(table.source, bytes, at)],
     );
     for (const one of ids) doubts.delete(id, one);
-    if (!isTold) doubts.add(id, ids.at(-1)!);
+    if (!isTold) doubts.add(id, ids.at(-1)!, transactions.commit[tx[row]!]!);
   }
 
   /** The row with all that its change leaves out, or all that these columns are made from, where it was read. */

@@ -9,17 +9,17 @@ import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
-import { rowIdOf } from "../core/model/row-id.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { invariant } from "../core/invariant.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
 import { loadFunctions } from "./computed/functions.ts";
 import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
+import { StreamDoubts } from "./doubts.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
-import { Answers, Doubts, RuledBlocks } from "./ruled-blocks.ts";
+import { Answers, RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
 import { ByteWriter } from "../core/bytes.ts";
@@ -65,6 +65,7 @@ export function withRules(
     // Invariant: durable before the stream goes on.
     if (followed.length > 0) await memory.keep(followed, position);
   };
+  const doubts = new StreamDoubts(memory.pending);
   let hints: readonly RuleHint[] = [];
   const look = async (signal: AbortSignal, known?: readonly NamedTable[]): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
@@ -74,6 +75,7 @@ export function withRules(
     if (elsewhere.length > 0) await memory.keepElsewhere?.(elsewhere);
     blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));
     hints = ruleHints(rules, captured, memory.former.known);
+    await doubts.settle();
     return captured;
   };
   const isChecking = hasRules || rules.selections.some(({ patterns }) => patterns.length > 0);
@@ -90,17 +92,10 @@ export function withRules(
     isChecked = true;
   };
   const ruling = { book, tables, blocks, rows: source.rows, check };
-  /** Invariant: asked before the stream begins. */
-  const addListed = async (doubts: Doubts): Promise<void> => {
-    for (const { tableId, key } of (await memory.pending?.()) ?? []) {
-      if (key === null) doubts.addAll(tableId);
-      else doubts.add(tableId, rowIdOf(key));
-    }
-  };
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, addListed }) : source.log,
+    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, doubts }) : source.log,
     admin: ruledAdmin(source.admin, ruling, { hints: () => hints, slowFunctions: () => book.slowFunctions() }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
@@ -162,20 +157,14 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
 
 interface StreamRuling {
   readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
-  /** Adds the rows that sinks have listed to be read. */
-  readonly addListed: (doubts: Doubts) => Promise<void>;
+  readonly doubts: StreamDoubts;
 }
 
 function ruledLog(
   log: ChangeLog,
   { book, tables, blocks, rows, check }: Ruling,
-  { onRenamed, addListed }: StreamRuling,
+  { onRenamed, doubts }: StreamRuling,
 ): ChangeLog {
-  /**
-   * Of the shared stream, over its connections: changes that it did not tell may wait in sinks' queues, where nobody has
-   * listed them yet. A second stream begins where nothing waits for its sink.
-   */
-  const shared = new Doubts();
   return {
     ...log,
     stream: async (from, options, signal) => {
@@ -195,15 +184,17 @@ function ruledLog(
           await options.onRenamed?.(renames, position);
         },
       };
-      const doubts = options.temporary ? new Doubts() : shared;
-      await addListed(doubts);
+      const own = await doubts.opened(options.temporary);
       const stream = await log.stream(from, ruled, signal);
       return {
         next: async (until) => {
           const block = await stream.next(until);
-          return blocks.apply(block, await ask(block, new Answers(doubts), { blocks, rows }, until));
+          return blocks.apply(block, await ask(block, new Answers(own), { blocks, rows }, until));
         },
-        acknowledge: (commit) => stream.acknowledge(commit),
+        acknowledge: (commit) => {
+          if (!options.temporary) doubts.acknowledged(commit);
+          stream.acknowledge(commit);
+        },
         [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
       };
     },

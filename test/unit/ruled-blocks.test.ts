@@ -6,7 +6,8 @@ import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
-import { Answers, Doubts, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
+import { Doubts } from "../../src/rules/doubts.ts";
+import { Answers, RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { systemClock } from "../../src/core/clock.ts";
@@ -279,11 +280,12 @@ describe("blocks under rules", () => {
     await state.close();
   });
 
-  test("a row of which a change was not told stays in doubt over the next connection, until its values are told", async () => {
+  test("a row of which a change was not told stays in doubt over the next connection, until sinks have read it", async () => {
     const source = new ScriptedSource([person]);
     const blocks = [
-      row(person, "u", { after: ["1", "new", UNCHANGED], xid: 7 }),
-      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 8 }),
+      row(person, "u", { after: ["1", "new", UNCHANGED], xid: 7, commit: 2_000n }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 8, commit: 3_000n }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 9, commit: 4_000n }),
     ];
     source.log = {
       ...source.log,
@@ -298,30 +300,22 @@ describe("blocks under rules", () => {
     };
     const state = openMemory(systemClock);
     const given = rules("status like 'open%'");
-    const { log } = withRules(source, given, await memoryOf({ rules: given }, state));
+    const { log, catalog } = withRules(source, given, await memoryOf({ rules: given }, state));
     const resolve = async (shape: TableShape): Promise<TableVersion> => firstVersion(shape);
     const told: unknown[] = [];
     while (blocks.length > 0) {
       await using stream = await log.stream({ epoch: 1, commit: 1n, index: 0 }, { temporary: false, resolve }, NEVER);
       told.push(...rowsOf(await stream.next(NEVER)).map(([op, , , after]) => [op, after]));
+      if (told.length < 2) continue;
+      stream.acknowledge(3_001n);
+      await catalog.tables(NEVER);
     }
     expect(told).toEqual([
       ["?", "1,=,="],
       ["?", "1,=,="],
+      ["u", "1,=,open"],
     ]);
     await state.close();
-  });
-
-  test("where more rows are in doubt than are told apart, all of their table are", () => {
-    const doubts = new Doubts();
-    for (let i = 0; i <= 100_000; i++) doubts.add(person.id, String(i));
-    doubts.add(plain.id, "1");
-    expect([doubts.has(person.id, "0"), doubts.has(person.id, "100000"), doubts.in(person.id)]).toEqual([
-      true,
-      true,
-      true,
-    ]);
-    expect([doubts.has(plain.id, "1"), doubts.has(plain.id, "2")]).toEqual([true, false]);
   });
 
   test("all rows of a block are asked for, and what is remembered outlives a change of other columns", () => {
