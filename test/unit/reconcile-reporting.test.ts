@@ -76,6 +76,41 @@ test("what can't be written or kept is logged, and hinders nothing else", async 
   expect(said).toHaveLength(4);
 });
 
+test("signed reports in the folder follow each other, whatever was kept or written alone when the process ended", async () => {
+  using temporary = temporaryFolder();
+  const path = temporary.file("reports");
+  const state = await openState(`sqlite:${temporary.file("s.db")}`);
+  const { privateKey: sign, publicKey } = generateKeyPairSync("ed25519");
+  const of = { reports: state.reports, sign, redact: (json: string) => json, logger: quietLog };
+  const keep = async (id: string, folder: ReportFolder | null, reports = state.reports): Promise<void> =>
+    await keepReport({ ...of, reports, folder }, { ...reportOf({ id }), finishedAt: `2026-11-20T02:0${id}:00.000Z` });
+  const inFolder = () => {
+    const files = readdirSync(path).filter((file) => file.endsWith(".json"));
+    const found = files.map((file): ReconcileDocument => JSON.parse(readFileSync(`${path}/${file}`, "utf8")));
+    return proofsOf(found, publicKey).map(({ id, problem }) => `${id} ${problem}`);
+  };
+  await keep("1", ReportFolder.open(path));
+  // Killed before it is written.
+  await keep("2", null);
+  const folder = ReportFolder.open(path);
+  await keep("3", folder);
+  expect(inFolder()).toEqual(["1 null", "2 null", "3 null"]);
+  // The state does not take it.
+  const full = Object.assign(Object.create(state.reports), {
+    add: async () => await Promise.reject(new Error("full")),
+  });
+  await keep("4", folder, full);
+  expect(inFolder()).toEqual(["1 null", "2 null", "3 null"]);
+  // Somebody has taken the reports away, and for a while none can be written.
+  rmSync(path, { recursive: true });
+  await keep("5", folder);
+  await keep("6", folder);
+  ReportFolder.open(path);
+  await keep("7", folder);
+  expect(inFolder()).toEqual(["5 null", "6 null", "7 null"]);
+  await state.close();
+});
+
 describe("signed reports", () => {
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
   const at = (id: string, minute: number) => ({ ...reportOf({ id }), finishedAt: `2026-11-20T02:0${minute}:00.000Z` });

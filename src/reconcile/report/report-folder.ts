@@ -11,6 +11,8 @@ import { signedReport } from "./signature.ts";
 /** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */
 export class ReportFolder {
   readonly #path: string;
+  /** Ids of reports that could not be written; null: what an earlier process left out is not known yet. */
+  #unwritten: Set<string> | null = null;
 
   private constructor(path: string) {
     this.#path = path;
@@ -40,6 +42,26 @@ export class ReportFolder {
     for (const [ending, text] of Object.entries(forms)) writeWhole(`${path}.${ending}`, text, 0o600);
     return true;
   }
+
+  /**
+   * Writes the newest of these reports, and the signed ones before it that the folder lacks since a process ended, or the folder
+   * was full: later ones name them. Those that somebody has taken away stay away.
+   */
+  async follow(reports: ReportStore): Promise<void> {
+    const history = await reports.list();
+    const [newest, before] = history;
+    if (newest === undefined) return;
+    const unwritten = (this.#unwritten ??= new Set(before === undefined ? [] : [before.id]));
+    const owed = history.filter(({ id }) => unwritten.has(id)).toReversed();
+    unwritten.clear();
+    for (const { id } of [...owed, newest]) unwritten.add(id);
+    for (const { id } of [...owed, newest]) {
+      const found = await reports.get(id);
+      const isLink = found?.signature !== undefined;
+      if (found !== null && (isLink || id === newest.id)) await this.write(found, history);
+      unwritten.delete(id);
+    }
+  }
 }
 
 interface ReportingParts {
@@ -61,18 +83,22 @@ export async function keepReport(
   found: ReconcileDocument,
 ): Promise<void> {
   let kept = short(redacted(found, redact));
-  const tried = async (what: string, work: () => Promise<void>) => {
+  const tried = async (what: string, work: () => Promise<void>): Promise<boolean> => {
     try {
       await work();
+      return true;
     } catch (error) {
       logger.error({ error, id: kept.id }, `the report of the comparison could not be ${what}`);
+      return false;
     }
   };
   if (sign !== null) await tried("signed", async () => void (kept = signedReport(kept, sign, await newestOf(reports))));
-  await tried("kept in the state", () => reports.add(kept));
+  const isKept = await tried("kept in the state", () => reports.add(kept));
   if (folder === null) return;
   await tried("written into the folder of reports", async () => {
-    await folder.write(kept, await reports.list());
+    // The next one names the newest that the state has: a signed one that the state lacks would be a gap.
+    if (isKept || sign !== null) await folder.follow(reports);
+    else await folder.write(kept, await reports.list());
   });
 }
 
