@@ -87,7 +87,7 @@ test("a table that is emptied leaves the letters of what came since, and those o
   await one(users, 1, 1000n);
   await one(notes, 1, 1000n);
   await one(users, 2, 3000n);
-  await box.emptied(users, rowVersion(1, 2000n));
+  await box.empties(users, rowVersion(1, 2000n));
   expect(await letters(opened.state)).toEqual([
     [users.id, "1", "superseded"],
     [notes.id, "1", "waiting"],
@@ -95,7 +95,7 @@ test("a table that is emptied leaves the letters of what came since, and those o
   ]);
   // Nor do they count any more.
   await one(users, 3, 4000n);
-  await boxOf(opened.state, { isHistory: true }).emptied(users, rowVersion(1, 9000n));
+  await boxOf(opened.state, { isHistory: true }).empties(users, rowVersion(1, 9000n));
   expect((await letters(opened.state)).filter(([, , how]) => how === "waiting")).toHaveLength(3);
 });
 

@@ -362,6 +362,39 @@ describe("a table that a sink can't follow", () => {
     await scene.stop();
   });
 
+  test("is looked for at heartbeats a part of the time alone, once the sink was opened again in its work", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    let tookMs = 0;
+    const asked: number[] = [];
+    const missing = async (some: readonly TableVersion[]): Promise<readonly TableVersion[]> => {
+      asked.push(some.length);
+      tookMs += 600_000;
+      return [];
+    };
+    let beats = 0;
+    const verify = async (): Promise<void> => void beats++;
+    Object.assign(sink, { presence: { missing }, verify });
+    const clock = { ...hurriedClock, elapsed: () => hurriedClock.elapsed() + tookMs };
+    const scene = start(source, opened.state, [sink], { heartbeatMs: 100, clock });
+    await same(source, sink);
+    let isFailing = true;
+    sink.before = ({ kind }) => {
+      if (kind !== "rows" || !isFailing) return;
+      isFailing = false;
+      asked.length = beats = 0;
+      throw outage();
+    };
+    source.commit(put(users, 1));
+    await same(source, sink);
+    await eventually(() => expect(beats).toBeGreaterThan(2));
+    const { length } = asked;
+    await eventually(() => expect(beats).toBeGreaterThan(20));
+    expect([asked.length > 0, asked.length - length]).toEqual([true, 0]);
+    await scene.stop();
+  });
+
   test("is not looked for in a stream by writing tables alone: what is tried would stay in it", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

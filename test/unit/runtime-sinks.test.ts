@@ -121,6 +121,24 @@ async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail", clock
   };
 }
 
+test("the letters of rows that a truncate takes away wait no longer when it is durable: a process may end then", async () => {
+  await using scene = await stage();
+  const { sink, state, stream } = scene;
+  await scene.joined();
+  sink.refuses = () => true;
+  const waiting = async (): Promise<number> => (await state.deadLetters.list({ state: "waiting" })).length;
+  stream.push(blockOf([put(1, 110n)], { until: at(111n) }));
+  await scene.covered(111n);
+  expect(await waiting()).toBe(1);
+  const left: number[] = [];
+  sink.after = async ({ kind }) => {
+    if (kind === "truncate") left.push(await waiting());
+  };
+  stream.push(blockOf([{ table: users, op: "t", commit: 120n }], { until: at(121n) }));
+  await scene.covered(121n);
+  expect(left).toEqual([0]);
+});
+
 describe("a sink's work", () => {
   test("is applied in order, with progress behind it, and covers what has nothing for the sink", async () => {
     await using scene = await stage({ wants: (table) => table.id === users.id });

@@ -177,8 +177,8 @@ export class Applier {
     const complete = works.filter((work) => work.kind === "complete");
     if (sweeps.length === 0) return await this.shapes.complete(complete, signal);
     const checkpoint = this.shapes.completed(this.position.checkpoint, complete);
+    for (const { table, below } of sweeps) await this.#parts.deadLetters.empties(table, below);
     await this.writer.apply({ kind: "sweep", sweeps, checkpoint }, signal);
-    for (const { table, below } of sweeps) await this.#parts.deadLetters.emptied(table, below);
     this.shapes.noteComplete(complete);
   }
 
@@ -214,8 +214,8 @@ export class Applier {
     if (this.#parts.tables.wants(table)) {
       await this.shapes.prepare(table, signal);
       const checkpoint = { ...this.position.checkpoint, position: until };
+      await this.#parts.deadLetters.empties(table, version);
       await this.writer.apply({ kind: "truncate", table, version, record, checkpoint }, signal);
-      await this.#parts.deadLetters.emptied(table, version);
       this.#parts.metrics.rowsApplied(this.#parts.sink.name, table.id, "truncate", 1);
     } else {
       await this.#skip([table], signal);
@@ -307,6 +307,7 @@ export class Applier {
       checkpoint: { ...this.shapes.completed(checkpoint, ended), position },
     } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
+    for (const { table, version } of truncates) await this.#parts.deadLetters.empties(table, version);
     const begunMs = measuredNow();
     await this.prefetch.during(end, (onWaiting) => this.writer.apply(batch, signal, onWaiting));
     this.writer.attempted = null;
@@ -314,7 +315,6 @@ export class Applier {
     const { metrics, sink } = this.#parts;
     for (const { table } of truncates) metrics.rowsApplied(sink.name, table.id, "truncate", 1);
     measureBatch(metrics, sink.name, tables, begunMs);
-    for (const { table, version } of truncates) await this.#parts.deadLetters.emptied(table, version);
     await this.#parts.deadLetters.supersede(tables, compacted.unplaced);
     compacted.release();
   }

@@ -122,8 +122,12 @@ export class DeadLetterBox {
     }
   }
 
-  /** The target was emptied of the table's rows below this version: letters of them are of rows that are gone. */
-  async emptied({ id }: Pick<TableVersion, "id">, version: bigint): Promise<void> {
+  /**
+   * The next batch empties the target of the table's rows below this version: letters of them are of rows that are gone.
+   * Invariant: before that batch. A process that ends in between empties the target again, and one that ends behind the batch
+   * does not.
+   */
+  async empties({ id }: Pick<TableVersion, "id">, version: bigint): Promise<void> {
     // A history keeps each change.
     if (this.#rules.isHistory || (await this.waitingOf(id)).size === 0) return;
     await this.#store.supersedeOlder(this.#sink, id, version);

@@ -113,7 +113,8 @@ export class Snapshotter {
   owes(sink: string, tableIds: readonly string[]): boolean {
     if (this.#hasNews) return true;
     const owed = [...(this.#openTables.get(sink) ?? []), ...(this.#keyCounts.get(sink)?.keys() ?? [])];
-    return tableIds.length === 0 ? owed.length > 0 : owed.some((id) => tableIds.includes(id));
+    const asked = new Set(tableIds);
+    return asked.size === 0 ? owed.length > 0 : owed.some((id) => asked.has(id));
   }
 
   get #hasNews(): boolean {
