@@ -1,6 +1,7 @@
 /** The state on a Postgres server: the promises of every store, and those about the way to the server. */
 import { randomUUID } from "node:crypto";
-import { expect, test } from "vitest";
+import { Client } from "pg";
+import { expect, test, vi } from "vitest";
 import { openState } from "../../src/state/open.ts";
 import { type OpenStore, stateStoreSuite } from "../conformance/state.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
@@ -80,6 +81,36 @@ test("once the lease may be another's, nothing is written any more", async () =>
   expect(await other.sinks.all()).toEqual([]);
   for (const one of [state, other]) await one.close();
 });
+
+test("a state is loaded in pages: neither many rows nor large ones come in one answer", async () => {
+  await using database = await freshDatabase();
+  const daemon = await openState(database.url, { name: "shop" });
+  await daemon.lease.acquire("one", 60_000);
+  const keys = Array.from({ length: 12_000 }, (_, i) => [String(i)]);
+  await daemon.snapshots.addKeys("w", "public.t", keys);
+  const envelope = JSON.stringify({ after: "x".repeat(3 * 1024 * 1024) });
+  const refused = { tableId: "public.t", op: "c", position: at(1n), code: "MR3998", reason: "too long", envelope };
+  for (const id of ["1", "2", "3", "4"]) await daemon.deadLetters.add({ sink: "w", key: [id], ...refused });
+  const query = vi.spyOn(Client.prototype, "query");
+  const reader = await openState(database.url, { name: "shop", readOnly: true });
+  expect([...(await reader.snapshots.countKeys())]).toEqual([["w", new Map([["public.t", 12_000]])]]);
+  const answers: readonly unknown[] = await Promise.all(query.mock.results.map(({ value }) => value));
+  query.mockRestore();
+  const pages = answers.map((answer) => contentsIn(answer)).filter(({ length }) => length > 0);
+  expect(pages.flat().filter((content) => content.length > 1_000_000)).toHaveLength(4);
+  for (const page of pages) {
+    expect(page.length).toBeLessThanOrEqual(5_000);
+    expect(page.join("").length).toBeLessThan(12 * 1024 * 1024);
+  }
+  expect(await reader.deadLetters.envelope(4)).toBe(envelope);
+  for (const one of [daemon, reader]) await one.close();
+});
+
+/** Of the state's rows in an answer. */
+function contentsIn(answer: unknown): readonly string[] {
+  if (typeof answer !== "object" || answer === null || !("rows" in answer) || !Array.isArray(answer.rows)) return [];
+  return answer.rows.flatMap((row: { content?: string }) => row.content ?? []);
+}
 
 test("who does not hold the lease writes only while nobody does", async () => {
   await using database = await freshDatabase();

@@ -2,8 +2,8 @@ import { DatabaseSync } from "node:sqlite";
 import { systemClock } from "../../core/clock.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { Connection } from "../sqlite/connection.ts";
-import { load, quote, relationsOf, rowOf, SEQUENCES, upgraded } from "../sqlite/dump.ts";
-import { migrate } from "../sqlite/migrate.ts";
+import { load, loadRows, quote, relationsOf, type RowOfRelation, rowOf, SEQUENCES, upgraded } from "../sqlite/dump.ts";
+import { migrate, newestMigration } from "../sqlite/migrate.ts";
 import { integer, text } from "../sqlite/row.ts";
 
 export interface Change {
@@ -11,6 +11,12 @@ export interface Change {
   readonly number: number;
   /** Null: the row is deleted. */
   readonly content: string | null;
+}
+
+/** A row as the server has it. */
+export interface ReceivedRow {
+  readonly relation: string;
+  readonly content: string;
 }
 
 /**
@@ -27,6 +33,7 @@ export class Replica {
     migrate(this.#database, "of a working copy");
     this.#database.exec("PRAGMA recursive_triggers = ON; PRAGMA synchronous = OFF");
     this.#database.exec("CREATE TEMP TABLE touched (relation TEXT, number INTEGER)");
+    this.#database.exec("CREATE TEMP TABLE received (relation TEXT, content TEXT)");
     for (const relation of relationsOf(this.#database)) if (relation !== SEQUENCES) this.#watch(relation);
     this.connection = new Connection(this.#database, "of the working copy", systemClock);
   }
@@ -47,18 +54,43 @@ export class Replica {
     }
   }
 
-  /** Replaces all rows, without recording changes. */
-  load(dump: StateDump): void {
-    this.replace(dump);
+  /** Rows come from the server; those that came before do not count. */
+  begin(): void {
+    this.#database.exec("DELETE FROM received");
+  }
+
+  /** They wait on disk: what is loaded is replaced at once, and may be larger than memory. */
+  receive(rows: readonly ReceivedRow[]): void {
+    const insert = this.#database.prepare("INSERT INTO received VALUES (?, ?)");
+    this.#inOne(() => {
+      for (const { relation, content } of rows) insert.run(relation, content);
+    });
+  }
+
+  /** Replaces all rows by those that came, without recording changes. `form`: theirs. */
+  load(form: number, leaseNumber: number): void {
+    if (form === newestMigration()) this.#inOne(() => loadRows(this.#database, this.#received()));
+    else this.replace(dumpedRows(form, leaseNumber, this.#received()));
+    this.begin();
     this.take();
+  }
+
+  *#received(): Generator<RowOfRelation> {
+    for (const row of this.#database.prepare("SELECT relation, content FROM received ORDER BY rowid").iterate())
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this store, from a row of the same type
+      yield { relation: text(row, "relation"), row: JSON.parse(text(row, "content")) as StateRow };
   }
 
   /** Replaces all rows, and records changes. */
   replace(dump: StateDump): void {
     const newest = upgraded(dump);
+    this.#inOne(() => load(this.#database, newest));
+  }
+
+  #inOne(work: () => void): void {
     this.#database.exec("BEGIN");
     try {
-      load(this.#database, newest);
+      work();
       this.#database.exec("COMMIT");
     } catch (error) {
       this.#database.exec("ROLLBACK");
@@ -90,6 +122,12 @@ export class Replica {
   close(): void {
     this.connection.close();
   }
+}
+
+function dumpedRows(migration: number, leaseNumber: number, rows: Iterable<RowOfRelation>): StateDump {
+  const relations: Record<string, StateRow[]> = Object.create(null);
+  for (const { relation, row } of rows) (relations[relation] ??= []).push(row);
+  return { migration, leaseNumber, relations };
 }
 
 /** In ASCII: every database has room for it, whatever its encoding. */

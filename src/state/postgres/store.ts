@@ -2,13 +2,13 @@ import { basename, dirname, join } from "node:path";
 import { systemClock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
-import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
+import type { Acquired, Lease, LeaseStore, StateDump, StateStore } from "../../core/contracts/state-store.ts";
 import { aroundCalls } from "../patient.ts";
 import { leaseHeld, otherThanWritten, stateError } from "../errors.ts";
 import { migrationsIn, newestMigration } from "../sqlite/migrate.ts";
 import { assemble, type SqliteOptions } from "../sqlite/open.ts";
 import { Link, type Query } from "./link.ts";
-import { type Change, contentOf, Replica } from "./replica.ts";
+import { type Change, contentOf, type ReceivedRow, Replica } from "./replica.ts";
 import { readFileSync } from "node:fs";
 
 interface StateLine {
@@ -119,7 +119,7 @@ class PostgresState implements LeaseStore {
       );
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1209", "the state's row is gone from its Postgres database");
-      this.#load(await this.#read(query, line));
+      await this.#load(query, line);
       this.#revision = BigInt(line.revision);
       if (line.form !== newestMigration()) await this.#rewrite(query);
       return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
@@ -190,24 +190,24 @@ class PostgresState implements LeaseStore {
       await query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`, { reason: "absent" });
-      this.#load(await this.#read(query, line));
+      await this.#load(query, line);
       this.#revision = BigInt(line.revision);
     });
   }
 
-  async #read(query: Query, { form, lease_number: leaseNumber }: StateLine): Promise<StateDump> {
-    const rows = await query<{ relation: string; content: string }>(
-      "SELECT relation, content FROM millrace.state_row WHERE name = $1 ORDER BY relation, number",
-      [this.#name],
-    );
-    const relations: Record<string, StateRow[]> = Object.create(null);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this store, from a row of the same type
-    for (const { relation, content } of rows) (relations[relation] ??= []).push(JSON.parse(content) as StateRow);
-    return { migration: form, leaseNumber: Number(leaseNumber), relations };
-  }
-
-  #load(dump: StateDump): void {
-    this.#replica.load(dump);
+  /** In pages: rows of a state may be large, as those of dead letters are. */
+  async #load(query: Query, { form, lease_number: leaseNumber }: StateLine): Promise<void> {
+    this.#replica.begin();
+    let last = { relation: "", number: "0" };
+    for (;;) {
+      const from = [last.relation, last.number, ROWS_AT_ONCE, BYTES_AT_ONCE];
+      const rows = await query<ReceivedRow & { number: string }>(PAGE, [this.#name, ...from]);
+      const end = rows.at(-1);
+      if (end === undefined) break;
+      this.#replica.receive(rows);
+      last = end;
+    }
+    this.#replica.load(form, Number(leaseNumber));
     this.#unsent.clear();
   }
 
@@ -315,6 +315,17 @@ class PostgresState implements LeaseStore {
     if (this.#held !== null) this.#held = Number(line?.lease_number ?? this.#held);
   }
 }
+
+const ROWS_AT_ONCE = 5_000;
+const BYTES_AT_ONCE = 8 * 1024 * 1024;
+
+/** The next rows, and at least one. */
+const PAGE = `SELECT relation, number, content FROM (
+    SELECT relation, number, content,
+      sum(octet_length(content)) OVER (ORDER BY relation, number) - octet_length(content) AS bytes_before
+    FROM (SELECT relation, number, content FROM millrace.state_row
+      WHERE name = $1 AND (relation, number) > ($2, $3::bigint) ORDER BY relation, number LIMIT $4) AS next) AS page
+  WHERE bytes_before < $5 ORDER BY relation, number`;
 
 /**
  * One statement, so one transaction. Nothing is written without the lease; if nobody holds it, two processes can't

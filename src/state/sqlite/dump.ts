@@ -39,16 +39,31 @@ export function rowOf(database: DatabaseSync, relation: string, rowid: number): 
 
 /** Replaces all rows; the dump must have the newest form. Call inside a transaction. */
 export function load(database: DatabaseSync, { relations }: StateDump): void {
+  loadRows(
+    database,
+    Object.entries(relations).flatMap(([relation, rows]) => rows.map((row) => ({ relation, row }))),
+  );
+}
+
+export interface RowOfRelation {
+  readonly relation: string;
+  readonly row: StateRow;
+}
+
+/** The same of rows that come one by one. */
+export function loadRows(database: DatabaseSync, rows: Iterable<RowOfRelation>): void {
   const known = new Map(relationsOf(database).map((name) => [name, columnsOf(database, name)]));
   for (const name of known.keys()) database.exec(`DELETE FROM ${quote(name)}`);
-  // Counters come last, because each insert changes them.
-  const order = Object.keys(relations).toSorted((a, b) => Number(a === SEQUENCES) - Number(b === SEQUENCES));
-  for (const name of order) {
-    const columns = known.get(name);
-    if (columns === undefined) throw unreadable(`there is no relation ${JSON.stringify(name)}`);
-    if (name === SEQUENCES) database.exec(`DELETE FROM ${SEQUENCES}`);
-    for (const row of relations[name] ?? []) insert(database, name, columns, row);
+  const counters: StateRow[] = [];
+  for (const { relation, row } of rows) {
+    const columns = known.get(relation);
+    if (columns === undefined) throw unreadable(`there is no relation ${JSON.stringify(relation)}`);
+    if (relation === SEQUENCES) counters.push(row);
+    else insert(database, relation, columns, row);
   }
+  // Counters come last, because each insert changes them.
+  database.exec(`DELETE FROM ${SEQUENCES}`);
+  for (const row of counters) insert(database, SEQUENCES, known.get(SEQUENCES)!, row);
 }
 
 /** The same rows in the newest form. */
