@@ -127,8 +127,16 @@ export class Notifier {
     try {
       for (;;) {
         await clock.sleep(waitMs, signal);
+        let now: Looked;
         try {
-          await this.#look(await looked(), signal);
+          now = await looked();
+        } catch (error) {
+          signal.throwIfAborted();
+          logger.debug({ error }, "what is not well can't be looked at; the next look follows");
+          continue;
+        }
+        try {
+          await this.#look(now, signal);
           this.#error = null;
           waitMs = LOOK_EVERY_MS;
         } catch (error) {

@@ -48,8 +48,9 @@ function scene(
   } = {},
 ) {
   const stopping = new AbortController();
-  const there: { now: readonly Condition[]; refuses: boolean; isWhole: boolean } = {
+  const there: { now: readonly Condition[]; isUnknown: boolean; refuses: boolean; isWhole: boolean } = {
     now: [],
+    isUnknown: false,
     refuses: false,
     isWhole: true,
   };
@@ -92,7 +93,10 @@ function scene(
     },
   });
   const running = notifier
-    .run(async () => ({ conditions: there.now, isWhole: there.isWhole }), stopping.signal)
+    .run(async () => {
+      if (there.isUnknown) throw new Error("the state is away");
+      return { conditions: there.now, isWhole: there.isWhole };
+    }, stopping.signal)
     .catch(() => undefined);
   const stop = async () => {
     stopping.abort();
@@ -120,6 +124,17 @@ test("what begins is told once, and so is its end", async () => {
   there.now = [];
   await looks();
   expect(told).toEqual(["+a +b", "+c -a", "-b -c"]);
+});
+
+test("a look that fails says nothing of the receiver, and the next one comes no later", async () => {
+  const { there, told, looks, notifier, sleptMs } = scene(new Kept());
+  there.now = [condition("a")];
+  there.isUnknown = true;
+  await looks(6);
+  expect([notifier.error, new Set(sleptMs).size]).toEqual([null, 1]);
+  there.isUnknown = false;
+  await looks();
+  expect(told).toEqual(["+a"]);
 });
 
 test("another level or number of what was told is told when it lasts, and another text is not", async () => {
