@@ -482,13 +482,15 @@ describe("a table that somebody", () => {
   test.each([
     ["rows", [put(["2", "b", null])]],
     ["deletes, but not of all that were there", [put(["7", "b", null]), remove(["1", null, null])]],
-  ])("emptied is noticed although it got %s before anybody looked", async (_, writes) => {
+    ["rows of a read that had begun", [put(["2", "b", null])], 5n],
+  ])("emptied is noticed although it got %s before anybody looked", async (_, writes, version = 20n) => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
     await apply(sink, rowsBatch(10n, [people, ids(5).map((id) => put([id, "a", null]))]));
     await sink.verify(timeout());
     await database.query("truncate people");
-    await apply(sink, rowsBatch(20n, [people, writes]));
+    const { checkpoint } = rowsBatch(20n);
+    await apply(sink, { ...rowsBatch(version, [people, writes]), checkpoint });
     expect(await told(sink)).toBe("MR3110");
   });
 

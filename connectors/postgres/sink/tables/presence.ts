@@ -35,6 +35,8 @@ interface KnownTable {
   rowCount: number;
   /** So many of them we may have changed or deleted since. */
   changedCount: number;
+  /** Rows were written since whose versions are no higher than those of rows that were there: rows that were read. */
+  hasAsOld: boolean;
   /** `check` has told that it is lost. */
   isTold: boolean;
 }
@@ -75,7 +77,15 @@ export class Presence {
       const { quoted, version } = table;
       const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
       const ids = new Set([...others, version.id]);
-      const known = { table, ids, seen: seen[i]!, rowCount: counts[i]!, changedCount: 0, isTold: false };
+      const known = {
+        table,
+        ids,
+        seen: seen[i]!,
+        rowCount: counts[i]!,
+        changedCount: 0,
+        hasAsOld: false,
+        isTold: false,
+      };
       this.#known.set(quoted, known);
     }
   }
@@ -95,6 +105,7 @@ export class Presence {
     const known = table === undefined ? undefined : this.#known.get(table.quoted);
     if (known === undefined || known.table.history !== null) return;
     known.changedCount += writes === undefined ? Infinity : writes.count - freshCountOf(writes);
+    known.hasAsOld ||= writes !== undefined && hasAsOld(writes, known.seen.version);
   }
 
   /**
@@ -162,7 +173,10 @@ export class Presence {
     });
     const tables = counted.map(({ table }) => table);
     const counts = await countsOf(session, tables, signal);
-    for (const [i, known] of all.entries()) known.seen = seen[i]!;
+    for (const [i, known] of all.entries()) {
+      known.seen = seen[i]!;
+      known.hasAsOld = false;
+    }
     for (const [i, known] of counted.entries()) {
       known.rowCount = counts[i]!;
       known.changedCount = 0;
@@ -186,13 +200,26 @@ const XID = "txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
 /**
  * Whether there are rows from before the last look. VACUUM FULL and CLUSTER write them with their transaction numbers, other
  * changes of the table's form (ALTER TABLE … SET LOGGED) with a new one: versions tell those. What was written since is newer
- * in both.
+ * in both, but for the versions of rows that were read (`hasAsOld`).
  */
-async function keeps(session: Session, { table, seen }: KnownTable, signal: AbortSignal): Promise<boolean> {
+async function keeps(session: Session, { table, seen, hasAsOld }: KnownTable, signal: AbortSignal): Promise<boolean> {
   const isAsOld = `${VERSION_COLUMN} <= ${seen.version}`;
-  const isOlder = table.history === null ? `${isAsOld} OR age(xmin) > age('${seen.xid}'::xid)` : isAsOld;
+  const isThereSince = `age(xmin) > age('${seen.xid}'::xid)`;
+  const isOlder = table.history !== null ? isAsOld : hasAsOld ? isThereSince : `${isAsOld} OR ${isThereSince}`;
   const { rows } = await session.query(`SELECT 1 FROM ${table.rows} WHERE ${isOlder} LIMIT 1`, signal);
   return rows.length > 0;
+}
+
+/** Whether a row has no higher version. Blocks are in the order of the log: the first transaction of each is its oldest. */
+function hasAsOld({ blocks, block, row, count }: TableWrites, version: bigint): boolean {
+  const mayBe = blocks.map(({ transactions: { count: some, version: of } }) => some > 0 && of[0]! <= version);
+  if (!mayBe.includes(true)) return false;
+  for (let i = 0; i < count; i++) {
+    if (mayBe[block[i]!] !== true) continue;
+    const { transactions, tx } = blocks[block[i]!]!;
+    if (transactions.version[tx[row[i]!]!]! <= version) return true;
+  }
+  return false;
 }
 
 function freshCountOf({ fresh, count }: TableWrites): number {
