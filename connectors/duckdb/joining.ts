@@ -35,9 +35,8 @@ export function expectJoinable(
   name: string,
 ): void {
   if (store.broken) {
-    throw duckdbError("MR3216", "retryable", `${name} was given up after an error; it is opened again`, {
-      reason: "lost",
-    });
+    const message = `${name} was given up after an error; it is opened again when all that read it here have left`;
+    throw duckdbError("MR3216", "retryable", message, { reason: "in-use" });
   }
   if (asked.memoryLimit !== store.settings.memoryLimit || asked.threads !== store.settings.threads) {
     throw duckdbError("MR2004", "fatal", `two sinks open ${name} with different memoryLimit or threads`, {

@@ -158,6 +158,10 @@ export class Reconciler {
     return await this.#start(this.#begin(request, isReported), signal, isReported).ended;
   }
 
+  get isRunning(): boolean {
+    return this.#running !== null;
+  }
+
   /** Resolves when no comparison runs. */
   async idle(signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;

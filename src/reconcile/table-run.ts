@@ -199,12 +199,14 @@ export class TableRun {
 
   /** Waits until the sink should hold the table. */
   async #ready(sink: string, table: TableVersion, signal: AbortSignal): Promise<void> {
-    const { clock, news, run, port, lag } = this.#parts;
+    const { clock, news, run, port, inspections, lag } = this.#parts;
     const sinceMs = clock.elapsed();
     for (;;) {
       const [lookedMs, told] = [clock.elapsed(), news.count];
       const unready = await port.unready(sink, table);
       if (unready === null) return;
+      // The sink may wait for that.
+      if (unready.isWhole) await inspections.letGo([sink]);
       if (!port.tables.includes(table)) throw new NotComparableError("its shape changed");
       if (unready.isFinal === true || clock.elapsed() - sinceMs > run.request.patienceMs) {
         throw new NotComparableError(`${unready.reason}; ${await lag(sink)}`, unready.isWhole);

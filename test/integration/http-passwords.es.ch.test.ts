@@ -3,7 +3,9 @@ import { writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import * as clickhouse from "../../connectors/clickhouse/config.ts";
 import * as elasticsearch from "../../connectors/elasticsearch/config.ts";
+import type { ComparePort } from "../../src/core/contracts/comparing.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
+import { Inspections } from "../../src/reconcile/inspections.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { loginFront, type LoginFront } from "../support/network/http-gateway.ts";
@@ -36,8 +38,15 @@ async function rotates(sink: Sink, front: LoginFront, file: string, login: strin
     await rotated("canary-3");
     await sink.open(3, timeout());
     await sink.prepare([users], timeout());
-    const inspection = await sink.comparison!.inspect(timeout());
-    await inspection[Symbol.asyncDispose]();
+    // A comparison that lasts for days asks again too.
+    const port: Partial<ComparePort> = { inspect: (_, signal) => sink.comparison!.inspect(signal) };
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    await using inspections = new Inspections(port as ComparePort);
+    const inspection = await inspections.of(sink.name, timeout());
+    expect(await inspection.rows(users, [["1"]], timeout())).toEqual([]);
+    await rotated("canary-4");
+    expect(await failure(inspection.rows(users, [["1"]], timeout()))).toMatchObject({ code: login });
+    expect(await inspection.rows(users, [["1"]], timeout())).toEqual([]);
   } finally {
     await sink.close();
   }

@@ -81,7 +81,7 @@ test("tables that are suspended, however many, keep no other from its turn", asy
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
     port: () => port as ComparePort,
     proofs: state.proofs,
-    reconciler: { idle: async () => undefined },
+    reconciler: { isRunning: false },
     holds: async () => ({ all: null, sinks: new Set() }),
     lag: async () => "",
     logger: SILENT,

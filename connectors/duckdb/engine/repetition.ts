@@ -35,7 +35,7 @@ export class Repetition {
   /** `mark`: another value says that somebody else has written to the target. What may pass is returned as it is. */
   judged(known: MillraceError, error: unknown, work: string, mark: string): MillraceError {
     const max = FAILURES_MAX[known.code];
-    if (max === undefined || known.kind !== "retryable" || isLocked(error)) return known;
+    if (max === undefined || known.kind !== "retryable" || isHeld(known, error)) return known;
     const isSame = this.#work === work;
     const isUnmoved = isSame && this.#mark === mark;
     this.#inARow = isSame ? this.#inARow + 1 : 1;
@@ -50,9 +50,9 @@ export class Repetition {
   }
 }
 
-/** By another program, for as long as it likes. */
-function isLocked(error: unknown): boolean {
-  return error instanceof Error && error.message.includes("database is locked");
+/** By another program, or a reader in this process: for as long as they like. */
+function isHeld({ reason }: MillraceError, error: unknown): boolean {
+  return reason === "in-use" || (error instanceof Error && error.message.includes("database is locked"));
 }
 
 function said(error: unknown): string {

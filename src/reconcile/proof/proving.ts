@@ -28,7 +28,7 @@ interface ProvingParts {
   readonly clock: Clock;
   readonly port: () => ComparePort | null;
   readonly proofs: ProofStore;
-  readonly reconciler: Pick<Reconciler, "idle">;
+  readonly reconciler: Pick<Reconciler, "isRunning">;
   readonly holds: () => Promise<Holds>;
   readonly lag: (sink: string) => Promise<string>;
   readonly logger: Logger;
@@ -80,9 +80,6 @@ export class Proving {
         } catch (error) {
           signal.throwIfAborted();
           if (!isAborted(error)) logger.warn({ error }, "the continuous comparison is tried again");
-          // A connection may have failed.
-          await inspections?.[Symbol.asyncDispose]();
-          [asked, port, inspections] = [null, null, null];
         }
         const tookMs = clock.elapsed() - beganMs;
         await clock.sleep(worked ? Math.max(0, this.#spent.take() / share - tookMs) : LOOK_MS, signal);
@@ -95,11 +92,11 @@ export class Proving {
   /** False: there is nothing to do now. */
   async #turn(port: ComparePort, inspections: Inspections, signal: AbortSignal): Promise<boolean> {
     const { clock, proofs, holds, maxAgeMs, reconciler } = this.#parts;
-    await reconciler.idle(signal);
-    await this.#learn(port);
     const { all, sinks: held } = await holds();
     this.#why = all;
-    if (all !== null) return false;
+    await inspections.letGo(reconciler.isRunning ? port.sinks : held);
+    if (all !== null || reconciler.isRunning) return false;
+    await this.#learn(port);
     const sinks = port.sinks.filter((sink) => port.isComparable(sink) && !held.has(sink));
     const before = new Date(clock.now() - maxAgeMs / DUE).toISOString();
     for (const [key, untilMs] of this.#left) if (untilMs <= clock.elapsed()) this.#left.delete(key);

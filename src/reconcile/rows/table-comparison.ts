@@ -11,6 +11,7 @@ import type {
 } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
+import type { HeldInspection } from "../inspections.ts";
 import { NotComparableError, reasonOf, SourceAwayError } from "../errors.ts";
 import { Findings, type KeptTable, withoutValues } from "./findings.ts";
 import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
@@ -22,7 +23,7 @@ import { isPossibleKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 
 interface TableComparisonParts {
   readonly port: ComparePort;
-  readonly inspection: Inspection;
+  readonly inspection: HeldInspection;
   readonly table: TableVersion;
   readonly sink: string;
   readonly clock: Clock;
@@ -328,8 +329,10 @@ export class TableComparison {
 
   /** Whether the position counts. If it must be repeated, waits a moment, for as long as the patience lasts. */
   async #counts(outcome: ReturnType<ComparedPlace["outcomes"]["get"]>, signal: AbortSignal): Promise<boolean> {
-    const { clock, port, table, sink, patienceMs, lag } = this.#parts;
+    const { clock, port, inspection, table, sink, patienceMs, lag } = this.#parts;
     const unready = await port.unready(sink, table);
+    // The sink may wait for that.
+    if (unready?.isWhole === true) await inspection.letGo();
     // A sink that lacks rows of the table proves nothing by what it shows.
     if (outcome?.kind === "compared" && unready?.isWhole !== false) {
       this.#stuckSinceMs = null;

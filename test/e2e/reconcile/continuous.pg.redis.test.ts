@@ -1,4 +1,6 @@
 /** The sinks are compared all day, range after range: what is proven, what is not, and what a process that dies has claimed. */
+import { renameSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { ProofRecord } from "../../../src/core/contracts/state-store.ts";
@@ -156,3 +158,29 @@ function byPlace(a: Place, b: Place): number {
 function isAmong(places: readonly Place[]): (one: Place) => boolean {
   return ({ table, sink }) => places.some((place) => place.table === table && place.sink === sink);
 }
+
+test("a sink whose file was away for a moment opens it again: no comparison keeps the former one open", async () => {
+  await using pipeline = await RunningPipeline.start(
+    "create table small (id int primary key, n int); insert into small select g, g from generate_series(1, 300) g",
+    {
+      kinds: ["duckdb"],
+      configure: (config) => ({ ...config, reconcile: { continuous: { maxAge: "2s", share: "100%" } } }),
+    },
+  );
+  const isProvenAfter = async (time: string) =>
+    await eventually(
+      async () => {
+        const all = await proofs(pipeline);
+        expect(all.map(({ provenAt }) => provenAt !== null && provenAt > time)).toEqual([true]);
+      },
+      { withinMs: ROUNDS_MS, everyMs: 500 },
+    );
+  await isProvenAfter("");
+  const file = join(pipeline.installation.folder, "warehouse.duckdb");
+  renameSync(file, `${file}.away`);
+  await pipeline.run("insert into small values (1000, 1)");
+  await eventually(async () => expect((await pipeline.installation.status()).sinks[0]!.error?.code).toBe("MR3110"));
+  renameSync(`${file}.away`, file);
+  await pipeline.settled();
+  await isProvenAfter(now());
+});
