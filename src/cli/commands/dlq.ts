@@ -132,17 +132,51 @@ async function known(state: StateStore, choice: LetterChoice): Promise<readonly 
   return letters;
 }
 
+/** What the next daemon reads. */
+interface ListedReplay extends Replayed {
+  readonly listed: number;
+  /** What keeps rows from being read at once. */
+  readonly heldUp: readonly string[];
+  /** Ids of waiting letters that are not listed: nobody would read their rows. */
+  readonly unlisted: readonly number[];
+}
+
 /** Without a daemon. */
-async function listForNextStart(place: Place, choice: LetterChoice): Promise<Replayed & { readonly listed: number }> {
+async function listForNextStart(place: Place, choice: LetterChoice): Promise<ListedReplay> {
   return await writeState(place, async (state) => {
     const letters = await known(state, choice);
     const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
-    const list = async () => await listKeysOf(letters, { state, table: (_sink, id) => tables.get(id) });
+    const sinks = new Set(withNest(place).sinks.map(({ name }) => name));
+    const table = (sink: string, id: string) => (sinks.has(sink) ? tables.get(id) : undefined);
+    const list = async () => await listKeysOf(letters, { state, table });
     const subject = letterSubject(choice.ids, choice.sink);
     const listed = await auditedHere(state, "dlq replay", subject, list, ({ length }) => ({ listed: length }));
-    const superseded = letters.filter((letter) => letter.state !== "waiting").length;
-    return { replayed: 0, superseded, failed: 0, waiting: listed.map(({ id }) => id), listed: listed.length };
+    const waiting = letters.filter((letter) => letter.state === "waiting");
+    return {
+      replayed: 0,
+      superseded: letters.length - waiting.length,
+      failed: 0,
+      waiting: waiting.map(({ id }) => id),
+      listed: listed.length,
+      heldUp: await heldUp(state, listed),
+      unlisted: waiting.filter((letter) => !listed.includes(letter)).map(({ id }) => id),
+    };
   });
+}
+
+async function heldUp({ sinks, suspensions }: StateStore, letters: readonly DeadLetter[]): Promise<readonly string[]> {
+  const paused = new Set((await sinks.all()).flatMap((sink) => (sink.paused ? [sink.name] : [])));
+  const suspended = await suspensions.list();
+  const found = letters.flatMap(({ sink, tableId }) => [
+    ...(paused.has(sink) ? [`sink ${sink} is paused: it gets its rows when it is resumed`] : []),
+    ...suspended
+      .filter((one) => one.tableId === tableId && (one.sink ?? sink) === sink)
+      .map(
+        (one) =>
+          `table ${tableId} is suspended${one.sink === null ? "" : ` in sink ${sink}`}: it is read when that ends`,
+      ),
+  ]);
+  return [...new Set(found)];
 }
 
 async function discard(place: Place, choice: LetterChoice): Promise<number> {
@@ -157,11 +191,21 @@ async function discard(place: Place, choice: LetterChoice): Promise<number> {
   });
 }
 
-function describeReplay(result: Replayed & { readonly listed?: number }): string {
-  const { replayed, superseded, failed, waiting, listed } = result;
-  if (listed !== undefined) return `no daemon runs: it reads ${count(listed, "row")} again when it starts`;
-  const again = waiting.length === 0 ? [] : [`still waiting: ${waiting.join(", ")} (millrace dlq show ID says why)`];
-  return [`replayed: ${replayed}, superseded before: ${superseded}, failed: ${failed}`, ...again].join("\n");
+function describeReplay(result: Replayed | ListedReplay): string {
+  const { replayed, superseded, failed, waiting } = result;
+  if (!("listed" in result)) {
+    const why =
+      "millrace dlq show ID says why; a row that was not read in time is read later, as for a sink that is paused";
+    const again = waiting.length === 0 ? [] : [`still waiting: ${waiting.join(", ")} (${why})`];
+    return [`replayed: ${replayed}, settled before: ${superseded}, failed: ${failed}`, ...again].join("\n");
+  }
+  const { listed, unlisted } = result;
+  return [
+    `no daemon runs: ${listed === 0 ? "nothing is listed" : `the next one reads ${count(listed, "row")} again`}`,
+    ...result.heldUp,
+    ...(superseded === 0 ? [] : [`settled before: ${superseded}`]),
+    ...(unlisted.length === 0 ? [] : [`not listed: ${unlisted.join(", ")} (their sinks or tables are gone)`]),
+  ].join("\n");
 }
 
 function summary({ id, sink, tableId, key, op, position, code, reason, createdAt, attempts, state }: DeadLetter) {

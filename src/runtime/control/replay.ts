@@ -16,7 +16,7 @@ export interface LetterChoice {
 export interface Replayed {
   /** The target has the row now, as the source has it. */
   readonly replayed: number;
-  /** The row had come before somebody asked. */
+  /** The letter did not wait any more when somebody asked: most often the row had come. */
   readonly superseded: number;
   /** The target refused the row again, or it could not be read in time. */
   readonly failed: number;
