@@ -6,6 +6,8 @@ import type { Measured } from "./otlp/metric-data.ts";
 /** From one millisecond (an idle pipeline) to one minute, after which somebody should look. */
 const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
+const OPS = ["put", "patch", "delete", "truncate"] as const;
+
 /** Gauges of the library with names of counters. */
 const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
 
@@ -21,6 +23,8 @@ export class PrometheusMetrics implements Metrics {
   readonly contentType: string;
   readonly #registry = new Registry();
   readonly #rows: Counter<"sink" | "table" | "op">;
+  /** By table, the sinks for which its rows were counted. */
+  readonly #counted = new Map<string, Set<string>>();
   readonly #errors: Counter<"sink" | "kind">;
   readonly #apply: Histogram<"sink">;
   readonly #commitToApply: Histogram<"sink">;
@@ -80,8 +84,10 @@ export class PrometheusMetrics implements Metrics {
     });
   }
 
-  rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void {
+  rowsApplied(sink: string, table: string, op: (typeof OPS)[number], count: number): void {
     this.#rows.inc({ sink, table, op }, count);
+    const sinks = this.#counted.get(table) ?? new Set();
+    this.#counted.set(table, sinks.add(sink));
   }
 
   batchApplied(sink: string, seconds: number): void {
@@ -117,6 +123,13 @@ export class PrometheusMetrics implements Metrics {
     for (const [{ samples }, metric] of this.#levels) {
       metric.reset();
       for (const [labels, value] of samples(scraped)) metric.inc(labels, value === null ? Number.NaN : Number(value));
+    }
+    const { schemas, status } = scraped;
+    const present = new Set([...schemas, ...status.tables.suspended].map(({ table }) => table));
+    for (const [table, sinks] of this.#counted) {
+      if (present.has(table)) continue;
+      for (const sink of sinks) for (const op of OPS) this.#rows.remove({ sink, table, op });
+      this.#counted.delete(table);
     }
   }
 }

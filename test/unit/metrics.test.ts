@@ -48,6 +48,20 @@ const scraped = scrapedWith(status, {
   nowMs: NOW_MS,
 });
 
+test("rows of a table that is gone are counted no longer; those of one that is suspended are", async () => {
+  const metrics = new PrometheusMetrics();
+  for (const table of ["public.t", "public.gone"])
+    for (const sink of ["warehouse", "cache"]) metrics.rowsApplied(sink, table, "delete", 2);
+  const counted = async (schemas: typeof scraped.schemas): Promise<string[]> => {
+    const lines = (await metrics.text({ ...scraped, schemas })).split("\n");
+    return lines.filter((line) => line.startsWith("millrace_sink_rows_total"));
+  };
+  expect(await counted([{ table: "public.gone", version: 1 }])).toHaveLength(4);
+  expect(await counted([])).toEqual(
+    ["warehouse", "cache"].map((sink) => `millrace_sink_rows_total{sink="${sink}",table="public.t",op="delete"} 2`),
+  );
+});
+
 test("the exported names, labels and values", async () => {
   const metrics = new PrometheusMetrics();
   metrics.rowsApplied("warehouse", "public.t", "put", 7);
