@@ -243,6 +243,44 @@ test("a first start that failed once adopts a slot that was there before, and ma
   }
 });
 
+const PUBLISHED = `select tablename as name from pg_publication_tables where pubname = 'theirs' order by 1`;
+
+test("a publication that others made gets no table that only a glob takes in", async () => {
+  await using database = await freshDatabase();
+  await database.query(`create table a (id int primary key); create table b (id int primary key);
+    create table secret (id int primary key); create publication theirs for table a`);
+  const published = async () => (await database.query<{ name: string }>(PUBLISHED)).rows.map(({ name }) => name);
+  {
+    await using source = await openSource(database, { tables: ["public.*"], publication: "theirs" });
+    const log = await createLog(source);
+    await source.admin.resume(log.identity, { from: log.position, reached: log.position }, never);
+    await database.query("create table later (id int primary key)");
+    await source.catalog.publish(async () => {}, never);
+    const { tables, refused } = await source.catalog.tables(never);
+    expect([tables.map(({ id }) => id), await published()]).toEqual([["public.a"], ["a"]]);
+    const add = (name: string) => `ALTER PUBLICATION "theirs" ADD TABLE ONLY "public"."${name}";`;
+    expect(refused.map(({ id, fix }) => [id, fix]).toSorted()).toEqual(
+      ["b", "later", "secret"].map((name) => [`public.${name}`, add(name)]),
+    );
+    expect(refused[0]?.reason).toContain("Millrace did not make it");
+    const findings = await checkSource(database, { tables: ["public.*"], publication: "theirs" });
+    expect(findings.find(({ id }) => id === "postgres.publication")).toMatchObject({
+      level: "warning",
+      what: expect.stringContaining("Millrace did not make it"),
+      fix: 'ALTER PUBLICATION "theirs" ADD TABLE ONLY "public"."b", ONLY "public"."later", ONLY "public"."secret";',
+    });
+  }
+  await using of = await openSource(database, { tables: ["public.s*"], publication: "theirs" });
+  await expect(createLog(of)).rejects.toMatchObject({
+    code: "MR2008",
+    message: expect.stringContaining("Millrace did not make it"),
+    hint: expect.stringContaining('ALTER PUBLICATION "theirs" ADD TABLE ONLY "public"."secret";'),
+  });
+  await using named = await openSource(database, { tables: ["public.a", "public.b"], publication: "theirs" });
+  await createLog(named);
+  expect(await published()).toEqual(["a", "b"]);
+});
+
 test("a slot of another kind is refused", async () => {
   await using database = await freshDatabase();
   await database.query("select pg_create_logical_replication_slot($1, 'test_decoding')", [slotOf(database)]);

@@ -10,6 +10,7 @@ import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { leftOutByLists, NAMED_COUNT_MAX, shownBesides, uncarriedColumns } from "./catalog/differences.ts";
 import {
+  addRefusal,
   addStatement,
   checkPublication,
   createStatement,
@@ -171,11 +172,11 @@ function existingFindings(
     findings.push(
       wrong(PUBLICATION, `${name} publishes partitions under their own names`, `${viaRootStatement(name)};`),
     );
-  const possible = new Set(publishable(publication, tables));
+  const possible = new Set(publishable(context, publication, tables));
   const left = tables.filter((table) => !possible.has(table));
   if (left.length > 0) {
     const isNeeded = possible.size === 0 || left.some((table) => isLiteral(context, table));
-    const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}, and the role may not add ${left.length === 1 ? "it" : "them"}`;
+    const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}: ${addRefusal(publication, left)}`;
     findings.push({
       ...wrong(PUBLICATION, what, `${addStatement(name, left)};`),
       level: isNeeded ? "error" : "warning",

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
-import { refusing } from "../../kit/idle-keys.ts";
+import { refusing } from "../../../src/core/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isOwnTable } from "../own-tables.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../../src/postgres/url.ts";
@@ -39,7 +39,9 @@ export const sourceDefinition = z
       .string()
       .refine((name) => name !== "" && Buffer.byteLength(name) <= 63, { error: "expected 1 to 63 bytes" })
       .optional()
-      .describe("Publication, made when missing and kept in step with `tables`. Default: millrace_<name>."),
+      .describe(
+        "Publication, made when missing and then kept in step with `tables`. To one that others made only tables that are named without a wildcard are added. Default: millrace_<name>.",
+      ),
     copySessions: z
       .int()
       .min(1)

@@ -118,7 +118,7 @@ export async function createLog(
 function toPublish(context: SourceContext, { publication, captured }: Selected): readonly CatalogTable[] {
   const wanted = captured.map(({ table }) => table);
   if (publication === undefined) return wanted;
-  const possible = publishable(publication, wanted);
+  const possible = publishable(context, publication, wanted);
   const isLeftOut = ({ schema, table }: CatalogTable): boolean =>
     context.selection.isLiteral(schema, table) && !possible.some((t) => t.schema === schema && t.table === table);
   return possible.length === 0 || wanted.some(isLeftOut) ? wanted : possible;

@@ -18,7 +18,7 @@ import {
   publicationPart,
   withoutEntries,
 } from "./catalog/publication-history.ts";
-import { addStatement, publishable, readPublication } from "./catalog/publication.ts";
+import { addRefusal, addStatement, type Publication, publishable, readPublication } from "./catalog/publication.ts";
 import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
 import { readSlot } from "./log/slot.ts";
 import { KEPT } from "./log/timeline.ts";
@@ -89,7 +89,7 @@ export class PublishedTables {
     const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
     return {
       tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
-      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate))],
+      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate, publication))],
       generations,
       columns: this.#columns.look(captured, catalog),
       idle: selected.idle,
@@ -98,9 +98,9 @@ export class PublishedTables {
     };
   }
 
-  #notPublished(candidate: Candidate): RefusedTable {
+  #notPublished(candidate: Candidate, current: Publication | undefined): RefusedTable {
     const holders = this.#locked.get(candidate.table.oid);
-    return holders === undefined ? notPublished(this.#context, candidate) : lockedNow(candidate, holders);
+    return holders === undefined ? notPublished(this.#context, candidate, current) : lockedNow(candidate, holders);
   }
 
   async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -176,7 +176,7 @@ export class PublishedTables {
   /** If the role may not add tables, those that are already published continue: see `tables`. */
   async #sync({ publication }: Selected, wanted: readonly CatalogTable[], signal: AbortSignal): Promise<Synced> {
     try {
-      const possible = publication === undefined ? wanted : publishable(publication, wanted);
+      const possible = publication === undefined ? wanted : publishable(this.#context, publication, wanted);
       return await syncPublication(this.#context, publication, possible, signal);
     } catch (error) {
       if (reasonOf(error) !== "privilege") throw error;
@@ -215,10 +215,15 @@ function lockedNow({ table, shape }: Candidate, holders: LockHolders | null): Re
   };
 }
 
-function notPublished({ publication }: SourceContext, { table, shape }: Candidate): RefusedTable {
+function notPublished(
+  { publication }: SourceContext,
+  { table, shape }: Candidate,
+  current: Publication | undefined,
+): RefusedTable {
+  const why = current === undefined ? "the role may not make it" : addRefusal(current, [table]);
   return {
     id: shape.id,
-    reason: `it is not in the publication ${publication}, and the role may not add it`,
+    reason: `it is not in the publication ${publication}: ${why}`,
     fix: `${addStatement(publication, [table])};`,
     byPrivilege: true,
   };

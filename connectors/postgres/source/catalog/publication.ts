@@ -136,9 +136,25 @@ function publishedSql(hasSchemas: boolean): string {
 /** For pg_class as `c`: what FOR ALL TABLES includes; the server's own relations have lower oids. */
 const PUBLISHABLE = "c.relkind in ('r', 'p') and c.relpersistence = 'p' and c.oid >= 16384";
 
-/** Those of `tables` that the publication carries or that the role may add to it. */
-export function publishable(current: Publication, tables: readonly CatalogTable[]): readonly CatalogTable[] {
-  return tables.filter((table) => current.published.has(table.oid) || (current.owned && table.owned));
+/** Those of `tables` that the publication carries, or that are added to it. */
+export function publishable(
+  context: Pick<SourceContext, "selection">,
+  current: Publication,
+  tables: readonly CatalogTable[],
+): readonly CatalogTable[] {
+  return tables.filter((table) => current.published.has(table.oid) || mayAdd(context, current, table));
+}
+
+/** What somebody else has made is published on purpose as it is: a glob adds no table to it. */
+function mayAdd({ selection }: Pick<SourceContext, "selection">, current: Publication, table: CatalogTable): boolean {
+  return current.owned && table.owned && (current.ours || selection.isLiteral(table.schema, table.table));
+}
+
+/** Why these tables, which the publication lacks, are not added to it. */
+export function addRefusal({ owned, ours }: Publication, tables: readonly CatalogTable[]): string {
+  const may = owned && tables.every((table) => table.owned);
+  if (may && !ours) return "Millrace did not make it, and adds only tables that `tables` names without a wildcard";
+  return `the role may not add ${tables.length === 1 ? "it" : "them"}`;
 }
 
 export function createStatement(publication: string, tables: readonly CatalogTable[]): string {

@@ -11,6 +11,7 @@ import type { SourceContext } from "../wire/context.ts";
 import { Database } from "../wire/database.ts";
 import { sourceError } from "../errors.ts";
 import {
+  addRefusal,
   addStatement,
   checkPublication,
   COMMENT,
@@ -47,9 +48,11 @@ export async function syncPublication(
   const advice =
     current === undefined ? createStatement(context.publication, tables) : addStatement(context.publication, added);
   const mayAll =
-    current === undefined ? added.every((table) => table.owned) : publishable(current, added).length === added.length;
+    current === undefined
+      ? added.every((table) => table.owned)
+      : publishable(context, current, added).length === added.length;
   if (!(await context.writer.canWrite(signal))) throw notHere(context, advice);
-  if (!mayAll) throw notAllowed(context, advice);
+  if (!mayAll) throw current === undefined ? notAllowed(context, advice) : notAdded(context, current, added);
   await using session = await Altering.begin(context, signal);
   if (current === undefined) await session.create(advice, signal);
   else if (wantsRoot) await session.run(viaRootStatement(context.publication), LOCK_MS_MAX, signal);
@@ -167,6 +170,12 @@ function meaningOf(error: unknown): "done" | "passing" | "other" {
 function notHere({ publication }: SourceContext, advice: string): MillraceError {
   const message = `the publication ${publication} has to be changed on the primary of this standby`;
   const hint = `On the primary let the tables' owner run: ${advice}; Or set source.primaryUrl, then Millrace does it.`;
+  return sourceError("MR2008", "fatal", message, { hint, reason: "privilege" });
+}
+
+function notAdded({ publication }: SourceContext, current: Publication, added: readonly CatalogTable[]): MillraceError {
+  const message = `the publication ${publication} lacks tables: ${addRefusal(current, added)}`;
+  const hint = `Let the tables' owner run: ${addStatement(publication, added)};`;
   return sourceError("MR2008", "fatal", message, { hint, reason: "privilege" });
 }
 
