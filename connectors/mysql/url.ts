@@ -39,6 +39,8 @@ export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
   } catch {
     throw wrong("it is not of the form mysql://user:password@host:port/database (special characters percent-encoded)");
   }
+  if (url.pathname.includes("@"))
+    throw wrong("it has an `@` behind its host: in a user, a password or a database's name it is written %40");
   for (const name of url.searchParams.keys()) {
     if (!KNOWN.has(name))
       throw wrong(`its parameter ${JSON.stringify(name)} is not known; known are ${[...KNOWN].join(", ")}`);

@@ -86,6 +86,9 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
     );
   const [, login = "", place = "", path = "", query = ""] = match;
   const parameters = parseParameters(query);
+  // A password with an `@` as it is: what follows would be shown as a host or a database.
+  if (place.includes("@") || path.includes("@"))
+    throw wrong("it has an `@` that ends no login: in a user, a password or a database's name it is written %40");
   const colon = login.indexOf(":");
   const user = decode(colon < 0 ? login : login.slice(0, colon), "user");
   const password = colon < 0 ? undefined : decode(login.slice(colon + 1), "password");

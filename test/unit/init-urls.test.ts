@@ -1,6 +1,9 @@
 import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
-import { sinkByUrl, sourceByUrl } from "../../src/cli/init/init-urls.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { sinkByUrl, sourceByUrl, writeSecrets, writtenUrl } from "../../src/cli/init/init-urls.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test.each([
   ["./warehouse.duckdb", "duckdb", { path: "./warehouse.duckdb" }],
@@ -72,4 +75,36 @@ test.each([
   ["MariaDB://h/d", "mysql"],
 ])("%s is a source of kind %s", async (given, kind) => {
   expect(await sourceByUrl("--source", given)).toMatchObject({ kind, keys: { url: given } });
+});
+
+test("a file with another config's password stays, and nothing is written beside it", async () => {
+  using folder = temporaryFolder();
+  const init = (file: string, password: string) =>
+    runCli(["init", "-c", file, "--sink", `redis://u:${password}@h/0`, "--name", "shop"], { folder: folder.path });
+  expect((await init("a.yaml", "first-password")).exitCode).toBe(0);
+  const other = await init("b.yaml", "second-password");
+  expect([other.exitCode, other.stderr]).toEqual([4, expect.stringContaining("holds another password")]);
+  expect(readFileSync(folder.file(".millrace/secrets/shop.cache"), "utf8")).toBe("first-password\n");
+  expect(() => readFileSync(folder.file("b.yaml"))).toThrow("ENOENT");
+  expect((await init("b.yaml", "first-password")).exitCode).toBe(0);
+});
+
+test("of several secrets the one in the way keeps all from being written", () => {
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("b"), "theirs\n");
+  const secrets = [
+    { file: "a", value: "ours" },
+    { file: "b", value: "ours" },
+  ];
+  expect(() => writeSecrets(folder.path, secrets)).toThrow(/holds another password/);
+  expect(() => readFileSync(folder.file("a"))).toThrow("ENOENT");
+});
+
+test.each([
+  ["mysql://u:p@ss@h/d", "mysql://u:${file:f}@h/d"],
+  ["postgres://u@s:pw@h/d", "postgres://u@s:${file:f}@h/d"],
+  // Where the password ends is not known.
+  ["postgres://u:pw@h/d?application_name=a@b", "${file:f}"],
+])("%s is written without its password", (url, text) => {
+  expect(writtenUrl(url, "f", {}).text).toBe(text);
 });

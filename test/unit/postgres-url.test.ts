@@ -30,6 +30,8 @@ test.each([
   ["mysql://u:canary@h/db", /not of the form/],
   ["postgres://u:can#ary@h/db", /not of the form/],
   ["postgres://u:canary@h:0/db", /port/],
+  ["postgres://u:p@canary@h/db", /an `@` that ends no login/],
+  ["postgres://u:12/canary@h/db", /an `@` that ends no login/],
   ["postgres://u:canary@a,b/db", /several hosts/],
   ["postgres://u:canary%@h/db", /%/],
   ["postgres://u:canary@h/db?sslmode=yes", /sslmode/],

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
+import { passwordsIn, withoutPassword } from "../../src/passwords/password.ts";
 
 function secretsOf(...values: readonly string[]): Secrets {
   const secrets = new Secrets();
@@ -22,6 +23,28 @@ test("the form of a URL is shown as it is, and a password that is that word is n
   const secrets = new Secrets();
   secrets.addFromUrl("redis://user:password@host:6379");
   expect(secrets.redact("redis://user:password@host:6379")).toBe("redis://user:***@host:6379");
+});
+
+test.each([
+  ["postgres://shop:canary-a@canary-b@db/shop", "host canary-b@db, and canary-a"],
+  ["postgres://shop:canary-a@db/shop?application_name=a@b", "the password canary-a"],
+  ["redis://shop:canary/canary-b@cache", "canary/canary-b"],
+  ["postgres://shop@server:canary-pw@db/shop", "the password canary-pw"],
+])("of %s no part of the password is shown, whatever a program takes for it", (url, text) => {
+  const secrets = new Secrets();
+  secrets.addFromUrl(url);
+  expect(secrets.redact(text)).not.toContain("canary");
+  expect(new Secrets().redact(`failed: ${url}`)).not.toContain("canary");
+  expect(withoutPassword(url)).not.toContain("canary");
+});
+
+test("a user with an @, and an address without a password, are shown", () => {
+  expect(new Secrets().redact("postgres://shop@server:pw@db/shop")).toBe("postgres://shop@server:***@db/shop");
+  for (const url of ["postgres://shop@db:5432/shop", "postgres://shop@db:5432/shop?application_name=a@b"]) {
+    expect(new Secrets().redact(url)).toBe(url);
+    expect(withoutPassword(url)).toBe(url);
+    expect(passwordsIn(url)).toEqual([]);
+  }
 });
 
 test("a secret that contains another one is masked whole", () => {

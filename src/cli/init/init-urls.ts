@@ -1,8 +1,8 @@
 /** URLs of the command line: which kind of source or sink they name, and how the config file has them without secrets. */
-import { writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { SinkConnector, SourceConnector } from "../../config/connectors.ts";
-import { isSecretName } from "../../config/secrets/secrets.ts";
+import { urlSecrets } from "../../config/secrets/secrets.ts";
 import type { ByUrl, UrlKeys } from "../../core/contracts/connector.ts";
 import { makeFolder, writeWhole } from "../../core/files.ts";
 import { cliError } from "../errors.ts";
@@ -75,20 +75,11 @@ export function writtenUrl(
     .toSorted()
     .find((name) => VARIABLE.test(name) && environment[name] === url);
   if (variable !== undefined) return { text: `\${${variable}}`, variable, secret: null };
-  const [secret, ...more] = secretsIn(url);
+  const [secret, ...more] = new Set(urlSecrets(url).filter((one) => one !== ""));
   if (secret === undefined) return { text: literal(url), variable: null, secret: null };
   const value = more.length > 0 || url.split(secret).length > 2 ? url : secret;
   const text = url.split(value).map(literal).join(`\${file:${file}}`);
   return { text, variable: null, secret: { file, value } };
-}
-
-/** The secrets that `Secrets.addFromUrl` finds: the password, and parameters whose names mark them as secret. */
-function secretsIn(url: string): readonly string[] {
-  const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(url)?.[1];
-  const parameters = [...url.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)]
-    .filter(([, name = ""]) => isSecretName(name))
-    .map(([, , value = ""]) => value);
-  return [...(password === undefined ? [] : [password]), ...parameters].filter((value) => value !== "");
 }
 
 /** Escapes a literal `${`. */
@@ -96,12 +87,25 @@ function literal(text: string): string {
   return text.replaceAll("${", "$${");
 }
 
-/** Writes secrets into files that only their owner can read and that git ignores. */
+/** Writes secrets into files that only their owner can read and that git ignores. A file with another secret is that of another configuration. */
 export function writeSecrets(folder: string, secrets: readonly Secret[]): void {
-  for (const { file, value } of secrets) {
-    const path = join(folder, file);
+  const texts = secrets.map(({ file, value }) => ({ path: join(folder, file), text: `${value}\n` }));
+  for (const { path, text } of texts) if (holdsOther(path, text)) throw otherSecret(path);
+  for (const { path, text } of texts) {
     makeFolder(dirname(path), 0o700);
     writeFileSync(join(dirname(path), ".gitignore"), "*\n");
-    writeWhole(path, `${value}\n`, 0o600);
+    writeWhole(path, text, 0o600, () => {
+      if (holdsOther(path, text)) throw otherSecret(path);
+    });
   }
+}
+
+function holdsOther(path: string, text: string): boolean {
+  return existsSync(path) && readFileSync(path, "utf8") !== text;
+}
+
+function otherSecret(path: string): Error {
+  return cliError("MR1112", `${path} holds another password, which another config may need; nothing was written`, {
+    hint: "Name this daemon otherwise (--name), or remove that file.",
+  });
 }

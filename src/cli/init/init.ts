@@ -2,6 +2,7 @@ import { dirname, join, resolve } from "node:path";
 import { lackOf } from "../../config/extras.ts";
 import type { CapturedTables, Catalog } from "../../core/contracts/catalog.ts";
 import type { UrlKeys } from "../../core/contracts/connector.ts";
+import { findMillraceError } from "../../core/errors.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -150,7 +151,7 @@ export function writeConfig(
   try {
     writeSecrets(folder, urls.secrets);
   } catch (error) {
-    throw notWritten(file, error);
+    throw findMillraceError(error) ?? notWritten(file, error);
   }
   writeNamedFile(file, text, false);
   return { file, name: wanted.name, found, ...urls };

@@ -1,3 +1,5 @@
+import { passwordsIn } from "../../passwords/password.ts";
+
 const MASK = "***";
 /**
  * Shorter secrets are parts of ordinary words. Masking them everywhere would make logs unreadable, and the gaps would
@@ -8,10 +10,10 @@ const SEARCHED_LENGTH_MIN = 8;
 const OWN_WORDS = new Set(["postgres", "postgresql", "elasticsearch", "opensearch", "millrace", "password"]);
 /** A reference to a variable or a file is no secret, nor is the `user:password@host` by which hints show the form of a URL. */
 const URL_PASSWORD =
-  /([a-z][a-z0-9+.-]*:\/\/[^\s/:@"']*:)(?!\$\{(?:file:)?[^\s:}]+\}@|(?<=:\/\/user:)password@host)([^\s@"']+)@/gi;
+  /([a-z][a-z0-9+.-]*:\/\/(?:[^\s/:@"']*|[^\s/:"'?#]*(?=:[^\s/"'?#]+@)):)(?!\$\{(?:file:)?[^\s:}]+\}@|(?<=:\/\/user:)password@host)([^\s@"']+(?:@[^\s@"'/?#]*(?=@))*)@/gi;
 const SECRET_NAME = /pass(word|phrase|wd)?$|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key/i;
 /** The text before a secret: the user of a URL, or a name like those above with `=` or `:`. */
-const BEFORE_SECRET = String.raw`:\/\/[^\s/:@]*:|(?:pass(?:word|phrase|wd)?|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key)["']?\s*[=:]\s*["']?`;
+const BEFORE_SECRET = String.raw`:\/\/[^\s/:]*:|(?:pass(?:word|phrase|wd)?|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key)["']?\s*[=:]\s*["']?`;
 /** One string of a JSON text; with the colon it is a field name. */
 const JSON_STRING = /"(?:[^"\\]|\\.)*"(\s*:)?/g;
 
@@ -67,8 +69,9 @@ export class Secrets {
     }
   }
 
+  /** Of a password with an `@` as it is, programs show the part behind that as the host. */
   addFromUrl(text: string): void {
-    for (const secret of urlSecrets(text)) this.add(secret);
+    for (const secret of urlSecrets(text)) for (const part of new Set([secret, ...secret.split("@")])) this.add(part);
   }
 
   redact(text: string): string {
@@ -94,13 +97,10 @@ export class Secrets {
   }
 }
 
-/**
- * The password of a URL, and query parameters named like secrets. Parsed by hand, because invalid URLs have them too.
- */
+/** The passwords of a URL (see `passwordsIn`), and query parameters named like secrets. */
 export function urlSecrets(text: string): readonly string[] {
-  const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(text)?.[1];
   const parameters = [...text.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)].filter(([, name = ""]) => isSecretName(name));
-  return [...(password === undefined ? [] : [password]), ...parameters.map(([, , value = ""]) => value)];
+  return [...passwordsIn(text), ...parameters.map(([, , value = ""]) => value)];
 }
 
 export function isSecretName(name: string): boolean {
