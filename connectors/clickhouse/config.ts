@@ -3,7 +3,7 @@ import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
 import { isReserved, sqlNameOf, targetOf, viewOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";

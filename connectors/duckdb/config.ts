@@ -1,7 +1,7 @@
 import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { fileGrants, fileKeys } from "../kit/file-target.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";

@@ -4,7 +4,7 @@ import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/p
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { TABLE_GLOB } from "../../src/core/table-selection.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { flatSettings, type IndexPart, type IndexParts, keptFromSetting } from "./indices/definition.ts";
 import type { ElasticsearchSinkSettings } from "./sink.ts";
 import { curlOf } from "../kit/curl.ts";

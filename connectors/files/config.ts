@@ -4,7 +4,7 @@ import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts
 import type { FilesSettings } from "./sink.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { placeOfBucket, placeOfFolder } from "../../src/core/targets/places.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";
 import { MEMORY_LIMIT, memorySize } from "../kit/duckdb.ts";
 import { shellWord } from "../../src/core/shell-word.ts";

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { IdleKey, SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { placeOfServer } from "../../src/core/targets/places.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
 import { isNameOfOther, isTopicText, logTopic, type TopicNaming, topicOf, transactionTopic } from "./names.ts";
 import type { Format } from "./formats/format.ts";

@@ -4,7 +4,7 @@ import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
 import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import type { ClusterAccess, ClusterSettings, SaslSettings } from "./client/cluster.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { isTopicText } from "./names.ts";
 
 const login = z.strictObject({

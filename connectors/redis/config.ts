@@ -9,7 +9,7 @@ import {
 } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { placeOfServer } from "../../src/core/targets/places.ts";
-import { refusing } from "../kit/idle-keys.ts";
+import { refusing } from "../../src/core/idle-keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
 import { shellWord } from "../../src/core/shell-word.ts";

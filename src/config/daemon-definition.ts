@@ -2,7 +2,9 @@
 import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import * as z from "zod";
 import { duration, size } from "../core/values/quantity-keys.ts";
-import { tlsKeys } from "../tls/keys.ts";
+import { idleTlsKeys, tlsKeys } from "../tls/keys.ts";
+import { refusing } from "../core/idle-keys.ts";
+import type { IdleKey } from "../core/contracts/connector.ts";
 import { partDefinition } from "./definition.ts";
 import { documentsDefinition } from "./documents.ts";
 import { Cron } from "croner";
@@ -91,6 +93,15 @@ const admin = z.strictObject({
     .describe("Further host names under which a proxy or a service forwards to the address."),
 });
 
+function* idleAdmin({ listen, tokens, hosts }: z.output<typeof admin>): Generator<IdleKey> {
+  if (listen !== false) return;
+  const why = "has no use with `listen: false`: the socket beside the state needs none";
+  if (tokens.length > 0) yield ["tokens", why];
+  if (hosts.length > 0) yield ["hosts", why];
+}
+
+const PATIENCE_MS = 60_000;
+
 const reconcile = z.strictObject({
   schedule: z
     .string()
@@ -132,7 +143,7 @@ const reconcile = z.strictObject({
     .describe("Compares range after range of the tables' keys all day. Default: it does not."),
   repair: z.boolean().default(false).describe("Whether scheduled and continuous comparisons repair what differs."),
   patience: duration(0, 86_400_000)
-    .default(60_000)
+    .default(PATIENCE_MS)
     .describe("In scheduled comparisons: a sink that makes no progress for this long is not comparable."),
   reports: z
     .string()
@@ -154,27 +165,41 @@ const reconcile = z.strictObject({
     ),
 });
 
-const notify = z.strictObject({
-  webhook: z
-    .string()
-    .refine(isHttpUrl, { error: "expected https://… or http://…" })
-    .describe(
-      "Gets JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
-    ),
-  secret: z
-    .string()
-    .regex(SIGNING_SECRET, { error: "expected whsec_ and 24 to 64 bytes in base64" })
-    .optional()
-    .describe("Signs each message as Standard Webhooks do: whsec_ and 24 to 64 bytes in base64."),
-  level: z
-    .enum(["act", "watch"])
-    .default("act")
-    .describe(
-      "act: what waits for a person, or keeps the daemon from being ready; watch: also what Millrace deals with by itself.",
-    ),
-  after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
-  ...tlsKeys("the webhook's"),
-});
+/** What an operator writes for comparisons that never come. Without a schedule, `millrace reconcile` has options of its own. */
+function* idleComparing(given: z.output<typeof reconcile>): Generator<IdleKey> {
+  const { schedule, continuous, timeZone, mode, patience, repair } = given;
+  if (schedule !== undefined) return;
+  const why = "has no use without `schedule`";
+  if (timeZone !== undefined) yield ["timeZone", why];
+  if (mode !== "full") yield ["mode", `${why}; on demand: millrace reconcile --mode ${mode}`];
+  if (patience !== PATIENCE_MS) yield ["patience", why];
+  if (repair && continuous === undefined)
+    yield ["repair", `${why} or \`continuous\`; on demand: millrace reconcile --repair`];
+}
+
+const notify = z
+  .strictObject({
+    webhook: z
+      .string()
+      .refine(isHttpUrl, { error: "expected https://… or http://…" })
+      .describe(
+        "Gets JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
+      ),
+    secret: z
+      .string()
+      .regex(SIGNING_SECRET, { error: "expected whsec_ and 24 to 64 bytes in base64" })
+      .optional()
+      .describe("Signs each message as Standard Webhooks do: whsec_ and 24 to 64 bytes in base64."),
+    level: z
+      .enum(["act", "watch"])
+      .default("act")
+      .describe(
+        "act: what waits for a person, or keeps the daemon from being ready; watch: also what Millrace deals with by itself.",
+      ),
+    after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
+    ...tlsKeys("the webhook's"),
+  })
+  .superRefine(refusing((keys) => idleTlsKeys(keys, keys.webhook)));
 
 const telemetry = z.strictObject({
   otlp: z
@@ -204,6 +229,7 @@ const telemetry = z.strictObject({
         .describe("Traces too: one for each chosen batch of a sink."),
       ...tlsKeys("an https://"),
     })
+    .superRefine(refusing((keys) => idleTlsKeys(keys, keys.endpoint)))
     .describe("A receiver of what /metrics serves, and of traces."),
 });
 
@@ -239,11 +265,14 @@ export const topDefinition = z.strictObject({
       "A file for the rows that documents are made of. Default: `.millrace/<name>-documents.db` beside this file, or beside the state's file.",
     ),
   maskKey: keys.maskKey,
-  reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
+  reconcile: reconcile
+    .superRefine(refusing(idleComparing))
+    .prefault({})
+    .describe("Comparing the sinks with the source."),
   retention: retention.optional().describe("The log that the source keeps while a sink does not take rows."),
   notify: notify.optional().describe("Telling a webhook what is not well."),
   telemetry: telemetry.optional().describe("Sending metrics and traces to an OpenTelemetry receiver."),
-  admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
+  admin: admin.superRefine(refusing(idleAdmin)).prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
 
 function isHttpUrl(text: string): boolean {

@@ -134,6 +134,8 @@ class Loading {
         ? null
         : this.#shares(part.shareCount, top?.name ?? "", { admin, sinks, rules: rules ?? NO_RULES });
     const source = part?.made(daemon, rules ?? NO_RULES, shares);
+    if (top?.nest !== undefined && documents.length === 0)
+      file.problem("MR1005", ["nest"], "has no use without `documents`", "key");
     file.stopIfWrong();
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
       throw new Error("invariant broken: a part of the config is missing without a problem");

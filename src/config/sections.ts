@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import type * as z from "zod";
 import type { StateAddress } from "../core/contracts/connector.ts";
 import { pathOfShare } from "../core/sharing/share.ts";
-import { freshPassword } from "../passwords/password.ts";
+import { freshPassword, idlePassword, passwordIn } from "../passwords/password.ts";
 import { tlsSettings } from "../tls/keys.ts";
 import type { AdminConfig, NotifyConfig, OtlpConfig, ReconcileConfig, RetentionConfig } from "./config.ts";
 import type { ConfigFile } from "./config-file.ts";
@@ -15,6 +15,8 @@ type Given = z.output<typeof topDefinition>;
 export function stateOf(file: ConfigFile, name: string, given: Given["state"], share: number | null): StateAddress {
   const { url, ...password } = typeof given === "object" ? given : { url: given };
   if (url?.startsWith("postgres") === true) {
+    const idle = idlePassword(password, passwordIn(url));
+    if (idle !== undefined) file.problem("MR1005", ["state", idle[0]], idle[1], "key");
     return {
       url: pathOfShare(`${url}#${localState(file, name)}`, share),
       freshPassword: freshPassword(password, file.folder),

@@ -79,6 +79,7 @@ export class SourceAndSinks {
         "has no use with `snapshot: none`, which copies no table",
       );
     const made = (names: DaemonNames, rules: Rules, shares: SharesConfig | null): SourceConfig => {
+      if (kind === "postgres") this.#refuseZeroDates(rules);
       const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
       const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
       const share =
@@ -94,6 +95,17 @@ export class SourceAndSinks {
       };
     };
     return { shareCount, made };
+  }
+
+  #refuseZeroDates({ tables }: Rules): void {
+    for (const { pattern, zeroDates } of tables)
+      if (zeroDates !== null)
+        this.#file.problem(
+          "MR1005",
+          ["tables", pattern, "zeroDates"],
+          "has no use with a source of kind postgres, which has no such dates",
+          "key",
+        );
   }
 
   async sinks(daemon: DaemonNames, input: object | undefined, rules: Rules): Promise<readonly SinkConfig[]> {

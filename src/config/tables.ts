@@ -2,6 +2,7 @@ import * as z from "zod";
 import { isGlob } from "../core/table-selection.ts";
 import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/definition.ts";
 import { type Expression, parseWhere, WhereError } from "../rules/where/syntax.ts";
+import { refusing } from "../core/idle-keys.ts";
 import { duration } from "../core/values/quantity-keys.ts";
 import type { ComputedRule } from "../rules/computed/computed-columns.ts";
 import { BUDGET_MS, FunctionFault, functionName } from "../rules/computed/functions.ts";
@@ -93,87 +94,95 @@ const columnDefinition = z
     error: "a column that is dropped has no mask and no other name",
   });
 
-export const tableDefinition = z.strictObject({
-  optional: z.boolean().optional().describe("True: there may be no such table yet. Otherwise that is an error."),
-  columns: z
-    .object({
-      only: z
-        .union([z.array(z.string().min(1)).min(1), columnDefinition], {
-          error: "expected a list of columns, such as [id, note]",
-        })
-        .optional()
-        .describe("An allow-list: columns (or globs) that it does not name are left out, those that come later too."),
-    })
-    .catchall(columnDefinition)
-    .refine((columns) => !Object.hasOwn(columns, ""), { error: "a column has a name" })
-    .prefault({})
-    .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one decides."),
-  where: z
-    .string()
-    .min(1)
-    .optional()
-    .describe(
-      "Rows that do not match are left out; `true`: all rows match. `millrace explain MR1020` has the language.",
-    ),
-  key: z
-    .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
-    .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
-    .refine((names) => new Set(names).size === names.length, { error: "a column is listed twice" })
-    .optional()
-    .describe(
-      "Columns that tell rows apart, in place of the key taken from the source. `millrace explain MR1026` says which columns will do.",
-    ),
-  into: z
-    .string()
-    .regex(/^[^.]+\.[^.]+$/s, { error: "expected schema.table, such as shared.orders" })
-    .optional()
-    .describe("The table's name in the sinks, as schema.table; `$1` is what the key's first `*` or `?` stands for."),
-  add: z
-    .record(
-      z.string().min(1).regex(RESERVED, { error: "names that begin with _millrace_ are Millrace's own" }),
-      z.string({ error: 'expected a text, such as "$1"' }),
-    )
-    .refine((columns) => Object.keys(columns).length > 0, { error: "expected a column, such as tenant: $1" })
-    .optional()
-    .describe(
-      "Columns of text that the table has in the sinks alone, each with its value, `$1` as in `into`; its key begins with them. So tables with different values share one target.",
-    ),
-  zeroDates: z
-    .enum(["null", "epoch", "text"])
-    .nullable()
-    .optional()
-    .describe(
-      "MySQL and MariaDB: what dates that do not exist (0000-00-00) become. null (default), counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
-    ),
-  schemaChange: z
-    .enum(["evolve", "pause", "ignore"])
-    .optional()
-    .describe(
-      "evolve (default): the sinks follow the table's shape; pause: the table waits for `schema approve`, and so does a new table that only a glob fits; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
-    ),
-  compatibility: z
-    .enum(["backward", "forward", "full", "none"])
-    .optional()
-    .describe("Which changes of shape may evolve on their own; others wait for `schema approve`. Default: none."),
-  droppedColumns: z
-    .enum(["keep", "drop"])
-    .optional()
-    .describe(
-      "What a warehouse does with a column that was dropped: keep it, null from then on (default), or drop it.",
-    ),
-  reconcile: z
-    .strictObject({
-      maxDrift: z
-        .int({ error: "expected a number of rows" })
-        .min(0)
-        .optional()
-        .describe(
-          "How many rows of a sink may differ before `reconcile` exits with 3, and `status` and `notify` tell it. Default: 0.",
-        ),
-    })
-    .prefault({})
-    .describe("How comparisons treat the table."),
-});
+export const tableDefinition = z
+  .strictObject({
+    optional: z.boolean().optional().describe("True: there may be no such table yet. Otherwise that is an error."),
+    columns: z
+      .object({
+        only: z
+          .union([z.array(z.string().min(1)).min(1), columnDefinition], {
+            error: "expected a list of columns, such as [id, note]",
+          })
+          .optional()
+          .describe("An allow-list: columns (or globs) that it does not name are left out, those that come later too."),
+      })
+      .catchall(columnDefinition)
+      .refine((columns) => !Object.hasOwn(columns, ""), { error: "a column has a name" })
+      .prefault({})
+      .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one decides."),
+    where: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        "Rows that do not match are left out; `true`: all rows match. `millrace explain MR1020` has the language.",
+      ),
+    key: z
+      .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
+      .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
+      .refine((names) => new Set(names).size === names.length, { error: "a column is listed twice" })
+      .optional()
+      .describe(
+        "Columns that tell rows apart, in place of the key taken from the source. `millrace explain MR1026` says which columns will do.",
+      ),
+    into: z
+      .string()
+      .regex(/^[^.]+\.[^.]+$/s, { error: "expected schema.table, such as shared.orders" })
+      .optional()
+      .describe("The table's name in the sinks, as schema.table; `$1` is what the key's first `*` or `?` stands for."),
+    add: z
+      .record(
+        z.string().min(1).regex(RESERVED, { error: "names that begin with _millrace_ are Millrace's own" }),
+        z.string({ error: 'expected a text, such as "$1"' }),
+      )
+      .refine((columns) => Object.keys(columns).length > 0, { error: "expected a column, such as tenant: $1" })
+      .optional()
+      .describe(
+        "Columns of text that the table has in the sinks alone, each with its value, `$1` as in `into`; its key begins with them. So tables with different values share one target.",
+      ),
+    zeroDates: z
+      .enum(["null", "epoch", "text"])
+      .nullable()
+      .optional()
+      .describe(
+        "MySQL and MariaDB: what dates that do not exist (0000-00-00) become. null (default), counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
+      ),
+    schemaChange: z
+      .enum(["evolve", "pause", "ignore"])
+      .optional()
+      .describe(
+        "evolve (default): the sinks follow the table's shape; pause: the table waits for `schema approve`, and so does a new table that only a glob fits; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
+      ),
+    compatibility: z
+      .enum(["backward", "forward", "full", "none"])
+      .optional()
+      .describe("Which changes of shape may evolve on their own; others wait for `schema approve`. Default: none."),
+    droppedColumns: z
+      .enum(["keep", "drop"])
+      .optional()
+      .describe(
+        "What a warehouse does with a column that was dropped: keep it, null from then on (default), or drop it.",
+      ),
+    reconcile: z
+      .strictObject({
+        maxDrift: z
+          .int({ error: "expected a number of rows" })
+          .min(0)
+          .optional()
+          .describe(
+            "How many rows of a sink may differ before `reconcile` exits with 3, and `status` and `notify` tell it. Default: 0.",
+          ),
+      })
+      .prefault({})
+      .describe("How comparisons treat the table."),
+  })
+  .superRefine(
+    refusing(function* ({ schemaChange, compatibility }) {
+      if (compatibility === undefined || compatibility === "none") return;
+      if (schemaChange === "pause")
+        yield ["compatibility", "has no use with `schemaChange: pause`: every change waits"];
+    }),
+  );
 
 type TablesInput = Readonly<Record<string, z.output<typeof tableDefinition>>>;
 

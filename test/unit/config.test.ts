@@ -246,11 +246,11 @@ notify:
 describe("an OpenTelemetry receiver", () => {
   test("has its headers as secrets, and an interval", async () => {
     const { config, secrets, folder } = await load(
-      `${BASE}telemetry: { otlp: { endpoint: "http://otel.example:4318", ca: ./ca.pem, headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
+      `${BASE}telemetry: { otlp: { endpoint: "https://otel.example:4318", ca: ./ca.pem, headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
     );
     const headers = { "x-tenant": "very-hidden-7f3a" };
     expect(config?.otlp).toEqual({
-      endpoint: "http://otel.example:4318",
+      endpoint: "https://otel.example:4318",
       headers,
       tls: { ...NO_TLS_KEYS, ca: join(folder, "ca.pem") },
       intervalMs: 30_000,
@@ -571,6 +571,37 @@ describe("bad input", () => {
     const found = await problems(text, { EMPTY: "" });
     const wanted = typeof expected === "string" ? [expected] : expected;
     expect(found.map((line, i) => line.slice(0, wanted[i]?.length))).toEqual(wanted);
+  });
+
+  test.each([
+    ["reconcile: { repair: true }", "reconcile.repair: has no use without `schedule` or `continuous`"],
+    ["reconcile: { timeZone: UTC }", "reconcile.timeZone: has no use without `schedule`"],
+    ["reconcile: { mode: fast, continuous: {} }", "reconcile.mode: has no use without `schedule`"],
+    ["reconcile: { patience: 5s }", "reconcile.patience: has no use without `schedule`"],
+    ["admin: { listen: false, hosts: [m.example] }", "admin.hosts: has no use with `listen: false`"],
+    [
+      `admin: { listen: false, tokens: [{ role: viewer, token: ${TOKEN} }] }`,
+      "admin.tokens: has no use with `listen: false`",
+    ],
+    ["notify: { webhook: http://h/x, ca: ca.pem }", "notify.ca: has no use with http://"],
+    ["telemetry: { otlp: { endpoint: http://h, ca: ca.pem } }", "telemetry.otlp.ca: has no use with http://"],
+    ["nest: ./n.db", "nest: has no use without `documents`"],
+    [
+      "state: { url: postgres://u:p@h/d, passwordFile: ./p }",
+      "state.passwordFile: stands beside a password that would then do nothing",
+    ],
+    [
+      "tables: { public.a: { zeroDates: epoch } }",
+      "tables.public.a.zeroDates: has no use with a source of kind postgres",
+    ],
+    [
+      "tables: { public.a: { schemaChange: pause, compatibility: full } }",
+      "tables.public.a.compatibility: has no use with `schemaChange: pause`",
+    ],
+  ])("a key that would do nothing is told: %s", async (line, expected) => {
+    expect(await problems(`${BASE}${line}\n`)).toEqual([
+      expect.stringMatching(new RegExp(`^MR1005 \\d+:\\d+ ${RegExp.escape(expected)}`)),
+    ]);
   });
 
   test("is told all at once, in the order of the file", async () => {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import * as z from "zod";
-import { refusing } from "../../kit/idle-keys.ts";
+import { refusing } from "../../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../../kit/duckdb.ts";

@@ -4,7 +4,7 @@ import * as z from "zod";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
-import { refusing } from "../../kit/idle-keys.ts";
+import { refusing } from "../../../src/core/idle-keys.ts";
 import { parseMysqlUrl } from "../url.ts";
 import type { SourceParts } from "./source-parts.ts";
 

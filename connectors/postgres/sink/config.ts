@@ -6,7 +6,7 @@ import {
   passwordKeys,
   withoutPassword,
 } from "../../../src/passwords/password.ts";
-import { refusing } from "../../kit/idle-keys.ts";
+import { refusing } from "../../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../../../src/postgres/url.ts";
