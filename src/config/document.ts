@@ -28,40 +28,12 @@ export class YamlFile {
   }
 
   problems(): readonly Problem[] {
-    const problems: Problem[] = this.#document.errors.map((error) => ({
+    return faultsOf(this.#document).map(({ at, message }) => ({
+      code: "MR1002",
       path: [],
-      ...this.#at(error.pos[0]),
-      ...said(error),
+      ...this.#at(at),
+      message,
     }));
-    const unusable = (pair: Pair, message: string): void => {
-      problems.push({ code: "MR1002", path: [], ...this.#at(offsetOf(pair.key) ?? 0), message });
-    };
-    const expectNoTag = (node: Node): void => {
-      if (node.tag !== undefined && !TAGS.has(node.tag))
-        problems.push({ code: "MR1002", path: [], ...this.#at(node.range?.[0] ?? 0), message: TAG });
-    };
-    visit(this.#document, {
-      Scalar: (_key, scalar) => expectNoTag(scalar),
-      Seq: (_key, seq) => expectNoTag(seq),
-      Map: (_key, map) => {
-        expectNoTag(map);
-        const byText = new Map<string, Pair>();
-        for (const pair of map.items) {
-          const text = keyOf(pair);
-          const earlier = byText.get(text);
-          byText.set(text, pair);
-          // Keys of one type that are equal are errors of the file already.
-          if (earlier !== undefined && !areEqual(earlier.key, pair.key)) unusable(pair, GIVEN_TWICE);
-          // An object of JavaScript loses it: a mask, say, would hide nothing.
-          if (text === "__proto__") unusable(pair, NO_KEY);
-        }
-      },
-      Alias: (_key, alias) => {
-        if (alias.resolve(this.#document) === undefined)
-          problems.push({ code: "MR1002", path: [], ...this.#at(alias.range?.[0] ?? 0), message: UNKNOWN_ALIAS });
-      },
-    });
-    return problems;
   }
 
   /** Replaces scalar texts, quoted or plain; keys stay unchanged. */
@@ -104,6 +76,42 @@ export class YamlFile {
   }
 }
 
+interface Fault {
+  /** Its place in the text. */
+  readonly at: number;
+  readonly message: string;
+}
+
+/** What is wrong in a document, or would be lost without a word. No message quotes it: it may hold a password. */
+export function faultsOf(document: Document): readonly Fault[] {
+  const faults: Fault[] = document.errors.map((error) => ({ at: error.pos[0], message: said(error) }));
+  const expectNoTag = (node: Node): void => {
+    if (node.tag !== undefined && !TAGS.has(node.tag)) faults.push({ at: node.range?.[0] ?? 0, message: TAG });
+  };
+  visit(document, {
+    Scalar: (_key, scalar) => expectNoTag(scalar),
+    Seq: (_key, seq) => expectNoTag(seq),
+    Map: (_key, map) => {
+      expectNoTag(map);
+      const byText = new Map<string, Pair>();
+      for (const pair of map.items) {
+        const text = keyOf(pair);
+        const earlier = byText.get(text);
+        byText.set(text, pair);
+        const at = offsetOf(pair.key) ?? 0;
+        // Keys of one type that are equal are errors of the file already.
+        if (earlier !== undefined && !areEqual(earlier.key, pair.key)) faults.push({ at, message: GIVEN_TWICE });
+        // An object of JavaScript loses it: a mask, say, would hide nothing.
+        if (text === "__proto__") faults.push({ at, message: NO_KEY });
+      }
+    },
+    Alias: (_key, alias) => {
+      if (alias.resolve(document) === undefined) faults.push({ at: alias.range?.[0] ?? 0, message: UNKNOWN_ALIAS });
+    },
+  });
+  return faults;
+}
+
 /** Without the alias's name: it may be a password that begins with `*`. */
 const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
 
@@ -114,11 +122,10 @@ const TAGS = new Set(["str", "int", "float", "bool", "null", "map", "seq"].map((
 const GIVEN_TWICE = "this key is given twice in one map";
 const NO_KEY = "no key can be named __proto__; where keys are globs, __proto_? fits that name";
 
-function said(error: YAMLError): Pick<Problem, "code" | "message"> {
-  if (error.code === "DUPLICATE_KEY") return { code: "MR1002", message: GIVEN_TWICE };
+function said(error: YAMLError): string {
+  if (error.code === "DUPLICATE_KEY") return GIVEN_TWICE;
   // After the colon the message quotes the file: an alias, a tag or a text that may be a password.
-  const sentence = error.message.split(":", 1)[0] ?? "";
-  return { code: "MR1002", message: `not valid YAML: ${sentence}` };
+  return `not valid YAML: ${error.message.split(":", 1)[0] ?? ""}`;
 }
 
 function offsetOf(node: unknown): number | undefined {

@@ -1,5 +1,8 @@
 /** Which table stands for which one in `millrace verify`: by names, by convention, by a map; what is unclear is named. */
+import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import { type Pairs, pairsOf, suggested } from "../../src/reconcile/foreign/pairs.ts";
 import { type TableSpec, tableVersion } from "../support/model/blocks.ts";
@@ -131,4 +134,16 @@ test("a key that can't be compared leaves its table out, another column itself; 
   ]);
   expect(pairs.unpaired).toEqual([{ table: "s.k", reason: expect.stringContaining("its key can't be compared") }]);
   expect(suggested(pairs)).toEqual({ tables: { "s.a": { target: "s.a", ignore: ["at", "n"] }, "s.k": {} } });
+});
+
+test.each([
+  ["tables: { public.a: { ignore: [! secret] } }\n", /line 1: a tag/],
+  ["tables: {}\n---\ntables: {}\n", /line 2: not valid YAML/],
+  ["tables: { a.b: {}, a.b: {} }\n", /line 1: this key is given twice/],
+])("a map that would lose something is refused: %j", async (map, message) => {
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("map.yaml"), map);
+  const urls = ["--source", "postgres://u@127.0.0.1:1/d", "--target", "x.duckdb"];
+  const { exitCode, stderr } = await runCli(["verify", ...urls, "--map", "map.yaml"], { folder: folder.path });
+  expect([exitCode, stderr]).toEqual([2, expect.stringMatching(message)]);
 });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
 import * as z from "zod";
 import { systemClock, timestamp } from "../../core/clock.ts";
 import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
@@ -11,6 +11,7 @@ import { reportText } from "../../reconcile/report/text.ts";
 import { pairsOf, soughtIn, suggested, type TablePair, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
 import { SourceRows } from "../../reconcile/foreign/source-rows.ts";
 import { verifyTables } from "../../reconcile/foreign/verify.ts";
+import { YamlFile } from "../../config/document.ts";
 import { VERSION } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
@@ -149,10 +150,15 @@ const LOOK = "the URL names the database, and the login sees the tables that it 
 function mapIn(file: string | null): { readonly map: VerifyMap; readonly text: string } {
   if (file === null) return { map: { tables: {} }, text: "" };
   const text = readNamedFile(file, MAP_BYTES_MAX, "MR1110");
+  const refused = (why: string, cause?: unknown) =>
+    cliError("MR1110", `--map: ${file} can't be used: ${why}`, { cause });
+  const document = new YamlFile(text);
+  const [fault] = document.problems();
+  if (fault !== undefined) throw refused(`line ${fault.line}: ${fault.message}`);
   try {
-    return { map: MAP.parse(parse(text)), text };
+    return { map: MAP.parse(document.value()), text };
   } catch (error) {
-    const why = error instanceof z.ZodError ? z.prettifyError(error) : "it is no YAML";
-    throw cliError("MR1110", `--map: ${file} can't be used: ${why}`, { cause: error });
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : "its aliases unfold to too much";
+    throw refused(why, error);
   }
 }
