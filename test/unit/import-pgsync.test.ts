@@ -27,6 +27,7 @@ const imported = (...entries: readonly object[]) =>
     name: "films",
     kind: "postgres",
     url: "${DATABASE_URL}",
+    database: "films",
     schema: "public",
     known,
   });
@@ -91,6 +92,45 @@ test("what changes or hides values by code keeps the file from loading; what is 
   ]);
 });
 
+test.each([
+  [{ nodes: { table: "film", columns: "title" } }, ["nodes.columns"]],
+  [{ nodes: { table: "film", columns: ["title", 5] } }, ["nodes.columns"]],
+  [{ nodes: { table: "film", schema: 7, label: [] } }, ["nodes.schema", "nodes.label"]],
+  [{ nodes: { table: "film", children: { table: "studio" } } }, ["nodes.children"]],
+  [{ nodes: { table: "film", children: [null, "studio"] } }, ["nodes.children[0]", "nodes.children[1]"]],
+  [{ nodes: { table: "film", transform: "x" } }, ["nodes.transform"]],
+  [{ nodes: { table: "film", transform: { rename: [] } } }, ["nodes.transform.rename"]],
+  [{ nodes: { table: "film", transform: { rename: { title: 5 } } } }, ["nodes.transform.rename.title"]],
+  [{ nodes: { table: "film", where: "hidden" } }, ["nodes.where"]],
+  [{ nodes: { table: "film" }, filter: "x" }, ["filter"]],
+  [studio("one_to_one"), ["nodes.children[0].relationship", "nodes.children[0].relationship.type"]],
+  [
+    studio({ type: "many", variant: "list" }),
+    ["type", "variant"].map((key) => `nodes.children[0].relationship.${key}`),
+  ],
+  [studio({ type: "one_to_one", through_tables: "film_actor" }), ["nodes.children[0].relationship.through_tables"]],
+  [
+    studio({ type: "one_to_one", foreign_key: ["id"] }),
+    ["foreign_key", "foreign_key"].map((key) => `nodes.children[0].relationship.${key}`),
+  ],
+])("what is of another kind than pgsync has is to be decided: %o", (entry, keys) => {
+  const { config, left } = imported({ database: "films", index: "films", ...entry });
+  const blocking = left.filter(({ isBlocking, key }) => isBlocking && !key.startsWith("documents."));
+  expect(blocking.map(({ key }) => key)).toEqual(keys.map((key) => `films.${key}`));
+  expect(config.documents["films"]).toHaveProperty("undecided");
+});
+
+test("indexes of several databases are no source: one is chosen", () => {
+  const file = JSON.stringify(
+    ["a", "b", "a"].map((database, i) => ({ database, index: `i${i}`, nodes: { table: "film" } })),
+  );
+  expect(() => parsePgsync("f.json", file)).toThrow(/several databases; choose one with --from: "a", "b"/);
+  expect(() => parsePgsync("f.json", file, "c")).toThrow(/no such database; it has "a", "b"/);
+  expect(parsePgsync("f.json", file, "a").map(({ index }) => index)).toEqual(["i0", "i2"]);
+  const { left } = imported({ database: "other", index: "films", nodes: { table: "film" } });
+  expect(left.map(({ key }) => key)).toEqual(["films.database"]);
+});
+
 test("tables that no foreign key joins are to be decided", () => {
   const child = { table: "award", relationship: { type: "one_to_many", variant: "object" } };
   const { config, left } = imported({ database: "films", index: "films", nodes: { ...FILM, children: [child] } });
@@ -100,9 +140,20 @@ test("tables that no foreign key joins are to be decided", () => {
   expect(config.documents["films"]).toHaveProperty("undecided");
 });
 
-test.each(["[", "{}", '[{"database":"x","index":"y"}]'])("%s is no file of pgsync", (text) => {
+test.each([
+  "[",
+  "{}",
+  '[{"database":"x","index":"y"}]',
+  '[{"database":"x","nodes":{"table":"a"}},{"nodes":{"table":"b"}}]',
+  '[{"database":"x","nodes":{"table":"a"}},"y"]',
+  '[{"database":"x","index":5,"nodes":{"table":"a"}}]',
+])("%s is no file of pgsync", (text) => {
   expect(() => parsePgsync("f.json", text)).toThrow(/^f\.json/);
 });
+
+function studio(relationship: unknown) {
+  return { nodes: { table: "film", children: [{ table: "studio", relationship }] } };
+}
 
 function shape(table: string): TableShape {
   return {

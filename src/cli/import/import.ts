@@ -70,6 +70,7 @@ function addPgsync(command: Command, { action }: CommandLine): void {
     .description(`from a schema file of pgsync, and the source's tables and foreign keys; ${NAMES}`)
     .requiredOption("--source <url>", "the database, such as postgres://user@host/db")
     .option("--schema <name>", "of tables for which the file names none; default: public, or MySQL's database")
+    .option("--from <name>", "the database to import, if the file has several")
     .option("--out <file>", "write the config there, instead of to stdout")
     .option("--force", "replace the file of --out if it exists")
     .action(
@@ -78,7 +79,8 @@ function addPgsync(command: Command, { action }: CommandLine): void {
         const { joinsKnown } = await import("../../documents/resolve.ts");
         const url = options.text("--source") ?? "";
         session.secrets.addFromUrl(url);
-        const indexes = parsePgsync(file, readNamedFile(file, FILE_BYTES_MAX, "MR1140"));
+        const text = readNamedFile(file, FILE_BYTES_MAX, "MR1140");
+        const indexes = parsePgsync(file, text, options.text("--from"));
         const { kind } = await sourceByUrl("--source", url);
         const name = nameFrom(url);
         const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : (indexes[0]?.database ?? ""));
@@ -86,7 +88,8 @@ function addPgsync(command: Command, { action }: CommandLine): void {
           const { tables, refused } = await catalog.tables(signal);
           return { tables, refused, ...(await joinsKnown(catalog, tables, signal)) };
         });
-        const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", schema, known });
+        const database = decodeURIComponent(URL.parse(url)?.pathname.slice(1) ?? "");
+        const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", database, schema, known });
         return written(session, options, "pgsync", imported);
       }),
     );

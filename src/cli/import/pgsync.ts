@@ -3,7 +3,7 @@ import { documentsDefinition, documentsOf } from "../../config/documents.ts";
 import { type KnownTables, resolveDocuments } from "../../documents/resolve.ts";
 import { cliError } from "../errors.ts";
 import { asName } from "../init/init-file.ts";
-import { type Fields, fieldsOf } from "./connector-file.ts";
+import { type Fields, fieldsOf, refuseOthers } from "./connector-file.ts";
 import { type Imported, type LeftOut, UNDECIDED } from "./findings.ts";
 
 /** As `documents` of millrace.yaml has it. */
@@ -29,7 +29,9 @@ interface PgsyncIndex {
   readonly fields: Fields;
 }
 
-export function parsePgsync(file: string, text: string): readonly PgsyncIndex[] {
+/** Those of one database. `from`: its name; null: the file's only one. */
+export function parsePgsync(file: string, text: string, from: string | null = null): readonly PgsyncIndex[] {
+  refuseOthers(file, text, "pgsync");
   const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
   let read: unknown;
   try {
@@ -38,14 +40,19 @@ export function parsePgsync(file: string, text: string): readonly PgsyncIndex[] 
     throw refuse("is not JSON");
   }
   const list: readonly unknown[] = Array.isArray(read) ? read : [read];
-  const found = list.flatMap((one) => {
+  const found = list.map((one, i) => {
     const fields = fieldsOf(one);
-    const { database, index } = fields ?? {};
-    if (fields === null || fields["nodes"] === undefined || typeof database !== "string") return [];
-    return [{ database, index: typeof index === "string" ? index : database, fields }];
+    const { database, index = database, nodes } = fields ?? {};
+    if (fields === null || nodes === undefined || typeof database !== "string" || typeof index !== "string")
+      throw refuse(`is no schema of pgsync: its entry ${i + 1} has no \`database\`, \`index\` and \`nodes\``);
+    return { database, index, fields };
   });
-  if (found.length === 0) throw refuse("is no schema of pgsync: an entry has `database`, `index` and `nodes`");
-  return found;
+  const chosen = found.filter(({ database }) => from === null || database === from);
+  const names = [...new Set(found.map(({ database }) => JSON.stringify(database)))].join(", ");
+  if (chosen.length === 0) throw refuse(`has no such database; it has ${names || "none"}`);
+  if (new Set(chosen.map(({ database }) => database)).size > 1)
+    throw refuse(`has indexes of several databases; choose one with --from: ${names}`);
+  return chosen;
 }
 
 interface PgsyncSource {
@@ -53,6 +60,8 @@ interface PgsyncSource {
   readonly kind: string;
   /** As the file is to have it. */
   readonly url: string;
+  /** Of the url; empty: it names none. */
+  readonly database: string;
   /** Of nodes that name none. */
   readonly schema: string;
   readonly known: KnownTables;
@@ -70,10 +79,11 @@ export function importedFromPgsync(indexes: readonly PgsyncIndex[], source: Pgsy
   const left: LeftOut[] = [];
   const documents: Record<string, DocumentKeys> = {};
   const tables = new Set<string>();
-  for (const { index, fields } of indexes) {
+  for (const { index, database, fields } of indexes) {
     const known = left.length;
     const name = asName(index, 60) || "documents";
     const reading = new Reading(index, source.schema, left, tables);
+    if (database !== source.database) reading.leave("database", `it is ${database}, and --source names another one`);
     if (name !== index)
       reading.leave("index", `the document is named ${name}: a name has lower-case letters, digits and _`);
     if (Object.hasOwn(documents, name)) {
@@ -119,6 +129,7 @@ const OF_INDEX: ReadonlyMap<string, string> = new Map([
 ]);
 /** They change or hide values in ways that only their code says. */
 const BY_CODE = "what it does to documents is not known: write a `transform` that does it, or take the key out";
+const UNKNOWN = "Millrace does not know this key: take it out, or write what it does";
 const OF_NODE = new Set([
   "table",
   "schema",
@@ -147,8 +158,10 @@ class Reading {
   document(fields: Fields): DocumentKeys {
     for (const key of Object.keys(fields)) {
       if (["database", "index", "nodes"].includes(key)) continue;
+      const why = OF_INDEX.get(key);
       if (key === "plugins") this.block(key, BY_CODE);
-      else this.leave(key, OF_INDEX.get(key) ?? "it has no counterpart");
+      else if (why === undefined) this.block(key, UNKNOWN);
+      else this.leave(key, why);
     }
     const nodes: unknown = fields["nodes"];
     const roots: readonly unknown[] = Array.isArray(nodes) ? nodes : [nodes];
@@ -163,7 +176,8 @@ class Reading {
   }
 
   #node(path: string, node: Fields, isScalar: boolean): DocumentKeys & { readonly value?: string } {
-    for (const key of Object.keys(node)) if (!OF_NODE.has(key)) this.leave(`${path}.${key}`, "it has no counterpart");
+    for (const key of Object.keys(node)) if (!OF_NODE.has(key)) this.block(`${path}.${key}`, UNKNOWN);
+    for (const key of ["table", "schema", "label"]) this.#text(`${path}.${key}`, node[key]);
     if (node["base_tables"] !== undefined) this.block(`${path}.base_tables`, "a view is not captured: name its tables");
     if (node["primary_key"] !== undefined)
       this.leave(`${path}.primary_key`, "the table's own key counts; `key` under `tables` chooses another");
@@ -185,7 +199,7 @@ class Reading {
 
   /** None: all. What is no name of a column is an expression of SQL. */
   #columns(path: string, given: unknown): readonly string[] {
-    const all = Array.isArray(given) ? given.map(String) : [];
+    const all = this.#texts(path, given);
     const plain = all.filter((column) => /^[\w$ -]+$/u.test(column) && !column.includes("->"));
     if (plain.length < all.length) {
       const others = all.filter((column) => !plain.includes(column)).join(", ");
@@ -193,27 +207,36 @@ class Reading {
       if (plain.length === 0) this.block(path, `${others}: a part of a JSON column is no column`);
       else this.leave(path, `${others}: a part of a JSON column is no column, and was left out`);
     }
-    return plain.length === 0 && all.length > 0 ? [UNDECIDED] : plain;
+    return plain.length === 0 && (all.length > 0 || (given !== undefined && !Array.isArray(given)))
+      ? [UNDECIDED]
+      : plain;
   }
 
   #transform(path: string, given: unknown, columns: readonly string[]): Readonly<Record<string, string>> {
-    const transform = fieldsOf(given) ?? {};
+    const transform = this.#object(path, given);
     for (const key of Object.keys(transform)) {
       if (key === "rename") continue;
       if (key === "mapping") this.leave(`${path}.${key}`, "write it as `index.mappings` of the sink or document");
       else this.block(`${path}.${key}`, BY_CODE);
     }
-    const rename = Object.entries(fieldsOf(transform["rename"]) ?? {}).map(([from, to]) => [from, textOf(to)] as const);
-    const wanted = rename.filter(([from, to]) => to !== "" && (columns.length === 0 || columns.includes(from)));
-    return Object.fromEntries(wanted);
+    const rename = Object.entries(this.#object(`${path}.rename`, transform["rename"])).flatMap(([from, to]) => {
+      const field = this.#text(`${path}.rename.${from}`, to);
+      if (columns.length === 0 || columns.includes(from)) return field === "" ? [] : [[from, field] as const];
+      this.leave(`${path}.rename.${from}`, "the node has no such column");
+      return [];
+    });
+    return Object.fromEntries(rename);
   }
 
   #children(path: string, given: unknown): Readonly<Record<string, RelationKeys>> {
     const found: Record<string, RelationKeys> = {};
-    for (const [i, child] of (Array.isArray(given) ? given : []).entries()) {
+    for (const [i, child] of this.#list(path, given).entries()) {
       const node = fieldsOf(child);
       const at = `${path}[${i}]`;
-      if (node === null) continue;
+      if (node === null) {
+        this.block(at, "it is no object");
+        continue;
+      }
       const name = textOf(node["label"]) || textOf(node["table"]);
       if (Object.hasOwn(found, name))
         this.block(`${at}.label`, `a second field would be named ${JSON.stringify(name)}`);
@@ -223,9 +246,18 @@ class Reading {
   }
 
   #relation(path: string, node: Fields): RelationKeys {
-    const { type, variant, through_tables: through, foreign_key: key, ...rest } = fieldsOf(node["relationship"]) ?? {};
-    for (const other of Object.keys(rest)) this.leave(`${path}.relationship.${other}`, "it has no counterpart");
-    const between = (Array.isArray(through) ? through : []).map(String);
+    const at = `${path}.relationship`;
+    const {
+      type,
+      variant = "object",
+      through_tables: through,
+      foreign_key: key,
+      ...rest
+    } = this.#object(at, node["relationship"]);
+    for (const other of Object.keys(rest)) this.block(`${at}.${other}`, UNKNOWN);
+    if (type !== "one_to_one" && type !== "one_to_many") this.block(`${at}.type`, "it is one_to_one or one_to_many");
+    if (variant !== "object" && variant !== "scalar") this.block(`${at}.variant`, "it is object or scalar");
+    const between = this.#texts(`${at}.through_tables`, through);
     if (between.length > 1) this.block(`${path}.relationship.through_tables`, "one table lies between two");
     const [first] = between;
     return {
@@ -237,9 +269,11 @@ class Reading {
   }
 
   #joins(path: string, given: unknown, isThrough: boolean): Pick<RelationKeys, "on"> {
-    const key = fieldsOf(given);
-    if (key === null) return {};
-    const [above, below] = [listOf(key["parent"]), listOf(key["child"])];
+    const { parent, child, ...rest } = this.#object(path, given);
+    for (const other of Object.keys(rest)) this.block(`${path}.${other}`, UNKNOWN);
+    if (given === undefined || given === null) return {};
+    const columns = (side: unknown) => this.#texts(path, typeof side === "string" ? [side] : side);
+    const [above, below] = [columns(parent), columns(child)];
     if (isThrough || above.length !== below.length || above.length === 0) {
       this.block(path, "say by `on` what joins the tables");
       return {};
@@ -259,6 +293,31 @@ class Reading {
     return name;
   }
 
+  /** What is there and of another kind is named: without it the document would be another one. */
+  #object(path: string, given: unknown): Fields {
+    const fields = fieldsOf(given);
+    if (fields === null && given !== undefined && given !== null) this.block(path, "it is no object");
+    return fields ?? {};
+  }
+
+  #list(path: string, given: unknown): readonly unknown[] {
+    if (Array.isArray(given)) return given;
+    if (given !== undefined && given !== null) this.block(path, "it is no list");
+    return [];
+  }
+
+  #texts(path: string, given: unknown): readonly string[] {
+    const list = this.#list(path, given);
+    const texts = list.filter((one) => typeof one === "string");
+    if (texts.length < list.length) this.block(path, "it has something that is no text");
+    return texts;
+  }
+
+  #text(path: string, given: unknown): string {
+    if (given !== undefined && given !== null && typeof given !== "string") this.block(path, "it is no text");
+    return textOf(given);
+  }
+
   leave(key: string, why: string): void {
     this.#left.push({ key: `${this.#index}.${key}`, why, isNeedless: false, isBlocking: false });
   }
@@ -271,8 +330,4 @@ class Reading {
 
 function textOf(value: unknown): string {
   return typeof value === "string" ? value : "";
-}
-
-function listOf(value: unknown): readonly string[] {
-  return Array.isArray(value) ? value.map(String) : typeof value === "string" ? [value] : [];
 }
