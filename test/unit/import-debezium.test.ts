@@ -567,6 +567,106 @@ test.each([
   expect(left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(blocking);
 });
 
+const FILTER = {
+  transforms: "unwrap,drop",
+  "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
+  "transforms.drop.type": "org.apache.kafka.connect.transforms.Filter",
+  "transforms.drop.predicate": "isTombstone",
+  predicates: "isTombstone",
+  "predicates.isTombstone.type": "org.apache.kafka.connect.transforms.predicates.RecordIsTombstone",
+};
+
+test("a filter of tombstones alone is carried over", () => {
+  const { config, left } = imported({ ...CONNECTOR, ...FILTER });
+  expect(config.sinks.stream).toMatchObject({ tombstones: false });
+  expect(left.some(({ isBlocking, key }) => isBlocking || key.includes("redicate"))).toBe(false);
+  for (const keys of [
+    { "transforms.drop.negate": "true" },
+    { "predicates.isTombstone.type": "org.apache.kafka.connect.transforms.predicates.TopicNameMatches" },
+    { "transforms.drop.predicate": "isOther" },
+    { "transforms.drop.type": "com.acme.Filter" },
+  ])
+    expect(imported({ ...CONNECTOR, ...FILTER, ...keys }).left.some(({ isBlocking }) => isBlocking)).toBe(true);
+});
+
+test.each([
+  [{ "csfle.enabled": "true" }, ["csfle.enabled"]],
+  [{ "csfle.enabled": "false" }, []],
+  [
+    { "value.converter.rule.executors._default_.param.key": "k" },
+    ["value.converter.rule.executors._default_.param.key"],
+  ],
+])("fields that a registry's rules encrypt are not known: %o", (keys, blocking) => {
+  const { left, config } = imported({ ...CONNECTOR, ...keys });
+  expect(left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(blocking);
+  expect(JSON.stringify(config).includes("undecided")).toBe(blocking.length > 0);
+});
+
+test("fields of other objects hide no column of that name, and the column that held them is hidden", () => {
+  const chain = (between: string, option: object) => ({
+    ...CONNECTOR,
+    transforms: "u,b,m",
+    "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
+    "transforms.b.type": `org.apache.kafka.connect.transforms.${between}$Value`,
+    ...option,
+    "transforms.m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+    "transforms.m.fields": "place_wkb",
+  });
+  const flat = imported(chain("Flatten", { "transforms.b.delimiter": "_" }));
+  const hidingOf = hidings(flat.config.tables ?? {});
+  expect(["place", "place_wkb"].map((column) => hidingOf("public", "t", column))).toEqual(["redact", "redact"]);
+  const hoisted = imported(chain("HoistField", { "transforms.b.field": "place_wkb" }));
+  expect(hoisted.left.some(({ isBlocking }) => isBlocking)).toBe(true);
+  const referred = imported({
+    ...chain("Cast", { "transforms.b.spec": "a:string" }),
+    "transforms.m.fields": "${env:F}",
+  });
+  expect(referred.left.some(({ isBlocking }) => isBlocking)).toBe(true);
+});
+
+test("values that another store has are named, or are variables", () => {
+  const made = imported({
+    ...CONNECTOR,
+    "tombstones.on.delete": "${env:T}",
+    "database.sslmode": "verify-full",
+    "database.sslrootcert": "${directory:/certs:ca.pem}",
+    "publication.autocreate.mode": "disabled",
+    "publication.name": "${env:P}",
+  });
+  expect(made.config.source).toMatchObject({
+    url: "postgres://localhost/?sslmode=verify-full&sslrootcert=${SHOP_SSLROOTCERT}",
+    publication: "${SHOP_PUBLICATION}",
+  });
+  expect(whyOf(made)).toHaveProperty(["tombstones.on.delete"], expect.stringContaining("not in the file"));
+  expect(made.variables.map(({ from }) => from)).toEqual(
+    expect.arrayContaining(["database.sslrootcert", "publication.name"]),
+  );
+  expect(imported({ ...CONNECTOR, "tombstones.on.delete": "no" }).config.sinks.stream).toMatchObject({
+    tombstones: false,
+  });
+  expect(imported({ ...CONNECTOR, "topic.prefix": "ACME Corp.shop" }).config).toMatchObject({ name: "acme_corp_shop" });
+});
+
+test("what hides columns of tables that are not captured is named, and is no rule", () => {
+  const { config, left } = imported({
+    ...CONNECTOR,
+    "table.include.list": String.raw`public\.users,orders`,
+    "column.exclude.list": String.raw`public\.user\.ssn,public\.users\.e.?mail`,
+    "column.mask.with.3.chars": String.raw`.*\.phone`,
+  });
+  expect(config.tables).toEqual({
+    "public.users": {
+      columns: { email: { drop: true, optional: true }, "e?mail": { drop: true, optional: true } },
+      optional: true,
+    },
+    "*.*": { columns: { phone: { mask: "redact" } } },
+  });
+  expect(left.filter(({ isNeedless }) => !isNeedless).map(({ key, why }) => [key, why.split(" ")[0]])).toEqual([
+    ["table.include.list", "orders"],
+    ["column.exclude.list", String.raw`public\.user\.ssn`],
+  ]);
+});
+
 test("a publication that somebody may have made with filters is left to decide", () => {
   const isOpen = (keys: object) => {
     const { left } = imported({ ...CONNECTOR, "publication.name": "p", ...keys });
@@ -698,6 +798,92 @@ test.each([
     tables: { "public.users": { columns: { ssn: { drop: true } } } },
   });
 });
+
+const OPERATOR = {
+  kind: "DebeziumServer",
+  metadata: { name: "a" },
+  spec: {
+    source: { class: CONNECTOR["connector.class"], config: { ...SELECTED, "topic.prefix": "shop" } },
+    sink: { type: "kafka", config: { "producer.bootstrap.servers": "k:9092" } },
+    format: { value: { type: "json", config: { "schemas.enable": false } } },
+    transforms: [{ type: "io.debezium.transforms.ExtractNewRecordState" }],
+  },
+};
+
+test("resources of Debezium's operator, and files within a ConfigMap", () => {
+  const made = (document: object) => {
+    const { kind, config } = parseDebezium("c", stringify(document));
+    return importedFrom(kind, config).config;
+  };
+  const expected = {
+    source: { tables: ["public.users"] },
+    tables: { "public.users": { columns: { ssn: { drop: true } } } },
+  };
+  expect(made(OPERATOR)).toMatchObject({
+    ...expected,
+    sinks: { stream: { brokers: ["k:9092"], format: "debezium-flat", schemas: false } },
+  });
+  const filtered = {
+    ...OPERATOR.spec,
+    transforms: [{ type: "io.debezium.transforms.Filter", config: { condition: "x" } }],
+  };
+  expect(JSON.stringify(made({ ...OPERATOR, spec: filtered }))).toContain("undecided");
+  const file = Object.entries({ ...CONNECTOR, ...SELECTED }).map(([key, value]) => `debezium.source.${key}=${value}`);
+  const data = { "application.properties": file.join("\n"), "logback.xml": "<x/>" };
+  expect(made({ kind: "ConfigMap", data })).toMatchObject(expected);
+  const other = { ...data, "b.properties": "debezium.source.table.include.list=public.secrets" };
+  expect(() => made({ kind: "ConfigMap", data: other })).toThrow("for it has b.properties");
+});
+
+test.each([
+  ["DEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST=public\\.t_\\d", "!public.t_0"],
+  ['DEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST="public\\.t_\\d" # no copies', "!public.t_0"],
+  ["export DEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST='public\\.t_\\d'", "!public.t_0"],
+  // As a shell reads it.
+  ["export DEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST=public\\.t_\\d", "!public.t_d"],
+  ["DEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST=$TABLES", "undecided"],
+])("a file of environment variables is no file of properties: %s", (line, glob) => {
+  const { kind, config } = parseDebezium("c", `DEBEZIUM_SOURCE_CONNECTOR_CLASS=PostgresConnector\n${line}\n`);
+  expect(importedFrom(kind, config).config.source.tables).toContain(glob);
+});
+
+test("variables of Docker Compose and Kubernetes stay references", () => {
+  const keys = { ...ENVIRONMENT, DEBEZIUM_SOURCE_TABLE_INCLUDE_LIST: "^public.a$$" };
+  const of = (host: string) => {
+    const environment = { ...keys, DEBEZIUM_SOURCE_DATABASE_HOSTNAME: host };
+    const { kind, config } = parseDebezium("c", stringify({ services: { s: { environment } } }));
+    return importedFrom(kind, config).config.source;
+  };
+  for (const host of ["$DB_HOST", "${DB_HOST}", "$(DB_HOST)"])
+    expect(of(host)).toMatchObject({
+      url: expect.stringMatching(/^postgres:\/\/\$\{\w+_HOST\}\//),
+      tables: ["public.a"],
+    });
+});
+
+test.each([
+  [
+    "a tag",
+    "kind: KafkaConnector\nspec:\n  class: PostgresConnector\n  config:\n    table.include.list: !join [a.b, c.d]\n",
+    /line 5: a tag/,
+  ],
+  ["a key given twice", "1: a\n'1': b\n", /line 2: this key is given twice/],
+  ["an alias of nothing", "connector.class: PostgresConnector\ntable.include.list: *canary\n", /line 2: (?!.*canary)/],
+  ["what unfolds to too much", bomb(), /unfold to too much/],
+  [
+    "a variable over two lines",
+    'DEBEZIUM_SOURCE_CONNECTOR_CLASS=MySql\nDEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST="a.b,\na.c"',
+    /neither JSON/,
+  ],
+  ["malformed escapes", "connector.class=PostgresConnector\na=\\u12\n", /neither JSON, YAML nor properties/],
+])("a file with %s is refused", (_what, text, message) => {
+  expect(() => parseDebezium("f", text)).toThrow(message);
+});
+
+function bomb(): string {
+  const lines = Array.from({ length: 12 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i},`.repeat(9)}]`);
+  return ["a0: &a0 [x]", ...lines].join("\n");
+}
 
 const ENVIRONMENT = { DEBEZIUM_SOURCE_CONNECTOR_CLASS: "PostgresConnector" };
 

@@ -2,8 +2,9 @@
  * Where connectors' configurations lie: answers and requests of Kafka Connect's API, its properties files, resources of
  * Strimzi, and files of Debezium Server.
  */
-import { parseAllDocuments } from "yaml";
+import { isMap, isSeq, LineCounter, parseAllDocuments } from "yaml";
 import { getProperties } from "properties-file";
+import { faultsOf } from "../../config/document.ts";
 import { cliError } from "../errors.ts";
 
 export interface Connector {
@@ -24,7 +25,7 @@ export function readConnector(file: string, text: string, name: string | null): 
   const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
   const plain = text.replace(/^\uFEFF/, "").trim();
   refuseOthers(file, plain, "debezium");
-  const documents = documentsOf(plain);
+  const documents = documentsOf(file, plain);
   if (documents === null) throw refuse("is neither JSON, YAML nor properties");
   const found = documents.flatMap((document) => connectorsOf(document));
   const chosen = name === null ? found : found.filter((connector) => connector.name === name);
@@ -54,10 +55,10 @@ function namesOf(connectors: readonly Connector[]): string {
 }
 
 /**
- * Null: it is in none of the forms. Messages of parsers quote the file, which holds a password: none is shown. Read as
- * properties, a YAML file would lose what is nested in it, so it is that only if no connector is found in it.
+ * Null: it is in none of the forms. Messages of parsers quote the file, which holds a password: none is shown. A file of YAML
+ * with an object is not read as properties, which would lose what is nested in it.
  */
-function documentsOf(text: string): readonly unknown[] | null {
+function documentsOf(file: string, text: string): readonly unknown[] | null {
   if (/^[{[]/.test(text)) {
     try {
       return [JSON.parse(text)];
@@ -65,18 +66,62 @@ function documentsOf(text: string): readonly unknown[] | null {
       return null;
     }
   }
-  const documents = yamlDocuments(text);
-  if (documents !== null && connectorsOf(documents).length > 0) return documents;
-  const properties = withoutEnvironment(getProperties(text.replaceAll(/^export\s+(?=DEBEZIUM_)/gim, "")));
+  const documents = yamlDocuments(file, text);
+  if (documents !== null) return documents;
+  const properties = environmentIn(text) ?? propertiesIn(text);
   if (SERVER_CLASS in properties || CLASS in properties) return [properties];
-  return documents;
+  return null;
 }
 
-function yamlDocuments(text: string): readonly unknown[] | null {
-  const documents = parseAllDocuments(text, { prettyErrors: false, merge: true });
+/** Null: it is no YAML, or has no object. */
+function yamlDocuments(file: string, text: string): readonly unknown[] | null {
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { prettyErrors: false, merge: true, lineCounter: lines });
   if (!Array.isArray(documents) || documents.some(({ errors }) => errors.length > 0)) return null;
-  const values = documents.map((document): unknown => document.toJS());
-  return values.some((value) => fieldsOf(value) !== null) ? values : null;
+  if (!documents.some(({ contents }) => isMap(contents) || isSeq(contents))) return null;
+  const [fault] = documents.flatMap(faultsOf);
+  if (fault !== undefined)
+    throw cliError("MR1140", `${file} can't be imported: line ${lines.linePos(fault.at).line}: ${fault.message}`);
+  try {
+    return documents.map((document): unknown => document.toJS());
+  } catch (error) {
+    throw cliError("MR1140", `${file} can't be imported: its aliases unfold to too much`, { cause: error });
+  }
+}
+
+/** None: its escapes are malformed. */
+function propertiesIn(text: string): Fields {
+  try {
+    return getProperties(text);
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * A file of environment variables, as shells and Docker read it; null: it is none. Unlike properties it takes a backslash as it
+ * is, but without quotes a shell does not.
+ */
+function environmentIn(text: string): Fields | null {
+  if (!/^\s*(?:export\s+)?DEBEZIUM_SOURCE_CONNECTOR_CLASS=/im.test(text)) return null;
+  const lines = text.split(/\r?\n/).filter((line) => !/^\s*(?:#|$)/.test(line));
+  const found = lines.map((line) => VARIABLE.exec(line)?.groups ?? null);
+  const known = found.filter((groups) => groups !== null);
+  // A value over several lines, or a command.
+  if (known.length < found.length) return null;
+  const entries = known.map(({ exported, key = "", double, single, plain = "" }) => {
+    if (double !== undefined) return [key, referring(double.replaceAll(/\\([\\"])/g, "$1"))] as const;
+    return [key, single ?? referring(exported === undefined ? plain : plain.replaceAll(/\\(.)/g, "$1"))] as const;
+  });
+  return withoutEnvironment(Object.fromEntries(entries));
+}
+
+const VARIABLE =
+  /^\s*(?<exported>export\s+)?(?<key>\w+)=(?:"(?<double>(?:[^"\\]|\\.)*)"|'(?<single>[^']*)'|(?<plain>(?!["']).*?))\s*(?:\s#.*)?$/s;
+
+/** `$NAME` as `${NAME}`. */
+function referring(text: string): string {
+  return text.replaceAll(/\$(?=[A-Za-z_])(\w+)/g, "${$1}");
 }
 
 /** Debezium Server's keys as environment variables, `DEBEZIUM_SOURCE_TOPIC_PREFIX`, as its properties have them. */
@@ -102,10 +147,19 @@ function ofContainers(fields: Fields): readonly Connector[] {
     const entries = Array.isArray(environment)
       ? environment.map((each) => environmentEntry(each))
       : Object.entries(fieldsOf(environment) ?? {});
-    const known = entries.map(([key, value]): readonly [string, unknown] => [key, value ?? `\${${key}}`]);
+    const known = entries.map(([key, value]): readonly [string, unknown] => [
+      key,
+      value === null || value === undefined ? `\${${key}}` : filledIn(value),
+    ]);
     const server = ofServer(withoutEnvironment(Object.fromEntries(known)));
     return server === null ? [] : [{ ...server, ...keptElsewhere(own) }];
   });
+}
+
+/** Docker Compose's `$NAME` and `$$`, and Kubernetes' `$(NAME)`. */
+function filledIn(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  return referring(value.replaceAll(/(?<!\$)\$\((\w+)\)/g, "${$1}").replaceAll("$$", "\0")).replaceAll("\0", "$");
 }
 
 const FILES_OF_KEYS: ReadonlySet<string> = new Set(["env_file", "envFrom", "extends"]);
@@ -137,6 +191,8 @@ function connectorsOf(document: unknown): readonly Connector[] {
   const config = fieldsOf(fields["config"]);
   if (config !== null && CLASS in config) return [named(fields["name"] ?? config["name"], config)];
   if (CLASS in fields) return [named(fields["name"], fields)];
+  if (fields["kind"] === "ConfigMap") return ofFiles(Object.entries(fieldsOf(fields["data"]) ?? {}));
+  if (fields["kind"] === "DebeziumServer" && spec !== null) return ofOperator(fields, spec);
   const found = ofContainers(fields);
   if (found.length > 0) return found;
   if (Array.isArray(fields["items"])) return connectorsOf(fields["items"]);
@@ -149,8 +205,68 @@ function named(name: unknown, keys: Fields): Connector {
 }
 
 function ofStrimzi(resource: Fields, spec: Fields): Connector {
-  const keys = { [CLASS]: spec["class"], ...fieldsOf(spec["config"]) };
-  return named(fieldsOf(resource["metadata"])?.["name"], keys);
+  const { class: type, config, state, pause } = spec;
+  const others = Object.entries({ "spec.state": state, "spec.pause": pause }).filter(
+    ([, value]) => value !== undefined,
+  );
+  return named(fieldsOf(resource["metadata"])?.["name"], {
+    [CLASS]: type,
+    ...fieldsOf(config),
+    ...Object.fromEntries(others),
+  });
+}
+
+/** The files of a ConfigMap. Which of several a program reads is not in it. */
+function ofFiles(files: readonly (readonly [string, unknown])[]): readonly Connector[] {
+  const texts = files.flatMap(([name, text]) => (typeof text === "string" ? [[name, text.trim()] as const] : []));
+  return texts.flatMap(([name, text]) => {
+    const other = texts.find(([each, rest]) => each !== name && /^\s*%?[\w.]*debezium\./m.test(rest));
+    return connectorsOf(documentsOf(name, text) ?? []).map((connector) => ({
+      ...connector,
+      ...(other === undefined ? {} : { elsewhere: other[0] }),
+    }));
+  });
+}
+
+/** A resource of Debezium's operator, as properties of Debezium Server. */
+function ofOperator(resource: Fields, spec: Fields): readonly Connector[] {
+  const part = (fields: unknown, key: string): Fields => fieldsOf(fieldsOf(fields)?.[key]) ?? {};
+  const { source, sink, format, quarkus, transforms, predicates, ...rest } = spec;
+  const list: readonly unknown[] = Array.isArray(transforms)
+    ? transforms
+    : transforms === undefined
+      ? []
+      : [transforms];
+  const chain = list.map((each, i) => {
+    const { type, predicate, negate, config } = fieldsOf(each) ?? {};
+    return [`t${i}`, { type, ...fieldsOf(config), ...(predicate === undefined ? {} : { predicate, negate }) }] as const;
+  });
+  const conditions = Object.entries(fieldsOf(predicates) ?? {}).map(([name, each]) => {
+    const { type, config } = fieldsOf(each) ?? {};
+    return [name, { type, ...fieldsOf(config) }] as const;
+  });
+  const { type: kind } = fieldsOf(sink) ?? {};
+  const names = (entries: readonly (readonly [string, unknown])[]) => entries.map(([name]) => name).join(",");
+  const server = ofServer({
+    debezium: {
+      source: { [CLASS]: fieldsOf(source)?.["class"], ...part(source, "config") },
+      sink: { type: kind, [String(kind)]: part(sink, "config") },
+      format: Object.fromEntries(
+        Object.keys(fieldsOf(format) ?? {}).map((side) => {
+          const { type: own = null } = part(format, side);
+          return [side, { "": own, ...part(part(format, side), "config") }];
+        }),
+      ),
+      ...(chain.length === 0 ? {} : { transforms: { "": names(chain), ...Object.fromEntries(chain) } }),
+      ...(conditions.length === 0 ? {} : { predicates: { "": names(conditions), ...Object.fromEntries(conditions) } }),
+    },
+    quarkus: part(quarkus, "config"),
+    // Of storages, and of how it runs.
+    spec: rest,
+  });
+  if (server === null) return [];
+  const { name } = fieldsOf(resource["metadata"]) ?? {};
+  return [{ ...server, name: typeof name === "string" ? name : "" }];
 }
 
 const CONVERTERS: Readonly<Record<string, string>> = {
@@ -186,7 +302,9 @@ function ofServer(fields: Fields): Connector | null {
 function flattened(fields: Fields, start: string): readonly (readonly [string, unknown])[] {
   return Object.entries(fields).flatMap(([key, value]) => {
     const inner = fieldsOf(value);
-    return inner === null ? [[start + key, value] as const] : flattened(inner, `${start}${key}.`);
+    // A key may have a value of its own beside others that begin with it: it is that of the empty name.
+    const own = key === "" ? start.replace(/\.$/, "") : start + key;
+    return inner === null ? [[own, value] as const] : flattened(inner, `${own}.`);
   });
 }
 
@@ -215,8 +333,9 @@ function toolOf(text: string): keyof typeof TOOLS | null {
 
 /** The one object that a YAML file holds. Messages of parsers quote the file: none is shown. */
 export function yamlObject(file: string, text: string): Fields {
-  const documents = yamlDocuments(text.replace(/^\uFEFF/, "")) ?? [];
-  const [only = null, ...others] = documents.map(fieldsOf).filter((fields) => fields !== null);
+  const documents = yamlDocuments(file, text.replace(/^\uFEFF/, "")) ?? [];
+  const [first, ...others] = documents.filter((document) => document !== null && document !== undefined);
+  const only = fieldsOf(first);
   if (only === null || others.length > 0) throw cliError("MR1140", `${file} is no YAML file with one object`);
   return only;
 }

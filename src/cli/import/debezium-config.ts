@@ -2,7 +2,16 @@
 import { cliError } from "../errors.ts";
 import { readConnector } from "./connector-file.ts";
 import { whyLeftOut } from "./debezium-keys.ts";
-import { Findings } from "./findings.ts";
+import { Findings, type Variable } from "./findings.ts";
+
+const WORDS_OF_YAML: ReadonlyMap<string, string> = new Map([
+  ["yes", "true"],
+  ["on", "true"],
+  ["no", "false"],
+  ["off", "false"],
+]);
+/** Those with a secret in the key or beside the reference, and those of which a part is named. */
+const NAMED_BY_OTHERS = /^(?:transforms|column)\.|\.jaas\.config$/;
 
 export class DebeziumConfig extends Findings {
   readonly #values: ReadonlyMap<string, string>;
@@ -27,9 +36,10 @@ export class DebeziumConfig extends Findings {
     return first?.value ?? null;
   }
 
-  /** A value of a fixed set, which Debezium reads in any case. */
+  /** A value of a fixed set, which Debezium reads in any case. Kubernetes reads YAML 1.1, whose `no` is false. */
   takeWord(...keys: readonly string[]): string | null {
-    return this.take(...keys)?.toLowerCase() ?? null;
+    const word = this.take(...keys)?.toLowerCase() ?? null;
+    return word === null ? null : (WORDS_OF_YAML.get(word) ?? word);
   }
 
   /** The keys that begin with this text, with their values. They do not count as carried over yet. */
@@ -37,8 +47,13 @@ export class DebeziumConfig extends Findings {
     return [...this.#values].filter(([key]) => key.startsWith(start));
   }
 
-  /** Names every key that was not asked for. */
-  leaveRest(): void {
+  /** Names every key that was not asked for, and those whose value another store has. `variables`: stand in place of values. */
+  leaveRest(variables: readonly Variable[]): void {
+    for (const [key, value] of this.#values) {
+      const isNamed = this.left.some((left) => left.key === key) || variables.some(({ from }) => from.startsWith(key));
+      if (this.#taken.has(key) && value.includes("${") && !isNamed && !NAMED_BY_OTHERS.test(key))
+        this.leave(key, "its value is not in the file: write what it says");
+    }
     for (const key of this.#values.keys())
       if (!this.#taken.has(key) && !this.left.some((left) => left.key === key))
         this.left.push({ key, ...whyLeftOut(key), isBlocking: false });

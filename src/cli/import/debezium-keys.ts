@@ -2,7 +2,7 @@
 
 /** Nothing is lost without them. */
 const NEEDLESS: Readonly<Record<string, string>> = {
-  "name tasks.max quarkus.*": "Millrace is one process, named by `name`",
+  "name tasks.max quarkus.* spec.runtime.* spec.image spec.version": "Millrace is one process, named by `name`",
   "connector.client.* offset.* config.* exactly.once.*":
     "Millrace needs no Kafka Connect: positions are in its state, and in the sink with the rows",
   "schema.history.* database.history.* include.schema.changes include.schema.comments":
@@ -54,6 +54,8 @@ const MISSING: Readonly<Record<string, string>> = {
   "message.key.columns":
     "it chooses a record's partition there; `key` in `tables` would choose what tells rows apart, which is another thing",
   "source.struct.version event.deserialization.*": "records have the form of Debezium 3",
+  "spec.state spec.pause initial_state": "`millrace run` starts it, whether the connector runs or not",
+  "debezium.format.schemas.enable": "the sink's `schemas` says whether each record has its schema",
   "guardrail.collections.*": "nothing limits the number of tables: `tables` selects them",
 };
 

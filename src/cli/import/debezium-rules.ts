@@ -1,7 +1,7 @@
 /** Debezium's keys about columns, as the rules in `tables`. */
 import { fits, isGlob } from "../../core/table-selection.ts";
 import type { DebeziumConfig } from "./debezium-config.ts";
-import { columnPlaces, expressionsOf, haveCommonNames, readExpression } from "./expression.ts";
+import { type ColumnPlace, columnPlaces, expressionsOf, haveCommonNames, readExpression } from "./expression.ts";
 import { UNDECIDED } from "./findings.ts";
 
 type ColumnRule =
@@ -29,8 +29,10 @@ interface Place {
 /** Columns that are hidden, wherever a key or a transform says so. */
 export class HiddenColumns {
   readonly #given: DebeziumConfig;
-  /** What the globs of `source.tables` include. */
+  /** What the globs of `source.tables` include; empty: every table. */
   readonly #captured: readonly string[];
+  /** Which tables are captured is not known yet. */
+  readonly #isUndecided: boolean;
   readonly #places: Place[] = [];
   /** By table glob, the only columns that go out. */
   readonly #only = new Map<string, readonly string[]>();
@@ -41,6 +43,7 @@ export class HiddenColumns {
   constructor(given: DebeziumConfig, captured: readonly string[]) {
     this.#given = given;
     this.#captured = captured.filter((glob) => !glob.startsWith("!"));
+    this.#isUndecided = captured.includes(UNDECIDED);
     const dropped = given.take("column.exclude.list", "column.blacklist");
     if (dropped !== null) this.#addList("column.exclude.list", dropped, "drop");
     for (const [key, list] of given.startingWith("column.mask.")) {
@@ -88,7 +91,7 @@ export class HiddenColumns {
     const rules = [...byTable].map(([table, places]): readonly [string, TableRules] => {
       const columns = Map.groupBy(places, ({ column }) => column);
       const isMeant = this.#only.has(table) || places.some((place) => place.isMeant);
-      const own = Object.fromEntries([...columns].map(([column, same]) => [column, this.#ruleOf(same, isMeant)]));
+      const own = Object.fromEntries([...columns].map(([column, same]) => [column, this.#ruleOf(same)]));
       return [table, { columns: own, ...(isMeant ? {} : { optional: true as const }) }];
     });
     const found = Object.fromEntries(rules);
@@ -114,13 +117,13 @@ export class HiddenColumns {
   }
 
   /** The most exact glob decides on a column, so none of those that may fit it is weaker than another one. */
-  #ruleOf(places: readonly Place[], isTableMeant: boolean): ColumnRule {
+  #ruleOf(places: readonly Place[]): ColumnRule {
     const { table, column } = places[0]!;
     const meeting = this.#places.filter(
       (other) => haveCommonNames(other.table, table) && haveCommonNames(other.column, column),
     );
     const hiding = HIDINGS.findLast((each) => meeting.some((place) => place.hiding === each)) ?? UNDECIDED;
-    const optional = isTableMeant && !places.some(({ isMeant }) => isMeant) ? { optional: true as const } : {};
+    const optional = places.some(({ isMeant }) => isMeant) ? {} : { optional: true as const };
     return hiding === "drop" ? { drop: true, ...optional } : { mask: hiding, ...optional };
   }
 
@@ -160,11 +163,23 @@ export class HiddenColumns {
         this.hideAll();
         continue;
       }
-      if (found.some(({ isExact, without }) => !isExact || without.length > 0))
+      if (!places.flat().some(({ table }) => this.#mayBeCaptured(table)))
+        this.#given.leave(key, `${expression} is of no table that is captured`);
+      else if (found.some(({ isExact, without }) => !isExact || without.length > 0))
         this.#given.leave(key, `no glob says ${expression} exactly: more columns are hidden than it selects`);
+      // Of the many names that `phone_\d` says, some may not be there.
+      const isVaried = found.length > 1 && /[?{[]|\\d/.test(expression.replaceAll(/\(\?[:i]/g, ""));
       for (const each of places)
-        for (const [i, place] of each.entries()) this.#places.push({ ...place, hiding, isMeant: i === meantOf(each) });
+        for (const [i, { table, column }] of each.entries())
+          if (this.#mayBeCaptured(table))
+            this.#places.push({ table, column, hiding, isMeant: !isVaried && i === meantOf(each) });
     }
+  }
+
+  #mayBeCaptured(table: string): boolean {
+    return (
+      this.#isUndecided || this.#captured.length === 0 || this.#captured.some((glob) => haveCommonNames(glob, table))
+    );
   }
 }
 
@@ -198,11 +213,16 @@ function covers(wide: string, narrow: string): boolean {
   return wide === narrow || (!wide.includes("?") && fits(wide, narrow));
 }
 
-/** Of the places that an expression without `\.` can mean, the one whose dots are where dots belong: the fewest wildcards. */
-function meantOf(places: readonly { readonly table: string; readonly column: string }[]): number {
-  const wildcards = places.map(({ table, column }) => (`${table}.${column}`.match(/[*?]/g) ?? []).length);
-  return wildcards.indexOf(Math.min(...wildcards));
+/** Of the places that an expression can mean, the one whose dots are its own; without them, where dots belong: the fewest wildcards. */
+function meantOf(places: readonly ColumnPlace[]): number {
+  const doubts = places.map(
+    ({ table, column, isOwnDot }) => (`${table}.${column}`.match(/[*?]/g) ?? []).length + (isOwnDot ? 0 : DOUBT),
+  );
+  return doubts.indexOf(Math.min(...doubts));
 }
+
+/** More than there are wildcards. */
+const DOUBT = 1_000_000;
 
 /** The salt is a secret. */
 function withoutSalt(key: string): string {

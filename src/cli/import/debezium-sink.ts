@@ -74,9 +74,13 @@ function loginFrom(name: string, given: DebeziumConfig, variables: Variable[]): 
     return { tls: true, sasl: { mechanism: "PLAIN", username, password: `\${${upper}_KAFKA_PASSWORD}` } };
   }
   for (const client of CLIENTS) {
-    const stores = given.startingWith(`${client}ssl.`).map(([key]) => key);
-    for (const key of stores) given.take(key);
-    if (stores.length > 0) given.leave(`${client}ssl.*`, "the sink's `tls` takes PEM files: `ca`, `cert`, `certKey`");
+    const keys = given.startingWith(`${client}ssl.`);
+    for (const [key] of keys) given.take(key);
+    if (keys.some(([key]) => /store|certificate|\.key/.test(key)))
+      given.leave(`${client}ssl.*`, "the sink's `tls` takes PEM files: `ca`, `cert`, `certKey`");
+    const named = `${client}ssl.endpoint.identification.algorithm`;
+    if (keys.some(([key, value]) => key === named && value.trim() === ""))
+      given.leave(named, "with `tls` a broker's certificate has to name it: `serverName`");
   }
   const [protocolKey, protocol] = ofClients(given, "security.protocol");
   const [mechanismKey, mechanism] = ofClients(given, "sasl.mechanism");
@@ -91,7 +95,7 @@ function loginFrom(name: string, given: DebeziumConfig, variables: Variable[]): 
   }
   variables.push({ name: `${upper}_KAFKA_PASSWORD`, from: `${jaasKey}, its password` });
   const quoted = /username\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s;]+))/.exec(jaas);
-  const user = quoted?.slice(1).find((text) => text !== undefined) ?? "${";
+  const user = quoted?.slice(1).find((text) => text !== undefined) || "${";
   const username = plainOr(user, `${jaasKey}, its username`, `${upper}_KAFKA_USER`, variables);
   return { ...tls, sasl: { mechanism: known, username, password: `\${${upper}_KAFKA_PASSWORD}` } };
 }
@@ -139,7 +143,8 @@ function encodingFrom(name: string, given: DebeziumConfig, variables: Variable[]
   const key = "value.converter";
   const converter = given.take(key) ?? "";
   const encoding = ENCODINGS.get(converter);
-  const url = given.take(`${key}.schema.registry.url`)?.split(",")[0]?.trim() ?? "";
+  const [url = "", ...others] = (given.take(`${key}.schema.registry.url`) ?? "").split(",").map((each) => each.trim());
+  if (others.length > 0) given.leave(`${key}.schema.registry.url`, "`registry.url` is one address: the first");
   if (encoding === undefined || url === "") {
     const forms = "the sink writes JSON, or Avro and JSON Schema as Confluent's converters do: `encoding`, `registry`";
     if (

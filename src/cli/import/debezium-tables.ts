@@ -59,6 +59,8 @@ function includedBoth(part: string, given: DebeziumConfig, schemas: Listed, tabl
     );
   });
   const known = both.filter((glob) => glob !== null);
+  // What they say is to be decided, and told, already.
+  if (!schemas.isExact || !tables.isExact) return [...new Set(known)];
   if (known.length === both.length && known.length > 0) return [...new Set(known)];
   given.block(
     `${part}.include.list`,
@@ -82,6 +84,9 @@ function listed(given: DebeziumConfig, globsOf: GlobsOf, key: string, formerKey:
     const isExact = found?.every((each) => each.isExact && (isIncluding || each.without.length === 0)) ?? false;
     return { expression, isExact, found: found ?? [] };
   });
+  for (const { expression, isExact, found } of read)
+    if (isExact && found.every(({ parts }) => globsOf(parts).length === 0))
+      given.leave(key, `${expression} selects nothing: an expression is of a whole name, as schema.table`);
   const exact = read.flatMap(({ isExact, found }) => (isExact ? found : []));
   const globs = exact.flatMap(({ parts }) => globsOf(parts));
   const without = exact.flatMap((of) => of.without.flatMap(globsOf).map((glob) => ({ of, glob })));

@@ -22,6 +22,18 @@ const HARMLESS: ReadonlyMap<string, string> = new Map([
   ["TimestampRouter", OTHER_TOPICS],
   ["ByLogicalTableRouter", MERGED_TOPICS],
   ["ContentBasedRouter", OTHER_TOPICS],
+  ["ExtractTopic", OTHER_TOPICS],
+  ["MessageTimestampRouter", OTHER_TOPICS],
+  ["SchemaChangeEventFilter", "no record tells of a changed table"],
+  [
+    "TimescaleDb",
+    "a hypertable's rows lie in its chunks, which are tables of their own here: `into` gives them one name",
+  ],
+  ["DecodeLogicalDecodingMessageContent", "messages of pg_logical_emit_message are not written to the sink"],
+  ["ReadToInsertEvent", 'a row of a copy has the op "r"'],
+  ["ActivateTracingSpan", "`telemetry` sends traces"],
+  ["GeometryFormatTransformer", OTHER_FORM],
+  ["SwapGeometryCoordinates", OTHER_FORM],
   ["PartitionRouting", "rows are distributed over partitions by their key"],
   ["ExtractChangedRecordState", "no header lists the changed columns: a change has its row before and after"],
   ["ExtractSchemaToNewRecord", OTHER_FORM],
@@ -38,7 +50,10 @@ const HARMLESS: ReadonlyMap<string, string> = new Map([
   ["TimezoneConverter", "times are written in UTC"],
   ["ValueToKey", "a record's key is the row's key: `key` in `tables` chooses other columns that tell rows apart"],
 ]);
-const OF_THE_KEY: ReadonlyMap<string, string> = new Map([["ExtractField", OTHER_FORM]]);
+const OF_THE_KEY: ReadonlyMap<string, string> = new Map([
+  ["ExtractField", OTHER_FORM],
+  ["Drop", OTHER_FORM],
+]);
 
 export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   const names = listOf(given.take("transforms"));
@@ -49,6 +64,11 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   let shaped: Shaped | null = null;
   // Under a predicate some records stay as they are: a field `before` is all that the row was.
   let isFlatForSome = false;
+  let keepsTombstones = true;
+  /** Predicates whose meaning is carried over. */
+  const told = new Set<string>();
+  /** Between the names of a field and of one within it. */
+  let separator: string | null = null;
   const isOfRows = (part: string): boolean => (shaped !== null || isFlatCloud) && !isFlatForSome && part === "Value";
   for (const name of names) {
     const key = `transforms.${name}`;
@@ -58,16 +78,23 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
     for (const each of own.keys()) given.take(`${key}.${each}`);
     const type = own.get("type") ?? "";
     const [last = "", part = "Value"] = OF_KNOWN_MAKERS.test(type) ? (type.split(".").at(-1) ?? "").split("$") : [];
-    if (last === "ExtractNewRecordState") {
+    if (last === "ExtractNewRecordState" || last === "UnwrapFromEnvelope") {
       shaped = flat(given, key, own);
       isFlatForSome ||= own.has("predicate");
     } else if (last === "EventRouter") outboxed(given, hidden, key, own);
-    else if (last === "Filter") {
+    else if (last === "TombstoneHandler") keepsTombstones = false;
+    else if (isOfTombstones(given, type, own)) {
+      keepsTombstones = false;
+      told.add(own.get("predicate") ?? "");
+    } else if (last === "Filter") {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
     } else if (last === "ReplaceField" || last === "MaskField" || movesFields(last, own))
-      hiddenBy(given, hidden, { key, last, own, renamed, isOfRows: isOfRows(part) });
+      hiddenBy(given, hidden, { key, last, own, renamed, separator, isOfRows: isOfRows(part) });
     else {
+      if (part === "Value" && last === "Flatten") separator = own.get("delimiter") || ".";
+      // What follows names fields of another object.
+      if (part === "Value" && last === "HoistField") isFlatForSome = true;
       if (isOfRows(part))
         for (const field of replacedBy(last, own)) hidden.add(renamed.get(field) ?? field, "redact", false);
       const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
@@ -78,19 +105,33 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
       }
     }
   }
-  unused(given, names);
+  unused(given, names, told);
   convertersOf(given, hidden);
-  return shaped ?? { isFlat: isFlatCloud, hasTombstones: true };
+  const { isFlat, hasTombstones } = shaped ?? { isFlat: isFlatCloud, hasTombstones: true };
+  return { isFlat, hasTombstones: hasTombstones && keepsTombstones };
 }
 
-function unused(given: DebeziumConfig, names: readonly string[]): void {
+/** Kafka Connect's own filter has no condition but its predicate. */
+function isOfTombstones(given: DebeziumConfig, type: string, own: ReadonlyMap<string, string>): boolean {
+  const key = `predicates.${own.get("predicate") ?? ""}.type`;
+  const [predicate = ""] = given.startingWith(key).flatMap(([each, value]) => (each === key ? [value.trim()] : []));
+  return (
+    type === "org.apache.kafka.connect.transforms.Filter" &&
+    predicate === "org.apache.kafka.connect.transforms.predicates.RecordIsTombstone" &&
+    own.get("negate")?.toLowerCase() !== "true"
+  );
+}
+
+function unused(given: DebeziumConfig, names: readonly string[], told: ReadonlySet<string>): void {
   for (const [key] of given.startingWith("transforms.")) {
     const name = key.split(".")[1] ?? "";
     if (!names.includes(name)) given.note(key, `${name} is not in the list \`transforms\`: it does nothing`);
   }
   const isAny = names.length > 0;
-  for (const [key] of given.startingWith("predicates"))
-    if (isAny) given.leave(key, "no transform runs, so none is chosen by a predicate");
+  for (const [key, value] of given.startingWith("predicates"))
+    if ((key === "predicates" ? listOf(value) : [key.split(".")[1] ?? ""]).every((name) => told.has(name)))
+      given.take(key);
+    else if (isAny) given.leave(key, "no transform runs, so none is chosen by a predicate");
     else given.note(key, "no transform is in the list `transforms`");
 }
 
@@ -143,7 +184,7 @@ function outboxed(given: DebeziumConfig, hidden: HiddenColumns, key: string, own
   const placed = listOf(own.get("table.fields.additional.placement") ?? "").map((each) => each.split(":")[0]!.trim());
   const fields = Object.entries(OF_MESSAGES).map(([field, column]) => own.get(field) || column);
   const columns = [...new Set([...fields, ...placed])].filter((column) => column !== "");
-  if (!own.has("predicate") && hidden.keep(columns)) {
+  if (!own.has("predicate") && !columns.some((column) => column.includes("${")) && hidden.keep(columns)) {
     const why = "rows of an outbox table are written as rows of that table, with those columns that its messages have";
     given.leave(key, `EventRouter: ${why}`);
     return;
@@ -157,6 +198,8 @@ interface Hiding {
   readonly last: string;
   readonly own: ReadonlyMap<string, string>;
   readonly renamed: Map<string, string>;
+  /** See `shapedBy`. Null: there are none within others. */
+  readonly separator: string | null;
   /** True: its fields are columns. */
   readonly isOfRows: boolean;
 }
@@ -184,20 +227,24 @@ function replacedBy(last: string, own: ReadonlyMap<string, string>): readonly st
 }
 
 /** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */
-function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, renamed, isOfRows }: Hiding): void {
+function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, hiding: Hiding): void {
+  const { key, last, own, renamed, separator, isOfRows } = hiding;
   const lists = last === "ReplaceField" ? ["exclude", "blacklist"] : ["fields"];
   const fields = lists.flatMap((list) => listOf(own.get(list) ?? ""));
   const kept = own.get("include") ?? own.get("whitelist") ?? "";
-  if (!isOfRows || kept !== "" || (fields.length === 0 && !own.has("renames"))) {
+  const isUnsaid = fields.some((field) => field.includes("${")) || (fields.length === 0 && !own.has("renames"));
+  if (!isOfRows || kept !== "" || isUnsaid) {
     given.block(key, `${last}: write the columns that it hides, or all that it leaves, to \`tables\``);
     hidden.hideAll();
     return;
   }
   for (const field of fields) {
-    const hiding = last === "MaskField" ? "redact" : "drop";
+    const how = last === "MaskField" ? "redact" : "drop";
     const column = renamed.get(field);
-    if (column !== undefined) hidden.add(column, hiding);
-    hidden.add(field, hiding, column === undefined);
+    if (column !== undefined) hidden.add(column, how);
+    const wholes = separator === null ? [] : startsOf(field, separator);
+    for (const whole of wholes) hidden.add(renamed.get(whole) ?? whole, how, false);
+    hidden.add(field, how, column === undefined && wholes.length === 0);
   }
   // All at once: two columns may swap their names.
   const before = new Map(renamed);
@@ -209,13 +256,28 @@ function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own
   if (own.has("renames")) given.leave(key, `${last}: no column is renamed: \`rename\` in \`tables\` does it`);
 }
 
+/** The columns that may have this field within them, once it is flattened. */
+function startsOf(field: string, separator: string): readonly string[] {
+  const parts = field.split(separator);
+  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join(separator));
+}
+
 /** What changes values before any transform: classes that are not Debezium's may hide them. */
 const CHANGING = [
   ["converters", "values have the form that Debezium gives them without it"],
   ["post.processors", "a value that the log leaves out is taken from the sink, or read"],
 ] as const;
 
+/** Rules of a registry, which a converter carries out: they encrypt fields. */
+const OF_RULES = /^(?:csfle\.enabled$|(?:key|value)\.converter\.(?:.*\.)?rule\.)/;
+
 function convertersOf(given: DebeziumConfig, hidden: HiddenColumns): void {
+  for (const [key, value] of given.startingWith("")) {
+    if (!OF_RULES.test(key) || value.trim().toLowerCase() === "false") continue;
+    given.take(key);
+    given.block(key, "which fields the registry's rules encrypt is not in the file: write them to `tables`");
+    hidden.hideAll();
+  }
   for (const [list, why] of CHANGING)
     for (const name of listOf(given.take(list))) {
       const type = given.take(`${name}.type`) ?? "";

@@ -1,4 +1,5 @@
 /** A Debezium connector's configuration as one of Millrace: the source, its tables and rules, and the topics as a sink. */
+import { isTopicText } from "../../../connectors/kafka/names.ts";
 import { asName } from "../init/init-file.ts";
 import type { DebeziumConfig } from "./debezium-config.ts";
 import { HiddenColumns, type TableRules } from "./debezium-rules.ts";
@@ -17,21 +18,23 @@ interface ImportedConfig {
 }
 
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
+const PREFIX_LENGTH_MAX = 100;
 const HEARTBEAT_MS = { min: 100, max: 3_600_000 };
 
 export function importedFrom(kind: string, given: DebeziumConfig): Imported<ImportedConfig> {
   const { name, prefix } = naming(given);
   const variables: Variable[] = [];
-  const url = urlFrom(kind, given, (key, label) => {
+  const reference: Reference = (key, label) => {
     const variable = `${name.toUpperCase()}_${label}`;
     variables.push({ name: variable, from: key });
     return `\${${variable}}`;
-  });
+  };
+  const url = urlFrom(kind, given, reference);
   const tables = tablesFrom(kind, given);
   const hidden = new HiddenColumns(given, tables);
   const shaped = shapedBy(given, hidden);
   const snapshot = snapshotFrom(given, hidden);
-  const own = kind === "postgres" ? postgresKeys(name, given, hidden) : mysqlKeys(given, hidden);
+  const own = kind === "postgres" ? postgresKeys(name, given, hidden, reference) : mysqlKeys(given, hidden);
   const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
     Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
@@ -53,7 +56,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported<Impo
     ...(hashes ? { maskKey: "${MASK_KEY}" } : {}),
   };
   skippedOperations(given);
-  given.leaveRest();
+  given.leaveRest(variables);
   return { config, left: given.left, variables };
 }
 
@@ -62,7 +65,8 @@ function naming(given: DebeziumConfig): { readonly name: string; readonly prefix
   const key = "topic.prefix";
   const topic = given.take(key, "database.server.name") ?? "";
   const name = topic.slice(topic.lastIndexOf(".") + 1);
-  if (NAME.test(name)) return { name, prefix: topic.slice(0, -name.length) };
+  const prefix = topic.slice(0, -name.length);
+  if (NAME.test(name) && prefix.length <= PREFIX_LENGTH_MAX && isTopicText(prefix)) return { name, prefix };
   if (topic.includes("${")) {
     given.leave(key, "it is a reference: write `name`, and `prefix` of the sink, by hand");
     return { name: "debezium", prefix: "" };
@@ -87,11 +91,8 @@ function urlFrom(kind: string, given: DebeziumConfig, reference: Reference): str
   const password = given.take("database.password") === null ? "" : `:${reference("database.password", "PASSWORD")}`;
   const login = user === null ? "" : `${user}${password}@`;
   const database = kind === "postgres" ? (taken("database.dbname", "DATABASE") ?? "") : "";
-  const parameters = kind === "postgres" ? postgresTls(given) : mysqlTls(given);
-  const query =
-    parameters.length === 0
-      ? ""
-      : `?${parameters.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
+  const parameters = kind === "postgres" ? postgresTls(given, taken) : mysqlTls(given);
+  const query = parameters.length === 0 ? "" : `?${parameters.map(([name, value]) => `${name}=${value}`).join("&")}`;
   return `${kind}://${login}${host}${port === null ? "" : `:${port}`}/${database}${query}`;
 }
 
@@ -130,16 +131,17 @@ const MYSQL_SSL_MODES = new Map([
 
 type Parameters = readonly (readonly [string, string])[];
 
-function postgresTls(given: DebeziumConfig): Parameters {
+/** `taken`: as a url has it. */
+function postgresTls(given: DebeziumConfig, taken: (key: string, label: string) => string | null): Parameters {
   const word = given.takeWord("database.sslmode");
   const mode = word === null ? null : (POSTGRES_SSL_MODES.get(word) ?? "verify-full");
   if (mode !== null && mode !== word) given.leave("database.sslmode", `it is no mode of Millrace; ${mode} was written`);
   const found: (readonly [string, string])[] = mode === null ? [] : [["sslmode", mode]];
   for (const name of ["sslrootcert", "sslcert"]) {
-    const file = given.take(`database.${name}`);
+    const file = taken(`database.${name}`, name.toUpperCase());
     if (file !== null) found.push([name, file]);
   }
-  const keyFile = given.take("database.sslkey");
+  const keyFile = taken("database.sslkey", "SSLKEY");
   if (keyFile !== null) {
     found.push(["sslkey", keyFile]);
     given.leave(
@@ -163,7 +165,7 @@ function mysqlTls(given: DebeziumConfig): Parameters {
   return [["ssl-mode", mode ?? "VERIFY_IDENTITY"]];
 }
 
-function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns): object {
+function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns, reference: Reference): object {
   const plugin = given.takeWord("plugin.name") ?? "pgoutput";
   if (plugin !== "pgoutput") given.leave("plugin.name", "Millrace reads pgoutput, which every server has");
   const slot = given.take("slot.name") ?? "debezium";
@@ -180,7 +182,10 @@ function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns
   const mode = given.takeWord("publication.autocreate.mode");
   const publication = given.take("publication.name");
   // Where Debezium makes none, or an empty one, an administrator says what is in it, and would have to say it again.
-  if (mode === "disabled" || mode === "no_tables") return { publication: publication ?? "dbz_publication" };
+  if (mode === "disabled" || mode === "no_tables") {
+    if (publication?.includes("${") === true) return { publication: reference("publication.name", "PUBLICATION") };
+    return { publication: publication ?? "dbz_publication" };
+  }
   const own = `Millrace makes millrace_${name}, and keeps it equal to \`tables\``;
   if (publication !== null && mode === "filtered") given.note("publication.name", own);
   else if (publication !== null)

@@ -52,9 +52,11 @@ export function tableGlobs(parts: readonly Part[]): readonly string[] {
   return globs.filter(isTableGlob);
 }
 
-interface ColumnPlace {
+export interface ColumnPlace {
   readonly table: string;
   readonly column: string;
+  /** True: the dot before the column is one of the expression, and not what stands for it. */
+  readonly isOwnDot: boolean;
 }
 
 /** Globs for `schema.table.column`: the last dot of the name is a dot of the expression, or what stands for it. */
@@ -65,7 +67,8 @@ export function columnPlaces(parts: readonly Part[]): readonly ColumnPlace[] {
     const before = isMany ? parts.slice(0, at + 1) : parts.slice(0, at);
     const after = isMany ? parts.slice(at) : parts.slice(at + 1);
     if (after.length === 0 || after.some(isDot)) return [];
-    return tableGlobs(before).map((table) => ({ table, column: globOf(after) }));
+    const isOwnDot = part.kind === "character";
+    return tableGlobs(before).map((table) => ({ table, column: globOf(after), isOwnDot }));
   });
 }
 

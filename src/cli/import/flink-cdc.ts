@@ -333,14 +333,17 @@ function sinkFrom(name: string, sink: Section): object {
 function ofType(type: string, label: string, sink: Section): object {
   if (type === "kafka") {
     const topic = sink.plain("topic", `${label}_TOPIC`);
-    const brokers = (sink.plain("properties.bootstrap.servers", `${label}_BROKERS`) ?? "localhost:9092").split(",");
+    const given = sink.plain("properties.bootstrap.servers", `${label}_BROKERS`) ?? "localhost:9092";
+    if (/(?:SSL|SASL\w*):\/\//i.test(given))
+      sink.block("properties.bootstrap.servers", "write the sink's `tls` and `sasl`");
+    const brokers = given.split(",").map((each) => each.trim().replace(/^[A-Za-z_]+:\/\//, ""));
     const isDebezium = (sink.text("value.format") ?? "debezium-json") === "debezium-json";
     if (!isDebezium) sink.leave("value.format", "Millrace writes no records of Canal: `format` has others");
     if (sink.keysFrom("properties.sasl").length > 0 || sink.has("properties.security.protocol"))
       sink.blockFrom("properties.s", "write the sink's `tls` and `sasl`");
     return {
       kind: "kafka",
-      brokers: brokers.map((each) => each.trim()),
+      brokers,
       ...(topic === null ? {} : { topic }),
       ...(isDebezium ? { format: "debezium", schemas: false } : {}),
     };
@@ -350,6 +353,8 @@ function ofType(type: string, label: string, sink: Section): object {
     const password = sink.secret("password", `${label}_PASSWORD`);
     const hosts = (sink.address("hosts", `${label}_URL`) ?? "http://localhost:9200").split(",");
     const login = user === null ? "" : `${user}${password === null ? "" : `:${password}`}@`;
+    if (login !== "" && hosts.some((host) => !host.includes("://")))
+      sink.leave("username", "write user and password into the urls: http://user:password@…");
     return { kind: "elasticsearch", url: hosts.map((host) => host.trim().replace("://", `://${login}`)) };
   }
   sink.block("type", `Millrace has no sink of the type ${JSON.stringify(type)}: choose another one`);

@@ -46,9 +46,13 @@ export function peersAndMirrors(file: string, text: string): Statements {
       reader.expect("from");
       const type = reader.name();
       reader.expect("with");
+      if (peers.has(name)) throw givenTwice(file, `the peer ${name}`);
       peers.set(name, { type, options: reader.options() });
-    } else if (isCreate && reader.takes("mirror")) mirrors.push(reader.mirror());
-    else {
+    } else if (isCreate && reader.takes("mirror")) {
+      const mirror = reader.mirror();
+      if (mirrors.some(({ name }) => name === mirror.name)) throw givenTwice(file, `the mirror ${mirror.name}`);
+      mirrors.push(mirror);
+    } else {
       others.push(isCreate ? `create ${reader.word()}` : reader.word());
       reader.skipStatement();
       continue;
@@ -56,6 +60,11 @@ export function peersAndMirrors(file: string, text: string): Statements {
     if (!reader.isAtEnd) reader.expect(";");
   }
   return { peers, mirrors, others };
+}
+
+/** Which of them counts is not in the file. */
+function givenTwice(file: string, what: string): Error {
+  return cliError("MR1140", `${file} has ${what} twice: leave one`);
 }
 
 interface Token {
@@ -139,6 +148,7 @@ class Reader {
     this.#list("(", ")", () => {
       const key = this.#identifier().toLowerCase();
       this.expect("=");
+      if (found.some(([other]) => other === key)) throw givenTwice(this.#file, `the option ${key} in one list`);
       found.push([key, this.#value()]);
     });
     return Object.fromEntries(found);

@@ -25,7 +25,10 @@ export function importedFromPeerdb(file: string, text: string, from: string | nu
   refuseOthers(file, text, "peerdb");
   const findings = new Findings();
   const { peers, mirrors, others } = peersAndMirrors(file, text);
-  for (const statement of others) findings.note(statement, "it makes neither a peer nor a mirror");
+  for (const statement of others)
+    if (/^(?:drop|alter|pause)$/.test(statement))
+      findings.leave(statement, "what it does to a peer or mirror of this file is not carried over");
+    else findings.note(statement, "it makes neither a peer nor a mirror");
   const sources = [...new Set(mirrors.map((mirror) => mirror.from))];
   const chosen = sources.filter((source) => from === null || source === from.toLowerCase());
   const [peer] = chosen;
