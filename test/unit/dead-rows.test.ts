@@ -24,3 +24,12 @@ test("the table that may have the most dead rows is next, whatever is written to
   dead.counted(second!.id, { live: 100, dead: 0 });
   expect(dead.next(IDS)).toBe(first!.id);
 });
+
+test("one dead row for six is enough in a table of one row group, one for three in a larger one", () => {
+  const dead = new DeadRows(2_000);
+  expect(dead.isWorthIt({ live: 30_000, dead: 5_100 })).toBe(true);
+  expect(dead.isWorthIt({ live: 30_000, dead: 4_900 })).toBe(false);
+  expect(dead.isWorthIt({ live: 6_000, dead: 1_900 })).toBe(false);
+  expect(dead.isWorthIt({ live: 300_000, dead: 99_000 })).toBe(false);
+  expect(dead.isWorthIt({ live: 300_000, dead: 101_000 })).toBe(true);
+});

@@ -13,6 +13,12 @@ export const DEAD_MIN = 2_000;
  * and 2 is how often it holds them. The lower, the more rows are copied for a changed one: one divided by this.
  */
 const DEAD_SHARE = 1 / 3;
+/**
+ * A table that one row group holds is written anew at each folding anyway, before its old form is free: the file holds it
+ * twice, with its dead rows. To rewrite it costs about a folding.
+ */
+const SMALL_DEAD_SHARE = 1 / 6;
+const ROW_GROUP_ROWS = 122_880;
 
 export interface RowCounts {
   readonly live: number;
@@ -69,7 +75,8 @@ export class DeadRows {
 
   /** A deleted row is one more that is dead, and one less that is live. */
   #writesUntilWorthIt({ live, dead }: RowCounts): number {
-    return Math.max(this.#deadMin, (DEAD_SHARE * live - dead) / (1 + DEAD_SHARE));
+    const share = deadShare(live);
+    return Math.max(this.#deadMin, (share * live - dead) / (1 + share));
   }
 
   isCounted(name: string): boolean {
@@ -87,8 +94,12 @@ export class DeadRows {
   }
 
   isWorthIt({ live, dead }: RowCounts): boolean {
-    return dead >= this.#deadMin && dead > DEAD_SHARE * live;
+    return dead >= this.#deadMin && dead > deadShare(live) * live;
   }
+}
+
+function deadShare(live: number): number {
+  return live <= ROW_GROUP_ROWS ? SMALL_DEAD_SHARE : DEAD_SHARE;
 }
 
 /** By `targetKey`: the live and dead rows of each table, at one look at the catalogue, which costs as much for a single one. */

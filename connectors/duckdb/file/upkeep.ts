@@ -43,7 +43,7 @@ const LARGE_DEAD_MIN = 50_000;
  * After small work the stream has the file for so many times as long, if it writes: many small tables may have dead rows at the
  * same time.
  */
-const STREAM_SHARE = 10;
+const STREAM_SHARE = 4;
 /** After this long without rows the stream leaves the file alone. */
 const IDLE_MS = 1_000;
 /** A file is made shorter if its free space is more than so many times the used space. */
