@@ -377,10 +377,12 @@ export class Streaming {
     // A table that is gone may come back as it was: the configuration that left it out was another process's.
     const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
-    if (table === undefined || this.#parts.snapshot === "none") return;
+    if (table === undefined) return;
+    // What an operator has asked to be read may be another table's rows, whether or not anything is read unasked.
     this.fanOut.spoil(tableId);
     if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
+    if (this.#parts.snapshot === "none") return;
     const takers = lives.filter(({ name, tables }) => (only ?? name) === name && tables.fills(table));
     for (const { worker } of isPassedBy && !gate.isGone(tableId) ? takers : [])
       await loseChanges({ worker, state, clock, logger }, passedOver([tableId]));

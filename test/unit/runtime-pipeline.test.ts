@@ -11,6 +11,7 @@ import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
 import { gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
+import type { ChangeLog, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -969,6 +970,37 @@ describe("rows read beside the stream", () => {
     await scene.stop();
     expect(source.reads).toBe(4);
     expect(source.chunks.released).toBe(source.chunks.given);
+  });
+
+  test("are read again if the table got others unlogged meanwhile, also where nothing is read unasked", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.fill(users, [row(1, "of another table")]);
+    let onUnloggedRows: StreamOptions["onUnloggedRows"];
+    const { stream } = source.log;
+    const log: ChangeLog = {
+      ...source.log,
+      stream: async (from, options, signal) => {
+        ({ onUnloggedRows } = options);
+        return await stream(from, options, signal);
+      },
+    };
+    source.log = log;
+    const sink = new ScriptedSink("sink");
+    const { pipeline, stop } = start(source, opened.state, [sink], { snapshot: "none" });
+    source.commit(put(notes, 1));
+    await same(source, sink, [notes]);
+    source.onRead = async ({ id }) => {
+      source.onRead = () => undefined;
+      source.fill(users, [row(1, "its own")]);
+      await onUnloggedRows!(id);
+    };
+    const got: (string | null)[] = [];
+    sink.after = () => void got.push(...Array.from(sink.rowsOf(users), ([, , body]) => body ?? null));
+    await pipeline.snapshot(sink.name, [users.id], null, "asked for");
+    await same(source, sink);
+    expect(got).not.toContain("of another table");
+    await stop();
   });
 
   test("are not asked for on behalf of a sink that does not take the table", async () => {
