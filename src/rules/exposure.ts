@@ -28,6 +28,8 @@ export class Exposure {
   readonly #isSelected: (table: TableName) => boolean;
   /** Tables as the catalogue had them at the last look. */
   readonly #present = new Map<string, TableShape>();
+  /** By relation, the partitions of which the log has shown rows that no look has: those with the number of looks since. */
+  readonly #shown = new Map<number, Map<number, number>>();
   #hasLooked = false;
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
@@ -42,6 +44,22 @@ export class Exposure {
     this.#hasLooked = true;
     this.#present.clear();
     for (const shape of tables) this.#present.set(shape.id, shape);
+    // The first of these looks may have begun before the log showed them.
+    for (const [relation, parts] of this.#shown) {
+      for (const [part, looks] of parts) {
+        if (looks > 0) parts.delete(part);
+        else parts.set(part, looks + 1);
+      }
+      if (parts.size === 0) this.#shown.delete(relation);
+    }
+  }
+
+  /** The log shows rows of these partitions of the table. It names that of one row, and brings those of others after it. */
+  shows({ relation, parts = [] }: TableShape): void {
+    if (parts.length === 0) return;
+    const shown = this.#shown.get(relation) ?? new Map<number, number>();
+    for (const part of parts) shown.set(part, 0);
+    this.#shown.set(relation, shown);
   }
 
   /** What its values come from: a shape that was stored, or is from a log, does not say. */
@@ -53,6 +71,16 @@ export class Exposure {
   otherRows(shape: TableShape): readonly Former[] {
     const parents = this.originsOf(shape)?.parents ?? [];
     return [...this.#former.ofParts(shape), ...parents.flatMap((parent) => this.#inherited(shape, parent))];
+  }
+
+  /** With all partitions whose rows it may show: a shape that was stored names none of them, and one of the log one. */
+  whole(shape: TableShape): TableShape {
+    const { id, relation, parts = [] } = shape;
+    const present = this.#present.get(id);
+    const looked = present?.relation === relation ? (present.parts ?? []) : [];
+    const shown = this.#shown.get(relation)?.keys() ?? [];
+    const all = new Set([...parts, ...looked, ...shown]);
+    return all.size === parts.length ? shape : { ...shape, parts: [...all] };
   }
 
   /**

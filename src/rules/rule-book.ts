@@ -210,7 +210,9 @@ export class RuleBook {
     if (!this.hasRules) return null;
     const rule = this.#merged.of(shape);
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
-    const others = this.#exposure.otherRows(shape);
+    if (position !== undefined) this.#exposure.shows(shape);
+    const whole = this.#exposure.whole(shape);
+    const others = this.#exposure.otherRows(whole);
     const shown = this.#exposure.ofRows(shape, rule);
     const { generated } = this.#exposure.originsOf(shape) ?? {};
     const key = JSON.stringify([
@@ -226,7 +228,7 @@ export class RuleBook {
     this.#former.holdParts(shape);
     if (known?.key === key && known.former === former) return known.plan;
     const made =
-      this.#exposure.ofOthers(shape, rule, others) ??
+      this.#exposure.ofOthers(whole, rule, others) ??
       shown ??
       this.#spelledOtherwise(shape) ??
       (rule === null ? this.#exposure.of(shape, former, null) : this.#made(shape, rule, pin, former));

@@ -74,6 +74,30 @@ test("a key of `tables` that was there for another table counts where it says so
   expect(faultOf(bookOf({ ...tables, "public.people": {} }, passed), people)).toBeUndefined();
 });
 
+test("a table of which one partition stands under rules is held back, whichever partition the log names", () => {
+  const archive = shape("archive", { relation: 20, fingerprint: "archive" });
+  const book = bookOf({ "public.users": HIDDEN });
+  const look = (...parts: readonly number[]): void =>
+    book.begin({ tables: [users, { ...archive, parts }], refused: [] });
+  look(30);
+  expect(faultOf(book, users)).toBeUndefined();
+  expect(faultOf(book, { ...archive, parts: [30] }, 1n)).toBeUndefined();
+  // Attached: the log shows it before a look does. It names the partition of the row at which it tells the table.
+  expect(faultOf(book, { ...archive, parts: [7] }, 2n)).toBe("MR1033");
+  expect(faultOf(book, { ...archive, parts: [30] }, 3n)).toBe("MR1033");
+  expect(faultOf(book, archive, 4n)).toBe("MR1033");
+  // A look that may have begun before.
+  look(30);
+  expect(faultOf(book, archive)).toBe("MR1033");
+  look(30, 7);
+  for (const parts of [[7], [30], undefined])
+    expect(faultOf(book, { ...archive, ...(parts === undefined ? {} : { parts }) })).toBe("MR1033");
+  // The version as it was registered before, as a read asks for it.
+  expect(faultOf(book, archive)).toBe("MR1033");
+  look(30);
+  expect(faultOf(book, archive)).toBeUndefined();
+});
+
 test("a new table with all its columns is held back; one that was there first, and one with fewer, are not", () => {
   const copy = shape("copy", { relation: 9, fingerprint: "copy" });
   const book = bookOf({ "public.users": HIDDEN }, new FormerRules([registered({ "public.users": HIDDEN }, users)]));

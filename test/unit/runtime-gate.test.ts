@@ -5,7 +5,7 @@ import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
 import type { StateStore, SuspendedTable } from "../../src/core/contracts/state-store.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import type { TableShape } from "../../src/core/contracts/catalog.ts";
+import type { RefusedTable, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
@@ -45,6 +45,24 @@ test("a table that is suspended is read from its first key again, for every sink
     [null, "waiting"],
     [null, "waiting"],
   ]);
+});
+
+test("nobody reinstates a table that the last look holds back, whatever the stream has shown of it", async () => {
+  await using opened = await realState();
+  const gate = tableGate(opened.state);
+  const look = async (...refused: readonly RefusedTable[]): Promise<void> => {
+    const tables = refused.length === 0 ? [shape] : [];
+    await gate.discover({ tables, refused, generations: new Map() }, gate.changing, at(2n));
+  };
+  const { id } = await gate.resolve(shape, at(1n));
+  await look();
+  await look({ id, reason: "another table's rows", fix: "name it", code: "MR1033", withheld: shape });
+  expect([...gate.suspended.keys()]).toEqual([id]);
+  await expect(gate.reinstate(id)).rejects.toMatchObject({ code: "MR1033", hint: "name it" });
+  expect([...gate.suspended.keys()]).toEqual([id]);
+  await look();
+  await gate.reinstate(id);
+  expect([...gate.suspended.keys()]).toEqual([]);
 });
 
 test("copies made under other rules are told from those of an earlier or a later shape", async () => {

@@ -445,6 +445,9 @@ export class TableGate {
     if (current?.key.length === 0) throw keyLost(id);
     const fault = current === undefined ? null : rulesFault(current);
     if (fault !== null) throw fault;
+    // The stream has not shown yet that rules hold it back, or can't: another table has the name, or it shows other rows.
+    const withheld = this.#refused.find((one) => one.id === id && CORRECTED_AT_SOURCE.has(one.code ?? ""));
+    if (withheld !== undefined) throw refusedSince(withheld);
     if (current !== undefined) await this.#parts.events.found(current);
     await this.#parts.state.suspensions.reinstate(null, [id]);
     this.#suspended.delete(id);
