@@ -314,28 +314,35 @@ interface RowRuling extends Pick<Ruling, "tables" | "blocks"> {
 
 function ruledRows(rows: RowReads, { tables, blocks, isAsked }: RowRuling): RowReads {
   const { readJoined } = rows;
-  const ruled = async (tableId: string, reading: () => Promise<Chunk>): Promise<Chunk> => {
-    using read = blocks.memory.reading(tableId);
-    const chunk = await reading();
+  const ruled = async (table: TableVersion, reading: (source: TableVersion) => Promise<Chunk>): Promise<Chunk> => {
+    using read = blocks.memory.reading(table.id);
+    const chunk = await reading(tables.atSource(table));
     const { block, sees } = chunk;
+    try {
+      // A look may have found meanwhile that the table shows what rules hide.
+      tables.atSource(table);
+    } catch (error) {
+      block?.release();
+      throw error;
+    }
     return block === null ? chunk : { ...chunk, block: blocks.applyRead(block, { sees, read }) };
   };
   return {
     readRange: async (table, range, signal) => {
       const condition = range.where !== null && isAsked() ? shownCondition(table, range.where) : null;
       const asked = condition === null ? range : { ...range, where: null };
-      const chunk = await ruled(table.id, () => rows.readRange(tables.atSource(table), asked, signal));
+      const chunk = await ruled(table, (source) => rows.readRange(source, asked, signal));
       const { block } = chunk;
       return condition === null || block === null ? chunk : { ...chunk, block: matching(block, condition) };
     },
-    readKeys: (table, keys, signal) => ruled(table.id, () => rows.readKeys(tables.atSource(table), keys, signal)),
+    readKeys: (table, keys, signal) => ruled(table, (source) => rows.readKeys(source, keys, signal)),
     ...(readJoined === undefined
       ? {}
       : {
           readJoined: (table, by, above, signal) => {
-            const [below, upper] = [tables.atSource(table), tables.atSource(above.table)];
+            const upper = tables.atSource(above.table);
             const joined = { ...above, table: upper, of: ordinalsAtSource(above.table, upper, above.of) };
-            return ruled(table.id, () => readJoined(below, ordinalsAtSource(table, below, by), joined, signal));
+            return ruled(table, (below) => readJoined(below, ordinalsAtSource(table, below, by), joined, signal));
           },
         }),
   };

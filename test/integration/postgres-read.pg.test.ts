@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { baseVersion } from "../../src/core/model/position.ts";
 import {
   chunkRows,
@@ -198,6 +199,29 @@ test("a table that was rewritten after the snapshot is not readable from the cop
   await log.copy!.close();
 });
 
+const ARCHIVED = `
+  create table users (id int primary key, mail text); insert into users values (1, 'of users');
+  create table users_next (id int primary key, mail text); insert into users_next values (1, 'of users_next');
+  create table archive (id int primary key, mail text) partition by range (id);
+  create table archive_1 partition of archive for values from (100) to (200); insert into archive values (101, 'of archive');
+`;
+const SWAPPED = `begin; alter table users rename to tmp; alter table users_next rename to users;
+  alter table tmp rename to users_next; commit`;
+const ATTACHED = "alter table archive attach partition users for values from (0) to (100)";
+
+test("a table that was swapped after the snapshot is not readable from the copy, and one attached since is not in it", async () => {
+  await using database = await freshDatabase();
+  await database.query(ARCHIVED);
+  await using source = await openSource(database);
+  const { copy } = await createLog(source, true);
+  await database.query(SWAPPED);
+  for (const id of ["public.users", "public.users_next"])
+    await expect(copied(copy!, id)).rejects.toMatchObject({ code: "MR2025", kind: "retryable" });
+  await database.query("alter table archive attach partition users_next for values from (0) to (100)");
+  expect(await copied(copy!, "public.archive")).toEqual([{ id: "101", mail: "of archive" }]);
+  await copy!.close();
+});
+
 test("a copy that is left half-way leaves nothing behind at the server", async () => {
   await using database = await freshDatabase();
   await database.query(
@@ -347,6 +371,31 @@ test("a chunk of a table that has changed since is refused as a passing fault; a
     code: "MR2025",
     kind: "retryable",
   });
+});
+
+test("no chunk, and no row by its key, is of a table that was swapped since, or attached since the last look", async () => {
+  await using database = await freshDatabase();
+  await database.query(ARCHIVED);
+  await using source = await openSource(database);
+  const [next, archive] = [
+    await tableVersion(source, "public.users_next"),
+    await tableVersion(source, "public.archive"),
+  ];
+  const reads = (table: TableVersion, ...keys: readonly KeyText[]): readonly (() => Promise<unknown>)[] => [
+    () => source.rows.readRange(table, { after: null, where: null }, never),
+    () => source.rows.readKeys(table, keys, never),
+    () => source.rows.readWritten!(table, keys, [], never),
+  ];
+  const expectRefused = async (table: TableVersion, ...keys: readonly KeyText[]): Promise<void> => {
+    for (const read of reads(table, ...keys))
+      await expect(read()).rejects.toMatchObject({ code: "MR2025", kind: "retryable" });
+  };
+  await database.query(ATTACHED);
+  await expectRefused(archive, ["1"], ["101"]);
+  await source.catalog.tables(never);
+  expect(chunkRows(await source.rows.readKeys(archive, [["1"]], never))).toEqual([{ id: "1", mail: "of users" }]);
+  await database.query(`alter table archive detach partition users; ${SWAPPED}`);
+  await expectRefused(next, ["1"]);
 });
 
 test("a chunk does not wait for ever behind a lock", async () => {

@@ -104,6 +104,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
   const { Database } = await import("./wire/database.ts");
   const { Writer } = await import("./wire/writer.ts");
   const { PlacedMarks } = await import("./wire/placed-marks.ts");
+  const { KnownLeaves } = await import("./wire/known-leaves.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const fresh = { freshPassword: freshPassword(options, folder) };
   const address = { ...addressOf(options.url, folder, "source.url"), ...fresh };
@@ -115,6 +116,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     database,
     writer: new Writer(database, primary === null ? null : { ...primary, ...fresh }),
     marks: new PlacedMarks(),
+    leaves: new KnownLeaves(),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables, isOwnTable),

@@ -25,7 +25,7 @@ import { KEPT } from "./log/timeline.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
-import { Generations, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
+import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
 import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
 
@@ -87,6 +87,7 @@ export class PublishedTables {
     const generations = this.#generations.look(captured, catalog, publication);
     for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
     const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
+    this.#context.leaves.take(leavesOf(captured, catalog));
     return {
       tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
       refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate, publication))],

@@ -117,6 +117,20 @@ function isKnownFile(value: unknown): value is KnownFile {
   return typeof origin === "number" && typeof file === "number" && (sign === null || typeof sign === "string");
 }
 
+/** By oid of each captured partitioned table, the tables that hold its rows. */
+export function leavesOf(
+  captured: readonly Pick<Candidate, "table">[],
+  { below }: Pick<Catalog, "below">,
+): ReadonlyMap<number, readonly number[]> {
+  const roots = captured.filter(({ table }) => table.kind === "p");
+  return new Map(
+    roots.map(({ table: { oid } }) => {
+      const leaves = below(oid).filter(({ kind }) => kind !== "p");
+      return [oid, leaves.map((leaf) => leaf.oid)];
+    }),
+  );
+}
+
 const NONE: ReadonlySet<number> = new Set();
 
 /**

@@ -15,8 +15,9 @@ import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { holdersOf } from "../../blocking-transactions.ts";
 import { isNoKey, withHolders } from "../errors.ts";
-import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
+import { BUILT_IN, expectKnownLeaves, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
 import type { SourceContext } from "../wire/context.ts";
+import type { KnownLeaves } from "../wire/known-leaves.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { EVERYTHING_VISIBLE, snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, type RowReader, RowSession } from "../wire/row-session.ts";
@@ -57,6 +58,7 @@ export async function readRange(
   const query = `SELECT ${names(columns)} FROM ${sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${isTried ? 0 : CHUNK_ROWS_MAX}`;
   // `where` comes from an operator: it must not end this transaction, which is read-only.
   await session.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
+  await expectKnownLeaves(read, signal);
   const { finished, last } = await fetchChunk(read, rest, signal);
   return { block: blockOf(read), last: finished ? end : last, ...read.seen };
 }
@@ -152,11 +154,13 @@ export async function readWritten(
 }
 
 async function selectWhere(
-  { session, table, live: { columns, sql }, rows }: TableRead,
+  read: TableRead,
   by: readonly LiveColumn[],
   values: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<void> {
+  const { session, table, rows } = read;
+  const { columns, sql } = read.live;
   const casts = by.map((column, i) => `k.c${i}::${column.native}`).join(", ");
   const list = columns.map((column) => `t.${quoteIdentifier(column.name)}`).join(", ");
   const match = by.map((column, i) => `${equal(column)} w.c${i}`).join(" and ");
@@ -168,6 +172,7 @@ async function selectWhere(
     return true;
   };
   await session.run(`reading keys of ${table.id}`, query, onRow, signal);
+  await expectKnownLeaves(read, signal);
 }
 
 function equal({ name, operators }: LiveColumn): string {
@@ -186,6 +191,7 @@ interface TableRead {
   readonly session: RowSession;
   readonly table: TableVersion;
   readonly live: LiveTable;
+  readonly leaves: KnownLeaves;
   readonly seen: Pick<Chunk, "sees" | "snapshot">;
   /** The rows that were read. */
   readonly rows: RowBlock;
@@ -216,7 +222,7 @@ export async function begin(
   const live = await findTable(session, table, signal);
   const kinds = new Uint8Array(table.columns.length).fill(CELL_TEXT);
   const rows = new RowBlock(table, kinds, 1, true);
-  return { session, table, live, seen: seenBy(snapshot), rows };
+  return { session, table, live, leaves: context.leaves, seen: seenBy(snapshot), rows };
 }
 
 /** Empty on a standby, whose snapshots do not list who is running: see `DecoderOptions`. */

@@ -3,9 +3,10 @@ import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import type { TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { cellKinds, copyList, type LiveTable } from "./live-table.ts";
+import { cellKinds, copyList, type LiveTable, rowsIn } from "./live-table.ts";
 import type { SourceContext } from "../wire/context.ts";
-import { generationsOf } from "../catalog/unlogged-changes.ts";
+import { KnownLeaves } from "../wire/known-leaves.ts";
+import { generationsOf, leavesOf } from "../catalog/unlogged-changes.ts";
 import { enterSnapshot, rowsOfCopy } from "./entering.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { Selected } from "../catalog/selection.ts";
@@ -28,6 +29,8 @@ export class SnapshotCopy implements FirstCopy {
   readonly #snapshot: string;
   readonly #epoch: number;
   readonly #closed = new AbortController();
+  /** A SELECT shows those that were attached since too, which rules may hide. */
+  readonly #leaves = new KnownLeaves();
 
   /** The snapshot lives as long as `connection`, which belongs to the copy from now on. */
   constructor(
@@ -41,7 +44,8 @@ export class SnapshotCopy implements FirstCopy {
     this.#connection = connection;
     this.#snapshot = snapshot;
     this.#epoch = epoch;
-    this.raw = new SnapshotRawRows(context, snapshot, this.#closed.signal);
+    this.#leaves.take(leavesOf(selected.captured, selected.catalog));
+    this.raw = new SnapshotRawRows(context, snapshot, this.#leaves, this.#closed.signal);
     this.tables = selected.captured.map(({ shape }) => shape);
     this.generations = generationsOf(selected.captured, selected.catalog, selected.publication);
   }
@@ -82,7 +86,7 @@ export class SnapshotCopy implements FirstCopy {
     });
     let done = false;
     let failure: unknown;
-    const sql = `COPY (SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}) TO STDOUT (FORMAT binary)`;
+    const sql = `COPY (SELECT ${copyList(live.columns, kinds)} FROM ${rowsIn(live, table, this.#leaves)}) TO STDOUT (FORMAT binary)`;
     const running = session
       .run(`copying ${table.id}`, sql, onRow, signal)
       .catch((error: unknown) => {
@@ -135,13 +139,15 @@ class SnapshotRawRows implements RawRows {
   readonly sessionCountMax: number;
   readonly #context: SourceContext;
   readonly #snapshot: string;
+  readonly #leaves: KnownLeaves;
   readonly #closed: AbortSignal;
 
   /** `closed`: from then on the snapshot does not exist any more. */
-  constructor(context: SourceContext, snapshot: string, closed: AbortSignal) {
+  constructor(context: SourceContext, snapshot: string, leaves: KnownLeaves, closed: AbortSignal) {
     this.sessionCountMax = context.copySessions;
     this.#context = context;
     this.#snapshot = snapshot;
+    this.#leaves = leaves;
     this.#closed = closed;
   }
 
@@ -169,7 +175,7 @@ class SnapshotRawRows implements RawRows {
     try {
       const live = await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot }, until);
       const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
-      const select = `SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}`;
+      const select = `SELECT ${copyList(live.columns, kinds)} FROM ${rowsIn(live, table, this.#leaves)}`;
       return {
         read: async (part, taker, stop) =>
           await copyRows(session, `${select}${within(ranges[part]!)}`, taker, AbortSignal.any([stop, closed])),

@@ -4,6 +4,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import type { KnownLeaves } from "../wire/known-leaves.ts";
 import type { RowSession } from "../wire/row-session.ts";
 
 export interface LiveColumn {
@@ -42,16 +43,20 @@ function operatorsOf(json: string | null): readonly string[] {
   return Array.isArray(parsed) && parsed.length === BUILT_IN.length ? parsed.map(String) : BUILT_IN;
 }
 
-/** Looks the table up in the session's own transaction. A column that differs from the version is an error. */
+/**
+ * Looks the table up in the session's own transaction. A column that differs from the version is an error, and so is another
+ * table under its name: statements always mean the table that has the name now, whatever the snapshot shows.
+ */
 export async function findTable(session: RowSession, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
   const rows = await session.rows(
     `looking up ${table.id}`,
-    `select c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), ${OPERATORS_SQL} from pg_class c
-     join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
-     where n.nspname = ${quoteLiteral(table.schema)} and c.relname = ${quoteLiteral(table.table)}
-       and a.attnum > 0 and not a.attisdropped`,
+    `select c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), ${OPERATORS_SQL}, c.oid::int8 from pg_class c
+     join pg_attribute a on a.attrelid = c.oid
+     where c.oid = to_regclass(${quoteLiteral(quoteTable(table.schema, table.table))}) and a.attnum > 0 and not a.attisdropped`,
     signal,
   );
+  const oid = Number(rows[0]?.[5] ?? 0);
+  if (oid !== oidOf(table)) throw changed(table, "another table has its name");
   const byNumber = new Map(
     rows.map(([, attnum, name, native, operators]): [number, LiveColumn] => [
       Number(attnum),
@@ -62,13 +67,51 @@ export async function findTable(session: RowSession, table: TableVersion, signal
   const columns = table.columns.map((column): LiveColumn => {
     const live = column.identity > 0 ? byNumber.get(column.identity) : byName.get(column.name);
     if (live !== undefined && live.native === column.native) return live;
-    const what = `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`;
-    const later = "It is read when the stream has passed the change.";
-    throw sourceError("MR2025", "retryable", what, { hint: later, reason: "no-column" });
+    throw changed(table, `a column of version ${table.version} was dropped or altered`);
   });
   const partitioned = rows[0]?.[0] === "p";
   const sql = `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`;
   return { sql, partitioned, columns, key: table.key.map((ordinal) => columns[ordinal]!) };
+}
+
+/**
+ * Of a statement that has begun to read the table. Invariant: no row of a table is read that was attached to this one since
+ * the last look: rules may hide it. A partition that a statement reads stays one until its transaction ends.
+ */
+export async function expectKnownLeaves(
+  {
+    session,
+    table,
+    leaves,
+  }: { readonly session: RowSession; readonly table: TableVersion; readonly leaves: KnownLeaves },
+  signal: AbortSignal,
+): Promise<void> {
+  const known = leaves.of(oidOf(table));
+  if (known === undefined) return;
+  const name = quoteLiteral(quoteTable(table.schema, table.table));
+  const query = `select relid::oid from pg_partition_tree(${name}::regclass) where isleaf except select unnest(${oids(known)}) limit 1`;
+  const unknown = await session.rows(`looking at the partitions of ${table.id}`, query, signal);
+  if (unknown.length > 0) throw changed(table, "a partition was attached to it");
+}
+
+/** For FROM, with a condition: the table's rows in these leaves alone, if it has any. */
+export function rowsIn({ sql }: LiveTable, table: TableVersion, leaves: KnownLeaves): string {
+  const known = leaves.of(oidOf(table));
+  return known === undefined ? sql : `${sql} WHERE tableoid = ANY (${oids(known)})`;
+}
+
+function oids(leaves: readonly number[]): string {
+  return `'{${leaves.join()}}'::oid[]`;
+}
+
+/** See `Catalog.relation`. */
+function oidOf({ relation }: TableVersion): number {
+  return relation % 2 ** 32;
+}
+
+function changed({ id }: TableVersion, what: string) {
+  const hint = "It is read when the stream has passed the change, and the next look has seen it.";
+  return sourceError("MR2025", "retryable", `${id} is not as it was: ${what}`, { hint, reason: "no-column" });
 }
 
 /** The form of each column's values in a binary COPY: the type's own binary form, or its text. */

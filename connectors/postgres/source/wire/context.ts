@@ -3,6 +3,7 @@ import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
+import type { KnownLeaves } from "./known-leaves.ts";
 import type { PlacedMarks } from "./placed-marks.ts";
 import type { Writer } from "./writer.ts";
 
@@ -12,6 +13,7 @@ export interface SourceContext {
   readonly database: Database;
   readonly writer: Writer;
   readonly marks: PlacedMarks;
+  readonly leaves: KnownLeaves;
   readonly slot: string;
   readonly publication: string;
   readonly selection: TableSelection;
