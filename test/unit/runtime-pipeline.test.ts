@@ -987,7 +987,7 @@ describe("rows read beside the stream", () => {
     };
     source.log = log;
     const sink = new ScriptedSink("sink");
-    const { pipeline, stop } = start(source, opened.state, [sink], { snapshot: "none" });
+    const started = start(source, opened.state, [sink], { snapshot: "none" });
     source.commit(put(notes, 1));
     await same(source, sink, [notes]);
     source.onRead = async ({ id }) => {
@@ -997,10 +997,10 @@ describe("rows read beside the stream", () => {
     };
     const got: (string | null)[] = [];
     sink.after = () => void got.push(...Array.from(sink.rowsOf(users), ([, , body]) => body ?? null));
-    await pipeline.snapshot(sink.name, [users.id], null, "asked for");
+    await started.pipeline.snapshot(sink.name, [users.id], null, "asked for");
     await same(source, sink);
     expect(got).not.toContain("of another table");
-    await stop();
+    await started.stop();
   });
 
   test("are not asked for on behalf of a sink that does not take the table", async () => {
