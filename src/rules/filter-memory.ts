@@ -7,6 +7,7 @@
  * the row's next change that the stream tells. A row that was read at the source holds for the changes that the read did not
  * see. Several streams may follow the log at different places: the one in front tells, and all of them ask.
  */
+import type { CapturedTables, TableShape } from "../core/contracts/catalog.ts";
 import { type Position, rowVersion } from "../core/model/position.ts";
 
 /** Whether a snapshot saw a transaction. */
@@ -40,6 +41,8 @@ interface TableMemory {
 /** A read of a table that is under way. What the stream tells of rows meanwhile may be newer than the read. */
 export interface OpenRead extends Disposable {
   readonly told: Set<string>;
+  /** Its rows may be those of another table or partition. */
+  isVoid: boolean;
 }
 
 /** For all tables together: about 20 MB. */
@@ -49,6 +52,10 @@ const BEFORE_ALL: ChangeAt = { version: -1n, index: 0, xid: 0 };
 export class FilterMemory {
   readonly #tables = new Map<string, TableMemory>();
   readonly #reads = new Map<OpenRead, string>();
+  /** By table, the last one that a look has shown. */
+  readonly #generations = new Map<string, string>();
+  /** By table, the partitions whose rows the stream tells: those of the first look, and those that it has shown since. */
+  readonly #parts = new Map<string, Set<number>>();
   #count = 0;
   /** Up to here the streams have told everything. */
   #version = -1n;
@@ -124,14 +131,35 @@ export class FilterMemory {
 
   /** From before the read until its rows were told. */
   reading(tableId: string): OpenRead {
-    const read: OpenRead = { told: new Set(), [Symbol.dispose]: () => void this.#reads.delete(read) };
+    const read: OpenRead = { told: new Set(), isVoid: false, [Symbol.dispose]: () => void this.#reads.delete(read) };
     this.#reads.set(read, tableId);
     return read;
   }
 
-  /** The catalogue shows only these tables. */
-  keepOnly(tableIds: ReadonlySet<string>): void {
-    for (const id of this.#tables.keys()) if (!tableIds.has(id)) this.forgetTable(id);
+  /** The catalogue shows only these tables. In another generation, rows under the same keys may be others that no stream tells. */
+  looked({ tables, generations }: Pick<CapturedTables, "tables" | "generations">): void {
+    const ids = new Set(tables.map(({ id }) => id));
+    for (const id of this.#tables.keys()) if (!ids.has(id)) this.forgetTable(id);
+    for (const [id, generation] of generations) {
+      const before = this.#generations.get(id);
+      this.#generations.set(id, generation);
+      if (before === undefined || before === generation) continue;
+      this.forgetTable(id);
+      for (const [read, of] of this.#reads) if (of === id) read.isVoid = true;
+    }
+    for (const { id, parts } of tables) {
+      if (parts === undefined) continue;
+      const known = this.#parts.get(id);
+      this.#parts.set(id, known === undefined ? new Set(parts) : known.intersection(new Set(parts)));
+    }
+  }
+
+  /** The stream shows rows of these partitions. Before those of one that is new, it may have told others under the same keys. */
+  shows({ id, parts = [] }: Pick<TableShape, "id" | "parts">): void {
+    const known = this.#parts.get(id) ?? new Set();
+    if (parts.every((part) => known.has(part))) return;
+    this.#parts.set(id, known.union(new Set(parts)));
+    this.forgetTable(id);
   }
 
   /** After a truncate, or after changes that no stream tells. */

@@ -458,7 +458,7 @@ export class RuledBlocks {
       if (after === NO_TUPLE) return truth;
       const id = this.#idOf(source, bytes, after);
       const truths = condition.parts(this.#row);
-      if (!from.read.told.has(id)) memory.tellRead(source.id, memoryOf, id, truths, from.sees);
+      if (!from.read.isVoid && !from.read.told.has(id)) memory.tellRead(source.id, memoryOf, id, truths, from.sees);
       return truth;
     }
     const at = changeAt(block, row);
@@ -487,15 +487,15 @@ export class RuledBlocks {
     return is;
   }
 
-  /** What is remembered holds as long as the filter reads the same columns, and rows have the same key. */
+  /** What is remembered holds as long as it is the same table, the filter reads the same columns, and rows have the same key. */
   #memoryOf(table: RuledTable): string {
     let text = this.#memories.get(table);
     if (text === undefined) {
-      const { columns, key } = table.source;
+      const { relation, columns, key } = table.source;
       const named = [table.plan.condition!.ordinals, key].map((ordinals) =>
         ordinals.map((ordinal) => [columns[ordinal]!.identity, columns[ordinal]!.native]),
       );
-      this.#memories.set(table, (text = JSON.stringify(named)));
+      this.#memories.set(table, (text = JSON.stringify([relation, ...named])));
     }
     return text;
   }

@@ -73,7 +73,7 @@ export function withRules(
     const elsewhere = tables.elsewhere(captured);
     // Invariant: durable before a row of this share passes.
     if (elsewhere.length > 0) await memory.keepElsewhere?.(elsewhere);
-    blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));
+    blocks.memory.looked(captured);
     hints = ruleHints(rules, captured, memory.former.known);
     await doubts.settle();
     return captured;
@@ -176,6 +176,7 @@ function ruledLog(
         resolve: async (shape, position) => {
           const unlogged = book.unlogged(shape, position);
           if (unlogged.length > 0) await onRenamed(unlogged, position);
+          blocks.memory.shows(shape);
           return await tables.resolve(shape, position, resolve);
         },
         ...forgetting(options, blocks.memory),
@@ -284,6 +285,7 @@ function ruledAdmin(admin: LogAdmin, ruling: Ruling, { hints, slowFunctions }: F
 
 function ruledCopy(copy: FirstCopy, { tables, blocks }: Ruling): FirstCopy {
   const { raw } = copy;
+  blocks.memory.looked(copy);
   return {
     ...(raw === undefined ? {} : { raw: ruledRaw(raw) }),
     tables: copy.tables.map((shape) => tables.shape(shape)),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { FilterMemory, SEES_NOTHING } from "../../src/rules/filter-memory.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const plan = "1";
 const TABLE = "public.t";
@@ -77,6 +78,37 @@ describe("what a filter said of a row before", () => {
     expect(memory.recall(TABLE, plan, "1", { ...at(2n), xid: 0 })).toBe("1");
     memory.forgetTable(TABLE);
     expect(memory.recall(TABLE, plan, "1", at(3n))).toBeNull();
+  });
+
+  test("behind another generation, or a partition that the stream shows for the first time, rows may be others", () => {
+    const memory = memoryFrom(1n);
+    const shape = tableVersion({ table: "t", columns: { id: "int8" } });
+    const look = (generation: string | undefined, ...parts: readonly number[]): void =>
+      memory.looked({
+        tables: [{ ...shape, parts }],
+        generations: new Map(generation === undefined ? [] : [[TABLE, generation]]),
+      });
+    let commit = 10n;
+    const isKnownAfter = (what: () => void): boolean => {
+      memory.tell(TABLE, plan, "1", "1", at(commit++));
+      what();
+      return memory.recall(TABLE, plan, "1", at(commit)) !== null;
+    };
+    look(undefined, 1);
+    expect(isKnownAfter(() => look("a", 1))).toBe(true);
+    expect(isKnownAfter(() => look("a", 1))).toBe(true);
+    expect(isKnownAfter(() => memory.shows({ id: TABLE, parts: [1] }))).toBe(true);
+    const read = memory.reading(TABLE);
+    expect(isKnownAfter(() => look(undefined, 1, 2))).toBe(true);
+    expect(read.isVoid).toBe(false);
+    expect(isKnownAfter(() => look("b", 1, 2))).toBe(false);
+    expect(read.isVoid).toBe(true);
+    read[Symbol.dispose]();
+    // The stream was behind that look.
+    expect(isKnownAfter(() => memory.shows({ id: TABLE, parts: [2] }))).toBe(false);
+    expect(isKnownAfter(() => memory.shows({ id: TABLE, parts: [2] }))).toBe(true);
+    look("b", 1);
+    expect(isKnownAfter(() => memory.shows({ id: TABLE, parts: [2] }))).toBe(false);
   });
 
   test("rows as of the log's beginning tell nothing once a stream may have passed changes of theirs", () => {

@@ -345,6 +345,16 @@ describe("blocks under rules", () => {
     expect(blocks.asked(blockOf(changes(retyped, 4_000n)))[0]?.rows.length).toBe(3_000);
   });
 
+  test("what was remembered of a table says nothing of another one that has its name since", () => {
+    const remade = { ...person, relation: person.relation + 1 };
+    const ruled = ruledBlocks(rules("status like 'a%'", null), remade);
+    const later = (table: TableVersion, commit: bigint) =>
+      rowsOf(ruled.apply(blockOf([row(table, "u", { after: ["1", "n", UNCHANGED], commit })])));
+    ruled.apply(blockOf([row(person, "c", { after: ["1", "m", "a"], commit: 10n })]));
+    expect(later(person, 20n)).toMatchObject([["u", "person", 0, "1,n,=", ""]]);
+    expect(later(remade, 30n)).toMatchObject([["?", "person", 0, "1,=,=", ""]]);
+  });
+
   test("a key that changes, of a row of which nobody knows whether it was told", () => {
     const block = blockOf([
       row(person, "u", { after: ["2", "m", "open"], before: ["1", null, null] }),
