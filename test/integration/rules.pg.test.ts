@@ -203,15 +203,21 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
 };
 
-type Tried = Pick<Refused, "tables" | "taken" | "maskKey"> & { readonly captured?: readonly string[] };
+type Tried = Pick<Refused, "tables" | "taken" | "maskKey"> & {
+  readonly captured?: readonly string[];
+  /** What the state's file has. */
+  readonly state?: string;
+};
 
-async function tried(args: readonly string[], { tables, taken, captured, maskKey }: Tried) {
+async function tried(args: readonly string[], { tables, taken, captured, maskKey, state }: Tried) {
   using folder = temporaryFolder();
+  if (state !== undefined) writeFileSync(folder.file("state.db"), state);
   const config = {
     name: database.name,
     source: { kind: "postgres", url: database.url, ...(captured === undefined ? {} : { tables: captured }) },
     sinks: { w: { kind: "duckdb", path: "w.db", ...(taken === undefined ? {} : { tables: taken }) } },
     tables,
+    ...(state === undefined ? {} : { state: "sqlite:state.db" }),
     ...(maskKey === undefined ? {} : { maskKey }),
     admin: { listen: false },
   };
@@ -260,6 +266,19 @@ test("what comes later is optional", async () => {
   expect(findings.filter(({ part }) => part === "rules")).toEqual([
     expect.objectContaining({ level: "ok", what: "the rules fit their tables" }),
   ]);
+});
+
+test("what tables under rules were named before is not known without the state, and nothing is shown or promised then", async () => {
+  await database.query("insert into other values (1, 'in clear') on conflict do nothing");
+  const tables = { "public.*": { columns: { "*mail*": { mask: "redact" } } } };
+  const damaged = { tables, state: "this is no state" };
+  const shown = await tried(["rules", "try", "public.other", "--limit", "1"], damaged);
+  expect(shown).toMatchObject({ exitCode: 1, stdout: "", stderr: expect.stringMatching(/MR12\d\d/) });
+  expect((await tried(["rules", "try", "public.other", "--limit", "1"], { tables })).stdout).toContain("in clear");
+  const { stdout } = await tried(["check", "--json"], damaged);
+  const { findings }: { findings: { part: string; id: string; level: string }[] } = JSON.parse(stdout);
+  expect(findings.filter(({ part }) => part === "rules")).toMatchObject([{ id: "rules.unknown", level: "warning" }]);
+  expect(findings.filter(({ part }) => part === "state")).toMatchObject([{ level: "error" }]);
 });
 
 test("an exclusion that leaves out nothing is named", async () => {

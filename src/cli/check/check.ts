@@ -127,24 +127,35 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
   const { source, rules, sinks } = config;
   if (rules.tables.length === 0 && [source, ...sinks].every(({ tables }) => tables.length === 0)) return [];
   const ruled = withFunctions(rules);
-  const memory = await rulesMemory(config);
+  const memory = await rulesMemory(config).catch(() => null);
   return await whileOpen(source.connector.create(SILENT), async (opened) => {
-    const { problems, hints } = await ruleFindings(opened, ruled, memory, isSelectedBy(source), signal);
-    const fit: Finding = { id: "rules", level: "ok", what: "the rules fit their tables", fix: null };
+    const { problems, hints } = await ruleFindings(opened, ruled, memory ?? noMemory(), isSelectedBy(source), signal);
+    const fit = problems.length === 0 && rules.tables.length > 0;
     return [
-      ...(problems.length === 0 && rules.tables.length > 0 ? [fit] : []),
+      ...(memory === null ? [UNCOMPARED] : fit ? [FIT] : []),
       ...problems.map((problem) => findingOf(faultOf(problem))),
       ...hints.map((hint): Finding => ({ ...hint, level: "warning" })),
     ];
   });
 }
 
-/** What rules have to know of earlier times. Errors of the state are a finding of its own. */
+const FIT: Finding = { id: "rules", level: "ok", what: "the rules fit their tables", fix: null };
+
+/** The error of the state is a finding of its own. */
+const UNCOMPARED: Finding = {
+  id: "rules.unknown",
+  level: "warning",
+  what: "whether tables and columns under rules have got other names is not known: the state, which has those of earlier times, can't be read",
+  fix: "correct what is wrong with the state, and check again",
+};
+
+/** What rules have to know of earlier times: nothing if there is no state yet. */
 export async function rulesMemory(config: Config): Promise<RuleMemory> {
   try {
     return await readState(config, (state) => memoryNow(config, state));
-  } catch {
-    return noMemory();
+  } catch (error) {
+    if (reasonOf(error) === "absent") return noMemory();
+    throw error;
   }
 }
 
@@ -211,7 +222,8 @@ export function tablesFor(
 /** No findings without documents. */
 async function checkDocuments(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
   if (config.documents.length === 0) return [];
-  return await whileOpen(openSource(config, await rulesMemory(config), SILENT), async (opened) => {
+  const memory = await rulesMemory(config).catch(() => noMemory());
+  return await whileOpen(openSource(config, memory, SILENT), async (opened) => {
     const { documents, problems } = await resolvedDocuments(config, opened, signal);
     return [
       ...problems.map(({ place, message }): Finding => {

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
@@ -34,7 +34,7 @@ export interface SqliteOptions {
 
 export function openSqlite(path: string, options: SqliteOptions): StateStore {
   const readOnly = options.readOnly ?? false;
-  if (readOnly && !existsSync(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
+  if (readOnly && isAbsent(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
   const inode = readOnly ? null : createFile(path);
   const database = openDatabase(path, readOnly);
   try {
@@ -88,6 +88,15 @@ export function assemble(connection: Connection): StateStore {
     remove: async () => connection.remove(),
     close: async () => connection.close(),
   };
+}
+
+/** False for one in a folder that may not be looked into: what it has is not known. */
+function isAbsent(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
+  }
 }
 
 /**
