@@ -394,7 +394,8 @@ describe("statements", () => {
 
   test.each([
     ["DELETE FROM `shop`.`memory_table`", true],
-    ["delete ignore from t ;", true],
+    ["delete quick from t ;", true],
+    ["delete ignore from t", false],
     ["DELETE FROM t LIMIT 3", false],
     ["DELETE FROM t WHERE id = 1", false],
     ["DELETE FROM t PARTITION (p0)", false],
@@ -406,7 +407,9 @@ describe("statements", () => {
 
   describe("that change rows which the log does not have", () => {
     const objects = {
-      tables: ["t", "u", "x", "noted", "log", "größe"].map((name) => ["shop", name]).concat([["other", "t"]]),
+      tables: ["t", "u", "x", "noted", "log", "größe", "parent", "child", "grandchild"]
+        .map((name) => ["shop", name])
+        .concat([["other", "t"]]),
       columns: [["shop", "x"]],
       views: [
         ["shop", "v", "shop", "select `shop`.`t`.`id` from `shop`.`t`"],
@@ -427,6 +430,11 @@ describe("statements", () => {
       routines: [
         ["shop", "later", "shop", "begin update other.t set a = 1; end"],
         ["shop", "next", "shop", "begin insert into u values (1); return 1; end"],
+      ],
+      referential_constraints: [
+        ["shop", "parent", "shop", "child", "DELETE", ""],
+        ["shop", "child", "shop", "grandchild", "", "UPDATE"],
+        ["shop", "grandchild", "shop", "child", "DELETE", "UPDATE"],
       ],
     };
     const server = {
@@ -509,6 +517,10 @@ describe("statements", () => {
       ["delete history from x", ["shop.x"]],
       ["replace into x values (1)", ["shop.log", "shop.x"]],
       ["update x set a = 1", ["shop.x"]],
+      ["update parent set a = 1", ["shop.parent"]],
+      ["delete from parent where id = 1", ["shop.child", "shop.grandchild", "shop.parent"]],
+      ["replace into parent values (1)", ["shop.child", "shop.grandchild", "shop.parent"]],
+      ["delete from child", ["shop.child"]],
     ])("%s", async (sql, tables) => {
       expect(await written(sql)).toEqual(tables);
     });
@@ -580,7 +592,7 @@ describe("the text of a statement", () => {
   ])("in %s", (_, sql, collation, text, isLegible) => {
     const bytes = event(sql, collation);
     bytes[HEADER_BYTES] = 7;
-    const says = { schema: "shop", sql: text, thread: 7, isLegible, isWhole: true };
+    const says = { schema: "shop", sql: text, thread: 7, isCutShort: false, isLegible, isWhole: true };
     expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual(says);
   });
 });

@@ -78,6 +78,15 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create procedure call_it() begin insert into called values (9, 'i'); end",
         "create function f() returns int deterministic begin call call_it(); return 1; end",
         "insert into viewed values (1, 'a')",
+        `create table parent ${table}`,
+        "create table child (id int primary key, p int, foreign key (p) references parent (id) on delete cascade)",
+        "create table holder (id int primary key, p int, foreign key (p) references parent (id))",
+        "insert into parent values (1, 'held'), (2, 'gone'), (3, 'gone')",
+        "insert into child values (1, 2)",
+        "insert into holder values (1, 1)",
+        `create table stopped ${table} engine = MyISAM`,
+        "create trigger stop before delete on stopped for each row if old.id = 2 then signal sqlstate '45000'; end if",
+        "insert into stopped values (1, 'a'), (2, 'b'), (3, 'c')",
       ],
       { kinds: KINDS },
     );
@@ -116,6 +125,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     // All rows are gone, as everybody can tell.
     await statements("delete from called", "start transaction", "delete from t", "rollback");
     await pipeline.expectEqual("t", "called", "logged", "viewed", "other");
+    // It removes what it can: here one row that nothing holds, and what refers to that.
+    await statements("delete ignore from parent");
+    // It failed at the second row of a table that can't roll back.
+    await expect(statements("delete from stopped")).rejects.toThrow();
+    await expectSuspended(pipeline, "child", "parent", "stopped");
+    await pipeline.readAgain("child", "parent", "stopped");
+    await pipeline.expectEqual("child", "parent", "stopped", "holder");
     // Of temporary tables with the names of captured ones.
     const hidden = (name: string): string => `create temporary table ${name} ${table}`;
     await statements(

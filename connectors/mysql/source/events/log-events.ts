@@ -264,9 +264,12 @@ export interface Statement {
   readonly isLegible: boolean;
   /** False: it is longer than what is examined. */
   readonly isWhole: boolean;
+  /** It failed, or was killed, when it had changed some rows. */
+  readonly isCutShort: boolean;
 }
 
 const SCHEMA_LENGTH_AT = 8;
+const ERROR_AT = 9;
 const STATUS_LENGTH_AT = 11;
 const QUERY_HEADER_BYTES = 13;
 /** The file's number, the position of its name in the statement, and what to do with duplicates. */
@@ -297,6 +300,7 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
     thread: readUint32(bytes, at),
     isLegible: charset !== undefined || isAscii(sql),
     isWhole: sql.length === whole.length,
+    isCutShort: readUint16(bytes, at + ERROR_AT) !== 0,
   };
 }
 

@@ -1,7 +1,7 @@
 /**
- * Which tables a statement may write to: those that it names, and those that views, triggers and functions reach from there.
- * Their texts are only searched for names, so the answer may have a table too many. It has one too few only if the user may
- * not see a trigger or a function, or if it was dropped since.
+ * Which tables a statement may write to: those that it names, and those that views, triggers, functions and foreign keys
+ * reach from there. Their texts are only searched for names, so the answer may have a table too many. It has one too few only
+ * if the user may not see a trigger, a function or a foreign key, or if it was dropped since.
  */
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { Queryable } from "../wire/server-facts.ts";
@@ -27,6 +27,13 @@ interface Program {
   readonly event?: string;
 }
 
+/** A table whose rows a foreign key changes with those of another one. */
+interface Child {
+  readonly table: TableName;
+  /** With what is done to a row of the other: DELETE, UPDATE. */
+  readonly events: string;
+}
+
 /** By their names without regard to case. */
 interface Objects {
   readonly tables: ReadonlyMap<string, readonly TableName[]>;
@@ -36,6 +43,8 @@ interface Objects {
   /** By their tables. */
   readonly triggers: ReadonlyMap<string, readonly Program[]>;
   readonly routines: ReadonlyMap<string, readonly Program[]>;
+  /** By the table that they refer to. */
+  readonly children: ReadonlyMap<string, readonly Child[]>;
 }
 
 export class Programs {
@@ -78,7 +87,7 @@ export class Programs {
   }
 }
 
-/** What a statement that begins with this word can fire. */
+/** What a statement that begins with this word can do to rows, and fire. */
 const EVENTS: Readonly<Record<string, string>> = { DELETE: "DELETE", INSERT: "INSERT UPDATE", UPDATE: "UPDATE" };
 
 class Search {
@@ -90,6 +99,7 @@ class Search {
   isEndless = false;
   readonly #read = new Set<Program>();
   readonly #written = new Set<Program>();
+  readonly #reached = new Set<string>();
 
   constructor(objects: Objects, events: string | undefined) {
     this.#objects = objects;
@@ -123,13 +133,22 @@ class Search {
   }
 
   #reach(key: string, events?: string): void {
-    const { tables, triggers, views } = this.#objects;
+    const met = `${key} ${events}`;
+    if (this.#reached.has(met)) return;
+    this.#reached.add(met);
+    const { children, tables, triggers, views } = this.#objects;
     const fired = (triggers.get(key) ?? []).filter(({ event }) => events?.includes(event!) !== false);
+    for (const child of children.get(key) ?? [])
+      if (ACTIONS.some((action) => child.events.includes(action) && events?.includes(action) !== false))
+        this.#reach(keyOf(child.table), ACTIONS.join(" "));
     for (const table of tables.get(key) ?? []) this.found.add(table);
     for (const trigger of fired) this.text(trigger, true);
     for (const view of views.get(key) ?? []) this.text(view, true, events);
   }
 }
+
+/** What foreign keys answer. */
+const ACTIONS = ["DELETE", "UPDATE"] as const;
 
 function keyOf({ schema, table }: TableName): string {
   return `${schema}\0${table}`.toLowerCase();
@@ -158,26 +177,33 @@ async function readObjects(server: Queryable, signal: AbortSignal): Promise<Obje
     "routines",
     "routine_schema",
   );
+  const references = await rows(
+    "unique_constraint_schema, referenced_table_name, constraint_schema, table_name, IF(delete_rule IN ('CASCADE', 'SET NULL'), 'DELETE', ''), IF(update_rule IN ('CASCADE', 'SET NULL'), 'UPDATE', '')",
+    "referential_constraints",
+    "constraint_schema",
+  );
   return {
     tables: Map.groupBy(tables.map(nameIn), keyOf),
     precise: new Set(numbered.map((row) => keyOf(nameIn(row)))),
     views: programsIn(views),
     triggers: programsIn(triggers),
     routines: programsIn(routines),
+    children: byName(references, ([, , ...rest]) => ({ table: nameIn(rest), events: rest.slice(2).join(" ") })),
   };
 }
 
-function nameIn([schema, table]: readonly (string | null)[]): TableName {
+function nameIn([schema, table]: Row): TableName {
   return { schema: schema ?? "", table: table ?? "" };
 }
 
+function programsIn(rows: readonly Row[]): ReadonlyMap<string, readonly Program[]> {
+  return byName(rows, ([, , schema, text, event]) => ({ schema: schema ?? "", text: text ?? "", event: event ?? "" }));
+}
+
+type Row = readonly (string | null)[];
+
 /** By the name in their first two columns. */
-function programsIn(rows: readonly (string | null)[][]): ReadonlyMap<string, readonly Program[]> {
-  const programs = new Map<string, Program[]>();
-  for (const row of rows) {
-    const program = { schema: row[2] ?? "", text: row[3] ?? "", event: row[4] ?? "" };
-    const key = keyOf(nameIn(row));
-    programs.set(key, [...(programs.get(key) ?? []), program]);
-  }
-  return programs;
+function byName<T>(rows: readonly Row[], read: (row: Row) => T): ReadonlyMap<string, readonly T[]> {
+  const groups = Map.groupBy(rows, (row) => keyOf(nameIn(row)));
+  return new Map(Array.from(groups, ([key, of]) => [key, of.map(read)]));
 }

@@ -163,8 +163,7 @@ export function xidName(gtrid: string, bqual: string, format: string): string {
 
 function rows(text: string, start: RegExp, schema: string): RowStatement {
   const target = targetOf(text, start, schema);
-  const isOfAll = target !== null && start === DELETED && EMPTIED.test(text.replace(start, ""));
-  return { ...rowsOfAny(text, schema), target, isOfAll };
+  return { ...rowsOfAny(text, schema), target, isOfAll: target !== null && EMPTIED.test(text) };
 }
 
 export function rowsOfAny(text: string, schema: string): RowStatement {
@@ -201,8 +200,8 @@ function rowsOfSeveral(text: string, schema: string): RowStatement {
 
 const UPDATED = /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i;
 const DELETED = /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i;
-/** Nothing stands behind the table's name. */
-const EMPTIED = new RegExp(`^${TARGET_PATTERN}\\s*;?\\s*$`);
+/** Nothing stands behind the table's name. With IGNORE, rows may stay that foreign keys hold. */
+const EMPTIED = new RegExp(`^DELETE\\s+(?:(?:LOW_PRIORITY|QUICK)\\s+)*FROM\\s+${TARGET_PATTERN}\\s*;?\\s*$`, "i");
 
 /** From the only table to the changes: partitions, an alias, indexes to use. */
 const ONE_UPDATED = new RegExp(

@@ -277,7 +277,8 @@ export class LogReader {
     if (!this.#isExplicit) this.#end();
   }
 
-  #statement({ isLegible, isWhole, schema, sql }: Statement, says: StatementKind): LogQuestion | null {
+  #statement(statement: Statement, says: StatementKind): LogQuestion | null {
+    const { isLegible, schema, sql } = statement;
     switch (says.kind) {
       case "begin":
         if (!this.#assembler.inTransaction) this.#begin(NAMELESS);
@@ -302,11 +303,10 @@ export class LogReader {
       case "xa end":
         return null;
       case "truncate":
-        if (!isLegible && isIllegible(says.target))
-          return this.#changed(rowsOfAny(sql, schema), { isLegible, isWhole });
+        if (!isLegible && isIllegible(says.target)) return this.#changed(rowsOfAny(sql, schema), statement);
         return this.#truncated(says.target);
       case "rows":
-        return this.#changed(says, { isLegible, isWhole });
+        return this.#changed(says, statement);
       case "definition":
         if (!isLegible) this.#refuseIllegible(says);
         return this.#defined(says);
@@ -349,15 +349,16 @@ export class LogReader {
     return null;
   }
 
-  #changed(statement: RowStatement, known: Pick<Uncertain, "isLegible" | "isWhole">): LogQuestion | null {
+  #changed(statement: RowStatement, { isCutShort, isLegible, isWhole }: Statement): LogQuestion | null {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) {
       this.#endAlone();
       return null;
     }
-    const isNamed = statement.target !== null && (known.isLegible || !isIllegible(statement.target));
+    const isNamed = statement.target !== null && (isLegible || !isIllegible(statement.target));
     const target = isNamed ? this.#tables.names.spelled(statement.target) : null;
     return {
-      ...known,
+      isLegible,
+      isWhole,
       kind: "rows",
       statement: {
         ...statement,
@@ -366,7 +367,7 @@ export class LogReader {
       },
       withRows: this.#decoder.maps.named,
       // What is withheld for an XA transaction's outcome are rows.
-      empties: statement.isOfAll && !this.#isXa ? target : null,
+      empties: statement.isOfAll && !isCutShort && !this.#isXa ? target : null,
       position: this.#position,
     };
   }
