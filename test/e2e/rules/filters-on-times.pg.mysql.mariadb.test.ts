@@ -1,6 +1,6 @@
 /**
- * Filters on dates and times let through what the server's own SQL lets through, in copies and in the stream, whatever zone and
- * style of dates the server has.
+ * Filters on dates, times, and floats with decimals let through what the server's own SQL lets through, in copies and in the
+ * stream, whatever zone and style of dates the server has.
  */
 import { DatabaseSync } from "node:sqlite";
 import { join } from "node:path";
@@ -178,6 +178,12 @@ const MYSQL: Readonly<Record<string, Asked>> = {
     ],
     ["w < '2024-03-31 01:00'", "w >= '2024-10-27T01:30'", "w = '2024-10-27 00:30:00'", "w > '2038-01-19'", "w is null"],
   ],
+  f: [
+    "float(7,2) unsigned",
+    ["0", "1.10", "1.11", "12345.67", "99999.99"],
+    ["f = 1.10", "f <= 1.1", "f < 1.11", "f <> 99999.99", "f between 1.1 and 12345.67"],
+  ],
+  g: ["double(9,3)", ["-0.35", "0.1", "999999.999"], ["g = 0.1", "g >= -0.35", "g > 999999.998", "g < f"]],
   y: ["year", ["0000", "1901", "1999", "2024", "2155"], ["y < 1999", "y >= 2024", "y = 0", "y between 1901 and 2024"]],
 };
 

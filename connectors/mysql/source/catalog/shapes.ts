@@ -132,7 +132,7 @@ function isChosen({ columns }: ChosenKey, key: readonly string[]): boolean {
 /** Types of columns that the log does not show exactly; a catalogue that is ahead may have another type for them. */
 function knownTypes(map: TableMap, table: CatalogTable | undefined): ReadonlyMap<number, string> {
   const known = new Map<number, string>();
-  if (map.flavour !== "mariadb" || table === undefined) return known;
+  if (table === undefined) return known;
   const columns = new Map(table.columns.map((column) => [column.name, column]));
   map.metadata.names.forEach((name, i) => {
     const column = columns.get(name);
@@ -180,7 +180,7 @@ function labelsOf(type: string): readonly string[] {
 
 const LABEL_ESCAPES: Readonly<Record<string, string>> = { "''": "'", "\\0": "\0", "\\n": "\n", "\\r": "\r" };
 
-/** What MariaDB's own types look like in the log. */
+/** What types look like in the log that it does not show exactly. */
 const LAYOUTS: Readonly<Record<string, string>> = { uuid: "binary(16)", inet6: "binary(16)", inet4: "binary(4)" };
 
 const VECTOR_DIMENSION_BYTES = 4;
@@ -190,12 +190,19 @@ function layoutOf(column: CatalogColumn): string | undefined {
     const dimensions = Number(/\((\d+)\)/.exec(column.columnType)?.[1] ?? 0);
     return `varbinary(${dimensions * VECTOR_DIMENSION_BYTES})`;
   }
+  if (column.dataType === "float" || column.dataType === "double")
+    return `${column.dataType}${isUnsigned(column) ? " unsigned" : ""}`;
   if (!column.isJson) return LAYOUTS[column.dataType];
   return isCompressed(column) ? `${column.dataType} compressed` : column.dataType;
 }
 
 function isCompressed({ columnType: type }: CatalogColumn): boolean {
   return type.includes("COMPRESSED");
+}
+
+/** `(7,2)` of a float that is rounded and compared by its decimals. */
+function decimalsOf({ columnType }: CatalogColumn): string {
+  return /\(\d+,\d+\)/.exec(columnType)?.[0] ?? "";
 }
 
 function nativeType(column: CatalogColumn): string {
@@ -208,9 +215,10 @@ function nativeType(column: CatalogColumn): string {
     case "mediumint":
     case "int":
     case "bigint":
+      return `${dataType}${sign}`;
     case "float":
     case "double":
-      return `${dataType}${sign}`;
+      return `${dataType}${decimalsOf(column)}${sign}`;
     case "decimal":
       return `decimal(${precision},${scale})${sign}`;
     case "time":

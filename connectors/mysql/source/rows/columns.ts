@@ -13,7 +13,7 @@ import type { TableMap } from "./table-map.ts";
 
 interface ColumnOptions {
   readonly zeroDates: ZeroDates;
-  /** By ordinal, types that only the catalogue shows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16)). */
+  /** By ordinal, types that only the catalogue shows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16); FLOAT(7,2)). */
   readonly known?: ReadonlyMap<number, string>;
 }
 
