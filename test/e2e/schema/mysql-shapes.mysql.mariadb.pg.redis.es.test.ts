@@ -56,6 +56,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "alter table t rename column b to a",
       "alter table t rename column x to b",
     );
+    // Names and places: the table looks as before. MariaDB does it without touching a row.
+    await batch("alter table t change b a varchar(20), change a b varchar(20) after id");
+    await batch(
+      "alter table t rename column b to x",
+      "alter table t rename column a to b",
+      "alter table t change x a varchar(20) after b",
+    );
     await batch("alter table t change c d bigint after id", "insert into t (id, d) values (4, 4)");
     await batch("alter table t rename column d to c", "alter table t modify c int");
     await batch("alter table t modify b varchar(10) first", "alter table t modify a text character set latin1 after c");

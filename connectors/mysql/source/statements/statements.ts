@@ -224,7 +224,8 @@ const NOT_A_COLUMN = "(?:INDEX|KEY|FOREIGN|PRIMARY|CONSTRAINT|CHECK|DEFAULT)\\b"
 /**
  * Whether it may remove rows, add some, or give a column with the same name and type other values; a false yes does no
  * harm. A unique index with IGNORE removes rows. Characters that a character set lacks, and a changed generation
- * expression, change values.
+ * expression, change values. So does a column that gets the name of another one: MariaDB exchanges names and places
+ * of two columns, by one statement or several, without touching a row, and the table looks as before.
  */
 const UNLOGGED = new RegExp(
   [
@@ -268,7 +269,7 @@ function unloggedBy(text: string, schema: string): readonly TableName[] {
   const target = targetOf(text, ALTER_TABLE, schema);
   if (target === null) return [];
   const others = [EXCHANGED, TAKEN_OUT].flatMap((start) => behind(text, start, schema));
-  const changed = UNLOGGED.test(text) ? [target, ...others] : [];
+  const changed = UNLOGGED.test(text) || columnsRenamed(text).length > 0 ? [target, ...others] : [];
   return [...changed, ...behind(text, RENAMED, schema)];
 }
 
@@ -304,14 +305,7 @@ export function temporaryMade(sql: string, schema: string): TableName | null {
 function renamesBy(text: string, schema: string): readonly StatementRename[] {
   const from = targetOf(text, ALTER_TABLE, schema);
   if (from === null) return [];
-  const named = withoutTexts(text).flatMap((words) => [
-    ...Array.from(words.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
-      nameOf(match, 1) ?? nameOf(match, 4) ?? "",
-      nameOf(match, 7) ?? "",
-    ]),
-    ...Array.from(words.matchAll(DROPPED_COLUMN), (match): readonly [string, string] => [nameOf(match, 1) ?? "", ""]),
-  ]);
-  const columns = distinct(named).filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
+  const columns = columnsRenamed(text);
   const targets = behind(text, RENAMED, schema);
   const others = targets.filter(({ schema: at, table }) => at !== from.schema || table !== from.table);
   const own: StatementRename[] =
@@ -326,6 +320,18 @@ function renamesBy(text: string, schema: string): readonly StatementRename[] {
     ...behind(text, TAKEN_IN, schema).map((gone) => ({ from: gone, to: from, columns: [], how: "exchanged" as const })),
   ];
   return [...own, ...partitions];
+}
+
+/** `to` empty: it is dropped. */
+function columnsRenamed(text: string): readonly (readonly [from: string, to: string])[] {
+  const named = withoutTexts(text).flatMap((words) => [
+    ...Array.from(words.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
+      nameOf(match, 1) ?? nameOf(match, 4) ?? "",
+      nameOf(match, 7) ?? "",
+    ]),
+    ...Array.from(words.matchAll(DROPPED_COLUMN), (match): readonly [string, string] => [nameOf(match, 1) ?? "", ""]),
+  ]);
+  return distinct(named).filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
 }
 
 /** Without texts in single quotes; names may be in double ones. Where a text ends depends on the session. */
