@@ -9,6 +9,7 @@ import { classify, ofFile } from "./errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 import type { Store } from "./store.ts";
+import { CheckpointRow } from "./tables/checkpoint.ts";
 import { DuckdbWarehouse } from "./tables/warehouse.ts";
 import type { DuckdbForm } from "./write/layout.ts";
 
@@ -36,7 +37,8 @@ export async function targetFindings(
     try {
       const nothing = (): void => undefined;
       const options = { name, owner, schema, form, changing: nothing, onPrepared: nothing };
-      const warehouse = new DuckdbWarehouse(connection, store, options);
+      const checkpoint = new CheckpointRow(name, store.catalogue, form);
+      const warehouse = new DuckdbWarehouse({ connection, store, checkpoint }, options);
       const there = await warehouse.find(tables);
       return tables.flatMap((table): readonly Finding[] => {
         const existing = there.get(warehouse.key(table));

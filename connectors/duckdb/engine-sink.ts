@@ -252,7 +252,7 @@ export class EngineSink<S extends Store>
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async () => {
       const opened = this.#opened();
-      const { connection, store } = opened;
+      const { connection, store, checkpoint } = opened;
       store.verifyPlace();
       await this.#keeper.preparing?.(tables, opened, "reset");
       const there = await this.#warehouse().versioned();
@@ -261,7 +261,8 @@ export class EngineSink<S extends Store>
         this.#keeper.changing?.(found);
         for (const table of found) {
           const sql = expelSql(there.get(this.target(table))!, version, inScope(table, this.#options.form));
-          await overFiles(table.id, async () => void (await connection.run(sql)));
+          const remove = async () => void (await connection.run(sql));
+          await overFiles(table.id, () => inTransaction(connection, () => checkpoint.fence(connection), remove));
         }
       });
     });
@@ -339,8 +340,7 @@ export class EngineSink<S extends Store>
   }
 
   #warehouse(): DuckdbWarehouse {
-    const { connection, store } = this.#opened();
-    return new DuckdbWarehouse(connection, store, this.#options);
+    return new DuckdbWarehouse(this.#opened(), this.#options);
   }
 
   async #connect(): Promise<void> {

@@ -1,7 +1,15 @@
 import { expect, test } from "vitest";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, checkpointAt, put, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
+
+const wider = tableVersion({
+  table: "users",
+  version: 2,
+  columns: { id: "int8", name: "text", note: "text", more: "text" },
+});
 
 export function fenceTests(harness: SinkHarness): void {
   test("a lower lease is refused", async () => {
@@ -39,6 +47,36 @@ export function fenceTests(harness: SinkHarness): void {
     await rival.write(users, 20n, [put(["1", "b", null])]);
     await rival.expectRows(users, [["1", "b", null]]);
     expect((await rival.checkpointNow())?.position.commit).toBe(21n);
+    return undefined;
+  });
+
+  test("a process whose lease was taken removes no rows, and changes no table", async (context) => {
+    if (harness.fence === "open") return context.skip("this target has no fence between open and write");
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await using rival = await stage.rival(2, users);
+    await rival.write(users, 20n, [put(["2", "b", null])]);
+    const { rows, evolution } = stage.sink;
+    const kindOf = async (late: Promise<void> | undefined) =>
+      await late?.then(
+        () => "nothing",
+        (error: unknown) => findMillraceError(error)?.kind,
+      );
+    const kinds = [
+      await kindOf(rows?.expel([users], 0n, timeout())),
+      await kindOf(stage.sink.prepare([wider], timeout())),
+    ];
+    // Of targets without tables nothing becomes of either.
+    if (harness.transactional && evolution !== undefined) expect(kinds).toEqual(["fatal", "fatal"]);
+    await rival.expectRows(users, [
+      ["1", "a", null],
+      ["2", "b", null],
+    ]);
+    await rival.write(users, 30n, [put(["1", "c", null])]);
+    await rival.expectRows(users, [
+      ["1", "c", null],
+      ["2", "b", null],
+    ]);
     return undefined;
   });
 

@@ -97,6 +97,28 @@ test("a table that is reset is emptied without its lost file", async () => {
   await sink.close();
 });
 
+test("a lost table that the next process has made again is not dropped by the one before", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = await written(target);
+  spoil(target, "gone");
+  expect(await rewriting(sink)).toMatchObject({ lostTables: ["public.spoiled"] });
+  const { checkpoint } = rowsBatch(1n, [kept, rows]);
+  await sink.open(2, timeout());
+  await sink.apply(
+    { kind: "checkpoint", checkpoint: { ...checkpoint, tables: complete({ "public.kept": "1" }) } },
+    new Reports(),
+    timeout(),
+  );
+  const next = target.makeSink();
+  await next.open(3, timeout());
+  await target.query(`drop table lake.public.spoiled`);
+  await next.prepare([kept, spoiled], timeout());
+  await next.apply(rowsBatch(3n, [spoiled, rows]), new Reports(), timeout());
+  expect(await failure(sink.prepare([kept, spoiled], timeout()))).toMatchObject({ code: "MR3109", kind: "fatal" });
+  expect(await target.readRows(spoiled)).toHaveLength(rows.length);
+  for (const one of [sink, next]) await one.close();
+});
+
 test("what maintenance could not read is lost too, and it joins the files of the other tables", async () => {
   await using target = await lakeTarget("sqlite");
   const sink = await written(target, { everyMs: 500, keepSnapshotsMs: 60_000 });

@@ -8,7 +8,7 @@ import type { Lake } from "./lake.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 import { statSync } from "node:fs";
 import { basename } from "node:path";
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
 import { METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 import { SPOILED } from "./rules.ts";
@@ -61,7 +61,8 @@ export class TablesWithLostFiles {
       const isHeld = purpose === "prepare" && [...ids].some((id) => checkpoint.held?.tables[id] !== undefined);
       if (!this.#lost.has(key) || isHeld) continue;
       const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
-      await store.exclusively(async () => void (await connection.run(sql)));
+      const drop = async () => void (await connection.run(sql));
+      await store.exclusively(() => inTransaction(connection, () => checkpoint.fence(connection), drop));
       this.#lost.delete(key);
     }
   }

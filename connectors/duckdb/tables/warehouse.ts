@@ -31,6 +31,7 @@ import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, t
 import type { Store } from "../store.ts";
 import { HISTORY_COLUMNS } from "../write/history.ts";
 import { type DuckdbForm, layoutOf, type TableLayout } from "../write/layout.ts";
+import type { CheckpointRow } from "./checkpoint.ts";
 import type { DuckdbTarget } from "./existing.ts";
 
 const REBUILT = "_millrace_rebuilt";
@@ -48,6 +49,12 @@ export interface WarehouseOptions extends TargetsOptions {
   readonly onPrepared: (layout: TableLayout, hasExact: boolean) => void;
 }
 
+interface WarehouseParts {
+  readonly connection: EngineConnection;
+  readonly store: Store;
+  readonly checkpoint: Pick<CheckpointRow, "fence">;
+}
+
 export class DuckdbWarehouse
   implements Warehouse<TableLayout, DuckdbTarget, TableLayout>, CopyDialect<TableLayout, DuckdbTarget>
 {
@@ -59,11 +66,13 @@ export class DuckdbWarehouse
   readonly quote = quoteIdentifier;
   readonly #connection: EngineConnection;
   readonly #store: Store;
+  readonly #checkpoint: WarehouseParts["checkpoint"];
   readonly #options: WarehouseOptions;
 
-  constructor(connection: EngineConnection, store: Store, options: WarehouseOptions) {
+  constructor({ connection, store, checkpoint }: WarehouseParts, options: WarehouseOptions) {
     this.#connection = connection;
     this.#store = store;
+    this.#checkpoint = checkpoint;
     this.#options = options;
     this.place = options.form.isLake === true ? "the lake" : "the DuckDB file";
   }
@@ -160,16 +169,14 @@ export class DuckdbWarehouse
    * Each statement is a separate transaction, because DuckDB alters no table with uncommitted changes. Invariant: marked rows
    * are removed before the column that marks them, so that no deleted row appears as existing.
    */
-  async convert({ table, sqlName, form }: Pick<TableLayout, "table" | "sqlName" | "form">): Promise<void> {
+  async convert(layout: Pick<TableLayout, "table" | "sqlName" | "form">): Promise<void> {
+    const { sqlName, form } = layout;
     const deleted = quoteIdentifier(DELETED_COLUMN);
-    await this.#store.exclusively(async () => {
-      this.#options.changing([table]);
-      if (form.deletes === "soft") await this.#connection.run(`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED}`);
-      else {
-        await this.#connection.run(`DELETE FROM ${sqlName} WHERE ${deleted}`);
-        await this.#connection.run(`ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`);
-      }
-    });
+    const statements =
+      form.deletes === "soft"
+        ? [`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED}`]
+        : [`DELETE FROM ${sqlName} WHERE ${deleted}`, `ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`];
+    for (const sql of statements) await this.#changing([layout], async () => void (await this.#connection.run(sql)));
   }
 
   /** In two transactions, because DuckDB alters no table with uncommitted changes. */
@@ -268,11 +275,11 @@ export class DuckdbWarehouse
     ];
   }
 
-  /** In one transaction. */
-  async #changing<T>(layouts: readonly TableLayout[], work: () => Promise<T>): Promise<T> {
+  /** In one transaction, behind the fence. */
+  async #changing<T>(layouts: readonly Pick<TableLayout, "table">[], work: () => Promise<T>): Promise<T> {
     return await this.#store.exclusively(async () => {
       this.#options.changing(layouts.map(({ table }) => table));
-      return await inTransaction(this.#connection, () => this.#connection.run("BEGIN TRANSACTION"), work);
+      return await inTransaction(this.#connection, () => this.#checkpoint.fence(this.#connection), work);
     });
   }
 }
