@@ -69,6 +69,12 @@ interface HeldDocument {
   readonly tableIds: readonly string[];
 }
 
+/** Of a document's entries, those up to here are at the end of the list. */
+interface Moved {
+  readonly id: number;
+  readonly to: bigint;
+}
+
 interface Opened {
   readonly file: SqliteFile;
   readonly fence: () => void;
@@ -330,12 +336,13 @@ export class Nest implements Companion {
   /** What was left, in pieces, while sinks keep up. */
   async #workOff(signal: AbortSignal): Promise<void> {
     const pace = new Pace(this.#limits?.pieceRows);
+    let moved: Moved | null = null;
     while (!signal.aborted) {
       try {
         const count = (await this.#hasRoom(pace.count, signal))
           ? pace.seen(this.#followed, performance.now())
           : pace.max;
-        const isLeft = await this.transaction(signal, async (file) => {
+        const done = await this.transaction(signal, async (file) => {
           const slices = new Slices(signal);
           const before = lastEntry(file);
           const until = performance.now() + PIECES_MS;
@@ -344,12 +351,13 @@ export class Nest implements Companion {
             await this.#climbing.workOff(slices, count);
             if (isFull()) break;
           }
-          this.#release(file);
+          const released = this.#release(file, moved);
           noteMoment(file, before);
-          return this.#hasLeft;
+          return { released, isLeft: this.#hasLeft };
         });
+        moved = done.released;
         failpoint("nest.climbed");
-        if (!isLeft) return;
+        if (!done.isLeft) return;
       } catch {
         // Of a disk that is full the sink's own batch tells. Whatever it is, the climbs stay in the file.
         if (!signal.aborted) await systemClock.sleep(RETRY_MS, signal).catch(() => undefined);
@@ -357,12 +365,14 @@ export class Nest implements Companion {
     }
   }
 
-  /** A piece of the entries of a document whose tables are whole again. */
-  #release(file: SqliteFile): void {
+  /** A piece of the entries of a document whose tables are whole again. Returns what has been moved so far; null: all. */
+  #release(file: SqliteFile, moved: Moved | null): Moved | null {
     const [released] = releasedIn(file);
-    if (released === undefined) return;
+    if (released === undefined) return null;
     const [id, until] = released;
-    if (!moveToEnd(file, id, until, MOVED_AT_ONCE)) file.run(`UPDATE ${DOCUMENTS} SET held = NULL WHERE id = ?`, id);
+    const to = moveToEnd(file, id, { after: moved?.id === id ? moved.to : 0n, until }, MOVED_AT_ONCE);
+    if (to === until) file.run(`UPDATE ${DOCUMENTS} SET held = NULL WHERE id = ?`, id);
+    return to === until ? null : { id, to };
   }
 
   /** False: one of the sinks is slow, and the others are not to wait for it longer. */
@@ -452,20 +462,24 @@ export class Nest implements Companion {
     return waitingIn(reading, this.#passed ?? trimmedTo(reading) ?? 0n);
   }
 
-  /** Forgets all entries up to this one. */
+  /**
+   * Forgets all entries up to this one. Invariant: those that stay are of documents that are held, and go to the end of the list
+   * before these no longer are. So nobody looks through them again.
+   */
   async trim(seq: bigint, signal: AbortSignal): Promise<void> {
     for (let isDone = false; !isDone;) {
       isDone = await this.transaction(signal, (file) => {
-        const [row] = file.rows(
-          `SELECT seq FROM ${CHANGED} WHERE seq <= ? AND ${PASSED} ORDER BY seq LIMIT 1 OFFSET ?`,
-          seq,
-          TRIMMED_AT_ONCE,
-        );
-        const until = typeof row?.[0] === "bigint" ? row[0] : seq;
-        file.run(`DELETE FROM ${CHANGED} WHERE seq <= ? AND ${PASSED}`, until);
+        const from = trimmedTo(file);
+        const last = lastEntry(file);
+        const to = seq < last ? seq : last;
+        if (from === null || to <= from) return true;
+        const above = `FROM ${CHANGED} WHERE seq > ? AND seq <= ? AND ${PASSED}`;
+        const [row] = file.rows(`SELECT seq ${above} ORDER BY seq LIMIT 1 OFFSET ?`, from, to, TRIMMED_AT_ONCE);
+        const until = typeof row?.[0] === "bigint" ? row[0] : to;
+        file.run(`DELETE ${above}`, from, until);
         file.run(`DELETE FROM ${MOMENTS} WHERE seq < (SELECT max(seq) FROM ${MOMENTS} WHERE seq <= ?)`, until);
         setFact(file, "trimmed", until);
-        return until === seq;
+        return until === to;
       });
       failpoint("nest.trimmed");
     }

@@ -535,6 +535,51 @@ test("documents of a table that is not whole stay in the list, and go to its end
   expect(seqs()).toEqual([]);
 });
 
+test("entries that are held cost the list nothing: it is trimmed from where it was, and they are moved once", async () => {
+  const others: Document = { ...DOCUMENT, name: "others", root: { ...DOCUMENT.root, relations: [] } };
+  await using stage = await Stage.open();
+  await stage.opened.sink.close();
+  await stage.start([DOCUMENT, others]);
+  await stage.prepare(items, customers, orders);
+  const { nest } = stage.opened;
+  await nest.beginLists(NEVER);
+  await stage.write([orders, put(["n", "1", "1", "first"])]);
+  await nest.listed(NEVER);
+  await nest.hold(new Set([items.id]), NEVER);
+  const count = 1_200;
+  const all = Array.from({ length: count }, (_, i) => put(["n", `${i}`, "1", "new"]));
+  await stage.write([orders, ...all]);
+  const [[last] = []] = stage.query("SELECT max(seq) FROM _millrace_changed");
+  await nest.trim(BigInt(String(last)), NEVER);
+  const of = (name: string): unknown[] =>
+    stage
+      .query(
+        `SELECT k1 FROM _millrace_changed JOIN _millrace_documents AS d ON d.id = document WHERE name = '${name}' ORDER BY seq`,
+      )
+      .flat();
+  expect([of("orders").length, of("others")]).toEqual([count, []]);
+  const first = of("orders");
+  // One that does not hold and lies before all others: nobody comes that far back.
+  await nest.transaction(NEVER, (file) => {
+    file.run(
+      "INSERT INTO _millrace_changed (seq, document, k1) SELECT -1, id, 5000 FROM _millrace_documents WHERE name = 'others'",
+    );
+  });
+  await nest.mark("later", NEVER);
+  await nest.trim(lastIn(stage), NEVER);
+  expect(of("others")).toEqual([5000n]);
+  await nest.hold(new Set(), NEVER);
+  await nest.listed(NEVER);
+  expect(of("orders")).toEqual(first);
+  await nest.trim(lastIn(stage), NEVER);
+  expect(of("orders")).toEqual([]);
+});
+
+function lastIn(stage: Stage): bigint {
+  using database = new DatabaseSync(stage.path, { readOnly: true });
+  return lastEntry(readingOf(database));
+}
+
 test("a transaction that fails changes nothing that the nest knows, and succeeds when it is tried again", async () => {
   await using stage = await filled();
   const { nest } = stage.opened;
