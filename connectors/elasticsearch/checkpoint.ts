@@ -257,7 +257,9 @@ export class StoredCheckpoint {
     { checkpoint, tables = checkpoint?.tables, indices, dropped }: CheckpointChange,
     signal: AbortSignal,
   ): Promise<Stored> {
-    const changed = new Map<number, ReturnType<typeof copyOf>>();
+    // Of a checkpoint that lacks one, what is left of the others must not be read with parts of a later one.
+    const lost = [...held.parts.entries()].filter(([n, one]) => one === EMPTY_PART && held.head.parts[n] !== 0);
+    const changed = new Map(lost.map(([n, one]) => [n, copyOf(one)]));
     const part = (id: string) => {
       const n = partOf(id);
       const found = changed.get(n) ?? copyOf(held.parts[n]!);

@@ -206,8 +206,8 @@ export class SearchClient implements AsyncDisposable {
   }
 
   /**
-   * The pages of a search, the first one whatever is on it; `hitsOf` parses them. The engine reads on while one is looked at,
-   * and a failure surfaces where it is awaited.
+   * The pages of a search, the first one whatever is on it; `pageOf` parses them. The engine reads on while one is looked at,
+   * and a failure surfaces where it is awaited. All pages together have as many documents as the engine counts.
    */
   async *pages<P extends { readonly hits: readonly unknown[] }>(
     index: string,
@@ -220,14 +220,18 @@ export class SearchClient implements AsyncDisposable {
     let answer = await ask({ method: "POST", path: `${pathOf(index)}/_search`, query: first, ...(body && { body }) });
     try {
       let page = pageOf(answer);
+      const total = totalIn(answer);
+      let count = 0;
       do {
         const on = { scroll: KEPT_FOR, scroll_id: scrollIn(answer) };
         const next = ask({ method: "POST", path: SCROLL, query, body: on });
         next.catch(() => undefined);
+        count += page.hits.length;
         yield page;
         answer = await next;
         page = pageOf(answer);
       } while (page.hits.length > 0);
+      if (count !== total) throw searchError("MR2027", "retryable", "a list of documents lacks some of them");
     } finally {
       await this.look({ method: "DELETE", path: SCROLL, body: { scroll_id: scrollIn(answer) } }, signal);
     }
@@ -300,6 +304,14 @@ function scrollIn(answer: Answer): string {
   const [, scroll] = /"_scroll_id":"([^"]+)"/.exec(headOf(answer)) ?? [];
   if (scroll === undefined) throw searchError("MR2027", "retryable", "listing documents got no list of them");
   return scroll;
+}
+
+/** How many documents a search finds, over all of its pages. */
+function totalIn({ body }: Answer): number {
+  const at = body.indexOf(HITS);
+  const [, total] = /^"hits":\{"total":\{"value":(\d+)/.exec(body.toString("latin1", at, at + 64)) ?? [];
+  if (total === undefined) throw unknownAnswer("listing documents");
+  return Number(total);
 }
 
 export function expectOk(answer: Answer, what: string, table?: string): void {

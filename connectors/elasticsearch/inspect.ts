@@ -43,7 +43,7 @@ const KEYS_PER_PAGE = 50_000;
 /** The engines' index.max_slices_per_scroll. */
 const SLICES_MAX = 1_024;
 const ALL_ROWS = new URLSearchParams(WHOLE_SEARCH).toString();
-const IDS_ALONE = { filter_path: "_scroll_id,timed_out,_shards.total,_shards.failed,hits.hits._id" };
+const IDS_ALONE = { filter_path: "_scroll_id,timed_out,_shards.total,_shards.failed,hits.total.value,hits.hits._id" };
 const READING = "reading documents to compare";
 /** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];

@@ -4,8 +4,9 @@ import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import { SearchClient } from "../../connectors/elasticsearch/http.ts";
 import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.ts";
 import { listPages } from "../conformance/key-pages.ts";
-import { put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { httpGateway } from "../support/network/http-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
@@ -44,6 +45,32 @@ describe.each(searchEngines())("pages on $name", ({ url }) => {
     // In an index of another number of shards the slices are others.
     const again = await inspection.page(items, `1/5/${shards + 1}`, timeout());
     expect(again).toMatchObject({ isNew: true, next: expect.stringMatching(`^1/6/${shards}$`) });
+    await sink.close();
+  });
+
+  test("a list that ends before all of its documents is none", async () => {
+    await using indices = freshIndexPrefix(url());
+    const options = definition.parse({ url: url(), prefix: indices.prefix, replicas: 0 });
+    const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(rowsBatch(10n, [items, ["1", "2"].map((id) => put([id, "x"]))]), new Reports(), timeout());
+    let isCut = false;
+    await using gateway = await httpGateway(url(), async ({ path, pass }) => {
+      const reply = await pass();
+      if (!isCut || !path.includes("_search?")) return reply;
+      return { ...reply, body: String(reply.body).replace(/\{"_id":"1"\},|,\{"_id":"1"\}/, "") };
+    });
+    const client = new SearchClient({ urls: [gateway.url], apiKey: undefined, tls: TLS });
+    await using inspection = new ElasticsearchInspection(client, (table) => sink.target(table));
+    const listed = async () => {
+      const ids: string[] = [];
+      for await (const page of inspection.keys(items, timeout())) ids.push(...page.map(({ id }) => id));
+      return ids.toSorted();
+    };
+    expect(await listed()).toEqual(["1", "2"]);
+    isCut = true;
+    expect(await failure(listed())).toMatchObject({ code: "MR2027", kind: "retryable" });
     await sink.close();
   });
 });
