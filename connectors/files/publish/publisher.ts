@@ -4,8 +4,10 @@
  */
 import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { eachOf } from "../../../src/core/each-of.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
+import { Turn } from "../../../src/core/waiting.ts";
 import { denialThere, filesError } from "../errors.ts";
 import type { Part, RowText, Shape } from "../log/entry.ts";
 import { readEntry } from "../log/log.ts";
@@ -48,10 +50,16 @@ interface MadeFile {
 
 /** Of the text of one file: DuckDB holds about as much in memory while it makes it. */
 const FILE_BYTES_MAX = 128 * 1024 * 1024;
+/** Each file costs a bucket's delay: those of so many tables are written at once. */
+const TABLES_AT_ONCE = 10;
+/** A larger file, of which a bucket's client holds a part in memory, is sent alone. */
+const SMALL_BYTES = 1024 * 1024;
 
 export class Publisher {
   readonly #store: Store;
   readonly #parquet: ParquetMaker;
+  readonly #making = new Turn();
+  readonly #sending = new Turn();
 
   constructor(store: Store, parquet: ParquetMaker) {
     this.#store = store;
@@ -67,20 +75,25 @@ export class Publisher {
     try {
       const { head, text } = publication;
       const { number } = head.manifest;
-      const files: PublishedFile[] = [];
-      const lost: PublishedFile[] = [];
+      const written: (readonly [ordinal: number, PublishedFile])[] = [];
+      const left: typeof written = [];
       const withheld = new Map<string, MillraceError>();
-      for (const [i, group] of (await this.#gathered(publication, folder, signal)).entries()) {
-        const { file, made } = await this.#made(group, `${number}-${i}`, text, signal);
-        const { id } = group.shape;
-        const refused = withheld.get(id) ?? (await this.#refusal(file.path, made, signal));
-        if (refused !== null) withheld.set(id, refused);
-        (refused === null ? files : lost).push(file);
-        failpoint("files.file-written");
-      }
+      const groups = await this.#gathered(publication, folder, signal);
+      const byTable = Map.groupBy(groups.entries(), ([, { shape }]) => shape.id);
+      // What follows a file that was refused is not written either.
+      await eachOf(byTable, TABLES_AT_ONCE, async ([id, own]) => {
+        for (const [i, group] of own) {
+          const { file, made } = await this.#made(group, `${number}-${i}`, text, signal);
+          const refused = withheld.get(id) ?? (await this.#refusal(file, made, signal));
+          if (refused !== null) withheld.set(id, refused);
+          (refused === null ? written : left).push([i, file]);
+          failpoint("files.file-written");
+        }
+      });
+      const inOrder = (list: typeof written) => list.toSorted(([a], [b]) => a - b).map(([, file]) => file);
       const format = text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      const bytes = manifestBytes(head, { files, lost }, format);
+      const bytes = manifestBytes(head, { files: inOrder(written), lost: inOrder(left) }, format);
       const isNew = await this.#store.create(manifestKey(number), [bytes], signal);
       failpoint("files.manifest-written");
       // Of a process that was killed behind it: what readers may have read counts.
@@ -113,6 +126,7 @@ export class Publisher {
     let made = group.path;
     if (text === "csv") {
       made = `${group.path}.parquet`;
+      using _ = await this.#making.take(signal);
       await this.#parquet.make(shape, group, made);
       await rm(group.path);
     }
@@ -122,8 +136,9 @@ export class Publisher {
   }
 
   /** Why the table's folder takes no files; null: the file is there. */
-  async #refusal(path: string, made: string, signal: AbortSignal): Promise<MillraceError | null> {
+  async #refusal({ path, bytes }: PublishedFile, made: string, signal: AbortSignal): Promise<MillraceError | null> {
     try {
+      using _ = bytes > SMALL_BYTES ? await this.#sending.take(signal) : null;
       await this.#store.put(path, made, signal);
       return null;
     } catch (error) {

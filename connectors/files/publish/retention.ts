@@ -1,5 +1,6 @@
 /** Removes what is older than `keep`: the files of the oldest manifests, and then each manifest. */
 import * as z from "zod";
+import { eachOf } from "../../../src/core/each-of.ts";
 import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import { filesError, refusalThere } from "../errors.ts";
 import { MANIFESTS, numberOf } from "../names.ts";
@@ -7,6 +8,7 @@ import type { Store } from "../store/store.ts";
 
 /** A log that was kept for long before gets shorter with each set of files that is added. */
 const MANIFESTS_PER_PASS = 100;
+const REMOVALS_AT_ONCE = 10;
 
 const AGED = z.object({
   madeMs: z.number(),
@@ -36,9 +38,11 @@ export class Retention {
       const manifest = AGED.safeParse(JSON.parse(bytes.toString("utf8")));
       if (!manifest.success) throw filesError("MR3202", "fatal", `${key} is not a manifest of Millrace's`);
       if (manifest.data.madeMs > nowMs - this.#keepMs) break;
-      for (const { path, table } of manifest.data.files) {
-        if (!(await this.#isRemoved(path, table, signal))) return;
-      }
+      let areRemoved = true;
+      await eachOf(manifest.data.files, REMOVALS_AT_ONCE, async ({ path, table }) => {
+        if (!(await this.#isRemoved(path, table, signal))) areRemoved = false;
+      });
+      if (!areRemoved) return;
       await this.#store.remove(key, signal);
     }
     this.hint = null;

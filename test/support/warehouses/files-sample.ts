@@ -73,11 +73,14 @@ export function manifestIn(path: string): z.infer<typeof MANIFEST> {
 }
 
 /** The ordinals of this folder's manifests, and whether just their files are there. */
-export function foundIn(path: string): { readonly manifests: readonly number[]; readonly areFilesThese: boolean } {
+export function foundIn(
+  path: string,
+  format = "ndjson",
+): { readonly manifests: readonly number[]; readonly areFilesThese: boolean } {
   const manifests = manifestPaths(path).map(manifestIn);
   const listed = manifests.flatMap(({ files }) => files.map((file) => file.path));
   const all = readdirSync(path, { recursive: true, encoding: "utf8" });
-  const there = all.filter((name) => name.endsWith(".ndjson") && !name.startsWith("_"));
+  const there = all.filter((name) => name.endsWith(`.${format}`) && !name.startsWith("_"));
   return {
     manifests: manifests.map(({ ordinal }) => ordinal),
     areFilesThese: there.toSorted().join() === listed.toSorted().join(),
