@@ -285,7 +285,7 @@ async function refusePlain(address: Address, signal: AbortSignal): Promise<never
     await sleep(PLAIN_SERVER_AFTER_MS, undefined, { signal });
     if (await answersPlainly(address, signal)) throw tlsError(NO_TLS, serverAt(address.host, address.port));
   }
-  await once(signal, "abort");
+  if (!signal.aborted) await once(signal, "abort");
   throw abortedError(signal);
 }
 

@@ -139,6 +139,8 @@ export async function tryHandshake(
   options: ConnectionOptions,
   signal: AbortSignal,
 ): Promise<Handshake> {
+  // An abort that was before tells no listener.
+  if (signal.aborted) return { spoke: false, code: undefined };
   const either = AbortSignal.any([signal, AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS)]);
   const name = isIP(address.host) === 0 ? { servername: address.host } : {};
   const socket = connect({ ...address, ...name, ...options });
