@@ -98,11 +98,11 @@ async function removeAbove(
   await Promise.all(keys.map((key) => remove([key])));
 }
 
-/** Of rows and tombstones under the prefix. */
+/** Of the rows under the prefix that count, and of their tombstones. */
 export async function highestVersion(
   connection: Connection,
   prefix: string,
-  tombstones: TombstoneKeys,
+  { tombstones, isCounted }: { readonly tombstones: TombstoneKeys; readonly isCounted: (row: Buffer) => boolean },
   signal: AbortSignal,
 ): Promise<bigint> {
   let highest = 0n;
@@ -110,7 +110,8 @@ export async function highestVersion(
     if (version > highest) highest = version;
   };
   for (const primary of connection.primaries()) {
-    for await (const keys of keyPages(primary, prefix, signal)) {
+    for await (const page of keyPages(primary, prefix, signal)) {
+      const keys = page.filter((key) => isCounted(tombstones.rowOf(key) ?? key));
       // In a cluster one call can't have keys of several slots.
       const calls = connection.isCluster ? keys.map((key) => [key]) : [keys];
       for (const version of await Promise.all(calls.map((call) => highestOf(primary, call, tombstones)))) note(version);

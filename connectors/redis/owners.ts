@@ -34,6 +34,14 @@ export class Owners {
     return tables.filter((table) => others.has(this.#keyStart(table)));
   }
 
+  /** Starts of the keys of all tables that other sinks prepared last. */
+  async others(connection: Commands): Promise<readonly string[]> {
+    // The driver converts the reply into an object.
+    const all = await connection.command("hgetall", this.#key);
+    const owners = typeof all === "object" && all !== null ? Object.entries(all) : [];
+    return owners.flatMap(([start, owner]) => (textOf(owner) === this.#owner ? [] : [start]));
+  }
+
   async take(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
     if (tables.length === 0) return;
     const starts = tables.map((table) => [this.#keyStart(table), table.id] as const);

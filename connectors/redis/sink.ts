@@ -37,6 +37,7 @@ import {
   type StoredCheckpoint,
 } from "./checkpoint.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
+import { KeyStarts } from "./write/key-pages.ts";
 import { findPacking, type Packing } from "./write/packed-row.ts";
 import { type Removal, removeUpTo } from "./write/removal.ts";
 import { RowsBatch } from "./write/rows.ts";
@@ -245,10 +246,15 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     }
   }
 
-  /** A key shows its table only if the table is known: looks at all keys under the prefix, in one pass. */
-  async highestVersion(_tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  /** In one pass over all keys under the prefix, where other sinks may have theirs. */
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     const { prefix } = this.#settings;
-    return await this.#guarded(signal, (connection) => highestVersion(connection, prefix, this.#tombstones, signal));
+    return await this.#guarded(signal, async (connection) => {
+      const known = tables?.map((table) => this.target(table)) ?? (await this.#owners.others(connection));
+      const starts = new KeyStarts(known.map((keyStart) => ({ keyStart, keyWidths: [] })));
+      const isCounted = (row: Buffer): boolean => starts.begins(row) === (tables !== null);
+      return await highestVersion(connection, prefix, { tombstones: this.#tombstones, isCounted }, signal);
+    });
   }
 
   async forget(signal: AbortSignal): Promise<void> {

@@ -292,6 +292,23 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     }
   });
 
+  test("of rows and tombstones of other sinks under the same prefix no version counts", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const options = definition.parse({ url: url(), prefix: keys.prefix });
+    const other = await factory.create({ name: "cache", daemon: "office", folder: "/", options }, quietLog);
+    await other.open(1, timeout());
+    const staff = tableVersion({ table: "staff", columns: { id: "text", name: "text" } });
+    await apply(other, rowsBatch(90n, [staff, [put(["1", "a"]), remove(["{2}", null])]]));
+    const highest = async (tables: readonly TableVersion[] | null) =>
+      await sink.rows!.highestVersion(tables, timeout());
+    expect([await highest([users]), await highest(null)]).toEqual([0n, 0n]);
+    expect(await highest([staff])).toBe(rowVersion(1, 90n));
+    await apply(sink, rowsBatch(10n, [users, [remove(["1", null, null])]]));
+    expect([await highest([users]), await highest(null)]).toEqual([rowVersion(1, 10n), rowVersion(1, 10n)]);
+    await other.close();
+  });
+
   test("a reset forgets that rows of its tables were deleted later, and of no others", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);

@@ -64,11 +64,20 @@ export class KeyStarts {
 
   /** Whether it is the key of a row of one of them. */
   has(key: Buffer): boolean {
+    return this.#startOf(key, (end, { keyWidths }) => isRowKey(key, end, keyWidths));
+  }
+
+  /** Whether it begins as those of one of them, whatever columns the table's key has had. */
+  begins(key: Buffer): boolean {
+    return this.#startOf(key, () => true);
+  }
+
+  #startOf(key: Buffer, is: (end: number, rows: RowKeys) => boolean): boolean {
     const text = key.toString("latin1");
     // Each start ends with a colon.
     for (let end = text.indexOf(":") + 1; end > 0; end = text.indexOf(":", end) + 1) {
       const rows = this.#tables.get(text.slice(0, end));
-      if (rows !== undefined && isRowKey(key, end, rows.keyWidths)) return true;
+      if (rows !== undefined && is(end, rows)) return true;
     }
     return false;
   }
