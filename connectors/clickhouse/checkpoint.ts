@@ -52,6 +52,7 @@ export class CheckpointRow {
   readonly #placement: Placement;
   readonly #writer = randomUUID();
   #held: Stored | null = null;
+  #tables: Checkpoint["tables"] = {};
   /** The last one that was read or written. */
   #list = NO_LIST;
   #listCount = 0;
@@ -82,6 +83,7 @@ export class CheckpointRow {
       const checkpoint = await this.#parsed(next, signal);
       if (!(await this.#put(next, `${revision} ${refusals}`, signal))) continue;
       await this.#countLists(signal);
+      this.#tables = checkpoint?.tables ?? {};
       return checkpoint;
     }
   }
@@ -90,6 +92,11 @@ export class CheckpointRow {
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
     const stored = await this.#read(signal);
     return stored === null ? null : await this.#parsed(stored, signal);
+  }
+
+  /** Whether the checkpoint that this process has read or written last calls the table complete. */
+  holds(tableId: string): boolean {
+    return this.#tables[tableId] !== undefined;
   }
 
   /** The fence: checks that the stored row is the one that this process wrote last. */
@@ -110,7 +117,10 @@ export class CheckpointRow {
     const revision = held.revision + 1n;
     const list = await this.#listOf(tables, revision, signal);
     const next = { ...held, list, bond, position: serializePosition(checkpoint.position), revision };
-    if (await this.#put(next, `${held.revision} 0`, signal)) return await this.#removeLists(signal);
+    if (await this.#put(next, `${held.revision} 0`, signal)) {
+      this.#tables = checkpoint.tables;
+      return await this.#removeLists(signal);
+    }
     const stored = await this.#read(signal);
     if (stored !== null && stored.lease > held.lease) throw takenOver(clickhouseError, stored.lease, held.lease);
     // Our own lease is no stranger's: what answers is behind.

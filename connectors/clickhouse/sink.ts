@@ -23,7 +23,7 @@ import { CheckpointRow } from "./checkpoint.ts";
 import { expelSql } from "./tables/statements.ts";
 import type { ClickhouseTarget } from "./tables/existing.ts";
 import { LastSeen } from "./tables/last-seen.ts";
-import { Presence } from "./tables/presence.ts";
+import { expectNone, Presence } from "./tables/presence.ts";
 import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
 import { takenBy } from "../warehouse/table-change.ts";
 import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
@@ -155,9 +155,9 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         throw thrown instanceof RowsRefused ? thrown.judged : error;
       }
       if (batch.kind !== "checkpoint") failpoint("clickhouse.rows-written");
+      await this.#presence.saveFilled(client, until);
       await checkpoint.write(batch.checkpoint, until);
       failpoint("clickhouse.committed");
-      await this.#presence.saveFilled(client, until);
     });
   }
 
@@ -197,14 +197,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     const taken = lost.find((one) => one.what === "taken over");
     if (taken !== undefined)
       throw takenBy(clickhouseError, taken.layout.sqlName, taken.layout.table.id, taken.successor);
-    const [first] = lost;
-    if (first === undefined) return;
-    throw clickhouseError(
-      "MR3110",
-      "reopen",
-      `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
-      { lostTables: lost.map(({ layout }) => layout.table.id) },
-    );
+    expectNone(lost);
   }
 
   async forget(signal: AbortSignal): Promise<void> {
@@ -244,7 +237,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   #warehouse(client: Client, signal: AbortSignal): ClickhouseWarehouse {
-    return new ClickhouseWarehouse(client, { fence: this.#entered(), presence: this.#presence }, this.#options, signal);
+    const state = { fence: this.#entered(), presence: this.#presence, checkpoint: this.#opened() };
+    return new ClickhouseWarehouse(client, state, this.#options, signal);
   }
 
   #entered(): WriteFence {

@@ -3,7 +3,8 @@
  */
 import { expect, test } from "vitest";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
-import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { type ClickhouseTarget, clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { nameIn } from "../support/warehouses/clickhouse-values.ts";
 import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -235,4 +236,65 @@ test("statements are ended of this sink alone, up to its own lease", async () =>
     `SELECT name FROM (SELECT *, currentUser() AS user FROM values('name String, query_id String', ${values})) WHERE ${where} ORDER BY name`,
   );
   expect(ended).toEqual([["before"], ["run"]]);
+});
+
+const counted = tableVersion({ table: "counted", columns: { id: "int8", v: "text" } });
+const whole = {
+  ...rowsBatch(10n, [counted, [put(["1", "a"])]]),
+  checkpoint: checkpointAt(11n, { "public.counted": "1" }),
+};
+
+async function replace({ query, database }: ClickhouseTarget): Promise<void> {
+  const [[made = ""] = []] = await query(
+    `SELECT create_table_query FROM system.tables WHERE database = '${database}' AND name = 'counted'`,
+  );
+  await query(`DROP TABLE ${nameIn(database, "counted")} SYNC`);
+  await query(made ?? "");
+}
+
+test("a table that somebody replaced since the sink looked is not taken for the one with the rows, in no later process", async () => {
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([counted], timeout());
+  await sink.apply(whole, new Reports(), timeout());
+  await replace(target);
+  const again = { ...counted };
+  expect(await failure(sink.prepare([again], timeout()))).toMatchObject({
+    code: "MR3110",
+    kind: "reopen",
+    lostTables: [counted.id],
+  });
+  await sink.close();
+  const next = await target.makeSink();
+  await next.open(2, timeout());
+  expect(await next.presence!.missing([counted], timeout())).toEqual([counted]);
+  // Once the checkpoint does not count it, it is another table like any other.
+  await next.apply({ kind: "checkpoint", checkpoint: checkpointAt(12n) }, new Reports(), timeout());
+  await next.prepare([counted], timeout());
+  await next.apply({ ...whole, checkpoint: checkpointAt(13n, { "public.counted": "1" }) }, new Reports(), timeout());
+  expect(await next.presence!.missing([counted], timeout())).toEqual([]);
+  expect(await target.readRows(counted)).toHaveLength(1);
+  await next.close();
+});
+
+test("a checkpoint never counts rows of which a later start would not see that they are gone", async () => {
+  let isCut = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) =>
+    isCut && /^INSERT INTO \S*targets/.test(sql) ? refusal(209, "Timeout. (SOCKET_TIMEOUT)") : await pass(),
+  );
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([counted], timeout());
+  isCut = true;
+  await failure(sink.apply(whole, new Reports(), timeout()));
+  await sink.close();
+  isCut = false;
+  await target.query(`TRUNCATE TABLE ${nameIn(target.database, "counted")}`);
+  const next = await target.makeSink();
+  const held = await next.open(2, timeout());
+  const isKnown = (await next.presence!.missing([counted], timeout())).length > 0;
+  expect(held?.tables["public.counted"] === undefined || isKnown).toBe(true);
+  await next.close();
 });

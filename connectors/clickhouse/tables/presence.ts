@@ -7,7 +7,7 @@
 import { lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
-import { isDenied, notShown } from "../errors.ts";
+import { clickhouseError, isDenied, notShown } from "../errors.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
@@ -24,6 +24,18 @@ interface PreparedTable {
 type LostTable =
   | { readonly layout: TableLayout; readonly what: Loss | "stripped of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
+
+/** Throws for tables that lost what was written to them. */
+export function expectNone(lost: readonly { readonly layout: TableLayout; readonly what: string }[]): void {
+  const [first] = lost;
+  if (first === undefined) return;
+  throw clickhouseError(
+    "MR3110",
+    "reopen",
+    `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
+    { lostTables: lost.map(({ layout }) => layout.table.id) },
+  );
+}
 
 export class Presence {
   readonly #lastSeen: LastSeen;
@@ -48,25 +60,56 @@ export class Presence {
     }
   }
 
-  /** What is there now counts as written by this sink. */
-  async add(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
-    if (layouts.length === 0) return;
+  /**
+   * What is there now counts as written by this sink; of a table that `holds`, only if it is the one that was seen last: somebody
+   * may have replaced it since the sink looked. Returns those that are another one.
+   */
+  async add(
+    client: Client,
+    layouts: readonly TableLayout[],
+    holds: (tableId: string) => boolean,
+    signal: AbortSignal,
+  ): Promise<readonly TableLayout[]> {
+    if (layouts.length === 0) return [];
     const targets = layouts.map(({ target }) => target);
+    const isAnother = ({ sqlName, table }: TableLayout, facts: Facts): boolean => {
+      const before = this.#seen(sqlName);
+      return before !== undefined && before.uuid !== facts.uuid && holds(table.id);
+    };
     const there = await current(
       () => lookUpFacts(client, targets, signal),
-      (facts) => layouts.every(({ sqlName }) => facts.has(sqlName)),
+      (found) =>
+        layouts.every((layout) => {
+          const facts = found.get(layout.sqlName);
+          return facts !== undefined && !isAnother(layout, facts);
+        }),
       signal,
     );
+    const replaced: TableLayout[] = [];
     for (const layout of layouts) {
       const { id, scope } = layout.table;
-      const others = scope === undefined ? [] : (this.#known.get(layout.sqlName)?.layouts ?? []);
-      this.forget(layout.sqlName);
       const facts = there.get(layout.sqlName);
       // Whether it has replicas decides how it is read.
       if (facts === undefined) throw notShown(layout.sqlName);
+      if (isAnother(layout, facts)) {
+        replaced.push(layout);
+        continue;
+      }
+      const others = scope === undefined ? [] : (this.#known.get(layout.sqlName)?.layouts ?? []);
+      this.forget(layout.sqlName);
       this.#known.set(layout.sqlName, { layouts: [layout, ...others.filter(({ table }) => table.id !== id)], facts });
     }
-    await this.#save(client, layouts, signal);
+    const lost = new Set(replaced);
+    await this.#save(
+      client,
+      layouts.filter((layout) => !lost.has(layout)),
+      signal,
+    );
+    return replaced;
+  }
+
+  #seen(sqlName: string): Evidence | undefined {
+    return this.#known.get(sqlName)?.facts ?? this.#stored.get(sqlName);
   }
 
   /** Rows were removed there by this sink. */
@@ -75,6 +118,7 @@ export class Presence {
     await this.add(
       client,
       sqlNames.flatMap((name) => this.#known.get(name)?.layouts ?? []),
+      () => false,
       signal,
     );
   }
@@ -87,7 +131,7 @@ export class Presence {
     if (this.#known.get(layout.sqlName)?.facts.rows.length === 0) this.#filled.set(layout.sqlName, layout);
   }
 
-  /** A crash from here on is followed by a start that knows of these rows. */
+  /** A crash from here on is followed by a start that knows of these rows. Invariant: before the checkpoint that counts them. */
   async saveFilled(client: Client, signal: AbortSignal): Promise<void> {
     const layouts = [...this.#filled.values()];
     if (layouts.length === 0) return;
@@ -117,7 +161,7 @@ export class Presence {
       isDoubted = true;
       const before = targets.flatMap((target) => {
         const name = sqlNameOf(target);
-        const evidence = this.#known.get(name)?.facts ?? this.#stored.get(name);
+        const evidence = this.#seen(name);
         return evidence === undefined ? [] : [[name, evidence] as const];
       });
       if (before.length === 0) return { there: new Map<string, Facts>(), lost: [] };

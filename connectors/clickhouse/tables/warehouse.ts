@@ -23,6 +23,7 @@ import {
   type TableChange,
 } from "../../warehouse/table-change.ts";
 import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
+import type { CheckpointRow } from "../checkpoint.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
@@ -30,7 +31,7 @@ import type { WriteFence } from "../fence.ts";
 import { inScope, quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
 import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
 import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
-import type { Presence } from "./presence.ts";
+import { expectNone, type Presence } from "./presence.ts";
 import { createSql, onCluster, ownColumns, wantedColumns } from "./statements.ts";
 import { isOurView, type View, viewFor } from "./view.ts";
 
@@ -45,6 +46,13 @@ export function layoutFor(table: TableVersion, options: Omit<WarehouseOptions, "
   const { owner, schema, form, placement, dropsColumns } = options;
   const target = targetOf(table, schema);
   return layoutOf(table, { target, form, placement, owner, dropsColumns: dropsColumns?.(table) ?? false });
+}
+
+/** Of the open sink. */
+interface WarehouseState {
+  readonly fence: WriteFence;
+  readonly presence: Presence;
+  readonly checkpoint: Pick<CheckpointRow, "holds">;
 }
 
 /** For one call of the sink, which `signal` ends. */
@@ -62,6 +70,7 @@ export class ClickhouseWarehouse
   readonly #client: Client;
   readonly #fence: WriteFence;
   readonly #presence: Presence;
+  readonly #checkpoint: WarehouseState["checkpoint"];
   readonly #options: WarehouseOptions;
   readonly #signal: AbortSignal;
   /** What was found under the names of tables and views. */
@@ -74,13 +83,14 @@ export class ClickhouseWarehouse
 
   constructor(
     client: Client,
-    { fence, presence }: { readonly fence: WriteFence; readonly presence: Presence },
+    { fence, presence, checkpoint }: WarehouseState,
     options: WarehouseOptions,
     signal: AbortSignal,
   ) {
     this.#client = client;
     this.#fence = fence;
     this.#presence = presence;
+    this.#checkpoint = checkpoint;
     this.#options = options;
     this.#signal = signal;
     this.#reads = new Reads(client, this.#replicated, signal);
@@ -271,6 +281,7 @@ export class ClickhouseWarehouse
       if (hasKeys) await this.#reads.run(sqlName, `INSERT INTO ${rebuilt} (${names}) ${select}`);
       failpoint("clickhouse.target-rebuilt", layout.table);
     });
+    this.#presence.forget(sqlName);
   }
 
   /**
@@ -350,7 +361,9 @@ export class ClickhouseWarehouse
   }
 
   async finish(prepared: readonly TableLayout[]): Promise<void> {
-    await this.#presence.add(this.#client, prepared, this.#signal);
+    const holds = (id: string): boolean => this.#checkpoint.holds(id);
+    const replaced = await this.#presence.add(this.#client, prepared, holds, this.#signal);
+    expectNone(replaced.map((layout) => ({ layout, what: "dropped, renamed or replaced" })));
   }
 
   /** Texts of values that do not fit are stored under the columns' names. */
