@@ -19,7 +19,9 @@ export const definition = z
       .string()
       .regex(/^https?:\/\//, { error: ADDRESS })
       .refine((text) => URL.canParse(text), { error: ADDRESS })
-      .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
+      .describe(
+        "http://user:password@host:8123 of ClickHouse's HTTP interface; https:// for TLS, mostly port 8443. Without a port it is 80, or 443, as of any such address.",
+      ),
     ...passwordKeys,
     ...tlsKeys("an https://"),
     ...warehouseKeys("ClickHouse", isReserved, "database", "databases named like the source's schemas"),

@@ -102,7 +102,7 @@ const CODES: readonly (readonly [Meaning, readonly number[]])[] = [
   [[BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE], [TOO_MANY_AT_ONCE]],
   [SHORT, [241]],
   [CROWDED, [252]],
-  [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 469, 524, 549]],
+  [REFUSED, [42, 43, 44, 46, 48, 50, 56, 62, 69, 115, 170, 344, 524, 549]],
   [TOO_MANY_TABLES, [724, 725]],
 ];
 
@@ -142,7 +142,7 @@ export class ForeignAnswer extends Error {
 export class RowsRefused extends Error {
   readonly table: string;
   readonly error: ClickHouseError;
-  /** The table's statement before was refused so, too. */
+  /** The table's statements before were refused, one of them so, too. */
   readonly isAgain: boolean;
 
   constructor(table: string, error: ClickHouseError, isAgain: boolean) {
@@ -287,8 +287,13 @@ export async function explain(
     const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
     if (spoke) return tlsError(TLS_ALONE, server);
   }
-  return classify(error, doing, signal, room === "" ? server : `${server}, ${room}`);
+  const known = classify(error, doing, signal, room === "" ? server : `${server}, ${room}`);
+  if (known.code !== "MR2001" || NAMES_PORT.test(url)) return known;
+  return known.with({ hint: `${known.hint} \`url\` names no port, which means ${address.port}: ${OWN_PORTS}` });
 }
+
+const NAMES_PORT = /^https?:\/\/[^/?#]*:\d+(?:[/?#]|$)/i;
+const OWN_PORTS = "ClickHouse's own are 8123, and 8443 with TLS.";
 
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
   const message = `TLS to ClickHouse${at(server)} failed: ${what}`;
@@ -339,6 +344,11 @@ export function isDiskFull(error: unknown): boolean {
 /** Whether the user lacks a grant. */
 export function isDenied(error: unknown): boolean {
   return error instanceof ClickHouseError && DENIED.includes(Number(error.code));
+}
+
+/** Whether a row breaks a constraint that somebody gave the table. */
+export function breaksConstraint(error: unknown): boolean {
+  return error instanceof ClickHouseError && error.code === "469";
 }
 
 /** Whether a table or database does not exist. */

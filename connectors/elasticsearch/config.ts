@@ -98,7 +98,9 @@ export const definition = z
   .object({
     url: z
       .union([nodeUrl, z.array(nodeUrl).min(1)])
-      .describe("http://user:password@host:port of Elasticsearch or OpenSearch, or a list of a cluster's nodes."),
+      .describe(
+        "http://user:password@host:9200 of Elasticsearch or OpenSearch, or a list of a cluster's nodes. Without a port it is 80, or 443 with https://, as of any such address.",
+      ),
     apiKey: z.string().optional().describe("Elasticsearch API key (encoded), in place of user and password."),
     ...passwordKeys,
     ...tlsKeys("an https://"),

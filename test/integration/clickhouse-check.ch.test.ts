@@ -161,6 +161,55 @@ test("what somebody attached to a table and refuses its rows is told as that tab
   await sink.close();
 });
 
+for (const mode of ["mirror", "history"] as const)
+  test(`a row that breaks a constraint of the table is one dead letter, and the others are written: ${mode}`, async () => {
+    await using database = freshColumns();
+    const url = clickhouseUrl();
+    const sink = await factory.create(
+      { ...contextOf(url, { schema: database.prefix, mode }), name: database.prefix },
+      quietLog,
+    );
+    await sink.open(1, within());
+    await sink.prepare([orders], within());
+    const name = nameIn(database.prefix, "orders");
+    await askClickhouse(url, `ALTER TABLE ${name} ADD CONSTRAINT small CHECK day < 10`);
+    const days = [1, 2, 30, 4, 5, 60, 7];
+    const reports = new Reports();
+    const rows = days.map((day, i) => put([`${i}`, `${day}`]));
+    await sink.apply(rowsBatch(10n, [orders, rows]), reports, within());
+    expect(reports.poisons.map(({ entry, error: { code, kind } }) => [entry, code, kind])).toEqual([
+      [2, "MR3111", "poison"],
+      [5, "MR3111", "poison"],
+    ]);
+    const written = await askClickhouse(url, `SELECT day FROM ${name} ORDER BY day`);
+    expect(written.map(([day]) => Number(day))).toEqual([1, 2, 4, 5, 7]);
+    await sink.forget(within());
+    await sink.close();
+  });
+
+test("a table whose rows are refused in turn by two codes is at fault", async () => {
+  await using database = freshColumns();
+  const left: number[] = [473, 395, 473];
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    const code = sql.includes("FORMAT RowBinary") ? left.shift() : undefined;
+    return code === undefined ? await pass() : refusal(code, "Refused. (REFUSED)");
+  });
+  const sink = await factory.create(
+    { ...contextOf(gateway.url, { schema: database.prefix }), name: database.prefix },
+    quietLog,
+  );
+  await sink.open(1, within());
+  await sink.prepare([orders], within());
+  const tables: unknown[] = [];
+  while (left.length > 0) {
+    const refused = sink.apply(rowsBatch(10n, [orders, [put(["1", "0"])]]), new Reports(), within());
+    tables.push(findMillraceError(await refused.catch((error: unknown) => error))?.table);
+  }
+  expect(tables).toEqual([undefined, undefined, orders.id]);
+  await sink.forget(within());
+  await sink.close();
+});
+
 test("what ClickHouse answers once to a table's rows, whatever its code is, is repeated and blames no table", async () => {
   await using database = freshColumns();
   const left: (number | undefined)[] = [473, undefined, 473];

@@ -1,11 +1,12 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
 import { ClickHouseError } from "@clickhouse/client";
 import { eachOf } from "../../../src/core/each-of.ts";
-import type { Batch } from "../../../src/core/model/batch.ts";
+import { byHalves } from "../../../src/core/by-halves.ts";
+import { type Batch, DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
-import { clickhouseError, RowsRefused } from "../errors.ts";
+import { breaksConstraint, clickhouseError, RowsRefused } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
@@ -41,12 +42,14 @@ interface RowsWriting extends Writing {
   readonly reads: Reads;
 }
 
+type TableRows = Pick<RowsWork, "layout" | "writes" | "left">;
+
 export class BatchWriter {
   readonly #presence: Pick<Presence, "filled" | "replicated">;
   /** That render no rows now. */
   readonly #writers: RowWriter[] = [];
-  /** Of tables whose last statement was refused: the server's code. */
-  readonly #refused = new Map<string, string>();
+  /** Of tables whose last statements were refused: the server's codes. */
+  readonly #refused = new Map<string, Set<string>>();
 
   constructor(presence: Pick<Presence, "filled" | "replicated">) {
     this.#presence = presence;
@@ -111,8 +114,12 @@ export class BatchWriter {
           writes,
           entries.incomplete.toSorted((a, b) => a - b),
         );
-      if (entries.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
-      await outcome.poison(entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
+      if (entries.unfit.length > POISON_COUNT_MAX)
+        throw tooMany(layout, "have keys that do not fit ClickHouse's types");
+      await outcome.poison([
+        ...entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })),
+        ...entries.refused.map((entry) => ({ writes, entry, error: isRefused(layout) })),
+      ]);
     }
   }
 
@@ -122,15 +129,37 @@ export class BatchWriter {
       this.#refused.delete(id);
     } catch (error) {
       if (!(error instanceof ClickHouseError)) throw error;
-      const isAgain = this.#refused.get(id) === error.code;
-      this.#refused.set(id, error.code);
+      const codes = this.#refused.get(id) ?? new Set();
+      const isAgain = codes.has(error.code);
+      this.#refused.set(id, codes.add(error.code));
       throw new RowsRefused(id, error, isAgain);
     }
   }
 
-  async #insert(
+  /** Of rows that a constraint of the table refuses, each is found; the others are written meanwhile. */
+  async #insert(writing: RowsWriting, { layout, writes, left }: TableRows, signal: AbortSignal): Promise<void> {
+    await byHalves([...writes.action.keys()], breaksConstraint, async (entries) => {
+      const found = new UnwrittenEntries();
+      const some = entries.length === writes.count ? writes : someOf(writes, entries);
+      try {
+        await this.#insertAll(writing, { layout, writes: some, left: found }, signal);
+      } catch (error) {
+        if (entries.length > 1 || !breaksConstraint(error)) throw error;
+        found.refused.push(0);
+      }
+      for (const [list, own] of [
+        [left.incomplete, found.incomplete],
+        [left.unfit, found.unfit],
+        [left.refused, found.refused],
+      ] as const)
+        for (const i of own) list.push(entries[i]!);
+      if (left.refused.length > POISON_COUNT_MAX) throw tooMany(layout, "break a constraint that it has in ClickHouse");
+    });
+  }
+
+  async #insertAll(
     { client, column, reads }: RowsWriting,
-    { layout, writes, left }: Pick<RowsWork, "layout" | "writes" | "left">,
+    { layout, writes, left }: TableRows,
     signal: AbortSignal,
   ): Promise<void> {
     // One of a failed insert is not used again: it may still render rows, until what they wait for comes.
@@ -151,13 +180,32 @@ function doesNotFit({ table }: TableLayout) {
   );
 }
 
-function tooMany({ table }: TableLayout) {
-  return clickhouseError(
-    "MR3111",
-    "fatal",
-    `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
-    { table: table.id },
-  );
+function isRefused({ table }: TableLayout) {
+  return clickhouseError("MR3111", "poison", `a constraint of the table of ${table.id} in ClickHouse refuses a row`, {
+    hint: "`SHOW CREATE TABLE` has the constraint. Drop it, or correct the row at the source; then `millrace dlq replay`.",
+  });
+}
+
+function tooMany({ table }: TableLayout, what: string) {
+  const message = `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch ${what}`;
+  return clickhouseError("MR3111", "fatal", message, { table: table.id });
+}
+
+/** These entries alone. */
+function someOf(writes: TableWrites, entries: readonly number[]): TableWrites {
+  const action = Uint8Array.from(entries, (i) => writes.action[i]!);
+  return {
+    table: writes.table,
+    blocks: writes.blocks,
+    count: entries.length,
+    action,
+    block: Uint16Array.from(entries, (i) => writes.block[i]!),
+    row: Uint32Array.from(entries, (i) => writes.row[i]!),
+    fresh: Uint8Array.from(entries, (i) => writes.fresh[i]!),
+    moved: Uint8Array.from(entries, (i) => writes.moved[i]!),
+    deleteCount: action.filter((one) => one === DELETE).length,
+    patchCount: action.filter((one) => one === PATCH).length,
+  };
 }
 
 /**

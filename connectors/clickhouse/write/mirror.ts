@@ -25,6 +25,8 @@ export class UnwrittenEntries {
   readonly incomplete: number[] = [];
   /** Entries whose key does not fit. */
   readonly unfit: number[] = [];
+  /** Entries that a constraint refuses. */
+  readonly refused: number[] = [];
 }
 
 /** Every column is as it was in the row that a target's rows follow. */
