@@ -1,10 +1,12 @@
 import { ClickHouseError } from "@clickhouse/client";
+import { findMillraceError } from "../../src/core/errors.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
 import { explain, HINTS } from "./errors.ts";
-import { databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
-import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
+import { CLUSTER_PRIVILEGES, databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
+import { replicaClusters, processesOf } from "./fence.ts";
+import { META_DATABASE, quoteIdentifier, quoteLiteral, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./tables/existing.ts";
 import { isOurView } from "./tables/view.ts";
@@ -26,7 +28,7 @@ export async function check(
     await using client = await Client.open(settings, signal);
     findings.push(await checkVersion(client, id, signal));
     findings.push(...(await checkGrants(client, settings, tables, signal)));
-    findings.push(await checkStatements(client, id, signal));
+    findings.push(...(await checkStatements(client, settings, tables, signal)));
     findings.push(...checkLimits(client, settings));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
     if (settings.quorum === undefined) findings.push(...(await checkReplicas(client, settings, signal)));
@@ -54,15 +56,15 @@ async function checkGrants(
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const id = `clickhouse.${settings.name}.grants`;
-  const databases = databasesOf(settings, tables) ?? [META_DATABASE];
+  const ofDatabases = (databasesOf(settings, tables) ?? [META_DATABASE]).flatMap((database) =>
+    privilegesOf(settings).map((privilege) => `${privilege} ON ${quoteIdentifier(database)}.*`),
+  );
+  const ofAll = settings.placement.cluster === undefined ? [] : CLUSTER_PRIVILEGES.map((one) => `${one} ON *.*`);
   const missing: string[] = [];
-  for (const database of databases) {
-    const place = `${quoteIdentifier(database)}.*`;
-    for (const privilege of privilegesOf(settings)) {
-      // This statement takes no FORMAT.
-      const answer = await client.text(`CHECK GRANT ${privilege} ON ${place}`, signal);
-      if (answer.trim() !== "1") missing.push(`${privilege} ON ${place}`);
-    }
+  for (const grant of [...ofDatabases, ...ofAll]) {
+    // This statement takes no FORMAT.
+    const answer = await client.text(`CHECK GRANT ${grant}`, signal);
+    if (answer.trim() !== "1") missing.push(grant);
   }
   if (missing.length === 0) return [ok(id, "the user has all grants that the sink needs")];
   const user = quoteIdentifier(decodeURIComponent(new URL(settings.url).username) || "default");
@@ -71,17 +73,51 @@ async function checkGrants(
   ];
 }
 
-/** The fence ends statements that the sink gave up (WriteFence). */
-async function checkStatements(client: Client, id: string, signal: AbortSignal): Promise<Finding> {
-  try {
+/** The fence ends statements that the sink gave up (WriteFence): it finds them by their ids, on all replicas. */
+async function checkStatements(
+  client: Client,
+  settings: ClickhouseSinkSettings,
+  tables: readonly TableName[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const id = `clickhouse.${settings.name}`;
+  const databases = databasesOf(settings, tables) ?? [META_DATABASE];
+  const found = await finding(`${id}.statements`, async () => {
+    client.sender = { mark: "millrace check ", unanswered: () => undefined };
     await client.run("KILL QUERY WHERE query_id = '' TEST", signal);
-    return ok(`${id}.statements`, "the user may end its own statements");
+    return "the user may end its own statements";
+  });
+  client.sender = null;
+  if (settings.placement.cluster !== undefined) return [found];
+  const clusters = await replicaClusters(client, databases, signal);
+  const others: Finding[] = [];
+  for (const cluster of clusters) {
+    const sql = `SELECT count() FROM ${processesOf(cluster)}`;
+    const what = `the user may see its own statements on all replicas (${cluster})`;
+    others.push(await finding(`${id}.replicas`, async () => (await client.rows(sql, signal), what)));
+  }
+  const list = databases.map(quoteLiteral).join(", ");
+  const [[apart] = []] = await client.rows(
+    `SELECT count() FROM system.tables WHERE database IN (${list}) AND startsWith(engine, 'Replicated')`,
+    signal,
+  );
+  if (Number(apart) === 0 || clusters.length > 0) return [found, ...others];
+  const what =
+    "tables have replicas, and the sink does not know which servers these are: what it gives up is ended only on the server that answers it then";
+  return [found, warning(`${id}.replicas`, what, "set `cluster`, or let `url` lead to one server")];
+}
+
+async function finding(id: string, looked: () => Promise<string>): Promise<Finding> {
+  try {
+    return ok(id, await looked());
   } catch (error) {
+    const known = findMillraceError(error);
+    if (known !== undefined) return wrong(id, known.message, known.hint ?? "");
     if (!(error instanceof ClickHouseError)) throw error;
     return wrong(
-      `${id}.statements`,
+      id,
       `the user may not see and end its own statements (code ${error.code}), so the sink can't know whether those that it gave up still run`,
-      "GRANT SELECT ON system.processes TO the sink's user",
+      "GRANT SELECT ON system.processes TO the sink's user; where it has replicas also GRANT REMOTE, CREATE TEMPORARY TABLE ON *.*",
     );
   }
 }

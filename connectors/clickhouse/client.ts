@@ -13,7 +13,7 @@ import {
 } from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { ForeignAnswer, isTooManyAtOnce, mayRunOn } from "./errors.ts";
+import { ForeignAnswer, isTooManyAtOnce, mayRunOn, otherId } from "./errors.ts";
 import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
 const CONNECTIONS_MAX = 8;
@@ -23,6 +23,7 @@ const OK = 200;
 /** ClickHouse names the statement and what it did in headers, and proxies pass them on: without any of them nothing was done. */
 const OWN_HEADERS = "x-clickhouse-";
 const EXCEPTION = "x-clickhouse-exception-code";
+const ID = "x-clickhouse-query-id";
 
 export interface ClientSettings {
   /** May contain user and password. */
@@ -171,8 +172,8 @@ export class Client implements AsyncDisposable {
     return this.#settings?.of(sql) ?? {};
   }
 
-  #id(): { readonly query_id?: string } {
-    return this.sender === null ? {} : { query_id: `${this.sender.mark}${++this.#statementCount}` };
+  #id(): string | undefined {
+    return this.sender === null ? undefined : `${this.sender.mark}${++this.#statementCount}`;
   }
 
   /** The client's own reading of a refusal drops its HTTP status. */
@@ -180,9 +181,14 @@ export class Client implements AsyncDisposable {
     try {
       const about = { query, abort_signal: signal, clickhouse_settings: settings, ignore_error_response: true };
       const body = values === undefined ? {} : { values };
-      const answer = await this.#client.exec({ ...about, ...body, ...this.#id() });
+      const id = this.#id();
+      const answer = await this.#client.exec({ ...about, ...body, ...(id === undefined ? {} : { query_id: id }) });
       const { stream, http_status_code: status = 0, response_headers: headers } = answer;
       const isOwn = Object.keys(headers).some((name) => name.startsWith(OWN_HEADERS));
+      if (id !== undefined && (headers[ID] ?? id) !== id) {
+        stream.destroy();
+        throw otherId();
+      }
       if (status === OK && isOwn && headers[EXCEPTION] === undefined) return { stream, status };
       if (status === OK && !isOwn) {
         stream.destroy();

@@ -240,6 +240,22 @@ export function notShown(what: string): MillraceError {
   );
 }
 
+/** The sink could not end what it has given up. */
+export function otherId(): MillraceError {
+  const message =
+    "what passes the sink's statements on to ClickHouse gives them ids of its own, so those that the sink gives up could not be ended";
+  const hint = `Let \`url\` lead to the server, or to a proxy that passes \`query_id\` on. ${HINTS.MR2005}`;
+  return clickhouseError("MR2005", "blocked", message, { hint });
+}
+
+/** `users`: whose logins they have. */
+export function stillRunning(users: readonly string[]): MillraceError {
+  const message = `statements that this sink has given up still run in ClickHouse, of the user ${users.join(", ")}`;
+  const hint =
+    "Millrace goes on when they have ended. Who has the grant KILL QUERY can end them: their `query_id` in `system.processes` begins with `millrace`.";
+  return clickhouseError("MR2006", "retryable", message, { hint });
+}
+
 export function stopped(): MillraceError {
   return clickhouseError("MR2029", "aborted", "the work on ClickHouse was stopped");
 }

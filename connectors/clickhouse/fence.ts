@@ -2,20 +2,58 @@
  * How runs of statements enter tables (core/targets/write-runs). Each table has a column of type EPHEMERAL, which stores
  * nothing: its name is known to one run, and each statement of the run names it. Another run puts another column in its
  * place, and the server ends what is still running of earlier ones. What comes later names a column that is gone, and is
- * refused.
+ * refused. An EXCHANGE can name no column: the copy that it would put in a table's place is gone instead.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { eachOf } from "../../src/core/each-of.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ClickHouseSettings } from "@clickhouse/client";
+import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { current } from "./current.ts";
-import { notShown } from "./errors.ts";
-import { quoteIdentifier, quoteLiteral, RUN_PREFIX, sqlNameOf } from "./names.ts";
+import { isDenied, notShown, stillRunning } from "./errors.ts";
+import { quoteIdentifier, quoteLiteral, rebuiltPrefix, RUN_PREFIX, sqlNameOf, viewOf } from "./names.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 
 /** Without `table`: of one sink alone. */
 export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<TableLayout, "table">>;
+
+/** A truncate of a large table takes minutes: the batch waits, and is tried again. */
+const SETTLED_MS_MAX = 60_000;
+const LOOK_AGAIN_MS = 100;
+const NAMES_MAX = 500;
+
+/**
+ * Names under which a server knows all replicas of these databases, where it says so itself: a balancer may have led a
+ * statement to another one than it leads the next to.
+ */
+export async function replicaClusters(
+  client: Client,
+  databases: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const list = databases.map(quoteLiteral).join(", ");
+  // ClickHouse Cloud's own names, of one service and of all that share its tables.
+  const ofCloud = `SELECT DISTINCT arrayJoin(['default', 'all_groups.default']) FROM system.tables WHERE database IN (${list}) AND startsWith(engine, 'Shared')`;
+  const names = await client.rows(
+    `SELECT name FROM system.databases WHERE engine = 'Replicated' AND name IN (${list}) UNION ALL ${ofCloud}`,
+    signal,
+  );
+  // Not every user may see the list of clusters.
+  if (names.length === 0) return [];
+  const wanted = names.map(([name]) => quoteLiteral(name!)).join(", ");
+  const rows = await client.rows(
+    `SELECT cluster FROM system.clusters WHERE cluster IN (${wanted}) GROUP BY cluster HAVING count() > 1 ORDER BY cluster`,
+    signal,
+  );
+  return rows.map(([cluster]) => cluster!);
+}
+
+/** What all servers of a cluster run. One that can't be reached is left out. */
+export function processesOf(cluster: string): string {
+  return `clusterAllReplicas(${quoteLiteral(cluster)}, system.processes)`;
+}
 
 export class WriteFence {
   readonly #client: Client;
@@ -73,6 +111,7 @@ export class WriteFence {
   async enter(tables: readonly Fenced[], signal: AbortSignal): Promise<boolean> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
     if (unentered.length === 0) return false;
+    await this.#dropCopies(unentered, signal);
     let columns = await this.#columnsOf(unentered, signal);
     let open = unentered;
     while (open.length > 0) {
@@ -84,16 +123,70 @@ export class WriteFence {
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
     }
-    // The server ends one's own statements without a grant, and answers when they have ended.
-    await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${this.#predecessors()} SYNC`, signal);
+    await this.#endFormer(unentered, signal);
     for (const table of unentered) this.made(table);
     return true;
   }
 
+  /**
+   * Ends statements of former runs, under whatever login and on whichever server they run, and waits until none is left: their
+   * column is gone, and what has begun does not look for it again.
+   */
+  async #endFormer(tables: readonly Fenced[], signal: AbortSignal): Promise<void> {
+    const former = this.#former();
+    try {
+      // It answers when they have ended. Those of one's own login take no grant.
+      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${former} SYNC`, signal);
+    } catch (error) {
+      // All that are left are another login's.
+      if (!isDenied(error) || this.#placement.cluster !== undefined) throw error;
+    }
+    // On a cluster each server has answered.
+    if (this.#placement.cluster !== undefined) return;
+    const clusters = await replicaClusters(this.#client, databasesOf(tables), signal);
+    const until = performance.now() + SETTLED_MS_MAX;
+    for (const processes of ["system.processes", ...clusters.map(processesOf)]) {
+      const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${former} ORDER BY user`;
+      const settings: ClickHouseSettings = clusters.length === 0 ? {} : { skip_unavailable_shards: 1 };
+      for (;;) {
+        const users = (await this.#client.rows(sql, signal, settings)).map(([user]) => user ?? "");
+        if (users.length === 0) break;
+        if (performance.now() > until) throw stillRunning(users);
+        await sleep(LOOK_AGAIN_MS, undefined, { signal });
+      }
+    }
+  }
+
+  /** The table is still this run's. */
+  async expectEntered(table: Fenced, signal: AbortSignal): Promise<void> {
+    await this.#columnsOf([table], signal, this.column);
+  }
+
+  /** What former runs made to take the place of these tables or their views: without it, an EXCHANGE that comes late fails. */
+  async #dropCopies(tables: readonly Fenced[], signal: AbortSignal): Promise<void> {
+    const names = tables.flatMap(({ target, table }) =>
+      [target, viewOf(target)].map((replaced) => {
+        const name = `${rebuiltPrefix(replaced)}${table?.scope === undefined ? "" : this.#prefix}`;
+        return `(database = ${quoteLiteral(target.database)} AND startsWith(name, ${quoteLiteral(name)}))`;
+      }),
+    );
+    for (const some of groupsOf(names, NAMES_MAX)) {
+      const left = await this.#client.rows(
+        `SELECT database, name FROM system.tables WHERE ${some.join(" OR ")}`,
+        signal,
+      );
+      for (const [database, table] of left)
+        await this.#client.run(
+          `DROP TABLE IF EXISTS ${sqlNameOf({ database: database!, table: table! })}${onCluster(this.#placement)} SYNC`,
+          signal,
+        );
+    }
+  }
+
   /** Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. */
-  #predecessors(): string {
+  #former(): string {
     return (
-      `user = currentUser() AND startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
+      `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
       `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`
     );
   }
@@ -113,10 +206,8 @@ export class WriteFence {
     signal: AbortSignal,
     added?: string,
   ): Promise<ReadonlyMap<string, readonly string[]>> {
-    const [databases, names] = [
-      tables.map(({ target }) => target.database),
-      tables.map(({ target }) => target.table),
-    ].map((list) => [...new Set(list)].map(quoteLiteral).join(", "));
+    const databases = databasesOf(tables).map(quoteLiteral).join(", ");
+    const names = [...new Set(tables.map(({ target }) => quoteLiteral(target.table)))].join(", ");
     const sql = `SELECT database, table, name FROM system.columns WHERE database IN (${databases}) AND table IN (${names}) AND startsWith(name, ${quoteLiteral(RUN_PREFIX)})`;
     const read = async () => {
       const rows = await this.#client.rows(sql, signal);
@@ -137,4 +228,8 @@ export class WriteFence {
     if (!tables.every(isIn(found))) throw notShown("the column that the sink added to its tables");
     return found;
   }
+}
+
+function databasesOf(tables: readonly Fenced[]): readonly string[] {
+  return [...new Set(tables.map(({ target }) => target.database))];
 }

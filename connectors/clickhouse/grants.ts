@@ -24,6 +24,8 @@ export function privilegesOf({
 }
 
 export const SYNC_PRIVILEGE = "SYSTEM SYNC REPLICA";
+/** With `cluster`, on everything: for statements ON CLUSTER, and for the one that ends the sink's own on all replicas. */
+export const CLUSTER_PRIVILEGES = ["CLUSTER", "KILL QUERY"] as const;
 
 /** Undefined: the tables are not known, so any database may have to be made. */
 export function databasesOf(
@@ -51,7 +53,7 @@ export function grants(
       ? ["-- The source's tables are not known yet: with this the user makes their databases."]
       : []),
     ...places.map((place) => `GRANT${on} ${privilegesOf(settings).join(", ")} ON ${place} TO ${user};`),
-    ...(cluster === undefined ? [] : [`GRANT${on} CLUSTER ON *.* TO ${user};`]),
+    ...(cluster === undefined ? [] : [`GRANT${on} ${CLUSTER_PRIVILEGES.join(", ")} ON *.* TO ${user};`]),
   ];
   return [{ by: "a user with access management, in ClickHouse", language: "sql", script: script.join("\n") }];
 }

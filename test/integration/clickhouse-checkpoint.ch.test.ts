@@ -9,6 +9,7 @@ import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
+import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
 
 const COPY = "millrace.copied_progress";
@@ -63,7 +64,9 @@ async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.star
     const kept = before.get(sql);
     if (state.isStale && kept !== undefined) return kept;
     const reply = await pass();
-    if (!state.isStale && state.remembers) before.set(sql, reply);
+    // The statement that gets it has another id.
+    const { "x-clickhouse-query-id": _, ...headers } = reply.headers;
+    if (!state.isStale && state.remembers) before.set(sql, { ...reply, headers });
     return reply;
   });
   return { ...gateway, state };
@@ -186,7 +189,9 @@ test("a table whose columns a replica shows as they were takes no late statement
   await using gateway = await staleGateway((sql) => sql.includes("FROM system.columns WHERE database IN"));
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const runs = async () =>
-    await target.query("SELECT name FROM system.columns WHERE table = 'users' AND startsWith(name, '_millrace_run_')");
+    await target.query(
+      "SELECT name FROM system.columns WHERE database = 'public' AND table = 'users' AND startsWith(name, '_millrace_run_')",
+    );
   const [first, second] = [await target.makeSink(), await target.makeSink()];
   await first.open(1, timeout());
   await first.prepare([users], timeout());
@@ -297,4 +302,60 @@ test("a checkpoint never counts rows of which a later start would not see that t
   const isKnown = (await next.presence!.missing([counted], timeout())).length > 0;
   expect(held?.tables["public.counted"] === undefined || isKnown).toBe(true);
   await next.close();
+});
+
+const shown = (...rows: readonly (readonly string[])[]) => ({
+  status: 200,
+  headers: { "x-clickhouse-summary": "{}" },
+  body: JSON.stringify({ data: rows }),
+});
+
+test.for([
+  ["of a login that the sink had before", "system.processes", false],
+  ["on another replica of the service", "clusterAllReplicas('all_groups.default', system.processes)", true],
+] as const)("it waits for the end of statements %s", async ([, processes, hasReplicas]) => {
+  const met: string[] = [];
+  let looks = 0;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (sql.startsWith("KILL QUERY"))
+      return refusal(497, "User b attempts to kill query created by a. (ACCESS_DENIED)");
+    if (hasReplicas && sql.startsWith("SELECT name FROM system.databases WHERE engine = 'Replicated'"))
+      return shown(["default"], ["all_groups.default"]);
+    if (sql.startsWith("SELECT cluster FROM system.clusters")) return shown(["all_groups.default"]);
+    if (sql.startsWith(`SELECT DISTINCT user FROM ${processes} WHERE`)) {
+      met.push("look");
+      return ++looks < 3 ? shown(["a"]) : shown();
+    }
+    if (/^INSERT INTO [^ ]*`users`/.test(sql)) met.push("insert");
+    // The engine knows no cluster.
+    return sql.includes("clusterAllReplicas") ? shown() : await pass();
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const first = await target.makeSink();
+  await first.open(1, timeout());
+  await first.prepare([users], timeout());
+  await first.close();
+  const sink = await target.makeSink();
+  await sink.open(2, timeout());
+  await sink.prepare([users], timeout());
+  [met.length, looks] = [0, 0];
+  await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  expect(met).toEqual(["look", "look", "look", "insert"]);
+  await sink.close();
+});
+
+test("behind a proxy that gives statements ids of its own it writes nothing, and `check` says so", async () => {
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ pass }) => {
+    const reply = await pass();
+    return { ...reply, headers: { ...reply.headers, "x-clickhouse-query-id": "1A2B" } };
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await target.makeSink();
+  await expect(sink.open(1, timeout())).rejects.toMatchObject({ code: "MR2005", kind: "blocked" });
+  await sink.close();
+  const options = definition.parse({ url: gateway.url });
+  const findings = await factory.check({ name: "columns", daemon: "shop", folder: "/", options }, timeout(), []);
+  expect(findings.filter(({ level }) => level === "error").map(({ id }) => id)).toEqual([
+    "clickhouse.columns.statements",
+  ]);
 });

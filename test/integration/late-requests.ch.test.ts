@@ -29,7 +29,6 @@ async function scene(form: Form = HARD) {
     return tableVersion({ schema, table: "users", columns: [id, name], key: ["id"], version });
   };
   const query = (sql: string) => askClickhouse(clickhouseUrl(), sql);
-  const options = definition.parse({ url: gateway.url, fsync: false, ...form });
   return {
     first: users(1, "text"),
     numbered: users(2, "int4"),
@@ -44,7 +43,9 @@ async function scene(form: Form = HARD) {
     table: `${schema}.users`,
     query,
     lose: (isIt: (what: string) => boolean) => gateway.lose(isIt),
-    async opened(lease: number): Promise<Sink> {
+    hold: (isIt: (what: string) => boolean) => gateway.hold(isIt),
+    async opened(lease: number, asked = form): Promise<Sink> {
+      const options = definition.parse({ url: gateway.url, fsync: false, ...asked });
       const sink = await factory.create({ name: schema, daemon: "shop", folder: "/", options }, quietLog);
       sinks.push(sink);
       await sink.open(lease, timeout());
@@ -222,4 +223,45 @@ test("what a killed process noted of a table that was made again since does not 
   await late.deliver();
   const third = await at.opened(3);
   expect(await third.presence!.missing([at.numbered], timeout())).toEqual([]);
+});
+
+test("a rebuilt copy does not take the table's place once the form that was asked for is given up", async () => {
+  await using at = await scene({ deletes: "soft", mode: "mirror" });
+  const sink = await at.opened(1);
+  await sink.prepare([at.first], timeout());
+  await apply(sink, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
+  const late = at.lose((what) => what.includes("EXCHANGE TABLES"));
+  const hard = await at.opened(2, HARD);
+  expect((await failure(hard.prepare([at.first], timeout()))).kind).toBe("retryable");
+  await late.lost;
+  await hard.close();
+  const after = await at.opened(3);
+  await after.prepare([at.first], timeout());
+  await apply(after, rowsBatch(20n, [at.first, [put(["3", "c"]), remove(["1", null])]]));
+  expect((await late.deliver()).status).not.toBe(200);
+  await after.verify(timeout());
+  await apply(after, rowsBatch(30n, [at.first, [put(["4", "d"])]]));
+  expect(await at.rows()).toEqual(["2 b", "3 c", "4 d"]);
+  expect(await at.query(`SELECT count() FROM system.tables WHERE database = '${at.table.split(".")[0]}'`)).toEqual([
+    ["2"],
+  ]);
+});
+
+test("nor does that of a process which was stopped until another one wrote the table", async () => {
+  await using at = await scene({ deletes: "soft", mode: "mirror" });
+  const sink = await at.opened(1);
+  await sink.prepare([at.first], timeout());
+  await apply(sink, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
+  const hard = await at.opened(2, HARD);
+  const held = at.hold((what) => /CREATE TABLE[^]*_millrace_rebuilt_/.test(what));
+  const preparing = failure(hard.prepare([at.first], timeout()));
+  await held.met;
+  const after = await at.opened(3);
+  await after.prepare([at.first], timeout());
+  await apply(after, rowsBatch(20n, [at.first, [put(["3", "c"])]]));
+  held.release();
+  expect((await preparing).kind).toBe("retryable");
+  await after.verify(timeout());
+  await apply(after, rowsBatch(30n, [at.first, [put(["4", "d"])]]));
+  expect(await at.rows()).toEqual(["1 a", "2 b", "3 c", "4 d"]);
 });

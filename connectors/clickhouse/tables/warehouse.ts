@@ -286,14 +286,15 @@ export class ClickhouseWarehouse
 
   /**
    * Puts another table or view in the place of one, in one step; if that is interrupted, it begins again. The run has entered
-   * the layout's table, so statements that come late know only names that are gone.
+   * the layout's table, so statements that come late know only names that are gone; and a process that was stopped until
+   * another run has entered goes no further than to make its copy.
    */
   async #replace(
-    { placement }: TableLayout,
+    layout: TableLayout,
     replaced: TableLayout["target"],
     make: (sqlName: string) => Promise<void>,
   ): Promise<void> {
-    const on = onCluster(placement);
+    const on = onCluster(layout.placement);
     const { database } = replaced;
     const prefix = rebuiltPrefix(replaced);
     const left = await this.#client.rows(
@@ -304,6 +305,7 @@ export class ClickhouseWarehouse
       await this.#run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`);
     const made = sqlNameOf({ database, table: `${prefix}${this.#fence.column}` });
     await make(made);
+    await this.#fence.expectEntered(layout, this.#signal);
     await this.#run(`EXCHANGE TABLES ${made} AND ${sqlNameOf(replaced)}${on}`);
     await this.#run(`DROP TABLE ${made}${on} SYNC`);
   }

@@ -83,27 +83,51 @@ export interface LateRequest {
   deliver(): Promise<Reply>;
 }
 
+/** A request of a process that is stopped: it is carried out when that goes on, and then gets its answer. */
+interface HeldRequest {
+  readonly met: Promise<void>;
+  release(): void;
+}
+
 export interface LateGateway extends HttpGateway {
   /** The next request that is so. `what`: its method, its path, and its body as latin1. */
   lose(isIt: (what: string) => boolean): LateRequest;
+  hold(isIt: (what: string) => boolean): HeldRequest;
 }
 
 /** Loses a chosen request on its way: its sender gets no answer, and the server gets it later. */
 export async function lateGateway(target: string): Promise<LateGateway> {
-  const waiting: { readonly isIt: (what: string) => boolean; readonly take: (asked: Asked) => void }[] = [];
+  const waiting: {
+    readonly isIt: (what: string) => boolean;
+    readonly take: (asked: Asked) => Promise<Reply | "lost">;
+  }[] = [];
   const gateway = await httpGateway(target, async (asked) => {
     const { method, path, body, pass } = asked;
     const what = `${method} ${decodeURIComponent(path.replaceAll("+", " "))}\n${body.toString("latin1")}`;
     const at = waiting.findIndex(({ isIt }) => isIt(what));
     if (at < 0) return await pass();
-    for (const { take } of waiting.splice(at, 1)) take(asked);
-    return "lost";
+    return await waiting.splice(at, 1)[0]!.take(asked);
   });
   return Object.assign(gateway, {
     lose(isIt: (what: string) => boolean) {
       const { promise, resolve } = Promise.withResolvers<Asked>();
-      waiting.push({ isIt, take: resolve });
+      const take = async (asked: Asked): Promise<"lost"> => {
+        resolve(asked);
+        return "lost";
+      };
+      waiting.push({ isIt, take });
       return { lost: promise.then(() => undefined), deliver: async () => await (await promise).pass() };
+    },
+    hold(isIt: (what: string) => boolean) {
+      const met = Promise.withResolvers<void>();
+      const over = Promise.withResolvers<void>();
+      const take = async ({ pass }: Asked): Promise<Reply> => {
+        met.resolve();
+        await over.promise;
+        return await pass();
+      };
+      waiting.push({ isIt, take });
+      return { met: met.promise, release: () => over.resolve() };
     },
   });
 }

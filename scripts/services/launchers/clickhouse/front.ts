@@ -5,6 +5,7 @@
  *
  *   node front.ts PORT DATA_FOLDER CHDB_FOLDER
  */
+import { randomUUID } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
@@ -81,6 +82,7 @@ async function answer(request: IncomingMessage, body: Buffer, response: ServerRe
     refuse(response, LOGIN_FAILED, "Authentication failed. (AUTHENTICATION_FAILED)");
     return;
   }
+  response.setHeader("X-ClickHouse-Query-Id", searchParams.get("query_id") ?? randomUUID());
   try {
     use(searchParams.get("database") ?? "default");
     setAll([...searchParams].filter(([name]) => !NO_SETTINGS.has(name)));
