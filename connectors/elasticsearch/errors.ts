@@ -56,6 +56,15 @@ export const searchError = errorsOf(
 /** Failures of one table while its index is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3106", "MR3107", "MR3316"]);
 
+/** The sink could not know whether what it has given up still runs. */
+export function unmarkedError(): MillraceError {
+  const message =
+    "the search engine's tasks do not show the header X-Opaque-Id of the sink's requests, so those that it gives up could not be told from others";
+  const hint =
+    "Let the proxy before the engine pass `X-Opaque-Id` on, or let `url` lead to the engine. Millrace tries again.";
+  return searchError("MR2005", "blocked", message, { hint });
+}
+
 /** `what`: which key of the configuration, or what the engine says of it. */
 export function refusedDefinition(table: string, what: string): MillraceError {
   return searchError("MR3316", "fatal", `the index of ${table} can't be made as the configuration asks: ${what}`);

@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import * as z from "zod";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
-import { searchError } from "./errors.ts";
+import { searchError, unmarkedError } from "./errors.ts";
 import { formOf, type SearchClient } from "./http.ts";
 import { storedIndices, uuidIn } from "./indices/found-index.ts";
 import { chunksByLength, lostError } from "./indices/presence.ts";
@@ -145,8 +145,10 @@ export class WriteFence {
     const answer = await this.#client.ask({ method: "GET", path: "/_tasks", query }, ENTERING, signal);
     const { tasks, node_failures: silent } = formOf(TASKS, answer, ENTERING);
     if (silent.length > 0) throw searchError("MR2001", "retryable", "a node of the cluster does not show its tasks");
-    const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
-    return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));
+    const marks = tasks.map(({ headers }) => headers["X-Opaque-Id"] ?? "");
+    if (!marks.includes(this.mark)) throw unmarkedError();
+    const isOld = (mark: string): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
+    return new Set(tasks.flatMap(({ node, id }, i) => (isOld(marks[i]!) ? `${node}:${id}` : [])));
   }
 }
 

@@ -57,11 +57,12 @@ const STATS = z.object({
 
 /**
  * The engine remembers the versions of deleted documents, which can't be listed and hide older documents. It is told to
- * forget them; whether there are some still.
+ * forget them, under the index's alias for writing, as `extendIndex`; whether there are some still.
  */
 export async function remembersDeleted(
   client: SearchClient,
-  { index, alias }: IndexIdentity,
+  { index }: IndexIdentity,
+  alias: string,
   signal: AbortSignal,
 ): Promise<boolean> {
   const keepFor = async (time: string): Promise<void> => {

@@ -211,13 +211,20 @@ export class ElasticsearchSink
         const written = this.#ours.indices.written(id);
         if (written === undefined) continue;
         const isForeign = await holdsForeign(client, written, version, signal);
-        if (!isForeign && !(await remembersDeleted(client, written, signal))) continue;
+        if (!isForeign && !(await this.#remembersDeleted(client, written, signal))) continue;
         const why = isForeign ? "holds documents that Millrace did not write" : "does not forget deleted documents";
         this.#log.warn({ table: id }, `the index ${why}: it is created again`);
         await this.#ours.indices.remove(id, signal);
         this.#prepared.delete(id);
       }
     });
+  }
+
+  async #remembersDeleted(client: SearchClient, written: IndexIdentity, signal: AbortSignal): Promise<boolean> {
+    const { fence, checkpoint } = this.#ours;
+    const { aliases, areNew } = await fence.enter([written], signal);
+    if (areNew) await checkpoint.compare(signal);
+    return await remembersDeleted(client, written, aliases[0]!, signal);
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {

@@ -17,7 +17,7 @@ import {
   UNCHANGED,
 } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { lateGateway, type LateRequest } from "../support/network/http-gateway.ts";
+import { httpGateway, lateGateway, type LateRequest } from "../support/network/http-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
@@ -239,5 +239,66 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await apply(second, rowsBatch(10n, [users, [put(["1", "a"])]]));
     const writtenAt = performance.now();
     expect((await running).at).toBeLessThan(writtenAt);
+  });
+
+  test("an index that an earlier request makes meanwhile is the sink's own", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    let before: (() => Promise<unknown>) | null = null;
+    let madeCount = 0;
+    await using gateway = await httpGateway(url(), async ({ method, path, pass }) => {
+      if (method !== "PUT" || !path.includes("users-000001")) return await pass();
+      // The first gets no answer; it is carried out between the second one's look and the second one.
+      if (++madeCount === 1) {
+        before = pass;
+        return "lost";
+      }
+      await before?.();
+      return await pass();
+    });
+    const options = definition.parse({ url: gateway.url, prefix, replicas: 0 });
+    const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+    await sink.open(1, timeout());
+    expect((await failure(sink.prepare([users], timeout()))).kind).toBe("retryable");
+    expect((await failure(sink.prepare([users], timeout()))).kind).toBe("retryable");
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a"])]]));
+    expect((await readDocuments(url(), prefix, users)).map(({ cells }) => cells.join(" "))).toEqual(['1 "a"']);
+    await sink.close();
+  });
+
+  test("an index that has forgotten deleted documents once does not go on forgetting them", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
+    await apply(sink, rowsBatch(20n, [users, [remove(["1", null])]]));
+    const late = at.gateway.lose((what) => what.includes("/_settings") && what.includes('"0s"'));
+    await failure(sink.rows!.expel([users], rowVersion(1, 30n), timeout()));
+    await late.lost;
+    await sink.rows!.expel([users], rowVersion(1, 30n), timeout());
+    expect((await late.deliver()).status).toBe(404);
+    const { text } = await searchCall(url(), "GET", `/${at.prefix}public.users*/_settings?flat_settings=true`);
+    expect(text).toContain('"index.gc_deletes":"1h"');
+  });
+
+  test("behind a proxy that drops the mark of requests it writes nothing", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using gateway = await httpGateway(url(), async ({ headers, pass }) => {
+      const { "x-opaque-id": _, ...others } = headers;
+      return await pass({ headers: others });
+    });
+    const options = definition.parse({ url: gateway.url, prefix: indices.prefix, replicas: 0 });
+    const make = () => factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+    const first = await make();
+    await first.open(1, timeout());
+    await first.prepare([users], timeout());
+    await first.close();
+    const sink = await make();
+    await sink.open(2, timeout());
+    await sink.prepare([users], timeout());
+    const refused = await failure(apply(sink, rowsBatch(10n, [users, [put(["1", "a"])]])));
+    expect(refused).toMatchObject({ code: "MR2005", kind: "blocked" });
+    await sink.close();
   });
 });

@@ -83,8 +83,11 @@ export async function createIndex(
   });
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     // Another daemon's, made at the same moment, is refused with its name.
-    await findIndices(engine, table, { alias, nextAlias: alias }, signal);
-    throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
+    const { current } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
+    if (current?.index !== index)
+      throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
+    const message = `the index ${index} for ${table.id} was made meanwhile, by an earlier request of this sink that got no answer`;
+    throw searchError("MR2001", "retryable", message);
   }
   const over = answer.status === 400 ? overShards(answer.body.toString("utf8")) : null;
   if (over !== null) return over;
