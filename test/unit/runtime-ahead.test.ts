@@ -1,6 +1,6 @@
 /** `snapshot start` for a sink that is at a position that the log does not have (MR1311). */
 import { describe, expect, test } from "vitest";
-import type { Position } from "../../src/core/model/position.ts";
+import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Control } from "../../src/runtime/control/control.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
@@ -34,6 +34,24 @@ describe("a sink that is ahead of the log", () => {
     await same(scene);
   });
 
+  test("has the log kept for it from where it is filled on", async () => {
+    await using opened = await realState();
+    await using scene = await failed(opened.state);
+    const expelled = Promise.withResolvers<void>();
+    scene.ahead.rows.expel = async () => await expelled.promise;
+    const { position } = scene.pipeline.facts;
+    await scene.control.startSnapshot(WHOLE);
+    scene.source.commit({ table: users, op: "c", after: ["50", "new"] });
+    const { sinks, source } = opened.state;
+    await eventually(async () =>
+      expect(comparePositions((await sinks.get("good"))!.checkpoint!, position!)).toBeGreaterThan(0),
+    );
+    const { acknowledged } = (await source.get())!;
+    expelled.resolve();
+    expect(comparePositions(acknowledged!, position!)).toBeLessThanOrEqual(0);
+    await same(scene);
+  });
+
   test("is filled again at the next start", async () => {
     await using opened = await realState();
     const first = await failed(opened.state);
@@ -45,6 +63,24 @@ describe("a sink that is ahead of the log", () => {
     await using second = begun(opened.state, first.source, first.ahead);
     second.source.commit({ table: users, op: "c", after: ["50", "new"] });
     await same(second);
+  });
+
+  test("is filled again whatever it holds, although its position was given up before it was back", async () => {
+    await using opened = await realState();
+    const first = await failed(opened.state);
+    await first[Symbol.asyncDispose]();
+    const request = { sinks: ["ahead"], tableIds: [users.id], where: null, isWhole: true, takers: ["good", "ahead"] };
+    await askWhileStopped(opened.state, request);
+    first.ahead.onOpen = () => {
+      throw outage();
+    };
+    await using second = begun(opened.state, first.source, first.ahead);
+    const reset = async () => (await opened.state.sinks.get("ahead"))!.reset!;
+    const before = await reset();
+    await eventually(() => second.pipeline.life("ahead")!.state === "retrying");
+    second.pipeline.life("ahead")!.giveUp({ ...before.to, commit: before.to.commit + 1n });
+    await eventually(async () => expect((await reset()).to).not.toEqual(before.to));
+    expect(await reset()).toMatchObject({ anew: true });
   });
 
   test.each([

@@ -1,7 +1,7 @@
 import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
+import { comparePositions, earliest, type Position, serializePosition } from "../../core/model/position.ts";
 import { type SinkRecord, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
@@ -47,7 +47,7 @@ export class SinkLife {
   #isFilling = false;
   /** The sink is to go on there without what it lacks before; null: it keeps its position. */
   #givesUpTo: Position | null = null;
-  /** The state has another position for the sink than the sink itself, which was not opened since. */
+  /** The state has another position for the sink than the sink itself, or is about to: the sink has not begun there yet. */
   #isMoved = false;
   #takesFirstCopy = true;
   /** Where the sink continues, if it was opened and has not begun yet. */
@@ -210,12 +210,9 @@ export class SinkLife {
     this.#work.end();
   }
 
-  /**
-   * Fills the sink again from `position` on, whatever it holds. Invariant: stored at once, with the information about what is
-   * kept.
-   */
+  /** Fills the sink again from `position` on, whatever it holds. */
   async fillAgain(position: Position): Promise<void> {
-    await this.#parts.state.source.reset(new Map([[this.name, { to: position, anew: true }]]));
+    await this.#move(position, true);
     await this.resume();
   }
 
@@ -228,15 +225,27 @@ export class SinkLife {
     this.#work.end();
   }
 
-  /** Invariant: stored before `positions` shows it, because the source may forget its log from then on. */
-  async #move(to: Position): Promise<void> {
-    const { state, logger } = this.#parts;
-    await state.source.reset(new Map([[this.name, { to, anew: false }]]));
-    this.#givesUpTo = null;
-    this.#opened = null;
-    this.#record = await state.sinks.get(this.name);
+  /**
+   * Invariant: the source keeps its log from the former position on until this is stored, and from `to` on before and after. A
+   * move that is still to be done, and is to fill the sink whatever it holds, stays one.
+   */
+  async #move(to: Position, anew: boolean): Promise<void> {
+    const { state } = this.#parts;
+    const { name, checkpoint, tables } = this.positions;
+    const kept = checkpoint === null ? to : earliest([checkpoint, to])!;
+    const reset = { to, anew: anew || this.#record?.reset?.anew === true };
+    const record = this.#record ?? { name, paused: false, error: null };
+    this.#record = { ...record, checkpoint: kept, covered: kept, tables, reset };
     this.#isMoved = true;
-    logger.warn(
+    await state.source.reset(new Map([[name, reset]]));
+    this.#opened = null;
+    this.#record = await state.sinks.get(name);
+  }
+
+  async #giveUp(to: Position): Promise<void> {
+    await this.#move(to, false);
+    this.#givesUpTo = null;
+    this.#parts.logger.warn(
       { to: serializePosition(to) },
       "the sink's position in the log is given up: its tables are read again later",
     );
@@ -253,7 +262,7 @@ export class SinkLife {
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
-        if (this.#givesUpTo !== null) await this.#move(this.#givesUpTo);
+        if (this.#givesUpTo !== null) await this.#giveUp(this.#givesUpTo);
         if (this.#paused) this.#become("paused");
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);

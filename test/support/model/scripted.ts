@@ -89,6 +89,7 @@ export class ScriptedSink implements Sink, BatchPrefetch {
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly prefetch = this;
+  readonly rows = { highestVersion: async () => 0n, expel: async (): Promise<void> => undefined };
   checkpoint: Checkpoint | null = null;
   readonly tables = new Map<string, ModelSink>();
   readonly batches: Batch[] = [];
