@@ -1,9 +1,9 @@
 import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
-import { type Block, OP_LETTERS } from "../../core/model/block.ts";
+import { type Block, OP_LETTERS, OP_READ } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope } from "../../core/model/envelope.ts";
 import type { MillraceError } from "../../core/errors.ts";
-import { commitOf, epochOf, type Position } from "../../core/model/position.ts";
+import { commitOf, comparePositions, epochOf, type Position, rowVersion } from "../../core/model/position.ts";
 import { keyText } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
@@ -12,7 +12,7 @@ import type { Logger } from "../../core/contracts/telemetry.ts";
 import { functionFailed, impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
 import type { UnplacedRow } from "../compaction/table-compaction.ts";
 
-const NONE: ReadonlySet<string> = new Set();
+const NONE: ReadonlyMap<string, Position> = new Map();
 
 export interface DeadLetterRules {
   readonly policy: "pause" | "deadLetter";
@@ -20,6 +20,8 @@ export interface DeadLetterRules {
   readonly countMax: number;
   /** What passes by while a table is suspended in a history is lost to it: the sink as a whole stops. */
   readonly isHistory: boolean;
+  /** Told before a letter is settled whose change a sink that keeps every change lacks for good. A mirror lacks nothing. */
+  readonly lose: (tableId: string) => Promise<void>;
 }
 
 export const DEAD_LETTERS_MAX = 1_000;
@@ -31,8 +33,11 @@ export class DeadLetterBox {
   readonly #rules: DeadLetterRules;
   readonly #context: EnvelopeContext;
   readonly #logger: Logger;
-  /** Keys with a waiting letter, by table; null until read from the store. A letter that was discarded since may be in it. */
-  #waiting: Map<string, Set<string>> | null = null;
+  /**
+   * Keys with a waiting letter, by table, and where that stands in the log; null until read from the store. A letter that was
+   * discarded since may be in it.
+   */
+  #waiting: Map<string, Map<string, Position>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
   readonly #refused = new Set<string>();
 
@@ -59,6 +64,7 @@ export class DeadLetterBox {
     const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
     const error = failed === null ? impossibleKey(table.id) : functionFailed(table.id, failed.column, failed.how);
     if (!isGone) return await this.#add(table, block, row, key, error);
+    if ((await this.waitingOf(table.id)).has(JSON.stringify(key))) await this.#rules.lose(table.id);
     await this.#store.supersede(this.#sink, table.id, [key]);
     this.#waiting = null;
   }
@@ -66,6 +72,9 @@ export class DeadLetterBox {
   async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
     const text = JSON.stringify(key);
     if (await this.#isFull(table.id, text)) throw tooManyRefused(this.#sink, table.id, this.#rules, error);
+    const position = placeOf(block, row);
+    const letters = await this.waitingOf(table.id);
+    if (isLost(letters.get(text), [{ block, row }])) await this.#rules.lose(table.id);
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
     await this.#store.add({
@@ -73,27 +82,27 @@ export class DeadLetterBox {
       tableId: table.id,
       key,
       op: OP_LETTERS[block.op[row]!]!,
-      position: placeOf(block, row),
+      position,
       code: error.code,
       reason: error.message,
       envelope: envelope.view().toString("utf8"),
     });
     this.#refused.add(inTable(table.id, text));
-    this.#keysOf(table.id).add(text);
+    this.#keysOf(table.id).set(text, position);
     this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
     if (this.#rules.policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
   }
 
   /** Whether a letter more is one too many. A row that has a letter only gets another one in its place. */
   async #isFull(tableId: string, key: string): Promise<boolean> {
-    const isTooMuch = (keys: ReadonlySet<string>) => keys.size >= this.#rules.countMax && !keys.has(key);
+    const isTooMuch = (keys: ReadonlyMap<string, Position>) => keys.size >= this.#rules.countMax && !keys.has(key);
     if (!isTooMuch(await this.waitingOf(tableId))) return false;
     this.#waiting = null;
     return isTooMuch(await this.waitingOf(tableId));
   }
 
   /** The keys of a table with a waiting letter, each as JSON. The sink holds an earlier state of these rows. */
-  async waitingOf(tableId: string): Promise<ReadonlySet<string>> {
+  async waitingOf(tableId: string): Promise<ReadonlyMap<string, Position>> {
     const waiting = (this.#waiting ??= await this.#readWaiting());
     return waiting.get(tableId) ?? NONE;
   }
@@ -109,16 +118,22 @@ export class DeadLetterBox {
     for (const writes of tables) {
       const letters = await this.waitingOf(writes.table.id);
       if (letters.size === 0) continue;
-      const written: KeyText[] = [];
+      const { id } = writes.table;
+      const written = new Map<string, { readonly key: KeyText; readonly rows: Located[] }>();
       for (let i = 0; i < writes.count; i++) {
-        const { key } = locate(writes, i);
+        const { block, row, key } = locate(writes, i);
         const text = JSON.stringify(key);
-        if (!letters.has(text) || this.#refused.has(inTable(writes.table.id, text))) continue;
-        if (writes.action[i] !== PATCH || !letters.has(JSON.stringify(baseKey(writes, i)))) written.push(key);
+        if (!letters.has(text) || this.#refused.has(inTable(id, text))) continue;
+        if (writes.action[i] === PATCH && letters.has(JSON.stringify(baseKey(writes, i)))) continue;
+        const rows = written.get(text)?.rows ?? [];
+        rows.push({ block, row });
+        written.set(text, { key, rows });
       }
-      if (written.length === 0) continue;
-      await this.#store.supersede(this.#sink, writes.table.id, written);
-      for (const key of written) this.#keysOf(writes.table.id).delete(JSON.stringify(key));
+      if (written.size === 0) continue;
+      if ([...written].some(([text, { rows }]) => isLost(letters.get(text), rows))) await this.#rules.lose(id);
+      const keys = [...written.values()].map(({ key }) => key);
+      await this.#store.supersede(this.#sink, id, keys);
+      for (const text of written.keys()) this.#keysOf(id).delete(text);
     }
   }
 
@@ -129,32 +144,49 @@ export class DeadLetterBox {
    */
   async empties({ id }: Pick<TableVersion, "id">, version: bigint): Promise<void> {
     // A history keeps each change.
-    if (this.#rules.isHistory || (await this.waitingOf(id)).size === 0) return;
+    const letters = await this.waitingOf(id);
+    if (this.#rules.isHistory || letters.size === 0) return;
+    const isGone = (at: Position): boolean => rowVersion(at.epoch, at.commit) < version;
+    if ([...letters.values()].some(isGone)) await this.#rules.lose(id);
     await this.#store.supersedeOlder(this.#sink, id, version);
     this.#waiting = null;
   }
 
-  #keysOf(tableId: string): Set<string> {
+  #keysOf(tableId: string): Map<string, Position> {
     const waiting = (this.#waiting ??= new Map());
-    const keys = waiting.get(tableId) ?? new Set();
+    const keys = waiting.get(tableId) ?? new Map();
     waiting.set(tableId, keys);
     return keys;
   }
 
-  async #readWaiting(): Promise<Map<string, Set<string>>> {
-    const result = new Map<string, Set<string>>();
+  async #readWaiting(): Promise<Map<string, Map<string, Position>>> {
+    const result = new Map<string, Map<string, Position>>();
     for (const letter of await this.#store.list({ sink: this.#sink, state: "waiting" })) {
-      const keys = result.get(letter.tableId) ?? new Set();
-      result.set(letter.tableId, keys.add(JSON.stringify(letter.key)));
+      const keys = result.get(letter.tableId) ?? new Map<string, Position>();
+      result.set(letter.tableId, keys.set(JSON.stringify(letter.key), letter.position));
     }
     return result;
   }
+}
+
+interface Located {
+  readonly block: Block;
+  readonly row: number;
 }
 
 /** By the row's version: a row that was read has no commit of its own, and its read's sweep leaves letters from there on. */
 function placeOf(block: Block, row: number): Position {
   const version = block.transactions.version[block.tx[row]!]!;
   return { ...block.positionAt(row), epoch: epochOf(version), commit: commitOf(version) };
+}
+
+/**
+ * Whether the change of a key's letter is not among these of the same key, which follow it. A row that was read is what the
+ * source has, and comes in place of what was refused.
+ */
+function isLost(letter: Position | undefined, rows: readonly Located[]): boolean {
+  if (letter === undefined) return false;
+  return rows.every(({ block, row }) => block.op[row] !== OP_READ && comparePositions(placeOf(block, row), letter) > 0);
 }
 
 function inTable(tableId: string, key: string): string {

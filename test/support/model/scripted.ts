@@ -24,7 +24,7 @@ import { temporaryFolder } from "../run/temporary-folder.ts";
 const TARGET = { side: "sink", kind: "scripted" } as const;
 
 /** Gives out what was pushed, in order; waits when there is nothing. */
-const KEPT = { policy: "deadLetter", countMax: 1_000, shareMax: null, clock: systemClock, isHistory: false } as const;
+const KEPT = { policy: "deadLetter", countMax: 1_000, isHistory: false, lose: async () => undefined } as const;
 
 export class ScriptedStream implements ChangeStream {
   readonly acknowledged: bigint[] = [];
