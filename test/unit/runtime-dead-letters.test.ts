@@ -102,7 +102,7 @@ test("a table that is emptied leaves the letters of what came since, and those o
 
 test("what keeps every change lacks one that was refused as soon as its key's next change is written, or refused", async () => {
   await using opened = await realState();
-  const lose = vi.fn(async (_: string) => undefined);
+  const lose = vi.fn<(tableId: string) => Promise<void>>(async () => undefined);
   const box = boxOf(opened.state, { isHistory: true, lose });
   const refused = async (commit: bigint): Promise<void> => {
     box.beginAttempt();

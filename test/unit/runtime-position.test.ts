@@ -3,6 +3,9 @@ import { type Accord, accordOf } from "../../src/core/checkpoint.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
 import { continuationOf, SinkPosition } from "../../src/runtime/sink/sink-position.ts";
+import { forecastSink, heldForecast } from "../../src/runtime/start/sink-forecast.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { realState, ScriptedSink } from "../support/model/scripted.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
@@ -92,6 +95,29 @@ describe("where a sink goes on from", () => {
       isEmpty: false,
     });
   });
+});
+
+test.each([
+  [
+    "into another epoch, that it has done already",
+    { keeps: {} },
+    200n,
+    { kind: "continues", from: { covered: at(200n) } },
+    at(200n),
+  ],
+  ["into another epoch, that is to be done", { keeps: {} }, 100n, { kind: "reset", to: at(100n) }, at(100n)],
+  ["back, to be given the log again", {}, 200n, { kind: "reset", to: at(100n) }, at(100n)],
+])("a start expects of a sink that the state still wants to move %s", async (_, reset, held, expected, starts) => {
+  await using opened = await realState();
+  const { state } = opened;
+  await state.source.created({}, at(50n));
+  await state.source.reset(new Map([["s", { to: at(100n), anew: false, ...reset }]]));
+  const sink = new ScriptedSink("s");
+  sink.checkpoint = own(held);
+  const log = (await state.source.get())!;
+  const found = await forecastSink({ clock: systemClock, sink, state }, log, new AbortController().signal);
+  expect(found).toMatchObject(expected);
+  expect(heldForecast(log, [found])!.from).toEqual(starts);
 });
 
 describe("how a checkpoint and the state go together", () => {

@@ -295,6 +295,15 @@ const RESET_REASON = "offsets were reset";
 const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 
 /**
+ * An older copy of the state may ask again for the same reset into another epoch. Only this reset brings the sink into its
+ * epoch, so the sink has done it already.
+ */
+export function wasApplied({ to, crossing, keeps }: SinkReset, { position }: Checkpoint): boolean {
+  const isElsewhere = keeps !== undefined || crossing !== undefined;
+  return isElsewhere && position.epoch === to.epoch && comparePositions(position, to) > 0;
+}
+
+/**
  * Moves a sink's checkpoint to the position that an operator has chosen. Until the checkpoint is stored, nothing else
  * happens to the sink, so that after a crash anywhere in here the next start repeats it from the beginning. A sink that
  * goes back sees the log again and keeps its rows. The log may bring rows back that have gone since without a delete in the
@@ -304,14 +313,12 @@ const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 async function applyReset(
   parts: ResetParts,
   own: Checkpoint | null,
-  { to, anew, crossing, keeps }: SinkReset,
+  reset: SinkReset,
   signal: AbortSignal,
 ): Promise<void> {
   const { worker, state, tables, logger } = parts;
-  const isElsewhere = keeps !== undefined || crossing !== undefined;
-  // An older copy of the state may ask again for the same reset. Only this reset brings the sink into its epoch, so the
-  // sink has done it already.
-  if (isElsewhere && own?.position.epoch === to.epoch && comparePositions(own.position, to) > 0) {
+  const { to, anew, crossing, keeps } = reset;
+  if (own !== null && wasApplied(reset, own)) {
     await storeReset({ worker, state }, own, signal);
     return;
   }

@@ -4,6 +4,7 @@ import { earliest, type Position } from "../../core/model/position.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { SinkRecord, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import { wasApplied } from "../sink/sink-opening.ts";
 import { heldFrom, type Continuation, continuationOf } from "../sink/sink-position.ts";
 import { withTimeout } from "../../core/waiting.ts";
 
@@ -31,8 +32,13 @@ export async function forecastSink(
   signal: AbortSignal,
 ): Promise<SinkForecast> {
   const record = await state.sinks.get(sink.name);
-  if (record?.reset != null) return { record, kind: "reset", to: record.reset.to };
   const answer = record?.paused === true ? null : await looked(clock, sink, signal);
+  if (record?.reset != null) {
+    const checkpoint = answer?.own ?? null;
+    if (checkpoint === null || !wasApplied(record.reset, checkpoint))
+      return { record, kind: "reset", to: record.reset.to };
+    return { record, kind: "continues", from: { kind: "known", checkpoint, covered: checkpoint.position } };
+  }
   if (answer === null) return { record, kind: "unknown" };
   const { own } = answer;
   const accord = await state.bonds.accord(sink.name, own?.bond);
