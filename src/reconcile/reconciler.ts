@@ -188,18 +188,15 @@ export class Reconciler {
         this.#failure = null;
       }
       this.#note(found);
-      // A report that is kept ends the comparison itself: after a kill behind it nothing resumes, under its name.
-      if (!isReported) await this.#parts.kept.forget(run.id);
       const { id, drift, notComparable } = found;
       const outcome = { id, drift, tables: found.tables.length, notComparable: notComparable.length };
       if (isReported) logger.info(outcome, "sinks were compared");
       else logger.debug(outcome, "sinks were compared");
       return found;
     } catch (error) {
-      if (run.done.size + run.open.size > 0) {
-        // A daemon that is about to end may have closed its state. The comparison then resumes from the last save.
+      // A daemon that is about to end may have closed its state. The comparison then resumes from the last save.
+      if (isReported && run.done.size + run.open.size > 0)
         await this.#parts.kept.save(run.id, keptText(run)).catch(() => undefined);
-      }
       throw error;
     } finally {
       this.#running = null;
@@ -246,7 +243,8 @@ export class Reconciler {
       run.notComparable.push({ sink, table: null, reason: PASSES_ON, ...expected });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
-    const onProgress = () => this.#save(run);
+    // Nobody resumes a step of other work, and what somebody may resume stays.
+    const onProgress = async (): Promise<void> => (isReported ? await this.#save(run) : undefined);
     const largeTables = new Turn();
     const todo = tables.filter(({ id }) => !run.done.has(id));
     using over = scopeOf(signal);

@@ -21,11 +21,10 @@ function reconcilerOf(
   port: Partial<ComparePort> = {},
   ofTable: ProofStore["ofTable"] = async () => [],
 ): Reconciler {
-  let text: string | null = null;
+  let stored: readonly [id: string, text: string] | null = null;
   const kept = {
-    get: async () => text,
-    save: async (_: string, now: string) => void (text = now),
-    forget: async () => void (text = null),
+    get: async (id: string) => (stored?.[0] === id ? stored[1] : null),
+    save: async (id: string, text: string) => void (stored = [id, text]),
   };
   const parts: Partial<ReconcilerParts> = {
     clock: systemClock,
@@ -135,6 +134,12 @@ test("one that is resumed names a table that its sink does not take once", async
   await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 1 }));
   stop.abort();
   await expect(ended).rejects.toThrow();
+  // What the daemon compares by itself meanwhile, also if it is stopped, takes nothing from it.
+  const over = new AbortController();
+  const step = reconciler.run(requestOf({ tables: [orders.id] }), over.signal, false);
+  await expect(step).resolves.toBeDefined();
+  over.abort();
+  await expect(reconciler.run(requestOf({ tables: [held.id] }), over.signal, false)).rejects.toThrow();
   const found = await reconciler.run(requestOf({ ...asked, resume: id }), NEVER);
   expect(found.notComparable.filter(({ table }) => table === orders.id)).toHaveLength(1);
 });

@@ -492,7 +492,6 @@ export interface ComparisonStore {
   save(id: string, content: string): Promise<void>;
   /** Null too if it was begun 30 days ago. */
   get(id: string): Promise<string | null>;
-  forget(id: string): Promise<void>;
   /** Removes what is stored of a table, with the keys of its rows: the configuration may hide them by now. */
   forgetTable(tableId: string): Promise<void>;
   /** Removes what nobody has resumed for 30 days. */

@@ -94,11 +94,6 @@ export class SqliteComparisons implements ComparisonStore {
     return row === undefined ? null : text(row, "content");
   }
 
-  async forget(id: string): Promise<void> {
-    const sql = `DELETE FROM comparison WHERE id = :id OR ${BEGUN} < :since`;
-    this.#connection.write(() => this.#connection.run(sql, { id, since: this.#since }));
-  }
-
   async forgetTable(tableId: string): Promise<void> {
     this.#connection.write(() => {
       for (const row of this.#connection.all("SELECT id, content FROM comparison")) {
