@@ -23,7 +23,7 @@ import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import { Ledger } from "./snapshot/ledger.ts";
-import { type Again, askAgain, RESUMED } from "./snapshot/snapshots.ts";
+import { type Again, askAgain, REINSTATED, RESUMED } from "./snapshot/snapshots.ts";
 import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
@@ -75,7 +75,6 @@ export interface PipelineParts {
 }
 
 /** Why a table is read again. */
-const REINSTATED = "reinstated";
 
 interface Lacked {
   readonly all: ReadonlySet<string>;

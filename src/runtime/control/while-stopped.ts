@@ -4,7 +4,7 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { knownPosition } from "../sink/sink-position.ts";
 import { SINK_AHEAD, tablePaused, TARGETS_MEET } from "../errors.ts";
-import { askAgain, RESUMED } from "../snapshot/snapshots.ts";
+import { askAgain, REINSTATED, RESUMED } from "../snapshot/snapshots.ts";
 
 export interface StoppedRequest {
   readonly sinks: readonly string[];
@@ -27,7 +27,10 @@ export async function askWhileStopped(
     // Whose target another table has comes back by itself when that one is gone, which a running daemon sees.
     const meet = suspended.filter((one) => one.sink === sink && one.error.code === TARGETS_MEET);
     const others = tableIds.filter((id) => !meet.some(({ tableId }) => tableId === id));
-    // Invariant: what is read is listed before the suspension ends.
+    const lacked = others.filter((id) => suspended.some((one) => one.sink === sink && one.tableId === id));
+    // Invariant: what is read is listed before the suspension ends. What passed by meanwhile is needed, whichever rows were asked for.
+    const whole = { sink, tableIds: lacked, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
+    await askAgain(state.snapshots, whole);
     await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
     await state.suspensions.reinstate(sink, others);
     if (isWhole && where === null) await fillFailed(state, sink);
@@ -35,7 +38,7 @@ export async function askWhileStopped(
   // Every sink lacks the changes of a suspended table.
   for (const { sink: only, tableId } of suspended) {
     if (only !== null || !tableIds.includes(tableId)) continue;
-    const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
+    const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
     for (const sink of takers) await state.snapshots.add({ ...request, sink });
     await state.suspensions.reinstate(null, [tableId]);
   }
@@ -79,7 +82,7 @@ export async function resumeWhileStopped(
 ): Promise<void> {
   const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
   const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
-  const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: false } as const;
+  const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: true } as const;
   if (snapshot === "none") await askAgain(snapshots, request);
   await suspensions.reinstate(sink, ids);
 }

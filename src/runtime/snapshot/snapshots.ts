@@ -7,6 +7,8 @@ import { conditionRefused, snapshotNeeded } from "../errors.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
+/** Why a table is read that was suspended. */
+export const REINSTATED = "reinstated";
 /** Why a table is read that an operator had paused, where tables are not read by themselves. */
 export const RESUMED = "an operator let the table go on";
 
