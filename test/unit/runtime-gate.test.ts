@@ -81,6 +81,30 @@ test("copies made under other rules are told from those of an earlier or a later
   expect([...(await gate.ofOtherRules([["public.unknown", completeFor(now, "g")]]))]).toEqual([]);
 });
 
+test("what the former rules let through is forgotten where the present ones are met first, and not as a sink reads that log again", async () => {
+  await using opened = await realState();
+  const { deadLetters } = opened.state;
+  const gate = tableGate(opened.state);
+  const refuse = async (): Promise<void> =>
+    deadLetters.add({
+      sink: "s",
+      tableId: shape.id,
+      key: ["1"],
+      op: "c",
+      position: at(1n),
+      code: "MR3998",
+      reason: "refused",
+      envelope: "{}",
+    });
+  await gate.resolve(ruled("keys"), at(1n));
+  await refuse();
+  await gate.resolve(ruled("masks"), at(9n));
+  expect(await deadLetters.list()).toEqual([]);
+  await refuse();
+  await gate.resolve(ruled("masks"), at(5n));
+  expect(await deadLetters.list()).toHaveLength(1);
+});
+
 test("a table that meets one of another share waits; one that was there before goes on", async () => {
   await using opened = await realState();
   const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });
