@@ -616,6 +616,29 @@ describe("a sink's life", () => {
     expect(scene.life.state).toBe("streaming");
   });
 
+  test("one that stores what it holds before it goes on knows that checkpoint as its own", async () => {
+    await using scene = await stage();
+    await scene.joined();
+    const { sink, life, worker, fanOut } = scene;
+    // Its tables have other names from here on.
+    sink.onOpen = () => void (sink.target = ({ schema, table }) => `other.${schema}.${table}`);
+    life.detach();
+    await eventually(() => sink.checkpoint?.place === targetOf(sink) && fanOut.has(worker));
+    expect(worker.position.stored).toEqual(sink.checkpoint);
+    sink.onOpen = () => undefined;
+    const { opens } = sink;
+    let isAway = true;
+    sink.before = () => {
+      if (!isAway) return;
+      isAway = false;
+      throw outage();
+    };
+    scene.stream.push(blockOf([put(7, 300n)]));
+    await eventually(() => ids(sink).includes(7));
+    expect(sink.opens).toBe(opens + 1);
+    expect(life).toMatchObject({ state: "streaming", error: null });
+  });
+
   test("to resume one that streams disturbs nothing", async () => {
     await using scene = await stage();
     await scene.joined();

@@ -78,7 +78,7 @@ export class BatchWriter {
   }
 
   /** Stores a checkpoint that claims less than the sink's own, before the sink begins. */
-  async note(checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
+  async note(checkpoint: Checkpoint, signal: AbortSignal): Promise<Checkpoint> {
     const bound = await this.position.next(checkpoint);
     const { sink } = this.#parts;
     const batch = { kind: "checkpoint", checkpoint: bound } as const;
@@ -93,6 +93,7 @@ export class BatchWriter {
       signal,
     );
     this.position.note(bound);
+    return bound;
   }
 
   /** `onWaiting`: see Outcome. */

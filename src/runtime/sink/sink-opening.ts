@@ -95,11 +95,11 @@ export class SinkOpening {
     }
     const found = await this.#continuationOf(own, record, accord, acknowledged());
     if (found.kind === "new") await this.#ask(heldBy(record, own));
-    await this.#enter(own, found.kind === "new" ? null : own, accord, signal);
+    const kept = await this.#enter(own, found.kind === "new" ? null : own, accord, signal);
     await this.#readUncompared();
     // The record may just have been removed.
     if (found.kind === "new") return { continuation: found, record: await state.sinks.get(worker.name) };
-    return { continuation: { ...found, isBound: accord === "bound" }, record };
+    return { continuation: { ...found, checkpoint: kept ?? found.checkpoint, isBound: accord === "bound" }, record };
   }
 
   /** Invariant: this is stored before the sink records that it does not hold the tables. */
@@ -163,9 +163,14 @@ export class SinkOpening {
 
   /**
    * Invariant: what a sink owes, if it keeps its rows, is stored before its next checkpoint, because that checkpoint counts
-   * it as known.
+   * it as known. Returns the checkpoint as the sink has it now.
    */
-  async #enter(own: Checkpoint | null, kept: Checkpoint | null, accord: Accord, signal: AbortSignal): Promise<void> {
+  async #enter(
+    own: Checkpoint | null,
+    kept: Checkpoint | null,
+    accord: Accord,
+    signal: AbortSignal,
+  ): Promise<Checkpoint | null> {
     const { worker, state, tables, logger } = this.#parts;
     const owed = kept === null ? [] : await owedBy(worker.name, kept, accord, state.bonds);
     const taken = new Set(tables.named.map(({ id }) => id));
@@ -180,7 +185,7 @@ export class SinkOpening {
       );
       tables.changed();
     }
-    if (kept !== null && accord !== "bound") await worker.writer.note(kept, signal);
+    return kept === null || accord === "bound" ? kept : await worker.writer.note(kept, signal);
   }
 
   /** A sink that can't be compared gets all rows of the tables. Invariant: they are listed for the one or the other. */
@@ -256,8 +261,7 @@ export class SinkOpening {
     const kept = withoutTables(checkpoint.tables, invalid);
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
     const valid = { ...checkpoint, place: targetOf(sink), tables: kept };
-    await worker.writer.note(valid, signal);
-    return valid;
+    return await worker.writer.note(valid, signal);
   }
 
   /** What passes while the sink's `tables` leave out a table that it had is lost to its readers, which counts once it is back. */

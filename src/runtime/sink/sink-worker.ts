@@ -271,7 +271,7 @@ class TableAtFault {
     }
     if (attempted === null || !mayBeOfTable(known) || !isOfTarget(known)) return [];
     const guilty = await this.#guilty(attempted, known, signal);
-    return guilty === null ? [] : [cannotWrite(this.#sink.name, guilty.tableId, guilty.error)];
+    return guilty.map(({ tableId, error: cause }) => cannotWrite(this.#sink.name, tableId, cause));
   }
 
   /** The failures of a question that concern a single table each: the sink answers for the others, or for none at least. */
@@ -304,16 +304,16 @@ class TableAtFault {
     return (await this.#failure(() => this.#writer.store({}, signal), signal)) === null;
   }
 
-  /** Null if the failure concerns the whole sink: it accepts nothing, or none of several tables, or each of them alone. */
-  async #guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
-    if (!(await this.#takes(signal))) return null;
-    if (attempted.kind === "table") return { tableId: attempted.tableId, error };
+  /** None if the failure concerns the whole sink: it accepts nothing, or none of several tables, or each of them alone. */
+  async #guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<readonly Guilty[]> {
+    if (!(await this.#takes(signal))) return [];
+    if (attempted.kind === "table") return [{ tableId: attempted.tableId, error }];
     const writes = new Map(attempted.tables.map((own) => [own.table.id, own]));
     const truncates = Map.groupBy(attempted.truncates, ({ table }) => table.id);
     const tableIds = [...new Set([...truncates.keys(), ...writes.keys()])];
-    if (tableIds.length === 1) return { tableId: tableIds[0]!, error };
+    if (tableIds.length === 1) return [{ tableId: tableIds[0]!, error }];
     // A stream would show these trial rows out of order, and a second time with the batch.
-    if (this.#sink.form === "stream") return null;
+    if (this.#sink.form === "stream") return [];
     await this.#writer.position.exceed(attempted.position);
     const refused: Guilty[] = [];
     for (const tableId of tableIds) {
@@ -335,7 +335,7 @@ class TableAtFault {
     }
     const ids = refused.map(({ tableId }) => tableId);
     this.#logger.warn({ refused: ids, tables: tableIds.length }, "a batch failed: its tables were tried one by one");
-    return refused.length === tableIds.length ? null : (refused[0] ?? null);
+    return refused.length === tableIds.length ? [] : refused;
   }
 
   async #failure(work: () => Promise<void>, signal: AbortSignal): Promise<MillraceError | null> {
