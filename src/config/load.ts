@@ -16,7 +16,7 @@ import { adminOf, fileOfState, nestOf, notifyOf, otlpOf, reconcileOf, retentionO
 import { SourceAndSinks } from "./source-and-sinks.ts";
 import { rulesOf } from "./tables.ts";
 import { Routes } from "../routes/routes.ts";
-import type { Address } from "./daemon-definition.ts";
+import type { Address, topDefinition } from "./daemon-definition.ts";
 
 interface LoadOptions extends Surroundings {
   readonly connectors: Connectors;
@@ -134,8 +134,8 @@ class Loading {
         ? null
         : this.#shares(part.shareCount, top?.name ?? "", { admin, sinks, rules: rules ?? NO_RULES });
     const source = part?.made(daemon, rules ?? NO_RULES, shares);
-    if (top?.nest !== undefined && documents.length === 0)
-      file.problem("MR1005", ["nest"], "has no use without `documents`", "key");
+    if (top !== undefined)
+      this.#refuseIdle(top, { documents, sinks, rules: rules ?? NO_RULES, kind: source?.kind ?? "" });
     file.stopIfWrong();
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
       throw new Error("invariant broken: a part of the config is missing without a problem");
@@ -253,6 +253,23 @@ class Loading {
       place: (path) => file.place(path),
       problem: (code, path, message) => file.problem(code, path, message),
     };
+  }
+
+  /** Keys that would do nothing beside what other sections say. */
+  #refuseIdle(
+    { nest, retention }: z.output<typeof topDefinition>,
+    { documents, sinks, rules, kind }: Pick<Config, "documents" | "sinks" | "rules"> & { readonly kind: string },
+  ): void {
+    const refuse = (path: readonly string[], why: string) => this.#file.problem("MR1005", path, why, "key");
+    if (nest !== undefined && documents.length === 0) refuse(["nest"], "has no use without `documents`");
+    if (retention !== undefined && kind === "kafka")
+      refuse(["retention"], "has no use with a source of kind kafka: the topic's settings say how long the log stays");
+    const forms = sinks.map(({ connector }) => connector.form);
+    if (retention?.policy === "dropSink" && !forms.some((form) => form === undefined || form === "mirror"))
+      refuse(["retention", "policy"], "dropSink gives up no history, stream or log: here are no other sinks");
+    for (const { pattern, policy } of rules.tables)
+      if (policy.droppedColumns === "drop" && !forms.includes("mirror"))
+        refuse(["tables", pattern, "droppedColumns"], "has no use: no sink is a warehouse with `mode: mirror`");
   }
 
   #matchDocuments(documents: readonly WantedDocument[], sinks: readonly SinkConfig[]): void {

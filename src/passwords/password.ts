@@ -40,7 +40,8 @@ export function idlePassword(
 }
 
 export function passwordIn(url: string): string | undefined {
-  return URL.parse(url)?.password;
+  const parsed = URL.parse(url);
+  return parsed?.searchParams.get("password") ?? (parsed === null ? passwordsIn(url)[0] : parsed.password);
 }
 
 /** The url for people, whose client asks for the password. */

@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
+import { connectors as registered } from "../../connectors/registry.ts";
 import type { Config } from "../../src/config/config.ts";
 import { sinkConnector, sourceConnector, type Connectors } from "../../src/config/connectors.ts";
 import { ConfigError } from "../../src/config/errors.ts";
@@ -602,6 +603,37 @@ describe("bad input", () => {
     expect(await problems(`${BASE}${line}\n`)).toEqual([
       expect.stringMatching(new RegExp(`^MR1005 \\d+:\\d+ ${RegExp.escape(expected)}`)),
     ]);
+  });
+
+  test.each([
+    [
+      "source: { kind: kafka, brokers: [k:1], from: shop }\nretention: { bytes: 1GB }\nsinks: { c: { kind: redis, url: redis://h } }",
+      /^retention: has no use with a source of kind kafka/,
+    ],
+    [
+      "source: { kind: mysql, url: mysql://h/d }\nretention: { bytes: 1GB, policy: dropSink }\nsinks: { f: { kind: files, path: f } }",
+      /^retention\.policy: dropSink gives up no history, stream or log/,
+    ],
+    [
+      "source: { kind: mysql, url: mysql://h/d }\ntables: { d.a: { droppedColumns: drop } }\nsinks: { c: { kind: redis, url: redis://h } }",
+      /^tables\.d\.a\.droppedColumns: has no use: no sink is a warehouse/,
+    ],
+    [
+      "source: { kind: postgres, url: 'postgres://u:p@/d?host=/run', passwordFile: p }\nsinks: { c: { kind: redis, url: redis://h } }",
+      /^source\.passwordFile: stands beside a password/,
+    ],
+    [
+      "source: { kind: postgres, url: 'postgres://u@h/d?password=p', passwordFile: p }\nsinks: { c: { kind: redis, url: redis://h } }",
+      /^source\.passwordFile: stands beside a password/,
+    ],
+  ])("a key that would do nothing with these connectors is told: %s", async (text, expected) => {
+    using folder = temporaryFolder();
+    writeFileSync(folder.file("millrace.yaml"), `name: other\n${text}\n`);
+    const options = { connectors: registered, environment: {}, secrets: new Secrets() };
+    const error: unknown = await loadConfig(folder.file("millrace.yaml"), options).catch((e: unknown) => e);
+    expect(
+      error instanceof ConfigError ? error.problems.map((p) => `${p.path.join(".")}: ${p.message}`) : error,
+    ).toEqual([expect.stringMatching(expected)]);
   });
 
   test("is told all at once, in the order of the file", async () => {

@@ -602,6 +602,24 @@ test.each([
   expect(JSON.stringify(config).includes("undecided")).toBe(blocking.length > 0);
 });
 
+test.each([
+  [{ "row.filter.list": "x" }, ["row.filter.list"]],
+  [{ "pii.mask.columns": "x" }, ["pii.mask.columns"]],
+  [{ "include.query": "true", "debezium.sink.x.filter": "y", "made.up": "z", "row.filter.list": "" }, []],
+])("a key that is not known, and may hide something by its name, stops the config: %o", (keys, blocking) => {
+  const { left, config } = imported({ ...CONNECTOR, ...keys });
+  expect(left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(blocking);
+  expect(JSON.stringify(config).includes("undecided")).toBe(blocking.length > 0);
+});
+
+test("lists that the connector of this kind does not read select nothing, and are named", () => {
+  const { config, left } = imported({ ...CONNECTOR, "database.include.list": "other" });
+  expect(config.source).not.toHaveProperty("tables");
+  expect(left.find(({ key }) => key === "database.include.list")).toMatchObject({ isNeedless: false });
+  const ofMysql = imported({ ...MYSQL.config, "schema.exclude.list": "inventory" });
+  expect(whyOf(ofMysql)).toHaveProperty(["schema.exclude.list"], "this connector does not read it");
+});
+
 test("fields of other objects hide no column of that name, and the column that held them is hidden", () => {
   const chain = (between: string, option: object) => ({
     ...CONNECTOR,
@@ -644,6 +662,12 @@ test("values that another store has are named, or are variables", () => {
   expect(imported({ ...CONNECTOR, "tombstones.on.delete": "no" }).config.sinks.stream).toMatchObject({
     tombstones: false,
   });
+  const wrong = ["tombstones.on.delete", "after.state.only", "topic.creation.default.partitions"];
+  const named = whyOf(imported({ ...CONNECTOR, ...Object.fromEntries(wrong.map((key) => [key, "maybe"])) }));
+  expect(wrong.filter((key) => !Object.hasOwn(named, key))).toEqual([]);
+  expect(imported({ name: "a", config: CONNECTOR, initial_state: "STOPPED" }).left.map(({ key }) => key)).toContain(
+    "initial_state",
+  );
   expect(imported({ ...CONNECTOR, "topic.prefix": "ACME Corp.shop" }).config).toMatchObject({ name: "acme_corp_shop" });
 });
 
@@ -874,6 +898,16 @@ test.each([
     "a variable over two lines",
     'DEBEZIUM_SOURCE_CONNECTOR_CLASS=MySql\nDEBEZIUM_SOURCE_TABLE_EXCLUDE_LIST="a.b,\na.c"',
     /neither JSON/,
+  ],
+  [
+    "a list that is an object",
+    '{"connector.class":"MySql","table.exclude.list":{"a":1}}',
+    /table\.exclude\.list is neither/,
+  ],
+  [
+    "another file of settings",
+    "debezium.source.connector.class=MySql\nsmallrye.config.locations=b",
+    /for it has smallrye/,
   ],
   ["malformed escapes", "connector.class=PostgresConnector\na=\\u12\n", /neither JSON, YAML nor properties/],
 ])("a file with %s is refused", (_what, text, message) => {

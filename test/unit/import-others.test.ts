@@ -138,6 +138,7 @@ describe("sequin", () => {
     functions: [
       { name: "row", type: "path", path: "record" },
       { name: "id", type: "path", path: "record.id" },
+      { name: "more", type: "path", path: "record", newly_invented: 1 },
       { name: "code", type: "transform", code: 'def transform(a, r, c, m) do %{id: r["id"]} end' },
     ],
     transforms: [{ name: "old", transform: { type: "path", path: "record" } }],
@@ -150,6 +151,7 @@ describe("sequin", () => {
     [{ transform: "code" }, ["transform"]],
     [{ transform: "id" }, ["transform"]],
     [{ transform: "missing" }, ["transform"]],
+    [{ transform: "more" }, ["transform"]],
     [{ transform: { path: "record" } }, ["transform"]],
     [{ transform: "row" }, []],
     [{ transform: "old" }, []],
@@ -210,6 +212,17 @@ describe("peerdb", () => {
       host = 'ch.example', port = 9000, user = 'w', password = 'canary', database = 'dwh', s3_path = 's3://x', secret_access_key = 'canary');
     CREATE PEER pg FROM POSTGRES WITH (host = 'target', port = '5432', user = 'w', password = 'canary', database = 'copy');`;
   const imported = (mirrors: string, from: string | null = null) => importedFromPeerdb("m.sql", PEERS + mirrors, from);
+
+  const MIRROR = "CREATE MIRROR m FROM shop TO pg WITH TABLE MAPPING (public.a:public.a);";
+
+  test.each([
+    ["CREATE PEER shop FROM POSTGRES WITH (host = 'other');", /the peer shop twice/],
+    [MIRROR, /the mirror m twice/],
+    ["CREATE PEER x FROM POSTGRES WITH (host = 'a', Host = 'b');", /the option host in one list twice/],
+  ])("what is given twice is refused: %s", (statement, message) => {
+    expect(() => imported(MIRROR + statement)).toThrow(message);
+    expect(openIn(imported(`${MIRROR} DROP MIRROR m;`))).toContain("drop");
+  });
 
   test("peers, mirrors, names and excluded columns are carried over, and load", async () => {
     const made = imported(`
@@ -471,6 +484,14 @@ describe("flink-cdc", () => {
     expect([...new Set(blockingIn(made))]).toEqual(blocking);
     expect(JSON.stringify(made)).not.toContain("canary");
     await expect(load(made)).rejects.toThrow(/millrace\.yaml:\d+/);
+  });
+
+  test("addresses with a protocol, and a login for addresses that are variables", async () => {
+    const at = (brokers: string) => imported({ sink: { "properties.bootstrap.servers": brokers } });
+    expect((await load(at("PLAINTEXT://k1:9092, k2:9092"))).sinks).toHaveLength(1);
+    expect(blockingIn(at("SASL_SSL://k1:9092"))).toEqual(["sink.properties.bootstrap.servers"]);
+    const sink = { type: "elasticsearch", topic: null, hosts: "${ES}", username: "w", password: "canary" };
+    expect(openIn(imported({ sink }))).toContain("sink.username");
   });
 
   test("tables that would share a target are left to decide", async () => {

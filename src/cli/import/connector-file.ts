@@ -189,7 +189,10 @@ function connectorsOf(document: unknown): readonly Connector[] {
   const server = ofServer(fields);
   if (server !== null) return [server];
   const config = fieldsOf(fields["config"]);
-  if (config !== null && CLASS in config) return [named(fields["name"] ?? config["name"], config)];
+  if (config !== null && CLASS in config) {
+    const { name = config["name"], initial_state: state } = fields;
+    return [named(name, state === undefined ? config : { ...config, initial_state: state })];
+  }
   if (CLASS in fields) return [named(fields["name"], fields)];
   if (fields["kind"] === "ConfigMap") return ofFiles(Object.entries(fieldsOf(fields["data"]) ?? {}));
   if (fields["kind"] === "DebeziumServer" && spec !== null) return ofOperator(fields, spec);
@@ -269,6 +272,7 @@ function ofOperator(resource: Fields, spec: Fields): readonly Connector[] {
   return [{ ...server, name: typeof name === "string" ? name : "" }];
 }
 
+const OTHER_FILES = /^(?:smallrye|quarkus)\.config\.(?:locations|profile\.parent)$/;
 const CONVERTERS: Readonly<Record<string, string>> = {
   json: "org.apache.kafka.connect.json.JsonConverter",
   avro: "io.confluent.connect.avro.AvroConverter",
@@ -295,7 +299,8 @@ function ofServer(fields: Fields): Connector | null {
   const keys = new Map(renamed);
   // Which of Quarkus' profiles counts is not in the file, nor which of two keys that the connector has as one.
   const unsure =
-    flat.find(([key]) => key.startsWith("%")) ?? flat.find((_, i) => keys.get(renamed[i]![0]) !== renamed[i]![1]);
+    flat.find(([key]) => key.startsWith("%") || OTHER_FILES.test(key)) ??
+    flat.find((_, i) => keys.get(renamed[i]![0]) !== renamed[i]![1]);
   return { name: "debezium", keys, ...(unsure === undefined ? {} : { elsewhere: unsure[0] }) };
 }
 

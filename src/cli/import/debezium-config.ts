@@ -4,6 +4,7 @@ import { readConnector } from "./connector-file.ts";
 import { whyLeftOut } from "./debezium-keys.ts";
 import { Findings, type Variable } from "./findings.ts";
 
+const MAY_HIDE = /^(?!debezium\.sink\.).*(?:include|exclude|whitelist|blacklist|filter|mask|encrypt|redact|anonymi)/i;
 const WORDS_OF_YAML: ReadonlyMap<string, string> = new Map([
   ["yes", "true"],
   ["on", "true"],
@@ -42,21 +43,41 @@ export class DebeziumConfig extends Findings {
     return word === null ? null : (WORDS_OF_YAML.get(word) ?? word);
   }
 
+  /** False also of a word that is no truth value, which is named. Null: it is not there. */
+  takeFlag(key: string): boolean | null {
+    const word = this.takeWord(key);
+    if (word !== null && word !== "true" && word !== "false" && !word.includes("${"))
+      this.leave(key, "it is neither true nor false");
+    return word === null || word.includes("${") ? null : word === "true";
+  }
+
   /** The keys that begin with this text, with their values. They do not count as carried over yet. */
   startingWith(start: string): readonly (readonly [string, string])[] {
     return [...this.#values].filter(([key]) => key.startsWith(start));
   }
 
-  /** Names every key that was not asked for, and those whose value another store has. `variables`: stand in place of values. */
-  leaveRest(variables: readonly Variable[]): void {
+  /**
+   * Names every key that was not asked for, and those whose value another store has. `variables`: stand in place of values.
+   * Unsure: one that Millrace does not know may hide or leave out something, by its name.
+   */
+  leaveRest(variables: readonly Variable[]): "sure" | "unsure" {
     for (const [key, value] of this.#values) {
       const isNamed = this.left.some((left) => left.key === key) || variables.some(({ from }) => from.startsWith(key));
       if (this.#taken.has(key) && value.includes("${") && !isNamed && !NAMED_BY_OTHERS.test(key))
         this.leave(key, "its value is not in the file: write what it says");
     }
-    for (const key of this.#values.keys())
-      if (!this.#taken.has(key) && !this.left.some((left) => left.key === key))
-        this.left.push({ key, ...whyLeftOut(key), isBlocking: false });
+    let unsure = false;
+    for (const [key, value] of this.#values) {
+      if (this.#taken.has(key) || this.left.some((left) => left.key === key)) continue;
+      const known = whyLeftOut(key);
+      const isUnsure = known === null && value.trim() !== "" && MAY_HIDE.test(key);
+      unsure ||= isUnsure;
+      if (known !== null) this.left.push({ key, ...known, isBlocking: false });
+      else if (isUnsure)
+        this.block(key, "by its name it may hide or leave out something: take it out, or write what it does");
+      else this.leave(key, "Millrace does not know this key");
+    }
+    return unsure ? "unsure" : "sure";
   }
 }
 
@@ -75,9 +96,10 @@ export function parseDebezium(
       `${file} can't be imported: its connector.class is not Debezium's source for Postgres, MySQL or MariaDB`,
     );
   const texts = [...keys].map(([key, value]): readonly [string, string | null] => [key, textOf(value)]);
+  const odd = texts.find(([, value]) => value === null);
+  if (odd !== undefined) throw cliError("MR1140", `${file} can't be imported: ${odd[0]} is neither a text nor a list`);
   const config = new DebeziumConfig(new Map(texts.map(([key, value]) => [key, value ?? ""])));
   config.take("connector.class");
-  for (const [key, value] of texts) if (value === null) config.leave(key, "its value is neither a text nor a list");
   return { kind, config };
 }
 

@@ -53,6 +53,9 @@ const MISSING: Readonly<Record<string, string>> = {
   "column.propagate.source.type datatype.propagate.source.type": "records carry no parameters of the source's types",
   "message.key.columns":
     "it chooses a record's partition there; `key` in `tables` would choose what tells rows apart, which is another thing",
+  "include.query": "no record has the statement that made it",
+  "include.unknown.datatypes":
+    "columns of types that Debezium does not know go out as text: `drop` those that must not",
   "source.struct.version event.deserialization.*": "records have the form of Debezium 3",
   "spec.state spec.pause initial_state": "`millrace run` starts it, whether the connector runs or not",
   "debezium.format.schemas.enable": "the sink's `schemas` says whether each record has its schema",
@@ -66,14 +69,15 @@ export interface KeptOut {
   readonly isNeedless: boolean;
 }
 
-export function whyLeftOut(key: string): KeptOut {
+/** Null: the key is not known. */
+export function whyLeftOut(key: string): KeptOut | null {
   for (const [reasons, isNeedless] of [
     [NEEDLESS, true],
     [MISSING, false],
   ] as const)
     for (const [keys, why] of Object.entries(reasons))
       if (keys.split(" ").some((pattern) => matches(pattern, key))) return { why, isNeedless };
-  return { why: "Millrace does not know this key", isNeedless: false };
+  return null;
 }
 
 function matches(pattern: string, key: string): boolean {

@@ -21,11 +21,11 @@ export function sinkFrom({ name, prefix, shaped }: Topics, given: DebeziumConfig
   const server = given.takeWord("debezium.sink.type");
   if (server !== null && server !== "kafka")
     given.leave("debezium.sink.type", `no sink of kind ${server} has Debezium's messages: choose another sink`);
-  const hasTombstones = given.takeWord("tombstones.on.delete") !== "false" && shaped.hasTombstones;
+  const hasTombstones = given.takeFlag("tombstones.on.delete") !== false && shaped.hasTombstones;
   const topics = Object.fromEntries(
     [
-      ["partitions", positive(given.take("topic.creation.default.partitions"))] as const,
-      ["replication", positive(given.take("topic.creation.default.replication.factor"))] as const,
+      ["partitions", positive(given, "topic.creation.default.partitions")] as const,
+      ["replication", positive(given, "topic.creation.default.replication.factor")] as const,
     ].filter(([, count]) => count !== null),
   );
   const encoding = encodingFrom(name, given, variables);
@@ -36,12 +36,12 @@ export function sinkFrom({ name, prefix, shaped }: Topics, given: DebeziumConfig
     ...(prefix === "" ? {} : { prefix }),
     format: formatFrom(given, shaped),
     ...encoding,
-    ...(given.takeWord("value.converter.schemas.enable") === "false" && !("encoding" in encoding)
+    ...(given.takeFlag("value.converter.schemas.enable") === false && !("encoding" in encoding)
       ? { schemas: false }
       : {}),
     ...decimalsFrom(given),
     ...(hasTombstones ? {} : { tombstones: false }),
-    ...(given.takeWord("provide.transaction.metadata") === "true" ? { transactions: true } : {}),
+    ...(given.takeFlag("provide.transaction.metadata") === true ? { transactions: true } : {}),
     ...(Object.keys(topics).length === 0 ? {} : { topics }),
   };
 }
@@ -180,7 +180,11 @@ function encodingFrom(name: string, given: DebeziumConfig, variables: Variable[]
   return { encoding, registry };
 }
 
-function positive(text: string | null): number | null {
-  const count = Number(text);
-  return Number.isInteger(count) && count > 0 ? count : null;
+/** Null: not there, or -1, which leaves it to the brokers. */
+function positive(given: DebeziumConfig, key: string): number | null {
+  const text = given.take(key);
+  const count = Number(text ?? -1);
+  if (Number.isInteger(count) && count > 0) return count;
+  if (count !== -1) given.leave(key, "it is no number of partitions or replicas");
+  return null;
 }

@@ -60,7 +60,7 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   /** Columns by the names that transforms have given them. */
   const renamed = new Map<string, string>();
   // Confluent Cloud has no transform for it.
-  const isFlatCloud = given.takeWord("after.state.only") === "true";
+  const isFlatCloud = given.takeFlag("after.state.only") === true;
   let shaped: Shaped | null = null;
   // Under a predicate some records stay as they are: a field `before` is all that the row was.
   let isFlatForSome = false;

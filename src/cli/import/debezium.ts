@@ -35,6 +35,10 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported<Impo
   const shaped = shapedBy(given, hidden);
   const snapshot = snapshotFrom(given, hidden);
   const own = kind === "postgres" ? postgresKeys(name, given, hidden, reference) : mysqlKeys(given, hidden);
+  const sink = sinkFrom({ name, prefix, shaped }, given, variables);
+  const heartbeat = heartbeatFrom(given);
+  skippedOperations(given);
+  if (given.leaveRest(variables) === "unsure") hidden.hideAll();
   const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
     Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
@@ -46,17 +50,15 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported<Impo
     ...(tables.length === 0 ? {} : { tables }),
     ...own,
     ...snapshot,
-    ...heartbeatFrom(given),
+    ...heartbeat,
   };
   const config = {
     name,
     source,
-    sinks: { stream: sinkFrom({ name, prefix, shaped }, given, variables) },
+    sinks: { stream: sink },
     ...(Object.keys(rules).length === 0 ? {} : { tables: rules }),
     ...(hashes ? { maskKey: "${MASK_KEY}" } : {}),
   };
-  skippedOperations(given);
-  given.leaveRest(variables);
   return { config, left: given.left, variables };
 }
 
@@ -166,6 +168,7 @@ function mysqlTls(given: DebeziumConfig): Parameters {
 }
 
 function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns, reference: Reference): object {
+  idleLists("database", given);
   const plugin = given.takeWord("plugin.name") ?? "pgoutput";
   if (plugin !== "pgoutput") given.leave("plugin.name", "Millrace reads pgoutput, which every server has");
   const slot = given.take("slot.name") ?? "debezium";
@@ -196,8 +199,15 @@ function postgresKeys(name: string, given: DebeziumConfig, hidden: HiddenColumns
   return {};
 }
 
+/** Lists that the connector of this kind does not read. */
+function idleLists(part: "database" | "schema", given: DebeziumConfig): void {
+  for (const word of ["include.list", "exclude.list", "whitelist", "blacklist"])
+    if (given.take(`${part}.${word}`) !== null) given.leave(`${part}.${word}`, "this connector does not read it");
+}
+
 function mysqlKeys(given: DebeziumConfig, hidden: HiddenColumns): object {
-  const isFilter = given.takeWord("gtid.source.filter.dml.events") !== "false";
+  idleLists("schema", given);
+  const isFilter = given.takeFlag("gtid.source.filter.dml.events") !== false;
   for (const key of ["gtid.source.includes", "gtid.source.excludes"])
     if (isFilter && given.take(key) !== null) {
       given.block(key, "it leaves out changes by where they were made: no rule of Millrace tells them apart");

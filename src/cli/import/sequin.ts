@@ -188,13 +188,17 @@ function sinkFrom(daemon: string, sink: Section, functions: ReadonlyMap<string, 
   return { name, keys: { ...keys, ...sink.undecided() }, tables };
 }
 
+const OF_FUNCTION = new Set(["id", "name", "type", "description", "transform"]);
+
 /** What a message shows of a row. */
 function transformOf(sink: Section, functions: ReadonlyMap<string, Section>): void {
   const key = "transform";
   if (!sink.isOtherThan("none", key)) return;
   const called = functions.get(sink.text(key) ?? "");
   const own = called?.has("transform") === true ? called.inner("transform") : called;
-  if (own?.text("type") === "path" && own.text("path") === "record")
+  const isOfRecord = own?.text("type") === "path" && own.text("path") === "record";
+  const others = [called, own].flatMap((part) => part?.keysFrom("") ?? []).filter((each) => !OF_FUNCTION.has(each));
+  if (isOfRecord && others.length === 0)
     sink.leave(key, "path record: a message is the row alone; the sink's form has the row beside other fields");
   else sink.block(key, "write what it leaves of the rows to `tables`: `columns: { only: […] }`");
 }
