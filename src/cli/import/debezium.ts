@@ -224,7 +224,11 @@ function mysqlKeys(given: DebeziumConfig, hidden: HiddenColumns): object {
 /** A first copy that leaves out tables or rows is no copy of all that is captured. */
 function snapshotFrom(given: DebeziumConfig, hidden: HiddenColumns): object {
   const mode = snapshotMode(given);
-  if ("snapshot" in mode) return mode;
+  if ("snapshot" in mode) {
+    for (const start of ["snapshot.include.", "snapshot.select.", "snapshot.query."])
+      for (const [key] of given.startingWith(start)) given.note(key, "nothing is copied at the start");
+    return mode;
+  }
   if (given.takeWord("snapshot.query.mode") === "select_all") given.note("snapshot.query.mode", "so it is");
   const selects = [
     ...given.startingWith("snapshot.select.statement.overrides"),
