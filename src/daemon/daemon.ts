@@ -190,7 +190,7 @@ async function runWithLease(
           sinks: ofDocuments,
           snapshot: "initial",
           heartbeatMs,
-          revised: () => null,
+          revised: async () => [],
         });
   /** Of the pipeline of documents. */
   let failure: StoredError | null = null;

@@ -29,20 +29,24 @@ export function isSelectedBy({ tables }: Config["source"]): (table: TableName) =
 /** What was registered of tables: what they stood under, and the kept shapes of those whose changes are ignored. */
 export async function memoryOf(
   { rules }: Pick<Config, "rules">,
-  { schemas, snapshots }: Pick<StateStore, "schemas" | "snapshots">,
+  { schemas, snapshots, source }: Pick<StateStore, "schemas" | "snapshots" | "source">,
 ): Promise<RuleMemory> {
+  const kept: Pick<RuleMemory, "keep" | "foresee"> = {
+    keep: (renames, position) => schemas.rename(renames, position),
+    foresee: (until) => source.foresee(until),
+  };
   const pins = new Map<string, Pin>();
   const newest = await schemas.list();
   const elsewhere = await schemas.elsewhere();
   const isPlain = rules.tables.length === 0 && rules.selections.every(({ patterns }) => patterns.length === 0);
   if (isPlain && elsewhere.length === 0 && newest.every(({ ruled }) => ruled === undefined))
-    return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
+    return { ...noMemory(), ...kept };
   const all: TableVersion[] = [];
-  const versions = new Map<string, TableVersion>();
+  const versions = new Map<string, readonly TableVersion[]>();
   for (const table of newest) {
     const own = await schemas.versions(table.id);
     all.push(...own);
-    versions.set(table.id, own.findLast(({ ruled }) => ruled?.fault == null) ?? table);
+    versions.set(table.id, own);
   }
   for (const table of newest) {
     if (policyOf(rules, table).schemaChange !== "ignore") continue;
@@ -51,15 +55,15 @@ export async function memoryOf(
     if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
   const former = new FormerRules([...all, ...elsewhere], await schemas.renames());
-  const keep: RuleMemory["keep"] = (renames, position) => schemas.rename(renames, position);
-  return { pins, former, versions, keep, pending: () => pendingIn(snapshots) };
+  const foreseen = (await source.get())?.foreseen ?? null;
+  return { pins, former, versions, ...kept, foreseen, pending: () => pendingIn(snapshots) };
 }
 
 /** The same as it is now, of a command that closes the state, which the daemon keeps. */
 export async function memoryNow(config: Pick<Config, "rules">, state: StateStore): Promise<RuleMemory> {
   const memory = await memoryOf(config, state);
   const pending = await pendingIn(state.snapshots);
-  return { ...memory, keep: async () => {}, pending: async () => pending };
+  return { ...memory, keep: async () => {}, foresee: async () => {}, pending: async () => pending };
 }
 
 /** Where there are very many, of each of their tables any row. */

@@ -49,7 +49,7 @@ export const pages = {
     remedy:
       "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has; where another table had that name, `mask: none` for each column to show. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
     cause:
-      "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or is new and has its columns, as a copy has. No rule hides the same under that name.",
+      "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or is new and has its columns, as a copy has. No rule hides the same under that name. Or, on MySQL and MariaDB, a table or column gets another name further on in the log, and a rule for its present name is no rule for its earlier rows: that ends by itself, as the message says.",
   },
   MR1034: {
     title: "A table or column that no rule fits by the spelling of its letters",
@@ -117,6 +117,31 @@ export function otherName(
     place,
     message: `table ${shape.id} ${is}; rules for that name ${did}, and none does so for this one`,
     fix: `put under \`tables:\` the line ${name}: ${JSON.stringify(rule)} or, to show all that the table has, ${name}: ${JSON.stringify(all)}; then start again`,
+  };
+}
+
+/** Why rows that come under a name which means something else further on in the log do not pass. */
+interface Ahead {
+  readonly place: string;
+  /** Names of columns that these rows would show. */
+  readonly hidden: readonly string[];
+  readonly filtered: boolean;
+  /** The table's id there; null: it has none, or nobody knows. */
+  readonly later: string | null;
+}
+
+/** What the table becomes, or what it stood under, hides more than the rules for its name. */
+export function namedOtherwiseLater({ id }: TableShape, { place, hidden, filtered, later }: Ahead): RuleProblem {
+  const names = hidden.map((name) => JSON.stringify(name)).join(", ");
+  const isColumns = later === id && names !== "";
+  const did = [...(names === "" ? [] : [`hide ${names}`]), ...(filtered ? ["leave rows out"] : [])].join(" and ");
+  const what = did === "" ? "may hide what it has" : did;
+  const becomes = later === null ? "goes or gets another name" : isColumns ? "gets other columns" : `becomes ${later}`;
+  return {
+    code: "MR1033",
+    place,
+    message: `table ${id} ${becomes} further on in the log; rules for it ${what}, and those for the present name are not for its rows`,
+    fix: "Nothing has to be done: when the stream is there, what has the name then goes on and is read by itself. To have the changes from before in histories and topics, give this name rules that hide the same, and start again.",
   };
 }
 

@@ -4,7 +4,8 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { TableRule } from "./definition.ts";
-import { otherName, type RuleProblem } from "./errors.ts";
+import { namedOtherwiseLater, otherName, type RuleProblem } from "./errors.ts";
+import { type Future, losesColumn, losesName, namesLater } from "./foresight.ts";
 import {
   type Former,
   type FormerRules,
@@ -14,11 +15,13 @@ import {
   isLost,
   isTaken,
   isUnplaced,
+  mayHaveNoNumber,
   ordinalOf,
 } from "./former-rules.ts";
 import { type ColumnRuling, columnRuling, type MergedRule, type MergedRules } from "./merged-rule.ts";
 import { HIDE_TOO, hiding, isLifted } from "./rule-fit.ts";
 import type { Condition } from "./where/condition.ts";
+import { columnsIn } from "./where/syntax.ts";
 
 const NO_HIDDEN: ReadonlyMap<string, string> = new Map();
 
@@ -94,8 +97,10 @@ export class Exposure {
     rulings: readonly ColumnRuling[] = [],
   ): RuleProblem | null {
     if (former === undefined) return null;
-    const shown = [...former.hidden, ...goneOf(former, shape)].flatMap((hidden) => {
+    const gone = goneOf(former, shape);
+    const shown = [...former.hidden, ...gone].flatMap((hidden) => {
       const ordinal = ordinalOf(hidden, former, shape);
+      if (mayHaveNoNumber(hidden, ordinal, former, shape)) return perhapsUnnumbered(hidden, shape, rulings);
       if (isUnplaced(hidden, ordinal, former, shape)) return perhaps(hidden, former, shape, rulings);
       if (former.hidden.includes(hidden) && isLost(hidden, ordinal))
         return [{ hidden, ruling: undefined, name: hidden.name }];
@@ -113,7 +118,8 @@ export class Exposure {
     if (shown.some(({ ruling }) => !isMeant(ruling)) || !(isFiltered || areRowsMeant))
       return otherName(shape, former, { place, where: before?.where?.text ?? null, isOthers });
     const renamed = shown.find(
-      ({ hidden, ruling, name }) => (hidden.isComputed === true || hidden.name !== name) && !isLifted(ruling),
+      ({ hidden, ruling, name }) =>
+        (hidden.isComputed === true || hidden.name !== name || gone.includes(hidden)) && !isLifted(ruling),
     );
     if (renamed === undefined) return null;
     const { name, hidden } = renamed;
@@ -128,6 +134,64 @@ export class Exposure {
         ? `${what} may have what was hidden as ${was}: another table has the name now`
         : `${what} was hidden as ${was}, and is not under this name`;
     return { code: "MR1025", place, message };
+  }
+
+  /** Rules for a name, and for a column's, are not written for a table that loses it. */
+  ofLost(
+    shape: TableShape,
+    former: Former,
+    rule: MergedRule | null,
+    rulings: readonly ColumnRuling[],
+    future: Future,
+  ): RuleProblem | null {
+    const isTable = losesName(shape.id, future);
+    const shown = former.hidden.filter((hidden) => {
+      const ordinal = ordinalOf(hidden, former, shape);
+      if (ordinal < 0 || !(isTable || losesColumn(shape.columns[ordinal]!.name, future))) return false;
+      return !hidesAs(rulings[ordinal], hidden.how);
+    });
+    const filtered = isTable && former.filtered;
+    if (shown.length === 0 && !filtered) return null;
+    const place = rule?.place ?? "tables";
+    const later = isTable ? null : shape.id;
+    return namedOtherwiseLater(shape, { place, hidden: shown.map(({ name }) => name), filtered, later });
+  }
+
+  /** What the table becomes further on in the log hides no more than this name does. */
+  ofLater(
+    shape: TableShape,
+    rule: MergedRule | null,
+    rulings: readonly ColumnRuling[],
+    { tables, isUnknown }: Future,
+  ): RuleProblem | null {
+    const unknown = { place: rule?.place ?? "tables", hidden: [], filtered: false, later: null };
+    if (isUnknown) return namedOtherwiseLater(shape, unknown);
+    for (const later of tables) {
+      if (later.id === shape.id && later.columns.size === 0) continue;
+      const names = namesOfTable(later.id);
+      const ruleThen = this.#rules.of({ id: later.id, ...names });
+      const hidden = shape.columns.flatMap(({ name }, i) => {
+        const then = ruleThen === null ? [] : namesLater(name, later).map((one) => columnRuling(ruleThen, one));
+        return then.some((one) => hiding(one) !== null && !hidesAs(rulings[i], hiding(one)!)) ? [name] : [];
+      });
+      const where = ruleThen?.where ?? null;
+      const isAsked =
+        where?.expression != null && columnsIn(where.expression).some((name) => later.columns.has(name.toLowerCase()));
+      const filtered = where !== null && (where.text !== rule?.where?.text || isAsked);
+      if (hidden.length === 0 && !filtered && !this.#isHeldBack(later.id, ruleThen)) continue;
+      const place = ruleThen?.place ?? rule?.place ?? "tables";
+      return namedOtherwiseLater(shape, { place, hidden, filtered, later: later.id });
+    }
+    return null;
+  }
+
+  /** A table that is there, of which no row passes because of what it stood under. */
+  #isHeldBack(id: string, rule: MergedRule | null): boolean {
+    const shape = this.#present.get(id);
+    const former = shape === undefined ? undefined : this.#former.of(shape, null);
+    if (shape === undefined || former === undefined) return false;
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    return this.of(shape, former, rule, rulings) !== null;
   }
 
   /** A table that stood under rules has become a partition of this one, which shows its rows; or this one inherits from it. */
@@ -188,9 +252,7 @@ export class Exposure {
   #heldBack({ id }: Pick<TableShape, "id">, rule: MergedRule | null): ReadonlyMap<string, string> {
     const shape = this.#present.get(id);
     const former = shape === undefined ? undefined : this.#former.of(shape, null);
-    if (shape === undefined || former === undefined) return NO_HIDDEN;
-    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
-    if (this.of(shape, former, rule, rulings) === null) return NO_HIDDEN;
+    if (shape === undefined || former === undefined || !this.#isHeldBack(id, rule)) return NO_HIDDEN;
     return new Map(
       former.hidden.flatMap((column): [string, string][] => {
         const ordinal = ordinalOf(column, former, shape);
@@ -249,6 +311,17 @@ function perhaps(
   });
 }
 
+type Shown = ReturnType<typeof perhaps>;
+
+/** Each column whose number is not known may be the hidden one, unless one of them has its name. */
+function perhapsUnnumbered(hidden: HiddenColumn, { columns }: TableShape, rulings: readonly ColumnRuling[]): Shown {
+  const unnumbered = columns.flatMap(({ name, identity }, i) => (identity < 0 ? [{ name, ruling: rulings[i] }] : []));
+  const own = unnumbered.filter(({ name }) => name === hidden.name);
+  return (own.length === 0 ? unnumbered : own).flatMap(({ name, ruling }) =>
+    ruling !== undefined && hiding(ruling) !== null ? [] : [{ hidden, ruling, name }],
+  );
+}
+
 /**
  * A condition asks by names. One that was written for another column of that name may let in what it left out. `rules`: see
  * `Ruled`.
@@ -266,4 +339,13 @@ export function asksAnother(
   const fix =
     "Write the condition for the columns as they are named now; any other text of the table's rules says that they are meant.";
   return { code: "MR1020", place: where.place, message, fix };
+}
+
+/** From what tells most of a value to what tells nothing. */
+const HIDING: Readonly<Record<string, number>> = { partial: 1, hash: 2, redact: 3, null: 3, drop: 3 };
+
+/** True if a column tells no more of its values than under `how`. */
+function hidesAs(ruling: ColumnRuling | undefined, how: string): boolean {
+  const now = ruling === undefined ? null : hiding(ruling);
+  return now !== null && HIDING[now]! >= HIDING[how]!;
 }

@@ -14,10 +14,14 @@ import { NO_PINS, type Pins } from "./pins.ts";
 export interface RuleMemory {
   readonly pins: Pins;
   readonly former: FormerRules;
-  /** By id, the newest version of which rows passed; of a table that was suspended all the time, its newest. */
-  readonly versions: ReadonlyMap<string, TableVersion>;
+  /** By id, as earlier processes registered them, in the order of the log. */
+  readonly versions: ReadonlyMap<string, readonly TableVersion[]>;
   /** Makes renames durable by which rules follow a table. */
   readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
+  /** A stream before it looks for what tables become further on in the log; null: each knows by its tables whether it has to. */
+  readonly foreseen: Position | null;
+  /** Makes it durable. */
+  readonly foresee: (until: Position) => Promise<void>;
   /** The keys of rows that sinks read again: what the log told of them last, the sinks may not have. Absent: none. */
   readonly pending?: () => Promise<readonly PendingRow[]>;
   /** Makes durable what tables of other shares stand under: they may get names that are in this one. Absent: somebody else does. */
@@ -35,6 +39,8 @@ export const noMemory = (): RuleMemory => ({
   former: new FormerRules(),
   versions: new Map(),
   keep: async () => {},
+  foreseen: null,
+  foresee: async () => {},
 });
 
 /** What a table stood under when its rows last passed. */
@@ -78,6 +84,14 @@ export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
   readonly how: string;
   /** It held its table back, because the server computed it from hidden columns. */
   readonly isComputed?: true;
+}
+
+/** What the rows of a version that was registered stood under. */
+export function formerOf(version: TableVersion): Former {
+  const { id, fingerprint, since: at } = version;
+  const stands = standing(version);
+  const named = new Set(stands.columns.map(({ name }) => name));
+  return { id, identity: identityOf(version), fingerprint, at, named, ...stands };
 }
 
 type Named = Pick<TableShape, "id">;
@@ -471,6 +485,17 @@ function numbered(column: HiddenColumn, before: Former | undefined): HiddenColum
 /** True if nothing says which column of the table it is now, if it is one. */
 export function isUnplaced({ identity }: HiddenColumn, ordinal: number, former: Former, shape: TableShape): boolean {
   return ordinal < 0 && identity < 0 && !isKnownByName(shape) && isSameTable(former, shape);
+}
+
+/** True if the shape may have it without its number: it is from a log that is behind, and the catalogue has it no longer. */
+export function mayHaveNoNumber(
+  { identity }: HiddenColumn,
+  ordinal: number,
+  former: Former,
+  shape: TableShape,
+): boolean {
+  const isNumbered = ordinal < 0 && identity > 0 && !isKnownByName(shape) && isSameTable(former, shape);
+  return isNumbered && shape.columns.some((column) => column.identity < 0);
 }
 
 /** Those that a shape of the table may have again. */

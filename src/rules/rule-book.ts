@@ -1,5 +1,5 @@
 /** Applies the rules to the shapes of tables: what a table becomes, and why a rule does not fit. */
-import type { Position } from "../core/model/position.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
 import { namesOfTable, whyLeftOut } from "../core/model/schema.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { Rename } from "../core/contracts/change-log.ts";
@@ -10,7 +10,8 @@ import { ComputedColumn, computedColumn, type ComputedRule } from "./computed/co
 import type { ColumnRule, Rules, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
 import { asksAnother, Exposure } from "./exposure.ts";
-import { type Former, type FormerRules, isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
+import { type Former, type FormerRules, formerOf, isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
+import type { Foresight, Future } from "./foresight.ts";
 import { maskedColumn } from "./masks.ts";
 import { type ColumnRuling, columnRuling, type MergedRule, MergedRules, spelledOtherwise, tie } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
@@ -30,6 +31,7 @@ import {
   NO_FUNCTIONS,
   type RuledShape,
   ruledShape,
+  rulesDigest,
   sourceShape,
   withheldShape,
   withKeyOf,
@@ -39,6 +41,7 @@ interface Planned {
   readonly key: string;
   /** What the table stood under afterwards. */
   readonly former: Former | undefined;
+  readonly future: Future | undefined;
   readonly plan: RuledShape | null;
 }
 
@@ -63,11 +66,12 @@ export class RuleBook {
   readonly #former: FormerRules;
   /** As earlier processes registered them. */
   readonly #versions: RuleMemory["versions"];
+  #foresight: Foresight | null = null;
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
   constructor(
     rules: Rules,
-    { pins, former, versions }: Omit<RuleMemory, "keep"> = noMemory(),
+    { pins, former, versions }: Pick<RuleMemory, "pins" | "former" | "versions"> = noMemory(),
     isSelected: (table: TableName) => boolean = () => false,
   ) {
     this.#rules = rules;
@@ -123,7 +127,9 @@ export class RuleBook {
     { rules }: Pick<MergedRule, "rules">,
     fitted: (before: TableShape) => boolean,
   ): boolean {
-    const before = this.#versions.get(id);
+    const known = this.#versions.get(id);
+    // The newest of which rows passed.
+    const before = known?.findLast(passed) ?? known?.at(-1);
     if (before !== undefined) return before.ruled?.fault != null || fitted(sourceShape(before));
     const isAwaited = rules.every(({ pattern, isOptional }) => isOptional || isGlob(pattern));
     return isAwaited && this.#versions.size > 0;
@@ -225,12 +231,14 @@ export class RuleBook {
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
     const former = this.#former.of(shape, at);
+    const future = position === undefined ? undefined : this.future(shape, position);
     this.#former.holdParts(shape);
-    if (known?.key === key && known.former === former) return known.plan;
+    if (known?.key === key && known.former === former && known.future === future) return known.plan;
     const made =
       this.#exposure.ofOthers(whole, rule, others) ??
       shown ??
       this.#spelledOtherwise(shape) ??
+      (future === undefined ? null : this.#exposedLater(shape, rule, former, future, position!)) ??
       (rule === null ? this.#exposure.of(shape, former, null) : this.#made(shape, rule, pin, former));
     const plan = made !== null && "code" in made ? withheldShape(this.#rules, pin?.shape ?? shape, rule, made) : made;
     if (former !== undefined && made !== null && "code" in made && made.code === "MR1033")
@@ -239,8 +247,42 @@ export class RuleBook {
     this.#former.passes(plan?.shape ?? shape, at);
     if (rule !== null) this.#former.lacks(shape, unloggedHidden(shape, rule, this.#exposure.originsOf(shape)));
     this.#former.holdParts(shape);
-    this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
+    this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), future, plan });
     return plan;
+  }
+
+  #exposedLater(
+    shape: TableShape,
+    rule: MergedRule | null,
+    now: Former | undefined,
+    future: Future,
+    position: Position,
+  ): RuleProblem | null {
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    const former = now ?? this.#stoodUnder(shape.id, position);
+    const isAsBefore = former?.id === shape.id && former.rules === rulesDigest(this.#rules, rule);
+    return (
+      (former === undefined || isAsBefore ? null : this.#exposure.ofLost(shape, former, rule, rulings, future)) ??
+      this.#exposure.ofLater(shape, rule, rulings, future)
+    );
+  }
+
+  /** What tables become further on in the log is known from here on. */
+  foresee(foresight: Foresight): void {
+    this.#foresight = foresight;
+  }
+
+  /** Of a table that is known by its name; undefined: it stays what it is, as far as that is known. */
+  future(shape: Pick<TableShape, "id" | "dialect">, position: Position): Future | undefined {
+    return isKnownByName(shape) ? this.#foresight?.of(shape.id, position) : undefined;
+  }
+
+  /** As an earlier process registered the table, for a position that is behind what it was since. */
+  #stoodUnder(id: string, position: Position): Former | undefined {
+    const inForce = this.#versions
+      .get(id)
+      ?.findLast((version) => passed(version) && comparePositions(version.since, position) <= 0);
+    return inForce === undefined ? undefined : formerOf(inForce);
   }
 
   /** True if sinks keep a table's shape whatever happens to it at the source. */
@@ -412,6 +454,10 @@ export class RuleBook {
       shape.columns.map(({ name }) => name),
     );
   }
+}
+
+function passed({ ruled }: TableShape): boolean {
+  return ruled?.fault == null;
 }
 
 /** What suspends its table in any case: it, or one of its columns, has got another name; or a change can't be ignored. */

@@ -92,18 +92,21 @@ export function withheldShape(
 
 /** What the rows stood under, as it is registered with their version. */
 function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
-  const { functions = NO_FUNCTIONS } = rules;
   const { columns, key, fingerprint, hides } = shape;
+  const source = { columns, key, fingerprint, ...(hides === undefined ? {} : { hides }) };
+  return { rules: rulesDigest(rules, rule), source };
+}
+
+/** See `Ruled`. */
+export function rulesDigest(rules: Rules, rule: MergedRule | null): string {
+  const { functions = NO_FUNCTIONS } = rules;
   // Glob by glob over tables: the same list under other globs may decide otherwise.
   const definition = rule?.rules.flatMap(({ columns: named, only }) => {
     const said = named.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
     return said.length === 0 && only === null ? [] : [{ said, only: only?.patterns ?? null }];
   });
   const computed = rule?.computed.map((one) => definitionOf(one, functions));
-  return {
-    rules: digest({ definition, where: rule?.where?.text, key: hashKey(rules, rule), computed }).slice(0, 32),
-    source: { columns, key, fingerprint, ...(hides === undefined ? {} : { hides }) },
-  };
+  return digest({ definition, where: rule?.where?.text, key: hashKey(rules, rule), computed }).slice(0, 32);
 }
 
 /** Tells one `maskKey` from another where hashes are made with it. */

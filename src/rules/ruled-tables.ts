@@ -1,9 +1,9 @@
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import { invariant } from "../core/invariant.ts";
-import type { Position } from "../core/model/position.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
-import { isKnownByName } from "./former-rules.ts";
+import { isKnownByName, type RuleMemory } from "./former-rules.ts";
 import type { RuleBook } from "./rule-book.ts";
 import { type RuledShape, sourceShape, withKeyOf } from "./ruled-shape.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
@@ -75,11 +75,30 @@ export class RuledTables {
     return this.#book.plan(shape)?.shape ?? shape;
   }
 
-  revised(table: TableVersion): TableShape | null {
+  /** `from`: where it is registered. What loses its name behind that is not what the present rules for the name are for. */
+  revised(table: TableVersion, from?: Position): TableShape | null {
     const known = sourceShape(table);
     const live = this.#live.get(table.id);
-    const shape = this.shape(live === undefined ? known : withKeyOf(live, known));
+    const own = live === undefined ? known : withKeyOf(live, known);
+    const isLost = from !== undefined && this.#book.future(own, from) !== undefined;
+    const shape = isLost ? (this.#book.plan(own, from)?.shape ?? own) : this.shape(own);
     return shape.fingerprint === table.fingerprint ? null : shape;
+  }
+
+  /**
+   * True if each table that is known by its name was under the present rules at this position already: then nothing that comes
+   * behind it has to be known in advance.
+   */
+  areSettled(from: Position, registered: RuleMemory["versions"]): boolean {
+    const live = [...this.#live.values()].filter((shape) => !registered.has(shape.id) && isKnownByName(shape));
+    if (live.some((shape) => this.#book.plan(shape) !== null)) return false;
+    return Array.from(registered.values()).every((versions) => {
+      const newest = versions.at(-1);
+      if (newest === undefined || !isKnownByName(newest)) return true;
+      const inForce = versions.findLast(({ since }) => comparePositions(since, from) <= 0);
+      if (inForce !== undefined) return this.revised(inForce) === null;
+      return this.revised(newest) === null && versions.every(({ ruled }) => ruled === undefined);
+    });
   }
 
   /** The source's version of a shape that its log shows. `register` registers its ruled shape. */

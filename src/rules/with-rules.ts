@@ -7,16 +7,19 @@ import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
 import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
+import type { StoredRenames } from "../core/contracts/state-store.ts";
 import type { Block } from "../core/model/block.ts";
-import type { Position } from "../core/model/position.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { invariant } from "../core/invariant.ts";
+import { Turn } from "../core/waiting.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
 import { loadFunctions } from "./computed/functions.ts";
 import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
 import { StreamDoubts } from "./doubts.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
+import { Foresight, RENAMES_MAX } from "./foresight.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { Answers, RuledBlocks } from "./ruled-blocks.ts";
@@ -32,12 +35,18 @@ import { fits, isGlob, selectedName, TableSelection } from "../core/table-select
 import { mergedRule } from "./merged-rule.ts";
 import { boundCondition } from "./rule-fit.ts";
 
+export type Revise = (
+  tables: readonly TableVersion[],
+  from: Position,
+  signal: AbortSignal,
+) => Promise<readonly TableShape[]>;
+
 export interface RuledSource extends Source {
   /**
-   * The shape that replaces this version, if an earlier process registered the version and the configuration has other
-   * rules now; null: nothing replaces it. Called after `create` or `resume`.
+   * The shapes that replace versions that an earlier process registered, where the configuration has other rules now. The stream
+   * begins at `from`. Called after `create` or `resume`.
    */
-  readonly revised: (table: TableVersion) => TableShape | null;
+  readonly revised: Revise;
 }
 
 /** The rules with their functions. Every part that shows, stores or compares rows needs these. */
@@ -92,14 +101,57 @@ export function withRules(
     isChecked = true;
   };
   const ruling = { book, tables, blocks, rows: source.rows, check };
+  const foresee = foreseeing(source.log, ruling, memory);
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, ruling, { onRenamed, doubts }) : source.log,
+    log: hasRules ? ruledLog(source.log, ruling, { foresee, onRenamed, doubts }) : source.log,
     admin: ruledAdmin(source.admin, ruling, { hints: () => hints, slowFunctions: () => book.slowFunctions() }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
-    revised: (table) => tables.revised(table),
+    revised: async (versions, from, signal) => {
+      await foresee(from, signal);
+      return versions.flatMap((table) => tables.revised(table, from) ?? []);
+    },
+  };
+}
+
+type Foresee = (from: Position, signal: AbortSignal) => Promise<void>;
+
+/**
+ * What tables become that are known by their names: before a stream that begins where other rules were in force, or where a
+ * table under rules was not known, the log is looked through for renames. Invariant: that it has to be is durable before a
+ * version under the present rules is registered; the next process could not tell.
+ */
+function foreseeing(
+  { renames }: ChangeLog,
+  { book, tables, check }: Pick<Ruling, "book" | "tables" | "check">,
+  { foreseen, foresee, versions }: RuleMemory,
+): Foresee {
+  const turn = new Turn();
+  let lowest: Position | null = null;
+  return async (from, signal) => {
+    if (!book.hasRules || renames === undefined) return;
+    using _ = await turn.take(signal);
+    if (lowest !== null && comparePositions(lowest, from) <= 0) return;
+    await check(signal);
+    const isBehind = foreseen !== null && comparePositions(from, foreseen) < 0;
+    if (isBehind || !tables.areSettled(from, versions)) {
+      const statements: Pick<StoredRenames, "renames" | "position">[] = [];
+      let count = 0;
+      const end = await renames(
+        from,
+        (some, position) => {
+          count += some.length;
+          if (count <= RENAMES_MAX) statements.push({ renames: some, position });
+        },
+        signal,
+      );
+      const until = { ...from, commit: end, index: 0 };
+      await foresee(until);
+      book.foresee(new Foresight(count > RENAMES_MAX ? null : statements, until));
+    }
+    lowest = from;
   };
 }
 
@@ -156,6 +208,7 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
 }
 
 interface StreamRuling {
+  readonly foresee: Foresee;
   readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
   readonly doubts: StreamDoubts;
 }
@@ -163,12 +216,13 @@ interface StreamRuling {
 function ruledLog(
   log: ChangeLog,
   { book, tables, blocks, rows, check }: Ruling,
-  { onRenamed, doubts }: StreamRuling,
+  { foresee, onRenamed, doubts }: StreamRuling,
 ): ChangeLog {
   return {
     ...log,
     stream: async (from, options, signal) => {
       await check(signal);
+      await foresee(from, signal);
       const { resolve } = options;
       blocks.memory.streamFrom(from);
       const ruled: StreamOptions = {

@@ -17,7 +17,7 @@ import { SinkWorker } from "./sink/sink-worker.ts";
 import { TablesOfSink } from "./sink/tables-of-sink.ts";
 import { loseChanges, onLostOf, passedOver } from "./sink/sink-position.ts";
 import type { Comparisons } from "./comparisons.ts";
-import { untilGranted, type WaitingStart, type StartObstacle } from "./start/start-waits.ts";
+import { untilGranted, type WaitingStart, type StartObstacle, whenAnswered } from "./start/start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
@@ -56,10 +56,14 @@ export interface PipelineParts {
   /** How changes of a table's shape are treated. By default targets follow all of them. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
   /**
-   * The shape that replaces this version, if an earlier process registered the version and the configuration asks for
-   * another one now; null: nothing replaces it. Called when the log was found.
+   * The shapes that replace versions that an earlier process registered, where the configuration asks for others now. Called
+   * when the log was found; `from`: where the stream begins.
    */
-  readonly revised: (table: TableVersion) => TableShape | null;
+  readonly revised: (
+    tables: readonly TableVersion[],
+    from: Position,
+    signal: AbortSignal,
+  ) => Promise<readonly TableShape[]>;
   /** How often a lagging sink asks for a second stream before the first stream goes back for it. */
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in a row before an operator has to act. */
@@ -314,7 +318,8 @@ export class Pipeline {
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, lives }, log.stored, signal);
     const { gate, suspended } = this;
-    await gate.revise(this.#parts.revised, from);
+    const { revised } = this.#parts;
+    await gate.revise(await whenAnswered(waiting, () => revised(gate.every, from, signal), signal), from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,

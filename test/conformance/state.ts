@@ -111,10 +111,13 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         origin: null,
         acknowledged: null,
         acknowledgedAt: null,
+        foreseen: null,
       });
       await source.making();
       expect(await source.get()).toMatchObject({ makes: true, identity: null });
       await source.created({ slot: "a" }, at(100n));
+      await source.foresee(at(7n));
+      await source.foresee(at(5n));
       await source.looked();
       await source.identify({ slot: "b" });
       expect(await source.get()).toEqual({
@@ -125,6 +128,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         origin: at(100n),
         acknowledged: null,
         acknowledgedAt: null,
+        foreseen: at(7n),
       });
     });
 

@@ -45,6 +45,7 @@ describe("the state file", () => {
       origin: at(9n, 0, 3),
       acknowledged: null,
       acknowledgedAt: null,
+      foreseen: null,
     });
     expect((await second.sinks.get("w"))?.checkpoint).toEqual(at(2n ** 55n - 1n, 7));
     expect((await second.sinks.get("w"))?.tables).toEqual({ "public.a": "h1", "public.__proto__": "h2" });

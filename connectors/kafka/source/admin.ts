@@ -7,8 +7,10 @@ import type {
   HeldPositions,
   LogAdmin,
 } from "../../../src/core/contracts/log-admin.ts";
+import type { Rename } from "../../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
-import type { FrameReading } from "../../../src/core/model/frame.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import type { Frame, FrameReading } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/waiting.ts";
 import { classifySource, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
@@ -18,8 +20,8 @@ import { type Framed, LogTopic, Walk } from "./log-topic.ts";
 
 /** A start looks at so much behind the position where it goes on. */
 const WALKED_BYTES_MAX = 64 * 1024 * 1024;
-/** How long a first start waits for each frame until the capturing daemon has written one to begin at. */
-const FIRST_FRAME_MS_MAX = 60_000;
+/** How long a start waits for each frame until the capturing daemon has written the one that it needs. */
+const FRAME_MS_MAX = 60_000;
 
 /** Whether a frame can be read. */
 const LOOKED_AT: FrameReading = { epoch: 1, since: null, markOf: () => null, tableOf: async () => null };
@@ -70,17 +72,9 @@ async function create(
     const { stable } = await log.extent(scope.signal);
     await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
     const frames = log.frames({ from: stable, until: null }, scope.signal);
-    const late = (): never => {
-      throw logError(
-        "MR3522",
-        "retryable",
-        `the capturing daemon, ${context.naming.daemon}, has written nothing to ${log.name}`,
-      );
-    };
-    const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
     let begins: Framed;
     // A position in the middle of a transaction is none to begin at: an identity knows only whole ones.
-    do begins = await withTimeout(firstOf(frames), limits);
+    do begins = await nextOf(frames, context, log, signal);
     while (begins.frame.from.index > 0);
     const { frame, first } = begins;
     const begun = { position: frame.from.commit, offset: first };
@@ -92,6 +86,20 @@ async function create(
   } finally {
     scope.end();
   }
+}
+
+/** The capturing daemon has been asked for a mark. */
+async function nextOf(
+  frames: AsyncGenerator<Framed>,
+  { clock, naming }: SourceContext,
+  log: LogTopic,
+  signal: AbortSignal,
+): Promise<Framed> {
+  const late = (): never => {
+    const what = `the capturing daemon, ${naming.daemon}, has written nothing to ${log.name}`;
+    throw logError("MR3522", "retryable", what);
+  };
+  return await withTimeout(firstOf(frames), { clock, signal, timeoutMs: FRAME_MS_MAX, late });
 }
 
 async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
@@ -190,6 +198,44 @@ async function hasMore(
   if (oldest.from.epoch === epoch && oldest.from.commit > lowest) return false;
   const before = (await log.firstAfterEpoch(all, epoch, signal))?.before ?? null;
   return before !== null && before.until.commit > lowest;
+}
+
+/** See `ChangeLog`. What the catalogue shows may come to the log a moment later. */
+export async function renames(
+  { context, calls, followed }: LogReader,
+  from: Position,
+  onRenamed: (renames: readonly Rename[], position: Position) => void,
+  signal: AbortSignal,
+): Promise<bigint> {
+  using scope = scopeOf(signal);
+  try {
+    await using log = await LogTopic.open(context, scope.signal);
+    followed.expectSame(log.id);
+    const { first, stable } = await log.extent(scope.signal);
+    followed.adopt(await log.last({ from: first, until: stable }, scope.signal));
+    const until = followed.positionIn(await calls.ask({ kind: "tip" }, scope.signal));
+    await calls.ask({ kind: "mark", content: "renames" }, scope.signal);
+    const isBefore = (frame: Frame): boolean =>
+      !followed.isEarlier(frame) && !followed.isLater(frame) && frame.until.commit < from.commit;
+    const start = await log.offsetBefore({ from: first, until: stable }, isBefore, scope.signal);
+    const frames = log.frames({ from: start, until: null }, scope.signal);
+    const reading: FrameReading = {
+      ...LOOKED_AT,
+      epoch: from.epoch,
+      onRenamed: async (told, position) => onRenamed(told, position),
+    };
+    for (;;) {
+      const framed = await nextOf(frames, context, log, signal);
+      if (followed.isEarlier(framed.frame)) continue;
+      if (followed.isLater(framed.frame)) return until;
+      await log.contentOf(framed, reading);
+      if (framed.frame.until.commit >= until) return until;
+    }
+  } catch (error) {
+    throw classifySource(error, signal);
+  } finally {
+    scope.end();
+  }
 }
 
 /** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */

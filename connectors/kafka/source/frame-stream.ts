@@ -24,6 +24,8 @@ export class FrameStream implements ChangeStream {
   readonly #over = scopeOf();
   /** By table id, the version in which it was shown last; null: it is left out. */
   readonly #shown = new Map<string, { readonly fingerprint: string; readonly table: TableVersion | null }>();
+  /** Commit positions of renames that it has told, and not passed. */
+  readonly #renamedAt: bigint[] = [];
   readonly #walk: Walk;
   /** Whether it has come to its own epoch: no earlier one can follow. */
   #isInEpoch: boolean;
@@ -57,11 +59,12 @@ export class FrameStream implements ChangeStream {
       const { first, stable } = await log.extent(signal);
       const all = { from: first, until: stable };
       followed.adopt(await log.last(all, signal));
-      const known = followed.offsetBefore(from.commit);
+      // Renames behind a position may be at the end of the frame before it.
+      const known = followed.offsetBefore(from.commit - 1n);
       // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
       const isThere = known !== null && known >= first && known <= stable;
       const isBefore = (frame: Frame) =>
-        !followed.isEarlier(frame) && !followed.isLater(frame) && frame.from.commit <= from.commit;
+        !followed.isEarlier(frame) && !followed.isLater(frame) && frame.until.commit < from.commit;
       const start = isThere ? known : await log.offsetBefore(all, isBefore, signal);
       const onForeign = ({ offset }: CommittedRecord): void => followed.passedOver(log.name, offset);
       const frames = (until: AbortSignal) => log.frames({ from: start, until: null }, until, onForeign);
@@ -109,15 +112,30 @@ export class FrameStream implements ChangeStream {
     const { since, until } = step;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
     const { markOf } = this.#followed;
-    const { onRenamed } = this.#options;
-    const reading = { epoch: until.epoch, since, markOf, tableOf, ...(onRenamed === undefined ? {} : { onRenamed }) };
+    const onRenamed: NonNullable<StreamOptions["onRenamed"]> = async (renames, position) => {
+      this.#renamedAt.push(position.commit);
+      await this.#options.onRenamed?.(renames, position);
+    };
+    const areNamesOthers = (commit: bigint): boolean => this.#areNamesOthers(commit);
+    const reading = { epoch: until.epoch, since, markOf, tableOf, onRenamed, areNamesOthers };
     const { block, lost, announced } = await this.#log.contentOf(framed, reading);
+    // Otherwise it was read for what it says of renames behind it.
+    const isNews = since === null || comparePositions(since, until) < 0;
     // Before the stream passes the position.
-    const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });
-    for (const id of lost) await this.#options.onUnloggedRows?.(id, "passed by");
+    const passedBy = await this.#underOtherRules(isNews ? announced : [], { ...frame.from, epoch: until.epoch });
+    for (const id of isNews ? lost : []) await this.#options.onUnloggedRows?.(id, "passed by");
     for (const id of passedBy) await this.#options.onUnloggedRows?.(id);
     this.#followed.passed(until, last + 1n);
     return block;
+  }
+
+  /** Rules follow the tables: what a name stood for before says nothing. */
+  #areNamesOthers(commit: bigint): boolean {
+    const passed = this.#renamedAt.findIndex((at) => at > commit);
+    if (this.#renamedAt.length === 0 || passed === 0) return false;
+    this.#renamedAt.splice(0, passed < 0 ? this.#renamedAt.length : passed);
+    this.#shown.clear();
+    return true;
   }
 
   /**

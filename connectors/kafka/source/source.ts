@@ -4,7 +4,7 @@ import type { Source } from "../../../src/core/contracts/source.ts";
 import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { Frame } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { earliest, logAdmin, type LogReader } from "./admin.ts";
+import { earliest, logAdmin, type LogReader, renames } from "./admin.ts";
 import { Calls, joinsFrom, tablesFrom } from "./asking.ts";
 import type { Call, TableQuestion } from "../log/calls.ts";
 import type { SourceContext } from "./context.ts";
@@ -26,6 +26,7 @@ export function kafkaSource(context: SourceContext): Source {
       stream: (from, options, signal) => FrameStream.open(reader, from, options, signal),
       tip: async (signal) => followed.positionIn(await calls.ask({ kind: "tip" }, signal)),
       earliest: (signal) => earliest(reader, signal),
+      renames: (from, onRenamed, signal) => renames(reader, from, onRenamed, signal),
     },
     admin: logAdmin(reader),
     catalog: {

@@ -27,6 +27,7 @@ import { joinedRows } from "../../kit/joined-rows.ts";
 import { matchingRows, readRange } from "./snapshot/chunks.ts";
 import { namingHolders } from "./snapshot/lock-waits.ts";
 import { TableReadings } from "./snapshot/reading.ts";
+import { walkRenames } from "./transactions/log-reader.ts";
 import { startOf } from "./wire/position.ts";
 import type { SourceParts } from "./source-parts.ts";
 
@@ -56,7 +57,7 @@ export function mysqlSource(parts: SourceParts): Source {
 }
 
 function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {
-  const { files, server } = parts;
+  const { files, server, tables } = parts;
   return {
     stream: async (from, options, signal) => {
       await server.facts(signal);
@@ -67,6 +68,10 @@ function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {
     earliest: async (signal) => {
       const [first] = await files.read(signal);
       return first === undefined ? null : startOf(first.file);
+    },
+    renames: async (from, onRenamed, signal) => {
+      await server.facts(signal);
+      return await walkRenames(server, { files, names: tables.names }, from, onRenamed, signal);
     },
   };
 }

@@ -24,7 +24,7 @@ CREATE TABLE identity (
 -- `origin`: where the epoch begins. `acknowledged_at`: when `acknowledged` was stored; what the source has forgotten was
 -- committed before. `identity`: JSON. `number`: 1 for the database, 2 for the nest (decision 40). `makes`: the first start found no
 -- log of its name at the source, and makes it: what is there by now is its own. `looked`: its tables were all registered once: what
--- comes from then on is new.
+-- comes from then on is new. `foreseen`: a start before it looks in the log up to there for what tables become.
 CREATE TABLE source (
   number INTEGER PRIMARY KEY CHECK (number IN (1, 2)),
   epoch INTEGER NOT NULL,
@@ -33,7 +33,8 @@ CREATE TABLE source (
   identity TEXT,
   origin TEXT,
   acknowledged TEXT,
-  acknowledged_at TEXT
+  acknowledged_at TEXT,
+  foreseen TEXT
 ) STRICT;
 
 -- A copy of each sink's checkpoint; the sink's own counts. `written`: the last position that the sink has stored durably;

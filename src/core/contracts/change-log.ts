@@ -23,7 +23,14 @@ export interface ChangeLog {
    * `tip`.
    */
   readonly earliest: (signal: AbortSignal) => Promise<bigint | null>;
+  /**
+   * Tells what `onRenamed` of a stream from `from` would tell, in order and without rows, and returns where it ends: behind
+   * everything that the catalogue showed before the call. Absent: no rename is in the log, because none matters.
+   */
+  readonly renames?: (from: Position, onRenamed: OnRenamed, signal: AbortSignal) => Promise<bigint>;
 }
+
+type OnRenamed = (renames: readonly Rename[], position: Position) => void;
 
 export interface StreamOptions {
   readonly temporary: boolean;

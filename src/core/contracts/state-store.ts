@@ -105,6 +105,8 @@ export interface SourceRecord extends LogRecord {
   readonly acknowledged: Position | null;
   /** When that was stored: the source has forgotten only what was committed earlier. */
   readonly acknowledgedAt?: string | null;
+  /** See `foresee`. */
+  readonly foreseen?: Position | null;
 }
 
 export interface SourceStore {
@@ -117,6 +119,8 @@ export interface SourceStore {
   /** All tables that the source had at the first look are registered: a table that comes from here on is new. */
   looked(): Promise<void>;
   identify(identity: LogIdentity): Promise<void>;
+  /** Rules have changed: each start before this position looks for what tables become further on in the log. Never moves back. */
+  foresee(until: Position): Promise<void>;
   /** Stores the sinks' positions, and with them the position to acknowledge, in one transaction. */
   acknowledge(
     position: Position,

@@ -151,6 +151,8 @@ export interface FrameReading {
   readonly tableOf: (shape: TableShape, position: Position) => Promise<TableVersion | null>;
   /** `StreamOptions.onRenamed` */
   readonly onRenamed?: StreamOptions["onRenamed"];
+  /** Whether names mean other tables at this commit position than at that of the transaction before. Absent: they never do. */
+  readonly areNamesOthers?: (commit: bigint) => boolean;
 }
 
 export class Frame {
@@ -186,8 +188,10 @@ export class Frame {
       else if (kind === SHAPE) announced.push(JSON.parse(this.#text()));
       else if (kind === MARK) this.#mark(block, reading);
       else if (kind === RENAMED) await this.#renamed(reading);
-      else if (kind === TRANSACTION) transaction = this.#transaction();
-      else if (kind === ROW && transaction !== null) {
+      else if (kind === TRANSACTION) {
+        transaction = this.#transaction();
+        if (reading.areNamesOthers?.(transaction.commit)) ordinals.clear();
+      } else if (kind === ROW && transaction !== null) {
         const row = this.#row();
         const position = { epoch: reading.epoch, commit: transaction.commit, index: row.index };
         if (reading.since !== null && comparePositions(position, reading.since) < 0) continue;

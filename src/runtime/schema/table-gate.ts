@@ -272,8 +272,7 @@ export class TableGate {
    * Registers the new shapes of known tables whose rules have changed. Invariant: before a sink begins and anything is read
    * or delivered, so that nothing passes under the former rules.
    */
-  async revise(revised: (table: TableVersion) => TableShape | null, position: Position): Promise<void> {
-    const shapes = this.every.flatMap((table) => revised(table) ?? []);
+  async revise(shapes: readonly TableShape[], position: Position): Promise<void> {
     await this.resolveAll(shapes, position);
   }
 

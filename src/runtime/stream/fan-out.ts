@@ -1,5 +1,6 @@
 import { invariant } from "../../core/invariant.ts";
 import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
+import type { LogEntry } from "../../core/model/batch.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { type Position, rowVersion } from "../../core/model/position.ts";
 import { News } from "../../core/waiting.ts";
@@ -94,6 +95,8 @@ export class FanOut {
   /** Told when more waits for a crowded sink. */
   readonly crowding = new News();
   #roomMade: (() => void) | null = null;
+  /** Renames of which the stream has told, and whose position it has not passed, in order. */
+  readonly #renamed: Extract<LogEntry, { readonly kind: "renamed" }>[] = [];
 
   /** `news` is notified when the fan-out has made progress. */
   constructor(
@@ -202,10 +205,29 @@ export class FanOut {
     for (const queue of isPassedBy ? this.#sinks.values() : this.#logs) queue.push(lossOf(tableId));
   }
 
-  /** Told to sinks that get the log itself. Pushed before the rows of that position: those before it are known by theirs. */
+  /**
+   * Told to sinks that get the log itself, between the rows before that position and those behind it: who reads their log from a
+   * position on must not lack what comes behind it.
+   */
   rename(renames: readonly Rename[], { commit }: Position): void {
-    const entry = { kind: "renamed", renames, commit } as const;
-    for (const queue of this.#logs) queue.push({ kind: "notice", entry, until: null });
+    // A stream that was opened again tells it again.
+    this.#renamed.push({ kind: "renamed", renames, commit });
+    this.#renamed.sort((a, b) => Number(a.commit - b.commit));
+  }
+
+  /** Gives out the rows from `from` on that come before renames, as far as `to`, and the renames. Returns where it stopped. */
+  #passRenames(block: Block, from: number, to: number): number {
+    let at = from;
+    for (let next = this.#renamed[0]; next !== undefined; next = this.#renamed[0]) {
+      if (next.commit >= block.until.commit) break;
+      const behind = rowBehind(block, at, next.commit);
+      if (behind > to) break;
+      this.#rows(block, at, behind);
+      at = behind;
+      this.#renamed.shift();
+      for (const queue of this.#logs) queue.push({ kind: "notice", entry: next, until: null });
+    }
+    return at;
   }
 
   get #expected(): readonly Expected[] {
@@ -281,6 +303,7 @@ export class FanOut {
       const edge = this.#edge(message);
       const takers = message.prefix === this.#markPrefix ? this.#logs : [];
       if (edge === null && takers.length === 0) continue;
+      from = this.#passRenames(block, from, message.at);
       this.#rows(block, from, message.at);
       from = message.at;
       for (const queue of takers) queue.push(noticeOf(block, message));
@@ -289,6 +312,7 @@ export class FanOut {
         else this.#close(expected, block.positionAt(message.at));
       }
     }
+    from = this.#passRenames(block, from, block.count);
     this.#rows(block, from, block.count);
     this.#position = block.until;
     this.#news.tell();
@@ -397,6 +421,13 @@ export function cut(block: Block, from: number, to: number): readonly Piece[] {
   }
   closeAt(to);
   return pieces;
+}
+
+/** The first row from `from` on of a transaction that commits behind this position. */
+function rowBehind({ count, tx, transactions }: Block, from: number, commit: bigint): number {
+  let row = from;
+  while (row < count && transactions.commit[tx[row]!]! <= commit) row++;
+  return row;
 }
 
 function hasTwoVersions(tables: readonly TableVersion[]): boolean {

@@ -7,24 +7,34 @@ import { describe, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
 import { CANARY, SHOWN } from "../../support/daemon/canary.ts";
+import { expectFormerNamesHidden } from "../../support/mysql/former-names.ts";
 import { RenamedTables } from "../../support/mysql/renamed-tables.ts";
 import { kafkaBroker, mysqlFlavours } from "../../support/run/services.ts";
 
+/** A daemon without rules that captures into a log. */
+function captured(owned: AsyncDisposableStack) {
+  const topics = owned.use(new KafkaTopics(kafkaBroker()));
+  const { broker, prefix } = topics;
+  return async (name: string, url: string): Promise<object> => {
+    const sinks = { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } };
+    const capture = new Installation({ name, source: { kind: "mysql", url, heartbeat: "500ms" }, sinks });
+    await owned.use(capture).run().streaming();
+    return { kind: "kafka", brokers: [broker], prefix, from: name, heartbeat: "500ms" };
+  };
+}
+
 describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("rows under the names that tables and columns had", async () => {
+    await using owned = new AsyncDisposableStack();
+    await expectFormerNamesHidden(flavour, captured(owned));
+  });
+
   test.each([
     ["while the daemon runs", false],
     ["while it does not", true],
   ])("what gets another name %s", async (_, isDown) => {
     await using owned = new AsyncDisposableStack();
-    const topics = owned.use(new KafkaTopics(kafkaBroker()));
-    const { broker, prefix } = topics;
-    const through = async (name: string, url: string): Promise<object> => {
-      const sinks = { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } };
-      const capture = new Installation({ name, source: { kind: "mysql", url, heartbeat: "500ms" }, sinks });
-      await owned.use(capture).run().streaming();
-      return { kind: "kafka", brokers: [broker], prefix, from: name, heartbeat: "500ms" };
-    };
-    await using scene = await RenamedTables.start(flavour, isDown, through);
+    await using scene = await RenamedTables.start(flavour, isDown, captured(owned));
     await scene.expectSuspended({});
     await scene.run(
       "rename table users to swapping, users_next to users, swapping to users_next",

@@ -119,6 +119,25 @@ test.each([
   await scene.expectSuspended({ "public.folks": "MR1033" });
 });
 
+test.each([
+  ["another name", "rename mail to post", { columns: { post: { mask: "redact" } } }, "post"],
+  [
+    "another name, and another one goes",
+    "rename mail to post; alter table contacts drop note",
+    { columns: { post: { mask: "redact" } } },
+    "post",
+  ],
+  ["dropped", "drop mail", {}, "note"],
+])("a column that is %s while its rule is written for what is there then", async (_, altered, rule, column) => {
+  await using scene = await Scene.start(true);
+  await scene.run(
+    `insert into contacts values (2, 'd@${CANARY}', 'n'); update contacts set mail = 'e@${CANARY}' where id = 1;
+     alter table contacts ${altered}; insert into contacts (id, ${column}) values (3, 'n')`,
+    { ...RULES, "public.contacts": rule },
+  );
+  await scene.expectSuspended({});
+});
+
 test("a rule that goes while its table gets another name says nothing of that one", async () => {
   await using scene = await Scene.start(true);
   const { "public.secrets": _, ...others } = RULES;

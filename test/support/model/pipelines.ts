@@ -14,7 +14,7 @@ export function pipelineOf(parts: Parts): Pipeline {
     producer: "millrace/test",
     lease: 1,
     snapshot: "initial",
-    revised: () => null,
+    revised: async () => [],
     heartbeatMs: 50,
     logger: quietLog,
     metrics: noMetrics,

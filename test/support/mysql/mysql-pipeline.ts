@@ -39,16 +39,20 @@ export class MysqlPipeline implements AsyncDisposable {
   readonly sinks: SinkSet;
   readonly installation: Installation;
   daemon: Daemon;
+  /** Of `source:`, by default the keys that every daemon here has. */
+  readonly #own: object;
 
   private constructor(
     source: FreshMysqlDatabase,
     url: string,
+    own: object,
     sinks: SinkSet,
     installation: Installation,
     environment?: Readonly<Record<string, string>>,
   ) {
     this.source = source;
     this.url = url;
+    this.#own = own;
     this.sinks = sinks;
     this.installation = installation;
     this.daemon = installation.run(environment);
@@ -81,7 +85,7 @@ export class MysqlPipeline implements AsyncDisposable {
       ...(options.documents === undefined ? {} : { documents: options.documents(source.name) }),
       ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),
     });
-    const pipeline = new MysqlPipeline(source, url, sinks, installation, options.environment);
+    const pipeline = new MysqlPipeline(source, url, own, sinks, installation, options.environment);
     try {
       if (options.untilStreaming ?? true) await pipeline.daemon.streaming();
     } catch (error) {
@@ -113,13 +117,14 @@ export class MysqlPipeline implements AsyncDisposable {
     expect(await this.installation.ask<object>("POST", "/api/v1/snapshots", { tables: ids })).toEqual({ tables: ids });
   }
 
-  /** Replaces keys of `source:`, and all rules. */
-  configure(source: object, rules: Readonly<Record<string, object>> = {}): void {
+  /** Replaces further keys of `source:`, and all rules. */
+  configure(source: object, rules: Readonly<Record<string, object>> = {}, maskKey?: string): void {
     this.installation.configure({
-      name: this.source.name,
-      source: { kind: "mysql", url: this.url, heartbeat: "500ms", ...source },
+      name: this.installation.name,
+      source: { ...this.#own, ...source },
       sinks: this.sinks.config,
       tables: rulesIn(this.source.name, rules),
+      ...(maskKey === undefined ? {} : { maskKey }),
     });
   }
 

@@ -4,11 +4,14 @@ import { findMillraceError } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
 import { askedOffset, readDump } from "../wire/dump.ts";
 import * as code from "../wire/event-header.ts";
+import type { StatementKind } from "../statements/statements.ts";
 import { startOf, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import { EventReader } from "./event-reader.ts";
 import type { GtidSet } from "./gtid-set.ts";
 import { LogInterpreter, type SeenTransaction } from "./log-interpreter.ts";
+
+export type Definition = Extract<StatementKind, { readonly kind: "definition" }>;
 
 /** Each returns false to end the walk. */
 interface WalkHandlers {
@@ -16,7 +19,7 @@ interface WalkHandlers {
   readonly onFile?: (before: GtidSet | undefined) => boolean;
   readonly onTransaction?: (start: bigint, transaction: SeenTransaction) => boolean;
   /** A statement that creates, alters or drops something. */
-  readonly onDefinition?: (start: bigint) => void;
+  readonly onDefinition?: (start: bigint, says: Definition) => void;
 }
 
 /** From the event at `from` to `until`, or to the end of the log. Rows are skipped. */
@@ -37,7 +40,7 @@ export async function walkLog(
     if (event.kind === "begin") return log.named(event.name);
     if (event.kind === "before") return onFile?.(log.before()) ?? true;
     if (event.kind === "next file") log.rotate(event.next);
-    if (event.kind === "statement" && event.says.kind === "definition") onDefinition?.(log.start);
+    if (event.kind === "statement" && event.says.kind === "definition") onDefinition?.(log.start, event.says);
     return true;
   };
   const take = (bytes: Buffer, start: number, end: number): boolean => {

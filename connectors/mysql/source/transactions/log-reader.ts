@@ -4,15 +4,18 @@ import type { Rename } from "../../../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";
+import type { TableNames } from "../catalog/table-names.ts";
 import { damaged, sourceError } from "../errors.ts";
 import { type TransactionName, type XaPrepare, ILLEGIBLE, type Statement } from "../events/log-events.ts";
 import { LogInterpreter } from "../events/log-interpreter.ts";
-import { landmarkOf } from "../events/log-walk.ts";
+import { type Definition, landmarkOf, walkLog } from "../events/log-walk.ts";
 import type { Assembler, HeldRows } from "../rows/assembler.ts";
 import type { Decoder } from "../rows/decoder.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
+import type { LogFiles } from "../wire/log-files.ts";
 import { type LogNames, unpackPosition } from "../wire/position.ts";
+import type { Server } from "../wire/server.ts";
 import type { Trail } from "./read-transactions.ts";
 import type { StreamState } from "./stream-state.ts";
 
@@ -330,18 +333,13 @@ export class LogReader {
     return { kind: "truncate", target };
   }
 
-  #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): LogQuestion | null {
+  #defined(statement: Definition): LogQuestion | null {
     this.#state.defined(this.#start, this.#tables);
     const { names } = this.#tables;
     // Looking back, rows of other transactions do not count.
     const isCounted = (target: TableName): boolean => this.#preparedBefore === null && names.captures(target);
     const unlogged = statement.unlogged.map((target) => names.spelled(target)).filter(isCounted);
-    // A name in between may be that of a table that is not captured.
-    const idOf = (target: TableName): string => {
-      const { schema, table } = names.spelled(target);
-      return tableId(schema, table);
-    };
-    const renames = statement.renames.map((one) => ({ ...one, from: idOf(one.from), to: idOf(one.to) }));
+    const renames = renamesOf(statement, names);
     const isAsked = unlogged.length > 0 || renames.length > 0;
     const at = { epoch: this.#from.epoch, commit: this.#start, index: 0 };
     if (isAsked && this.#start >= this.#from.commit) return { kind: "definition", unlogged, renames, at };
@@ -373,11 +371,9 @@ export class LogReader {
   }
 
   /** A name that can't be read may be that of a captured table. */
-  #refuseIllegible({ unlogged, renames }: Extract<StatementKind, { readonly kind: "definition" }>): void {
+  #refuseIllegible({ unlogged, renames }: Definition): void {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
-    if (![...unlogged, ...renames.flatMap(({ from, to }) => [from, to])].some(isIllegible)) return;
-    const what = `a statement names tables in a character set that is unknown, at ${this.#position}`;
-    throw sourceError("MR2120", "fatal", what);
+    if ([...unlogged, ...namedIn(renames)].some(isIllegible)) throw illegibleNames(this.#position);
   }
 
   #refuseRollback(): Error {
@@ -387,6 +383,41 @@ export class LogReader {
       `a transaction is rolled back at ${this.#position} that is given out in part`,
     );
   }
+}
+
+/** A name in between may be that of a table that is not captured. */
+function renamesOf({ renames }: Definition, names: TableNames): readonly Rename[] {
+  const idOf = (target: TableName): string => {
+    const { schema, table } = names.spelled(target);
+    return tableId(schema, table);
+  };
+  return renames.map((one) => ({ ...one, from: idOf(one.from), to: idOf(one.to) }));
+}
+
+function namedIn(renames: Definition["renames"]): readonly TableName[] {
+  return renames.flatMap(({ from, to }) => [from, to]);
+}
+
+function illegibleNames(position: string): Error {
+  return sourceError("MR2120", "fatal", `a statement names tables in a character set that is unknown, at ${position}`);
+}
+
+/** See `ChangeLog`. */
+export async function walkRenames(
+  server: Server,
+  { files, names }: { readonly files: LogFiles; readonly names: TableNames },
+  from: Position,
+  onRenamed: (renames: readonly Rename[], position: Position) => void,
+  signal: AbortSignal,
+): Promise<bigint> {
+  const until = await files.tip(signal);
+  const onDefinition = (start: bigint, says: Definition): void => {
+    if (namedIn(says.renames).some(isIllegible)) throw illegibleNames(server.names.format(start));
+    const renames = renamesOf(says, names);
+    if (renames.length > 0) onRenamed(renames, { epoch: from.epoch, commit: start, index: 0 });
+  };
+  if (from.commit < until) await walkLog(server, from.commit, until, { onDefinition }, signal);
+  return until;
 }
 
 function isIllegible({ schema, table }: TableName): boolean {

@@ -362,6 +362,16 @@ export class SqliteSource implements SourceStore {
     });
   }
 
+  async foresee(until: Position): Promise<void> {
+    this.#connection.write(() => {
+      const before = this.#read()?.foreseen ?? null;
+      if (before !== null && comparePositions(until, before) <= 0) return;
+      const row = { number: this.#number, until: serializePosition(until) };
+      const changes = this.#connection.run("UPDATE source SET foreseen = :until WHERE number = :number", row);
+      invariant(changes === 1, "a log is announced before it is looked through");
+    });
+  }
+
   async acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
@@ -399,7 +409,7 @@ export class SqliteSource implements SourceStore {
 
   #read(): SourceRecord | null {
     const sql =
-      "SELECT epoch, makes, looked, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
+      "SELECT epoch, makes, looked, identity, origin, acknowledged, acknowledged_at, foreseen FROM source WHERE number = :number";
     const row = this.#connection.get(sql, { number: this.#number });
     if (row === undefined) return null;
     return {
@@ -410,6 +420,7 @@ export class SqliteSource implements SourceStore {
       origin: positionOrNull(row, "origin"),
       acknowledged: positionOrNull(row, "acknowledged"),
       acknowledgedAt: textOrNull(row, "acknowledged_at"),
+      foreseen: positionOrNull(row, "foreseen"),
     };
   }
 }

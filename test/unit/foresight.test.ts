@@ -1,0 +1,79 @@
+/** What a table that is known by its name becomes further on in the log. */
+import { expect, test } from "vitest";
+import type { Rename } from "../../src/core/contracts/change-log.ts";
+import { Foresight } from "../../src/rules/foresight.ts";
+
+const at = (commit: number) => ({ epoch: 1, commit: BigInt(commit), index: 0 });
+const UNTIL = at(1_000);
+
+const renamed = (from: string, to: string, columns: Rename["columns"] = []): Rename => ({
+  from,
+  to,
+  columns,
+  how: "renamed",
+});
+const how = (kind: Rename["how"], to: string, from = to): Rename => ({ from, to, columns: [], how: kind });
+
+/** The ids that it has later on, `gone` if another table may get its name, and its columns' names; null: it stays as it is. */
+function becomes(statements: readonly (readonly [number, ...Rename[]])[], id: string, position: number): string | null {
+  const told = statements.map(([commit, ...renames]) => ({ position: at(commit), renames }));
+  const future = new Foresight(told, UNTIL).of(id, at(position));
+  if (future === undefined) return null;
+  const tables = future.tables.map(({ id: later, columns }) => {
+    const names = Array.from(columns, ([from, to]) => `${from}>${to.join("|")}`);
+    return [later, ...names].join(" ");
+  });
+  return [...tables, ...(future.isReplaced ? ["gone"] : [])].join(", ");
+}
+
+test("names that go from table to table, before and behind each statement", () => {
+  const chain = [
+    [10, renamed("a", "b")],
+    [20, renamed("b", "c")],
+    [30, how("made", "a")],
+  ] as const;
+  expect([5, 15, 25].map((position) => becomes(chain, "a", position))).toEqual(["c", "gone", "gone"]);
+  expect(becomes(chain, "a", 35)).toBeNull();
+  expect([5, 15, 25].map((position) => becomes(chain, "b", position))).toEqual(["gone", "c", null]);
+  const swap = [[10, renamed("a", "x"), renamed("b", "a"), renamed("x", "b")]] as const;
+  expect([becomes(swap, "a", 5), becomes(swap, "b", 5), becomes(swap, "a", 10)]).toEqual(["b", "a", null]);
+  const back = [
+    [10, renamed("a", "b")],
+    [20, renamed("b", "a")],
+  ] as const;
+  expect([becomes(back, "a", 5), becomes(back, "b", 15)]).toEqual([null, "a"]);
+});
+
+test("columns keep up with several renames, also of names that are exchanged, and are dropped", () => {
+  const columns = [
+    [10, renamed("a", "a", [["Mail", "post"]])],
+    [
+      20,
+      renamed("a", "b", [
+        ["post", "x"],
+        ["x", "post"],
+      ]),
+    ],
+  ] as const;
+  expect(becomes(columns, "a", 5)).toBe("b post>x x>post mail>x");
+  expect(becomes([[10, renamed("a", "a", [["mail", ""]])]], "a", 5)).toBe("a mail>");
+  const back = [
+    [10, renamed("a", "a", [["mail", "m"]])],
+    [20, renamed("a", "a", [["m", "mail"]])],
+  ] as const;
+  expect(becomes(back, "a", 5)).toBe("a m>mail");
+});
+
+test("rows that may be in several tables, and tables that may be made again", () => {
+  expect(becomes([[10, how("exchanged", "part", "parts")]], "part", 5)).toBe("part, parts");
+  // CONVERT PARTITION … TO TABLE takes rows along, CREATE TABLE … LIKE takes none.
+  expect(becomes([[10, how("copied", "taken", "parts")]], "parts", 5)).toBe("parts, taken");
+  expect(becomes([[10, how("made", "like"), how("copied", "like", "parts")]], "parts", 5)).toBeNull();
+  expect(becomes([[10, how("perhaps made", "a")]], "a", 5)).toBe("a, gone");
+});
+
+test("where there are too many renames, nothing is known of any table before the end", () => {
+  const many = new Foresight(null, UNTIL);
+  expect(many.of("a", at(999))?.isUnknown).toBe(true);
+  expect(many.of("a", UNTIL)).toBeUndefined();
+});
