@@ -198,7 +198,7 @@ class Reader {
       table,
       dialect: "mysql",
       relation: 1,
-      columns: columnsOf(map, { zeroDates: "null" }),
+      columns: columnsOf(map, { key: ["id"], zeroDates: "null" }),
       key: map.metadata.primaryKey,
       deferrableKey: false,
       version: 1,

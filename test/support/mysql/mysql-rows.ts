@@ -37,6 +37,8 @@ export interface DecodeOptions {
   readonly schema: string;
   /** How many columns their tables have; the server has further ones of its own behind them. */
   readonly columnCount?: number;
+  /** Rows that can't be read are passed by. Default: an error. */
+  readonly passesBy?: boolean;
 }
 
 export interface Decoded {
@@ -71,8 +73,9 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
     }
     if (took !== TOOK_TABLE_NEEDED) return true;
     const map = decoder.needed!;
-    if (map.fault !== undefined) throw map.fault;
-    map.version = map.schema === options.schema ? versionOf(map, zeroDates, options.columnCount) : null;
+    if (map.fault !== undefined && options.passesBy !== true) throw map.fault;
+    map.version =
+      map.fault === undefined && map.schema === options.schema ? versionOf(map, zeroDates, options.columnCount) : null;
     if (map.version !== null) maps.push(map);
     return false;
   };
@@ -88,8 +91,9 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
 }
 
 function versionOf(map: TableMap, zeroDates: ZeroDates, columnCount?: number): TableVersion {
-  const { primaryKey } = map.metadata;
-  const columns = columnsOf(map, { zeroDates }).slice(0, columnCount);
+  const { names, primaryKey } = map.metadata;
+  const key = primaryKey.map((i) => names[i] ?? "");
+  const columns = columnsOf(map, { key, zeroDates }).slice(0, columnCount);
   return firstVersion({
     id: tableId(map.schema, map.table),
     schema: map.schema,

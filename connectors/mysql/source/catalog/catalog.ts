@@ -28,6 +28,11 @@ export interface CatalogColumn {
   readonly isLogged: boolean;
 }
 
+/** MariaDB marks columns in the format of before 10.1, which a table keeps until it is made again (mysql56_temporal_format). */
+export function hasOldFraction({ columnType, digits }: CatalogColumn): boolean {
+  return digits > 0 && columnType.includes("mariadb-5.3");
+}
+
 interface CatalogKey {
   readonly name: string;
   readonly columns: readonly string[];

@@ -8,7 +8,8 @@ import { type Column, type Origins, tableId } from "../../../../src/core/model/s
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { type CatalogColumn, type CatalogTable, VERSIONED } from "./catalog.ts";
 import { columnOf, columnsOf, labelList, nativeType as nativeOfMap, withFraction } from "../rows/columns.ts";
-import { LONGLONG, TIMESTAMP } from "../values/field-types.ts";
+import { DATETIME_OLD, LONGLONG, TIME_OLD, TIMESTAMP, TIMESTAMP_OLD } from "../values/field-types.ts";
+import { fatal } from "../errors.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import { quoteName, quoteTable, unquoted } from "../../quote.ts";
 
@@ -26,8 +27,8 @@ export function catalogShape(table: CatalogTable, rules: TableRules): TableShape
   const columns = table.columns.flatMap((column, i) => {
     const { isLogged, name, nullable } = column;
     if (!isLogged) return [];
-    const isKey = table.primary?.columns.includes(name) === true;
-    return columnOf({ name, native: nativeType(column), nullable, identity: -(i + 1) }, isKey, zeroDates);
+    const described = { name, native: nativeType(column), nullable, identity: -(i + 1) };
+    return columnOf(described, key.columns.includes(name), zeroDates);
   });
   return { ...shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen"), ...originsOf(table) };
 }
@@ -59,12 +60,12 @@ function originsOf({ columns }: CatalogTable): { readonly origins?: Origins } {
 export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: TableRules): TableShape {
   const zeroDates = rules.zeroDates(map);
   const unlogged = new Set(unloggedColumns(table).map(({ name }) => name));
-  const columns = columnsOf(map, { zeroDates, known: knownTypes(map, table) })
+  const wanted = rules.chosenKey(map);
+  const key = mappedKey(map, table, wanted);
+  const columns = columnsOf(map, { key, zeroDates, known: knownTypes(map, table) })
     .slice(0, visibleCount(map, table))
     .filter(({ name }) => !unlogged.has(name))
     .map((column) => ({ ...column, identity: -column.identity }));
-  const wanted = rules.chosenKey(map);
-  const key = mappedKey(map, table, wanted);
   const isWhole = key.every((name) => columns.some((column) => column.name === name));
   const shape = shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
   return table === undefined ? shape : { ...shape, ...originsOf(table) };
@@ -121,8 +122,26 @@ function mappedKey(map: TableMap, table: CatalogTable | undefined, wanted: Chose
   if (found?.kind === "chosen") return found.columns;
   // For a table that is gone, the log is the only source.
   if (table === undefined && wanted?.columns.every((name) => names.includes(name)) === true) return wanted.columns;
-  if (primaryKey.length > 0) return primaryKey.map((i) => names[i]!);
-  return found?.kind === "own" ? found.columns : [];
+  // Of a table without one, the log names a unique index that the server takes for a primary key, which may be another one.
+  const own = found?.kind === "own" ? found.columns : [];
+  const hasOwn = own.every((name) => map.nullable[names.indexOf(name)] === false);
+  if (primaryKey.length > 0 && (table?.primary !== undefined || own.length === 0 || !hasOwn))
+    return primaryKey.map((i) => names[i]!);
+  return own;
+}
+
+/**
+ * MariaDB's times in the format of before 10.1: the log does not say how many digits of seconds they have, and where there are
+ * any, the value has another length and form. The catalogue may be ahead.
+ */
+export function refuseOldFractions(map: TableMap, table: CatalogTable | undefined): void {
+  const column = table?.columns.find(({ digits, name }) => {
+    const type = map.types[map.metadata.names.indexOf(name)];
+    return digits > 0 && (type === TIME_OLD || type === DATETIME_OLD || type === TIMESTAMP_OLD);
+  });
+  if (column === undefined) return;
+  const what = `column ${column.name} of ${map.schema}.${map.table} has fractions of seconds in the format of before MariaDB 10.1`;
+  throw fatal("MR2105", `${what}, of which the log does not tell`);
 }
 
 function isChosen({ columns }: ChosenKey, key: readonly string[]): boolean {

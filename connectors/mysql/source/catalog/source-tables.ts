@@ -5,7 +5,7 @@ import type { CapturedTables, NamedTable, RefusedTable, TableShape } from "../..
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../../kit/online-copies.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
-import { type CatalogTable, CatalogReader } from "./catalog.ts";
+import { type CatalogTable, CatalogReader, hasOldFraction } from "./catalog.ts";
 import { sourceError, errorNumber } from "../errors.ts";
 import { findKey, type FoundKey, catalogShape, type TableRules, unloggedColumns } from "./shapes.ts";
 import { type Described, described, LoggedShapes } from "./logged-shapes.ts";
@@ -286,6 +286,12 @@ function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: Foun
     return {
       reason: "it has a transaction-precise history, so that its changes are logged as statements",
       fix: "Leave it out of `tables`, or let its history have times: columns of type TIMESTAMP(6) AS ROW START and AS ROW END.",
+    };
+  const old = table.columns.find(hasOldFraction);
+  if (old !== undefined)
+    return {
+      reason: `its column ${old.name} has fractions of seconds in the format of before MariaDB 10.1, of which the log does not tell`,
+      fix: `SET GLOBAL mysql56_temporal_format = ON; ALTER TABLE ${name} FORCE;`,
     };
   if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
   if (shape === undefined) {

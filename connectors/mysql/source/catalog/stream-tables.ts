@@ -10,7 +10,7 @@ import type { TableMap } from "../rows/table-map.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { alteredSeconds, type CatalogTable } from "./catalog.ts";
 import { described } from "./logged-shapes.ts";
-import { catalogShape, mappedShape, rowEndOf } from "./shapes.ts";
+import { catalogShape, mappedShape, refuseOldFractions, rowEndOf } from "./shapes.ts";
 import type { SourceTables } from "./source-tables.ts";
 
 /** Failures that come from the rows of one table, and not from the log. */
@@ -84,6 +84,7 @@ export class StreamTables {
     this.#tables.met(shape.id);
     const isUnfit = shape.key.length === 0 || (found !== undefined && this.#tables.isLeftOut(found));
     if (isUnfit && this.#isKnown(shape) === false) return null;
+    refuseOldFractions(map, live);
     return await this.#resolved(shape, position);
   }
 

@@ -12,20 +12,22 @@ import * as field from "../values/field-types.ts";
 import type { TableMap } from "./table-map.ts";
 
 interface ColumnOptions {
+  /** Names of the key's columns. */
+  readonly key: readonly string[];
   readonly zeroDates: ZeroDates;
   /** By ordinal, types that only the catalogue shows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16); FLOAT(7,2)). */
   readonly known?: ReadonlyMap<number, string>;
 }
 
 /** The columns of a table in the log; an error if the log has no names for them. `identity` is the ordinal, from 1. */
-export function columnsOf(map: TableMap, { known, zeroDates }: ColumnOptions): Column[] {
-  const { names, primaryKey } = map.metadata;
+export function columnsOf(map: TableMap, { key, known, zeroDates }: ColumnOptions): Column[] {
+  const { names } = map.metadata;
   if (names.length !== map.types.length) {
     throw fatal("MR2103", `the log does not say what the columns of ${map.schema}.${map.table} are called`);
   }
   return names.map((name, i) => {
     const described = { name, native: known?.get(i) ?? nativeType(map, i), nullable: map.nullable[i] === true };
-    return columnOf({ ...described, identity: i + 1 }, primaryKey.includes(i), zeroDates);
+    return columnOf({ ...described, identity: i + 1 }, key.includes(name), zeroDates);
   });
 }
 
