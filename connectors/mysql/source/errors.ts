@@ -36,9 +36,10 @@ export const pages = {
     seen: "suspended",
   },
   MR2105: {
-    title: "A column's type or collation is unknown",
+    title: "A table's rows can't be read from the log",
     remedy: `Leave the table out by \`tables\`, or change the column's type, or its collation to one of utf8mb4; then ${READ_AGAIN} ${UPDATE}`,
-    cause: "A captured table has a column that this version can't read from the log.",
+    cause:
+      "A captured table has a column that this version can't read from the log, or its rows have a value that is not of their column's form.",
     seen: "suspended",
   },
   MR2120: {
@@ -106,8 +107,21 @@ const DAMAGED =
   "Check the file with mysqlbinlog --verify-binlog-checksum on the server. What a damaged file holds is lost: " +
   PASS_BY;
 
+const DAMAGED_LOG = "the binary log can't be read: ";
+
 export function damaged(what: string, cause?: unknown): MillraceError {
-  return sourceError("MR2023", "fatal", `the binary log can't be read: ${what}`, { hint: DAMAGED, cause });
+  return sourceError("MR2023", "fatal", `${DAMAGED_LOG}${what}`, { hint: DAMAGED, cause });
+}
+
+/**
+ * What can't be read within the rows of one table says nothing of the log, in which the next event begins where this one ends.
+ * Undefined: the error is of another kind.
+ */
+export function unreadableRows(table: string, error: unknown): MillraceError | undefined {
+  const known = findMillraceError(error);
+  if (!(error instanceof RangeError) && known?.code !== "MR2023") return undefined;
+  const why = known === undefined ? "they are cut short" : known.message.replace(DAMAGED_LOG, "");
+  return sourceError("MR2105", "fatal", `rows of ${table} can't be read from the log: ${why}`, { cause: error });
 }
 
 /** For a dump of the log, which is never silent for long. */

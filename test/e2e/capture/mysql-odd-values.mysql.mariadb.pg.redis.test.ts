@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { Random, testSeed } from "../../support/run/random.ts";
-import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
+import { isMysqlFrom, mysqlFlavours, ownMysql } from "../../support/run/services.ts";
 
 const LENIENT = "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'";
 const DATES = "id int primary key, d date not null, t datetime(2), s timestamp null";
@@ -53,7 +53,81 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 });
 
+/** What a server puts into a NOT NULL column of each type if a session that is not strict gives it nothing. */
+const GIVEN_NOTHING: Readonly<Record<"both" | "mariadb", string>> = {
+  both: "tinyint; bigint unsigned; decimal(10,3); float; double; bit(1); bit(9); year; date; datetime(3); timestamp(6); time(2); char(4); binary(4); varchar(9); varbinary(9); text; blob; enum('one','two'); set('one','two')",
+  mariadb:
+    "geometry; point; linestring; polygon; multipoint; geometrycollection; inet6; varchar(9) compressed; blob compressed; varchar(9) character set ucs2",
+};
+
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("what a column holds that was given nothing is the same in copies, in the stream, and in a second read", async () => {
+    const own =
+      flavour === "mysql"
+        ? []
+        : `${GIVEN_NOTHING.mariadb}${isMysqlFrom(flavour, "10.10") ? "; uuid; inet4" : ""}`.split("; ");
+    const types = [...GIVEN_NOTHING.both.split("; "), ...own];
+    const tables = types.map((_, i) => `given${i}`);
+    const row = (id: number) => tables.map((table) => `insert ignore into ${table} (id) values (${id})`);
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        "set sql_mode = ''",
+        ...tables.map((table, i) => `create table ${table} (id int primary key, v ${types[i]} not null)`),
+        ...row(1),
+      ],
+      { kinds: ["duckdb", "postgres"] },
+    );
+    await pipeline.run(...row(2), ...tables.map((table) => `update ${table} set id = 3 where id = 1`));
+    // As a column that comes later.
+    await pipeline.run("create table added (id int primary key)", "insert into added values (1)");
+    await pipeline.run(...types.map((type, i) => `alter table added add column v${i} ${type} not null`));
+    // Beside empty ones there are geometries, with and without a reference system.
+    const shapes = ["point(1 2)", "geometrycollection(point(1 2),linestring(0 0,1 1))"].flatMap((shape) =>
+      [0, 4326].map((srid) => `st_geomfromtext('${shape}', ${srid})`),
+    );
+    await pipeline.run(
+      "create table places (id int primary key, g geometry)",
+      `insert into places values (1, null), ${shapes.map((shape, i) => `(${i + 2}, ${shape})`).join(", ")}`,
+    );
+    tables.push("places");
+    await pipeline.expectEqual(...tables, "added");
+    await pipeline.readAgain(...tables, "added");
+    await pipeline.run("update added set id = 2");
+    await pipeline.expectEqual(...tables, "added");
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  });
+});
+
 describe("mariadb", () => {
+  test("times in the format of before MariaDB 10.1 are followed where they have no fractions, and refused where they have", async () => {
+    await using server = await ownMysql("mariadb", { settings: { "mysql56-temporal-format": "OFF" } });
+    const old = (digits: string) =>
+      `(id int primary key, t time${digits}, d datetime${digits}, s timestamp${digits} null, v int)`;
+    const values = (id: number) => `(${id}, '-12:34:56.7', '2024-05-06 07:08:09.1', '2024-05-06 07:08:09.2', 1)`;
+    await using pipeline = await MysqlPipeline.start(
+      "mariadb",
+      [
+        "set time_zone = '+00:00'",
+        `create table whole ${old("")}`,
+        `create table parts ${old("(3)")}`,
+        `insert into whole values ${values(1)}`,
+      ],
+      { kinds: ["duckdb"], url: server.url },
+    );
+    await pipeline.run(`insert into whole values ${values(2)}`, `insert into parts values ${values(1)}, ${values(2)}`);
+    await pipeline.expectEqual("whole");
+    const { stdout } = await pipeline.installation.command("check", "--json");
+    expect(stdout).toContain("SET GLOBAL mysql56_temporal_format = ON; ALTER TABLE");
+    // As `check` says.
+    await pipeline.run(
+      "set global mysql56_temporal_format = ON",
+      "alter table parts force",
+      `insert into parts values ${values(3)}`,
+    );
+    await pipeline.expectEqual("whole", "parts");
+  });
+
   test("UUID, INET4, INET6 and JSON are what the server prints, from the log and beside it", async ({ skip }) => {
     skip(!isMysqlFrom("mariadb", "10.10"), "it is about types that MariaDB has from 10.10 on");
     const random = new Random(testSeed());

@@ -111,6 +111,15 @@ function typeOf({ dataType, columnType }: Described): ColumnType {
     case "blob":
     case "mediumblob":
     case "longblob":
+    case "geometry":
+    case "point":
+    case "linestring":
+    case "polygon":
+    case "multipoint":
+    case "multilinestring":
+    case "multipolygon":
+    case "geomcollection":
+    case "geometrycollection":
       return { kind: "bytes" };
     case "vector":
       return { kind: "vector", form: "single", dimension: null };
@@ -122,10 +131,20 @@ function typeOf({ dataType, columnType }: Described): ColumnType {
   }
 }
 
+const GEOMETRY = /^(?:geom|point|linestring|polygon|multi)/;
+
+/** The server has the number of the reference system first; PostGIS' form has it behind the type, with a flag, or not at all. */
+function ewkb(value: string): string {
+  const part = (from: number, count = ""): string => `hex(substr(${value}, ${from}${count}))`;
+  const numbered = `concat(${part(5, ", 4")}, '20', ${part(1, ", 4")}, ${part(10)})`;
+  return `concat(0x5c78, lower(if(${part(1, ", 4")} = '00000000', ${part(5)}, ${numbered})))`;
+}
+
 /** The text that Postgres would print for the same value. */
 function printed({ name, type, native }: SourceColumn): string {
   const column = quotedName(name);
   if (type.kind === "bool") return `if(${column} is null, null, if(${column}, 't', 'f'))`;
+  if (GEOMETRY.test(native)) return ewkb(`cast(${column} as binary)`);
   if (type.kind === "bytes") return `concat(0x5c78, lower(hex(${column})))`;
   // Each server takes the other's for a comment. MySQL prints six digits only.
   if (type.kind === "vector") return `/*M! vec_totext(${column}) */ /*!90000 vector_to_string(${column}) */`;

@@ -15,7 +15,7 @@ import { EventReader } from "../events/event-reader.ts";
 import { readUint48 } from "../wire/bytes.ts";
 import * as code from "../wire/event-header.ts";
 import type { SpooledEvent } from "../wire/spool.ts";
-import { PartialImages, type RowOptions, Rows, type RowTarget } from "./rows.ts";
+import { type RowOptions, Rows, type RowTarget, UnreadableRows } from "./rows.ts";
 import { type TableMap, TableMaps } from "./table-map.ts";
 
 const TOOK_NOTHING = 0;
@@ -89,8 +89,7 @@ export class Decoder {
     try {
       if (this.#rows.append(this.events.header.type, bytes, start, end, map)) this.maps.endStatement();
     } catch (error) {
-      // Found before the first row was appended.
-      if (!(error instanceof PartialImages)) throw error;
+      if (!(error instanceof UnreadableRows)) throw error;
       map.fault = error.known;
       return this.#need(map);
     }

@@ -16,7 +16,7 @@ import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
-import { damaged, fatal } from "../errors.ts";
+import { damaged, fatal, unreadableRows } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
 import { hasColumn, type ImageColumns, RowImages } from "./row-images.ts";
@@ -82,7 +82,7 @@ export class RowTarget {
 }
 
 /** None of the event's rows was appended. */
-export class PartialImages extends Error {
+export class UnreadableRows extends Error {
   readonly known: MillraceError;
 
   constructor(known: MillraceError) {
@@ -111,11 +111,21 @@ export class Rows {
    * known. Returns true if the statement ends with it.
    */
   append(type: number, bytes: Uint8Array, start: number, end: number, map: TableMap): boolean {
+    const { target } = this;
+    const { block, index, skipped } = target;
+    const { count } = block;
+    const { length } = target.out;
     try {
       this.#append(type, bytes, start, end, map);
     } catch (error) {
-      if (error instanceof RangeError) throw damaged(`rows of ${map.schema}.${map.table} are cut short`, error);
-      throw error;
+      const known = unreadableRows(`${map.schema}.${map.table}`, error);
+      if (known === undefined) throw error;
+      block.count = count;
+      target.out.length = length;
+      target.index = index;
+      target.skipped = skipped;
+      // Of rows that nobody gets, only their number is lost.
+      if (map.version !== null) throw new UnreadableRows(known);
     }
     return (readUint16(bytes, start + FLAGS_AT) & STATEMENT_END) !== 0;
   }
@@ -238,7 +248,7 @@ export class Rows {
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
     const missing = JSON.stringify(map.metadata.names[lacking < 0 ? rowEnd : lacking]);
     const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
-    throw new PartialImages(fatal("MR2103", `${found} in the log, and lacks ${missing}`));
+    throw new UnreadableRows(fatal("MR2103", `${found} in the log, and lacks ${missing}`));
   }
 }
 

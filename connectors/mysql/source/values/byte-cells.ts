@@ -67,10 +67,11 @@ export function cellSet(out: ByteWriter, labels: readonly Uint8Array[], bytes: U
 
 /**
  * Geometry: the number of its reference system, then well-known binary. EWKB has that number inside the outermost geometry,
- * or leaves it out if it is 0. Coordinates keep the server's order, longitude first.
+ * or leaves it out if it is 0. Coordinates keep the server's order, longitude first. MariaDB stores an empty value where a
+ * NOT NULL column is given none, which is empty here, too.
  */
 export function cellGeometry(out: ByteWriter, bytes: Uint8Array, from: number, length: number): void {
-  if (length < SRID_BYTES + WKB_HEADER_BYTES) throw damaged("a geometry is cut short");
+  if (length < SRID_BYTES + WKB_HEADER_BYTES) return cellCopy(out, bytes, from, length);
   const srid = readUint32(bytes, from);
   const wkb = from + SRID_BYTES;
   if (srid === 0) return cellCopy(out, bytes, wkb, length - SRID_BYTES);
