@@ -137,7 +137,7 @@ const GEOMETRY = /^(?:geom|point|linestring|polygon|multi)/;
 function ewkb(value: string): string {
   const part = (from: number, count = ""): string => `hex(substr(${value}, ${from}${count}))`;
   const numbered = `concat(${part(5, ", 4")}, '20', ${part(1, ", 4")}, ${part(10)})`;
-  return `concat(0x5c78, lower(if(${part(1, ", 4")} = '00000000', ${part(5)}, ${numbered})))`;
+  return `concat(0x5c78, lower(if(${part(1, ", 4")} in ('', '00000000'), ${part(5)}, ${numbered})))`;
 }
 
 /** The text that Postgres would print for the same value. */

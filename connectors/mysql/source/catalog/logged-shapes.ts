@@ -9,17 +9,16 @@ import { pages } from "../errors.ts";
 
 const CODE = "MR2133";
 
-/** What the catalogue says of a table's making; see `CatalogTable`. */
+/** See `CatalogTable`. Its generation would not do: a table that is read alone has another one than among all. */
 interface Made {
   readonly altered: string;
-  readonly generation: string;
 }
 
 /** A table as the catalogue describes it. */
 export interface Described {
   /** Of its shape. */
   readonly fingerprint: string;
-  /** Which table it is, and the second in which it was last altered. */
+  /** The second in which it was made or last altered. */
   readonly made: string;
   /** It may have been altered again since, in the same second. */
   readonly isFresh: boolean;
@@ -27,10 +26,10 @@ export interface Described {
 }
 
 /** `shape`: the catalogue's. */
-export function described({ altered, generation }: Made, { columns, fingerprint }: TableShape): Described {
+export function described({ altered }: Made, { columns, fingerprint }: TableShape): Described {
   return {
     fingerprint,
-    made: `${generation} ${altered.replace("~", "")}`,
+    made: altered.replace("~", ""),
     isFresh: altered.endsWith("~"),
     columns: columns.map(({ name }) => name),
   };
