@@ -234,6 +234,12 @@ export class Pipeline {
     return this.gate.tables.filter((table) => this.life(sink)?.tables.takes(table)).map(({ id }) => id);
   }
 
+  /** Those of these tables that the sink takes, also of those that are suspended in all sinks. */
+  takenOf(sink: string, tableIds: readonly string[]): readonly string[] {
+    const taken = this.gate.every.filter((table) => this.life(sink)?.tables.takes(table));
+    return taken.map(({ id }) => id).filter((id) => tableIds.includes(id));
+  }
+
   /** The sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.#takeAgain(sink, tableIds, REINSTATED);
@@ -274,12 +280,14 @@ export class Pipeline {
     return apart;
   }
 
-  /** The sink skips the changes of these tables until somebody lets them go on. One that it can't write stays suspended. */
+  /**
+   * The sink skips the changes of these tables until somebody lets them go on: also of those that are suspended, which would
+   * else flow by themselves once they can.
+   */
   async pauseIn(sink: string, tableIds: readonly string[]): Promise<void> {
-    const own = this.tablesOf(sink).filter((id) => tableIds.includes(id) && !this.suspended.has(sink, id));
     await this.suspended.suspend(
       sink,
-      own.map((tableId) => ({ tableId, failure: tablePaused(tableId) })),
+      this.takenOf(sink, tableIds).map((tableId) => ({ tableId, failure: tablePaused(tableId) })),
     );
     this.#notify();
   }

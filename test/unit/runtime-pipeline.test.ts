@@ -446,6 +446,30 @@ describe("a table that a sink can't follow", () => {
     await scene.stop();
   });
 
+  test("stays out of the sink once somebody pauses it, until it is resumed", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    let [isRefused, tries] = [true, 0];
+    sink.preparing = ({ id }) => {
+      if (id !== users.id || !isRefused) return;
+      tries++;
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "retryable", message: "no", table: users.id });
+    };
+    source.fill(users, many(5));
+    const scene = start(source, opened.state, [sink]);
+    await eventually(() => expect(tries).toBeGreaterThan(2));
+    await scene.pipeline.pauseIn("scripted", [users.id]);
+    isRefused = false;
+    expect(await opened.state.suspensions.list()).toMatchObject([{ tableId: users.id, error: { code: "MR1326" } }]);
+    source.commit(put(users, 30), put(notes, 30));
+    await same(source, sink, [notes]);
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: users.id, error: { code: "MR1326" } }]);
+    await scene.pipeline.resumeIn("scripted", [users.id]);
+    await same(source, sink);
+    await scene.stop();
+  });
+
   test("is tried again when its shape changes, and not before", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

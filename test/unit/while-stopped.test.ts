@@ -24,6 +24,18 @@ test.each([
   expect(asked).toHaveLength(where === null ? 2 : 3);
 });
 
+test("a table that the sink can't write is paused, and comes back by itself no more", async () => {
+  await using opened = await realState();
+  const { suspensions } = opened.state;
+  const at = "2026-01-01T00:00:00.000Z";
+  const error = { code: "MR1324", message: "it can't be written", hint: null, at };
+  await suspensions.suspend([{ sink: SINK, tableId: TABLE, error, shape: "f" }]);
+  for (const _ of [1, 2]) await pauseWhileStopped(opened.state, systemClock, SINK, [TABLE]);
+  const [paused, ...others] = await suspensions.list();
+  expect([paused, others]).toMatchObject([{ sink: SINK, tableId: TABLE, error: { code: "MR1326" } }, []]);
+  expect(paused).not.toHaveProperty("shape");
+});
+
 test("what passed by a paused table that is resumed is read, which nobody can cancel", async () => {
   await using opened = await realState();
   const { state } = opened;

@@ -204,7 +204,7 @@ export class Control {
     this.#expectTables(tables);
     const lives = this.#chosen(sink);
     if (tables.length === 0) for (const life of lives) await life.pause();
-    const takers = lives.filter(({ name }) => this.#pipeline.tablesOf(name).some((id) => tables.includes(id)));
+    const takers = lives.filter(({ name }) => this.#pipeline.takenOf(name, tables).length > 0);
     for (const { name, worker } of takers) if (worker.sink.form === "history") throw historyNotPaused(name);
     for (const { name } of takers) await this.#pipeline.pauseIn(name, tables);
   }

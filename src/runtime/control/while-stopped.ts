@@ -1,6 +1,6 @@
 /** What operators ask of a daemon that does not run: stored for its next start, as `Control` does it in a running one. */
 import { type Clock, timestamp } from "../../core/clock.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { StateStore, SuspendedTable } from "../../core/contracts/state-store.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { knownPosition } from "../sink/sink-position.ts";
 import { SINK_AHEAD, tablePaused, TARGETS_MEET } from "../errors.ts";
@@ -55,21 +55,23 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   if (to !== null) await source.reset(new Map([[name, { to, anew: true }]]));
 }
 
-/** Pauses tables of a sink. One that the sink can't write stays suspended for that. */
+/** Pauses tables of a sink, also those that are suspended there. */
 export async function pauseWhileStopped(
   { suspensions }: Pick<StateStore, "suspensions">,
   clock: Clock,
   sink: string,
   tableIds: readonly string[],
 ): Promise<void> {
-  const suspended = new Set((await suspensions.list()).flatMap((one) => (one.sink === sink ? [one.tableId] : [])));
+  const isPaused = ({ sink: of, error }: SuspendedTable): boolean => of === sink && error.code === TABLE_PAUSED;
+  const before = new Set((await suspensions.list()).filter(isPaused).map(({ tableId }) => tableId));
   const at = timestamp(clock);
-  const paused = tableIds.filter((id) => !suspended.has(id));
   await suspensions.suspend(
-    paused.map((tableId) => {
-      const { code, message, hint = null } = tablePaused(tableId);
-      return { sink, tableId, error: { code, message, hint, at } };
-    }),
+    tableIds
+      .filter((id) => !before.has(id))
+      .map((tableId) => {
+        const { code, message, hint = null } = tablePaused(tableId);
+        return { sink, tableId, error: { code, message, hint, at } };
+      }),
   );
 }
 
