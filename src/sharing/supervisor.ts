@@ -135,7 +135,8 @@ export async function keepShareRunning(parts: ShareProcessParts, signal: AbortSi
   let failureCount = 0;
   while (!signal.aborted) {
     const startedMs = clock.elapsed();
-    const ended = await runShare(parts, signal);
+    // Where a process can't be started at all, that is tried again too.
+    const ended = await runShare(parts, signal).catch((error: unknown) => ({ error }));
     if (signal.aborted) return;
     if (clock.elapsed() - startedMs > STEADY_MS) failureCount = 0;
     const pauseMs = Math.min(PAUSE_MS_MAX, FIRST_PAUSE_MS * 2 ** failureCount++);

@@ -11,7 +11,8 @@ export async function expectSameDivision(session: Session, number: number | null
   const { name, state, shares, source } = await session.whole();
   if (source.connector.group === undefined) return;
   const divided = { name, state, division: shares === null ? null : divisionText(shares.division) };
-  await (number === null ? expectDivision(divided) : expectOwnDivision(divided, number));
+  const { log } = session;
+  await (number === null ? expectDivision(divided, log) : expectOwnDivision(divided, number, log));
 }
 
 /** Until aborted. What passes by itself does not end it: the state's server or the broker may be away when it starts. */
