@@ -1,4 +1,5 @@
 /** Which sink prepared a table's keys last. Two that write to them hide each other's rows: versions come from different logs. */
+import { randomBytes } from "node:crypto";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import { takenBy } from "../warehouse/table-change.ts";
@@ -7,13 +8,30 @@ import { raise } from "./errors.ts";
 
 const NAMES_MAX = 500;
 
+/**
+ * Writes only over what was seen: a call that comes late changes nothing that was written since. Its own value has a mark
+ * that no other call has, also where the owner stays the same.
+ */
+const TAKE = `
+local left = 0
+for i = 2, #ARGV, 2 do
+  if (redis.call('HGET', KEYS[1], ARGV[i]) or '') == ARGV[i + 1] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[1])
+  else
+    left = left + 1
+  end
+end
+return left
+`;
+
 const FORGET = `
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  if all[i + 1] == ARGV[1] then redis.call('HDEL', KEYS[1], all[i]) end
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end
 return 0
 `;
+
+const MARKED = /^[0-9a-f]{16} /;
 
 export class Owners {
   readonly #key: Buffer;
@@ -36,17 +54,22 @@ export class Owners {
 
   /** Starts of the keys of all tables that other sinks prepared last. */
   async others(connection: Commands): Promise<readonly string[]> {
-    // The driver converts the reply into an object.
-    const all = await connection.command("hgetall", this.#key);
-    const owners = typeof all === "object" && all !== null ? Object.entries(all) : [];
-    return owners.flatMap(([start, owner]) => (textOf(owner) === this.#owner ? [] : [start]));
+    return (await this.#all(connection)).flatMap(([start, value]) => (ownerIn(value) === this.#owner ? [] : [start]));
   }
 
   async take(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
-    if (tables.length === 0) return;
     const starts = tables.map((table) => [this.#keyStart(table), table.id] as const);
-    for (const some of groupsOf(starts, NAMES_MAX))
-      await connection.command("hset", this.#key, ...some.flatMap(([start]) => [start, this.#owner]));
+    const value = `${randomBytes(8).toString("hex")} ${this.#owner}`;
+    for (const some of groupsOf(starts, NAMES_MAX)) {
+      const names = some.map(([start]) => start);
+      let leftCount: unknown;
+      do {
+        const seen = await this.#values(connection, names);
+        const pairs = names.flatMap((name, i) => (seen[i] === value ? [] : [name, seen[i] ?? ""]));
+        leftCount = pairs.length === 0 ? 0 : await connection.command("eval", TAKE, "1", this.#key, value, ...pairs);
+        // Another sink took one between the two calls.
+      } while (leftCount !== 0);
+    }
     for (const [start, id] of starts) this.#prepared.set(start, id);
   }
 
@@ -61,17 +84,36 @@ export class Owners {
 
   /** Removes what names this sink. */
   async forget(connection: Commands): Promise<void> {
-    await connection.command("eval", FORGET, "1", this.#key, this.#owner);
+    const own = (await this.#all(connection)).filter(([, value]) => ownerIn(value) === this.#owner);
+    for (const some of groupsOf(own, NAMES_MAX))
+      await connection.command("eval", FORGET, "1", this.#key, ...some.flat());
     this.#prepared.clear();
   }
 
   async #others(connection: Commands, starts: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
     for (const some of groupsOf(starts, NAMES_MAX)) {
-      const owners = (listOf(await connection.command("hmget", this.#key, ...some)) ?? []).map(textOf);
-      for (const [i, owner] of owners.entries())
-        if (owner !== null && owner !== this.#owner) found.set(some[i]!, owner);
+      for (const [i, value] of (await this.#values(connection, some)).entries()) {
+        const owner = value === null ? this.#owner : ownerIn(value);
+        if (owner !== this.#owner) found.set(some[i]!, owner);
+      }
     }
     return found;
   }
+
+  async #all(connection: Commands): Promise<readonly (readonly [start: string, value: string])[]> {
+    // The driver converts the reply into an object.
+    const all = await connection.command("hgetall", this.#key);
+    const owners: readonly (readonly [string, unknown])[] =
+      typeof all === "object" && all !== null ? Object.entries(all) : [];
+    return owners.map(([start, value]) => [start, textOf(value) ?? ""]);
+  }
+
+  async #values(connection: Commands, starts: readonly string[]): Promise<readonly (string | null)[]> {
+    return (listOf(await connection.command("hmget", this.#key, ...starts)) ?? []).map(textOf);
+  }
+}
+
+function ownerIn(value: string): string {
+  return value.replace(MARKED, "");
 }

@@ -1,5 +1,7 @@
-import { Redis } from "ioredis";
+import { Command, Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { Argument, Commands, Reply } from "../../connectors/redis/connection.ts";
+import { Owners } from "../../connectors/redis/owners.ts";
 import { TombstoneKeys } from "../../connectors/redis/keys.ts";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
@@ -432,4 +434,45 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
   async function rowKeys(prefix: string): Promise<string[]> {
     return (await keysUnder(client, prefix)).filter((key) => !key.includes("_millrace:"));
   }
+
+  test("who owns a table is not changed by what an ended sink sent", async () => {
+    await using keys = freshKeyPrefix();
+    const key = Buffer.from(`${keys.prefix}_millrace:owners`);
+    let late: (() => Promise<unknown>) | null = null;
+    let isLost = false;
+    const send = (name: string, ...args: readonly Argument[]): Promise<Reply> =>
+      Promise.resolve(client.sendCommand(new Command(name, [...args], { replyEncoding: null })));
+    const connection: Commands = {
+      async command(name, ...args) {
+        if (!isLost || name !== "eval") return await send(name, ...args);
+        late = () => send(name, ...args);
+        throw new Error("lost");
+      },
+    };
+    const owners = (name: string) => new Owners(key, name, ({ id }) => id);
+    const lost = async (work: () => Promise<void>): Promise<() => Promise<unknown>> => {
+      isLost = true;
+      await expect(work()).rejects.toThrow("lost");
+      isLost = false;
+      return late!;
+    };
+    const [first, second] = [owners("a/cache"), owners("b/cache")];
+    await first.take(connection, [users]);
+    const taken = await lost(() => first.take(connection, [users]));
+    await second.take(connection, [users]);
+    await taken();
+    await second.compare(connection);
+    await expect(first.compare(connection)).rejects.toMatchObject({ code: "MR3121" });
+    // The former owner had seen the second one, which has prepared the table again since.
+    const back = await lost(() => first.take(connection, [users]));
+    await second.take(connection, [users]);
+    await back();
+    await second.compare(connection);
+    const forgotten = await lost(() => second.forget(connection));
+    await owners("b/cache").take(connection, [users]);
+    await forgotten();
+    expect(await first.foreign(connection, [users])).toEqual([users]);
+    await owners("b/cache").forget(connection);
+    expect(await first.foreign(connection, [users])).toEqual([]);
+  });
 });
