@@ -1,4 +1,5 @@
 /** What only a Postgres target has: its own indexes, constraints and triggers, lost COMMITs, declared types. */
+import { Client } from "pg";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { factory } from "../../connectors/postgres/sink/config.ts";
@@ -621,6 +622,41 @@ test("the grants that the preflight prints are enough", async () => {
   await sink.close();
   expect(await rowsOf(database, "select count(*)::int from shop.people")).toEqual([[50]]);
   await database.query(`drop owned by ${role}`);
+});
+
+test("a session in the middle of a batch is ended also if it has a login that the sink had before", async () => {
+  await using database = await freshDatabase();
+  const [before, after] = [`before_${database.name}`, `after_${database.name}`] as const;
+  await database.query(`create role ${before} login; create role ${after} login; grant pg_signal_backend to ${after};
+    grant create on database ${database.name} to ${before}; grant all on schema public to ${before}`);
+  onTestFinished(async () => {
+    await using other = await freshDatabase();
+    await other.query(`drop role ${before}; drop role ${after}`);
+  });
+  const as = (user: string): FreshDatabase => {
+    const url = new URL(database.url);
+    url.username = user;
+    return { ...database, url: url.href };
+  };
+  const sink = await opened(as(before), [people], "public");
+  await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+  await database.query(`grant usage on schema _millrace to ${after}; grant all on _millrace.progress to ${after}`);
+  const holder = new Client({ connectionString: database.url });
+  await holder.connect();
+  await holder.query("begin; lock table people in access exclusive mode");
+  const held = failure(apply(sink, rowsBatch(20n, [people, [put(["1", "b", null])]])));
+  await eventually(async () => {
+    const waiting = "select count(*)::int from pg_locks where relation = 'people'::regclass and not granted";
+    expect(await rowsOf(database, waiting)).toEqual([[1]]);
+  });
+  const address = parsePostgresUrl(as(after).url);
+  const next = new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: "public" });
+  expect((await next.open(2, timeout()))?.position.commit).toBe(11n);
+  await next.close();
+  await held;
+  await holder.end();
+  await sink.close();
+  await database.query(`drop owned by ${after}; drop owned by ${before}`);
 });
 
 describe("a target that does not answer", () => {

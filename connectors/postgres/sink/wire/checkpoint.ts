@@ -87,9 +87,16 @@ const END_TIMEOUT_MS = 5_000;
  * gives a backend to somebody else when its client is gone, and has taken the mark from it by then.
  */
 export function replaceWriter(name: string, lease: bigint): string {
-  const wrote = `a.pid = p.backend AND a.backend_start = p.backend_start AND ${holds(markOf(name))}`;
-  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${CHECKPOINT} p JOIN pg_stat_activity a ON ${wrote} OR ${holds(writerLock(name))} WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user; SELECT pg_advisory_lock_shared(${markOf(name)})`;
+  // The start of another role's session may be hidden.
+  const wrote = `a.pid = p.backend AND coalesce(a.backend_start, p.backend_start) = p.backend_start AND ${holds(markOf(name))}`;
+  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${CHECKPOINT} p JOIN pg_stat_activity a ON ${wrote} OR ${holds(writerLock(name))} WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND ${MAY_END}; SELECT pg_advisory_lock_shared(${markOf(name)})`;
 }
+
+/**
+ * Whether the server lets us end session `a`, which may be that of a role that the sink had before. Of another session we wait
+ * for its locks, and the error names it.
+ */
+const MAY_END = `((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR (NOT (SELECT rolsuper FROM pg_roles WHERE oid = a.usesysid) AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))`;
 
 /** Whether session `a` has the lock. */
 function holds(lock: string): string {

@@ -13,9 +13,10 @@ import type { Frames } from "./frames.ts";
 
 /**
  * Settings of batches, besides those of all our sessions. Joins by nested loop only: a batch's keys are few and found by
- * index, while a temporary table without statistics may make a hash join look cheap. money is read in the C locale.
+ * index, while a temporary table without statistics may make a hash join look cheap. money is read in the C locale. The server
+ * notices within a minute that our machine is gone, and lets go of what the session has locked.
  */
-const SETTINGS = `SET synchronous_commit = on; SET lock_timeout = '30s'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lc_monetary = 'C'; SET client_min_messages = error`;
+const SETTINGS = `SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET synchronous_commit = on; SET lock_timeout = '30s'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lc_monetary = 'C'; SET client_min_messages = error`;
 
 /** After this long without an answer the sink asks the server whether it still works for us. */
 const SILENCE_MS = 15_000;
