@@ -138,7 +138,9 @@ export class BatchWriter {
 
   /** Of rows that a constraint of the table refuses, each is found; the others are written meanwhile. */
   async #insert(writing: RowsWriting, { layout, writes, left }: TableRows, signal: AbortSignal): Promise<void> {
-    await byHalves([...writes.action.keys()], breaksConstraint, async (entries) => {
+    // The batch's lists are longer.
+    const all = Array.from({ length: writes.count }, (_, entry) => entry);
+    await byHalves(all, breaksConstraint, async (entries) => {
       const found = new UnwrittenEntries();
       const some = entries.length === writes.count ? writes : someOf(writes, entries);
       try {
