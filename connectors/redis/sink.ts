@@ -233,7 +233,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
           packing: this.#packing,
         }).send(signal);
       case "truncate":
-        return removeUpTo(connection, stream, [this.#removal(batch.table, ACTION.truncate, batch.version)], signal);
+        return removeUpTo(connection, stream, [this.#removal(batch.table, ACTION.removeHeld, batch.version)], signal);
       case "sweep":
         return removeUpTo(
           connection,

@@ -34,6 +34,7 @@ async function redisTarget(format: Format): Promise<SinkTarget> {
     makeSink: () => factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog),
     readRows: (table) =>
       format === "hash" ? readHashRows(client, [client], prefix, table) : readJsonRows(client, prefix, table),
+    readKeys: async () => (await client.keys("*777777*")).join(),
     wipe: async () => keys[Symbol.asyncDispose](),
     cut: async () => proxy.cut(),
     hold: (work) => proxy.hold(HELD_FROM[work]),

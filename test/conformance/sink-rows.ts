@@ -62,6 +62,22 @@ export function rowTests(harness: SinkHarness): void {
     await stage.expectRows(users, []);
   });
 
+  test("a delete of a row that a filter may have left out removes the row, and tells nobody of one that was never there", async (context) => {
+    if (isNoMirror(harness, context, "of others, the runtime asks before")) return;
+    const { columns, key, fingerprint } = users;
+    const ruled = { rules: "r", source: { columns, key, fingerprint }, lineage: [], filtered: true, fault: null };
+    const filtered = { ...users, ruled };
+    await using stage = await Stage.of(harness, filtered);
+    await stage.write(filtered, 10n, [put(["1", "ann", null]), put(["2", "bob", null])]);
+    const [was, never] = ["1", "777777"].map((id) => remove([id, null, null], { isDoubted: true }));
+    await stage.write(filtered, 20n, [was!, never!]);
+    await stage.write(filtered, 21n, [never!]);
+    await stage.expectRows(filtered, [["2", "bob", null]]);
+    expect((await stage.target.readKeys?.(filtered)) ?? "").not.toContain("777777");
+    await stage.write(filtered, 30n, [put(["1", "ann", "again"]), remove(["2", null, null], { isDoubted: true })]);
+    await stage.expectRows(filtered, [["1", "ann", "again"]]);
+  });
+
   test("several tables in one batch", async () => {
     await using stage = await Stage.of(harness, users, lines);
     await stage.apply(

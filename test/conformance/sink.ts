@@ -140,6 +140,8 @@ export interface SinkTarget extends AsyncDisposable {
   makeSink(form?: KeptForm): Sink | Promise<Sink>;
   /** All live rows of the table (of a history the last state of each), in any order. Reads what is durable, also while a sink is open. */
   readRows(table: TableVersion): Promise<readonly TargetRow[]>;
+  /** Keys of the table that somebody finds who looks at all that the target has, as one text. Absent: only those of live rows. */
+  readKeys?(table: TableVersion): Promise<string>;
   /** All rows with their marks, in the order of their keys. Only where deletes are soft. */
   readMarked?(table: TableVersion): Promise<readonly MarkedRow[]>;
   /** Everything in a stream that has changes of these tables. */

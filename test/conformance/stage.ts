@@ -24,6 +24,8 @@ export interface Write {
   readonly moved?: boolean;
   /** Commit position whose version the row carries; default: the batch's. */
   readonly at?: bigint;
+  /** Of a row that a filter may have left out all along. */
+  readonly isDoubted?: boolean;
 }
 
 type WriteOptions = Pick<Write, "fresh" | "at">;
@@ -40,7 +42,7 @@ export function patch(after: Cells, options: { readonly from?: Cells; readonly a
     : { action: PATCH, after, before: from, moved: true, ...rest };
 }
 
-export function remove(before: Cells, options: Pick<Write, "at"> = {}): Write {
+export function remove(before: Cells, options: Pick<Write, "at" | "isDoubted"> = {}): Write {
   return { action: DELETE, before, ...options };
 }
 
@@ -62,6 +64,7 @@ export function writes(table: TableVersion, at: bigint, entries: readonly Write[
       index: i,
       ...(write.after === undefined ? {} : { after: write.after }),
       ...(write.before === undefined ? {} : { before: write.before }),
+      ...(write.isDoubted === true ? { beforeKind: "doubted" } : {}),
     });
     return {
       block,

@@ -1,5 +1,5 @@
 /** The rows of one table of a mirror, as the body of one insert. */
-import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, isDoubted, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { NO_TUPLE } from "../../../src/core/model/block.ts";
 import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
 import type { Reads } from "../current.ts";
@@ -41,6 +41,7 @@ export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
   const isSoft = layout.form.deletes === "soft";
   const kept = respelt(work);
   const building = buildingEntries(writes, isSoft).filter((entry) => !kept.has(entry));
+  const built = new Set(building);
   const parts = inParts(work, building, (entry) => {
     // A row that could not be written does not exist, so its delete has nothing to do.
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
@@ -59,8 +60,7 @@ export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
     }
   }
   for (let i = 0; i < writes.count; i++) {
-    const action = writes.action[i]!;
-    if (action === PATCH || (isSoft && action === DELETE) || kept.has(i)) continue;
+    if (built.has(i) || kept.has(i)) continue;
     plainRow(work, i);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
@@ -86,12 +86,19 @@ export function respelt({ writer, layout, writes }: RowsWork): ReadonlySet<numbe
   return entries;
 }
 
-/** Entries that need the row in the target: patches, and deletes that keep the row. */
-function buildingEntries({ count, action, patchCount, deleteCount }: TableWrites, isSoft: boolean): readonly number[] {
+/**
+ * Entries that need the row in the target: patches, deletes that keep the row, and those of rows that may never have been here:
+ * a deleted row shows its key to views, and to who reads without FINAL.
+ */
+function buildingEntries(writes: TableWrites, isSoft: boolean): readonly number[] {
+  const { table, count, action, blocks, block, row, patchCount, deleteCount } = writes;
   const building: number[] = [];
-  if (patchCount === 0 && (!isSoft || deleteCount === 0)) return building;
+  const looksForDeletes = deleteCount > 0 && (isSoft || table.ruled?.filtered === true);
+  if (patchCount === 0 && !looksForDeletes) return building;
   for (let i = 0; i < count; i++) {
-    if (action[i] === PATCH || (isSoft && action[i] === DELETE)) building.push(i);
+    const isLookedFor =
+      action[i] === PATCH || (action[i] === DELETE && (isSoft || isDoubted(table, blocks[block[i]!]!, row[i]!)));
+    if (isLookedFor) building.push(i);
   }
   return building;
 }
@@ -108,14 +115,15 @@ function plainRow({ writer, layout, writes, left }: RowsWork, entry: number): vo
   else if (!isDelete) left.unfit.push(entry);
 }
 
-/** A patch, or a delete that keeps the row's last values. */
+/** A patch, or a delete of a row that is here. */
 function buildOn({ writer, layout, writes, left }: RowsWork, entry: number, base: Base): void {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   if (writes.action[entry] === DELETE) {
     // What was marked before keeps its version.
     if (base.isDeleted) return;
-    writer.storedCells(layout, base);
+    if (layout.form.deletes === "soft") writer.storedCells(layout, base);
+    else writer.keyCells(layout, block.bytes, block.before[row]!);
     close(writer, writes, entry, true);
     return;
   }

@@ -1,4 +1,4 @@
-import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, isDoubted, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { withBases } from "../../kit/base-window.ts";
@@ -112,8 +112,10 @@ export class RowsBatch {
       const text = beginText(out);
       out.ascii(String(block.transactions.version[block.tx[row]!]!));
       endText(out, text);
-      const added = call.add(ACTION.remove, this.#targets[phase.table[n]!]!.key(block, block.before[row]!), writes, i);
+      const action = isDoubted(writes.table, block, row) ? ACTION.removeHeld : ACTION.remove;
+      const added = call.add(action, this.#targets[phase.table[n]!]!.key(block, block.before[row]!), writes, i);
       invariant(added, "a version is a short row");
+      call.hasRemoval = true;
     }
   }
 

@@ -3,7 +3,7 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import type { TombstoneKeys } from "../keys.ts";
 import type { Fence } from "./fence.ts";
 import { beginRows, endRows } from "./message-pack.ts";
-import { ACTION, SCRIPT_SHA } from "./script.ts";
+import { SCRIPT_SHA } from "./script.ts";
 import { slotOf } from "../slots.ts";
 
 export const CALL_ROWS_MAX = 1_000;
@@ -99,7 +99,6 @@ export class ScriptCall {
     this.writes[this.count] = writes;
     this.entry[this.count] = entry;
     this.count++;
-    if (action === ACTION.remove) this.hasRemoval = true;
     return true;
   }
 

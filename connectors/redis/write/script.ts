@@ -28,7 +28,7 @@ export const ACTION = {
   /** Row is a version: remove, and remember it. */
   remove: 0x64, // d
   /** Row is a version: remove what is there and not above it, and remember it. */
-  truncate: 0x74, // t
+  removeHeld: 0x74, // t
   /** Row is a version: remove what is there and not above it. */
   sweep: 0x77, // w
 } as const;

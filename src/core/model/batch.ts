@@ -1,6 +1,6 @@
 import type { Rename } from "../contracts/change-log.ts";
 import type { Checkpoint } from "../checkpoint.ts";
-import type { Block, LogMessage, TransactionOrigin } from "./block.ts";
+import { BEFORE_DOUBTED, type Block, type LogMessage, type TransactionOrigin } from "./block.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
 
@@ -41,6 +41,16 @@ export interface TableWrites {
   /** How many entries are DELETE, and how many PATCH. */
   readonly deleteCount: number;
   readonly patchCount: number;
+}
+
+/**
+ * Of a change that removes a row: a filter may have left the row out all along, so whoever has no such row is not told of its
+ * key. What remembers deletions looks for the row first.
+ */
+export function isDoubted({ ruled }: TableVersion, { beforeKind, tx, transactions }: Block, row: number): boolean {
+  if (beforeKind[row] === BEFORE_DOUBTED) return true;
+  // A key that was looked for, and has no row that is wanted.
+  return ruled?.filtered === true && transactions.commit[tx[row]!] === 0n;
 }
 
 /** One unit of work for a sink; afterwards the sink is at `checkpoint`. */

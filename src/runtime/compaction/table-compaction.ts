@@ -1,4 +1,4 @@
-import { DELETE, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
+import { DELETE, isDoubted, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
 import {
   BEFORE_DOUBTED,
   BEFORE_FULL,
@@ -176,12 +176,9 @@ export class TableCompaction {
    * finds the row gone. A stream can't be asked.
    */
   #delete(b: number, row: number, block: Block): void {
-    const isDoubted = block.beforeKind[row] === BEFORE_DOUBTED;
     if (this.#order !== null) {
-      // A key that was looked for, and has no row that is wanted.
-      const isMissed = this.table.ruled?.filtered === true && block.transactions.commit[block.tx[row]!] === 0n;
-      if (!isDoubted && !isMissed) this.remove(b, row);
-    } else if (isDoubted && this.#appends) this.giveUpOld(b, row);
+      if (!isDoubted(this.table, block, row)) this.remove(b, row);
+    } else if (this.#appends && block.beforeKind[row] === BEFORE_DOUBTED) this.giveUpOld(b, row);
     else this.remove(b, row);
   }
 

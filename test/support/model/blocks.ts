@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import { type Batch, DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import {
+  BEFORE_DOUBTED,
   BEFORE_FULL,
   BEFORE_KEY,
   BEFORE_NONE,
@@ -124,14 +125,16 @@ export function tupleOf(cells: readonly Cell[]): Buffer {
   return out.view();
 }
 
+const BEFORE_KINDS = { key: BEFORE_KEY, full: BEFORE_FULL, doubted: BEFORE_DOUBTED } as const;
+
 export interface Change {
   readonly table: TableVersion;
   readonly op: (typeof OP_LETTERS)[number];
   readonly after?: readonly Cell[];
-  /** As wide as the table; with `beforeKind` "key" all but the key columns are written as null. */
+  /** As wide as the table; without `beforeKind` "full" all but the key columns are written as null. */
   readonly before?: readonly Cell[];
   /** Default: "full" where the table's key is deferrable, else "key". */
-  readonly beforeKind?: "key" | "full";
+  readonly beforeKind?: keyof typeof BEFORE_KINDS;
   /** Commit position of the transaction. Default: the one of the change before, at first 1000n. */
   readonly commit?: bigint;
   /** Default: the row version of epoch and commit position. Another version begins another transaction. */
@@ -194,8 +197,7 @@ export function blockOf(changes: readonly Change[], spec: BlockSpec = {}): Block
 
 function beforeKindOf(change: Change): number {
   if (change.before === undefined) return BEFORE_NONE;
-  const kind = change.beforeKind ?? (change.table.deferrableKey ? "full" : "key");
-  return kind === "full" ? BEFORE_FULL : BEFORE_KEY;
+  return BEFORE_KINDS[change.beforeKind ?? (change.table.deferrableKey ? "full" : "key")];
 }
 
 function beforeCells(change: Change, beforeKind: number): readonly Cell[] {

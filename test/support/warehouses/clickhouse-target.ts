@@ -86,6 +86,10 @@ export async function clickhouseTarget(form: KeptForm, url: string, isOwn = fals
       return factory.create({ name: `columns_${mark}`, daemon: "shop", folder: "/", options }, quietLog);
     },
     readRows: (table) => readRows(query, table, form),
+    readKeys: async (table) => {
+      const keys = table.key.map((ordinal) => `toString(${nameIn(table.columns[ordinal]!.name)})`);
+      return JSON.stringify(await query(`SELECT ${keys.join(", ")} FROM ${nameOf(table)}`));
+    },
     readMarked: (table) => readMarked(query, table),
     readHistory: (table) => readHistory(query, table),
     wipe,
