@@ -43,6 +43,8 @@ interface Planned {
   readonly former: Former | undefined;
   readonly future: Future | undefined;
   readonly plan: RuledShape | null;
+  /** The log has shown the shape: what is known of the table counts from there. */
+  readonly isPlaced: boolean;
 }
 
 const NO_NAMES: ReadonlyMap<string, number> = new Map();
@@ -233,7 +235,9 @@ export class RuleBook {
     const former = this.#former.of(shape, at);
     const future = position === undefined ? undefined : this.future(shape, position);
     this.#former.holdParts(shape);
-    if (known?.key === key && known.former === former && known.future === future) return known.plan;
+    const isPlaced = position !== undefined;
+    const isSame = known?.key === key && known.former === former && known.future === future;
+    if (isSame && (known.isPlaced || !isPlaced)) return known.plan;
     const made =
       this.#exposure.ofOthers(whole, rule, others) ??
       shown ??
@@ -247,7 +251,7 @@ export class RuleBook {
     this.#former.passes(plan?.shape ?? shape, at);
     if (rule !== null) this.#former.lacks(shape, unloggedHidden(shape, rule, this.#exposure.originsOf(shape)));
     this.#former.holdParts(shape);
-    this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), future, plan });
+    this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), future, plan, isPlaced });
     return plan;
   }
 

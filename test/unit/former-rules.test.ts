@@ -212,6 +212,29 @@ test("where the log has renames, they count once, from their position on", () =>
   expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");
 });
 
+test("a table whose rows the log has shown is another one for its name, also where a look was first", () => {
+  const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = { dialect: "mysql", relation: 1, columns } as const;
+  const [ours, next] = [shape("users", mysql), shape("next", { ...mysql, fingerprint: "next" })];
+  const swap = (how: "look" | "log"): string | undefined => {
+    const book = bookOf({ "public.users": HIDDEN, "public.next": {} });
+    book.begin({ tables: [ours], refused: [] });
+    expect(faultOf(book, ours, 10n)).toBeUndefined();
+    if (how === "look") expect(faultOf(book, next)).toBeUndefined();
+    expect(faultOf(book, next, 20n)).toBeUndefined();
+    const at = { epoch: 1, commit: 100n, index: 0 };
+    const renames = [
+      { from: ours.id, to: "public.old", columns: [], how: "renamed" as const },
+      { from: next.id, to: ours.id, columns: [], how: "renamed" as const },
+      { from: "public.old", to: next.id, columns: [], how: "renamed" as const },
+    ];
+    book.rename(renames, at);
+    return faultOf(book, next, 200n);
+  };
+  expect(swap("log")).toBe("MR1033");
+  expect(swap("look")).toBe("MR1033");
+});
+
 test("several tables whose columns were renamed at one position are all followed, and are kept", async () => {
   const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
   const tables = ["users", "people"].map((table) => shape(table, { dialect: "mysql", relation: 1, columns }));
