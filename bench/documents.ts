@@ -11,6 +11,7 @@ import type { Client } from "pg";
 import { openExisting } from "../connectors/sqlite/file.ts";
 import { readingOf, storedPlans } from "../connectors/nest/stored.ts";
 import { DocumentRows, DocumentWriter } from "../connectors/nest/source/rows.ts";
+import { shapeOf } from "../connectors/nest/source/tables.ts";
 import { defineFunctions } from "../connectors/nest/values.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { redis } from "../scripts/services/servers/redis.ts";
@@ -293,11 +294,12 @@ function assemblyMicroseconds(path: string): number {
     const planned = storedPlans(readingOf(database)).documents[0]!;
     const rows = new DocumentRows(database, planned, new Transforms());
     const writer = new DocumentWriter();
+    const table = { ...shapeOf(planned), version: 1, since: { epoch: 1, commit: 0n, index: 0 } };
     const before = process.cpuUsage();
     let count = 0;
     for (const values of rows.range(null)) {
       writer.out.reset();
-      rows.write(writer, values);
+      rows.write(writer, table, values);
       count++;
     }
     const { user, system } = process.cpuUsage(before);

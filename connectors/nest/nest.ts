@@ -7,6 +7,7 @@
  *
  * There are lists only from `beginLists` on: nobody follows them before, and a first copy is as fast as that of the SQLite sink.
  */
+import { constants } from "node:buffer";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { CompleteTables } from "../../src/core/checkpoint.ts";
 import { deadline, systemClock } from "../../src/core/clock.ts";
@@ -61,6 +62,8 @@ export interface NestOptions {
   readonly transforms?: Transforms;
   /** How much a batch climbs. */
   readonly climbing?: ClimbLimits;
+  /** Default: what fits into a text. */
+  readonly documentBytesMax?: number;
 }
 
 /** A document that waits until the nest has all rows of these tables again. */
@@ -87,6 +90,7 @@ export class Nest implements Companion {
   readonly transforms: Transforms;
   /** Told at each commit: of entries, of marks, of shapes. */
   readonly news = new News();
+  readonly documentBytesMax: number;
   readonly #limits: ClimbLimits | undefined;
   readonly #taken: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #folded: ReadonlyMap<string, ReadonlySet<string>>;
@@ -115,8 +119,15 @@ export class Nest implements Companion {
   /** The same of the sinks that take documents now: what was left waits for them. */
   #followed: bigint | null = null;
 
-  constructor({ path, documents, transforms = new Transforms(), climbing }: NestOptions) {
+  constructor({
+    path,
+    documents,
+    transforms = new Transforms(),
+    climbing,
+    documentBytesMax = constants.MAX_STRING_LENGTH,
+  }: NestOptions) {
     this.path = path;
+    this.documentBytesMax = documentBytesMax;
     this.#limits = climbing;
     this.documents = documents;
     this.transforms = transforms;

@@ -65,11 +65,11 @@ export const pages = {
       "A computed column names a file that does not exist or can't be loaded, or an export that it does not have, that is no function, or that is async.",
   },
   MR1036: {
-    title: "A function failed on a row",
+    title: "A function failed on a row, or a document is too large",
     remedy:
-      "The message names the function, the file and the line where it threw. Correct it, try it with `millrace rules try TABLE` (a document: `millrace documents show NAME KEY`), then start again: the table is read again by itself, and its letters are gone. If the row is wrong, correct it at the source: its next change replaces the letter.",
+      "The message names the function, the file and the line where it threw. Correct it, try it with `millrace rules try TABLE` (a document: `millrace documents show NAME KEY`), then start again: the table is read again by itself, and its letters are gone. If the row is wrong, correct it at the source: its next change replaces the letter. A document that is too large: give its relations a `limit`.",
     cause:
-      "The function of a computed column or of a document threw, or returned what a type can't hold, or a promise. The row is a dead letter in every sink of its table, which keeps the row's earlier state; all other rows go on.",
+      "The function of a computed column or of a document threw, or returned what a type can't hold, or a promise; or a document is larger than the text that the program can hold (511 MB). The row is a dead letter in every sink of its table, which keeps the row's earlier state; all other rows go on.",
   },
 } as const satisfies ErrorPages;
 

@@ -9,6 +9,8 @@ import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import { failedCell } from "../../src/core/model/failed-cell.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import type { Document } from "../../src/documents/document.ts";
 import { systemClock } from "../../src/core/clock.ts";
@@ -84,9 +86,17 @@ class Stage implements AsyncDisposable {
     return stage;
   }
 
-  async start(documents: readonly Document[] = [DOCUMENT], climbing?: ClimbLimits): Promise<void> {
+  async start(
+    documents: readonly Document[] = [DOCUMENT],
+    climbing?: ClimbLimits,
+    documentBytesMax?: number,
+  ): Promise<void> {
     const options = { name: "documents", owner: "shop/documents", path: this.path, documents };
-    this.opened = openNest(climbing === undefined ? options : { ...options, climbing });
+    this.opened = openNest({
+      ...options,
+      ...(climbing === undefined ? {} : { climbing }),
+      ...(documentBytesMax === undefined ? {} : { documentBytesMax }),
+    });
     await this.opened.sink.open(++this.#lease, NEVER);
     await this.opened.nest.hold(new Set(), NEVER);
   }
@@ -533,6 +543,49 @@ test("documents of a table that is not whole stay in the list, and go to its end
   expect(seqs()).toEqual([5n, 6n]);
   await nest.trim(1_000n, NEVER);
   expect(seqs()).toEqual([]);
+});
+
+test("a document that is too large for a text says so in its place, and holds up no other", async () => {
+  await using stage = await filled();
+  await stage.opened.sink.close();
+  await stage.start([DOCUMENT], undefined, 20_000);
+  await stage.prepare(items, customers, orders);
+  const { source } = stage.opened;
+  const { position } = await source.admin.create({ epoch: 1, resumeIntent: false, wantCopy: false }, NEVER);
+  const ids = ["1", "2", "3", "4"];
+  const body = (id: string) => (id === "2" || id === "4" ? "x".repeat(15_000) : "small");
+  await stage.write(
+    [orders, ...ids.map((id) => put(["n", id, "1", "new"]))],
+    [items, ...ids.flatMap((id) => ["1", "2"].map((line) => put([id, line, "5", body(id)])))],
+  );
+  const tables: TableVersion[] = [];
+  const resolve = async (shape: TableShape) => {
+    const table = firstVersion(shape);
+    tables.push(table);
+    return table;
+  };
+  const told = ({ tables: [table], after, count, bytes }: Block) =>
+    Array.from({ length: count }, (_, i) => {
+      const [id = ""] = keyText(table!, bytes, after[i]!);
+      return [id, failedCell(table!, bytes, after[i]!)?.how.includes("larger") ?? false] as const;
+    });
+  const expected = ids.map((id) => [id, body(id) !== "small"] as const);
+  await using stream = await source.log.stream(position, { temporary: false, resolve }, NEVER);
+  const streamed: (readonly [string, boolean])[] = [];
+  while (streamed.length < ids.length) streamed.push(...told(await stream.next(NEVER)));
+  expect(new Map(streamed)).toEqual(new Map(expected));
+  const [table] = tables;
+  const range = await source.rows.readRange(table!, { after: null, where: null }, NEVER);
+  expect(told(range.block!)).toEqual(expected);
+  const behind = await source.rows.readRange(table!, { after: ["3"], where: null }, NEVER);
+  expect(told(behind.block!)).toEqual(expected.slice(3));
+  const keys = await source.rows.readKeys(
+    table!,
+    ids.map((id) => [id]),
+    NEVER,
+  );
+  expect(told(keys.block!)).toEqual(expected);
+  await source.close();
 });
 
 test("entries that are held cost the list nothing: it is trimmed from where it was, and they are moved once", async () => {

@@ -21,6 +21,8 @@ export class Reader implements Disposable {
     this.#nest = nest;
     this.#opening = nest.openings;
     this.database = database;
+    // Node 24.0 has no limits: the driver makes no text of what is larger.
+    if ("limits" in database) database.limits.length = nest.documentBytesMax;
     this.reading = readingOf(database);
     database.exec("BEGIN");
     this.#shapes = shapesCount(this.reading);

@@ -152,7 +152,7 @@ function rowReads(nest: Nest): RowReads {
         const chunk = new ChunkWriter(table);
         for (const key of keys) {
           const values = rows.one(key);
-          if (values !== null) chunk.add(rows.write(chunk.writer, values));
+          if (values !== null) chunk.add(rows.write(chunk.writer, table, values));
           await chunk.pause(signal);
         }
         return chunk.finish(null);
@@ -171,7 +171,7 @@ async function range(
   const chunk = new ChunkWriter(table);
   let last: KeyText | null = null;
   for (const values of rows.range(after)) {
-    chunk.add(rows.write(chunk.writer, values));
+    chunk.add(rows.write(chunk.writer, table, values));
     if (chunk.isFull) {
       last = rows.keyOf(values);
       break;

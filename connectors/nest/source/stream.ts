@@ -197,12 +197,12 @@ class BlockWriter {
     return this.#writer.out.length;
   }
 
-  add(seq: bigint, table: TableVersion, rows: DocumentRows, { key, values }: ChangedDocument): void {
+  add(seq: bigint, table: TableVersion, rows: DocumentRows, { key, document }: ChangedDocument): void {
     const block = this.#block;
     let ordinal = block.tables.indexOf(table);
     if (ordinal < 0) ordinal = block.tables.push(table) - 1;
     const tx = block.transactions.add(seq, rowVersion(this.#epoch, seq), this.#nowUs, 0);
-    const tuple = values === null ? null : rows.write(this.#writer, values);
+    const tuple = document === null ? null : rows.write(this.#writer, table, document);
     if (tuple === null) block.append(OP_DELETE, ordinal, NO_TUPLE, rows.writeKey(this.#writer, key), BEFORE_KEY, tx, 0);
     else block.append(OP_UPDATE, ordinal, tuple, NO_TUPLE, BEFORE_NONE, tx, 0);
   }

@@ -26,6 +26,8 @@ export interface DocumentColumns {
   readonly made: readonly Column[];
   /** In `given` and `made`. */
   readonly key: readonly number[];
+  /** In `made`, the column that says why there is no document; -1: there are but those of the key. */
+  readonly telling: number;
 }
 
 /** Of the present shapes of its tables. */
@@ -48,7 +50,10 @@ export function columnsOf({ document, places }: PlannedDocument): DocumentColumn
   }));
   const given = [...fields, ...relations];
   const key = layout.key.map(({ source }) => root.fields.findIndex(({ column }) => column === source.name));
-  return { given, made: isTransformed(document) ? transformed(given, root, key) : given, key };
+  const shown = isTransformed(document) ? transformed(given, root, key) : given;
+  const telling = shown.findIndex((_, i) => !key.includes(i));
+  const made = shown.map((column, i): Column => (i === telling ? { ...column, computed: "row" } : column));
+  return { given, made, key, telling };
 }
 
 /** A function may make null of any field, and its failure stands in one. */

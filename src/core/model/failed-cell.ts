@@ -1,11 +1,14 @@
-/** Rows of which the function of a computed column, or of a document, failed: a cell without a value, and with the reason (tuple.ts). */
+/**
+ * Rows of which the function of a computed column, or of a document, failed, and documents that are too large: a cell without a
+ * value, and with the reason (tuple.ts).
+ */
 import type { TableVersion } from "./schema.ts";
 import { CELL_FAILED, CellMap } from "./tuple.ts";
 
 export interface FailedCell {
   /** The column that the function makes; null: it makes the whole row. */
   readonly column: string | null;
-  /** Which function failed, how and where; without values. */
+  /** Which function failed, how and where, or what else is wrong; without values. */
   readonly how: string;
 }
 
