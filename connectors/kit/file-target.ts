@@ -29,6 +29,12 @@ export function inodeOf(path: string): string {
   return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
 }
 
+/** The same, and what was last written into it. */
+export function stampOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
+}
+
 /** A file that is open, under its name. */
 export class FilePlace {
   readonly #path: string;

@@ -110,6 +110,33 @@ test("a file that is emptied in place stops the sink before anything is taken fo
   await sink.close();
 });
 
+test("an older copy that is written over an open file, or over its log, stops the sink, and what it has is what counts", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("x.duckdb");
+  const first = sinkAt(path);
+  await first.open(1, timeout());
+  await first.prepare([items], timeout());
+  await first.apply(batch(10n, "1"), new Reports(), timeout());
+  await first.close();
+  copyFileSync(path, folder.file("older"));
+  const sink = sinkAt(path);
+  await sink.open(2, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(batch(20n, "2"), new Reports(), timeout());
+  await sink.verify(timeout());
+  copyFileSync(folder.file("older"), path);
+  writeFileSync(`${path}.wal`, "");
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(30n, "3"), new Reports(), timeout())]) {
+    const error = await failure(call());
+    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
+  }
+  expect(await sink.open(3, timeout())).toEqual(batch(10n, "1").checkpoint);
+  await sink.prepare([items], timeout());
+  await sink.apply(batch(20n, "2"), new Reports(), timeout());
+  await sink.verify(timeout());
+  await sink.close();
+});
+
 test.for(["removed", "replaced"])(
   "a log that is %s while it is open is noticed, and what was written is folded in",
   async (how) => {

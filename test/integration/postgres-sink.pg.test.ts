@@ -495,6 +495,20 @@ describe("a table that somebody", () => {
     expect(await told(sink)).toBe("MR3110");
   });
 
+  test("emptied while no sink was open is missing for the next one; emptied through a sink it is not", async () => {
+    await using database = await freshDatabase();
+    const others = tableVersion({ table: "others", columns: { id: "integer" } });
+    const sink = await opened(database, [people, others]);
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]], [others, [put(["1"])]]));
+    await apply(sink, rowsBatch(20n, [others, [remove(["1"])]]));
+    await sink.close();
+    await database.query("truncate people");
+    const next = await opened(database, []);
+    expect(await next.missing([people, others], timeout())).toEqual([people]);
+    await next.prepare([people, others], timeout());
+    expect(await next.missing([people, others], timeout())).toEqual([]);
+  });
+
   test("emptied in a history is noticed although it got rows before anybody looked, and told once", async () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, mode: "history" });

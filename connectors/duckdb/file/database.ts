@@ -3,7 +3,7 @@ import { type Engine, type EngineConnection, readTextRows } from "../engine/engi
 import { openEngine } from "../engine/engine-process.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
-import { FilePlace, inodeOf, resolved } from "../../kit/file-target.ts";
+import { FilePlace, resolved, stampOf } from "../../kit/file-target.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
@@ -55,8 +55,8 @@ export class Database implements Store {
   readonly #memory: MemoryLimit;
   readonly writers = new Writers();
   #place: FilePlace | null = null;
-  /** Inode of the log, as the last commit left it: DuckDB makes and removes it with commits, which take turns. */
-  #logInode = "";
+  /** The file and its log, as the last turn left them: in between nothing of ours writes into them. */
+  #left = { file: "", log: "" };
   #isWritten = false;
   #users = 0;
   #rewriter: object | null = null;
@@ -123,7 +123,7 @@ export class Database implements Store {
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
       database.#place = new FilePlace(path);
-      database.#logInode = inodeOf(database.#log);
+      database.#left = database.#stamps();
       removeCopies(path);
       connection.disconnectSync();
       return database;
@@ -180,12 +180,17 @@ export class Database implements Store {
       return await work();
     } finally {
       this.#isWritten = false;
-      this.#logInode = inodeOf(this.#log);
+      this.#left = this.#stamps();
     }
   }
 
-  get #log(): string {
-    return `${this.path}.wal`;
+  #stamps(): { readonly file: string; readonly log: string } {
+    return { file: stampOf(this.path), log: stampOf(`${this.path}.wal`) };
+  }
+
+  /** The file without its log. */
+  #isFileKept({ file } = this.#stamps()): boolean {
+    return this.#place?.isKept() === true && (this.#isWritten || file === this.#left.file);
   }
 
   async #inTurn(work: (connection: EngineConnection) => Promise<unknown>): Promise<void> {
@@ -235,15 +240,16 @@ export class Database implements Store {
   }
 
   /**
-   * Throws if the file that we write, or its log, is no longer the one under its name. The engine still knows what a removed log
-   * had: it is folded in when the file is closed.
+   * Throws if the file that we write, or its log, is no longer the one under its name, or somebody else has written into one of
+   * them: of an older copy that was written over the file the engine would not know. It still knows what a removed log
+   * had: that is folded in when the file is closed.
    */
   verifyPlace(): void {
-    const isLogInPlace = this.#isWritten || inodeOf(this.#log) === this.#logInode;
-    if (this.#place?.isKept() === true && isLogInPlace) return;
+    const stamps = this.#stamps();
+    if (this.#isFileKept(stamps) && (this.#isWritten || stamps.log === this.#left.log)) return;
     // The next `open` then opens the file with that name.
     this.broken = true;
-    const what = `the DuckDB file ${this.path}, or its log beside it (.wal), was removed, replaced or emptied while it was open`;
+    const what = `the DuckDB file ${this.path}, or its log beside it (.wal), was removed, replaced or written over while it was open`;
     throw duckdbError("MR3110", "reopen", what, {
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
     });
@@ -274,8 +280,8 @@ export class Database implements Store {
     (await this.#turn.take(NEVER))[Symbol.dispose]();
     try {
       connection = await this.#engine.connect();
-      if (this.#place?.isKept() === true) await connection.run("CHECKPOINT");
-      // Closing would fold the log into a file without a name, and delete the log of the file that replaced it.
+      if (this.#isFileKept()) await connection.run("CHECKPOINT");
+      // Closing would fold the log into a file without a name, or into an older copy, and delete the log of what replaced it.
       else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
     } catch (error) {
       // All commits are in the log: the next process reads them from there.

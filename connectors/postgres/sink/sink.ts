@@ -33,6 +33,7 @@ import { DEFAULT_FORM, type TargetForm } from "../../warehouse/own-columns.ts";
 /** The owner is that of the checkpoint. */
 export type PostgresSinkOptions = FencedSessionOptions & Omit<WarehouseSinkOptions, "owner">;
 
+const NONE: ReadonlySet<string> = new Set();
 /** Of 2,000 new tables, 250 in a transaction take the server twice the processor time of 16. */
 const PREPARED_AT_ONCE = 16;
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
@@ -123,7 +124,7 @@ export class PostgresSink
     const look = async (session: Session): Promise<readonly TableVersion[]> => {
       const missing = new Set(await this.#targets.missing(this.#tables(session, signal), tables));
       const names = tables.map((table) => this.target(table));
-      const lost = await this.#presence.lost(session, names, signal);
+      const lost = this.form === "history" ? NONE : await this.#presence.lost(session, names, signal);
       return tables.filter((table, i) => missing.has(table) || lost.has(names[i]!));
     };
     return await this.#session.run("looking for tables", look, signal);

@@ -82,7 +82,9 @@ export async function onStore(acquired: Promise<Store>, sql: string): Promise<re
   try {
     const connection = await store.connect();
     try {
-      return (await connection.runAndReadAll(sql)).getRowsJson();
+      const run = async () => (await connection.runAndReadAll(sql)).getRowsJson();
+      // What writes takes its turn, as a sink does that shares the file: between turns nobody of this process writes into it.
+      return /^\s*(select|from|with)\b/i.test(sql) ? await run() : await store.exclusively(run);
     } finally {
       connection.disconnectSync();
     }

@@ -133,10 +133,10 @@ export class Presence {
 
   /** Those of these mirrors that are lost, until they are prepared again. */
   async lost(session: Session, tables: readonly string[], signal: AbortSignal): Promise<ReadonlySet<string>> {
-    const mirrors = this.#those(tables).filter(({ table }) => table.history === null);
-    const { lost } = await this.#compared(session, mirrors, signal);
+    const { lost } = await this.#compared(session, this.#those(tables), signal);
     for (const [known] of lost) known.isTold = true;
-    return new Set(lost.map(([{ table }]) => table.quoted));
+    const unknown = tables.filter((quoted) => !this.#known.has(quoted));
+    return new Set([...lost.map(([{ table }]) => table.quoted), ...(await emptied(session, unknown, signal))]);
   }
 
   #those(tables: readonly string[] = [...this.#known.keys()]): readonly KnownTable[] {
@@ -192,6 +192,26 @@ export class Presence {
     const version = this.#version;
     return rows.map(([oid = null, file = null, comment = null, xid]) => ({ oid, file, comment, version, xid: xid! }));
   }
+}
+
+/**
+ * Those of these mirrors that somebody may have emptied while nobody looked: they have no row, and another file than the one that
+ * they were made with. We remove rows by DELETE, which keeps the file. One that was rewritten and is rightly empty is among them:
+ * to read it again costs little.
+ */
+async function emptied(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
+  if (tables.length === 0) return [];
+  const names = tables.map((quoted, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
+  const isReadable = "has_table_privilege(oid, 'SELECT') AND NOT row_security_active(oid)";
+  const { rows: moved } = await session.query(
+    `SELECT i FROM (VALUES ${names.join(", ")}) AS v (i, r) JOIN pg_class ON oid = r ` +
+      `WHERE relkind = 'r' AND pg_relation_filenode(oid) <> oid AND ${isReadable}`,
+    signal,
+  );
+  if (moved.length === 0) return [];
+  const looks = moved.map(([i]) => `SELECT ${i} WHERE NOT EXISTS (SELECT FROM ONLY ${tables[Number(i)]!})`);
+  const { rows } = await session.query(looks.join(" UNION ALL "), signal);
+  return rows.map(([i]) => tables[Number(i)]!);
 }
 
 /** Of the oldest transaction that may be writing now. */
