@@ -37,6 +37,15 @@ export interface Layouts {
   readonly of: (table: TableVersion) => TableLayout | undefined;
 }
 
+/** What was found in the store as of one of its versions. */
+interface Seen {
+  readonly version: string;
+  /** Their targets are there, in the form that the options request. */
+  readonly tables: Set<TableVersion>;
+  /** So are those of all tables that were prepared. */
+  isWhole: boolean;
+}
+
 export interface Opened<S> {
   readonly connection: EngineConnection;
   readonly store: S;
@@ -74,6 +83,8 @@ export interface StoreKeeper<S extends Store> {
   leaving(): Promise<void>;
   /** The checkpoint was taken over. Exclusively. */
   taken(opened: Opened<S>): Promise<void>;
+  /** Which of these tables, whose targets are there, the target can't read any more: they are created again and filled. */
+  missing?(tables: readonly TableVersion[], opened: Opened<S>): Promise<readonly TableVersion[]>;
   /** Before the targets of these tables are prepared, or lose rows for a reset. */
   preparing?(tables: readonly TableVersion[], opened: Opened<S>, purpose: "prepare" | "reset"): Promise<void>;
   /** Before the targets of these tables change in another way than by batches. Exclusively. */
@@ -115,6 +126,7 @@ export class EngineSink<S extends Store>
   #store: S | null = null;
   #connection: EngineConnection | null = null;
   #checkpoint: CheckpointRow | null = null;
+  #seen: Seen | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
@@ -198,7 +210,12 @@ export class EngineSink<S extends Store>
   /** Existing tables get the form that the options request now, even if no rows arrive. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
-      return await this.#targets.missing(this.#warehouse(), tables);
+      const seen = await this.#asSeen();
+      const unseen = tables.filter((table) => !seen.tables.has(table));
+      const missing = unseen.length === 0 ? [] : await this.#targets.missing(this.#warehouse(), unseen);
+      const there = tables.filter((table) => !missing.includes(table));
+      for (const table of there) seen.tables.add(table);
+      return [...missing, ...((await this.#keeper.missing?.(there, this.#opened())) ?? [])];
     });
   }
 
@@ -293,9 +310,12 @@ export class EngineSink<S extends Store>
       const { connection, store } = this.#opened();
       store.verifyPlace();
       await this.#keeper.verifying?.(this.#opened());
+      const seen = await this.#asSeen();
+      if (seen.isWhole) return;
       const there = await store.tables(connection);
       const found = new Map(there.map((table) => [targetKey(table.name), table]));
       this.#targets.expectPresent(duckdbError, this.#warehouse().place, found);
+      seen.isWhole = true;
     });
     this.#keeper.rested?.();
   }
@@ -326,6 +346,14 @@ export class EngineSink<S extends Store>
     this.#connection?.interrupt();
     await this.#inFlight;
     await this.#disconnect();
+  }
+
+  /** As long as nobody commits, what was there once is there: looking through all tables costs what their number says. */
+  async #asSeen(): Promise<Seen> {
+    const { connection, store } = this.#opened();
+    const version = await store.version(connection);
+    if (this.#seen?.version !== version) this.#seen = { version, tables: new Set(), isWhole: false };
+    return this.#seen;
   }
 
   #opened(): Opened<S> {
@@ -360,6 +388,7 @@ export class EngineSink<S extends Store>
     this.#connection?.disconnectSync();
     this.#connection = null;
     this.#targets.forget();
+    this.#seen = null;
     const store = this.#store;
     this.#store = null;
     await store?.release();

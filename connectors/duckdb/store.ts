@@ -19,6 +19,8 @@ export interface Store {
   find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>>;
   /** Another text than before if another writer has committed in between. */
   lastCommit(connection: EngineConnection): Promise<string>;
+  /** Another text after each commit, whoever wrote. */
+  version(connection: EngineConnection): Promise<string>;
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */

@@ -47,6 +47,25 @@ const mixed = tableVersion({
 const plain = ["1.50", "2026-11-20 06:43:15.123456+00", "{1,2}", "{}", "0.5", "n"] as const;
 const odd = ["NaN", "294276-12-31 23:59:59.999999+00", "{{1,2},{3,4}}", '["\\ud800"]', "-0", "n"] as const;
 
+test("as long as nobody commits, a heartbeat does not look through all tables, nor does a look for some", async () => {
+  await using stage = await Stage.of(harness, mixed);
+  const { sink } = stage;
+  using read = vi.spyOn(Database.prototype, "tables");
+  using found = vi.spyOn(Database.prototype, "find");
+  const look = async () => {
+    await sink.verify(timeout());
+    expect(await sink.presence?.missing([mixed], timeout())).toEqual([]);
+    return [read.mock.calls.length, found.mock.calls.length];
+  };
+  expect(await look()).toEqual([1, 1]);
+  expect(await look()).toEqual([1, 1]);
+  await stage.write(mixed, 10n, [put(["1", ...plain])]);
+  expect(await look()).toEqual([2, 2]);
+  await targetOf(stage).query("drop table public.mixed");
+  expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3110", kind: "reopen" });
+  expect(await sink.presence?.missing([mixed], timeout())).toEqual([mixed]);
+});
+
 test("what a column's type can't hold stands beside it as text, and the column shows what it can", async () => {
   await using stage = await Stage.of(harness, mixed);
   await stage.write(mixed, 10n, [put(["1", ...plain])]);

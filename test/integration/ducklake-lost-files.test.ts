@@ -1,5 +1,5 @@
 /** Data files of a lake that are gone or spoiled: which table they concern, and what becomes of it. */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { lakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
@@ -132,8 +132,68 @@ test("what maintenance could not read is lost too, and it joins the files of the
   await sink.close();
 });
 
-async function written(target: LakeTarget, maintenance: LakeSinkOptions["maintenance"] = null) {
-  const sink = lakeSink({ ...target.options, maintenance });
+test("files that are gone when the sink is opened: a mirror's table is missing, and made again; one whose files are back is not", async () => {
+  await using target = await lakeTarget("sqlite");
+  await (await written(target)).close();
+  const folder = join(target.options.place.data, "public", "spoiled");
+  renameSync(folder, `${folder}-away`);
+  const first = target.makeSink();
+  await first.open(2, timeout());
+  expect(await first.missing([kept, spoiled], timeout())).toEqual([spoiled]);
+  await first.close();
+  renameSync(`${folder}-away`, folder);
+  const sink = target.makeSink();
+  await sink.open(3, timeout());
+  expect(await sink.missing([kept, spoiled], timeout())).toEqual([]);
+  rmSync(folder, { recursive: true });
+  await sink.open(4, timeout());
+  expect(await sink.missing([kept, spoiled], timeout())).toEqual([spoiled]);
+  const { checkpoint } = rowsBatch(1n, [kept, rows]);
+  await sink.apply(
+    { kind: "checkpoint", checkpoint: { ...checkpoint, tables: complete({ "public.kept": "1" }) } },
+    new Reports(),
+    timeout(),
+  );
+  await sink.prepare([kept, spoiled], timeout());
+  await sink.apply(rowsBatch(2n, [spoiled, rows.slice(0, 300)]), new Reports(), timeout());
+  expect([(await target.readRows(kept)).length, (await target.readRows(spoiled)).length]).toEqual([500, 300]);
+  expect(await sink.missing([kept, spoiled], timeout())).toEqual([]);
+  await sink.close();
+});
+
+test.for([
+  ["all files of a mirror", DEFAULT_FORM, "", { message: expect.stringContaining("and so are all others") }],
+  ["files with soft deletes", { ...DEFAULT_FORM, deletes: "soft" }, "public/spoiled", { table: "public.spoiled" }],
+  ["files of a history", { ...DEFAULT_FORM, mode: "history" }, "public/spoiled", { table: undefined }],
+] as const satisfies readonly (readonly [string, TargetForm, string, object])[])(
+  "what is gone when the sink is opened, and is not filled again, is told: %s",
+  async ([, form, gone, expected]) => {
+    await using target = await lakeTarget("sqlite", form);
+    await (await written(target)).close();
+    rmSync(join(target.options.place.data, gone), { recursive: true });
+    const sink = target.makeSink();
+    await sink.open(2, timeout());
+    const told = await failure(sink.missing([kept, spoiled], timeout()));
+    expect(told).toMatchObject({ code: "MR3226", kind: "blocked", lostTables: [], ...expected });
+    expect(told.message).toMatch(/ducklake-.*\.parquet/);
+    await sink.close();
+  },
+);
+
+test("files that go while the sink is open and no row moves are noticed", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = await written(target, null, 0);
+  await sink.verify(timeout());
+  spoil(target, "gone");
+  await eventually(async () => {
+    expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3226", lostTables: ["public.spoiled"] });
+  });
+  await sink.close();
+});
+
+async function written(target: LakeTarget, maintenance: LakeSinkOptions["maintenance"] = null, listedMs?: number) {
+  const listed = listedMs === undefined ? {} : { listedMs };
+  const sink = lakeSink({ ...target.options, maintenance, ...listed });
   await sink.open(1, timeout());
   await sink.prepare([kept, spoiled], timeout());
   const batch = rowsBatch(1n, [kept, rows], [spoiled, rows]);

@@ -153,6 +153,11 @@ export class Database implements Store {
     return "";
   }
 
+  async version(): Promise<string> {
+    const { file, log } = this.#stamps();
+    return `${file} ${log}`;
+  }
+
   /** False if another user of this file is rewriting a table. */
   claimRewriting(who: object): boolean {
     this.#rewriter ??= who;

@@ -114,6 +114,10 @@ export class Lake implements Store {
     return await newestSnapshot(connection);
   }
 
+  async version(connection: EngineConnection): Promise<string> {
+    return await newestSnapshot(connection);
+  }
+
   async tables(connection: EngineConnection): Promise<readonly NotedTable[]> {
     return await tablesOfLake(connection);
   }

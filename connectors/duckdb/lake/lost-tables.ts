@@ -2,11 +2,12 @@
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Opened } from "../engine-sink.ts";
-import { duckdbError } from "../errors.ts";
+import { classify, duckdbError } from "../errors.ts";
 import { quoteName, targetKey, type TargetName, targetOf, quoteLiteral } from "../names.ts";
 import type { Lake } from "./lake.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 import { statSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
 import { METADATA } from "./engine.ts";
@@ -16,7 +17,14 @@ import { SPOILED } from "./rules.ts";
 interface LostFilesOptions {
   readonly schema: string | undefined;
   readonly form: TargetForm;
+  /** How often the files are listed; default: LISTED_MS. */
+  readonly listedMs?: number | undefined;
 }
+
+/** How often the files are listed at most: each thousand of a bucket's is a request that is paid for. */
+const LISTED_MS = { folder: 30_000, bucket: 600_000 } as const;
+/** A look takes at most this part of the time. */
+const LOOK_RESTS = 100;
 
 interface Target {
   readonly key: string;
@@ -28,6 +36,8 @@ interface Target {
 /**
  * A table with a lost file can be neither read nor merged into. A mirror's is reported as lost, as a table is that somebody
  * dropped: Millrace creates it again and fills it, while the others go on. What else has lost files waits for somebody.
+ * Lost files are met where they are read; those of tables whose rows do not move are looked for when the sink is opened, and
+ * now and then: one listing, whatever the number of files.
  */
 export class TablesWithLostFiles {
   readonly #options: LostFilesOptions;
@@ -37,8 +47,14 @@ export class TablesWithLostFiles {
   readonly #lost = new Set<string>();
   /** What maintenance met since the last look, by target key. */
   readonly #heard = new Map<string, MillraceError>();
-  /** See `answerLost`. */
+  /** By target key, a data file that is missing, as the last look found it. */
+  #missing = new Map<string, LostFile>();
+  /** If not, it is rather their folder, disk or bucket that is missing. */
+  #othersAreThere = true;
+  /** See `answerLost`: what is missing then need not have been there. */
   #isDoubtful = false;
+  /** When the next look is due, by `performance.now()`. */
+  #looksAtMs = -Infinity;
 
   constructor(options: LostFilesOptions) {
     this.#options = options;
@@ -57,9 +73,9 @@ export class TablesWithLostFiles {
       const others = table.scope === undefined ? [] : (this.#targets.get(key)?.ids ?? []);
       const ids = new Set([...others, table.id]);
       this.#targets.set(key, { key, ids, name });
+      this.#missing.delete(key);
       // Invariant: the sink has stored that it holds none of its tables, or stores it before it does anything else.
-      const isHeld = purpose === "prepare" && [...ids].some((id) => checkpoint.held?.tables[id] !== undefined);
-      if (!this.#lost.has(key) || isHeld) continue;
+      if (!this.#lost.has(key) || (purpose === "prepare" && isHeld({ ids }, checkpoint))) continue;
       const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
       const drop = async () => void (await connection.run(sql));
       await store.exclusively(() => inTransaction(connection, () => checkpoint.fence(connection), drop));
@@ -72,40 +88,80 @@ export class TablesWithLostFiles {
     this.#heard.set(targetKey(target), error);
   }
 
+  /** Files may have gone since the last look. */
+  lookAgain(): void {
+    this.#looksAtMs = -Infinity;
+  }
+
   /**
    * The answer to a commit was lost. The catalogue may have taken it, now or later, and DuckLake removes the files of a
    * commit that seems to have failed.
    */
   answerLost(): void {
     this.#isDoubtful = true;
+    this.lookAgain();
   }
 
-  /** Reports tables that have lost files to such a commit, if they can be filled again. */
-  async afterLostAnswer({ connection, store }: Opened<Lake>): Promise<void> {
-    if (!this.#isDoubtful) return;
-    const found = await findLostFiles(connection, store.settings.place, null);
-    this.#isDoubtful = false;
-    const { mode, deletes } = this.#options.form;
-    if (mode === "history" || deletes === "soft") return;
-    const lost = this.#tablesOf(found.lost);
-    if (lost.length === 0) return;
-    throw duckdbError(
-      "MR3226",
-      "reopen",
-      `a commit whose answer was lost has no data files; filled again: ${lost.join(", ")}`,
-      { hint: "nothing: Millrace creates the table again and fills it", lostTables: lost },
-    );
+  /** Which of these tables have lost files, and are created again. Throws if that would lose rows, or if no file is there. */
+  async missing(tables: readonly TableVersion[], opened: Opened<Lake>): Promise<readonly TableVersion[]> {
+    const keyOf = (table: TableVersion): string => {
+      const name = this.#nameOf(table);
+      return name === null ? "" : targetKey(name);
+    };
+    const fileOf = (table: TableVersion): LostFile | undefined => this.#missing.get(keyOf(table));
+    // A bucket may answer late: it is asked while the sink is idle.
+    if (opened.store.settings.place.bucket === null) await this.#look(opened);
+    // Somebody may have put them back since the last look.
+    if (tables.some(fileOf)) {
+      this.lookAgain();
+      await this.#look(opened);
+    }
+    for (const table of tables) {
+      const file = fileOf(table);
+      const refusal = file === undefined ? null : this.#unfilled(missingError(file), table.id, this.#othersAreThere);
+      if (refusal !== null) throw refusal;
+    }
+    for (const table of tables.filter(fileOf)) this.#lost.add(keyOf(table));
+    // What was reported stays so until it is created again.
+    return tables.filter((table) => this.#lost.has(keyOf(table)));
   }
 
-  /** Reports tables whose files maintenance could not read, if they can be filled again. */
+  /** Reports tables that have lost files: those that maintenance could not read, and those that are missing. */
   async verify(opened: Opened<Lake>): Promise<void> {
-    await this.afterLostAnswer(opened);
     for (const [key, error] of this.#heard) {
       this.#heard.delete(key);
       const target = this.#targets.get(key);
       const known = target === undefined ? error : await this.#meaning(error, target, opened);
       if (known.kind === "reopen") throw known;
     }
+    await this.#look(opened);
+    const held = [...this.#targets.values()].filter((target) => isHeld(target, opened.checkpoint));
+    const [first, ...others] = held.flatMap(({ key }) => this.#missing.get(key) ?? []);
+    if (first === undefined) return;
+    this.lookAgain();
+    const [id = ""] = this.#targets.get(targetKey(first.target))!.ids;
+    const error = missingError(first);
+    throw this.#unfilled(error, id, this.#othersAreThere) ?? readAgainError(error, this.#tablesOf([first, ...others]));
+  }
+
+  /** Compares the files that the catalogue names with those that are there. A bucket that does not answer is asked again later. */
+  async #look({ connection, store }: Opened<Lake>): Promise<void> {
+    const begunMs = performance.now();
+    if (begunMs < this.#looksAtMs) return;
+    this.#missing = new Map();
+    const { place } = store.settings;
+    try {
+      const found = await store.exclusively(() => findLostFiles(connection, place, null));
+      this.#missing = new Map(found.lost.map((file) => [targetKey(file.target), file]));
+      this.#othersAreThere = found.othersAreThere || this.#isDoubtful;
+      if (found.lost.length === 0) this.#isDoubtful = false;
+    } catch (error) {
+      const { kind, connector } = classify(error, "listing the lake's files");
+      if (place.bucket === null || kind === "aborted" || connector?.part === "catalogue") throw error;
+    }
+    const everyMs = this.#options.listedMs ?? LISTED_MS[place.bucket === null ? "folder" : "bucket"];
+    const endedMs = performance.now();
+    this.#looksAtMs = endedMs + Math.max(everyMs, (endedMs - begunMs) * LOOK_RESTS);
   }
 
   /** What a failure over a data file means: for which tables, and what becomes of them. */
@@ -126,10 +182,16 @@ export class TablesWithLostFiles {
     const found = await findLostFiles(connection, store.settings.place, { target: target.name, message });
     const [id = ""] = target.ids;
     const isLost = found.lost.some((file) => targetKey(file.target) === target.key);
+    if (!isLost) return ofAll(error, id);
+    return this.#unfilled(error, id, found.othersAreThere) ?? readAgainError(error, this.#tablesOf(found.lost));
+  }
+
+  /** Why a table that has lost files is not created again and filled; null: it is. */
+  #unfilled(error: MillraceError, id: string, othersAreThere: boolean): MillraceError | null {
     const { mode, deletes } = this.#options.form;
-    if (!found.othersAreThere || !isLost || mode === "history") return ofAll(error, id);
-    if (deletes === "soft") return ofOne(error, id);
-    return readAgainError(error, this.#tablesOf(found.lost));
+    if (!othersAreThere) return ofAll(error.with({ message: `${error.message}, and so are all others` }), id);
+    if (mode === "history") return ofAll(error, id);
+    return deletes === "soft" ? ofOne(error, id) : null;
   }
 
   /** Ids of the tables that are created again and filled. */
@@ -149,14 +211,19 @@ export class TablesWithLostFiles {
   }
 }
 
-function readAgainError(error: MillraceError, lostTables: readonly string[]): MillraceError {
-  return error.with({
-    kind: "reopen",
-    message: `${error.message}; filled again: ${lostTables.join(", ")}`,
-    hint: "nothing: Millrace creates the table again and fills it",
-    lostTables,
-    table: undefined,
-  });
+/** Whether the sink says of one of its tables that it is complete. */
+function isHeld({ ids }: Pick<Target, "ids">, { held }: Opened<Lake>["checkpoint"]): boolean {
+  return [...ids].some((id) => held?.tables[id] !== undefined);
+}
+
+function missingError({ path }: LostFile): MillraceError {
+  return duckdbError("MR3226", "blocked", `the data file ${path} of the lake is missing`);
+}
+
+function readAgainError({ message, cause }: MillraceError, lostTables: readonly string[]): MillraceError {
+  const hint = "nothing: Millrace creates the table again and fills it";
+  const told = `${message}; filled again: ${lostTables.join(", ")}`;
+  return duckdbError("MR3226", "reopen", told, { hint, lostTables, cause });
 }
 
 /** The table is suspended. Its rows that are deleted at the source can't be read again, so Millrace does not drop it. */
@@ -200,21 +267,35 @@ async function findLostFiles(
   failed: { readonly target: TargetName; readonly message: string } | null,
 ): Promise<LostFiles> {
   // The names come first: a file that is named afterwards is not looked for.
-  const rows = await readTextRows(connection, `SELECT a, b, c, d::VARCHAR FROM (${NAMED}) AS named (a, b, c, d)`);
-  const isThere = place.bucket === null ? isInFolder : await inBucket(connection, place.data);
-  const missing: LostFile[] = [];
-  const ofFailed: LostFile[] = [];
-  let othersAreThere = false;
-  for (const [schema = "", table = "", path = "", isNeeded] of rows) {
-    const file: LostFile = { target: { schema, table }, path: place.data + path };
-    const isPresent = isThere(file.path);
-    othersAreThere ||= isPresent;
-    if (isNeeded !== "true") continue;
-    if (!isPresent) missing.push(file);
-    else if (failed !== null && targetKey(file.target) === targetKey(failed.target)) ofFailed.push(file);
+  const named = await namedFiles(connection, place);
+  const there = await (place.bucket === null ? inFolder(place.data) : inBucket(connection, place.data));
+  const needed = named.filter(({ isNeeded }) => isNeeded);
+  const othersAreThere = named.some(({ path }) => there.has(path));
+  let missing: readonly LostFile[] = needed.filter(({ path }) => !there.has(path));
+  if (missing.length > 0) {
+    // Another program may have removed what was not needed any more.
+    const still = new Set(
+      (await namedFiles(connection, place)).flatMap(({ path, isNeeded }) => (isNeeded ? path : [])),
+    );
+    missing = missing.filter(({ path }) => still.has(path));
   }
-  const spoiled = failed === null ? [] : await spoiledOf(connection, ofFailed, failed.message);
-  return { lost: [...missing, ...spoiled], othersAreThere };
+  if (failed === null) return { lost: missing, othersAreThere };
+  const ofFailed = needed.filter(
+    ({ path, target }) => there.has(path) && targetKey(target) === targetKey(failed.target),
+  );
+  return { lost: [...missing, ...(await spoiledOf(connection, ofFailed, failed.message))], othersAreThere };
+}
+
+async function namedFiles(
+  connection: EngineConnection,
+  { data }: LakePlace,
+): Promise<readonly (LostFile & { readonly isNeeded: boolean })[]> {
+  const rows = await readTextRows(connection, `SELECT a, b, c, d::VARCHAR FROM (${NAMED}) AS named (a, b, c, d)`);
+  return rows.map(([schema = "", table = "", path = "", isNeeded]) => ({
+    target: { schema, table },
+    path: data + path,
+    isNeeded: isNeeded === "true",
+  }));
 }
 
 /** DuckDB does not always say in which file it met what it can't read. */
@@ -230,6 +311,17 @@ async function spoiledOf(
   return spoiled;
 }
 
+interface Listing {
+  has(path: string): boolean;
+}
+
+/** What a listing lacks, such as what lies behind a link, is missing only if the system says so. */
+async function inFolder(data: string): Promise<Listing> {
+  const names = await readdir(data, { recursive: true }).catch(() => []);
+  const there = new Set(names.map((name) => data + name));
+  return { has: (path) => there.has(path) || isInFolder(path) };
+}
+
 /** False only if the system says that nothing is there. */
 function isInFolder(path: string): boolean {
   try {
@@ -239,10 +331,10 @@ function isInFolder(path: string): boolean {
   }
 }
 
-async function inBucket(connection: EngineConnection, data: string): Promise<(path: string) => boolean> {
-  const rows = await readTextRows(connection, `SELECT file FROM glob(${quoteLiteral(`${data}**/*.parquet`)})`);
-  const there = new Set(rows.flatMap(([file]) => file ?? []));
-  return (path) => there.has(path);
+async function inBucket(connection: EngineConnection, data: string): Promise<Listing> {
+  const pattern = `${data.replaceAll(/[*[]/g, "[$&]")}**/*.parquet`;
+  const rows = await readTextRows(connection, `SELECT file FROM glob(${quoteLiteral(pattern)})`);
+  return new Set(rows.flatMap(([file]) => file ?? []));
 }
 
 async function isReadable(connection: EngineConnection, path: string): Promise<boolean> {

@@ -24,6 +24,8 @@ export interface LakeSinkOptions extends LakeSettings, WarehouseSinkOptions {
   readonly form: TargetForm;
   /** Null: the lake is maintained by other means. */
   readonly maintenance: MaintenanceSettings | null;
+  /** See TablesWithLostFiles. */
+  readonly listedMs?: number;
   readonly logger?: Logger;
 }
 
@@ -111,8 +113,12 @@ class LakeKeeper implements StoreKeeper<Lake> {
     await maintenance?.close();
   }
 
-  async taken(opened: Opened<Lake>): Promise<void> {
-    await this.#lostFiles.afterLostAnswer(opened);
+  async taken(): Promise<void> {
+    this.#lostFiles.lookAgain();
+  }
+
+  async missing(tables: readonly TableVersion[], opened: Opened<Lake>): Promise<readonly TableVersion[]> {
+    return await this.#lostFiles.missing(tables, opened);
   }
 
   async preparing(tables: readonly TableVersion[], opened: Opened<Lake>, purpose: "prepare" | "reset"): Promise<void> {

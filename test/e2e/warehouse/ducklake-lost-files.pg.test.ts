@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "no
 import { basename, join } from "node:path";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { sinkOf, start } from "../../support/faults/sink-loss.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const TABLES = ["kept", "spoiled"].map(
@@ -31,6 +32,16 @@ test.for(["missing", "cut short"] as const)(
     expect(letters.stdout).not.toContain("spoiled");
   },
 );
+
+test("data files that go while the daemon is stopped: their table is filled again at its start, though no row moves", async () => {
+  await using pipeline = await RunningPipeline.start(TABLES.join("; "), { kinds: ["ducklake"] });
+  await pipeline.expectEqual(["kept", "spoiled"]);
+  await pipeline.daemon.stop();
+  for (const file of filesOf(pipeline, "spoiled")) rmSync(file);
+  await start(pipeline);
+  await pipeline.expectEqual(["kept", "spoiled"]);
+  expect(await sinkOf(pipeline, "ducklake")).toMatchObject({ state: "streaming", error: null });
+});
 
 test("with soft deletes the table alone is suspended, and goes on when its file is back", async () => {
   await using pipeline = await RunningPipeline.start(TABLES.join("; "), {
