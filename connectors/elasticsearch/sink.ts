@@ -13,6 +13,7 @@ import type {
   Sink,
   TargetComparison,
   TargetEvolution,
+  TargetHint,
   TargetPresence,
   TargetReaders,
   TargetRows,
@@ -94,6 +95,10 @@ export class ElasticsearchSink
     this.name = settings.name;
     this.#settings = settings;
     this.#log = log;
+  }
+
+  get hints(): readonly TargetHint[] {
+    return this.#opened?.indices.hints ?? [];
   }
 
   /** The alias of the documents of all tables that routes merge. */

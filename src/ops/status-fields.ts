@@ -199,9 +199,10 @@ const SINK: Fields<SinkStatus> = {
         what: ["text", "what that is"],
         fix: ["text", "what prevents it"],
         slows: ["boolean", "true if it makes the sink slow; else absent"],
+        needsPerson: ["boolean", "true if it ends only when somebody acts; else absent"],
       },
     },
-    "what the target may do to rows that lie there (Redis), upkeep that fails (DuckDB, DuckLake), and quotas that slow it (Kafka)",
+    "what the target may do to rows that lie there (Redis), upkeep that fails (DuckDB, DuckLake), quotas that slow it (Kafka), and indices that are closed or blocked (Elasticsearch)",
   ],
   rooms: [
     { listOf: ROOM },

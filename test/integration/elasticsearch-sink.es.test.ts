@@ -230,6 +230,30 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     expect(await ids(prefix, users)).toBe(2);
   });
 
+  test("a closed or blocked index is told although no row moves, until it is as before", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    const index = `${prefix}public.users-000001`;
+    const told = async () => {
+      await sink.verify(timeout());
+      return sink.hints?.map(({ table, what, needsPerson }) => ({ table, what, needsPerson }));
+    };
+    expect(await told()).toEqual([]);
+    await searchCall(url(), "POST", `/${index}/_close`);
+    const closed = expect.stringContaining(`${index} is closed`);
+    expect(await told()).toEqual([{ table: users.id, what: closed, needsPerson: true }]);
+    await searchCall(url(), "POST", `/${index}/_open`);
+    expect(await told()).toEqual([]);
+    await searchCall(url(), "PUT", `/${index}/_settings`, JSON.stringify({ "index.blocks.read_only": true }));
+    const blocked = expect.stringContaining("index.blocks.read_only");
+    expect(await told()).toEqual([{ table: users.id, what: blocked, needsPerson: true }]);
+    await searchCall(url(), "PUT", `/${index}/_settings`, JSON.stringify({ "index.blocks.read_only": null }));
+    expect(await told()).toEqual([]);
+  });
+
   test("an index that was restored over its closed self is another one, also with its former UUID", async () => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;

@@ -439,6 +439,13 @@ const CASES: readonly Case[] = [
     blocks: FREE,
   },
   {
+    kind: "sink.hint",
+    change: ofSink({ hints: [{ table: "public.t", what: "it is closed", fix: "open it", needsPerson: true }] }),
+    what: "sink cache: it is closed",
+    level: "act",
+    blocks: FREE,
+  },
+  {
     kind: "sink.lost-changes",
     change: ofSink({ lost: { what: "its topics were deleted", since: AT, until: AT } }),
     what: "sink cache has lost changes for good: its topics were deleted",

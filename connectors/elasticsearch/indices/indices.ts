@@ -5,6 +5,7 @@ import { aboutTable, findMillraceError, joined, type MillraceError } from "../..
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { versionSince } from "../../kit/stored-shape.ts";
 import {
@@ -35,7 +36,7 @@ import { conflictsOf, definitionFor } from "./definition.ts";
 import { droppedError, OF_ONE_TABLE, type OverShards, refusedDefinition, tooManyShards } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { CONNECTIONS_MAX, type SearchClient } from "../http.ts";
-import { absentIndices, chunksByLength, lostError, reviseIndices } from "./presence.ts";
+import { absentIndices, chunksByLength, lostError, type Obstacle, reviseIndices, type Unusable } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import {
   indexAfter,
@@ -84,6 +85,7 @@ export class TableIndices {
   #unfilled = new Set<string>();
   /** Tables whose index the cluster has no room for. */
   readonly #over = new Map<string, OverShards>();
+  #unusable: Unusable = new Map();
   /** Ids of tables whose next index is being filled. */
   readonly #filling = new Set<string>();
 
@@ -350,9 +352,23 @@ export class TableIndices {
     return moved;
   }
 
+  /** Of tables whose index takes no rows, as of the last `expectPresent`: rows that do not move would not show it. */
+  get hints(): readonly TargetHint[] {
+    return [...this.#indices].flatMap(([id, { index, next }]) => {
+      const found = [index, ...(next === undefined ? [] : [next.index])].flatMap(
+        (one) => this.#unusable.get(one) ?? [],
+      );
+      return found.map((one): TargetHint => ({ table: id, ...one, needsPerson: true }));
+    });
+  }
+
   /** Throws if an index of ours does not exist. */
   async expectPresent(signal: AbortSignal): Promise<void> {
-    const [absent] = await absentIndices(this.#client, this.all(), signal);
+    const unusable = new Map<string, Obstacle>();
+    const [absent] = await absentIndices(this.#client, this.all(), signal, (some) => {
+      for (const [index, told] of some) unusable.set(index, told);
+    });
+    this.#unusable = unusable;
     if (absent !== undefined) throw droppedError(absent.alias);
   }
 

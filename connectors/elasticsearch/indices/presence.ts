@@ -1,5 +1,6 @@
 /** Checks whether indices are still the recorded ones. */
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import { type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import { droppedError, partError, searchError } from "../errors.ts";
 import { expectOk, fieldOf, formOf, parsed, pathOf, type SearchClient } from "../http.ts";
@@ -10,19 +11,25 @@ import type { IndexIdentity, TableIndex } from "./tables.ts";
 const PATH_BYTES_MAX = 3_000;
 const LOOKING = "looking at the sink's indices";
 
+/** What keeps rows from an index that is there. */
+export type Obstacle = Pick<TargetHint, "what" | "fix">;
+/** By index. */
+export type Unusable = ReadonlyMap<string, Obstacle>;
+
 /** The indices whose alias no longer points to them. Of one that the role may not see nobody knows: its next rows meet that. */
 export async function absentIndices(
   client: SearchClient,
   identities: readonly IndexIdentity[],
   signal: AbortSignal,
+  onUnusable: (unusable: Unusable) => void = () => undefined,
 ): Promise<readonly IndexIdentity[]> {
   const absent: IndexIdentity[] = [];
   for (const chunk of chunksByLength(identities, ({ alias }) => alias)) {
     try {
-      absent.push(...(await absentOf(client, chunk, signal)));
+      absent.push(...(await absentOf(client, chunk, onUnusable, signal)));
     } catch (error) {
       if (reasonOf(error) !== "privilege") throw error;
-      for (const one of chunk) absent.push(...(await absentOf(client, [one], signal).catch(unlessDenied)));
+      for (const one of chunk) absent.push(...(await absentOf(client, [one], onUnusable, signal).catch(unlessDenied)));
     }
   }
   return absent;
@@ -36,14 +43,36 @@ function unlessDenied(error: unknown): readonly IndexIdentity[] {
 async function absentOf(
   client: SearchClient,
   identities: readonly IndexIdentity[],
+  onUnusable: (unusable: Unusable) => void,
   signal: AbortSignal,
 ): Promise<readonly IndexIdentity[]> {
   const names = identities.map(({ alias }) => alias);
   const found = new Map(await storedIndices(client, names, { text: LOOKING, parts: "*.settings" }, signal));
+  onUnusable(new Map([...found].flatMap(([index, { settings }]) => unusable(index, settings))));
   const missing = identities.filter((one) => !isThere(one, found.get(one.index)));
   if (missing.length === 0) return [];
   const unseen = missing.map(({ alias }) => alias);
   return await stillAbsent(client, missing, { names: unseen, text: LOOKING }, signal);
+}
+
+/** The engines keep in the settings that an index is closed. */
+const CLOSED = "index.verified_before_close";
+const BLOCK = /^index\.blocks\.(?:read|write|read_only|read_only_allow_delete)$/;
+
+function unusable(
+  index: string,
+  settings: Readonly<Record<string, unknown>>,
+): readonly (readonly [index: string, told: Obstacle])[] {
+  const isSet = (name: string): boolean => settings[name] === "true" || settings[name] === true;
+  if (isSet(CLOSED)) {
+    const what = `the index ${index} is closed: nobody can read it, and it takes no rows`;
+    return [[index, { what, fix: `POST ${index}/_open` }]];
+  }
+  const blocks = Object.keys(settings).filter((name) => BLOCK.test(name) && isSet(name));
+  if (blocks.length === 0) return [];
+  const none = JSON.stringify(Object.fromEntries(blocks.map((name) => [name, null])));
+  const fix = `free disk space if a disk is full; else PUT ${index}/_settings ${none}`;
+  return [[index, { what: `the index ${index} is blocked: ${blocks.join(", ")}`, fix }]];
 }
 
 /**

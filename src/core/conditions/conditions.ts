@@ -358,10 +358,11 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const what = `sink ${name} has little room left`;
     yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
   }
-  for (const { table, what, fix, slows } of sink.hints ?? []) {
+  for (const { table, what, fix, slows, needsPerson } of sink.hints ?? []) {
     // It is said already.
     if (slows === true && (error !== null || isSlow(sink, source))) continue;
-    yield watch("sink.hint", { ...of, table, what: `sink ${name}: ${what}`, fix });
+    const facts = { ...of, table, what: `sink ${name}: ${what}`, fix };
+    yield needsPerson === true ? act("sink.hint", facts) : watch("sink.hint", facts);
   }
   if (sink.lost !== null) {
     const { what: lost, since, until } = sink.lost;

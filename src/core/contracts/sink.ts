@@ -180,6 +180,8 @@ export interface TargetHint {
   readonly fix: string;
   /** It is why the sink is slow, when it is. */
   readonly slows?: true;
+  /** It ends only when somebody acts. */
+  readonly needsPerson?: true;
 }
 
 /** Detects missing targets. Without it a dropped target is only noticed at its next rows, or never. */
