@@ -12,7 +12,7 @@
  * - A checkpoint (the log's pages go into the file, both are synced) belongs to a thread (`FileThread`), and so does what one
  *   call does with a whole table.
  */
-import { existsSync } from "node:fs";
+import { existsSync, statSync, truncateSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import {
   DatabaseSync,
@@ -56,6 +56,8 @@ export class SqliteFile implements Functions {
   #logHandle: FileHandle | null = null;
   #logInode = "";
   #logPages = 0;
+  #indexBytes = 0;
+  #isIndexCut = false;
 
   private constructor(path: string, database: DatabaseSync) {
     this.path = path;
@@ -114,6 +116,7 @@ export class SqliteFile implements Functions {
 
   /** Durable when it resolves. `begin` is the first of its work: nothing else runs before it. */
   async transaction<T>(signal: AbortSignal, begin: () => void, work: () => T | Promise<T>): Promise<T> {
+    this.verifyPlace();
     await this.#thread.makeRoom(this.#logPages);
     // Invariant: rows that go into a file without a name do not count as durable.
     this.verifyPlace();
@@ -172,8 +175,22 @@ export class SqliteFile implements Functions {
   }
 
   get isInPlace(): boolean {
-    if (!this.#place.isKept()) return false;
+    this.#keepIndexMapped();
+    if (this.#isIndexCut || !this.#place.isKept()) return false;
     return this.#logHandle === null || inodeOf(this.#log) === this.#logInode;
+  }
+
+  /**
+   * SQLite maps the index of the log (`-shm`). Where somebody has cut it, the next look behind its end would end the process by a
+   * signal (SIGBUS), and all sinks with it. With its size back SQLite sees that it is void, and makes it again from the log.
+   */
+  #keepIndexMapped(): void {
+    const path = `${this.path}-shm`;
+    const byteCount = statSync(path, { throwIfNoEntry: false })?.size ?? this.#indexBytes;
+    if (byteCount < this.#indexBytes) {
+      truncateSync(path, this.#indexBytes);
+      this.#isIndexCut = true;
+    } else this.#indexBytes = byteCount;
   }
 
   /** If nobody else has the file open, SQLite copies the log into it and removes the log. It leaves another file's log alone. */

@@ -95,6 +95,24 @@ test.for(["removed", "replaced"])(
   },
 );
 
+test("an index of the log that somebody cuts ends no process: SQLite makes it again", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  const write = (at: bigint) =>
+    sink.apply(rowsBatch(at, [orders, [put([`${at}`, "new", AT])]]), new Reports(), timeout());
+  await write(10n);
+  for (const [i, call] of [() => sink.verify(timeout()), () => write(20n)].entries()) {
+    truncateSync(`${target.path}-shm`);
+    expect(await failure(call())).toMatchObject({ code: "MR3110", kind: "reopen" });
+    await sink.open(i + 2, timeout());
+    await sink.prepare([orders], timeout());
+  }
+  await write(20n);
+  expect((await target.readRows(orders)).map(({ cells }) => cells[0])).toEqual(["10", "20"]);
+  await sink.close();
+});
+
 test("another program's transaction is waited for, and nothing else waits meanwhile", async () => {
   await using target = sqliteTarget();
   const sink = await target.makeSink();
