@@ -2,9 +2,11 @@
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
 import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
-import { put, Reports, rowsBatch } from "../conformance/stage.ts";
+import { checkpointAt, put, remove, Reports, rowsBatch } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns } from "../support/run/services.ts";
@@ -183,6 +185,51 @@ for (const mode of ["mirror", "history"] as const)
     ]);
     const written = await askClickhouse(url, `SELECT day FROM ${name} ORDER BY day`);
     expect(written.map(([day]) => Number(day))).toEqual([1, 2, 4, 5, 7]);
+    await sink.forget(within());
+    await sink.close();
+  });
+
+for (const [mode, isRemoval] of [
+  ["mirror", "_millrace_deleted = 1"],
+  ["history", "_millrace_op IN ('d', 't')"],
+] as const)
+  test(`a constraint that refuses deletes suspends the table, and one that takes them does not: ${mode}`, async () => {
+    await using database = freshColumns();
+    const url = clickhouseUrl();
+    const context = contextOf(url, { schema: database.prefix, mode });
+    const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+    await sink.open(1, within());
+    await sink.prepare([orders], within());
+    const name = nameIn(database.prefix, "orders");
+    const reports = new Reports();
+    const written = async (batch: Batch) =>
+      findMillraceError(await sink.apply(batch, reports, within()).catch((error: unknown) => error));
+    const left = async (sql: string) => (await askClickhouse(url, sql)).map(([id]) => Number(id));
+    const latest = `SELECT id FROM ${name} FINAL ORDER BY id, _millrace_version DESC LIMIT 1 BY id`;
+    const live = `SELECT id FROM (${latest.replace("SELECT id", "SELECT id, _millrace_deleted AS gone")}) WHERE gone = 0 ORDER BY id`;
+    expect(await written(rowsBatch(10n, [orders, [1, 2, 3].map((id) => put([`${id}`, "5"]))]))).toBeUndefined();
+    await askClickhouse(url, `ALTER TABLE ${name} ADD CONSTRAINT small CHECK day < 10`);
+    const hint = expect.stringContaining(`\`${isRemoval} OR\``);
+    const refused = { code: "MR2027", kind: "retryable", table: orders.id, hint };
+    const changes = [put(["4", "40"]), remove(["1", null]), put(["5", null])];
+    const deletes = rowsBatch(20n, [orders, changes]);
+    const emptied: Batch = {
+      kind: "truncate",
+      table: orders,
+      version: rowVersion(1, 30n),
+      checkpoint: checkpointAt(30n),
+    };
+    for (const batch of [deletes, emptied]) expect(await written(batch)).toMatchObject(refused);
+    expect(reports.poisons).toEqual([]);
+    expect(await left(live)).toEqual([1, 2, 3]);
+    await askClickhouse(url, `ALTER TABLE ${name} DROP CONSTRAINT small`);
+    await askClickhouse(url, `ALTER TABLE ${name} ADD CONSTRAINT small CHECK ${isRemoval} OR day < 10`);
+    expect(await written(deletes)).toBeUndefined();
+    expect(reports.poisons.map(({ entry }) => entry)).toEqual([0, 2]);
+    expect(await left(live)).toEqual([2, 3]);
+    expect(await written(emptied)).toBeUndefined();
+    const many = rowsBatch(40n, [orders, Array.from({ length: 22 }, (_, id) => put([`${id}`, "40"]))]);
+    expect(await written(many)).toMatchObject({ ...refused, message: expect.stringContaining("20 rows") });
     await sink.forget(within());
     await sink.close();
   });

@@ -29,8 +29,10 @@ import {
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
 
-/** More refused rows in one batch point to a wrong mapping of the table, not to single rows. */
-const POISON_COUNT_MAX = 1_000;
+/** More rows of one batch that do not fit point to a wrong mapping of the table, not to single rows. */
+const UNFIT_COUNT_MAX = 1_000;
+/** More that break a constraint are the fault of the table: each takes as many inserts as its batch can be halved. */
+const REFUSED_COUNT_MAX = 20;
 
 interface Writing {
   readonly client: Client;
@@ -114,21 +116,22 @@ export class BatchWriter {
           writes,
           entries.incomplete.toSorted((a, b) => a - b),
         );
-      if (entries.unfit.length > POISON_COUNT_MAX)
-        throw tooMany(layout, "have keys that do not fit ClickHouse's types");
+      if (entries.unfit.length > UNFIT_COUNT_MAX) throw tooMany(layout);
       await outcome.poison([
         ...entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })),
-        ...entries.refused.map((entry) => ({ writes, entry, error: isRefused(layout) })),
+        ...entries.refused.map((entry) => ({ writes, entry, error: breaks(layout) })),
       ]);
     }
   }
 
-  async #ofTable({ table: { id } }: TableLayout, work: () => Promise<void>): Promise<void> {
+  async #ofTable(layout: TableLayout, work: () => Promise<void>): Promise<void> {
+    const { id } = layout.table;
     try {
       await work();
       this.#refused.delete(id);
     } catch (error) {
       if (!(error instanceof ClickHouseError)) throw error;
+      if (breaksConstraint(error)) throw refuses(layout, "deletes");
       const codes = this.#refused.get(id) ?? new Set();
       const isAgain = codes.has(error.code);
       this.#refused.set(id, codes.add(error.code));
@@ -136,7 +139,10 @@ export class BatchWriter {
     }
   }
 
-  /** Of rows that a constraint of the table refuses, each is found; the others are written meanwhile. */
+  /**
+   * Of rows that a constraint of the table refuses, each is found; the others are written meanwhile. Invariant: no delete is left
+   * out. Its row would stay, and the source has none that somebody could correct.
+   */
   async #insert(writing: RowsWriting, { layout, writes, left }: TableRows, signal: AbortSignal): Promise<void> {
     // The batch's lists are longer.
     const all = Array.from({ length: writes.count }, (_, entry) => entry);
@@ -147,6 +153,7 @@ export class BatchWriter {
         await this.#insertAll(writing, { layout, writes: some, left: found }, signal);
       } catch (error) {
         if (entries.length > 1 || !breaksConstraint(error)) throw error;
+        if (some.deleteCount > 0) throw refuses(layout, "deletes");
         found.refused.push(0);
       }
       for (const [list, own] of [
@@ -155,7 +162,8 @@ export class BatchWriter {
         [left.refused, found.refused],
       ] as const)
         for (const i of own) list.push(entries[i]!);
-      if (left.refused.length > POISON_COUNT_MAX) throw tooMany(layout, "break a constraint that it has in ClickHouse");
+      if (left.refused.length > REFUSED_COUNT_MAX)
+        throw refuses(layout, `more than ${REFUSED_COUNT_MAX} rows of one batch`);
     });
   }
 
@@ -182,14 +190,24 @@ function doesNotFit({ table }: TableLayout) {
   );
 }
 
-function isRefused({ table }: TableLayout) {
+function breaks({ table }: TableLayout) {
   return clickhouseError("MR3111", "poison", `a constraint of the table of ${table.id} in ClickHouse refuses a row`, {
-    hint: "`SHOW CREATE TABLE` has the constraint. Drop it, or correct the row at the source; then `millrace dlq replay`.",
+    hint: "`SHOW CREATE TABLE` has the constraint; a null breaks it, too. Drop it, or correct the row at the source; then `millrace dlq replay`.",
   });
 }
 
-function tooMany({ table }: TableLayout, what: string) {
-  const message = `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch ${what}`;
+/** As long as the table has this constraint. */
+function refuses({ table, form }: TableLayout, what: string) {
+  const message = `a constraint of the table of ${table.id} in ClickHouse refuses ${what}`;
+  const isRemoval = form.mode === "history" ? `${OP_COLUMN} IN ('d', 't')` : `${DELETED_COLUMN} = 1`;
+  const hint =
+    `\`SHOW CREATE TABLE\` has the constraint. Drop it, or let it begin with \`${isRemoval} OR\`: of a deleted row there is ` +
+    "often only the key, and a null breaks a constraint, too. Millrace tries again by itself, and then reads the table again.";
+  return clickhouseError("MR2027", "retryable", message, { table: table.id, hint });
+}
+
+function tooMany({ table }: TableLayout) {
+  const message = `more than ${UNFIT_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`;
   return clickhouseError("MR3111", "fatal", message, { table: table.id });
 }
 
