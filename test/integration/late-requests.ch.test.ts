@@ -265,3 +265,26 @@ test("nor does that of a process which was stopped until another one wrote the t
   await apply(after, rowsBatch(30n, [at.first, [put(["4", "d"])]]));
   expect(await at.rows()).toEqual(["1 a", "2 b", "3 c", "4 d"]);
 });
+
+test.each(["this process", "the next one"])(
+  "a rebuilt copy that has taken the table's place without an answer is the sink's own: to %s",
+  async (which) => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([at.first], timeout());
+    await apply(sink, rowsBatch(10n, [at.first, [put(["1", "7"]), put(["2", "8"])]]));
+    const complete = { kind: "checkpoint", checkpoint: checkpointAt(12n, { [at.first.id]: "1" }) } as const;
+    await apply(sink, complete);
+    const exchange = at.lose((what) => what.includes("EXCHANGE TABLES"));
+    expect((await failure(sink.prepare([at.numbered], timeout()))).kind).toBe("retryable");
+    await exchange.lost;
+    expect((await exchange.deliver()).status).toBe(200);
+    const after = which === "the next one" ? await at.opened(2) : sink;
+    if (after === sink) await sink.open(2, timeout());
+    else expect(await after.presence!.missing([at.numbered], timeout())).toEqual([]);
+    await after.prepare([at.numbered], timeout());
+    await apply(after, rowsBatch(20n, [at.numbered, [put(["3", "9"])]]));
+    await after.verify(timeout());
+    expect(await at.rows()).toEqual(["1 7", "2 8", "3 9"]);
+  },
+);

@@ -11,6 +11,7 @@ import { isReplicated } from "./existing.ts";
 export type Blocks = readonly (readonly [from: bigint, to: bigint])[];
 
 export interface Evidence {
+  /** `ANY_UUID` until the sink has seen the copy that it puts in the table's place. */
   readonly uuid: string;
   /** "some": replicas number blocks in their own way, and one may lag behind, so only an empty table shows that rows are gone. */
   readonly rows: Blocks | "some";
@@ -29,8 +30,17 @@ export type Loss = "dropped, renamed or replaced" | "emptied" | "stripped of row
 /** Of a table with more gaps, the first ones are stored. */
 const RANGES_STORED_MAX = 100;
 
+const ANY_UUID = "";
+
+/** What is known of a table whose place a copy of it takes: the statement may get no answer. */
+export const MADE_AGAIN: Evidence = { uuid: ANY_UUID, rows: [] };
+
+export function isSameTable(before: Evidence, now: Evidence): boolean {
+  return before.uuid === ANY_UUID || before.uuid === now.uuid;
+}
+
 export function lossOf(before: Evidence, now: Facts | undefined): Loss | null {
-  if (now === undefined || now.uuid !== before.uuid) return "dropped, renamed or replaced";
+  if (now === undefined || !isSameTable(before, now)) return "dropped, renamed or replaced";
   if (now.expires || before.rows.length === 0) return null;
   if (now.rows.length === 0) return "emptied";
   const [written, left] = [before.rows, now.rows];

@@ -9,7 +9,7 @@ import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { clickhouseError, isDenied, notShown } from "../errors.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
-import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
+import { type Evidence, type Facts, isSameTable, type Loss, lookUpFacts, lossOf, MADE_AGAIN } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
 import type { LastSeen } from "./last-seen.ts";
 import type { TableLayout } from "./layout.ts";
@@ -74,7 +74,7 @@ export class Presence {
     const targets = layouts.map(({ target }) => target);
     const isAnother = ({ sqlName, table }: TableLayout, facts: Facts): boolean => {
       const before = this.#seen(sqlName);
-      return before !== undefined && before.uuid !== facts.uuid && holds(table.id);
+      return before !== undefined && !isSameTable(before, facts) && holds(table.id);
     };
     const there = await current(
       () => lookUpFacts(client, targets, signal),
@@ -110,6 +110,14 @@ export class Presence {
 
   #seen(sqlName: string): Evidence | undefined {
     return this.#known.get(sqlName)?.facts ?? this.#stored.get(sqlName);
+  }
+
+  /** A copy takes the table's place from here on, also if this process ends before it knows. */
+  async madeAgain(client: Client, { sqlName, target }: TableLayout, signal: AbortSignal): Promise<void> {
+    const known = this.#known.get(sqlName);
+    if (known === undefined) this.#stored.set(sqlName, MADE_AGAIN);
+    else this.#known.set(sqlName, { ...known, facts: { ...known.facts, ...MADE_AGAIN, defined: "" } });
+    await this.#lastSeen.save(client, [{ target, evidence: MADE_AGAIN }], signal);
   }
 
   /** Rows were removed there by this sink. */

@@ -280,8 +280,8 @@ export class ClickhouseWarehouse
       const select = `SELECT ${values} FROM ${sqlName} FINAL WHERE ${rows.join(" AND ")}`;
       if (hasKeys) await this.#reads.run(sqlName, `INSERT INTO ${rebuilt} (${names}) ${select}`);
       failpoint("clickhouse.target-rebuilt", layout.table);
+      await this.#presence.madeAgain(this.#client, layout, this.#signal);
     });
-    this.#presence.forget(sqlName);
   }
 
   /**
@@ -295,15 +295,9 @@ export class ClickhouseWarehouse
     make: (sqlName: string) => Promise<void>,
   ): Promise<void> {
     const on = onCluster(layout.placement);
-    const { database } = replaced;
-    const prefix = rebuiltPrefix(replaced);
-    const left = await this.#client.rows(
-      `SELECT name FROM system.tables WHERE database = ${quoteLiteral(database)} AND startsWith(name, ${quoteLiteral(prefix)})`,
-      this.#signal,
-    );
-    for (const [name] of left)
-      await this.#run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`);
-    const made = sqlNameOf({ database, table: `${prefix}${this.#fence.column}` });
+    const made = sqlNameOf({ ...replaced, table: `${rebuiltPrefix(replaced)}${this.#fence.column}` });
+    // Of this run alone: those of former runs went when it entered the table.
+    await this.#run(`DROP TABLE IF EXISTS ${made}${on} SYNC`);
     await make(made);
     await this.#fence.expectEntered(layout, this.#signal);
     await this.#run(`EXCHANGE TABLES ${made} AND ${sqlNameOf(replaced)}${on}`);
