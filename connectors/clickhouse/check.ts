@@ -1,9 +1,9 @@
-import { ClickHouseError } from "@clickhouse/client";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { randomBytes } from "node:crypto";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
-import { explain, HINTS } from "./errors.ts";
+import { explain, HINTS, isDenied, isLoginRefused } from "./errors.ts";
 import { CLUSTER_PRIVILEGES, databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
 import { replicaClusters, processesOf } from "./fence.ts";
 import { META_DATABASE, quoteIdentifier, quoteLiteral, targetOf } from "./names.ts";
@@ -28,7 +28,7 @@ export async function check(
     await using client = await Client.open(settings, signal);
     findings.push(await checkVersion(client, id, signal));
     findings.push(...(await checkGrants(client, settings, tables, signal)));
-    findings.push(...(await checkStatements(client, settings, tables, signal)));
+    findings.push(...(await checkStatements(client, settings, tables, { signal, until })));
     findings.push(...checkLimits(client, settings));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
     if (settings.quorum === undefined) findings.push(...(await checkReplicas(client, settings, signal)));
@@ -78,45 +78,64 @@ async function checkStatements(
   client: Client,
   settings: ClickhouseSinkSettings,
   tables: readonly TableName[] | undefined,
-  signal: AbortSignal,
+  { signal, until }: { readonly signal: AbortSignal; readonly until: AbortSignal },
 ): Promise<readonly Finding[]> {
   const id = `clickhouse.${settings.name}`;
+  const replicas = `${id}.replicas`;
   const databases = databasesOf(settings, tables) ?? [META_DATABASE];
-  const found = await finding(`${id}.statements`, async () => {
-    client.sender = { mark: "millrace check ", unanswered: () => undefined };
+  const known = async (error: unknown) =>
+    await explain(error, "looking for the sink's statements", { url: settings.url, signal: until });
+  // Checks of other sinks and daemons run at the same time.
+  client.sender = { mark: `millrace check ${randomBytes(8).toString("hex")} `, unanswered: () => undefined };
+  const found = await looking(`${id}.statements`, known, async () => {
     await client.run("KILL QUERY WHERE query_id = '' TEST", signal);
-    return "the user may end its own statements";
+    return ok(`${id}.statements`, "the user may end its own statements");
   });
   client.sender = null;
   if (settings.placement.cluster !== undefined) return [found];
   const clusters = await replicaClusters(client, databases, signal);
-  const others: Finding[] = [];
+  const findings = [found];
   for (const cluster of clusters) {
-    const sql = `SELECT count() FROM ${processesOf(cluster)}`;
-    const what = `the user may see its own statements on all replicas (${cluster})`;
-    others.push(await finding(`${id}.replicas`, async () => (await client.rows(sql, signal), what)));
+    const look = async (): Promise<Finding> => {
+      try {
+        await client.rows(`SELECT count() FROM ${processesOf(cluster)}`, signal, { skip_unavailable_shards: 1 });
+        return ok(replicas, `the user may see its own statements on all replicas (${cluster})`);
+      } catch (error) {
+        if (!isLoginRefused(error)) throw error;
+        const what = `the replicas of ${cluster} refuse the login with which the server asks them: ${ELSEWHERE}`;
+        const fix =
+          "give the Replicated database a `collection_name` (or `cluster_username`, `cluster_password`) whose login they take; or let `url` lead to one server";
+        return warning(replicas, what, fix);
+      }
+    };
+    findings.push(await looking(replicas, known, look));
   }
   const list = databases.map(quoteLiteral).join(", ");
   const [[apart] = []] = await client.rows(
-    `SELECT count() FROM system.tables WHERE database IN (${list}) AND startsWith(engine, 'Replicated')`,
+    `SELECT count() FROM system.tables WHERE database IN (${list}) AND startsWith(engine, 'Replicated') ` +
+      "AND database NOT IN (SELECT name FROM system.databases WHERE engine = 'Replicated')",
     signal,
   );
-  if (Number(apart) === 0 || clusters.length > 0) return [found, ...others];
-  const what =
-    "tables have replicas, and the sink does not know which servers these are: what it gives up is ended only on the server that answers it then";
-  return [found, warning(`${id}.replicas`, what, "set `cluster`, or let `url` lead to one server")];
+  if (Number(apart) === 0) return findings;
+  const what = `the sink does not know which servers have replicas of its tables: ${ELSEWHERE}`;
+  const fix = "if there is more than one, set `cluster`, or let `url` lead to one server";
+  return [...findings, warning(replicas, what, fix)];
 }
 
-async function finding(id: string, looked: () => Promise<string>): Promise<Finding> {
+const ELSEWHERE = "what it gives up is ended only on the server that answers it then";
+
+async function looking(
+  id: string,
+  known: (error: unknown) => Promise<MillraceError>,
+  look: () => Promise<Finding>,
+): Promise<Finding> {
   try {
-    return ok(id, await looked());
+    return await look();
   } catch (error) {
-    const known = findMillraceError(error);
-    if (known !== undefined) return wrong(id, known.message, known.hint ?? "");
-    if (!(error instanceof ClickHouseError)) throw error;
+    if (!isDenied(error)) return failed(id, await known(error));
     return wrong(
       id,
-      `the user may not see and end its own statements (code ${error.code}), so the sink can't know whether those that it gave up still run`,
+      "the user may not see and end its own statements, so the sink can't know whether those that it gave up still run",
       "GRANT SELECT ON system.processes TO the sink's user; where it has replicas also GRANT REMOTE, CREATE TEMPORARY TABLE ON *.*",
     );
   }

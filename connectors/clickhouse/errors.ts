@@ -232,12 +232,10 @@ export function keptSetting(name: string, value: string, wanted: string): Millra
   );
 }
 
-export function notShown(what: string): MillraceError {
-  return clickhouseError(
-    "MR1308",
-    "retryable",
-    `ClickHouse does not show ${what}: what answers has not received it yet`,
-  );
+/** `or`: another reason. */
+export function notShown(what: string, or?: string): MillraceError {
+  const why = ["what answers has not received it yet", ...(or === undefined ? [] : [or])].join(", ");
+  return clickhouseError("MR1308", "retryable", `ClickHouse does not show ${what}: ${why}`);
 }
 
 /** The sink could not end what it has given up. */
@@ -360,6 +358,11 @@ export function isDiskFull(error: unknown): boolean {
 /** Whether the user lacks a grant. */
 export function isDenied(error: unknown): boolean {
   return error instanceof ClickHouseError && DENIED.includes(Number(error.code));
+}
+
+/** Whether a login is refused: the sink's, or the one with which the server asks others of its cluster. */
+export function isLoginRefused(error: unknown): boolean {
+  return error instanceof ClickHouseError && MEANINGS.get(error.code) === LOGIN;
 }
 
 /** Whether a row breaks a constraint that somebody gave the table. */

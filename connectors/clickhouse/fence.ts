@@ -11,7 +11,7 @@ import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { current } from "./current.ts";
-import { isDenied, notShown, stillRunning } from "./errors.ts";
+import { isDenied, isLoginRefused, notShown, stillRunning } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral, rebuiltPrefix, RUN_PREFIX, sqlNameOf, viewOf } from "./names.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { onCluster, RUN_TYPE } from "./tables/statements.ts";
@@ -133,10 +133,9 @@ export class WriteFence {
    * column is gone, and what has begun does not look for it again.
    */
   async #endFormer(tables: readonly Fenced[], signal: AbortSignal): Promise<void> {
-    const former = this.#former();
     try {
       // It answers when they have ended. Those of one's own login take no grant.
-      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${former} SYNC`, signal);
+      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${this.#former()} SYNC`, signal);
     } catch (error) {
       // All that are left are another login's.
       if (!isDenied(error) || this.#placement.cluster !== undefined) throw error;
@@ -145,15 +144,29 @@ export class WriteFence {
     if (this.#placement.cluster !== undefined) return;
     const clusters = await replicaClusters(this.#client, databasesOf(tables), signal);
     const until = performance.now() + SETTLED_MS_MAX;
-    for (const processes of ["system.processes", ...clusters.map(processesOf)]) {
-      const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${former} ORDER BY user`;
-      const settings: ClickHouseSettings = clusters.length === 0 ? {} : { skip_unavailable_shards: 1 };
-      for (;;) {
-        const users = (await this.#client.rows(sql, signal, settings)).map(([user]) => user ?? "");
-        if (users.length === 0) break;
-        if (performance.now() > until) throw stillRunning(users);
-        await sleep(LOOK_AGAIN_MS, undefined, { signal });
+    await this.#expectEnded("system.processes", until, signal);
+    for (const cluster of clusters) {
+      try {
+        await this.#expectEnded(processesOf(cluster), until, signal, { skip_unavailable_shards: 1 });
+      } catch (error) {
+        // The server asks them with a login of its own. The sink's was taken just now.
+        if (!isLoginRefused(error)) throw error;
       }
+    }
+  }
+
+  async #expectEnded(
+    processes: string,
+    until: number,
+    signal: AbortSignal,
+    settings: ClickHouseSettings = {},
+  ): Promise<void> {
+    const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${this.#former()} ORDER BY user`;
+    for (;;) {
+      const users = (await this.#client.rows(sql, signal, settings)).map(([user]) => user ?? "");
+      if (users.length === 0) return;
+      if (performance.now() > until) throw stillRunning(users);
+      await sleep(LOOK_AGAIN_MS, undefined, { signal });
     }
   }
 
@@ -225,7 +238,8 @@ export class WriteFence {
     const isIn = (found: ReadonlyMap<string, readonly string[]>) => (table: Fenced) =>
       found.get(table.sqlName)?.includes(added) === true;
     const found = await current(read, (columns) => tables.every(isIn(columns)), signal);
-    if (!tables.every(isIn(found))) throw notShown("the column that the sink added to its tables");
+    if (!tables.every(isIn(found)))
+      throw notShown("the column that the sink added to its tables", "or another process of the sink writes them now");
     return found;
   }
 }

@@ -344,6 +344,52 @@ test.for([
   await sink.close();
 });
 
+test("replicas that refuse the server's own login hold up nothing, and `check` warns", async () => {
+  let said: number | undefined = 516;
+  const ids: string[] = [];
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, settings, pass }) => {
+    if (sql.includes("TEST")) ids.push(settings.get("query_id") ?? "");
+    if (sql.startsWith("SELECT name FROM system.databases WHERE engine = 'Replicated'")) return shown(["shop"]);
+    if (sql.startsWith("SELECT cluster FROM system.clusters")) return shown(["shop"]);
+    // The engine knows no cluster.
+    if (sql.includes("clusterAllReplicas"))
+      return said === undefined ? shown() : refusal(said, "Received from b:9000: default: refused. (REFUSED)");
+    return await pass();
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([users], timeout());
+  const first = await target.makeSink();
+  await first.open(2, timeout());
+  await first.prepare([users], timeout());
+  await first.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  for (const one of [sink, first]) await one.close();
+  const options = definition.parse({ url: gateway.url });
+  const context = { name: "columns", daemon: "shop", folder: "/", options };
+  const told = async () =>
+    (await factory.check(context, timeout(), [{ schema: "public", table: "users" }])).filter(({ id }) =>
+      /statements|replicas/.test(id),
+    );
+  const statements = { id: "clickhouse.columns.statements", level: "ok" };
+  const replicas = { id: "clickhouse.columns.replicas" };
+  const login = expect.stringContaining("collection_name");
+  expect(await told()).toMatchObject([statements, { ...replicas, level: "warning", fix: login }]);
+  said = 159;
+  expect(await told()).toMatchObject([
+    statements,
+    { ...replicas, level: "error", what: expect.stringContaining("MR2006") },
+  ]);
+  said = 497;
+  expect(await told()).toMatchObject([
+    statements,
+    { ...replicas, level: "error", fix: expect.stringContaining("GRANT") },
+  ]);
+  said = undefined;
+  expect(await told()).toMatchObject([statements, { ...replicas, level: "ok" }]);
+  expect(new Set(ids).size).toBe(4);
+});
+
 test("behind a proxy that gives statements ids of its own it writes nothing, and `check` says so", async () => {
   await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ pass }) => {
     const reply = await pass();
