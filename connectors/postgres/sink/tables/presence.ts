@@ -4,6 +4,7 @@
  * One that another daemon prepared since has its name in the note.
  */
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
+import { groupsOf } from "../../../../src/core/each-of.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import { rowVersion } from "../../../../src/core/model/position.ts";
@@ -45,6 +46,9 @@ type LostTable = readonly [known: KnownTable, what: string];
 
 /** A message names so many tables. */
 const TOLD_COUNT_MAX = 5;
+
+/** A statement holds a lock of each table that it names, and of each of its indexes: the server has some thousands for all. */
+const LOOKED_AT_ONCE = 100;
 
 /** A table is not counted further: of a larger one the server's estimate counts, where it is higher. */
 const ROW_COUNT_MAX = 1_000;
@@ -208,10 +212,13 @@ async function emptied(session: Session, tables: readonly string[], signal: Abor
       `WHERE relkind = 'r' AND pg_relation_filenode(oid) <> oid AND ${isReadable}`,
     signal,
   );
-  if (moved.length === 0) return [];
-  const looks = moved.map(([i]) => `SELECT ${i} WHERE NOT EXISTS (SELECT FROM ONLY ${tables[Number(i)]!})`);
-  const { rows } = await session.query(looks.join(" UNION ALL "), signal);
-  return rows.map(([i]) => tables[Number(i)]!);
+  const found: string[] = [];
+  for (const some of groupsOf(moved, LOOKED_AT_ONCE)) {
+    const looks = some.map(([i]) => `SELECT ${i} WHERE NOT EXISTS (SELECT FROM ONLY ${tables[Number(i)]!})`);
+    const { rows } = await session.query(looks.join(" UNION ALL "), signal);
+    found.push(...rows.map(([i]) => tables[Number(i)]!));
+  }
+  return found;
 }
 
 /** Of the oldest transaction that may be writing now. */
