@@ -29,10 +29,10 @@ export function inodeOf(path: string): string {
   return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
 }
 
-/** The same, and what was last written into it. */
+/** The same, and its size. Not its times: some file systems set them later than they write. */
 export function stampOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}:${stat.size}`;
 }
 
 /** A file that is open, under its name. */

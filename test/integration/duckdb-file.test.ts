@@ -1,7 +1,17 @@
 import type { QueryResult, Sink } from "../../src/core/contracts/sink.ts";
 import { dirname } from "node:path";
 import { queryFile } from "../../connectors/duckdb/inspect/query-file.ts";
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { expect, test } from "vitest";
 import { factory, definition } from "../../connectors/duckdb/config.ts";
 import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
@@ -119,8 +129,13 @@ test("an older copy that is written over an open file, or over its log, stops th
   await first.apply(batch(10n, "1"), new Reports(), timeout());
   await first.close();
   copyFileSync(path, folder.file("older"));
+  const second = sinkAt(path);
+  await second.open(2, timeout());
+  await second.prepare([items], timeout());
+  await second.apply(batch(15n, "2"), new Reports(), timeout());
+  await second.close();
   const sink = sinkAt(path);
-  await sink.open(2, timeout());
+  await sink.open(3, timeout());
   await sink.prepare([items], timeout());
   await sink.apply(batch(20n, "2"), new Reports(), timeout());
   await sink.verify(timeout());
@@ -130,10 +145,38 @@ test("an older copy that is written over an open file, or over its log, stops th
     const error = await failure(call());
     expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   }
-  expect(await sink.open(3, timeout())).toEqual(batch(10n, "1").checkpoint);
+  expect(await sink.open(4, timeout())).toEqual(batch(10n, "1").checkpoint);
   await sink.prepare([items], timeout());
   await sink.apply(batch(20n, "2"), new Reports(), timeout());
   await sink.verify(timeout());
+  await sink.close();
+});
+
+test("an older copy of the same size that is written over an open file stops the sink; a time that changes alone does not", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("x.duckdb");
+  for (const lease of [1, 2]) {
+    const sink = sinkAt(path);
+    await sink.open(lease, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(batch(BigInt(lease * 10), `${lease}`), new Reports(), timeout());
+    await sink.close();
+    if (lease === 1) copyFileSync(path, folder.file("older"));
+  }
+  const sink = sinkAt(path);
+  await sink.open(3, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(batch(30n, "3"), new Reports(), timeout());
+  for (const file of [path, `${path}.wal`]) utimesSync(file, new Date(0), new Date(0));
+  await sink.verify(timeout());
+  await sink.apply(batch(40n, "4"), new Reports(), timeout());
+  const { size } = statSync(path);
+  copyFileSync(folder.file("older"), path);
+  truncateSync(path, size);
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(50n, "5"), new Reports(), timeout())]) {
+    const error = await failure(call());
+    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
+  }
   await sink.close();
 });
 

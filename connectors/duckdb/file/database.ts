@@ -1,3 +1,4 @@
+import { closeSync, openSync, readSync } from "node:fs";
 import { basename } from "node:path";
 import { type Engine, type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { openEngine } from "../engine/engine-process.ts";
@@ -30,6 +31,9 @@ export interface DatabaseSettings {
  */
 const BLOCK_BYTES = 64 * 1024;
 
+/** The file's headers, of which DuckDB writes one with a higher number each time that it folds its log in. */
+const HEADERS_BYTES = 3 * 4096;
+
 /** How much log may accumulate while the file is copied, in multiples of the size at which it is normally folded in. */
 const LOGS_PER_COPY = 4;
 
@@ -55,6 +59,8 @@ export class Database implements Store {
   readonly #memory: MemoryLimit;
   readonly writers = new Writers();
   #place: FilePlace | null = null;
+  /** For reading alone, and closed after the engine: see the locks above. */
+  #descriptor: number | null = null;
   /** The file and its log, as the last turn left them: in between nothing of ours writes into them. */
   #left = { file: "", log: "" };
   #isWritten = false;
@@ -123,6 +129,7 @@ export class Database implements Store {
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
       database.#place = new FilePlace(path);
+      database.#descriptor = openSync(path, "r");
       database.#left = database.#stamps();
       removeCopies(path);
       connection.disconnectSync();
@@ -190,7 +197,14 @@ export class Database implements Store {
   }
 
   #stamps(): { readonly file: string; readonly log: string } {
-    return { file: stampOf(this.path), log: stampOf(`${this.path}.wal`) };
+    return { file: `${stampOf(this.path)} ${this.#headers()}`, log: stampOf(`${this.path}.wal`) };
+  }
+
+  #headers(): string {
+    if (this.#descriptor === null) return "";
+    const headers = Buffer.alloc(HEADERS_BYTES);
+    readSync(this.#descriptor, headers, 0, HEADERS_BYTES, 0);
+    return headers.toString("latin1");
   }
 
   /** The file without its log. */
@@ -299,6 +313,8 @@ export class Database implements Store {
 
   async #close(): Promise<void> {
     await this.#engine.close();
+    if (this.#descriptor !== null) closeSync(this.#descriptor);
+    this.#descriptor = null;
     for (const stage of [...this.stages, this.touched]) stage.close();
   }
 
