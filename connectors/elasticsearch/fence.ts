@@ -142,12 +142,14 @@ export class WriteFence {
       group_by: "none",
       filter_path: "tasks.node,tasks.id,tasks.headers,node_failures",
     };
+    // Another request may begin a run before this one is answered.
+    const { mark: own } = this;
     const answer = await this.#client.ask({ method: "GET", path: "/_tasks", query }, ENTERING, signal);
     const { tasks, node_failures: silent } = formOf(TASKS, answer, ENTERING);
     if (silent.length > 0) throw searchError("MR2001", "retryable", "a node of the cluster does not show its tasks");
     const marks = tasks.map(({ headers }) => headers["X-Opaque-Id"] ?? "");
-    if (!marks.includes(this.mark)) throw unmarkedError();
-    const isOld = (mark: string): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
+    if (!marks.includes(own)) throw unmarkedError();
+    const isOld = (mark: string): boolean => mark.startsWith(this.#owner) && mark !== own;
     return new Set(tasks.flatMap(({ node, id }, i) => (isOld(marks[i]!) ? `${node}:${id}` : [])));
   }
 }
