@@ -68,7 +68,7 @@ function documentsOf(file: string, text: string): readonly unknown[] | null {
   }
   const documents = yamlDocuments(file, text);
   if (documents !== null) return documents;
-  const properties = environmentIn(text) ?? propertiesIn(text);
+  const properties = environmentIn(file, text) ?? propertiesIn(text);
   if (SERVER_CLASS in properties || CLASS in properties) return [properties];
   return null;
 }
@@ -102,14 +102,19 @@ function propertiesIn(text: string): Fields {
  * A file of environment variables, as shells and Docker read it; null: it is none. Unlike properties it takes a backslash as it
  * is, but without quotes a shell does not.
  */
-function environmentIn(text: string): Fields | null {
+function environmentIn(file: string, text: string): Fields | null {
   if (!/^\s*(?:export\s+)?DEBEZIUM_SOURCE_CONNECTOR_CLASS=/im.test(text)) return null;
-  const lines = text.split(/\r?\n/).filter((line) => !/^\s*(?:#|$)/.test(line));
-  const found = lines.map((line) => VARIABLE.exec(line)?.groups ?? null);
-  const known = found.filter((groups) => groups !== null);
-  // A value over several lines, or a command.
-  if (known.length < found.length) return null;
-  const entries = known.map(({ exported, key = "", double, single, plain = "" }) => {
+  const lines = text.split(/\r?\n/);
+  const found = lines.map((line): Readonly<Record<string, string>> | undefined =>
+    /^\s*(?:#|$)/.test(line) ? {} : VARIABLE.exec(line)?.groups,
+  );
+  const other = found.indexOf(undefined);
+  if (other >= 0) {
+    const why = "is no KEY=value: a value of several lines, or a command, is not followed";
+    throw cliError("MR1140", `${file} can't be imported: line ${other + 1} ${why}`);
+  }
+  const variables = found.filter((groups) => groups?.["key"] !== undefined);
+  const entries = variables.map(({ exported, key = "", double, single, plain = "" } = {}) => {
     if (double !== undefined) return [key, referring(double.replaceAll(/\\([\\"])/g, "$1"))] as const;
     return [key, single ?? referring(exported === undefined ? plain : plain.replaceAll(/\\(.)/g, "$1"))] as const;
   });
