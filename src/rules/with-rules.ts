@@ -1,12 +1,12 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
-import type { CapturedTables, NamedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { CapturedTables, NamedTable } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { ChangeLog, Rename, StreamOptions } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin, SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
 import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.ts";
-import type { Source } from "../core/contracts/source.ts";
+import type { Revise, Source } from "../core/contracts/source.ts";
 import type { StoredRenames } from "../core/contracts/state-store.ts";
 import type { Block } from "../core/model/block.ts";
 import { comparePositions, type Position } from "../core/model/position.ts";
@@ -35,17 +35,7 @@ import { fits, isGlob, selectedName, TableSelection } from "../core/table-select
 import { mergedRule } from "./merged-rule.ts";
 import { boundCondition } from "./rule-fit.ts";
 
-export type Revise = (
-  tables: readonly TableVersion[],
-  from: Position,
-  signal: AbortSignal,
-) => Promise<readonly TableShape[]>;
-
 export interface RuledSource extends Source {
-  /**
-   * The shapes that replace versions that an earlier process registered, where the configuration has other rules now. The stream
-   * begins at `from`. Called after `create` or `resume`.
-   */
   readonly revised: Revise;
 }
 

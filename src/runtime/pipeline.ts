@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
-import type { Source } from "../core/contracts/source.ts";
+import type { Revise, Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
@@ -8,7 +8,6 @@ import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/waiting.ts";
-import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-change.ts";
 import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";
 import type { BatchLimits } from "./stream/sink-queue.ts";
@@ -55,15 +54,7 @@ export interface PipelineParts {
   readonly heartbeatMs: number;
   /** How changes of a table's shape are treated. By default targets follow all of them. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
-  /**
-   * The shapes that replace versions that an earlier process registered, where the configuration asks for others now. Called
-   * when the log was found; `from`: where the stream begins.
-   */
-  readonly revised: (
-    tables: readonly TableVersion[],
-    from: Position,
-    signal: AbortSignal,
-  ) => Promise<readonly TableShape[]>;
+  readonly revised: Revise;
   /** How often a lagging sink asks for a second stream before the first stream goes back for it. */
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in a row before an operator has to act. */
@@ -77,8 +68,6 @@ export interface PipelineParts {
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
-
-/** Why a table is read again. */
 
 interface Lacked {
   readonly all: ReadonlySet<string>;
@@ -236,8 +225,9 @@ export class Pipeline {
 
   /** Those of these tables that the sink takes, also of those that are suspended in all sinks. */
   takenOf(sink: string, tableIds: readonly string[]): readonly string[] {
-    const taken = this.gate.every.filter((table) => this.life(sink)?.tables.takes(table));
-    return taken.map(({ id }) => id).filter((id) => tableIds.includes(id));
+    const asked = new Set(tableIds);
+    const { tables } = this.life(sink) ?? {};
+    return this.gate.every.flatMap((table) => (asked.has(table.id) && tables?.takes(table) === true ? [table.id] : []));
   }
 
   /** The sinks take tables again that were suspended there, and read them. */
@@ -282,7 +272,7 @@ export class Pipeline {
 
   /**
    * The sink skips the changes of these tables until somebody lets them go on: also of those that are suspended, which would
-   * else flow by themselves once they can.
+   * else flow by themselves once they can. Of two tables that meet in one target, the same one keeps it.
    */
   async pauseIn(sink: string, tableIds: readonly string[]): Promise<void> {
     await this.suspended.suspend(

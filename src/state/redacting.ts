@@ -13,7 +13,14 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
       setError: (name, error) => sinks.setError(name, error === null ? null : shownError(error)),
     }),
     suspensions: replacing(suspensions, {
-      suspend: (tables) => suspensions.suspend(tables.map((table) => ({ ...table, error: shownError(table.error) }))),
+      suspend: (tables) =>
+        suspensions.suspend(
+          tables.map(({ error, former, ...table }) => ({
+            ...table,
+            error: shownError(error),
+            ...(former === undefined ? {} : { former: shownError(former) }),
+          })),
+        ),
     }),
     ending: replacing(ending, { set: (error) => ending.set(error === null ? null : shownError(error)) }),
     deadLetters: replacing(deadLetters, {

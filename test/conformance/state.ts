@@ -460,6 +460,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const tables = [
         { sink: null, tableId: "public.t", error: later },
         { sink: "x", tableId: "public.t", error: failure, shape: "f1" },
+        { sink: "y", tableId: "public.t", error: failure, former: later },
       ];
       await suspensions.suspend([{ sink: null, tableId: "public.t", error: failure }]);
       await suspensions.suspend(tables);
@@ -467,6 +468,9 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await suspensions.reinstate(null, ["public.t"]);
       expect(await suspensions.list()).toEqual(tables.slice(1));
       await suspensions.reinstate("x", ["public.t"]);
+      await suspensions.suspend([{ sink: "y", tableId: "public.t", error: later }]);
+      expect(await suspensions.list()).toEqual([{ sink: "y", tableId: "public.t", error: later }]);
+      await suspensions.reinstate("y", ["public.t"]);
       expect(await suspensions.list()).toEqual([]);
     });
   });

@@ -470,6 +470,39 @@ describe("a table that a sink can't follow", () => {
     await scene.stop();
   });
 
+  test.each([
+    ["both of them", [users.id, notes.id]],
+    ["the one that waits", [notes.id]],
+  ])(
+    "leaves its target to the table that has it, when %s are paused and resumed, also over a restart",
+    async (_, paused) => {
+      await using opened = await realState();
+      const source = new ScriptedSource([users, notes]);
+      const sink = new ScriptedSink();
+      Object.assign(sink, { target: () => "one" });
+      let scene = start(source, opened.state, [sink]);
+      const suspended = (): unknown =>
+        scene.pipeline.suspendedTables.map(({ tableId, error }) => [tableId, error.code]);
+      const expectApart = async (id: number): Promise<void> => {
+        await eventually(() => expect(suspended()).toEqual([[notes.id, "MR1305"]]));
+        source.commit(put(users, id));
+        await same(source, sink, [users]);
+      };
+      await expectApart(1);
+      await scene.pipeline.pauseIn("scripted", paused);
+      await scene.pipeline.resumeIn("scripted", paused);
+      await expectApart(2);
+      for (const _again of [1, 2]) await scene.pipeline.pauseIn("scripted", paused);
+      await scene.stop();
+      scene = start(source, opened.state, [sink]);
+      await eventually(() => expect(scene.pipeline.facts.hasLooked).toBe(true));
+      expect(suspended()).toEqual(paused.toSorted().map((id) => [id, "MR1326"]));
+      await scene.pipeline.resumeIn("scripted", paused);
+      await expectApart(3);
+      await scene.stop();
+    },
+  );
+
   test("is tried again when its shape changes, and not before", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

@@ -46,8 +46,8 @@ const FIRST = `
   INSERT INTO settled VALUES ('cache', 'public.orders', 6);
   INSERT INTO table_version VALUES ('public.orders', 3, '2/500/0', 'f3', '{"schema":"public","table":"orders"}');
   INSERT INTO table_rename VALUES ('2/500/0', '[{"from":"public.order","to":"public.orders"}]');
-  INSERT INTO suspended_table VALUES ('', 'public.log', ${error("MR1303")}, NULL);
-  INSERT INTO suspended_table VALUES ('cache', 'public.orders', ${error("MR1127")}, 'f3');
+  INSERT INTO suspended_table VALUES ('', 'public.log', ${error("MR1303")}, NULL, NULL);
+  INSERT INTO suspended_table VALUES ('cache', 'public.orders', ${error("MR1127")}, 'f3', NULL);
   INSERT INTO snapshot (id, sink, table_id, scope, condition, reason, state, sweep_below, cursor, rows_done, created_at) VALUES
     (4, 'warehouse', 'public.orders', 'table', NULL, 'new', 'done', '9', '["5"]', 50, '2026-11-19T00:00:00Z'),
     (5, 'warehouse', 'public.orders', 'where', 'id < 9', 'asked for', 'running', NULL, '["3"]', 30, '2026-11-20T00:00:00Z'),

@@ -36,6 +36,25 @@ test("a table that the sink can't write is paused, and comes back by itself no m
   expect(paused).not.toHaveProperty("shape");
 });
 
+test.each(["resumed", "read again"])(
+  "of two that meet in one target and are paused, the same one has it when both are %s",
+  async (how) => {
+    await using opened = await realState();
+    const { state } = opened;
+    const error = { code: "MR1305", message: "both", hint: null, at: "2026-01-01T00:00:00.000Z" };
+    const waiting = { sink: SINK, tableId: TABLE, error };
+    await state.suspensions.suspend([waiting]);
+    const both = [TABLE, "public.notes"];
+    for (const _ of [1, 2]) await pauseWhileStopped(state, systemClock, SINK, both);
+    expect((await state.suspensions.list()).map((one) => one.error.code)).toEqual(["MR1326", "MR1326"]);
+    if (how === "resumed") await resumeWhileStopped(state, "none", SINK, both);
+    else await askWhileStopped(state, { sinks: [SINK], tableIds: both, where: null, isWhole: false, takers: [SINK] });
+    expect(await state.suspensions.list()).toEqual([waiting]);
+    const needed = (await state.snapshots.list()).filter((one) => one.needed);
+    expect(needed).toMatchObject([{ tableId: "public.notes" }]);
+  },
+);
+
 test("what passed by a paused table that is resumed is read, which nobody can cancel", async () => {
   await using opened = await realState();
   const { state } = opened;

@@ -93,11 +93,13 @@ CREATE TABLE table_rename (
 
 -- Tables that a sink can't follow, or ('' in the place of its name) nothing can: it, or every sink, skips their changes until
 -- they are reinstated. `shape`: the fingerprint of the shape that was refused; null: no other shape makes a difference.
+-- `former`: the error that a paused table had before, as another table has its target.
 CREATE TABLE suspended_table (
   sink TEXT NOT NULL,
   table_id TEXT NOT NULL,
   error TEXT NOT NULL,
   shape TEXT,
+  former TEXT,
   PRIMARY KEY (sink, table_id)
 ) STRICT;
 

@@ -1,8 +1,9 @@
-import type { Catalog, RefusedTable } from "./catalog.ts";
+import type { Catalog, RefusedTable, TableShape } from "./catalog.ts";
 import type { ChangeLog } from "./change-log.ts";
 import type { LogAdmin } from "./log-admin.ts";
 import type { Positions } from "./positions.ts";
 import type { RowReads } from "./row-reads.ts";
+import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
 import type { Watermarks } from "./watermarks.ts";
 
@@ -24,6 +25,16 @@ export interface Source {
   /** Ends every connection. The callers who opened streams and copies close them. */
   readonly close: () => Promise<void>;
 }
+
+/**
+ * The shapes that replace versions that an earlier process registered, where the configuration asks for others now. Called
+ * when the log was found; `from`: where the stream begins.
+ */
+export type Revise = (
+  tables: readonly TableVersion[],
+  from: Position,
+  signal: AbortSignal,
+) => Promise<readonly TableShape[]>;
 
 /**
  * For a sink of form `log`: answers what the processes ask that follow its log. Their source is this one at one remove: the

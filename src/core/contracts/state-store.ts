@@ -324,6 +324,8 @@ export interface SuspendedTable {
   readonly error: StoredError;
   /** Fingerprint of the shape that the sink could not follow or write. Absent: no other shape makes a difference. */
   readonly shape?: string;
+  /** Of a table that an operator has paused: why it had no target, which the pause does not give it. Absent: it had one. */
+  readonly former?: StoredError;
 }
 
 export interface SuspensionStore {

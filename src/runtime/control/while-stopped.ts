@@ -1,9 +1,10 @@
 /** What operators ask of a daemon that does not run: stored for its next start, as `Control` does it in a running one. */
 import { type Clock, timestamp } from "../../core/clock.ts";
-import type { StateStore, SuspendedTable } from "../../core/contracts/state-store.ts";
+import { type StateStore, storedErrorOf, type SuspendedTable } from "../../core/contracts/state-store.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { knownPosition } from "../sink/sink-position.ts";
-import { SINK_AHEAD, tablePaused, TARGETS_MEET } from "../errors.ts";
+import { SINK_AHEAD, tablePaused } from "../errors.ts";
+import { meetingOf } from "../schema/suspended-tables.ts";
 import { askAgain, REINSTATED, RESUMED } from "../snapshot/snapshots.ts";
 
 export interface StoppedRequest {
@@ -23,25 +24,38 @@ export async function askWhileStopped(
 ): Promise<void> {
   const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
   const suspended = await state.suspensions.list();
+  const asked = new Set(tableIds);
   for (const sink of sinks) {
-    // Whose target another table has comes back by itself when that one is gone, which a running daemon sees.
-    const meet = suspended.filter((one) => one.sink === sink && one.error.code === TARGETS_MEET);
-    const others = tableIds.filter((id) => !meet.some(({ tableId }) => tableId === id));
-    const lacked = others.filter((id) => suspended.some((one) => one.sink === sink && one.tableId === id));
+    const ending = suspended.filter((one) => one.sink === sink && asked.has(one.tableId));
+    const lacked = await withTargets(state.suspensions, ending);
     // Invariant: what is read is listed before the suspension ends. What passed by meanwhile is needed, whichever rows were asked for.
     const whole = { sink, tableIds: lacked, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
     await askAgain(state.snapshots, whole);
     await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
-    await state.suspensions.reinstate(sink, others);
+    await state.suspensions.reinstate(sink, lacked);
     if (isWhole && where === null) await fillFailed(state, sink);
   }
   // Every sink lacks the changes of a suspended table.
   for (const { sink: only, tableId } of suspended) {
-    if (only !== null || !tableIds.includes(tableId)) continue;
+    if (only !== null || !asked.has(tableId)) continue;
     const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
     for (const sink of takers) await state.snapshots.add({ ...request, sink });
     await state.suspensions.reinstate(null, [tableId]);
   }
+}
+
+/**
+ * Ids of those that have a target of their own. Whose target another table has is paused no more, and comes back by itself when
+ * that one is gone, which a running daemon sees.
+ */
+async function withTargets(
+  suspensions: StateStore["suspensions"],
+  ending: readonly SuspendedTable[],
+): Promise<readonly string[]> {
+  await suspensions.suspend(
+    ending.flatMap(({ sink, tableId, former }) => (former === undefined ? [] : [{ sink, tableId, error: former }])),
+  );
+  return ending.filter((one) => meetingOf(one) === null).map(({ tableId }) => tableId);
 }
 
 /** A sink that had failed is filled whatever it holds. */
@@ -55,23 +69,24 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   if (to !== null) await source.reset(new Map([[name, { to, anew: true }]]));
 }
 
-/** Pauses tables of a sink, also those that are suspended there. */
+/** Pauses tables of a sink, also those that are suspended there. Of two that meet in one target, the same one keeps it. */
 export async function pauseWhileStopped(
   { suspensions }: Pick<StateStore, "suspensions">,
   clock: Clock,
   sink: string,
   tableIds: readonly string[],
 ): Promise<void> {
-  const isPaused = ({ sink: of, error }: SuspendedTable): boolean => of === sink && error.code === TABLE_PAUSED;
-  const before = new Set((await suspensions.list()).filter(isPaused).map(({ tableId }) => tableId));
+  const own = (await suspensions.list()).filter((one) => one.sink === sink);
+  const before = new Map(own.map((one) => [one.tableId, one]));
   const at = timestamp(clock);
   await suspensions.suspend(
-    tableIds
-      .filter((id) => !before.has(id))
-      .map((tableId) => {
-        const { code, message, hint = null } = tablePaused(tableId);
-        return { sink, tableId, error: { code, message, hint, at } };
-      }),
+    tableIds.flatMap((tableId) => {
+      const known = before.get(tableId);
+      if (known?.error.code === TABLE_PAUSED) return [];
+      const former = known === undefined ? null : meetingOf(known);
+      const error = storedErrorOf(tablePaused(tableId), at);
+      return [{ sink, tableId, error, ...(former === null ? {} : { former }) }];
+    }),
   );
 }
 
@@ -83,7 +98,11 @@ export async function resumeWhileStopped(
   tableIds: readonly string[],
 ): Promise<void> {
   const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
-  const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
+  const asked = new Set(tableIds);
+  const ids = await withTargets(
+    suspensions,
+    paused.filter(({ tableId }) => asked.has(tableId)),
+  );
   const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: true } as const;
   if (snapshot === "none") await askAgain(snapshots, request);
   await suspensions.reinstate(sink, ids);

@@ -4,7 +4,7 @@ import { areApart, namesOfTable, type TableVersion } from "../../core/model/sche
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Neighbour, TableName } from "../../core/contracts/connector.ts";
-import { TARGETS_MEET, targetIsNeighbours, targetsMeet } from "../errors.ts";
+import { targetIsNeighbours, targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
@@ -80,7 +80,7 @@ export class SinkTables {
 
   #isTaken(id: string, { sink, takes }: TableTaker): boolean {
     const other = this.#gate.expected(id);
-    return other !== undefined && takes(other) && this.#suspended.errorOf(sink.name, id)?.code !== TARGETS_MEET;
+    return other !== undefined && takes(other) && !this.#suspended.hasNoTarget(sink.name, id);
   }
 
   /** By target: the tables that other shares have. */

@@ -24,6 +24,11 @@ export interface Refusal {
 
 type Listing = (tableIds: readonly string[]) => Promise<void>;
 
+/** Why the table has no target of its own in the sink, also while it is paused; null: it has one. */
+export function meetingOf({ error, former }: Pick<SuspendedTable, "error" | "former">): StoredError | null {
+  return error.code === TARGETS_MEET ? error : (former ?? null);
+}
+
 interface Suspension {
   readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
@@ -70,6 +75,11 @@ export class SuspendedTables {
     return this.has(sink, tableId) ? this.#find(sink, tableId)!.table.error : null;
   }
 
+  /** Whether another table has its target in the sink: while this one is paused, that one keeps it. */
+  hasNoTarget(sink: string, tableId: string): boolean {
+    return this.has(sink, tableId) && meetingOf(this.#find(sink, tableId)!.table) !== null;
+  }
+
   get all(): readonly SuspendedInSink[] {
     return [...this.#bySink.values()].flatMap((tables) => Array.from(tables.values(), ({ table }) => table));
   }
@@ -103,12 +113,21 @@ export class SuspendedTables {
 
   #refused(sink: string, { tableId, failure, shape }: Refusal): { table: SuspendedInSink; isSame: boolean } {
     const { code, message, hint, reason } = failure;
-    const before = this.#find(sink, tableId)?.table.error;
+    const known = this.#find(sink, tableId);
+    const before = known?.table.error;
     const isSame = before?.code === code && before.message === message;
     const error = { code, message, hint: hint ?? null, at: isSame ? before.at : timestamp(this.#clock) };
     // Another shape helps against neither.
     const isForPerson = reason === "taken" || reason === "untold";
-    const table = { sink, tableId, error, ...(shape === undefined || isForPerson ? {} : { shape }) };
+    // Once it is tried it has its target.
+    const former = code === TABLE_PAUSED && known?.isTried === false ? meetingOf(known.table) : null;
+    const table = {
+      sink,
+      tableId,
+      error,
+      ...(shape === undefined || isForPerson ? {} : { shape }),
+      ...(former === null ? {} : { former }),
+    };
     return { table, isSame };
   }
 

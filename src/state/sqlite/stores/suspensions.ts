@@ -1,6 +1,6 @@
 import type { SuspendedTable, SuspensionStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { isStoredError, stored, text, textOrNull, type Row } from "../row.ts";
+import { isStoredError, stored, storedOrNull, text, textOrNull, type Row } from "../row.ts";
 import { countObligation } from "./positions.ts";
 import { voidSnapshots } from "./snapshots.ts";
 
@@ -15,7 +15,7 @@ export class SqliteSuspensions implements SuspensionStore {
   }
 
   async list(): Promise<readonly SuspendedTable[]> {
-    const sql = "SELECT sink, table_id, error, shape FROM suspended_table ORDER BY sink, table_id";
+    const sql = "SELECT sink, table_id, error, shape, former FROM suspended_table ORDER BY sink, table_id";
     return this.#connection.all(sql).map(suspendedTable);
   }
 
@@ -26,10 +26,12 @@ export class SqliteSuspensions implements SuspensionStore {
     });
   }
 
-  #suspend({ sink, tableId: table, error, shape }: SuspendedTable): void {
-    const row = { sink: sink ?? EVERY_SINK, table, error: JSON.stringify(error), shape: shape ?? null };
-    const sql = `INSERT INTO suspended_table (sink, table_id, error, shape) VALUES (:sink, :table, :error, :shape)
-      ON CONFLICT DO UPDATE SET error = :error, shape = :shape`;
+  #suspend({ sink, tableId: table, error, shape, former }: SuspendedTable): void {
+    const before = former === undefined ? null : JSON.stringify(former);
+    const row = { sink: sink ?? EVERY_SINK, table, error: JSON.stringify(error), shape: shape ?? null, former: before };
+    const sql = `INSERT INTO suspended_table (sink, table_id, error, shape, former)
+      VALUES (:sink, :table, :error, :shape, :former)
+      ON CONFLICT DO UPDATE SET error = :error, shape = :shape, former = :former`;
     this.#connection.run(sql, row);
     // Invariant: changes that are skipped from now on do not lie behind the cursor of a snapshot that continues later.
     const where = "table_id = :table AND sink = coalesce(:sink, sink)";
@@ -49,10 +51,12 @@ export class SqliteSuspensions implements SuspensionStore {
 function suspendedTable(row: Row): SuspendedTable {
   const sink = text(row, "sink");
   const shape = textOrNull(row, "shape");
+  const former = storedOrNull(row, "former", isStoredError);
   return {
     sink: sink === EVERY_SINK ? null : sink,
     tableId: text(row, "table_id"),
     error: stored(row, "error", isStoredError),
     ...(shape === null ? {} : { shape }),
+    ...(former === null ? {} : { former }),
   };
 }
