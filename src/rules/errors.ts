@@ -128,19 +128,23 @@ interface Ahead {
   readonly filtered: boolean;
   /** The table's id there; null: it has none, or nobody knows. */
   readonly later: string | null;
+  /** Whose rules hide it: those that the table stood under here, or those for what it becomes. */
+  readonly by: "former" | "later";
 }
 
 /** What the table becomes, or what it stood under, hides more than the rules for its name. */
-export function namedOtherwiseLater({ id }: TableShape, { place, hidden, filtered, later }: Ahead): RuleProblem {
+export function namedOtherwiseLater({ id }: TableShape, { place, hidden, filtered, later, by }: Ahead): RuleProblem {
   const names = hidden.map((name) => JSON.stringify(name)).join(", ");
   const isColumns = later === id && names !== "";
   const did = [...(names === "" ? [] : [`hide ${names}`]), ...(filtered ? ["leave rows out"] : [])].join(" and ");
   const what = did === "" ? "may hide what it has" : did;
   const becomes = later === null ? "goes or gets another name" : isColumns ? "gets other columns" : `becomes ${later}`;
+  const others = later === null ? "rules for what it becomes" : `rules for ${later}`;
+  const rules = by === "former" ? "the rules that it stood under before" : others;
   return {
     code: "MR1033",
     place,
-    message: `table ${id} ${becomes} further on in the log; rules for it ${what}, and those for the present name are not for its rows`,
+    message: `table ${id} ${becomes} further on in the log; ${rules} ${what}, and those that ${id} has now are not for these rows`,
     fix: "Nothing has to be done: when the stream is there, what has the name then goes on and is read by itself. To have the changes from before in histories and topics, give this name rules that hide the same, and start again.",
   };
 }

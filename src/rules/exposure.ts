@@ -154,7 +154,7 @@ export class Exposure {
     if (shown.length === 0 && !filtered) return null;
     const place = rule?.place ?? "tables";
     const later = isTable ? null : shape.id;
-    return namedOtherwiseLater(shape, { place, hidden: shown.map(({ name }) => name), filtered, later });
+    return namedOtherwiseLater(shape, { place, hidden: shown.map(({ name }) => name), filtered, later, by: "former" });
   }
 
   /** What the table becomes further on in the log hides no more than this name does. */
@@ -164,7 +164,7 @@ export class Exposure {
     rulings: readonly ColumnRuling[],
     { tables, isUnknown }: Future,
   ): RuleProblem | null {
-    const unknown = { place: rule?.place ?? "tables", hidden: [], filtered: false, later: null };
+    const unknown = { place: rule?.place ?? "tables", hidden: [], filtered: false, later: null, by: "later" } as const;
     if (isUnknown) return namedOtherwiseLater(shape, unknown);
     for (const later of tables) {
       if (later.id === shape.id && later.columns.size === 0) continue;
@@ -180,7 +180,7 @@ export class Exposure {
       const filtered = where !== null && (where.text !== rule?.where?.text || isAsked);
       if (hidden.length === 0 && !filtered && !this.#isHeldBack(later.id, ruleThen)) continue;
       const place = ruleThen?.place ?? rule?.place ?? "tables";
-      return namedOtherwiseLater(shape, { place, hidden, filtered, later: later.id });
+      return namedOtherwiseLater(shape, { place, hidden, filtered, later: later.id, by: "later" });
     }
     return null;
   }

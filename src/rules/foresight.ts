@@ -4,7 +4,7 @@
  */
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { StoredRenames } from "../core/contracts/state-store.ts";
-import { comparePositions, type Position } from "../core/model/position.ts";
+import { comparePositions, type Position, serializePosition } from "../core/model/position.ts";
 
 /** A name that the rows of a table come under, and what its columns are called there. */
 export interface LaterTable {
@@ -44,10 +44,10 @@ export class Foresight {
   /** Null: all is known. */
   readonly #unknownBefore: Position | null;
 
-  /** `statements`: in the order of the log, from where it is to be known; null: there are too many of them before `until`. */
+  /** `statements`: from where it is to be known, as the log tells them; null: there are too many of them before `until`. */
   constructor(statements: readonly Renames[] | null, until: Position) {
     this.#unknownBefore = statements === null ? until : null;
-    for (const statement of statements?.toReversed() ?? []) this.#add(statement);
+    for (const statement of inOrder(statements ?? []).toReversed()) this.#add(statement);
   }
 
   /** Undefined: it keeps its name, and its columns theirs. */
@@ -71,6 +71,12 @@ export class Foresight {
       else known.push({ before: position, future });
     }
   }
+}
+
+/** Each once: a log in Kafka has statements again, behind later ones too, where its writer read that part of its own log again. */
+function inOrder(told: readonly Renames[]): readonly Renames[] {
+  const statements = new Map(told.map((one) => [JSON.stringify([serializePosition(one.position), one.renames]), one]));
+  return [...statements.values()].toSorted((a, b) => comparePositions(a.position, b.position));
 }
 
 /** True if the name is another table's later on, or none's. */

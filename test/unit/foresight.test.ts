@@ -1,7 +1,9 @@
 /** What a table that is known by its name becomes further on in the log. */
 import { expect, test } from "vitest";
 import type { Rename } from "../../src/core/contracts/change-log.ts";
+import { namedOtherwiseLater } from "../../src/rules/errors.ts";
 import { Foresight } from "../../src/rules/foresight.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const at = (commit: number) => ({ epoch: 1, commit: BigInt(commit), index: 0 });
 const UNTIL = at(1_000);
@@ -44,6 +46,23 @@ test("names that go from table to table, before and behind each statement", () =
   expect([becomes(back, "a", 5), becomes(back, "b", 15)]).toEqual([null, "a"]);
 });
 
+test("statements that the log has again, as its writer read them again, count once and where they were", () => {
+  const [first, second] = [
+    [10, renamed("a", "b")],
+    [20, renamed("b", "c")],
+  ] as const;
+  for (const told of [
+    [first, first, second, second],
+    [first, second, first, second],
+    [second, first],
+  ]) {
+    expect([5, 15, 25].map((position) => becomes(told, "a", position))).toEqual(["c", null, null]);
+    expect([5, 15, 25].map((position) => becomes(told, "b", position))).toEqual(["gone", "c", null]);
+  }
+  const thereAndBack = [[10, renamed("a", "b"), renamed("b", "a"), renamed("a", "b")]] as const;
+  expect(becomes(thereAndBack, "a", 5)).toBe("b");
+});
+
 test("columns keep up with several renames, also of names that are exchanged, and are dropped", () => {
   const columns = [
     [10, renamed("a", "a", [["Mail", "post"]])],
@@ -76,4 +95,15 @@ test("where there are too many renames, nothing is known of any table before the
   const many = new Foresight(null, UNTIL);
   expect(many.of("a", at(999))?.isUnknown).toBe(true);
   expect(many.of("a", UNTIL)).toBeUndefined();
+});
+
+test("of a table that is held back, its message says whose rules hide what", () => {
+  const table = tableVersion({ table: "a", columns: { id: "int8" } });
+  const ahead = { place: "tables", hidden: ["mail"], filtered: false };
+  const said = (later: string | null, by: "former" | "later"): string =>
+    namedOtherwiseLater(table, { ...ahead, later, by }).message;
+  expect(said("public.b", "later")).toContain('becomes public.b further on in the log; rules for public.b hide "mail"');
+  expect(said(null, "later")).toContain("further on in the log; rules for what it becomes hide");
+  expect(said(null, "former")).toContain("further on in the log; the rules that it stood under before hide");
+  expect(said(table.id, "former")).toContain("gets other columns further on in the log; the rules that it stood under");
 });

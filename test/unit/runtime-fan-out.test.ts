@@ -90,6 +90,18 @@ test("every sink gets every work in the order of the log, and blocks are let go 
   expect(scene.leaked()).toBe(0);
 });
 
+test("a rename that a stream tells again, as it was opened again before it passed the position, goes once into the log", async () => {
+  await using scene = await fanOutWith(1);
+  const [worker] = scene.workers;
+  Object.assign(worker!.sink, { form: "log" });
+  const renames = [{ from: "public.people", to: users.id, columns: [], how: "renamed" }] as const;
+  for (const _ of [1, 2]) scene.fanOut.rename(renames, { ...START, commit: 1000n });
+  scene.fanOut.rename(renames, { ...START, commit: 1200n });
+  scene.push([put(1, { commit: 1100n }), put(2, { commit: 1300n })]);
+  await scene.reached(1301n);
+  expect(drained(worker!.queue)).toEqual(["notice", "0-1", "notice", "1-2"]);
+});
+
 test.each([
   ["at two blocks, which fill it", 15, 2],
   ["at the block that fills it", 45, 5],

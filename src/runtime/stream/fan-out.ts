@@ -210,7 +210,9 @@ export class FanOut {
    * position on must not lack what comes behind it.
    */
   rename(renames: readonly Rename[], { commit }: Position): void {
+    const told = JSON.stringify(renames);
     // A stream that was opened again tells it again.
+    if (this.#renamed.some((one) => one.commit === commit && JSON.stringify(one.renames) === told)) return;
     this.#renamed.push({ kind: "renamed", renames, commit });
     this.#renamed.sort((a, b) => Number(a.commit - b.commit));
   }
