@@ -235,9 +235,10 @@ export class TableGate {
     // catalogue, which is further ahead now than it was then.
     const isReadAgain = known.some(({ since }) => comparePositions(since, position) > 0);
     if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce, shape)) return inForce;
-    // These hold values and keys that the former rules let through. Where the present rules were met before, further on in the
+    // These hold values and keys that the former rules let through. Where the present rules were met last, further on in the
     // log, it was done then.
-    const isMet = known.some((one) => comparePositions(one.since, position) > 0 && isUnderSameRules(one, shape));
+    const last = known.at(-1);
+    const isMet = last !== undefined && comparePositions(last.since, position) > 0 && isUnderSameRules(last, shape);
     if (inForce !== undefined && !isUnderSameRules(inForce, shape) && !isMet) {
       const { comparisons, deadLetters, reports } = this.#parts.state;
       await deadLetters.forget(shape.id);
