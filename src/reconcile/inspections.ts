@@ -146,7 +146,9 @@ export class HeldInspection implements Inspection {
   }
 
   async #leave(used: InUse): Promise<void> {
-    if ((await this.#open?.catch(() => null)) === used) this.#open = null;
+    const open = this.#open;
+    // Another one may be open by the time that this is known.
+    if ((await open?.catch(() => null)) === used && this.#open === open) this.#open = null;
     await used.leave();
   }
 }

@@ -1,7 +1,9 @@
 /** Inspections of comparisons that last: what is open in a sink, and for how long. */
 import { expect, test } from "vitest";
+import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort, Inspection, StoredRow } from "../../src/core/contracts/comparing.ts";
 import { Inspections } from "../../src/reconcile/inspections.ts";
+import { TableComparison } from "../../src/reconcile/rows/table-comparison.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: { id: "int8" } });
@@ -18,6 +20,9 @@ function scene() {
     const inspection: Partial<Inspection> = {
       id: (_, key) => key.join(),
       rows: async () => await (answers.shift() ?? []),
+      async *keys() {
+        yield [{ id: "1", key: ["1"] }];
+      },
       async [Symbol.asyncDispose]() {
         open.delete(number);
       },
@@ -57,6 +62,62 @@ test("what is let go of closes when the call that uses it has ended, and opens a
   answer.resolve([]);
   await reading;
   expect([...open]).toEqual([2]);
+  await inspections[Symbol.asyncDispose]();
+  expect([...open]).toEqual([]);
+});
+
+test("what is opened while an earlier one is left after a failure is closed too", async () => {
+  // Whichever step of that the other calls come between.
+  for (let steps = 0; steps < 12; steps++) {
+    const { open, answers, inspections } = scene();
+    const inspection = await inspections.of("sink", signal);
+    answers.push(Promise.reject(new Error("the connection ended")));
+    const failing = inspection.rows(table, [], signal).catch(() => null);
+    for (let step = 0; step < steps; step++) await Promise.resolve();
+    const letGo = inspection.letGo();
+    const next = inspection.rows(table, [], signal);
+    await Promise.all([failing, letGo, next]);
+    await inspections[Symbol.asyncDispose]();
+    expect([steps, ...open]).toEqual([steps]);
+  }
+});
+
+test("a listing ends, and begins again later, where the sink waits for what it holds open", async () => {
+  const { open, inspections } = scene();
+  const inspection = await inspections.of("sink", signal);
+  let nowMs = 0;
+  const clock: Clock = { ...systemClock, elapsed: () => nowMs, sleep: async (ms) => void (nowMs += ms) };
+  let looks = 0;
+  const port: Partial<ComparePort> = {
+    tables: [table],
+    awaited: async () => new Set(),
+    unready: async () => (open.has(1) ? { reason: "the sink is retrying", isWhole: true } : null),
+    at: async () => {
+      looks++;
+      const outcome = open.has(1) ? { kind: "failed", error: new Error("it is open") } : { kind: "compared" };
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- one of its outcomes
+      const outcomes = new Map([["sink", outcome]]) as Awaited<ReturnType<ComparePort["at"]>>["outcomes"];
+      return { last: null, at: "0/1", byteCount: 0, readMs: 0, unsettled: [], outcomes };
+    },
+  };
+  const comparison = new TableComparison({
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    port: port as ComparePort,
+    inspection,
+    table,
+    sink: "sink",
+    clock,
+    patienceMs: 60_000,
+    lag: async () => "its lag is not known",
+    repairs: false,
+    showsValues: false,
+    sampleMax: 0,
+    part: null,
+    resumed: null,
+    isOfKeys: true,
+  });
+  await comparison.lookForAll(signal);
+  expect(looks).toBeGreaterThan(1);
   await inspections[Symbol.asyncDispose]();
   expect([...open]).toEqual([]);
 });

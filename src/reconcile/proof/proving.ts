@@ -227,7 +227,7 @@ export class Proving {
       const comparison = await this.#comparison(port, inspections, table, turn, { isOfKeys: true }, signal);
       let last: KeyPage = { keys: [], next: null };
       if (inspection.page === undefined) {
-        for await (const keys of inspection.keys(table, signal)) await comparison.lookFor(keys, signal);
+        await comparison.lookForAll(signal);
       } else {
         last = await inspection.page(table, cursor, signal);
         await comparison.lookFor(last.keys, signal);

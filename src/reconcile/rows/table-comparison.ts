@@ -50,6 +50,8 @@ interface TableComparisonParts {
 
 /** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
 const SUSPECTS_MAX = 20_000;
+/** A listing that waits so long for its sink is ended: the sink may wait for what the listing holds open. */
+const LISTING_HELD_MS = 30_000;
 /** The stream waits for the process while these are counted, a millisecond. */
 const KEYS_AT_ONCE = 8_000;
 /** The same of rows. */
@@ -268,13 +270,7 @@ export class TableComparison {
       this.findings.sinkRows += keys.length;
     }
     if (buckets.allEven) return;
-    for await (const keys of inspection.keys(table, signal)) {
-      for (const { id, key } of keys.filter(({ id }) => buckets.isUneven(id))) {
-        if (key === null) this.findings.addForeign(id);
-        else this.#suspects.add(id, key, false);
-      }
-      if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
-    }
+    await this.#lookForListed((id) => buckets.isUneven(id), SUSPECTS_MAX, signal);
     if (this.#parts.part === null) return;
     this.#walksFor = "keys";
     this.#cursor = null;
@@ -283,15 +279,43 @@ export class TableComparison {
 
   /** Looks for those of these keys that the source lacks. */
   async lookFor(keys: readonly ListedKey[], signal: AbortSignal): Promise<void> {
+    this.#suspect(keys);
+    await this.settle(signal);
+  }
+
+  /** The same for all keys of the sink. */
+  async lookForAll(signal: AbortSignal): Promise<void> {
+    await this.#lookForListed(() => true, 1, signal);
+  }
+
+  /** Once there are so many suspects they are looked at before the listing goes on; the last ones may be left. */
+  async #lookForListed(isWanted: (id: string) => boolean, suspectsMax: number, signal: AbortSignal): Promise<void> {
+    // What was found is known, and counts once.
+    while (!(await this.#listed(isWanted, suspectsMax, signal))) await this.settle(signal);
+  }
+
+  /** False: the listing was ended, because the sink may wait for what it holds open. */
+  async #listed(isWanted: (id: string) => boolean, suspectsMax: number, signal: AbortSignal): Promise<boolean> {
+    const { inspection, table } = this.#parts;
+    for await (const keys of inspection.keys(table, signal)) {
+      this.#suspect(keys.filter(({ id }) => isWanted(id)));
+      if (this.#suspects.size >= suspectsMax && !(await this.settle(signal, "in a listing"))) return false;
+    }
+    return true;
+  }
+
+  #suspect(keys: readonly ListedKey[]): void {
     for (const { id, key } of keys) {
       if (key === null) this.findings.addForeign(id);
       else this.#suspects.add(id, key, false);
     }
-    await this.settle(signal);
   }
 
-  /** Looks at every suspect until it is equal, has differed twice in the same way, or never comes to rest. */
-  async settle(signal: AbortSignal): Promise<void> {
+  /**
+   * Looks at every suspect until it is equal, has differed twice in the same way, or never comes to rest. False: in a listing,
+   * too long no position has counted.
+   */
+  async settle(signal: AbortSignal, where: "in a listing" | "at rest" = "at rest"): Promise<boolean> {
     const { clock, port, table, sink, patienceMs } = this.#parts;
     while (this.#suspects.size > 0) {
       const batch = this.#suspects.next(this.#keyPace.count);
@@ -303,7 +327,11 @@ export class TableComparison {
       const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, compare } as const;
       const { at, byteCount, outcomes } = await port.at(request, signal);
       this.#expectTable();
-      if (!(await this.#counts(outcomes.get(sink), signal))) continue;
+      if (!(await this.#counts(outcomes.get(sink), signal))) {
+        const stuckMs = this.#stuckSinceMs === null ? 0 : clock.elapsed() - this.#stuckSinceMs;
+        if (where === "in a listing" && stuckMs > Math.min(patienceMs / 2, LISTING_HELD_MS)) return false;
+        continue;
+      }
       this.#keyPace.looked(keys.length, byteCount);
       if (at !== null) this.findings.comparedAt(at);
       const after = await port.awaited(sink, table.id, keys);
@@ -313,6 +341,7 @@ export class TableComparison {
       if (repair.length > 0) await port.repair(sink, table, repair);
       if (!rested) await clock.sleep(AGAIN_MS, signal);
     }
+    return true;
   }
 
   /** Ids of rows that wait as dead letters. */
