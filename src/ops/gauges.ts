@@ -130,7 +130,7 @@ export const GAUGES: readonly LevelGauge[] = [
   ...SOURCE_COUNTERS.map(({ name, metric, help }) => plain(metric, help, ({ status }) => status.source[name])),
   plain(
     "millrace_reconcile_last_success_timestamp_seconds",
-    "Beginning of the last comparison that found all tables in all sinks equal.",
+    "Beginning of the last comparison that found all tables in all sinks equal, or of the newest of seven fast ones that did so together.",
     ({ lastEqualSeconds }) => lastEqualSeconds,
   ),
   {

@@ -56,6 +56,8 @@ export class FilterMemory {
   readonly #generations = new Map<string, string>();
   /** By table, the partitions whose rows the stream tells: those of the first look, and those that it has shown since. */
   readonly #parts = new Map<string, Set<number>>();
+  /** Ids of the tables of the last look; null: nobody has looked yet. */
+  #present: ReadonlySet<string> | null = null;
   #count = 0;
   /** Up to here the streams have told everything. */
   #version = -1n;
@@ -139,13 +141,20 @@ export class FilterMemory {
   /** The catalogue shows only these tables. In another generation, rows under the same keys may be others that no stream tells. */
   looked({ tables, generations }: Pick<CapturedTables, "tables" | "generations">): void {
     const ids = new Set(tables.map(({ id }) => id));
-    for (const id of this.#tables.keys()) if (!ids.has(id)) this.forgetTable(id);
+    const others = this.#present?.symmetricDifference(ids) ?? new Set<string>();
+    this.#present = ids;
+    for (const known of [this.#tables, this.#generations, this.#parts])
+      for (const id of known.keys()) if (!ids.has(id)) others.add(id);
+    // What comes may be another table than the one that had the name before.
+    for (const id of others) {
+      this.#areOthers(id);
+      this.#generations.delete(id);
+      this.#parts.delete(id);
+    }
     for (const [id, generation] of generations) {
       const before = this.#generations.get(id);
-      this.#generations.set(id, generation);
-      if (before === undefined || before === generation) continue;
-      this.forgetTable(id);
-      for (const [read, of] of this.#reads) if (of === id) read.isVoid = true;
+      if (ids.has(id)) this.#generations.set(id, generation);
+      if (before !== undefined && before !== generation) this.#areOthers(id);
     }
     for (const { id, parts } of tables) {
       if (parts === undefined) continue;
@@ -160,6 +169,12 @@ export class FilterMemory {
     if (parts.every((part) => known.has(part))) return;
     this.#parts.set(id, known.union(new Set(parts)));
     this.forgetTable(id);
+  }
+
+  /** Rows under this name may be those of another table. */
+  #areOthers(tableId: string): void {
+    this.forgetTable(tableId);
+    for (const [read, of] of this.#reads) if (of === tableId) read.isVoid = true;
   }
 
   /** After a truncate, or after changes that no stream tells. */

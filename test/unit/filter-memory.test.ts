@@ -111,6 +111,29 @@ describe("what a filter said of a row before", () => {
     expect(isKnownAfter(() => memory.shows({ id: TABLE, parts: [2] }))).toBe(false);
   });
 
+  test("of a table that was gone and is back with the same name, what the stream told meanwhile is forgotten", () => {
+    const memory = memoryFrom(1n);
+    const { id, ...shape } = tableVersion({ table: "t", columns: { id: "int8" } });
+    const look = (...ids: readonly string[]): void =>
+      memory.looked({
+        tables: ids.map((one) => ({ ...shape, id: one, parts: [1] })),
+        generations: new Map(ids.map((one) => [one, "a"])),
+      });
+    look(id);
+    const read = memory.reading(id);
+    memory.tell(id, plan, "1", "1", at(10n));
+    look("public.other");
+    expect(memory.recall(id, plan, "1", at(11n))).toBeNull();
+    memory.tell(id, plan, "1", "1", at(11n));
+    look(id, "public.other");
+    expect(memory.recall(id, plan, "1", at(12n))).toBeNull();
+    expect(read.isVoid).toBe(true);
+    read[Symbol.dispose]();
+    memory.tell(id, plan, "1", "1", at(12n));
+    look(id, "public.other");
+    expect(memory.recall(id, plan, "1", at(13n))).toBe("1");
+  });
+
   test("rows as of the log's beginning tell nothing once a stream may have passed changes of theirs", () => {
     const memory = memoryFrom(1n);
     memory.tell(TABLE, plan, "1", null, at(2n));

@@ -1,7 +1,10 @@
 /** `import pgsync`: indexes become documents, and what has no counterpart is named, or keeps the file from loading. */
+import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { importedFromPgsync, parsePgsync } from "../../src/cli/import/pgsync.ts";
 import type { ForeignKey, TableShape } from "../../src/core/contracts/catalog.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const columns: Readonly<Record<string, readonly string[]>> = {
   film: ["id", "title", "studio_id", "data"],
@@ -183,3 +186,16 @@ function reference(table: string, column: string, to: string): ForeignKey {
     referenced: ["id"],
   };
 }
+
+test.each(["postgres", "mysql"])(
+  "a URL of %s with a stray %% is refused with what is wrong with it",
+  async (scheme) => {
+    using folder = temporaryFolder();
+    writeFileSync(folder.file("schema.json"), JSON.stringify([{ database: "films", index: "films", nodes: FILM }]));
+    const { exitCode, stderr } = await runCli(
+      ["import", "pgsync", "schema.json", "--source", `${scheme}://u@127.0.0.1:1/sh%op`],
+      { folder: folder.path },
+    );
+    expect([exitCode, stderr]).toEqual([expect.any(Number), expect.stringContaining("%25")]);
+  },
+);

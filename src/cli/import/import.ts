@@ -1,5 +1,6 @@
 import { stringify } from "yaml";
 import type { Command } from "commander";
+import { decoded } from "../../config/secrets/secrets.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { nameFrom, oneLine } from "../init/init-file.ts";
@@ -88,7 +89,7 @@ function addPgsync(command: Command, { action }: CommandLine): void {
           const { tables, refused } = await catalog.tables(signal);
           return { tables, refused, ...(await joinsKnown(catalog, tables, signal)) };
         });
-        const database = decodeURIComponent(URL.parse(url)?.pathname.slice(1) ?? "");
+        const database = decoded(URL.parse(url)?.pathname.slice(1) ?? "");
         const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", database, schema, known });
         return written(session, options, "pgsync", imported);
       }),

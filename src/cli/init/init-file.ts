@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { stringify } from "yaml";
 import { installed } from "../../core/installation.ts";
+import { decoded } from "../../config/secrets/secrets.ts";
 import type { CapturedTables, RefusedTable } from "../../core/contracts/catalog.ts";
 import type { UrlKeys } from "../../core/contracts/connector.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
@@ -36,7 +37,7 @@ interface PlannedConfig {
 /** A daemon's name from a database's name: lower case, letters, digits and _. */
 export function nameFrom(url: string | null): string {
   const path = url === null ? "" : (URL.parse(url)?.pathname ?? "");
-  return asName(decodeURIComponent(path.slice(1)), 40) || "millrace";
+  return asName(decoded(path.slice(1)), 40) || "millrace";
 }
 
 /** Lower-case letters, digits and _, behind a letter; empty: nothing of the text can be in a name. */

@@ -4,8 +4,9 @@ import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
 
 /**
- * All rows were last found equal to the source then or later, in all sinks: by a full comparison, or by the last of fast ones that together
- * cover all rows, if no comparison in between found a difference. Null: never, as far as reports are kept.
+ * When the last comparison began that found all rows of all sinks equal to the source: a full one, or the last of fast ones
+ * that together cover all rows, if none in between found a difference. The rows of the other fast ones were compared before,
+ * each in its turn. Null: never, as far as reports are kept.
  */
 export function lastEqual(reports: readonly ReportSummary[]): Date | null {
   const parts = new Set<number>();
