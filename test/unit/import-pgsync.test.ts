@@ -188,7 +188,7 @@ function reference(table: string, column: string, to: string): ForeignKey {
 }
 
 test.each(["postgres", "mysql"])(
-  "a URL of %s with a stray %% is refused with what is wrong with it",
+  "a URL of %s with a stray percent sign is refused with what is wrong with it",
   async (scheme) => {
     using folder = temporaryFolder();
     writeFileSync(folder.file("schema.json"), JSON.stringify([{ database: "films", index: "films", nodes: FILM }]));
