@@ -281,6 +281,30 @@ test("a publication that others made gets no table that only a glob takes in", a
   expect(await published()).toEqual(["a", "b"]);
 });
 
+test("a publication that others made goes on publishing partitions as they chose", async () => {
+  await using database = await freshDatabase();
+  await database.query(`create table a (id int primary key);
+    create table root (id int primary key) partition by range (id);
+    create table low partition of root for values from (0) to (10); create publication theirs for table a`);
+  const options = { tables: ["public.a", "public.root"], publication: "theirs" };
+  const fix = 'ALTER PUBLICATION "theirs" SET (publish_via_partition_root = true);';
+  await using source = await openSource(database, options);
+  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2017", hint: expect.stringContaining(fix) });
+  const { rows } = await database.query("select pubviaroot from pg_publication where pubname = 'theirs'");
+  expect(rows).toEqual([{ pubviaroot: false }]);
+  const findings = await checkSource(database, options);
+  expect(findings.find(({ id }) => id === "postgres.publication")).toMatchObject({
+    level: "error",
+    what: expect.stringContaining("it publishes partitions under their own names"),
+    fix: `${fix} ALTER PUBLICATION "theirs" ADD TABLE "public"."root";`,
+  });
+  await database.query(fix);
+  await using again = await openSource(database, options);
+  await createLog(again);
+  const { rows: published } = await database.query(PUBLISHED);
+  expect(published).toEqual([{ name: "a" }, { name: "root" }]);
+});
+
 test("a slot of another kind is refused", async () => {
   await using database = await freshDatabase();
   await database.query("select pg_create_logical_replication_slot($1, 'test_decoding')", [slotOf(database)]);

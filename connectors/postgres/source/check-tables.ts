@@ -10,12 +10,12 @@ import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { leftOutByLists, NAMED_COUNT_MAX, shownBesides, uncarriedColumns } from "./catalog/differences.ts";
 import {
+  addAdvice,
   addRefusal,
-  addStatement,
   checkPublication,
   createStatement,
+  lacksRoot,
   publishable,
-  viaRootStatement,
   type Publication,
 } from "./catalog/publication.ts";
 import { MISSING_FIX, type Selected, grantsFor } from "./catalog/selection.ts";
@@ -168,17 +168,14 @@ function existingFindings(
   checkPublication(context, publication, tables);
   const name = context.publication;
   const findings: Finding[] = [];
-  if (!publication.viaRoot && !publication.owned && tables.some((table) => table.kind === "p"))
-    findings.push(
-      wrong(PUBLICATION, `${name} publishes partitions under their own names`, `${viaRootStatement(name)};`),
-    );
   const possible = new Set(publishable(context, publication, tables));
   const left = tables.filter((table) => !possible.has(table));
   if (left.length > 0) {
-    const isNeeded = possible.size === 0 || left.some((table) => isLiteral(context, table));
+    const isNeeded =
+      possible.size === 0 || lacksRoot(publication, left) || left.some((table) => isLiteral(context, table));
     const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}: ${addRefusal(publication, left)}`;
     findings.push({
-      ...wrong(PUBLICATION, what, `${addStatement(name, left)};`),
+      ...wrong(PUBLICATION, what, addAdvice(name, publication, left)),
       level: isNeeded ? "error" : "warning",
     });
   }

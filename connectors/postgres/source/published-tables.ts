@@ -18,7 +18,7 @@ import {
   publicationPart,
   withoutEntries,
 } from "./catalog/publication-history.ts";
-import { addRefusal, addStatement, type Publication, publishable, readPublication } from "./catalog/publication.ts";
+import { addAdvice, addRefusal, type Publication, publishable, readPublication } from "./catalog/publication.ts";
 import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
 import { readSlot } from "./log/slot.ts";
 import { KEPT } from "./log/timeline.ts";
@@ -225,7 +225,7 @@ function notPublished(
   return {
     id: shape.id,
     reason: `it is not in the publication ${publication}: ${why}`,
-    fix: `${addStatement(publication, [table])};`,
+    fix: addAdvice(publication, current, [table]),
     byPrivilege: true,
   };
 }

@@ -145,16 +145,45 @@ export function publishable(
   return tables.filter((table) => current.published.has(table.oid) || mayAdd(context, current, table));
 }
 
-/** What somebody else has made is published on purpose as it is: a glob adds no table to it. */
+/**
+ * What somebody else has made is published on purpose as it is. Nothing of it is changed, but for a table that is added to it
+ * because it is named literally.
+ */
 function mayAdd({ selection }: Pick<SourceContext, "selection">, current: Publication, table: CatalogTable): boolean {
-  return current.owned && table.owned && (current.ours || selection.isLiteral(table.schema, table.table));
+  const { ours, owned, viaRoot } = current;
+  const isNamed = selection.isLiteral(table.schema, table.table) && (viaRoot || table.kind !== "p");
+  return owned && table.owned && (ours || isNamed);
 }
 
 /** Why these tables, which the publication lacks, are not added to it. */
-export function addRefusal({ owned, ours }: Publication, tables: readonly CatalogTable[]): string {
+export function addRefusal(current: Publication, tables: readonly CatalogTable[]): string {
+  const { owned, ours } = current;
   const may = owned && tables.every((table) => table.owned);
+  if (may && lacksRoot(current, tables))
+    return "it publishes partitions under their own names, and Millrace did not make it";
   if (may && !ours) return "Millrace did not make it, and adds only tables that `tables` names without a wildcard";
   return `the role may not add ${tables.length === 1 ? "it" : "them"}`;
+}
+
+/** What brings these tables into a publication that lacks them. */
+export function addAdvice(
+  publication: string,
+  current: Publication | undefined,
+  tables: readonly CatalogTable[],
+): string {
+  if (current === undefined) return `${addStatement(publication, tables)};`;
+  const { allTables, entries } = current;
+  const unnamed = allTables ? [] : tables.filter(({ oid }) => !entries.has(oid));
+  const statements = [
+    ...(lacksRoot(current, tables) ? [viaRootStatement(publication)] : []),
+    ...(unnamed.length > 0 ? [addStatement(publication, unnamed)] : []),
+  ];
+  return statements.map((statement) => `${statement};`).join(" ");
+}
+
+/** True if rows of partitions come under the partitions' names. */
+export function lacksRoot({ viaRoot }: Publication, tables: readonly CatalogTable[]): boolean {
+  return !viaRoot && tables.some(({ kind }) => kind === "p");
 }
 
 export function createStatement(publication: string, tables: readonly CatalogTable[]): string {
@@ -192,15 +221,13 @@ export function checkPublication(context: SourceContext, current: Publication, t
   }
 }
 
-/** Otherwise rows of partitions would come under the partitions' names. */
 export function checkViaRoot(context: SourceContext, current: Publication, tables: readonly CatalogTable[]): void {
-  if (current.viaRoot || !tables.some((table) => table.kind === "p")) return;
-  const name = quoteIdentifier(context.publication);
+  if (!lacksRoot(current, tables)) return;
   throw sourceError(
     "MR2017",
     "fatal",
-    `the publication ${context.publication} no longer publishes partitions through their root`,
-    { hint: `ALTER PUBLICATION ${name} SET (publish_via_partition_root = true). ${BEGIN_ANEW}` },
+    `the publication ${context.publication} publishes partitions under their own names`,
+    { hint: `Let its owner run: ${viaRootStatement(context.publication)}; ${BEGIN_ANEW}` },
   );
 }
 

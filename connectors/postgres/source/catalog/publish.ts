@@ -11,11 +11,14 @@ import type { SourceContext } from "../wire/context.ts";
 import { Database } from "../wire/database.ts";
 import { sourceError } from "../errors.ts";
 import {
+  addAdvice,
   addRefusal,
   addStatement,
   checkPublication,
+  checkViaRoot,
   COMMENT,
   createStatement,
+  lacksRoot,
   type Publication,
   publishable,
   viaRootStatement,
@@ -41,9 +44,12 @@ export async function syncPublication(
   tables: readonly CatalogTable[],
   signal: AbortSignal,
 ): Promise<Synced> {
-  if (current !== undefined) checkPublication(context, current, tables);
+  if (current !== undefined) {
+    checkPublication(context, current, tables);
+    if (!current.ours) checkViaRoot(context, current, tables);
+  }
   const added = tables.filter((table) => current?.published.has(table.oid) !== true);
-  const wantsRoot = current?.viaRoot === false && tables.some((table) => table.kind === "p");
+  const wantsRoot = current !== undefined && lacksRoot(current, tables);
   if (current !== undefined && added.length === 0 && !wantsRoot) return { added, locked: [] };
   const advice =
     current === undefined ? createStatement(context.publication, tables) : addStatement(context.publication, added);
@@ -175,7 +181,7 @@ function notHere({ publication }: SourceContext, advice: string): MillraceError 
 
 function notAdded({ publication }: SourceContext, current: Publication, added: readonly CatalogTable[]): MillraceError {
   const message = `the publication ${publication} lacks tables: ${addRefusal(current, added)}`;
-  const hint = `Let the tables' owner run: ${addStatement(publication, added)};`;
+  const hint = `Let the tables' owner run: ${addAdvice(publication, current, added)}`;
   return sourceError("MR2008", "fatal", message, { hint, reason: "privilege" });
 }
 
