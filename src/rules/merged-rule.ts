@@ -210,6 +210,12 @@ const SAID: Readonly<Record<string, (rule: TableRule) => string | number | null>
   "reconcile.maxDrift": ({ driftMax }) => driftMax,
 };
 
+export function saysNothing(rule: TableRule): boolean {
+  const { add, columns, computed, into } = rule;
+  const saysOfTable = Object.values(SAID).some((said) => said(rule) !== null);
+  return !saysOfTable && columns.length + computed.length === 0 && add === null && into === null;
+}
+
 /** By the option's name, the glob that decides it for the table. */
 export function optionDeciders({ rules }: MergedRule): Readonly<Record<string, string>> {
   const deciding = Object.entries(SAID).map(([name, said]) => [

@@ -32,7 +32,7 @@ import { columnsIn, parseWhere, WhereError } from "./where/syntax.ts";
 import { ConditionRow } from "./where/values.ts";
 import { nearestName } from "./nearest.ts";
 import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
-import { mergedRule } from "./merged-rule.ts";
+import { mergedRule, saysNothing } from "./merged-rule.ts";
 import { boundCondition } from "./rule-fit.ts";
 
 export interface RuledSource extends Source {
@@ -157,7 +157,7 @@ export async function ruleFindings(
   const book = new RuleBook(rules, memory, isSelected);
   return {
     problems: problemsOf(book, rules, memory, captured),
-    hints: ruleHints(rules, captured, memory.former.known),
+    hints: [...ruleHints(rules, captured, memory.former.known), ...emptyRules(rules)],
   };
 }
 
@@ -521,6 +521,19 @@ function ruleHints(rules: Rules, captured: CapturedTables, former: Iterable<stri
   ];
   const fix = "correct or remove it";
   return [...idle.map((what) => ({ id: "rules.idle", what, fix })), ...untoldDeletes(rules, captured)];
+}
+
+/** Rules that say nothing, and a key that makes no hash: somebody expects something of them. */
+function emptyRules({ maskKey, tables }: Rules): readonly RuleHint[] {
+  // A table's own name lets a copy through, or a table that waits.
+  const silent = tables.filter((rule) => isGlob(rule.pattern) && saysNothing(rule));
+  const empty = silent.map(({ place }) => {
+    return { id: "rules.empty", what: `${place}: says nothing`, fix: "say what is to be done, or remove it" };
+  });
+  const hashes = tables.some(({ columns }) => columns.some(({ action }) => action.hiding === "hash"));
+  const isIdleKey = maskKey !== null && !hashes;
+  const idleKey = { id: "rules.empty", what: "maskKey makes no hash: no rule has `mask: hash`", fix: "remove it" };
+  return isIdleKey ? [...empty, idleKey] : empty;
 }
 
 /** Streams are told that a row left a filter, or was deleted, only where it is known that the row was let through. */

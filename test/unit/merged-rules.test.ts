@@ -3,7 +3,11 @@ import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { byExactness, mostExactFirst, TableSelection } from "../../src/core/table-selection.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import type { Rules } from "../../src/rules/definition.ts";
+import { noMemory } from "../../src/rules/former-rules.ts";
+import { ruleFindings } from "../../src/rules/with-rules.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import {
   chosenKeyOf,
   columnRuling,
@@ -226,4 +230,25 @@ test("the first dot of a pattern stands behind the schema", () => {
   expect(selected(["*.*", "!A.B.c"], "a", "b.C")).toBe(false);
   expect(new TableSelection(["a.b.c"]).isLiteral("a.b", "c")).toBe(false);
   expect(mergedRule(rules({ "a.*": { where: "id > 1" } }), { schema: "a.b", table: "c" })).toBeNull();
+});
+
+test("rules that say nothing, and a key that makes no hash, are told", async () => {
+  const told = async (tables: object, maskKey: string | null): Promise<readonly string[]> => {
+    const captured = { tables: [tableVersion({ table: "users", columns: { id: "int8", mail: "text" } })], refused: [] };
+    const tried = async () => ({ ...captured, generations: new Map() });
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    const source = { catalog: { tables: tried } } as unknown as Pick<Source, "catalog">;
+    const { signal } = new AbortController();
+    const given = { ...rules(tables), maskKey };
+    const { hints, problems } = await ruleFindings(source, given, noMemory(), () => false, signal);
+    expect(problems).toEqual([]);
+    return hints.map(({ what }) => what);
+  };
+  const key = "0123456789abcdef";
+  expect(await told({ "public.users": {}, "public.*": {} }, null)).toEqual(["tables.public.*: says nothing"]);
+  expect(await told({ "public.*": { columns: { mail: { mask: "redact" } } } }, key)).toEqual([
+    "maskKey makes no hash: no rule has `mask: hash`",
+  ]);
+  for (const rule of [{ schemaChange: "pause" }, { where: "true" }, { columns: { mail: { mask: "hash" } } }])
+    expect((await told({ "public.*": rule }, key)).filter((what) => what.endsWith("says nothing"))).toEqual([]);
 });

@@ -122,10 +122,11 @@ function hiddenIn(rules: Rules, id: string, columns: readonly Column[]): readonl
   return rule === null ? [] : hiddenNames(lineageOf(rule, columns));
 }
 
-/** No findings without rules and lists of tables. */
+/** No findings without rules, a key for them and lists of tables. */
 async function checkRules(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
   const { source, rules, sinks } = config;
-  if (rules.tables.length === 0 && [source, ...sinks].every(({ tables }) => tables.length === 0)) return [];
+  const saysNothing = rules.tables.length === 0 && rules.maskKey === null;
+  if (saysNothing && [source, ...sinks].every(({ tables }) => tables.length === 0)) return [];
   const ruled = withFunctions(rules);
   const memory = await rulesMemory(config).catch(() => null);
   return await whileOpen(source.connector.create(SILENT), async (opened) => {
