@@ -30,8 +30,7 @@ import {
   tellPassed,
   watchColumns,
 } from "./documents.ts";
-import { type Controls, JoinedControl, joinedPort } from "./joined-control.ts";
-import type { ComparePort } from "../core/contracts/comparing.ts";
+import { comparePorts, type Controls, JoinedControl } from "./joined-control.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { tableId } from "../core/model/schema.ts";
 import { News } from "../core/waiting.ts";
@@ -211,7 +210,7 @@ async function runWithLease(
   const compared = {
     clock,
     news: pipeline.news,
-    port: () => portOf(pipeline, documents),
+    port: comparePorts(pipeline, documents),
     lag: (sink: string) => control.lagOf(sink),
     kept,
     deep: nest === null ? null : (until: AbortSignal) => deepSides({ source, nest, control: ownControl }, until),
@@ -357,12 +356,6 @@ function nestSetup({ sink, tableIds }: OpenNest): SinkSetup {
   const taken = new Set(tableIds);
   const takes = ({ schema, table }: TableName): boolean => taken.has(tableId(schema, table));
   return { sink, limits, onPoison: "deadLetter", onLost: "resync", takes };
-}
-
-/** Null while one of them does not stream yet. */
-function portOf({ comparisons: tables }: Pipeline, documents: Pipeline | null): ComparePort | null {
-  if (documents === null || tables === null) return tables;
-  return documents.comparisons === null ? null : joinedPort(tables, documents.comparisons);
 }
 
 /** Before any sink is opened. */

@@ -333,8 +333,28 @@ function joinedTables(a: TablesStatus, b: TablesStatus): TablesStatus {
   };
 }
 
-/** What comparisons ask of two pipelines as one. A sink is of one of them, and so is a table. */
-export function joinedPort(tables: ComparePort, documents: ComparePort): ComparePort {
+/** A pipeline; null: it does not stream yet. */
+interface Compared {
+  readonly comparisons: ComparePort | null;
+}
+
+/**
+ * What comparisons ask of a daemon, looked up at each turn. It is the same port as long as both pipelines have theirs: what
+ * comparisons keep open in sinks goes with it.
+ */
+export function comparePorts(tables: Compared, documents: Compared | null): () => ComparePort | null {
+  if (documents === null) return () => tables.comparisons;
+  let joined: { readonly below: ComparePort; readonly above: ComparePort; readonly port: ComparePort } | null = null;
+  return () => {
+    const [below, above] = [tables.comparisons, documents.comparisons];
+    if (below === null || above === null) return null;
+    if (joined?.below !== below || joined.above !== above) joined = { below, above, port: joinedPort(below, above) };
+    return joined.port;
+  };
+}
+
+/** Two pipelines as one. A sink is of one of them, and so is a table. */
+function joinedPort(tables: ComparePort, documents: ComparePort): ComparePort {
   const of = (sink: string): ComparePort => (documents.sinks.includes(sink) ? documents : tables);
   const has = (port: ComparePort, { id }: TableVersion): boolean => port.tables.some((table) => table.id === id);
   return {

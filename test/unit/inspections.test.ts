@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort, Inspection, StoredRow } from "../../src/core/contracts/comparing.ts";
+import { comparePorts } from "../../src/daemon/joined-control.ts";
 import { Inspections } from "../../src/reconcile/inspections.ts";
 import { TableComparison } from "../../src/reconcile/rows/table-comparison.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -120,4 +121,20 @@ test("a listing ends, and begins again later, where the sink waits for what it h
   expect(looks).toBeGreaterThan(1);
   await inspections[Symbol.asyncDispose]();
   expect([...open]).toEqual([]);
+});
+
+test("with documents the port is the same until one of the two pipelines streams anew", () => {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- nothing is asked of it
+  const port = (): ComparePort => ({ sinks: [] }) as unknown as ComparePort;
+  const tables = { comparisons: port() };
+  const documents: { comparisons: ComparePort | null } = { comparisons: null };
+  const asked = comparePorts(tables, documents);
+  expect(asked()).toBeNull();
+  documents.comparisons = port();
+  const first = asked();
+  expect(first === null).toBe(false);
+  expect(asked() === first).toBe(true);
+  tables.comparisons = port();
+  expect(asked() === first).toBe(false);
+  expect(asked() === asked()).toBe(true);
 });
