@@ -62,7 +62,7 @@ export async function whenAnswered<T>(
     } catch (error) {
       const known = findMillraceError(error);
       if (signal.aborted || isOnce === true || known === undefined || !isTriedAgain(known)) throw error;
-      if (known.message !== said) logger.warn({ error }, `the first start waits: ${known.message}`);
+      if (known.message !== said) logger.warn({ error }, `the start waits: ${known.message}`);
       said = known.message;
       const needsPerson = known.kind === "blocked" || clock.elapsed() - sinceMs > inVainMsMax;
       onWithheld({ error: storedErrorOf(withLogin(known, login), timestamp(clock), since), needsPerson });
