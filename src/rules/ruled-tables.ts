@@ -20,7 +20,9 @@ export class RuledTables {
   readonly #byRuled = new WeakMap<TableVersion, RuledTable[]>();
   /** Tables as the catalogue had them at the last look. */
   readonly #live = new Map<string, TableShape>();
-  /** Of tables of other shares, the fingerprints of what they stand under. */
+  /** Tables of other shares, as the catalogue had them at the last look. */
+  #others: readonly TableShape[] = [];
+  /** Of these, the fingerprints of what they stand under. */
   readonly #elsewhere = new Map<string, string>();
 
   constructor(book: RuleBook) {
@@ -35,6 +37,7 @@ export class RuledTables {
   look(captured: CapturedTables): void {
     this.#book.begin(captured);
     for (const shape of captured.tables) this.#live.set(shape.id, shape);
+    this.#others = captured.elsewhere?.tables ?? [];
   }
 
   /** What tables of other shares stand under since the last look. */
@@ -87,11 +90,12 @@ export class RuledTables {
 
   /**
    * True if each table that is known by its name was under the present rules at this position already: then nothing that comes
-   * behind it has to be known in advance.
+   * behind it has to be known in advance. Of a table of another share, which may have come from this one, nobody knows since
+   * when it is.
    */
   areSettled(from: Position, registered: RuleMemory["versions"]): boolean {
-    const live = [...this.#live.values()].filter((shape) => !registered.has(shape.id) && isKnownByName(shape));
-    if (live.some((shape) => this.#book.plan(shape) !== null)) return false;
+    const unknown = [...this.#live.values(), ...this.#others].filter(({ id }) => !registered.has(id));
+    if (unknown.some((shape) => isKnownByName(shape) && this.#book.plan(shape) !== null)) return false;
     return Array.from(registered.values()).every((versions) => {
       const newest = versions.at(-1);
       if (newest === undefined || !isKnownByName(newest)) return true;

@@ -1,8 +1,13 @@
 /** What a table that is known by its name becomes further on in the log. */
 import { expect, test } from "vitest";
+import * as z from "zod";
+import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import type { Position } from "../../src/core/model/position.ts";
 import type { Rename } from "../../src/core/contracts/change-log.ts";
 import { namedOtherwiseLater } from "../../src/rules/errors.ts";
 import { Foresight } from "../../src/rules/foresight.ts";
+import { withRules } from "../../src/rules/with-rules.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
 const at = (commit: number) => ({ epoch: 1, commit: BigInt(commit), index: 0 });
@@ -106,4 +111,38 @@ test("of a table that is held back, its message says whose rules hide what", () 
   expect(said(null, "later")).toContain("further on in the log; rules for what it becomes hide");
   expect(said(null, "former")).toContain("further on in the log; the rules that it stood under before hide");
   expect(said(table.id, "former")).toContain("gets other columns further on in the log; the rules that it stood under");
+});
+
+test("a share looks through the log if a table of another one is under rules: it may have come from here", async () => {
+  const problem = (code: string): never => {
+    throw new Error(code);
+  };
+  const tables = z.record(z.string(), tableDefinition).parse({ "s.people": { columns: { mail: { mask: "redact" } } } });
+  const rules = rulesOf(tables, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+  const columns = { id: "int8", mail: "text" };
+  const looked = async (dialect: "mysql" | "postgres"): Promise<readonly bigint[]> => {
+    const from: bigint[] = [];
+    const people = tableVersion({ schema: "s", table: "people", columns, dialect, relation: 2 });
+    const orders = tableVersion({ schema: "s", table: "orders", columns, dialect, relation: 1 });
+    const elsewhere = { tables: [people], refused: [] };
+    const captured = { tables: [orders], refused: [], generations: new Map(), elsewhere };
+    const source: unknown = {
+      catalog: { tables: async () => captured },
+      log: {
+        renames: async ({ commit }: Position) => {
+          from.push(commit);
+          return commit;
+        },
+      },
+      positions: {},
+      admin: {},
+      rows: {},
+    };
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    const { revised } = withRules(source as Source, rules);
+    await revised([], at(7), new AbortController().signal);
+    return from;
+  };
+  expect(await looked("mysql")).toEqual([7n]);
+  expect(await looked("postgres")).toEqual([]);
 });
