@@ -168,6 +168,25 @@ test("what was given up arrives late, after what was written since: it changes n
   for (const one of [daemon, reader]) await one.close();
 });
 
+test("a restored state raises the number of its own lease alone, however late", async () => {
+  await using database = await freshDatabase();
+  await using proxy = await tcpProxy(database.url);
+  const former = await openState(proxy.url(database.url), { name: "shop" });
+  const daemon = await openState(database.url, { name: "shop" });
+  await former.lease.acquire("one", 20_000);
+  const dump = { ...(await former.dump()), leaseNumber: Date.now() * 2 };
+  const held = proxy.hold("greatest(lease_number,");
+  const restored = former.restore(dump);
+  await held.reached;
+  await database.query("update millrace.state set expires_at = clock_timestamp() - interval '1 s'");
+  const { lease } = await daemon.lease.acquire("two", 20_000);
+  const refused = expect(restored).rejects.toMatchObject({ code: "MR1210" });
+  await held.release();
+  await refused;
+  expect(await daemon.lease.renew(lease.number, 20_000)).toBe(true);
+  for (const one of [former, daemon]) await one.close();
+});
+
 test("a holder that stood still for longer than its lease does not write over what a command wrote meanwhile", async () => {
   await using database = await freshDatabase();
   const daemon = await openState(database.url, { name: "shop" });

@@ -272,12 +272,17 @@ class PostgresState implements LeaseStore {
       this.#revision = next;
       return;
     }
-    if (await this.#isEarlier(query)) throw otherThanWritten();
+    throw await this.#refusal(query);
+  }
+
+  /** Why the server did not take what was to be written. */
+  async #refusal(query: Query): Promise<Error> {
+    if (await this.#isEarlier(query)) return otherThanWritten();
     const [line] = await query<StateLine>(LINE, [this.#name]);
     if (this.#held !== null)
-      throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
-    if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
-    throw stateError("MR1209", "the state was changed by another process meanwhile", {
+      return stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
+    if (line?.alive === true) return leaseHeld(leaseOf(line), systemClock);
+    return stateError("MR1209", "the state was changed by another process meanwhile", {
       kind: "retryable",
       reason: "passing",
     });
@@ -306,15 +311,20 @@ class PostgresState implements LeaseStore {
   async #restore(dump: StateDump): Promise<void> {
     this.#replica.replace(dump);
     await this.#flush();
-    const [line] = await this.#link.once((query) =>
-      query<{ lease_number: string }>(
-        "UPDATE millrace.state SET lease_number = greatest(lease_number, $2) WHERE name = $1 RETURNING lease_number",
-        [this.#name, dump.leaseNumber],
-      ),
-    );
-    if (this.#held !== null) this.#held = Number(line?.lease_number ?? this.#held);
+    const raised = await this.#link.once(async (query) => {
+      const given = [this.#name, dump.leaseNumber, this.#held, String(this.#revision)];
+      const [line] = await query<{ lease_number: string }>(RAISE, given);
+      if (line === undefined) throw await this.#refusal(query);
+      return Number(line.lease_number);
+    });
+    if (this.#held !== null) this.#held = raised;
   }
 }
+
+/** Invariant 11: the lease of another holder is none of ours, however late this comes. */
+const RAISE = `UPDATE millrace.state SET lease_number = greatest(lease_number, $2::bigint) WHERE name = $1
+  AND CASE WHEN $3::bigint IS NULL THEN revision = $4::bigint AND coalesce(expires_at < clock_timestamp(), true)
+      ELSE lease_number = $3 END RETURNING lease_number`;
 
 const ROWS_AT_ONCE = 5_000;
 const BYTES_AT_ONCE = 8 * 1024 * 1024;
