@@ -55,6 +55,12 @@ function onlineCopy({ schema, table }: TableName): OnlineCopy | null {
   return { tool: first.tool, of, isCut };
 }
 
+/** Names of tables of which this one may be a copy, as its own name says, in its spelling. */
+export function copiedNames({ table }: TableName): readonly string[] {
+  const originals = FORMS.flatMap(({ pattern }) => new RegExp(pattern, "is").exec(table)?.[1] ?? []);
+  return [...new Set(originals.flatMap(withoutUnderscores))];
+}
+
 /** The name, and what is left of it without one, two and more of its leading underscores. */
 function withoutUnderscores(name: string): string[] {
   const names = [name];

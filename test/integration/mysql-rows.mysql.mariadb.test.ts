@@ -6,6 +6,11 @@ import {
   TRANSACTION_PAYLOAD,
   XID,
 } from "../../connectors/mysql/source/wire/event-header.ts";
+import type { Statement } from "../../connectors/mysql/source/events/log-events.ts";
+import { type Definition, walkLog } from "../../connectors/mysql/source/events/log-walk.ts";
+import { packPosition } from "../../connectors/mysql/source/wire/position.ts";
+import { Server } from "../../connectors/mysql/source/wire/server.ts";
+import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 import { SpooledEvent } from "../../connectors/mysql/source/wire/spool.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
@@ -41,6 +46,27 @@ async function written(
 const typesOf = (events: readonly Buffer[]): number[] => events.map((event) => event[4] ?? 0);
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("of a statement that is too large for memory, whoever walks the log gets the beginning", async () => {
+    await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+    const server = new Server(parseMysqlUrl(mysqlUrl(flavour), ""), 1);
+    const end = async (): Promise<bigint> => {
+      const { file, position } = await endOfLog(mysqlUrl(flavour));
+      return packPosition(server.names.learn(file), position);
+    };
+    const from = await end();
+    await database.connection.query(`create table large (id int primary key) /* ${"x".repeat(9_000_000)} */`);
+    await database.connection.query("create table small (id int primary key)");
+    const seen: (readonly [made: string, isWhole: boolean])[] = [];
+    const onDefinition = (_: bigint, { renames: [made] }: Definition, { isWhole, schema }: Statement): void => {
+      if (made !== undefined && schema === database.name) seen.push([made.to.table, isWhole]);
+    };
+    await walkLog(server, from, await end(), { onDefinition }, AbortSignal.timeout(30_000));
+    expect(seen).toEqual([
+      ["large", false],
+      ["small", true],
+    ]);
+  });
+
   test("inserts, updates and deletes carry old and new rows, numbered through the transaction", async () => {
     await using database = await freshMysqlDatabase(mysqlUrl(flavour));
     const { decode } = await written(flavour, database, [

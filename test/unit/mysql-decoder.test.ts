@@ -11,7 +11,7 @@ import {
   WRITE_ROWS,
   WRITE_ROWS_V1,
 } from "../../connectors/mysql/source/wire/event-header.ts";
-import { Decoder } from "../../connectors/mysql/source/rows/decoder.ts";
+import { Decoder, TOOK_TABLE_NEEDED } from "../../connectors/mysql/source/rows/decoder.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -147,16 +147,18 @@ function event(type: number, ...parts: readonly (readonly number[])[]): Buffer {
 
 const TABLE_ID = [1, 0, 0, 0, 0, 0];
 
-/** s.t (id int primary key, a varchar(10), b int) */
-const SMALL_TABLE = event(
-  TABLE_MAP,
-  TABLE_ID,
-  [0, 0, 1, 0x73, 0, 1, 0x74, 0],
-  [3, 3, 15, 3, 2, 40, 0, 0b110],
-  [2, 1, 45],
-  [4, 7, 2, 0x69, 0x64, 1, 0x61, 1, 0x62],
-  [8, 1, 0],
-);
+/** s.t (id int primary key, a varchar(10), b int); the number of its collation as the log has it. */
+const smallTable = (...collation: readonly number[]): Buffer =>
+  event(
+    TABLE_MAP,
+    TABLE_ID,
+    [0, 0, 1, 0x73, 0, 1, 0x74, 0],
+    [3, 3, 15, 3, 2, 40, 0, 0b110],
+    [2, collation.length, ...collation],
+    [4, 7, 2, 0x69, 0x64, 1, 0x61, 1, 0x62],
+    [8, 1, 0],
+  );
+const SMALL_TABLE = smallTable(45);
 
 test("columns that a new row leaves out because they did not change are those of the old row", () => {
   // MariaDB's FULL_NODUP: the old row whole, of the new one what changed.
@@ -272,6 +274,19 @@ test("if one row of an event can't be read, none of them is there, and all befor
     [0, "1"],
     [3, "4"],
   ]);
+});
+
+test("rows of a column that is unknown in the log alone are those of their table", () => {
+  const insert = event(23, TABLE_ID, [1, 0, 3, 0b111], [0b100, 1, 0, 0, 0, 1, 0x78]);
+  const { version } = decodeLog([SMALL_TABLE, insert], { schema: "s" }).maps[0]!;
+  const out = new ByteWriter();
+  const decoder = new Decoder(new RowTarget(out, new Block(out.bytes)), { zeroDates: () => "null" });
+  const unknown = smallTable(0xfc, 0x40, 0x9c);
+  decoder.take(unknown, 0, unknown.length);
+  expect(decoder.take(insert, 0, insert.length)).toBe(TOOK_TABLE_NEEDED);
+  decoder.needed!.version = version!;
+  expect(decoder.take(insert, 0, insert.length)).toBe(TOOK_TABLE_NEEDED);
+  expect(decoder.needed!.fault).toMatchObject({ code: "MR2105" });
 });
 
 test("a new row that lacks a column is refused: nothing tells what the column got", () => {

@@ -1,8 +1,15 @@
 /** Places of the log, statements in it, and addresses of its servers. */
+import { deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
 import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
-import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
+import {
+  EventHeader,
+  HEADER_BYTES,
+  MARIADB_QUERY_COMPRESSED,
+  QUERY,
+  SIZE_AT,
+} from "../../connectors/mysql/source/wire/event-header.ts";
 import { CatalogReader } from "../../connectors/mysql/source/catalog/catalog.ts";
 import { Alterations } from "../../connectors/mysql/source/catalog/source-tables.ts";
 import {
@@ -594,6 +601,34 @@ describe("the text of a statement", () => {
     bytes[HEADER_BYTES] = 7;
     const says = { schema: "shop", sql: text, thread: 7, isCutShort: false, isLegible, isWhole: true };
     expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual(says);
+  });
+
+  describe("that is long", () => {
+    const pairs = Array.from({ length: 5_000 }, (_, i) => `new.t${i} TO app.t${i}`);
+    const definition = Buffer.from(`RENAME TABLE ${pairs.join(", ")}`);
+    const packed = Buffer.concat([Buffer.from([0x83, 0, 0, 0]), deflateSync(definition)]);
+    packed.writeUIntBE(definition.length, 1, 3);
+    const last = { from: { schema: "new", table: "t4999" }, to: { schema: "app", table: "t4999" } };
+
+    test.each([
+      ["as it is", QUERY, definition],
+      ["compressed", MARIADB_QUERY_COMPRESSED, packed],
+    ])("is read whole if it changes tables, %s", (_, type, sql) => {
+      const bytes = event(sql, undefined);
+      const read = readStatement(type, bytes, 0, bytes.length);
+      expect(read.isWhole).toBe(true);
+      expect(kindOfStatement(read.sql, read.schema)).toMatchObject({ renames: { length: 5_000, 4999: last } });
+    });
+
+    test("is read from its beginning if it changes rows, or is too large for memory", () => {
+      const insert = event(Buffer.from(`INSERT INTO t VALUES ('${"x".repeat(100_000)}')`), undefined);
+      const cut = event(definition, undefined);
+      cut.writeUInt32LE(9_000_000, SIZE_AT);
+      for (const bytes of [insert, cut]) {
+        const { isWhole, sql } = readStatement(QUERY, bytes, 0, bytes.length);
+        expect([isWhole, sql.length]).toEqual([false, 64 * 1024]);
+      }
+    });
   });
 });
 

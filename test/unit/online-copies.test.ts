@@ -1,6 +1,6 @@
 /** The names that tools for online changes give to their tables, and which of them a glob leaves out. */
 import { expect, test } from "vitest";
-import { copyRefusal, isLoggedCopy } from "../../connectors/kit/online-copies.ts";
+import { copiedNames, copyRefusal, isLoggedCopy } from "../../connectors/kit/online-copies.ts";
 
 const LONG = "a_table_whose_name_is_as_long_as_the_server_lets_it_be_of_customers";
 
@@ -55,6 +55,12 @@ test("the name of a table that begins with underscores itself, and one that is c
   expect(original("__users_new", ["_users"])).toBe("_users");
   expect(original(`_${LONG.slice(0, 59)}_gho`, [LONG.slice(0, 64)])).toBe(LONG.slice(0, 64));
   expect(original("_a_table_gho", [LONG.slice(0, 64)])).toBeNull();
+});
+
+test("what a table may be a copy of is told in its spelling", () => {
+  expect(copiedNames({ schema: "shop", table: "_Users_New" })).toEqual(["Users"]);
+  expect(copiedNames({ schema: "shop", table: "__users_gho" })).toEqual(["_users", "users"]);
+  expect(copiedNames({ schema: "shop", table: "users" })).toEqual([]);
 });
 
 test("pg_repack's tables lie in a schema of their own", () => {

@@ -9,8 +9,7 @@ import { Dump, type DumpRequest, WATCH_MS } from "./wire/dump.ts";
 import { aborted, silent, sourceError } from "./errors.ts";
 import type { Session } from "./wire/driver.ts";
 import type { LargeEvent } from "./wire/dump-packets.ts";
-import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./wire/event-header.ts";
-import { readUint32 } from "./wire/bytes.ts";
+import { HEARTBEAT, HEARTBEAT_V2, TYPE_AT } from "./wire/event-header.ts";
 import { type LogQuestion, LogReader, tooLarge } from "./transactions/log-reader.ts";
 import type { PendingMark } from "./transactions/stream-state.ts";
 import { unpackPosition, startOf } from "./wire/position.ts";
@@ -23,10 +22,6 @@ import type { SourceParts } from "./source-parts.ts";
 
 /** How long the server may send nothing although its log has more: after a reset, MariaDB waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;
-/** Larger events are not held in memory, except those with rows. */
-const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
-/** The part of a statement that is examined, and the part before the packed bytes of a transaction, are smaller. */
-const HEAD_BYTES = 256 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /** The result of an event: it is done; it must be taken again; or the rest of its content must be. */
@@ -183,11 +178,8 @@ export class BinlogStream implements ChangeStream {
   }
 
   #spool(header: Buffer): LargeEvent | undefined {
-    const byteCount = readUint32(header, SIZE_AT);
-    const type = header[TYPE_AT]!;
-    const isSpooled = type === TRANSACTION_PAYLOAD || isStatement(type);
-    if (!isSpooled || byteCount <= MEMORY_BYTES_MAX || this.#failure !== undefined) return undefined;
-    const event = new SpooledEvent(byteCount, HEAD_BYTES, type === TRANSACTION_PAYLOAD);
+    const event = this.#failure === undefined ? SpooledEvent.of(header) : undefined;
+    if (event === undefined) return undefined;
     this.#spooled = event;
     return { append: (bytes) => event.append(bytes), end: () => this.#receivedSpooled(event) };
   }

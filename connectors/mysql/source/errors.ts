@@ -46,7 +46,7 @@ export const pages = {
     title: "The log holds a statement in place of rows",
     remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
     cause:
-      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, the stream stops.",
+      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, the stream stops. It also stops at an ALTER or RENAME of more than 8 MB, of which not all is read.",
   },
   MR2123: {
     title: "A transaction can't be followed",
@@ -119,6 +119,7 @@ export function damaged(what: string, cause?: unknown): MillraceError {
  */
 export function unreadableRows(table: string, error: unknown): MillraceError | undefined {
   const known = findMillraceError(error);
+  if (known?.code === "MR2105") return known;
   if (!(error instanceof RangeError) && known?.code !== "MR2023") return undefined;
   const why = known === undefined ? "they are cut short" : known.message.replace(DAMAGED_LOG, "");
   return sourceError("MR2105", "fatal", `rows of ${table} can't be read from the log: ${why}`, { cause: error });

@@ -7,6 +7,7 @@ import { CANARY, expectHidden, SHOWN } from "../../support/daemon/canary.ts";
 import { openMysqlDatabase } from "../../support/mysql/mysql-database.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { type MysqlFlavour, mysqlFlavours } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const TABLES = [
   "create table users (id int primary key, mail varchar(80), note varchar(80))",
@@ -57,7 +58,7 @@ async function cutOver({ source, url }: MysqlPipeline): Promise<void> {
 
 /** pt-online-schema-change up to its swap: triggers repeat every change in the new table. */
 const PT_OSC = [
-  "create table _users_new like users",
+  "create table `_users_new` (`id` int not null, `mail` varchar(80) default null, `note` varchar(80) default null, primary key (`id`)) engine=InnoDB",
   "alter table _users_new add column extra int",
   "create trigger pt_osc_users_del after delete on users for each row delete ignore from _users_new where _users_new.id <=> old.id",
   "create trigger pt_osc_users_upd after update on users for each row begin delete ignore from _users_new where !(old.id <=> new.id) and _users_new.id <=> old.id; replace into _users_new (id, mail, note) values (new.id, new.mail, new.note); end",
@@ -106,6 +107,24 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     await pipeline.expectEqual(users);
     await pipeline.settled();
+    await expectHidden(pipeline);
+  });
+
+  test("a copy in which a hidden column has another name, and another column its name", async () => {
+    await using pipeline = await started(flavour);
+    const users = { ...USERS, schema: pipeline.source.name };
+    await pipeline.expectEqual(users);
+    await pipeline.run(
+      PT_OSC[0]!,
+      "alter table _users_new change column mail mail_plain varchar(80), add column mail varbinary(80)",
+      "insert low_priority ignore into _users_new (id, mail_plain, note) select id, mail, note from users lock in share mode",
+      PT_OSC_SWAP,
+      `insert into users (id, mail_plain) values (7, 'g@${CANARY}')`,
+    );
+    await eventually(async () => {
+      const { tables } = await pipeline.installation.status();
+      expect(tables.suspended).toMatchObject([{ table: `${pipeline.source.name}.users`, error: { code: "MR1025" } }]);
+    });
     await expectHidden(pipeline);
   });
 

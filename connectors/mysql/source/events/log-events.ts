@@ -3,8 +3,8 @@ import { damaged } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import type { NextFile } from "../wire/position.ts";
 import { GtidSet } from "./gtid-set.ts";
-import { readUint, readUint32, readUint16 } from "../wire/bytes.ts";
-import { xidName } from "../statements/statements.ts";
+import { Cursor, inflated, readPackedSize, readUint, readUint32, readUint16 } from "../wire/bytes.ts";
+import { kindOfStatement, xidName } from "../statements/statements.ts";
 import { constants, inflateSync } from "node:zlib";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { type Charset, charsetOfCollation, writeTextOf } from "../values/charsets.ts";
@@ -274,13 +274,15 @@ const STATUS_LENGTH_AT = 11;
 const QUERY_HEADER_BYTES = 13;
 /** The file's number, the position of its name in the statement, and what to do with duplicates. */
 const LOAD_HEADER_BYTES = QUERY_HEADER_BYTES + 13;
-/** How much of a statement is examined: a whole one may be megabytes long. */
+/** How much is examined of a statement that only names rows: a whole one may be megabytes long. */
 const SQL_BYTES_MAX = 64 * 1024;
 /** If some packed bytes were too few, twice as many can't bring more than this. */
 const UNPACKED_BYTES_MAX = 128 * 1024 * 1024;
-const COMPRESSED_ZLIB = 0x80;
 
-/** From a QUERY event, compressed or not, or one that loads a file (EXECUTE_LOAD_QUERY). */
+/**
+ * From a QUERY event, compressed or not, or one that loads a file (EXECUTE_LOAD_QUERY). Of one that is too large for memory only
+ * the beginning is here.
+ */
 export function readStatement(type: number, bytes: Uint8Array, start: number, end: number): Statement {
   const at = start + code.HEADER_BYTES;
   const statusAt = at + (type === code.EXECUTE_LOAD_QUERY ? LOAD_HEADER_BYTES : QUERY_HEADER_BYTES);
@@ -290,32 +292,43 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
   const sqlAt = schemaAt + schemaLength + 1;
   if (sqlAt > end) throw damaged("a statement is cut short");
   const schema = Buffer.from(bytes.subarray(schemaAt, schemaAt + schemaLength)).toString("utf8");
-  const whole = type === code.MARIADB_QUERY_COMPRESSED ? inflated(bytes, sqlAt, end) : bytes.subarray(sqlAt, end);
-  const sql = whole.subarray(0, SQL_BYTES_MAX);
   const collation = clientCollation(bytes, statusAt, schemaAt);
   const charset = collation === undefined ? UTF8 : charsetOfCollation(collation);
-  return {
+  const isPacked = type === code.MARIADB_QUERY_COMPRESSED;
+  const said = (text: Uint8Array, isWhole: boolean): Statement => ({
     schema,
-    sql: textOf(charset ?? ASCII, sql),
+    sql: textOf(charset ?? ASCII, text),
     thread: readUint32(bytes, at),
-    isLegible: charset !== undefined || isAscii(sql),
-    isWhole: sql.length === whole.length,
+    isLegible: charset !== undefined || isAscii(text),
+    isWhole,
     isCutShort: readUint16(bytes, at + ERROR_AT) !== 0,
-  };
+  });
+  const text = isPacked ? unpackedBeginning(bytes, sqlAt, end) : bytes.subarray(sqlAt, end);
+  if (text.length <= SQL_BYTES_MAX) return said(text, true);
+  const beginning = said(text.subarray(0, SQL_BYTES_MAX), false);
+  const isHeld = readUint32(bytes, start + code.SIZE_AT) <= end - start + code.CHECKSUM_BYTES;
+  const isDefinition = kindOfStatement(beginning.sql, schema).kind === "definition";
+  if (!isHeld || !isDefinition) return beginning;
+  // What it renames may stand at its end.
+  return said(isPacked ? unpacked(bytes, sqlAt, end) : text, true);
 }
 
-/**
- * Unpacks its beginning. MariaDB: a byte with the number of length bytes, the length, highest byte first, then zlib's
- * output.
- */
-function inflated(bytes: Uint8Array, at: number, end: number): Uint8Array {
-  const first = bytes[at] ?? 0;
-  if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("a compressed statement has an unknown form");
-  const packed = bytes.subarray(at + 1 + (first & 7), end);
+const PACKED = "compressed statements";
+
+function unpacked(bytes: Uint8Array, at: number, end: number): Uint8Array {
+  const cursor = new Cursor(bytes, at, end);
+  const size = readPackedSize(cursor, PACKED);
+  return inflated(cursor.span(end - cursor.at), "zlib", size, PACKED);
+}
+
+function unpackedBeginning(bytes: Uint8Array, at: number, end: number): Uint8Array {
+  const cursor = new Cursor(bytes, at, end);
+  readPackedSize(cursor, PACKED);
+  const packed = cursor.span(end - cursor.at);
   for (let byteCount = SQL_BYTES_MAX / 16; ; byteCount *= 2) {
     const options = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: UNPACKED_BYTES_MAX };
     const plain = inflateSync(packed.subarray(0, byteCount), options);
-    if (plain.length >= SQL_BYTES_MAX || byteCount >= packed.length) return plain;
+    if (plain.length > SQL_BYTES_MAX || byteCount >= packed.length) return plain;
   }
 }
 

@@ -2,13 +2,14 @@
 import { crc32 } from "node:zlib";
 import { findMillraceError } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
-import { askedOffset, readDump } from "../wire/dump.ts";
+import { askedOffset, type OnRead, readDump } from "../wire/dump.ts";
 import * as code from "../wire/event-header.ts";
 import type { StatementKind } from "../statements/statements.ts";
 import { startOf, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import { EventReader } from "./event-reader.ts";
 import type { GtidSet } from "./gtid-set.ts";
+import type { Statement } from "./log-events.ts";
 import { LogInterpreter, type SeenTransaction } from "./log-interpreter.ts";
 
 export type Definition = Extract<StatementKind, { readonly kind: "definition" }>;
@@ -19,7 +20,7 @@ interface WalkHandlers {
   readonly onFile?: (before: GtidSet | undefined) => boolean;
   readonly onTransaction?: (start: bigint, transaction: SeenTransaction) => boolean;
   /** A statement that creates, alters or drops something. */
-  readonly onDefinition?: (start: bigint, says: Definition) => void;
+  readonly onDefinition?: (start: bigint, says: Definition, statement: Statement) => void;
 }
 
 /** From the event at `from` to `until`, or to the end of the log. Rows are skipped. */
@@ -40,16 +41,22 @@ export async function walkLog(
     if (event.kind === "begin") return log.named(event.name);
     if (event.kind === "before") return onFile?.(log.before()) ?? true;
     if (event.kind === "next file") log.rotate(event.next);
-    if (event.kind === "statement" && event.says.kind === "definition") onDefinition?.(log.start, event.says);
+    if (event.kind === "statement" && event.says.kind === "definition")
+      onDefinition?.(log.start, event.says, event.statement);
     return true;
   };
-  const take = (bytes: Buffer, start: number, end: number): boolean => {
+  const take: OnRead = (bytes, start, end, large) => {
     const isControl = isTelling(events, bytes, start) && !code.isOfRows(events.header.type, events.header.flags);
-    if (isControl) events.take(bytes, start, end);
+    if (isControl) takeEvent(events, bytes, start, end, large);
     const isGoingOn = log.outer();
     return isGoingOn && (!isControl || control()) && log.next < until;
   };
   await readDump(server, { from, isEndless: false }, take, "looking through the log", signal);
+}
+
+function takeEvent(events: EventReader, ...[bytes, start, end, large]: Parameters<OnRead>): void {
+  if (large === undefined) events.take(bytes, start, end);
+  else events.takeSpooled(large);
 }
 
 /** Reads the header; false: the event is of rows, a table, or unknown. */
@@ -103,9 +110,9 @@ export function parseLandmark(text: string | undefined): Landmark | undefined {
 export async function hasLandmark(server: Server, mark: Landmark, signal: AbortSignal): Promise<boolean> {
   const events = new EventReader();
   let isThere = false;
-  const take = (bytes: Buffer, start: number, end: number): boolean => {
+  const take: OnRead = (bytes, start, end, large) => {
     if (!isTelling(events, bytes, start)) return false;
-    events.take(bytes, start, end);
+    takeEvent(events, bytes, start, end, large);
     // Events that the server sends before the requested one.
     if ((events.header.flags & code.FLAG_ARTIFICIAL) !== 0 || events.header.nextPosition === 0) return true;
     isThere = landmarkOf(events, mark.start)?.checksum === mark.checksum;

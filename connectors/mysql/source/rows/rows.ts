@@ -18,7 +18,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { damaged, fatal, unreadableRows } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
-import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
+import { inflated, Cursor, readPackedSize, readUint16 } from "../wire/bytes.ts";
 import { hasColumn, type ImageColumns, RowImages } from "./row-images.ts";
 import { AS_HIDDEN, type RowPlan } from "../values/cell-plan.ts";
 import { planOf } from "./row-plan.ts";
@@ -31,8 +31,6 @@ const BLOCK_TABLE_COUNT_MAX = 0xffff;
 const TABLE_ID_AT = code.HEADER_BYTES;
 const FLAGS_AT = TABLE_ID_AT + 6;
 const REST_AT = FLAGS_AT + 2;
-/** In MariaDB's compressed events the first byte has the method and the number of length bytes, which follow highest first. */
-const COMPRESSED_ZLIB = 0x80;
 
 /**
  * Where the rows of the open transaction go; set by the assembler. `out` writes tuples, and may move to a larger buffer. So
@@ -300,9 +298,6 @@ function readColumns(header: Cursor, columnCount: number): ImageColumns {
 }
 
 function uncompressed(header: Cursor): Uint8Array {
-  const first = header.byte();
-  if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("compressed rows have an unknown form");
-  let size = 0;
-  for (let i = first & 7; i > 0; i--) size = size * 256 + header.byte();
+  const size = readPackedSize(header, "compressed rows");
   return inflated(header.span(header.end - header.at), "zlib", size, "compressed rows");
 }

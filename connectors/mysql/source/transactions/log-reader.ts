@@ -3,6 +3,7 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import type { Rename } from "../../../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
+import { copiedNames } from "../../../kit/online-copies.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";
 import type { TableNames } from "../catalog/table-names.ts";
 import { damaged, sourceError } from "../errors.ts";
@@ -12,7 +13,7 @@ import { type Definition, landmarkOf, walkLog } from "../events/log-walk.ts";
 import type { Assembler, HeldRows } from "../rows/assembler.ts";
 import type { Decoder } from "../rows/decoder.ts";
 import type { Uncertain } from "../statements/programs.ts";
-import { rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
+import { mayNameMore, rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
 import type { LogFiles } from "../wire/log-files.ts";
 import { type LogNames, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
@@ -311,7 +312,7 @@ export class LogReader {
       case "rows":
         return this.#changed(says, statement);
       case "definition":
-        if (!isLegible) this.#refuseIllegible(says);
+        this.#refuseUnread(statement, says);
         return this.#defined(says);
       case "xa commit":
         return this.#commitPrepared(says.name);
@@ -370,10 +371,9 @@ export class LogReader {
     };
   }
 
-  /** A name that can't be read may be that of a captured table. */
-  #refuseIllegible({ unlogged, renames }: Definition): void {
+  #refuseUnread(statement: Statement, { unlogged, renames }: Definition): void {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
-    if ([...unlogged, ...namedIn(renames)].some(isIllegible)) throw illegibleNames(this.#position);
+    refuseUnread(statement, [...unlogged, ...namedIn(renames)], this.#position);
   }
 
   #refuseRollback(): Error {
@@ -391,15 +391,30 @@ function renamesOf({ renames }: Definition, names: TableNames): readonly Rename[
     const { schema, table } = names.spelled(target);
     return tableId(schema, table);
   };
-  return renames.map((one) => ({ ...one, from: idOf(one.from), to: idOf(one.to) }));
+  return [...renames, ...copiesBy(renames)].map((one) => ({ ...one, from: idOf(one.from), to: idOf(one.to) }));
+}
+
+/** A tool may write out the columns of the table that it copies, where others say LIKE. */
+function copiesBy([made, ...others]: Definition["renames"]): Definition["renames"] {
+  if (made === undefined || others.length > 0 || !(made.how === "made" || made.how === "perhaps made")) return [];
+  const { to } = made;
+  const how = made.how === "made" ? "copied" : "perhaps copied";
+  return copiedNames(to).map((table) => ({ from: { ...to, table }, to, columns: [], how }));
 }
 
 function namedIn(renames: Definition["renames"]): readonly TableName[] {
   return renames.flatMap(({ from, to }) => [from, to]);
 }
 
-function illegibleNames(position: string): Error {
-  return sourceError("MR2120", "fatal", `a statement names tables in a character set that is unknown, at ${position}`);
+/** A name that can't be read may be that of a captured table. */
+function refuseUnread({ isLegible, isWhole, sql }: Statement, named: readonly TableName[], position: string): void {
+  const why =
+    !isWhole && mayNameMore(sql)
+      ? "a statement that alters or renames tables is too long to be read whole"
+      : !isLegible && named.some(isIllegible)
+        ? "a statement names tables in a character set that is unknown"
+        : null;
+  if (why !== null) throw sourceError("MR2120", "fatal", `${why}, at ${position}`);
 }
 
 /** See `ChangeLog`. */
@@ -411,8 +426,8 @@ export async function walkRenames(
   signal: AbortSignal,
 ): Promise<bigint> {
   const until = await files.tip(signal);
-  const onDefinition = (start: bigint, says: Definition): void => {
-    if (namedIn(says.renames).some(isIllegible)) throw illegibleNames(server.names.format(start));
+  const onDefinition = (start: bigint, says: Definition, statement: Statement): void => {
+    refuseUnread(statement, namedIn(says.renames), server.names.format(start));
     const renames = renamesOf(says, names);
     if (renames.length > 0) onRenamed(renames, { epoch: from.epoch, commit: start, index: 0 });
   };

@@ -87,6 +87,21 @@ export function giveBack({ buffer, length }: Buffer): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength === length) buffer.transfer(0);
 }
 
+const COMPRESSED_ZLIB = 0x80;
+
+/**
+ * What stands in front of MariaDB's compressed rows and statements: a byte with the method and the number of length bytes, then
+ * the unpacked length, highest byte first, which is returned.
+ */
+export function readPackedSize(cursor: Cursor, what: string): number {
+  const first = cursor.isAtEnd ? 0 : cursor.byte();
+  const isKnown = (first & 0xf8) === COMPRESSED_ZLIB && cursor.end - cursor.at >= (first & 7);
+  if (!isKnown) throw damaged(`${what} have an unknown form`);
+  let size = 0;
+  for (let i = first & 7; i > 0; i--) size = size * 256 + cursor.byte();
+  return size;
+}
+
 export type Packing = "zlib" | "raw" | "zstd";
 
 /**

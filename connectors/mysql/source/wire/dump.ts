@@ -9,6 +9,7 @@ import { aborted, classify, endOfDump, silent } from "../errors.ts";
 import { FLAGS_AT, isOfRows, TYPE_AT } from "./event-header.ts";
 import { readUint16 } from "./bytes.ts";
 import { FILE_START, unpackPosition } from "./position.ts";
+import { SpooledEvent } from "./spool.ts";
 
 const COM_BINLOG_DUMP = 0x12;
 /** In front of the file's name. */
@@ -113,6 +114,9 @@ export class Dump {
   }
 }
 
+/** `large`: a statement that is too large for memory; the bytes are its beginning. False ends the reading. */
+export type OnRead = (bytes: Buffer, start: number, end: number, large?: SpooledEvent) => boolean;
+
 /**
  * Reads until `take` returns false, or to the log's end if the dump has one; `doing` names it in errors. Rows are not
  * needed here: of a large event with rows only the header is passed on.
@@ -120,7 +124,7 @@ export class Dump {
 export async function readDump(
   server: Server,
   request: DumpRequest,
-  take: (bytes: Buffer, start: number, end: number) => boolean,
+  take: OnRead,
   doing: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -131,10 +135,10 @@ export async function readDump(
   signal.addEventListener("abort", stop, { once: true });
   // More events may have come with the last wanted one.
   let isOver = false;
-  const onEvent = (bytes: Buffer, start: number, end: number): void => {
+  const onEvent = (...read: Parameters<OnRead>): void => {
     if (isOver) return;
     try {
-      isOver = !take(bytes, start, end);
+      isOver = !take(...read);
       if (isOver) done.resolve();
     } catch (error) {
       isOver = true;
@@ -160,12 +164,16 @@ export async function readDump(
   }
 }
 
-function passed(onEvent: OnEvent): OnLarge {
+function passed(onEvent: (...read: Parameters<OnRead>) => void): OnLarge {
   const nothing = (): void => {};
   return (bytes) => {
-    if (!isOfRows(bytes[TYPE_AT]!, readUint16(bytes, FLAGS_AT))) return undefined;
-    const header = Buffer.from(bytes);
-    return { append: nothing, end: () => onEvent(header, 0, header.length) };
+    if (isOfRows(bytes[TYPE_AT]!, readUint16(bytes, FLAGS_AT))) {
+      const header = Buffer.from(bytes);
+      return { append: nothing, end: () => onEvent(header, 0, header.length) };
+    }
+    const large = SpooledEvent.of(bytes);
+    if (large === undefined) return undefined;
+    return { append: (part) => large.append(part), end: () => onEvent(large.head, 0, large.head.length, large) };
   };
 }
 

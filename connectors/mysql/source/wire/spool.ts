@@ -11,11 +11,15 @@ import { crc32 } from "node:zlib";
 import { roomFor } from "../../../../src/core/disk-room.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { damaged, sourceError } from "../errors.ts";
-import { CHECKSUM_BYTES } from "./event-header.ts";
+import { CHECKSUM_BYTES, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./event-header.ts";
 import { giveBack, readUint32 } from "./bytes.ts";
 
 const readAsync = promisify(read);
 
+/** Larger events are not held in memory, except those with rows. */
+const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
+/** The part of a statement that is examined, and the part before the packed bytes of a transaction, are smaller. */
+const HEAD_BYTES = 256 * 1024;
 const READ_BYTES = 256 * 1024;
 /** A folder on a disk, even if the usual folder of temporary files is in memory. */
 const DISK_FOLDER = "/var/tmp";
@@ -29,6 +33,15 @@ export class SpooledEvent implements Disposable {
   #descriptor: number | undefined;
   #computed = 0;
   #length = 0;
+
+  /** Undefined: it is held in memory. */
+  static of(header: Uint8Array): SpooledEvent | undefined {
+    const byteCount = readUint32(header, SIZE_AT);
+    const type = header[TYPE_AT]!;
+    const isKept = type === TRANSACTION_PAYLOAD;
+    if (byteCount <= MEMORY_BYTES_MAX || !(isKept || isStatement(type))) return undefined;
+    return new SpooledEvent(byteCount, HEAD_BYTES, isKept);
+  }
 
   constructor(byteCount: number, headBytes: number, isKept: boolean) {
     this.byteCount = byteCount;
