@@ -509,6 +509,54 @@ describe("a table that somebody", () => {
     expect(await next.missing([people, others], timeout())).toEqual([]);
   });
 
+  const OLDER = "insert into people select * from older";
+  test.each([
+    [
+      "dropped, and made again with older rows",
+      `drop table people; create table people (like older including all); ${OLDER}`,
+    ],
+    ["replaced by an older one", "alter table people rename to newer; alter table older rename to people"],
+    ["emptied and filled with older rows", `truncate people; ${OLDER}`],
+  ])("%s, while no sink was open, is missing until it is prepared", async (_, sql) => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people]);
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+    await sink.verify(timeout());
+    await database.query("create table older (like people including all); insert into older table people");
+    await apply(sink, rowsBatch(20n, [people, [put(["1", "b", null]), put(["2", "b", null])]]));
+    await sink.close();
+    await database.query(sql);
+    for (const _ of [1, 2]) {
+      const next = await opened(database, []);
+      expect(await next.missing([people], timeout())).toEqual([people]);
+      await next.close();
+    }
+    const next = await opened(database, [people]);
+    expect(await next.missing([people], timeout())).toEqual([]);
+    await next.close();
+    expect(await (await opened(database, [])).missing([people], timeout())).toEqual([]);
+  });
+
+  test.each(["vacuum full people", "cluster people using people_pkey"])(
+    "given another file while no sink was open is not, if its rows are carried over: %s",
+    async (sql) => {
+      await using database = await freshDatabase();
+      const sink = await opened(database, [people]);
+      await apply(sink, rowsBatch(10n, [people, ids(5).map((id) => put([id, "a", null]))]));
+      await sink.verify(timeout());
+      await apply(sink, rowsBatch(20n, [people, [put(["1", "b", null])]]));
+      await sink.close();
+      for (const _ of [1, 2]) {
+        await database.query(sql);
+        const next = await opened(database, []);
+        expect(await next.missing([people], timeout())).toEqual([]);
+        await next.close();
+      }
+      await database.query("truncate people; insert into people values (1, 'a', null, 0)");
+      expect(await (await opened(database, [])).missing([people], timeout())).toEqual([people]);
+    },
+  );
+
   test("emptied in a history is noticed although it got rows before anybody looked, and told once", async () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, mode: "history" });
@@ -576,10 +624,10 @@ describe("a table that somebody", () => {
     await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await sink.verify(timeout());
     await database.query(`create table p2 (like people including all); insert into p2 table people;
-      create table _millrace.c2 as table _millrace.progress`);
+      create table _millrace.c2 (like _millrace.progress including all); insert into _millrace.c2 table _millrace.progress`);
     await apply(sink, rowsBatch(20n, [people, [put(["2", "b", null])]]));
     await database.query(`drop table people; alter table p2 rename to people;
-      delete from _millrace.progress; insert into _millrace.progress table _millrace.c2`);
+      drop table _millrace.progress; alter table _millrace.c2 rename to progress`);
     await sink.open(2, timeout());
     expect(await sink.missing([people], timeout())).toEqual([]);
   });

@@ -21,6 +21,7 @@ import { removeCheckpoint } from "./wire/checkpoint.ts";
 import { RawTarget } from "./write/raw-target.ts";
 import { FencedSession, type FencedSessionOptions } from "./wire/fenced-session.ts";
 import { type Session, STAGES_MAX } from "./wire/session.ts";
+import { LastSeen } from "./tables/last-seen.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
@@ -74,6 +75,7 @@ export class PostgresSink
   /** The rows of the next batch, if known. */
   #copiesAhead = new RenderedCopies();
   #prefetched: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
+  readonly #lastSeen: LastSeen;
   readonly #presence: Presence;
 
   constructor(options: PostgresSinkOptions) {
@@ -85,8 +87,9 @@ export class PostgresSink
     const { schema, dropsColumns, adopts } = options;
     const owner = options.checkpointName;
     this.#targets = new Targets(owner);
-    this.#presence = new Presence(owner);
     this.#session = new FencedSession(options);
+    this.#lastSeen = new LastSeen(this.#session);
+    this.#presence = new Presence(owner, this.#lastSeen);
     this.#warehouse = {
       owner,
       schema,
@@ -111,7 +114,8 @@ export class PostgresSink
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     const { checkpoint, isOurs } = await this.#session.open(BigInt(lease), signal);
-    this.#presence.opened(checkpoint, isOurs);
+    const open = (session: Session) => this.#presence.open(session, { checkpoint, isOurs }, signal);
+    await this.#session.run("opening the target", open, signal);
     return checkpoint;
   }
 
@@ -124,6 +128,7 @@ export class PostgresSink
     const look = async (session: Session): Promise<readonly TableVersion[]> => {
       const missing = new Set(await this.#targets.missing(this.#tables(session, signal), tables));
       const names = tables.map((table) => this.target(table));
+      // A history may have been put back from a copy: that is the operator's word.
       const lost = this.form === "history" ? NONE : await this.#presence.lost(session, names, signal);
       return tables.filter((table, i) => missing.has(table) || lost.has(names[i]!));
     };
@@ -218,7 +223,7 @@ export class PostgresSink
   async forget(signal: AbortSignal): Promise<void> {
     const remove = async (session: Session): Promise<void> => {
       await this.#session.verify(session, signal);
-      await session.query(removeCheckpoint(this.#session.fence), signal);
+      await session.query(removeCheckpoint(this.#session.fence, { hasTargets: this.#lastSeen.mayUse }), signal);
     };
     await this.#session.run("removing the sink's progress", remove, signal);
   }

@@ -1,7 +1,7 @@
 /**
- * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has another oid;
- * one that somebody emptied has another file, and none of the rows that were there before, although we did not change them.
- * One that another daemon prepared since has its name in the note.
+ * Checks that written tables still are what they were, while the daemon runs and at its next start. A dropped table is missing;
+ * one that was replaced has another oid; one that somebody emptied has another file, and none of the rows that were there before,
+ * although we did not change them. One that another daemon prepared since has its name in the note.
  */
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { groupsOf } from "../../../../src/core/each-of.ts";
@@ -14,14 +14,10 @@ import { VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../wire/session.ts";
+import type { LastSeen, SeenTable } from "./last-seen.ts";
 import type { TargetTable } from "./target-table.ts";
 
-/** A table as it was when somebody looked last. */
-interface SeenTable {
-  readonly oid: string | null;
-  readonly file: string | null;
-  /** Rows that were there have lower transaction numbers. */
-  readonly xid: string;
+interface FoundTable extends SeenTable {
   /** Rows that were there have no higher version. */
   readonly version: bigint;
   readonly comment: string | null;
@@ -31,7 +27,7 @@ interface KnownTable {
   readonly table: TargetTable;
   /** Of the tables that are written there. */
   readonly ids: ReadonlySet<string>;
-  seen: SeenTable;
+  seen: FoundTable;
   /** So many rows were there. */
   rowCount: number;
   /** So many of them we may have changed or deleted since. */
@@ -55,42 +51,55 @@ const ROW_COUNT_MAX = 1_000;
 
 export class Presence {
   readonly #owner: string;
+  readonly #lastSeen: LastSeen;
   readonly #known = new Map<string, KnownTable>();
+  /** Of those that were not prepared since. */
+  #stored = new Map<string, SeenTable>();
   /** What was written has no higher version. */
   #version = 0n;
 
   /** `owner`: see TargetNote. */
-  constructor(owner: string) {
+  constructor(owner: string, lastSeen: LastSeen) {
     this.#owner = owner;
+    this.#lastSeen = lastSeen;
   }
 
   /** `isOurs`: nobody has written since, and the target was not put back to an earlier moment. */
-  opened(checkpoint: Checkpoint | null, isOurs: boolean): void {
+  async open(
+    session: Session,
+    { checkpoint, isOurs }: { readonly checkpoint: Checkpoint | null; readonly isOurs: boolean },
+    signal: AbortSignal,
+  ): Promise<void> {
     if (!isOurs) this.#known.clear();
     if (checkpoint !== null) this.#written(checkpoint);
+    this.#stored = await this.#lastSeen.load(session, signal);
   }
 
   #written({ position: { epoch, commit } }: Checkpoint): void {
     this.#version = rowVersion(epoch, commit);
   }
 
-  async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
-    const seen = await this.#look(session, tables, signal);
+  /** Stores what these tables are, in the transaction that prepares them. Once it is committed, they are to be added. */
+  async see(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<readonly KnownTable[]> {
+    const seen = await this.#look(session, quotedOf(tables), signal);
     const counts = await countsOf(session, tables, signal);
-    for (const [i, table] of tables.entries()) {
-      const { quoted, version } = table;
+    await this.#lastSeen.save(session, new Map(tables.map(({ quoted }, i) => [quoted, seen[i]!])), signal);
+    return tables.map((table, i) => ({
+      table,
+      ids: new Set([table.version.id]),
+      seen: seen[i]!,
+      rowCount: counts[i]!,
+      changedCount: 0,
+      hasAsOld: false,
+      isTold: false,
+    }));
+  }
+
+  add(seen: readonly KnownTable[]): void {
+    for (const known of seen) {
+      const { quoted, version } = known.table;
       const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
-      const ids = new Set([...others, version.id]);
-      const known = {
-        table,
-        ids,
-        seen: seen[i]!,
-        rowCount: counts[i]!,
-        changedCount: 0,
-        hasAsOld: false,
-        isTold: false,
-      };
-      this.#known.set(quoted, known);
+      this.#known.set(quoted, { ...known, ids: new Set([...others, ...known.ids]) });
     }
   }
 
@@ -140,7 +149,29 @@ export class Presence {
     const { lost } = await this.#compared(session, this.#those(tables), signal);
     for (const [known] of lost) known.isTold = true;
     const unknown = tables.filter((quoted) => !this.#known.has(quoted));
-    return new Set([...lost.map(([{ table }]) => table.quoted), ...(await emptied(session, unknown, signal))]);
+    return new Set([...lost.map(([{ table }]) => table.quoted), ...(await this.#lostSince(session, unknown, signal))]);
+  }
+
+  /**
+   * Those of these mirrors, which were not prepared yet, that are not what was stored. One with another file counts as emptied
+   * unless rows were carried over into it, as VACUUM FULL and CLUSTER do: of rows that somebody wrote there nobody knows how old
+   * they are. So one that was written again by other means (ALTER TABLE, pg_repack) is read again.
+   */
+  async #lostSince(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
+    const stored = tables.filter((quoted) => this.#stored.has(quoted));
+    const now = await this.#look(session, stored, signal);
+    const lost: string[] = [];
+    const moved: (SeenTable & { readonly quoted: string })[] = [];
+    for (const [i, quoted] of stored.entries()) {
+      const [before, found] = [this.#stored.get(quoted)!, now[i]!];
+      if (found.oid !== before.oid) lost.push(quoted);
+      else if (found.file !== before.file) moved.push({ quoted, ...found, snapshot: before.snapshot });
+    }
+    const emptied = await emptiedOf(session, moved, signal);
+    const kept = new Map(moved.filter(({ quoted }) => !emptied.has(quoted)).map((table) => [table.quoted, table]));
+    for (const [quoted, seen] of kept) this.#stored.set(quoted, seen);
+    await this.#lastSeen.save(session, kept, signal);
+    return [...lost, ...emptied];
   }
 
   #those(tables: readonly string[] = [...this.#known.keys()]): readonly KnownTable[] {
@@ -149,7 +180,7 @@ export class Presence {
 
   async #compared(session: Session, all: readonly KnownTable[], signal: AbortSignal) {
     const tables = all.map(({ table }) => table);
-    const seen = await this.#look(session, tables, signal);
+    const seen = await this.#look(session, quotedOf(tables), signal);
     const lost: LostTable[] = [];
     for (const [i, known] of all.entries()) {
       const { oid, file } = seen[i]!;
@@ -168,7 +199,7 @@ export class Presence {
   async #see(
     session: Session,
     all: readonly KnownTable[],
-    seen: readonly SeenTable[],
+    seen: readonly FoundTable[],
     signal: AbortSignal,
   ): Promise<void> {
     const counted = all.filter(({ rowCount, changedCount }, i) => {
@@ -177,52 +208,66 @@ export class Presence {
     });
     const tables = counted.map(({ table }) => table);
     const counts = await countsOf(session, tables, signal);
+    const changed = new Map<string, SeenTable>();
     for (const [i, known] of all.entries()) {
+      if (known.seen.file !== seen[i]!.file) changed.set(known.table.quoted, seen[i]!);
       known.seen = seen[i]!;
       known.hasAsOld = false;
     }
     for (const [i, known] of counted.entries()) {
+      if (known.rowCount === 0 && counts[i]! > 0) changed.set(known.table.quoted, known.seen);
       known.rowCount = counts[i]!;
       known.changedCount = 0;
     }
+    await this.#lastSeen.save(session, changed, signal);
   }
 
-  async #look(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<readonly SeenTable[]> {
+  async #look(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly FoundTable[]> {
     if (tables.length === 0) return [];
-    const names = tables.map(({ quoted }, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
-    const columns = `r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class'), ${XID}`;
+    const names = tables.map((quoted, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
+    const columns = `r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class'), pg_current_snapshot()`;
     const sql = `SELECT ${columns} FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
     const { rows } = await session.query(sql, signal);
     const version = this.#version;
-    return rows.map(([oid = null, file = null, comment = null, xid]) => ({ oid, file, comment, version, xid: xid! }));
+    return rows.map(([oid = null, file = null, comment = null, snapshot]) => ({
+      oid,
+      file,
+      comment,
+      version,
+      snapshot: snapshot!,
+    }));
   }
 }
 
-/**
- * Those of these mirrors that somebody may have emptied while nobody looked: they have no row, and another file than the one that
- * they were made with. We remove rows by DELETE, which keeps the file. One that was rewritten and is rightly empty is among them:
- * to read it again costs little.
- */
-async function emptied(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
-  if (tables.length === 0) return [];
-  const names = tables.map((quoted, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
+function quotedOf(tables: readonly TargetTable[]): readonly string[] {
+  return tables.map(({ quoted }) => quoted);
+}
+
+/** Those of these tables, which have another file, in which no row is from before. Of one that we can't read nobody knows. */
+async function emptiedOf(
+  session: Session,
+  tables: readonly (SeenTable & { readonly quoted: string })[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  if (tables.length === 0) return new Set();
+  const oids = tables.map(({ oid }) => oid).join(", ");
   const isReadable = "has_table_privilege(oid, 'SELECT') AND NOT row_security_active(oid)";
-  const { rows: moved } = await session.query(
-    `SELECT i FROM (VALUES ${names.join(", ")}) AS v (i, r) JOIN pg_class ON oid = r ` +
-      `WHERE relkind = 'r' AND pg_relation_filenode(oid) <> oid AND ${isReadable}`,
-    signal,
-  );
-  const found: string[] = [];
-  for (const some of groupsOf(moved, LOOKED_AT_ONCE)) {
-    const looks = some.map(([i]) => `SELECT ${i} WHERE NOT EXISTS (SELECT FROM ONLY ${tables[Number(i)]!})`);
-    const { rows } = await session.query(looks.join(" UNION ALL "), signal);
-    found.push(...rows.map(([i]) => tables[Number(i)]!));
+  const { rows } = await session.query(`SELECT oid FROM pg_class WHERE oid IN (${oids}) AND ${isReadable}`, signal);
+  const readable = new Set(rows.map(([oid]) => oid));
+  const emptied = new Set<string>();
+  for (const some of groupsOf(
+    tables.filter(({ oid }) => readable.has(oid)),
+    LOOKED_AT_ONCE,
+  )) {
+    const looks = some.map(
+      ({ quoted, snapshot }, i) =>
+        `SELECT ${i} WHERE NOT EXISTS (SELECT FROM ONLY ${quoted} WHERE ${isFromBefore(snapshot)})`,
+    );
+    const { rows: found } = await session.query(looks.join(" UNION ALL "), signal);
+    for (const [i] of found) emptied.add(some[Number(i)]!.quoted);
   }
-  return found;
+  return emptied;
 }
-
-/** Of the oldest transaction that may be writing now. */
-const XID = "txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
 
 /**
  * Whether there are rows from before the last look. VACUUM FULL and CLUSTER write them with their transaction numbers, other
@@ -231,10 +276,18 @@ const XID = "txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
  */
 async function keeps(session: Session, { table, seen, hasAsOld }: KnownTable, signal: AbortSignal): Promise<boolean> {
   const isAsOld = `${VERSION_COLUMN} <= ${seen.version}`;
-  const isThereSince = `age(xmin) > age('${seen.xid}'::xid)`;
+  const isThereSince = isFromBefore(seen.snapshot);
   const isOlder = table.history !== null ? isAsOld : hasAsOld ? isThereSince : `${isAsOld} OR ${isThereSince}`;
   const { rows } = await session.query(`SELECT 1 FROM ${table.rows} WHERE ${isOlder} LIMIT 1`, signal);
   return rows.length > 0;
+}
+
+/** Whether a row is of a transaction that this snapshot shows, `xmin:xmax:running,…` with epochs. */
+function isFromBefore(snapshot: string): string {
+  const [, end = "", running = ""] = snapshot.split(":");
+  const xid = (full: string): string => `'${BigInt(full) % 2n ** 32n}'::xid`;
+  const left = running === "" ? "" : ` AND xmin <> ALL (ARRAY[${running.split(",").map(xid).join(", ")}])`;
+  return `(age(xmin) > age(${xid(end)})${left})`;
 }
 
 /** Whether a row has no higher version. Blocks are in the order of the log: the first transaction of each is its oldest. */

@@ -318,8 +318,10 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   async finish(made: readonly TargetTable[]): Promise<void> {
+    const { presence } = this.#parts;
+    const seen = await presence.see(this.#session, made, this.#signal);
     await this.#query("COMMIT");
-    await this.#parts.presence.add(this.#session, made, this.#signal);
+    presence.add(seen);
   }
 
   /** A column that a user's view shows can't go. */

@@ -13,7 +13,11 @@ import { fatal, reopening, stateOf } from "../errors.ts";
 import { type Answer, StatementFailure } from "../../../../src/postgres/exchange.ts";
 
 export const CHECKPOINT_NAME = { schema: METADATA_SCHEMA, table: "progress" };
-const CHECKPOINT = `${METADATA_SCHEMA}.${CHECKPOINT_NAME.table}`;
+export const CHECKPOINT = `${METADATA_SCHEMA}.${CHECKPOINT_NAME.table}`;
+/** What each target was when its sink saw it last. */
+export const TARGETS = `${METADATA_SCHEMA}.targets`;
+/** Of the checkpoints themselves. Those that a dump put back are another table, and so are the targets beside them. */
+export const HOME = `'${CHECKPOINT}'::regclass::oid`;
 
 /** The stored progress of one sink. */
 export interface StoredCheckpoint {
@@ -58,17 +62,33 @@ CREATE TABLE IF NOT EXISTS ${CHECKPOINT} (
   claim text,
   updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
+CREATE TABLE IF NOT EXISTS ${TARGETS} (
+  sink text,
+  target text,
+  relation oid,
+  file oid,
+  snapshot text NOT NULL,
+  home oid NOT NULL,
+  PRIMARY KEY (sink, target)
+);
 COMMIT`;
 
-/** A role without CREATE can use an existing table. */
-export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${CHECKPOINT}') IS NOT NULL`;
+export const FIND_CHECKPOINT = `SELECT 1 WHERE to_regclass('${CHECKPOINT}') IS NOT NULL`;
 
-/** Removes the sink's row, and with the last one everything of Millrace. Not the row of a process that came later. */
-export function removeCheckpoint(fence: Fence): string {
-  return `BEGIN; LOCK TABLE ${CHECKPOINT} IN ACCESS EXCLUSIVE MODE; DELETE FROM ${CHECKPOINT} WHERE ${isHeld(fence)};
+/** A role without CREATE can use existing tables. */
+export const FIND_METADATA = `${FIND_CHECKPOINT} AND (to_regclass('${TARGETS}') IS NOT NULL OR NOT has_schema_privilege(to_regnamespace('${METADATA_SCHEMA}')::oid, 'CREATE'))`;
+
+export const MAY_SEE_TARGETS = `SELECT bool_and(has_table_privilege(to_regclass('${TARGETS}')::oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p`;
+
+/** Removes the sink's rows, and with the last one everything of Millrace. Not the rows of a process that came later. */
+export function removeCheckpoint(fence: Fence, { hasTargets }: { readonly hasTargets: boolean }): string {
+  const own = `SELECT name FROM ${CHECKPOINT} WHERE ${isHeld(fence)}`;
+  const targets = hasTargets ? ` DELETE FROM ${TARGETS} WHERE sink IN (${own});` : "";
+  return `BEGIN; LOCK TABLE ${CHECKPOINT} IN ACCESS EXCLUSIVE MODE;${targets} DELETE FROM ${CHECKPOINT} WHERE ${isHeld(fence)};
 DO $$ BEGIN
   IF EXISTS (SELECT FROM ${CHECKPOINT}) THEN RETURN; END IF;
   DROP TABLE ${CHECKPOINT};
+  DROP TABLE IF EXISTS ${TARGETS};
   IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '${METADATA_SCHEMA}'::regnamespace) THEN
     DROP SCHEMA ${METADATA_SCHEMA};
   END IF;

@@ -28,6 +28,7 @@ import {
   type Fence,
   FenceBroken,
   fenceError,
+  FIND_CHECKPOINT,
   FIND_METADATA,
   LOCK_DDL,
   lockLease,
@@ -118,7 +119,7 @@ export class FencedSession {
     const session = await this.beside(signal);
     try {
       return await this.guarded("looking at the target's progress", async () => {
-        const found = await session.query(FIND_METADATA, signal);
+        const found = await session.query(FIND_CHECKPOINT, signal);
         if (found.rows.length === 0) return null;
         const stored = await session.query(selectCheckpoint(this.#options.checkpointName), signal);
         return readCheckpoint(stored)?.checkpoint ?? null;
