@@ -370,7 +370,8 @@ test("a sink, a table and a report have pages of their own, which links lead to 
     .waitFor(PATIENCE);
   await part(page, "tables").getByRole("link", { name: "cache" }).click();
   await title("cache").waitFor(PATIENCE);
-  expect(await page.title()).toBe(`cache · ${pipeline.installation.name} · Millrace`);
+  // The title follows the heading.
+  await eventually(async () => expect(await page.title()).toBe(`cache · ${pipeline.installation.name} · Millrace`));
   expect(await page.getByRole("article").count()).toBe(1);
   expect(await part(page, "letters").count()).toBe(0);
   const chart = page.getByRole("slider", { name: /^Throughput/ });
