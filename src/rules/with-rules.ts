@@ -409,10 +409,6 @@ function ordinalsAtSource(
   });
 }
 
-/**
- * Conditions that operators give to commands, where rules hide something of any table: in the language of filters, over the
- * columns that the rules show, and judged here. As SQL of the source they could ask everything.
- */
 /** Whether the rules hide columns or rows of any table. */
 function hides({ tables }: Rules): boolean {
   return tables.some(({ columns, only, where }) => {
@@ -421,7 +417,10 @@ function hides({ tables }: Rules): boolean {
   });
 }
 
-/** `table`: as the rules show it. The condition has the names of the source. */
+/**
+ * What an operator gives to a command, in the language of filters, over the columns that the rules show. `table`: as the rules
+ * show it. The condition has the names of the source.
+ */
 function shownCondition({ columns, ruled }: TableVersion, text: string): Condition {
   const lineage = ruled?.lineage ?? columns.map(({ name }) => ({ source: name, target: name, mask: null }));
   const shown = lineage.filter(({ target, mask }) => target !== null && mask === null);
@@ -459,7 +458,6 @@ function matching(block: Block, condition: Condition): Block | null {
   return null;
 }
 
-/** Rules and selections that fit nothing, and other things that rules say in vain. */
 /** Matches whatever there is: it can't be misspelt. */
 const ANY = /^[*?.]+$/;
 

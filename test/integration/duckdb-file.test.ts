@@ -41,6 +41,14 @@ async function failureOf(work: Promise<void>): Promise<MillraceError | undefined
 
 const batch = (at: bigint, id: string) => rowsBatch(at, [items, [put([id, "x"])]]);
 
+/** What somebody did to the open file stops each call, until the sink is opened again. */
+async function expectReopening(sink: Sink, next: ReturnType<typeof batch>): Promise<void> {
+  for (const call of [() => sink.verify(timeout()), () => sink.apply(next, new Reports(), timeout())]) {
+    const error = await failure(call());
+    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
+  }
+}
+
 test("what is no DuckDB file, a damaged one and a missing folder are told apart", async () => {
   using folder = temporaryFolder();
   const foreign = folder.file("notes.duckdb");
@@ -90,10 +98,7 @@ test("a file moved away while it is open stops the sink before anything is taken
   await sink.prepare([items], timeout());
   await sink.apply(batch(10n, "1"), new Reports(), timeout());
   renameSync(path, folder.file("moved.duckdb"));
-  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-    const error = await failure(call());
-    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
-  }
+  await expectReopening(sink, batch(20n, "2"));
   await sink.close();
 });
 
@@ -106,10 +111,7 @@ test("a file that is emptied in place stops the sink before anything is taken fo
   await sink.apply(batch(10n, "1"), new Reports(), timeout());
   await sink.verify(timeout());
   truncateSync(path);
-  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-    const error = await failure(call());
-    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
-  }
+  await expectReopening(sink, batch(20n, "2"));
   expect(await failure(sink.open(2, timeout()))).toMatchObject({
     code: "MR3202",
     hint: expect.stringContaining(`mv ${path} ${path}.damaged`),
@@ -141,10 +143,7 @@ test("an older copy that is written over an open file, or over its log, stops th
   await sink.verify(timeout());
   copyFileSync(folder.file("older"), path);
   writeFileSync(`${path}.wal`, "");
-  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(30n, "3"), new Reports(), timeout())]) {
-    const error = await failure(call());
-    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
-  }
+  await expectReopening(sink, batch(30n, "3"));
   expect(await sink.open(4, timeout())).toEqual(batch(10n, "1").checkpoint);
   await sink.prepare([items], timeout());
   await sink.apply(batch(20n, "2"), new Reports(), timeout());
@@ -173,10 +172,7 @@ test("an older copy of the same size that is written over an open file stops the
   const { size } = statSync(path);
   copyFileSync(folder.file("older"), path);
   truncateSync(path, size);
-  for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(50n, "5"), new Reports(), timeout())]) {
-    const error = await failure(call());
-    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
-  }
+  await expectReopening(sink, batch(50n, "5"));
   await sink.close();
 });
 
@@ -192,10 +188,7 @@ test.for(["removed", "replaced"])(
     await sink.verify(timeout());
     renameSync(`${path}.wal`, folder.file("log"));
     if (how === "replaced") copyFileSync(folder.file("log"), `${path}.wal`);
-    for (const call of [() => sink.verify(timeout()), () => sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
-      const error = await failure(call());
-      expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
-    }
+    await expectReopening(sink, batch(20n, "2"));
     expect(await sink.open(2, timeout())).toEqual(batch(10n, "1").checkpoint);
     await sink.prepare([items], timeout());
     await sink.apply(batch(20n, "2"), new Reports(), timeout());

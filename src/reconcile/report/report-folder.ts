@@ -45,7 +45,8 @@ export class ReportFolder {
 
   /**
    * Writes the newest of these reports, and the signed ones before it that the folder lacks since a process ended, or the folder
-   * was full: later ones name them. Those that somebody has taken away stay away.
+   * was full: later ones name them. Those that somebody has taken away stay away, but for the one before the newest, which the
+   * process before may not have written.
    */
   async follow(reports: ReportStore): Promise<void> {
     const history = await reports.list();
