@@ -71,7 +71,7 @@ export class Database {
   log: LogEntry[] = [];
   /** Where the log ends. */
   end = 1000n;
-  /** Of transactions with changes, and of changes of shape. */
+  /** Of transactions with changes, of changes of shape, and of returns to an earlier state. */
   commitCount = 0;
   #identity = 100;
   /** Of the tables: one that is made again is another one. */
@@ -322,6 +322,7 @@ export class Database {
     this.tables.splice(0, this.tables.length, ...tables.map((table) => ({ ...table, rows: new Map(table.rows) })));
     this.log = [...log];
     this.end = end;
+    this.commitCount++;
   }
 
   /** The same transactions at other places. */

@@ -135,7 +135,7 @@ export class Operators {
     });
   }
 
-  /** What it promises is looked at, where nothing was committed meanwhile. */
+  /** What it promises is looked at, where nothing was committed, or taken back, meanwhile. */
   async wait(): Promise<void> {
     const { checks, daemon, server, plan } = this.#world;
     const control = daemon?.running?.control;
