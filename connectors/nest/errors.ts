@@ -1,11 +1,7 @@
-import { type ErrorCode, type ErrorKind, errorsOf, type MillraceError } from "../../src/core/errors.ts";
+import { type ErrorKind, errorsOf, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { classify as classifyFile } from "../sqlite/errors.ts";
 
-const raise = errorsOf({ side: "source", kind: "nest" }, {});
-
-export function nestError(code: ErrorCode, kind: ErrorKind, message: string): MillraceError {
-  return raise(code, kind, message);
-}
+export const nestError: Raise = errorsOf({ side: "source", kind: "nest" }, {});
 
 export function stopped(): MillraceError {
   return nestError("MR2029", "aborted", "reading documents was stopped");
@@ -27,5 +23,5 @@ const KINDS: Partial<Record<ErrorKind, ErrorKind>> = { reopen: "retryable", fata
 /** Turns a failure while `doing` something with the file into one of the source. */
 export function classify(error: unknown, doing: string, path: string): MillraceError {
   const { code, kind, message, hint } = classifyFile(error, doing, path);
-  return raise(code, KINDS[kind] ?? kind, message, { hint, cause: error });
+  return nestError(code, KINDS[kind] ?? kind, message, { hint, cause: error });
 }

@@ -68,6 +68,7 @@ export type ErrorReason =
   | DatabaseReason
   | StateReason
   | "silent" // the connection stands, and nothing comes over it
+  | "moved" // the source has another log than the stored one: a new start asks `cross` whether it can go on there
   | "behind" // a sink holds less than before, and the log does not reach back that far
   | "user-limit" // a limit, quota or setting of this user alone
   | "partial" // a part of a target is missing now

@@ -7,7 +7,6 @@ import type { Config } from "../config/config.ts";
 import { makeFolder } from "../core/files.ts";
 import { abortOf, type Clock, timestamp } from "../core/clock.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
-import { LogMoved } from "../core/contracts/log-admin.ts";
 import { type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
@@ -158,7 +157,7 @@ export async function followNest(
     await documents.run(signal);
   } catch (error) {
     const known = findMillraceError(error);
-    if (signal.aborted || known === undefined || error instanceof LogMoved) throw error;
+    if (signal.aborted || known === undefined || known.reason === "moved") throw error;
     logger.error({ code: known.code, error }, `documents are not followed any more: ${known.message}`);
     onFailure(storedErrorOf(known, timestamp(clock)));
     await abortOf(signal);
@@ -167,7 +166,7 @@ export async function followNest(
 
 /**
  * A document without a list of columns has all of them: begins again with other documents when the stream shows others than
- * those that they were made from. Rejects with a `LogMoved`, so that everything is opened again. Tables that change all the time
+ * those that they were made from. Rejects with the reason `moved`, so that everything is opened again. Tables that change all the time
  * hold up no documents: what the last beginning owes is read first, and the next one is later each time.
  */
 export async function watchColumns(
@@ -200,11 +199,11 @@ export async function watchColumns(
       if (others.some((one) => before.get(one.name) !== definitionOf(one))) {
         again.waitMs = sinceMs < 2 * AGAIN_MS_MAX ? Math.min(Math.max(2 * again.waitMs, AGAIN_MS), AGAIN_MS_MAX) : 0;
         again.lastMs = clock.elapsed();
-        throw new LogMoved(columnsChanged());
+        throw columnsChanged();
       }
       known = now;
     } catch (error) {
-      if (signal.aborted || error instanceof LogMoved || findMillraceError(error)?.kind !== "retryable") throw error;
+      if (signal.aborted || findMillraceError(error)?.kind !== "retryable") throw error;
       logger.warn({ error }, "the columns of documents could not be looked at");
     }
   }

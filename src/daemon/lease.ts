@@ -3,9 +3,9 @@
  * changed to another one.
  */
 import type { Clock } from "../core/clock.ts";
-import { LogMoved } from "../core/contracts/log-admin.ts";
 import type { Acquired, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import { findMillraceError } from "../core/errors.ts";
 import { leaseHeld, leaseLost } from "../state/errors.ts";
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
@@ -82,9 +82,11 @@ export async function throughMoves<T>(
     try {
       return await run();
     } catch (error) {
-      if (!(error instanceof LogMoved)) throw error;
-      if (error.kind === "reopen") logger.info({}, `${error.message}; Millrace begins again with them`);
-      else logger.warn({ code: error.code, error }, `${error.message}; checking whether the sinks can continue there`);
+      const known = findMillraceError(error);
+      if (known?.reason !== "moved") throw error;
+      const { code, kind, message } = known;
+      if (kind === "reopen") logger.info({}, `${message}; Millrace begins again with them`);
+      else logger.warn({ code, error: known }, `${message}; checking whether the sinks can continue there`);
       await clock.sleep(MOVED_PAUSE_MS, signal);
     }
   }

@@ -28,5 +28,6 @@ export function documentsError(problems: readonly [DocumentProblem, ...DocumentP
 
 /** Not an error: the documents are other ones now. */
 export function columnsChanged(): MillraceError {
-  return new MillraceError({ code: "MR1040", kind: "reopen", message: "tables of documents have other columns now" });
+  const message = "tables of documents have other columns now";
+  return new MillraceError({ code: "MR1040", kind: "reopen", message, reason: "moved" });
 }

@@ -3,7 +3,7 @@
  * gone on in. Whole rows are in the log, and a read waits until all that is in the log can be seen.
  */
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import { type LogAdmin, LogMoved } from "../../src/core/contracts/log-admin.ts";
+import type { LogAdmin } from "../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import type { RowReads } from "../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
@@ -101,7 +101,12 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
         () => {
           const { database, host, purgedTo } = server;
           if (identity["host"] !== String(host))
-            throw new LogMoved({ code: "MR2032", kind: "fatal", message: "another host answers" });
+            throw new MillraceError({
+              code: "MR2032",
+              kind: "fatal",
+              message: "another host answers",
+              reason: "moved",
+            });
           known.know();
           if (held.from.commit < purgedTo) throw lost("MR2010", "the log was purged beyond the position");
           if (held.reached.commit > database.end) throw lost("MR2013", "the log ends before the position");

@@ -9,6 +9,10 @@ import {
   kafkaError,
   stuckAfter,
 } from "../../connectors/kafka/errors.ts";
+import { Followed } from "../../connectors/kafka/source/followed.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { throughMoves } from "../../src/daemon/lease.ts";
 
 test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED"])(
   "%s is another writer",
@@ -57,4 +61,22 @@ test("what fails where the log is read is the source's, also for a sink that nee
     expect(classify(error).connector).toMatchObject({ side: "sink" });
     expect(classifySource(error).connector).toEqual({ side: "source", kind: "kafka" });
   }
+});
+
+test("a log that goes on in another epoch makes the daemon begin again there, and not end", async () => {
+  const followed = new Followed("reader", null);
+  const { signal } = new AbortController();
+  const until = { epoch: 2, commit: 0n, index: 0 };
+  const streams = [
+    () => followed.moved({ ...until, epoch: 1 }, { until }, systemClock, signal),
+    async () => "it goes on",
+  ];
+  const run = async () => {
+    try {
+      return await streams.shift()!();
+    } catch (error) {
+      throw classifySource(error, signal);
+    }
+  };
+  expect(await throughMoves({ clock: systemClock, logger: SILENT }, run, signal)).toBe("it goes on");
 });

@@ -1,6 +1,5 @@
 import type { HeldBack } from "../client/held-back.ts";
 import type { Clock } from "../../../src/core/clock.ts";
-import { LogMoved } from "../../../src/core/contracts/log-admin.ts";
 import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
 import { News } from "../../../src/core/waiting.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
@@ -155,14 +154,19 @@ export class Followed {
   }
 
   /** Rejects when every sink holds what is before the position, at which another epoch follows, or after a while. */
-  async moved({ commit }: Position, frame: Frame, clock: Clock, signal: AbortSignal): Promise<never> {
+  async moved(
+    { commit }: Position,
+    { until }: Pick<Frame, "until">,
+    clock: Clock,
+    signal: AbortSignal,
+  ): Promise<never> {
     const untilMs = clock.elapsed() + DURABLE_MS_MAX;
     for (let told = this.#news.count; this.#acknowledged < commit; told = this.#news.count) {
       const leftMs = untilMs - clock.elapsed();
       if (leftMs <= 0) break;
       await this.#news.after(told, clock, leftMs, signal);
     }
-    throw new LogMoved(logError("MR2013", "fatal", otherEpoch(frame.until.epoch, this.#epoch)));
+    throw logError("MR2013", "fatal", otherEpoch(until.epoch, this.#epoch), { reason: "moved" });
   }
 
   /** The offset at which a stream from this position can begin; null: unknown. */

@@ -7,7 +7,6 @@ import {
   type CreateRequest,
   type Crossing,
   type HeldPositions,
-  LogMoved,
 } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
@@ -238,6 +237,6 @@ function beyond(why: string): MillraceError {
 }
 
 /** The start finds out whether Millrace can continue in this log. */
-function moved(why: string): Error {
-  return new LogMoved(sourceError("MR2032", "fatal", `the log is another one than before: ${why}`));
+function moved(why: string): MillraceError {
+  return sourceError("MR2032", "fatal", `the log is another one than before: ${why}`, { reason: "moved" });
 }

@@ -6,7 +6,6 @@ import {
   type FirstCopy,
   type HeldPositions,
   type LogAdmin,
-  LogMoved,
 } from "../../../src/core/contracts/log-admin.ts";
 import { type LogIdentity, NUMBERED } from "../../../src/core/contracts/positions.ts";
 import type { Chunk, KeyText, RowRange, RowReads } from "../../../src/core/contracts/row-reads.ts";
@@ -79,7 +78,7 @@ function logAdmin(nest: Nest): LogAdmin {
       if (loss === null) return identityOf(nest);
       // `cross` knows of fewer positions, and is to see it too.
       await guarded(nest, signal, () => nest.endLists(signal));
-      throw new LogMoved(nestError("MR2032", "fatal", `the nest ${nest.path} is another one: ${loss}`));
+      throw nestError("MR2032", "fatal", `the nest ${nest.path} is another one: ${loss}`, { reason: "moved" });
     },
     // Sinks keep the documents that they have, and are compared.
     cross: async (identity, positions, signal) => {

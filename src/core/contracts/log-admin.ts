@@ -1,4 +1,4 @@
-import { type ErrorCode, MillraceError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import type { Block } from "../model/block.ts";
 import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -74,7 +74,7 @@ export interface LogAdmin {
   /**
    * Any later start: checks that this is still the log of `identity`, that it still holds everything from `held.from` on,
    * and that it reaches as far as `held.reached`.
-   * Throws a fatal numbered error where a gap can't be ruled out, and `LogMoved` if the log may lack what a sink may hold.
+   * Throws a fatal numbered error where a gap can't be ruled out, with the reason `moved` if the log may lack what a sink may hold.
    * Returns the identity to store from now on.
    */
   readonly resume: (identity: LogIdentity, held: HeldPositions, signal: AbortSignal) => Promise<LogIdentity>;
@@ -178,9 +178,6 @@ export interface Crossing {
    */
   readonly leftAt?: bigint;
 }
-
-/** The source has another log than the stored one: a new start asks `cross` whether the stream can continue in it. */
-export class LogMoved extends MillraceError {}
 
 export interface MadeObject {
   readonly what: string;

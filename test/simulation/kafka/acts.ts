@@ -174,11 +174,12 @@ export class KafkaActs {
 
   #config(process: SimulatedProcess): RecoverConfig {
     const { server, broker, plan } = this.#world;
-    const sinks = captureSinks(process, broker, plan).map((sink) => ({
-      name: sink.name,
+    const made = () => captureSinks(process, broker, plan);
+    const sinks = made().map(({ name }, i) => ({
+      name,
       tables: [],
       documents: null,
-      connector: { create: async () => sink },
+      connector: { create: async () => made()[i]! },
     }));
     const source = { tables: ["public.*"], connector: { create: async () => postgresLikeSource(process, server) } };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what the command asks of a configuration

@@ -3,7 +3,7 @@
  * while names move, connections may end at different servers.
  */
 import type { Position } from "../../../../src/core/model/position.ts";
-import { type HeldPositions, LogMoved } from "../../../../src/core/contracts/log-admin.ts";
+import type { HeldPositions } from "../../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { formatLsn, parseLsn } from "../wire/lsn.ts";
@@ -106,7 +106,7 @@ export function checkSystem(
     mayReach !== null && (isPresent ? isBeyond(mayReach, common ?? mayReach.commit) : mayReach.epoch > reached.epoch);
   if (common !== null && mayBeLost) {
     const message = `the server was promoted and left the former log at ${formatLsn(common)}; a sink may hold rows of what came later there`;
-    throw new LogMoved(sourceError("MR2032", "fatal", message));
+    throw sourceError("MR2032", "fatal", message, { reason: "moved" });
   }
   if (isBeyond(reached, log.flushed)) {
     throw sourceError(
