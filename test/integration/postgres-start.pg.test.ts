@@ -289,7 +289,7 @@ test("a publication that others made goes on publishing partitions as they chose
   const options = { tables: ["public.a", "public.root"], publication: "theirs" };
   const fix = 'ALTER PUBLICATION "theirs" SET (publish_via_partition_root = true);';
   await using source = await openSource(database, options);
-  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2017", hint: expect.stringContaining(fix) });
+  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2008", hint: expect.stringContaining(fix) });
   const { rows } = await database.query("select pubviaroot from pg_publication where pubname = 'theirs'");
   expect(rows).toEqual([{ pubviaroot: false }]);
   const findings = await checkSource(database, options);
@@ -303,6 +303,41 @@ test("a publication that others made goes on publishing partitions as they chose
   await createLog(again);
   const { rows: published } = await database.query(PUBLISHED);
   expect(published).toEqual([{ name: "a" }, { name: "root" }]);
+});
+
+test("a partitioned table that only a glob takes in, and that others publish by its partitions, stops no other", async () => {
+  await using database = await freshDatabase();
+  const root = (name: string) => `create table ${name} (id int primary key) partition by range (id);
+    create table ${name}_low partition of ${name} for values from (0) to (10);`;
+  await database.query(
+    `create table a (id int primary key); ${root("early")} create publication theirs for all tables`,
+  );
+  const options = { tables: ["public.*"], publication: "theirs" };
+  const fix = 'ALTER PUBLICATION "theirs" SET (publish_via_partition_root = true);';
+  const findings = await checkSource(database, options);
+  expect(findings.find(({ id }) => id === "postgres.publication")).toMatchObject({ level: "warning", fix });
+  await using source = await openSource(database, options);
+  const log = await createLog(source, true);
+  expect(log.copy?.tables.map(({ id }) => id)).toEqual(["public.a"]);
+  await log.copy?.close();
+  await source.admin.resume(log.identity, { from: log.position, reached: log.position }, never);
+  await database.query(root("late"));
+  await source.catalog.publish(async () => {}, never);
+  const { tables, refused } = await source.catalog.tables(never);
+  expect(tables.map(({ id }) => id)).toEqual(["public.a"]);
+  expect(refused.map((table) => [table.id, table.fix])).toEqual([
+    ["public.early", fix],
+    ["public.late", fix],
+  ]);
+  const stream = { temporary: false, resolve: registry(), isKnown: (id: string) => id === "public.a" };
+  await using follower = new Follower(await source.log.stream(log.position, stream, never));
+  await database.query("insert into early values (1); insert into late values (1); insert into a values (1)");
+  expect(await follower.catchUp(source)).toMatchObject([{ table: "public.a" }]);
+  await database.query(`${fix} insert into early values (2)`);
+  expect(await follower.catchUp(source)).toMatchObject([{ table: "public.early", after: { id: "2" } }]);
+  await source.catalog.publish(async () => {}, never);
+  const now = await source.catalog.tables(never);
+  expect(now.tables.map(({ id }) => id)).toEqual(["public.a", "public.early", "public.late"]);
 });
 
 test("a slot of another kind is refused", async () => {

@@ -14,7 +14,6 @@ import {
   addRefusal,
   checkPublication,
   createStatement,
-  lacksRoot,
   publishable,
   type Publication,
 } from "./catalog/publication.ts";
@@ -171,8 +170,7 @@ function existingFindings(
   const possible = new Set(publishable(context, publication, tables));
   const left = tables.filter((table) => !possible.has(table));
   if (left.length > 0) {
-    const isNeeded =
-      possible.size === 0 || lacksRoot(publication, left) || left.some((table) => isLiteral(context, table));
+    const isNeeded = possible.size === 0 || left.some((table) => isLiteral(context, table));
     const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}: ${addRefusal(publication, left)}`;
     findings.push({
       ...wrong(PUBLICATION, what, addAdvice(name, publication, left)),

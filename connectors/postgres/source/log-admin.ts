@@ -29,13 +29,7 @@ import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { Database } from "./wire/database.ts";
 import { checkPublicationHistory, publicationIdentity } from "./catalog/publication-history.ts";
-import {
-  checkPublication,
-  checkViaRoot,
-  publishable,
-  readPublication,
-  type Publication,
-} from "./catalog/publication.ts";
+import { checkPublication, publishable, readPublication, type Publication } from "./catalog/publication.ts";
 import { leaving, syncPublication, takeOut } from "./catalog/publish.ts";
 import { selectTables, type Selected } from "./catalog/selection.ts";
 import { checkServer, readServer, type ServerFacts } from "./log/server.ts";
@@ -93,7 +87,6 @@ export async function createLog(
   await takeOut(context, leaving(selected.publication, published), signal);
   const publication = await publicationThere(context, signal);
   checkPublication(context, publication, wanted);
-  checkViaRoot(context, publication, wanted);
   // Again: what came before may have taken long.
   const existing = await readSlot(context, signal);
   if (existing !== undefined) checkSlotKind(context, existing);
@@ -227,7 +220,6 @@ export async function resumeLog(
   const publication = checkPublicationHistory(context, identity, selected);
   const captured = selected.captured.map(({ table }) => table);
   checkPublication(context, publication, captured);
-  checkViaRoot(context, publication, captured);
   const { [KEPT]: kept } = identity;
   return {
     ...identityOf(context, { facts, log, publication, slotMade: identity["slotMade"] === "yes" }),

@@ -50,8 +50,8 @@ export interface CatalogTable {
   readonly persistence: string;
   /** pg_class.relreplident. */
   readonly identity: string;
-  /** Oids of the partitioned tables above it, nearest first. */
-  readonly ancestors: readonly number[];
+  /** The partitioned tables above it, nearest first. */
+  readonly ancestors: readonly { readonly oid: number; readonly schema: string; readonly table: string }[];
   /** For a partition: which transaction attached it, or created it as one. */
   readonly attached: string | null;
   /**
@@ -111,7 +111,7 @@ export async function readCatalog(
 
 /** There may be thousands of partitioned tables: none looks through all tables for its own. */
 function belowIn(tables: readonly CatalogTable[]): Catalog["below"] {
-  const pairs = tables.flatMap((table) => table.ancestors.map((oid) => ({ oid, table })));
+  const pairs = tables.flatMap((table) => table.ancestors.map(({ oid }) => ({ oid, table })));
   const found = Map.groupBy(pairs, ({ oid }) => oid);
   return (oid) => found.get(oid)?.map(({ table }) => table) ?? [];
 }
@@ -144,7 +144,9 @@ left join (select n.nspname, c.relname, json_build_object(
   'schema', n.nspname, 'table', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
   'identity', c.relreplident,
   'ancestors', case when c.relispartition
-    then (select coalesce(json_agg(a.relid::oid::int8), '[]') from pg_partition_ancestors(c.oid) a where a.relid <> c.oid)
+    then (select coalesce(json_agg(json_build_object('oid', p.oid::int8, 'schema', pn.nspname, 'table', p.relname) order by a.n), '[]')
+      from pg_partition_ancestors(c.oid) with ordinality a (relid, n)
+      join pg_class p on p.oid = a.relid join pg_namespace pn on pn.oid = p.relnamespace where a.relid <> c.oid)
     else '[]'::json end,
   'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
   'heirs', case when c.relkind = 'r' and c.relhassubclass

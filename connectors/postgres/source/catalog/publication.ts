@@ -221,16 +221,6 @@ export function checkPublication(context: SourceContext, current: Publication, t
   }
 }
 
-export function checkViaRoot(context: SourceContext, current: Publication, tables: readonly CatalogTable[]): void {
-  if (!lacksRoot(current, tables)) return;
-  throw sourceError(
-    "MR2017",
-    "fatal",
-    `the publication ${context.publication} publishes partitions under their own names`,
-    { hint: `Let its owner run: ${viaRootStatement(context.publication)}; ${BEGIN_ANEW}` },
-  );
-}
-
 /** ONLY: a child by inheritance is a separate table. */
 export function member(table: CatalogTable): string {
   return `${table.kind === "r" ? "ONLY " : ""}${quoteTable(table.schema, table.table)}`;

@@ -15,7 +15,6 @@ import {
   addRefusal,
   addStatement,
   checkPublication,
-  checkViaRoot,
   COMMENT,
   createStatement,
   lacksRoot,
@@ -44,10 +43,7 @@ export async function syncPublication(
   tables: readonly CatalogTable[],
   signal: AbortSignal,
 ): Promise<Synced> {
-  if (current !== undefined) {
-    checkPublication(context, current, tables);
-    if (!current.ours) checkViaRoot(context, current, tables);
-  }
+  if (current !== undefined) checkPublication(context, current, tables);
   const added = tables.filter((table) => current?.published.has(table.oid) !== true);
   const wantsRoot = current !== undefined && lacksRoot(current, tables);
   if (current !== undefined && added.length === 0 && !wantsRoot) return { added, locked: [] };

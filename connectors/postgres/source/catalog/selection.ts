@@ -44,16 +44,13 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const refused: CapturedTables["refused"][number][] = [];
   const lacking: CatalogTable[] = [];
   const isLiteral = ({ schema, table }: CatalogTable) => context.selection.isLiteral(schema, table);
+  const isMeant = (table: CatalogTable) => !isOfExtension(context, table);
   const all = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
-  // A glob means tables of the application.
-  const isMeant = (table: CatalogTable): boolean => table.extension === null || isLiteral(table);
   const matched = all.filter(isMeant);
   const extensions = all.filter((table) => !isMeant(table));
   const names = Map.groupBy(catalog.tables, ({ schema }) => schema);
-  const matchedOids = new Set(matched.map((table) => table.oid));
   for (const table of matched) {
-    // A partition comes with its root.
-    if (table.ancestors.some((oid) => matchedOids.has(oid))) continue;
+    if (comesWithRoot(context, table)) continue;
     const copy = isLiteral(table) ? null : copyRefusal(table, namesIn(names.get(table.schema)));
     if (copy !== null) {
       refused.push({ id: tableId(table.schema, table.table), ...copy, isCopy: true });
@@ -93,6 +90,19 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, { hint: MISSING_FIX });
   const idle = context.selection.idle(catalog.tables);
   return { captured, refused, lacking, missing, idle, extensions, publication, catalog };
+}
+
+/** A glob means tables of the application. */
+export function isOfExtension(
+  { selection }: Pick<SourceContext, "selection">,
+  { schema, table, extension }: CatalogTable,
+): boolean {
+  return extension !== null && !selection.isLiteral(schema, table);
+}
+
+/** A partition is no table of its own if the configuration takes one above it. */
+export function comesWithRoot({ selection }: Pick<SourceContext, "selection">, { ancestors }: CatalogTable): boolean {
+  return ancestors.some(({ schema, table }) => selection.matches(schema, table));
 }
 
 function* namesIn(tables: readonly CatalogTable[] = []): Generator<string> {

@@ -192,7 +192,7 @@ export class ShownLeaves {
   /** A row of `root` is in `leaf`, which the catalogue may or may not have. True: the root has to be read again. */
   show(root: number, leaf: number, catalog: Catalog): boolean {
     const found = catalog.tables.find(({ oid }) => oid === leaf);
-    if (found?.ancestors.includes(root) !== true) return true;
+    if (found?.ancestors.some(({ oid }) => oid === root) !== true) return true;
     this.#shown.set(leaf, root);
     return this.#seen !== null && this.#seen.get(leaf) !== root;
   }
@@ -202,8 +202,8 @@ export class ShownLeaves {
     const roots = new Map(captured.filter(({ table }) => table.kind === "p").map(({ table }) => [table.oid, table]));
     const seen = new Map<number, number>();
     for (const { oid, ancestors } of catalog.tables) {
-      const root = ancestors.find((ancestor) => roots.has(ancestor));
-      if (root !== undefined) seen.set(oid, root);
+      const root = ancestors.find((ancestor) => roots.has(ancestor.oid));
+      if (root !== undefined) seen.set(oid, root.oid);
     }
     const left = new Set<string>();
     for (const [leaf, root] of this.#shown) {

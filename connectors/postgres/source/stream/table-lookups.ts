@@ -25,6 +25,7 @@ import type { Ahead } from "./pgoutput.ts";
 import type { Relation, RelationMessage } from "./relations.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { findKey, FULL, type FoundKey, type Key, keyOf } from "../catalog/keys.ts";
+import { comesWithRoot, isOfExtension } from "../catalog/selection.ts";
 import { originsOf, shapeOf } from "../catalog/shapes.ts";
 
 interface CatalogAnswer {
@@ -82,15 +83,20 @@ export class TableLookups {
     if (this.#isBinary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
       throw new TextModeNeeded(`${shape.id} has a type without binary form`);
     }
-    // Another role's publication may carry tables that can't be followed. When such a table gets a key, the server announces
-    // it again.
-    if (shape.key.length === 0 && isKnown?.(shape.id) === false) return null;
+    // Another role's publication may carry tables that are not captured. When one gets a key, or is detached, the server
+    // announces it again.
+    const isOthers = shape.key.length === 0 || (table !== undefined && this.#isLeftOut(table));
+    if (isOthers && isKnown?.(shape.id) === false) return null;
     try {
       if (leaf !== undefined && this.#leaves.show(message.oid, leaf, catalog)) await onUnloggedRows?.(shape.id);
       return await resolve(leaf === undefined ? shape : { ...shape, parts: [catalog.relation(leaf)] }, position);
     } catch (error) {
       throw findMillraceError(error) ?? error;
     }
+  }
+
+  #isLeftOut(table: CatalogTable): boolean {
+    return isOfExtension(this.#context, table) || comesWithRoot(this.#context, table);
   }
 
   /** Another role's publication may carry copies by tools for online changes, which a glob leaves out. */
