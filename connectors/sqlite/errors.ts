@@ -87,6 +87,22 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
+const LET_THEM = "drop the trigger that was made in the file, or take RAISE(IGNORE) out of it";
+
+export function rowIgnored(table: string): MillraceError {
+  const message = `a trigger in the SQLite file kept a row of ${table} from being written or deleted (RAISE(IGNORE))`;
+  return sqliteError("MR3111", "poison", message, {
+    hint: `${LET_THEM}; then \`millrace dlq replay --sink NAME --all\` reads these rows again`,
+  });
+}
+
+/** Of a statement that removes all rows. */
+export function rowsKept(table: string): MillraceError {
+  const message = `a trigger in the SQLite file kept rows of ${table} from being removed (RAISE(IGNORE))`;
+  const hint = `${LET_THEM}; then: millrace snapshot start --tables TABLE --sink NAME`;
+  return sqliteError("MR2027", "fatal", message, { table, hint });
+}
+
 /** A table or column that a statement, or a trigger that it fires, names is not there. */
 export function isMissing(error: unknown): boolean {
   const code = primaryCodeOf(error);

@@ -25,7 +25,7 @@ import {
 } from "../warehouse/own-columns.ts";
 import { Targets, type TargetsOptions, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { type Companion, KeptColumns } from "./companion.ts";
-import { classify, isMissing, sqliteError, stopped, triggerFails } from "./errors.ts";
+import { classify, isMissing, rowsKept, sqliteError, stopped, triggerFails } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
 import { inScope, NOTES, quoteIdentifier, targetKey, targetName } from "./names.ts";
@@ -252,21 +252,22 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #removeUpTo(
     file: SqliteFile,
     slices: Slices,
-    { table, sqlName, form }: SqliteLayout,
+    { table, name, sqlName, form }: SqliteLayout,
     comparison: "<=" | "<",
     version: bigint,
     timeUs: bigint | undefined,
   ): Promise<void> {
-    const where = `WHERE ${VERSION_COLUMN} ${comparison} ?1${inScope(table)}`;
+    const isLive = isSoft(form) ? ` AND NOT ${DELETED_COLUMN}` : "";
+    const isLeft = `WHERE ${VERSION_COLUMN} ${comparison} ?1${inScope(table)}${isLive}`;
     const stored = this.#kept.stored(version);
-    if (!isSoft(form)) {
-      const sql = `DELETE FROM ${sqlName} ${where}`;
-      return await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, stored);
-    }
     const time = timeUs === undefined ? this.#now() : this.#values.timeText(timeUs);
     const sets = `${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ?1, ${COMMIT_TIME_COLUMN} = ?2`;
-    const sql = `UPDATE ${sqlName} SET ${sets} ${where} AND NOT ${DELETED_COLUMN}`;
-    return await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, stored, time);
+    const [sql, values] = isSoft(form)
+      ? [`UPDATE ${sqlName} SET ${sets} ${isLeft}`, [stored, time]]
+      : [`DELETE FROM ${sqlName} ${isLeft}`, [stored]];
+    await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, ...values);
+    if (!hasTriggers(file, name)) return;
+    if (file.rows(`SELECT 1 FROM ${sqlName} ${isLeft} LIMIT 1`, stored).length > 0) throw rowsKept(table.id);
   }
 
   #now(): string {
@@ -403,6 +404,11 @@ async function ofTable(file: SqliteFile, layout: SqliteLayout, work: () => Promi
   } catch (error) {
     throw isMissing(error) && isWhole(file, layout) ? triggerFails(error, layout.table.id) : error;
   }
+}
+
+function hasTriggers(file: SqliteFile, name: string): boolean {
+  const sql = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE LIMIT 1";
+  return file.rows(sql, name).length > 0;
 }
 
 function isWhole(file: SqliteFile, { sqlName, columns, retired }: SqliteLayout): boolean {

@@ -8,6 +8,7 @@ import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import {
+  checkpointAt,
   failure,
   patch,
   put,
@@ -216,6 +217,82 @@ test("a trigger that fails for its own reasons stops the sink and is named", asy
   await database.query("alter function count_effect() set search_path = public");
   await apply(sink, batch);
   expect(await rowsOf(database, "select count(*)::int from effects")).toEqual([[1]]);
+});
+
+describe("triggers that keep rows from being written", () => {
+  const swallow = (when: string, row: string): string =>
+    `create function keep_${when}() returns trigger language plpgsql as $$
+       begin if ${row}.bio = 'kept' then return null; end if; return ${when === "delete" ? "old" : "new"}; end $$;
+     create trigger keep_${when} before ${when} on people for each row execute function keep_${when}();`;
+
+  test.each([
+    ["few rows", 10, "hard"],
+    ["many rows", 60, "hard"],
+    ["few rows", 10, "soft"],
+    ["many rows", 60, "soft"],
+  ] as const)("each of %s (%i, deletes: %s) that one keeps is reported", async (_, count, deletes) => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, deletes });
+    const all = Array.from({ length: count }, (__, i) => `${i}`);
+    const bio = (id: string): string => (id === "3" ? "kept" : "x");
+    await apply(sink, rowsBatch(10n, [people, all.map((id) => put([id, "a", bio(id)], { fresh: true }))]));
+    await database.query(
+      `${swallow("insert", "new")} ${swallow("update", "old")} ${deletes === "hard" ? swallow("delete", "old") : ""}`,
+    );
+    await sink.verify(timeout());
+    const entries = [
+      ...all.slice(0, 6).map((id) => put([id, "b", bio(id)])),
+      put(["100", "b", "kept"], { fresh: true }),
+      put(["101", "b", "x"], { fresh: true }),
+      remove(["200", null, null]),
+    ];
+    const written = await apply(sink, rowsBatch(20n, [people, entries]));
+    expect(written.poisons.map(({ entry }) => entry).toSorted((a, b) => a - b)).toEqual([3, 6]);
+    for (const { error } of written.poisons)
+      expect(error).toMatchObject({ code: "MR3111", kind: "poison", message: expect.stringContaining("keep_insert") });
+    // Read again: what is there is newer, or the same.
+    expect((await apply(sink, rowsBatch(20n, [people, entries]))).poisons).toHaveLength(2);
+    const gone = await apply(sink, rowsBatch(30n, [people, all.map((id) => remove([id, null, null]))]));
+    expect(gone.poisons.map(({ entry }) => entry)).toEqual([3]);
+    const live = deletes === "soft" ? "where not _millrace_deleted" : "";
+    expect(await rowsOf(database, `select id, email from people ${live} order by id`)).toEqual([
+      [3, "a"],
+      [101, "b"],
+    ]);
+    const truncate: Batch = {
+      kind: "truncate",
+      table: people,
+      version: rowVersion(1, 40n),
+      checkpoint: checkpointAt(41n),
+    };
+    expect(await failure(apply(sink, truncate))).toMatchObject({
+      code: "MR2027",
+      hint: expect.stringContaining("a trigger has refused it"),
+    });
+    await database.query("drop trigger keep_update on people; drop trigger if exists keep_delete on people");
+    await apply(sink, truncate);
+    expect(await rowsOf(database, `select id from people ${live}`)).toEqual([]);
+  });
+
+  test("so is each change that a history lacks", async () => {
+    await using database = await freshDatabase();
+    const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, mode: "history" });
+    await database.query(swallow("insert", "new"));
+    await sink.verify(timeout());
+    const entries = [put(["1", "a", "x"], { fresh: true }), put(["2", "a", "kept"], { fresh: true })];
+    for (const _ of [1, 2])
+      expect((await apply(sink, rowsBatch(10n, [people, entries]))).poisons.map(({ entry }) => entry)).toEqual([1]);
+    expect(await rowsOf(database, "select id from people")).toEqual([[1]]);
+  });
+
+  test("a rule that comes while the sink runs has its table refused at the next look", async () => {
+    await using database = await freshDatabase();
+    const other = tableVersion({ table: "other", columns: { id: "integer" } });
+    const sink = await opened(database, [people, other]);
+    await database.query("create rule no_more as on insert to people do instead nothing");
+    expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3107", table: people.id });
+    await sink.verify(timeout());
+  });
 });
 
 test("a key too large for an index is one row's fault", async () => {

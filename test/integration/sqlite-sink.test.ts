@@ -4,7 +4,20 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { SqliteSink } from "../../connectors/sqlite/sink.ts";
-import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
+import {
+  checkpointAt,
+  failure,
+  patch,
+  put,
+  remove,
+  Reports,
+  rowsBatch,
+  timeout,
+  UNCHANGED,
+} from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { sqliteTarget } from "../support/warehouses/sqlite-target.ts";
@@ -203,6 +216,66 @@ test("indexes, views and triggers that somebody made outlive a copy of the table
     "select name from sqlite_schema where name like 'by_%' or name = 'no_secrets' order by name",
   );
   expect(made.flat()).toEqual(["by_at", "by_status", "no_secrets"]);
+  await sink.close();
+});
+
+test.each(["hard", "soft"] as const)("what a trigger ignores is reported (deletes: %s)", async (deletes) => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink({ ...DEFAULT_FORM, deletes });
+  await opened(sink);
+  const apply = async (batch: Batch) => {
+    const reports = new Reports();
+    await sink.apply(batch, reports, timeout());
+    return reports.poisons.map(({ entry, error }) => [entry, error.code]);
+  };
+  expect(await apply(rowsBatch(10n, [orders, ["1", "2", "3"].map((id) => put([id, "new", AT]))]))).toEqual([]);
+  for (const [when, row] of [
+    ["insert", "new"],
+    ["update", "old"],
+    ["delete", "old"],
+  ] as const)
+    target.query(
+      `create trigger keep_${when} before ${when} on "public.orders" when ${row}.id in (3, 4) begin select raise(ignore); end`,
+    );
+  const entries = [
+    put(["1", "paid", AT]),
+    put(["3", "paid", AT]),
+    put(["4", "new", AT]),
+    patch(["2", UNCHANGED, AT]),
+    remove(["9", null, null]),
+  ];
+  const kept = [
+    [1, "MR3111"],
+    [2, "MR3111"],
+  ];
+  for (const _ of [1, 2]) expect(await apply(rowsBatch(20n, [orders, entries]))).toEqual(kept);
+  // Older than what is there.
+  expect(await apply(rowsBatch(15n, [orders, [put(["1", "late", AT]), remove(["2", null, null])]]))).toEqual([]);
+  const removes = ["1", "3"].map((id) => remove([id, null, null]));
+  expect(await apply(rowsBatch(30n, [orders, removes]))).toEqual([[1, "MR3111"]]);
+  expect(await apply(rowsBatch(40n, [orders, [patch(["3", UNCHANGED, AT])]]))).toEqual([[0, "MR3111"]]);
+  const truncate: Batch = {
+    kind: "truncate",
+    table: orders,
+    version: rowVersion(1, 50n),
+    checkpoint: checkpointAt(51n),
+  };
+  expect(await failure(apply(truncate))).toMatchObject({ code: "MR2027", kind: "fatal", table: orders.id });
+  for (const when of ["update", "delete"]) target.query(`drop trigger keep_${when}`);
+  expect(await apply(truncate)).toEqual([]);
+  await sink.close();
+});
+
+test("a change that a trigger keeps from a history is reported", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink({ ...DEFAULT_FORM, mode: "history" });
+  await opened(sink);
+  target.query(`create trigger keep before insert on "public.orders" when new.id = 2 begin select raise(ignore); end`);
+  for (const _ of [1, 2]) {
+    const reports = new Reports();
+    await sink.apply(rowsBatch(10n, [orders, ["1", "2"].map((id) => put([id, "new", AT]))]), reports, timeout());
+    expect(reports.poisons.map(({ entry }) => entry)).toEqual([1]);
+  }
   await sink.close();
 });
 

@@ -181,7 +181,7 @@ async function alteredIn(
 /** What fires for each row that is written. */
 function triggerWarnings(table: string, { triggers }: FoundTable): readonly Omit<Finding, "id">[] {
   if (triggers.length === 0) return [];
-  const what = `${table} has BEFORE triggers (${triggers.join(", ")}): where they change or swallow a row, the target differs from the source`;
+  const what = `${table} has BEFORE triggers (${triggers.join(", ")}): a row that they change differs from the source, and one that they keep from being written or deleted becomes a dead letter`;
   return [{ level: "warning", what, fix: "Let them return the row as it came, or make them AFTER triggers." }];
 }
 

@@ -7,6 +7,7 @@ import {
   findMillraceError,
   type MillraceError,
 } from "../../../src/core/errors.ts";
+import { pages as meanings } from "../../../src/core/meanings.ts";
 import { TABLE_FAILURES, takenBy } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
@@ -363,7 +364,7 @@ export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
   const fix =
     "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
-  return fatal("MR2027", error.message, error.hint ?? fix);
+  return fatal("MR2027", error.message, error.hint === meanings.MR3111.remedy ? fix : error.hint);
 }
 
 export function fatal(code: ErrorCode, message: string, hint: string | undefined): MillraceError {

@@ -122,7 +122,10 @@ function append(at: TableWrite, sql: HistorySql, entry: number, last: bigint): v
     rows.cells(layout, block.bytes, tuple, "none");
     rows.values.push(op, offset, null, rows.version, rows.commitTime);
   }
-  at.run(sql.append, entry);
+  if (at.run(sql.append, entry) !== 0) return;
+  rows.begin(writes, entry);
+  rows.key(layout, block.bytes, tuple);
+  if (at.file.rows(sql.exists, ...rows.values, rows.version, offset).length === 0) at.ignored(entry);
 }
 
 /** Appends a row that was read beside the stream, unless the latest row of its key is the same already, which is marked as seen. */

@@ -1,4 +1,4 @@
-import type { SQLInputValue } from "node:sqlite";
+import type { SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
 import { invariant } from "../../../src/core/invariant.ts";
@@ -7,7 +7,7 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { KeptColumns } from "../companion.ts";
-import { isDataError, rowRefused, unfitText } from "../errors.ts";
+import { isDataError, rowIgnored, rowRefused, unfitText } from "../errors.ts";
 import type { SqliteFile } from "../file.ts";
 import { DROP_COLLECTED, type LayoutColumn, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
 import { INTEGER, PACKED_UUID } from "../types.ts";
@@ -86,6 +86,11 @@ export class TableWrite {
       this.refused.push({ entry, error: rowRefused(error, this.layout.table.id) });
       return null;
     }
+  }
+
+  /** A trigger let the statement do nothing. */
+  ignored(entry: number): void {
+    this.refused.push({ entry, error: rowIgnored(this.layout.table.id) });
   }
 }
 
@@ -266,7 +271,7 @@ export class MirrorWriter {
         if (!isMoved(i) || unfound.has(i)) return;
         at.rows.values.length = 0;
         at.rows.values.push(i);
-        at.run(sql.putCollected, i);
+        if (at.run(sql.putCollected, i) === 0) expectPut(at, sql, i);
       });
       at.file.exec(DROP_COLLECTED);
     }
@@ -286,7 +291,22 @@ function put(at: TableWrite, sql: MirrorSql, entry: number): void {
   rows.begin(writes, entry);
   rows.cells(layout, block.bytes, block.after[writes.row[entry]!]!, "none");
   rows.tail();
-  at.run(sql.put, entry);
+  if (at.run(sql.put, entry) === 0) expectPut(at, sql, entry);
+}
+
+/** Nothing was written: the row that is there is newer, or a trigger ignored this one. */
+function expectPut(at: TableWrite, sql: MirrorSql, entry: number): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
+  rows.begin(writes, entry);
+  rows.key(layout, block.bytes, block.after[writes.row[entry]!]!);
+  const [there] = at.file.rows(sql.version, ...rows.values);
+  if (there === undefined || isOlder(there, at)) at.ignored(entry);
+}
+
+/** A row of `MirrorSql.version` that would have been written. */
+function isOlder([version]: readonly SQLOutputValue[], { rows }: TableWrite): boolean {
+  return typeof version === "bigint" && version <= rows.version;
 }
 
 function patch(at: TableWrite, sql: MirrorSql, entry: number): void {
@@ -300,8 +320,8 @@ function patch(at: TableWrite, sql: MirrorSql, entry: number): void {
   if (at.run(sql.patch(rows.mask), entry) !== 0) return;
   const [there] = at.file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
   // A newer row stays as it is.
-  const isThere = there !== undefined && there[1] === 0n;
-  if (!isThere) at.incomplete.push(entry);
+  if (there?.[1] !== 0n) at.incomplete.push(entry);
+  else if (isOlder(there, at)) at.ignored(entry);
 }
 
 function collect(at: TableWrite, sql: MirrorSql, entry: number): void {
@@ -325,5 +345,7 @@ function remove(at: TableWrite, sql: MirrorSql, entry: number): void {
   rows.tail();
   // A hard delete has no use for the time.
   if (layout.form.deletes === "hard") rows.values.pop();
-  at.run(sql.remove, entry);
+  if (at.run(sql.remove, entry) !== 0) return;
+  const [there] = at.file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
+  if (there !== undefined && isOlder(there, at)) at.ignored(entry);
 }

@@ -49,6 +49,15 @@ export async function findTable(session: Session, name: TargetName, signal: Abor
   return (await findTables(session, [name], signal))[0] ?? null;
 }
 
+/** See `FoundTable`. */
+export function rulesOf(oid: string): string {
+  return `(SELECT json_agg(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = ${oid} AND rulename <> '_RETURN' AND ev_enabled IN ('O', 'A'))`;
+}
+
+export function triggersOf(oid: string): string {
+  return `(SELECT json_agg(quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = ${oid} AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 3 = 3)`;
+}
+
 /** How many names one statement asks for. */
 const NAMES_MAX = 250;
 
@@ -75,8 +84,7 @@ async function look(
   const own = `c.oid, c.relkind, obj_description(c.oid, 'pg_class')`;
   const { rows } = await session.query(
     `SELECT c.i, ${own}, c.relpersistence = 'u', row_security_active(c.oid),
-       (SELECT json_agg(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = c.oid AND rulename <> '_RETURN' AND ev_enabled IN ('O', 'A')),
-       (SELECT json_agg(quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 3 = 3),
+       ${rulesOf("c.oid")}, ${triggersOf("c.oid")},
        c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
      FROM ${tables};
      SELECT c.i, attname, atttypid, atttypmod, format_type(atttypid, atttypmod),
@@ -138,6 +146,11 @@ export interface Obstacle {
   readonly fix: string;
 }
 
+export function ofRule(table: string, rule: string): Obstacle {
+  const what = `${table} has the rule ${rule} in the target: what is written would be changed, or refused`;
+  return { what, fix: `DROP RULE ${rule} ON ${table};` };
+}
+
 /** What somebody made of the table, so that it would lose, or never get, what is written to these columns. */
 export function obstaclesOf(
   table: string,
@@ -149,10 +162,7 @@ export function obstaclesOf(
     const what = `${table} is UNLOGGED in the target: a crash of that server would empty it`;
     found.push({ what, fix: `ALTER TABLE ${table} SET LOGGED;` });
   }
-  for (const rule of rules) {
-    const what = `${table} has the rule ${rule} in the target: what is written would be changed, or refused`;
-    found.push({ what, fix: `DROP RULE ${rule} ON ${table};` });
-  }
+  for (const rule of rules) found.push(ofRule(table, rule));
   for (const column of columns.values()) {
     if (column.written === null || !(written.includes(column.name) || isOwn(column.name))) continue;
     const name = quoteIdentifier(column.name);

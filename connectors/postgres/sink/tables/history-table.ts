@@ -62,9 +62,13 @@ export class HistoryTable {
 
   /** Entries with cells whose value is unknown. An existing change needs none. */
   incomplete(mark: number): string {
-    const { stage, rows } = this.#parts;
-    const same = `${this.#sameKey("t", "c")} AND t.${VERSION_COLUMN} = s._version AND t.${OFFSET_COLUMN} = s._offset`;
-    return `SELECT ${mark}, s._ord FROM ${stage} AS s WHERE s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE}) AND NOT EXISTS (SELECT FROM ${rows} AS t WHERE ${same}) ORDER BY 2`;
+    const isUnknown = `s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE})`;
+    return `SELECT ${mark}, s._ord FROM ${this.#parts.stage} AS s WHERE ${isUnknown} AND NOT ${this.#isThere} ORDER BY 2`;
+  }
+
+  /** The changes of the log that triggers kept from being written. */
+  unwritten(mark: number): string {
+    return `SELECT ${mark}, s._ord FROM ${this.#parts.stage} AS s WHERE NOT ${this.#isThere} ORDER BY 2`;
   }
 
   /**
@@ -99,6 +103,11 @@ export class HistoryTable {
     const latest = `SELECT DISTINCT ON (${keys.join(", ")}) ${keys.join(", ")}, ${OP_COLUMN}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}, ${SEEN_COLUMN} FROM ${rows} WHERE ${keys[0]} IS NOT NULL ORDER BY ${keys.join(", ")}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC`;
     const isGone = `NOT (${this.#isOver}) AND greatest(b.${VERSION_COLUMN}, b.${SEEN_COLUMN}) < ${below}`;
     return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
+  }
+
+  get #isThere(): string {
+    const same = `${this.#sameKey("t", "c")} AND t.${VERSION_COLUMN} = s._version AND t.${OFFSET_COLUMN} = s._offset`;
+    return `EXISTS (SELECT FROM ${this.#parts.rows} AS t WHERE ${same})`;
   }
 
   /** The row of the base key before the change. */

@@ -12,12 +12,13 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, successorOf } from "../../../warehouse/following.ts";
 import { VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import { reopening, takenOver } from "../errors.ts";
+import { fatal, reopening, takenOver } from "../errors.ts";
+import { type FoundTable, namesIn, ofRule, rulesOf, triggersOf } from "./found-table.ts";
 import type { Session } from "../wire/session.ts";
 import type { LastSeen, SeenTable } from "./last-seen.ts";
 import type { TargetTable } from "./target-table.ts";
 
-interface FoundTable extends SeenTable {
+interface PresentTable extends SeenTable, Pick<FoundTable, "rules" | "triggers"> {
   /** Rows that were there have no higher version. */
   readonly version: bigint;
   readonly comment: string | null;
@@ -25,9 +26,9 @@ interface FoundTable extends SeenTable {
 
 interface KnownTable {
   readonly table: TargetTable;
-  /** Of the tables that are written there. */
-  readonly ids: ReadonlySet<string>;
-  seen: FoundTable;
+  /** By id, all that are written there. */
+  readonly sharing: ReadonlyMap<string, TargetTable>;
+  seen: PresentTable;
   /** So many rows were there. */
   rowCount: number;
   /** So many of them we may have changed or deleted since. */
@@ -86,7 +87,7 @@ export class Presence {
     await this.#lastSeen.save(session, new Map(tables.map(({ quoted }, i) => [quoted, seen[i]!])), signal);
     return tables.map((table, i) => ({
       table,
-      ids: new Set([table.version.id]),
+      sharing: new Map([[table.version.id, table]]),
       seen: seen[i]!,
       rowCount: counts[i]!,
       changedCount: 0,
@@ -98,8 +99,10 @@ export class Presence {
   add(seen: readonly KnownTable[]): void {
     for (const known of seen) {
       const { quoted, version } = known.table;
-      const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.ids ?? []);
-      this.#known.set(quoted, { ...known, ids: new Set([...others, ...known.ids]) });
+      const others = version.scope === undefined ? [] : (this.#known.get(quoted)?.sharing ?? []);
+      const now = { ...known, sharing: new Map([...others, ...known.sharing]) };
+      this.#known.set(quoted, now);
+      noteTriggers(now);
     }
   }
 
@@ -134,14 +137,22 @@ export class Presence {
       else this.#known.delete(known.table.quoted);
     }
     if (lost.length > 0) throw gone(lost);
-    for (const [i, known] of all.entries()) {
-      const { table } = known;
-      const successor = successorOf(this.#owner, decodeNote(seen[i]!.comment));
-      if (successor === null) continue;
+    for (const [i, { table }] of all.entries()) {
+      const refused = this.#refusal(table, seen[i]!);
+      if (refused === null) continue;
       this.#known.delete(table.quoted);
-      throw takenOver(table.version.id, table.quoted, successor);
+      throw refused;
     }
     await this.#see(session, all, seen, signal);
+  }
+
+  /** What somebody has made of the table since it was prepared. */
+  #refusal({ version: { id }, quoted }: TargetTable, { comment, rules: [rule] }: PresentTable): MillraceError | null {
+    const successor = successorOf(this.#owner, decodeNote(comment));
+    if (successor !== null) return takenOver(id, quoted, successor);
+    if (rule === undefined) return null;
+    const { what, fix } = ofRule(quoted, rule);
+    return fatal("MR3107", what, fix).with({ table: id });
   }
 
   /** Those of these mirrors that are lost, until they are prepared again. */
@@ -199,7 +210,7 @@ export class Presence {
   async #see(
     session: Session,
     all: readonly KnownTable[],
-    seen: readonly FoundTable[],
+    seen: readonly PresentTable[],
     signal: AbortSignal,
   ): Promise<void> {
     const counted = all.filter(({ rowCount, changedCount }, i) => {
@@ -213,6 +224,7 @@ export class Presence {
       if (known.seen.file !== seen[i]!.file) changed.set(known.table.quoted, seen[i]!);
       known.seen = seen[i]!;
       known.hasAsOld = false;
+      noteTriggers(known);
     }
     for (const [i, known] of counted.entries()) {
       if (known.rowCount === 0 && counts[i]! > 0) changed.set(known.table.quoted, known.seen);
@@ -222,21 +234,28 @@ export class Presence {
     await this.#lastSeen.save(session, changed, signal);
   }
 
-  async #look(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly FoundTable[]> {
+  async #look(session: Session, tables: readonly string[], signal: AbortSignal): Promise<readonly PresentTable[]> {
     if (tables.length === 0) return [];
     const names = tables.map((quoted, i) => `(${i}, to_regclass(${quoteLiteral(quoted)}))`);
-    const columns = `r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class'), pg_current_snapshot()`;
+    const columns = `r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class'), pg_current_snapshot(), ${rulesOf("r")}, ${triggersOf("r")}`;
     const sql = `SELECT ${columns} FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
     const { rows } = await session.query(sql, signal);
     const version = this.#version;
-    return rows.map(([oid = null, file = null, comment = null, snapshot]) => ({
+    return rows.map(([oid = null, file = null, comment = null, snapshot, rules, triggers]) => ({
       oid,
       file,
       comment,
       version,
       snapshot: snapshot!,
+      rules: namesIn(rules),
+      triggers: namesIn(triggers),
     }));
   }
+}
+
+/** Those that came while the daemon runs count from its next look on. */
+function noteTriggers({ sharing, seen }: KnownTable): void {
+  for (const table of sharing.values()) table.triggers = seen.triggers;
 }
 
 function quotedOf(tables: readonly TargetTable[]): readonly string[] {
@@ -330,6 +349,6 @@ function gone(lost: readonly LostTable[]): MillraceError {
     "MR3110",
     `${[...told, ...more].join(", ")} in the target, by somebody else`,
     "Millrace creates and fills it again; if it happens again, find out who did it.",
-    lost.flatMap(([{ ids }]) => [...ids]),
+    lost.flatMap(([{ sharing }]) => [...sharing.keys()]),
   );
 }

@@ -51,6 +51,9 @@ export class TargetTable {
   /** For how many batches `updateStaged` is not tried. */
   batchesWithoutUpdate = 0;
 
+  /** Quoted names of triggers that may keep rows from being written: what a batch has written is looked for. */
+  triggers: readonly string[] = [];
+
   /** Null: a mirror. */
   readonly history: HistoryTable | null;
   /** Which columns of a deleted row are staged: the key's, in a history all that the log carried. */
@@ -167,19 +170,22 @@ export class TargetTable {
   }
 
   truncateTo(version: bigint, commitTimeUs: bigint | undefined): string {
-    if (this.#soft) return this.#mark(version, commitTimeUs, `<= ${version}`);
-    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} <= ${version}${this.#inScope}`;
+    return this.#removeAll(version, commitTimeUs, `<= ${version}`);
   }
 
   sweepBelow(version: bigint): string {
-    if (this.#soft) return this.#mark(version, undefined, `< ${version}`);
-    return `DELETE FROM ${this.rows} WHERE ${VERSION_COLUMN} < ${version}${this.#inScope}`;
+    return this.#removeAll(version, undefined, `< ${version}`);
   }
 
-  /** A row that was already deleted keeps the version and the time of its own delete. */
-  #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
+  /** A row that was already deleted keeps the version and the time of its own delete. Fails if a trigger keeps a row. */
+  #removeAll(version: bigint, timeUs: bigint | undefined, guard: string): string {
+    const where = `WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}${this.#inScope}`;
     const time = timeUs === undefined ? "now()" : timeOf(timeUs);
-    return `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}${this.#inScope}`;
+    const remove = this.#soft
+      ? `UPDATE ${this.rows} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} ${where}`
+      : `DELETE FROM ${this.rows} AS t ${where}`;
+    if (this.triggers.length === 0) return remove;
+    return `${remove}; SELECT 1 / (NOT EXISTS (SELECT FROM ${this.rows} AS t ${where}))::int`;
   }
 
   /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
@@ -234,6 +240,14 @@ export class TargetTable {
   /** The entries that `complete` left without a base. An entry whose row is newer needs none. */
   incomplete(mark: number): string {
     return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND NOT EXISTS (SELECT FROM ${this.rows} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} > s._version) ORDER BY 2`;
+  }
+
+  /** The entries that triggers kept from being written. One whose row is newer needs none. */
+  unwritten(mark: number): string {
+    const there = (condition: string): string =>
+      `EXISTS (SELECT FROM ${this.rows} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} ${condition} s._version)`;
+    const isMissing = `s._action = ${STAGED_PUT} AND NOT ${there(">=")}`;
+    return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE ${isMissing} OR s._action = ${STAGED_DELETE} AND ${there("<")} ORDER BY 2`;
   }
 
   #sameKey(prefix: "b" | "c"): string {

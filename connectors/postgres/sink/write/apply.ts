@@ -13,6 +13,8 @@ import {
   completions,
   createStages,
   reportIncomplete,
+  reportUnwritten,
+  unwrittenIn,
   appending,
 } from "./merge.ts";
 import { advance as advanceStatement, behindFence, FenceBroken } from "../wire/checkpoint.ts";
@@ -126,6 +128,11 @@ async function applyCarefully(tables: readonly TableBatch[], copies: RenderedCop
     await reportIncomplete(rows, tables, outcome);
   }
   await inTurn((batch, found) => change(batch, found, call));
+  const unwritten = unwrittenIn(tables);
+  if (unwritten.length > 0) {
+    const { rows } = await session.query(unwritten.join("; "), signal);
+    await reportUnwritten(rows, tables, outcome, (table, entry) => refused[table]!.has(entry));
+  }
   for (const [i, { writes }] of tables.entries()) {
     await outcome.poison(Array.from(refused[i]!, ([entry, error]) => ({ writes, entry, error })));
   }

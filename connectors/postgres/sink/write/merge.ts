@@ -15,7 +15,9 @@ import type { TableBatch } from "./small.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";
 import { holdsReads } from "../../../../src/core/targets/history.ts";
 import type { HistoryTable } from "../tables/history-table.ts";
-import { stageName } from "../tables/target-table.ts";
+import { stageName, type TargetTable } from "../tables/target-table.ts";
+import { postgresError } from "../errors.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { EntryRange } from "../tables/staged.ts";
 import { CELL_BINARY, readInt32 } from "../../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
@@ -84,7 +86,8 @@ export async function applyMerged(batch: RowsBatch, approach: Approach, call: Ba
   const { staged, staging, filling } = merge;
   await createStages(session, staged, signal);
   const fence = advanceStatement(advance);
-  if (!staged.some((part) => part.writes.patchCount > 0)) {
+  const unwritten = unwrittenIn(staged);
+  if (unwritten.length === 0 && !staged.some((part) => part.writes.patchCount > 0)) {
     if (approach.direct && staged.some(areHeld) && staged.every(mayUpdateFirst)) {
       if (await updateFirst(merge, copies, call)) return;
     }
@@ -97,18 +100,27 @@ export async function applyMerged(batch: RowsBatch, approach: Approach, call: Ba
     copies.send(session, [fence, "BEGIN", ...staging, ...completions(staged)], outcome, signal),
   );
   await reportIncomplete(rows, staged, outcome);
+  const changing = [...changes(staged, approach), ...filling];
+  if (unwritten.length > 0) {
+    const { rows: left } = await copies.send(session, [...changing, ...unwritten], outcome, signal);
+    await reportUnwritten(left, staged, outcome);
+    failpoint("postgres-sink.before-commit");
+    await session.query("COMMIT", signal);
+    return;
+  }
   failpoint("postgres-sink.before-commit");
-  await copies.send(session, [...changes(staged, approach), ...filling, "COMMIT"], outcome, signal);
+  await copies.send(session, [...changing, "COMMIT"], outcome, signal);
 }
 
 function partOf(batch: TableBatch, useDirect: boolean): Part {
-  const { writes } = batch;
+  const { table, writes } = batch;
+  const isDirect = useDirect && table.triggers.length === 0;
   const direct = new Uint32Array(writes.count);
   const staged = new Uint32Array(writes.count);
   let directCount = 0;
   let stagedCount = 0;
   for (let i = 0; i < writes.count; i++) {
-    if (useDirect && writes.fresh[i] === 1 && writes.action[i] === PUT) direct[directCount++] = i;
+    if (isDirect && writes.fresh[i] === 1 && writes.action[i] === PUT) direct[directCount++] = i;
     else staged[stagedCount++] = i;
   }
   if (directCount < DIRECT_ROWS_MIN && stagedCount > 0) {
@@ -204,10 +216,46 @@ export async function reportIncomplete(
   staged: readonly TableBatch[],
   outcome: Outcome,
 ): Promise<void> {
+  for (const [i, list] of marked(rows, staged).entries())
+    if (list.length > 0) await outcome.incomplete(staged[i]!.writes, list);
+}
+
+/** Of each of these tables, the entries that statements with marks selected. */
+function marked(rows: Answer["rows"], staged: readonly TableBatch[]): readonly (readonly number[])[] {
   const entries = staged.map((): number[] => []);
   // The fence selects one column, these statements two.
   for (const row of rows) if (row.length === 2) entries[Number(row[0])]!.push(Number(row[1]));
-  for (const [i, list] of entries.entries()) if (list.length > 0) await outcome.incomplete(staged[i]!.writes, list);
+  return entries;
+}
+
+/** Selects the rows that triggers kept from being written. */
+export function unwrittenIn(staged: readonly TableBatch[]): readonly string[] {
+  return staged.flatMap(({ table, writes }, i) => {
+    if (table.triggers.length === 0) return [];
+    if (table.history === null) return [table.unwritten(i)];
+    return holdsReads(writes) ? [] : [table.history.unwritten(i)];
+  });
+}
+
+/** Reports the rows that `unwrittenIn` selected, but for those of which it is known why they were not written. */
+export async function reportUnwritten(
+  rows: Answer["rows"],
+  staged: readonly TableBatch[],
+  outcome: Outcome,
+  isRefused: (table: number, entry: number) => boolean = () => false,
+): Promise<void> {
+  for (const [i, list] of marked(rows, staged).entries()) {
+    const { table, writes } = staged[i]!;
+    const left = list.filter((entry) => !isRefused(i, entry));
+    if (left.length > 0) await outcome.poison(left.map((entry) => ({ writes, entry, error: keptByTrigger(table) })));
+  }
+}
+
+function keptByTrigger({ quoted, triggers }: TargetTable): MillraceError {
+  const what = `a BEFORE trigger on ${quoted} (${triggers.join(", ")}) kept a row from being written or deleted`;
+  return postgresError("MR3111", "poison", what, {
+    hint: "Let the trigger return the row; then `millrace dlq replay --sink NAME --all` reads these rows again. If the target is to keep deleted rows: `deletes: soft`.",
+  });
 }
 
 /**
@@ -253,12 +301,18 @@ export async function applyAppended(
   );
   const fence = advanceStatement(advance);
   const looking = completions(tables);
-  if (looking.length === 0) {
+  const unwritten = unwrittenIn(tables);
+  if (looking.length + unwritten.length === 0) {
     await behindFence(copies.send(session, [fence, ...staging, ...appends], outcome, signal));
     return;
   }
   const { rows } = await behindFence(copies.send(session, [fence, "BEGIN", ...staging, ...looking], outcome, signal));
   await reportIncomplete(rows, tables, outcome);
+  if (unwritten.length > 0) {
+    const { rows: left } = await session.query([...appends, ...unwritten].join("; "), signal);
+    await reportUnwritten(left, tables, outcome);
+    appends.length = 0;
+  }
   failpoint("postgres-sink.before-commit");
   await session.query([...appends, "COMMIT"].join("; "), signal);
 }

@@ -46,7 +46,7 @@ export class RawTarget implements TargetRawRows {
 
   columns(table: TableVersion): readonly RawColumn[] | null {
     const target = this.#targets.get(table);
-    return target.history === null ? rawColumns(table, target.forms) : null;
+    return target.history === null && target.triggers.length === 0 ? rawColumns(table, target.forms) : null;
   }
 
   async begin(table: TableVersion, signal: AbortSignal): Promise<boolean> {

@@ -27,13 +27,13 @@ export interface TableBatch {
   readonly writes: TableWrites;
 }
 
-/** Rows that take unchanged cells from another key's row need the merge. */
+/** Rows that take unchanged cells from another key's row need the merge, and so do those that triggers may keep from being written. */
 export function isSmall(tables: readonly TableBatch[]): boolean {
   const countMax = Math.max(SMALL_ROWS_MAX, tables.length * ROWS_PER_TABLE_MAX);
   let count = 0;
-  for (const { writes } of tables) {
+  for (const { table, writes } of tables) {
     count += writes.count;
-    if (count > countMax) return false;
+    if (count > countMax || table.triggers.length > 0) return false;
     for (let i = 0; i < writes.count; i++) {
       if (writes.action[i] === PATCH && (writes.moved[i] === 1 || !hasWholeKey(writes, i))) return false;
     }
