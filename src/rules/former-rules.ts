@@ -104,7 +104,7 @@ export class FormerRules {
   readonly #byTable = new Map<string, Former>();
   /** By id, what rows last passed under, if these were rules: another table may have the name now. */
   readonly #byName = new Map<string, Former>();
-  /** By id, the columns of tables whose rows passed; null: they are not known. */
+  /** By id, the columns of tables whose rows passed, or that lost the name; null: they are not known. */
   readonly #known = new Map<string, readonly Column[] | null>();
   /** Nothing was ever registered: what the first look finds was there before any rule. */
   #isNew = true;
@@ -291,7 +291,7 @@ export class FormerRules {
     });
   }
 
-  /** Tables that are known by their names get others. Returns the renames by which rules follow a table. */
+  /** Tables that are known by their names get others. Returns the renames of a statement by which rules follow a table. */
   rename(renames: readonly Rename[], position: Position): readonly Rename[] {
     const since = this.#renamedAt === null ? 1 : comparePositions(position, this.#renamedAt);
     if (since > 0) this.#renamedThere.clear();
@@ -300,7 +300,8 @@ export class FormerRules {
     if (since < 0 || told.some((one) => this.#renamedThere.has(one))) return [];
     this.#renamedAt = position;
     for (const one of told) this.#renamedThere.add(one);
-    return renames.filter((rename) => this.#rename(rename, position));
+    const areOfRules = renames.map((rename) => this.#rename(rename, position));
+    return areOfRules.includes(true) ? renames : [];
   }
 
   #rename({ from, to, columns, how }: Rename, at: Position): boolean {
@@ -330,6 +331,8 @@ export class FormerRules {
         this.#byTable.set(from, { ...withBoth(other, own), identity: from, at });
       return isOfRules;
     }
+    // No row of it may have passed, but what has the name later is another table.
+    if (from !== to && !this.#known.has(from)) this.#known.set(from, own?.columns ?? []);
     this.#byTable.delete(from);
     if (own === undefined) this.#byTable.delete(to);
     else this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });

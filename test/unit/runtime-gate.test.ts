@@ -110,6 +110,21 @@ test("what the former rules let through is forgotten where the present ones are 
   expect(await deadLetters.list()).toEqual([]);
 });
 
+test("rules that are set back are those of the newest version before anything is read, wherever a sink begins", async () => {
+  await using opened = await realState();
+  const first = tableGate(opened.state);
+  await first.resolve(ruled("keys"), at(1n));
+  await first.resolve(ruled("masks"), at(9n));
+  const gate = tableGate(opened.state);
+  await gate.load();
+  await gate.revise([ruled("keys")], at(3n));
+  expect(gate.newest(shape.id)?.ruled?.rules).toBe("keys");
+  // As the sink that is behind sees them, before and behind the others.
+  const seen = [4n, 10n].map(async (commit) => (await gate.resolve(ruled("keys"), at(commit))).ruled?.rules);
+  expect(await Promise.all(seen)).toEqual(["keys", "keys"]);
+  expect(gate.newest(shape.id)?.version).toBe(3);
+});
+
 test("a table that meets one of another share waits; one that was there before goes on", async () => {
   await using opened = await realState();
   const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });

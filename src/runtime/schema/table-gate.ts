@@ -271,10 +271,17 @@ export class TableGate {
 
   /**
    * Registers the new shapes of known tables whose rules have changed. Invariant: before a sink begins and anything is read
-   * or delivered, so that nothing passes under the former rules.
+   * or delivered, so that nothing passes under the former rules. A sink may begin before the newest version does: then that one
+   * is replaced where it is.
    */
   async revise(shapes: readonly TableShape[], position: Position): Promise<void> {
-    await this.resolveAll(shapes, position);
+    const since = ({ id }: TableShape): Position => this.#current.get(id)?.since ?? position;
+    const isAhead = (shape: TableShape): boolean => comparePositions(since(shape), position) > 0;
+    await this.resolveAll(
+      shapes.filter((shape) => !isAhead(shape)),
+      position,
+    );
+    for (const shape of shapes.filter(isAhead)) await this.resolveAll([shape], since(shape));
   }
 
   /** Ids of the tables whose copies were made under other rules: changes that the present rules leave out pass them by. */
