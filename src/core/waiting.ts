@@ -108,6 +108,19 @@ export class Turn {
     }
     return { [Symbol.dispose]: () => own.resolve() };
   }
+
+  /** Does the work when its turn comes. */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#last;
+    const own = Promise.withResolvers<void>();
+    this.#last = before.then(() => own.promise);
+    await before;
+    try {
+      return await work();
+    } finally {
+      own.resolve();
+    }
+  }
 }
 
 interface Limits<L> {

@@ -7,7 +7,7 @@ import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { RefusedTable, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
-import { systemClock } from "../../src/core/clock.ts";
+import { nextTurn, systemClock } from "../../src/core/clock.ts";
 import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -248,8 +248,10 @@ test("a suspension that the state could not store, or end, changes nothing for t
     ...suspensions,
     list: async () => await suspensions.list(),
     suspend: async (tables: readonly SuspendedTable[]) => {
-      if (fails) throw away;
-      await suspensions.suspend(tables);
+      if (!fails) return await suspensions.suspend(tables);
+      // Others come meanwhile.
+      await nextTurn(systemClock);
+      throw away;
     },
     reinstate: async (sink: string | null, ids: readonly string[]) => await suspensions.reinstate(sink, ids),
   };
@@ -268,4 +270,11 @@ test("a suspension that the state could not store, or end, changes nothing for t
   const listing = suspended.tryAgain("s", [a, b], async () => await Promise.reject(away));
   await expect(listing).rejects.toBe(away);
   expect([await stored(), suspended.has("s", a), suspended.has("s", b)]).toEqual([[b], false, true]);
+  // Refused, without success, while its suspension ends.
+  let refusing = Promise.resolve();
+  await suspended.reinstate("s", [b], async () => {
+    refusing = expect(suspended.suspend("s", [{ tableId: b, failure }])).rejects.toBe(away);
+  });
+  await refusing;
+  expect([await stored(), suspended.has("s", b)]).toEqual([[], false]);
 });

@@ -2,6 +2,7 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import type { StateStore, StoredError, SuspendedTable } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
+import { Turn } from "../../core/waiting.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { CANNOT_WRITE, TARGETS_MEET } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
@@ -35,8 +36,6 @@ interface Suspension {
   isTried: boolean;
   /** The state has it. */
   isStored: boolean;
-  /** Another suspension is stored in its place, or about to be. */
-  isReplaced: boolean;
   /** When it is next tried by itself. Infinity: only another shape, or an operator, makes a difference. */
   dueMs: number;
 }
@@ -51,6 +50,8 @@ export class SuspendedTables {
   readonly #logger: Logger;
   readonly #bySink = new Map<string, Map<string, Suspension>>();
   readonly #backoffs = new Map<string, ReconnectBackoff>();
+  /** The state holds what is held here: what one call changes in both, the next one finds in both. */
+  readonly #turn = new Turn();
 
   constructor(clock: Clock, store: StateStore["suspensions"], logger: Logger) {
     this.#clock = clock;
@@ -90,16 +91,12 @@ export class SuspendedTables {
    * has the target, who would lose it.
    */
   async suspend(sink: string, refusals: readonly Refusal[]): Promise<void> {
+    await this.#turn.run(async () => await this.#suspend(sink, refusals));
+  }
+
+  async #suspend(sink: string, refusals: readonly Refusal[]): Promise<void> {
     const suspended = refusals.map((refusal) => this.#refused(sink, refusal));
-    // Invariant: before it is stored, so that whoever ends the former one does not end this one in the store.
-    const replaced = refusals.flatMap(({ tableId }) => this.#find(sink, tableId) ?? []);
-    for (const before of replaced) before.isReplaced = true;
-    try {
-      await this.#store.suspend(suspended.map(({ table }) => table));
-    } catch (error) {
-      for (const before of replaced) before.isReplaced = false;
-      throw error;
-    }
+    await this.#store.suspend(suspended.map(({ table }) => table));
     for (const { table, isSame } of suspended) {
       const { tableId, error } = table;
       const { code, message } = error;
@@ -176,19 +173,24 @@ export class SuspendedTables {
     try {
       // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
       await list(suspended);
-      const still = suspensions.filter(({ isReplaced, isStored }) => isStored && !isReplaced);
-      await this.#store.reinstate(
-        sink,
-        still.map(({ table }) => table.tableId),
-      );
-      for (const suspension of still) {
-        suspension.isStored = false;
-        suspension.isTried = true;
-      }
+      await this.#turn.run(async () => await this.#end(sink, suspensions));
     } catch (error) {
       // Of those that were tried before, the state has none: they flow.
       for (const suspension of suspensions) if (suspension.isStored) suspension.isTried = false;
       throw error;
+    }
+  }
+
+  /** Those that no other one has replaced meanwhile. */
+  async #end(sink: string, suspensions: readonly Suspension[]): Promise<void> {
+    const still = suspensions.filter((one) => one.isStored && this.#find(sink, one.table.tableId) === one);
+    await this.#store.reinstate(
+      sink,
+      still.map(({ table }) => table.tableId),
+    );
+    for (const suspension of still) {
+      suspension.isStored = false;
+      suspension.isTried = true;
     }
   }
 
@@ -214,7 +216,7 @@ export class SuspendedTables {
   }
 
   #suspension(table: SuspendedInSink): Suspension {
-    return { table, isTried: false, isStored: true, isReplaced: false, dueMs: this.#dueMs(table) };
+    return { table, isTried: false, isStored: true, dueMs: this.#dueMs(table) };
   }
 
   /** A failure that may pass is retried at growing intervals. */

@@ -14,6 +14,7 @@ import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../.
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
+import { Turn } from "../../core/waiting.ts";
 import { CORRECTED_AT_SOURCE, keyLost, newWaits, refusedSince, waitsForApproval } from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
@@ -60,7 +61,7 @@ export class TableGate {
   #columns = new Map<string, { readonly fingerprint: string; readonly facts: ColumnFacts | null }>();
   /** Tables whose shape has changed since the catalogue was looked at. */
   readonly #toLookAt = new Set<string>();
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turn = new Turn();
   /** Ids of the tables in the catalogue; null until it was read. */
   #present: ReadonlySet<string> | null = null;
   /** Every table of a first look was registered, by this process or another: a table that comes later is new. */
@@ -181,14 +182,14 @@ export class TableGate {
     const versions: TableVersion[] = [];
     for (let from = 0; from < shapes.length; from += REGISTERED_TOGETHER) {
       const some = shapes.slice(from, from + REGISTERED_TOGETHER);
-      versions.push(...(await this.#inTurn(() => this.#resolve(some, position))));
+      versions.push(...(await this.#turn.run(() => this.#resolve(some, position))));
     }
     return versions;
   }
 
   /** Registers a shape from the catalogue that is in force at a position that the stream has passed. */
   async confirm(shape: TableShape, position: Position): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.#turn.run(async () => {
       if (this.#differs(shape)) await this.#resolve([shape], position);
     });
   }
@@ -200,12 +201,6 @@ export class TableGate {
 
   #differs(shape: TableShape): boolean {
     return this.#current.get(shape.id)?.fingerprint !== shape.fingerprint;
-  }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work);
-    this.#turn = turn.catch(() => undefined);
-    return await turn;
   }
 
   async #resolve(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]> {
@@ -446,7 +441,7 @@ export class TableGate {
    * to show that the table has lost its key again.
    */
   async reinstate(id: string): Promise<TableVersion | undefined> {
-    return await this.#inTurn(() => this.#reinstate(id));
+    return await this.#turn.run(() => this.#reinstate(id));
   }
 
   async #reinstate(id: string): Promise<TableVersion | undefined> {
