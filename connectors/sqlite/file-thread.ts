@@ -48,7 +48,12 @@ export class FileThread {
 
   /** Resolves with what failed, or null. */
   async #ask(sql: string): Promise<Error | null> {
-    const worker = (this.#worker ??= this.#start());
+    let worker: Worker;
+    try {
+      worker = this.#worker ??= this.#start();
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    }
     const { promise, resolve } = Promise.withResolvers<Error | null>();
     this.#running = promise;
     worker.ref();

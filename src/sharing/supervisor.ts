@@ -14,9 +14,9 @@ const TOLD_AFTER_MS = 5_000;
 
 interface SupervisorParts {
   readonly group: Group;
-  /** Called when the group has said what this process has. */
-  readonly joined: () => void;
-  /** Runs the daemon of a share until aborted; resolves when it has ended. */
+  /** Called when the group has said what this process has. Where it fails, all ends. */
+  readonly joined: () => Promise<void>;
+  /** Runs the daemon of a share until aborted; resolves when it has ended. Where it fails, all ends. */
   readonly keepRunning: (share: number, signal: AbortSignal) => Promise<void>;
   readonly logger: Logger;
 }
@@ -26,20 +26,22 @@ interface Running {
   readonly ended: Promise<void>;
 }
 
-/** Until aborted, or until the group can't be joined; then it stops all shares in order, and leaves. */
+/** Until aborted, or until the group can't be joined or a part fails; then it stops all shares in order, and leaves. */
 export async function supervise(
   { group, joined, keepRunning, logger }: SupervisorParts,
   signal: AbortSignal,
 ): Promise<void> {
-  const shares = new Shares(keepRunning, logger);
+  const failed = Promise.withResolvers<never>();
+  const shares = new Shares(keepRunning, failed.reject, logger);
   using membership = scopeOf();
+  using staying = scopeOf(signal);
   let isSilent = false;
   const member: GroupMember = {
     held: () => shares.held,
-    leaves: () => signal.aborted,
+    leaves: () => staying.signal.aborted,
     assign: (numbers) => {
-      if (signal.aborted) return;
-      joined();
+      if (staying.signal.aborted) return;
+      joined().catch(failed.reject);
       isSilent = false;
       shares.assign(numbers);
     },
@@ -52,8 +54,9 @@ export async function supervise(
   };
   const running = group.run(member, membership.signal);
   try {
-    await Promise.race([running, abortOf(signal)]);
+    await Promise.race([running, failed.promise, abortOf(signal)]);
   } finally {
+    staying.end();
     // Nobody gets a share before it has ended here.
     await shares.end();
     membership.end();
@@ -63,12 +66,14 @@ export async function supervise(
 
 class Shares {
   readonly #keepRunning: SupervisorParts["keepRunning"];
+  readonly #onFailure: (error: unknown) => void;
   readonly #logger: Logger;
   readonly #running = new Map<number, Running>();
   #wanted: ReadonlySet<number> = new Set();
 
-  constructor(keepRunning: SupervisorParts["keepRunning"], logger: Logger) {
+  constructor(keepRunning: SupervisorParts["keepRunning"], onFailure: (error: unknown) => void, logger: Logger) {
     this.#keepRunning = keepRunning;
+    this.#onFailure = onFailure;
     this.#logger = logger;
   }
 
@@ -88,11 +93,18 @@ class Shares {
 
   #begin(number: number): void {
     const scope = scopeOf();
-    const ended = this.#keepRunning(number, scope.signal).finally(() => {
-      this.#running.delete(number);
-      // It was given back, and given again meanwhile.
-      if (this.#wanted.has(number)) this.#begin(number);
-    });
+    const over = (): void => void this.#running.delete(number);
+    const ended = this.#keepRunning(number, scope.signal).then(
+      () => {
+        over();
+        // It was given back, and given again meanwhile.
+        if (this.#wanted.has(number)) this.#begin(number);
+      },
+      (error: unknown) => {
+        over();
+        this.#onFailure(error);
+      },
+    );
     this.#running.set(number, { scope, ended });
   }
 

@@ -3,6 +3,10 @@ import { array, assert, boolean, integer, property, record, string, uniqueArray 
 import { expect, test } from "vitest";
 import { assign, type Claim } from "../../src/core/sharing/group.ts";
 import { divisionText, shareOf } from "../../src/core/sharing/share.ts";
+import type { Group } from "../../src/core/sharing/group.ts";
+import { abortOf } from "../../src/core/clock.ts";
+import { supervise } from "../../src/sharing/supervisor.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 
 const table = (schema: string, name: string) => ({ schema, table: name });
 
@@ -83,3 +87,32 @@ test("a member that comes takes no more than its part from the others", () => {
   expect(end[0]!.held.every((share) => before[0]!.held.includes(share))).toBe(true);
   expect(end[1]!.held.every((share) => before[1]!.held.includes(share))).toBe(true);
 });
+
+test.each(["joined", "a share"])(
+  "what fails in a process that shares tables (%s) ends it in order, with that error",
+  async (what) => {
+    const error = new Error("it fails");
+    const fails = async (): Promise<never> => await Promise.reject(error);
+    const said: string[] = [];
+    const group: Group = {
+      run: async (member, signal) => {
+        member.assign([1, 2]);
+        // The group goes on giving shares while the process ends.
+        await abortOf(signal);
+        member.assign([1, 2, 3]);
+        said.push(`left with ${member.held().length}, leaves: ${member.leaves()}`);
+      },
+    };
+    const keepRunning = async (number: number, signal: AbortSignal): Promise<void> => {
+      if (what === "a share" && number === 2) await fails();
+      said.push(`${number} runs`);
+      await abortOf(signal);
+      said.push(`${number} ends`);
+    };
+    const joined = what === "joined" ? fails : async () => undefined;
+    const running = supervise({ group, joined, keepRunning, logger: quietLog }, new AbortController().signal);
+    await expect(running).rejects.toBe(error);
+    const both = what === "joined" ? ["1 runs", "2 runs", "1 ends", "2 ends"] : ["1 runs", "1 ends"];
+    expect(said).toEqual([...both, "left with 0, leaves: true"]);
+  },
+);

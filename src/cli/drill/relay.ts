@@ -28,7 +28,13 @@ export class Relay implements AsyncDisposable {
     asked.on("connection", (socket) => {
       socket.setEncoding("utf8");
       socket.on("error", () => undefined);
-      socket.on("data", (address) => void relay.#portTo(String(address)).then((port) => socket.write(String(port))));
+      socket.on("data", (address) => {
+        relay.#portTo(String(address)).then(
+          (port) => socket.write(String(port)),
+          // The daemon has no other way, and ends.
+          () => socket.destroy(),
+        );
+      });
     });
     asked.listen(path);
     await once(asked, "listening");

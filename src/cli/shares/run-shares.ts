@@ -34,7 +34,7 @@ export async function runShares(session: Session, signal: AbortSignal): Promise<
       await joined();
       await keepShareRunning({ clock, logger, number, start: () => startShare(session, number) }, until);
     };
-    await supervise({ group, joined: () => void joined(), keepRunning, logger }, signal);
+    await supervise({ group, joined, keepRunning, logger }, signal);
   };
   const { untilHealed } = await import("../../daemon/until-healed.ts");
   await untilHealed({ config, clock, tellsEnds: true, ...session.daemon }, run, signal);

@@ -14,7 +14,7 @@ export class SharedLook<Waiter extends object, T> {
   readonly #waiters = new Map<Waiter, Waiting<T>>();
   #isLooking = false;
 
-  /** `look` ends the wait of those for whom it is over. */
+  /** `look` ends the wait of those for whom it is over; where it fails, it is over for all. */
   constructor(pipeline: Pick<Pipeline, "clock" | "news">, look: (waiters: ReadonlyMap<Waiter, Waiting<T>>) => void) {
     this.#pipeline = pipeline;
     this.#look = look;
@@ -46,7 +46,11 @@ export class SharedLook<Waiter extends object, T> {
     this.#isLooking = true;
     while (this.#waiters.size > 0) {
       const told = news.count;
-      this.#look(this.#waiters);
+      try {
+        this.#look(this.#waiters);
+      } catch (error) {
+        for (const { reject } of this.#waiters.values()) reject(error);
+      }
       await news.after(told, clock, LOOK_MS, forever);
     }
     this.#isLooking = false;

@@ -103,12 +103,8 @@ export class Waits {
   ) {
     this.#pipeline = pipeline;
     this.#look = new SharedLook(pipeline, (waiters) => {
-      try {
-        const now = blocking();
-        for (const [{ tip }, { resolve }] of waiters) if (missing(tip, now).length === 0) resolve();
-      } catch (error) {
-        for (const { reject } of waiters.values()) reject(error);
-      }
+      const now = blocking();
+      for (const [{ tip }, { resolve }] of waiters) if (missing(tip, now).length === 0) resolve();
     });
   }
 

@@ -46,7 +46,7 @@ export class Machines {
     const { signal: until } = machine.scope;
     const run = async (): Promise<void> => {
       const group = groupOf(process, broker, division);
-      await supervise({ group, joined: () => undefined, keepRunning, logger }, until);
+      await supervise({ group, joined: async () => undefined, keepRunning, logger }, until);
     };
     // As a process does while the brokers are away when it starts.
     const runUntilHealed = async (): Promise<void> => {
