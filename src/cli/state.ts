@@ -5,11 +5,13 @@ import { audited, type AuditFacts, type Looks } from "../core/audit/audit-store.
 import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import type { StateStore } from "../core/contracts/state-store.ts";
+import type { Lease, StateStore } from "../core/contracts/state-store.ts";
+import { reasonOf } from "../core/errors.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { holderName, isGone, LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../daemon/lease.ts";
 import { isDocument } from "../documents/document.ts";
+import { leaseHeld } from "../state/errors.ts";
 import { openState } from "../state/open.ts";
 import { whileOpen } from "./opened.ts";
 import { CAPTURED, mustFit, withNest } from "./options.ts";
@@ -40,8 +42,12 @@ export async function alone<T>(
   work: (state: StateStore) => Promise<T>,
   { create = false, removes = () => false }: AloneOptions<T> = {},
 ): Promise<T> {
-  // Opening fails if the state does not exist, and does not create it.
-  if (!create) await readState(config, async () => undefined);
+  try {
+    // Opening for writing creates a state, and brings an earlier one up to date, with which its daemon could not go on.
+    await readState(config, expectFree);
+  } catch (error) {
+    if (!create || reasonOf(error) !== "absent") throw error;
+  }
   return await writeState(config, async (state) => {
     const { lease, isInherited } = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
     const { number } = lease;
@@ -61,6 +67,11 @@ export async function alone<T>(
       if (!isRemoved) await (isInherited ? state.lease.renew(number, 0) : state.lease.release(number));
     }
   });
+}
+
+async function expectFree(state: Pick<StateStore, "lease">): Promise<void> {
+  const held = await liveLease(state);
+  if (held !== null) throw leaseHeld(held, systemClock);
 }
 
 /** Keeps what a command does without a daemon in the audit log, with the sinks before and after. */
@@ -125,7 +136,11 @@ export async function holderOf(config: Named): Promise<string | null> {
   }
 }
 
-export async function liveHolder({ lease }: Pick<StateStore, "lease">): Promise<string | null> {
+export async function liveHolder(state: Pick<StateStore, "lease">): Promise<string | null> {
+  return (await liveLease(state))?.holder ?? null;
+}
+
+async function liveLease({ lease }: Pick<StateStore, "lease">): Promise<Lease | null> {
   const held = await lease.current();
-  return held === null || isGone(held.holder) ? null : held.holder;
+  return held === null || isGone(held.holder) ? null : held;
 }

@@ -61,7 +61,6 @@ export type DatabaseReason =
 type StateReason =
   | "passing" // it can't be written now; the call had no effect and can be repeated
   | "absent" // it does not exist
-  | "older" // written by an older version, and not migrated yet
   | "held"; // another process has the lease
 
 export type ErrorReason =

@@ -84,8 +84,7 @@ async function keptBy(
       await opened.close();
     }
   } catch (error) {
-    // A state of an earlier version is brought up to date at its start.
-    if (reasonOf(error) === "absent" || reasonOf(error) === "older") return null;
+    if (reasonOf(error) === "absent") return null;
     throw error;
   }
 }

@@ -32,10 +32,8 @@ export const pages: ErrorPages = {
   },
   MR1206: {
     title: "The state is of another version",
-    remedy:
-      "Run the version that wrote it, or a newer one. An older state is upgraded by the daemon: start `millrace run` once, then repeat the command.",
-    cause:
-      "The state has migrations that this version does not know and might misread; or a command that only reads found an older one.",
+    remedy: "Run the version that wrote it, or a newer one.",
+    cause: "The state has migrations that this version does not know and might misread.",
   },
   MR1209: {
     title: "The state can't be written",

@@ -2,15 +2,17 @@
  * A state of every form so far, with rows in all of its tables, met by a program that has one migration more: opened by it, or
  * put back from an export, the state has all rows. A new migration needs its rows in `LATER`, nothing else.
  */
-import { cpSync, readdirSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import { afterAll, expect, test } from "vitest";
 import type { StateDump } from "../../src/core/contracts/state-store.ts";
 import { dumpOf, SEQUENCES } from "../../src/state/sqlite/dump.ts";
+import type { expectDivision as ExpectDivision } from "../../src/sharing/divided-before.ts";
 import type { openState as OpenState } from "../../src/state/open.ts";
 import { migrate } from "../../src/state/sqlite/migrate.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const FOLDER = "migrations/state/sqlite";
@@ -20,7 +22,8 @@ const INVENTED = FORMS + 1;
 
 /** A copy of this program with one migration more. */
 const next = temporaryFolder();
-for (const folder of ["src/core", "src/state", FOLDER]) cpSync(folder, next.file(folder), { recursive: true });
+for (const folder of ["src/core", "src/state", "src/sharing", "src/runtime", FOLDER])
+  cpSync(folder, next.file(folder), { recursive: true });
 writeFileSync(
   join(next.file(FOLDER), `${String(INVENTED).padStart(4, "0")}_invented.sql`),
   `ALTER TABLE notice ADD COLUMN invented TEXT;
@@ -30,6 +33,9 @@ writeFileSync(
 const path = pathToFileURL(next.file("src/state/open.ts")).href;
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a copy of that module
 const { openState } = (await import(path)) as { openState: typeof OpenState };
+const sharing = pathToFileURL(next.file("src/sharing/divided-before.ts")).href;
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a copy of that module
+const { expectDivision } = (await import(sharing)) as { expectDivision: typeof ExpectDivision };
 afterAll(() => next[Symbol.dispose]());
 
 /** As the first form has them. */
@@ -98,7 +104,13 @@ test.each(EARLIER)("a file of form %i is migrated with its rows, and its daemon 
   using folder = temporaryFolder();
   const path = folder.file("shop.db");
   const before = written(path, form);
-  await expect(openState(`sqlite:${path}`, { name: "shop", readOnly: true })).rejects.toMatchObject({ code: "MR1206" });
+  const bytes = readFileSync(path);
+  const read = await openState(`sqlite:${path}`, { name: "shop", readOnly: true });
+  expectKept(await read.dump(), before);
+  expect(await read.lease.unreleased()).toBeNull();
+  await expect(read.sinks.setPaused("cache", true)).rejects.toMatchObject({ code: "MR1202" });
+  await read.close();
+  expect(readFileSync(path).equals(bytes)).toBe(true);
   const state = await openState(`sqlite:${path}`, { name: "shop" });
   try {
     const dump = await state.dump();
@@ -116,6 +128,14 @@ test.each(EARLIER)("a file of form %i is migrated with its rows, and its daemon 
   } finally {
     await state.close();
   }
+});
+
+test.each(EARLIER)("how tables were divided is read of files of form %i, before anything is migrated", async (form) => {
+  using folder = temporaryFolder();
+  written(folder.file("shop.db"), form);
+  const divided = { name: "shop", state: { url: `sqlite:${folder.file("shop.db")}` } };
+  await expectDivision({ ...divided, division: null }, quietLog);
+  await expect(expectDivision({ ...divided, division: "2 by id" }, quietLog)).rejects.toMatchObject({ code: "MR1330" });
 });
 
 test.each(EARLIER)("an export of form %i is put back with its rows", async (form) => {

@@ -286,9 +286,7 @@ async function checkState({ name, state }: Config): Promise<readonly Finding[]> 
     const lease = await readState({ name, state }, (store) => store.lease.current());
     return fine(lease === null ? `${called} is in order` : `a daemon is running: ${lease.holder}`);
   } catch (error) {
-    const reason = reasonOf(error);
-    if (reason === "older") return fine(`${called} is an older version's: the start brings it up to date`);
-    if (reason !== "absent") throw error;
+    if (reasonOf(error) !== "absent") throw error;
     if (path === null) return fine(`${called} is made at the first start`);
     return [checkFolder("state", called, "created", dirname(path))];
   }

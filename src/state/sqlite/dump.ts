@@ -1,9 +1,10 @@
 /** The content of a state database as plain rows, for exports and for states on a server. */
 import { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
 import { invariant } from "../../core/invariant.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
-import { migrate, newestMigration } from "./migrate.ts";
+import { formOf, migrate, newestMigration } from "./migrate.ts";
 import { text } from "./row.ts";
 
 /** Each store keeps its owner and its lease itself. */
@@ -80,6 +81,27 @@ export function upgraded(dump: StateDump): StateDump {
     return dumpOf(database, dump.leaseNumber);
   } finally {
     database.close();
+  }
+}
+
+/** For a reader, which changes nothing: null, or, of an earlier version, a copy in the newest form that ends with its connection. */
+export function upgradedCopy(database: DatabaseSync, path: string): DatabaseSync | null {
+  const form = formOf(database, path);
+  if (form === newestMigration()) return null;
+  const copy = new DatabaseSync("");
+  try {
+    migrate(copy, path, form);
+    copy.prepare("ATTACH ? AS earlier").run(`${pathToFileURL(path).href}?mode=ro`);
+    const tables = copy.prepare("SELECT name FROM earlier.sqlite_schema WHERE type = 'table'").all();
+    for (const name of tables.map((row) => quote(text(row, "name"))))
+      copy.exec(`DELETE FROM main.${name}; INSERT INTO main.${name} SELECT * FROM earlier.${name}`);
+    copy.exec("DETACH earlier");
+    migrate(copy, path);
+    copy.exec("PRAGMA query_only = ON");
+    return copy;
+  } catch (error) {
+    copy.close();
+    throw error;
   }
 }
 

@@ -26,15 +26,11 @@ export function migrate(database: DatabaseSync, path: string, upTo = Infinity): 
   for (const migration of migrations) apply(database, migration);
 }
 
-/** For a reader, which changes nothing: throws unless the file has exactly this version. */
-export function verifyCurrent(database: DatabaseSync, path: string): void {
-  const migrations = listMigrations();
-  const applied = appliedNumber(database);
-  refuseNewer(applied, migrations, path);
-  if (applied < highest(migrations))
-    throw stateError("MR1206", `the state file ${path} was written by an older Millrace (migration ${applied})`, {
-      reason: "older",
-    });
+/** The version of the form that the file has. Throws for one that this release does not know. */
+export function formOf(database: DatabaseSync, path: string): number {
+  const form = appliedNumber(database);
+  refuseNewer(form, listMigrations(), path);
+  return form;
 }
 
 function apply(database: DatabaseSync, { number, name, file }: Migration): void {

@@ -9,10 +9,11 @@ import { SqliteAudit } from "./stores/audit.ts";
 import { SqliteEnding, SqliteNotices } from "./stores/notices.ts";
 import { DATABASE, NEST, SqliteBonds, SqliteCheckpoints, SqliteSinks, SqliteSource } from "./stores/positions.ts";
 import { Connection } from "./connection.ts";
+import { upgradedCopy } from "./dump.ts";
 import { SqliteDeadLetters } from "./stores/dead-letters.ts";
 import { classify, damaged } from "./errors.ts";
 import { SqliteLease } from "./stores/lease.ts";
-import { migrate, recognise, verifyCurrent } from "./migrate.ts";
+import { migrate, recognise } from "./migrate.ts";
 import { SqliteSnapshots } from "./stores/snapshots.ts";
 import { SqliteComparisons, SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
@@ -26,7 +27,7 @@ const BUSY_TIMEOUT_MS = 2000;
 export interface SqliteOptions {
   /** The configuration's name. A file of another name is refused. */
   readonly name?: string;
-  /** For commands beside a running daemon: creates and migrates nothing. */
+  /** For commands beside a running daemon: creates and migrates nothing. What an earlier version wrote is read as of now. */
   readonly readOnly?: boolean;
   /** Default: the machine's clock. */
   readonly clock?: Clock;
@@ -36,13 +37,17 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
   const readOnly = options.readOnly ?? false;
   if (readOnly && isAbsent(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
   const inode = readOnly ? null : createFile(path);
-  const database = openDatabase(path, readOnly);
+  let database = openDatabase(path, readOnly);
   try {
     const found = recognise(database, path);
     verifyIntegrity(database, path);
     if (readOnly) {
       if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`, { reason: "absent" });
-      verifyCurrent(database, path);
+      const copy = upgradedCopy(database, path);
+      if (copy !== null) {
+        database.close();
+        database = copy;
+      }
     } else {
       configure(database);
       migrate(database, path);
