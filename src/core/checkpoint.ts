@@ -3,6 +3,7 @@
  * file knows the text forms.
  */
 import { createHash } from "node:crypto";
+import type { Clock } from "./clock.ts";
 import type { Position } from "./model/position.ts";
 import type { TableVersion } from "./model/schema.ts";
 import { isRecord, isTextRecord } from "./stored-json.ts";
@@ -145,9 +146,7 @@ function generationOf(held: Completeness): string {
 export interface Bond {
   /** Identifies the state: a random value, created with it. Export and import keep it. */
   readonly state: string;
-  /**
-   * Identifies the opening of the sink: a random value, stored in the state before the first checkpoint that names it.
-   */
+  /** Identifies the opening of the sink: see `newSession`. Stored in the state before the first checkpoint that names it. */
   readonly session: string;
   /** Number of the batch that stored it, counted over all sessions. */
   readonly batch: number;
@@ -168,6 +167,19 @@ export function parseBond(text: string): Bond {
   const match = /^([0-9a-f]+)\/([0-9a-f]+)\/(\d+)\/(\d+)$/.exec(text);
   if (match === null) throw new Error(`not a bond: ${JSON.stringify(text)}`);
   return { state: match[1]!, session: match[2]!, batch: Number(match[3]), obligation: Number(match[4]) };
+}
+
+const TIME_DIGITS = 12;
+const RANDOM_BYTES = 5;
+
+/** When it begins, and a random value: hexadecimal digits. */
+export function newSession(clock: Pick<Clock, "now" | "unique">): string {
+  return clock.now().toString(16).padStart(TIME_DIGITS, "0") + clock.unique(RANDOM_BYTES);
+}
+
+/** Whether the opening that wrote the checkpoint did not begin before that time. */
+export function wasOpenedSince({ session }: Pick<Bond, "session">, at: string): boolean {
+  return Number.parseInt(session.slice(0, TIME_DIGITS), 16) >= Date.parse(at);
 }
 
 /** One opening of a sink, as the state knows it. */

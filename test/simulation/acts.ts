@@ -351,10 +351,14 @@ export class Acts {
     }
   }
 
-  /** A reset that an older state has still before it is done once more: what a sink replays, it showed before. */
+  /**
+   * A reset that an older state has still before it is done once more where clocks jumped in between: what a sink replays, it
+   * showed before.
+   */
   #resetAgain(): void {
     const { plan, targets, checks } = this.#world;
-    if (plan.happenings.some(({ what }) => what === "reset" || what === "give up"))
+    const kinds = new Set(plan.happenings.map(({ what }) => what));
+    if (kinds.has("clock") && (kinds.has("reset") || kinds.has("give up")))
       for (const target of targets) checks.forget(target);
   }
 

@@ -1105,6 +1105,41 @@ test("a stream knows of the rows that a sink got in an earlier process beyond it
   expect(told.filter((reach) => reach !== ANYWHERE)).toEqual([]);
 });
 
+test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const source = new ScriptedSource([users]);
+  const sink = new ScriptedSink("sink");
+  let emptied = 0;
+  sink.rows.expel = async () => void emptied++;
+  const ask = async (): Promise<void> => {
+    const to = (await state.sinks.get(sink.name))!.covered!;
+    await state.source.reset(new Map([[sink.name, { to, anew: true }]]));
+  };
+  const run = async (id: number): Promise<void> => {
+    const scene = start(source, state, [sink]);
+    source.commit(put(users, id));
+    await same(source, sink, [users]);
+    await scene.stop();
+    expect((await state.sinks.get(sink.name))?.reset).toBeNull();
+  };
+  await run(1);
+  await ask();
+  const copy = await state.dump();
+  // The state that was put back is as the sink left it.
+  await state.restore(copy);
+  await run(2);
+  expect(emptied).toBe(1);
+  await run(3);
+  await state.restore(copy);
+  await run(4);
+  expect(emptied).toBe(1);
+  await state.restore(copy);
+  await ask();
+  await run(5);
+  expect(emptied).toBe(2);
+});
+
 describe("what fails in vain for long, and may pass", () => {
   test("a source is tried on, and somebody has to look; once it flows again nobody has", async () => {
     await using opened = await realState();

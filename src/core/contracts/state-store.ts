@@ -155,7 +155,7 @@ export interface SinkRecord {
   /** The last failure, for `status` while no daemon runs. */
   readonly error: StoredError | null;
   /** Set while an operator's reset has not reached the sink itself. */
-  readonly reset?: SinkReset | null;
+  readonly reset?: WaitingReset | null;
   readonly lost?: LostChanges | null;
   /** Tables that the sink had, and that its `tables` leave out. */
   readonly leftOut?: readonly string[];
@@ -197,6 +197,11 @@ export interface SinkReset {
    * the differences are listed to be read. It is filled only if it holds nothing.
    */
   readonly keeps?: Readonly<Record<string, string>>;
+}
+
+export interface WaitingReset extends SinkReset {
+  /** When it was asked for: a sink that was opened since has done it, if this state is an older copy. */
+  readonly askedAt: string;
 }
 
 /** A sink at `from` continues at `to`, with all that it holds. */

@@ -235,7 +235,8 @@ export class SinkLife {
     const kept = checkpoint === null ? to : earliest([checkpoint, to])!;
     const reset = { to, anew: anew || this.#record?.reset?.anew === true };
     const record = this.#record ?? { name, paused: false, error: null };
-    this.#record = { ...record, checkpoint: kept, covered: kept, tables, reset };
+    const askedAt = timestamp(this.#parts.clock);
+    this.#record = { ...record, checkpoint: kept, covered: kept, tables, reset: { ...reset, askedAt } };
     this.#isMoved = true;
     await state.source.reset(new Map([[name, reset]]));
     this.#opened = null;

@@ -4,6 +4,7 @@ import {
   acrossGenerations,
   type CompleteTables,
   inGeneration,
+  wasOpenedSince,
   withoutTables,
 } from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
@@ -17,6 +18,7 @@ import type {
   SinkReset,
   SnapshotRequest,
   StateStore,
+  WaitingReset,
 } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
@@ -87,6 +89,15 @@ export class SinkOpening {
     const record = await state.sinks.get(worker.name);
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
+    if (reset !== null && own !== null && wasApplied(reset, own, accord)) {
+      logger.warn(
+        { askedAt: reset.askedAt },
+        "the state is older than the sink, which has done the reset of its offset that waits there: it is not done again",
+      );
+      // In the state alone: until the sink is entered it is known to be later than this copy.
+      await state.sinks.finishReset(worker.name, own.position, own.tables);
+      return await this.open(signal);
+    }
     if (reset !== null) {
       await this.#enter(own, own, accord, signal);
       const wasFilled = own !== null || Object.keys(record?.tables ?? {}).length > 0;
@@ -299,10 +310,15 @@ const RESET_REASON = "offsets were reset";
 const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 
 /**
- * An older copy of the state may ask again for the same reset into another epoch. Only this reset brings the sink into its
- * epoch, so the sink has done it already.
+ * An older copy of the state may ask again for the same reset. The sink has done it if an opening of it that this copy does not
+ * know began since: each does that first. Only a reset into another epoch brings the sink into that.
  */
-export function wasApplied({ to, crossing, keeps }: SinkReset, { position }: Checkpoint): boolean {
+export function wasApplied(
+  { to, askedAt, crossing, keeps }: WaitingReset,
+  { position, bond }: Checkpoint,
+  accord: Accord,
+): boolean {
+  if (accord === "estranged" && wasOpenedSince(bond, askedAt)) return true;
   const isElsewhere = keeps !== undefined || crossing !== undefined;
   return isElsewhere && position.epoch === to.epoch && comparePositions(position, to) > 0;
 }
@@ -322,10 +338,6 @@ async function applyReset(
 ): Promise<void> {
   const { worker, state, tables, logger } = parts;
   const { to, anew, crossing, keeps } = reset;
-  if (own !== null && wasApplied(reset, own)) {
-    await storeReset({ worker, state }, own, signal);
-    return;
-  }
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
     await loseChanges(parts, "the log was lost, and recover began at its end");

@@ -33,15 +33,13 @@ export async function forecastSink(
 ): Promise<SinkForecast> {
   const record = await state.sinks.get(sink.name);
   const answer = record?.paused === true ? null : await looked(clock, sink, signal);
+  const own = answer?.own ?? null;
+  const accord = await state.bonds.accord(sink.name, own?.bond);
   if (record?.reset != null) {
-    const checkpoint = answer?.own ?? null;
-    if (checkpoint === null || !wasApplied(record.reset, checkpoint))
-      return { record, kind: "reset", to: record.reset.to };
-    return { record, kind: "continues", from: { kind: "known", checkpoint, covered: checkpoint.position } };
+    if (own === null || !wasApplied(record.reset, own, accord)) return { record, kind: "reset", to: record.reset.to };
+    return { record, kind: "continues", from: { kind: "known", checkpoint: own, covered: own.position } };
   }
   if (answer === null) return { record, kind: "unknown" };
-  const { own } = answer;
-  const accord = await state.bonds.accord(sink.name, own?.bond);
   try {
     return {
       record,

@@ -7,6 +7,7 @@ import {
   checkpointTexts,
   type CompleteTables,
   isCompleteTables,
+  newSession,
   type SinkSession,
 } from "../../../core/checkpoint.ts";
 import {
@@ -32,6 +33,7 @@ import {
   type SourceRecord,
   type SourceStore,
   type StoredError,
+  type WaitingReset,
   withLoss,
 } from "../../../core/contracts/state-store.ts";
 import { isRecord, isTextRecord } from "../../../core/stored-json.ts";
@@ -124,6 +126,7 @@ export class SqliteSinks implements SinkStore {
     const reset: StoredReset = {
       to: position,
       anew,
+      askedAt: timestamp(this.#connection.clock),
       ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
       ...(keeps === undefined ? {} : { keeps }),
     };
@@ -221,20 +224,21 @@ function sinkRecord(row: Row): SinkRecord {
   };
 }
 
-function resetOf(row: Row): SinkReset | null {
+function resetOf(row: Row): WaitingReset | null {
   const found = storedOrNull(row, "reset", isStoredReset);
   if (found === null) return null;
-  const { anew, crossing, keeps, to } = found;
+  const { anew, askedAt, crossing, keeps, to } = found;
   const kept = keeps === undefined ? {} : { keeps };
-  if (crossing === undefined) return { to: parsePosition(to), anew, ...kept };
+  if (crossing === undefined) return { to: parsePosition(to), anew, askedAt, ...kept };
   const from = crossing.from === null ? null : parsePosition(crossing.from);
   const [common, otherwise] = [parsePosition(crossing.common), parsePosition(crossing.otherwise)];
-  return { to: parsePosition(to), anew, crossing: { ...crossing, from, common, otherwise } };
+  return { to: parsePosition(to), anew, askedAt, crossing: { ...crossing, from, common, otherwise } };
 }
 
 interface StoredReset {
   readonly to: string;
   readonly anew: boolean;
+  readonly askedAt: string;
   readonly crossing?: StoredCrossing;
   readonly keeps?: Readonly<Record<string, string>>;
 }
@@ -259,7 +263,7 @@ function isLostChanges(value: unknown): value is LostChanges {
 }
 
 function isStoredReset(value: unknown): value is StoredReset {
-  if (!isRecord(value) || typeof value["to"] !== "string" || typeof value["anew"] !== "boolean") return false;
+  if (!isRecord(value) || !isTexts([value["to"], value["askedAt"]]) || typeof value["anew"] !== "boolean") return false;
   const { crossing, keeps } = value;
   if (keeps !== undefined && !isTextRecord(keeps)) return false;
   if (crossing === undefined) return true;
@@ -478,7 +482,7 @@ export class SqliteBonds implements BondStore {
 
   async enter(sink: string, { own, owed, reason, isLeft }: SinkOpening): Promise<SinkEntry> {
     const batch = own?.batch ?? 0;
-    const session = this.#connection.clock.unique(ID_BYTES);
+    const session = newSession(this.#connection.clock);
     return this.#connection.write(() => {
       this.#connection.run(NAME, { state: this.#connection.clock.unique(ID_BYTES) });
       for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
