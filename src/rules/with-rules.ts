@@ -132,8 +132,8 @@ function foreseeing(
       const end = await renames(
         from,
         (some, position) => {
-          count += some.length;
-          if (count <= RENAMES_MAX) statements.push({ renames: some, position });
+          count += some?.length ?? Infinity;
+          if (some !== null && count <= RENAMES_MAX) statements.push({ renames: some, position });
         },
         signal,
       );

@@ -21,7 +21,7 @@ import {
 } from "../../connectors/mysql/source/wire/position.ts";
 import { Programs, type Uncertain } from "../../connectors/mysql/source/statements/programs.ts";
 import { readStatement } from "../../connectors/mysql/source/events/log-events.ts";
-import { kindOfStatement, type StatementKind } from "../../connectors/mysql/source/statements/statements.ts";
+import { kindOfStatement, rowsOfAny, type StatementKind } from "../../connectors/mysql/source/statements/statements.ts";
 import { unfitSettings } from "../../connectors/mysql/source/wire/server-facts.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
@@ -450,7 +450,9 @@ describe("statements", () => {
     };
     const ofAll = objects.tables.map(([schema, table]) => `${schema}.${table}`);
     const written = async (sql: string, given: Partial<Uncertain> = {}): Promise<string[]> => {
-      const statement = kindOfStatement(sql, "shop");
+      const says = kindOfStatement(sql, "shop");
+      // Of a definition that can't be read it is asked, too.
+      const statement = says.kind === "definition" ? rowsOfAny(sql, "shop") : says;
       if (statement.kind !== "rows") return [statement.kind];
       const by = { statement, isWhole: true, isLegible: true, withRows: [], ...given };
       const tables = await new Programs(server).written(by, AbortSignal.timeout(1_000));
@@ -540,6 +542,10 @@ describe("statements", () => {
 
     test("in an unknown character set", async () => {
       expect(await written("update log, gr\ufffdsse", { isLegible: false })).toEqual(["shop.größe", "shop.log"]);
+      expect(await written("alter table gr\ufffdsse rename to u", { isLegible: false })).toEqual([
+        "shop.größe",
+        "shop.u",
+      ]);
     });
 
     test("with rows of what triggers wrote", async () => {

@@ -7,7 +7,7 @@ import type {
   HeldPositions,
   LogAdmin,
 } from "../../../src/core/contracts/log-admin.ts";
-import type { Rename } from "../../../src/core/contracts/change-log.ts";
+import type { OnRenamed } from "../../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { Frame, FrameReading } from "../../../src/core/model/frame.ts";
@@ -204,7 +204,7 @@ async function hasMore(
 export async function renames(
   { context, calls, followed }: LogReader,
   from: Position,
-  onRenamed: (renames: readonly Rename[], position: Position) => void,
+  onRenamed: OnRenamed,
   signal: AbortSignal,
 ): Promise<bigint> {
   using scope = scopeOf(signal);

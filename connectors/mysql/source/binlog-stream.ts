@@ -1,16 +1,17 @@
 /** The change stream: one dump of the log, decoded and given out in blocks. */
 import type { Block } from "../../../src/core/model/block.ts";
 import { OneReader } from "../../../src/core/waiting.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import { Assembler } from "./rows/assembler.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";
 import { Dump, type DumpRequest, WATCH_MS } from "./wire/dump.ts";
-import { aborted, silent, sourceError } from "./errors.ts";
+import { aborted, READ_AGAIN, silent, sourceError } from "./errors.ts";
 import type { Session } from "./wire/driver.ts";
 import type { LargeEvent } from "./wire/dump-packets.ts";
 import { HEARTBEAT, HEARTBEAT_V2, TYPE_AT } from "./wire/event-header.ts";
-import { type LogQuestion, LogReader, tooLarge } from "./transactions/log-reader.ts";
+import { type LogQuestion, LogReader, perhapsExchanged, type UnreadDefinition } from "./transactions/log-reader.ts";
 import type { PendingMark } from "./transactions/stream-state.ts";
 import { unpackPosition, startOf } from "./wire/position.ts";
 import { SpooledEvent } from "./wire/spool.ts";
@@ -276,9 +277,19 @@ export class BinlogStream implements ChangeStream {
       if (this.#failure === undefined) this.#reader.defined();
     } else if (asked.kind === "rows") {
       await this.#passStatement(asked);
+    } else if (asked.kind === "unread definition") {
+      await this.#passUnread(asked);
+    } else if (asked.kind === "lost") {
+      for (const id of asked.tables)
+        await this.#suspend(
+          id,
+          sourceError("MR2123", "fatal", `rows of ${id} can't be followed: ${asked.what}`, { hint: READ_AGAIN }),
+        );
+      if (this.#failure === undefined) this.#reader.lost(asked.end);
     } else {
       await this.#lookBack(asked.name);
-      if (this.#failure === undefined) this.#reader.found(asked.name);
+      const more = this.#failure === undefined ? this.#reader.found(asked.name) : null;
+      if (more !== null) await this.#answer(more);
     }
     this.#ended();
   }
@@ -287,19 +298,32 @@ export class BinlogStream implements ChangeStream {
   async #passStatement(asked: Extract<LogQuestion, { readonly kind: "rows" }>): Promise<void> {
     const { empties, position } = asked;
     const emptied = empties === null ? null : await this.#named(empties);
-    const { onUnreadableRows } = this.#options;
     for (const { schema, table } of await this.#versions.changed(asked)) {
       const id = tableId(schema, table);
       if (id === emptied?.id) continue;
-      const error = sourceError(
-        "MR2120",
-        "fatal",
-        `the log holds a statement in place of rows of ${id} at ${position}`,
-      );
-      if (onUnreadableRows === undefined) throw error;
-      await onUnreadableRows(id, error);
+      const what = `the log holds a statement in place of rows of ${id} at ${position}`;
+      await this.#suspend(id, sourceError("MR2120", "fatal", what));
     }
     if (this.#failure === undefined) this.#reader.passed(emptied);
+  }
+
+  /** A definition that can't be read whole: the tables that it may name are suspended. */
+  async #passUnread({ at, by, position, why }: UnreadDefinition): Promise<void> {
+    const tables = await this.#versions.altered(by);
+    const renames = perhapsExchanged(tables);
+    if (renames.length > 0) await this.#options.onRenamed?.(renames, at);
+    for (const { schema, table } of tables) {
+      const id = tableId(schema, table);
+      const what = `what became of ${id} is unknown: ${why}, at ${position}`;
+      await this.#suspend(id, sourceError("MR2120", "fatal", what, { hint: READ_AGAIN }));
+    }
+    if (this.#failure === undefined) this.#reader.defined();
+  }
+
+  async #suspend(id: string, error: MillraceError): Promise<void> {
+    const { onUnreadableRows } = this.#options;
+    if (onUnreadableRows === undefined) throw error;
+    await onUnreadableRows(id, error);
   }
 
   /** The version in force of a table that a statement names; null: not captured, or looking back. */
@@ -315,7 +339,7 @@ export class BinlogStream implements ChangeStream {
    */
   async #lookBack(name: string): Promise<void> {
     const { position } = this.#assembler;
-    const { files, server } = this.#parts;
+    const { files } = this.#parts;
     const known = this.#reader.prepared;
     const { signal } = this.#stopping;
     const { file } = unpackPosition(position.commit);
@@ -327,7 +351,7 @@ export class BinlogStream implements ChangeStream {
       const looking = { position, versions: this.#versions };
       await using stream = await BinlogStream.open(this.#parts, from, options, signal, looking);
       await readUntil(stream, position.commit, signal);
-      if (!known.takeAll(stream.#reader.prepared)) throw tooLarge(server.names.format(position.commit));
+      known.takeAll(stream.#reader.prepared);
       if (known.has(name) || first === oldest) return;
     }
   }

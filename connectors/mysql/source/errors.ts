@@ -20,7 +20,7 @@ const PASS_BY =
   "`millrace recover --anyway --yes` begins at the log's end, compares the sinks with the source and reads what differs.";
 
 /** The way out if only rows of one table can't be read. */
-const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again.";
+export const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again.";
 const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
 
@@ -44,15 +44,16 @@ export const pages = {
   },
   MR2120: {
     title: "The log holds a statement in place of rows",
-    remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
+    remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN}`,
     cause:
-      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, the stream stops. It also stops at an ALTER or RENAME of more than 8 MB, of which not all is read.",
+      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, all that it may be. So is each table that an ALTER or RENAME may name of which not all can be read: it has more than 8 MB, or comes in an unknown character set.",
+    seen: "suspended",
   },
   MR2123: {
     title: "A transaction can't be followed",
-    remedy: `Leave those tables out by \`tables\`, or let the application use smaller transactions, and decide those that XA RECOVER lists. Then ${PASS_BY}`,
+    remedy: `Let the application use smaller transactions, and decide those that XA RECOVER lists. Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
     cause:
-      "The log takes back rows of a transaction that was too large to be kept until its end, prepared XA transactions are too large to be kept (12 MB each, 32 MB together), or one is committed whose rows lay in files that are gone.",
+      "The log takes back rows of a transaction that was too large to be kept until its end, or prepared XA transactions are committed that were too large to be kept (12 MB each, 32 MB together): their tables are suspended. If one is committed whose rows lay in files that are gone, the stream stops.",
   },
   MR2133: {
     title: "Catalogue and log differ about a table",

@@ -25,12 +25,13 @@ export interface ChangeLog {
   readonly earliest: (signal: AbortSignal) => Promise<bigint | null>;
   /**
    * Tells what `onRenamed` of a stream from `from` would tell, in order and without rows, and returns where it ends: behind
-   * everything that the catalogue showed before the call. Absent: no rename is in the log, because none matters.
+   * everything that the catalogue showed before the call. Null: any table may have been renamed there. Absent: no rename is
+   * in the log, because none matters.
    */
   readonly renames?: (from: Position, onRenamed: OnRenamed, signal: AbortSignal) => Promise<bigint>;
 }
 
-type OnRenamed = (renames: readonly Rename[], position: Position) => void;
+export type OnRenamed = (renames: readonly Rename[] | null, position: Position) => void;
 
 export interface StreamOptions {
   readonly temporary: boolean;

@@ -166,6 +166,34 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await expectSuspended(pipeline);
   });
 
+  test("a definition that is too long to be read whole suspends what it may name, and never ends the daemon", async () => {
+    const rules = (name: string) => ({ tables: [`${name}.t`, `${name}.u`] });
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      ["t", "u", "left_out"].map((name) => `create table ${name} ${table}`),
+      { kinds: KINDS, untilStreaming: false },
+    );
+    await pipeline.daemon.stop();
+    pipeline.configure(rules(pipeline.source.name));
+    await pipeline.start();
+    await pipeline.run("insert into t values (1, 'a')");
+    await pipeline.expectEqual("t", "u");
+    const long = `/* ${"x".repeat(9_000_000)} */`;
+    await pipeline.run(`alter table left_out ${long} add column w int`, "insert into u values (2, 'b')");
+    await expectSuspended(pipeline, "t", "u");
+    await pipeline.readAgain("t", "u");
+    await pipeline.run("insert into t values (3, 'c')", "insert into u values (4, 'd')");
+    await pipeline.expectEqual("t", "u");
+    // It names no table besides.
+    await pipeline.run(
+      `create table fresh (id int) ${long}`,
+      `drop table fresh ${long}`,
+      "insert into u values (5, 'e')",
+    );
+    await pipeline.expectEqual("t", "u");
+    await expectSuspended(pipeline);
+  });
+
   test.each([
     ["latin1", "größe", "straße"],
     // The second byte of the name's last character is a backslash in this character set, and no backslash.

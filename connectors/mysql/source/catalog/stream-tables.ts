@@ -8,6 +8,7 @@ import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts
 import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import type { Uncertain } from "../statements/programs.ts";
+import { namesIn } from "../statements/statements.ts";
 import { alteredSeconds, type CatalogTable } from "./catalog.ts";
 import { described } from "./logged-shapes.ts";
 import { catalogShape, mappedShape, refuseOldFractions, rowEndOf } from "./shapes.ts";
@@ -69,6 +70,15 @@ export class StreamTables {
       if (this.#isKnown(target) === true || (await this.#isFit(target))) followed.push(target);
     }
     return followed;
+  }
+
+  /** The same of a definition that is not read whole: also those that it names and that are gone since. */
+  async altered(by: Uncertain): Promise<readonly TableName[]> {
+    const { names } = this.#tables;
+    const named = namesIn(by.statement.text, by.statement.schema).map((name) => names.spelled(name));
+    const known = named.filter((name) => names.captures(name) && this.#isKnown(name) === true);
+    const all = [...known, ...(await this.changed(by))];
+    return [...new Map(all.map((name) => [tableId(name.schema, name.table), name])).values()];
   }
 
   async #version(map: TableMap, position: Position): Promise<TableVersion | null> {

@@ -61,6 +61,10 @@ export class Assembler {
   #isKept = false;
   /** Savepoints of the open transaction, in order. */
   readonly #savepoints = new Map<string, Mark>();
+  /** Tables, by id, of which rows of the open transaction were dropped. */
+  #dropped = new Set<string>();
+  /** Tables, by id, of which rows of the open transaction have been given out, by an earlier run too. */
+  #givenTables = new Set<string>();
 
   constructor(from: Position, byteCountMax: number | undefined, onRoom: () => void) {
     this.#byteCountMax = byteCountMax ?? BYTE_COUNT_MAX;
@@ -98,6 +102,8 @@ export class Assembler {
     this.target.transaction = this.#addTransaction();
     this.#begun = this.#mark();
     this.#savepoints.clear();
+    this.#dropped = new Set();
+    this.#givenTables = this.target.skippedTables = new Set();
     this.#isKept = false;
   }
 
@@ -111,26 +117,39 @@ export class Assembler {
     this.#isKept = true;
   }
 
-  /** Takes back the rows after the savepoint. False: some were given out. */
-  rollBackTo(name: string): boolean {
+  /** Takes back the rows after the savepoint, and returns the tables of which some may have been given out. */
+  rollBackTo(name: string): ReadonlySet<string> {
     const mark = this.#savepoints.get(name);
-    if (mark === undefined) return !this.#hasRowsBehind(this.#begun);
+    // Rows after it were given out or dropped, so all that are left here are.
+    if (mark === undefined) return this.#goBack(this.#begun);
     const names = [...this.#savepoints.keys()];
     for (const later of names.slice(names.indexOf(name) + 1)) this.#savepoints.delete(later);
     return this.#goBack(mark);
   }
 
-  /** Takes back all rows of the open transaction. False: some were given out. */
-  rollBack(): boolean {
-    return this.#open === null || this.#goBack(this.#begun);
+  /** Takes back all rows of the open transaction, and returns the tables of which some were given out. */
+  rollBack(): ReadonlySet<string> {
+    return this.#open === null ? NONE : this.#goBack(this.#begun);
   }
 
   /** Takes back all rows of the open transaction, which was not cut, to give them another position in the log later. */
   withhold(): HeldRows {
+    if (this.hasDropped) this.dropRows();
     const { byteCount, count } = this.#begun;
     const rows = heldRows(this.#block, this.#out.bytes, count, byteCount, this.#out.length);
-    invariant(this.rollBack(), "a transaction is withheld whole");
-    return rows;
+    invariant(this.rollBack().size === 0, "a transaction is withheld whole");
+    return { ...rows, dropped: this.#dropped };
+  }
+
+  /** Forgets the rows of the open transaction so far, except their tables. */
+  dropRows(): void {
+    for (const id of tablesFrom(this.#block, this.#begun.count)) this.#dropped.add(id);
+    this.#savepoints.clear();
+    this.#goBack(this.#begun);
+  }
+
+  get hasDropped(): boolean {
+    return this.#dropped.size > 0;
   }
 
   /** Adds rows that were withheld to the open transaction. */
@@ -141,8 +160,9 @@ export class Assembler {
     const moved = (offset: number): number => (offset === NO_TUPLE ? NO_TUPLE : offset + shift);
     for (let i = 0; i < rows.count; i++) {
       const index = rows.index[i]!;
-      if (target.isSkipped(index)) continue;
-      const table = target.ordinalOf(rows.tables[rows.table[i]!]!);
+      const version = rows.tables[rows.table[i]!]!;
+      if (target.isSkipped(index, version)) continue;
+      const table = target.ordinalOf(version);
       const [after, before] = [moved(rows.after[i]!), moved(rows.before[i]!)];
       this.#block.append(rows.op[i]!, table, after, before, rows.beforeKind[i]!, target.transaction, index);
     }
@@ -170,6 +190,7 @@ export class Assembler {
       if (this.#isKept ? !this.isTooLarge : own < CUT_BYTES_MIN || !this.#isLarge()) return;
     }
     this.#begun.isGiven = this.#hasRowsBehind(this.#begun);
+    for (const id of tablesFrom(this.#block, this.#begun.count)) this.#givenTables.add(id);
     // A savepoint is useless once rows after it were given out.
     for (const [name, mark] of this.#savepoints) if (this.#hasRowsBehind(mark)) this.#savepoints.delete(name);
     this.#seal(this.position);
@@ -187,7 +208,7 @@ export class Assembler {
   truncate(table: TableVersion, recordPosition: bigint): void {
     const { target } = this;
     const index = target.index++;
-    if (target.isSkipped(index)) return;
+    if (target.isSkipped(index, table)) return;
     this.#block.truncates.push({ row: this.#block.count, recordPosition });
     const ordinal = target.ordinalOf(table);
     this.#block.append(OP_TRUNCATE, ordinal, NO_TUPLE, NO_TUPLE, BEFORE_NONE, target.transaction, index);
@@ -244,13 +265,12 @@ export class Assembler {
     return this.target.skipped > skipped && Number.isFinite(this.target.skipBelow);
   }
 
-  #goBack({ byteCount, count, isGiven, skipped }: Mark): boolean {
-    if (isGiven || this.#isSkippedBehind(skipped)) return false;
+  #goBack({ byteCount, count, isGiven, skipped }: Mark): ReadonlySet<string> {
     const { truncates } = this.#block;
     this.#block.count = count;
     this.#out.length = byteCount;
     while ((truncates.at(-1)?.row ?? -1) >= count) truncates.pop();
-    return true;
+    return isGiven || this.#isSkippedBehind(skipped) ? this.#givenTables : NONE;
   }
 
   #isLarge(): boolean {
@@ -306,8 +326,17 @@ export class Assembler {
   }
 }
 
+const NONE: ReadonlySet<string> = new Set();
+
+/** The tables, by id, of a block's rows from `from` on. */
+function tablesFrom(block: Block, from: number): ReadonlySet<string> {
+  return new Set(Array.from(block.table.subarray(from, block.count), (ordinal) => block.tables[ordinal]!.id));
+}
+
 /** Rows that were taken out of a block. Offsets are into `bytes`. */
 export interface HeldRows {
+  /** Tables, by id, of which rows are missing here: they were dropped. */
+  readonly dropped: ReadonlySet<string>;
   readonly bytes: Uint8Array;
   readonly count: number;
   readonly tables: readonly TableVersion[];
@@ -320,7 +349,13 @@ export interface HeldRows {
 }
 
 /** Copies the rows of `block` from `from` on; their tuples begin at `start` of `bytes`. */
-function heldRows(block: Block, bytes: Uint8Array, from: number, start: number, end: number): HeldRows {
+function heldRows(
+  block: Block,
+  bytes: Uint8Array,
+  from: number,
+  start: number,
+  end: number,
+): Omit<HeldRows, "dropped"> {
   const { count } = block;
   const inside = (offsets: Uint32Array): Uint32Array =>
     offsets.slice(from, count).map((offset) => (offset === NO_TUPLE ? NO_TUPLE : offset - start));
@@ -335,4 +370,10 @@ function heldRows(block: Block, bytes: Uint8Array, from: number, start: number, 
     beforeKind: block.beforeKind.slice(from, count),
     index: block.index.slice(from, count),
   };
+}
+
+/** What is left of them where there is no room: their tables. */
+export function withoutRows({ dropped, table, tables, ...rows }: HeldRows): HeldRows {
+  const lost = new Set([...dropped, ...Array.from(table, (ordinal) => tables[ordinal]!.id)]);
+  return { ...rows, bytes: new Uint8Array(0), count: 0, table: table.subarray(0, 0), tables: [], dropped: lost };
 }

@@ -47,6 +47,8 @@ export class RowTarget {
   skipBelow = 0;
   /** How many such rows there were. */
   skipped = 0;
+  /** Their tables, by id. */
+  skippedTables = new Set<string>();
   readonly #ordinals = new Map<TableVersion, number>();
 
   constructor(out: ByteWriter, block: Block) {
@@ -62,9 +64,10 @@ export class RowTarget {
     block.tables.forEach((table, i) => this.#ordinals.set(table, i));
   }
 
-  isSkipped(index: number): boolean {
+  isSkipped(index: number, table: TableVersion): boolean {
     if (index >= this.skipBelow) return false;
     this.skipped++;
+    this.skippedTables.add(table.id);
     return true;
   }
 
@@ -234,7 +237,7 @@ export class Rows {
   #put(op: number, table: number, after: number, before: number, beforeKind: number, from: number): void {
     const { target } = this;
     const index = target.index++;
-    if (target.isSkipped(index)) target.out.length = from;
+    if (target.isSkipped(index, target.block.tables[table]!)) target.out.length = from;
     else target.block.append(op, table, after, before, beforeKind, target.transaction, index);
   }
 

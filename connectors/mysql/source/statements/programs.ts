@@ -88,7 +88,15 @@ export class Programs {
 }
 
 /** What a statement that begins with this word can do to rows, and fire. */
-const EVENTS: Readonly<Record<string, string>> = { DELETE: "DELETE", INSERT: "INSERT UPDATE", UPDATE: "UPDATE" };
+const EVENTS: Readonly<Record<string, string>> = {
+  DELETE: "DELETE",
+  INSERT: "INSERT UPDATE",
+  UPDATE: "UPDATE",
+  ALTER: "",
+  CREATE: "",
+  RENAME: "",
+  REPAIR: "",
+};
 
 class Search {
   readonly #objects: Objects;
@@ -115,7 +123,7 @@ class Search {
 
   illegible(): void {
     const { tables, views } = this.#objects;
-    for (const key of [...tables.keys(), ...views.keys()]) if (/[^\0-\x7f]/.test(key)) this.#reach(key);
+    for (const key of [...tables.keys(), ...views.keys()]) if (/[^\0-\x7f]/.test(key)) this.#reach(key, this.events);
   }
 
   /** `writes`: to each table that it names, by any `events`. */

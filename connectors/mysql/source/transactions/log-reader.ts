@@ -1,6 +1,6 @@
 /** Follows the log's transactions and files: what begins and ends where. The decoder handles rows. */
 import type { Position } from "../../../../src/core/model/position.ts";
-import type { Rename } from "../../../../src/core/contracts/change-log.ts";
+import type { OnRenamed, Rename } from "../../../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { copiedNames } from "../../../kit/online-copies.ts";
@@ -10,12 +10,12 @@ import { damaged, sourceError } from "../errors.ts";
 import { type TransactionName, type XaPrepare, ILLEGIBLE, type Statement } from "../events/log-events.ts";
 import { LogInterpreter } from "../events/log-interpreter.ts";
 import { type Definition, landmarkOf, walkLog } from "../events/log-walk.ts";
-import type { Assembler, HeldRows } from "../rows/assembler.ts";
+import { type Assembler, type HeldRows, withoutRows } from "../rows/assembler.ts";
 import type { Decoder } from "../rows/decoder.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { mayNameMore, rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
 import type { LogFiles } from "../wire/log-files.ts";
-import { type LogNames, unpackPosition } from "../wire/position.ts";
+import { type LogNames, type NextFile, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import type { Trail } from "./read-transactions.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -50,8 +50,27 @@ export type LogQuestion =
     }
   /** The tables that a statement may have changed, of which the log has no rows: see `passed`. */
   | ({ readonly kind: "rows"; readonly empties: TableName | null; readonly position: string } & Uncertain)
+  | UnreadDefinition
+  /** Tables of which rows were dropped that count, or were given out that don't: see `lost`. */
+  | {
+      readonly kind: "lost";
+      readonly tables: Iterable<string>;
+      readonly what: string;
+      /** Where the transaction ends; null: it goes on. */
+      readonly end: bigint | null;
+    }
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
+
+/** Of tables that it may name it may have renamed each, changed its rows, or exchanged them with those of another one. */
+export interface UnreadDefinition {
+  readonly kind: "unread definition";
+  /** Why it can't be read whole. */
+  readonly why: string;
+  readonly by: Uncertain;
+  readonly at: Position;
+  readonly position: string;
+}
 
 interface LogReaderParts {
   readonly assembler: Assembler;
@@ -131,7 +150,8 @@ export class LogReader {
 
   cutIfLarge(): void {
     if (!this.#isXa) this.#assembler.cutIfLarge();
-    else if (this.#assembler.isTooLarge) throw tooLarge(this.#position);
+    // Its outcome is not known yet.
+    else if (this.#assembler.isTooLarge) this.#assembler.dropRows();
   }
 
   /** Whether rows at this position may be needed. */
@@ -144,10 +164,7 @@ export class LogReader {
     const event = this.#log.read();
     switch (event.kind) {
       case "next file":
-        // The transaction does not continue in the next file: the server crashed in the middle of it.
-        this.#rollBack(this.#start);
-        this.#log.rotate(event.next);
-        return null;
+        return this.#nextFile(event.next);
       case "file begins":
         if (this.#isMain) this.#fileBegins();
         return null;
@@ -158,8 +175,7 @@ export class LogReader {
         this.#end();
         return null;
       case "prepare":
-        this.#prepare(event.xa);
-        return null;
+        return this.#prepare(event.xa);
       case "statement":
         return this.#statement(event.statement, event.says);
       case "incident":
@@ -191,8 +207,13 @@ export class LogReader {
     this.#endAlone();
   }
 
+  /** The tables are suspended. */
+  lost(end: bigint | null): void {
+    if (end !== null) this.#end(end);
+  }
+
   /** By now `prepared` has the requested rows, or the log no longer has them. */
-  found(name: string): void {
+  found(name: string): LogQuestion | null {
     const rows = this.prepared.take(name);
     if (rows === undefined)
       throw sourceError(
@@ -200,8 +221,7 @@ export class LogReader {
         "fatal",
         `a transaction is committed at ${this.#position} that was prepared before the log begins`,
       );
-    this.#assembler.restore(rows);
-    this.#end();
+    return this.#restore(rows);
   }
 
   get #position(): string {
@@ -216,7 +236,7 @@ export class LogReader {
   #begin(name: TransactionName): void {
     const { committedUs, gtid, isBegun, isMixed, isPrepared } = name;
     // A file without an end event was not written to its end.
-    this.#rollBack(this.#start);
+    if (this.#rollBack(this.#start) !== null) throw sourceError("MR2123", "fatal", this.#takenBack());
     const { header } = this.#decoder.events;
     this.#decoder.maps.begin();
     const timeUs = committedUs === 0n ? BigInt(header.timestamp) * US_PER_SECOND : committedUs;
@@ -238,9 +258,18 @@ export class LogReader {
   }
 
   /** Drops the rows of the open transaction. */
-  #rollBack(end: bigint): void {
-    if (!this.#assembler.rollBack()) throw this.#refuseRollback();
+  #rollBack(end: bigint): LogQuestion | null {
+    const given = this.#assembler.rollBack();
+    if (given.size > 0) return { kind: "lost", tables: given, what: this.#takenBack(), end };
     this.#end(end);
+    return null;
+  }
+
+  /** A transaction does not continue there: the server crashed in the middle of it. */
+  #nextFile(next: NextFile): LogQuestion | null {
+    const asked = this.#rollBack(this.#start);
+    this.#log.rotate(next);
+    return asked;
   }
 
   #setXa(isXa: boolean): void {
@@ -257,10 +286,27 @@ export class LogReader {
   }
 
   /** The end of an XA transaction's changes. Its outcome comes later, in another transaction, unless it is here. */
-  #prepare({ isCommit, name }: XaPrepare): void {
-    if (!isCommit && !this.#isPassed && !this.prepared.add(name, this.#assembler.withhold()))
-      throw tooLarge(this.#position);
+  #prepare({ isCommit, name }: XaPrepare): LogQuestion | null {
+    if (this.#isPassed || (isCommit && !this.#assembler.hasDropped)) {
+      this.#end();
+      return null;
+    }
+    const rows = this.#assembler.withhold();
+    if (isCommit && this.#preparedBefore === null) return this.#restore(rows);
+    if (!isCommit) this.prepared.add(name, rows);
     this.#end();
+    return null;
+  }
+
+  /** The transaction of these rows is committed here. */
+  #restore(rows: HeldRows): LogQuestion | null {
+    if (rows.dropped.size > 0) {
+      const what = `a prepared transaction that is committed at ${this.#position} was larger than what is kept of it`;
+      return { kind: "lost", tables: rows.dropped, what, end: this.#next };
+    }
+    this.#assembler.restore(rows);
+    this.#end();
+    return null;
   }
 
   #commitPrepared(name: string | null): LogQuestion | null {
@@ -268,8 +314,7 @@ export class LogReader {
       if (name === null) throw damaged("the name of a prepared transaction can't be read");
       const rows = this.prepared.take(name);
       if (this.#preparedBefore === null) {
-        if (rows === undefined) return { kind: "prepared", name };
-        this.#assembler.restore(rows);
+        return rows === undefined ? { kind: "prepared", name } : this.#restore(rows);
       }
     }
     this.#end();
@@ -292,14 +337,14 @@ export class LogReader {
         this.#end();
         return null;
       case "rollback":
-        this.#rollBack(this.#next);
-        return null;
+        return this.#rollBack(this.#next);
       case "savepoint":
         this.#assembler.savepoint(says.name);
         return null;
-      case "partial rollback":
-        if (!this.#assembler.rollBackTo(says.name)) throw this.#refuseRollback();
-        return null;
+      case "partial rollback": {
+        const tables = this.#assembler.rollBackTo(says.name);
+        return tables.size === 0 ? null : { kind: "lost", tables, what: this.#takenBack(), end: null };
+      }
       case "xa start":
         this.#isExplicit = true;
         this.#setXa(true);
@@ -311,9 +356,10 @@ export class LogReader {
         return this.#truncated(says.target);
       case "rows":
         return this.#changed(says, statement);
-      case "definition":
-        this.#refuseUnread(statement, says);
-        return this.#defined(says);
+      case "definition": {
+        const why = whyUnread(statement, says);
+        return why === null || this.#isWithoutRows ? this.#defined(says) : this.#definedUnread(statement, why);
+      }
       case "xa commit":
         return this.#commitPrepared(says.name);
       case "xa rollback":
@@ -348,8 +394,20 @@ export class LogReader {
     return null;
   }
 
+  /** What statements did to rows here does not count. */
+  get #isWithoutRows(): boolean {
+    return this.#start < this.#from.commit || this.#preparedBefore !== null;
+  }
+
+  #definedUnread({ isLegible, isWhole, schema, sql }: Statement, why: string): UnreadDefinition {
+    this.#state.defined(this.#start, this.#tables);
+    const by = { isLegible, isWhole, statement: rowsOfAny(sql, schema), withRows: [] };
+    const at = { epoch: this.#from.epoch, commit: this.#start, index: 0 };
+    return { kind: "unread definition", why, by, at, position: this.#position };
+  }
+
   #changed(statement: RowStatement, { isCutShort, isLegible, isWhole }: Statement): LogQuestion | null {
-    if (this.#start < this.#from.commit || this.#preparedBefore !== null) {
+    if (this.#isWithoutRows) {
       this.#endAlone();
       return null;
     }
@@ -371,17 +429,8 @@ export class LogReader {
     };
   }
 
-  #refuseUnread(statement: Statement, { unlogged, renames }: Definition): void {
-    if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
-    refuseUnread(statement, [...unlogged, ...namedIn(renames)], this.#position);
-  }
-
-  #refuseRollback(): Error {
-    return sourceError(
-      "MR2123",
-      "fatal",
-      `a transaction is rolled back at ${this.#position} that is given out in part`,
-    );
+  #takenBack(): string {
+    return `a transaction is rolled back at ${this.#position} that is given out in part`;
   }
 }
 
@@ -406,15 +455,25 @@ function namedIn(renames: Definition["renames"]): readonly TableName[] {
   return renames.flatMap(({ from, to }) => [from, to]);
 }
 
-/** A name that can't be read may be that of a captured table. */
-function refuseUnread({ isLegible, isWhole, sql }: Statement, named: readonly TableName[], position: string): void {
-  const why =
-    !isWhole && mayNameMore(sql)
-      ? "a statement that alters or renames tables is too long to be read whole"
-      : !isLegible && named.some(isIllegible)
-        ? "a statement names tables in a character set that is unknown"
-        : null;
-  if (why !== null) throw sourceError("MR2120", "fatal", `${why}, at ${position}`);
+/** Null: it names no tables but those that are known. A name that can't be read may be that of a captured table. */
+function whyUnread({ isLegible, isWhole, sql }: Statement, { unlogged, renames }: Definition): string | null {
+  if (!isWhole && mayNameMore(sql)) return "a statement that alters or renames tables is too long to be read whole";
+  const isUnknown = !isLegible && [...unlogged, ...namedIn(renames)].some(isIllegible);
+  return isUnknown ? "a statement names tables in a character set that is unknown" : null;
+}
+
+/** Of tables whose names, or rows, a statement may have exchanged, each with each other. */
+export function perhapsExchanged([hub, ...others]: readonly TableName[]): readonly Rename[] {
+  if (hub === undefined) return [];
+  const id = tableId(hub.schema, hub.table);
+  const once = others.map(({ schema, table }) => ({
+    from: id,
+    to: tableId(schema, table),
+    columns: [],
+    how: "exchanged" as const,
+  }));
+  // By the second round the first table has what all others had.
+  return [...once, ...once.map(({ from, to, ...rest }) => ({ from: to, to: from, ...rest }))];
 }
 
 /** See `ChangeLog`. */
@@ -422,14 +481,13 @@ export async function walkRenames(
   server: Server,
   { files, names }: { readonly files: LogFiles; readonly names: TableNames },
   from: Position,
-  onRenamed: (renames: readonly Rename[], position: Position) => void,
+  onRenamed: OnRenamed,
   signal: AbortSignal,
 ): Promise<bigint> {
   const until = await files.tip(signal);
   const onDefinition = (start: bigint, says: Definition, statement: Statement): void => {
-    refuseUnread(statement, namedIn(says.renames), server.names.format(start));
-    const renames = renamesOf(says, names);
-    if (renames.length > 0) onRenamed(renames, { epoch: from.epoch, commit: start, index: 0 });
+    const renames = whyUnread(statement, { ...says, unlogged: [] }) === null ? renamesOf(says, names) : null;
+    if (renames?.length !== 0) onRenamed(renames, { epoch: from.epoch, commit: start, index: 0 });
   };
   if (from.commit < until) await walkLog(server, from.commit, until, { onDefinition }, signal);
   return until;
@@ -447,12 +505,12 @@ class PreparedTransactions {
   readonly #rows = new Map<string, HeldRows>();
   #byteCount = 0;
 
-  /** False: there is no room. */
-  add(name: string, rows: HeldRows): boolean {
+  /** Where there is no room, only its tables are kept. */
+  add(name: string, rows: HeldRows): void {
     this.take(name);
-    this.#byteCount += byteCountOf(rows);
-    this.#rows.set(name, rows);
-    return this.#byteCount <= PREPARED_BYTES_MAX;
+    const kept = this.#byteCount + byteCountOf(rows) > PREPARED_BYTES_MAX ? withoutRows(rows) : rows;
+    this.#byteCount += byteCountOf(kept);
+    this.#rows.set(name, kept);
   }
 
   has(name: string): boolean {
@@ -467,18 +525,12 @@ class PreparedTransactions {
     return rows;
   }
 
-  /** Moves entries that only the other one has to this one. False: there is no room. */
-  takeAll(others: PreparedTransactions): boolean {
-    let hasRoom = true;
-    for (const [name, rows] of others.#rows) if (!this.has(name)) hasRoom = this.add(name, rows) && hasRoom;
-    return hasRoom;
+  /** Moves entries that only the other one has to this one. */
+  takeAll(others: PreparedTransactions): void {
+    for (const [name, rows] of others.#rows) if (!this.has(name)) this.add(name, rows);
   }
 }
 
 function byteCountOf({ bytes, count }: HeldRows): number {
   return bytes.length + count * ROW_BYTES;
-}
-
-export function tooLarge(position: string): Error {
-  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${position}`);
 }
