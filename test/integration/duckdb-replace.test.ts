@@ -147,6 +147,36 @@ test("a batch that meets many rows of each vector leaves no dead rows, however l
   expect(await storedIn(stage)).toBe(size + size / 100);
 });
 
+test("rows of a large table are never marked as deleted in place, however their keys are found", async () => {
+  const size = 300_000;
+  const pairs = tableVersion({ table: "items", columns: { a: "int8", b: "int4", note: "text" }, key: ["a", "b"] });
+  const soft = { ...DEFAULT_FORM, deletes: "soft" } as const;
+  for (const [table, select, keyOf] of [
+    [pairs, "g // 5, g % 5, 'note ' || g", (id: number) => [`${Math.floor(id / 5)}`, `${id % 5}`, null]],
+    [items, ITEMS, (id: number) => [`${id}`, null, null, null, null]],
+  ] as const) {
+    await using stage = await staged(soft, table, size, select);
+    // Some that are looked up, and more than are.
+    for (const [at, count] of [
+      [10n, 60],
+      [20n, 400],
+    ] as const) {
+      const before = await storedIn(stage);
+      const ids = Array.from({ length: count }, (_, i) => i * Math.floor(size / count) + Number(at));
+      await stage.write(
+        table,
+        at,
+        ids.map((id) => remove(keyOf(id))),
+      );
+      expect(await storedIn(stage)).toBe(before + count);
+    }
+    const sql = "select count(*)::int, sum(case when note = 'note ' || id then 1 else 0 end)::int from";
+    const marked = `(select note, ${table === items ? "id" : "a * 5 + b as id"} from public.items where _millrace_deleted)`;
+    expect(await targetOf(stage).query(`${sql} ${marked}`)).toEqual([[460, 460]]);
+    expect(await targetOf(stage).query("select count(*)::int from public.items")).toEqual([[size]]);
+  }
+});
+
 test("a table that was rewritten counts as small as it is", async () => {
   const [size, replaced, inPlace] = [20_000, 400, 600];
   await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);

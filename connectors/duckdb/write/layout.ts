@@ -376,7 +376,7 @@ const markedCells = [
   [quoteIdentifier(COMMIT_TIME_COLUMN), COMMIT_TIME],
 ] as const;
 
-const BASES = "temp.main.millrace_bases";
+export const BASES = "temp.main.millrace_bases";
 export const MARKED = "temp.main.millrace_marked";
 
 /** Copies the rows with these keys (`conditions`, see replace.ts). */
@@ -386,13 +386,17 @@ export function copyBasesSql({ sqlName }: TableLayout, conditions: readonly stri
   return [make, ...others.map((select) => `INSERT INTO ${BASES} ${select}`)].join("; ");
 }
 
-/** Marks the copied rows as deleted by the staged ones. */
-export function markBasesSql(layout: TableLayout, staged: StagedRows): string {
+/** Marks copies of those rows of `from` as deleted that the staged ones delete. */
+export function markSql(layout: TableLayout, staged: StagedRows, from: string): string {
   const marked = markedCells.map(([name, value]) => `${value} AS ${name}`).join(", ");
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_marked AS SELECT millrace_row.* REPLACE (${marked}) ` +
-    `FROM ${BASES} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
+    `FROM ${from} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
   );
+}
+
+export function markedRows({ key }: TableLayout): StagedRows {
+  return { sql: MARKED, key: (k) => quoteIdentifier(key[k]!.name) };
 }
 
 /** The keys in a file of touched rows, each once, as k0, k1 … */

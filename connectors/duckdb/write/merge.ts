@@ -94,8 +94,6 @@ export interface WriteTools extends ReplaceTools {
   readonly stage: RowStage;
   readonly files: readonly [StageFile, StageFile];
   readonly signal: AbortSignal;
-  /** Whether the batch ran out of memory: then rows take the way that reads least. */
-  readonly isFrugal: boolean;
   /** Provides DuckDB with memory for a row of this size; between two statements. */
   readonly makeRoom: (rowBytes: number) => Promise<void>;
 }

@@ -10,11 +10,14 @@ import { type EngineConnection, readTextRows } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
   appendStagedSql,
+  BASES,
   copyBasesSql,
   deleteSql,
   MARKED,
-  markBasesSql,
+  markedRows,
+  markSql,
   newestSql,
+  removeAnySql,
   removeSql,
   type StagedRows,
   type TableLayout,
@@ -124,6 +127,8 @@ export interface ReplaceTools {
   readonly newest: NewestVersions;
   /** Whether to trust the log's hints: rows that should be new are, rows that should exist do, and none is newer. */
   readonly trust: boolean;
+  /** Whether the batch ran out of memory: then rows take the way that reads least. */
+  readonly isFrugal: boolean;
   /** Whether the target has `_millrace_exact`. */
   readonly hasExact: (layout: TableLayout) => boolean;
 }
@@ -238,14 +243,23 @@ export async function deleteRows(
     const found = await lookups(tools, layout, staged, count);
     // Rows that are left are newer than one of the deletes, and may be older than their own.
     if (found !== null && (await removeFound(tools, layout, found)) === count) return;
-  } else if (await isLarge(tools, layout)) {
+  } else if ((await isLarge(tools, layout)) && !(await isBetterInPlace(tools, layout, count))) {
     const found = await lookups(tools, layout, staged, count);
     if (found !== null && found.keys.length > 0) return await markFound(tools, layout, staged, found);
+    // It reads the table: much less than to decode parts of it for each row.
+    if (!tools.isFrugal) return await markAll(tools, layout, staged);
   }
   await connection.run(deleteSql(layout, staged));
 }
 
 /** Marks rows as deleted by replacing them. */
+async function markAll({ connection }: ReplaceTools, layout: TableLayout, staged: StagedRows): Promise<void> {
+  await connection.run(markSql(layout, staged, layout.sqlName));
+  await connection.run(removeAnySql(layout, [markedRows(layout)]));
+  await connection.run(`INSERT INTO ${layout.sqlName} SELECT * FROM ${MARKED}`);
+}
+
+/** The same of rows that the key's index finds. */
 async function markFound(
   { connection }: ReplaceTools,
   layout: TableLayout,
@@ -253,7 +267,7 @@ async function markFound(
   { keys }: Lookups,
 ): Promise<void> {
   await connection.run(copyBasesSql(layout, keys));
-  await connection.run(markBasesSql(layout, staged));
+  await connection.run(markSql(layout, staged, BASES));
   const marked = await readTextRows(
     connection,
     `SELECT ${keyText(quoteIdentifier(layout.key[0]!.name))} FROM ${MARKED}`,
