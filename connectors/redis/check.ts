@@ -4,9 +4,10 @@ import { parseCheckpoint, readCheckpoint } from "./checkpoint.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
-import { checkpointKey } from "./keys.ts";
+import { checkpointKey, PREFIXES_KEY } from "./keys.ts";
 import { evictionIn, infoOf, memoryOf } from "./memory.ts";
 import { failed, looked, ok, warning, wrong } from "../kit/findings.ts";
+import { meeting, prefixesIn } from "./owners.ts";
 import type { RedisSinkSettings } from "./sink.ts";
 
 /** Preflight: connects, and writes nothing. */
@@ -20,8 +21,16 @@ export async function check(settings: RedisSinkSettings, signal: AbortSignal): P
   await using held = connection;
   const findings: Finding[] = [ok("redis.connect", `connected to ${serverOf(settings.url)}`)];
   const known = (error: unknown): MillraceError => classify(error, signal, serverOf(settings.url));
-  for (const look of [checkScripts, checkServer, checkReplicas, checkProgress, checkEviction, checkPersistence])
-    findings.push(...(await looked("redis.command", known, () => look(held, settings))));
+  const looks = [
+    checkScripts,
+    checkServer,
+    checkReplicas,
+    checkPrefixes,
+    checkProgress,
+    checkEviction,
+    checkPersistence,
+  ];
+  for (const look of looks) findings.push(...(await looked("redis.command", known, () => look(held, settings))));
   return findings;
 }
 
@@ -33,10 +42,10 @@ export function grants({
 }: ConnectionSettings & { readonly prefix: string }): readonly GrantScript[] {
   const { host, port, username } = parseUrl(url);
   const user = username ?? "millrace";
-  const keys = `~${prefix.replaceAll(/[\\*?[\]]/g, "\\$&")}*`;
+  const keys = [`~${prefix.replaceAll(/[\\*?[\]]/g, "\\$&")}*`, `~${PREFIXES_KEY}`];
   const to = `redis-cli -h ${shellWord(host)} -p ${port}`;
   const commands = [ACL_COMMANDS, ACL_FASTER, ...(cluster ? [ACL_OF_CLUSTERS] : [])].flatMap((list) => list.split(" "));
-  const words = [user, "on", "resetkeys", "resetchannels", keys, "-@all", ...commands];
+  const words = [user, "on", "resetkeys", "resetchannels", ...keys, "-@all", ...commands];
   const script = [
     `${to} ACL SETUSER ${words.map(shellWord).join(" ")}`,
     `# Its password: ${to} ACL SETUSER ${shellWord(user)} '>…'. Where the server has an aclfile: ${to} ACL SAVE`,
@@ -86,6 +95,22 @@ async function checkReplicas(connection: Connection, { waitReplicas }: RedisSink
       "connect replicas (INFO replication lists them), or lower `waitReplicas`",
     ),
   ];
+}
+
+/** Sinks of one configuration leave each other the keys of the longer prefix; those of two daemons do not know each other's. */
+async function checkPrefixes(connection: Connection, { url, prefix, daemon }: RedisSinkSettings): Promise<Finding[]> {
+  const prefixes = await prefixesIn(connection);
+  if (prefixes === null) {
+    const user = shellWord(parseUrl(url).username ?? "default");
+    const what = `the user may not use the key ${PREFIXES_KEY}: another daemon whose prefix begins like this one's is not noticed`;
+    return [warning("redis.prefixes", what, `ACL SETUSER ${user} ${shellWord(`~${PREFIXES_KEY}`)}`)];
+  }
+  return prefixes.flatMap(([sink, other]) => {
+    if (sink.startsWith(`${daemon}/`) || other === prefix || !meeting(other)(prefix)) return [];
+    const what = `the prefix ${JSON.stringify(prefix)} and that of ${sink}, ${JSON.stringify(other)}, begin alike: of tables whose keys are the same the newest sink has them, and the other suspends them (MR3121)`;
+    const fix = `give each a \`prefix\` that the other does not begin with, such as ${JSON.stringify(`${daemon}:`)}; if ${sink} is gone for good: HDEL ${PREFIXES_KEY} ${shellWord(sink)}`;
+    return [warning("redis.prefixes", what, fix)];
+  });
 }
 
 /** What the start finds in the sink's checkpoint. */

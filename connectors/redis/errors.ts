@@ -109,6 +109,10 @@ export function crowdedAt(clientsMax: string | null, error: MillraceError): Mill
   return error.with({ message: `${error.message}: maxclients was ${clientsMax} when Millrace asked last` });
 }
 
+export function isWithoutPermission(error: unknown): boolean {
+  return error instanceof Error && replyCode(error.message) === "NOPERM";
+}
+
 /** What a server answers to a connection before it closes it. */
 export function isRefusal(text: string): boolean {
   return replyCode(text) === "DENIED" || FULL_REPLY.test(text);

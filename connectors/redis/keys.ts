@@ -6,10 +6,11 @@
  *   <prefix><document>:<id>              a document
  *   <prefix>_millrace:<pipeline>.<sink>  the sink's checkpoint
  *   <prefix>_millrace:owners             which sink writes which tables' keys (owners.ts)
+ *   _millrace:prefixes                   which sink has which prefix (owners.ts)
  *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour
  *   <prefix>_millrace::f:…               the sink's fence in a cluster slot (write/fence.ts)
  *
- * No row has a key of the last four forms: a row's key has two colons or more, and its table is not empty; a
+ * No row has a key of the last five forms: a row's key has two colons or more, and its table is not empty; a
  * document's name begins with a letter.
  */
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -35,6 +36,9 @@ export function checkpointKey(prefix: string, pipeline: string, sink: string): s
 export function ownersKey(prefix: string): string {
   return `${prefix}_millrace:owners`;
 }
+
+/** For all sinks of a database, whatever their prefixes. */
+export const PREFIXES_KEY = "_millrace:prefixes";
 
 /** The key of a row's tombstone, in the same cluster slot. */
 export class TombstoneKeys {

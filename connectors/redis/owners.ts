@@ -1,10 +1,15 @@
-/** Which sink prepared a table's keys last. Two that write to them hide each other's rows: versions come from different logs. */
+/**
+ * Which sink prepared a table's keys last. Two that write to them hide each other's rows: versions come from different logs.
+ * Each prefix has its register of tables. `shop` with the schema `eu`, and `shope` with `u`, make the same keys: so a sink also
+ * looks into the registers of prefixes that begin with its own, or that its own begins with, and takes its tables there too.
+ */
 import { randomBytes } from "node:crypto";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import { takenBy } from "../warehouse/table-change.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
-import { raise } from "./errors.ts";
+import { isWithoutPermission, raise } from "./errors.ts";
+import { ownersKey, PREFIXES_KEY } from "./keys.ts";
 
 const NAMES_MAX = 500;
 
@@ -33,15 +38,19 @@ return 0
 
 const MARKED = /^[0-9a-f]{16} /;
 
+type Entry = readonly [name: string, value: string];
+
 export class Owners {
+  readonly #prefix: string;
   readonly #key: Buffer;
   readonly #owner: string;
   readonly #keyStart: (table: TableVersion) => string;
   /** The tables that this process has prepared, by the start of their keys. */
   readonly #prepared = new Map<string, string>();
 
-  constructor(key: Buffer, owner: string, keyStart: (table: TableVersion) => string) {
-    this.#key = key;
+  constructor(prefix: string, owner: string, keyStart: (table: TableVersion) => string) {
+    this.#prefix = prefix;
+    this.#key = Buffer.from(ownersKey(prefix));
     this.#owner = owner;
     this.#keyStart = keyStart;
   }
@@ -54,23 +63,38 @@ export class Owners {
 
   /** Starts of the keys of all tables that other sinks prepared last. */
   async others(connection: Commands): Promise<readonly string[]> {
-    return (await this.#all(connection)).flatMap(([start, value]) => (ownerIn(value) === this.#owner ? [] : [start]));
+    const all = await Promise.all((await this.#registers(connection)).map((key) => entriesOf(connection, key)));
+    return all.flat().flatMap(([start, value]) => (ownerIn(value) === this.#owner ? [] : [start]));
   }
 
   async take(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
+    const [own, ...beside] = await this.#registers(connection);
     const starts = tables.map((table) => [this.#keyStart(table), table.id] as const);
     const value = `${randomBytes(8).toString("hex")} ${this.#owner}`;
-    for (const some of groupsOf(starts, NAMES_MAX)) {
-      const names = some.map(([start]) => start);
+    const names = starts.map(([start]) => start);
+    await this.#takeIn(connection, own, names, value);
+    for (const register of beside) {
+      const met = (await this.#foreignIn(connection, register)).filter(([start]) => names.some(meeting(start)));
+      await this.#takeIn(
+        connection,
+        register,
+        met.map(([start]) => start),
+        value,
+      );
+    }
+    for (const [start, id] of starts) this.#prepared.set(start, id);
+  }
+
+  async #takeIn(connection: Commands, register: Buffer, all: readonly string[], value: string): Promise<void> {
+    for (const names of groupsOf(all, NAMES_MAX)) {
       let leftCount: unknown;
       do {
-        const seen = await this.#values(connection, names);
+        const seen = await valuesIn(connection, register, names);
         const pairs = names.flatMap((name, i) => (seen[i] === value ? [] : [name, seen[i] ?? ""]));
-        leftCount = pairs.length === 0 ? 0 : await connection.command("eval", TAKE, "1", this.#key, value, ...pairs);
+        leftCount = pairs.length === 0 ? 0 : await connection.command("eval", TAKE, "1", register, value, ...pairs);
         // Another sink took one between the two calls.
       } while (leftCount !== 0);
     }
-    for (const [start, id] of starts) this.#prepared.set(start, id);
   }
 
   /** Throws for a prepared table that another sink has taken over since; it is forgotten. */
@@ -84,33 +108,85 @@ export class Owners {
 
   /** Removes what names this sink. */
   async forget(connection: Commands): Promise<void> {
-    const own = (await this.#all(connection)).filter(([, value]) => ownerIn(value) === this.#owner);
-    for (const some of groupsOf(own, NAMES_MAX))
-      await connection.command("eval", FORGET, "1", this.#key, ...some.flat());
+    for (const register of await this.#registers(connection)) {
+      const own = (await entriesOf(connection, register)).filter(([, value]) => ownerIn(value) === this.#owner);
+      for (const some of groupsOf(own, NAMES_MAX))
+        await connection.command("eval", FORGET, "1", register, ...some.flat());
+    }
+    await permitted(connection.command("hdel", PREFIXES_KEY, this.#owner), 0);
     this.#prepared.clear();
   }
 
   async #others(connection: Commands, starts: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
+    const [own, ...beside] = await this.#registers(connection);
     for (const some of groupsOf(starts, NAMES_MAX)) {
-      for (const [i, value] of (await this.#values(connection, some)).entries()) {
+      for (const [i, value] of (await valuesIn(connection, own, some)).entries()) {
         const owner = value === null ? this.#owner : ownerIn(value);
         if (owner !== this.#owner) found.set(some[i]!, owner);
+      }
+    }
+    for (const register of beside) {
+      for (const [start, owner] of await this.#foreignIn(connection, register)) {
+        for (const met of starts.filter(meeting(start))) found.set(met, owner);
       }
     }
     return found;
   }
 
-  async #all(connection: Commands): Promise<readonly (readonly [start: string, value: string])[]> {
-    // The driver converts the reply into an object.
-    const all = await connection.command("hgetall", this.#key);
-    const owners: readonly (readonly [string, unknown])[] =
-      typeof all === "object" && all !== null ? Object.entries(all) : [];
-    return owners.map(([start, value]) => [start, textOf(value) ?? ""]);
+  async #foreignIn(connection: Commands, register: Buffer): Promise<readonly Entry[]> {
+    const entries = (await entriesOf(connection, register)).map(([start, value]): Entry => [start, ownerIn(value)]);
+    return entries.filter(([, owner]) => owner !== this.#owner);
   }
 
-  async #values(connection: Commands, starts: readonly string[]): Promise<readonly (string | null)[]> {
-    return (listOf(await connection.command("hmget", this.#key, ...starts)) ?? []).map(textOf);
+  /** The own one, and those of prefixes around it and within it. It tells the others of its own. */
+  async #registers(connection: Commands): Promise<readonly [own: Buffer, ...beside: Buffer[]]> {
+    const prefixes = await prefixesIn(connection);
+    const told = prefixes?.some(([sink, prefix]) => sink === this.#owner && prefix === this.#prefix);
+    if (told === false) await permitted(connection.command("hset", PREFIXES_KEY, this.#owner, this.#prefix), 0);
+    const others = new Set(prefixes?.map(([, prefix]) => prefix));
+    const beside = [...others].filter((prefix) => prefix !== this.#prefix && meeting(prefix)(this.#prefix));
+    return [this.#key, ...beside.map((prefix) => Buffer.from(ownersKey(prefix)))];
+  }
+}
+
+/** By sink, what its keys begin with. Null: the user has no right to the key, which lies outside its prefix. */
+export async function prefixesIn(connection: Commands): Promise<readonly Entry[] | null> {
+  return await permitted(allOf(connection, PREFIXES_KEY), null);
+}
+
+/** Whether keys with one of these starts may also have the other. */
+export function meeting(one: string): (other: string) => boolean {
+  return (other) => one.startsWith(other) || other.startsWith(one);
+}
+
+/** Empty for the register of another prefix that the user has no right to. The sink of that one has a right to this one's. */
+async function entriesOf(connection: Commands, register: Buffer): Promise<readonly Entry[]> {
+  return await permitted(allOf(connection, register), []);
+}
+
+async function allOf(connection: Commands, key: Buffer | string): Promise<readonly Entry[]> {
+  // The driver converts the reply into an object.
+  const all = await connection.command("hgetall", key);
+  const entries: readonly (readonly [string, unknown])[] =
+    typeof all === "object" && all !== null ? Object.entries(all) : [];
+  return entries.map(([name, value]) => [name, textOf(value) ?? ""]);
+}
+
+async function valuesIn(
+  connection: Commands,
+  register: Buffer,
+  names: readonly string[],
+): Promise<readonly (string | null)[]> {
+  return (listOf(await connection.command("hmget", register, ...names)) ?? []).map(textOf);
+}
+
+async function permitted<T>(answer: Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isWithoutPermission(error)) return otherwise;
+    throw error;
   }
 }
 

@@ -24,7 +24,7 @@ import { classify, type ClientLimit, crowdedAt, redisError, replyCode } from "./
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, roomIn, withFacts } from "./memory.ts";
-import { checkpointKey, ownersKey, TombstoneKeys } from "./keys.ts";
+import { checkpointKey, TombstoneKeys } from "./keys.ts";
 import {
   fenceError,
   isOfOtherKind,
@@ -115,8 +115,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#checkpointKey = Buffer.from(checkpointKey(settings.prefix, settings.daemon, settings.name));
     const { prefix, daemon, name, cluster } = settings;
     this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#checkpointKey, cluster);
-    const owners = Buffer.from(ownersKey(prefix));
-    this.#owners = new Owners(owners, `${daemon}/${name}`, (table) => tableKeyStart(settings, table));
+    this.#owners = new Owners(prefix, `${daemon}/${name}`, (table) => tableKeyStart(settings, table));
     this.#tombstones = new TombstoneKeys(settings.prefix);
     this.#pool = new CallPool(this.#tombstones);
   }

@@ -36,13 +36,17 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
   });
   afterAll(() => client.disconnect());
 
-  async function sinkOn(prefix: string, more: object = {}): Promise<Sink> {
+  async function sinkOn(prefix: string, more: object = {}, daemon = "shop"): Promise<Sink> {
     const options = definition.parse({ url: url(), prefix, ...more });
-    return await factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog);
+    return await factory.create({ name: "cache", daemon, folder: "/", options }, quietLog);
   }
 
-  async function opened(prefix: string, more: object = {}, lease = 1): Promise<Sink & AsyncDisposable> {
-    const sink = await sinkOn(prefix, more);
+  async function opened(
+    prefix: string,
+    more: object = {},
+    { lease = 1, daemon = "shop" } = {},
+  ): Promise<Sink & AsyncDisposable> {
+    const sink = await sinkOn(prefix, more, daemon);
     await sink.open(lease, timeout());
     return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
   }
@@ -209,7 +213,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       await write(10n);
       await overwrite();
       expect(await checked(keys.prefix)).toContainEqual(["error", expect.stringContaining(`MR3315: key ${key}`)]);
-      const attempts = [() => opened(keys.prefix, {}, 2), ...(/tables|lease/.test(what) ? [] : [() => write(20n)])];
+      const attempts = [() => opened(keys.prefix, {}, { lease: 2 }), ...(/tables|lease/.test(what) ? [] : [() => write(20n)])];
       for (const attempt of attempts) {
         const { code, kind, message } = await failure(attempt());
         expect({ what, code, kind, message }).toEqual({
@@ -437,7 +441,6 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
 
   test("who owns a table is not changed by what an ended sink sent", async () => {
     await using keys = freshKeyPrefix();
-    const key = Buffer.from(`${keys.prefix}_millrace:owners`);
     let late: (() => Promise<unknown>) | null = null;
     let isLost = false;
     const send = (name: string, ...args: readonly Argument[]): Promise<Reply> =>
@@ -449,7 +452,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
         throw new Error("lost");
       },
     };
-    const owners = (name: string) => new Owners(key, name, ({ id }) => id);
+    const owners = (name: string) => new Owners(keys.prefix, name, ({ id }) => id);
     const lost = async (work: () => Promise<void>): Promise<() => Promise<unknown>> => {
       isLost = true;
       await expect(work()).rejects.toThrow("lost");
@@ -474,5 +477,52 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     expect(await first.foreign(connection, [users])).toEqual([users]);
     await owners("b/cache").forget(connection);
     expect(await first.foreign(connection, [users])).toEqual([]);
+  });
+
+  const named = (schema: string, table: string): TableVersion =>
+    tableVersion({ schema, table, columns: { a: "text", b: "text" }, key: ["a", "b"] });
+  test.each([
+    ["a schema goes on with what the other prefix ends in", "", named("eu", "orders"), "e", named("u", "orders")],
+    ["keys of one row begin as those of a table", ":", named("eu", "orders"), ":eu:", named("orders", "1")],
+  ])("two daemons whose prefixes begin alike know each other's tables: %s", async (_, short, outer, long, inner) => {
+    await using keys = freshKeyPrefix(url());
+    const [around, within] = [`${keys.prefix}${short}`, `${keys.prefix}${long}`];
+    await using first = await opened(around, {}, { daemon: "first" });
+    await using second = await opened(within, {}, { daemon: "second" });
+    const other = named("else", "orders");
+    await first.prepare([outer, other], timeout());
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([inner]);
+    await second.prepare([inner, other], timeout());
+    await expect(first.verify(timeout())).rejects.toMatchObject({ code: "MR3121", table: outer.id });
+    await Promise.all([first.verify(timeout()), second.verify(timeout())]);
+    expect(await first.presence!.foreign!([outer, other], timeout())).toEqual([outer]);
+    await first.prepare([outer], timeout());
+    await expect(second.verify(timeout())).rejects.toMatchObject({ code: "MR3121", table: inner.id });
+    await first.verify(timeout());
+    for (const [prefix, sink] of [
+      [around, "second/cache"],
+      [within, "first/cache"],
+    ] as const)
+      expect(await checked(prefix)).toContainEqual(["warning", expect.stringContaining(`that of ${sink},`)]);
+    await first.forget(timeout());
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([]);
+    expect((await checked(within)).filter(([, what]) => what.includes("first/cache"))).toEqual([]);
+    await second.forget(timeout());
+  });
+
+  test("a user without a right to the key that all sinks have in common writes, and `check` gives the right", async () => {
+    await using keys = freshKeyPrefix(url());
+    const login = keys.prefix.replaceAll(/\W/g, "");
+    await client.call("ACL", "SETUSER", login, "on", ">secret", `~${keys.prefix}*`, "+@all");
+    const as = new URL(url());
+    as.username = login;
+    as.password = "secret";
+    const more = { url: as.href };
+    await using sink = await opened(keys.prefix, more);
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    await sink.verify(timeout());
+    expect(await checked(keys.prefix, more)).toContainEqual(["warning", expect.stringContaining("_millrace:prefixes")]);
+    await sink.forget(timeout());
+    await client.call("ACL", "DELUSER", login);
   });
 });
