@@ -15,6 +15,12 @@ const TEXTS: Readonly<Record<number, string>> = {
   4: "no such",
   5: `both \0 ${PICTURE}`,
 };
+/** Keys that are one text where a NUL, or its picture, joins their parts. */
+const PAIRS = [
+  ["x\0", "y"],
+  ["x", "\0y"],
+  [`x${PICTURE}`, "y"],
+] as const;
 const shown = (text: string): string => text.replaceAll("\0", PICTURE);
 const literal = (text: string): string => `_utf8mb4 x'${Buffer.from(text).toString("hex")}'`;
 
@@ -26,6 +32,10 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       [
         "create table t (id int primary key, v text character set utf8mb4, l varchar(50) character set utf8mb4, n int)",
         "create table k (k varchar(50) character set utf8mb4 collate utf8mb4_bin primary key, n int)",
+        "create table p (a varchar(9), b varchar(9), n int, primary key (a, b)) character set utf8mb4 collate utf8mb4_bin",
+        `create table e (k enum('a\\0', 'a${PICTURE}') character set utf8mb4 primary key, n int)`,
+        "insert into e values (1, 1), (2, 2)",
+        `insert into p values ${PAIRS.map(([a, b], i) => `(${literal(a)}, ${literal(b)}, ${i})`).join(", ")}`,
         `insert into t values ${Object.entries(TEXTS).slice(0, 3).map(row).join(", ")}`,
         `insert into k values (${literal("a\0")}, 1), (${literal("b\0")}, 2), (${literal(`a${PICTURE}`)}, 11), (${literal(ESCAPE)}, 12)`,
       ],
@@ -68,6 +78,20 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       { k: `d${ESCAPE}${ESCAPE}${ESCAPE}${PICTURE}`, n: 15 },
       { k: `${ESCAPE}${ESCAPE}`, n: 12 },
     ]);
+    // The same of keys of several parts, also read beside their changes.
+    await pipeline.installation.command("snapshot", "start", "--tables", `${name}.p`, `${name}.e`);
+    await pipeline.run(
+      "begin",
+      ...PAIRS.map(([a, b]) => `update p set n = n + 10 where a = ${literal(a)} and b = ${literal(b)}`),
+      "update e set n = n + 10",
+      "commit",
+      `delete from p where a = ${literal(PAIRS[0][0])}`,
+    );
+    await pipeline.settled();
+    const pairs = await target.query<{ n: number }>(`select n from "${name}".p order by n`);
+    expect(pairs.rows).toEqual([{ n: 11 }, { n: 12 }]);
+    const labels = await target.query<{ n: number }>(`select n from "${name}".e order by n`);
+    expect(labels.rows).toEqual([{ n: 11 }, { n: 12 }]);
     const sql = `select id, hex(v) v from "${name}".t where id < 100 order by id`;
     const { stdout } = await pipeline.installation.command("query", sql, "--json");
     const found: { rows: { id: number; v: string }[] } = JSON.parse(stdout);
@@ -84,7 +108,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(_source.v).toBe(TEXTS[2]);
 
     expect((await pipeline.installation.status()).sinks.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0, 0]);
-    for (const table of ["t", "k"]) {
+    for (const table of ["t", "k", "p", "e"]) {
       const report = await pipeline.installation.command("reconcile", "--mode", "full", "--tables", `${name}.${table}`);
       expect(report).toMatchObject({ exitCode: 0 });
     }

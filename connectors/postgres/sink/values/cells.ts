@@ -62,8 +62,8 @@ export function cellForms({ columns, key, dialect }: TableVersion, catalog: read
   const hasArrays = catalog.some(({ elementOid }) => elementOid !== 0);
   return {
     binary: Uint8Array.from(catalog, (type, i) => {
-      if (dialect === "mysql" && TEXTUAL.has(type.name))
-        return key.includes(i) && types[i]?.kind === "text" ? BINARY_KEY_TEXT : BINARY_TEXT;
+      // Labels of an enum and a set are texts, too.
+      if (dialect === "mysql" && TEXTUAL.has(type.name)) return key.includes(i) ? BINARY_KEY_TEXT : BINARY_TEXT;
       if (types[i]?.kind === "vector" && TEXTUAL.has(type.name)) return BINARY_VECTOR;
       if (types[i]?.kind === "vector" && type.name === "_float4") return BINARY_FLOATS;
       if (type.elementOid !== 0 && type.name.startsWith("_")) return BINARY_ARRAY;

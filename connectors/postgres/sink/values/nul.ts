@@ -11,10 +11,9 @@ const [FIRST, SECOND, OF_PICTURE] = PICTURE_BYTES;
 const OF_ESCAPE = ESCAPE_BYTES[2];
 
 /** As a value of this column is shown, if it is of MySQL. */
-export function visibleText({ dialect, key, columns }: TableVersion, ordinal: number, text: string): string {
+export function visibleText({ dialect, key }: TableVersion, ordinal: number, text: string): string {
   if (dialect !== "mysql") return text;
-  const isKeyText = key.includes(ordinal) && columns[ordinal]!.type.kind === "text";
-  return (isKeyText ? text.replaceAll(/[\u2400\u2410]/g, "\u2410$&") : text).replaceAll("\0", "\u2400");
+  return (key.includes(ordinal) ? text.replaceAll(/[\u2400\u2410]/g, "\u2410$&") : text).replaceAll("\0", "\u2400");
 }
 
 /** How many bytes are no part of the text as it is shown. */
