@@ -52,8 +52,9 @@ export function addDlq({ program, action }: CommandLine): void {
         if (letter === null || stored === null) throw cliError("MR1114", `there is no dead letter ${id}`);
         const isWhole = options.has("--show-values");
         const envelope = isWhole ? stored : JSON.stringify(withoutValues(exactJson(stored)));
+        const { keyValues: _, ...facts } = summary(letter);
         const text = [
-          ...Object.entries(summary(letter)).map(([key, value]) => `${key}: ${String(value)}`),
+          ...Object.entries(facts).map(([key, value]) => `${key}: ${String(value)}`),
           envelope,
           ...(isWhole ? [] : ["--show-values shows the row's values too"]),
         ];
@@ -214,6 +215,8 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
     sink,
     table: tableId,
     key: key.join(":"),
+    // Two keys can be one joined text.
+    keyValues: key,
     op,
     position: serializePosition(position),
     code,

@@ -12,6 +12,7 @@ interface Letter {
   readonly sink: string;
   readonly table: string;
   readonly key: string;
+  readonly keyValues: readonly string[];
   readonly op: string;
   readonly code: string;
   readonly cause: string;
@@ -56,7 +57,8 @@ beforeAll(async () => {
   pipeline = await RunningPipeline.start(
     `create table item (id int primary key, n int, doc json, body text);
     insert into item select g, g, '{}', 'x' from generate_series(1, 30) g;
-    create table measured (k numeric(5, 2) primary key, n int); insert into measured values (1.5, 0)`,
+    create table measured (k numeric(5, 2), part text default 'a:b', n int, primary key (k, part));
+    insert into measured values (1.5, 'a:b', 0)`,
     { kinds: SINK_KINDS },
   );
   await pipeline.settled();
@@ -75,7 +77,9 @@ test("refused rows become dead letters with their envelopes, and the rows around
   await pipeline.run(`begin; update item set n = 5 where id = 1; update item set n = 5000 where id = 2;
     insert into item values (100, 1, '{}', 'refused'), (101, 1, '{}', 'good'); commit`);
   await pipeline.source.query("update item set doc = $1 where id = 3", [DEEP]);
-  await pipeline.run("update item set n = 7 where id in (5, 6); insert into measured values ('NaN', 1), (2.5, 1)");
+  await pipeline.run(
+    "update item set n = 7 where id in (5, 6); insert into measured (k, n) values ('NaN', 1), (2.5, 1)",
+  );
   await pipeline.run("insert into item select g, 1, '{}', 'after' from generate_series(200, 400) g");
   await pipeline.settled();
   expect(await counts()).toEqual({ duckdb: 1, postgres: 2, redis: 1, elasticsearch: 1 });
@@ -83,12 +87,13 @@ test("refused rows become dead letters with their envelopes, and the rows around
   const found = await letters();
   const told = found.map(({ sink, table, key, op, state }) => [sink, table, key, op, state].join(" "));
   expect(told.toSorted()).toEqual([
-    "duckdb public.measured NaN c waiting",
+    "duckdb public.measured NaN:a:b c waiting",
     "elasticsearch public.item 3 u waiting",
     "postgres public.item 100 c waiting",
     "postgres public.item 2 u waiting",
     "redis public.item 5 u waiting",
   ]);
+  expect(found.find(({ table }) => table === "public.measured")?.keyValues).toEqual(["NaN", "a:b"]);
   for (const { code, cause } of found) {
     expect(code).toMatch(/^MR3\d\d\d$/);
     expect(cause).not.toContain("secret-canary");
