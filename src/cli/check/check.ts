@@ -4,7 +4,7 @@ import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
 import type { Address } from "../../config/daemon-definition.ts";
-import type { Finding, CheckedTable } from "../../core/contracts/connector.ts";
+import type { Finding, CheckedTable, TableName } from "../../core/contracts/connector.ts";
 import { findMillraceError, type Login, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
 import { type Column, hiddenNames, namesOfTable, tableId } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
@@ -21,7 +21,7 @@ import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/lease.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
-import { mayShare, meetsNeighbour } from "../../runtime/schema/sink-tables.ts";
+import { mayShare, meetsNeighbour, targetIn } from "../../runtime/schema/sink-tables.ts";
 import { checkLog } from "./check-log.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -96,21 +96,31 @@ function placed(part: string, { error, ...finding }: Finding, login: Login | nul
   return { part, ...finding, what, fix: finding.fix === (error.hint ?? null) ? (hint ?? null) : finding.fix };
 }
 
-/** The tables that are captured now, or as soon as the role has its grants. Undefined if the source can't be asked. */
+interface WantedTables {
+  /** Those that are captured now, or as soon as the role has its grants. */
+  readonly tables: readonly CheckedTable[];
+  /** Those that another share has. */
+  readonly elsewhere: readonly TableName[];
+}
+
+/** Undefined if the source can't be asked. */
 export async function wantedTables(
   { source, rules }: Pick<Config, "source" | "rules">,
   signal: AbortSignal,
-): Promise<readonly CheckedTable[] | undefined> {
+): Promise<WantedTables | undefined> {
   try {
     const captured = whileOpen(source.connector.create(SILENT), ({ catalog }) => catalog.tables(signal));
-    const { tables, refused } = await captured;
+    const { tables, refused, elsewhere } = await captured;
     const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
     const known = tables.map(({ id, columns, key, dialect }) => ({
       ...namesOfTable(id),
       // Rules rename, leave out and add columns.
       ...(rules.tables.length === 0 ? { columns, key, dialect } : { hidden: hiddenIn(rules, id, columns) }),
     }));
-    return [...known, ...lacking.map(({ id }) => namesOfTable(id))];
+    return {
+      tables: [...known, ...lacking.map(({ id }) => namesOfTable(id))],
+      elsewhere: (elsewhere?.tables ?? []).map(({ id }) => namesOfTable(id)),
+    };
   } catch {
     // The source's own findings report this error.
     return undefined;
@@ -162,12 +172,14 @@ export async function rulesMemory(config: Config): Promise<RuleMemory> {
 
 async function checkSink(
   sink: SinkConfig,
-  wanted: Promise<readonly CheckedTable[] | undefined>,
+  wanted: Promise<WantedTables | undefined>,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const taken = tablesFor(sink, await wanted);
+  const found = await wanted;
+  const taken = tablesFor(sink, found?.tables);
   if (taken === undefined) return await sink.connector.check(signal);
-  const { tables, findings } = await namedTargets(sink, taken);
+  const elsewhere = sink.documents === null ? tablesFor(sink, found?.elsewhere) : [];
+  const { tables, findings } = await namedTargets(sink, taken, elsewhere ?? []);
   return [...(await sink.connector.check(signal, tables)), ...findings];
 }
 
@@ -179,16 +191,21 @@ interface NamedTargets {
 
 /**
  * Tables for which the sink has no name, those that share a target name, so that only the first would flow: engines fold
- * case and cut names; and those whose target is another sink's.
+ * case and cut names; and those whose target is another sink's. `elsewhere`: tables that another share gives to the sink.
  */
 async function namedTargets(
   { name, neighbours, connector }: SinkConfig,
   tables: readonly CheckedTable[],
+  elsewhere: readonly TableName[],
 ): Promise<NamedTargets> {
   const findings: Finding[] = [];
   const named: CheckedTable[] = [];
-  const taken = new Map<string, CheckedTable[]>();
+  const taken = new Map<string, TableName[]>();
   await whileOpen(connector.create(SILENT), (sink) => {
+    for (const table of elsewhere) {
+      const target = targetIn(sink, table);
+      if (target !== null) taken.set(target, [...(taken.get(target) ?? []), table]);
+    }
     for (const table of tables) {
       const id = tableId(table.schema, table.table);
       try {

@@ -51,7 +51,7 @@ export function addGrants({ program, action }: CommandLine): void {
         const { url } = config.state;
         if (!isSource && sink === null && url.startsWith("postgres"))
           scripts.push(...placed("state", "postgres", stateGrants(url.slice(0, url.indexOf("#")))));
-        const wanted = sinks.length === 0 ? undefined : await wantedTables(config, signal);
+        const wanted = sinks.length === 0 ? undefined : (await wantedTables(config, signal))?.tables;
         for (const each of sinks) scripts.push(...(await scriptsOf(each, wanted, signal)));
         session.print({ scripts }, scriptsText(scripts));
         return EXIT.done;

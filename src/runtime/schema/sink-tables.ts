@@ -129,7 +129,7 @@ export function mayShare(sink: Sink, one: TableName, other: TableName): boolean 
 }
 
 /** Null: the sink has no name for the table. It says so when it prepares the table, which is then suspended there. */
-export function targetIn(sink: Sink, table: TableShape): string | null {
+export function targetIn(sink: Sink, table: TableName): string | null {
   try {
     return sink.target(table);
   } catch {
