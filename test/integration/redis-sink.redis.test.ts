@@ -213,7 +213,10 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       await write(10n);
       await overwrite();
       expect(await checked(keys.prefix)).toContainEqual(["error", expect.stringContaining(`MR3315: key ${key}`)]);
-      const attempts = [() => opened(keys.prefix, {}, { lease: 2 }), ...(/tables|lease/.test(what) ? [] : [() => write(20n)])];
+      const attempts = [
+        () => opened(keys.prefix, {}, { lease: 2 }),
+        ...(/tables|lease/.test(what) ? [] : [() => write(20n)]),
+      ];
       for (const attempt of attempts) {
         const { code, kind, message } = await failure(attempt());
         expect({ what, code, kind, message }).toEqual({
