@@ -56,7 +56,7 @@ interface Answer {
 export interface Sender {
   /** Begins the id of each statement. */
   readonly mark: string;
-  /** A statement got no answer, or not that of its end: the server may still carry it out. */
+  /** A statement that changes something got no answer, or not that of its end: the server may still carry it out. */
   unanswered(): void;
 }
 
@@ -114,8 +114,7 @@ export class Client implements AsyncDisposable {
 
   /** Runs a statement without an answer. */
   async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
-    const { stream } = await this.#send(sql, signal, { ...this.#settingsOf(sql), ...settings });
-    for await (const _ of stream);
+    await this.#change(sql, signal, { ...this.#settingsOf(sql), ...settings });
   }
 
   /** Every value as text, null as null. */
@@ -157,8 +156,7 @@ export class Client implements AsyncDisposable {
     if (first.done === true) return false;
     const values = Readable.from(all([Buffer.from(`${sql}\n`), bytes, first.value], rows), { objectMode: false });
     try {
-      const { stream } = await this.#send("", signal, this.#settingsOf(sql), values);
-      for await (const _ of stream);
+      await this.#change("", signal, this.#settingsOf(sql), values);
       return true;
     } catch (error) {
       // The client tells only that the body ended; why it ended is the body's error.
@@ -174,6 +172,16 @@ export class Client implements AsyncDisposable {
 
   #id(): string | undefined {
     return this.sender === null ? undefined : `${this.sender.mark}${++this.#statementCount}`;
+  }
+
+  async #change(query: string, signal: AbortSignal, settings: ClickHouseSettings, values?: Readable): Promise<void> {
+    try {
+      const { stream } = await this.#send(query, signal, settings, values);
+      for await (const _ of stream);
+    } catch (error) {
+      if (mayRunOn(error)) this.sender?.unanswered();
+      throw error;
+    }
   }
 
   /** The client's own reading of a refusal drops its HTTP status. */
@@ -197,7 +205,6 @@ export class Client implements AsyncDisposable {
       const error = parseError(await text(stream));
       throw error instanceof ClickHouseError ? error : new ForeignAnswer(status);
     } catch (error) {
-      if (mayRunOn(error)) this.sender?.unanswered();
       // The work is tried again.
       if (isTooManyAtOnce(error)) this.#tablesAtOnce = 1;
       throw error;

@@ -211,7 +211,6 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async rooms(signal: AbortSignal): Promise<readonly Room[]> {
     const client = this.#client.current;
     if (client === null) return [];
-    // Not counted as a statement of the sink: nothing comes of it, whenever it runs.
     const lines = await client.text("SELECT free_space, total_space, path FROM system.disks", signal);
     return lines.split("\n").flatMap((line): readonly Room[] => {
       const [free, total, where] = line.split("\t");

@@ -5,7 +5,7 @@ import { audited, type AuditFacts, type Looks } from "../core/audit/audit-store.
 import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import type { Lease, StateStore } from "../core/contracts/state-store.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
 import { reasonOf } from "../core/errors.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
@@ -24,9 +24,27 @@ export async function readState<T>({ state, name }: Named, ask: (state: StateSto
   return await whileOpen(openState(state, { name, readOnly: true }), ask);
 }
 
-/** Writes to the state what the next daemon reads. The state is created if there is none. */
-export async function writeState<T>({ state, name }: Named, work: (state: StateStore) => Promise<T>): Promise<T> {
+/**
+ * Writes to the state what the next daemon reads. Refused while one holds the lease, also where it can't be asked: it would not
+ * see it. Without `create` the state has to exist.
+ */
+export async function writeState<T>(
+  { state, name }: Named,
+  work: (state: StateStore) => Promise<T>,
+  create = true,
+): Promise<T> {
+  try {
+    // Opening for writing creates a state, and brings an earlier one up to date, with which its daemon could not go on.
+    await readState({ state, name }, expectFree);
+  } catch (error) {
+    if (!create || reasonOf(error) !== "absent") throw error;
+  }
   return await whileOpen(openState(state, { name }), work);
+}
+
+async function expectFree({ lease }: Pick<StateStore, "lease">): Promise<void> {
+  const held = await lease.current();
+  if (held !== null && !isGone(held.holder)) throw leaseHeld(held, systemClock);
 }
 
 interface AloneOptions<T> {
@@ -42,13 +60,7 @@ export async function alone<T>(
   work: (state: StateStore) => Promise<T>,
   { create = false, removes = () => false }: AloneOptions<T> = {},
 ): Promise<T> {
-  try {
-    // Opening for writing creates a state, and brings an earlier one up to date, with which its daemon could not go on.
-    await readState(config, expectFree);
-  } catch (error) {
-    if (!create || reasonOf(error) !== "absent") throw error;
-  }
-  return await writeState(config, async (state) => {
+  const ofLease = async (state: StateStore): Promise<T> => {
     const { lease, isInherited } = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
     const { number } = lease;
     // A renewal that fails or comes too late makes the next write fail: each write checks the lease.
@@ -66,12 +78,8 @@ export async function alone<T>(
       // The next daemon still learns that the last one died.
       if (!isRemoved) await (isInherited ? state.lease.renew(number, 0) : state.lease.release(number));
     }
-  });
-}
-
-async function expectFree(state: Pick<StateStore, "lease">): Promise<void> {
-  const held = await liveLease(state);
-  if (held !== null) throw leaseHeld(held, systemClock);
+  };
+  return await writeState(config, ofLease, create);
 }
 
 /** Keeps what a command does without a daemon in the audit log, with the sinks before and after. */
@@ -85,6 +93,21 @@ export async function auditedHere<T>(
   const order = { who: userName(), via: "command line", action, subject };
   const looks = { look: () => sinkFacts(state), ...(resultOf === undefined ? {} : { resultOf }) };
   return await audited(state.audit, order, work, looks);
+}
+
+/** The same of what has ended. A daemon that has started meanwhile has the audit log: that lacks it then. */
+export async function auditedLater<T>(
+  config: Named,
+  action: string,
+  subject: AuditFacts,
+  result: T,
+  resultOf?: Looks<T>["resultOf"],
+): Promise<void> {
+  try {
+    await writeState(config, (state) => auditedHere(state, action, subject, async () => result, resultOf));
+  } catch (error) {
+    if (reasonOf(error) !== "held") throw error;
+  }
 }
 
 /** The tables that the globs of `--tables` fit: each one at least, which may be gone. */
@@ -136,11 +159,7 @@ export async function holderOf(config: Named): Promise<string | null> {
   }
 }
 
-export async function liveHolder(state: Pick<StateStore, "lease">): Promise<string | null> {
-  return (await liveLease(state))?.holder ?? null;
-}
-
-async function liveLease({ lease }: Pick<StateStore, "lease">): Promise<Lease | null> {
+export async function liveHolder({ lease }: Pick<StateStore, "lease">): Promise<string | null> {
   const held = await lease.current();
-  return held === null || isGone(held.holder) ? null : held;
+  return held === null || isGone(held.holder) ? null : held.holder;
 }

@@ -179,6 +179,24 @@ test("changes of a table, and the removal of foreign rows, have no effect when t
   await sink.verify(timeout());
 });
 
+test("a question without an answer ends no run: no table has to be entered again", async () => {
+  await using at = await scene();
+  const sink = await at.opened(1);
+  await sink.prepare([at.first], timeout());
+  await apply(sink, rowsBatch(10n, [at.first, [put(["1", "a"])]]));
+  const runs = async () =>
+    await at.query(
+      `SELECT name FROM system.columns WHERE database = '${at.first.schema}' AND startsWith(name, '_millrace_run')`,
+    );
+  const before = await runs();
+  const late = at.lose((what) => what.includes("system.disks"));
+  await expect(sink.rooms!(timeout())).rejects.toThrow();
+  await late.lost;
+  await apply(sink, rowsBatch(20n, [at.first, [put(["1", "b"])]]));
+  expect(await runs()).toEqual(before);
+  expect(before).toHaveLength(1);
+});
+
 test("a checkpoint that comes late, before the next one, is not taken for it", async () => {
   await using at = await scene();
   const sink = await at.opened(1);

@@ -1,8 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { holderName, isGone, localPid } from "../../src/daemon/lease.ts";
+import { openState } from "../../src/state/open.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 test("a process id of another host of the same name, or of an earlier boot, says nothing of a process here", () => {
@@ -16,6 +19,24 @@ test("a process id of another host of the same name, or of an earlier boot, says
   );
   expect(elsewhere).not.toBe(gone);
   expect([localPid(elsewhere), isGone(elsewhere)]).toEqual([null, false]);
+});
+
+test("no command writes to the state of a daemon that it can't ask", async () => {
+  using folder = temporaryFolder();
+  const sinks = "{ cache: { kind: redis, url: 'redis://127.0.0.1:1' } }";
+  const source = "{ kind: postgres, url: 'postgres://127.0.0.1:1/d' }";
+  writeFileSync(folder.file("millrace.yaml"), `name: shop\nsource: ${source}\nsinks: ${sinks}\n`);
+  const pause = async () => await runCli(["pause", "--sink", "cache", "--json"], { folder: folder.path });
+  expect((await pause()).exitCode).toBe(0);
+  const state = await openState(`sqlite:${folder.file(".millrace/shop.db")}`, { name: "shop" });
+  await state.sinks.setPaused("cache", false);
+  const { lease } = await state.lease.acquire("another-host pid 1 in 0 since now", 60_000);
+  const { exitCode, stdout } = await pause();
+  expect({ exitCode, ...JSON.parse(stdout) }).toMatchObject({ exitCode: 4, error: { code: "MR1213" } });
+  expect((await state.sinks.get("cache"))?.paused).toBe(false);
+  await state.lease.release(lease.number);
+  await state.close();
+  expect((await pause()).exitCode).toBe(0);
 });
 
 test.runIf(process.platform === "linux")(

@@ -14,7 +14,7 @@ import { cliError } from "../errors.ts";
 import { expectNoFile, writeNamedFile } from "../files.ts";
 import { whileOpen, SINK_ANSWER_MS_MAX } from "../opened.ts";
 import { NOT_DONE } from "../options.ts";
-import { alone, auditedHere, readState, storedPositions, writeState } from "../state.ts";
+import { alone, auditedLater, readState, storedPositions } from "../state.ts";
 import type { Session } from "../session.ts";
 import type { Config, SinkConfig } from "../../config/config.ts";
 import { reachable, unreachable } from "./chosen-offset.ts";
@@ -113,9 +113,7 @@ async function replace(session: Session, place: Place, { config, source, dump }:
   );
   // The imported state has its own audit log; this is its next entry.
   const { leaseNumber, migration } = dump;
-  await writeState(place, (state) =>
-    auditedHere(state, "offsets import", { leaseNumber, migration }, async () => undefined),
-  );
+  await auditedLater(place, "offsets import", { leaseNumber, migration }, null);
 }
 
 function read(file: string): Body {

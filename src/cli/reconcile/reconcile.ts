@@ -17,7 +17,7 @@ import { chosenSinks, type Options, withNest } from "../options.ts";
 import { reportText } from "../../reconcile/report/text.ts";
 import { runHere, untilSignal } from "../commands/run.ts";
 import type { Session } from "../session.ts";
-import { auditedHere, chosenTables, readState, writeState } from "../state.ts";
+import { auditedLater, chosenTables, readState } from "../state.ts";
 
 /** How often the command asks whether the comparison has ended. */
 const LOOK_MS = 250;
@@ -161,10 +161,8 @@ async function alone(config: Config, request: ReconcileRequest, session: Session
   if (reconciled === null) throw brokenOff("in place of the daemon");
   const { sinks, tables, mode, repairs, resume } = request;
   const subject = { sinks, tables, mode, repairs, resume };
-  const ended = async () => reconciled;
-  return await writeState(config, async (state) => {
-    return await auditedHere(state, "reconcile", subject, ended, ({ id, drift }) => ({ id, drift }));
-  });
+  await auditedLater(config, "reconcile", subject, reconciled, ({ id, drift }) => ({ id, drift }));
+  return reconciled;
 }
 
 export function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {
