@@ -282,6 +282,29 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     expect(text).toContain('"index.gc_deletes":"1h"');
   });
 
+  test("an index forgets documents that were deleted just now, too, and is not created again", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const deleted = `/${prefix}public.users-000001/_doc/just-now?version_type=external_gte&version=`;
+    let at = 0n;
+    await using gateway = await httpGateway(url(), async ({ path, body, pass }) => {
+      if (path.endsWith("/_settings") && body.includes('"0s"')) await searchCall(url(), "DELETE", `${deleted}${at}`);
+      return await pass();
+    });
+    const options = definition.parse({ url: gateway.url, prefix, replicas: 0 });
+    const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+    await sink.open(1, timeout());
+    await sink.prepare([users], timeout());
+    for (at = 10n; at < 60n; at += 10n) {
+      await apply(sink, rowsBatch(at, [users, [remove(["1", null])]]));
+      await sink.rows!.expel([users], rowVersion(1, 100n), timeout());
+      await sink.verify(timeout());
+    }
+    const { text } = await searchCall(url(), "GET", `/_cat/indices/${prefix}public*?h=index&expand_wildcards=all`);
+    expect(text.trim()).toBe(`${prefix}public.users-000001`);
+    await sink.close();
+  });
+
   test("behind a proxy that drops the mark of requests it writes nothing", async () => {
     await using indices = freshIndexPrefix(url());
     await using gateway = await httpGateway(url(), async ({ headers, pass }) => {
