@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { MillraceError } from "../../src/core/errors.ts";
+import { loginIn } from "../../src/tls/url-parts.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
@@ -67,7 +68,7 @@ async function checkGrants(
     if (answer.trim() !== "1") missing.push(grant);
   }
   if (missing.length === 0) return [ok(id, "the user has all grants that the sink needs")];
-  const user = quoteIdentifier(decodeURIComponent(new URL(settings.url).username) || "default");
+  const user = quoteIdentifier(loginIn(settings.url).username || "default");
   return [
     wrong(id, `the user lacks ${missing.join(", ")}`, missing.map((grant) => `GRANT ${grant} TO ${user};`).join(" ")),
   ];
@@ -143,7 +144,7 @@ async function looking(
 
 /** The sink lifts those that its user may lift. */
 function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSettings): readonly Finding[] {
-  const user = quoteIdentifier(decodeURIComponent(new URL(url).username) || "default");
+  const user = quoteIdentifier(loginIn(url).username || "default");
   return fixedLimits.map((limit) =>
     warning(
       `clickhouse.${name}.limits`,

@@ -13,6 +13,7 @@ import {
 } from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { loginIn } from "../../src/tls/url-parts.ts";
 import { ForeignAnswer, isTooManyAtOnce, mayRunOn, otherId } from "./errors.ts";
 import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
@@ -85,14 +86,15 @@ export class Client implements AsyncDisposable {
   private constructor({ url: address, tls, quorum }: ClientSettings, password: string | undefined) {
     this.isSequential = quorum !== undefined;
     const url = new URL(address);
+    const login = loginIn(url);
     const isEncrypted = url.protocol === "https:";
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
     this.#agent = isEncrypted ? new HttpsAgent(options) : new HttpAgent(options);
     this.#client = createClient({
       url: url.origin,
       pathname: url.pathname,
-      username: decodeURIComponent(url.username) || "default",
-      password: password ?? decodeURIComponent(url.password),
+      username: login.username || "default",
+      password: password ?? login.password,
       application: "millrace",
       http_agent: this.#agent,
       request_timeout: REQUEST_MS_MAX,

@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { decodedOrNull, STRAY, urlKey } from "../../src/tls/url-parts.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
@@ -10,18 +11,13 @@ import type { ClickhouseSinkSettings } from "./sink.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { curlOf } from "../kit/curl.ts";
 
-const ADDRESS = "expected http://user:password@host:8123, or https:// for TLS";
 const QUORUM_MAX = 100;
 
 export const definition = z
   .object({
-    url: z
-      .string()
-      .regex(/^https?:\/\//, { error: ADDRESS })
-      .refine((text) => URL.canParse(text), { error: ADDRESS })
-      .describe(
-        "http://user:password@host:8123 of ClickHouse's HTTP interface; https:// for TLS, mostly port 8443. Without a port it is 80, or 443, as of any such address.",
-      ),
+    url: urlKey(/^https?:\/\//, "expected http://user:password@host:8123, or https:// for TLS").describe(
+      "http://user:password@host:8123 of ClickHouse's HTTP interface; https:// for TLS, mostly port 8443. Without a port it is 80, or 443, as of any such address.",
+    ),
     ...passwordKeys,
     ...tlsKeys("an https://"),
     ...warehouseKeys("ClickHouse", isReserved, "database", "databases named like the source's schemas"),
@@ -112,7 +108,9 @@ function keysOf(given: string): UrlKeys | string | null {
     return `port ${port} is that of ClickHouse's native protocol; name the port of its HTTP interface, mostly 8123, or 8443 for TLS`;
   const isEncrypted = tls !== "" || port === "8443";
   const url = `${isEncrypted ? "https" : "http"}://${place}${port === undefined ? (isEncrypted ? ":8443" : ":8123") : ""}`;
-  return database === "" ? { url } : { url, schema: decodeURIComponent(database) };
+  if (database === "") return { url };
+  const schema = decodedOrNull(database);
+  return schema === null ? `the database ${STRAY}` : { url, schema };
 }
 
 function settingsOf(context: SinkContext<Options>): ClickhouseSinkSettings {

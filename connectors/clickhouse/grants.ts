@@ -1,4 +1,5 @@
 /** What the sink's user needs, as statements for an administrator. */
+import { loginIn } from "../../src/tls/url-parts.ts";
 import type { GrantScript, TableName } from "../../src/core/contracts/connector.ts";
 import { META_DATABASE, quoteIdentifier, fitted } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
@@ -44,7 +45,7 @@ export function grants(
 ): readonly GrantScript[] {
   const { cluster } = settings.placement;
   const on = cluster === undefined ? "" : ` ON CLUSTER ${quoteIdentifier(cluster)}`;
-  const user = quoteIdentifier(decodeURIComponent(new URL(settings.url).username) || "default");
+  const user = quoteIdentifier(loginIn(settings.url).username || "default");
   const databases = databasesOf(settings, tables);
   const places = databases === undefined ? ["*.*"] : databases.map((name) => `${quoteIdentifier(name)}.*`);
   const script = [

@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { urlKey } from "../../src/tls/url-parts.ts";
 import { TABLE_GLOB } from "../../src/core/table-selection.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
@@ -9,10 +10,7 @@ import { flatSettings, type IndexPart, type IndexParts, keptFromSetting } from "
 import type { ElasticsearchSinkSettings } from "./sink.ts";
 import { curlOf } from "../kit/curl.ts";
 
-const nodeUrl = z
-  .string()
-  .regex(/^https?:\/\//, { error: "expected http://user:password@host:port, or https:// for TLS" })
-  .refine((text) => URL.canParse(text), { error: "expected http://user:password@host:port, or https:// for TLS" });
+const nodeUrl = urlKey(/^https?:\/\//, "expected http://user:password@host:port, or https:// for TLS");
 
 const settings = z
   .record(z.string(), z.unknown())

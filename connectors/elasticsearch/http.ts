@@ -4,6 +4,7 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { loginIn } from "../../src/tls/url-parts.ts";
 import type * as z from "zod";
 import {
   classifyConnection,
@@ -108,8 +109,8 @@ export class SearchClient implements AsyncDisposable {
     this.#urls = settings.urls.map((url) => new URL(url));
     const encrypted = this.#urls.every(({ protocol }) => protocol === "https:");
     this.#tls = tlsOptions(settings.tls, encrypted);
-    const { username, password } = this.#urls[0]!;
-    this.#login = loginOf(settings.apiKey, decodeURIComponent(username), fresh ?? decodeURIComponent(password));
+    const { username, password } = loginIn(this.#urls[0]!);
+    this.#login = loginOf(settings.apiKey, username, fresh ?? password);
     this.#nodes = this.#urls.map((url) => ({
       pool: new Pool(url.origin, {
         connections: CONNECTIONS_MAX,

@@ -9,6 +9,7 @@ import {
 } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { placeOfServer } from "../../src/core/targets/places.ts";
+import { urlKey } from "../../src/tls/url-parts.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
@@ -16,10 +17,9 @@ import { shellWord } from "../../src/core/shell-word.ts";
 
 export const definition = z
   .object({
-    url: z
-      .string()
-      .regex(/^rediss?:\/\//, { error: "expected redis://user:password@host:port/db, or rediss:// for TLS" })
-      .describe("redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes."),
+    url: urlKey(/^rediss?:\/\//, "expected redis://user:password@host:port/db, or rediss:// for TLS").describe(
+      "redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes.",
+    ),
     ...passwordKeys,
     prefix: z
       .string()

@@ -9,6 +9,7 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { loginIn } from "../../src/tls/url-parts.ts";
 import { classify, type ClientLimit, isHangUp, isRefusal, redisError, replyCode, tlsError } from "./errors.ts";
 import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
@@ -232,11 +233,12 @@ export function parseUrl(text: string): Address {
   }
   const db = url.pathname.replace(/^\//, "");
   if (!/^\d*$/.test(db)) throw redisError("MR2004", "fatal", "the database in the sink's url is not a number");
+  const { username, password } = loginIn(url);
   return {
     host: url.hostname.replace(/^\[|\]$/g, "") || "127.0.0.1",
     port: url.port === "" ? 6379 : Number(url.port),
-    username: url.username === "" ? undefined : decodeURIComponent(url.username),
-    password: url.password === "" ? undefined : decodeURIComponent(url.password),
+    username: username === "" ? undefined : username,
+    password: password === "" ? undefined : password,
     db: Number(db),
     tls: url.protocol === "rediss:",
   };

@@ -3,6 +3,7 @@ import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import * as z from "zod";
 import { duration, size } from "../core/values/quantity-keys.ts";
 import { idleTlsKeys, tlsKeys } from "../tls/keys.ts";
+import { urlKey } from "../tls/url-parts.ts";
 import { refusing } from "../core/idle-keys.ts";
 import type { IdleKey } from "../core/contracts/connector.ts";
 import { partDefinition } from "./definition.ts";
@@ -177,14 +178,13 @@ function* idleComparing(given: z.output<typeof reconcile>): Generator<IdleKey> {
     yield ["repair", `${why} or \`continuous\`; on demand: millrace reconcile --repair`];
 }
 
+const httpUrl = urlKey(/^https?:\/\//, "expected https://… or http://…");
+
 const notify = z
   .strictObject({
-    webhook: z
-      .string()
-      .refine(isHttpUrl, { error: "expected https://… or http://…" })
-      .describe(
-        "Gets JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
-      ),
+    webhook: httpUrl.describe(
+      "Gets JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
+    ),
     secret: z
       .string()
       .regex(SIGNING_SECRET, { error: "expected whsec_ and 24 to 64 bytes in base64" })
@@ -204,10 +204,7 @@ const notify = z
 const telemetry = z.strictObject({
   otlp: z
     .strictObject({
-      endpoint: z
-        .string()
-        .refine(isHttpUrl, { error: "expected https://… or http://…" })
-        .describe("Where OTLP over HTTP is served; /v1/metrics and /v1/traces are added."),
+      endpoint: httpUrl.describe("Where OTLP over HTTP is served; /v1/metrics and /v1/traces are added."),
       headers: z
         .record(z.string().regex(/^[A-Za-z0-9-]+$/, { error: "expected the name of a header" }), z.string())
         .default({})
@@ -274,10 +271,6 @@ export const topDefinition = z.strictObject({
   telemetry: telemetry.optional().describe("Sending metrics and traces to an OpenTelemetry receiver."),
   admin: admin.superRefine(refusing(idleAdmin)).prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
-
-function isHttpUrl(text: string): boolean {
-  return /^https?:\/\//.test(text) && URL.canParse(text);
-}
 
 function signingKey(pem: string): KeyObject | null {
   try {

@@ -4,6 +4,7 @@ import { isAborted, MillraceError, type RaiseDetails } from "../core/errors.ts";
 import { reachAgain, serverAt, systemErrorCode } from "../core/system-errors.ts";
 import { addressOf, codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
+import { loginIn } from "../tls/url-parts.ts";
 import { opsError } from "./errors.ts";
 
 const ANSWER_MS_MAX = 10_000;
@@ -130,10 +131,9 @@ function mayPass(status: number): boolean {
 function requestOf(url: string): { address: URL; headers: Headers } {
   const address = new URL(url);
   const headers = new Headers({ "content-type": "application/json" });
-  if (address.username !== "") {
-    const login = `${decodeURIComponent(address.username)}:${decodeURIComponent(address.password)}`;
-    headers.set("authorization", `Basic ${Buffer.from(login).toString("base64")}`);
-  }
+  const { username, password } = loginIn(address);
+  if (username !== "")
+    headers.set("authorization", `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`);
   address.username = "";
   address.password = "";
   return { address, headers };

@@ -51,6 +51,16 @@ const connectors: Connectors = {
         }),
 };
 
+/** With the real connectors. */
+async function registeredProblems(text: string): Promise<readonly string[]> {
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("millrace.yaml"), `name: other\n${text}\n`);
+  const options = { connectors: registered, environment: {}, secrets: new Secrets() };
+  const error: unknown = await loadConfig(folder.file("millrace.yaml"), options).catch((e: unknown) => e);
+  if (!(error instanceof ConfigError)) throw new Error("the config is right", { cause: error });
+  return error.problems.map(({ path, message }) => `${path.join(".")}: ${message}`);
+}
+
 interface Loaded {
   readonly config?: Config;
   readonly error?: ConfigError;
@@ -606,6 +616,22 @@ describe("bad input", () => {
   });
 
   test.each([
+    ["sinks: { c: { kind: redis, url: 'redis://u:p%zz@h' } }", "sinks.c.url: its password has a %"],
+    ["sinks: { c: { kind: redis, url: 'redis://u%:p@h' } }", "sinks.c.url: its user has a %"],
+    ["sinks: { c: { kind: redis, url: 'redis://h:port' } }", "sinks.c.url: expected redis://"],
+    ["sinks: { c: { kind: clickhouse, url: 'http://u:p%zz@h' } }", "sinks.c.url: its password has a %"],
+    ["sinks: { c: { kind: elasticsearch, url: 'http://u:p%zz@h' } }", "sinks.c.url: its password has a %"],
+    [
+      "sinks: { c: { kind: redis, url: redis://h } }\nnotify: { webhook: 'http://u:p%zz@h' }",
+      "notify.webhook: its password has a %",
+    ],
+  ])("a login that can't be decoded is told with its key: %s", async (text, expected) => {
+    const [told, ...others] = await registeredProblems(`source: { kind: postgres, url: postgres://h/d }\n${text}`);
+    expect([told?.slice(0, expected.length), others]).toEqual([expected, []]);
+    expect(told).not.toContain("p%zz");
+  });
+
+  test.each([
     [
       "source: { kind: kafka, brokers: [k:1], from: shop }\nretention: { bytes: 1GB }\nsinks: { c: { kind: redis, url: redis://h } }",
       /^retention: has no use with a source of kind kafka/,
@@ -627,13 +653,7 @@ describe("bad input", () => {
       /^source\.passwordFile: stands beside a password/,
     ],
   ])("a key that would do nothing with these connectors is told: %s", async (text, expected) => {
-    using folder = temporaryFolder();
-    writeFileSync(folder.file("millrace.yaml"), `name: other\n${text}\n`);
-    const options = { connectors: registered, environment: {}, secrets: new Secrets() };
-    const error: unknown = await loadConfig(folder.file("millrace.yaml"), options).catch((e: unknown) => e);
-    expect(
-      error instanceof ConfigError ? error.problems.map((p) => `${p.path.join(".")}: ${p.message}`) : error,
-    ).toEqual([expect.stringMatching(expected)]);
+    expect(await registeredProblems(text)).toEqual([expect.stringMatching(expected)]);
   });
 
   test("is told all at once, in the order of the file", async () => {

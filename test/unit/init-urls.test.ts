@@ -50,6 +50,7 @@ test.each([
   ["mysql://a/b", /no kind is known for mysql:\/\//],
   ["clickhouse://u:canary@h:9000/shop", /of kind clickhouse: port 9000 is that of ClickHouse's native protocol/],
   ["clickhouse://h/shop?x=canary", /nothing behind the database/],
+  ["clickhouse://h/canary%zz", /the database has a % that is not/],
   ["kafka://u:canary@h:9092", /a login goes into the file/],
   ["kafka://h:9092/canary", /nothing behind the hosts/],
   ["ducklake:mysql://u:canary@h/d", /expected ducklake:sqlite:FILE/],
