@@ -277,7 +277,7 @@ export class EngineSink<S extends Store>
       await store.exclusively(async () => {
         this.#keeper.changing?.(found);
         for (const table of found) {
-          const sql = expelSql(there.get(this.target(table))!, version, inScope(table, this.#options.form));
+          const sql = expelSql(there.get(this.target(table))!.rows, version, inScope(table, this.#options.form));
           const remove = async () => void (await connection.run(sql));
           await overFiles(table.id, () => inTransaction(connection, () => checkpoint.fence(connection), remove));
         }

@@ -4,6 +4,7 @@ import * as z from "zod";
 import { VERSION_FIELD } from "./write/document.ts";
 import { formOf, pathOf, type Request, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 import { FORGETS, GC_DELETES } from "./indices/ddl.ts";
+import type { IndexOptions } from "./indices/found-index.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 import { chunksByLength } from "./indices/presence.ts";
 
@@ -95,6 +96,24 @@ export async function remembersDeleted(
   }
   await keepFor(GC_DELETES);
   return areLeft;
+}
+
+const MARKED = z.record(
+  z.string(),
+  z.object({ mappings: z.object({ _meta: z.object({ millrace: z.object({ daemon: z.unknown() }) }) }) }),
+);
+
+/** By their names; the sink is refused where another's stand. */
+export async function ownIndices(
+  client: SearchClient,
+  { prefix, owner }: { readonly prefix: string } & Pick<IndexOptions, "owner">,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const query = { filter_path: "*.mappings._meta.millrace.daemon", allow_no_indices: "true" };
+  const path = `${pathOf(`${prefix}*`)}/_mapping`;
+  const answer = await client.ask({ method: "GET", path, query }, LOOKING, signal);
+  const found = Object.entries(formOf(MARKED, answer, LOOKING));
+  return found.flatMap(([index, { mappings }]) => (mappings._meta.millrace.daemon === owner ? [index] : []));
 }
 
 /** Of documents where a sink writes: old ones may be left there. */

@@ -21,7 +21,7 @@ import type {
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import type { IndexOptions } from "./indices/found-index.ts";
-import { highestVersion, holdsForeign, remembersDeleted } from "./foreign.ts";
+import { highestVersion, holdsForeign, ownIndices, remembersDeleted } from "./foreign.ts";
 import { classifyConnection, droppedError, isOfConnection, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { diskRoomsOf } from "./disks.ts";
@@ -233,8 +233,10 @@ export class ElasticsearchSink
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    const names = tables?.map((table) => this.#alias(table)) ?? [`${this.#settings.prefix}*`];
-    return await this.#guarded(signal, (client) => highestVersion(client, names, signal));
+    return await this.#guarded(signal, async (client) => {
+      const names = tables?.map((table) => this.#alias(table)) ?? (await ownIndices(client, this.#settings, signal));
+      return await highestVersion(client, names, signal);
+    });
   }
 
   async forget(signal: AbortSignal): Promise<void> {

@@ -285,7 +285,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         () => this.#checkpoint.fence(file),
         async () => {
           for (const table of tables) {
-            const sqlName = there.get(this.target(table));
+            const sqlName = there.get(this.target(table))?.rows;
             if (sqlName === undefined) continue;
             const where = `WHERE (${VERSION_COLUMN} > ?1 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
             const remove = `DELETE FROM ${sqlName} ${where}`;

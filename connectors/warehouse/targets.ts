@@ -46,6 +46,13 @@ export interface WarehouseSinkOptions extends Omit<TargetsOptions, "form"> {
   readonly form?: TargetForm;
 }
 
+/** A target with a column for versions. */
+export interface VersionedTarget {
+  /** How statements name its rows. */
+  readonly rows: string;
+  readonly note: TargetNote | null;
+}
+
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
 export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> extends Dialect<L, E> {
   /** Equal for two tables if and only if they would share a target. Throws for one that can't have a name there. */
@@ -57,8 +64,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   columnNames?(table: TableVersion): readonly string[];
   /** Existing targets. An engine whose answers may be old asks again for a while unless the answer is the expected one. */
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
-  /** How statements name the rows of existing targets that have a column for versions: at least of these tables', or (null) of all. */
-  versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
+  /** Existing targets that have a column for versions: at least those of these tables, or (null) all where the sink writes. */
+  versioned(tables: readonly TableName[] | null): Promise<Found<VersionedTarget>>;
   /** See `andInScope`. Without it a target is of one table. */
   inScope?(table: TableVersion): string;
   /** Each value as text; null may be empty. `sqlName`: the target that the statement reads. */
@@ -312,10 +319,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     const there = await warehouse.versioned(tables);
     const asked =
       tables === null
-        ? [...there.values()].map((name) => [name, ""] as const)
+        ? [...there.values()].flatMap(({ rows, note }) => (this.successor(note) === null ? [[rows, ""] as const] : []))
         : tables.flatMap((table) => {
-            const name = there.get(warehouse.key(table));
-            return name === undefined ? [] : [[name, warehouse.inScope?.(table) ?? ""] as const];
+            const found = there.get(warehouse.key(table));
+            return found === undefined ? [] : [[found.rows, warehouse.inScope?.(table) ?? ""] as const];
           });
     let highest = 0n;
     for (const [name, and] of asked) {

@@ -9,7 +9,7 @@ import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Pipeline, PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
-import { gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { emptyState, gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import type { ChangeLog, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
@@ -856,6 +856,18 @@ describe("a start", () => {
     await eventually(() => scene.pipeline.life("away")?.error?.code === "MR1311");
     source.commit(put(users, 50));
     await same(source, good, [users]);
+    await scene.stop();
+  });
+
+  test("without state, rows in a sink that no epoch exceeds hold up that sink alone", async () => {
+    await using opened = await emptyState();
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(3));
+    const [good, written] = [new ScriptedSink("good"), new ScriptedSink("written")];
+    written.rows.highestVersion = async () => 2n ** 63n - 1n;
+    const scene = start(source, opened.state, [good, written], { clock: systemClock });
+    await same(source, good, [users]);
+    await eventually(() => scene.pipeline.life("written")?.error?.code === "MR1317");
     await scene.stop();
   });
 

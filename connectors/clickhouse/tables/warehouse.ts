@@ -4,6 +4,7 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { decodeNote } from "../../warehouse/following.ts";
 import {
   DELETED_COLUMN,
   EXACT_COLUMN,
@@ -22,13 +23,22 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
 import type { CheckpointRow } from "../checkpoint.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
-import { inScope, quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
+import {
+  fitted,
+  inScope,
+  quoteIdentifier,
+  quoteLiteral,
+  rebuiltPrefix,
+  sqlNameOf,
+  targetOf,
+  viewOf,
+} from "../names.ts";
 import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
 import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
 import { expectNone, type Presence } from "./presence.ts";
@@ -166,21 +176,23 @@ export class ClickhouseWarehouse
   }
 
   /** Views have the column too. */
-  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
-    const areThere = (found: Found<string>) => tables?.every((table) => found.has(this.key(table))) !== false;
+  async versioned(tables: readonly TableName[] | null): Promise<Found<VersionedTarget>> {
+    const areThere = (found: Found<VersionedTarget>) => tables?.every((table) => found.has(this.key(table))) !== false;
     return await current(() => this.#versioned(), areThere, this.#signal, DOUBT_MS_MAX);
   }
 
-  async #versioned(): Promise<Found<string>> {
+  async #versioned(): Promise<Found<VersionedTarget>> {
+    const { schema } = this.#options;
+    const there = schema === undefined ? "" : ` AND c.database = ${quoteLiteral(fitted(schema))}`;
     const rows = await this.#client.rows(
-      `SELECT c.database, c.table, t.engine FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
-        `WHERE c.name = ${quoteLiteral(VERSION_COLUMN)} AND t.engine LIKE '%ReplacingMergeTree' AND NOT startsWith(c.table, ${quoteLiteral(OWN_PREFIX)})`,
+      `SELECT c.database, c.table, t.engine, t.comment FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
+        `WHERE c.name = ${quoteLiteral(VERSION_COLUMN)} AND t.engine LIKE '%ReplacingMergeTree' AND NOT startsWith(c.table, ${quoteLiteral(OWN_PREFIX)})${there}`,
       this.#signal,
     );
-    const found = new Map<string, string>();
-    for (const [database, table, engine] of rows) {
+    const found = new Map<string, VersionedTarget>();
+    for (const [database, table, engine, comment] of rows) {
       const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
-      found.set(name, name);
+      found.set(name, { rows: name, note: decodeNote(comment ?? null) });
       if (isReplicated(engine)) this.#replicated.add(name);
     }
     return found;

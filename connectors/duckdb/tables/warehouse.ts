@@ -5,7 +5,7 @@ import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import type { WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, type WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -25,7 +25,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -142,15 +142,22 @@ export class DuckdbWarehouse
     );
   }
 
-  async versioned(): Promise<Found<string>> {
+  async versioned(): Promise<Found<VersionedTarget>> {
     const { catalogue } = this.#store;
+    const { schema: only } = this.#options;
     const rows = await readTextRows(
       this.#connection,
-      "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
+      "SELECT schema_name, table_name, t.comment FROM duckdb_columns() AS c JOIN duckdb_tables() AS t " +
+        "USING (database_name, schema_name, table_name) WHERE database_name = $1 AND column_name = $2",
       [catalogue, VERSION_COLUMN],
     );
     return new Map(
-      rows.map(([schema = "", table = ""]) => [targetKey({ schema, table }), quoteName(catalogue, schema, table)]),
+      rows
+        .filter(([schema = ""]) => only === undefined || fold(schema) === fold(only))
+        .map(([schema = "", table = "", comment = ""]) => [
+          targetKey({ schema, table }),
+          { rows: quoteName(catalogue, schema, table), note: decodeNote(comment) },
+        ]),
     );
   }
 

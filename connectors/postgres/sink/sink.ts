@@ -207,8 +207,8 @@ export class PostgresSink
     const remove = async (session: Session): Promise<void> => {
       const there = await this.#tables(session, signal).versioned(tables);
       for (const table of tables) {
-        const name = there.get(this.target(table));
-        if (name !== undefined) await session.query(expelSql(name, version, inScope(table)), signal);
+        const found = there.get(this.target(table));
+        if (found !== undefined) await session.query(expelSql(found.rows, version, inScope(table)), signal);
       }
       await session.query("COMMIT", signal);
     };

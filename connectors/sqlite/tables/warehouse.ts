@@ -17,7 +17,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
 import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
@@ -129,12 +129,20 @@ export class SqliteWarehouse
     return found;
   }
 
-  async versioned(): Promise<Found<string>> {
+  async versioned(): Promise<Found<VersionedTarget>> {
     const rows = this.#file.rows(
-      "SELECT t.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table' AND c.name = ?",
+      `SELECT t.name, n.note FROM sqlite_schema AS t, pragma_table_info(t.name) AS c LEFT JOIN ${NOTES} AS n ON n.name = t.name ` +
+        "WHERE t.type = 'table' AND c.name = ?",
       VERSION_COLUMN,
     );
-    return new Map(rows.map(([name]) => [targetKey(String(name)), quoteIdentifier(String(name))]));
+    const { schema } = this.#options;
+    const start = schema === undefined ? "" : fold(`${schema}.`);
+    const named = rows.map(([name, note]) => [String(name), note === null ? null : String(note)] as const);
+    return new Map(
+      named
+        .filter(([name]) => fold(name).startsWith(start))
+        .map(([name, note]) => [targetKey(name), { rows: quoteIdentifier(name), note: decodeNote(note) }]),
+    );
   }
 
   async create(layouts: readonly SqliteLayout[]): Promise<void> {

@@ -222,7 +222,7 @@ export interface TargetRows {
 
   /**
    * The highest version of a row where this sink writes: in the targets of these tables, or (null) in all targets
-   * there. 0: there is no row. Called after `open` if the sink holds no progress: old rows may be left, and a change
+   * there but those that another sink prepared last. 0: there is no row. Called after `open` if the sink holds no progress: old rows may be left, and a change
    * has an effect on them only if its version is higher.
    */
   highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint>;

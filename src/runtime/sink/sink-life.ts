@@ -1,7 +1,7 @@
 import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { comparePositions, earliest, type Position, serializePosition } from "../../core/model/position.ts";
+import { comparePositions, earliest, EPOCH_MAX, type Position, serializePosition } from "../../core/model/position.ts";
 import { type SinkRecord, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
@@ -157,7 +157,10 @@ export class SinkLife {
   async epochHeld(signal: AbortSignal): Promise<number | null> {
     try {
       const { sink } = this.worker;
-      return await epochHeld(sink, await sink.open(this.#parts.lease, signal), signal);
+      const own = await sink.open(this.#parts.lease, signal);
+      const epoch = await epochHeld(sink, own, signal);
+      // Rows that no epoch exceeds concern this sink alone, which is told of them when it begins.
+      return own === null && epoch === EPOCH_MAX ? 0 : epoch;
     } catch (error) {
       signal.throwIfAborted();
       this.#parts.logger.warn({ error }, "the sink did not tell what it holds");

@@ -89,7 +89,10 @@ export class ScriptedSink implements Sink, BatchPrefetch {
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly prefetch = this;
-  readonly rows = { highestVersion: async () => 0n, expel: async (): Promise<void> => undefined };
+  readonly rows = {
+    highestVersion: async (): Promise<bigint> => 0n,
+    expel: async (): Promise<void> => undefined,
+  };
   checkpoint: Checkpoint | null = null;
   readonly tables = new Map<string, ModelSink>();
   readonly batches: Batch[] = [];
@@ -197,9 +200,15 @@ export interface OpenedState extends AsyncDisposable {
 
 /** The real store, in a folder of its own, with an announced source. */
 export async function realState(options: Parameters<typeof openState>[1] = {}): Promise<OpenedState> {
+  const opened = await emptyState(options);
+  await opened.state.source.announce(1);
+  return opened;
+}
+
+/** The same before the first start. */
+export async function emptyState(options: Parameters<typeof openState>[1] = {}): Promise<OpenedState> {
   const folder = temporaryFolder();
   const state = await openState(`sqlite:${folder.file("state.db")}`, options);
-  await state.source.announce(1);
   return {
     state,
     [Symbol.asyncDispose]: async () => {

@@ -3,7 +3,7 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { hiddenNames, type TableVersion } from "../../../../src/core/model/schema.ts";
-import { nameUntil, renamesOf } from "../../../warehouse/following.ts";
+import { decodeNote, nameUntil, renamesOf } from "../../../warehouse/following.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, OFFSET_COLUMN, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import {
   type ColumnChange,
@@ -14,7 +14,14 @@ import {
   type TableChange,
   type TableLayout,
 } from "../../../warehouse/table-change.ts";
-import type { Found, Targets, TargetsOptions, Unhidden, Warehouse } from "../../../warehouse/targets.ts";
+import type {
+  Found,
+  Targets,
+  TargetsOptions,
+  Unhidden,
+  VersionedTarget,
+  Warehouse,
+} from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
@@ -133,7 +140,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   /** Those that can be read. */
-  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+  async versioned(tables: readonly TableName[] | null): Promise<Found<VersionedTarget>> {
     const { schema } = this.#parts;
     const named = tables?.map((table) => `to_regclass(${quoteLiteral(this.key(table))})`).join(", ");
     const where = [
@@ -143,11 +150,14 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       ...(named === undefined ? [] : [named === "" ? "false" : `c.oid IN (${named})`]),
     ];
     const rows = await this.rows(
-      `SELECT n.nspname, c.relname, c.relkind FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+      `SELECT n.nspname, c.relname, c.relkind, obj_description(c.oid, 'pg_class') FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${where.join(" AND ")} ORDER BY 1, 2`,
     );
     return new Map(
-      rows.map(([space, name, kind]) => [quoteTable(space!, name!), rowsOf(quoteTable(space!, name!), kind)]),
+      rows.map(([space, name, kind, comment]) => {
+        const quoted = quoteTable(space!, name!);
+        return [quoted, { rows: rowsOf(quoted, kind), note: decodeNote(comment ?? null) }];
+      }),
     );
   }
 
