@@ -67,6 +67,8 @@ export async function compareAndRepair(world: World): Promise<ReconcileDocument 
 
 /** Of a source and sinks at rest. True: nothing differs any more; false: it is to be tried again. */
 export async function proveByComparison(world: World): Promise<boolean> {
+  // A comparison of no table proves nothing.
+  if (world.server.database.tables.length === 0) return true;
   const letters = await world.beside.deadLetters.list({ state: "waiting" });
   const differing = differences(world, refusedBy(letters));
   const found = await compareAndRepair(world);
