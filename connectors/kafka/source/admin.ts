@@ -10,7 +10,7 @@ import type {
 import type { OnRenamed } from "../../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Position } from "../../../src/core/model/position.ts";
-import type { Frame, FrameReading } from "../../../src/core/model/frame.ts";
+import type { FrameReading } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/waiting.ts";
 import { classifySource, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
@@ -215,9 +215,7 @@ export async function renames(
     followed.adopt(await log.last({ from: first, until: stable }, scope.signal));
     const until = followed.positionIn(await calls.ask({ kind: "tip" }, scope.signal));
     await calls.ask({ kind: "mark", content: "renames" }, scope.signal);
-    const isBefore = (frame: Frame): boolean =>
-      !followed.isEarlier(frame) && !followed.isLater(frame) && frame.until.commit < from.commit;
-    const start = await log.offsetBefore({ from: first, until: stable }, isBefore, scope.signal);
+    const start = await log.offsetBefore({ from: first, until: stable }, from, followed, scope.signal);
     const frames = log.frames({ from: start, until: null }, scope.signal);
     const reading: FrameReading = {
       ...LOOKED_AT,

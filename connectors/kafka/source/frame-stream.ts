@@ -1,7 +1,6 @@
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
-import type { Frame } from "../../../src/core/model/frame.ts";
 import { comparePositions, type Position } from "../../../src/core/model/position.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
@@ -63,9 +62,7 @@ export class FrameStream implements ChangeStream {
       const known = followed.offsetBefore(from.commit - 1n);
       // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
       const isThere = known !== null && known >= first && known <= stable;
-      const isBefore = (frame: Frame) =>
-        !followed.isEarlier(frame) && !followed.isLater(frame) && frame.until.commit < from.commit;
-      const start = isThere ? known : await log.offsetBefore(all, isBefore, signal);
+      const start = isThere ? known : await log.offsetBefore(all, from, followed, signal);
       const onForeign = ({ offset }: CommittedRecord): void => followed.passedOver(log.name, offset);
       const frames = (until: AbortSignal) => log.frames({ from: start, until: null }, until, onForeign);
       opening.move();

@@ -9,6 +9,7 @@ import { logError } from "../errors.ts";
 import { logTopic } from "../names.ts";
 import { Assembly, isPart, type Whole } from "../writer/messages.ts";
 import type { SourceContext } from "./context.ts";
+import type { Followed } from "./followed.ts";
 
 /** In offsets: some frames. */
 const NEAR_THE_END = 20n;
@@ -132,20 +133,36 @@ export class LogTopic implements AsyncDisposable {
     return null;
   }
 
-  /** The offset of the last frame that begins at or before the position; without one, the range's first. */
+  /**
+   * Where to read the epoch that is followed from a position on: the offset of the last frame that ends before it, or of the
+   * first one behind what can't be read; without one, the range's first.
+   */
   async offsetBefore(
     { from, until }: Range,
-    isBefore: (frame: Frame) => boolean,
+    { commit }: Pick<Position, "commit">,
+    followed: Followed,
     signal: AbortSignal,
   ): Promise<bigint> {
     for (const near of backwards(from, until)) {
-      let last: bigint | null = null;
+      let start: bigint | null = null;
+      let isBehindUnreadable = false;
+      let isEarlier = false;
       for await (const found of this.found({ from: near, until }, signal)) {
-        if (found === null) continue;
-        if (!isBefore(found.frame)) break;
-        last = found.first;
+        if (found === null) {
+          start = null;
+          isBehindUnreadable = true;
+          continue;
+        }
+        const { frame, first } = found;
+        isEarlier = followed.isEarlier(frame);
+        const isEnough = !isEarlier && (followed.isLater(frame) || frame.until.commit > commit);
+        const isBefore = isEarlier || (!isEnough && frame.until.commit < commit);
+        if (isBefore || isBehindUnreadable) start = first;
+        isBehindUnreadable = false;
+        if (isEnough) break;
       }
-      if (last !== null) return last;
+      // Frames of an earlier epoch with none of this one behind them may be where the log went back.
+      if (start !== null && !isEarlier) return start;
     }
     return from;
   }

@@ -31,6 +31,11 @@ async function loseSlot(through: ThroughKafka, unseen: string): Promise<void> {
   await through.capturing.streaming();
 }
 
+async function writeForeign({ topics, capture }: ThroughKafka): Promise<void> {
+  const topic = `${topics.prefix}${capture.name}._log`;
+  await topics.write([{ topic, partition: 0, offset: 0n, key: null, value: "hello", headers: new Map() }]);
+}
+
 async function expectCrossed(through: ThroughKafka): Promise<void> {
   const { applying } = through;
   await eventually(
@@ -49,9 +54,14 @@ test("while it runs, the applying side follows into the new epoch: no restart, n
   await using through = await start();
   const { applying } = through;
   await watchTarget(applying.sinks.target!, TABLES);
+  await writeForeign(through);
+  const source = async () => (await applying.installation.status()).source;
+  await eventually(async () => expect((await source()).hints).not.toEqual([]));
   await loseSlot(through, UNSEEN);
   await expectCrossed(through);
   expect(applying.daemon.exited).toBe(false);
+  // It reads nothing of the former epoch again, however long that is.
+  await eventually(async () => expect(await source()).toMatchObject({ retainedBytes: 0, hints: [] }));
   expect(applying.daemon.said).toContain("MR2013");
   expect(await setBack(applying.sinks.target!)).toEqual([]);
   const { snapshots } = JSON.parse((await applying.installation.command("snapshot", "list", "--json")).stdout);
