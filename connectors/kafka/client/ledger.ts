@@ -18,13 +18,43 @@ export interface StoredBatch extends Place {
 }
 
 export class Ledger {
-  /** What the last transaction came to, as its coordinator said; null: nobody has asked in time. */
-  ending: Ending | null = null;
+  #ending: Ending | null = null;
+  /** An earlier writer's step went on when this process came. */
+  #hasFoundStep = false;
+  #isStepAborted = false;
   /** By partition, the offset of the last committed batch. */
   readonly #committed = new Map<string, bigint>();
   #writer: ProducerIdentity | null = null;
   /** Its transaction lacks nothing but its end. */
   #isCommitting = false;
+
+  /** What the last transaction came to, as its coordinator said; null: nobody has asked in time. */
+  get ending(): Ending | null {
+    return this.#ending;
+  }
+
+  /** The last step was aborted, whether its partitions have heard of it or not. */
+  get isStepAborted(): boolean {
+    return this.#isStepAborted;
+  }
+
+  /** A step goes on that this process will not commit. */
+  foundStep(): void {
+    this.#hasFoundStep = true;
+  }
+
+  /** What the coordinator says of the last transaction, each time that it is asked before this process takes the id. */
+  tell(ending: Ending | null): void {
+    this.#ending ??= ending;
+    this.#isStepAborted ||= this.#hasFoundStep && ending === "aborted";
+  }
+
+  /** Nothing of earlier writers is open any more. */
+  settle(): void {
+    this.#ending = null;
+    this.#hasFoundStep = false;
+    this.#isStepAborted = false;
+  }
 
   open(writer: ProducerIdentity): void {
     this.#writer = writer;

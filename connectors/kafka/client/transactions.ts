@@ -121,7 +121,7 @@ export class TransactionalWriter {
       const link = await cluster.linkTo(coordinator, signal);
       const last = await lastOf(cluster, coordinator, id, signal);
       // Afterwards nobody can tell any more. Whatever was ended since then is one that ended others.
-      if (ledger !== undefined) ledger.ending ??= ENDINGS[last?.transactionState ?? ""] ?? null;
+      ledger?.tell(ENDINGS[last?.transactionState ?? ""] ?? null);
       if (last?.transactionState === OPEN && (await unfinished?.(last)) === "committed")
         await about(id, cluster.request("EndTxn", coordinator, signal, id, last.producerId, last.producerEpoch, true));
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];

@@ -237,7 +237,7 @@ export class CheckpointedWriter implements TargetRows {
       this.#last = found;
       const ofLogs = Object.fromEntries(logs.map((log) => [log, stateOf(topics.get(log))]));
       const written = { ...found.topics, ...ofLogs };
-      ledger.ending = null;
+      ledger.settle();
       await this.#write({ ...found, lease, form, owner: id, topics: written }, this.records(), signal);
       this.#failure = null;
       return found;

@@ -45,7 +45,9 @@ interface Scene {
 export async function endingOf(scene: Scene, found: OpenTransaction, signal: AbortSignal): Promise<Ending> {
   const { checkpoint, ledger } = scene;
   if (ledger.isCommitting(found)) return "committed";
-  if (ledger.isOwn(found) || found.topics.some(({ topic }) => topic === checkpoint.name)) return "aborted";
+  const isStep = found.topics.some(({ topic }) => topic === checkpoint.name);
+  if (isStep) ledger.foundStep();
+  if (isStep || ledger.isOwn(found)) return "aborted";
   return await lastEnding(scene, found.producerId, signal);
 }
 
@@ -55,6 +57,7 @@ async function lastEnding(
   producerId: bigint,
   signal: AbortSignal,
 ): Promise<Ending> {
+  if (ledger.isStepAborted) return "aborted";
   const own = { ...checkpoint, partition: 0 };
   const { first, end: until } = await extentOf(cluster, own, signal);
   const near = until - NEAR_THE_END;
