@@ -15,7 +15,7 @@ import { findMillraceError, isAborted, type MillraceError } from "../core/errors
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { type HeldState, holdingState } from "./held-state.ts";
-import { keptElsewhere, openSource, memoryOf } from "./ruled-source.ts";
+import { keptElsewhere, openSource, memoryOfDaemon } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
@@ -121,7 +121,7 @@ async function runWithLease(
   const { logger, redact, once, reconcile, wrap = {} } = options;
   const lack = lackOf(telemetryExtras(config));
   if (lack !== undefined) throw lack.with({ message: `telemetry.otlp: ${lack.message}` });
-  const memory = await memoryOf(config, state);
+  const memory = await memoryOfDaemon(config, state);
   const ruled = await openSource(config, { ...memory, ...keptElsewhere(state) }, logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();

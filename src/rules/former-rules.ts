@@ -326,9 +326,14 @@ export class FormerRules {
     if (how === "exchanged") {
       // Each may have rows of the other now, besides its own.
       if (own !== undefined && isRuled(own))
-        this.#byTable.set(to, { ...withBoth(withNames(own, columns), other), identity: to, at });
+        this.#byTable.set(to, {
+          ...withBoth(withNames(own, columns), other),
+          id: idOf(from, own, to),
+          identity: to,
+          at,
+        });
       if (other !== undefined && isRuled(other))
-        this.#byTable.set(from, { ...withBoth(other, own), identity: from, at });
+        this.#byTable.set(from, { ...withBoth(other, own), id: idOf(to, other, from), identity: from, at });
       return isOfRules;
     }
     // No row of it may have passed, but what has the name later is another table.
@@ -337,6 +342,20 @@ export class FormerRules {
     if (own === undefined) this.#byTable.delete(to);
     else this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });
     return isOfRules;
+  }
+
+  /**
+   * Tables that are known by their names, and may have exchanged them in a part of the log that nobody reads: each that has the
+   * columns of one under rules, and does not hide the same.
+   */
+  exchanges(): readonly Rename[] {
+    const all = [...this.#byTable];
+    return all.flatMap(([from, own], i) =>
+      all.slice(i + 1).flatMap(([to, other]): readonly Rename[] => {
+        const mayBe = mayShow(own, other) || mayShow(other, own);
+        return mayBe ? [{ from, to, columns: [], how: "exchanged" }] : [];
+      }),
+    );
   }
 
   /** Renames of a table's columns of which the log does not tell. */
@@ -459,7 +478,12 @@ function withNames(former: Former, columns: Rename["columns"]): Former {
   return { ...former, hidden: now(former.hidden), ...withGone(now(former.gone ?? [])), moved };
 }
 
-/** It hides what both hide. The other's id stays: rules that name the table were not written for these rows. */
+/** Rules that name the table were not written for these rows, though they come from one that has got rows of it before. */
+function idOf(other: string, { id }: Former, name: string): string {
+  return id === name ? other : id;
+}
+
+/** It hides what both hide. */
 function withBoth(other: Former, own: Former | undefined): Former {
   const more = own?.hidden.filter(({ name }) => !other.hidden.some((one) => isSameName(one.name, name))) ?? [];
   return { ...other, hidden: [...other.hidden, ...more], filtered: other.filtered || own?.filtered === true };
@@ -529,6 +553,14 @@ function isCopy(names: ReadonlySet<string>, former: Former): boolean {
   const others = former.columns.filter(({ name }) => !hidden.has(name));
   const shared = sharedCount(names, others);
   return hidden.size === 0 ? shared === others.length : shared * 2 > others.length;
+}
+
+/** True if rows of the former, under the name of the other, would show what is hidden. */
+function mayShow(former: Former, other: Former): boolean {
+  if (!isRuled(former) || !isCopy(spelledNames(other.columns), former)) return false;
+  const hidden = spelledNames(other.hidden);
+  const isFiltered = former.filtered && !(other.filtered && other.rules === former.rules);
+  return isFiltered || former.hidden.some((column) => !hidden.has(spelled(column)));
 }
 
 function sharedCount(names: ReadonlySet<string>, columns: readonly Pick<Column, "name">[]): number {

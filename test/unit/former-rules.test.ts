@@ -262,3 +262,39 @@ test("several tables whose columns were renamed at one position are all followed
     }
   await state.close();
 });
+
+test("behind a part of the log that nobody reads, tables that look alike may have each other's names", () => {
+  const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = (table: string, of = columns): TableVersion =>
+    shape(table, { dialect: "mysql", relation: 1, columns: of });
+  const NOTE = { columns: { note: { drop: true } } };
+  const all = ["users", "people", "staff", "other"].map((table) =>
+    mysql(table, table === "other" ? columns.slice(0, 1) : columns),
+  );
+  const behind = (tables: Readonly<Record<string, object>>, now = tables): Record<string, string | undefined> => {
+    const former = new FormerRules(all.map((table) => registered(tables, table)));
+    const at = { epoch: 1, commit: 100n, index: 0 };
+    const kept = former.rename(former.exchanges(), at);
+    const later = new FormerRules(
+      all.map((table) => registered(tables, table)),
+      [{ renames: kept, position: at }],
+    );
+    const told = [former, later].map((one) => {
+      const book = bookOf(now, one);
+      book.begin({ tables: all, refused: [] });
+      return Object.fromEntries(all.map((table) => [table.table, faultOf(book, table, 200n)]));
+    });
+    expect(told[1]).toEqual(told[0]);
+    return told[0]!;
+  };
+  const MAIL_SHOWN = { columns: { mail: { mask: "none" } } };
+  const none = { users: undefined, people: undefined, staff: undefined, other: undefined };
+  expect(behind({ "public.*s*": HIDDEN, "public.people": HIDDEN })).toEqual(none);
+  expect(behind({ "public.users": HIDDEN })).toEqual({ ...none, people: "MR1033", staff: "MR1033" });
+  const before = { "public.users": HIDDEN, "public.people": {}, "public.staff": HIDDEN };
+  expect(behind(before)).toEqual({ ...none, people: "MR1033" });
+  expect(behind(before, { ...before, "public.people": MAIL_SHOWN })).toEqual(none);
+  expect(behind(before, { ...before, "public.people": HIDDEN })).toEqual(none);
+  const apart = { "public.users": HIDDEN, "public.people": NOTE, "public.staff": {} };
+  expect(behind(apart)).toEqual({ ...none, users: "MR1033", people: "MR1033", staff: "MR1033" });
+});
