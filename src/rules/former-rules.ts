@@ -124,10 +124,15 @@ export class FormerRules {
     for (const stored of left) this.#apply(stored);
   }
 
-  /** An earlier process held it back. */
+  /** An earlier process held it back, or knew of partitions and computed columns of it. */
   #holdAgain(version: TableVersion): void {
-    const { fault, source } = version.ruled ?? {};
+    const { fault, source, parts = [], unlogged = [] } = version.ruled ?? {};
     const shape = { ...version, ...source };
+    this.lacks(
+      shape,
+      unlogged.map((column) => ({ ...column, how: "drop", isComputed: true })),
+    );
+    this.holdParts({ ...shape, parts });
     if (fault?.computed !== undefined) this.holdComputed(shape, fault.computed);
     if (fault?.code !== "MR1033") return;
     const former = this.of(shape, null);

@@ -33,6 +33,7 @@ import {
   ruledShape,
   rulesDigest,
   sourceShape,
+  withBeside,
   withheldShape,
   withKeyOf,
 } from "./ruled-shape.ts";
@@ -244,12 +245,16 @@ export class RuleBook {
       this.#spelledOtherwise(shape) ??
       (future === undefined ? null : this.#exposedLater(shape, rule, former, future, position!)) ??
       (rule === null ? this.#exposure.of(shape, former, null) : this.#made(shape, rule, pin, former));
-    const plan = made !== null && "code" in made ? withheldShape(this.#rules, pin?.shape ?? shape, rule, made) : made;
+    const unlogged = rule === null ? [] : unloggedHidden(shape, rule, this.#exposure.originsOf(shape));
+    const plan =
+      made !== null && "code" in made
+        ? withheldShape(this.#rules, pin?.shape ?? shape, rule, made)
+        : withBeside(made, whole.parts ?? [], unlogged);
     if (former !== undefined && made !== null && "code" in made && made.code === "MR1033")
       this.#former.hold(shape, former, at);
     if (made !== null && "code" in made && made.computed !== undefined) this.#former.holdComputed(shape, made.computed);
     this.#former.passes(plan?.shape ?? shape, at);
-    if (rule !== null) this.#former.lacks(shape, unloggedHidden(shape, rule, this.#exposure.originsOf(shape)));
+    this.#former.lacks(shape, unlogged);
     this.#former.holdParts(shape);
     this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), future, plan, isPlaced });
     return plan;

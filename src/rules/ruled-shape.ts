@@ -65,6 +65,21 @@ export function ruledShape(
   };
 }
 
+/** With what the next process has to know, and the shape does not say: no part of its fingerprint. */
+export function withBeside(
+  plan: RuledShape | null,
+  parts: readonly number[],
+  unlogged: NonNullable<Ruled["unlogged"]>,
+): RuledShape | null {
+  const ruled = plan?.shape.ruled;
+  if (plan === null || ruled === undefined || parts.length + unlogged.length === 0) return plan;
+  const beside = {
+    ...(parts.length === 0 ? {} : { parts }),
+    ...(unlogged.length === 0 ? {} : { unlogged: unlogged.map(({ name, identity }) => ({ name, identity })) }),
+  };
+  return { ...plan, shape: { ...plan.shape, ruled: { ...ruled, ...beside } } };
+}
+
 /** If a table's rules can't be applied, only its key is shown, and none of its rows. */
 export function withheldShape(
   rules: Rules,

@@ -130,6 +130,10 @@ export interface Ruled {
   readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */
   readonly fault: RulesFault | null;
+  /** The `relation` of each partition that was known. Absent: none. */
+  readonly parts?: readonly number[];
+  /** Columns that the server computes from hidden ones, and that the log left out. Absent: none. */
+  readonly unlogged?: readonly Pick<Column, "name" | "identity">[];
   /** Another share has the table: this one only knows what its rows stand under. */
   readonly isElsewhere?: true;
 }
