@@ -2,7 +2,7 @@ import { type Checkpoint, checkpointFromTexts } from "../../src/core/checkpoint.
 import type { MillraceError } from "../../src/core/errors.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
 import { notHeld } from "../kit/held-checkpoint.ts";
-import { type Commands, listOf, textOf } from "./connection.ts";
+import { type Commands, listOf, type Reply, textOf } from "./connection.ts";
 import { raise, redisError, replyCode } from "./errors.ts";
 
 /** The hash of the checkpoint key; "" and null for missing fields. */
@@ -32,10 +32,7 @@ export function isSameStep(a: Step, b: Step): boolean {
 }
 
 export async function readCheckpoint(connection: Commands, key: Buffer): Promise<StoredCheckpoint> {
-  const asked = connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
-  const reply = await asked.catch((error: unknown) => {
-    throw isOfOtherKind(error) ? overwritten(key, error) : error;
-  });
+  const reply = await readOwn(connection, "hmget", key, "lease", "position", "tables", "format", "bond");
   const [lease, position, tables, format, bond] = (listOf(reply) ?? []).map(textOf);
   if (!/^\d*$/.test(lease ?? "") || !/^(\d+\/\d+\/\d+)?$/.test(position ?? "")) throw overwritten(key);
   return {
@@ -47,12 +44,24 @@ export async function readCheckpoint(connection: Commands, key: Buffer): Promise
   };
 }
 
+/** Asks for the value of a key of the sink's own, which no row has. */
+export async function readOwn(
+  connection: Commands,
+  name: string,
+  key: Buffer | string,
+  ...fields: string[]
+): Promise<Reply> {
+  return await connection.command(name, key, ...fields).catch((error: unknown) => {
+    throw isOfOtherKind(error) ? overwritten(key, error) : error;
+  });
+}
+
 export function isOfOtherKind(error: unknown): boolean {
   return error instanceof Error && replyCode(error.message) === "WRONGTYPE";
 }
 
-export function overwritten(key: Buffer, cause?: unknown): MillraceError {
-  const message = `key ${key.toString()} does not hold the sink's progress: another program has overwritten it`;
+export function overwritten(key: Buffer | string, cause?: unknown): MillraceError {
+  const message = `key ${key.toString()} does not hold what the sink keeps there: another program has overwritten it`;
   return redisError("MR3315", "fatal", message, cause);
 }
 

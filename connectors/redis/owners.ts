@@ -8,6 +8,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import { takenBy } from "../warehouse/table-change.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
+import { readOwn } from "./checkpoint.ts";
 import { isWithoutPermission, raise } from "./errors.ts";
 import { ownersKey, PREFIXES_KEY } from "./keys.ts";
 
@@ -167,7 +168,7 @@ async function entriesOf(connection: Commands, register: Buffer): Promise<readon
 
 async function allOf(connection: Commands, key: Buffer | string): Promise<readonly Entry[]> {
   // The driver converts the reply into an object.
-  const all = await connection.command("hgetall", key);
+  const all = await readOwn(connection, "hgetall", key);
   const entries: readonly (readonly [string, unknown])[] =
     typeof all === "object" && all !== null ? Object.entries(all) : [];
   return entries.map(([name, value]) => [name, textOf(value) ?? ""]);
@@ -178,7 +179,7 @@ async function valuesIn(
   register: Buffer,
   names: readonly string[],
 ): Promise<readonly (string | null)[]> {
-  return (listOf(await connection.command("hmget", register, ...names)) ?? []).map(textOf);
+  return (listOf(await readOwn(connection, "hmget", register, ...names)) ?? []).map(textOf);
 }
 
 async function permitted<T>(answer: Promise<T>, otherwise: T): Promise<T> {

@@ -229,6 +229,21 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     }
   });
 
+  test("a list of owners that another program has overwritten stops the sink, by name", async () => {
+    await using keys = freshKeyPrefix(url());
+    const key = `${keys.prefix}_millrace:owners`;
+    await using sink = await opened(keys.prefix);
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    await client.set(key, "garbage");
+    const refusal = { code: "MR3315", kind: "fatal", message: expect.stringContaining(key) };
+    expect(await failure(sink.verify(timeout()))).toMatchObject(refusal);
+    await using later = await opened(keys.prefix, {}, { lease: 2 });
+    expect(await failure(later.prepare([users], timeout()))).toMatchObject(refusal);
+    await client.del(key);
+    await later.prepare([users], timeout());
+    await later.verify(timeout());
+  });
+
   test("another format means that every table is read again, and rows change over", async () => {
     await using keys = freshKeyPrefix(url());
     const checkpoint = checkpointAt(11n, { "public.users": "rules" });
