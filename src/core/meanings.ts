@@ -91,7 +91,7 @@ export const pages = {
     title: "The source lacks what was delivered",
     remedy: `Point the source at the server that has it, or restore that one. If it is lost: ${RECOVER}`,
     cause:
-      "The stored position lies beyond the end of the log, or beyond the point where the history of a promoted server begins, or Postgres' slot has gone back: it is an older copy, or a standby that was behind.",
+      "The stored position lies beyond the end of the log, or beyond the point where the history of a promoted server begins; or Postgres' slot has gone back, or the log has another transaction where the last one was read: it is an older copy, or a standby that was behind.",
   },
   MR2020: {
     title: "A table can't be captured",

@@ -379,6 +379,36 @@ test("a stored position beyond the server's log", async () => {
   await expect(s.resume({}, far)).rejects.toMatchObject({ code: "MR2016", kind: "fatal" });
 });
 
+test("a transaction that was read is still there after the server was started again, or is another one, or none", async () => {
+  await using s = await started();
+  const { source, database, log } = s;
+  await using follower = await Follower.from(source, log.position);
+  await database.query("insert into t values (1)");
+  await database.query("insert into t values (2); drop table if exists nothing");
+  await follower.catchUp(source);
+  const remembered = [source.admin.remember?.([]), source.admin.remember?.([follower.position.commit])];
+  expect(remembered).toEqual([null, expect.objectContaining({ landmark: expect.stringContaining("@") })]);
+  await follower[Symbol.asyncDispose]();
+  const { landmark = "" } = remembered[1] ?? {};
+  const held = follower.position;
+  // As a later process.
+  const resume = async (changed: LogIdentity) => {
+    await using later = await openSource(database);
+    const identity = { ...log.identity, landmark, started: "another process", ...changed };
+    return await later.admin.resume(identity, { from: held, reached: held }, never);
+  };
+  expect(await resume({})).toEqual({ ...log.identity, landmark });
+  const [commit, time] = landmark.split("@");
+  const elsewhere = `${commit?.slice(0, -1)}${commit?.endsWith("0") ? "8" : "0"}`;
+  for (const lost of [`${commit}@${BigInt(time!) + 1n}`, `${elsewhere}@${time}`]) {
+    await expect(resume({ landmark: lost })).rejects.toMatchObject({ code: "MR2016", kind: "fatal" });
+    // The server that it was read from is the same.
+    expect(await resume({ landmark: lost, started: log.identity["started"]! })).toMatchObject({ landmark: lost });
+  }
+  await using again = await Follower.from(source, log.position);
+  expect(await again.catchUp(source)).toHaveLength(2);
+});
+
 test.each([
   ["dropped", "drop publication millrace_test"],
   ["dropped and made again", "drop publication millrace_test; create publication millrace_test for table t"],

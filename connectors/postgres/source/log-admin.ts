@@ -4,6 +4,7 @@
  *   create   publication ─► slot ─► snapshot     what commits after the slot's beginning is in the stream, the rest in the snapshot
  *   resume   same address? ─► same cluster? ─► promoted? ─► same history up to our position? ─► same database, slot, publication?
  *            ─► does the slot still have what follows our position? ─► has it gone back? ─► did the publication carry all tables?
+ *            ─► does the log still have the last transaction that was read?
  *   cross    after a promotion: up to where both histories agree, positions mean the same
  *
  * The publication comes first, because the slot's first change may come at any moment after it. A start that finds no slot
@@ -32,6 +33,7 @@ import { checkPublicationHistory, publicationIdentity } from "./catalog/publicat
 import { checkPublication, publishable, readPublication, type Publication } from "./catalog/publication.ts";
 import { leaving, syncPublication, takeOut } from "./catalog/publish.ts";
 import { selectTables, type Selected } from "./catalog/selection.ts";
+import { LANDMARK, soughtLandmark } from "./log/landmark.ts";
 import { checkServer, readServer, type ServerFacts } from "./log/server.ts";
 import {
   checkSlotKind,
@@ -62,6 +64,7 @@ import {
   isOfStandby,
   STANDBY,
 } from "./log/timeline.ts";
+import { expectLandmark } from "./stream/change-stream.ts";
 import { connectReplication, identifySystem } from "./wire/replication-connection.ts";
 import { waitForTransactions } from "./log/watermarks.ts";
 
@@ -220,10 +223,14 @@ export async function resumeLog(
   const publication = checkPublicationHistory(context, identity, selected);
   const captured = selected.captured.map(({ table }) => table);
   checkPublication(context, publication, captured);
-  const { [KEPT]: kept } = identity;
+  const { [KEPT]: kept, [LANDMARK]: landmark } = identity;
+  const isSame = isSameTimeline(identity, log);
+  const sought = isSame && !facts.inRecovery ? soughtLandmark(identity, facts.started, slot) : null;
+  if (sought !== null) await expectLandmark(context, sought, signal);
   return {
     ...identityOf(context, { facts, log, publication, slotMade: identity["slotMade"] === "yes" }),
-    ...(kept !== undefined && isSameTimeline(identity, log) ? { [KEPT]: kept } : {}),
+    ...(kept !== undefined && isSame ? { [KEPT]: kept } : {}),
+    ...(landmark !== undefined && isSame ? { [LANDMARK]: landmark } : {}),
   };
 }
 
@@ -240,6 +247,7 @@ function identityOf(context: SourceContext, { facts, log, publication, slotMade 
     timeline: String(log.timeline),
     history: log.history,
     ...(facts.inRecovery ? STANDBY : {}),
+    started: facts.started,
     database: facts.database,
     databaseOid: facts.databaseOid,
     slot: context.slot,
@@ -272,7 +280,7 @@ export async function crossLog(
   const leftAt = commonUntil(identity, log);
   const [first, ...others] = positions;
   if (first === undefined || leftAt === null || positions.some((position) => position > leftAt)) return null;
-  const { standby: _, [KEPT]: __, ...stored } = identity;
+  const { standby: _, [KEPT]: __, [LANDMARK]: ___, ...stored } = identity;
   const from = others.reduce((least, position) => (position < least ? position : least), first);
   return {
     identity: { ...stored, timeline: String(log.timeline), history: log.history, ...(inRecovery ? STANDBY : {}) },

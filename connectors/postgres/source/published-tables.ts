@@ -21,9 +21,11 @@ import {
 import { addAdvice, addRefusal, type Publication, publishable, readPublication } from "./catalog/publication.ts";
 import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
 import { readSlot } from "./log/slot.ts";
-import { KEPT } from "./log/timeline.ts";
+import { type Landmark, LANDMARK, spellLandmark } from "./log/landmark.ts";
+import { isOfStandby, KEPT } from "./log/timeline.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
+import type { PostgresStream } from "./stream/change-stream.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
@@ -51,6 +53,10 @@ export class PublishedTables {
   besides: ReadonlyMap<string, string> = new Map();
   /** Of the first stream. */
   onUnloggedRows: StreamOptions["onUnloggedRows"];
+  /** The first stream. */
+  stream: Pick<PostgresStream, "last"> | null = null;
+  /** Becomes the landmark as soon as a sink has it. */
+  #next: Landmark | null = null;
 
   constructor(context: SourceContext) {
     this.#context = context;
@@ -73,10 +79,22 @@ export class PublishedTables {
     // After a reconnect more is known than was stored.
     const known = { ...stored, ...(this.#identity === undefined ? {} : laterPart(this.#identity)) };
     this.#restart = null;
+    this.#next = this.stream = null;
     const resumed = await resumeLog(this.#context, known, held, signal);
     if (this.#identity === undefined) this.#generations = new Generations(moved);
     this.#identity = moved === undefined ? resumed : { ...resumed, [MOVED]: moved };
     return this.#identity;
+  }
+
+  /** Of the sinks' positions the furthest tells which transactions one of them has. */
+  remember(positions: readonly bigint[]): LogIdentity | null {
+    const identity = this.#identity;
+    if (identity === undefined || isOfStandby(identity)) return null;
+    const next = this.#next;
+    const isHeld = next !== null && positions.some((position) => position > next.commit);
+    if (isHeld) this.#identity = { ...identity, [LANDMARK]: spellLandmark(next) };
+    if (isHeld || next === null) this.#next = this.stream?.last ?? null;
+    return isHeld ? (this.#identity ?? null) : null;
   }
 
   async tables(signal: AbortSignal): Promise<CapturedTables> {
@@ -191,8 +209,12 @@ const MOVED = "movedFiles";
 
 /** What changes while the daemon runs. */
 function laterPart(identity: LogIdentity): LogIdentity {
-  const { [KEPT]: kept } = identity;
-  return { ...publicationPart(identity), ...(kept === undefined ? {} : { [KEPT]: kept }) };
+  const { [KEPT]: kept, [LANDMARK]: landmark } = identity;
+  return {
+    ...publicationPart(identity),
+    ...(kept === undefined ? {} : { [KEPT]: kept }),
+    ...(landmark === undefined ? {} : { [LANDMARK]: landmark }),
+  };
 }
 
 /** An empty list is stored only if a list was stored before. */

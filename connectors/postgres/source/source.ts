@@ -72,7 +72,9 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
       const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
       if (!options.temporary) published.onUnloggedRows = options.onUnloggedRows;
       const { identity, leaves } = published;
-      return await PostgresStream.open({ context, identity, from, options, binary, leaves }, signal);
+      const stream = await PostgresStream.open({ context, identity, from, options, binary, leaves }, signal);
+      if (!options.temporary) published.stream = stream;
+      return stream;
     },
     /** The message's own position: the end of the log may lie behind a page header, where an idle stream never arrives. */
     tip: async (signal) => {
@@ -99,6 +101,7 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
     create: (request, signal) => published.create(request, signal),
     cross: (identity, positions, signal) => crossLog(context, identity, positions, signal),
     resume: (identity, held, signal) => published.resume(identity, held, signal),
+    remember: (positions) => published.remember(positions),
     made: (identity, signal) => madeBy(context, identity, signal),
     remove: (identity, signal) => removeOurs(context, identity, signal),
     health: async (signal) => {

@@ -8,7 +8,10 @@ import type { CommandResult } from "../../support/daemon/daemon-process.ts";
 import { createFreshDatabase, type FreshDatabase } from "../../support/run/fresh-database.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { freshDatabase, needsPostgres, ownPostgres } from "../../support/run/services.ts";
+import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { eventually } from "../../support/run/waiting.ts";
+import { openState } from "../../../src/state/open.ts";
+import { parseLsn } from "../../../connectors/postgres/source/wire/lsn.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
 
 const PREPARE = "create table t (id int primary key, body text); insert into t values (1, 'first')";
@@ -274,15 +277,20 @@ test.concurrent("the server was put back to an older copy of itself", async () =
   expectEnded(await pipeline.installation.run().ended, /MR2016/);
 });
 
-test.concurrent(
-  "the server was put back to an older copy of itself, and its log has passed the stored position since",
+test.concurrent.for([
+  ["the slot had moved", ["postgres"], /MR2016: the slot keeps its log from/],
+  ["a paused sink held the slot", ["postgres", "duckdb"], /MR2016: the log has another transaction at/],
+] as const)(
+  "the server was put back to an older copy of itself, and its log has passed the stored position since: %s",
   { tags: "heavy" },
-  async () => {
+  async ([, kinds, code]) => {
+    const isHeld = kinds.length > 1;
     await using server = await ownPostgres();
     const { dataDir } = server;
     if (dataDir === undefined) throw new Error("a server of the native kind is needed");
-    await using pipeline = await started(await createFreshDatabase(server));
-    const { source } = pipeline;
+    await using pipeline = await started(await createFreshDatabase(server), kinds);
+    const { source, installation } = pipeline;
+    if (isHeld) expect(await installation.command("pause", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
     await pipeline.daemon.stop();
     await server.stop();
     await copyFolder(dataDir, `${dataDir}-copy`);
@@ -296,14 +304,21 @@ test.concurrent(
       return BigInt(rows[0]!.lsn);
     };
     const copied = await restart();
-    await pipeline.start();
+    await pipeline.start(!isHeld);
+    const { rows } = await before.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn");
     await before.query("update t set body = 'of the former server'; insert into t values (100, 'too')");
-    await eventually(async () => {
-      await before.query("checkpoint");
-      return (await restart()) > copied;
-    });
-    // Two looks at the slot.
-    for (let i = 0; i < 3; i++) await pipeline.settled();
+    if (!isHeld) {
+      await eventually(async () => {
+        await before.query("checkpoint");
+        return (await restart()) > copied;
+      });
+      // Two looks at the slot.
+      for (let i = 0; i < 3; i++) await pipeline.settled();
+    } else {
+      await eventually(async () => parseLsn(await landmarkOf(pipeline)) >= parseLsn(rows[0]!.lsn), {
+        withinMs: 60_000,
+      });
+    }
     await before[Symbol.asyncDispose]();
     await pipeline.daemon.stop();
     await server.stop();
@@ -313,7 +328,7 @@ test.concurrent(
     await using session = await after.connect();
     await session.query("create table noise as select repeat(md5(g::text), 30) as v from generate_series(1, 9000) g");
     await expectForeseen(pipeline, /MR2016/);
-    expectEnded(await pipeline.installation.run().ended, /MR2016: the slot keeps its log from/);
+    expectEnded(await pipeline.installation.run().ended, code);
   },
 );
 
@@ -348,14 +363,26 @@ test.concurrent("an idle database's slot keeps moving while another is busy, and
   await pipeline.expectEqual(["t"]);
 });
 
-async function started(source?: FreshDatabase): Promise<RunningPipeline> {
+async function started(source?: FreshDatabase, kinds: readonly SinkKind[] = ["postgres"]): Promise<RunningPipeline> {
   const pipeline = await RunningPipeline.start(PREPARE, {
-    kinds: ["postgres"],
+    kinds,
     ...(source === undefined ? {} : { source }),
   });
   await change(pipeline.source);
   await pipeline.settled();
   return pipeline;
+}
+
+/** Of the transaction by which the daemon knows the log again. */
+async function landmarkOf({ installation }: RunningPipeline): Promise<string> {
+  const state = await openState(`sqlite:${join(installation.folder, ".millrace", `${installation.name}.db`)}`, {
+    name: installation.name,
+  });
+  try {
+    return (await state.source.get())?.identity?.["landmark"]?.split("@")[0] ?? "0/0";
+  } finally {
+    await state.close();
+  }
 }
 
 /** Owners and modes as they are; the copy lies in the server's own folder and goes with it. */

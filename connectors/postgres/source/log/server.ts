@@ -10,6 +10,8 @@ const STANDBY_VERSION_MIN = 160_000;
 export interface ServerFacts {
   readonly version: number;
   readonly inRecovery: boolean;
+  /** When its process was started. */
+  readonly started: string;
   readonly walLevel: string;
   readonly database: string;
   readonly databaseOid: string;
@@ -22,6 +24,7 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
   const [row] = await context.database.rows<ServerFacts>(
     "reading the server's settings",
     `select current_setting('server_version_num')::int as version, pg_is_in_recovery() as "inRecovery",
+       extract(epoch from pg_postmaster_start_time())::text as started,
        current_setting('wal_level') as "walLevel", current_database() as database, current_setting('server_encoding') as encoding,
        (select oid::text from pg_database where datname = current_database()) as "databaseOid", current_user as user,
        (select rolreplication or rolsuper from pg_roles where rolname = current_user)

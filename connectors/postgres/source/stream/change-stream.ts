@@ -15,6 +15,7 @@ import { ReplicationSession } from "./replication-session.ts";
 import { copySlot, expectNoGap, whenFree } from "../log/slot.ts";
 import { Transcoder } from "./transcoder.ts";
 import { connectReplication, type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
+import { type Landmark, landmarkMissing } from "../log/landmark.ts";
 import { checkStillThere, SameTimeline } from "../log/timeline.ts";
 import type { ShownLeaves } from "../catalog/unlogged-changes.ts";
 
@@ -72,6 +73,11 @@ export class PostgresStream implements ChangeStream, MarkedStream {
 
   get liveArenaCount(): number {
     return this.#session.liveArenaCount;
+  }
+
+  /** The last transaction that was decoded; null: there was none yet. */
+  get last(): Landmark | null {
+    return this.#session.last;
   }
 
   /** Once received, a block is returned by this call or by a later one. */
@@ -144,6 +150,12 @@ export class PostgresStream implements ChangeStream, MarkedStream {
 const RAW_SQL =
   "select current_setting('server_encoding') as encoding, set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') <> 'UTF8'";
 
+/** Undefined: the server sends UTF-8. */
+async function rawEncoding(connection: ReplicationConnection, signal: AbortSignal): Promise<string | undefined> {
+  const doing = "looking at the database's encoding";
+  return (await replicationCommand<{ encoding: string }>(connection, doing, RAW_SQL, signal))[0]?.encoding;
+}
+
 async function openSession(
   parts: StreamParts,
   timeline: SameTimeline | null,
@@ -159,8 +171,7 @@ async function openSession(
     : { connection: await connectCompared(parts, signal), slot: context.slot };
   try {
     await timeline?.expectServer(connection, signal);
-    const doing = "looking at the database's encoding";
-    const [raw] = await replicationCommand<{ encoding: string }>(connection, doing, RAW_SQL, signal);
+    const raw = await rawEncoding(connection, signal);
     const isUnchecked = raw !== undefined;
     // In binary cells texts are not told from other values.
     const isBinary = binary && !isUnchecked;
@@ -171,8 +182,7 @@ async function openSession(
       renewPrefix: renewPrefix(context),
       isUnchecked,
       hasNumbers: timeline === null,
-      transcoder:
-        raw === undefined || raw.encoding === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw.encoding),
+      transcoder: raw === undefined || raw === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw),
       command: startCommand(slot, from.commit, context.publication, isBinary),
       tables: new TableLookups(context, options, parts.leaves, isBinary),
     });
@@ -182,6 +192,25 @@ async function openSession(
     connection.close();
     throw classify(error, "starting the stream");
   }
+}
+
+/** Throws unless a stream that begins at the landmark brings it first. Its rows are passed over; the slot stays where it is. */
+export async function expectLandmark(context: SourceContext, landmark: Landmark, signal: AbortSignal): Promise<void> {
+  await whenFree(context, "stream", signal);
+  const connection = await connectReplication(context.address, signal);
+  await rawEncoding(connection, signal);
+  await using session = new ReplicationSession({
+    connection,
+    from: { epoch: 1, commit: landmark.commit, index: 0 },
+    byteCountMax: undefined,
+    renewPrefix: renewPrefix(context),
+    transcoder: undefined,
+    command: startCommand(context.slot, landmark.commit, context.publication, false),
+    tables: { table: async () => null },
+  });
+  const block = await session.next(signal);
+  block.release();
+  if (!session.beginsWith(landmark)) throw landmarkMissing(landmark);
 }
 
 /** Connects to the server whose log was compared with the stored identity, and to no other. */

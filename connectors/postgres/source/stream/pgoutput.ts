@@ -110,6 +110,11 @@ export class Decoder {
   started = false;
   /** End of the server's log, as it last reported, for lag. */
   walEnd = 0n;
+  /** Of the last whole transaction. */
+  lastCommit = 0n;
+  lastTimeUs = 0n;
+  /** Of the transaction that commits where the stream begins; null: none does. */
+  firstTimeUs: bigint | null = null;
   serverMessage: Buffer | undefined;
 
   /** `renewPrefix`: the prefix of messages after which tables are looked up again. */
@@ -324,6 +329,9 @@ export class Decoder {
 
   #commitRead(at: number, end: number): void {
     this.inTransaction = false;
+    this.lastCommit = this.#commit;
+    this.lastTimeUs = this.#commitTimeUs;
+    if (this.#commit === this.#from.commit) this.firstTimeUs = this.#commitTimeUs;
     const commitEnd = this.bytes.readBigUInt64BE(at + 9);
     if (commitEnd > this.walEnd) this.walEnd = commitEnd;
     this.#markBoundary(commitEnd, end);

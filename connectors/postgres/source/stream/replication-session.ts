@@ -13,6 +13,7 @@ import { queryFrame, readServerError } from "../../../../src/postgres/frames.ts"
 import { type DecoderOptions, PUBLICATION_ROUTINE } from "./pgoutput.ts";
 import type { TableLookups } from "./table-lookups.ts";
 import type { Relation } from "./relations.ts";
+import type { Landmark } from "../log/landmark.ts";
 import type { InletSocket } from "../../../../src/postgres/inlet.ts";
 import type { ReplicationConnection } from "../wire/replication-connection.ts";
 import type { Transcoder } from "./transcoder.ts";
@@ -34,7 +35,7 @@ export interface SessionOptions extends DecoderOptions {
   readonly transcoder: Transcoder | undefined;
   /** START_REPLICATION … */
   readonly command: string;
-  readonly tables: TableLookups;
+  readonly tables: Pick<TableLookups, "table">;
 }
 
 export class ReplicationSession implements ChangeStream {
@@ -42,7 +43,7 @@ export class ReplicationSession implements ChangeStream {
   readonly #socket: InletSocket;
   readonly #status: StatusReporter;
   readonly #pace: Pace;
-  readonly #tables: TableLookups;
+  readonly #tables: SessionOptions["tables"];
   readonly #transcoder: Transcoder | undefined;
   #isTranscoding = false;
   readonly #reader = new OneReader<Block>();
@@ -100,6 +101,17 @@ export class ReplicationSession implements ChangeStream {
   /** End of the server's log, as it last reported. */
   get walEnd(): bigint {
     return this.#assembler.decoder.walEnd;
+  }
+
+  /** The last whole transaction that was decoded; null: there was none yet. */
+  get last(): Landmark | null {
+    const { lastCommit: commit, lastTimeUs: timeUs } = this.#assembler.decoder;
+    return commit === 0n ? null : { commit, timeUs };
+  }
+
+  /** Whether the stream begins with this transaction; known when a block was returned. */
+  beginsWith({ timeUs }: Landmark): boolean {
+    return this.#assembler.decoder.firstTimeUs === timeUs;
   }
 
   get liveArenaCount(): number {
