@@ -109,7 +109,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async (client, until) => {
       const targets = tables.map((table) => targetOf(table, this.#options.schema));
-      const lost = await this.#presence.lostOf(client, targets, until);
+      const lost = await this.#presence.lostOf(client, targets, this.form, until);
       const left = tables.filter((table) => !lost.has(this.target(table)));
       const missing = new Set(await this.#targets.missing(this.#warehouse(client, until), left));
       // What is reported here must not be reported again by `verify`.

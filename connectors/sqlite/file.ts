@@ -24,7 +24,7 @@ import {
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { damaged, fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
-import { FilePlace, inodeOf, resolved } from "../kit/file-target.ts";
+import { FilePlace, inodeOf, resolved, stampOf } from "../kit/file-target.ts";
 import { FileThread } from "./file-thread.ts";
 
 /** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */
@@ -108,6 +108,12 @@ export class SqliteFile implements Functions {
       known(this.#queries, sql, () => prepareQuery(this.#database, sql)),
       ...values,
     );
+  }
+
+  /** Another text after another connection has written, or something else has written into the file. */
+  get writings(): string {
+    const [[version] = []] = this.rows("PRAGMA data_version");
+    return `${String(version)} ${stampOf(this.path)} ${statSync(this.path, { bigint: true }).mtimeNs}`;
   }
 
   get isInTransaction(): boolean {

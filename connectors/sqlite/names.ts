@@ -12,6 +12,8 @@ export { fold, quoteIdentifier };
 export const PROGRESS = "_millrace_progress";
 /** The notes of the targets (connectors/warehouse/following): SQLite has no comments. */
 export const NOTES = "_millrace_tables";
+/** See `NewestRow`. */
+export const NEWEST = "_millrace_newest";
 /** Takes the place of a target whose rows must be copied. */
 export const REBUILT = "_millrace_rebuilt";
 

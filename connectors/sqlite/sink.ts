@@ -31,6 +31,7 @@ import { SqliteInspection } from "./inspect/inspect.ts";
 import { inScope, NOTES, quoteIdentifier, targetKey, targetName } from "./names.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
+import { dropIfGone, dropNewest, lackingNewest, noteNewest } from "./tables/newest.ts";
 import { PLACE, type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
 import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
 import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
@@ -69,6 +70,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   readonly #companion: Companion | undefined;
   readonly #kept: KeptColumns;
   #file: SqliteFile | null = null;
+  #seenWritings = "";
   #inFlight: Promise<unknown> = Promise.resolve();
 
   constructor(options: SqliteSinkOptions) {
@@ -230,6 +232,11 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     const writer = layout.form.mode === "history" ? this.#history : this.#mirror;
     const write = new TableWrite(file, this.#values, slices, layout, writes);
     await writer.write(write);
+    if (layout.notesNewest) {
+      const key = write.newestKey();
+      if (key !== null) noteNewest(file, layout, key);
+      else if (writes.deleteCount > 0) dropIfGone(file, layout);
+    }
     const { incomplete, refused } = write;
     if (refused.length > 0) await outcome.poison(refused.map((one) => ({ writes, ...one })));
     if (incomplete.length > 0) await outcome.incomplete(writes, incomplete);
@@ -252,11 +259,12 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #removeUpTo(
     file: SqliteFile,
     slices: Slices,
-    { table, name, sqlName, form }: SqliteLayout,
+    layout: SqliteLayout,
     comparison: "<=" | "<",
     version: bigint,
     timeUs: bigint | undefined,
   ): Promise<void> {
+    const { table, name, sqlName, form, notesNewest } = layout;
     const isLive = isSoft(form) ? ` AND NOT ${DELETED_COLUMN}` : "";
     const isLeft = `WHERE ${VERSION_COLUMN} ${comparison} ?1${inScope(table)}${isLive}`;
     const stored = this.#kept.stored(version);
@@ -266,6 +274,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       ? [`UPDATE ${sqlName} SET ${sets} ${isLeft}`, [stored, time]]
       : [`DELETE FROM ${sqlName} ${isLeft}`, [stored]];
     await slices.overRows(file, sqlName, (isInPiece) => `${sql} AND ${isInPiece()}`, ...values);
+    if (notesNewest) dropIfGone(file, layout);
     if (!hasTriggers(file, name)) return;
     if (file.rows(`SELECT 1 FROM ${sqlName} ${isLeft} LIMIT 1`, stored).length > 0) throw rowsKept(table.id);
   }
@@ -291,6 +300,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
             const remove = `DELETE FROM ${sqlName} ${where}`;
             const stored = this.#kept.stored(version);
             await slices.overRows(file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`, stored);
+            dropNewest(file, targetName(table, this.#options.schema));
           }
           await this.#companion?.written(slices);
         },
@@ -315,16 +325,20 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   async verify(signal: AbortSignal): Promise<void> {
-    await this.#work("looking at the file", signal, async () => {
+    await this.#work("looking at the file", signal, async (stop) => {
       const file = this.#opened();
       file.verifyPlace();
       const there = file.rows(
         `SELECT t.name, n.note FROM sqlite_schema AS t LEFT JOIN ${NOTES} AS n ON n.name = t.name WHERE t.type = 'table'`,
       );
-      const found = there.map(
-        ([name, note]) => [targetKey(String(name)), { note: decodeNote(note === null ? null : String(note)) }] as const,
-      );
+      const { writings } = file;
+      const lacking = writings === this.#seenWritings ? NONE : await lackingNewest(file.path, stop);
+      const found = there
+        .map(([name, note]) => [targetKey(String(name)), note] as const)
+        .filter(([key]) => !lacking.has(key))
+        .map(([key, note]) => [key, { note: decodeNote(note === null ? null : String(note)) }] as const);
       this.#targets.expectPresent(sqliteError, PLACE, new Map(found));
+      this.#seenWritings = writings;
     });
   }
 
@@ -390,6 +404,8 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     return await result;
   }
 }
+
+const NONE: ReadonlySet<string> = new Set();
 
 /** Whether the target was made with each of the columns: a companion may want others by now. */
 function isNoted(warehouse: SqliteWarehouse, table: TableVersion, target: SqliteTarget | null): boolean {

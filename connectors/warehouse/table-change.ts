@@ -68,6 +68,8 @@ export interface ExistingTarget {
   /** The columns of each key that identifies its rows, Millrace's own among them. */
   readonly keys: readonly (readonly string[])[];
   readonly note: TargetNote | null;
+  /** What goes with the table that the sink wrote is missing: somebody put another one in its place. */
+  readonly isAnother?: boolean;
 }
 
 /** Why a sink does not write a table. */

@@ -223,8 +223,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 
   /**
-   * Which of these tables lack their target, or it lost columns, or another daemon took it over. The others get the form that
-   * the options request now, even if no rows arrive.
+   * Which of these tables lack their target, or it was replaced, or lost columns, or another daemon took it over. The others get
+   * the form that the options request now, even if no rows arrive.
    */
   async missing(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
     const isThere = (table: TableVersion, existing: E | undefined): existing is E =>
@@ -251,8 +251,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     else await warehouse.convert(target, existing);
   }
 
-  #isRobbed(warehouse: Warehouse<L, E, P>, table: TableVersion, { form, columns, note }: E): boolean {
+  #isRobbed(warehouse: Warehouse<L, E, P>, table: TableVersion, { form, columns, note, isAnother }: E): boolean {
     if (form === null) return false;
+    // A history can't be read again: what was put in its place counts as put back.
+    if (isAnother === true && form.mode === "mirror") return true;
     const names = warehouse.columnNames?.(table) ?? table.columns.map(({ name }) => name);
     const lost = lostColumns([...columns.keys()], note, table, names);
     return lost.length > 0 || this.successor(note) !== null;

@@ -162,6 +162,16 @@ function targetIn({ database, proxy }: Place, form: TargetForm): SinkTarget {
       return { ...held, reached: unnoted() };
     },
 
+    async copy(table) {
+      const schema = quote(table.schema);
+      const name = `${schema}.${quote(table.table)}`;
+      await database.query(`create table ${schema}.copy (like ${name} including all)`);
+      await database.query(`insert into ${schema}.copy select * from ${name}`);
+      return async () => {
+        await database.query(`drop table ${name}; alter table ${schema}.copy rename to ${quote(table.table)}`);
+      };
+    },
+
     async obstruct(table) {
       const schema = quote(table.schema);
       await database.query(`alter table ${schema}.${quote(table.table)} rename to hidden`);

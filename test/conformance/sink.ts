@@ -156,6 +156,8 @@ export interface SinkTarget extends AsyncDisposable {
   cut?(): Promise<void>;
   /** Keeps what the sink's present connections send from this work on: see sink-late.ts. */
   hold?(work: HeldWork): HeldBytes;
+  /** Copies the table; the function puts the copy in its place, as somebody would by hand. Absent: nobody can. */
+  copy?(table: TableVersion): Promise<() => Promise<void>>;
   /** Makes the target refuse writes to this table (a missing table, a read-only index) until disposed. */
   obstruct?(table: TableVersion): Promise<AsyncDisposable>;
 }

@@ -17,6 +17,7 @@ import {
   rowsBatch,
   timeout,
   UNCHANGED,
+  type Write,
 } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -123,6 +124,37 @@ test("an index of the log that somebody cuts ends no process: SQLite makes it ag
   }
   await write(20n);
   expect((await target.readRows(orders)).map(({ cells }) => cells[0])).toEqual(["10", "20"]);
+  await sink.close();
+});
+
+test("a table that somebody makes again with older rows is noticed at the next heartbeat; what keeps the rows is not", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  const apply = async (at: bigint, ...entries: readonly Write[]) =>
+    await sink.apply(rowsBatch(at, [orders, entries]), new Reports(), timeout());
+  await apply(10n, put(["1", "new", AT]), put(["2", "new", AT]), put(["3", "new", AT]));
+  const putBack = await target.copy!(orders);
+  await apply(20n, put(["2", "paid", AT]));
+  // Of two newest rows one goes, and the other lies elsewhere from here on.
+  await apply(30n, put(["3", "paid", AT]));
+  await apply(40n, remove(["3", null, null]));
+  await apply(50n, put(["2", "sent", AT]));
+  target.query('create index by_status on "public.orders" (status)');
+  target.query("vacuum");
+  await sink.verify(timeout());
+  await putBack();
+  const gone = { code: "MR3110", kind: "reopen", lostTables: [orders.id] };
+  expect(await failure(sink.verify(timeout()))).toMatchObject(gone);
+  await sink.open(2, timeout());
+  expect(await sink.presence?.missing([orders], timeout())).toEqual([orders]);
+  await sink.verify(timeout());
+  await sink.prepare([orders], timeout());
+  await sink.verify(timeout());
+  // The source's row is as old as the copy's by now.
+  await apply(60n, put(["1", "new", AT], { at: 10n }));
+  await sink.verify(timeout());
+  expect(await sink.presence?.missing([orders], timeout())).toEqual([]);
   await sink.close();
 });
 

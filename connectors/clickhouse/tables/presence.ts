@@ -5,6 +5,7 @@
  * alters it, because it writes its name there.
  */
 import { lostColumns, successorOf } from "../../warehouse/following.ts";
+import type { SinkForm } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { clickhouseError, isDenied, notShown } from "../errors.ts";
@@ -43,6 +44,8 @@ export class Presence {
   readonly #known = new Map<string, PreparedTable>();
   /** Of tables that were not prepared since. */
   readonly #stored = new Map<string, Evidence>();
+  /** Histories of which `lostOf` has told. */
+  readonly #told = new Set<string>();
   /** Tables that have rows now, and had none when they were seen last. */
   readonly #filled = new Map<string, TableLayout>();
 
@@ -97,6 +100,7 @@ export class Presence {
       }
       const others = scope === undefined ? [] : (this.#known.get(layout.sqlName)?.layouts ?? []);
       this.forget(layout.sqlName);
+      this.#told.delete(layout.sqlName);
       this.#known.set(layout.sqlName, { layouts: [layout, ...others.filter(({ table }) => table.id !== id)], facts });
     }
     const lost = new Set(replaced);
@@ -160,8 +164,16 @@ export class Presence {
     this.#filled.delete(sqlName);
   }
 
-  /** Those of these tables that lost what was written to them; they are forgotten. */
-  async lostOf(client: Client, targets: readonly TargetName[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+  /**
+   * Those of these tables that lost what was written to them; they are forgotten. A history is told once in a process: a sink that
+   * is opened again goes on by an operator's word, with what was put back.
+   */
+  async lostOf(
+    client: Client,
+    targets: readonly TargetName[],
+    form: SinkForm,
+    signal: AbortSignal,
+  ): Promise<ReadonlySet<string>> {
     let isDoubted = false;
     const look = async () => {
       // What is stored may have been an older answer too.
@@ -184,9 +196,16 @@ export class Presence {
     for (const { name } of lost) await expectShown(client, name, there, signal);
     const names = new Set<string>();
     for (const { name, what } of lost) {
+      if (form === "history" && there.has(name) && this.#told.has(name)) {
+        this.forget(name);
+        continue;
+      }
       if (what !== "emptied" || !(await holdsRows(client, name, there, signal))) names.add(name);
     }
-    for (const name of names) this.forget(name);
+    for (const name of names) {
+      this.forget(name);
+      if (form === "history") this.#told.add(name);
+    }
     return names;
   }
 

@@ -65,7 +65,7 @@ async function described(
     const isView = kind === "true";
     const columns = isView ? new Map<string, ExistingColumn>() : await columnsOf(connection, { schema, table: name });
     if (columns === null) return null;
-    found.set(key, duckdbTarget(name, isView, columns, decodeNote(comment)));
+    found.set(key, duckdbTarget(name, isView, columns, comment));
   }
   return found;
 }

@@ -76,7 +76,7 @@ async function lookedUp(
         .get(key)
         ?.map(([, , column = "", type = ""]): [string, ExistingColumn] => [fold(column), { name: column, type }]);
       const folded = keysOf.get(key)?.map(([, , column = ""]) => fold(column));
-      return [key, duckdbTarget(name, isView === "true", new Map(described), decodeNote(comment), folded)];
+      return [key, duckdbTarget(name, isView === "true", new Map(described), comment, folded)];
     }),
   );
 }
@@ -85,10 +85,12 @@ export function duckdbTarget(
   name: string,
   isView: boolean,
   columns: ReadonlyMap<string, ExistingColumn>,
-  note: TargetNote | null,
+  comment: string,
   key?: readonly string[],
 ): DuckdbTarget {
-  return { name, isView, form: isView ? null : formOf(columns), columns, keys: key === undefined ? [] : [key], note };
+  const form = isView ? null : formOf(columns);
+  const keys = key === undefined ? [] : [key];
+  return { name, isView, form, columns, keys, note: decodeNote(comment), isAnother: comment === "" };
 }
 
 export interface NotedTable {

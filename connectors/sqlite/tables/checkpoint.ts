@@ -3,7 +3,8 @@ import type { CompleteTables, Checkpoint } from "../../../src/core/checkpoint.ts
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import { sqliteError } from "../errors.ts";
 import { rowsOf, type SqliteFile } from "../file.ts";
-import { NOTES, PROGRESS } from "../names.ts";
+import { NEWEST, NOTES, PROGRESS } from "../names.ts";
+import { CREATE_NEWEST } from "./newest.ts";
 
 const READ = `SELECT lease, epoch, "commit", "index", tables, bond FROM ${PROGRESS} WHERE name = ?1`;
 const AT = `epoch IS ? AND "commit" IS ? AND "index" IS ?`;
@@ -23,7 +24,7 @@ export class CheckpointRow {
     file.exec(
       `CREATE TABLE IF NOT EXISTS ${PROGRESS} (name TEXT NOT NULL PRIMARY KEY, epoch INTEGER, "commit" INTEGER, "index" INTEGER, ` +
         `lease INTEGER NOT NULL, tables TEXT, bond TEXT, updated_at TEXT NOT NULL) STRICT; ` +
-        `CREATE TABLE IF NOT EXISTS ${NOTES} (name TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, note TEXT NOT NULL) STRICT`,
+        `CREATE TABLE IF NOT EXISTS ${NOTES} (name TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, note TEXT NOT NULL) STRICT; ${CREATE_NEWEST}`,
     );
     const [row] = file.rows(READ, this.#sink);
     this.#known.expectFree(Number(row?.[0] ?? 0), lease);
@@ -78,7 +79,7 @@ export class CheckpointRow {
     this.fence(file);
     file.run(`DELETE FROM ${PROGRESS} WHERE name = ?`, this.#sink);
     if (file.rows(`SELECT 1 FROM ${PROGRESS} LIMIT 1`).length > 0) return;
-    file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}`);
+    file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}; DROP TABLE ${NEWEST}`);
   }
 
   committed(next: Checkpoint): void {

@@ -39,6 +39,8 @@ export interface SqliteLayout extends TableLayout {
   readonly retired: readonly string[];
   /** Beside a companion. */
   readonly isPacked: boolean;
+  /** A newest row of a target is noted (tables/newest): not in a history, nor beside a companion. */
+  readonly notesNewest: boolean;
 }
 
 /**
@@ -69,7 +71,8 @@ export function layoutOf(
     };
   });
   const key = table.key.map((ordinal) => columns[ordinal]!);
-  return { ...rest, table, name, sqlName: quoteIdentifier(name), columns, key, retired: [], isPacked };
+  const notesNewest = rest.form.mode === "mirror" && !isPacked;
+  return { ...rest, table, name, sqlName: quoteIdentifier(name), columns, key, retired: [], isPacked, notesNewest };
 }
 
 const OWN_DEFINITIONS = `${VERSION_COLUMN} INTEGER NOT NULL, ${COMMIT_TIME_COLUMN} TEXT NOT NULL`;

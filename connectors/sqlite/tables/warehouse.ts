@@ -22,9 +22,10 @@ import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
 import { columnNames, fold, inScope, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
-import { Slices } from "../write/slices.ts";
+import { NUMBER, Slices, walkOf } from "../write/slices.ts";
 import type { CheckpointRow } from "./checkpoint.ts";
 import { createSql, DELETED_DEFINITION, indexTruncatesSql, keyNames, layoutOf, type SqliteLayout } from "./layout.ts";
+import { dropNewest, lacksNewest } from "./newest.ts";
 
 /** Names of columns are folded. */
 export interface SqliteTarget extends ExistingTarget {
@@ -124,9 +125,13 @@ export class SqliteWarehouse
     for (const table of tables) {
       if (slices.isOver) await slices.next();
       const target = lookUpTarget((sql, ...values) => this.#file.rows(sql, ...values), this.shown(table));
-      if (target !== null) found.set(this.key(table), target);
+      if (target !== null) found.set(this.key(table), { ...target, isAnother: this.#isAnother(target) });
     }
     return found;
+  }
+
+  #isAnother({ name, form }: SqliteTarget): boolean {
+    return form !== null && lacksNewest(this.#file, { name, sqlName: quoteIdentifier(name) });
   }
 
   async versioned(): Promise<Found<VersionedTarget>> {
@@ -149,6 +154,7 @@ export class SqliteWarehouse
     await this.#changing(async (slices) => {
       for (const layout of layouts) {
         this.#file.exec(createSql(layout));
+        dropNewest(this.#file, layout.name);
         this.#companion?.changing(layout);
         if (layout.form.mode === "history") this.#file.exec(indexTruncatesSql(layout));
         this.#note(layout, noteText(this, layout));
@@ -159,12 +165,16 @@ export class SqliteWarehouse
   }
 
   /** Invariant: marked rows are removed before the column that marks them, so that no deleted row appears as existing. */
-  async convert({ sqlName, form }: Pick<SqliteLayout, "sqlName" | "form">): Promise<void> {
+  async convert(
+    { sqlName, form }: Pick<SqliteLayout, "sqlName" | "form">,
+    { name }: Pick<SqliteTarget, "name">,
+  ): Promise<void> {
     await this.#changing(async (slices) => {
       if (form.deletes === "soft") this.#file.exec(`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`);
       else {
         const remove = `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`;
         await slices.overRows(this.#file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`);
+        dropNewest(this.#file, name);
         this.#file.exec(`ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`);
       }
     });
@@ -235,6 +245,7 @@ export class SqliteWarehouse
       await slices.overRows(file, table, (isInPiece) => `${copy} WHERE ${isInPiece()} ${standing}`);
     }
     file.exec(`DROP TABLE ${table}`);
+    dropNewest(file, layout.name);
     // Otherwise SQLite looks into views and triggers, which lack their table now.
     file.exec(
       `PRAGMA legacy_alter_table = ON; ALTER TABLE ${REBUILT} RENAME TO ${table}; PRAGMA legacy_alter_table = OFF`,
@@ -267,8 +278,18 @@ export class SqliteWarehouse
     return `CASE WHEN typeof(${value}) <> 'blob' AND CAST(${whole} AS TEXT) = CAST(${value} AS TEXT) THEN ${whole} END`;
   }
 
-  prepared(layout: SqliteLayout, retired: readonly string[]): SqliteLayout {
-    return { ...layout, retired };
+  async prepared(
+    layout: SqliteLayout,
+    retired: readonly string[],
+    existing: SqliteTarget | null,
+  ): Promise<SqliteLayout> {
+    const { table, name, sqlName } = layout;
+    // What has its place is filled again.
+    if (existing?.isAnother === true && this.#checkpoint.complete[table.id] === undefined)
+      await this.#changing(async () => dropNewest(this.#file, name));
+    // Somebody may have made it WITHOUT ROWID.
+    const notesNewest = layout.notesNewest && walkOf(this.#file, sqlName)[0] === NUMBER;
+    return { ...layout, retired, notesNewest };
   }
 
   async carriesRows(): Promise<boolean> {

@@ -31,6 +31,8 @@ export class TableWrite {
   readonly writes: TableWrites;
   readonly #slices: Slices;
   #order: Uint32Array | null = null;
+  #newest: number | null = null;
+  #newestVersion = 0n;
 
   constructor(file: SqliteFile, rows: RowValues, slices: Slices, layout: SqliteLayout, writes: TableWrites) {
     this.file = file;
@@ -73,8 +75,30 @@ export class TableWrite {
     }
   }
 
+  /** The key of a row of the highest version that was written; null: none was. */
+  newestKey(): readonly SQLInputValue[] | null {
+    const entry = this.#newest;
+    if (entry === null) return null;
+    const block = this.blockOf(entry);
+    this.rows.begin(this.writes, entry);
+    this.rows.key(this.layout, block.bytes, block.after[this.writes.row[entry]!]!);
+    return this.rows.values;
+  }
+
   blockOf(entry: number): Block {
     return this.writes.blocks[this.writes.block[entry]!]!;
+  }
+
+  /** Runs the statement that writes the entry's row: see `run`. */
+  put(sql: string, entry: number): number | null {
+    const changed = this.run(sql, entry);
+    if (changed !== 1) return changed;
+    const { transactions, tx } = this.blockOf(entry);
+    const version = transactions.version[tx[this.writes.row[entry]!]!]!;
+    if (version < this.#newestVersion) return changed;
+    this.#newest = entry;
+    this.#newestVersion = version;
+    return changed;
   }
 
   /** Runs a statement with the values of `rows`. How many rows it changed; null: the row was refused. */
@@ -271,7 +295,7 @@ export class MirrorWriter {
         if (!isMoved(i) || unfound.has(i)) return;
         at.rows.values.length = 0;
         at.rows.values.push(i);
-        if (at.run(sql.putCollected, i) === 0) expectPut(at, sql, i);
+        if (at.put(sql.putCollected, i) === 0) expectPut(at, sql, i);
       });
       at.file.exec(DROP_COLLECTED);
     }
@@ -291,7 +315,7 @@ function put(at: TableWrite, sql: MirrorSql, entry: number): void {
   rows.begin(writes, entry);
   rows.cells(layout, block.bytes, block.after[writes.row[entry]!]!, "none");
   rows.tail();
-  if (at.run(sql.put, entry) === 0) expectPut(at, sql, entry);
+  if (at.put(sql.put, entry) === 0) expectPut(at, sql, entry);
 }
 
 /** Nothing was written: the row that is there is newer, or a trigger ignored this one. */
@@ -317,7 +341,7 @@ function patch(at: TableWrite, sql: MirrorSql, entry: number): void {
   rows.key(layout, block.bytes, offset);
   rows.carried(layout, block.bytes, offset);
   rows.tail();
-  if (at.run(sql.patch(rows.mask), entry) !== 0) return;
+  if (at.put(sql.patch(rows.mask), entry) !== 0) return;
   const [there] = at.file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
   // A newer row stays as it is.
   if (there?.[1] !== 0n) at.incomplete.push(entry);

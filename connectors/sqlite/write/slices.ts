@@ -70,10 +70,13 @@ export function placeOf([row]: readonly (readonly SQLOutputValue[])[]): Place | 
   return row?.map((value) => (value instanceof Uint8Array ? Uint8Array.from(value) : value)) ?? null;
 }
 
+/** Of a row, unless its table is WITHOUT ROWID. */
+export const NUMBER = "_rowid_";
+
 /** By which columns all rows of a table are walked through, in the order in which they lie in the file. */
 export function walkOf(file: Pick<SqliteFile, "rows">, sqlName: string): readonly string[] {
   const [table] = file.rows(`PRAGMA main.table_list(${sqlName})`);
-  if (table?.[4] !== 1n) return ["_rowid_"];
+  if (table?.[4] !== 1n) return [NUMBER];
   return file
     .rows(`PRAGMA main.table_info(${sqlName})`)
     .filter(([, , , , , part]) => part !== 0n)

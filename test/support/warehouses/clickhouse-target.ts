@@ -98,6 +98,15 @@ export async function clickhouseTarget(form: KeptForm, url: string, isOwn = fals
       await query(`CREATE DATABASE IF NOT EXISTS ${nameIn(table.schema)}`);
       await query(`CREATE TABLE ${nameOf(table)} (id Int32) ENGINE = MergeTree ORDER BY id`);
     },
+    async copy(table) {
+      const copy = `${nameIn(table.schema)}.millrace_copy`;
+      await query(`CREATE TABLE ${copy} AS ${nameOf(table)}`);
+      await query(`INSERT INTO ${copy} SELECT * FROM ${nameOf(table)}`);
+      return async () => {
+        await query(`DROP TABLE ${nameOf(table)} SYNC`);
+        await query(`RENAME TABLE ${copy} TO ${nameOf(table)}`);
+      };
+    },
     async obstruct(table) {
       const hidden = `${nameIn(table.schema)}.millrace_hidden`;
       await query(`RENAME TABLE ${nameOf(table)} TO ${hidden}`);

@@ -64,6 +64,14 @@ export function duckdbTarget(
       await query(`create schema if not exists ${quote(table.schema)}`);
       await query(`create table ${nameOf(table)} (id integer primary key)`);
     },
+    async copy(table) {
+      const [name, copy] = [nameOf(table), nameOf({ ...table, table: "millrace_copy" })];
+      await query(`create table ${copy} as from ${name}`);
+      return async () => {
+        await query(`drop table ${name}`);
+        await query(`alter table ${copy} rename to ${quote(table.table)}`);
+      };
+    },
     async obstruct(table) {
       await query(`alter table ${nameOf(table)} rename to millrace_hidden`);
       const back = `alter table ${quote(table.schema)}.millrace_hidden rename to ${quote(table.table)}`;

@@ -80,6 +80,10 @@ export async function lakeTarget(
       await query(`create schema if not exists lake.${quote(table.schema)}`);
       await query(`create table ${nameIn(table)} (id integer)`);
     },
+    async copy(table) {
+      await query(`create table lake.millrace_copy as from ${nameIn(table)}`);
+      return async () => void (await query(`create or replace table ${nameIn(table)} as from lake.millrace_copy`));
+    },
     async obstruct(table) {
       await query(`alter table ${nameIn(table)} rename to millrace_hidden`);
       const back = `alter table lake.${quote(table.schema)}.millrace_hidden rename to ${quote(table.table)}`;

@@ -37,6 +37,18 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): S
   const folder = temporaryFolder();
   const path = folder.file("replica.sqlite");
   const query = (sql: string) => inFile(path, sql);
+  /** A nest notes no newest row: nobody but Millrace writes into its file. */
+  const copy: SinkTarget["copy"] = async (table) => {
+    const name = nameOf(table);
+    const [[made] = []] = query(`select sql from sqlite_schema where name = '${table.schema}.${table.table}'`);
+    query(`create table millrace_copy as select * from ${name}`);
+    return async () => {
+      query(`drop table ${name}`);
+      query(String(made));
+      query(`insert into ${name} select * from millrace_copy`);
+    };
+  };
+
   return {
     path,
     query,
@@ -50,6 +62,7 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): S
     async occupy(table) {
       query(`create table ${nameOf(table)} (id integer primary key)`);
     },
+    ...(isNest ? {} : { copy }),
     async obstruct(table) {
       query(`alter table ${nameOf(table)} rename to millrace_hidden`);
       return {
