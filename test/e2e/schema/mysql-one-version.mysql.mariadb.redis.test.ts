@@ -173,17 +173,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         // Longer than from one look at the catalogue to the next.
         await sleep(700);
       }
-      const isLogged = /MR2133/.test(pipeline.daemon.said);
+      expect(pipeline.daemon.said).not.toContain("MR2133");
       await pipeline.run(
         isOwn ? "alter table t drop primary key, drop column my_row_id" : "alter table t drop system versioning",
       );
       await pipeline.readAgain("t");
       await pipeline.expectEqual("t");
       expect((await pipeline.installation.command("reconcile")).exitCode).toBe(0);
-      expect({ isLogged, isAltered: /MR2025/.test(pipeline.daemon.said) }).toEqual({
-        isLogged: false,
-        isAltered: false,
-      });
     },
   );
 });
