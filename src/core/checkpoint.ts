@@ -3,7 +3,6 @@
  * file knows the text forms.
  */
 import { createHash } from "node:crypto";
-import type { Clock } from "./clock.ts";
 import type { Position } from "./model/position.ts";
 import type { TableVersion } from "./model/schema.ts";
 import { isRecord, isTextRecord } from "./stored-json.ts";
@@ -146,16 +145,26 @@ function generationOf(held: Completeness): string {
 export interface Bond {
   /** Identifies the state: a random value, created with it. Export and import keep it. */
   readonly state: string;
-  /** Identifies the opening of the sink: see `newSession`. Stored in the state before the first checkpoint that names it. */
+  /**
+   * Identifies the opening of the sink: a random value, stored in the state before the first checkpoint that names it.
+   */
   readonly session: string;
   /** Number of the batch that stored it, counted over all sessions. */
   readonly batch: number;
   /** Number of the last obligation for this sink that the state had stored durably. */
   readonly obligation: number;
+  /** The last resets that the sink has done, oldest first: an older copy of the state may still ask for them. */
+  readonly resets: readonly string[];
 }
 
-export function serializeBond({ state, session, batch, obligation }: Bond): string {
-  return `${state}/${session}/${batch}/${obligation}`;
+const RESETS_MAX = 8;
+
+export function withReset(resets: readonly string[], id: string): readonly string[] {
+  return [...resets, id].slice(-RESETS_MAX);
+}
+
+export function serializeBond({ state, session, batch, obligation, resets }: Bond): string {
+  return [state, session, batch, obligation, ...resets].join("/");
 }
 
 /** Whether two checkpoints are of one batch: several may stand at one position. */
@@ -164,22 +173,10 @@ export function isSameBond(a: Bond, b: Bond): boolean {
 }
 
 export function parseBond(text: string): Bond {
-  const match = /^([0-9a-f]+)\/([0-9a-f]+)\/(\d+)\/(\d+)$/.exec(text);
-  if (match === null) throw new Error(`not a bond: ${JSON.stringify(text)}`);
-  return { state: match[1]!, session: match[2]!, batch: Number(match[3]), obligation: Number(match[4]) };
-}
-
-const TIME_DIGITS = 12;
-const RANDOM_BYTES = 5;
-
-/** When it begins, and a random value: hexadecimal digits. */
-export function newSession(clock: Pick<Clock, "now" | "unique">): string {
-  return clock.now().toString(16).padStart(TIME_DIGITS, "0") + clock.unique(RANDOM_BYTES);
-}
-
-/** Whether the opening that wrote the checkpoint did not begin before that time. */
-export function wasOpenedSince({ session }: Pick<Bond, "session">, at: string): boolean {
-  return Number.parseInt(session.slice(0, TIME_DIGITS), 16) >= Date.parse(at);
+  if (!/^[0-9a-f]+\/[0-9a-f]+\/\d+\/\d+(\/[0-9a-f]+)*$/.test(text))
+    throw new Error(`not a bond: ${JSON.stringify(text)}`);
+  const [state, session, batch, obligation, ...resets] = text.split("/");
+  return { state: state!, session: session!, batch: Number(batch), obligation: Number(obligation), resets };
 }
 
 /** One opening of a sink, as the state knows it. */

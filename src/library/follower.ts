@@ -15,7 +15,7 @@ import { keepLease } from "../daemon/lease.ts";
 import { memoryOfDaemon, openSource } from "../daemon/ruled-source.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import { Pipeline } from "../runtime/pipeline.ts";
-import { targetOf } from "../runtime/sink/sink-position.ts";
+import { bondOf, targetOf } from "../runtime/sink/sink-position.ts";
 import { openState } from "../state/open.ts";
 import { openMemory } from "../state/sqlite/open.ts";
 import { PRODUCER } from "../version.ts";
@@ -185,9 +185,9 @@ class Start {
     const { position, tables } = checkpoint;
     await state.source.announce(position.epoch);
     await state.source.created(identity, position);
-    const { state: id, session, batch } = await state.bonds.enter(SINK, { own: undefined, owed: [], reason: "" });
+    const entry = await state.bonds.enter(SINK, { own: undefined, owed: [], reason: "" });
     await state.sinks.setCheckpoint(SINK, position, tables);
-    return { ...checkpoint, bond: { state: id, session, batch, obligation: 0 } };
+    return { ...checkpoint, bond: bondOf(entry, 0) };
   }
 
   /** A position as somebody wrote it: the log is the one that is there now, if it reaches back so far. */

@@ -134,7 +134,7 @@ export function schemaTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users);
     const tables = complete({ "public.users": "f/1" });
     const goTo = async (at: bigint, held: CompleteTables): Promise<void> => {
-      const bond = { state: "ab", session: "cd", batch: Number(at), obligation: 0 };
+      const bond = { state: "ab", session: "cd", batch: Number(at), obligation: 0, resets: [] };
       await stage.apply({ kind: "checkpoint", checkpoint: { ...checkpointAt(at), tables: held, bond } });
     };
     await goTo(10n, tables);

@@ -322,7 +322,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await bonds.undone("s", 6)).toEqual(["public.a", "public.b"]);
       expect(await bonds.undone("s", 7)).toEqual(["public.b"]);
       expect(await bonds.undone("s", 9)).toEqual([]);
-      const own = { state: "f0", session: "a1", batch: 6, obligation: 0 };
+      const own = { state: "f0", session: "a1", batch: 6, obligation: 0, resets: [] };
       await bonds.enter("s", { own, owed: ["public.a", "public.b"], reason: "r" });
       expect(await bonds.undone("s", 6)).toEqual([]);
       expect(await snapshots.list()).toMatchObject([

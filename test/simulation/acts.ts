@@ -128,7 +128,6 @@ export class Acts {
         await world.sleep(happening.importAfterMs);
         if (!world.isStormy) return;
         await world.whileStopped(0, () => operators.import(dump));
-        this.#resetAgain();
         return;
       }
       case "without sink": {
@@ -215,7 +214,6 @@ export class Acts {
         await world.sleep(happening.afterMs);
         if (!world.isStormy) return;
         world.afterCrash(10, () => state.put(copy));
-        this.#resetAgain();
         return;
       }
       case "state lost":
@@ -349,17 +347,6 @@ export class Acts {
       default:
         happening satisfies never;
     }
-  }
-
-  /**
-   * A reset that an older state has still before it is done once more where clocks jumped in between: what a sink replays, it
-   * showed before.
-   */
-  #resetAgain(): void {
-    const { plan, targets, checks } = this.#world;
-    const kinds = new Set(plan.happenings.map(({ what }) => what));
-    if (kinds.has("clock") && (kinds.has("reset") || kinds.has("give up")))
-      for (const target of targets) checks.forget(target);
   }
 
   #target(ordinal: number): Target {

@@ -104,7 +104,7 @@ test("transactions that are done at once are stored at once", async () => {
   const kept: Checkpoint[] = [];
   handover.keepIn({ load: async () => null, keep: async (checkpoint) => void kept.push(checkpoint) });
   const { signal } = new AbortController();
-  const bond = { state: "a", session: "1", batch: 1, obligation: 0 };
+  const bond = { state: "a", session: "1", batch: 1, obligation: 0, resets: [] };
   const checkpointAt = (index: number): Checkpoint => ({
     position: { epoch: 1, commit: 1n, index },
     tables: {},

@@ -20,7 +20,7 @@ const FACTS: Omit<ProofFacts, "table" | "sink"> = {
 };
 const SINKS = ["a", "b"];
 const TABLES = ["public.t", "public.u"];
-const BOND = { state: "00", session: "01", batch: 5, obligation: 0 };
+const BOND = { state: "00", session: "01", batch: 5, obligation: 0, resets: [] };
 const DIFFERENCES = { scope: { kind: "differences" }, reason: "asked" } as const;
 const TABLE = tableVersion({ table: "t", columns: { id: "int4" } });
 const POSITION = { epoch: 1, commit: 9n, index: 0 };

@@ -126,7 +126,14 @@ describe("how a checkpoint and the state go together", () => {
     { session: "b2", base: 20, obligation: 5 },
     { session: "c3", base: 15, obligation: 5 },
   ];
-  const bond = (session: string, batch: number, obligation: number) => ({ state: "f0", session, batch, obligation });
+  const state = "f0";
+  const bond = (session: string, batch: number, obligation: number) => ({
+    state,
+    session,
+    batch,
+    obligation,
+    resets: [],
+  });
 
   test.each([
     ["the newest session", bond("c3", 40, 5), "bound"],
@@ -137,7 +144,7 @@ describe("how a checkpoint and the state go together", () => {
     ["another state", { ...bond("c3", 40, 5), state: "0f" }, "foreign"],
     ["no checkpoint", undefined, "bound"],
   ] as const)("%s", (_what, own, accord) => {
-    expect(accordOf(own, "f0", sessions)).toBe(accord);
+    expect(accordOf(own, state, sessions)).toBe(accord);
   });
 
   test("a state without a name", () => {

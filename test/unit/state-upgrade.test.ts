@@ -44,7 +44,7 @@ const FIRST = `
   INSERT INTO lease VALUES (1, 7, 'host pid 42', 0);
   INSERT INTO identity VALUES (1, 'a1b2');
   INSERT INTO source VALUES (1, 2, 1, 1, '{"systemIdentifier":"7"}', '2/100/0', '2/900/0', '2026-11-20T00:00:00Z', NULL);
-  INSERT INTO sink VALUES ('warehouse', '2/950/3', '2/960/0', '{"public.orders":"h1"}', 1, NULL, '{"to":"2/400/0","anew":true,"askedAt":"2026-11-20T00:00:00Z"}', '{"what":"w","since":"2026-11-20T00:00:00Z","until":"2026-11-20T00:00:00Z"}', '["public.out"]');
+  INSERT INTO sink VALUES ('warehouse', '2/950/3', '2/960/0', '{"public.orders":"h1"}', 1, NULL, '{"to":"2/400/0","anew":true,"id":"e5"}', '{"what":"w","since":"2026-11-20T00:00:00Z","until":"2026-11-20T00:00:00Z"}', '["public.out"]');
   INSERT INTO sink VALUES ('cache', NULL, NULL, '{}', 0, ${error("MR2001")}, NULL, NULL, '[]');
   INSERT INTO checkpoint VALUES ('follow', '2/950/3', '{}', 'b');
   INSERT INTO proof (sink, table_id, since, step, content) VALUES ('cache', 'public.orders', '2026-11-20T00:00:00Z', 4, '{}');

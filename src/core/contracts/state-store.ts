@@ -200,8 +200,8 @@ export interface SinkReset {
 }
 
 export interface WaitingReset extends SinkReset {
-  /** When it was asked for: a sink that was opened since has done it, if this state is an older copy. */
-  readonly askedAt: string;
+  /** Random: a sink that names it has done it. */
+  readonly id: string;
 }
 
 /** A sink at `from` continues at `to`, with all that it holds. */
@@ -292,8 +292,8 @@ export interface SinkOpening {
   readonly isLeft?: boolean;
 }
 
-/** What the next checkpoints of the sink contain; `batch` is that of the last one. */
-export interface SinkEntry extends Pick<Bond, "state" | "session" | "batch"> {
+/** What the next checkpoints of the sink contain; `batch` and `resets` are those of the last one. */
+export interface SinkEntry extends Omit<Bond, "obligation"> {
   /** The session before was left, or there was none. */
   readonly wasLeft: boolean;
 }

@@ -2,7 +2,7 @@ import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, EPOCH_MAX, type Position, serializePosition } from "../../core/model/position.ts";
-import { type SinkRecord, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
+import { type SinkRecord, type SinkReset, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
@@ -41,7 +41,7 @@ export class SinkLife {
   #reopened = 0;
   /** Waits between attempts at work that fails. */
   readonly #backoff: ReconnectBackoff;
-  #record: SinkRecord | null = null;
+  #record: (Omit<SinkRecord, "reset"> & { readonly reset?: SinkReset | null }) | null = null;
   #paused = false;
   #detached = false;
   #isFilling = false;
@@ -238,8 +238,7 @@ export class SinkLife {
     const kept = checkpoint === null ? to : earliest([checkpoint, to])!;
     const reset = { to, anew: anew || this.#record?.reset?.anew === true };
     const record = this.#record ?? { name, paused: false, error: null };
-    const askedAt = timestamp(this.#parts.clock);
-    this.#record = { ...record, checkpoint: kept, covered: kept, tables, reset: { ...reset, askedAt } };
+    this.#record = { ...record, checkpoint: kept, covered: kept, tables, reset };
     this.#isMoved = true;
     await state.source.reset(new Map([[name, reset]]));
     this.#opened = null;

@@ -4,7 +4,6 @@ import {
   acrossGenerations,
   type CompleteTables,
   inGeneration,
-  wasOpenedSince,
   withoutTables,
 } from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
@@ -15,7 +14,6 @@ import type { OnLost } from "../../core/contracts/sink.ts";
 import type {
   SinkCrossing,
   SinkRecord,
-  SinkReset,
   SnapshotRequest,
   StateStore,
   WaitingReset,
@@ -89,12 +87,12 @@ export class SinkOpening {
     const record = await state.sinks.get(worker.name);
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
-    if (reset !== null && own !== null && wasApplied(reset, own, accord)) {
+    if (reset !== null && own !== null && wasApplied(reset, own)) {
       logger.warn(
-        { askedAt: reset.askedAt },
-        "the state is older than the sink, which has done the reset of its offset that waits there: it is not done again",
+        { accord },
+        "the sink has done the reset of its offset that waits in the state: it is not done again",
       );
-      // In the state alone: until the sink is entered it is known to be later than this copy.
+      // In the state alone: until the sink is entered it is known to be later than an older copy of the state.
       await state.sinks.finishReset(worker.name, own.position, own.tables);
       return await this.open(signal);
     }
@@ -310,15 +308,11 @@ const RESET_REASON = "offsets were reset";
 const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 
 /**
- * An older copy of the state may ask again for the same reset. The sink has done it if an opening of it that this copy does not
- * know began since: each does that first. Only a reset into another epoch brings the sink into that.
+ * Whether the sink has done this reset. An older copy of the state may ask for it again, or cross again into the same epoch: only
+ * a reset brings the sink there.
  */
-export function wasApplied(
-  { to, askedAt, crossing, keeps }: WaitingReset,
-  { position, bond }: Checkpoint,
-  accord: Accord,
-): boolean {
-  if (accord === "estranged" && wasOpenedSince(bond, askedAt)) return true;
+export function wasApplied({ id, to, crossing, keeps }: WaitingReset, { position, bond }: Checkpoint): boolean {
+  if (bond.resets.includes(id)) return true;
   const isElsewhere = keeps !== undefined || crossing !== undefined;
   return isElsewhere && position.epoch === to.epoch && comparePositions(position, to) > 0;
 }
@@ -333,20 +327,20 @@ export function wasApplied(
 async function applyReset(
   parts: ResetParts,
   own: Checkpoint | null,
-  reset: SinkReset,
+  reset: WaitingReset,
   signal: AbortSignal,
 ): Promise<void> {
   const { worker, state, tables, logger } = parts;
-  const { to, anew, crossing, keeps } = reset;
+  const { id, to, anew, crossing, keeps } = reset;
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
     await loseChanges(parts, "the log was lost, and recover began at its end");
-    await storeReset({ worker, state }, { ...own, position: to, tables }, signal);
+    await storeReset(parts, reset, { ...own, position: to, tables }, signal);
     logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new position; its rows are compared");
     return;
   }
   if (crossing !== undefined) {
-    await cross(parts, own, { to, anew, crossing }, signal);
+    await cross(parts, own, { id, to, anew, crossing }, signal);
     return;
   }
   // Rows of a later epoch would win against everything that the log brings.
@@ -370,7 +364,7 @@ async function applyReset(
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
   const checkpoint = isReplay ? { ...own, position: to } : worker.position.first(to);
-  await storeReset({ worker, state }, checkpoint, signal);
+  await storeReset(parts, reset, checkpoint, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }
 
@@ -383,13 +377,14 @@ async function applyReset(
 async function cross(
   parts: ResetParts,
   own: Checkpoint | null,
-  { to, anew, crossing }: Required<Pick<SinkReset, "to" | "anew" | "crossing">>,
+  reset: Required<Omit<WaitingReset, "keeps">>,
   signal: AbortSignal,
 ): Promise<void> {
   const { logger, state, worker } = parts;
+  const { id, to, anew, crossing } = reset;
   const position = own === null || anew ? null : continuedAt(own.position, to, crossing);
   if (own === null || position === null) {
-    await applyReset(parts, own, { to: crossing.otherwise, anew }, signal);
+    await applyReset(parts, own, { id, to: crossing.otherwise, anew }, signal);
     return;
   }
   const isThere = comparePositions(own.position, to) === 0;
@@ -409,7 +404,7 @@ async function cross(
     logger.warn({ tables: ids.length }, `${BEYOND_COMMON}: its tables are compared`);
   }
   failpoint("reset.listed");
-  await storeReset({ worker, state }, { ...own, position, tables }, signal);
+  await storeReset(parts, reset, { ...own, position, tables }, signal);
   logger.info({ tables: Object.keys(tables).length }, "the sink continues in another log and keeps its rows");
 }
 
@@ -428,9 +423,11 @@ function continuedAt(own: Position, to: Position, { from, common, isContinued }:
 /** The sink first: the state may say that it is done only when it is. */
 async function storeReset(
   { worker, state }: Pick<ResetParts, "worker" | "state">,
+  reset: Pick<WaitingReset, "id">,
   checkpoint: Checkpoint,
   signal: AbortSignal,
 ): Promise<void> {
+  worker.position.finish(reset);
   await worker.writer.note(checkpoint, signal);
   failpoint("reset.noted");
   await state.sinks.finishReset(worker.name, checkpoint.position, checkpoint.tables);
@@ -444,10 +441,7 @@ function kept(tables: CompleteTables, generations: Readonly<Record<string, strin
 }
 
 /** The complete tables whose names certainly mean the same tables as before. */
-function carried(
-  tables: CompleteTables,
-  generations: NonNullable<SinkReset["crossing"]>["generations"],
-): CompleteTables {
+function carried(tables: CompleteTables, generations: SinkCrossing["generations"]): CompleteTables {
   const kept = Object.entries(tables).flatMap(([id, held]) => {
     const pair = generations[id];
     const now = pair === undefined ? null : acrossGenerations(held, pair);

@@ -1,9 +1,23 @@
-import { type Accord, type CompleteTables, isSameBond, type Checkpoint } from "../../core/checkpoint.ts";
+import {
+  type Accord,
+  type Bond,
+  type CompleteTables,
+  isSameBond,
+  type Checkpoint,
+  withReset,
+} from "../../core/checkpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, EPOCH_MAX, epochOf, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
-import type { Loss, BondStore, SinkEntry, SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type {
+  Loss,
+  BondStore,
+  SinkEntry,
+  SinkRecord,
+  StateStore,
+  WaitingReset,
+} from "../../core/contracts/state-store.ts";
 import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -76,6 +90,11 @@ export class SinkPosition {
     this.#entry = entry;
     // Later entries are this process's own.
     if (this.#mayHoldUntil === undefined) this.#mayHoldUntil = entry.wasLeft ? null : ANYWHERE;
+  }
+
+  /** The next checkpoint says that this reset is done. */
+  finish({ id }: Pick<WaitingReset, "id">): void {
+    this.#entry = { ...this.#entered, resets: withReset(this.#entered.resets, id) };
   }
 
   /** `covered` is at or behind the checkpoint's position. `isStored`: the sink itself holds this checkpoint. */
@@ -160,14 +179,13 @@ export class SinkPosition {
 
   /** A checkpoint of no table: the sink has not stored it yet. */
   first(position: Position): Checkpoint {
-    const { state, session, batch } = this.#entered;
-    return { position, tables: {}, place: targetOf(this.#sink), bond: { state, session, batch, obligation: 0 } };
+    return { position, tables: {}, place: targetOf(this.#sink), bond: bondOf(this.#entered, 0) };
   }
 
   /** The same checkpoint with the bond that it is stored with. Invariant: it counts every obligation from before its position. */
   async next(checkpoint: Checkpoint): Promise<Checkpoint> {
-    const { state, session, batch } = this.#entered;
-    return { ...checkpoint, bond: { state, session, batch: batch + 1, obligation: await this.#obligation() } };
+    const { batch } = this.#entered;
+    return { ...checkpoint, bond: bondOf({ ...this.#entered, batch: batch + 1 }, await this.#obligation()) };
   }
 
   /** Whether the sink owes more by now than the checkpoint counts. */
@@ -238,6 +256,11 @@ export class SinkPosition {
 /** A sweep, and what completes a table, stand at the position of the batch before: a copy that lacks them has another bond. */
 export function isSame(a: Checkpoint, b: Checkpoint): boolean {
   return comparePositions(a.position, b.position) === 0 && isSameBond(a.bond, b.bond);
+}
+
+/** Of what the sink stores next. */
+export function bondOf({ state, session, batch, resets }: SinkEntry, obligation: number): Bond {
+  return { state, session, batch, obligation, resets };
 }
 
 function later(a: Position | null, b: Position): Position {
@@ -355,7 +378,7 @@ export function isBeyondLog(position: Position, epoch: number, tip: bigint): boo
 }
 
 /** Everything before it is done for the sink, as far as the state knows. */
-export function knownPosition(record: SinkRecord | null): Position | null {
+export function knownPosition(record: Pick<SinkRecord, "covered" | "checkpoint"> | null): Position | null {
   return record?.covered ?? record?.checkpoint ?? null;
 }
 

@@ -34,12 +34,12 @@ export async function forecastSink(
   const record = await state.sinks.get(sink.name);
   const answer = record?.paused === true ? null : await looked(clock, sink, signal);
   const own = answer?.own ?? null;
-  const accord = await state.bonds.accord(sink.name, own?.bond);
   if (record?.reset != null) {
-    if (own === null || !wasApplied(record.reset, own, accord)) return { record, kind: "reset", to: record.reset.to };
+    if (own === null || !wasApplied(record.reset, own)) return { record, kind: "reset", to: record.reset.to };
     return { record, kind: "continues", from: { kind: "known", checkpoint: own, covered: own.position } };
   }
   if (answer === null) return { record, kind: "unknown" };
+  const accord = await state.bonds.accord(sink.name, own?.bond);
   try {
     return {
       record,

@@ -10,5 +10,10 @@ export function complete(tables: Readonly<Record<string, string>>): CompleteTabl
 
 /** Bound to no state that a test has. */
 export function checkpointOf(position: Position, tables: CompleteTables = {}): Checkpoint {
-  return { position, tables, place: "a place", bond: { state: "ab", session: "cd", batch: 7, obligation: 3 } };
+  return {
+    position,
+    tables,
+    place: "a place",
+    bond: { state: "ab", session: "cd", batch: 7, obligation: 3, resets: ["e5"] },
+  };
 }

@@ -267,7 +267,7 @@ export function workerOf(sink: Sink, state: StateStore, options: WorkerOptions =
     news: new News(),
     ...options,
   });
-  worker.position.enter({ state: "ab", session: "cd", batch: 7, wasLeft: false });
+  worker.position.enter({ state: "ab", session: "cd", batch: 7, resets: [], wasLeft: false });
   return worker;
 }
 

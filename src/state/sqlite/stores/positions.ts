@@ -7,7 +7,6 @@ import {
   checkpointTexts,
   type CompleteTables,
   isCompleteTables,
-  newSession,
   type SinkSession,
 } from "../../../core/checkpoint.ts";
 import {
@@ -126,7 +125,7 @@ export class SqliteSinks implements SinkStore {
     const reset: StoredReset = {
       to: position,
       anew,
-      askedAt: timestamp(this.#connection.clock),
+      id: this.#connection.clock.unique(ID_BYTES),
       ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
       ...(keeps === undefined ? {} : { keeps }),
     };
@@ -227,18 +226,18 @@ function sinkRecord(row: Row): SinkRecord {
 function resetOf(row: Row): WaitingReset | null {
   const found = storedOrNull(row, "reset", isStoredReset);
   if (found === null) return null;
-  const { anew, askedAt, crossing, keeps, to } = found;
+  const { anew, id, crossing, keeps, to } = found;
   const kept = keeps === undefined ? {} : { keeps };
-  if (crossing === undefined) return { to: parsePosition(to), anew, askedAt, ...kept };
+  if (crossing === undefined) return { to: parsePosition(to), anew, id, ...kept };
   const from = crossing.from === null ? null : parsePosition(crossing.from);
   const [common, otherwise] = [parsePosition(crossing.common), parsePosition(crossing.otherwise)];
-  return { to: parsePosition(to), anew, askedAt, crossing: { ...crossing, from, common, otherwise } };
+  return { to: parsePosition(to), anew, id, crossing: { ...crossing, from, common, otherwise } };
 }
 
 interface StoredReset {
   readonly to: string;
   readonly anew: boolean;
-  readonly askedAt: string;
+  readonly id: string;
   readonly crossing?: StoredCrossing;
   readonly keeps?: Readonly<Record<string, string>>;
 }
@@ -263,7 +262,7 @@ function isLostChanges(value: unknown): value is LostChanges {
 }
 
 function isStoredReset(value: unknown): value is StoredReset {
-  if (!isRecord(value) || !isTexts([value["to"], value["askedAt"]]) || typeof value["anew"] !== "boolean") return false;
+  if (!isRecord(value) || !isTexts([value["to"], value["id"]]) || typeof value["anew"] !== "boolean") return false;
   const { crossing, keeps } = value;
   if (keeps !== undefined && !isTextRecord(keeps)) return false;
   if (crossing === undefined) return true;
@@ -482,7 +481,7 @@ export class SqliteBonds implements BondStore {
 
   async enter(sink: string, { own, owed, reason, isLeft }: SinkOpening): Promise<SinkEntry> {
     const batch = own?.batch ?? 0;
-    const session = newSession(this.#connection.clock);
+    const session = this.#connection.clock.unique(ID_BYTES);
     return this.#connection.write(() => {
       this.#connection.run(NAME, { state: this.#connection.clock.unique(ID_BYTES) });
       for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
@@ -500,7 +499,8 @@ export class SqliteBonds implements BondStore {
       else voidProofs(this.#connection, "sink = :sink AND step > :batch", { sink, batch });
       // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
       this.#connection.run("DELETE FROM settled WHERE sink = :sink AND step > :batch", { sink, batch });
-      return { state: text(this.#connection.get(STATE)!, "state"), session, batch, wasLeft };
+      const resets = own?.resets ?? [];
+      return { state: text(this.#connection.get(STATE)!, "state"), session, batch, resets, wasLeft };
     });
   }
 
