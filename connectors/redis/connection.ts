@@ -75,6 +75,8 @@ export class Connection implements Commands, AsyncDisposable {
   clientLimits: readonly ClientLimit[] = [];
   /** How many clients the server takes; null if the user may not ask. */
   clientsMax: string | null = null;
+  /** The folder in which the server saves; null if the user may not ask. */
+  saveFolder: string | null = null;
 
   private constructor(client: Redis | Cluster) {
     this.#client = client;
@@ -136,6 +138,7 @@ export class Connection implements Commands, AsyncDisposable {
       this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
       this.clientLimits = await clientLimitsOf(primary);
       this.clientsMax = await settingOf(primary, "maxclients");
+      this.saveFolder = await settingOf(primary, "dir");
     }
   }
 

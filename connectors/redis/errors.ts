@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorKind, errorsOf, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { roomOfServer } from "../../src/core/disk-room.ts";
 import { reachAgain, serverIn, systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
@@ -30,6 +31,7 @@ export const raise = errorsOf(
 /** `fix`: of this reply alone, where the page of the code names several. */
 type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string | undefined];
 
+const UNSAVED = "Redis can't save to disk and refuses writes";
 const PASSES = "Nothing: Millrace tries again until the server takes it.";
 const PRIMARY = "Point `url` at the primary, or promote this server: REPLICAOF NO ONE.";
 const OF_CLUSTER = "If it lasts, look at the nodes: redis-cli --cluster check HOST:PORT.";
@@ -75,7 +77,7 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
   MISCONF: [
     "MR2006",
     "blocked",
-    "Redis can't save to disk and refuses writes",
+    UNSAVED,
     "Free space on the disk of the folder that CONFIG GET dir names, or let its user write there; the server's log says which.",
   ],
   NOREPLICAS: [
@@ -111,6 +113,15 @@ export function crowdedAt(clientsMax: string | null, error: MillraceError): Mill
 
 export function isWithoutPermission(error: unknown): boolean {
   return error instanceof Error && replyCode(error.message) === "NOPERM";
+}
+
+/** With the folder in which the server saves, and how much room it has if the server runs here. */
+export function unsavedIn(folder: string | null, host: string, error: MillraceError): MillraceError {
+  if (folder === null || !error.message.startsWith(UNSAVED)) return error;
+  const where = roomOfServer(host, folder);
+  return error.with({
+    hint: `Free space on the disk of ${where}, or let the server's user write there; its log says which. Redis takes writes again when it has saved (BGSAVE).`,
+  });
 }
 
 /** What a server answers to a connection before it closes it. */

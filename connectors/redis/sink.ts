@@ -19,8 +19,8 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { CallPool, CallStream } from "./write/call-stream.ts";
 import { ReportFailure } from "../kit/skipped-rows.ts";
 import { versionSince } from "../kit/stored-shape.ts";
-import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
-import { classify, type ClientLimit, crowdedAt, redisError, replyCode } from "./errors.ts";
+import { Connection, type ConnectionSettings, parseUrl, serverOf } from "./connection.ts";
+import { classify, type ClientLimit, crowdedAt, redisError, replyCode, unsavedIn } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, roomIn, withFacts } from "./memory.ts";
@@ -105,6 +105,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   #isClosed = false;
   /** As the server told it last: one that takes no client can't be asked. */
   #clientsMax: string | null = null;
+  #saveFolder: string | null = null;
   /** How rows can be packed on the present server. */
   #packing: Packing | null = null;
 
@@ -357,12 +358,15 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       }
       limits = this.#connection.clientLimits;
       this.#clientsMax = this.#connection.clientsMax;
+      this.#saveFolder = this.#connection.saveFolder;
       signal.addEventListener("abort", stop);
       return await this.#attributed(this.#connection, work);
     } catch (error) {
       await this.#drop();
       if (error instanceof ReportFailure) throw error.cause;
-      throw crowdedAt(this.#clientsMax, classify(error, signal, serverOf(this.#settings.url), limits));
+      const { url } = this.#settings;
+      const known = crowdedAt(this.#clientsMax, classify(error, signal, serverOf(url), limits));
+      throw unsavedIn(this.#saveFolder, parseUrl(url).host, known);
     } finally {
       signal.removeEventListener("abort", stop);
     }

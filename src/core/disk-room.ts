@@ -22,6 +22,22 @@ export function roomFor(...paths: readonly string[]): string {
   return roomText([...new Set(paths)].map((where) => ({ where, freeBytes: freeBytes(where) })));
 }
 
+/** The same for a file of a server: on another machine its path says nothing about a disk of this one. */
+export function roomOfServer(host: string, path: string): string {
+  const isHere = host.startsWith("/") || /^(?:localhost|127\.[\d.]+|::1)$/.test(host);
+  return isHere && isThere(path) ? roomFor(path) : path;
+}
+
+/** A container's files are not. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // Its folder is closed to this user.
+    return false;
+  }
+}
+
 /** The fullest of them, the least room first. */
 export function roomText(rooms: readonly { readonly where: string; readonly freeBytes: number | null }[]): string {
   return rooms

@@ -3,6 +3,7 @@ import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig, Connection } from "pg";
 import { serverAt } from "../core/system-errors.ts";
+import { DATA_FOLDER_SQL, isFolderKnown, learnFolder } from "./data-folder.ts";
 import { Failure, failureOf, NO_TLS } from "./failure.ts";
 import type { PostgresAddress } from "./url.ts";
 import { setTimeout as delay } from "node:timers/promises";
@@ -55,7 +56,7 @@ async function attempt(
     const stop = (): void => void streamOf(client).destroy();
     signal.addEventListener("abort", stop, { once: true });
     try {
-      await settle(client, majorVersion, settings, async () => (await login(address, ssl, { signal })).client);
+      await settle(client, address, majorVersion, settings, async () => (await login(address, ssl, { signal })).client);
       return client;
     } catch (error) {
       stop();
@@ -338,14 +339,22 @@ export function optionsOf(settings: Readonly<Record<string, string>>): string {
  */
 async function settle(
   client: Client & { readonly processID?: number | null },
+  address: PostgresAddress,
   majorVersion: number,
   other: OtherSettings,
   loginAgain: () => Promise<Client>,
 ): Promise<void> {
   const hasTimeout = majorVersion >= TRANSACTION_TIMEOUT_SINCE;
   const limit = hasTimeout ? `, ${setting(TRANSACTION_TIMEOUT, "0")}` : "";
-  const direct = await client.query(`SELECT 1${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`);
-  if (direct.rows.length > 0) return;
+  const isKnown = isFolderKnown(address);
+  const direct = await client.query<{ folder: string | null }>(
+    `SELECT ${isKnown ? "NULL" : DATA_FOLDER_SQL} AS folder${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`,
+  );
+  const [own] = direct.rows;
+  if (own !== undefined) {
+    if (!isKnown) learnFolder(address, own.folder);
+    return;
+  }
   await expectOwn(client, loginAgain);
   const settings = { ...SESSION_SETTINGS, ...other, ...(hasTimeout ? { [TRANSACTION_TIMEOUT]: "0" } : {}) };
   await client.query(

@@ -61,11 +61,11 @@ export const pages: ErrorPages = {
     cause: "One daemon at a time works on a source. The message names the one that holds the lease.",
   },
   MR1215: {
-    title: "The state's Postgres server can't be reached",
+    title: "The state's Postgres server can't be reached, or can't work now",
     remedy:
-      "Bring the server back, or correct the URL and start the daemon again. Nothing is lost: it continues from the state and the sinks.",
+      "Bring the server back, make room on its disk, or correct the URL and start the daemon again. Nothing is lost: it continues from the state and the sinks.",
     cause:
-      "The server does not answer. A running daemon retries while its lease lasts (15 seconds); then it stops its work, because another may take over, and waits. Nothing is acknowledged to the source meanwhile.",
+      "The server does not answer, or lacks what it needs: room on its disk, a free connection. A running daemon retries while its lease lasts (15 seconds); then it stops its work, because another may take over, and waits. Nothing is acknowledged to the source meanwhile.",
     seen: "state",
   },
   MR1216: {

@@ -11,7 +11,9 @@ import { pages as meanings } from "../../../src/core/meanings.ts";
 import { TABLE_FAILURES, takenBy } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
+import { roomFix } from "../../../src/postgres/data-folder.ts";
 import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 
 /** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
 export const FOREIGN_TABLE_FIX =
@@ -113,7 +115,6 @@ const DISK_FULL: Rule = {
   code: "MR3213",
   kind: "blocked",
   what: "the target's disk is full",
-  hint: "Make room on the disk of the server's data directory (SHOW data_directory), or of the tablespace. Millrace goes on by itself.",
 };
 const CONFLICT: Rule = {
   code: "MR2026",
@@ -253,9 +254,10 @@ function ruleOf(failure: Failure): Rule {
 
 /**
  * Turns a driver's error while `doing` something into a numbered one. Drops the server's text and the driver's error
- * object, because both may hold cell values. Keeps the SQLSTATE and the names of table, column and constraint.
+ * object, because both may hold cell values. Keeps the SQLSTATE and the names of table, column and constraint. `address`: of
+ * the server, of which a full disk is told.
  */
-export function sinkError(error: unknown, doing: string): MillraceError {
+export function sinkError(error: unknown, doing: string, address?: PostgresAddress): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
   const failure = failureOf(error);
@@ -265,19 +267,19 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
     return postgresError(rule.code, rule.kind, `${rule.what}${text}${atServer(server)}`, { hint: fix });
-  return ofServer(failure, doing);
+  return ofServer(failure, doing, address);
 }
 
-function ofServer(failure: Failure, doing: string): MillraceError {
+function ofServer(failure: Failure, doing: string, address: PostgresAddress | undefined): MillraceError {
   const { state, code: word, connecting, server, message: text, cause } = failure;
   const rule = ruleOf(failure);
   const { code, kind, what } = rule;
   if (state !== undefined && !connecting) {
     const users = rule === USED ? usersOf(cause) : "";
-    const file = rule === DISK_FULL ? fileIn(text) : "";
-    const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}${file}`;
+    const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}`;
     const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
-    return postgresError(code, kind, message, { hint: rule.hint ?? connectFix(failure, "url"), reason });
+    const room = rule === DISK_FULL ? roomFix(address, text) : undefined;
+    return postgresError(code, kind, message, { hint: room ?? rule.hint ?? connectFix(failure, "url"), reason });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
@@ -321,12 +323,6 @@ function isUsed({ state, routine }: Failure): boolean {
 function usersOf(error: unknown): string {
   const detail: unknown = error instanceof Error ? Reflect.get(error, "detail") : undefined;
   return typeof detail === "string" ? `: ${detail.split("\n").slice(0, 5).join("; ")}` : "";
-}
-
-/** The file of the server that could not grow, which its sentence quotes; a name of Postgres' own. */
-function fileIn(text: string): string {
-  const path = /"((?:base|global|pg_\w+)\/[\w./-]+)"/.exec(text)?.[1];
-  return path === undefined ? "" : `: ${path} of its data directory can't grow`;
 }
 
 /** Whether the failed statement was inside a function. The server says so only in the text of the context. */

@@ -11,6 +11,7 @@ import {
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
+import { roomFix } from "../../../src/postgres/data-folder.ts";
 import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
@@ -215,8 +216,8 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
 };
 
 /** Turns what was thrown while `doing` (for example "reading public.orders") into a numbered error. */
-export function classify(error: unknown, doing: string): MillraceError {
-  return findMillraceError(error) ?? numbered(failureOf(error), doing);
+export function classify(error: unknown, doing: string, address?: PostgresAddress): MillraceError {
+  return findMillraceError(error) ?? numbered(failureOf(error), doing, address);
 }
 
 export type UrlKey = "source.url" | "source.primaryUrl";
@@ -229,17 +230,18 @@ export function named(error: MillraceError, key: UrlKey): MillraceError {
 }
 
 /** The same at a server that had answered. */
-export function failedAt(error: unknown, doing: string, { host, port }: PostgresAddress): MillraceError {
-  return atServer(classify(error, doing), serverAt(host, port));
+export function failedAt(error: unknown, doing: string, address: PostgresAddress): MillraceError {
+  return atServer(classify(error, doing, address), serverAt(address.host, address.port));
 }
 
-function numbered(failure: Failure, during: string): MillraceError {
+function numbered(failure: Failure, during: string, address?: PostgresAddress): MillraceError {
   const { reason, state, fix, cause } = failure;
   const { code, kind, says, hint } = RULES[reason];
   const doing = failure.server !== undefined ? `connecting to ${failure.server}` : during;
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
-  const way = (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
+  const room = reason === "disk" ? roomFix(address, failure.message) : undefined;
+  const way = room ?? (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
   return sourceError(code, kind, message, { hint: way, cause, reason });
 }
 

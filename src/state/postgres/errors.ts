@@ -1,5 +1,7 @@
 import { reachAgain } from "../../core/system-errors.ts";
+import { roomFix } from "../../postgres/data-folder.ts";
 import { connectFix, type Failure, failureOf } from "../../postgres/failure.ts";
+import type { PostgresAddress } from "../../postgres/url.ts";
 import { type DatabaseReason, type ErrorCode, type Login, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 
@@ -44,11 +46,11 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
  * Never includes the URL, which may hold a password. Also drops the client's reason: sinks pass these errors on, and the
  * runtime would take the reason for one of their own target.
  */
-export function classify(error: unknown, login?: Login): MillraceError {
-  return error instanceof MillraceError ? error : numbered(failureOf(error), login);
+export function classify(error: unknown, login?: Login, address?: PostgresAddress): MillraceError {
+  return error instanceof MillraceError ? error : numbered(failureOf(error), login, address);
 }
 
-function numbered(failure: Failure, login: Login | undefined): MillraceError {
+function numbered(failure: Failure, login: Login | undefined, address: PostgresAddress | undefined): MillraceError {
   const { reason, state, code, message: text, fix = "", server, cause } = failure;
   const at = server === undefined ? "" : ` at ${server}`;
   const way = connectFix(failure, "state");
@@ -58,6 +60,10 @@ function numbered(failure: Failure, login: Login | undefined): MillraceError {
   // What somebody may put right at the server, or in a file that each connection reads.
   const kind = HEALED.has(reason) ? "blocked" : "fatal";
   if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { kind, hint: fix, cause });
+  if (reason === "disk") {
+    const message = `the disk of the state's Postgres server${at} is full (SQLSTATE ${code})`;
+    return stateError("MR1215", message, { hint: roomFix(address, text), kind: "retryable", cause });
+  }
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";
     const what = WAITED.has(reason) ? `gave up waiting: ${text} (SQLSTATE ${code})` : `can't be reached (${why})`;

@@ -32,6 +32,7 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly 
 export class Link {
   readonly #connection: OneConnection;
   readonly #login: Login | undefined;
+  readonly #address: PostgresAddress;
   readonly #server: string;
   #isClosed = false;
   #waitsFor: StoredError | null = null;
@@ -42,6 +43,7 @@ export class Link {
   constructor({ url, freshPassword, login }: StateAddress, folder: string) {
     this.#login = login;
     const address = { ...addressOf(url, folder), freshPassword: freshPassword && passing(freshPassword) };
+    this.#address = address;
     this.#server = serverAt(address.host, address.port);
     this.#connection = new OneConnection(() => open(address));
   }
@@ -76,7 +78,7 @@ export class Link {
         this.#waitsFor = null;
         return result;
       } catch (error) {
-        const known = atServer(classify(error, this.#login), this.#server);
+        const known = atServer(classify(error, this.#login, this.#address), this.#server);
         // The session is in an unknown state: the next work opens another one.
         this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;

@@ -10,14 +10,7 @@ import type { RunningService } from "../../../scripts/services/service.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { act, axeFindings } from "../../support/daemon/dashboard-browser.ts";
 import { ACT, ACT_UNREADY, OnCall, UNREADY, type Verdict } from "../../support/daemon/on-call.ts";
-import {
-  COMMAND_EVERY_MS,
-  expectExplained,
-  expectWell as expectOwnWell,
-  firstSaid,
-  literally,
-  TOLD_WITHIN_MS,
-} from "../../support/daemon/told.ts";
+import { expectExplained, firstSaid, literally, TOLD_WITHIN_MS } from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
 import { type FreshDatabase, freshDatabase, ownPostgres, ownRedis } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -228,34 +221,34 @@ test("the source's password was changed: whose, since when, and why a restart is
 
 test("the disk of a target, then of the state, is full: the path and the free bytes", async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
-  skip(disk === null, "mounting a file system needs a privilege");
-  if (disk === null) return;
-  await using own = new Installation({
+  await using stateDisk = await SmallDisk.mount("48m");
+  skip(disk === null || stateDisk === null, "mounting a file system needs a privilege");
+  if (disk === null || stateDisk === null) return;
+  await using own = await OnCall.of({
     name: "full",
     source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.item"] },
-    state: `sqlite:${join(disk.folder, "state.db")}`,
+    state: `sqlite:${join(stateDisk.folder, "state.db")}`,
     sinks: { files: { kind: "files", path: join(disk.folder, "changes") } },
   });
-  const filler = join(disk.folder, "filler");
-  own.run();
-  await expectOwnWell(own);
-  fill(filler);
-  await source.query("update item set n = n + 1");
-  const places = [literally(disk.folder), /\d[\d,]* bytes free/];
-  await eventually(
-    async () => {
-      const { stdout } = await own.command("status");
-      for (const part of [
-        ...places,
-        /MR1209 the state file can't be written, its disk is full/,
-        /MR3213 the disk is full/,
-      ])
-        expect(stdout).toMatch(part);
-    },
-    { withinMs: TOLD_WITHIN_MS, everyMs: COMMAND_EVERY_MS },
-  );
-  truncateSync(filler);
-  await expectOwnWell(own);
+  own.installation.run();
+  await own.expectWell();
+  await own.lookAtPage();
+  for (const [{ folder }, parts, code, verdict] of [
+    [disk, [/sink files does not take rows/i, /MR3213 the disk is full/], "MR3213", ACT_UNREADY],
+    [
+      stateDisk,
+      [/the state can't be written/i, /MR1209 .*its disk is full/],
+      "MR1209",
+      { ...ACT_UNREADY, reaches: null },
+    ],
+  ] as const) {
+    const filler = join(folder, "filler");
+    fill(filler);
+    await source.query("update item set n = n + 1");
+    await own.expectTold([...parts, literally(folder), /\d[\d,]* bytes free/], code, verdict);
+    truncateSync(filler);
+    await own.expectWell();
+  }
 });
 
 test(

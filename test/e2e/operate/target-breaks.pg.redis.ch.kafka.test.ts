@@ -3,8 +3,10 @@
  * call looks at says which, where, since when, and what to do; and each sink goes on by itself.
  * @module-tag heavy
  */
-import { rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { chmod, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
@@ -147,6 +149,102 @@ test("a Redis that became a replica", async () => {
       ACT_UNREADY,
     );
     await redis.replicaof("no", "one");
+    await onCall.expectWell();
+  } finally {
+    redis.disconnect();
+  }
+});
+
+test("the disk of a target Postgres is full, then that of the state's", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("192m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  await using server = await ownPostgres();
+  await server.stop();
+  // The log of the server has room: without it the server itself would end.
+  await promisify(execFile)("cp", ["-a", join(server.dataDir!, "base"), folder]);
+  await chmod(folder, 0o755);
+  await rm(join(server.dataDir!, "base"), { recursive: true });
+  await symlink(join(folder, "base"), join(server.dataDir!, "base"));
+  await server.start();
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int, body text); insert into item values (1, 1)");
+  const filler = join(folder, "filler");
+  const where = [
+    literally(`${server.host}:${server.port}`),
+    /SQLSTATE 53100/,
+    new RegExp(
+      `Make room on the disk of ${literally(join(server.dataDir!, "base")).source}/\\S+ \\(\\d[\\d,]* bytes free\\)`,
+    ),
+    SINCE,
+  ];
+  const breaks = [
+    {
+      parts: [/sink target does not take rows/i, /MR3213 /],
+      sinks: { target: { kind: "postgres", url: server.url, schema: "copied" } },
+      state: {},
+      code: "MR3213",
+      // Of each row so much that no page of the target has room for it.
+      grow: `insert into item select 100 + g, 1, (select string_agg(md5(g::text || i), '') from generate_series(1, 200) i)
+        from generate_series(1, 300) g`,
+    },
+    {
+      parts: [/the state can't be written/i, /MR1215 /],
+      sinks: { replica: { kind: "sqlite", path: "./replica.sqlite" } },
+      state: { state: server.url },
+      code: "MR1215",
+      // Its shape takes more than a page of the state has.
+      grow: `do $$ begin execute (select 'create table wide (id int primary key, ' || string_agg(format('%I int', md5(i::text)), ', ') || ')'
+        from generate_series(1, 1000) i); end $$; insert into wide values (1)`,
+    },
+  ];
+  for (const [at, { parts, sinks, state, code, grow }] of breaks.entries()) {
+    await using onCall = await onCallOf(source, sinks, { ...state, name: `full_${at}` });
+    onCall.installation.run();
+    await onCall.expectWell();
+    await fill(filler);
+    await source.query(grow);
+    await onCall.expectTold([...parts, ...where], code, ACT_UNREADY);
+    await truncate(filler);
+    await onCall.expectWell();
+  }
+});
+
+test("Redis can't save for want of room", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("8m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  await using server = await ownRedis();
+  await server.stop();
+  await rm(server.dataDir!, { recursive: true });
+  await symlink(folder, server.dataDir!);
+  await server.start();
+  await using source = await freshDatabase();
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  const redis = new Redis(server.url);
+  try {
+    await redis.config("SET", "save", "3600 1000000");
+    await using onCall = await onCallOf(source, { cache: { kind: "redis", url: server.url } });
+    onCall.installation.run();
+    await onCall.expectWell();
+    const filler = join(folder, "filler");
+    await fill(filler);
+    await redis.bgsave();
+    await eventually(async () => expect(await redis.info("persistence")).toMatch(/rdb_last_bgsave_status:err/));
+    await source.query("update item set n = 2");
+    await onCall.expectTold(
+      [
+        /sink cache does not take rows/i,
+        /Redis can't save to disk and refuses writes/,
+        literally(`${server.host}:${server.port}`),
+        new RegExp(`${literally(folder).source} \\(\\d[\\d,]* bytes free\\)`),
+        SINCE,
+      ],
+      "MR2006",
+      ACT_UNREADY,
+    );
+    await truncate(filler);
+    await redis.bgsave();
     await onCall.expectWell();
   } finally {
     redis.disconnect();

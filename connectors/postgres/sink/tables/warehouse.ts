@@ -125,7 +125,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
-    const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`));
+    const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`, this.#session.address));
     return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
   }
 

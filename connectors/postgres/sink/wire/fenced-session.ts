@@ -232,8 +232,9 @@ export class FencedSession {
       const holders = session?.holders ?? null;
       const fenced = session !== null && !session.broken ? await this.#rolledBack(session, error) : null;
       if (this.#closed) throw stopped(doing);
-      const { host, port } = this.#options.address;
-      const known = sinkError(error, doing);
+      const { address } = this.#options;
+      const { host, port } = address;
+      const known = sinkError(error, doing, address);
       if (reasonOf(known) === "tables") session?.lackLocks();
       throw fenced ?? withoutRow(heldBy(atServer(known, serverAt(host, port)), holders));
     }

@@ -32,7 +32,7 @@ interface Streams extends Hooks {
 
 export class Session {
   readonly frames: Frames;
-  readonly #address: PostgresAddress;
+  readonly address: PostgresAddress;
   readonly #client: Client;
   readonly #silenceMs: number;
   #holders: LockHolders | null = null;
@@ -47,7 +47,7 @@ export class Session {
 
   private constructor(address: PostgresAddress, client: Client, frames: Frames, silenceMs: number) {
     this.#silenceMs = silenceMs;
-    this.#address = address;
+    this.address = address;
     this.#client = client;
     this.frames = frames;
     const breakDown = (): void => {
@@ -162,10 +162,10 @@ export class Session {
     this.#unsent = unsent;
     const signal = AbortSignal.timeout(Math.min(PROBE_TIMEOUT_MS, this.#silenceMs * 10));
     try {
-      const { client } = await connect(this.#address, { signal });
+      const { client } = await connect(this.address, { signal });
       try {
         // A server that is too busy to tell, or a wait that has just ended, takes back nothing.
-        this.#holders = (await lockHolders(this.#address, inFrontOf(this.#pid), signal)) ?? this.#holders;
+        this.#holders = (await lockHolders(this.address, inFrontOf(this.#pid), signal)) ?? this.#holders;
         const sql = `SELECT 1 FROM pg_stat_activity WHERE pid = ${this.#pid} AND state <> 'idle' AND application_name = current_setting('application_name')${stuck ? " AND wait_event IS DISTINCT FROM 'ClientRead'" : ""}`;
         const { rows } = await withSignal(client, signal, () => exchange(client, [queryFrame(sql)]));
         if (rows.length > 0) return;
@@ -175,7 +175,7 @@ export class Session {
     } catch {
       // A server that can't be asked counts as silent, like the session.
     }
-    const { host, port } = this.#address;
+    const { host, port } = this.address;
     this.#broken = true;
     this.#client.connection.stream.destroy(gaveNoAnswer(serverAt(host, port)));
   }

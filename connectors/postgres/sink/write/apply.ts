@@ -116,7 +116,7 @@ async function applyCarefully(tables: readonly TableBatch[], copies: RenderedCop
   await createStages(session, tables, signal);
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
   const refused = tables.map((): RefusedEntries => new Map());
-  const known = (error: unknown) => sinkError(error, "writing rows");
+  const known = (error: unknown) => sinkError(error, "writing rows", session.address);
   const inTurn = async (work: (batch: TableBatch, refused: RefusedEntries) => Promise<void>): Promise<void> => {
     for (const [i, batch] of tables.entries())
       await aboutTable(batch.writes.table.id, OF_ONE_TABLE, known, () => work(batch, refused[i]!));

@@ -82,7 +82,7 @@ export class RawTarget implements TargetRawRows {
       return new PostgresRawWriter(session, this.#targets, this.#sink, this.#turn);
     } catch (error) {
       session.close();
-      throw sinkError(error, "opening a session for a copy");
+      throw sinkError(error, "opening a session for a copy", session.address);
     }
   }
 }
@@ -121,7 +121,7 @@ class PostgresRawWriter implements RawWriter {
     } catch (error) {
       this.close();
       signal.throwIfAborted();
-      throw sinkError(failure ?? rows?.failure ?? error, `copying ${table.id}`);
+      throw sinkError(failure ?? rows?.failure ?? error, `copying ${table.id}`, this.#session.address);
     }
   }
 
@@ -132,7 +132,7 @@ class PostgresRawWriter implements RawWriter {
       await this.#sink.commitCounted(this.#session, signal);
     } catch (error) {
       this.close();
-      throw withoutRow(sinkError(error, "committing a part of a copy"));
+      throw withoutRow(sinkError(error, "committing a part of a copy", this.#session.address));
     }
     failpoint("postgres-sink.part-committed");
   }

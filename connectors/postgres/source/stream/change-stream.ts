@@ -177,6 +177,7 @@ async function openSession(
     const isBinary = binary && !isUnchecked;
     const session = new ReplicationSession({
       connection,
+      address: context.address,
       from,
       byteCountMax: options.byteCountMax,
       renewPrefix: renewPrefix(context),
@@ -201,6 +202,7 @@ export async function expectLandmark(context: SourceContext, landmark: Landmark,
   await rawEncoding(connection, signal);
   await using session = new ReplicationSession({
     connection,
+    address: context.address,
     from: { epoch: 1, commit: landmark.commit, index: 0 },
     byteCountMax: undefined,
     renewPrefix: renewPrefix(context),

@@ -7,6 +7,7 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts";
 import { BEGIN_ANEW, aborted, classify, sourceError } from "../errors.ts";
 import { failureOf } from "../../../../src/postgres/failure.ts";
+import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import { Assembler } from "./assembler.ts";
 import { answered } from "../wire/database.ts";
 import { queryFrame, readServerError } from "../../../../src/postgres/frames.ts";
@@ -27,6 +28,7 @@ const CLOSE_MS = 1_000;
 
 export interface SessionOptions extends DecoderOptions {
   readonly connection: ReplicationConnection;
+  readonly address: PostgresAddress;
   readonly from: Position;
   /** Bytes that blocks may hold before the socket is not read any more. */
   readonly byteCountMax: number | undefined;
@@ -66,7 +68,7 @@ export class ReplicationSession implements ChangeStream {
       options.renewPrefix,
       {
         onTable: (relation, position) => void this.#lookUp(relation, position),
-        onEnd: (message) => this.#fail(endOf(message)),
+        onEnd: (message) => this.#fail(endOf(message, options.address)),
         onRoom: () => {
           if (this.#pauseTimer === undefined) this.#resume();
           this.#offer();
@@ -303,7 +305,7 @@ function lost(): Error {
 }
 
 /** The error for the fields of an ErrorResponse, or for an end without one. */
-function endOf(message: Buffer | undefined): Error {
+function endOf(message: Buffer | undefined, address: PostgresAddress): Error {
   if (message === undefined) return lost();
   const error = readServerError(message);
   const isMissing = failureOf(error).reason === "no-object";
@@ -314,7 +316,7 @@ function endOf(message: Buffer | undefined): Error {
     });
   }
   if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", { hint: BEGIN_ANEW, cause: error });
-  return classify(error, "streaming changes");
+  return classify(error, "streaming changes", address);
 }
 
 /**
