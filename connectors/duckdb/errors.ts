@@ -44,23 +44,23 @@ export const pages = {
   MR3226: {
     title: "A data file of a lake is missing or can't be read",
     remedy:
-      "Nothing for a mirror's table. Otherwise put the files back: Millrace goes on by itself. If they are lost, drop the table in the lake, and Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
+      "Nothing for a mirror's table. Otherwise put the files back. If they are lost, drop the table in the lake: Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
     cause:
       "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. A mirror's table is filled again; with `deletes: soft` it is suspended. A history waits, and so does the sink if no file is there at all.",
   },
   MR3234: {
     title: "A batch fails in DuckDB in the same way each time",
     remedy:
-      "The message names what DuckDB says. If the table was changed by hand (an index or a constraint), undo that, or drop it: Millrace creates and fills it again. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+      "If the table was changed by hand (an index or a constraint), undo that, or drop it: Millrace creates and fills it again. `millrace resume --sink NAME` tries a stopped sink again. Report it, with the table's definition.",
     cause:
-      "DuckDB reported a conflict or an error that it does not explain each time that the batch was repeated, while nobody else wrote. The table at fault is suspended in this sink (MR1324) and tried again; if it is none of them, the sink stops.",
+      "DuckDB reported an unexplained conflict or error each time that the batch was repeated, while nobody else wrote. The table at fault is suspended in this sink (MR1324) and tried again; if no table is at fault, the sink stops.",
   },
   MR3235: {
     title: "DuckDB ended its process",
     remedy:
-      "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+      "Look for what only this table has (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. `millrace resume --sink NAME` tries a stopped sink again. Report it, with the table's definition.",
     cause:
-      "A fault of its own ended DuckDB by a signal. The next daemon runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324); if it is none, the sink stops.",
+      "A fault ended DuckDB by a signal. The next daemon runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324); if no table is at fault, the sink stops.",
   },
 } as const satisfies ErrorPages;
 

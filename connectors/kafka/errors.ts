@@ -55,13 +55,13 @@ export const pages = {
     remedy:
       "Start the daemon that `source.from` names, and look at its `millrace status`. `source.from`, `source.prefix` and `source.brokers` must be those of its sink.",
     cause:
-      "A daemon whose source is `kind: kafka` asks the capturing daemon for rows, marks and tables. That one does not run, has no sink with `format: log`, or failed; then the message has its error. Changes are applied meanwhile; a first start waits.",
+      "A daemon whose source is `kind: kafka` asks the capturing daemon for rows, marks and tables. That one does not run, has no sink with `format: log`, or failed with the error in the message. Changes are applied meanwhile; a first start waits.",
   },
   MR3532: {
     title: "The schema registry does not take, or have, a table's schema",
     remedy: `Make the change compatible (a new column that is nullable), or set the subject's \`compatibility\` (\`PUT /config/SUBJECT\`); with \`registry.register: false\` register it; of two columns with one name rename one by a rule, or use \`encoding: json-schema\`. Then ${READ_AGAIN}.`,
     cause:
-      "A new version breaks the subject's rule, the registry takes no such schema, nobody has registered it, or two columns have one name in Avro. The table is suspended in this sink.",
+      "A new version breaks the subject's rule, the registry refuses the schema, nobody has registered it, or two columns have one name in Avro. The table is suspended in this sink.",
   },
 } as const satisfies ErrorPages;
 

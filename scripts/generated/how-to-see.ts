@@ -8,7 +8,7 @@ import { daemonExitCodeOf, exitCodeOf } from "../../src/cli/exit-codes.ts";
 /** What docs/errors.md says once of each place; the page of a number names its places. */
 export const PLACES = {
   config:
-    "Every command that reads the config prints it, with file, line and column, before it does anything, and ends with exit code 2. A table that changes so that its rule fits no longer, or that comes later, is suspended alone; Millrace reads it again after a start with a rule that fits, and as soon as the source has what the rule needs.",
+    "Every command that reads the config prints it, with file, line and column, before it does anything, and ends with exit code 2. If a table changes later so that its rule no longer fits, or comes later, that table alone is suspended; Millrace reads it again after a start with a rule that fits, or when the source has what the rule needs.",
   command: "The command prints it and ends with the exit code. Over HTTP the answer has it.",
   request: "The answer of the admin interface has it; the daemon's log does not mention refused requests.",
   log: "The daemon's log has it, once for as long as it lasts, and `millrace status` where it belongs (`notify.error`, the list of snapshots).",

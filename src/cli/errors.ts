@@ -12,7 +12,7 @@ export const pages: ErrorPages = {
     title: "The file exists already",
     remedy:
       "Name another file (`-c FILE`, `--out FILE`), move it away, or give `--force` where the command has it (`import`, `offsets export`).",
-    cause: "Commands never overwrite a file unasked: an earlier one may be the only way back. Nothing was written.",
+    cause: "Commands never overwrite a file unasked. Nothing was written.",
   },
   MR1113: {
     title: "A file can't be written",
@@ -29,16 +29,15 @@ export const pages: ErrorPages = {
   MR1116: {
     title: "The daemon does not answer",
     remedy:
-      "Look at the process: `kill -CONT PID` lets a stopped daemon go on; one that hangs may be killed: nothing is lost. Then see `millrace status`, and run the command again: nothing is done twice.",
+      "`kill -CONT PID` lets a stopped daemon go on; kill one that hangs: nothing is lost. Then see `millrace status`, and run the command again: nothing is done twice.",
     cause:
-      "A daemon holds the control socket and says nothing (it was stopped, or its machine is overloaded), or it ended, or began again (another log, other columns of documents), before it answered.",
+      "A daemon holds the control socket and says nothing (it was stopped, or its machine is overloaded), or it ended or began again before it answered.",
   },
   MR1118: {
     title: "The log can't be read from this position",
     remedy:
       "Name a position in the range that the message gives, or `earliest`. To have rows as they are now, whatever the log still holds: `millrace offsets reset --to snapshot`.",
-    cause:
-      "The position is outside of what the source still keeps for this daemon: what every sink holds may be dropped, and nothing is written yet behind the end.",
+    cause: "The position is outside of what the source still keeps for this daemon.",
   },
   MR1119: {
     title: "Unexpected error",
@@ -67,7 +66,7 @@ export const pages: ErrorPages = {
     title: "Refused: something would be lost, or never end",
     remedy: "The hint names the command to use in its place.",
     cause:
-      "A sink alone can't be recovered while all need a new position; a history can't be paused by table or moved to other shares; a snapshot that the sink needs can't be cancelled; a failed sink is not brought back by reading some of its tables; a sink of documents, and the one that holds their rows, has no position of its own to move. Nothing was changed.",
+      "A sink can't be recovered alone while all need a new position; a history can't be paused by table or moved to other shares; a snapshot that the sink needs can't be cancelled; reading some of its tables does not bring a failed sink back; a sink of documents, and the nest, has no position of its own to move. Nothing was changed.",
     seen: "command",
   },
   MR1130: {
@@ -86,7 +85,7 @@ export const pages: ErrorPages = {
   MR1140: {
     title: "A file is not what the command reads",
     remedy:
-      "`offsets import` takes what `offsets export` wrote, whole and unchanged; `schema check --against` what `schema export` wrote. `import debezium` takes what Kafka Connect holds for Postgres, MySQL or MariaDB (`curl http://CONNECT:8083/connectors/NAME > connector.json`), properties files, Debezium Server's and Strimzi's files; `--connector NAME` chooses one of several. `import sequin` takes a sequin.yaml, `import peerdb` the SQL of peers and mirrors, `import flink-cdc` the YAML of a pipeline.",
+      "`offsets import` takes what `offsets export` wrote, whole and unchanged; `schema check --against` what `schema export` wrote. `import debezium` takes a connector of Kafka Connect for Postgres, MySQL or MariaDB (`curl http://CONNECT:8083/connectors/NAME > connector.json`), properties files, Debezium Server's and Strimzi's files (`--connector NAME` chooses one of several), `import sequin` a sequin.yaml, `import peerdb` the SQL of peers and mirrors, `import flink-cdc` a pipeline's YAML.",
     cause: "The file can't be read, is cut, changed, of a newer version, or another tool's. Nothing was changed.",
   },
   MR1141: {
@@ -94,7 +93,7 @@ export const pages: ErrorPages = {
     remedy:
       "Name a login that may make the changes, or another database with the same tables: `--on URL` (a copy by `pg_dump --schema-only` is enough). On MySQL and MariaDB run it on a copy, then `millrace schema export before.json` at the source and `millrace schema check --against before.json` with the copy's url.",
     cause:
-      "`millrace schema plan` runs the migration in a transaction and takes it back. The server refused it, it took longer than `--timeout`, waited more than 1 s for a lock, or the source can't take a change of a table back.",
+      "`millrace schema plan` runs the migration in a transaction and rolls it back. The server refused it, it took longer than `--timeout` or waited more than 1 s for a lock, or the source can't roll a change of a table back.",
   },
   MR1142: {
     title: "The configuration is of something else",

@@ -77,7 +77,7 @@ export const pages = {
   MR2012: {
     title: "The log, or its slot, is in use",
     remedy:
-      "Stop the other reader, or give this one another `name` (and `source.serverId`). The message says who reads; a session that nobody uses ends by pg_terminate_backend(pid) or KILL. For a slot whose making waits, end the transaction that the message names.",
+      "Stop the other reader, or give this one another `name` (and `source.serverId`). The message says who reads; end an unused session by pg_terminate_backend(pid) or KILL. If the making of a slot waits, end the transaction that the message names.",
     cause:
       "Another daemon or replica reads under our name or server id, a session that was cut off still counts, or the slot's making was. A daemon that had the log waits; a first start is refused.",
   },
@@ -91,7 +91,7 @@ export const pages = {
     title: "The source lacks what was delivered",
     remedy: `Point the source at the server that has it, or restore that one. If it is lost: ${RECOVER}`,
     cause:
-      "The stored position lies beyond the end of the log, or beyond the point where the history of a promoted server begins; or Postgres' slot has gone back, or the log has another transaction where the last one was read: it is an older copy, or a standby that was behind.",
+      "The stored position lies beyond the end of the log, or beyond the point where a promoted server's history begins; or Postgres' slot has gone back, or the log has another transaction where the last one was read. The server is an older copy, or a standby that was behind.",
   },
   MR2020: {
     title: "A table can't be captured",
@@ -215,7 +215,7 @@ export const pages = {
     title: "A target can't be taken over",
     remedy: `Do what the message says; \`millrace check\` lists all of it. Then ${READ_AGAIN} Only what differs is written.`,
     cause:
-      "`onForeign: adopt` wants the table that another program made, and something there would lose rows or refuse them: a subscription that still writes, a foreign key, a column that must have a value, a publication, which may mean that it is the captured table itself.",
+      "With `onForeign: adopt`, something at the other program's table would lose or refuse rows: a subscription that still writes, a foreign key, a column that must have a value, a publication (it may be the captured table itself).",
     seen: "suspended in a sink",
   },
   MR3202: {

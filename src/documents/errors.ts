@@ -4,9 +4,9 @@ export const pages = {
   MR1040: {
     title: "A document that does not fit its tables",
     remedy:
-      "Correct the name at the place that the message tells. Where no foreign key joins two tables, or more than one does, say which columns do: `on: { column: column of the table above }`. A function's path is relative to the configuration's file. A document takes tables by their own names, not by those that routes (`into`) give them in sinks: one document for each. `millrace explain MR1021` says how tables are named.",
+      "Correct the place that the message names. Where no foreign key joins two tables, or more than one does, name the columns: `on: { column: column of the table above }`. A function's path is relative to the configuration's file. Documents take tables by their own names, not by those of routes (`into`); `millrace explain MR1021` says how tables are named.",
     cause:
-      "`documents` names a table that is not captured (or the target of a route), a column that its table does not have, joins tables that nothing joins, or by columns whose equal values may be written otherwise, gives two fields one name, or has a `transform` that can't be used: its file can't be loaded, or lacks that export, or that is no plain function.",
+      "`documents` names a table that is not captured or a column that its table lacks, joins tables that nothing joins or by columns whose equal values may be written in several ways, gives two fields one name, or has a `transform` whose file can't be loaded or lacks that plain function.",
   },
 } as const satisfies ErrorPages;
 

@@ -39,7 +39,7 @@ export const pages = {
     remedy:
       "Check the URL (`notify.webhook`, `telemetry.otlp.endpoint`), its headers and the server behind it; with an authority of your own name its PEM file in `ca`. `millrace status` says what is not well.",
     cause:
-      "The address could not be reached for about two minutes, answered with another status than 2xx, or its certificate could not be verified. Nothing else is affected: what is not well is told later; metrics of that time are missing at the receiver.",
+      "The address could not be reached for about two minutes, did not answer 2xx, or its certificate could not be verified. Messages are told later; metrics of that time are missing at the receiver.",
   },
   MR1161: {
     title: "Too many requests to the admin interface",

@@ -26,7 +26,7 @@ export const pages = {
     remedy:
       "Stop the daemon, `millrace recover --anyway` (shows the plan), `millrace recover --anyway --yes`: another epoch begins at the end of the source's log, all sinks are compared, and what differs is read again. Then `millrace run`.",
     cause:
-      "The sink has rows, or notes of deleted rows, with higher versions than the log: the source was restored, or another program wrote them. Neither changes nor `reconcile --repair` have an effect on them.",
+      "The sink has rows, or notes of deleted rows, with higher versions than the log: the source was restored, or another program wrote them. Changes and `reconcile --repair` do not reach them.",
     seen: "command",
   },
 } as const satisfies ErrorPages;

@@ -10,7 +10,7 @@ export const pages = {
     title: "A `where` that can't be understood, or does not fit its table",
     remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
     cause:
-      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table does not have, or compares it with a value of another type. Or another column has taken the name of one that it asks.",
+      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table lacks, or compares it with a value of another type. Or another column has taken the name of one in it.",
   },
   MR1021: {
     title: "A rule or a sink's list names nothing",
@@ -28,14 +28,14 @@ export const pages = {
     title: "A hidden column shows itself under a name that its rule does not cover",
     remedy: `Use the column's present name. A column that the server computes from it: hide it too, or show it by \`mask: none\`. ${AFTERWARDS}`,
     cause:
-      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, or one of another table consists of the table's rows, or another table without it has taken the table's name: its values would become visible, or may.",
+      "A column that a rule masks or drops was renamed at the source, the server computes another column from it, a column of another table consists of the table's rows, or another table without it has taken the table's name: its values might become visible.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",
     remedy:
       "Use columns of the replica identity that are NOT NULL and under a unique constraint or index; the message has the statement. `REPLICA IDENTITY FULL` puts all columns in it; without a constraint you promise that no two rows have the same values there.",
     cause:
-      "The columns are not all in the replica identity, so that the log does not say which row a change concerns; or no constraint keeps two rows from having the same values there.",
+      "Not all of the columns are in the replica identity, so the log does not say which row a change concerns; or no constraint keeps two rows from having the same values there.",
   },
   MR1027: {
     title: "A change of a table's shape that can't be ignored",
@@ -47,15 +47,15 @@ export const pages = {
   MR1033: {
     title: "A table that stood under rules has another name",
     remedy:
-      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has; where another table had that name, `mask: none` for each column to show. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
+      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show all; where another table had that name, `mask: none` for each column to show. Then start again: Millrace reads the table. Or give it its former name back, or leave it out of `source.tables`.",
     cause:
-      "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or is new and has its columns, as a copy has. No rule hides the same under that name. Or, on MySQL and MariaDB, a table or column gets another name further on in the log, and a rule for its present name is no rule for its earlier rows: that ends by itself, as the message says.",
+      "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or has its columns as a copy has; and no rule hides the same under that name. Or, on MySQL and MariaDB, a table or column gets another name further on in the log: then it ends by itself, as the message says.",
   },
   MR1034: {
     title: "A table or column that no rule fits by the spelling of its letters",
     remedy: `Name it as it is at the source: its own \`mask\`, \`drop\` or \`where\`, or \`mask: none\` for a column, and for a table a key of its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,
     cause:
-      "No rule speaks of it, but one that hides something would if letters of its name were capitals, or small, or composed otherwise (é is one character or two). The table is suspended, and none of its rows goes out.",
+      "No rule fits its name, but one that hides something would if letters had the other case or were composed otherwise (é is one character or two). The table is suspended, and none of its rows goes out.",
   },
   MR1035: {
     title: "A function can't be used",
@@ -67,9 +67,9 @@ export const pages = {
   MR1036: {
     title: "A function failed on a row, or a document is too large",
     remedy:
-      "The message names the function, the file and the line where it threw. Correct it, try it with `millrace rules try TABLE` (a document: `millrace documents show NAME KEY`), then start again: the table is read again by itself, and its letters are gone. If the row is wrong, correct it at the source: its next change replaces the letter. A document that is too large: give its relations a `limit`.",
+      "The message names the function, the file and the line. Correct it, try it with `millrace rules try TABLE` (a document: `millrace documents show NAME KEY`), then start again: Millrace reads the table again, and its letters are gone. If the row is wrong, correct it at the source: its next change replaces the letter. If a document is too large, give its relations a `limit`.",
     cause:
-      "The function of a computed column or of a document threw, or returned what a type can't hold, or a promise; or a document is larger than the text that the program can hold (511 MB). The row is a dead letter in every sink of its table, which keeps the row's earlier state; all other rows go on.",
+      "The function of a computed column or of a document threw, or returned a promise or what the type can't hold; or a document is larger than 511 MB. The row is a dead letter in every sink of its table, which keeps its earlier state; all other rows go on.",
   },
 } as const satisfies ErrorPages;
 

@@ -21,7 +21,7 @@ export const pages = {
     remedy:
       "`millrace dlq list` counts the letters by cause, `millrace dlq show ID --show-values` shows a row. Correct the target, then `millrace snapshot start --tables TABLE --sink NAME`; for a history `millrace dlq discard`, then `millrace resume --sink NAME`.",
     cause:
-      "`onPoison: pause` is set; or more rows of a table were refused than `deadLettersMax` (1,000) allows, which points to the table: a constraint, a trigger, a column that is too small. The table is suspended in this sink; a history stops as a whole.",
+      "`onPoison: pause` is set; or more rows of a table were refused than `deadLettersMax` (1,000) allows: a constraint, a trigger, a column that is too small. The table is suspended in this sink; a history stops.",
   },
   MR1303: {
     title: "A table is new or its shape changed, and an operator has to approve it",
@@ -43,7 +43,7 @@ export const pages = {
     remedy:
       "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`. If one of the two is dropped or renamed at the source, Millrace captures the other by itself.",
     cause:
-      "Two tables have one name in a sink: names that differ in case or in a dot's place, that were cut, or that two sinks share. The later one waits. Or a table's keys in a cache would lie under the longer `prefix` of another sink.",
+      "Two tables have one name in a sink: their names differ in case or in a dot's place, were cut, or two sinks share them. The later one waits. Or a table's keys in a cache would lie under the longer `prefix` of another sink.",
     seen: "suspended in a sink",
   },
   MR1308: {
@@ -56,7 +56,7 @@ export const pages = {
   MR1309: {
     title: "A captured table can't be captured any more",
     remedy:
-      "Do what the hint, or `millrace check`, says, such as adding the lost key or a GRANT. Millrace then reads the table again and captures it, without a command from you. One that was dropped for good you can take out of `tables`.",
+      "Do what the hint, or `millrace check`, says, such as adding the lost key or a GRANT. Millrace then reads the table again and captures it. Take a table that was dropped for good out of `tables`.",
     cause:
       "The table, its key or its replica identity was dropped, it became unlogged, got a column with a reserved name, or the login may not read it any more.",
     seen: "suspended",
@@ -64,7 +64,7 @@ export const pages = {
   MR1311: {
     title: "The sink is ahead of the source's log",
     remedy:
-      "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: it begins a new epoch and compares every sink. Or fill this sink alone again, if it is a mirror: `millrace snapshot start --sink NAME`.",
+      "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: it begins a new epoch and compares every sink. A mirror you can also fill again alone: `millrace snapshot start --sink NAME`.",
     cause:
       "The checkpoint names a position that the log does not have: state or source was lost, exchanged or restored while this sink did not answer.",
   },
@@ -88,22 +88,22 @@ export const pages = {
     remedy:
       "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME --to snapshot --yes`, which removes rows that this log can't have written and reads all tables again.",
     cause:
-      "The checkpoint was written with another state, or there is none and the rows are newer than the log: the target is another daemon's, or from an earlier life of this one. Changes would have no effect on such rows.",
+      "The checkpoint was written with another state, or there is none and the rows are newer than the log: the target is another daemon's, or from an earlier life of this one.",
   },
   MR1321: {
     title: "A query can't be run",
     remedy:
       "Ask a DuckDB sink (`--sink`), by one statement that reads. Correct the SQL; make room beside the file, or ask when less is written or asked; or stop Millrace: then the query reads the file itself.",
     cause:
-      "The sink has no queries, the SQL writes or fails, or there is no copy of the file to read: the disk has no room for it, too much is written, or too many queries run at once.",
+      "The sink has no queries, the SQL writes or fails, or the file can't be copied: the disk has no room, too much is written, or too many queries run at once.",
     seen: "command",
   },
   MR1323: {
     title: "The source does not accept a condition",
     remedy:
-      "Try it at the source: SELECT count(*) FROM the table WHERE (the condition). Where rules mask, drop or filter anything, write it in the language of `where` in `tables`, over columns of the table that no rule hides. A daemon behind Kafka needs `conditions: true` for the sink with `format: log`.",
+      "Try it at the source: SELECT count(*) FROM the table WHERE (the condition). Where rules mask, drop or filter anything, write it in the language of `where`, over columns that no rule hides. Behind Kafka the sink with `format: log` needs `conditions: true`.",
     cause:
-      "`snapshot start --where` is not valid SQL of the source, names something that the table does not have or that rules hide, or the capturing daemon takes no conditions: nothing was started. Or it failed on a row (a division by zero, a text that is no number): the read ended there, and `snapshot list` says so.",
+      "`snapshot start --where` is not valid SQL of the source, names what the table lacks or rules hide, or the capturing daemon takes no conditions: nothing was started. Or it failed on a row (a division by zero): the read ended there, and `snapshot list` says so.",
     seen: "command",
   },
   MR1324: {
@@ -111,7 +111,7 @@ export const pages = {
     remedy:
       "Correct what the message names at the target. Millrace tries the table again by itself, at most every 30 s, and then reads it again as a whole.",
     cause:
-      "The target refuses this table alone, and not because of a single row: an index is closed or has lost a part, a constraint fails at the commit, an error is not classified. The message has the target's own error. The table is suspended in this sink.",
+      "The target refuses this table, and not because of a single row: an index is closed or has lost a part, a constraint fails at the commit, an error is not classified. The message has the target's error. The table is suspended in this sink.",
     seen: "suspended in a sink",
   },
   MR1326: {
@@ -135,7 +135,7 @@ export const pages = {
     remedy:
       "Look at the target: whether its server works, waits for a lock, or lacks memory or disk. If it is only slow, make its batches smaller (`batch.rows`, `batch.bytes`) or the time longer (`batch.timeout`).",
     cause:
-      "A write took longer than `batch.timeout` (five minutes by default; twelve times as long for work on a whole table). Millrace cuts the connection, opens the sink again, and gives the next attempt twice the time. The other sinks go on.",
+      "A write took longer than `batch.timeout` (five minutes by default; twelve times as long for work on a whole table). Millrace opens the sink again and gives the next attempt twice the time. The other sinks go on.",
   },
   MR1336: {
     title: "A token can't be compared with the source's log",

@@ -79,7 +79,7 @@ export const pages: ErrorPages = {
   MR1217: {
     title: "The state on its server is another one than the daemon wrote",
     remedy:
-      "Nothing: the daemon begins again with what the server has, and compares the tables of which it may have lost something. If the server fails over without its last commits often, replicate them synchronously.",
+      "Nothing: the daemon begins again with what the server has, and compares the tables that may have lost something. If it happens often, let the server replicate its commits synchronously.",
     cause:
       "The state's Postgres server went back to an earlier moment (a failover to a standby that lacked the last commits, a backup), or a command wrote there while the daemon stood still for longer than its lease.",
   },

@@ -21,8 +21,7 @@ const PASS_BY =
 
 /** The way out if only rows of one table can't be read. */
 export const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again.";
-const UPDATE =
-  "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
+const UPDATE = "A newer Millrace may read it; its CHANGELOG names the tested servers.";
 
 /** After these errors, only a new position helps. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR2016", "MR2035", "MR2123"]);
@@ -46,14 +45,14 @@ export const pages = {
     title: "The log holds a statement in place of rows",
     remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN}`,
     cause:
-      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, all that it may be. So is each table that an ALTER or RENAME may name of which not all can be read: it has more than 8 MB, or comes in an unknown character set.",
+      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: the log does not tell which rows changed. The table is suspended; if the log does not tell which table it is, all that it may be. So is each table that an ALTER or RENAME may name if it can't be read whole: it has more than 8 MB, or an unknown character set.",
     seen: "suspended",
   },
   MR2123: {
     title: "A transaction can't be followed",
-    remedy: `Let the application use smaller transactions, and decide those that XA RECOVER lists. Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
+    remedy: `Let the application use smaller transactions, and end those that XA RECOVER lists. Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
     cause:
-      "The log takes back rows of a transaction that was too large to be kept until its end, or prepared XA transactions are committed that were too large to be kept (12 MB each, 32 MB together): their tables are suspended. If one is committed whose rows lay in files that are gone, the stream stops.",
+      "The log takes back rows of a transaction, or commits a prepared XA transaction, that was too large to be kept until then (XA: 12 MB each, 32 MB together): their tables are suspended. If the rows of a committed one lay in files that are gone, the stream stops.",
   },
   MR2133: {
     title: "Catalogue and log differ about a table",

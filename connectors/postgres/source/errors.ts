@@ -43,14 +43,14 @@ export const pages = {
     remedy:
       "Leave one slot and one WAL sender free (max_replication_slots, max_wal_senders), and let the role call pg_copy_logical_replication_slot(name, name, boolean).",
     cause:
-      "A sink that was away or too slow catches up through its own stream, for which the server has no slot or WAL sender left, or which it refuses. After several attempts the shared stream goes back to the sink's position, and the other sinks wait until it is back: `millrace status` shows this.",
+      "A sink that was away or too slow catches up through its own stream, for which the server has no slot or WAL sender left, or which it refuses. After several attempts the shared stream goes back to the sink's position, and the other sinks wait: `millrace status` shows this.",
   },
   MR2037: {
     title: "A text has no form in UTF-8",
     remedy:
       "Correct the rows, delete them, or leave the table out by `tables`; then `millrace snapshot start --tables TABLE` reads a suspended table again. In a session with client_encoding SQL_ASCII, of bytes in LATIN1: UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …. In a session with the database's encoding, of the byte 81 in WIN1252: UPDATE … SET c = replace(c, convert_from('\\x81', 'WIN1252'), '?') WHERE ….",
     cause:
-      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read. Where it is a name of a table or column, nothing can be read before it is changed.",
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read. If it is in the name of a table or column, nothing can be read.",
   },
 } as const satisfies ErrorPages;
 
