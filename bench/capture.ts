@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { Client } from "pg";
 import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { Database } from "../connectors/postgres/source/wire/database.ts";
-import { KnownLeaves } from "../connectors/postgres/source/wire/known-leaves.ts";
+import { KnownLeaves } from "../connectors/postgres/source/wire/context.ts";
 import { PlacedMarks } from "../connectors/postgres/source/wire/placed-marks.ts";
 import { Writer } from "../connectors/postgres/source/wire/writer.ts";
 import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";

@@ -1,4 +1,4 @@
-import type { BaseLookup } from "../../src/core/targets/base-lookup.ts";
+import type { BaseLookup } from "../../src/core/targets/base-rows.ts";
 
 const FIRST_COUNT = 8;
 const COUNT_MAX = 500;

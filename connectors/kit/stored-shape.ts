@@ -1,4 +1,4 @@
-/** The note of a table's shape (core/targets/base-floors) as a target without columns of its own stores it. */
+/** The note of a table's shape (core/targets/base-rows) as a target without columns of its own stores it. */
 import * as z from "zod";
 import { parsePosition, rowVersion } from "../../src/core/model/position.ts";
 

@@ -1,7 +1,6 @@
 /** Looks at the versions of keys that no batch of this life has written: rows and tombstones of an earlier one, or of other hands. */
 import { type Commands, type Connection, textOf } from "./connection.ts";
-import type { TombstoneKeys } from "./keys.ts";
-import { slotOf } from "./slots.ts";
+import { slotOf, type TombstoneKeys } from "./keys.ts";
 import { type Claim, FenceMismatch } from "./write/fence.ts";
 import { keyPages, KeyStarts, rowKeyPages, type RowKeys } from "./write/key-pages.ts";
 import { ASKED, BURIED, RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";

@@ -44,8 +44,7 @@ import { RowsBatch } from "./write/rows.ts";
 import { ACTION } from "./write/script.ts";
 import type { CheckpointToStore } from "./write/script-call.ts";
 import { Owners } from "./owners.ts";
-import { followShape } from "./shapes.ts";
-import { type Format, type KeyNaming, tableKeyStart, TableTarget } from "./write/table-target.ts";
+import { followShape, type Format, type KeyNaming, tableKeyStart, TableTarget } from "./write/table-target.ts";
 
 export interface RedisSinkSettings extends ConnectionSettings, KeyNaming {
   readonly name: string;

@@ -10,7 +10,7 @@
 import { open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as z from "zod";
-import type { ShapeNote } from "../../src/core/targets/base-floors.ts";
+import type { ShapeNote } from "../../src/core/targets/base-rows.ts";
 import { JsonFields } from "../../src/core/targets/json-fields.ts";
 import { classify, notOurs } from "./errors.ts";
 

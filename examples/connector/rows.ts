@@ -3,7 +3,7 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import { writeRowId } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
-import { BaseFloors } from "../../src/core/targets/base-floors.ts";
+import { BaseFloors } from "../../src/core/targets/base-rows.ts";
 import { JsonFields } from "../../src/core/targets/json-fields.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import type { HeldRow, HeldTable } from "./file.ts";

@@ -3,7 +3,7 @@ import type { Batch } from "../../src/core/model/batch.ts";
 import { type Checkpoint, checkpointFromTexts, checkpointTexts } from "../../src/core/checkpoint.ts";
 import { parsePosition, rowVersion, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { shapeNote } from "../../src/core/targets/base-floors.ts";
+import { shapeNote } from "../../src/core/targets/base-rows.ts";
 import { emptied, fileError, otherCheckpoint, takenOver } from "./errors.ts";
 import { type Contents, readContents, writeContents } from "./file.ts";
 import { applyWrites } from "./rows.ts";

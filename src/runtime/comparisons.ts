@@ -19,7 +19,6 @@ import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
 import { ChunkReader } from "./snapshot/chunk-reader.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
-import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { Turn, withTimeout } from "../core/waiting.ts";
@@ -32,7 +31,6 @@ export interface ComparisonParts {
   readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
-  readonly takers: SinkTables;
   readonly lives: readonly SinkLife[];
   readonly suspended: Pick<SuspendedTables, "errorOf">;
   readonly onPendingKeys: () => void;
@@ -87,7 +85,7 @@ export class Comparisons implements ComparePort {
   }
 
   async unready(sink: string, table: TableVersion): Promise<Unready | null> {
-    const { fanOut, takers, state, suspended } = this.#parts;
+    const { fanOut, gate, state, suspended } = this.#parts;
     const life = this.#life(sink);
     const error = suspended.errorOf(sink, table.id);
     if (error !== null) {
@@ -101,7 +99,7 @@ export class Comparisons implements ComparePort {
     }
     if (!fanOut.has(life.worker)) return { reason: "the sink is catching up", isWhole: true };
     const held = life.worker.position.tables[table.id];
-    const isWhole = held !== undefined && held === takers.completeness(table);
+    const isWhole = held !== undefined && held === gate.completeness(table);
     // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
     if (isWhole && !(await state.snapshots.unfinished(sink, table.id)).some(isOwed)) return null;
     return { reason: "it is still being read beside the stream for the sink", isWhole: false };

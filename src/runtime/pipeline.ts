@@ -13,12 +13,12 @@ import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";
 import type { BatchLimits } from "./stream/sink-queue.ts";
 import { lifeOf, SinkLife } from "./sink/sink-life.ts";
 import { SinkWorker } from "./sink/sink-worker.ts";
-import { TablesOfSink } from "./sink/tables-of-sink.ts";
+import { SinkTables } from "./sink/sink-tables.ts";
 import { loseChanges, onLostOf, passedOver } from "./sink/sink-position.ts";
 import type { Comparisons } from "./comparisons.ts";
 import { untilGranted, type WaitingStart, type StartObstacle, whenAnswered } from "./start/start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
-import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
+import { Targets, type TableTaker } from "./schema/targets.ts";
 import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import { Ledger } from "./snapshot/ledger.ts";
@@ -92,7 +92,7 @@ export class Pipeline {
   /** On while the source keeps more log than it may. */
   readonly readHold = new ReadHold();
   readonly suspended: SuspendedTables;
-  readonly #tables: SinkTables;
+  readonly #targets: Targets;
   readonly #ledger: Ledger;
   #stored: SourceRecord | null = null;
   /** Set while the source does not let this daemon continue. */
@@ -114,13 +114,13 @@ export class Pipeline {
         changed: (table) => this.#streaming?.tableChanged(table),
         renewed: () => this.#notify(),
         suspended: (tableId) => this.#streaming?.tableSuspended(tableId),
-        found: async (table) => await this.#tables.keepApart(table),
+        found: async (table) => await this.#targets.keepApart(table),
       },
       policyOf: parts.policyOf ?? (() => DEFAULT_POLICY),
       logger: parts.logger,
     });
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
-    this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
+    this.#targets = new Targets(this.gate, parts.sinks, this.suspended);
     this.#ledger = new Ledger(parts.clock, parts.state.snapshots);
     this.lives = parts.sinks.map((setup) => this.#lifeFor(setup));
   }
@@ -255,7 +255,7 @@ export class Pipeline {
   expectApart(sink: string, tableIds: readonly string[]): void {
     for (const id of tableIds) {
       const table = this.gate.table(id);
-      const meeting = table === undefined ? null : this.#tables.meetsAnother(sink, table);
+      const meeting = table === undefined ? null : this.#targets.meetsAnother(sink, table);
       if (meeting !== null) throw meeting;
     }
   }
@@ -265,7 +265,7 @@ export class Pipeline {
     const apart: string[] = [];
     for (const id of tableIds) {
       const table = this.suspended.has(sink, id) ? this.gate.newest(id) : undefined;
-      if (table === undefined || !(await this.#tables.refuseMeeting(sink, table))) apart.push(id);
+      if (table === undefined || !(await this.#targets.refuseMeeting(sink, table))) apart.push(id);
     }
     return apart;
   }
@@ -325,7 +325,7 @@ export class Pipeline {
       readHold: this.readHold,
       gate,
       suspended,
-      tables: this.#tables,
+      targets: this.#targets,
       ledger: this.#ledger,
       lives,
       inVainMsMax: this.#inVainMsMax,
@@ -365,8 +365,7 @@ export class Pipeline {
     const { gate, suspended, news } = this;
     const onChange = (): void => this.#notify();
     const onPendingKeys = (): void => this.#streaming?.snapshotter.notifyKeys();
-    const shared = { gate, suspended, tables: this.#tables, ledger: this.#ledger };
-    const tables = new TablesOfSink(setup, { ...shared, onChange, onPendingKeys });
+    const tables = new SinkTables(setup, { gate, suspended, ledger: this.#ledger, onChange, onPendingKeys });
     const worker = new SinkWorker({
       clock,
       sink,

@@ -15,7 +15,7 @@ import { furthestHeld, heldFrom, loseChanges, passedOver } from "./sink/sink-pos
 import { lossOf } from "./stream/sink-queue.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
-import type { SinkTables } from "./schema/sink-tables.ts";
+import type { Targets } from "./schema/targets.ts";
 import { entry, type SuspendedInSink, type SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { type CopyProgress, InitialSnapshot } from "./snapshot/first-copy.ts";
@@ -106,7 +106,7 @@ interface StreamingParts {
   readonly readHold: ReadHold;
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
-  readonly tables: SinkTables;
+  readonly targets: Targets;
   readonly ledger: Ledger;
   readonly lives: readonly SinkLife[];
   readonly log: FoundLog;
@@ -134,7 +134,7 @@ export class Streaming {
 
   constructor(parts: StreamingParts) {
     this.#parts = parts;
-    const { clock, news, source, state, gate, lives, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
+    const { clock, news, source, state, gate, lives, suspended, inVainMsMax, heartbeatMs, logger } = parts;
     const { readHold } = parts;
     const byteBudget = bytesFor(
       MAIN_BATCHES,
@@ -148,12 +148,11 @@ export class Streaming {
       ...shared,
       readHold,
       ledger: parts.ledger,
-      completeness: (table) => tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
       isVoid: (sink, tableId) => lifeOf(lives, sink)?.tables.isVoid(tableId) ?? gate.isGone(tableId),
     });
     const onPendingKeys = () => this.snapshotter.notifyKeys();
-    this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, lives, suspended, onPendingKeys });
+    this.comparisons = new Comparisons({ ...shared, readHold, lives, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
       isHeld: (id, generation) => this.#isHeld(id, generation),
@@ -282,13 +281,13 @@ export class Streaming {
    * the present state, not at events.
    */
   async #trySuspended(signal: AbortSignal): Promise<never> {
-    const { clock, gate, state, suspended, tables } = this.#parts;
+    const { clock, gate, state, suspended, targets } = this.#parts;
     const shapeOf = (tableId: string): string | null => gate.table(tableId)?.fingerprint ?? null;
     const isPossible = (sink: string, tableId: string): boolean => {
       const table = gate.table(tableId);
       const life = lifeOf(this.#parts.lives, sink);
       if (life?.state !== "streaming" || table === undefined || !life.tables.takes(table)) return false;
-      return tables.meetsAnother(sink, table) === null;
+      return targets.meetsAnother(sink, table) === null;
     };
     const request = { scope: { kind: "table" }, reason: TRIED_AGAIN, needed: true } as const;
     for (;;) {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { BaseFloors, shapeNote, type ShapeNote } from "../../src/core/targets/base-floors.ts";
+import { BaseFloors, shapeNote, type ShapeNote } from "../../src/core/targets/base-rows.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion, tupleOf, UNCHANGED } from "../support/model/blocks.ts";
 

@@ -12,7 +12,7 @@ function comparisons(open: readonly Partial<TableSnapshot>[], state = "streaming
   const parts = {
     clock: systemClock,
     fanOut: { has: () => true },
-    takers: { completeness: () => "complete" },
+    gate: { completeness: () => "complete" },
     lives: [{ name: "cache", state, catchingUp: false, error: null, worker }],
     suspended: { errorOf: () => null },
     state: { snapshots: { unfinished: async () => open } },

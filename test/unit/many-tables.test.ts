@@ -10,10 +10,10 @@ import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import { News } from "../../src/core/waiting.ts";
 import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
-import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
+import { Targets } from "../../src/runtime/schema/targets.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
-import { TablesOfSink } from "../../src/runtime/sink/tables-of-sink.ts";
+import { SinkTables } from "../../src/runtime/sink/sink-tables.ts";
 import { Ledger } from "../../src/runtime/snapshot/ledger.ts";
 import { Turns } from "../../src/runtime/snapshot/read-plan.ts";
 import type { RangeRead } from "../../src/runtime/snapshot/row-reader.ts";
@@ -84,17 +84,16 @@ test("what a sink lacks is looked for among the tables that changed alone, and i
   await gate.discover(captured(all), [], START);
   const taker = { sink: new ScriptedSink(), takes: () => true };
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
-  const tables = new SinkTables(gate, [taker], suspended);
   const ledger = new Ledger(systemClock, opened.state.snapshots);
   const idle = (): void => undefined;
-  const ofSink = (): TablesOfSink =>
-    new TablesOfSink(taker, { gate, suspended, tables, ledger, onChange: idle, onPendingKeys: idle });
+  const ofSink = (): SinkTables =>
+    new SinkTables(taker, { gate, suspended, ledger, onChange: idle, onPendingKeys: idle });
   const compared = ofSink();
   const completed = (held: CompleteTables, ids: readonly string[]): CompleteTables =>
     withTables(
       held,
       ids.flatMap((id) => {
-        const copy = tables.completeness(gate.newest(id)!);
+        const copy = gate.completeness(gate.newest(id)!);
         return copy === null ? [] : [[id, copy] as const];
       }),
     );
@@ -103,7 +102,7 @@ test("what a sink lacks is looked for among the tables that changed alone, and i
     all.map(({ id }) => id),
   );
   expect(compared.lacking(held)).toEqual([]);
-  const looked = vi.spyOn(tables, "completeness");
+  const looked = vi.spyOn(gate, "completeness");
   const counts: number[] = [];
   const expectAlike = (): void => {
     looked.mockClear();
@@ -136,8 +135,8 @@ test("of two new tables with one target, the second is suspended in that sink, t
   const sink = new ScriptedSink();
   Object.assign(sink, { target: () => "one" });
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
-  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
+  const gate: TableGate = tableGate(opened.state, async (table) => await targets.keepApart(table));
+  const targets = new Targets(gate, [{ sink, takes: () => true }], suspended);
   await gate.resolveAll(shapes(2), START);
   expect(gate.tables.map(({ table }) => table)).toEqual(["t0", "t1"]);
   expect(suspended.all.map(({ tableId, error }) => [tableId, error.code])).toEqual([["public.t1", "MR1305"]]);
@@ -146,18 +145,18 @@ test("of two new tables with one target, the second is suspended in that sink, t
 test("a table is suspended whose targets would be a neighbour's, or hold them", async () => {
   await using opened = await realState();
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
-  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
+  const gate: TableGate = tableGate(opened.state, async (table) => await targets.keepApart(table));
   const sink = new ScriptedSink();
   Object.assign(sink, { target: ({ table }: TableShape) => `public:${table}:` });
   const neighbours = ["public:t1:a:", "public:t2", "other:"].map((start) => ({ sink: "inner", start }));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true, neighbours }], suspended);
+  const targets = new Targets(gate, [{ sink, takes: () => true, neighbours }], suspended);
   await gate.resolveAll(shapes(4), START);
   expect(suspended.all.map(({ tableId, error }) => [tableId, error.code])).toEqual([
     ["public.t1", "MR1305"],
     ["public.t2", "MR1305"],
   ]);
   // What it is suspended for does not pass by itself.
-  expect(tables.meetsAnother(sink.name, shapes(3)[2]!)?.message).toContain("where sink inner writes public:t2…");
+  expect(targets.meetsAnother(sink.name, shapes(3)[2]!)?.message).toContain("where sink inner writes public:t2…");
 });
 
 test("what ends a suspension while others are tried again is no fault of these", async () => {
@@ -184,16 +183,16 @@ test("a sink that comes when the tables are known takes the first of two with on
   const sink = new ScriptedSink();
   Object.assign(sink, { target: ({ table }: TableShape) => (table === "t1" ? "t1" : "one") });
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
-  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
+  const gate: TableGate = tableGate(opened.state, async (table) => await targets.keepApart(table));
+  const targets = new Targets(gate, [{ sink, takes: () => true }], suspended);
   await gate.load();
   const refused = (): string[] => suspended.all.map(({ tableId }) => tableId);
   await gate.discover(captured(shapes(3)), [], START);
   expect(refused()).toEqual(["public.t2"]);
   const [first, , third] = shapes(3);
-  expect(tables.meetsAnother(sink.name, third!)?.code).toBe("MR1305");
+  expect(targets.meetsAnother(sink.name, third!)?.code).toBe("MR1305");
   await gate.discover(captured(shapes(3).slice(1)), [], START);
-  expect(tables.meetsAnother(sink.name, third!)).toBeNull();
+  expect(targets.meetsAnother(sink.name, third!)).toBeNull();
   await suspended.reinstate(sink.name, [third!.id], async () => {});
   // It is back, and the other has the target now.
   await gate.discover(captured(shapes(3)), [], START);

@@ -8,7 +8,7 @@ import type { Position } from "../../src/core/model/position.ts";
 import type { RefusedTable, TableShape } from "../../src/core/contracts/catalog.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
 import { nextTurn, systemClock } from "../../src/core/clock.ts";
-import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
+import { Targets } from "../../src/runtime/schema/targets.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -130,8 +130,8 @@ test("a table that meets one of another share waits; one that was there before g
   const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });
   const sink = await search.create({ name: "search", daemon: "shop_1", folder: "/", options }, quietLog);
   const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
-  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
+  const gate: TableGate = tableGate(opened.state, async (table) => await targets.keepApart(table));
+  const targets = new Targets(gate, [{ sink, takes: () => true }], suspended);
   const long = "x".repeat(300);
   // The name that the long one is cut to, as a name of its own.
   const cut = sink.target({ schema: "public", table: long }).slice("public.".length);
@@ -144,9 +144,9 @@ test("a table that meets one of another share waits; one that was there before g
   };
   expect(await look(["t"], [long], 1n)).toEqual([]);
   expect(await look(["t", cut], [long], 2n)).toEqual(["public.xxxxx MR1305"]);
-  expect(tables.meetsAnother(sink.name, named(cut))).not.toBeNull();
+  expect(targets.meetsAnother(sink.name, named(cut))).not.toBeNull();
   expect(await look(["t", cut], [], 3n)).toEqual(["public.xxxxx MR1305"]);
-  expect(tables.meetsAnother(sink.name, named(cut))).toBeNull();
+  expect(targets.meetsAnother(sink.name, named(cut))).toBeNull();
   // One that comes to another share later waits there.
   const upper = "T".repeat(300);
   expect(await look(["t", cut, upper], [], 4n)).toHaveLength(1);

@@ -2,7 +2,7 @@
 import { readText } from "../../../src/core/values/text.ts";
 import { CellMap } from "../../../src/core/model/tuple.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
+import { baseOffset } from "../../../src/core/targets/base-rows.ts";
 import { DELETE } from "../../../src/core/model/batch.ts";
 import type { Reads } from "../current.ts";
 import { quoteIdentifier } from "../names.ts";

@@ -1,7 +1,6 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
 import { ClickHouseError } from "@clickhouse/client";
-import { eachOf } from "../../../src/core/each-of.ts";
-import { byHalves } from "../../../src/core/by-halves.ts";
+import { byHalves, eachOf } from "../../../src/core/each-of.ts";
 import { type Batch, DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";

@@ -1,7 +1,7 @@
 /** The rows of one table of a mirror, as the body of one insert. */
 import { DELETE, isDoubted, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { NO_TUPLE } from "../../../src/core/model/block.ts";
-import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
+import { judgeBase } from "../../../src/core/targets/base-rows.ts";
 import type { Reads } from "../current.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { type Base, inParts, readBases } from "./bases.ts";

@@ -3,7 +3,7 @@ import type { CheckedTable, TableName } from "../../../src/core/contracts/connec
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
+import type { ShapeNote } from "../../../src/core/targets/base-rows.ts";
 import { droppedError, refusedDefinition, overShards, type OverShards, searchError } from "../errors.ts";
 import {
   type Answer,

@@ -1,7 +1,7 @@
 /** The indices behind a table's aliases, as they are: whose they are, and whether rows survive there. */
 import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
+import type { ShapeNote } from "../../../src/core/targets/base-rows.ts";
 import { STORED_SHAPE } from "../../kit/stored-shape.ts";
 import { searchError } from "../errors.ts";
 import { expectOk, formOf, pathOf, type SearchClient } from "../http.ts";

@@ -1,4 +1,4 @@
-import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-floors.ts";
+import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-rows.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint.ts";
 import { eachOf } from "../../../src/core/each-of.ts";
 import { aboutTable, findMillraceError, joined, type MillraceError } from "../../../src/core/errors.ts";

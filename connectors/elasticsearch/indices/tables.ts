@@ -1,4 +1,4 @@
-import { BaseFloors, type ShapeNote } from "../../../src/core/targets/base-floors.ts";
+import { BaseFloors, type ShapeNote } from "../../../src/core/targets/base-rows.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { DocumentWriter } from "../write/document.ts";
 

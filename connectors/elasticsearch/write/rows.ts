@@ -3,7 +3,8 @@ import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.t
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
+import * as base from "../../../src/core/targets/base-rows.ts";
+import { baseOffset } from "../../../src/core/targets/base-rows.ts";
 import { withBases } from "../../kit/base-window.ts";
 import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { BulkBody } from "./bulk-body.ts";
@@ -11,7 +12,6 @@ import { NO_UTF8, type Refusal, sendBulk } from "./bulk.ts";
 import { classifyEngine, type EngineError, searchError, unknownAnswer } from "../errors.ts";
 import { type SearchClient, engineError, errorOf, parsed } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
-import * as base from "../../../src/core/targets/base-lookup.ts";
 import { JsonFields, skipValue } from "../../../src/core/targets/json-fields.ts";
 
 /** How many bodies are in flight while the next one is written. */

@@ -104,7 +104,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
   const { Database } = await import("./wire/database.ts");
   const { Writer } = await import("./wire/writer.ts");
   const { PlacedMarks } = await import("./wire/placed-marks.ts");
-  const { KnownLeaves } = await import("./wire/known-leaves.ts");
+  const { KnownLeaves } = await import("./wire/context.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const fresh = { freshPassword: freshPassword(options, folder) };
   const address = { ...addressOf(options.url, folder, "source.url"), ...fresh };

@@ -12,7 +12,7 @@ import { randomUUID } from "node:crypto";
 import { type Connection, listOf, textOf } from "../connection.ts";
 import { takenOver } from "../../kit/held-checkpoint.ts";
 import { NO_STEP, overwritten, readCheckpoint } from "../checkpoint.ts";
-import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
+import { SLOT_COUNT, slotOf, tagOfSlot } from "../keys.ts";
 import { keyPages } from "./key-pages.ts";
 import { ASKED } from "./script.ts";
 import { eachOf } from "../../../src/core/each-of.ts";

@@ -4,8 +4,8 @@ import type { CallStream } from "./call-stream.ts";
 import type { Commands, Connection } from "../connection.ts";
 import { redisError } from "../errors.ts";
 import { isRowKey, keyPages, type RowKeys } from "./key-pages.ts";
-import { beginText, endText } from "./message-pack.ts";
-import { slotOf } from "../slots.ts";
+import { beginText, endText } from "./script.ts";
+import { slotOf } from "../keys.ts";
 
 export interface Removal extends RowKeys {
   readonly action: number;

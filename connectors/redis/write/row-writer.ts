@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import type { BaseFloors } from "../../../src/core/targets/base-floors.ts";
+import type { BaseFloors } from "../../../src/core/targets/base-rows.ts";
 import { PATCH, PUT, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
@@ -9,9 +9,18 @@ import { JsonFields } from "../../../src/core/targets/json-fields.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
-import { beginArray, beginText, endText, setArrayCount, textBytes } from "./message-pack.ts";
 import { beginPacked, beginPackedText, endPacked, endPackedText, packedText, type Packing } from "./packed-row.ts";
-import { ACTION, JSON_HEAD, TIME_FIELD, VERSION_FIELD } from "./script.ts";
+import {
+  beginArray,
+  beginText,
+  endText,
+  setArrayCount,
+  textBytes,
+  ACTION,
+  JSON_HEAD,
+  TIME_FIELD,
+  VERSION_FIELD,
+} from "./script.ts";
 import { writeFieldText } from "../types.ts";
 
 /** The row from which a PATCH takes its unchanged cells. */

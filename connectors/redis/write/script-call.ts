@@ -1,10 +1,8 @@
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import type { TombstoneKeys } from "../keys.ts";
+import { slotOf, type TombstoneKeys } from "../keys.ts";
 import type { Fence } from "./fence.ts";
-import { beginRows, endRows } from "./message-pack.ts";
-import { SCRIPT_SHA } from "./script.ts";
-import { slotOf } from "../slots.ts";
+import { beginRows, endRows, SCRIPT_SHA } from "./script.ts";
 
 export const CALL_ROWS_MAX = 1_000;
 /** A call is sent when its rows reach this size; a single row may be larger. */

@@ -21,7 +21,7 @@ import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/lease.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
-import { mayShare, meetsNeighbour, targetIn } from "../../runtime/schema/sink-tables.ts";
+import { mayShare, meetsNeighbour, targetIn } from "../../runtime/schema/targets.ts";
 import { checkLog } from "./check-log.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";

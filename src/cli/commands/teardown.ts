@@ -9,7 +9,7 @@ import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { mayShare, targetIn } from "../../runtime/schema/sink-tables.ts";
+import { mayShare, targetIn } from "../../runtime/schema/targets.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { whileOpen, withOpenSink } from "../opened.ts";

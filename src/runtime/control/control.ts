@@ -19,7 +19,6 @@ import {
   streamLost,
   tooManyQueries,
 } from "../errors.ts";
-import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
 import {
   bytesBetween,
@@ -38,7 +37,7 @@ import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { kindOf } from "../retry.ts";
-import { cancelSnapshot, tryCondition } from "../snapshot/snapshots.ts";
+import { cancelSnapshot, expectReadable, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */
@@ -258,7 +257,8 @@ export class Control {
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     const isWhole = request.tables.length === 0 && request.where === null;
     if (request.sinks.length > 0) {
-      for (const life of lives) expectReadable(failedSink(life), isWhole);
+      for (const { name, worker, state, error } of lives)
+        if (state === "failed" && error !== null) expectReadable({ name, form: worker.sink.form, error }, isWhole);
       for (const { name } of lives) this.#pipeline.expectApart(name, request.tables);
     }
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
@@ -270,8 +270,12 @@ export class Control {
       this.#pipeline.snapshot(name, ids, request.where, "asked for by an operator"),
     );
     await Promise.all(asked);
-    for (const life of lives)
-      if (life.state === "failed") await revive(life, isWhole ? this.#pipeline.facts.position : null);
+    const { position } = this.#pipeline.facts;
+    for (const life of lives) {
+      if (life.state !== "failed") continue;
+      if (isWhole && position !== null) await life.fillAgain(position);
+      else await life.resume();
+    }
     return ids;
   }
 

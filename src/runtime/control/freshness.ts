@@ -6,7 +6,7 @@ import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.t
 import type { Pipeline } from "../pipeline.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { tokenUnknown } from "../errors.ts";
-import { LOOK_MS, SharedLook, type Waiting } from "./shared-look.ts";
+import { LOOK_MS, SharedLook, type Waiting } from "./waits.ts";
 import { tablesStatus } from "./status.ts";
 
 /*

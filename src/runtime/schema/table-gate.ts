@@ -1,6 +1,6 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { type Completeness, isOfShape } from "../../core/checkpoint.ts";
+import { type Completeness, completeFor, isOfShape } from "../../core/checkpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import {
   describeChange,
@@ -405,9 +405,10 @@ export class TableGate {
     if (this.#current.has(id)) this.#toLookAt.add(id);
   }
 
-  /** The generation of the table at the last look; undefined: its rows can't be read, or not yet. */
-  generation(id: string): string | undefined {
-    return this.#generations.get(id);
+  /** What a sink records about a complete copy of the table as it is now; null while the table can't be read. */
+  completeness(table: TableVersion): Completeness | null {
+    const generation = this.#generations.get(table.id);
+    return generation === undefined ? null : completeFor(table, generation);
   }
 
   /**

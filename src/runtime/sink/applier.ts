@@ -34,7 +34,7 @@ import type { DeadLetterBox } from "./dead-letters.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import { type CompactedAhead, Prefetch } from "./prefetch.ts";
 import { loseChanges, passedOver, SinkPosition } from "./sink-position.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { LogEntry, TableWrites } from "../../core/model/batch.ts";
 
 export interface WorkerParts {

@@ -6,7 +6,7 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { SnapshotStore, StateStore } from "../../core/contracts/state-store.ts";
 import { baseKey, type DeadLetterBox, locate } from "./dead-letters.ts";
 import type { SinkPosition } from "./sink-position.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { UntoldKey } from "../compaction/table-compaction.ts";
 
 interface IncompleteKeysParts {

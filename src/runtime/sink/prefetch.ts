@@ -11,7 +11,7 @@ import {
   type SinkQueue,
 } from "../stream/sink-queue.ts";
 import type { SinkPosition } from "./sink-position.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 
 type Ask = (table: TableVersion) => boolean;
 

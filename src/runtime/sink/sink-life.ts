@@ -9,7 +9,7 @@ import { sinkAhead, unclassified } from "../errors.ts";
 import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type SinkLifeParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 import { type Continuation, epochHeld, isBeyondLog, knownPosition, type SinkPositions } from "./sink-position.ts";
 
 /** After this many reopenings in a row without progress, an operator has to act. */

@@ -31,7 +31,7 @@ import {
   targetOf,
 } from "./sink-position.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { askAgain } from "../snapshot/snapshots.ts";

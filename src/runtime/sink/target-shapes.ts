@@ -15,7 +15,7 @@ import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
 import { targetsGone } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
-import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { CarryWork, CompleteEnd } from "../stream/sink-queue.ts";
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";

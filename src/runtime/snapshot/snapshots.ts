@@ -1,9 +1,10 @@
 /** What operators ask and cancel of rows read beside the stream, with a running daemon or without one. */
 import { type Clock, deadline } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
+import type { SinkForm } from "../../core/contracts/sink.ts";
 import type { RowReads } from "../../core/contracts/row-reads.ts";
-import type { SnapshotRequest, SnapshotStore } from "../../core/contracts/state-store.ts";
-import { conditionRefused, snapshotNeeded } from "../errors.ts";
+import type { SnapshotRequest, SnapshotStore, StoredError } from "../../core/contracts/state-store.ts";
+import { conditionRefused, notReadAgain, SINK_AHEAD, snapshotNeeded } from "../errors.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
@@ -49,4 +50,22 @@ export async function cancelSnapshot(snapshots: SnapshotStore, id: number): Prom
   if (snapshot === undefined) return false;
   if ((await snapshots.cancel([id])).length > 0) return true;
   throw snapshotNeeded(id, snapshot.tableId, snapshot.sink);
+}
+
+/** The sink's position does not fit the log: as long as it has that position, it takes nothing. */
+const OF_POSITION: ReadonlySet<string> = new Set(["MR1301", SINK_AHEAD, "MR1317"]);
+
+interface FailedSink {
+  readonly name: string;
+  readonly form: SinkForm;
+  readonly error: StoredError;
+}
+
+/** Throws if the request would be stored, and the failed sink stay as it is. `isWhole`: for all rows of all tables. */
+export function expectReadable({ name, form, error }: FailedSink, isWhole: boolean): void {
+  if (!OF_POSITION.has(error.code)) return;
+  // Only a mirror's rows of a later epoch can be replaced.
+  if (error.code === SINK_AHEAD && form !== "mirror") throw notReadAgain(name, error, error.hint);
+  if (!isWhole)
+    throw notReadAgain(name, error, `millrace snapshot start --sink ${name}: it fills the whole sink again`);
 }

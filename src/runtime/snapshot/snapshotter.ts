@@ -27,9 +27,7 @@ interface SnapshotterParts extends ReadPlanParts {
   /** The progress of each incremental snapshot. */
   readonly ledger: Ledger;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
-  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
-  /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
-  readonly completeness: (table: TableVersion) => Completeness | null;
+  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "completeness" | "isGone" | "suspend">;
 }
 
 /** How long the snapshotter waits before it looks again for work that was not possible yet. */
@@ -401,7 +399,7 @@ export class Snapshotter {
     }
     if (table === undefined || snapshots.size === 0) return null;
     // Invariant: the completeness of a copy is determined before its first row is read, and is the same for each chunk.
-    const completeness = this.#parts.completeness(table);
+    const completeness = this.#parts.gate.completeness(table);
     return completeness === null ? null : { reading, table, completeness, snapshots };
   }
 
@@ -429,7 +427,7 @@ export class Snapshotter {
     }
     return known.map(({ table, completeness, snapshots, facts }) => {
       const durable = new Map<SinkWorker, Promise<boolean>>();
-      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
+      const isAsItWas = gate.table(table.id) === table && gate.completeness(table) === completeness;
       for (const [worker, snapshot] of isAsItWas ? snapshots : []) {
         // An operator may have requested the rows meanwhile.
         const carried = this.#plan.carriable.delete(snapshot.id) ? (facts ?? null) : null;
@@ -470,7 +468,7 @@ export class Snapshotter {
     }
     if (!(await this.#ledger.finish(progress, worker.position.batch ?? undefined))) return;
     // The tables that the sink takes may have changed during the read.
-    if (completeness !== this.#parts.completeness(table)) this.notify();
+    if (completeness !== this.#parts.gate.completeness(table)) this.notify();
     const { reason } = snapshot;
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");

@@ -14,7 +14,7 @@ import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../../src/runtime/sink/dead-letters.ts";
 import type { WorkerParts } from "../../../src/runtime/sink/applier.ts";
 import { type TableEvents, TableGate } from "../../../src/runtime/schema/table-gate.ts";
-import type { SinkTableAnswers } from "../../../src/runtime/sink/tables-of-sink.ts";
+import type { SinkTableAnswers } from "../../../src/runtime/sink/sink-tables.ts";
 import { SinkWorker } from "../../../src/runtime/sink/sink-worker.ts";
 import { openState } from "../../../src/state/open.ts";
 import { ModelSink, type Row } from "./log-model.ts";

@@ -1,6 +1,6 @@
 /** Reads rows beside the stream. */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
-import { byHalves } from "../../../../src/core/by-halves.ts";
+import { byHalves } from "../../../../src/core/each-of.ts";
 import {
   type Chunk,
   type KeyText,

@@ -1,7 +1,7 @@
 /** Reads rows beside the stream, in one transaction together with the snapshot under which they are read. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Block } from "../../../../src/core/model/block.ts";
-import { byHalves } from "../../../../src/core/by-halves.ts";
+import { byHalves } from "../../../../src/core/each-of.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import {
   type Chunk,
@@ -16,8 +16,7 @@ import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "
 import { holdersOf } from "../../blocking-transactions.ts";
 import { isNoKey, withHolders } from "../errors.ts";
 import { BUILT_IN, expectKnownLeaves, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
-import type { SourceContext } from "../wire/context.ts";
-import type { KnownLeaves } from "../wire/known-leaves.ts";
+import type { KnownLeaves, SourceContext } from "../wire/context.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { EVERYTHING_VISIBLE, snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, type RowReader, RowSession } from "../wire/row-session.ts";

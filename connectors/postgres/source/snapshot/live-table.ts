@@ -4,7 +4,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import type { KnownLeaves } from "../wire/known-leaves.ts";
+import type { KnownLeaves } from "../wire/context.ts";
 import type { RowSession } from "../wire/row-session.ts";
 
 export interface LiveColumn {

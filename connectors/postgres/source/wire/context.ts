@@ -3,7 +3,6 @@ import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
-import type { KnownLeaves } from "./known-leaves.ts";
 import type { PlacedMarks } from "./placed-marks.ts";
 import type { Writer } from "./writer.ts";
 
@@ -27,4 +26,19 @@ export interface SourceContext {
 
 export async function closeAll({ database, writer }: Pick<SourceContext, "database" | "writer">): Promise<void> {
   await Promise.all([database.close(), writer.close()]);
+}
+
+/** The leaves of each partitioned table, as the last look at the catalogue had them. */
+export class KnownLeaves {
+  #ofRoots: ReadonlyMap<number, readonly number[]> = new Map();
+
+  /** By oid of the partitioned table. Called last in a look: rules get what it has found before a read can end that relies on it. */
+  take(ofRoots: ReadonlyMap<number, readonly number[]>): void {
+    this.#ofRoots = ofRoots;
+  }
+
+  /** Undefined: no look has shown the table. */
+  of(root: number): readonly number[] | undefined {
+    return this.#ofRoots.get(root);
+  }
 }

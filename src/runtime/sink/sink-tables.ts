@@ -2,7 +2,7 @@ import { type Completeness, type CompleteTables, mayDiffer } from "../../core/ch
 import type { MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import { type SinkTables, type TableTaker, targetIn } from "../schema/sink-tables.ts";
+import { type TableTaker, targetIn } from "../schema/targets.ts";
 import type { Refusal, SuspendedTables } from "../schema/suspended-tables.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import type { Ledger } from "../snapshot/ledger.ts";
@@ -11,12 +11,11 @@ import type { Ledger } from "../snapshot/ledger.ts";
 export type Copy = readonly [tableId: string, copy: Completeness];
 
 /** What a sink asks about tables, and tells. */
-export type SinkTableAnswers = Pick<TablesOfSink, keyof TablesOfSink>;
+export type SinkTableAnswers = Pick<SinkTables, keyof SinkTables>;
 
-interface TablesOfSinkParts {
+interface SinkTablesParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
-  readonly tables: SinkTables;
   readonly ledger: Ledger;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
@@ -32,13 +31,13 @@ interface Compared {
 }
 
 /** One sink's tables: which flow, which it skips, which will be read for it, and which it can't write. */
-export class TablesOfSink {
+export class SinkTables {
   readonly #taker: TableTaker;
-  readonly #parts: TablesOfSinkParts;
+  readonly #parts: SinkTablesParts;
   /** What the last comparison found. It is asked for whenever something may have changed, often a single table. */
   #compared: Compared | null = null;
 
-  constructor(taker: TableTaker, parts: TablesOfSinkParts) {
+  constructor(taker: TableTaker, parts: SinkTablesParts) {
     this.#taker = taker;
     this.#parts = parts;
   }
@@ -114,7 +113,7 @@ export class TablesOfSink {
   }
 
   #lacks(table: TableVersion, held: CompleteTables): boolean {
-    const completeness = this.#parts.tables.completeness(table);
+    const completeness = this.#parts.gate.completeness(table);
     return completeness !== null && held[table.id] !== completeness && this.holds(table);
   }
 

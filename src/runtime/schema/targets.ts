@@ -1,6 +1,5 @@
 import type { MillraceError } from "../../core/errors.ts";
-import { type Completeness, completeFor } from "../../core/checkpoint.ts";
-import { areApart, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
+import { areApart, namesOfTable } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Neighbour, TableName } from "../../core/contracts/connector.ts";
@@ -17,8 +16,8 @@ export interface TableTaker {
   readonly neighbours?: readonly Neighbour[];
 }
 
-/** The targets of all sinks' tables, and what a complete copy of a table is. */
-export class SinkTables {
+/** The targets of all sinks' tables: no two tables of a sink are written into the same one, unless routes tell their rows apart. */
+export class Targets {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
   readonly #suspended: SuspendedTables;
@@ -33,12 +32,6 @@ export class SinkTables {
     this.#gate = gate;
     this.#takers = takers;
     this.#suspended = suspended;
-  }
-
-  /** What a sink records about a complete copy of the table as it is now; null while the table can't be read. */
-  completeness(table: TableVersion): Completeness | null {
-    const generation = this.#gate.generation(table.id);
-    return generation === undefined ? null : completeFor(table, generation);
   }
 
   /** Suspends the table in each sink that would write it into the target of another one. */
