@@ -15,7 +15,7 @@ import { findMillraceError, isAborted, type MillraceError } from "../core/errors
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { type HeldState, holdingState } from "./held-state.ts";
-import { keptElsewhere, openSource, memoryOfDaemon } from "./ruled-source.ts";
+import { keptElsewhere, memoryOf, openSource } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
@@ -121,7 +121,7 @@ async function runWithLease(
   const { logger, redact, once, reconcile, wrap = {} } = options;
   const lack = lackOf(telemetryExtras(config));
   if (lack !== undefined) throw lack.with({ message: `telemetry.otlp: ${lack.message}` });
-  const memory = await memoryOfDaemon(config, state);
+  const memory = await memoryOf(config, state);
   const ruled = await openSource(config, { ...memory, ...keptElsewhere(state) }, logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
@@ -177,6 +177,7 @@ async function runWithLease(
     login,
     policyOf: (table) => policyOf(config.rules, table),
     revised: ruled.revised,
+    onSkipped: ruled.onSkipped,
   });
   const ownControl = new Control(config.name, pipeline, logger, config.retention);
   const documents =
@@ -190,6 +191,7 @@ async function runWithLease(
           snapshot: "initial",
           heartbeatMs,
           revised: async () => [],
+          onSkipped: async () => {},
         });
   /** Of the pipeline of documents. */
   let failure: StoredError | null = null;

@@ -2,10 +2,9 @@ import type { Config } from "../config/config.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
-import { FormerRules, isKnownByName, noMemory, type PendingRow, type RuleMemory } from "../rules/former-rules.ts";
+import { FormerRules, noMemory, type PendingRow, type RuleMemory } from "../rules/former-rules.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
-import { comparePositions, earliest, type Position } from "../core/model/position.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import type { Pin } from "../rules/pins.ts";
 import { sourceShape } from "../rules/ruled-shape.ts";
@@ -58,29 +57,6 @@ export async function memoryOf(
   const former = new FormerRules([...all, ...elsewhere], await schemas.renames());
   const foreseen = (await source.get())?.foreseen ?? null;
   return { pins, former, versions, ...kept, foreseen, pending: () => pendingIn(snapshots) };
-}
-
-/**
- * The same for a daemon. Where an operator has put all sinks beyond what was read, names may have been exchanged unseen. Invariant:
- * that they may is durable before the first sink has moved; the next process could not tell.
- */
-export async function memoryOfDaemon(config: Pick<Config, "rules">, state: StateStore): Promise<RuleMemory> {
-  const memory = await memoryOf(config, state);
-  const unread = await unreadBefore(state);
-  const isByName = Array.from(memory.versions.values()).some((versions) => versions.some(isKnownByName));
-  if (unread === null || !isByName) return memory;
-  const exchanges = memory.former.rename(memory.former.exchanges(), unread);
-  if (exchanges.length > 0) await memory.keep(exchanges, unread);
-  return memory;
-}
-
-/** Up to where the log passes all sinks by; null: some sink reads on where it was. */
-async function unreadBefore({ sinks, source }: Pick<StateStore, "sinks" | "source">): Promise<Position | null> {
-  const resets = (await sinks.all()).map(({ reset }) => (reset?.crossing === undefined ? (reset ?? null) : null));
-  const to = earliest(resets.flatMap((reset) => reset?.to ?? []));
-  if (to === undefined || resets.includes(null)) return null;
-  const acknowledged = (await source.get())?.acknowledged ?? null;
-  return acknowledged !== null && comparePositions(to, acknowledged) <= 0 ? null : to;
 }
 
 /** The same as it is now, of a command that closes the state, which the daemon keeps. */

@@ -12,7 +12,7 @@ import { tableId } from "../core/model/schema.ts";
 import { News } from "../core/waiting.ts";
 import { type HeldState, holdingState } from "../daemon/held-state.ts";
 import { keepLease } from "../daemon/lease.ts";
-import { memoryOfDaemon, openSource } from "../daemon/ruled-source.ts";
+import { memoryOf, openSource } from "../daemon/ruled-source.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import { Pipeline } from "../runtime/pipeline.ts";
 import { bondOf, targetOf } from "../runtime/sink/sink-position.ts";
@@ -66,7 +66,7 @@ export async function runFollower(parts: FollowerParts, signal: AbortSignal): Pr
 async function followOnce(parts: FollowerParts, start: Start, held: HeldState, signal: AbortSignal): Promise<void> {
   const { config, handover, hasState, from, completes, limits, logger } = parts;
   const { state } = held;
-  const source = await openSource(config, await memoryOfDaemon(config, state), logger);
+  const source = await openSource(config, await memoryOf(config, state), logger);
   const { signal: until, end } = scopeOf(signal);
   const running: Promise<unknown>[] = [];
   try {
@@ -104,6 +104,7 @@ async function followOnce(parts: FollowerParts, start: Start, held: HeldState, s
       login,
       policyOf: (table) => policyOf(config.rules, table),
       revised: source.revised,
+      onSkipped: source.onSkipped,
       news: new News(),
       logger,
       metrics: UNMEASURED,

@@ -3,7 +3,6 @@
  * configuration is written for the names that they have now: a rule for a name says nothing of a table that loses it.
  */
 import type { Rename } from "../core/contracts/change-log.ts";
-import type { StoredRenames } from "../core/contracts/state-store.ts";
 import { comparePositions, type Position, serializePosition } from "../core/model/position.ts";
 
 /** A name that the rows of a table come under, and what its columns are called there. */
@@ -27,7 +26,11 @@ interface FutureFrom {
   readonly future: Future;
 }
 
-type Renames = Pick<StoredRenames, "position" | "renames">;
+/** Where the log gives tables or columns other names. */
+export interface RenamesAt {
+  readonly position: Position;
+  readonly renames: readonly Rename[];
+}
 
 /** Beyond it nothing is known of any table. */
 export const RENAMES_MAX = 100_000;
@@ -45,7 +48,7 @@ export class Foresight {
   readonly #unknownBefore: Position | null;
 
   /** `statements`: from where it is to be known, as the log tells them; null: there are too many of them before `until`. */
-  constructor(statements: readonly Renames[] | null, until: Position) {
+  constructor(statements: readonly RenamesAt[] | null, until: Position) {
     this.#unknownBefore = statements === null ? until : null;
     for (const statement of inOrder(statements ?? []).toReversed()) this.#add(statement);
   }
@@ -57,7 +60,7 @@ export class Foresight {
     return found === undefined || staysAsItIs(id, found.future) ? undefined : found.future;
   }
 
-  #add({ position, renames }: Renames): void {
+  #add({ position, renames }: RenamesAt): void {
     const made = new Set(renames.flatMap(({ to, how }) => (how === "made" || how === "perhaps made" ? [to] : [])));
     const changed = new Map<string, Future>();
     const then = (id: string): Future => changed.get(id) ?? this.#byName.get(id)?.at(-1)?.future ?? asItIs(id);
@@ -74,7 +77,7 @@ export class Foresight {
 }
 
 /** Each once: a log in Kafka has statements again, behind later ones too, where its writer read that part of its own log again. */
-function inOrder(told: readonly Renames[]): readonly Renames[] {
+function inOrder(told: readonly RenamesAt[]): readonly RenamesAt[] {
   const statements = new Map(told.map((one) => [JSON.stringify([serializePosition(one.position), one.renames]), one]));
   return [...statements.values()].toSorted((a, b) => comparePositions(a.position, b.position));
 }

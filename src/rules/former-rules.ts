@@ -3,8 +3,8 @@
  * made from the versions that were registered, with the rules of their time.
  */
 import type { Rename } from "../core/contracts/change-log.ts";
-import type { StoredRenames } from "../core/contracts/state-store.ts";
-import { comparePositions, type Position } from "../core/model/position.ts";
+import { type StoredRenames, UNREAD } from "../core/contracts/state-store.ts";
+import { comparePositions, latest, type Position } from "../core/model/position.ts";
 import { type Column, isLater, type TableVersion } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
@@ -17,7 +17,7 @@ export interface RuleMemory {
   /** By id, as earlier processes registered them, in the order of the log. */
   readonly versions: ReadonlyMap<string, readonly TableVersion[]>;
   /** Makes renames durable by which rules follow a table. */
-  readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
+  readonly keep: (renames: StoredRenames["renames"], position: Position) => Promise<void>;
   /** A stream before it looks for what tables become further on in the log; null: each knows by its tables whether it has to. */
   readonly foreseen: Position | null;
   /** Makes it durable. */
@@ -297,7 +297,7 @@ export class FormerRules {
   }
 
   /** Tables that are known by their names get others. Returns the renames of a statement by which rules follow a table. */
-  rename(renames: readonly Rename[], position: Position): readonly Rename[] {
+  rename(renames: StoredRenames["renames"], position: Position): StoredRenames["renames"] {
     const since = this.#renamedAt === null ? 1 : comparePositions(position, this.#renamedAt);
     if (since > 0) this.#renamedThere.clear();
     const told = renames.map((rename) => JSON.stringify(rename));
@@ -305,7 +305,7 @@ export class FormerRules {
     if (since < 0 || told.some((one) => this.#renamedThere.has(one))) return [];
     this.#renamedAt = position;
     for (const one of told) this.#renamedThere.add(one);
-    const areOfRules = renames.map((rename) => this.#rename(rename, position));
+    const areOfRules = renames.map((one) => (one === UNREAD ? this.#doubt(position) : this.#rename(one, position)));
     return areOfRules.includes(true) ? renames : [];
   }
 
@@ -349,18 +349,35 @@ export class FormerRules {
     return isOfRules;
   }
 
-  /**
-   * Tables that are known by their names, and may have exchanged them in a part of the log that nobody reads: each that has the
-   * columns of one under rules, and does not hide the same.
-   */
-  exchanges(): readonly Rename[] {
-    const all = [...this.#byTable];
-    return all.flatMap(([from, own], i) =>
-      all.slice(i + 1).flatMap(([to, other]): readonly Rename[] => {
-        const mayBe = mayShow(own, other) || mayShow(other, own);
-        return mayBe ? [{ from, to, columns: [], how: "exchanged" }] : [];
-      }),
-    );
+  /** The log was read up to here at least, where it tells what tables become; null: it never did. */
+  get shownUntil(): Position | null {
+    let until = this.#renamedAt;
+    for (const { at } of this.#byTable.values()) until = latest(until, at);
+    return until;
+  }
+
+  #doubt(at: Position): boolean {
+    const exchanged = this.#exchanged(at);
+    for (const former of exchanged) this.#byTable.set(former.identity, former);
+    return exchanged.length > 0;
+  }
+
+  /** Whether rows would show themselves if tables that are known by their names had exchanged them there unseen. */
+  mayBeExchanged(at: Position): boolean {
+    return this.#exchanged(at).length > 0;
+  }
+
+  /** Of tables that are known by their names: each that may have rows of another one, with what that one hides. */
+  #exchanged(at: Position): readonly Former[] {
+    const all = Array.from(this.#byTable.values()).filter((former) => !isEarlier(at, former));
+    const alike = new Map(Array.from(Map.groupBy(all, likenessOf).values(), (tables) => [tables[0]!, tables]));
+    return exchangedBy([...alike.keys()]).flatMap(([table, [first, ...more]]) => {
+      const rows = more.reduce(withBoth, first);
+      return alike.get(table)!.map((own): Former => {
+        const { identity } = own;
+        return { ...withBoth(rows, own), id: idOf(rows.identity, rows, identity), identity, at };
+      });
+    });
   }
 
   /** Renames of a table's columns of which the log does not tell. */
@@ -553,19 +570,66 @@ function isRuled({ hidden, filtered }: Former): boolean {
  * alone all columns.
  */
 function isCopy(names: ReadonlySet<string>, former: Former): boolean {
-  if (sharedCount(names, former.hidden) < former.hidden.length) return false;
-  const hidden = new Set(former.hidden.map(({ name }) => name));
-  const others = former.columns.filter(({ name }) => !hidden.has(name));
-  const shared = sharedCount(names, others);
-  return hidden.size === 0 ? shared === others.length : shared * 2 > others.length;
+  const { hidden, shown } = lookOf(former);
+  if (!hidden.isSubsetOf(names)) return false;
+  return hidden.size === 0 ? shown.isSubsetOf(names) : shown.intersection(names).size * 2 > shown.size;
 }
 
 /** True if rows of the former, under the name of the other, would show what is hidden. */
 function mayShow(former: Former, other: Former): boolean {
-  if (!isRuled(former) || !isCopy(spelledNames(other.columns), former)) return false;
-  const hidden = spelledNames(other.hidden);
+  const { columns, hidden } = lookOf(other);
+  if (!isCopy(columns, former)) return false;
   const isFiltered = former.filtered && !(other.filtered && other.rules === former.rules);
-  return isFiltered || former.hidden.some((column) => !hidden.has(spelled(column)));
+  return isFiltered || !lookOf(former).hidden.isSubsetOf(hidden);
+}
+
+/** With each of these tables those under rules that it may have exchanged its name with. */
+function exchangedBy(tables: readonly Former[]): readonly Exchanged[] {
+  const columns = tables.flatMap((table) => Array.from(lookOf(table).columns, (name) => ({ name, table })));
+  const withColumn = Map.groupBy(columns, ({ name }) => name);
+  const found = new Map(tables.map((table) => [table, new Set<Former>()]));
+  for (const ruled of tables.filter(isRuled)) {
+    const { hidden, shown } = lookOf(ruled);
+    // A copy has all of these: the rarest one leads to the few that may be some.
+    const having = Array.from(hidden.size === 0 ? shown : hidden, (name) => withColumn.get(name) ?? []);
+    const few = having.toSorted((a, b) => a.length - b.length)[0] ?? [];
+    for (const { table: other } of few) {
+      if (other === ruled || !mayShow(ruled, other)) continue;
+      found.get(other)!.add(ruled);
+      if (isRuled(other)) found.get(ruled)!.add(other);
+    }
+  }
+  return Array.from(found).flatMap(([table, others]): Exchanged[] => {
+    const [first, ...more] = others;
+    return first === undefined ? [] : [[table, [first, ...more]]];
+  });
+}
+
+type Exchanged = readonly [table: Former, others: readonly [Former, ...Former[]]];
+
+/** The same of tables that have and hide the same. */
+function likenessOf(former: Former): string {
+  const { columns, hidden } = lookOf(former);
+  return JSON.stringify([[...columns].toSorted(), [...hidden].toSorted(), former.filtered && former.rules]);
+}
+
+/** The names of a table's columns as they are compared. */
+interface Look {
+  readonly columns: ReadonlySet<string>;
+  readonly hidden: ReadonlySet<string>;
+  readonly shown: ReadonlySet<string>;
+}
+
+const LOOKS = new WeakMap<Former, Look>();
+
+/** Asked of each pair of tables. */
+function lookOf(former: Former): Look {
+  const known = LOOKS.get(former);
+  if (known !== undefined) return known;
+  const [columns, hidden] = [spelledNames(former.columns), spelledNames(former.hidden)];
+  const look = { columns, hidden, shown: columns.difference(hidden) };
+  LOOKS.set(former, look);
+  return look;
 }
 
 function sharedCount(names: ReadonlySet<string>, columns: readonly Pick<Column, "name">[]): number {

@@ -5,6 +5,7 @@ import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { SlowFunction } from "../core/contracts/log-admin.ts";
+import type { StoredRenames } from "../core/contracts/state-store.ts";
 import { fits, isGlob } from "../core/table-selection.ts";
 import { ComputedColumn, computedColumn, type ComputedRule } from "./computed/computed-columns.ts";
 import type { ColumnRule, Rules, TableRule } from "./definition.ts";
@@ -200,7 +201,7 @@ export class RuleBook {
   }
 
   /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
-  rename(renames: readonly Rename[], position: Position): readonly Rename[] {
+  rename(renames: StoredRenames["renames"], position: Position): StoredRenames["renames"] {
     return this.#former.rename(renames, position);
   }
 

@@ -1,15 +1,15 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
 import type { CapturedTables, NamedTable } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
-import type { ChangeLog, Rename, StreamOptions } from "../core/contracts/change-log.ts";
+import type { ChangeLog, StreamOptions } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin, SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
 import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.ts";
-import type { Revise, Source } from "../core/contracts/source.ts";
-import type { StoredRenames } from "../core/contracts/state-store.ts";
+import type { OnSkipped, Revise, Source } from "../core/contracts/source.ts";
+import { type StoredRenames, UNREAD } from "../core/contracts/state-store.ts";
 import type { Block } from "../core/model/block.ts";
-import { comparePositions, type Position } from "../core/model/position.ts";
+import { comparePositions, latest, type Position } from "../core/model/position.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { invariant } from "../core/invariant.ts";
 import { Turn } from "../core/waiting.ts";
@@ -19,9 +19,9 @@ import { loadFunctions } from "./computed/functions.ts";
 import { conditionAsksHidden, type RuleProblem, rulesError } from "./errors.ts";
 import { StreamDoubts } from "./doubts.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
-import { Foresight, RENAMES_MAX } from "./foresight.ts";
+import { Foresight, RENAMES_MAX, type RenamesAt } from "./foresight.ts";
 import { Masker } from "./masks.ts";
-import { noMemory, type RuleMemory } from "./former-rules.ts";
+import { isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
 import { Answers, RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
@@ -37,6 +37,7 @@ import { boundCondition } from "./rule-fit.ts";
 
 export interface RuledSource extends Source {
   readonly revised: Revise;
+  readonly onSkipped: OnSkipped;
 }
 
 /** The rules with their functions. Every part that shows, stores or compares rows needs these. */
@@ -59,7 +60,7 @@ export function withRules(
   const tables = new RuledTables(book);
   const blocks = new RuledBlocks(new Masker(rules.maskKey), (table) => tables.ofSource(table));
   const { hasRules } = book;
-  const onRenamed = async (renames: readonly Rename[], position: Position): Promise<void> => {
+  const onRenamed = async (renames: StoredRenames["renames"], position: Position): Promise<void> => {
     const followed = book.rename(renames, position);
     // Invariant: durable before the stream goes on.
     if (followed.length > 0) await memory.keep(followed, position);
@@ -103,7 +104,44 @@ export function withRules(
       await foresee(from, signal);
       return versions.flatMap((table) => tables.revised(table, from) ?? []);
     },
+    onSkipped: async ({ from, to, isThere }, signal) => {
+      const isByName = Array.from(memory.versions.values()).some((versions) => versions.some(isKnownByName));
+      // An earlier process may have read further than its sinks got.
+      const read = from === null ? null : latest(from, memory.former.shownUntil);
+      const isSkipped = (position: Position): boolean =>
+        (read === null || comparePositions(position, read) > 0) && comparePositions(position, to) <= 0;
+      // Directly behind what was read: a sink that is behind goes on from there.
+      const unread = read === null ? to : { ...read, index: read.index + 1 };
+      if (!isByName || !isSkipped(to) || !memory.former.mayBeExchanged(unread)) return;
+      const { renames } = source.log;
+      if (from !== null && isThere && renames !== undefined) {
+        const { told } = await renamesIn(renames, from, isSkipped, signal);
+        if (told?.length === 0) return;
+      }
+      await onRenamed([UNREAD], unread);
+    },
   };
+}
+
+/** What the log says of names, where it is asked for. `told`: null: any table may have got another name, or very many did. */
+async function renamesIn(
+  renames: NonNullable<ChangeLog["renames"]>,
+  from: Position,
+  isAsked: (position: Position) => boolean,
+  signal: AbortSignal,
+): Promise<{ readonly told: readonly RenamesAt[] | null; readonly end: bigint }> {
+  const told: RenamesAt[] = [];
+  let count = 0;
+  const end = await renames(
+    from,
+    (some, position) => {
+      if (!isAsked(position)) return;
+      count += some?.length ?? Infinity;
+      if (some !== null && count <= RENAMES_MAX) told.push({ renames: some, position });
+    },
+    signal,
+  );
+  return { told: count > RENAMES_MAX ? null : told, end };
 }
 
 type Foresee = (from: Position, signal: AbortSignal) => Promise<void>;
@@ -127,19 +165,10 @@ function foreseeing(
     await check(signal);
     const isBehind = foreseen !== null && comparePositions(from, foreseen) < 0;
     if (isBehind || !tables.areSettled(from, versions)) {
-      const statements: Pick<StoredRenames, "renames" | "position">[] = [];
-      let count = 0;
-      const end = await renames(
-        from,
-        (some, position) => {
-          count += some?.length ?? Infinity;
-          if (some !== null && count <= RENAMES_MAX) statements.push({ renames: some, position });
-        },
-        signal,
-      );
+      const { told, end } = await renamesIn(renames, from, () => true, signal);
       const until = { ...from, commit: end, index: 0 };
       await foresee(until);
-      book.foresee(new Foresight(count > RENAMES_MAX ? null : statements, until));
+      book.foresee(new Foresight(told, until));
     }
     lowest = from;
   };

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
-import type { Revise, Source } from "../core/contracts/source.ts";
+import type { OnSkipped, Revise, Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
@@ -25,7 +25,7 @@ import { Ledger } from "./snapshot/ledger.ts";
 import { type Again, askAgain, REINSTATED, RESUMED } from "./snapshot/snapshots.ts";
 import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
-import { findLog, startingPoint } from "./start/found-log.ts";
+import { findLog, skippedLog, startingPoint } from "./start/found-log.ts";
 import { ReadHold } from "./stream/kept-log.ts";
 import { STARTING, type StreamFacts, Streaming } from "./streaming.ts";
 
@@ -55,6 +55,7 @@ export interface PipelineParts {
   /** How changes of a table's shape are treated. By default targets follow all of them. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
   readonly revised: Revise;
+  readonly onSkipped: OnSkipped;
   /** How often a lagging sink asks for a second stream before the first stream goes back for it. */
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in a row before an operator has to act. */
@@ -314,9 +315,12 @@ export class Pipeline {
     const log = await findLog({ clock, admin: source.admin, state, lives, snapshot, tablesOf, waiting }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
-    const from = await startingPoint({ clock, lives }, log.stored, signal);
     const { gate, suspended } = this;
-    const { revised } = this.#parts;
+    const { onSkipped, revised } = this.#parts;
+    const skipped = skippedLog(log.stored, await state.sinks.all());
+    // Invariant: before a sink moves; the next process could not tell.
+    if (skipped !== null) await whenAnswered(waiting, () => onSkipped(skipped, signal), signal);
+    const from = await startingPoint({ clock, lives }, log.stored, signal);
     await gate.revise(await whenAnswered(waiting, () => revised(gate.every, from, signal), signal), from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({

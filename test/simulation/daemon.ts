@@ -149,6 +149,7 @@ export class Daemon {
       snapshot: "initial",
       policyOf: (table) => policyOf(rules, table),
       revised: source.revised,
+      onSkipped: source.onSkipped,
       heartbeatMs: HEARTBEAT_MS,
       secondStreamTriesMax: 2,
       logger,

@@ -12,6 +12,7 @@ import type { Row } from "../support/model/log-model.ts";
 import { emptyState, gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import type { ChangeLog, StreamOptions } from "../../src/core/contracts/change-log.ts";
+import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -1115,6 +1116,30 @@ test("a stream knows of the rows that a sink got in an earlier process beyond it
   await scene.stop();
   expect(told.length).toBeGreaterThan(0);
   expect(told.filter((reach) => reach !== ANYWHERE)).toEqual([]);
+});
+
+test("what lies between two logs is told before a sink moves over it, again if the start breaks off there", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const source = new ScriptedSource([users]);
+  const sinks = [new ScriptedSink("a"), new ScriptedSink("b")];
+  const before = start(source, state, sinks);
+  source.commit(put(users, 1));
+  for (const sink of sinks) await same(source, sink, [users]);
+  await before.stop();
+  const { generations } = await tablesOf(source);
+  const end = await source.log.tip(new AbortController().signal);
+  const crossing = { identity: { log: "2" }, positions: new Map(), from: end, end, generations: new Map() };
+  const cross = async ({ log }: LogIdentity) => (log === "2" ? null : { ...crossing, compared: generations });
+  source.admin = { ...source.admin, cross };
+  const told: unknown[] = [];
+  const onSkipped: PipelineParts["onSkipped"] = async ({ from, to, isThere }) => {
+    told.push([from, to.epoch, isThere, sinks.map((sink) => sink.checkpoint?.position.epoch)]);
+    throw new MillraceError({ code: "MR2999", kind: "fatal", message: "it breaks off" });
+  };
+  for (let i = 0; i < 2; i++)
+    await expect(start(source, state, sinks, { onSkipped }).running).rejects.toThrow("it breaks off");
+  expect(told).toEqual([1, 2].map(() => [null, 2, false, [1, 1]]));
 });
 
 test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {

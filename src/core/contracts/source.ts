@@ -36,6 +36,17 @@ export type Revise = (
   signal: AbortSignal,
 ) => Promise<readonly TableShape[]>;
 
+/** Called when the log was found, and before sinks move over a part of it: what it says of names has to be known behind it. */
+export type OnSkipped = (skipped: SkippedLog, signal: AbortSignal) => Promise<void>;
+
+export interface SkippedLog {
+  /** Up to here it was read; null: it is another log. */
+  readonly from: Position | null;
+  readonly to: Position;
+  /** A sink reads on where it was: the log is there. */
+  readonly isThere: boolean;
+}
+
 /**
  * For a sink of form `log`: answers what the processes ask that follow its log. Their source is this one at one remove: the
  * log brings the changes, and marks, rows and the catalogue are asked for here.

@@ -312,13 +312,16 @@ export interface SchemaStore {
   /** In the order of the log. */
   versions(tableId: string): Promise<readonly TableVersion[]>;
   /** Renames of tables that stood under rules; those of one position once. */
-  rename(renames: readonly Rename[], position: Position): Promise<void>;
+  rename(renames: StoredRenames["renames"], position: Position): Promise<void>;
   renames(): Promise<readonly StoredRenames[]>;
 }
 
+/** In place of renames: from the position on the log was passed over, and any tables may have exchanged their names there. */
+export const UNREAD = "unread";
+
 export interface StoredRenames {
   readonly position: Position;
-  readonly renames: readonly Rename[];
+  readonly renames: readonly (Rename | typeof UNREAD)[];
 }
 
 /** A table whose changes are skipped until it is reinstated. */

@@ -25,6 +25,14 @@ export function earliest(positions: Iterable<Position>): Position | undefined {
   return result;
 }
 
+export function latest(first: Position, ...others: readonly (Position | null)[]): Position;
+export function latest(...positions: readonly (Position | null)[]): Position | null;
+export function latest(...positions: readonly (Position | null)[]): Position | null {
+  let result: Position | null = null;
+  for (const p of positions) if (p !== null && (result === null || comparePositions(p, result) > 0)) result = p;
+  return result;
+}
+
 /** `epoch/commit/index` in decimal: the form stored in sinks and in the state store. */
 export function serializePosition(p: Position): string {
   return `${p.epoch}/${p.commit}/${p.index}`;

@@ -7,7 +7,7 @@ import {
   withReset,
 } from "../../core/checkpoint.ts";
 import { invariant } from "../../core/invariant.ts";
-import { comparePositions, EPOCH_MAX, epochOf, type Position } from "../../core/model/position.ts";
+import { comparePositions, EPOCH_MAX, epochOf, latest, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type {
@@ -173,7 +173,7 @@ export class SinkPosition {
   /** No earlier process has read the log beyond `position`. */
   knowEarlier(position: Position): void {
     if (!this.holdsUnknown) return;
-    this.#mayHoldUntil = later(this.#attempted, position);
+    this.#mayHoldUntil = latest(position, this.#attempted);
     this.#forgetHeld();
   }
 
@@ -206,8 +206,8 @@ export class SinkPosition {
   }
 
   #hold(position: Position): void {
-    this.#attempted = later(this.#attempted, position);
-    this.#mayHoldUntil = later(this.#mayHoldUntil ?? null, position);
+    this.#attempted = latest(position, this.#attempted);
+    this.#mayHoldUntil = latest(position, this.#mayHoldUntil ?? null);
   }
 
   /** The batch with this checkpoint is durable. */
@@ -225,7 +225,7 @@ export class SinkPosition {
 
   /** Everything before `position` is done. */
   cover(position: Position): void {
-    this.#covered = later(this.#covered, position);
+    this.#covered = latest(position, this.#covered);
     this.#forgetHeld();
   }
 
@@ -261,10 +261,6 @@ export function isSame(a: Checkpoint, b: Checkpoint): boolean {
 /** Of what the sink stores next. */
 export function bondOf({ state, session, batch, resets }: SinkEntry, obligation: number): Bond {
   return { state, session, batch, obligation, resets };
-}
-
-function later(a: Position | null, b: Position): Position {
-  return a === null || comparePositions(b, a) > 0 ? b : a;
 }
 
 /** The positions of one configured sink, attached or not. */
@@ -315,7 +311,7 @@ export function continuationOf(
   }
   const difference = copy === null ? 1 : comparePositions(own.position, copy);
   if (difference === 0) {
-    const covered = later(record?.covered ?? null, own.position);
+    const covered = latest(own.position, record?.covered ?? null);
     return { kind: "known", checkpoint: own, covered };
   }
   const reachable = acknowledged === null || comparePositions(own.position, acknowledged) >= 0;
@@ -389,7 +385,7 @@ export function furthestHeld(
   let furthest: Position | null = null;
   for (const { worker } of lives) {
     const { mayHold } = worker.position;
-    if (mayHold !== null) furthest = later(furthest, mayHold);
+    if (mayHold !== null) furthest = latest(mayHold, furthest);
   }
   return furthest;
 }
@@ -408,7 +404,7 @@ export function heldFrom(from: Position, sinks: readonly Pick<SinkRecord, "cover
   let reached = from;
   for (const { covered, checkpoint } of sinks) {
     for (const position of [covered, checkpoint]) {
-      if (position?.epoch === from.epoch) reached = later(reached, position);
+      if (position?.epoch === from.epoch) reached = latest(position, reached);
     }
   }
   return { from, reached };

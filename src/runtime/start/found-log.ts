@@ -1,10 +1,11 @@
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
-import { earliest, EPOCH_MAX, type Position } from "../../core/model/position.ts";
+import { comparePositions, earliest, EPOCH_MAX, latest, type Position } from "../../core/model/position.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
+import type { SkippedLog } from "../../core/contracts/source.ts";
 import type {
   SinkRecord,
   SinkReset,
@@ -190,6 +191,33 @@ async function epochOver(
   if (epoch > EPOCH_MAX) throw epochsUsedUp(epoch);
   for (const [i, life] of lives.entries()) if ((held[i] ?? epoch) >= epoch) life.missFirstCopy();
   return epoch;
+}
+
+/**
+ * The part of the log that sinks which get other positions may pass over, whichever of them begins first, and whatever the others
+ * read; null: none does.
+ */
+export function skippedLog(
+  { acknowledged }: Pick<SourceRecord, "acknowledged">,
+  records: readonly SinkRecord[],
+): SkippedLog | null {
+  const [moved, read] = [records.filter(isMoved), records.filter((record) => !isMoved(record))];
+  const known = latest(acknowledged, ...read.map(knownPosition));
+  const isBeyond = (position: Position): boolean => known === null || comparePositions(position, known) > 0;
+  const to = moved.flatMap((record) => knownPosition(record) ?? []).filter(isBeyond);
+  const [first, last] = [earliest(to), latest(...to)];
+  if (first === undefined || last === null) return null;
+  if (known?.epoch !== last.epoch) return { from: null, to: first, isThere: false };
+  const isThere = records.some((record) => {
+    const begin = record.paused ? null : knownPosition(record);
+    return begin?.epoch === last.epoch && !isBeyond(begin);
+  });
+  return { from: known, to: last, isThere };
+}
+
+/** True for a sink that begins where something else than its own reading has brought it. */
+function isMoved({ reset }: SinkRecord): boolean {
+  return reset != null && (reset.crossing === undefined || reset.crossing.from === null);
 }
 
 /** The position where the stream begins: the lowest one of the sinks that answer in time. The other sinks join later. */

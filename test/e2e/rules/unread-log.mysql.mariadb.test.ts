@@ -10,13 +10,27 @@ import { mysqlFlavours } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const FORM = "(id int primary key, mail varchar(80), note varchar(80))";
+
+/** A sink that does not read where the others pass by. */
+interface Beside {
+  readonly without?: string;
+  readonly paused?: string;
+}
+
 const MAIL = { columns: { mail: { mask: "redact" } } };
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test.each([
-    ["offsets", ["offsets", "reset", "--to", "latest", "--yes"], 0],
-    ["a recovery", ["recover", "--anyway", "--yes"], 1],
-  ] as const)("%s past a swap", async (_, command, exitCode) => {
+    ["offsets", {}, ["offsets", "reset", "--to", "latest", "--yes"], 0],
+    ["offsets of the sink that is left", { without: "duckdb" }, ["offsets", "reset", "--to", "latest", "--yes"], 0],
+    [
+      "offsets beside a paused sink",
+      { paused: "duckdb" },
+      ["offsets", "reset", "--sink", "files", "--to", "latest", "--yes"],
+      0,
+    ],
+    ["a recovery", {}, ["recover", "--anyway", "--yes"], 1],
+  ] as const)("%s past a swap", async (_, beside: Beside, command, exitCode) => {
     await using pipeline = await MysqlPipeline.start(
       flavour,
       [
@@ -36,25 +50,33 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     };
     const people = `${source.name}.people`;
     await pipeline.settled();
+    if (beside.paused !== undefined)
+      expect(await installation.command("pause", "--sink", beside.paused)).toMatchObject({ exitCode: 0 });
     await pipeline.daemon.stop();
+    if (beside.without !== undefined) {
+      delete pipeline.sinks.config[beside.without];
+      pipeline.configure({}, { users: MAIL, people: {} });
+    }
     await pipeline.run(
       "rename table users to between_them, people to users, between_them to people",
       `insert into people values (2, '${CANARY} b', 'y')`,
     );
     // A recovery compares, and names the table that it can't read.
     expect((await installation.command(...command)).exitCode).toBe(exitCode);
-    await pipeline.start();
+    await pipeline.start(beside.paused === undefined);
     await eventually(async () => expect(await suspended()).toEqual([[people, "MR1033"]]));
     await pipeline.run(`insert into people values (3, '${CANARY} c', 'z')`, "insert into plain values (2, 'later')");
     await eventually(async () => expect((await placesWith("later", pipeline)).length).toBeGreaterThan(0));
     await expectHidden(pipeline);
     // It stays so over a restart, until the configuration hides the same there.
     await pipeline.kill();
-    await pipeline.start();
+    await pipeline.start(beside.paused === undefined);
     await eventually(async () => expect(await suspended()).toEqual([[people, "MR1033"]]));
     await pipeline.kill();
     pipeline.configure({}, { users: MAIL, people: MAIL });
-    await pipeline.start();
+    await pipeline.start(beside.paused === undefined);
+    if (beside.paused !== undefined)
+      expect(await installation.command("resume", "--sink", beside.paused)).toMatchObject({ exitCode: 0 });
     await eventually(async () => expect(await suspended()).toEqual([]));
     await pipeline.settled();
     await expectHidden(pipeline);

@@ -15,6 +15,7 @@ export function pipelineOf(parts: Parts): Pipeline {
     lease: 1,
     snapshot: "initial",
     revised: async () => [],
+    onSkipped: async () => {},
     heartbeatMs: 50,
     logger: quietLog,
     metrics: noMetrics,

@@ -12,6 +12,7 @@ import {
 import {
   comparePositions,
   earliest,
+  latest,
   parsePosition,
   type Position,
   serializePosition,
@@ -201,12 +202,6 @@ function coveredAfterWrite(record: Positions | null, written: Position): Positio
   if (record === null || record.covered === null) return written;
   if (record.checkpoint !== null && comparePositions(written, record.checkpoint) < 0) return written;
   return latest(written, record.covered);
-}
-
-function latest(first: Position, ...others: readonly (Position | null)[]): Position {
-  let result = first;
-  for (const other of others) if (other !== null && comparePositions(other, result) > 0) result = other;
-  return result;
 }
 
 function sinkRecord(row: Row): SinkRecord {

@@ -1,8 +1,7 @@
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import { isLater, keyMarks, type TableVersion } from "../../../core/model/schema.ts";
 import type { TableShape } from "../../../core/contracts/catalog.ts";
-import type { Rename } from "../../../core/contracts/change-log.ts";
-import type { SchemaStore, StoredRenames } from "../../../core/contracts/state-store.ts";
+import { type SchemaStore, type StoredRenames, UNREAD } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { voidProofs } from "./proofs.ts";
 import { isRecord } from "../../../core/stored-json.ts";
@@ -70,7 +69,7 @@ export class SqliteSchemas implements SchemaStore {
     return this.#registered(tableId).filter((version) => !isElsewhere(version));
   }
 
-  async rename(renames: readonly Rename[], position: Position): Promise<void> {
+  async rename(renames: StoredRenames["renames"], position: Position): Promise<void> {
     const since = serializePosition(position);
     const sql = "INSERT OR REPLACE INTO table_rename (since, renames) VALUES (:since, :renames)";
     this.#connection.write(() => {
@@ -137,8 +136,9 @@ function shapeOnly(shape: TableShape): TableShape {
   return ruled === undefined ? plain : { ...plain, ruled };
 }
 
-function isRenames(value: unknown): value is readonly Rename[] {
-  return Array.isArray(value) && value.every((one) => isRecord(one) && typeof one["from"] === "string");
+function isRenames(value: unknown): value is StoredRenames["renames"] {
+  const isRename = (one: unknown): boolean => one === UNREAD || (isRecord(one) && typeof one["from"] === "string");
+  return Array.isArray(value) && value.every(isRename);
 }
 
 function isShape(value: unknown): value is TableShape {
