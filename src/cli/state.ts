@@ -3,9 +3,8 @@ import type { Config } from "../config/config.ts";
 import type { Place } from "../config/load.ts";
 import { audited, type AuditFacts, type Looks } from "../core/audit/audit-store.ts";
 import { sinkFacts } from "../core/audit/facts.ts";
-import { systemClock } from "../core/clock.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import type { StateStore } from "../core/contracts/state-store.ts";
+import type { Lease, StateStore } from "../core/contracts/state-store.ts";
 import { reasonOf } from "../core/errors.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
@@ -28,10 +27,18 @@ export async function readState<T>({ state, name }: Named, ask: (state: StateSto
  * Writes to the state what the next daemon reads. Refused while one holds the lease, also where it can't be asked: it would not
  * see it. Without `create` the state has to exist.
  */
-export async function writeState<T>(
+export async function writeState<T>(config: Named, work: (state: StateStore) => Promise<T>, create = true): Promise<T> {
+  return await whileWritable(config, create, async (state) => {
+    const holder = await state.lease.holder(LEASE_MS, isGone);
+    if (holder !== null) throw leaseHeld(holder);
+    return await work(state);
+  });
+}
+
+async function whileWritable<T>(
   { state, name }: Named,
+  create: boolean,
   work: (state: StateStore) => Promise<T>,
-  create = true,
 ): Promise<T> {
   try {
     // Opening for writing creates a state, and brings an earlier one up to date, with which its daemon could not go on.
@@ -42,9 +49,10 @@ export async function writeState<T>(
   return await whileOpen(openState(state, { name }), work);
 }
 
-async function expectFree({ lease }: Pick<StateStore, "lease">): Promise<void> {
-  const held = await lease.current();
-  if (held !== null && !isGone(held.holder)) throw leaseHeld(held, systemClock);
+/** Refused while a daemon holds the lease, as far as a reader knows. */
+export async function expectFree(state: Pick<StateStore, "lease">): Promise<void> {
+  const live = await liveLease(state);
+  if (live !== null) throw leaseHeld(live);
 }
 
 interface AloneOptions<T> {
@@ -60,8 +68,8 @@ export async function alone<T>(
   work: (state: StateStore) => Promise<T>,
   { create = false, removes = () => false }: AloneOptions<T> = {},
 ): Promise<T> {
-  const ofLease = async (state: StateStore): Promise<T> => {
-    const { lease, isInherited } = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
+  return await whileWritable(config, create, async (state) => {
+    const { lease, isInherited } = await takeLease({ state, holder: holderName(), isGone });
     const { number } = lease;
     // A renewal that fails or comes too late makes the next write fail: each write checks the lease.
     const renewal = setInterval(() => {
@@ -78,8 +86,7 @@ export async function alone<T>(
       // The next daemon still learns that the last one died.
       if (!isRemoved) await (isInherited ? state.lease.renew(number, 0) : state.lease.release(number));
     }
-  };
-  return await writeState(config, ofLease, create);
+  });
 }
 
 /** Keeps what a command does without a daemon in the audit log, with the sinks before and after. */
@@ -159,7 +166,12 @@ export async function holderOf(config: Named): Promise<string | null> {
   }
 }
 
-export async function liveHolder({ lease }: Pick<StateStore, "lease">): Promise<string | null> {
+export async function liveHolder(state: Pick<StateStore, "lease">): Promise<string | null> {
+  return (await liveLease(state))?.holder ?? null;
+}
+
+/** None lasts longer than `LEASE_MS`: then the clock was set back, and a holder that lives renews it within seconds. */
+async function liveLease({ lease }: Pick<StateStore, "lease">): Promise<Lease | null> {
   const held = await lease.current();
-  return held === null || isGone(held.holder) ? null : held.holder;
+  return held === null || held.leftMs > LEASE_MS || isGone(held.holder) ? null : held;
 }

@@ -25,9 +25,9 @@ interface LeaseParts {
   readonly isGone: (holder: string) => boolean;
 }
 
-export async function takeLease({ state, clock, holder, isGone }: LeaseParts): Promise<Acquired> {
+export async function takeLease({ state, holder, isGone }: Omit<LeaseParts, "clock">): Promise<Acquired> {
   const acquired = await state.lease.acquire(holder, LEASE_MS, isGone);
-  if (!acquired.taken) throw leaseHeld(acquired.lease, clock);
+  if (!acquired.taken) throw leaseHeld(acquired.lease);
   return acquired;
 }
 

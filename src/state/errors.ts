@@ -1,4 +1,3 @@
-import type { Clock } from "../core/clock.ts";
 import type { Lease } from "../core/contracts/state-store.ts";
 import { type ErrorPages, type MillraceError, raising } from "../core/errors.ts";
 
@@ -86,13 +85,11 @@ export const pages: ErrorPages = {
 };
 
 /** Another daemon with this name runs, so this one must not start. */
-export function leaseHeld(lease: Lease, clock: Pick<Clock, "now">): MillraceError {
-  const seconds = Math.max(0, Math.ceil((lease.expiresAtMs - clock.now()) / 1000));
-  return stateError(
-    "MR1213",
-    `another daemon holds the lease: ${lease.holder} (for ${seconds} s, unless it renews it)`,
-    { reason: "held" },
-  );
+export function leaseHeld({ holder, leftMs }: Lease): MillraceError {
+  const seconds = Math.ceil(leftMs / 1000);
+  return stateError("MR1213", `another daemon holds the lease: ${holder} (for ${seconds} s, unless it renews it)`, {
+    reason: "held",
+  });
 }
 
 /** Another daemon runs in place of this one. */

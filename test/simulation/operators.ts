@@ -160,7 +160,7 @@ export class Operators {
     await this.#told(what, async () => {
       const state = world.state.open(process);
       const isGone = (holder: string): boolean => world.isGone(holder);
-      const { number: lease } = (await takeLease({ state, clock: process.clock, holder: process.name, isGone })).lease;
+      const { number: lease } = (await takeLease({ state, holder: process.name, isGone })).lease;
       try {
         await work(state, process);
       } finally {

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { readFileSync, writeFileSync } from "node:fs";
-import { holderName, isGone, localPid } from "../../src/daemon/lease.ts";
+import { holderName, isGone, LEASE_MS, localPid } from "../../src/daemon/lease.ts";
 import { openState } from "../../src/state/open.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -21,22 +21,54 @@ test("a process id of another host of the same name, or of an earlier boot, says
   expect([localPid(elsewhere), isGone(elsewhere)]).toEqual([null, false]);
 });
 
-test("no command writes to the state of a daemon that it can't ask", async () => {
-  using folder = temporaryFolder();
+/** A configuration whose servers are all away, and its state as an earlier command left it. */
+async function stopped() {
+  const folder = temporaryFolder();
   const sinks = "{ cache: { kind: redis, url: 'redis://127.0.0.1:1' } }";
   const source = "{ kind: postgres, url: 'postgres://127.0.0.1:1/d' }";
   writeFileSync(folder.file("millrace.yaml"), `name: shop\nsource: ${source}\nsinks: ${sinks}\n`);
-  const pause = async () => await runCli(["pause", "--sink", "cache", "--json"], { folder: folder.path });
-  expect((await pause()).exitCode).toBe(0);
+  const asked = async (...command: readonly string[]) => {
+    const { exitCode, stdout } = await runCli([...command, "--json"], { folder: folder.path });
+    const answer: unknown = JSON.parse(stdout);
+    return { exitCode, answer };
+  };
+  expect(await asked("pause", "--sink", "cache")).toMatchObject({ exitCode: 0 });
   const state = await openState(`sqlite:${folder.file(".millrace/shop.db")}`, { name: "shop" });
   await state.sinks.setPaused("cache", false);
-  const { lease } = await state.lease.acquire("another-host pid 1 in 0 since now", 60_000);
-  const { exitCode, stdout } = await pause();
-  expect({ exitCode, ...JSON.parse(stdout) }).toMatchObject({ exitCode: 4, error: { code: "MR1213" } });
+  return {
+    state,
+    asked,
+    [Symbol.asyncDispose]: async () => {
+      await state.close();
+      folder[Symbol.dispose]();
+    },
+  };
+}
+
+const ELSEWHERE = "another-host pid 1 in 0 since now";
+
+test("no command writes to the state of a daemon that it can't ask", async () => {
+  await using opened = await stopped();
+  const { state, asked } = opened;
+  const { lease } = await state.lease.acquire(ELSEWHERE, LEASE_MS);
+  expect(await asked("pause", "--sink", "cache")).toMatchObject({ exitCode: 4, answer: { error: { code: "MR1213" } } });
   expect((await state.sinks.get("cache"))?.paused).toBe(false);
   await state.lease.release(lease.number);
-  await state.close();
-  expect((await pause()).exitCode).toBe(0);
+  expect(await asked("pause", "--sink", "cache")).toMatchObject({ exitCode: 0 });
+});
+
+test.each([
+  ["pause", "--sink", "cache"],
+  ["offsets", "reset", "--to", "latest"],
+])("a holder that died before the clock was set back keeps `%s` out for seconds, not hours", async (...command) => {
+  await using opened = await stopped();
+  const { state, asked } = opened;
+  await state.lease.acquire(ELSEWHERE, 3 * 3_600_000);
+  const { exitCode, answer } = await asked(...command);
+  expect({ exitCode, answer }).toMatchObject({ exitCode: 4, answer: { error: { code: "MR1213" } } });
+  expect(JSON.stringify(answer)).toContain("for 15 s, unless it renews it");
+  expect((await state.sinks.get("cache"))?.paused).toBe(false);
+  expect((await state.lease.current())?.leftMs).toBeLessThanOrEqual(LEASE_MS);
 });
 
 test.runIf(process.platform === "linux")(

@@ -26,7 +26,7 @@ import { checkLog } from "./check-log.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { whileOpen } from "../opened.ts";
-import { holderOf, readState } from "../state.ts";
+import { holderOf, liveHolder, readState } from "../state.ts";
 
 /** A source or target that does not answer in this time is a finding. */
 const CHECK_TIMEOUT_MS = 30_000;
@@ -300,8 +300,8 @@ async function checkState({ name, state }: Config): Promise<readonly Finding[]> 
   const called = `the state ${path ?? "on Postgres"}`;
   const fine = (what: string): readonly Finding[] => [{ id: "state", level: "ok", what, fix: null }];
   try {
-    const lease = await readState({ name, state }, (store) => store.lease.current());
-    return fine(lease === null ? `${called} is in order` : `a daemon is running: ${lease.holder}`);
+    const holder = await readState({ name, state }, liveHolder);
+    return fine(holder === null ? `${called} is in order` : `a daemon is running: ${holder}`);
   } catch (error) {
     if (reasonOf(error) !== "absent") throw error;
     if (path === null) return fine(`${called} is made at the first start`);

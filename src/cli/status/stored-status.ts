@@ -1,5 +1,6 @@
 /** The status without a daemon: the last facts in the state store. */
 import type { Place } from "../../config/load.ts";
+import { systemClock, timestampBefore } from "../../core/clock.ts";
 import { statusDocument } from "../../core/conditions/conditions.ts";
 import { NUMBERED } from "../../core/contracts/positions.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
@@ -68,7 +69,7 @@ async function statusIn(place: Place, state: StateStore): Promise<StatusDocument
       snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
       ...(heldBy === null ? {} : { heldBy }),
       ...(ended === null ? {} : { ended }),
-      ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
+      ...(unreleased === null ? {} : { lastSeenAt: timestampBefore(systemClock, LEASE_MS - unreleased.leftMs) }),
     },
   );
   const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };

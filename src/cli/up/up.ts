@@ -12,16 +12,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Bound } from "../../config/connectors.ts";
 import type { Config } from "../../config/config.ts";
 import { type Address, topDefinition } from "../../config/daemon-definition.ts";
-import { scopeOf, systemClock } from "../../core/clock.ts";
+import { scopeOf } from "../../core/clock.ts";
 import type { CapturedTables } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
-import { findMillraceError, isAborted, MillraceError } from "../../core/errors.ts";
+import { findMillraceError, isAborted, MillraceError, reasonOf } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { shellWord } from "../../core/shell-word.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
-import { leaseHeld } from "../../state/errors.ts";
-import { isGone } from "../../daemon/lease.ts";
 import { findingLines, findingsOf, isListenedAt } from "../check/check.ts";
 import type { CommandLine } from "../command-line.ts";
 import { asDaemon, runOne } from "../commands/run.ts";
@@ -42,7 +40,7 @@ import {
 } from "../init/init.ts";
 import type { Options } from "../options.ts";
 import type { Session } from "../session.ts";
-import { readState } from "../state.ts";
+import { expectFree, readState } from "../state.ts";
 import { Progress } from "./progress.ts";
 import { type Sample, sampleDocument, sampleOf, sampleText } from "./first-rows.ts";
 
@@ -77,7 +75,10 @@ async function up(session: Session, options: Options, url: string | null): Promi
   const whole = await session.whole();
   if (whole.shares !== null)
     throw cliError("MR1110", "`up` starts a daemon that has all tables; with `source.shares`: millrace run");
-  await expectFree(whole);
+  await readState(whole, expectFree).catch((error: unknown) => {
+    // What else is wrong with the state is told below.
+    if (reasonOf(error) === "held") throw error;
+  });
   if (whole.exposure !== null) session.log.warn({ fix: whole.exposure.fix }, whole.exposure.what);
   if (!isNew && administrator !== null) await grant(session, whole.source, administrator);
   const config = isNew ? whole : await withFreePort(session, whole);
@@ -177,11 +178,6 @@ async function expectFit(session: Session, options: Options, url: string | null)
     throw refused("selects other tables (`source.tables`)");
   const wanted = options.text("--name");
   if (wanted !== null && wanted !== name) throw refused(`is of the name ${name}`);
-}
-
-async function expectFree({ name, state }: Config): Promise<void> {
-  const lease = await readState({ name, state }, (store) => store.lease.current()).catch(() => null);
-  if (lease !== null && !isGone(lease.holder)) throw leaseHeld(lease, systemClock);
 }
 
 /** Of a file that names none. */

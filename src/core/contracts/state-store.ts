@@ -65,7 +65,8 @@ export interface Lease {
   readonly number: number;
   /** Who holds it: host, pid, since when. For people. */
   readonly holder: string;
-  readonly expiresAtMs: number;
+  /** Until it expires, by the clock of the state; negative: it has expired. */
+  readonly leftMs: number;
 }
 
 export interface Acquired {
@@ -80,6 +81,11 @@ export interface LeaseStore {
    * present lease and takes nothing. `isInherited`: the holder before did not release it.
    */
   acquire(holder: string, durationMs: number, isGone?: (holder: string) => boolean): Promise<Acquired>;
+  /**
+   * Who keeps `acquire` from taking it. A lease that lasts longer than `durationMs` is shortened to that: the clock was set back
+   * since, and a holder that lives renews it in time.
+   */
+  holder(durationMs: number, isGone?: (holder: string) => boolean): Promise<Lease | null>;
   /** False when another process has taken the expired lease: the caller must stop at once. */
   renew(number: number, durationMs: number): Promise<boolean>;
   release(number: number): Promise<void>;

@@ -1,5 +1,4 @@
 import { basename, dirname, join } from "node:path";
-import { systemClock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateStore } from "../../core/contracts/state-store.ts";
@@ -16,14 +15,14 @@ interface StateLine {
   readonly revision: string;
   readonly lease_number: string;
   readonly holder: string;
-  readonly expires_ms: string | null;
-  readonly alive: boolean;
+  /** Null: the lease was released. */
+  readonly left_ms: string | null;
 }
 
 const SHORTEN = `UPDATE millrace.state SET expires_at = clock_timestamp() + $2::bigint * interval '1 millisecond'
   WHERE name = $1 AND expires_at > clock_timestamp() + $2::bigint * interval '1 millisecond'`;
-const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from expires_at) * 1000)::bigint AS expires_ms,
-  coalesce(expires_at > clock_timestamp(), false) AS alive FROM millrace.state WHERE name = $1`;
+const LINE = `SELECT form, revision, lease_number, holder,
+  (extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint AS left_ms FROM millrace.state WHERE name = $1`;
 
 /**
  * `url` may end in `#` and a local path that stands for the state, two folders below the configuration's. Its last part
@@ -104,12 +103,8 @@ class PostgresState implements LeaseStore {
     const startedMs = performance.now();
     const result = await this.#link.transaction(async (query) => {
       const [found] = await query<StateLine>(`${LINE} FOR UPDATE`, [this.#name]);
-      if (found?.alive === true && !isGone(found.holder)) {
-        // The server's clock may have been set back since. A holder that lives renews it in time.
-        await query(SHORTEN, [this.#name, durationMs]);
-        const [shortened = found] = await query<StateLine>(LINE, [this.#name]);
-        return { taken: false, lease: leaseOf(shortened), isInherited: false };
-      }
+      const held = await this.#holder(query, durationMs, isGone);
+      if (held !== null) return { taken: false, lease: held, isInherited: false };
       await query(
         `UPDATE millrace.state SET holder = $2, revision = revision + 1,
            expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond',
@@ -122,7 +117,7 @@ class PostgresState implements LeaseStore {
       await this.#load(query, line);
       this.#revision = BigInt(line.revision);
       if (line.form !== newestMigration()) await this.#rewrite(query);
-      return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
+      return { taken: true, lease: unreleasedIn(line)!, isInherited: unreleasedIn(found) !== null };
     });
     if (result.taken) {
       this.#failure = null;
@@ -130,6 +125,19 @@ class PostgresState implements LeaseStore {
       this.#heldUntilMs = startedMs + durationMs;
     }
     return result;
+  }
+
+  async holder(durationMs: number, isGone: (holder: string) => boolean = () => false): Promise<Lease | null> {
+    return await this.#link.once((query) => this.#holder(query, durationMs, isGone));
+  }
+
+  async #holder(query: Query, durationMs: number, isGone: (holder: string) => boolean): Promise<Lease | null> {
+    const [line] = await query<StateLine>(LINE, [this.#name]);
+    const held = currentIn(line);
+    if (held === null || isGone(held.holder)) return null;
+    if (held.leftMs <= durationMs) return held;
+    await query(SHORTEN, [this.#name, durationMs]);
+    return { ...held, leftMs: durationMs };
   }
 
   async renew(number: number, durationMs: number): Promise<boolean> {
@@ -166,12 +174,12 @@ class PostgresState implements LeaseStore {
 
   async current(): Promise<Lease | null> {
     const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
-    return line?.alive === true ? leaseOf(line) : null;
+    return currentIn(line);
   }
 
   async unreleased(): Promise<Lease | null> {
     const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
-    return line === undefined || line.expires_ms === null ? null : leaseOf(line);
+    return unreleasedIn(line);
   }
 
   /** Loads the copy before the call, and resolves when its changes are durable. */
@@ -281,7 +289,8 @@ class PostgresState implements LeaseStore {
     const [line] = await query<StateLine>(LINE, [this.#name]);
     if (this.#held !== null)
       return stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
-    if (line?.alive === true) return leaseHeld(leaseOf(line), systemClock);
+    const holder = currentIn(line);
+    if (holder !== null) return leaseHeld(holder);
     return stateError("MR1209", "the state was changed by another process meanwhile", {
       kind: "retryable",
       reason: "passing",
@@ -361,8 +370,14 @@ function columnsOf(changes: readonly Change[]): [string[], number[], (string | n
   return [changes.map(({ relation }) => relation), changes.map(({ number }) => number), changes.map((c) => c.content)];
 }
 
-function leaseOf({ lease_number: number, holder, expires_ms: expires }: StateLine): Lease {
-  return { number: Number(number), holder, expiresAtMs: Number(expires ?? 0) };
+function currentIn(line: StateLine | undefined): Lease | null {
+  const last = unreleasedIn(line);
+  return last !== null && last.leftMs > 0 ? last : null;
+}
+
+function unreleasedIn(line: StateLine | undefined): Lease | null {
+  if (line === undefined || line.left_ms === null) return null;
+  return { number: Number(line.lease_number), holder: line.holder, leftMs: Number(line.left_ms) };
 }
 
 /** The call was retried for as long as the lease lasted. */

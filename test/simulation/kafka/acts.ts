@@ -152,7 +152,7 @@ export class KafkaActs {
     await this.#told("recover", async () => {
       const state = world.captureState.open(process);
       const isGone = (holder: string): boolean => world.captureSite.isGone(holder, process);
-      const { number: lease } = (await takeLease({ state, clock: process.clock, holder: process.name, isGone })).lease;
+      const { number: lease } = (await takeLease({ state, holder: process.name, isGone })).lease;
       try {
         const log = world.loggerOf(process);
         await recoverIn({ log }, this.#config(process), state, { sink: null, isForced: true, isConfirmed: true });

@@ -1,10 +1,9 @@
 import type { Acquired, Lease, LeaseStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { integer, text, type Row } from "../row.ts";
+import { integer, text } from "../row.ts";
 
 const TAKE = `INSERT INTO lease (one, number, holder, expires_at_ms) VALUES (1, :now, :holder, :expires)
-  ON CONFLICT DO UPDATE SET number = max(number + 1, :now), holder = :holder, expires_at_ms = :expires
-  RETURNING number, holder, expires_at_ms`;
+  ON CONFLICT DO UPDATE SET number = max(number + 1, :now), holder = :holder, expires_at_ms = :expires`;
 
 const SHORTEN = "UPDATE lease SET expires_at_ms = :expires";
 
@@ -26,20 +25,29 @@ export class SqliteLease implements LeaseStore {
     isGone: (holder: string) => boolean = () => false,
   ): Promise<Acquired> {
     const result = this.#connection.write(() => {
-      const nowMs = this.#connection.clock.now();
-      const held = this.#read();
-      if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder)) {
-        // The clock was set back since. A holder that lives renews it in time.
-        const expires = Math.min(held.expiresAtMs, nowMs + durationMs);
-        if (expires < held.expiresAtMs) this.#connection.run(SHORTEN, { expires });
-        return { taken: false, lease: { ...held, expiresAtMs: expires }, isInherited: false };
-      }
+      const held = this.#holder(durationMs, isGone);
+      if (held !== null) return { taken: false, lease: held, isInherited: false };
       this.#connection.expectThere();
-      const taken = lease(this.#connection.get(TAKE, { holder, now: nowMs, expires: nowMs + durationMs })!);
-      return { taken: true, lease: taken, isInherited: held !== null && held.expiresAtMs > 0 };
+      const isInherited = this.#unreleased() !== null;
+      const nowMs = this.#connection.clock.now();
+      this.#connection.run(TAKE, { holder, now: nowMs, expires: nowMs + durationMs });
+      return { taken: true, lease: this.#unreleased()!, isInherited };
     });
     if (result.taken) this.#connection.held = result.lease.number;
     return result;
+  }
+
+  async holder(durationMs: number, isGone: (holder: string) => boolean = () => false): Promise<Lease | null> {
+    return this.#connection.unfenced(() => this.#holder(durationMs, isGone));
+  }
+
+  /** The caller has opened a transaction. */
+  #holder(durationMs: number, isGone: (holder: string) => boolean): Lease | null {
+    const held = this.#current();
+    if (held === null || isGone(held.holder)) return null;
+    if (held.leftMs <= durationMs) return held;
+    this.#connection.run(SHORTEN, { expires: this.#connection.clock.now() + durationMs });
+    return { ...held, leftMs: durationMs };
   }
 
   async renew(number: number, durationMs: number): Promise<boolean> {
@@ -55,24 +63,22 @@ export class SqliteLease implements LeaseStore {
   }
 
   async current(): Promise<Lease | null> {
-    return this.#expiringAfter(this.#connection.clock.now());
+    return this.#current();
   }
 
   async unreleased(): Promise<Lease | null> {
-    return this.#expiringAfter(0);
+    return this.#unreleased();
   }
 
-  #expiringAfter(ms: number): Lease | null {
-    const found = this.#read();
-    return found !== null && found.expiresAtMs > ms ? found : null;
+  #current(): Lease | null {
+    const last = this.#unreleased();
+    return last !== null && last.leftMs > 0 ? last : null;
   }
 
-  #read(): Lease | null {
-    const row = this.#connection.get("SELECT number, holder, expires_at_ms FROM lease");
-    return row === undefined ? null : lease(row);
+  #unreleased(): Lease | null {
+    const row = this.#connection.get("SELECT number, holder, expires_at_ms FROM lease WHERE expires_at_ms > 0");
+    if (row === undefined) return null;
+    const leftMs = integer(row, "expires_at_ms") - this.#connection.clock.now();
+    return { number: integer(row, "number"), holder: text(row, "holder"), leftMs };
   }
-}
-
-function lease(row: Row): Lease {
-  return { number: integer(row, "number"), holder: text(row, "holder"), expiresAtMs: integer(row, "expires_at_ms") };
 }
