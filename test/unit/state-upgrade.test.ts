@@ -6,7 +6,7 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import type { StateDump } from "../../src/core/contracts/state-store.ts";
 import { dumpOf, SEQUENCES } from "../../src/state/sqlite/dump.ts";
 import type { expectDivision as ExpectDivision } from "../../src/sharing/divided-before.ts";
@@ -128,6 +128,30 @@ test.each(EARLIER)("a file of form %i is migrated with its rows, and its daemon 
   } finally {
     await state.close();
   }
+});
+
+test.each(EARLIER)("a file of form %i is read as it was at one moment, while its daemon writes", async (form) => {
+  using folder = temporaryFolder();
+  const path = folder.file("shop.db");
+  const before = written(path, form);
+  const daemon = new DatabaseSync(path);
+  daemon.exec("PRAGMA journal_mode = WAL");
+  // oxlint-disable-next-line typescript/unbound-method -- called with its database
+  const { exec } = DatabaseSync.prototype;
+  let copied = 0;
+  const spy = vi.spyOn(DatabaseSync.prototype, "exec").mockImplementation(function (this: DatabaseSync, sql) {
+    exec.call(this, sql);
+    if (sql.includes("INSERT INTO main.") && copied++ === 0) exec.call(daemon, "DELETE FROM notice");
+  });
+  try {
+    const read = await openState(`sqlite:${path}`, { name: "shop", readOnly: true });
+    expectKept(await read.dump(), before);
+    await read.close();
+  } finally {
+    spy.mockRestore();
+    daemon.close();
+  }
+  expect(copied).toBeGreaterThan(1);
 });
 
 test.each(EARLIER)("how tables were divided is read of files of form %i, before anything is migrated", async (form) => {

@@ -85,17 +85,19 @@ export function upgraded(dump: StateDump): StateDump {
 }
 
 /** For a reader, which changes nothing: null, or, of an earlier version, a copy in the newest form that ends with its connection. */
-export function upgradedCopy(database: DatabaseSync, path: string): DatabaseSync | null {
+export function upgradedCopy(database: DatabaseSync, path: string, timeout: number): DatabaseSync | null {
   const form = formOf(database, path);
   if (form === newestMigration()) return null;
-  const copy = new DatabaseSync("");
+  const copy = new DatabaseSync("", { timeout });
   try {
     migrate(copy, path, form);
     copy.prepare("ATTACH ? AS earlier").run(`${pathToFileURL(path).href}?mode=ro`);
+    // All tables as they are at one moment: its daemon may be writing.
+    copy.exec("BEGIN");
     const tables = copy.prepare("SELECT name FROM earlier.sqlite_schema WHERE type = 'table'").all();
     for (const name of tables.map((row) => quote(text(row, "name"))))
       copy.exec(`DELETE FROM main.${name}; INSERT INTO main.${name} SELECT * FROM earlier.${name}`);
-    copy.exec("DETACH earlier");
+    copy.exec("COMMIT; DETACH earlier");
     migrate(copy, path);
     copy.exec("PRAGMA query_only = ON");
     return copy;

@@ -43,7 +43,7 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
     verifyIntegrity(database, path);
     if (readOnly) {
       if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`, { reason: "absent" });
-      const copy = upgradedCopy(database, path);
+      const copy = upgradedCopy(database, path, BUSY_TIMEOUT_MS);
       if (copy !== null) {
         database.close();
         database = copy;
