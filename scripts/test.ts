@@ -2,15 +2,17 @@
  * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, how many tests it
  * skipped for which reason, in CI every test that passed only at the second try, and every failed test with its error. It
  * ends with one plain line, `N passed, N failed`. Without a pattern it is the default suite: the same tests, with the same
- * seed, for one commit. `--long` runs all tests, the variants of servers, and the older lines of Postgres for the tests
- * that depend on them.
+ * seed, for one commit. `--long` runs all tests, the variants of servers, and their older lines for the tests that
+ * depend on them.
  */
 import { execFileSync } from "node:child_process";
 import { relative } from "node:path";
 import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
-import { isMariadbChosen, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
-import { postgresLines } from "./services/servers/postgres/postgres-version.ts";
+import { isLineChosen } from "./services/server-line.ts";
+import { KAFKA_VERSION_VARIABLE, kafkaLines } from "./services/servers/kafka.ts";
+import { MARIADB_VERSION_VARIABLE, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
+import { POSTGRES_VERSION_VARIABLE, postgresLines } from "./services/servers/postgres/postgres-version.ts";
 import type { ProvidedServices } from "../test/support/run/global-setup.ts";
 import { SEED_VARIABLE } from "../test/support/run/random.ts";
 import { isTurn, TURN_VARIABLE } from "../test/support/run/service-suffixes.ts";
@@ -29,7 +31,7 @@ interface Outcome {
 const SLOW_COUNT = 10;
 const ERROR_CHARACTERS_MAX = 4_000;
 
-/** Tests that depend on the version of the source; the long form runs them on each version. */
+/** Tests that depend on the version of Postgres. */
 const POSTGRES_FACING = [
   "test/conformance/cell-values",
   "test/conformance/postgres",
@@ -45,8 +47,15 @@ const POSTGRES_FACING = [
   "test/integration/values.pg",
 ];
 
-/** The same for MariaDB. */
-const MARIADB_FACING = ["mysql.mariadb"];
+/** Tests of single limits and logins are not among them: the oldest brokers have other ones. */
+const KAFKA_FACING = ["test/conformance/kafka", "test/e2e/kafka/", "test/fault/kafka/"];
+
+/** The long form runs the tests that depend on a server's version on each of its lines. */
+const LINES = [
+  { server: "Postgres", variable: POSTGRES_VERSION_VARIABLE, lines: postgresLines, files: POSTGRES_FACING },
+  { server: "MariaDB", variable: MARIADB_VERSION_VARIABLE, lines: mariadbLines, files: ["mysql.mariadb"] },
+  { server: "Kafka", variable: KAFKA_VERSION_VARIABLE, lines: kafkaLines, files: KAFKA_FACING },
+];
 
 const { patterns, isLong } = readArguments(process.argv.slice(2));
 const outcome: Outcome = { passed: 0, failed: 0, skipped: new Map(), broken: [], flaky: [], files: [] };
@@ -55,21 +64,13 @@ const isSuite = !isLong && patterns.length === 0;
 const turn = isSuite ? chosenTurn() : undefined;
 if (isSuite) process.env[SEED_VARIABLE] ??= String(seedOfCommit());
 await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined, [TURN_VARIABLE]: turn });
-const hasChosen = (process.env["MILLRACE_TEST_POSTGRES_VERSION"] ?? "") !== "";
-if (isLong && patterns.length === 0 && !hasChosen) {
-  for (const { major } of postgresLines.slice(1)) {
-    const environment = { MILLRACE_TEST_LONG: undefined, MILLRACE_TEST_POSTGRES_VERSION: String(major) };
-    await run(`Postgres ${major}: `, POSTGRES_FACING, environment);
-  }
-}
-if (isLong && patterns.length === 0 && !isMariadbChosen()) {
-  for (const { version } of mariadbLines.slice(1)) {
-    const environment = {
-      MILLRACE_TEST_LONG: undefined,
-      MILLRACE_TEST_POSTGRES_VERSION: undefined,
-      MILLRACE_TEST_MARIADB_VERSION: version,
-    };
-    await run(`MariaDB ${version}: `, MARIADB_FACING, environment);
+if (isLong && patterns.length === 0) {
+  for (const { server, variable, lines, files } of LINES) {
+    if (isLineChosen(variable)) continue;
+    for (const { version } of lines.slice(1)) {
+      await run(`${server} ${version}: `, files, { MILLRACE_TEST_LONG: undefined, [variable]: version });
+    }
+    delete process.env[variable];
   }
 }
 const isComplete = process.env["CI"] !== "true" || missing.size === 0;

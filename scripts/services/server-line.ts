@@ -9,7 +9,7 @@ export function isLineChosen(variable: string): boolean {
   return (process.env[variable] ?? "") !== "";
 }
 
-export function chosenLine<L extends ServerLine>(
+export function chosenLine<L extends Pick<ServerLine, "version">>(
   what: string,
   variable: string,
   lines: readonly L[],

@@ -44,6 +44,8 @@ export const versions = {
   opensearch: { image: "opensearchproject/opensearch:2.19.6", version: "2.19.6", javaMajor: 17 },
   opensearch3: { image: "opensearchproject/opensearch:3.8.0", version: "3.8.0", javaMajor: 21 },
   kafka: { image: "apache/kafka:4.3.1", version: "4.3.1", javaMajor: 17 },
+  /** The oldest, which the long form runs too, and MILLRACE_TEST_KAFKA_VERSION chooses in place of the one above. In no container. */
+  kafka31: { version: "3.1.2", javaMajor: 17 },
   /** Apicurio, a schema registry with Confluent's interface. Its newest needs Java 21. */
   registry: { image: "apicurio/apicurio-registry:3.3.3", version: "3.3.3", javaMajor: 21 },
   /** Versity S3 Gateway, with conditional writes. */

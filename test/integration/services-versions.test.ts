@@ -39,6 +39,7 @@ test.for([
   `opensearch-${versions.opensearch.version}`,
   `opensearch-${versions.opensearch3.version}`,
   `kafka-${versions.kafka.version}`,
+  `kafka-${versions.kafka31.version}`,
   `debezium-${versions.debezium}`,
   `ecj-${versions.ecj}`,
 ])("the list of jars of %s is there, each with its sum and size", async (name) => {

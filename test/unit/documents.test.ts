@@ -66,9 +66,11 @@ const RUN = new Map(
   ["Postgres", "MySQL", "MariaDB", "Redis", "Valkey", "Elasticsearch", "OpenSearch", "Kafka", "ClickHouse"].map(
     (product) => {
       const isOf = new RegExp(`(?:^|/)${product}(?:-server)?:(\\d[\\d.]*)`, "i");
-      const images = Object.values(versions).flatMap((one) =>
-        typeof one === "object" && "image" in one ? [isOf.exec(one.image)?.[1] ?? []].flat() : [],
-      );
+      const images = Object.entries(versions).flatMap(([name, one]) => {
+        if (typeof one !== "object") return [];
+        if ("image" in one) return [isOf.exec(one.image)?.[1] ?? []].flat();
+        return "version" in one && name.startsWith(product.toLowerCase()) ? [one.version] : [];
+      });
       const [, byHand = ""] = /By hand, once: (.*?)\. /.exec(text("docs/testing.md")) ?? [];
       return [product, [...images, ...versionsIn(byHand, product)]] as const;
     },

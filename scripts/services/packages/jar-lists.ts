@@ -15,10 +15,8 @@ const LISTS: Readonly<Record<string, readonly string[]>> = {
   ...opensearch(versions.opensearch.version),
   ...opensearch(versions.opensearch3.version),
   ...debezium(versions.debezium),
-  [`kafka-${versions.kafka.version}`]: [
-    coordinates("org.apache.kafka", "kafka_2.13", versions.kafka.version),
-    coordinates("org.slf4j", "slf4j-simple", versions.slf4j),
-  ],
+  ...kafka(versions.kafka.version),
+  ...kafka(versions.kafka31.version),
   [`debezium-jdbc-${versions.debeziumJdbc}`]: [
     without(coordinates("io.debezium", "debezium-connector-jdbc", versions.debeziumJdbc), [
       "com.oracle.database.jdbc",
@@ -68,6 +66,15 @@ function opensearch(version: string): Record<string, readonly string[]> {
       coordinates("org.opensearch", "opensearch", version),
       ...plugins.map((plugin) => coordinates("org.opensearch.plugin", plugin, version)),
       coordinates("org.apache.logging.log4j", "log4j-core", versions.log4j),
+    ],
+  };
+}
+
+function kafka(version: string): Record<string, readonly string[]> {
+  return {
+    [`kafka-${version}`]: [
+      coordinates("org.apache.kafka", "kafka_2.13", version),
+      coordinates("org.slf4j", "slf4j-simple", versions.slf4j),
     ],
   };
 }

@@ -14,6 +14,7 @@ import { freePort } from "../processes/port.ts";
 import { printProgress } from "../packages/progress.ts";
 import { waitUntilReady } from "../processes/ready.ts";
 import { ownFolder, temporaryHome } from "../processes/run-user.ts";
+import { chosenLine, isLineChosen } from "../server-line.ts";
 import {
   fetched,
   locateService,
@@ -41,9 +42,19 @@ const VARIABLE = "MILLRACE_TEST_KAFKA_URL";
 const DEFAULT_PORT = 9092;
 const HEAP_MEGABYTES = 512;
 const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 20_000 }] as const;
-const { version, image, javaMajor } = versions.kafka;
-const JARS = `kafka-${version}`;
-const SERVICE: JarService = { name: NAME, version, javaMajor, jars: JARS };
+/** The newest, and the oldest that the sink and the log between daemons work with. */
+export const kafkaLines = [versions.kafka, versions.kafka31];
+export const KAFKA_VERSION_VARIABLE = "MILLRACE_TEST_KAFKA_VERSION";
+
+/** That of this run: the newest, or the one in MILLRACE_TEST_KAFKA_VERSION. */
+function service(line = chosenLine("Kafka", KAFKA_VERSION_VARIABLE, kafkaLines)): JarService {
+  const { version, javaMajor } = line;
+  return { name: NAME, version, javaMajor, jars: `kafka-${version}` };
+}
+
+export function isOldKafka(): boolean {
+  return service().version === versions.kafka31.version;
+}
 
 /** Of one node, which has all replicas that there are. Topics are made by those who want them. */
 const ALONE: Readonly<Record<string, string>> = {
@@ -61,7 +72,12 @@ const ALONE: Readonly<Record<string, string>> = {
 };
 
 async function locate(options: LocateOptions = {}): Promise<Availability> {
-  return locateService({ variable: VARIABLE, image, native: () => jarAvailability(SERVICE) }, options);
+  const { image } = versions.kafka;
+  const nativeOnly = options.nativeOnly === true || isLineChosen(KAFKA_VERSION_VARIABLE);
+  return locateService(
+    { variable: VARIABLE, image, native: () => jarAvailability(service()) },
+    { ...options, nativeOnly },
+  );
 }
 
 async function start(options: KafkaOptions = {}): Promise<RunningService> {
@@ -79,7 +95,7 @@ async function startInContainer(): Promise<RunningService> {
   const port = await freePort();
   return startContainer({
     name: NAME,
-    image,
+    image: versions.kafka.image,
     containerPort: port,
     port,
     environment: Object.fromEntries(
@@ -109,8 +125,8 @@ function properties(port: number, controller: number, logs: string, bound: strin
 
 async function startNative(options: KafkaOptions): Promise<RunningService> {
   const onProgress = options.onProgress ?? printProgress;
-  const java = await javaFor(SERVICE, onProgress);
-  const dir = await fetched(NAME, install(onProgress));
+  const java = await javaFor(service(), onProgress);
+  const dir = await fetched(NAME, install(service(), onProgress));
   const home = await temporaryHome(NAME, undefined);
   const dataDir = join(home, "data");
   const port = await freePort(2);
@@ -197,14 +213,14 @@ export function newClusterId(): string {
   return Buffer.from(randomUUID().replaceAll("-", ""), "hex").toString("base64url");
 }
 
-/** The folder of its jars, of which the client for Java is one. */
+/** The folder of the newest one's jars, of which the client for Java is one. */
 export async function kafkaJars(onProgress: ProgressListener = printProgress): Promise<string> {
-  return join(await install(onProgress), "lib");
+  return join(await install(service(versions.kafka), onProgress), "lib");
 }
 
-async function install(onProgress: ProgressListener): Promise<string> {
-  return cached(JARS, async (dir) => {
-    await fetchJars(JARS, await readJarList(JARS), join(dir, "lib"), onProgress);
+async function install({ jars }: JarService, onProgress: ProgressListener): Promise<string> {
+  return cached(jars, async (dir) => {
+    await fetchJars(jars, await readJarList(jars), join(dir, "lib"), onProgress);
   });
 }
 

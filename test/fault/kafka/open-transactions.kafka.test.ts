@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { newClusterId } from "../../../scripts/services/servers/kafka.ts";
+import { isOldKafka, newClusterId } from "../../../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
 import { topicsOf } from "../../../connectors/kafka/client/cluster.ts";
 import { extentOf } from "../../../connectors/kafka/client/partition.ts";
@@ -58,38 +58,46 @@ async function twoBrokers(): Promise<Brokers> {
   return { sure, lost, scene, [Symbol.asyncDispose]: () => started.disposeAsync() };
 }
 
-test("partitions whose broker was away when a transaction ended: readers see it before the next step, or start", async () => {
-  await using brokers = await twoBrokers();
-  const { sure, lost, scene } = brokers;
-  const topic = scene.topic("public.note");
-  const configs = Object.entries(KEPT).map(([name, value]) => ({ name, value }));
-  await scene.topics.admin.createTopics({ topics: [topic], configs, assignments: [{ partition: 0, brokers: [LOST] }] });
-  await scene.sink.prepare([item, note], timeout());
-  const goesAway = async (): Promise<void> => {
-    await lost.kill();
-    await eventually(async () => expect(await endOf(scene, topic)).toBeNull(), { withinMs: 60_000 });
-  };
-  const comesBack = async (end: bigint): Promise<void> => {
-    await lost.start();
-    await eventually(async () => expect(await endOf(scene, topic)).toBe(end), { withinMs: 60_000 });
-  };
+// A broker of the oldest line says it in another way.
+test.skipIf(isOldKafka())(
+  "partitions whose broker was away when a transaction ended: readers see it before the next step, or start",
+  async () => {
+    await using brokers = await twoBrokers();
+    const { sure, lost, scene } = brokers;
+    const topic = scene.topic("public.note");
+    const configs = Object.entries(KEPT).map(([name, value]) => ({ name, value }));
+    await scene.topics.admin.createTopics({
+      topics: [topic],
+      configs,
+      assignments: [{ partition: 0, brokers: [LOST] }],
+    });
+    await scene.sink.prepare([item, note], timeout());
+    const goesAway = async (): Promise<void> => {
+      await lost.kill();
+      await eventually(async () => expect(await endOf(scene, topic)).toBeNull(), { withinMs: 60_000 });
+    };
+    const comesBack = async (end: bigint): Promise<void> => {
+      await lost.start();
+      await eventually(async () => expect(await endOf(scene, topic)).toBe(end), { withinMs: 60_000 });
+    };
 
-  scene.weakness.before.set("EndTxn", goesAway);
-  await scene.write(note, 20n, "1");
-  await eventually(async () => expect(await leftOpen(sure)).toBe(1));
-  await comesBack(1n);
-  await scene.write(item, 30n, "2");
-  expect(await scene.ids("public.note")).toEqual(["1"]);
+    scene.weakness.before.set("EndTxn", goesAway);
+    await scene.write(note, 20n, "1");
+    await eventually(async () => expect(await leftOpen(sure)).toBe(1));
+    await comesBack(1n);
+    await scene.write(item, 30n, "2");
+    expect(await scene.ids("public.note")).toEqual(["1"]);
 
-  scene.weakness.before.set("EndTxn", goesAway);
-  await scene.write(note, 40n, "2");
-  await eventually(async () => expect(await leftOpen(sure)).toBe(2));
-  await comesBack(3n);
-  await scene.restart();
-  expect(scene.at).toBe(41n);
-  expect(await scene.ids("public.note")).toEqual(["1", "2"]);
-  expect(await scene.ids("public.item")).toEqual(["1", "2"]);
-});
+    scene.weakness.before.set("EndTxn", goesAway);
+    await scene.write(note, 40n, "2");
+    await eventually(async () => expect(await leftOpen(sure)).toBe(2));
+    await comesBack(3n);
+    await scene.restart();
+    expect(scene.at).toBe(41n);
+    expect(await scene.ids("public.note")).toEqual(["1", "2"]);
+    expect(await scene.ids("public.item")).toEqual(["1", "2"]);
+  },
+);
 
 test("a transaction that can't end in a topic whose replicas are away: the topic is named", async () => {
   await using brokers = await twoBrokers();

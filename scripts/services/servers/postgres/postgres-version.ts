@@ -18,9 +18,9 @@ export const postgresLines: readonly PostgresLine[] = [postgres, postgres17, pos
   },
 );
 
-const VARIABLE = "MILLRACE_TEST_POSTGRES_VERSION";
+export const POSTGRES_VERSION_VARIABLE = "MILLRACE_TEST_POSTGRES_VERSION";
 
 /** The line of that major version; default: the run's line. */
 export function postgresLine(major?: string): PostgresLine {
-  return chosenLine("Postgres", VARIABLE, postgresLines, major);
+  return chosenLine("Postgres", POSTGRES_VERSION_VARIABLE, postgresLines, major);
 }
