@@ -89,15 +89,16 @@ export function widthOf({ places }: PlannedDocument): number {
   return Math.max(...places.map((place) => Math.max(arityOf(place), place.layout.key.length)));
 }
 
-/** The first entries of a document behind `after`, at most so many and none behind `until`, go to the end. Returns up to where. */
+const MOVED_AT_ONCE = 1_000;
+
+/** The first entries of a document behind `after`, and none behind `until`, go to the end. Returns up to where. */
 export function moveToEnd(
   file: Pick<SqliteFile, "run" | "rows">,
   document: number,
   { after, until }: { readonly after: bigint; readonly until: bigint },
-  count: number,
 ): bigint {
   const of = `FROM ${CHANGED} WHERE document = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq`;
-  const [next] = file.rows(`SELECT seq ${of} LIMIT 1 OFFSET ?4`, document, after, until, count);
+  const [next] = file.rows(`SELECT seq ${of} LIMIT 1 OFFSET ?4`, document, after, until, MOVED_AT_ONCE);
   const keys = names("k", widthIn(file, CHANGED, "k"));
   const to = typeof next?.[0] === "bigint" ? next[0] - 1n : until;
   file.run(`INSERT OR REPLACE INTO ${CHANGED} (document, ${keys}) SELECT document, ${keys} ${of}`, document, after, to);

@@ -50,7 +50,6 @@ import { defineFunctions } from "./values.ts";
 
 /** A transaction of what was left ends after so long, if not with as many entries as `Pace` says. */
 const PIECES_MS = 50;
-const MOVED_AT_ONCE = 1_000;
 const TRIMMED_AT_ONCE = 5_000;
 const RETRY_MS = 1_000;
 const WAIT_MS = 1_000;
@@ -381,7 +380,7 @@ export class Nest implements Companion {
     const [released] = releasedIn(file);
     if (released === undefined) return null;
     const [id, until] = released;
-    const to = moveToEnd(file, id, { after: moved?.id === id ? moved.to : 0n, until }, MOVED_AT_ONCE);
+    const to = moveToEnd(file, id, { after: moved?.id === id ? moved.to : 0n, until });
     if (to === until) file.run(`UPDATE ${DOCUMENTS} SET held = NULL WHERE id = ?`, id);
     return to === until ? null : { id, to };
   }

@@ -18,7 +18,7 @@ import type {
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { CallPool, CallStream } from "./write/call-stream.ts";
 import { ReportFailure } from "../kit/skipped-rows.ts";
-import { versionSince } from "../kit/stored-shape.ts";
+import { versionSince } from "../../src/core/targets/base-rows.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf } from "./connection.ts";
 import { classify, type ClientLimit, crowdedAt, redisError, replyCode, unsavedIn } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";

@@ -10,7 +10,7 @@
  */
 import type { Inspection, ListedKey, RowsInOrder, StoredRow } from "../core/contracts/comparing.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
-import type { TargetRawRows } from "../core/contracts/raw/raw-copy.ts";
+import type { TargetRawRows } from "../core/contracts/raw-copy.ts";
 import type { Outcome, Sink, TargetEvolution, TargetPresence, TargetRows } from "../core/contracts/sink.ts";
 import type { Batch } from "../core/model/batch.ts";
 import type { TableVersion } from "../core/model/schema.ts";

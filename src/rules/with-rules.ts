@@ -4,7 +4,7 @@ import type { TableName } from "../core/contracts/connector.ts";
 import type { ChangeLog, StreamOptions } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin, SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
+import type { RawRows } from "../core/contracts/raw-copy.ts";
 import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.ts";
 import type { OnSkipped, Revise, Source } from "../core/contracts/source.ts";
 import { type StoredRenames, UNREAD } from "../core/contracts/state-store.ts";

@@ -10,7 +10,7 @@ import { keyText } from "../../src/core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { Block } from "../../src/core/model/block.ts";
-import { failedCell } from "../../src/core/model/failed-cell.ts";
+import { failedCell } from "../../src/core/model/tuple.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import type { Document } from "../../src/documents/document.ts";
 import { systemClock } from "../../src/core/clock.ts";

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { rangesOf } from "../../connectors/postgres/source/snapshot/initial-snapshot.ts";
-import type { RawTable, RawTaker, RawWork, RawWriter } from "../../src/core/contracts/raw/raw-copy.ts";
+import type { RawTable, RawTaker, RawWork, RawWriter } from "../../src/core/contracts/raw-copy.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import { abortOf } from "../../src/core/clock.ts";
 import { abortedError, findMillraceError } from "../../src/core/errors.ts";

@@ -6,8 +6,14 @@ import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
-import { failedCell } from "../../src/core/model/failed-cell.ts";
-import { CELL_FAILED, CELL_NULL, CELL_UNCHANGED, CellMap, TupleWriter } from "../../src/core/model/tuple.ts";
+import {
+  failedCell,
+  CELL_FAILED,
+  CELL_NULL,
+  CELL_UNCHANGED,
+  CellMap,
+  TupleWriter,
+} from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { FunctionFault, functionName, loadFunction } from "../../src/rules/computed/functions.ts";
 import { readValue } from "../../src/rules/computed/computed-columns.ts";

@@ -1,8 +1,7 @@
 /** The indices behind a table's aliases, as they are: whose they are, and whether rows survive there. */
 import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { ShapeNote } from "../../../src/core/targets/base-rows.ts";
-import { STORED_SHAPE } from "../../kit/stored-shape.ts";
+import { SHAPE_NOTE, type ShapeNote } from "../../../src/core/targets/base-rows.ts";
 import { searchError } from "../errors.ts";
 import { expectOk, formOf, pathOf, type SearchClient } from "../http.ts";
 import { type DefinitionNote, type IndexParts, PAGE_MAX } from "./definition.ts";
@@ -44,7 +43,7 @@ const FIELD = z.looseObject({ type: z.string().optional(), fields: z.record(z.st
 const MARK = z.object({
   daemon: z.string().optional(),
   table: z.string().optional(),
-  shape: STORED_SHAPE.optional(),
+  shape: SHAPE_NOTE.optional(),
   definition: z
     .object({
       settings: z.record(z.string(), z.unknown()),

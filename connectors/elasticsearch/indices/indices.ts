@@ -1,4 +1,4 @@
-import { type ShapeNote, shapeNote } from "../../../src/core/targets/base-rows.ts";
+import { versionSince, type ShapeNote, shapeNote } from "../../../src/core/targets/base-rows.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint.ts";
 import { eachOf } from "../../../src/core/each-of.ts";
 import { aboutTable, findMillraceError, joined, type MillraceError } from "../../../src/core/errors.ts";
@@ -7,7 +7,6 @@ import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetHint } from "../../../src/core/contracts/sink.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
-import { versionSince } from "../../kit/stored-shape.ts";
 import {
   changeSettings,
   createIndex,

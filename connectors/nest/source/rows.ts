@@ -4,9 +4,8 @@ import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import { isComputed } from "../../../src/core/model/failed-cell.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { TupleWriter } from "../../../src/core/model/tuple.ts";
+import { isComputed, TupleWriter } from "../../../src/core/model/tuple.ts";
 import { prepareQuery } from "../../sqlite/file.ts";
 import { keyTerm, keyValue } from "../../sqlite/inspect/inspect.ts";
 import { type Assembly, assemblyOf, ROOT } from "../assembly.ts";

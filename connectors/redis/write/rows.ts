@@ -1,7 +1,7 @@
 import { DELETE, isDoubted, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { withBases } from "../../kit/base-window.ts";
+import { withBases } from "../../../src/core/targets/base-rows.ts";
 import { type CallStream, RESULT_NO_UTF8, RESULT_TOO_LARGE } from "./call-stream.ts";
 import { type Connection, listOf, type Reply } from "../connection.ts";
 import type { Packing } from "./packed-row.ts";

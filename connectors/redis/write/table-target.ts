@@ -1,6 +1,6 @@
 /** A table in Redis: its keys, the form of its rows, and what tells rows of an older shape. */
 import * as z from "zod";
-import { BaseFloors, type ShapeNote, shapeNote } from "../../../src/core/targets/base-rows.ts";
+import { SHAPE_NOTE, BaseFloors, type ShapeNote, shapeNote } from "../../../src/core/targets/base-rows.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { cacheKeyPart } from "../../../src/core/targets/names.ts";
@@ -9,7 +9,6 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CellMap } from "../../../src/core/model/tuple.ts";
 import { RowWriter } from "./row-writer.ts";
-import { STORED_SHAPE } from "../../kit/stored-shape.ts";
 import { type Commands, textOf } from "../connection.ts";
 import { overwritten } from "../checkpoint.ts";
 
@@ -71,7 +70,7 @@ export interface RowShape extends ShapeNote {
   readonly widths: readonly number[];
 }
 
-const SHAPE = STORED_SHAPE.extend({ retired: z.array(z.string()), widths: z.array(z.int()) });
+const SHAPE = SHAPE_NOTE.extend({ retired: z.array(z.string()), widths: z.array(z.int()) });
 
 /** Only under the claim that writes the rows. */
 const STORE = `

@@ -4,7 +4,7 @@ import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
 import type { TableGenerations, TableShape } from "./catalog.ts";
 import type { LogIdentity } from "./positions.ts";
-import type { RawRows } from "./raw/raw-copy.ts";
+import type { RawRows } from "./raw-copy.ts";
 
 /** What a source may tell besides its log. Each is a field of `status` with its name, and a metric; both are public. */
 export const SOURCE_COUNTERS = [

@@ -4,7 +4,7 @@ import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { Scope, TableVersion } from "../model/schema.ts";
 import type { StoredError } from "./state-store.ts";
-import type { TargetRawRows } from "./raw/raw-copy.ts";
+import type { TargetRawRows } from "./raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
 import type { Room } from "../disk-room.ts";
 

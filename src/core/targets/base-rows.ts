@@ -4,28 +4,40 @@
  * row under another key. It must not supply values until it is written again. For each column this stores the version
  * from which on rows show it under its name.
  */
+import * as z from "zod";
 import type { TableVersion } from "../model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../model/tuple.ts";
 import type { TableWrites } from "../model/batch.ts";
+import { parsePosition, rowVersion } from "../model/position.ts";
+
+const COLUMN_MARK = [z.string(), z.number()] as const;
 
 /** Stored beside the table's rows, as JSON. */
-export interface ShapeNote {
+export const SHAPE_NOTE = z.object({
   /** `TableVersion.relation`. */
-  readonly relation: number;
+  relation: z.number(),
   /** Names and identities of the key's columns. */
-  readonly key: readonly ColumnMark[];
-  /** Versions are texts, because they have more digits than a JSON number keeps. */
-  readonly columns: readonly (readonly [...ColumnMark, since: string])[];
-}
+  key: z.array(z.tuple(COLUMN_MARK)),
+  /** The same of all columns, and since when: versions are texts, because they have more digits than a JSON number keeps. */
+  columns: z.array(z.tuple([...COLUMN_MARK, z.string().regex(/^\d+$/)])),
+});
 
-type ColumnMark = readonly [name: string, identity: number];
+export type ShapeNote = z.output<typeof SHAPE_NOTE>;
+type ColumnMark = ShapeNote["key"][number];
+
+/** Rows of a shape that begins after a checkpoint have this version or a higher one. `position`: "" for none. */
+export function versionSince(position: string): bigint {
+  if (position === "") return 0n;
+  const { epoch, commit } = parsePosition(position);
+  return rowVersion(epoch, commit);
+}
 
 /**
  * The note for rows of this shape. `noted`: the stored note; null: none, so all existing rows count as good. `since`:
  * the sink's version now; rows of the new shape have this version or a higher one.
  */
 export function shapeNote(noted: ShapeNote | null, table: TableVersion, since: bigint): ShapeNote {
-  const columns = table.columns.map(({ name, identity }) => [name, identity] as const);
+  const columns = table.columns.map(({ name, identity }): ColumnMark => [name, identity]);
   const key = table.key.map((ordinal) => columns[ordinal]!);
   const goesOn = noted === null || (noted.relation === table.relation && isSameKey(noted.key, key));
   const before = new Map(noted?.columns.map((column) => [column[0], column]));
@@ -110,4 +122,34 @@ export function judgeBase(
     return "newer";
   }
   return held < target.floors.of(block.bytes, block.after[row]!) ? "missing" : "found";
+}
+
+/** How many base rows are asked for at once. */
+const BASES_FIRST = 8;
+const BASES_MAX = 500;
+const BASES_BYTES_AIM = 8 * 1024 * 1024;
+
+/**
+ * Gives each request the row from which its PATCH takes unchanged columns, or "missing"; a newer row is passed by. `read` gets
+ * few at first, then as many as their measured size allows.
+ */
+export async function withBases<Request, Base>(
+  requests: readonly Request[],
+  read: (some: readonly Request[]) => Promise<readonly BaseLookup<Base>[]>,
+  bytesIn: (base: Base) => number,
+  take: (request: Request, base: Base | "missing") => Promise<void> | void,
+): Promise<void> {
+  let count = BASES_FIRST;
+  for (let from = 0; from < requests.length;) {
+    const some = requests.slice(from, from + count);
+    const bases = await read(some);
+    let byteCount = 0;
+    for (const [i, base] of bases.entries()) {
+      if (base.kind === "found") byteCount += bytesIn(base);
+      if (base.kind !== "newer") await take(some[i]!, base.kind === "found" ? base : "missing");
+    }
+    const average = byteCount / bases.length;
+    count = average === 0 ? BASES_MAX : Math.max(1, Math.min(BASES_MAX, Math.floor(BASES_BYTES_AIM / average)));
+    from += some.length;
+  }
 }

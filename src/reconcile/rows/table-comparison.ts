@@ -18,7 +18,7 @@ import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./
 import { KeyBuckets } from "./key-buckets.ts";
 import { Look, suspectOf, Suspects } from "./suspects.ts";
 import { partOf } from "./rotation.ts";
-import { failedCell, isComputed } from "../../core/model/failed-cell.ts";
+import { failedCell, isComputed } from "../../core/model/tuple.ts";
 import { isPossibleKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 
 interface TableComparisonParts {

@@ -14,10 +14,12 @@ import {
 } from "../../core/model/block.ts";
 import type { ReadersHold } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
-import { type FailedCell, failedCell, isComputed } from "../../core/model/failed-cell.ts";
 import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../core/model/schema.ts";
 import {
+  type FailedCell,
+  failedCell,
+  isComputed,
   CELL_BINARY,
   CELL_NULL,
   CELL_TEXT,

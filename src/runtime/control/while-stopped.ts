@@ -1,10 +1,11 @@
 /** What operators ask of a daemon that does not run: stored for its next start, as `Control` does it in a running one. */
-import { type Clock, timestamp } from "../../core/clock.ts";
-import { type StateStore, storedErrorOf, type SuspendedTable } from "../../core/contracts/state-store.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { StateStore, SuspendedTable } from "../../core/contracts/state-store.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
 import { knownPosition } from "../sink/sink-position.ts";
 import { SINK_AHEAD, tablePaused } from "../errors.ts";
-import { meetingOf } from "../schema/suspended-tables.ts";
+import { meetingOf, SuspendedTables } from "../schema/suspended-tables.ts";
 import { askAgain, REINSTATED, RESUMED } from "../snapshot/snapshots.ts";
 
 export interface StoppedRequest {
@@ -69,24 +70,18 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   if (to !== null) await source.reset(new Map([[name, { to, anew: true }]]));
 }
 
-/** Pauses tables of a sink, also those that are suspended there. Of two that meet in one target, the same one keeps it. */
+/** Pauses tables of a sink, also those that are suspended there. */
 export async function pauseWhileStopped(
   { suspensions }: Pick<StateStore, "suspensions">,
   clock: Clock,
   sink: string,
   tableIds: readonly string[],
 ): Promise<void> {
-  const own = (await suspensions.list()).filter((one) => one.sink === sink);
-  const before = new Map(own.map((one) => [one.tableId, one]));
-  const at = timestamp(clock);
-  await suspensions.suspend(
-    tableIds.flatMap((tableId) => {
-      const known = before.get(tableId);
-      if (known?.error.code === TABLE_PAUSED) return [];
-      const former = known === undefined ? null : meetingOf(known);
-      const error = storedErrorOf(tablePaused(tableId), at);
-      return [{ sink, tableId, error, ...(former === null ? {} : { former }) }];
-    }),
+  const suspended = new SuspendedTables(clock, suspensions, SILENT);
+  await suspended.load();
+  await suspended.suspend(
+    sink,
+    tableIds.map((tableId) => ({ tableId, failure: tablePaused(tableId) })),
   );
 }
 

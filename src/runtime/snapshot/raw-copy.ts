@@ -9,7 +9,7 @@ import type {
   RawWork,
   RawWriter,
   TargetRawRows,
-} from "../../core/contracts/raw/raw-copy.ts";
+} from "../../core/contracts/raw-copy.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { type CopyRun, Receipts, type TableEnd, type Work } from "../stream/sink-queue.ts";

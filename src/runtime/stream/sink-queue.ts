@@ -6,7 +6,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Completeness } from "../../core/checkpoint.ts";
 import type { LogEntry, TruncateInLog } from "../../core/model/batch.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
-import type { TargetRawRows } from "../../core/contracts/raw/raw-copy.ts";
+import type { TargetRawRows } from "../../core/contracts/raw-copy.ts";
 import type { SinkForm } from "../../core/contracts/sink.ts";
 import type { Slice } from "../compaction/compaction.ts";
 

@@ -5,7 +5,7 @@ import type {
   RawWriter,
   TargetRawRows,
   RawTaker,
-} from "../../../../src/core/contracts/raw/raw-copy.ts";
+} from "../../../../src/core/contracts/raw-copy.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import type { TableVersion, Column } from "../../../../src/core/model/schema.ts";
 import { Turn } from "../../../../src/core/waiting.ts";

@@ -11,7 +11,7 @@ import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { Selected } from "../catalog/selection.ts";
 import type { ReplicationConnection } from "../wire/replication-connection.ts";
 import { RowSession } from "../wire/row-session.ts";
-import type { RawColumn, RawReader, RawRows, RawTable, RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import type { RawColumn, RawReader, RawRows, RawTable, RawTaker } from "../../../../src/core/contracts/raw-copy.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { RAW_FORM } from "../../raw-form.ts";

@@ -2,7 +2,7 @@
  * Rows that pass from a source to a sink of the same vendor in the vendor's own form, without being decoded. The form has
  * a name, and both sides must know it. What a raw copy can't do, the ordinary copy of blocks does.
  */
-import type { TableVersion } from "../../model/schema.ts";
+import type { TableVersion } from "../model/schema.ts";
 
 /** How the values of a column travel: in the binary form of the column's own type, or as their text. */
 export type RawColumn = "binary" | "text";
