@@ -20,15 +20,16 @@ const DRILL = z.object({
 });
 type Drill = z.output<typeof DRILL>;
 
-const FAULTS = [
-  ["kill", "the daemon is killed"],
-  ["stop", "it is stopped in order"],
+const OF_DAEMON = [
+  ["kill", "The daemon was killed"],
+  ["stop", "Stopped in order"],
+] as const;
+const OF_CONNECTIONS = [
   ["cut", "connections are reset"],
   ["stall", "they stall for 10 s"],
   ["refuse", "they are refused for 5 s"],
   ["pause", "the sink is paused for 5 s"],
 ] as const;
-const OF_DAEMON = new Set(["kill", "stop"]);
 
 if (import.meta.main) process.exitCode = await run();
 
@@ -55,22 +56,33 @@ export function faultPage(drills: readonly Drill[], run: { readonly commit: stri
   const parts = drills.toSorted((a, b) => (a.source.name < b.source.name ? -1 : 1)).map(tableOf);
   return `# What was broken, and whether all was equal afterwards
 
-Made by \`npm run faults\` on ${day} from commit ${run.commit}: [drills](drill.md) from each source to all of these sinks at once, while rows are written. After each fault the drill waited until every sink had what the source had; at its end every row of every sink was equal to the source's, for the drill and for [a comparison by other means](../test/fault/matrix). A cell says how often the fault was met and the longest recovery, on ${availableParallelism()} cores that also ran all servers. "—": the sink is no server.
+Made by \`npm run faults\` on ${day} from commit ${run.commit}: [drills](drill.md) from each source to all of these sinks at once, while rows are written. After each fault the drill waited until every sink had what the source had; at its end every row of every sink was equal to the source's, for the drill and for [a comparison by other means](../test/fault/matrix). Figures are how often the fault was met and the longest recovery, on ${availableParallelism()} cores that also ran all servers. "—": the sink is no server.
 
 ${parts.join("\n")}`;
 }
 
 function tableOf({ source, sinks, breaks }: Drill): string {
   const columns = [{ name: "the source", port: source.port }, ...sinks];
-  const rows = FAULTS.map(([what, words]) => [words, ...columns.map((column) => cellOf(what, column, breaks))]);
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-  const head = [line(["", ...columns.map(({ name }) => name)]), line(["---", ...columns.map(() => "---")])];
-  return `## From ${source.name}\n\n${[...head, ...rows.map(line)].join("\n")}\n`;
+  const table = [
+    line(["", ...columns.map(({ name }) => name)]),
+    line(["---", ...columns.map(() => "---")]),
+    ...OF_CONNECTIONS.map(([what, words]) =>
+      line([
+        words,
+        ...columns.map((column) => told(breaks.filter((one) => one.what === what && isOf(column, one.on)))),
+      ]),
+    ),
+  ];
+  const ofDaemon = OF_DAEMON.map(([what, words]) => `${words}: ${told(breaks.filter((one) => one.what === what))}.`);
+  return `## From ${source.name}\n\n${ofDaemon.join(" ")}\n\n${table.join("\n")}\n`;
 }
 
-function cellOf(what: string, { name, port }: Drill["sinks"][number], breaks: Drill["breaks"]): string {
-  const isMet = (on: string): boolean =>
-    OF_DAEMON.has(what) || on === name || (port !== null && on.endsWith(`:${port}`));
-  const met = breaks.filter((one) => one.what === what && isMet(one.on)).map(({ recoveryMs }) => recoveryMs);
-  return met.length === 0 ? "—" : `${met.length}×, ${(Math.max(...met) / 1_000).toFixed(1)} s`;
+function isOf({ name, port }: Drill["sinks"][number], on: string): boolean {
+  return on === name || (port !== null && on.endsWith(`:${port}`));
+}
+
+function told(met: Drill["breaks"]): string {
+  const longest = Math.max(...met.map(({ recoveryMs }) => recoveryMs));
+  return met.length === 0 ? "—" : `${met.length}×, ${(longest / 1_000).toFixed(1)} s`;
 }
