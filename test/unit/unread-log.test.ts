@@ -28,8 +28,7 @@ interface Sink {
 
 function recordOf({ covered, to, crosses, paused = false }: Sink, i: number): SinkRecord {
   const crossing = { from: crosses === true ? at(1) : null, common: at(1), otherwise: to!, generations: {} };
-  const reset =
-    to === undefined ? null : { id: "", to, anew: false, askedAt: "", ...(crosses === undefined ? {} : { crossing }) };
+  const reset = to === undefined ? null : { id: "", to, anew: false, ...(crosses === undefined ? {} : { crossing }) };
   const known = to ?? covered ?? null;
   return { name: `s${i}`, checkpoint: known, covered: known, tables: {}, paused, error: null, reset };
 }

@@ -3,22 +3,26 @@
  * columns by the renames that the log has.
  * @module-tag heavy
  */
-import { describe, test } from "vitest";
-import { Installation } from "../../support/daemon/daemon-process.ts";
+import { describe, expect, test } from "vitest";
+import { type Daemon, Installation } from "../../support/daemon/daemon-process.ts";
 import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
-import { CANARY, SHOWN } from "../../support/daemon/canary.ts";
+import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
 import { expectFormerNamesHidden } from "../../support/mysql/former-names.ts";
+import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { RenamedTables } from "../../support/mysql/renamed-tables.ts";
 import { kafkaBroker, mysqlFlavours } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 /** A daemon without rules that captures into a log. */
-function captured(owned: AsyncDisposableStack) {
+function captured(owned: AsyncDisposableStack, ran: (capture: Installation, daemon: Daemon) => void = () => {}) {
   const topics = owned.use(new KafkaTopics(kafkaBroker()));
   const { broker, prefix } = topics;
   return async (name: string, url: string): Promise<object> => {
     const sinks = { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } };
     const capture = new Installation({ name, source: { kind: "mysql", url, heartbeat: "500ms" }, sinks });
-    await owned.use(capture).run().streaming();
+    const daemon = owned.use(capture).run();
+    await daemon.streaming();
+    ran(capture, daemon);
     return { kind: "kafka", brokers: [broker], prefix, from: name, heartbeat: "500ms" };
   };
 }
@@ -52,5 +56,42 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       `insert into letters (id, note, mail) values (2, 'm@${CANARY}', 'open')`,
     );
     await scene.expectSuspended({ away: "MR1033", letters: "MR1025" });
+  });
+
+  test("names that are exchanged in a part of the log that the capturing daemon has lost", async () => {
+    await using owned = new AsyncDisposableStack();
+    const run: { capture?: Installation; daemon?: Daemon } = {};
+    const through = captured(owned, (capture, daemon) => Object.assign(run, { capture, daemon }));
+    const form = "(id int primary key, mail varchar(80), note varchar(80))";
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        `create table users ${form}`,
+        `create table people ${form}`,
+        `insert into users values (1, '${CANARY} a', 'x')`,
+        `insert into people values (1, 'open', '${SHOWN}')`,
+      ],
+      { kinds: ["files", "duckdb"], rules: { users: { columns: { mail: { mask: "redact" } } }, people: {} }, through },
+    );
+    await pipeline.settled();
+    await run.daemon!.stop();
+    await pipeline.run(
+      "rename table users to between_them, people to users, between_them to people",
+      `insert into people values (2, '${CANARY} b', 'y')`,
+    );
+    await run.capture!.command("recover", "--anyway", "--yes");
+    await run.capture!.run().streaming();
+    await eventually(async () => {
+      const { tables } = await pipeline.installation.status();
+      expect(tables.suspended.map(({ table, error }) => [table, error.code])).toEqual([
+        [`${pipeline.source.name}.people`, "MR1033"],
+      ]);
+    });
+    await pipeline.run(
+      `insert into people values (3, '${CANARY} c', 'z')`,
+      "insert into users values (9, 'm', 'later')",
+    );
+    await eventually(async () => expect((await placesWith("later", pipeline)).length).toBeGreaterThan(0));
+    await expectHidden(pipeline);
   });
 });
