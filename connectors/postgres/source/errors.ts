@@ -50,7 +50,7 @@ export const pages = {
     remedy:
       "Correct the rows, delete them, or leave the table out by `tables`; then `millrace snapshot start --tables TABLE` reads a suspended table again. In a session with client_encoding SQL_ASCII, of bytes in LATIN1: UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …. In a session with the database's encoding, of the byte 81 in WIN1252: UPDATE … SET c = replace(c, convert_from('\\x81', 'WIN1252'), '?') WHERE ….",
     cause:
-      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read. If it is in the name of a table or column, nothing can be read.",
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read. If it is in the name of a table, or of its column, index or type, that table is left out until it is renamed.",
   },
 } as const satisfies ErrorPages;
 

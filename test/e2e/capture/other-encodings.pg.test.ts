@@ -27,11 +27,13 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
     skip(!IN_SHORT.has(encoding) && !isLongForm(), "it is part of the long form");
     const bad = bytes === null ? "'bad'" : `convert_from('\\x${bytes}'::bytea, '${encoding}')`;
     const source = await freshDatabase(postgres(), encoding);
-    // Names can't be read beside one without a form, but in SQL_ASCII.
     const named =
-      encoding === "SQL_ASCII"
+      bytes !== null
         ? `do $$ begin execute format('create table named (id int primary key, %I int)', 'n' || ${bad});
-             execute format('create type %I as enum (''a''); create table typed (id int primary key, t %1$I)', 't' || ${bad}); end $$`
+             execute format('create type %I as enum (''a''); create table typed (id int primary key, t %1$I)', 't' || ${bad});
+             execute format('create table %I (id int primary key)', 'x' || ${bad});
+             execute format('create type state as enum (''a'', %L)', 'l' || ${bad}); end $$;
+             create table labelled (id int primary key, "${good}" state); insert into labelled values (1, 'a')`
         : "";
     const prepare = `
       create table good (id int primary key, v text);
@@ -60,8 +62,10 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
         const told = { reason: expect.stringContaining("no UTF-8") };
         if (named !== "")
           expect(tables.refused).toMatchObject([
+            ...(encoding === "SQL_ASCII" ? [] : [{ table: "public.labelled", ...told }]),
             { table: "public.named", ...told },
             { table: "public.typed", ...told },
+            { table: expect.stringMatching(/^public\.x./), ...told },
           ]);
       });
       await pipeline.run("update before set v = 'b' where id = 2");
@@ -82,6 +86,8 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
     if (bytes !== null) await pipeline.readAgain("public.later");
     await pipeline.run("update later set v = 'd' where id = 1");
     await pipeline.settled();
+    if (encoding === "SQL_ASCII")
+      expect((await sinks.target!.query("select * from public.labelled")).rows).toMatchObject([{ id: 1, [good]: "a" }]);
     for (const table of ["good", "later", "before"]) {
       const sql = `select id, v from public.${table} order by id`;
       expect((await sinks.target!.query(sql)).rows, table).toEqual((await source.query(sql)).rows);

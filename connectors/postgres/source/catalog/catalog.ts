@@ -73,6 +73,8 @@ export interface CatalogTable {
   readonly dropped: readonly number[];
   /** Valid unique indexes over plain columns of the whole table. */
   readonly uniques: readonly CatalogIndex[];
+  /** Some name of it has no form in UTF-8. */
+  readonly isIllegible?: true;
 }
 
 export interface Catalog {
@@ -101,12 +103,57 @@ export async function readCatalog(
 ): Promise<Catalog> {
   const doing = "reading the catalogue";
   type Row = { readonly t: CatalogTable | null } & Pick<Catalog, "role" | "version"> & { readonly cluster: string };
-  const rows = await database.rows<Row>(doing, TABLES_SQL, [oids], signal);
+  const { raw, rows } = await readEach<Row>(database, { doing, sql: TABLES_SQL, oids, all: OIDS_SQL }, signal);
   const found = rows.flatMap(({ t }) => t ?? []);
+  for (const table of raw.flatMap(({ t }) => t ?? []))
+    found.push({ ...table, ...(await legibleName(database, table, signal)), isIllegible: true });
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
-  const { role, version, cluster } = rows[0]!;
+  const { role, version, cluster } = rows[0] ?? raw[0]!;
   return { role, version, tables: found, below: belowIn(found), types, relation: (oid) => relationIn(cluster, oid) };
+}
+
+/** What is read of several tables or types by their oids. */
+interface OidRead {
+  readonly doing: string;
+  readonly sql: string;
+  /** Null: of those that `all` lists. */
+  readonly oids: readonly number[] | null;
+  readonly all?: string;
+}
+
+/**
+ * A name that has no form in UTF-8 makes the whole answer illegible, so the answer is halved until each has its own. `raw`: of
+ * those with such a name, where other characters than ASCII's are wrong too.
+ */
+async function readEach<Row extends object>(
+  database: Database,
+  { oids, ...read }: OidRead,
+  signal: AbortSignal,
+): Promise<{ readonly rows: Row[]; readonly raw: Row[] }> {
+  const { all, doing, sql } = read;
+  const legible = await database.legibleRows<Row>(doing, sql, [oids], signal);
+  if (legible !== null) return { rows: legible, raw: [] };
+  const each = oids ?? (await database.rows<{ oid: number }>(doing, all ?? "", [], signal)).map(({ oid }) => oid);
+  if (each.length <= 1) return { rows: [], raw: await database.rawRows<Row>(doing, sql, [each], signal) };
+  const half = Math.ceil(each.length / 2);
+  const first = await readEach<Row>(database, { ...read, oids: each.slice(0, half) }, signal);
+  const second = await readEach<Row>(database, { ...read, oids: each.slice(half) }, signal);
+  return { rows: [...first.rows, ...second.rows], raw: [...first.raw, ...second.raw] };
+}
+
+const NAME_SQL = `select n.nspname as schema, c.relname as "table"
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = $1`;
+
+/** Nothing if it is the name itself that has no form in UTF-8. */
+async function legibleName(
+  database: Database,
+  { oid }: CatalogTable,
+  signal: AbortSignal,
+): Promise<Partial<NamedTable>> {
+  type Name = Pick<CatalogTable, "schema" | "table">;
+  const names = await database.legibleRows<Name>("reading the name of a table", NAME_SQL, [oid], signal);
+  return names?.[0] ?? {};
 }
 
 /** There may be thousands of partitioned tables: none looks through all tables for its own. */
@@ -128,9 +175,15 @@ function relationIn(cluster: string, oid: number): number {
 export async function tableNames(database: Database, schema: string, signal: AbortSignal): Promise<readonly string[]> {
   const sql =
     "select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')";
-  const rows = await database.rows<{ name: string }>("reading the names of tables", sql, [schema], signal);
+  const read = ["reading the names of tables", sql, [schema], signal] as const;
+  // Beside one without a form in UTF-8, only those in ASCII are right.
+  const rows = (await database.legibleRows<{ name: string }>(...read)) ?? (await database.rawRows(...read));
   return rows.map(({ name }) => name);
 }
+
+const LISTED = `c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and c.relpersistence <> 't' and n.nspname not in (${SYSTEM_SCHEMAS}) and n.nspname !~ '^pg_(toast|temp)'`;
+const OIDS_SQL = `select c.oid::int8::float8 as oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where ${LISTED} order by n.nspname, c.relname`;
 
 const TABLES_SQL = `
 select found.t, current_user as role, current_setting('server_version_num')::int as version, system_identifier::text as cluster
@@ -195,16 +248,18 @@ left join (select n.nspname, c.relname, json_build_object(
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 cross join (select rolbypassrls, rolsuper from pg_roles where rolname = current_user) r
-where c.relkind in ('r', 'p', 'v', 'm', 'f')
-  and case when $1::int8[] is null
-    then c.relpersistence <> 't' and n.nspname not in (${SYSTEM_SCHEMAS}) and n.nspname !~ '^pg_(toast|temp)'
-    else c.oid::int8 = any ($1) end) found on true
+where case when $1::int8[] is null
+    then ${LISTED}
+    else c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid::int8 = any ($1) end) found on true
 order by found.nspname, found.relname`;
 
 /** The types with these oids, and the types that they consist of. */
 export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {
-  const rows = await database.rows<{ t: PgType }>("reading types", TYPES_SQL, [oids], signal);
-  const byOid = new Map(rows.map((row) => [row.t.oid, row.t]));
+  const read = { doing: "reading types", sql: TYPES_SQL, oids };
+  const { raw, rows } = await readEach<{ t: PgType }>(database, read, signal);
+  const byOid = new Map(rows.map(({ t }) => [t.oid, t]));
+  // Those that it consists of come with it.
+  for (const { t } of raw) if (!byOid.has(t.oid)) byOid.set(t.oid, { ...t, isIllegible: true });
   return (oid) => byOid.get(oid);
 }
 

@@ -143,6 +143,12 @@ function keyNotPublished({ publication }: SourceContext, table: CatalogTable, ke
 /** What such bytes become when they are read. */
 const NO_UTF8 = "\ufffd";
 
+function isIllegible({ isIllegible: isSo, schema, table, columns }: CatalogTable, { types }: Catalog): boolean {
+  if (isSo === true || columns.some(({ type }) => types(type)?.isIllegible === true)) return true;
+  const ofColumns = columns.flatMap(({ name, native }) => [name, native]);
+  return [schema, table, ...ofColumns].some((text) => text.includes(NO_UTF8));
+}
+
 function refusalOf(
   table: CatalogTable,
   catalog: Catalog,
@@ -163,9 +169,11 @@ function refusalOf(
     default:
       break;
   }
-  const ofColumns = table.columns.flatMap((column) => [column.name, column.native]);
-  if ([table.schema, table.table, ...ofColumns].some((text) => text.includes(NO_UTF8)))
-    return { reason: "its name, or that of a column or its type, has bytes that are no UTF-8", fix: "Rename it." };
+  if (isIllegible(table, catalog))
+    return {
+      reason: "its name, or that of a column, an index or a type, has bytes that are no UTF-8",
+      fix: "Rename it.",
+    };
   if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
   if (key.kind === "none")
     return {

@@ -17,6 +17,8 @@ export interface PgType {
   /** Of a range, the type of its bounds; of a multirange, its range; else 0. */
   readonly bounds: number;
   readonly labels: readonly string[];
+  /** Its name or a label, or one of a type that it consists of, has no form in UTF-8. */
+  readonly isIllegible?: true;
   /** Of a composite, in order; a table's row type is one too. */
   readonly attributes: readonly PgAttribute[];
   /** The table whose row type it is, with those of which it is a partition; of a view, those that it reads. */

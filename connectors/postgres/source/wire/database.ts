@@ -3,6 +3,7 @@ import type { Client, QueryResult, QueryResultRow } from "pg";
 import { systemClock } from "../../../../src/core/clock.ts";
 import { withTimeout } from "../../../../src/core/waiting.ts";
 import { connect } from "../../../../src/postgres/connect.ts";
+import { failureOf } from "../../../../src/postgres/failure.ts";
 import { OneConnection } from "../../../../src/postgres/one-connection.ts";
 import type { ErrorReason, MillraceError } from "../../../../src/core/errors.ts";
 import { inFrontOf, lockHolders } from "../../blocking-transactions.ts";
@@ -59,6 +60,48 @@ export class Database {
       signal,
     );
     return result.rows;
+  }
+
+  /** Null: the answer has a text without a form in UTF-8. A transaction that the session is in goes on. */
+  async legibleRows<Row extends QueryResultRow>(
+    doing: string,
+    sql: string,
+    values: readonly unknown[],
+    signal: AbortSignal,
+  ): Promise<Row[] | null> {
+    const query = async (client: Client): Promise<Row[] | null> => {
+      const isInside = client.getTransactionStatus() === "T";
+      if (isInside) await client.query("savepoint legible");
+      try {
+        return (await client.query<Row>(sql, [...values])).rows;
+      } catch (error) {
+        if (failureOf(error).reason !== "encoding") throw error;
+        if (isInside) await client.query("rollback to savepoint legible");
+        return null;
+      }
+    };
+    return await this.#run(doing, query, signal);
+  }
+
+  /** Texts as the server has them, read as UTF-8. */
+  async rawRows<Row extends QueryResultRow>(
+    doing: string,
+    sql: string,
+    values: readonly unknown[],
+    signal: AbortSignal,
+  ): Promise<Row[]> {
+    const query = async (client: Client): Promise<Row[]> => {
+      await client.query("set client_encoding = 'SQL_ASCII'");
+      const { rows } = await client.query<Row>(sql, [...values]);
+      await client.query("set client_encoding = 'UTF8'");
+      return rows;
+    };
+    try {
+      return await this.#run(doing, query, signal);
+    } catch (error) {
+      this.#drop();
+      throw error;
+    }
   }
 
   async isStandby(signal: AbortSignal): Promise<boolean> {
