@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   FormerProcess,
@@ -29,6 +29,9 @@ import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
+
+/** How often a sink tries to forget where each time another daemon commits first. */
+const FORGETTING_COUNT_MAX = 5;
 
 export interface Layouts {
   /** By `nameOf`, as last prepared. */
@@ -291,7 +294,18 @@ export class EngineSink<S extends Store>
     });
   }
 
+  /** Commands forget, and come once: what meets another daemon's transaction in a lake is repeated here. */
   async forget(signal: AbortSignal): Promise<void> {
+    for (let left = FORGETTING_COUNT_MAX; ; left--) {
+      try {
+        return await this.#forget(signal);
+      } catch (error) {
+        if (left === 1 || findMillraceError(error)?.code !== "MR3220") throw error;
+      }
+    }
+  }
+
+  async #forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's progress", signal, async () => {
       const { connection, store, checkpoint } = this.#opened();
       await this.#keeper.leaving();

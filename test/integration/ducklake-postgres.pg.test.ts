@@ -13,6 +13,7 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { listening } from "../support/network/listening.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import { lacksPgBouncer, startPgBouncer } from "../support/postgres/pgbouncer.ts";
 import { freshDatabase, ownPostgres, postgresMajor } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -66,6 +67,41 @@ test("a delete and a compaction that meet in one file never both commit: the row
   }
   for (const connection of [writer, upkeep]) connection.disconnectSync();
   await lake.release();
+});
+
+test("what another daemon begins while the sink is forgotten stays", async () => {
+  await using target = await lakeTarget("postgres");
+  const { place } = target.options;
+  await using proxy = await tcpProxy(place.catalog);
+  const of = (name: string, catalog: string) =>
+    lakeSink({
+      ...target.options,
+      name,
+      owner: `${name}/lake`,
+      schema: name,
+      place: placeOf({ ...place, catalog }, "/"),
+    });
+  const [going, coming] = [of("going", proxy.url(place.catalog)), of("coming", place.catalog)];
+  const batch = (at: bigint) => rowsBatch(at, [items, [put([`${at}`, "a"])]]);
+  await going.open(1, timeout());
+  await going.prepare([items], timeout());
+  await going.apply(batch(10n), new Reports(), timeout());
+  const held = proxy.hold("INSERT INTO");
+  const forgetting = going.forget(timeout());
+  await held.reached;
+  expect(await coming.open(1, timeout())).toBeNull();
+  await coming.prepare([items], timeout());
+  await coming.apply(batch(20n), new Reports(), timeout());
+  await held.release();
+  await forgetting;
+  await coming.verify(timeout());
+  await coming.apply(batch(30n), new Reports(), timeout());
+  await coming.close();
+  const again = of("coming", place.catalog);
+  expect((await again.open(2, timeout()))?.position.commit).toBe(31n);
+  expect(await target.query("select id from lake.coming.items order by id")).toEqual([["20"], ["30"]]);
+  expect(await going.look(timeout())).toBeNull();
+  for (const sink of [going, again]) await sink.close();
 });
 
 test(

@@ -629,12 +629,3 @@ test("data files that are gone are told", async () => {
   });
   await sink.close();
 });
-
-test("a sink that forgets its progress leaves the table to sinks that may begin to use it", async () => {
-  await using target = await lakeTarget("sqlite");
-  const sink = target.makeSink();
-  await sink.open(1, timeout());
-  await sink.forget(timeout());
-  expect(await target.query("SELECT count(*) FROM lake._millrace.progress")).toEqual([["0"]]);
-  await sink.close();
-});

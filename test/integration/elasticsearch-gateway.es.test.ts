@@ -62,10 +62,10 @@ async function gateway(): Promise<Gateway> {
   return Object.defineProperty(Object.assign(rules, opened, { mostBytes }), "mostBytes", { get: () => mostBytes });
 }
 
-async function sinkOn(options: object): Promise<Sink & AsyncDisposable> {
+async function sinkOn(options: object, daemon = "shop"): Promise<Sink & AsyncDisposable> {
   const context = {
     name: "search",
-    daemon: "shop",
+    daemon,
     folder: "/",
     options: definition.parse({ replicas: 0, ...options }),
   };
@@ -434,6 +434,47 @@ test("a reset that ended before the engine remembers deleted documents again is 
   isCut = false;
   await using _ = await start(2);
   expect(await kept()).toBe("1h");
+});
+
+test("what another daemon begins while the sink is forgotten stays, before whichever request it comes", async () => {
+  await using indices = freshIndexPrefix();
+  const { prefix } = indices;
+  const others = tableVersion({ table: "others", columns: { id: "int8", body: "text" } });
+  /** Before which request of the sink that is forgotten the other comes; -1: it has come. */
+  let number = -1;
+  let meet = async (): Promise<void> => {};
+  await using gate = await httpGateway(elasticsearchUrl(), async ({ pass }) => {
+    if (number >= 0 && number-- === 0) await meet();
+    return await pass();
+  });
+  for (let round = 0; ; round++) {
+    const lease = round + 1;
+    await using going = await sinkOn({ url: gate.url, prefix });
+    await going.open(lease, timeout());
+    await going.prepare([notes], timeout());
+    await going.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+    await using coming = await sinkOn({ url: elasticsearchUrl(), prefix }, "other");
+    const write = async (at: bigint): Promise<void> =>
+      await coming.apply(rowsBatch(at, [others, [put([`${at}`, "b"])]]), new Reports(), timeout());
+    meet = async () => {
+      expect(await coming.open(lease, timeout())).toBeNull();
+      await coming.prepare([others], timeout());
+      await write(20n);
+    };
+    number = round;
+    await going.forget(timeout());
+    const hasCome = number < 0;
+    number = -1;
+    // The aliases, the head and its parts.
+    if (!hasCome) return expect(round).toBeGreaterThan(2);
+    expect(await going.look(timeout())).toBeNull();
+    await coming.verify(timeout());
+    await write(30n);
+    expect((await coming.look(timeout()))?.position.commit).toBe(31n);
+    const rows = (await readDocuments(elasticsearchUrl(), prefix, others)).map(({ cells }) => cells[0]);
+    expect(rows.toSorted()).toEqual(["20", "30"]);
+    await coming.forget(timeout());
+  }
 });
 
 test("documents that a role may not read, each told in its own item, are a lacking privilege of their table", async () => {

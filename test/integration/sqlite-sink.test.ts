@@ -179,6 +179,31 @@ test("another program's transaction is waited for, and nothing else waits meanwh
   await sink.close();
 });
 
+test.each(["before", "while"])("what another sink begins %s this one is forgotten stays", async (moment) => {
+  await using target = sqliteTarget();
+  const making = (name: string): SqliteSink => new SqliteSink({ name, path: target.path, schema: name });
+  const batch = (at: bigint) => rowsBatch(at, [orders, [put([`${at}`, "new", AT])]]);
+  const [going, coming] = [making("going"), making("coming")];
+  await opened(going);
+  await going.apply(batch(10n), new Reports(), timeout());
+  if (moment === "before") await coming.open(1, timeout());
+  // Whatever the order of these two is.
+  await Promise.all([coming.open(1, timeout()), going.forget(timeout())]);
+  await coming.prepare([orders], timeout());
+  await coming.apply(batch(20n), new Reports(), timeout());
+  await coming.verify(timeout());
+  await coming.close();
+  const again = making("coming");
+  expect(await again.open(2, timeout())).toEqual(batch(20n).checkpoint);
+  expect(await again.presence.missing([orders], timeout())).toEqual([]);
+  expect(target.query('select id from "coming.orders" union all select id from "going.orders"')).toEqual([
+    [20n],
+    [10n],
+  ]);
+  expect(await going.look(timeout())).toBeNull();
+  for (const sink of [going, again]) await sink.close();
+});
+
 test("a lock that stays is an error that is tried again, and names the file", { tags: "heavy" }, async () => {
   await using target = sqliteTarget();
   const sink = await target.makeSink();
