@@ -149,9 +149,15 @@ test.each(mysqlFlavours)("%s", async (flavour) => {
     ],
     { kinds: ["duckdb-history", "files"], sinks: withNdjson, rules: { person: RULE } },
   );
-  await pipeline.run(...CHANGES, "insert into person values ('z9', 'AT', 'last', 0)");
-  await pipeline.settled();
   const { installation, daemon } = pipeline;
+  await pipeline.settled();
+  const { position } = (await installation.status()).source;
+  await pipeline.run(...CHANGES, "insert into person values ('z9', 'AT', 'last', 0)");
+  const tail = await installation.command("tail", "--from", position!, "--limit", "6");
+  expect(tail).toMatchObject({ stdout: expect.stringContaining("z9") });
+  expect(tail.stdout).toContain('"op":"d"');
+  expect(tail.stdout + tail.stderr).not.toContain(CANARY);
+  await pipeline.settled();
   await daemon.stop();
   expect(await historyOf(installation)).toEqual({ ...WHOLE, z9: "c" });
   expect(filesOf(installation)).toEqual({ ...WHOLE, z9: "c" });
