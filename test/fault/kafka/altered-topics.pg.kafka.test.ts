@@ -24,6 +24,8 @@ import { kafkaBroker } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const MESSAGE_BYTES_MAX = 60_000;
+/** As in the protocol. */
+const [TOPIC, SET] = [2, 0] as const;
 const COMPACT = [{ name: "cleanup.policy", value: "compact" }];
 const OPTIONS = { topics: { partitions: 3, settings: { "max.message.bytes": MESSAGE_BYTES_MAX } } };
 
@@ -110,7 +112,28 @@ test("partitions that are added suspend that table, and `snapshot start` takes t
   expect(new Set(after.map(({ partition }) => partition)).size).toBe(7);
 });
 
+/** What the daemon says above `info` of what `work` meets, as the number and the words of each line. */
+async function saidOf(work: () => Promise<void>): Promise<readonly string[]> {
+  const from = pipeline.daemon.said.length;
+  await work();
+  const lines = pipeline.daemon.said
+    .slice(from)
+    .split("\n")
+    .filter((line) => /"level":"(warn|error)"/.test(line));
+  return lines.map((line) => `${/\bMR\d{4}\b/.exec(line)?.[0]} ${(JSON.parse(line) as { msg: string }).msg}`);
+}
+
+const REFUSED = "MR3111 a row was refused and is stored as a dead letter";
+
 test("a row that is larger than its topic takes becomes a dead letter, and nothing else stops", async () => {
+  // The sink is not opened again for it: that is a batch which failed.
+  expect(new Set(await saidOf(refusedRow))).toEqual(new Set([REFUSED]));
+  await pipeline.run("delete from kept where id = 9002");
+  await eventually(async () => expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 0 }));
+  await pipeline.expectEqual(["kept"]);
+});
+
+async function refusedRow(): Promise<void> {
   await pipeline.run(
     `begin; insert into kept values (9001, 'before'), (9002, repeat('x', ${MESSAGE_BYTES_MAX})), (9003, 'after'); commit`,
   );
@@ -123,8 +146,33 @@ test("a row that is larger than its topic takes becomes a dead letter, and nothi
   const keys = (await pipeline.sinks.topics!.read(topicOf("kept"))).map(({ key }) => key);
   expect(keys).toEqual(expect.arrayContaining(['{"id":9001}', '{"id":9003}']));
   expect(keys).not.toContain('{"id":9002}');
-  await pipeline.run("delete from kept where id = 9002");
-  await eventually(async () => expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 0 }));
+}
+
+test("a limit that becomes smaller while the sink runs is told once, and the sink goes on", async () => {
+  const limited = async (bytes: number): Promise<void> => {
+    const configs = [{ name: "max.message.bytes", value: String(bytes), configOperation: SET }];
+    const resources = [{ resourceType: TOPIC, resourceName: topicOf("kept"), configs }];
+    await pipeline.sinks.topics!.admin.incrementalAlterConfigs({ resources });
+  };
+  const said = await saidOf(async () => {
+    await limited(MESSAGE_BYTES_MAX / 2);
+    await pipeline.run(
+      `insert into kept values (9101, 'before'), (9102, repeat('x', ${MESSAGE_BYTES_MAX - 5_000})), (9103, 'after')`,
+    );
+    await eventually(async () =>
+      expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 1, state: "streaming" }),
+    );
+    await pipeline.settled();
+  });
+  expect(said.filter((line) => line !== REFUSED).length, said.join("\n")).toBeLessThan(2);
+  for (const line of said) expect([REFUSED, "MR2006 a batch failed and is retried"]).toContain(line);
+  await limited(MESSAGE_BYTES_MAX);
+  const replayed = async (): Promise<void> => {
+    await pipeline.installation.command("dlq", "replay", "--sink", "kafka", "--all");
+    expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 0 });
+  };
+  // The sink looks at its topics from time to time.
+  await eventually(replayed, { everyMs: 500 });
   await pipeline.expectEqual(["kept"]);
 });
 
