@@ -3,7 +3,6 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { GuardedKafka, KAFKA_PASSWORD } from "../support/kafka/guarded-kafka.ts";
 import { printedAcls } from "../support/kafka/kafka-acls.ts";
-import { ThroughKafka } from "../support/kafka/through-kafka.ts";
 import { SharedTables } from "../support/kafka/shared-tables.ts";
 
 const MADE = `create table users (id int primary key, n int); insert into users select g, 0 from generate_series(1, 50) g;
@@ -65,19 +64,4 @@ test("over TLS with a certificate of the client's, the shares follow the log", {
     },
   });
   await expectFollowed(shared);
-});
-
-test("with SCRAM, one daemon follows the log", { tags: "long" }, async () => {
-  await using through = await ThroughKafka.start(MADE, {
-    kinds: ["postgres"],
-    broker: `127.0.0.1:${guarded.broker.port}`,
-    source: {
-      brokers: [`127.0.0.1:${guarded.port("login")}`],
-      sasl: { mechanism: "SCRAM-SHA-512", username: "scrammed", password: KAFKA_PASSWORD },
-    },
-  });
-  const { applying } = through;
-  await applying.run("update users set n = 1 where id < 20; delete from notes where id = 20");
-  await applying.expectEqual(TABLES);
-  expect(applying.daemon.said).not.toContain(KAFKA_PASSWORD);
 });

@@ -26,6 +26,7 @@ import { FORGETFUL } from "../support/faults/forgetful-cluster.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
 import { item, note, origin, SinkScene } from "../support/kafka/kafka-scene.ts";
 
 const PASSWORD = KAFKA_PASSWORD;
@@ -73,6 +74,17 @@ async function refused(
   return { error, found };
 }
 
+/** The password of `scrammed` for SCRAM-SHA-512. */
+async function changed(password: string): Promise<void> {
+  const salt = randomBytes(20);
+  await using stack = new AsyncDisposableStack();
+  const connection = stack.adopt(new Connection("test"), (one) => one.close());
+  await connection.connect("127.0.0.1", port("plain"));
+  const saltedPassword = pbkdf2Sync(password, salt, 4096, 64, "sha512");
+  const credential = { name: "scrammed", mechanism: 2, iterations: 4096, salt, saltedPassword };
+  await alterUserScramCredentialsV0.api.async(connection, [], [credential]);
+}
+
 describe("logins", () => {
   const login = (sasl: object): object => ({ brokers: [`127.0.0.1:${port("login")}`], prefix: "l-", sasl });
 
@@ -111,15 +123,6 @@ describe("logins", () => {
     const sasl = { mechanism: "SCRAM-SHA-512", username: "scrammed", passwordFile: file };
     await writeFile(file, PASSWORD);
     const sink = await factory.create(contextOf({ ...login(sasl), prefix: "r-" }), quietLog);
-    const salt = randomBytes(20);
-    const changed = async (password: string): Promise<void> => {
-      await using stack = new AsyncDisposableStack();
-      const connection = stack.adopt(new Connection("test"), (one) => one.close());
-      await connection.connect("127.0.0.1", port("plain"));
-      const saltedPassword = pbkdf2Sync(password, salt, 4096, 64, "sha512");
-      const credential = { name: "scrammed", mechanism: 2, iterations: 4096, salt, saltedPassword };
-      await alterUserScramCredentialsV0.api.async(connection, [], [credential]);
-    };
     try {
       await sink.open(1, timeout());
       await sink.prepare([users], timeout());
@@ -135,6 +138,40 @@ describe("logins", () => {
       await sink.verify(timeout());
     } finally {
       await sink.close();
+      await changed(PASSWORD);
+    }
+  });
+
+  test("behind a log, a session that the broker renews takes the password as it is by then", async () => {
+    const file = join(guarded.folder, "followed");
+    await writeFile(file, PASSWORD);
+    await using through = await ThroughKafka.start(
+      "create table users (id int primary key, n int); insert into users select g, 0 from generate_series(1, 50) g",
+      {
+        kinds: ["postgres"],
+        broker: `127.0.0.1:${broker.port}`,
+        source: {
+          brokers: [`127.0.0.1:${port("login")}`],
+          sasl: { mechanism: "SCRAM-SHA-512", username: "scrammed", passwordFile: file },
+        },
+      },
+    );
+    const { applying } = through;
+    try {
+      await applying.run("update users set n = 1 where id < 20; delete from users where id = 20");
+      await applying.expectEqual(["users"]);
+      await changed("another-canary");
+      await eventually(async () =>
+        expect((await applying.installation.status()).source).toMatchObject({
+          needsPerson: true,
+          error: { code: "MR2002", hint: expect.stringContaining("`passwordFile` is asked again") },
+        }),
+      );
+      await writeFile(file, "another-canary");
+      await applying.run("update users set n = 2 where id < 20");
+      await applying.expectEqual(["users"]);
+      expect(applying.daemon.said).not.toMatch(new RegExp(`${PASSWORD}|another-canary`));
+    } finally {
       await changed(PASSWORD);
     }
   });
