@@ -472,7 +472,7 @@ test("what another daemon begins while the sink is forgotten stays, before which
     await write(30n);
     expect((await coming.look(timeout()))?.position.commit).toBe(31n);
     const rows = (await readDocuments(elasticsearchUrl(), prefix, others)).map(({ cells }) => cells[0]);
-    expect(rows.toSorted()).toEqual(["20", "30"]);
+    expect(new Set(rows)).toEqual(new Set(["20", "30"]));
     await coming.forget(timeout());
   }
 });

@@ -120,7 +120,7 @@ async function saidOf(work: () => Promise<void>): Promise<readonly string[]> {
     .slice(from)
     .split("\n")
     .filter((line) => /"level":"(warn|error)"/.test(line));
-  return lines.map((line) => `${/\bMR\d{4}\b/.exec(line)?.[0]} ${(JSON.parse(line) as { msg: string }).msg}`);
+  return lines.map((line) => `${/\bMR\d{4}\b/.exec(line)?.[0]} ${/"msg":"([^"]*)"/.exec(line)?.[1]}`);
 }
 
 const REFUSED = "MR3111 a row was refused and is stored as a dead letter";
