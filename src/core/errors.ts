@@ -67,6 +67,7 @@ export type ErrorReason =
   | DatabaseReason
   | StateReason
   | "silent" // the connection stands, and nothing comes over it
+  | "one-stream" // no second stream of the log can be had now, which says nothing about the first
   | "moved" // the source has another log than the stored one: a new start asks `cross` whether it can go on there
   | "behind" // a sink holds less than before, and the log does not reach back that far
   | "user-limit" // a limit, quota or setting of this user alone

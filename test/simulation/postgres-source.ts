@@ -4,7 +4,7 @@ import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
 import { baseVersion, type Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Catalog } from "../../src/core/contracts/catalog.ts";
-import { type ChangeLog, SecondStreamRefused } from "../../src/core/contracts/change-log.ts";
+import type { ChangeLog } from "../../src/core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../../src/core/contracts/log-admin.ts";
 import { distanceInBytes, type LogIdentity } from "../../src/core/contracts/positions.ts";
 import type { RowReads } from "../../src/core/contracts/row-reads.ts";
@@ -63,9 +63,10 @@ function changeLog({ process, server, connection }: Client, expectLog: (from: Po
         "stream",
         () => {
           if (options.temporary && server.refusesSecond)
-            throw new SecondStreamRefused({
+            throw new MillraceError({
               code: "MR2999",
               kind: "retryable",
+              reason: "one-stream",
               message: "no second stream can be had",
             });
           expectLog(from);

@@ -7,10 +7,9 @@ import {
   type ErrorReason,
   errorsOf,
   findMillraceError,
-  type MillraceError,
+  MillraceError,
   reasonOf,
 } from "../../../src/core/errors.ts";
-import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";
 import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
@@ -294,9 +293,10 @@ const OF_THE_FIRST_TOO: ReadonlySet<ErrorReason> = new Set([
 export function refusedSecondStream(error: unknown): unknown {
   const known = findMillraceError(error);
   if (known?.reason === undefined || OF_THE_FIRST_TOO.has(known.reason)) return error;
-  return new SecondStreamRefused({
+  return new MillraceError({
     code: "MR2030",
     kind: "retryable",
+    reason: "one-stream",
     message: `no second replication slot can be had: ${known.message}`,
     hint: "A sink that lies behind catches up by a slot and a WAL sender of its own: leave one of each free (max_replication_slots, max_wal_senders), and let the role call pg_copy_logical_replication_slot.",
     cause: error,

@@ -1,4 +1,4 @@
-import { MillraceError } from "../errors.ts";
+import type { MillraceError } from "../errors.ts";
 import type { Block } from "../model/block.ts";
 import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -13,7 +13,7 @@ import type { TableShape } from "./catalog.ts";
 export interface ChangeLog {
   /**
    * The stream from `from` on. `temporary`: a second stream beside the first, for a sink that catches up; rejects with
-   * a `SecondStreamRefused` if no second stream is available although the first may continue.
+   * the reason "one-stream" if no second stream is available although the first may continue.
    */
   readonly stream: (from: Position, options: StreamOptions, signal: AbortSignal) => Promise<ChangeStream>;
   /** The end of the log now: everything committed before the call precedes it. */
@@ -74,11 +74,6 @@ export interface Rename {
    */
   readonly how: "renamed" | "exchanged" | "copied" | "perhaps copied" | "made" | "perhaps made";
 }
-
-/**
- * No second stream is available now: no slot or session is free, or the server refuses. Says nothing about the first.
- */
-export class SecondStreamRefused extends MillraceError {}
 
 /**
  * Registers a shape at its position in the schema registry. The same shape at the same position always returns the same

@@ -1,8 +1,8 @@
 import { abortOf, type Clock, pause, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
-import { SecondStreamRefused, type StreamOptions } from "../../core/contracts/change-log.ts";
+import type { StreamOptions } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import { bytesFor, encodeMark, FanOut, OWN_BATCHES } from "./fan-out.ts";
 import { ReconnectBackoff } from "../retry.ts";
@@ -41,7 +41,7 @@ export interface CatchUpParts {
 export async function rejoin(
   worker: SinkWorker,
   parts: CatchUpParts,
-  onRefused: (refusal: SecondStreamRefused) => Promise<void>,
+  onRefused: (refusal: MillraceError) => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
   const backoff = new ReconnectBackoff(parts.clock);
@@ -50,7 +50,7 @@ export async function rejoin(
       return await catchUp(worker, parts, signal);
     } catch (error) {
       const refusal = findMillraceError(error);
-      if (!(refusal instanceof SecondStreamRefused)) {
+      if (refusal?.reason !== "one-stream") {
         // A source whose log has changed is noticed here first, because nothing looks at an idle main stream.
         if (!signal.aborted && parts.main.isAtRest) parts.goBack.reopen();
         throw error;
@@ -175,7 +175,7 @@ export class GoBack {
   }
 
   /** Makes the fan-out go back to the sinks that wait. */
-  ask(error: SecondStreamRefused): void {
+  ask(error: MillraceError): void {
     this.#error = storedErrorOf(error, timestamp(this.#clock));
     this.#asked.end();
   }

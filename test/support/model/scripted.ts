@@ -3,12 +3,12 @@ import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
-import { abortedError, MillraceError } from "../../../src/core/errors.ts";
+import { abortedError, atServer, MillraceError } from "../../../src/core/errors.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../../../src/core/model/schema-change.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/waiting.ts";
 import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";
-import { type ChangeStream, SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
+import type { ChangeStream } from "../../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../../src/runtime/sink/dead-letters.ts";
@@ -77,8 +77,10 @@ function refusal(): MillraceError {
   return new MillraceError({ connector: TARGET, code: "MR3998", kind: "poison", message: "the row is refused" });
 }
 
-export function noSecondStream(): SecondStreamRefused {
-  return new SecondStreamRefused({ code: "MR2999", kind: "retryable", message: "no second stream can be had" });
+export function noSecondStream(): MillraceError {
+  const message = "no second stream can be had";
+  // As a source tells of it, which names its server.
+  return atServer(new MillraceError({ code: "MR2999", kind: "retryable", reason: "one-stream", message }), "h:1");
 }
 
 /** Holds rows and checkpoint in memory, like a target that survives the process. */
