@@ -17,7 +17,7 @@ const PROGRAMS = [
   "src/cli/main.ts",
   "src/library/millrace.ts",
   "src/cli/drill/through.ts",
-  "connectors/duckdb/engine/engine-host.ts",
+  "connectors/kit/duckdb-engine/engine-host.ts",
   "connectors/sqlite/inspect/query-host.ts",
 ];
 const IMPORTED = /(from "|import\(")(\.[^"]+)\.ts"/g;

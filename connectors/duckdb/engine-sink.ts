@@ -1,4 +1,4 @@
-import { type EngineConnection, inTransaction, readTextRows } from "./engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../kit/duckdb-engine/engine.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
@@ -24,7 +24,7 @@ import { inScope, nameOf, targetKey, targetOf } from "./names.ts";
 import type { DuckdbForm, TableLayout } from "./write/layout.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
-import { Repetition, batchName } from "./engine/repetition.ts";
+import { Repetition, batchName } from "./repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";

@@ -22,12 +22,6 @@ export const pages = {
       "Close it in the process that the message names. While Millrace runs, no other program can open it: `millrace query` reads it, or stop Millrace.",
     cause: "DuckDB lets only one process open a file. A shell, a notebook or another Millrace has it open.",
   },
-  MR3216: {
-    title: "DuckDB closed the database after an error",
-    remedy: "Nothing, if it happens once. The log names the kind of error; see whether disk or memory is short.",
-    cause:
-      "After an error DuckDB no longer trusts its memory, or its process was ended. Millrace opens the file again.",
-  },
   MR3220: {
     title: "Another transaction wrote the same rows",
     remedy: "Nothing.",
@@ -55,13 +49,6 @@ export const pages = {
     cause:
       "DuckDB reported an unexplained conflict or error each time that the batch was repeated, while nobody else wrote. The table at fault is suspended in this sink (MR1324) and tried again; if no table is at fault, the sink stops.",
   },
-  MR3235: {
-    title: "DuckDB ended its process",
-    remedy:
-      "Look for what only this table has (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. `millrace resume --sink NAME` tries a stopped sink again. Report it, with the table's definition.",
-    cause:
-      "A fault ended DuckDB by a signal. The next daemon runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324); if no table is at fault, the sink stops.",
-  },
 } as const satisfies ErrorPages;
 
 export const duckdbError = errorsOf(
@@ -76,7 +63,8 @@ export const duckdbError = errorsOf(
     MR3203: "Its folder must exist, and the user that Millrace runs as must be able to write there.",
     MR3226: pages.MR3226.remedy,
     MR3234: pages.MR3234.remedy,
-    MR3235: pages.MR3235.remedy,
+    MR3235:
+      "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
   },
 );
 

@@ -1,5 +1,5 @@
 import type { Writers } from "./joining.ts";
-import type { EngineConnection } from "./engine/engine.ts";
+import type { EngineConnection } from "../kit/duckdb-engine/engine.ts";
 import type { TargetName } from "./names.ts";
 import type { DuckdbTarget, NotedTable } from "./tables/existing.ts";
 import type { StageFile } from "./write/stage-file.ts";

@@ -45,6 +45,8 @@ export const filesError = errorsOf(
     MR3111: "`millrace dlq list --sink NAME` names the rows. Correct the texts at the source.",
     MR3202:
       "Restore `_millrace/log` below the path, use the newer version that wrote it, or choose an empty `path`: then Millrace reads all rows again.",
+    MR3235:
+      "The sink tries again at growing intervals. If it goes on, choose an empty `path` and `format: ndjson`, or leave the table out of the sink's `tables` there: Millrace reads all rows again into it. Report it, with the table's definition.",
   },
 );
 

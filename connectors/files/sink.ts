@@ -85,7 +85,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     this.#clock = clock;
     this.#text = settings.format === "parquet" ? "csv" : "ndjson";
     this.#parts = new BatchRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
-    this.#parquet = new ParquetMaker(settings.memoryLimit);
+    this.#parquet = new ParquetMaker(settings.memoryLimit, clock);
     this.#holes = new Holes(settings.keepMs !== null);
   }
 
@@ -236,7 +236,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
       if (findMillraceError(error) === undefined && !isAborted(error)) throw error;
     } finally {
       await this.#release();
-      this.#parquet[Symbol.dispose]();
+      await this.#parquet[Symbol.asyncDispose]();
     }
   }
 

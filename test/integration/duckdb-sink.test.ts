@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test, vi } from "vitest";
-import { EngineProcess } from "../../connectors/duckdb/engine/engine-process.ts";
+import { EngineProcess } from "../../connectors/kit/duckdb-engine/engine-process.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";

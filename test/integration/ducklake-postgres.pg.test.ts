@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
-import { readTextRows } from "../../connectors/duckdb/engine/engine.ts";
+import { readTextRows } from "../../connectors/kit/duckdb-engine/engine.ts";
 import { METADATA } from "../../connectors/duckdb/lake/engine.ts";
 import { quoteLiteral } from "../../connectors/duckdb/names.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";

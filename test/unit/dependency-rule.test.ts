@@ -23,11 +23,11 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   mysql: ["mysql2"],
   clickhouse: ["@clickhouse/client"],
   duckdb: ["@duckdb/node-api", "@aws-sdk/client-s3"],
-  kit: ["@aws-sdk/client-s3", "@aws-sdk/credential-provider-node"],
+  kit: ["@duckdb/node-api", "@aws-sdk/client-s3", "@aws-sdk/credential-provider-node"],
   elasticsearch: ["undici"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
-  files: ["@duckdb/node-api", "@aws-sdk/client-s3"],
+  files: ["@aws-sdk/client-s3"],
   // Programs of users.
   library: ["millrace", "pg", "ioredis"],
 };

@@ -3,7 +3,7 @@ import { closeSync, openSync, readlinkSync, writeSync } from "node:fs";
 import { expect, test } from "vitest";
 import { classify, isDataError, isInvalidated, isOutOfMemory } from "../../connectors/duckdb/errors.ts";
 import { StageFile, stageFolder } from "../../connectors/duckdb/write/stage-file.ts";
-import { Repetition } from "../../connectors/duckdb/engine/repetition.ts";
+import { Repetition } from "../../connectors/duckdb/repetition.ts";
 
 const FULL = 'Could not write file "/data/x.duckdb.wal": No space left on device';
 

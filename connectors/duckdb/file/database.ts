@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { basename } from "node:path";
-import { type Engine, type EngineConnection, readTextRows } from "../engine/engine.ts";
-import { openEngine } from "../engine/engine-process.ts";
+import { type Engine, type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
+import { openEngine } from "../open-engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { FilePlace, resolved, stampOf } from "../../kit/file-target.ts";

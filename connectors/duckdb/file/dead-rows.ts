@@ -2,7 +2,7 @@
  * DuckDB keeps the space of deleted and replaced rows in a table with a key. Only rewriting the table returns the space
  * (upkeep.ts), which is done when its dead rows are a certain share of the live ones.
  */
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { nameOf, quoteLiteral, quoteName, targetKey, type TargetName } from "../names.ts";
 

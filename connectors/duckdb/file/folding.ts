@@ -1,4 +1,4 @@
-import type { EngineConnection } from "../engine/engine.ts";
+import type { EngineConnection } from "../../kit/duckdb-engine/engine.ts";
 import { logBytesOf } from "./copy-file.ts";
 import { memoryBytes, walBytesMax } from "./wal-size.ts";
 

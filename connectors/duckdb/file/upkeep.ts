@@ -6,7 +6,7 @@
 import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EngineConnection } from "../engine/engine.ts";
+import type { EngineConnection } from "../../kit/duckdb-engine/engine.ts";
 import type { Layouts } from "../engine-sink.ts";
 import { nameOf, targetKey } from "../names.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";

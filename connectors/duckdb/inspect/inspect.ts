@@ -1,7 +1,7 @@
 /** Reads the file by SQL over separate connections: see core/contracts/comparing. */
 import { listedKeyOf } from "../../kit/listed-keys.ts";
 import type { Json } from "@duckdb/node-api";
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type {
   EqualRows,
   Inspection,
@@ -18,7 +18,7 @@ import type { DuckdbForm } from "../write/layout.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
 import { expectedBeside, expectedText, REAL, sourceText } from "./expected.ts";
-import { interrupting, wholeResult } from "../engine/reading.ts";
+import { interrupting, wholeResult } from "../../kit/duckdb-engine/reading.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { duckType, LIST } from "../types.ts";

@@ -8,7 +8,7 @@ import {
 import { MillraceError } from "../../../src/core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, stopped } from "../errors.ts";
-import { interrupting, wholeResult } from "../engine/reading.ts";
+import { interrupting, wholeResult } from "../../kit/duckdb-engine/reading.ts";
 
 const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
 

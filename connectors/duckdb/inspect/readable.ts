@@ -5,7 +5,7 @@ import { ReadableSql, type SqlType } from "../../kit/readable-sql.ts";
 import type { DatabaseSettings } from "../file/database.ts";
 import { classify } from "../errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "../names.ts";
-import { interrupting, wholeResult } from "../engine/reading.ts";
+import { interrupting, wholeResult } from "../../kit/duckdb-engine/reading.ts";
 import { expectFile, openedReading } from "./query-file.ts";
 
 const CATALOGUE = `SELECT schema_name, table_name, '', column_name, data_type FROM duckdb_columns()

@@ -1,5 +1,5 @@
 /** How DuckDB reaches the bucket in which a lake's data files are. */
-import type { EngineConnection } from "../engine/engine.ts";
+import type { EngineConnection } from "../../kit/duckdb-engine/engine.ts";
 import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { type BucketLogin, lookForLogin, MARGIN_MS } from "../../kit/bucket-login.ts";

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { Engine, EngineConnection } from "../engine/engine.ts";
+import type { Engine, EngineConnection } from "../../kit/duckdb-engine/engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { Turn } from "../../../src/core/waiting.ts";
 import { classify, duckdbError } from "../errors.ts";

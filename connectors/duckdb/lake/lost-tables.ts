@@ -9,7 +9,7 @@ import type { TargetForm } from "../../warehouse/own-columns.ts";
 import { statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
-import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 import { SPOILED } from "./rules.ts";

@@ -1,6 +1,6 @@
 /** Keeps a lake small beside the stream: what commits leave behind is joined, and old snapshots end. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";

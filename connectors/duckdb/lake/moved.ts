@@ -2,7 +2,7 @@
  * Maintenance moves rows of a lake between catalogue and files. Each part of a query reads a catalogue in SQLite at a moment
  * of its own: if rows were moved in between, they can be missing, or there twice.
  */
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { duckdbError } from "../errors.ts";
 import { METADATA } from "./engine.ts";
 import type { CatalogKind } from "./place.ts";

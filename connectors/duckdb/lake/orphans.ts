@@ -1,6 +1,6 @@
 /** Data files that a killed process of a lake left, and that no snapshot names. */
 import { makeFolder } from "../../../src/core/files.ts";
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { quoteLiteral } from "../names.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";

@@ -3,7 +3,7 @@
  * the catalogue itself is one, with a table for each former shape of those of the lake.
  */
 import { decodeNote } from "../../warehouse/following.ts";
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { driverKind } from "../errors.ts";
 import { fold, quoteName, type TargetName, targetKey } from "../names.ts";
 import { type DuckdbTarget, duckdbTarget, lookUpTargets, type NotedTable } from "../tables/existing.ts";

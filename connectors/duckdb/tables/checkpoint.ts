@@ -1,4 +1,4 @@
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";

@@ -2,7 +2,7 @@
  * Finds existing targets in the file. A query of DuckDB's catalogue reads all of it, whatever it asks for, so one query
  * looks for many targets.
  */
-import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { decodeNote, type TargetNote } from "../../warehouse/following.ts";
 import { formOf } from "../../warehouse/own-columns.ts";
 import type { ExistingColumn, ExistingTarget } from "../../warehouse/table-change.ts";

@@ -14,7 +14,7 @@
  * No shadow outlives the process. Anything else that changes the table (its form, TRUNCATE, a sweep) gives it up. Batches that
  * write both tables would fail with the shadow; many deletes and a CHECKPOINT give no room back.
  */
-import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import type { TouchedKeys } from "../write/touched-keys.ts";
 

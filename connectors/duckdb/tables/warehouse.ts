@@ -1,5 +1,5 @@
 /** DuckDB's tables, in a file or a lake, as the warehouse kit plans them. */
-import { type EngineConnection, inTransaction, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";

@@ -1,4 +1,4 @@
-import { type EngineConnection, inTransaction, rollBack } from "../engine/engine.ts";
+import { type EngineConnection, inTransaction, rollBack } from "../../kit/duckdb-engine/engine.ts";
 import type { Batch, TableWrites, Truncate } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";

@@ -13,7 +13,7 @@ import {
   UNCHANGED_COLUMN,
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
-import { readTextRows } from "../engine/engine.ts";
+import { readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import {
   cellFields,

@@ -1,4 +1,4 @@
-import type { EngineConnection } from "../engine/engine.ts";
+import type { EngineConnection } from "../../kit/duckdb-engine/engine.ts";
 import { isOutOfMemory } from "../errors.ts";
 import { quoteLiteral } from "../names.ts";
 import { memoryBytes } from "../file/wal-size.ts";

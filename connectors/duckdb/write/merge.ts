@@ -27,7 +27,7 @@ import { copyBases, deleteRows, replaceRows, type ReplaceTools } from "./replace
 import { byUnchanged, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
 import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall, removeRowsSql } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
-import { readTextRows } from "../engine/engine.ts";
+import { readTextRows } from "../../kit/duckdb-engine/engine.ts";
 
 /** Bytes of rows per statement. Two files of this size are in use: one is filled while DuckDB reads the other. */
 export const STAGE_BYTES_MAX = 8 * 1024 * 1024;

@@ -6,7 +6,7 @@
  */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
   appendStagedSql,

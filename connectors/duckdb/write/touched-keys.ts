@@ -1,4 +1,4 @@
-import { type EngineConnection, readTextRows } from "../engine/engine.ts";
+import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { quoteIdentifier } from "../names.ts";
 import { type TableLayout, selectTouched } from "./layout.ts";

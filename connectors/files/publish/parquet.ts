@@ -1,48 +1,74 @@
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { Clock } from "../../../src/core/clock.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import { quoteLiteral } from "../../kit/duckdb.ts";
+import type { EngineConnection } from "../../kit/duckdb-engine/engine.ts";
+import { EngineProcess } from "../../kit/duckdb-engine/engine-process.ts";
+import { quoteIdentifier } from "../../kit/sql-names.ts";
 import { filesError } from "../errors.ts";
 import type { Shape } from "../log/entry.ts";
-import { quoteLiteral } from "../../kit/duckdb.ts";
-import { quoteIdentifier } from "../../kit/sql-names.ts";
 import { type FileColumn, fileColumns } from "./columns.ts";
 
-/** Makes Parquet files; the engine runs in this process, is opened by the first file, and holds no data. */
-export class ParquetMaker implements Disposable {
-  readonly #memoryLimit: string;
-  #instance: DuckDBInstance | null = null;
-  #connection: DuckDBConnection | null = null;
+/** The engine takes 0.4 s of the processor to start, and keeps up to 200 MB of a large file until it ends. */
+const IDLE_MS = 10_000;
 
-  constructor(memoryLimit: string) {
+/** Makes Parquet files, one at a time, by an engine in a process of its own (decision 36), which holds no data. */
+export class ParquetMaker implements AsyncDisposable {
+  readonly #memoryLimit: string;
+  readonly #clock: Pick<Clock, "after">;
+  #engine: EngineProcess | null = null;
+  #connection: EngineConnection | null = null;
+  #stayOpen = (): void => undefined;
+
+  constructor(memoryLimit: string, clock: Pick<Clock, "after">) {
     this.#memoryLimit = memoryLimit;
+    this.#clock = clock;
   }
 
   async make(shape: Shape, from: RowsFile, to: string): Promise<void> {
+    this.#stayOpen();
     try {
       const connection = await this.#connected();
       await connection.run(parquetSql(shape, from, to));
     } catch (error) {
-      // The engine's text may hold values of rows: it is not repeated.
-      const kind = error instanceof Error && /^Out of Memory/i.test(error.message) ? "needs more memory" : "failed";
-      const hint =
-        "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.";
-      const message = `DuckDB ${kind} while it made a Parquet file of ${shape.id}`;
-      throw filesError("MR2027", "blocked", message, { hint });
+      throw await this.#failure(error, shape.id);
     }
+    this.#stayOpen = this.#clock.after(IDLE_MS, () => void this.#end());
   }
 
-  [Symbol.dispose](): void {
-    this.#connection?.closeSync();
-    this.#instance?.closeSync();
-    this.#connection = null;
-    this.#instance = null;
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stayOpen();
+    await this.#end();
   }
 
-  async #connected(): Promise<DuckDBConnection> {
+  async #connected(): Promise<EngineConnection> {
     if (this.#connection !== null) return this.#connection;
     const settings = { threads: "1", memory_limit: this.#memoryLimit, temp_directory: "" };
-    this.#instance = await DuckDBInstance.create(":memory:", settings);
-    this.#connection = await this.#instance.connect();
-    await this.#connection.run("SET TimeZone = 'UTC'");
-    return this.#connection;
+    this.#engine ??= await EngineProcess.open(":memory:", settings);
+    const connection = await this.#engine.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return (this.#connection = connection);
+  }
+
+  async #failure(error: unknown, table: string): Promise<Error> {
+    await this.#end();
+    const known = findMillraceError(error);
+    if (known?.reason === "lost") {
+      const message = `no Parquet file of ${table} was made: ${known.message}`;
+      if (known.code === "MR3235") return filesError("MR3235", "blocked", message);
+      return filesError("MR3216", "retryable", message, { hint: known.hint });
+    }
+    // The engine's text may hold values of rows: it is not repeated.
+    const kind = error instanceof Error && /^Out of Memory/i.test(error.message) ? "needs more memory" : "failed";
+    const hint =
+      "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.";
+    return filesError("MR2027", "blocked", `DuckDB ${kind} while it made a Parquet file of ${table}`, { hint });
+  }
+
+  async #end(): Promise<void> {
+    const engine = this.#engine;
+    this.#engine = null;
+    this.#connection = null;
+    await engine?.close();
   }
 }
 
@@ -56,7 +82,7 @@ interface RowsFile {
 }
 
 /** Makes a Parquet file of the lines of CsvRows. */
-function parquetSql(shape: Shape, from: RowsFile, to: string): string {
+export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
   const columns = fileColumns(shape).map((column, i) => ({ ...column, field: `c${i}` }));
   const own = [
     'sequence AS "_millrace_sequence"',

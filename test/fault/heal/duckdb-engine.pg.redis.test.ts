@@ -1,5 +1,6 @@
 /**
- * DuckDB ends the process that it runs in: the daemon once, then only its own. And its log can't be read.
+ * DuckDB ends the process that it runs in: of a sink that writes with it the daemon once, then only its own; where it makes
+ * Parquet, never the daemon. And its log can't be read.
  * @module-tag heavy
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
@@ -72,4 +73,28 @@ test("an engine that ends its process stops its own sink alone, and a file whose
     expect(state).toBe("streaming");
   });
   await pipeline.expectEqual(["item"]);
+});
+
+test("an engine that ends its process while it makes Parquet stops its own sink alone, which goes on by itself", async () => {
+  await using pipeline = await RunningPipeline.start(ITEMS, {
+    kinds: ["files", "redis"],
+    environment: { MILLRACE_FAILPOINTS: "duckdb.engine-copying=abort" },
+    untilStreaming: false,
+  });
+  const refused = {
+    state: "retrying",
+    error: { code: "MR3235", message: expect.stringMatching(/public\.item.*SIGABRT/) },
+  };
+  await eventually(async () => expect(await sinkOf(pipeline, "files")).toMatchObject(refused));
+  await pipeline.run(CHANGE);
+  using cache = pipeline.cache();
+  const tags = () => cache.hget(`${pipeline.sinks.keyPrefix}public:item:3`, "tags");
+  await eventually(async () => expect(await tags()).toMatch(/7/));
+  expect(await sinkOf(pipeline, "redis")).toMatchObject({ state: "streaming" });
+  expect(pipeline.daemon.exited).toBe(false);
+
+  await pipeline.restart();
+  await pipeline.expectEqual(["item"]);
+  // As soon as no more files are made for a while.
+  await eventually(async () => expect(childCount(pipeline)).toBe(0));
 });

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
-import { wholeResult } from "../../../connectors/duckdb/engine/reading.ts";
+import { wholeResult } from "../../../connectors/kit/duckdb-engine/reading.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { isDense, landed } from "../warehouses/duckdb-landing.ts";

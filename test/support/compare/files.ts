@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
 import type { DuckDBConnection } from "@duckdb/node-api";
-import { wholeResult } from "../../../connectors/duckdb/engine/reading.ts";
+import { wholeResult } from "../../../connectors/kit/duckdb-engine/reading.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { parquetLanding } from "../warehouses/files-landing.ts";
 import { mergeSql } from "../warehouses/files-merge.ts";

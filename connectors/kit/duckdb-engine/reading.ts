@@ -1,6 +1,6 @@
 /** How results that are read piece by piece are read whole, or given up. */
 import { ResultReturnType } from "@duckdb/node-api";
-import { duckdbError } from "../errors.ts";
+import { engineError } from "./errors.ts";
 import type { EngineConnection } from "./engine.ts";
 
 const AGAIN_MS = 100;
@@ -31,13 +31,13 @@ export function interrupting(connection: EngineConnection, signal: AbortSignal):
  * client ends a result that fails half-way like a complete one and keeps the reason to itself; only the result's type tells
  * of it (`duckdb_result_return_type`: INVALID). So nobody else iterates a streamed result (test/unit/structure).
  */
-export async function* wholeResult<T, R extends { readonly returnType: ResultReturnType }>(
+export async function* wholeResult<T, R extends { readonly returnType: ResultReturnType | null }>(
   result: R,
   rowsOf: (result: R) => AsyncIterable<T>,
 ): AsyncGenerator<T> {
   yield* rowsOf(result);
   if (result.returnType !== ResultReturnType.INVALID) return;
-  throw duckdbError("MR2027", "retryable", "DuckDB ended a result half-way and does not say why", {
+  throw engineError("MR2027", "retryable", "DuckDB ended a result half-way and does not say why", {
     hint: "run it again; if it fails again, look for a value of a later row that can't be computed, or raise the sink's memoryLimit",
   });
 }

@@ -10,7 +10,9 @@ export interface EngineConnection extends Pick<DuckDBConnection, "interrupt" | "
 }
 
 /** Read by `wholeResult` alone. */
-export interface EngineResult extends Pick<DuckDBResult, "returnType"> {
+export interface EngineResult {
+  /** Null: what yields the rows fails where the result does. */
+  readonly returnType: DuckDBResult["returnType"] | null;
   yieldRows(): AsyncIterableIterator<unknown[][]>;
   yieldRowsJson(): AsyncIterableIterator<Json[][]>;
 }

@@ -22,6 +22,7 @@ async function answerTo(request: Request): Promise<Answer> {
       return DONE;
     case "run": {
       if (request.sql === "COMMIT") failpoint("duckdb.engine-committing");
+      if (request.sql.startsWith("COPY ")) failpoint("duckdb.engine-copying");
       const { rowsChanged } = await connectionOf(request.connection).run(request.sql, request.values);
       return { kind: "done", rowsChanged };
     }

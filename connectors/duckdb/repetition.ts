@@ -1,7 +1,7 @@
 /** Tells work that fails in the same way each time from work that may pass when it is repeated. */
-import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
-import { driverKind, duckdbError } from "../errors.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
+import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
+import { driverKind, duckdbError } from "./errors.ts";
 
 /**
  * How often in a row the same work may fail in the same way, while nobody else writes to the target. Of what is no

@@ -1,8 +1,11 @@
-/** DuckDB's engine in a process of its own. An engine that ends its process fails the calls that wait for it, and no other sink. */
+/**
+ * DuckDB's engine in a process of its own. An engine that ends its process fails the calls that wait for it, and no other
+ * sink. This process does not load DuckDB for it.
+ */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { DuckDBInstance, type DuckDBValue, type Json, ResultReturnType } from "@duckdb/node-api";
-import { duckdbError } from "../errors.ts";
+import type { DuckDBValue, Json } from "@duckdb/node-api";
+import { engineError } from "./errors.ts";
 import type { Engine, EngineConnection, EngineOptions, EngineResult } from "./engine.ts";
 
 export type Request =
@@ -22,13 +25,6 @@ export type Answer =
 
 /** Signals that only somebody outside of the process sends: the system when memory is short, or a person. */
 const FROM_OUTSIDE: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]);
-
-/** `inOwnProcess`: in a process of its own, which may end without ending this one (decision 36). */
-export async function openEngine(path: string, options: EngineOptions, inOwnProcess: boolean): Promise<Engine> {
-  if (inOwnProcess) return await EngineProcess.open(path, options);
-  const instance = await DuckDBInstance.create(path, options);
-  return { connect: () => instance.connect(), close: async () => instance.closeSync() };
-}
 
 interface PendingCall {
   readonly resolve: (answer: Answer) => void;
@@ -158,7 +154,7 @@ class RemoteResult implements EngineResult {
   readonly #engine: EngineProcess;
   readonly #stream: number;
   /** The other side reads it whole, or fails. */
-  readonly returnType = ResultReturnType.QUERY_RESULT;
+  readonly returnType = null;
 
   constructor(engine: EngineProcess, stream: number) {
     this.#engine = engine;
@@ -190,12 +186,12 @@ class RemoteResult implements EngineResult {
 function ended(code: number | null, signal: NodeJS.Signals | null): Error {
   const how = signal ?? `exit code ${code}`;
   if (signal !== null && FROM_OUTSIDE.has(signal)) {
-    return duckdbError("MR3216", "retryable", `DuckDB's process was ended by ${how} from outside`, {
+    return engineError("MR3216", "retryable", `DuckDB's process was ended by ${how} from outside`, {
       reason: "lost",
       hint: "see whether the machine or the container has enough memory",
     });
   }
-  return duckdbError("MR3235", "retryable", `DuckDB ended its process (${how})`, {
+  return engineError("MR3235", "retryable", `DuckDB ended its process (${how})`, {
     reason: "lost",
     hint: "Millrace repeats the batch",
   });
@@ -203,5 +199,5 @@ function ended(code: number | null, signal: NodeJS.Signals | null): Error {
 
 /** For later calls: they had no part in it. */
 function gone(): Error {
-  return duckdbError("MR3216", "retryable", "DuckDB's process has ended; it is started again", { reason: "lost" });
+  return engineError("MR3216", "retryable", "DuckDB's process has ended; it is started again", { reason: "lost" });
 }
