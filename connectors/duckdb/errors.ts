@@ -9,6 +9,7 @@ import {
 } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { lacksHandles, moreHandles } from "../../src/core/system-errors.ts";
+import { pages as enginePages } from "../kit/duckdb-engine/errors.ts";
 import { fileFault, FIXES_BY_TEXT } from "../kit/file-faults.ts";
 import { TABLE_FAILURES } from "../warehouse/table-change.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
@@ -63,8 +64,7 @@ export const duckdbError = errorsOf(
     MR3203: "Its folder must exist, and the user that Millrace runs as must be able to write there.",
     MR3226: pages.MR3226.remedy,
     MR3234: pages.MR3234.remedy,
-    MR3235:
-      "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+    MR3235: enginePages.MR3235.remedy,
   },
 );
 

@@ -54,6 +54,7 @@ export async function holdingState<T>(
   try {
     using holder = enter();
     const leased = { state, clock, holder: holder.name, isGone: (other: string) => !here.has(other) && isGone(other) };
+    let isOutlasted = false;
     const { lease, isInherited } = await (awaitsLease ? awaitLease(leased, logger, signal) : takeLease(leased));
     try {
       await state.ending.set(null);
@@ -63,7 +64,8 @@ export async function holdingState<T>(
       return result;
     } catch (error) {
       const known = signal.aborted ? undefined : findMillraceError(error);
-      if (known !== undefined && outlasts(known)) throw error;
+      isOutlasted = known !== undefined && outlasts(known);
+      if (isOutlasted) throw error;
       const ended = known === undefined ? null : storedErrorOf(known, timestamp(clock));
       // A state that can't be written is no reason to wait: the log has the error too.
       if (ended !== null)
@@ -73,7 +75,8 @@ export async function holdingState<T>(
       await told(opened, "failed", ended);
       throw error;
     } finally {
-      await releaseLease(state, lease.number, logger);
+      // Its next run follows the same death: it was not stopped in between.
+      await releaseLease(state, lease.number, logger, isInherited && isOutlasted);
     }
   } finally {
     await state.close();

@@ -55,10 +55,18 @@ export async function keepLease(
   }
 }
 
-/** A lease that can't be given back expires by itself, and must not hide why this process ends. */
-export async function releaseLease(state: Pick<StateStore, "lease">, lease: number, logger: Logger): Promise<void> {
+/**
+ * A lease that can't be given back expires by itself, and must not hide why this process ends. `tellsDeath`: the next holder
+ * too learns that a daemon died before this one.
+ */
+export async function releaseLease(
+  state: Pick<StateStore, "lease">,
+  lease: number,
+  logger: Logger,
+  tellsDeath = false,
+): Promise<void> {
   try {
-    await state.lease.release(lease);
+    await (tellsDeath ? state.lease.renew(lease, 0) : state.lease.release(lease));
   } catch (error) {
     logger.warn({ error }, "the lease could not be given back");
   }

@@ -2,6 +2,10 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { readFileSync, writeFileSync } from "node:fs";
+import { systemClock } from "../../src/core/clock.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { holdingState } from "../../src/daemon/held-state.ts";
 import { holderName, isGone, LEASE_MS, localPid } from "../../src/daemon/lease.ts";
 import { openState } from "../../src/state/open.ts";
 import { runCli } from "../support/daemon/cli.ts";
@@ -69,6 +73,32 @@ test.each([
   expect(JSON.stringify(answer)).toContain("for 15 s, unless it renews it");
   expect((await state.sinks.get("cache"))?.paused).toBe(false);
   expect((await state.lease.current())?.leftMs).toBeLessThanOrEqual(LEASE_MS);
+});
+
+test("a process that outlasts a failure still knows that the daemon before it died, until it is stopped", async () => {
+  using folder = temporaryFolder();
+  const open = () => openState(`sqlite:${folder.file("shop.db")}`, { name: "shop" });
+  const died = await open();
+  await died.lease.acquire("a daemon that dies", 0);
+  await died.close();
+  const away = new MillraceError({ code: "MR2001", kind: "retryable", message: "the source is away" });
+  const parts = { clock: systemClock, logger: SILENT, redact: (json: string) => json, open, outlasts: () => true };
+  const { signal } = new AbortController();
+  const follows: boolean[] = [];
+  const run = async (fails: boolean): Promise<void> =>
+    await holdingState(
+      parts,
+      async ({ isInherited }) => {
+        follows.push(isInherited);
+        if (fails) throw away;
+      },
+      signal,
+    );
+  await expect(run(true)).rejects.toBe(away);
+  await expect(run(true)).rejects.toBe(away);
+  await run(false);
+  await run(false);
+  expect(follows).toEqual([true, true, true, false]);
 });
 
 test.runIf(process.platform === "linux")(

@@ -8,7 +8,7 @@ import { filesError } from "../errors.ts";
 import type { Shape } from "../log/entry.ts";
 import { type FileColumn, fileColumns } from "./columns.ts";
 
-/** The engine takes 0.4 s of the processor to start, and keeps up to 200 MB of a large file until it ends. */
+/** Since the last file. The engine takes 0.4 s of the processor to start, and keeps up to 200 MB of a large file until it ends. */
 const IDLE_MS = 10_000;
 
 /** Makes Parquet files, one at a time, by an engine in a process of its own (decision 36), which holds no data. */
@@ -43,7 +43,7 @@ export class ParquetMaker implements AsyncDisposable {
   async #connected(): Promise<EngineConnection> {
     if (this.#connection !== null) return this.#connection;
     const settings = { threads: "1", memory_limit: this.#memoryLimit, temp_directory: "" };
-    this.#engine ??= await EngineProcess.open(":memory:", settings);
+    this.#engine = await EngineProcess.open(":memory:", settings);
     const connection = await this.#engine.connect();
     await connection.run("SET TimeZone = 'UTC'");
     return (this.#connection = connection);
