@@ -994,6 +994,39 @@ describe("rows read beside the stream", () => {
     },
   );
 
+  test("of listed keys wait until a first look has shown that the table is still this daemon's", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.fill(users, many(3));
+    source.fill(notes, many(3));
+    const sink = new ScriptedSink("a");
+    const first = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await first.stop();
+    for (const { id } of [users, notes]) await opened.state.snapshots.addKeys("a", id, [["1"]]);
+    // Another share of the same sinks has the notes by now, and may have prepared their target.
+    const captured = await tablesOf(source);
+    const looked = gate();
+    source.catalog = {
+      ...source.catalog,
+      tables: async () => {
+        await looked.passed;
+        return { ...captured, tables: [users], generations: new Map([...captured.generations].slice(0, 1)) };
+      },
+    };
+    const read: string[] = [];
+    source.onRead = ({ id }) => void read.push(id);
+    const scene = start(source, opened.state, [sink]);
+    await eventually(() => scene.pipeline.facts.phase === "streaming");
+    source.commit(put(users, 7));
+    await eventually(() => expect([...sink.rowsOf(users)]).toHaveLength(4));
+    expect(read).toEqual([]);
+    looked.open();
+    await eventually(async () => expect((await opened.state.snapshots.countKeys()).size).toBe(0));
+    expect(new Set(read)).toEqual(new Set([users.id]));
+    await scene.stop();
+  });
+
   test("that wait for older transactions keep nobody from looking at the other tables", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users]);

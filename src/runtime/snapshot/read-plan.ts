@@ -12,7 +12,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 export interface ReadPlanParts {
   readonly fanOut: FanOut;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "table">;
+  readonly gate: Pick<TableGate, "completeness" | "table">;
   readonly ledger: Pick<Ledger, "list">;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
@@ -111,7 +111,11 @@ export class ReadPlan {
     for (const sink of sinks) this.#keysNext[kind === "keys" ? "delete" : "add"](sink);
   }
 
-  /** Keys of a table that is void or suspended, or can't be read, and those of a `busy` sink must not hold up other keys. */
+  /**
+   * Keys of a table that is void or suspended, or can't be read, and those of a `busy` sink must not hold up other keys. Invariant: a
+   * table is read once a look has shown that the source has it, for this daemon: a target that another one has prepared is not
+   * prepared again.
+   */
   async keysInTurn(keyCounts: Unfinished["keyCounts"], busy: ReadonlySet<string>): Promise<readonly KeyRead[]> {
     if (keyCounts.size === 0) this.#keyPaces.clear();
     if (keyCounts.size === 0) return [];
@@ -120,7 +124,11 @@ export class ReadPlan {
     const keys: PendingKey[] = [];
     for (const sink of this.#attached.filter((name) => !busy.has(name))) {
       const listed = [...(keyCounts.get(sink)?.keys() ?? [])];
-      const wanted = listed.filter((id) => gate.table(id) !== undefined && !held.has(id) && !isVoid(sink, id));
+      const isReadable = (id: string): boolean => {
+        const table = gate.table(id);
+        return table !== undefined && gate.completeness(table) !== null;
+      };
+      const wanted = listed.filter((id) => isReadable(id) && !held.has(id) && !isVoid(sink, id));
       if (wanted.length > 0) keys.push(...(await state.snapshots.keys([sink], wanted, KEYS_LISTED_MAX)));
     }
     return this.#keyReadings(keys.toSorted((a, b) => a.id - b.id));
