@@ -228,6 +228,20 @@ test.for([
       return JSON.parse(stdout).daemon?.pid ?? false;
     });
     using _ended = { [Symbol.dispose]: () => isRunning(pid) && process.kill(pid, "SIGKILL") };
+    const tail = spawn("npx", ["millrace", "tail"], {
+      cwd: folder.path,
+      env: ownEnvironment(),
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    let printed = "";
+    tail.stdout.on("data", (text) => (printed += String(text)));
+    await eventually(async () => {
+      await source.query("insert into orders select coalesce(max(id), 0) + 1 from orders");
+      expect(printed).toContain('"op":"c"');
+    });
+    tail.kill(signal);
+    const slots = "select slot_name from pg_replication_slots where temporary and database = current_database()";
+    await eventually(async () => expect((await source.query(slots)).rows).toEqual([]));
     npm.kill(signal);
     await eventually(() => expect(isRunning(pid)).toBe(false));
     expect(said).toContain('"msg":"millrace has stopped"');

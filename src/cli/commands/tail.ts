@@ -20,6 +20,7 @@ import { chosenOffset, reachable, timeOf, unregistered } from "../offsets/chosen
 import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 import { readState } from "../state.ts";
+import { untilSignal } from "./run.ts";
 
 export function addTail({ program, action }: CommandLine): void {
   program
@@ -50,12 +51,10 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
   const memory = await readState(config, (state) => memoryNow(config, state));
   const source = await openSource(config, memory, session.log);
-  const stopping = new AbortController();
-  const stop = () => stopping.abort(new DOMException("stopped", "AbortError"));
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, stop);
-  process.stdout.once("error", stop);
+  const closed = new AbortController();
+  process.stdout.once("error", () => closed.abort(new DOMException("stopped", "AbortError")));
+  const signal = AbortSignal.any([untilSignal(), closed.signal]);
   try {
-    const { signal } = stopping;
     const { resolve, epoch, acknowledged, acknowledgedAt } = await remembered(config);
     const begin = async (): Promise<bigint> => {
       if (from === null) return await source.log.tip(signal);
