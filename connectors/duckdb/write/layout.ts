@@ -153,10 +153,7 @@ function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean)
   return `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${from}`;
 }
 
-/**
- * Inserts a skeleton for each staged key without a row; none if all rows exist. Uses the key's index; a join would read
- * the table.
- */
+/** Inserts a skeleton for each staged key without a row; none if all rows exist. */
 export function missingBasesSql(layout: TableLayout, file: StagedFile): string {
   const names = [...layout.key.map(({ name }) => name), ...metaColumns(false)].map(quoteIdentifier).join(", ");
   const keys = layout.table.key.map((ordinal) => layout.columns[ordinal]!.duck.expression(field(ordinal)));
@@ -343,7 +340,17 @@ function unmarked(layout: TableLayout): readonly string[] {
 }
 
 function andLive(layout: TableLayout): string {
-  return layout.form.deletes === "soft" ? ` AND NOT millrace_row.${DELETED}` : "";
+  return layout.form.deletes === "soft" ? ` AND ${besideKey(`NOT millrace_row.${DELETED}`)}` : "";
+}
+
+/** Beside a condition on another column alone DuckDB does not use the key's index; the commit time is never null. */
+function besideKey(condition: string): string {
+  return `(${condition} OR millrace_row.${quoteIdentifier(COMMIT_TIME_COLUMN)} IS NULL)`;
+}
+
+/** Beside a condition on keys: the row is not newer. */
+export function upTo(version: bigint | string): string {
+  return besideKey(`millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= ${version}`);
 }
 
 /**
@@ -364,6 +371,12 @@ export function stagedDeletes(layout: TableLayout, file: StagedFile): StagedRows
   };
 }
 
+export const DELETES: StagedRows = { sql: "temp.main.millrace_deletes", key: (k) => `k${k}` };
+
+export function stageDeletesSql(layout: TableLayout, file: StagedFile): string {
+  return `CREATE OR REPLACE TEMP TABLE millrace_deletes AS SELECT * FROM ${stagedDeletes(layout, file).sql}`;
+}
+
 export function deleteSql(layout: TableLayout, staged: StagedRows): string {
   if (layout.form.deletes === "hard") return removeSql(layout, staged);
   const sets = markedCells.map(([name, value]) => `${name} = ${value}`).join(", ");
@@ -376,22 +389,14 @@ const markedCells = [
   [quoteIdentifier(COMMIT_TIME_COLUMN), COMMIT_TIME],
 ] as const;
 
-export const BASES = "temp.main.millrace_bases";
 export const MARKED = "temp.main.millrace_marked";
 
-/** Copies the rows with these keys (`conditions`, see replace.ts). */
-export function copyBasesSql({ sqlName }: TableLayout, conditions: readonly string[]): string {
-  const [first, ...others] = conditions.map((keys) => `SELECT * FROM ${sqlName} AS millrace_row WHERE ${keys}`);
-  const make = `CREATE OR REPLACE TEMP TABLE millrace_bases AS ${first}`;
-  return [make, ...others.map((select) => `INSERT INTO ${BASES} ${select}`)].join("; ");
-}
-
-/** Marks copies of those rows of `from` as deleted that the staged ones delete. */
-export function markSql(layout: TableLayout, staged: StagedRows, from: string): string {
+/** Copies the rows that the staged ones delete, marked as deleted. */
+export function markSql(layout: TableLayout, staged: StagedRows): string {
   const marked = markedCells.map(([name, value]) => `${value} AS ${name}`).join(", ");
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_marked AS SELECT millrace_row.* REPLACE (${marked}) ` +
-    `FROM ${from} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
+    `FROM ${layout.sqlName} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
   );
 }
 
@@ -435,9 +440,9 @@ export function stagePatchesSql(layout: TableLayout, file: StagedFile): string {
 
 /**
  * Completes staged rows from their base rows. A base under the old key that is newer than the change is another row by
- * now (its key was reused): it supplies nothing. `areCopied`: the base rows, by `copyBasesSql`.
+ * now (its key was reused): it supplies nothing.
  */
-export function completeSql(layout: TableLayout, withExact: boolean, areCopied: boolean): string {
+export function completeSql(layout: TableLayout, withExact: boolean): string {
   const cells = layout.columns.map(
     ({ name, isKey }, i) =>
       (isKey
@@ -449,7 +454,7 @@ export function completeSql(layout: TableLayout, withExact: boolean, areCopied: 
   const version = quoteIdentifier(VERSION_COLUMN);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_completed AS SELECT staged.entry, ${cells.join(", ")}, staged.version, ` +
-    `staged.commit_us, ${exact} AS exact FROM ${stagedPatches.sql} AS staged JOIN ${areCopied ? BASES : layout.sqlName} AS millrace_row ` +
+    `staged.commit_us, ${exact} AS exact FROM ${stagedPatches.sql} AS staged JOIN ${layout.sqlName} AS millrace_row ` +
     `ON ${matching(layout, stagedPatches)} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(layout)}`
   );
 }

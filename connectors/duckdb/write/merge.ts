@@ -13,9 +13,7 @@ import {
   putFewSql,
   putSql,
   ROW_BYTES_DEFAULT,
-  stagedDeletes,
   type StagedFile,
-  stagedPatches,
   stagedPuts,
   type StagedRows,
   stagePatchesSql,
@@ -23,7 +21,7 @@ import {
   type TableLayout,
   updateSql,
 } from "./layout.ts";
-import { copyBases, deleteRows, replaceRows, type ReplaceTools } from "./replace.ts";
+import { deleteRows, expectLookups, replaceRows, type ReplaceTools } from "./replace.ts";
 import { byUnchanged, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
 import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall, removeRowsSql } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
@@ -169,7 +167,7 @@ function writing(
   count: number,
 ): () => Promise<void> {
   const { pass, layout } = work;
-  if (pass === "delete") return () => deleteRows(tools, layout, stagedDeletes(layout, file), count);
+  if (pass === "delete") return () => deleteRows(tools, layout, file, count);
   const sql = pass === "insert" ? insertSql(layout, file, tools.hasExact(layout)) : putting(tools, work, file, puts);
   return async () => void (await tools.connection.run(sql));
 }
@@ -252,8 +250,8 @@ export async function completePatches(tools: WriteTools, work: Staging): Promise
     await connection.run(stagePatchesSql(work.layout, files[0]));
   });
   expectExact(tools, work);
-  const areCopied = await copyBases(tools, work.layout, stagedPatches, work.entries.length);
-  await connection.run(completeSql(work.layout, tools.hasExact(work.layout), areCopied));
+  await expectLookups(tools, work.layout);
+  await connection.run(completeSql(work.layout, tools.hasExact(work.layout)));
   if (work.layout.form.isLake === true) {
     const [largest = []] = await readTextRows(connection, completedBytesSql(work.layout));
     await tools.makeRoom(Number(largest[0]));

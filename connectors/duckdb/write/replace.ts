@@ -2,16 +2,14 @@
  * Rows are replaced by a delete and an append. To change rows of a vector in place, DuckDB decodes in each column what
  * lies before the vector: a hundred times the work if it is for one row, and less than a replacement if it is for many
  * (docs/benchmarks.md). So a batch that meets many rows of each vector changes them in place, which leaves no dead rows.
- * The rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys.
+ * Staged keys are joined with the table, which DuckDB does by the key's index if they are few (`expectLookups`).
  */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import { groupsOf } from "../../../src/core/each-of.ts";
 import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
-import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
+import { targetKey } from "../names.ts";
 import {
   appendStagedSql,
-  BASES,
-  copyBasesSql,
+  DELETES,
   deleteSql,
   MARKED,
   markedRows,
@@ -19,19 +17,17 @@ import {
   newestSql,
   removeAnySql,
   removeSql,
+  stageDeletesSql,
+  stagedDeletes,
+  type StagedFile,
   type StagedRows,
   type TableLayout,
   upsertStagedSql,
 } from "./layout.ts";
 import { LIST } from "../types.ts";
-import { COMMIT_TIME_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
-/** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
-export const LISTED_TOGETHER = 1_000;
-/** To look a key up costs as much as to read so many keys of the column. */
-const KEYS_PER_LOOKUP = 3_000;
-/** The same of texts and bytes: to read one costs several times as much as a number, to look it up twice as much. */
-const TEXTS_PER_LOOKUP = 500;
+/** To look a row up costs as much as to read the keys of so many. */
+const ROWS_PER_LOOKUP = 250;
 /** So few are always looked up. */
 const LOOKUPS_MIN = 50;
 /** DuckDB's unit of work, in rows. */
@@ -133,62 +129,19 @@ export interface ReplaceTools {
   readonly hasExact: (layout: TableLayout) => boolean;
 }
 
-/** Conditions for a table's rows (as `millrace_row`) that DuckDB evaluates by the key's index. */
-interface Lookups {
-  readonly keys: readonly string[];
-  /** The lowest version of the rows that have these keys in the batch. */
-  readonly version: bigint;
-}
-
-/** Null: a look at all keys of the table costs less, or only that is possible. */
-async function lookups(
-  tools: ReplaceTools,
-  layout: TableLayout,
-  staged: StagedRows,
-  count: number,
-): Promise<Lookups | null> {
-  const { connection, trust, sizes } = tools;
-  if (!trust || layout.form.isLake === true || layout.key.length > 1) return null;
-  const perLookup = layout.key[0]!.duck.field === "VARCHAR" ? TEXTS_PER_LOOKUP : KEYS_PER_LOOKUP;
-  if (count > LOOKUPS_MIN && count > (await sizes.of(connection, layout)) / perLookup) return null;
-  const rows = await readTextRows(
-    connection,
-    `SELECT ${keyText(staged.key(0))}, version::VARCHAR FROM ${staged.sql} AS staged`,
-  );
-  const versions = rows.map(([, version]) => BigInt(version!));
-  return {
-    keys: listed(
-      layout,
-      rows.map(([text]) => text!),
-    ),
-    version: versions.reduce((lowest, version) => (version < lowest ? version : lowest), versions[0] ?? 0n),
-  };
-}
-
-/** A key as text for `listed`. The binding removes a byte order mark from the start of a string. */
-export function keyText(column: string): string {
-  return `'=' || ${column}::VARCHAR`;
-}
-
-/** Conditions for the rows with these keys, whose texts are as `keyText` gives them. The key has one column. */
-export function listed({ key }: Pick<TableLayout, "key">, texts: readonly string[]): readonly string[] {
-  const name = quoteIdentifier(key[0]!.name);
-  return groupsOf(texts, LISTED_TOGETHER).map((some) => {
-    const literals = some.map((text) => quoteLiteral(text.slice(1)));
-    return `millrace_row.${name} IN (${literals.join(", ")})`;
-  });
-}
-
 /**
- * Beside a condition on keys: the row is not newer. Beside a condition on another column alone DuckDB does not use the
- * key's index; the commit time is never null.
+ * Before statements that join the table with staged keys. DuckDB makes a condition on the table of the keys of a join's
+ * smaller side if they are not more than this, and evaluates one on an indexed column by the index. A key of several
+ * columns is two conditions, and has an index that DuckDB looks nothing up in: it reads these columns of the whole table.
  */
-export function upTo(version: bigint | string): string {
-  return `(millrace_row.${VERSION} <= ${version} OR millrace_row.${TIME} IS NULL)`;
+export async function expectLookups({ connection, sizes }: ReplaceTools, layout: TableLayout): Promise<void> {
+  if (layout.form.isLake === true) return;
+  const isIndexed = layout.key.length === 1;
+  const rowCount = isIndexed ? await sizes.of(connection, layout) : 0;
+  const countMax = Math.max(LOOKUPS_MIN, Math.floor(rowCount / ROWS_PER_LOOKUP));
+  // Of this connection: others read ranges of keys, for which DuckDB's own limit is better.
+  await connection.run(`SET dynamic_or_filter_threshold = ${countMax}; SET index_scan_max_count = ${countMax}`);
 }
-
-const VERSION = quoteIdentifier(VERSION_COLUMN);
-const TIME = quoteIdentifier(COMMIT_TIME_COLUMN);
 
 /** Writes the staged rows in place of those with their keys that are not newer. Throws if there is a newer one and hints are trusted. */
 export async function replaceRows(
@@ -198,13 +151,12 @@ export async function replaceRows(
   count: number,
 ): Promise<void> {
   const { connection, trust } = tools;
+  await expectLookups(tools, layout);
   if (trust && (await isBetterInPlace(tools, layout, count))) {
     await connection.run(upsertStagedSql(layout, staged, tools.hasExact(layout)));
     return;
   }
-  const found = await lookups(tools, layout, staged, count);
-  if (found === null) await connection.run(removeSql(layout, staged));
-  else await removeFound(tools, layout, found);
+  await connection.run(removeSql(layout, staged));
   await connection.run(appendStagedSql(layout, staged, tools.hasExact(layout), trust));
   tools.sizes.appended(layout, count);
 }
@@ -216,81 +168,33 @@ async function isBetterInPlace(tools: ReplaceTools, layout: TableLayout, count: 
   return count * VECTOR_ROWS > size * IN_PLACE_PER_VECTOR;
 }
 
-async function removeFound(
-  { connection }: ReplaceTools,
-  { sqlName }: TableLayout,
-  { keys, version }: Lookups,
-): Promise<number> {
-  let removed = 0;
-  for (const key of keys) {
-    const { rowsChanged } = await connection.run(
-      `DELETE FROM ${sqlName} AS millrace_row WHERE ${key} AND ${upTo(version)}`,
-    );
-    removed += rowsChanged;
-  }
-  return removed;
-}
-
-/** Deletes the rows with the staged keys that are not newer, or marks them as deleted. */
+/** Deletes the rows with the keys of a staged file that are not newer, or marks them as deleted. */
 export async function deleteRows(
   tools: ReplaceTools,
   layout: TableLayout,
-  staged: StagedRows,
+  file: StagedFile,
   count: number,
 ): Promise<void> {
   const { connection } = tools;
-  if (layout.form.deletes === "hard") {
-    const found = await lookups(tools, layout, staged, count);
-    // Rows that are left are newer than one of the deletes, and may be older than their own.
-    if (found !== null && (await removeFound(tools, layout, found)) === count) return;
-  } else if ((await isLarge(tools, layout)) && !(await isBetterInPlace(tools, layout, count))) {
-    const found = await lookups(tools, layout, staged, count);
-    if (found !== null && found.keys.length > 0) return await markFound(tools, layout, staged, found);
-    // It reads the table: much less than to decode parts of it for each row.
-    if (!tools.isFrugal) return await markAll(tools, layout, staged);
+  if (layout.form.isLake === true) {
+    await connection.run(deleteSql(layout, stagedDeletes(layout, file)));
+    return;
   }
-  await connection.run(deleteSql(layout, staged));
+  await expectLookups(tools, layout);
+  // DuckDB looks up no keys that come straight from a file.
+  await connection.run(stageDeletesSql(layout, file));
+  const isReplaced =
+    layout.form.deletes === "soft" && (await isLarge(tools, layout)) && !(await isBetterInPlace(tools, layout, count));
+  // If the keys are not looked up, this reads the table: much less than to decode parts of it for each row.
+  if (isReplaced && !tools.isFrugal) await markRows(tools, layout, DELETES);
+  else await connection.run(deleteSql(layout, DELETES));
 }
 
 /** Marks rows as deleted by replacing them. */
-async function markAll({ connection }: ReplaceTools, layout: TableLayout, staged: StagedRows): Promise<void> {
-  await connection.run(markSql(layout, staged, layout.sqlName));
+async function markRows({ connection }: ReplaceTools, layout: TableLayout, staged: StagedRows): Promise<void> {
+  await connection.run(markSql(layout, staged));
   await connection.run(removeAnySql(layout, [markedRows(layout)]));
   await connection.run(`INSERT INTO ${layout.sqlName} SELECT * FROM ${MARKED}`);
-}
-
-/** The same of rows that the key's index finds. */
-async function markFound(
-  { connection }: ReplaceTools,
-  layout: TableLayout,
-  staged: StagedRows,
-  { keys }: Lookups,
-): Promise<void> {
-  await connection.run(copyBasesSql(layout, keys));
-  await connection.run(markSql(layout, staged, BASES));
-  const marked = await readTextRows(
-    connection,
-    `SELECT ${keyText(quoteIdentifier(layout.key[0]!.name))} FROM ${MARKED}`,
-  );
-  for (const key of listed(
-    layout,
-    marked.map(([text]) => text!),
-  ))
-    await connection.run(`DELETE FROM ${layout.sqlName} AS millrace_row WHERE ${key}`);
-  await connection.run(`INSERT INTO ${layout.sqlName} SELECT * FROM ${MARKED}`);
-}
-
-/** Copies the base rows of staged patches if they can be looked up; `completeSql` reads the table otherwise. */
-export async function copyBases(
-  tools: ReplaceTools,
-  layout: TableLayout,
-  staged: StagedRows,
-  count: number,
-): Promise<boolean> {
-  const found = await lookups(tools, layout, staged, count);
-  if (found === null || found.keys.length === 0) return false;
-  await tools.connection.run(copyBasesSql(layout, found.keys));
-  return true;
 }
 
 /** Whether changing columns in place costs more than replacing the row. */

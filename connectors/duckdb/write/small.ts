@@ -5,8 +5,7 @@
 import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
 import { tupleEnd } from "../../../src/core/model/tuple.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
-import { alsoSets, insert, mergedExact, type TableLayout, type LayoutColumn } from "./layout.ts";
-import { upTo } from "./replace.ts";
+import { alsoSets, insert, mergedExact, type TableLayout, type LayoutColumn, upTo } from "./layout.ts";
 import type { Staging } from "./stage.ts";
 import { LIST } from "../types.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";

@@ -1,13 +1,14 @@
 import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import { quoteIdentifier } from "../names.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { type TableLayout, selectTouched } from "./layout.ts";
-import { keyText, listed, LISTED_TOGETHER } from "./replace.ts";
 import { RowStage, staging } from "./stage.ts";
 import type { StageFile } from "./stage-file.ts";
 
 /** With more keys than this the rewriting that collects them is abandoned. */
 const BYTES_MAX = 16 * 1024 * 1024;
+/** DuckDB looks up to 2,048 keys up in an index. */
+const LISTED_MAX = 1_000;
 
 /**
  * Keys of a table whose rows batches have written or deleted, or have tried to. Kept outside the file and the batches'
@@ -48,10 +49,12 @@ export class TouchedKeys {
    * no such condition.
    */
   async listed(connection: EngineConnection, table: string): Promise<string | null> {
-    if (this.#layout.key.length > 1 || this.count > LISTED_TOGETHER) return null;
-    const rows = await readTextRows(connection, `SELECT ${keyText("k0")} FROM ${table}`);
-    const texts = rows.map(([text]) => text!);
-    return listed(this.#layout, texts)[0] ?? "false";
+    if (this.#layout.key.length > 1 || this.count > LISTED_MAX) return null;
+    // The binding removes a byte order mark from the start of a string.
+    const rows = await readTextRows(connection, `SELECT '=' || k0::VARCHAR FROM ${table}`);
+    if (rows.length === 0) return "false";
+    const literals = rows.map(([text]) => quoteLiteral(text!.slice(1)));
+    return `millrace_row.${quoteIdentifier(this.#layout.key[0]!.name)} IN (${literals.join(", ")})`;
   }
 
   /** A condition for rows of the table (as `millrace_row`) with one of those keys (as `touched`). */
