@@ -94,6 +94,12 @@ export function formerOf(version: TableVersion): Former {
   return { id, identity: identityOf(version), fingerprint, at, named, ...stands };
 }
 
+/** Rules under which rows of that name stood, for streams that are behind `until`. */
+interface Past {
+  readonly until: Position;
+  readonly former: Former;
+}
+
 type Named = Pick<TableShape, "id">;
 type Shown = Pick<TableShape, "id" | "dialect" | "relation" | "columns" | "fingerprint" | "ruled">;
 /** Of a column whose number is not known: it is found by its name alone. */
@@ -102,6 +108,8 @@ const UNNUMBERED = 0;
 export class FormerRules {
   /** By the table's identity. */
   readonly #byTable = new Map<string, Former>();
+  /** Of tables that are known by their names: by identity, in the order of the log, what was otherwise from a position on. */
+  readonly #past = new Map<string, Past[]>();
   /** By id, what rows last passed under, if these were rules: another table may have the name now. */
   readonly #byName = new Map<string, Former>();
   /** By id, the columns of tables whose rows passed, or that lost the name; null: they are not known. */
@@ -175,7 +183,8 @@ export class FormerRules {
     const gone = withGone(lacking(before, stands.columns));
     const hidden = isNamed ? stands.hidden : stands.hidden.map((column) => numbered(column, before));
     const former = { id, identity, fingerprint, at, named, ...gone, ...stands, hidden };
-    this.#byTable.set(identity, former);
+    if (at === null) this.#byTable.set(identity, former);
+    else this.#become(identity, former, at);
     if (!isRuled(former)) {
       this.#byName.delete(id);
       return;
@@ -199,6 +208,8 @@ export class FormerRules {
   /** What the table stood under; else what a table stands under that had its name, or of which it is a copy. */
   of(shape: TableShape, position: Position | null): Former | undefined {
     const own = this.#byTable.get(identityOf(shape));
+    const past = position === null ? undefined : this.#pastOf(identityOf(shape), position);
+    if (past !== undefined) return past;
     // A stream that is behind: the table had the name then that it has there.
     if (own !== undefined && position !== null && isEarlier(position, own)) return undefined;
     if (own?.unless !== undefined && hasNames(own.unless, shape.columns)) return undefined;
@@ -242,6 +253,7 @@ export class FormerRules {
     const identity = identityOf(shape);
     const own = this.#byTable.get(identity);
     if (former.id === shape.id || (own !== undefined && isRuled(own))) return;
+    if (at !== null && this.#pastOf(identity, at) !== undefined) return;
     const numbered = hidden.map(({ name, how }) => {
       const column = shape.columns.find((one) => spelled(one) === spelled({ name }));
       return { name: column?.name ?? name, how, identity: column?.identity ?? UNNUMBERED };
@@ -316,8 +328,7 @@ export class FormerRules {
     const isOfRules = [own, other].some((former) => former !== undefined && isRuled(former));
     if (how === "made" || how === "perhaps made") {
       if (other === undefined || !isRuled(other)) return false;
-      if (how === "made") this.#byTable.delete(to);
-      else this.#byTable.set(to, { ...other, isUncertain: true });
+      this.#become(to, how === "made" ? undefined : { ...other, isUncertain: true }, at);
       return true;
     }
     if (how === "copied" || how === "perhaps copied") {
@@ -325,28 +336,42 @@ export class FormerRules {
       const isOther = unless === null || (unless !== undefined && other !== undefined && isRuled(other));
       if (own === undefined || !isRuled(own) || isOther) return false;
       const copy: Former = { ...own, held: "copy", identity: to, at };
-      this.#byTable.set(to, unless === undefined ? copy : { ...copy, unless });
+      this.#become(to, unless === undefined ? copy : { ...copy, unless }, at);
       return true;
     }
     if (how === "exchanged") {
       // Each may have rows of the other now, besides its own.
-      if (own !== undefined && isRuled(own))
-        this.#byTable.set(to, {
-          ...withBoth(withNames(own, columns), other),
-          id: idOf(from, own, to),
-          identity: to,
-          at,
-        });
+      if (own !== undefined && isRuled(own)) {
+        const both = withBoth(withNames(own, columns), other);
+        this.#become(to, { ...both, id: idOf(from, own, to), identity: to, at }, at);
+      }
       if (other !== undefined && isRuled(other))
-        this.#byTable.set(from, { ...withBoth(other, own), id: idOf(to, other, from), identity: from, at });
+        this.#become(from, { ...withBoth(other, own), id: idOf(to, other, from), identity: from, at }, at);
       return isOfRules;
     }
     // No row of it may have passed, but what has the name later is another table.
     if (from !== to && !this.#known.has(from)) this.#known.set(from, own?.columns ?? []);
-    this.#byTable.delete(from);
-    if (own === undefined) this.#byTable.delete(to);
-    else this.#byTable.set(to, { ...withNames(own, columns), identity: to, at });
+    if (from !== to) this.#become(from, undefined, at);
+    this.#become(to, own === undefined ? undefined : { ...withNames(own, columns), identity: to, at }, at);
     return isOfRules;
+  }
+
+  /** From that position on, the table of this name stands under other rules, or is none. */
+  #become(identity: string, former: Former | undefined, at: Position): void {
+    const before = this.#byTable.get(identity);
+    if (before !== undefined && isRuled(before)) {
+      const past = this.#past.get(identity) ?? [];
+      this.#past.set(identity, past);
+      past.push({ until: at, former: before });
+    }
+    if (former === undefined) this.#byTable.delete(identity);
+    else this.#byTable.set(identity, former);
+  }
+
+  /** What rows of the name stood under there, if that is not what they stand under now. */
+  #pastOf(identity: string, position: Position): Former | undefined {
+    const past = this.#past.get(identity)?.find(({ until }) => comparePositions(position, until) < 0);
+    return past === undefined || isEarlier(position, past.former) ? undefined : past.former;
   }
 
   /** The log was read up to here at least, where it tells what tables become; null: it never did. */
@@ -358,7 +383,7 @@ export class FormerRules {
 
   #doubt(at: Position): boolean {
     const exchanged = this.#exchanged(at);
-    for (const former of exchanged) this.#byTable.set(former.identity, former);
+    for (const former of exchanged) this.#become(former.identity, former, at);
     return exchanged.length > 0;
   }
 

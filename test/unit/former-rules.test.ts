@@ -213,6 +213,35 @@ test("where the log has renames, they count once, from their position on", () =>
   expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");
 });
 
+test("a stream that is behind several renames finds the rules that rows stood under between them", () => {
+  const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = { dialect: "mysql", relation: 1, columns } as const;
+  const [ours, people] = [shape("users", mysql), shape("people", { ...mysql, fingerprint: "people" })];
+  const tables = { "public.users": HIDDEN };
+  const versions = [registered(tables, ours), registered({}, people)];
+  const swap = [
+    { from: ours.id, to: "public.t", columns: [], how: "renamed" as const },
+    { from: people.id, to: ours.id, columns: [], how: "renamed" as const },
+    { from: "public.t", to: people.id, columns: [], how: "renamed" as const },
+  ];
+  const at = (commit: bigint) => ({ epoch: 1, commit, index: 0 });
+  const gone = [{ from: people.id, to: "public.folk", columns: [], how: "renamed" as const }];
+  for (const [then, isBack] of [
+    [swap, true],
+    [gone, false],
+  ] as const) {
+    const book = bookOf(tables, new FormerRules(versions));
+    const kept = [{ renames: book.rename(swap, at(100n)), position: at(100n) }];
+    expect(faultOf(book, people, 120n)).toBe("MR1033");
+    kept.push({ renames: book.rename(then, at(200n)), position: at(200n) });
+    for (const one of [book, bookOf(tables, new FormerRules(versions, kept))]) {
+      const faults = [50n, 100n, 150n, 199n].map((commit) => faultOf(one, people, commit));
+      expect(faults).toEqual([undefined, "MR1033", "MR1033", "MR1033"]);
+      expect(faultOf(one, isBack ? people : shape("folk", mysql), 250n)).toBe(isBack ? undefined : "MR1033");
+    }
+  }
+});
+
 test("a table is another one for its name if the log has shown its rows, or that it lost the name", () => {
   const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
   const mysql = { dialect: "mysql", relation: 1, columns } as const;

@@ -2,9 +2,10 @@
  * MySQL and MariaDB, whose tables and columns have no numbers: what stood under rules goes out under another name only when the
  * configuration names that one.
  */
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { CANARY, SHOWN } from "../../support/daemon/canary.ts";
 import { RenamedTables } from "../../support/mysql/renamed-tables.ts";
+import { eventually } from "../../support/run/waiting.ts";
 import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
 
 const WAYS = [
@@ -24,6 +25,21 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await scene.expectSuspended({ folks: "MR1033" });
     await scene.run(`insert into folks values (4, 'f@${CANARY}', 'n')`);
     await scene.expectSuspended({ folks: "MR1033" });
+  });
+
+  test("tables that exchange their names and get them back, for a sink that was away in between", async () => {
+    await using scene = await RenamedTables.start(flavour, false);
+    const { installation } = scene.pipeline;
+    const swap = "rename table users to swapping, users_next to users, swapping to users_next";
+    await scene.run(swap);
+    await scene.expectSuspended({ users_next: "MR1033" });
+    expect((await installation.command("pause", "--sink", "duckdb")).exitCode).toBe(0);
+    await scene.run(`insert into users_next values (7, 'u@${CANARY}', '${CANARY}', 'DE')`, swap);
+    await scene.expectSuspended({});
+    expect((await installation.command("resume", "--sink", "duckdb")).exitCode).toBe(0);
+    await scene.run(`insert into users_next values (8, 'x', '${SHOWN}', 'AT')`);
+    await eventually(async () => expect((await installation.command("wait", "--timeout", "20s")).exitCode).toBe(0));
+    await scene.expectSuspended({});
   });
 
   describe.each(WAYS)("$when", ({ isDown, options }) => {
