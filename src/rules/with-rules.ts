@@ -110,14 +110,12 @@ export function withRules(
       const read = from === null ? null : latest(from, memory.former.shownUntil);
       const isSkipped = (position: Position): boolean =>
         (read === null || comparePositions(position, read) > 0) && comparePositions(position, to) <= 0;
+      if (!isByName || !isSkipped(to)) return;
+      const told = from === null || !isThere ? null : await renamesThere(source.log, from, isSkipped, signal);
+      for (const { renames, position } of told ?? []) await onRenamed(renames, position);
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
-      if (!isByName || !isSkipped(to) || !memory.former.mayBeExchanged(unread)) return;
-      const { renames } = source.log;
-      if (from !== null && isThere && renames !== undefined) {
-        const { told } = await renamesIn(renames, from, isSkipped, signal);
-        if (told?.length === 0) return;
-      }
+      if (told !== null || !memory.former.mayBeExchanged(unread)) return;
       await onRenamed([UNREAD], unread);
     },
   };
@@ -142,6 +140,23 @@ async function renamesIn(
     signal,
   );
   return { told: count > RENAMES_MAX ? null : told, end };
+}
+
+/** The same of a log that may begin behind `from`; in their order. Null: nobody knows. */
+async function renamesThere(
+  { renames }: ChangeLog,
+  from: Position,
+  isAsked: (position: Position) => boolean,
+  signal: AbortSignal,
+): Promise<readonly RenamesAt[] | null> {
+  if (renames === undefined) return null;
+  try {
+    const { told } = await renamesIn(renames, from, isAsked, signal);
+    return told?.toSorted((a, b) => comparePositions(a.position, b.position)) ?? null;
+  } catch (error) {
+    if (findMillraceError(error)?.kind !== "fatal") throw error;
+    return null;
+  }
 }
 
 type Foresee = (from: Position, signal: AbortSignal) => Promise<void>;

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
-import type { OnSkipped, Revise, Source } from "../core/contracts/source.ts";
+import type { OnSkipped, Revise, SkippedLog, Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
@@ -25,7 +25,7 @@ import { Ledger } from "./snapshot/ledger.ts";
 import { type Again, askAgain, REINSTATED, RESUMED } from "./snapshot/snapshots.ts";
 import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
-import { findLog, skippedLog, startingPoint } from "./start/found-log.ts";
+import { findLog, skippedLog, startingPoint, unknownLog } from "./start/found-log.ts";
 import { ReadHold } from "./stream/kept-log.ts";
 import { STARTING, type StreamFacts, Streaming } from "./streaming.ts";
 
@@ -317,10 +317,14 @@ export class Pipeline {
     if (log.copy === null) await this.#granted(signal);
     const { gate, suspended } = this;
     const { onSkipped, revised } = this.#parts;
-    const skipped = skippedLog(log.stored, await state.sinks.all());
+    const records = await state.sinks.all();
+    const passOver = async (skipped: SkippedLog | null): Promise<void> => {
+      if (skipped !== null) await whenAnswered(waiting, () => onSkipped(skipped, signal), signal);
+    };
     // Invariant: before a sink moves; the next process could not tell.
-    if (skipped !== null) await whenAnswered(waiting, () => onSkipped(skipped, signal), signal);
+    await passOver(skippedLog(log.stored, records));
     const from = await startingPoint({ clock, lives }, log.stored, signal);
+    await passOver(unknownLog(log.stored, records, from));
     await gate.revise(await whenAnswered(waiting, () => revised(gate.every, from, signal), signal), from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({

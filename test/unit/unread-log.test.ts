@@ -11,8 +11,9 @@ import { memoryOf } from "../../src/daemon/ruled-source.ts";
 import { noMemory } from "../../src/rules/former-rules.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { withRules } from "../../src/rules/with-rules.ts";
-import { skippedLog } from "../../src/runtime/start/found-log.ts";
+import { skippedLog, unknownLog } from "../../src/runtime/start/found-log.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
+import { sourceError } from "../../connectors/mysql/source/errors.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
 const at = (commit: number, epoch = 1): Position => ({ epoch, commit: BigInt(commit), index: 0 });
@@ -173,13 +174,25 @@ test("where a sink reads on, the log says whether names changed there", async ()
   expect(await none.skip(THERE)).toEqual([]);
   expect(none.read).toEqual([50n]);
   const some = await ruled(swap(at(110)));
-  expect(await some.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
+  expect(await some.skip(THERE)).toEqual([["1/110/0", expect.objectContaining({ from: "s.users", to: "s.people" })]]);
+  const gone = await ruled(() => {
+    throw sourceError("MR2010", "fatal", "the log begins later");
+  });
+  expect(await gone.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
   const unknown = await ruled((onRenamed) => onRenamed(null, at(110)));
   expect(await unknown.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
 });
 
-test("nothing is read or kept where no table looks like one under rules", async () => {
+test("what lies between the state and the position where the stream begins is looked through", () => {
+  const of = (acknowledged: number, covered: number, from: Position) =>
+    unknownLog({ acknowledged: at(acknowledged) }, [recordOf({ covered: at(covered) }, 0)], from);
+  expect(of(50, 60, at(90))).toEqual({ from: at(60), to: at(90), isThere: true });
+  expect(of(50, 60, at(60))).toBeNull();
+  expect(of(50, 60, at(7, 2))).toBeNull();
+});
+
+test("nothing is kept where no table looks like one under rules", async () => {
   const { skip, read } = await ruled(swap(at(110)), { id: "int8", mail: "text", word: "text", other: "text" });
-  expect(await skip({ ...SKIPPED, isThere: true })).toEqual([]);
+  expect(await skip(SKIPPED)).toEqual([]);
   expect(read).toEqual([]);
 });

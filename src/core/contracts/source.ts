@@ -43,7 +43,7 @@ export interface SkippedLog {
   /** Up to here it was read; null: it is another log. */
   readonly from: Position | null;
   readonly to: Position;
-  /** A sink reads on where it was: the log is there. */
+  /** The log is there: a sink reads on where it was. Or it may be there. */
   readonly isThere: boolean;
 }
 

@@ -215,6 +215,20 @@ export function skippedLog(
   return { from: known, to: last, isThere };
 }
 
+/**
+ * The part of the log that lies between what the state knows and the position where the stream begins; null: there is none. The
+ * state is an older copy, or the last daemon was killed before it had stored how far the sinks were.
+ */
+export function unknownLog(
+  { acknowledged }: Pick<SourceRecord, "acknowledged">,
+  records: readonly SinkRecord[],
+  from: Position,
+): SkippedLog | null {
+  const known = latest(acknowledged, ...records.map(knownPosition));
+  if (known === null || known.epoch !== from.epoch || comparePositions(from, known) <= 0) return null;
+  return { from: known, to: from, isThere: true };
+}
+
 /** True for a sink that begins where something else than its own reading has brought it. */
 function isMoved({ reset }: SinkRecord): boolean {
   return reset != null && (reset.crossing === undefined || reset.crossing.from === null);

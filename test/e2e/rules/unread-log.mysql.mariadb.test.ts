@@ -3,6 +3,8 @@
  * tells of it: what may have the rows of a table under rules is held back until the configuration says what is meant.
  * @module-tag heavy
  */
+import { cp, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
@@ -80,5 +82,43 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await eventually(async () => expect(await suspended()).toEqual([]));
     await pipeline.settled();
     await expectHidden(pipeline);
+  });
+
+  test("a swap of which an older copy of the state that was put back does not know", async () => {
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        `create table users ${FORM}`,
+        `create table people ${FORM}`,
+        `insert into users values (1, '${CANARY} a', 'x')`,
+        `insert into people values (1, 'open', '${SHOWN}')`,
+      ],
+      { kinds: ["files", "duckdb"], rules: { users: MAIL, people: {} } },
+    );
+    const { installation, source } = pipeline;
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    const [state, older] = [join(installation.folder, ".millrace"), join(installation.folder, "older")];
+    await cp(state, older, { recursive: true });
+    await pipeline.start();
+    await pipeline.run("rename table users to between_them, people to users, between_them to people");
+    await pipeline.run("insert into users values (5, 'm', 'first')");
+    const suspended = async (): Promise<unknown> => {
+      const { tables } = await installation.status();
+      return tables.suspended.map(({ table, error }) => [table, error.code]);
+    };
+    await eventually(async () => expect(await suspended()).toEqual([[`${source.name}.people`, "MR1033"]]));
+    await eventually(async () => expect((await placesWith("first", pipeline)).length).toBeGreaterThan(0));
+    await pipeline.daemon.stop();
+    await rm(state, { recursive: true });
+    await cp(older, state, { recursive: true });
+    await pipeline.start();
+    await pipeline.run(
+      `insert into people values (3, '${CANARY} c', 'z')`,
+      `insert into users values (6, 'm', 'later')`,
+    );
+    await eventually(async () => expect((await placesWith("later", pipeline)).length).toBeGreaterThan(0));
+    await expectHidden(pipeline);
+    await eventually(async () => expect(await suspended()).toEqual([[`${source.name}.people`, "MR1033"]]));
   });
 });
