@@ -387,6 +387,13 @@ export class FormerRules {
     return exchanged.length > 0;
   }
 
+  /** Nothing was read since a part of the log that nobody reads. */
+  get isInDoubt(): boolean {
+    const until = this.shownUntil;
+    const isLast = until !== null && this.#renamedAt !== null && comparePositions(until, this.#renamedAt) === 0;
+    return isLast && this.#renamedThere.has(JSON.stringify(UNREAD));
+  }
+
   /** Whether rows would show themselves if tables that are known by their names had exchanged them there unseen. */
   mayBeExchanged(at: Position): boolean {
     return this.#exchanged(at).length > 0;
@@ -394,7 +401,9 @@ export class FormerRules {
 
   /** Of tables that are known by their names: each that may have rows of another one, with what that one hides. */
   #exchanged(at: Position): readonly Former[] {
-    const all = Array.from(this.#byTable.values()).filter((former) => !isEarlier(at, former));
+    const all = Array.from(this.#byTable.values(), (former) => this.#asItStands(former)).filter(
+      (former) => !isEarlier(at, former),
+    );
     const alike = new Map(Array.from(Map.groupBy(all, likenessOf).values(), (tables) => [tables[0]!, tables]));
     return exchangedBy([...alike.keys()]).flatMap(([table, [first, ...more]]) => {
       const rows = more.reduce(withBoth, first);
@@ -403,6 +412,15 @@ export class FormerRules {
         return { ...withBoth(rows, own), id: idOf(rows.identity, rows, identity), identity, at };
       });
     });
+  }
+
+  /** What may be a copy, without the reservation: a table of its own, or the copy. */
+  #asItStands({ unless, ...former }: Former): Former {
+    if (unless === undefined) return former;
+    const columns = this.#known.get(former.identity);
+    return columns != null && hasNames(unless, columns)
+      ? { ...former, hidden: [], filtered: false, rules: "" }
+      : former;
   }
 
   /** Renames of a table's columns of which the log does not tell. */
@@ -647,7 +665,7 @@ interface Look {
 
 const LOOKS = new WeakMap<Former, Look>();
 
-/** Asked of each pair of tables. */
+/** Asked again and again. */
 function lookOf(former: Former): Look {
   const known = LOOKS.get(former);
   if (known !== undefined) return known;

@@ -115,7 +115,7 @@ export function withRules(
       for (const { renames, position } of told ?? []) await onRenamed(renames, position);
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
-      if (told !== null || !memory.former.mayBeExchanged(unread)) return;
+      if (told !== null || memory.former.isInDoubt || !memory.former.mayBeExchanged(unread)) return;
       await onRenamed([UNREAD], unread);
     },
   };

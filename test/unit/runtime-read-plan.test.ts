@@ -30,7 +30,7 @@ async function stage(why: Why, owed: "read" | "key" = "read") {
     });
   else await state.snapshots.addKeys(worker.name, users.id, [["1"]]);
   const isGone = why === "gone at the source";
-  const gate = { table: () => (isGone ? undefined : users), completeness: () => null };
+  const gate = { table: () => (isGone ? undefined : users), isShown: () => !isGone };
   const ledger = state.snapshots;
   const parts = { fanOut, state, gate, ledger, lacking: () => [], isVoid: () => true, logger: quietLog };
   const plan = new ReadPlan(parts, { holds: () => false, tablesOfKeys: () => new Set() });

@@ -20,6 +20,8 @@ const at = (commit: number, epoch = 1): Position => ({ epoch, commit: BigInt(com
 const { signal } = new AbortController();
 
 interface Sink {
+  /** Where it begins in another log if it is not where the state knows it. */
+  readonly otherwise?: Position;
   readonly covered?: Position;
   readonly paused?: boolean;
   readonly to?: Position;
@@ -27,8 +29,8 @@ interface Sink {
   readonly crosses?: boolean;
 }
 
-function recordOf({ covered, to, crosses, paused = false }: Sink, i: number): SinkRecord {
-  const crossing = { from: crosses === true ? at(1) : null, common: at(1), otherwise: to!, generations: {} };
+function recordOf({ covered, to, crosses, otherwise = to!, paused = false }: Sink, i: number): SinkRecord {
+  const crossing = { from: crosses === true ? at(1) : null, common: at(1), otherwise, generations: {} };
   const reset = to === undefined ? null : { id: "", to, anew: false, ...(crosses === undefined ? {} : { crossing }) };
   const known = to ?? covered ?? null;
   return { name: `s${i}`, checkpoint: known, covered: known, tables: {}, paused, error: null, reset };
@@ -78,6 +80,12 @@ test.each<
       { to: at(9, 2), crosses: false },
       { to: at(7, 2), crosses: true },
     ],
+    { from: 7, to: 9, isThere: true },
+  ],
+  [
+    "into another log, where a position is known that the sink may have passed",
+    7,
+    [{ to: at(7, 2), crosses: true, otherwise: at(9, 2) }],
     { from: 7, to: 9, isThere: true },
   ],
   ["over a gap, that another one has passed", null, [{ to: at(7, 2) }, { covered: at(8, 2) }], null],

@@ -67,6 +67,11 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
       const first = await source.log.earliest(signal);
       if (first === null || given < first) throw forgotten(source.positions, given, first ?? acknowledged);
     }
+    if (acknowledged !== null) {
+      // The daemon has not read what is in between.
+      const read: Position = { epoch, commit: acknowledged, index: 0 };
+      await source.onSkipped({ from: read, to: start, isThere: true }, signal);
+    }
     await using stream = await source.log.stream(start, { temporary: true, resolve }, signal);
     const printer = new Printer(config, source, selection, limit);
     while (!printer.done) {

@@ -425,6 +425,11 @@ export class TableGate {
     return this.#present?.has(id) === false;
   }
 
+  /** Whether a look has shown that the source has it, for this daemon. */
+  isShown(id: string): boolean {
+    return this.#present?.has(id) === true;
+  }
+
   async suspend(tableId: string, error: MillraceError): Promise<void> {
     const { code, message, hint } = error;
     const at = timestamp(this.#parts.clock);

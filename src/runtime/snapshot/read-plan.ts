@@ -12,7 +12,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 export interface ReadPlanParts {
   readonly fanOut: FanOut;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "completeness" | "table">;
+  readonly gate: Pick<TableGate, "isShown" | "table">;
   readonly ledger: Pick<Ledger, "list">;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
@@ -124,10 +124,7 @@ export class ReadPlan {
     const keys: PendingKey[] = [];
     for (const sink of this.#attached.filter((name) => !busy.has(name))) {
       const listed = [...(keyCounts.get(sink)?.keys() ?? [])];
-      const isReadable = (id: string): boolean => {
-        const table = gate.table(id);
-        return table !== undefined && gate.completeness(table) !== null;
-      };
+      const isReadable = (id: string): boolean => gate.table(id) !== undefined && gate.isShown(id);
       const wanted = listed.filter((id) => isReadable(id) && !held.has(id) && !isVoid(sink, id));
       if (wanted.length > 0) keys.push(...(await state.snapshots.keys([sink], wanted, KEYS_LISTED_MAX)));
     }

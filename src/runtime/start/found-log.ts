@@ -204,7 +204,9 @@ export function skippedLog(
   const [moved, read] = [records.filter(isMoved), records.filter((record) => !isMoved(record))];
   const known = latest(acknowledged, ...read.map(knownPosition));
   const isBeyond = (position: Position): boolean => known === null || comparePositions(position, known) > 0;
-  const to = moved.flatMap((record) => knownPosition(record) ?? []).filter(isBeyond);
+  // One that crosses reads on only if it is where the state knows it.
+  const otherwise = read.flatMap(({ reset }) => reset?.crossing?.otherwise ?? []);
+  const to = [...moved.flatMap((record) => knownPosition(record) ?? []), ...otherwise].filter(isBeyond);
   const [first, last] = [earliest(to), latest(...to)];
   if (first === undefined || last === null) return null;
   if (known?.epoch !== last.epoch) return { from: null, to: first, isThere: false };
@@ -229,7 +231,7 @@ export function unknownLog(
   return { from: known, to: from, isThere: true };
 }
 
-/** True for a sink that begins where something else than its own reading has brought it. */
+/** True for a sink that surely begins where something else than its own reading has brought it. */
 function isMoved({ reset }: SinkRecord): boolean {
   return reset != null && (reset.crossing === undefined || reset.crossing.from === null);
 }

@@ -6,9 +6,10 @@
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import * as z from "zod";
 import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
-import { mysqlFlavours } from "../../support/run/services.ts";
+import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const FORM = "(id int primary key, mail varchar(80), note varchar(80))";
@@ -120,5 +121,25 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await eventually(async () => expect((await placesWith("later", pipeline)).length).toBeGreaterThan(0));
     await expectHidden(pipeline);
     await eventually(async () => expect(await suspended()).toEqual([[`${source.name}.people`, "MR1033"]]));
+  });
+
+  test("tail from behind a swap that the daemon has not read", async () => {
+    const rules = { users: MAIL, people: {} };
+    const plain = "create table plain (id int primary key, v varchar(80))";
+    const tables = [`create table users ${FORM}`, `create table people ${FORM}`, plain];
+    await using pipeline = await MysqlPipeline.start(flavour, tables, { kinds: ["files"], rules });
+    const { installation, source } = pipeline;
+    await pipeline.run(`insert into users values (1, '${CANARY} a', 'x')`);
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await pipeline.run("rename table users to between_them, people to users, between_them to people");
+    const isNewer = flavour === "mysql" && isMysqlFrom(flavour, "8.4");
+    const [rows] = await source.connection.query(isNewer ? "show binary log status" : "show master status");
+    const [end] = z.array(z.tuple([z.string(), z.coerce.string()]).rest(z.unknown())).parse(rows);
+    const from = end!.slice(0, 2).join(":");
+    await pipeline.run(`insert into people values (2, '${CANARY} b', 'y')`, "insert into plain values (1, 'later')");
+    const tail = await installation.command("tail", "--from", from, "--limit", "1");
+    expect(tail.stdout).toContain("later");
+    expect(tail.stdout).not.toContain(CANARY);
   });
 });

@@ -120,6 +120,7 @@ const ELSEWHERE = [
   "clickhouse.rows-written",
   "clickhouse.committed",
   "duckdb.engine-committing",
+  "duckdb.engine-copying",
   "ducklake.committed",
   "ducklake.maintaining",
   "files.before-entry",
