@@ -75,7 +75,7 @@ export class Connection implements Commands, AsyncDisposable {
   clientLimits: readonly ClientLimit[] = [];
   /** How many clients the server takes; null if the user may not ask. */
   clientsMax: string | null = null;
-  /** The folder in which the server saves; null if the user may not ask. */
+  /** The folder in which the server saves; null if the user may not ask, or a cluster's nodes have different ones. */
   saveFolder: string | null = null;
 
   private constructor(client: Redis | Cluster) {
@@ -132,14 +132,17 @@ export class Connection implements Commands, AsyncDisposable {
     if (db !== 0) await this.command("select", String(db));
     if (isReader) return;
     await this.loadScripts();
+    const folders = new Set<string | null>();
     for (const primary of this.primaries()) {
       const limits = await Promise.all(ARGUMENT_LIMITS.map((name) => settingOf(primary, name)));
       const known = limits.flatMap((limit) => (limit === null ? [] : Number(limit)));
       this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
       this.clientLimits = await clientLimitsOf(primary);
       this.clientsMax = await settingOf(primary, "maxclients");
-      this.saveFolder = await settingOf(primary, "dir");
+      folders.add(await settingOf(primary, "dir"));
     }
+    const [folder = null, ...others] = folders;
+    if (others.length === 0) this.saveFolder = folder;
   }
 
   async loadScripts(): Promise<void> {

@@ -120,7 +120,7 @@ export function unsavedIn(folder: string | null, host: string, error: MillraceEr
   if (folder === null || !error.message.startsWith(UNSAVED)) return error;
   const where = roomOfServer(host, folder);
   return error.with({
-    hint: `Free space on the disk of ${where}, or let the server's user write there; its log says which. Redis takes writes again when it has saved (BGSAVE).`,
+    hint: `Free space on the disk of ${where}, or let the server's user write there; its log says which. Redis takes writes again once it can write there: with snapshots after the next one (BGSAVE), with an AOF by itself.`,
   });
 }
 
