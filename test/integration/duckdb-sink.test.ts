@@ -188,6 +188,20 @@ test.runIf(process.platform === "linux")(
   },
 );
 
+test("a process for an engine that does not begin is no fault of DuckDB's", async () => {
+  // Of a package that was replaced under the daemon, say.
+  vi.stubEnv("NODE_OPTIONS", "--import=file:///millrace-has-no-such-file.mjs");
+  const unable = await failure(EngineProcess.open(":memory:", {}));
+  vi.unstubAllEnvs();
+  expect(unable).toMatchObject({ code: "MR2027", kind: "blocked", message: expect.stringContaining("exit code 1") });
+
+  const { execPath } = process;
+  process.execPath = "/millrace-has-no-such-file";
+  const unbegun = await failure(EngineProcess.open(":memory:", {})).finally(() => (process.execPath = execPath));
+  expect(unbegun).toMatchObject({ code: "MR2027", kind: "blocked", message: expect.stringContaining("ENOENT") });
+  expect(unbegun.cause).toMatchObject({ code: "ENOENT" });
+});
+
 /** The processes that this one began. */
 function children(): number[] {
   return readdirSync("/proc/self/task").flatMap((thread) =>

@@ -52,16 +52,17 @@ export class ParquetMaker implements AsyncDisposable {
   async #failure(error: unknown, table: string): Promise<Error> {
     await this.#end();
     const known = findMillraceError(error);
-    if (known?.reason === "lost") {
+    if (known !== undefined) {
       const message = `no Parquet file of ${table} was made: ${known.message}`;
       if (known.code === "MR3235") return filesError("MR3235", "blocked", message);
-      return filesError("MR3216", "retryable", message, { hint: known.hint });
+      return filesError(known.code, known.kind, message, { hint: known.hint, cause: known.cause });
     }
     // The engine's text may hold values of rows: it is not repeated.
-    const kind = error instanceof Error && /^Out of Memory/i.test(error.message) ? "needs more memory" : "failed";
-    const hint =
-      "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.";
-    return filesError("MR2027", "blocked", `DuckDB ${kind} while it made a Parquet file of ${table}`, { hint });
+    const [how, hint] =
+      error instanceof Error && /^Out of Memory/i.test(error.message)
+        ? ["needs more memory", "Raise `memoryLimit`, or lower `roll.bytes`."]
+        : ["failed", "See whether the folder for temporary files has room. Report it, with the table's definition."];
+    return filesError("MR2027", "blocked", `DuckDB ${how} while it made a Parquet file of ${table}`, { hint });
   }
 
   async #end(): Promise<void> {

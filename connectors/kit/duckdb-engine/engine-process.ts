@@ -3,8 +3,10 @@
  * sink. This process does not load DuckDB for it.
  */
 import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { DuckDBValue, Json } from "@duckdb/node-api";
+import { lacksHandles, moreHandles, systemErrorCode } from "../../../src/core/system-errors.ts";
 import { engineError } from "./errors.ts";
 import type { Engine, EngineConnection, EngineOptions, EngineResult } from "./engine.ts";
 
@@ -36,19 +38,15 @@ export class EngineProcess implements Engine {
   readonly #waiting = new Map<number, PendingCall>();
   readonly #ended: Promise<void>;
   #last = 0;
+  /** It has answered. */
+  #hasBegun = false;
   /** The process is gone, or going. */
   #isOver = false;
 
-  private constructor() {
-    const own = import.meta.url;
-    const host = fileURLToPath(new URL(own.endsWith(".ts") ? "./engine-host.ts" : "./engine-host.js", own));
-    // What DuckDB prints when it ends its process can hold cell values.
-    this.#child = fork(host, [], {
-      execArgv: [],
-      serialization: "advanced",
-      stdio: ["ignore", "ignore", "ignore", "ipc"],
-    });
+  private constructor(child: ChildProcess) {
+    this.#child = child;
     this.#child.on("message", (message: { readonly id: number; readonly answer: Answer }) => {
+      this.#hasBegun = true;
       const waiting = this.#waiting.get(message.id);
       this.#waiting.delete(message.id);
       waiting?.resolve(message.answer);
@@ -60,14 +58,15 @@ export class EngineProcess implements Engine {
         this.#waiting.clear();
         resolve();
       };
-      this.#child.once("exit", (code, signal) => over(ended(code, signal)));
-      // Of a process that did not begin.
+      this.#child.once("exit", (code, signal) => {
+        over(code === null || this.#hasBegun ? ended(code, signal) : notBegun(`exit code ${code}`, CHANGED));
+      });
       this.#child.on("error", over);
     });
   }
 
   static async open(path: string, options: EngineOptions): Promise<EngineProcess> {
-    const engine = new EngineProcess();
+    const engine = new EngineProcess(await begin());
     try {
       await engine.ask({ kind: "open", path, options });
       return engine;
@@ -180,6 +179,33 @@ class RemoteResult implements EngineResult {
       this.#engine.tell({ kind: "drop", stream: this.#stream });
     }
   }
+}
+
+async function begin(): Promise<ChildProcess> {
+  const own = import.meta.url;
+  const host = fileURLToPath(new URL(own.endsWith(".ts") ? "./engine-host.ts" : "./engine-host.js", own));
+  try {
+    // What DuckDB prints when it ends its process can hold cell values.
+    const child = fork(host, [], {
+      execArgv: [],
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+    });
+    await once(child, "spawn");
+    return child;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === undefined) throw error;
+    throw notBegun(code, lacksHandles(code) ? moreHandles() : code === "ENOENT" ? CHANGED : SHORT, error);
+  }
+}
+
+const CHANGED =
+  "The installation was changed under the daemon, or lacks a part: start the daemon again, or install Millrace again.";
+const SHORT = "See whether the machine, or the container, allows more processes and has memory for one.";
+
+function notBegun(why: string, hint: string, cause?: unknown): Error {
+  return engineError("MR2027", "blocked", `the process for DuckDB did not begin (${why})`, { hint, cause });
 }
 
 /** For calls that waited when the process ended. */
