@@ -39,7 +39,7 @@ export const pages = {
   MR3226: {
     title: "A data file of a lake is missing or can't be read",
     remedy:
-      "Nothing for a mirror's table. Otherwise put the files back. If they are lost, drop the table in the lake: Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
+      "Nothing for a mirror's table. Otherwise put the files back: Millrace goes on by itself. If they are lost, drop the table in the lake: Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
     cause:
       "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. A mirror's table is filled again; with `deletes: soft` it is suspended. A history waits, and so does the sink if no file is there at all.",
   },

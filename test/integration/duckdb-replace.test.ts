@@ -221,3 +221,23 @@ async function costOf(size: number, key: "int8" | "text"): Promise<number> {
   }
   return costs.toSorted((a, b) => a - b)[costs.length >> 1]!;
 }
+
+test("other connections keep DuckDB's own limits for keys that it looks up", async () => {
+  const size = 300_000;
+  await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);
+  await spread(stage, 10n, size, 100);
+  const sql =
+    "select value from duckdb_settings() where name in ('index_scan_max_count', 'dynamic_or_filter_threshold') order by name";
+  expect(await targetOf(stage).query(sql)).toEqual([["50"], ["2048"]]);
+});
+
+test("deletes of 0 and -0, which are one key, mark one row, beside a column that is named as one of ours", async () => {
+  const table = tableVersion({ table: "items", columns: { id: "float8", commit_us: "text" } });
+  const size = 300_000;
+  await using stage = await staged({ ...DEFAULT_FORM, deletes: "soft" }, table, size, "g, 'n' || g");
+  const others = Array.from({ length: 10 }, (_, i) => remove([`${i + 1}`, null]));
+  const { poisons } = await stage.write(table, 10n, [remove(["0", null]), remove(["-0", null]), ...others]);
+  expect(poisons).toEqual([]);
+  const sql = "select count(*)::int, (count(*) filter (_millrace_deleted))::int from public.items";
+  expect(await targetOf(stage).query(sql)).toEqual([[size, 11]]);
+});

@@ -39,7 +39,7 @@ import {
   stagedKeys,
   type StagedRows,
 } from "./layout.ts";
-import { NewestVersions, TableSizes, isLarge, versionsOf } from "./replace.ts";
+import { NewestVersions, TableSizes, isLarge, versionsOf, withoutLookups } from "./replace.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
 import { RowStage, staging, partition, type Staging } from "./stage.ts";
 import type { Store } from "../store.ts";
@@ -108,7 +108,8 @@ export class BatchWriter {
       try {
         const begin = (): Promise<void> => checkpoint.begin(connection, batch.checkpoint);
         const write = (): Promise<void> => this.#write(tools, batch, parts.outcome, without);
-        return await this.#withExact(parts, () => inTransaction(connection, begin, write));
+        const attempt = () => this.#withExact(parts, () => inTransaction(connection, begin, write));
+        return await (trust ? attempt() : withoutLookups(connection, attempt));
       } catch (error) {
         if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
         else if (error instanceof HintWrong) {
@@ -187,7 +188,8 @@ export class BatchWriter {
     const { writes } = refused;
     this.#verify(parts, refused);
     const tools = this.#tools(parts, { trust: false, isFrugal: true });
-    const poison = await this.#withExact(parts, () => findPoison(tools, this.#layoutOf(writes.table), refused));
+    const find = () => findPoison(tools, this.#layoutOf(writes.table), refused);
+    const poison = await withoutLookups(parts.connection, () => this.#withExact(parts, find));
     const left = without.get(writes) ?? new Set<number>();
     await parts.outcome.poison(poison);
     for (const { entry } of poison) left.add(entry);

@@ -194,7 +194,7 @@ export interface StagedRows {
 
 const PUTS = "temp.main.millrace_puts";
 
-/** Collects puts so that one statement can write them all: each looks at all keys. `isMore`: some are staged already. */
+/** Collects puts so that one statement can write them all: each may read all keys. `isMore`: some are staged already. */
 export function stagePutsSql(layout: TableLayout, file: StagedFile, isMore: boolean): string {
   const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
   const from = readCsv(file, [...cellFields(layout), ...TAIL]);
@@ -213,7 +213,7 @@ export const DROP_PUTS = `DROP TABLE ${PUTS}`;
 
 const withRows = ({ table }: TableLayout, sql: string): StagedRows => ({ sql, key: (k) => field(table.key[k]!) });
 
-/** Deletes the rows that the staged ones replace. Looks at all keys of the table. */
+/** Deletes the rows that the staged ones replace. */
 export function removeSql(layout: TableLayout, staged: StagedRows): string {
   return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged.sql} AS staged WHERE ${replaced(layout, staged)}`;
 }
@@ -386,17 +386,19 @@ export function deleteSql(layout: TableLayout, staged: StagedRows): string {
 const markedCells = [
   [DELETED, "true"],
   [quoteIdentifier(VERSION_COLUMN), "staged.version"],
-  [quoteIdentifier(COMMIT_TIME_COLUMN), COMMIT_TIME],
+  [quoteIdentifier(COMMIT_TIME_COLUMN), "make_timestamptz(staged.commit_us)"],
 ] as const;
 
 export const MARKED = "temp.main.millrace_marked";
 
-/** Copies the rows that the staged ones delete, marked as deleted. */
+/** Copies the rows that the staged ones delete, marked as deleted; each once, though 0 and -0 are one key. */
 export function markSql(layout: TableLayout, staged: StagedRows): string {
   const marked = markedCells.map(([name, value]) => `${value} AS ${name}`).join(", ");
+  const keys = keyNames(layout).map((name) => `millrace_row.${name}`);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_marked AS SELECT millrace_row.* REPLACE (${marked}) ` +
-    `FROM ${layout.sqlName} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
+    `FROM ${layout.sqlName} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)} ` +
+    `QUALIFY row_number() OVER (PARTITION BY ${keys.join(", ")} ORDER BY staged.version DESC) = 1`
   );
 }
 

@@ -41,7 +41,7 @@ export const LAKE_FEW_ROWS = 10;
 /** In a lake several pieces would be staged once more, in a table, because only one statement may look for their keys. */
 const LAKE_BYTES_MAX = 4 * STAGE_BYTES_MAX;
 
-/** Each delete statement reads the keys of the whole table. */
+/** Each delete statement may read the keys of the whole table. */
 function bytesOfTurn({ pass, layout }: Staging, turn: number): number {
   if (layout.form.isLake === true) return LAKE_BYTES_MAX;
   return pass === "delete" ? STAGE_BYTES_MAX : Math.min(STAGE_BYTES_MAX, FIRST_BYTES_MAX * 4 ** turn);

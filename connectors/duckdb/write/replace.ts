@@ -134,13 +134,28 @@ export interface ReplaceTools {
  * smaller side if they are not more than this, and evaluates one on an indexed column by the index. A key of several
  * columns is two conditions, and has an index that DuckDB looks nothing up in: it reads these columns of the whole table.
  */
-export async function expectLookups({ connection, sizes }: ReplaceTools, layout: TableLayout): Promise<void> {
-  if (layout.form.isLake === true) return;
+export async function expectLookups({ connection, sizes, trust }: ReplaceTools, layout: TableLayout): Promise<void> {
+  if (layout.form.isLake === true || !trust) return;
   const isIndexed = layout.key.length === 1;
   const rowCount = isIndexed ? await sizes.of(connection, layout) : 0;
   const countMax = Math.max(LOOKUPS_MIN, Math.floor(rowCount / ROWS_PER_LOOKUP));
-  // Of this connection: others read ranges of keys, for which DuckDB's own limit is better.
-  await connection.run(`SET dynamic_or_filter_threshold = ${countMax}; SET index_scan_max_count = ${countMax}`);
+  // Other connections read ranges of keys, for which DuckDB's own limit is better.
+  await connection.run(
+    `SET SESSION dynamic_or_filter_threshold = ${countMax}; SET SESSION index_scan_max_count = ${countMax}`,
+  );
+}
+
+/** Without trust in the log's hints: an index that lacks a row may be why they seem wrong, so none finds rows. */
+export async function withoutLookups<T>(connection: EngineConnection, work: () => Promise<T>): Promise<T> {
+  await connection.run("SET SESSION index_scan_max_count = 0; SET SESSION index_scan_percentage = 0");
+  try {
+    return await work();
+  } finally {
+    // A connection that fails here is not used again.
+    await connection
+      .run("RESET SESSION index_scan_max_count; RESET SESSION index_scan_percentage")
+      .catch(() => undefined);
+  }
 }
 
 /** Writes the staged rows in place of those with their keys that are not newer. Throws if there is a newer one and hints are trusted. */
