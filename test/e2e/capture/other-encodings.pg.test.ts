@@ -98,6 +98,100 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
   });
 });
 
+describe("names without a form in UTF-8", () => {
+  /** In each statement, `#` becomes a byte that WIN1252 takes and UTF-8 lacks. */
+  const named = (...statements: readonly string[]): string => {
+    const run = (sql: string): string => `execute replace($s$${sql}$s$, '#', convert_from('\\x81', 'WIN1252'))`;
+    return `do $$ begin ${statements.map((sql) => `${run(sql)};`).join(" ")} end $$`;
+  };
+  const refusedIn = async ({ installation }: RunningPipeline): Promise<readonly string[]> =>
+    (await installation.status()).tables.refused.map(({ table }) => table).toSorted();
+  const expectRows = async (pipeline: RunningPipeline, tables: readonly string[]): Promise<void> => {
+    await pipeline.settled();
+    for (const table of tables) {
+      const read = `select id, v from only "${table}" order by id`;
+      expect((await pipeline.sinks.target!.query(read)).rows, table).toEqual((await pipeline.source.query(read)).rows);
+    }
+  };
+
+  test("that come while the daemon runs concern their own table alone", async () => {
+    const source = await freshDatabase(postgres(), "WIN1252");
+    await using pipeline = await RunningPipeline.start(
+      `create table good (id int primary key, v text); create table "größe" (id int primary key, v text);
+       create table renamed (id int primary key, v text); create table changed (id int primary key, v text);
+       ${named(`create type "e#" as enum ('a')`)}`,
+      { kinds: ["postgres"], source },
+    );
+    // The log names the type, and the catalogue has the column no more.
+    await pipeline.run(
+      named(
+        `alter table changed add c "e#"`,
+        "insert into changed values (1, 'a', 'a')",
+        "alter table changed drop c",
+        "insert into changed values (2, 'b')",
+      ),
+    );
+    const [made] = (await source.query("select pubname from pg_publication")).rows;
+    await pipeline.run(
+      named(
+        `alter table renamed rename to "renamed#"`,
+        `insert into "renamed#" values (1, 'a')`,
+        `create table "heir#" () inherits (good)`,
+        `create table "between#" () inherits ("größe")`,
+        `create table child (primary key (id)) inherits ("between#")`,
+        `create table owner (id int primary key, r "heir#")`,
+        `create table listed (id int primary key, "n#" int)`,
+        `alter publication "${String(made?.["pubname"])}" add table listed (id, "n#")`,
+      ),
+    );
+    await eventually(async () =>
+      expect(await refusedIn(pipeline)).toEqual([
+        expect.stringMatching(/^public\.between./),
+        expect.stringMatching(/^public\.heir./),
+        "public.listed",
+        "public.owner",
+        expect.stringMatching(/^public\.renamed./),
+      ]),
+    );
+    // What is refused leaves the publication.
+    await eventually(async () => {
+      const { rows } = await source.query("select prrelid::regclass::text as name from pg_publication_rel");
+      expect(rows.map(({ name }) => String(name)).toSorted()).toEqual(['"größe"', "changed", "child", "good"]);
+    });
+    await pipeline.run(
+      `insert into good values (1, 'a'); insert into "größe" values (1, 'a'); insert into child values (1, 'a')`,
+    );
+    await pipeline.daemon.stop();
+    await pipeline.start();
+    await pipeline.run(named(`alter table "renamed#" rename to renamed`));
+    await eventually(async () =>
+      expect(await refusedIn(pipeline)).not.toContainEqual(expect.stringMatching("renamed")),
+    );
+    await pipeline.run("insert into renamed values (2, 'b'); insert into good values (2, 'b')");
+    await expectRows(pipeline, ["good", "größe", "child", "changed", "renamed"]);
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  });
+
+  test("bring no rows from another role's publication", async () => {
+    const source = await freshDatabase(postgres(), "WIN1252");
+    await using pipeline = await RunningPipeline.start(
+      `create table good (id int primary key, v text); create publication everything for all tables;
+       ${named(`create table "x#" (id int primary key)`)}`,
+      {
+        kinds: ["postgres"],
+        source,
+        configure: (config) => ({ ...config, source: { ...config.source, publication: "everything" } }),
+      },
+    );
+    await pipeline.run(named(`insert into "x#" values (1)`));
+    await pipeline.run("insert into good values (1, 'a')");
+    await expectRows(pipeline, ["good"]);
+    const { rows } = await pipeline.sinks.target!.query("select relname from pg_class where relname like 'x%'");
+    expect(rows).toEqual([]);
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  });
+});
+
 test("a key that is no UTF-8 and goes, or becomes another one, suspends nothing", async () => {
   const source = await freshDatabase(postgres(), "SQL_ASCII");
   const bad = (byte: string): string => `convert_from('\\x61${byte}'::bytea, 'SQL_ASCII')`;

@@ -1,4 +1,5 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { PgType, PgTypes } from "./types.ts";
 import type { Database } from "../wire/database.ts";
 import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
@@ -31,6 +32,10 @@ export interface CatalogIndex {
   readonly columns: readonly number[];
 }
 
+export interface OtherTable extends TableName {
+  readonly oid: number;
+}
+
 export interface CatalogTable {
   readonly oid: number;
   /** The file with its rows: a truncate or a rewrite changes it. */
@@ -51,15 +56,15 @@ export interface CatalogTable {
   /** pg_class.relreplident. */
   readonly identity: string;
   /** The partitioned tables above it, nearest first. */
-  readonly ancestors: readonly { readonly oid: number; readonly schema: string; readonly table: string }[];
+  readonly ancestors: readonly OtherTable[];
   /** For a partition: which transaction attached it, or created it as one. */
   readonly attached: string | null;
   /**
    * For a plain table: the tables that inherit from it directly. Their rows are not its own, but SELECT shows them.
    */
-  readonly heirs: readonly { readonly schema: string; readonly table: string }[];
+  readonly heirs: readonly OtherTable[];
   /** The tables that it inherits from, those of its partitioned table apart, and those that these inherit from. */
-  readonly parents: readonly { readonly schema: string; readonly table: string }[];
+  readonly parents: readonly OtherTable[];
   /** The extension that it belongs to. */
   readonly extension: string | null;
   /** Policies hide rows of it from this role. */
@@ -105,8 +110,18 @@ export async function readCatalog(
   type Row = { readonly t: CatalogTable | null } & Pick<Catalog, "role" | "version"> & { readonly cluster: string };
   const { raw, rows } = await readEach<Row>(database, { doing, sql: TABLES_SQL, oids, all: OIDS_SQL }, signal);
   const found = rows.flatMap(({ t }) => t ?? []);
-  for (const table of raw.flatMap(({ t }) => t ?? []))
-    found.push({ ...table, ...(await legibleName(database, table, signal)), isIllegible: true });
+  const unclear = raw.flatMap(({ t }) => t ?? []);
+  const named = await legibleNames(
+    database,
+    unclear.flatMap((table) => [table, ...table.ancestors, ...table.heirs, ...table.parents]),
+    signal,
+  );
+  for (const table of unclear) {
+    const own = await database.legibleRows<Row>(doing, OWN_SQL, [[table.oid]], signal);
+    const { ancestors, heirs, parents } = table;
+    const others = { ancestors: ancestors.map(named), heirs: heirs.map(named), parents: parents.map(named) };
+    found.push({ ...named(table), ...(own?.[0]?.t ?? { isIllegible: true }), ...others });
+  }
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
   const { role, version, cluster } = rows[0] ?? raw[0]!;
@@ -126,7 +141,7 @@ interface OidRead {
  * A name that has no form in UTF-8 makes the whole answer illegible, so the answer is halved until each has its own. `raw`: of
  * those with such a name, where other characters than ASCII's are wrong too.
  */
-async function readEach<Row extends object>(
+export async function readEach<Row extends object>(
   database: Database,
   { oids, ...read }: OidRead,
   signal: AbortSignal,
@@ -142,18 +157,20 @@ async function readEach<Row extends object>(
   return { rows: [...first.rows, ...second.rows], raw: [...first.raw, ...second.raw] };
 }
 
-const NAME_SQL = `select n.nspname as schema, c.relname as "table"
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = $1`;
+const NAMES_SQL = `select c.oid::int8::float8 as oid, n.nspname as schema, c.relname as "table"
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = any ($1)`;
 
-/** Nothing if it is the name itself that has no form in UTF-8. */
-async function legibleName(
+/** Gives each of these its name as it is, unless it is that name that has no form in UTF-8. */
+async function legibleNames(
   database: Database,
-  { oid }: CatalogTable,
+  tables: readonly OtherTable[],
   signal: AbortSignal,
-): Promise<Partial<NamedTable>> {
-  type Name = Pick<CatalogTable, "schema" | "table">;
-  const names = await database.legibleRows<Name>("reading the name of a table", NAME_SQL, [oid], signal);
-  return names?.[0] ?? {};
+): Promise<<T extends OtherTable>(table: T) => T> {
+  const oids = [...new Set(tables.map(({ oid }) => oid))];
+  const read = { doing: "reading the names of tables", sql: NAMES_SQL, oids };
+  const { rows } = oids.length === 0 ? { rows: [] } : await readEach<OtherTable>(database, read, signal);
+  const names = new Map(rows.map((name) => [name.oid, name]));
+  return (table) => ({ ...table, ...names.get(table.oid) });
 }
 
 /** There may be thousands of partitioned tables: none looks through all tables for its own. */
@@ -203,14 +220,14 @@ left join (select n.nspname, c.relname, json_build_object(
     else '[]'::json end,
   'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
   'heirs', case when c.relkind = 'r' and c.relhassubclass
-    then (select coalesce(json_agg(json_build_object('schema', hn.nspname, 'table', h.relname) order by h.oid), '[]') from pg_inherits i
+    then (select coalesce(json_agg(json_build_object('oid', h.oid::int8, 'schema', hn.nspname, 'table', h.relname) order by h.oid), '[]') from pg_inherits i
       join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
     else '[]'::json end,
   'parents', case when c.relkind = 'r' and not c.relispartition
     then (with recursive above as (
         select i.inhparent from pg_inherits i where i.inhrelid = c.oid
         union select i.inhparent from above join pg_inherits i on i.inhrelid = above.inhparent)
-      select coalesce(json_agg(json_build_object('schema', pn.nspname, 'table', p.relname) order by p.oid), '[]') from above
+      select coalesce(json_agg(json_build_object('oid', p.oid::int8, 'schema', pn.nspname, 'table', p.relname) order by p.oid), '[]') from above
       join pg_class p on p.oid = above.inhparent join pg_namespace pn on pn.oid = p.relnamespace)
     else '[]'::json end,
   'extension', (select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid
@@ -253,13 +270,26 @@ where case when $1::int8[] is null
     else c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid::int8 = any ($1) end) found on true
 order by found.nspname, found.relname`;
 
+/** Without the names of other tables. */
+const OWN_SQL = `select t::jsonb - '{ancestors,heirs,parents}'::text[] as t from (${TABLES_SQL}) own`;
+
 /** The types with these oids, and the types that they consist of. */
 export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {
   const read = { doing: "reading types", sql: TYPES_SQL, oids };
   const { raw, rows } = await readEach<{ t: PgType }>(database, read, signal);
   const byOid = new Map(rows.map(({ t }) => [t.oid, t]));
   // Those that it consists of come with it.
-  for (const { t } of raw) if (!byOid.has(t.oid)) byOid.set(t.oid, { ...t, isIllegible: true });
+  const unclear = [...new Map(raw.map(({ t }) => [t.oid, t])).values()].filter(({ oid }) => !byOid.has(oid));
+  const named = await legibleNames(
+    database,
+    unclear.flatMap(({ tables }) => tables),
+    signal,
+  );
+  for (const type of unclear) {
+    const own = await database.legibleRows<{ t: PgType }>(read.doing, OWN_TYPES_SQL, [[type.oid]], signal);
+    const legible = own?.find(({ t }) => t.oid === type.oid)?.t ?? { isIllegible: true };
+    byOid.set(type.oid, { ...type, ...legible, tables: type.tables.map(named) });
+  }
   return (oid) => byOid.get(oid);
 }
 
@@ -296,24 +326,31 @@ select json_build_object(
         union all select i.inhparent from pg_inherits i join pg_class p on p.oid = i.inhrelid and p.relispartition
         where i.inhrelid = shown.oid) above
       join pg_class c on c.oid = above.oid)
-    select coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname) order by c.oid), '[]')
+    select coalesce(json_agg(json_build_object('oid', c.oid::int8, 'schema', n.nspname, 'table', c.relname) order by c.oid), '[]')
     from shown join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace where shown.kind in ('r', 'p'))
 ) as t
 from wanted w join pg_type t on t.oid::int8 = w.oid`;
 
-/** Types as format_type spells them, in the requested order. */
+/** Without the names of tables. */
+const OWN_TYPES_SQL = `select t::jsonb - 'tables' as t from (${TYPES_SQL}) own`;
+
+/** Types as format_type spells them, in the requested order; text for one whose name has no form in UTF-8. */
 export async function formatTypes(
   database: Database,
   types: readonly { readonly type: number; readonly modifier: number }[],
   signal: AbortSignal,
 ): Promise<string[]> {
-  const rows = await database.rows<{ native: string }>(
+  const rows = await database.legibleRows<{ native: string }>(
     "reading types",
     "select format_type(t.oid::oid, t.modifier) as native from unnest($1::int8[], $2::int4[]) with ordinality as t (oid, modifier, n) order by t.n",
     [types.map((t) => t.type), types.map((t) => t.modifier)],
     signal,
   );
-  return rows.map((row) => row.native);
+  if (rows !== null) return rows.map((row) => row.native);
+  if (types.length <= 1) return ["text"];
+  const natives: string[] = [];
+  for (const type of types) natives.push(...(await formatTypes(database, [type], signal)));
+  return natives;
 }
 
 /**

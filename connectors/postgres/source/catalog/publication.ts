@@ -1,7 +1,7 @@
 /** The publication: reads it, and compares it with what it must be. publish.ts changes it. */
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
-import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
-import type { CatalogTable } from "./catalog.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import { type CatalogTable, readEach } from "./catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 
 /** Marks a publication as made by Millrace: only then are tables removed from it. */
@@ -69,12 +69,10 @@ export async function readPublication(
     signal,
   );
   if (row === undefined) return undefined;
-  const published = await database.rows<PublishedRow>(
-    "reading the publication",
-    publishedSql(row.version >= 150_000),
-    [publication],
-    signal,
-  );
+  const sql = publishedSql(publication, row.version >= 150_000);
+  const read = { doing: "reading the publication", sql, oids: null, all: PUBLISHABLE_SQL };
+  const { rows, raw } = await readEach<PublishedRow>(database, read, signal);
+  const published = [...rows, ...raw];
   return {
     oid: Number(row.oid),
     written: row.written,
@@ -99,7 +97,7 @@ export async function readPublication(
  * and so waits for any session that rewrites one of them (measured: a start waited until an ALTER TABLE was committed).
  * `hasSchemas`: FOR TABLES IN SCHEMA exists (15). Columns: null without a column list.
  */
-function publishedSql(hasSchemas: boolean): string {
+function publishedSql(publication: string, hasSchemas: boolean): string {
   const inSchemas = hasSchemas
     ? `union select c.oid from p join pg_publication_namespace s on s.pnpubid = p.oid
          join pg_class c on c.relnamespace = s.pnnspid and ${PUBLISHABLE}`
@@ -111,7 +109,7 @@ function publishedSql(hasSchemas: boolean): string {
   const byItself = hasSchemas
     ? "and not exists (select from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
     : "";
-  return `with recursive p as (select * from pg_publication where pubname = $1),
+  return `with recursive p as (select * from pg_publication where pubname = ${quoteLiteral(publication)}),
     named (oid) as (
       select r.prrelid from p join pg_publication_rel r on r.prpubid = p.oid ${inSchemas}
       union select c.oid from p join pg_class c on p.puballtables and ${PUBLISHABLE}),
@@ -128,13 +126,14 @@ function publishedSql(hasSchemas: boolean): string {
       to_jsonb(r) ->> 'prqual' is not null as filtered
     from p join pg_class c on c.oid in (select oid from spread)
     left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid and not p.puballtables ${byItself}
-    where case when p.pubviaroot then c.oid in (select oid from named) and not exists (
+    where ($1::int8[] is null or c.oid::int8 = any ($1)) and case when p.pubviaroot then c.oid in (select oid from named) and not exists (
         select from pg_partition_ancestors(c.oid) a join named n on n.oid = a.relid where a.relid <> c.oid)
       else c.relkind <> 'p' end`;
 }
 
 /** For pg_class as `c`: what FOR ALL TABLES includes; the server's own relations have lower oids. */
 const PUBLISHABLE = "c.relkind in ('r', 'p') and c.relpersistence = 'p' and c.oid >= 16384";
+const PUBLISHABLE_SQL = `select c.oid::int8::float8 as oid from pg_class c where ${PUBLISHABLE}`;
 
 /** Those of `tables` that the publication carries, or that are added to it. */
 export function publishable(

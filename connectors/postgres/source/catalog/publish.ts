@@ -5,7 +5,7 @@
  */
 import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { groupsOf } from "../../../../src/core/each-of.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { Database } from "../wire/database.ts";
@@ -73,18 +73,17 @@ export function leaving(current: Publication | undefined, tables: readonly Catal
 /** A locked table stays until the next attempt. */
 export async function takeOut(context: SourceContext, oids: readonly number[], signal: AbortSignal): Promise<void> {
   if (oids.length === 0) return;
-  const rows = await context.database.rows<{ schema: string; table: string }>(
-    "reading the publication",
-    `select n.nspname as schema, c.relname as table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = any ($1)`,
-    [oids],
-    signal,
-  );
-  if (rows.length === 0) return;
   await using session = await Altering.begin(context, signal);
-  for (const { schema, table } of rows) {
-    const drop = `ALTER PUBLICATION ${quoteIdentifier(context.publication)} DROP TABLE ONLY ${quoteTable(schema, table)}`;
-    await session.each(drop, signal);
-  }
+  for (const oid of oids) await session.each(dropStatement(context.publication, oid), signal);
+}
+
+/** The server names the table: its name may have no form in UTF-8. */
+function dropStatement(publication: string, oid: number): string {
+  const entry = `pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ${quoteLiteral(publication)} AND r.prrelid = ${oid}`;
+  const drop = `format('ALTER PUBLICATION %I DROP TABLE ONLY %s', p.pubname, r.prrelid::regclass)`;
+  const block = `DECLARE statement text; BEGIN FOR statement IN SELECT ${drop} FROM ${entry} LOOP EXECUTE statement; END LOOP; END`;
+  // An error would name it too.
+  return `SET LOCAL client_encoding = 'SQL_ASCII'; DO ${quoteLiteral(block)}`;
 }
 
 class Altering implements AsyncDisposable {

@@ -1,5 +1,6 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
 import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../../kit/online-copies.ts";
 import { sourceError } from "../errors.ts";
@@ -143,10 +144,17 @@ function keyNotPublished({ publication }: SourceContext, table: CatalogTable, ke
 /** What such bytes become when they are read. */
 const NO_UTF8 = "\ufffd";
 
-function isIllegible({ isIllegible: isSo, schema, table, columns }: CatalogTable, { types }: Catalog): boolean {
-  if (isSo === true || columns.some(({ type }) => types(type)?.isIllegible === true)) return true;
-  const ofColumns = columns.flatMap(({ name, native }) => [name, native]);
-  return [schema, table, ...ofColumns].some((text) => text.includes(NO_UTF8));
+interface Named extends TableName {
+  readonly columns: readonly { readonly name: string }[];
+}
+
+export function isIllegible(table: CatalogTable, { types }: Catalog): boolean {
+  if (table.isIllegible === true || table.columns.some(({ type }) => types(type)?.isIllegible === true)) return true;
+  return hasIllegibleName(table) || table.columns.some(({ native }) => native.includes(NO_UTF8));
+}
+
+export function hasIllegibleName({ schema, table, columns }: Named): boolean {
+  return [schema, table, ...columns.map(({ name }) => name)].some((text) => text.includes(NO_UTF8));
 }
 
 function refusalOf(

@@ -1,4 +1,4 @@
-import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import type { OtherTable } from "./catalog.ts";
 import type { ColumnType, VectorForm } from "../../../../src/core/model/types.ts";
 
 /** What pg_type says of one type; `base` is the type under a domain, `element` the one inside an array. */
@@ -22,7 +22,7 @@ export interface PgType {
   /** Of a composite, in order; a table's row type is one too. */
   readonly attributes: readonly PgAttribute[];
   /** The table whose row type it is, with those of which it is a partition; of a view, those that it reads. */
-  readonly tables: readonly TableName[];
+  readonly tables: readonly OtherTable[];
 }
 
 interface PgAttribute {

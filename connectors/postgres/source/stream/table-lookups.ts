@@ -25,7 +25,7 @@ import type { Ahead } from "./pgoutput.ts";
 import type { Relation, RelationMessage } from "./relations.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { findKey, FULL, type FoundKey, type Key, keyOf } from "../catalog/keys.ts";
-import { comesWithRoot, isOfExtension } from "../catalog/selection.ts";
+import { comesWithRoot, hasIllegibleName, isIllegible, isOfExtension } from "../catalog/selection.ts";
 import { originsOf, shapeOf } from "../catalog/shapes.ts";
 
 interface CatalogAnswer {
@@ -85,7 +85,8 @@ export class TableLookups {
     }
     // Another role's publication may carry tables that are not captured. When one gets a key, or is detached, the server
     // announces it again.
-    const isOthers = shape.key.length === 0 || (table !== undefined && this.#isLeftOut(table));
+    const isRefused = shape.key.length === 0 || hasIllegibleName(message);
+    const isOthers = isRefused || (table !== undefined && this.#isLeftOut(table, catalog));
     if (isOthers && isKnown?.(shape.id) === false) return null;
     try {
       if (leaf !== undefined && this.#leaves.show(message.oid, leaf, catalog)) await onUnloggedRows?.(shape.id);
@@ -95,8 +96,8 @@ export class TableLookups {
     }
   }
 
-  #isLeftOut(table: CatalogTable): boolean {
-    return isOfExtension(this.#context, table) || comesWithRoot(this.#context, table);
+  #isLeftOut(table: CatalogTable, catalog: Catalog): boolean {
+    return isOfExtension(this.#context, table) || comesWithRoot(this.#context, table) || isIllegible(table, catalog);
   }
 
   /** Another role's publication may carry copies by tools for online changes, which a glob leaves out. */
