@@ -136,7 +136,7 @@ test("check beside a running daemon names it", async () => {
     `name: shop\nsource: { kind: postgres, url: "${database.url}" }\nsinks: {}\n`,
   );
   const state = await openState(`sqlite:${folder.file(".millrace/shop.db")}`, { name: "shop" });
-  await state.lease.acquire("host-a pid 42", 60_000);
+  await state.lease.acquire("host-a pid 42", 15_000);
   const { stdout } = await runCli(["check", "--json"], { folder: folder.path });
   const { findings }: Checked = JSON.parse(stdout);
   expect(findings.find((f) => f.part === "state")?.what).toContain("host-a pid 42");

@@ -27,7 +27,10 @@ interface SnapshotterParts extends ReadPlanParts {
   /** The progress of each incremental snapshot. */
   readonly ledger: Ledger;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
-  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "completeness" | "isGone" | "isShown" | "suspend">;
+  readonly gate: Pick<
+    TableGate,
+    "table" | "tables" | "columnFacts" | "completeness" | "isGone" | "isShown" | "suspend"
+  >;
 }
 
 /** How long the snapshotter waits before it looks again for work that was not possible yet. */
