@@ -415,8 +415,9 @@ export class FormerRules {
   }
 
   /** What may be a copy, without the reservation: a table of its own, or the copy. */
-  #asItStands({ unless, ...former }: Former): Former {
-    if (unless === undefined) return former;
+  #asItStands(found: Former): Former {
+    if (found.unless === undefined) return found;
+    const { unless, ...former } = found;
     const columns = this.#known.get(former.identity);
     return columns != null && hasNames(unless, columns)
       ? { ...former, hidden: [], filtered: false, rules: "" }

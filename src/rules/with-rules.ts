@@ -110,12 +110,12 @@ export function withRules(
       const read = from === null ? null : latest(from, memory.former.shownUntil);
       const isSkipped = (position: Position): boolean =>
         (read === null || comparePositions(position, read) > 0) && comparePositions(position, to) <= 0;
-      if (!isByName || !isSkipped(to)) return;
-      const told = from === null || !isThere ? null : await renamesThere(source.log, from, isSkipped, signal);
-      for (const { renames, position } of told ?? []) await onRenamed(renames, position);
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
-      if (told !== null || memory.former.isInDoubt || !memory.former.mayBeExchanged(unread)) return;
+      const { former } = memory;
+      if (!isByName || !isSkipped(to) || former.isInDoubt || !former.mayBeExchanged(unread)) return;
+      // The renames alone do not say what becomes of tables that come under rules in between.
+      if (from !== null && isThere && (await isWithoutRenames(source.log, from, isSkipped, signal))) return;
       await onRenamed([UNREAD], unread);
     },
   };
@@ -142,20 +142,19 @@ async function renamesIn(
   return { told: count > RENAMES_MAX ? null : told, end };
 }
 
-/** The same of a log that may begin behind `from`; in their order. Null: nobody knows. */
-async function renamesThere(
+/** False of a log that begins behind `from`, too. */
+async function isWithoutRenames(
   { renames }: ChangeLog,
   from: Position,
   isAsked: (position: Position) => boolean,
   signal: AbortSignal,
-): Promise<readonly RenamesAt[] | null> {
-  if (renames === undefined) return null;
+): Promise<boolean> {
+  if (renames === undefined) return false;
   try {
-    const { told } = await renamesIn(renames, from, isAsked, signal);
-    return told?.toSorted((a, b) => comparePositions(a.position, b.position)) ?? null;
+    return (await renamesIn(renames, from, isAsked, signal)).told?.length === 0;
   } catch (error) {
     if (findMillraceError(error)?.kind !== "fatal") throw error;
-    return null;
+    return false;
   }
 }
 

@@ -323,8 +323,9 @@ export class Pipeline {
     };
     // Invariant: before a sink moves; the next process could not tell.
     await passOver(skippedLog(log.stored, records));
-    const from = await startingPoint({ clock, lives }, log.stored, signal);
-    await passOver(unknownLog(log.stored, records, from));
+    const start = await startingPoint({ clock, lives }, log.stored, signal);
+    await passOver(unknownLog(log.stored, records, start));
+    const from = start.position;
     await gate.revise(await whenAnswered(waiting, () => revised(gate.every, from, signal), signal), from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({

@@ -10,7 +10,7 @@ import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type SinkLifeParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { SinkTableAnswers } from "./sink-tables.ts";
-import { type Continuation, epochHeld, isBeyondLog, knownPosition, type SinkPositions } from "./sink-position.ts";
+import { epochHeld, isBeyondLog, knownPosition, type SinkPositions } from "./sink-position.ts";
 
 /** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
@@ -52,7 +52,7 @@ export class SinkLife {
   #takesFirstCopy = true;
   /** Where the sink continues, if it was opened and has not begun yet. */
   #opened: Opened["continuation"] | null = null;
-  #begun: Promise<Continuation | null> | null = null;
+  #begun: Promise<Opened["continuation"] | null> | null = null;
   /** The present attempt, or wait. */
   #work = scopeOf();
   /** What the sink had done when it last began. */
@@ -169,11 +169,11 @@ export class SinkLife {
   }
 
   /** The first attempt to open, before the fan-out starts. Resolves whether or not it succeeds. */
-  begin(signal: AbortSignal): Promise<Continuation | null> {
+  begin(signal: AbortSignal): Promise<Opened["continuation"] | null> {
     return (this.#begun = this.#begin(signal));
   }
 
-  async #begin(signal: AbortSignal): Promise<Continuation | null> {
+  async #begin(signal: AbortSignal): Promise<Opened["continuation"] | null> {
     this.#record = await this.#parts.state.sinks.get(this.name);
     this.#isMoved = this.#record?.reset != null;
     this.#paused = this.#record?.paused ?? false;

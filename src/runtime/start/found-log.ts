@@ -218,17 +218,18 @@ export function skippedLog(
 }
 
 /**
- * The part of the log that lies between what the state knows and the position where the stream begins; null: there is none. The
- * state is an older copy, or the last daemon was killed before it had stored how far the sinks were.
+ * The part of the log between what a state knows that is older than a sink, and the position where the stream begins; null:
+ * there is none.
  */
 export function unknownLog(
   { acknowledged }: Pick<SourceRecord, "acknowledged">,
   records: readonly SinkRecord[],
-  from: Position,
+  { position, isBound }: StartingPoint,
 ): SkippedLog | null {
   const known = latest(acknowledged, ...records.map(knownPosition));
-  if (known === null || known.epoch !== from.epoch || comparePositions(from, known) <= 0) return null;
-  return { from: known, to: from, isThere: true };
+  if (isBound || known === null || known.epoch !== position.epoch || comparePositions(position, known) <= 0)
+    return null;
+  return { from: known, to: position, isThere: true };
 }
 
 /** True for a sink that surely begins where something else than its own reading has brought it. */
@@ -236,14 +237,21 @@ function isMoved({ reset }: SinkRecord): boolean {
   return reset != null && (reset.crossing === undefined || reset.crossing.from === null);
 }
 
-/** The position where the stream begins: the lowest one of the sinks that answer in time. The other sinks join later. */
+export interface StartingPoint {
+  readonly position: Position;
+  /** The state knows what the sinks have: it is no older copy. */
+  readonly isBound: boolean;
+}
+
+/** Where the stream begins: at the lowest position of the sinks that answer in time. The other sinks join later. */
 export async function startingPoint(
   { clock, lives }: Pick<LogParts, "clock" | "lives">,
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
-): Promise<Position> {
+): Promise<StartingPoint> {
   const opening = Promise.all(lives.map((life) => life.begin(signal)));
-  const continuations = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
-  const covered = continuations.flatMap((from) => (from?.kind === "known" ? [from.covered] : []));
-  return earliest(covered) ?? acknowledged ?? origin;
+  const begun = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
+  const known = begun.flatMap((from) => (from?.kind === "known" ? [from] : []));
+  const position = earliest(known.map(({ covered }) => covered)) ?? acknowledged ?? origin;
+  return { position, isBound: known.every(({ isBound }) => isBound) };
 }
