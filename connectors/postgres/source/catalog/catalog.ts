@@ -1,6 +1,5 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
-import type { TableName } from "../../../../src/core/contracts/connector.ts";
-import type { PgType, PgTypes } from "./types.ts";
+import type { OtherTable, PgType, PgTypes } from "./types.ts";
 import type { Database } from "../wire/database.ts";
 import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
@@ -30,10 +29,6 @@ export interface CatalogIndex {
   readonly immediate: boolean;
   /** attnums in index order. */
   readonly columns: readonly number[];
-}
-
-export interface OtherTable extends TableName {
-  readonly oid: number;
 }
 
 export interface CatalogTable {

@@ -1,5 +1,9 @@
-import type { OtherTable } from "./catalog.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { ColumnType, VectorForm } from "../../../../src/core/model/types.ts";
+
+export interface OtherTable extends TableName {
+  readonly oid: number;
+}
 
 /** What pg_type says of one type; `base` is the type under a domain, `element` the one inside an array. */
 export interface PgType {
