@@ -8,10 +8,12 @@ import type { Position } from "../../core/model/position.ts";
 import type { SchemaResolver } from "../../core/contracts/change-log.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { memoryNow, openSource } from "../../daemon/ruled-source.ts";
+import type { RuleMemory } from "../../rules/former-rules.ts";
 import { PRODUCER } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
@@ -49,13 +51,14 @@ interface TailOptions {
 async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
   const config = await session.part({ sinks: [] });
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
-  const memory = await readState(config, (state) => memoryNow(config, state));
+  const { memory, resolve, epoch, acknowledged, acknowledgedAt } = await readState(config, (state) =>
+    remembered(config, state),
+  );
   const source = await openSource(config, memory, session.log);
   const closed = new AbortController();
   process.stdout.once("error", () => closed.abort(new DOMException("stopped", "AbortError")));
   const signal = AbortSignal.any([untilSignal(), closed.signal]);
   try {
-    const { resolve, epoch, acknowledged, acknowledgedAt } = await remembered(config);
     const begin = async (): Promise<bigint> => {
       if (from === null) return await source.log.tip(signal);
       const range = await reachable(source.log, signal);
@@ -111,6 +114,7 @@ function forgotten(positions: Positions, asked: bigint, first: bigint): Error {
 }
 
 interface Remembered {
+  readonly memory: RuleMemory;
   /** Versions as the daemon registered them; a shape that the daemon has not seen has version 0. */
   readonly resolve: SchemaResolver;
   /** Ids and versions are the same as the daemon's. */
@@ -120,13 +124,13 @@ interface Remembered {
   readonly acknowledgedAt: string | null;
 }
 
-async function remembered(config: ConfigPart): Promise<Remembered> {
-  return await readState(config, async ({ schemas, source }) => {
-    const known: TableVersion[] = [];
-    for (const { id } of await schemas.list()) known.push(...(await schemas.versions(id)));
-    const { epoch = 1, acknowledged = null, acknowledgedAt = null } = (await source.get()) ?? {};
-    return { resolve: unregistered(known), epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
-  });
+async function remembered(config: ConfigPart, state: StateStore): Promise<Remembered> {
+  const { schemas, source } = state;
+  const known: TableVersion[] = [];
+  for (const { id } of await schemas.list()) known.push(...(await schemas.versions(id)));
+  const { epoch = 1, acknowledged = null, acknowledgedAt = null } = (await source.get()) ?? {};
+  const memory = await memoryNow(config, state);
+  return { memory, resolve: unregistered(known), epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
 }
 
 class Printer {

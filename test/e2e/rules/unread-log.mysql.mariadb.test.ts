@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
-import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
-import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
+import { MysqlPipeline, type MysqlPipelineOptions } from "../../support/mysql/mysql-pipeline.ts";
+import { isMysqlFrom, type MysqlFlavour, mysqlFlavours } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const FORM = "(id int primary key, mail varchar(80), note varchar(80))";
@@ -21,6 +21,28 @@ interface Beside {
 }
 
 const MAIL = { columns: { mail: { mask: "redact" } } };
+const SWAP = "rename table users to between_them, people to users, between_them to people";
+const PLAIN = ["create table plain (id int primary key, v varchar(80))", `insert into plain values (1, '${SHOWN}')`];
+
+/** Two tables that look alike, one of them under rules. */
+function twins(flavour: MysqlFlavour, kinds: MysqlPipelineOptions["kinds"], more: readonly string[] = []) {
+  return MysqlPipeline.start(
+    flavour,
+    [
+      `create table users ${FORM}`,
+      `create table people ${FORM}`,
+      `insert into users values (1, '${CANARY} a', 'x')`,
+      `insert into people values (1, 'open', '${SHOWN}')`,
+      ...more,
+    ],
+    { kinds, rules: { users: MAIL, people: {} } },
+  );
+}
+
+async function suspendedIn({ installation }: MysqlPipeline): Promise<unknown> {
+  const { tables } = await installation.status();
+  return tables.suspended.map(({ table, error }) => [table, error.code]);
+}
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test.each([
@@ -34,23 +56,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     ],
     ["a recovery", {}, ["recover", "--anyway", "--yes"], 1],
   ] as const)("%s past a swap", async (_, beside: Beside, command, exitCode) => {
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        `create table users ${FORM}`,
-        `create table people ${FORM}`,
-        `insert into users values (1, '${CANARY} a', 'x')`,
-        `insert into people values (1, 'open', '${SHOWN}')`,
-        "create table plain (id int primary key, v varchar(80))",
-        `insert into plain values (1, '${SHOWN}')`,
-      ],
-      { kinds: ["files", "duckdb"], rules: { users: MAIL, people: {} } },
-    );
+    await using pipeline = await twins(flavour, ["files", "duckdb"], PLAIN);
     const { installation, source } = pipeline;
-    const suspended = async (): Promise<unknown> => {
-      const { tables } = await installation.status();
-      return tables.suspended.map(({ table, error }) => [table, error.code]);
-    };
+    const suspended = (): Promise<unknown> => suspendedIn(pipeline);
     const people = `${source.name}.people`;
     await pipeline.settled();
     if (beside.paused !== undefined)
@@ -60,10 +68,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       delete pipeline.sinks.config[beside.without];
       pipeline.configure({}, { users: MAIL, people: {} });
     }
-    await pipeline.run(
-      "rename table users to between_them, people to users, between_them to people",
-      `insert into people values (2, '${CANARY} b', 'y')`,
-    );
+    await pipeline.run(SWAP, `insert into people values (2, '${CANARY} b', 'y')`);
     // A recovery compares, and names the table that it can't read.
     expect((await installation.command(...command)).exitCode).toBe(exitCode);
     await pipeline.start(beside.paused === undefined);
@@ -86,29 +91,16 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 
   test("a swap of which an older copy of the state that was put back does not know", async () => {
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        `create table users ${FORM}`,
-        `create table people ${FORM}`,
-        `insert into users values (1, '${CANARY} a', 'x')`,
-        `insert into people values (1, 'open', '${SHOWN}')`,
-      ],
-      { kinds: ["files", "duckdb"], rules: { users: MAIL, people: {} } },
-    );
+    await using pipeline = await twins(flavour, ["files", "duckdb"]);
     const { installation, source } = pipeline;
     await pipeline.settled();
     await pipeline.daemon.stop();
     const [state, older] = [join(installation.folder, ".millrace"), join(installation.folder, "older")];
     await cp(state, older, { recursive: true });
     await pipeline.start();
-    await pipeline.run("rename table users to between_them, people to users, between_them to people");
+    await pipeline.run(SWAP);
     await pipeline.run("insert into users values (5, 'm', 'first')");
-    const suspended = async (): Promise<unknown> => {
-      const { tables } = await installation.status();
-      return tables.suspended.map(({ table, error }) => [table, error.code]);
-    };
-    await eventually(async () => expect(await suspended()).toEqual([[`${source.name}.people`, "MR1033"]]));
+    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual([[`${source.name}.people`, "MR1033"]]));
     await eventually(async () => expect((await placesWith("first", pipeline)).length).toBeGreaterThan(0));
     await pipeline.daemon.stop();
     await rm(state, { recursive: true });
@@ -120,24 +112,20 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     await eventually(async () => expect((await placesWith("later", pipeline)).length).toBeGreaterThan(0));
     await expectHidden(pipeline);
-    await eventually(async () => expect(await suspended()).toEqual([[`${source.name}.people`, "MR1033"]]));
+    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual([[`${source.name}.people`, "MR1033"]]));
   });
 
   test("tail from behind a swap that the daemon has not read", async () => {
-    const rules = { users: MAIL, people: {} };
-    const plain = "create table plain (id int primary key, v varchar(80))";
-    const tables = [`create table users ${FORM}`, `create table people ${FORM}`, plain];
-    await using pipeline = await MysqlPipeline.start(flavour, tables, { kinds: ["files"], rules });
+    await using pipeline = await twins(flavour, ["files"], PLAIN);
     const { installation, source } = pipeline;
-    await pipeline.run(`insert into users values (1, '${CANARY} a', 'x')`);
     await pipeline.settled();
     await pipeline.daemon.stop();
-    await pipeline.run("rename table users to between_them, people to users, between_them to people");
+    await pipeline.run(SWAP);
     const isNewer = flavour === "mysql" && isMysqlFrom(flavour, "8.4");
     const [rows] = await source.connection.query(isNewer ? "show binary log status" : "show master status");
     const [end] = z.array(z.tuple([z.string(), z.coerce.string()]).rest(z.unknown())).parse(rows);
     const from = end!.slice(0, 2).join(":");
-    await pipeline.run(`insert into people values (2, '${CANARY} b', 'y')`, "insert into plain values (1, 'later')");
+    await pipeline.run(`insert into people values (2, '${CANARY} b', 'y')`, "insert into plain values (2, 'later')");
     const tail = await installation.command("tail", "--from", from, "--limit", "1");
     expect(tail.stdout).toContain("later");
     expect(tail.stdout).not.toContain(CANARY);
