@@ -90,7 +90,7 @@ export function copyRefusal(
 
 /**
  * The same for a table that a log shows, which the catalogue may have no longer. `isFollowed`: whether the table of this name
- * was followed before. `names`: the tables of its schema now.
+ * was followed before; one that was is no copy, whatever it is called. `names`: the tables of its schema now.
  */
 export async function isLoggedCopy(
   table: TableName,
@@ -98,7 +98,7 @@ export async function isLoggedCopy(
   names: () => Promise<Iterable<string>>,
 ): Promise<boolean> {
   const copy = onlineCopy(table);
-  if (copy === null) return false;
+  if (copy === null || isFollowed(table)) return false;
   if (copy.of === null || copy.of.some((name) => isFollowed({ schema: table.schema, table: name }))) return true;
   return originalOf(copy, await names()) !== undefined;
 }

@@ -86,6 +86,13 @@ test("in a log, a table that was followed before is enough", async () => {
       async () => ["_users_gho"],
     ),
   ).toBe(false);
+  expect(
+    await isLoggedCopy(
+      copy,
+      () => true,
+      async () => ["users"],
+    ),
+  ).toBe(false);
   expect(await isLoggedCopy({ schema: "shop", table: "users" }, isFollowed, async () => ["users"])).toBe(false);
 });
 

@@ -154,12 +154,15 @@ export class FrameStream implements ChangeStream {
     if (before?.fingerprint === shape.fingerprint) return before.table;
     const { resolve, isKnown } = this.#options;
     const isKnownTable = (name: TableName): boolean => isKnown?.(tableId(name.schema, name.table)) === true;
+    const isCaptured = captures(shape);
     const isFollowed =
-      captures(shape) &&
+      isCaptured &&
       (shape.key.length > 0 || isKnown?.(shape.id) !== false) &&
       (isLiteral(shape) || !(await isLoggedCopy(shape, isKnownTable, async () => [])));
     const table = isFollowed ? await resolve(shape, position) : null;
-    this.#shown.set(shape.id, { fingerprint: shape.fingerprint, table });
+    // One that is refused may be followed since: a look at the catalogue decides.
+    if (isCaptured && table === null) this.#shown.delete(shape.id);
+    else this.#shown.set(shape.id, { fingerprint: shape.fingerprint, table });
     return table;
   }
 

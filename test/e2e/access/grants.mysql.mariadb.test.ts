@@ -194,6 +194,9 @@ test.each(mysqlFlavours)(
       await pipeline.run("insert into a values (9)", ...tables.map((table) => `grant select on ${table} ${to}`));
       await eventually(async () => expect((await suspended()).size).toBe(0));
       await pipeline.expectEqual("a", ...tables);
+      // Their rows were passed by before.
+      await pipeline.run(...made.map((table) => `insert into ${table} (id, n, t) values (2, 2, 'y')`));
+      await pipeline.expectEqual("a", ...tables);
     } finally {
       await source.connection.query(`drop user if exists '${user}'@'%'`);
     }

@@ -34,7 +34,8 @@ export class StreamTables {
    * values of a column that the server computed. `loggedAt`: in seconds since 1970.
    */
   async ofRows(map: TableMap, position: Position, loggedAt: number): Promise<TableVersion | null> {
-    if (!(await this.#isWanted(map))) return null;
+    if (!this.#tables.names.captures(map)) return null;
+    if (await this.#isCopy(map)) return refuse(map, tableId(map.schema, map.table));
     try {
       if (map.fault !== undefined) throw map.fault;
       return await this.#version(map, position);
@@ -93,7 +94,7 @@ export class StreamTables {
     if (!this.#options.temporary) shapes.shown(shape, position.commit, now);
     this.#tables.met(shape.id);
     const isUnfit = shape.key.length === 0 || (found !== undefined && this.#tables.isLeftOut(found));
-    if (isUnfit && this.#isKnown(shape) === false) return null;
+    if (isUnfit && this.#isKnown(shape) === false) return refuse(map, shape.id);
     refuseOldFractions(map, live);
     return await this.#resolved(shape, position);
   }
@@ -140,4 +141,9 @@ export class StreamTables {
       throw findMillraceError(error) ?? error;
     }
   }
+}
+
+function refuse(map: TableMap, id: string): null {
+  map.refused = id;
+  return null;
 }

@@ -10,6 +10,7 @@
  *     TOOK_PAYLOAD        a transaction's events follow: `takeInner()` until it returns TOOK_END, answering as here; and
  *                         again while `await events.nextPart()` is true
  */
+import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import { damaged, fatal } from "../errors.ts";
 import { EventReader } from "../events/event-reader.ts";
 import { readUint48 } from "../wire/bytes.ts";
@@ -31,10 +32,13 @@ export class Decoder {
   readonly events = new EventReader();
   readonly maps = new TableMaps();
   readonly #rows: Rows;
+  readonly #isKnown: NonNullable<StreamOptions["isKnown"]>;
   needed: TableMap | undefined;
 
-  constructor(target: RowTarget, options: RowOptions) {
+  /** `isKnown`: see `StreamOptions`. */
+  constructor(target: RowTarget, options: RowOptions, isKnown: StreamOptions["isKnown"] = () => false) {
     this.#rows = new Rows(target, options);
+    this.#isKnown = isKnown;
   }
 
   /** Takes the event between `start` and `end`: header, body, and a checksum if the file has them. */
@@ -85,7 +89,7 @@ export class Decoder {
     }
     const map = this.maps.find(tableId);
     if (map === undefined) throw damaged("rows of a table that the statement did not name");
-    if (map.version === undefined) return this.#need(map);
+    if (map.version === undefined || (map.refused !== undefined && this.#isKnown(map.refused))) return this.#need(map);
     try {
       if (this.#rows.append(this.events.header.type, bytes, start, end, map)) this.maps.endStatement();
     } catch (error) {
@@ -103,6 +107,7 @@ export class Decoder {
 
   #need(map: TableMap): number {
     map.version = undefined;
+    map.refused = undefined;
     this.needed = map;
     return TOOK_TABLE_NEEDED;
   }

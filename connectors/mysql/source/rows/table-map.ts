@@ -29,6 +29,8 @@ export interface TableMap {
   readonly metadata: OptionalMetadata;
   /** The version of the rows; null: the table is not captured; undefined: it must be looked up. */
   version: TableVersion | null | undefined;
+  /** Of one that is not captured, and may be since: the id under which a look at the catalogue makes it known. */
+  refused: string | undefined;
   /** See `RowPlan`; looked up with the version. */
   rowEnd: number;
   /** How its rows become tuples; made for the first row. */
@@ -135,6 +137,7 @@ function readTableMap(cursor: Cursor, flavour: Flavour): TableMap {
     rowEnd: -1,
     plan: undefined,
     fault: undefined,
+    refused: undefined,
   };
 }
 

@@ -183,6 +183,7 @@ async function openSession(
       renewPrefix: renewPrefix(context),
       isUnchecked,
       hasNumbers: timeline === null,
+      isKnown: options.isKnown,
       transcoder: raw === undefined || raw === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw),
       command: startCommand(slot, from.commit, context.publication, isBinary),
       tables: new TableLookups(context, options, parts.leaves, isBinary),

@@ -4,6 +4,7 @@
  * rows/s (bench capture).
  */
 import { isUtf8 } from "node:buffer";
+import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import {
   BEFORE_NONE,
   type Block,
@@ -65,6 +66,8 @@ export interface DecoderOptions {
    * that nobody asks, as with MySQL. Default: true.
    */
   readonly hasNumbers?: boolean;
+  /** See `StreamOptions`. */
+  readonly isKnown?: StreamOptions["isKnown"] | undefined;
 }
 
 export class Decoder {
@@ -72,7 +75,7 @@ export class Decoder {
   /** Earlier rows were delivered in a previous run: they are numbered, not appended. */
   readonly #from: Position;
   readonly #renewPrefix: string;
-  readonly #relations = new Relations();
+  readonly #relations: Relations;
   readonly #isUnchecked: boolean;
   readonly #hasNumbers: boolean;
 
@@ -124,8 +127,9 @@ export class Decoder {
     bytes: Buffer,
     boundaryAfter: number,
     renewPrefix: string,
-    { isUnchecked = false, hasNumbers = true }: DecoderOptions = {},
+    { isUnchecked = false, hasNumbers = true, isKnown = () => false }: DecoderOptions = {},
   ) {
+    this.#relations = new Relations(isKnown);
     this.#isUnchecked = isUnchecked;
     this.#hasNumbers = hasNumbers;
     this.epoch = from.epoch;

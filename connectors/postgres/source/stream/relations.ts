@@ -28,6 +28,8 @@ export interface Relation {
   leaf: number | undefined;
   /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
+  /** Of one that is not captured, and may be since: the id under which a look at the catalogue makes it known. */
+  refused: string | undefined;
   /** Its next row has bytes that are no UTF-8: the table is suspended, and the row passed by. */
   isIllegible: boolean;
   /** Ordinal in the tables of the block numbered `blockNumber`. */
@@ -44,6 +46,11 @@ export class Relations {
    * of the leaf.
    */
   announced: number | undefined;
+  readonly #isKnown: (tableId: string) => boolean;
+
+  constructor(isKnown: (tableId: string) => boolean) {
+    this.#isKnown = isKnown;
+  }
 
   /** Takes a Relation message (after its type byte) from `at` to `end`. */
   announce(bytes: Buffer, at: number, end: number): void {
@@ -53,6 +60,7 @@ export class Relations {
       message,
       leaf: undefined,
       table: undefined,
+      refused: undefined,
       isIllegible: false,
       ordinal: 0,
       blockNumber: -1,
@@ -68,9 +76,11 @@ export class Relations {
   /** The relation of a row. If its `table` is undefined, it must be looked up. */
   of(oid: number): Relation {
     const last = this.#last;
-    if (last !== undefined && last.message.oid === oid) return last;
+    if (last !== undefined && last.message.oid === oid && last.refused === undefined) return last;
     const relation = this.#all.get(oid);
     if (relation === undefined) throw unreadable("a row of a relation that was not announced");
+    // Why it was refused may end without a word in the log: a type or an index has another name.
+    if (relation.refused !== undefined && this.#isKnown(relation.refused)) forget(relation);
     if (relation.table === undefined) {
       relation.leaf = this.announced === oid ? undefined : this.announced;
       this.announced = undefined;
@@ -81,12 +91,15 @@ export class Relations {
   }
 
   forgetTables(): void {
-    for (const relation of this.#all.values()) {
-      relation.table = undefined;
-      relation.blockNumber = -1;
-    }
+    for (const relation of this.#all.values()) forget(relation);
     this.#last = undefined;
   }
+}
+
+function forget(relation: Relation): void {
+  relation.table = undefined;
+  relation.refused = undefined;
+  relation.blockNumber = -1;
 }
 
 /** Reads the body of a Relation message (after its type byte) from `at` to the end of `bytes`. */

@@ -66,7 +66,7 @@ export class TableLookups {
     if (!selection.matches(message.schema, message.table)) return null;
     // The connection's own time limits end it.
     const { signal } = new AbortController();
-    if (await this.#isCopy(message, signal)) return null;
+    if (await this.#isCopy(message, signal)) return refuse(relation);
     const { resolve, isKnown, onUnreadableRows, onUnloggedRows } = this.#options;
     if (relation.isIllegible) {
       const id = tableId(message.schema, message.table);
@@ -83,11 +83,10 @@ export class TableLookups {
     if (this.#isBinary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
       throw new TextModeNeeded(`${shape.id} has a type without binary form`);
     }
-    // Another role's publication may carry tables that are not captured. When one gets a key, or is detached, the server
-    // announces it again.
+    // Another role's publication may carry tables that are not captured.
     const isRefused = shape.key.length === 0 || hasIllegibleName(message);
     const isOthers = isRefused || (table !== undefined && this.#isLeftOut(table, catalog));
-    if (isOthers && isKnown?.(shape.id) === false) return null;
+    if (isOthers && isKnown?.(shape.id) === false) return refuse(relation);
     try {
       if (leaf !== undefined && this.#leaves.show(message.oid, leaf, catalog)) await onUnloggedRows?.(shape.id);
       return await resolve(leaf === undefined ? shape : { ...shape, parts: [catalog.relation(leaf)] }, position);
@@ -169,6 +168,12 @@ export class TableLookups {
     this.#until = until;
     return this.#catalog;
   }
+}
+
+function refuse(relation: Relation): null {
+  const { schema, table } = relation.message;
+  relation.refused = tableId(schema, table);
+  return null;
 }
 
 function nativesOf(message: RelationMessage, { tables }: Catalog): readonly string[] | undefined {

@@ -1,0 +1,67 @@
+/**
+ * Another role's publication brings rows of tables that are refused. The reason may end without a word in the log: the changes
+ * that follow are not missed.
+ */
+import { expect, test } from "vitest";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { freshDatabase, postgres } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+/** In each statement, `#` becomes a byte that WIN1252 takes and UTF-8 lacks. */
+function named(...statements: readonly string[]): string {
+  const run = (sql: string): string => `execute replace($s$${sql}$s$, '#', convert_from('\\x81', 'WIN1252'))`;
+  return `do $$ begin ${statements.map((sql) => `${run(sql)};`).join(" ")} end $$`;
+}
+
+test("tables whose reason to be refused has ended have the changes since then", async () => {
+  const source = await freshDatabase(postgres(), "WIN1252");
+  await using pipeline = await RunningPipeline.start(
+    `create table good (id int primary key, v text); create publication everything for all tables;
+     create table orders (id int primary key, v text); create table _orders_old (id int primary key, v text);
+     create table member (id int primary key, v text); alter extension plpgsql add table member;
+     create table indexed (id int primary key, v text);
+     ${named(
+       `create domain "d#" as text`,
+       `create table typed (id int primary key, v "d#")`,
+       `create unique index "i#" on indexed (v)`,
+       `create schema "s#"`,
+       `create table "s#".inside (id int primary key, v text)`,
+     )}`,
+    {
+      kinds: ["postgres"],
+      source,
+      configure: (config) => ({ ...config, source: { ...config.source, publication: "everything", tables: ["*.*"] } }),
+    },
+  );
+  const target = pipeline.sinks.target!;
+  const refused = async (): Promise<readonly string[]> => {
+    await pipeline.settled();
+    return (await pipeline.installation.status()).tables.refused.map(({ table }) => table);
+  };
+  const expectChanges = async (id: number, ...tables: readonly string[]): Promise<void> => {
+    await pipeline.run(tables.map((table) => `insert into ${table} values (${id}, 'v${id}')`).join("; "));
+    await pipeline.settled();
+    for (const table of tables) {
+      const read = `select id, v from ${table} order by id`;
+      expect((await target.query(read)).rows, table).toEqual((await source.query(read)).rows);
+    }
+  };
+  const insert = (table: string): string => `insert into ${table} values (1, 'v1')`;
+  await pipeline.run(named(...["_orders_old", "member", "indexed", "typed", `"s#".inside`].map(insert)));
+  await expectChanges(1, "good", "orders");
+  await pipeline.run(
+    named(
+      "drop table orders",
+      "alter extension plpgsql drop table member",
+      `alter index "i#" rename to i`,
+      `alter domain "d#" rename to d`,
+    ),
+  );
+  await eventually(async () => expect(await refused()).toEqual([expect.stringMatching("inside")]));
+  await expectChanges(2, "good", "_orders_old", "member", "indexed", "typed");
+  // The server announces all tables again.
+  await pipeline.run(named(`alter schema "s#" rename to s`));
+  await eventually(async () => expect(await refused()).toEqual([]));
+  await expectChanges(3, "good", "s.inside");
+  expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+});
