@@ -34,6 +34,11 @@ export interface PendingRow {
   readonly key: KeyText | null;
 }
 
+/** Whether it has tables that are known by their names: what the log says of those has to be known. */
+export function knowsByName({ versions }: Pick<RuleMemory, "versions">): boolean {
+  return Array.from(versions.values()).some((all) => all.some(isKnownByName));
+}
+
 export const noMemory = (): RuleMemory => ({
   pins: NO_PINS,
   former: new FormerRules(),
@@ -114,6 +119,8 @@ export class FormerRules {
   readonly #byName = new Map<string, Former>();
   /** By id, the columns of tables whose rows passed, or that lost the name; null: they are not known. */
   readonly #known = new Map<string, readonly Column[] | null>();
+  /** By the table's identity, the partitions that stood under its rules until those were taken off. */
+  readonly #released = new Map<string, Set<number>>();
   /** Nothing was ever registered: what the first look finds was there before any rule. */
   #isNew = true;
   #hasRuled = false;
@@ -140,7 +147,7 @@ export class FormerRules {
       shape,
       unlogged.map((column) => ({ ...column, how: "drop", isComputed: true })),
     );
-    this.holdParts({ ...shape, parts });
+    this.holdParts({ ...shape, parts: version.released ?? parts });
     if (fault?.computed !== undefined) this.holdComputed(shape, fault.computed);
     if (fault?.code !== "MR1033") return;
     const former = this.of(shape, null);
@@ -296,8 +303,20 @@ export class FormerRules {
       const own = this.#byTable.get(identity);
       if (own !== undefined && own.held !== "part" && isRuled(own)) continue;
       if (isRuled(whole)) this.#byTable.set(identity, { ...whole, hidden, held: "part", identity });
-      else if (own?.held === "part") this.#byTable.delete(identity);
+      else if (own?.held === "part") {
+        this.#byTable.delete(identity);
+        this.#released.set(whole.identity, (this.#released.get(whole.identity) ?? new Set()).add(relation));
+      }
     }
+  }
+
+  /** Partitions that stand under no rules since the table does not: the next process has to know, also of one that is detached. */
+  released(shape: Shown): readonly number[] {
+    const released = this.#released.get(identityOf(shape)) ?? [];
+    return [...released].filter((relation) => {
+      const own = this.#byTable.get(identityOf({ ...shape, id: "", relation }));
+      return own === undefined || !isRuled(own);
+    });
   }
 
   /** What its partitions stood under, by names of their own. */

@@ -261,6 +261,14 @@ export class RuleBook {
     return plan;
   }
 
+  /** The shape that every part after the rules sees. */
+  shape(shape: TableShape, position?: Position): TableShape {
+    const plan = this.plan(shape, position);
+    if (plan !== null) return plan.shape;
+    const released = this.#former.released(shape);
+    return released.length === 0 ? shape : { ...shape, released };
+  }
+
   #exposedLater(
     shape: TableShape,
     rule: MergedRule | null,

@@ -75,7 +75,7 @@ export class RuledTables {
   }
 
   shape(shape: TableShape): TableShape {
-    return this.#book.plan(shape)?.shape ?? shape;
+    return this.#book.shape(shape);
   }
 
   /** `from`: where it is registered. What loses its name behind that is not what the present rules for the name are for. */
@@ -84,7 +84,7 @@ export class RuledTables {
     const live = this.#live.get(table.id);
     const own = live === undefined ? known : withKeyOf(live, known);
     const isLost = from !== undefined && this.#book.future(own, from) !== undefined;
-    const shape = isLost ? (this.#book.plan(own, from)?.shape ?? own) : this.shape(own);
+    const shape = this.#book.shape(own, isLost ? from : undefined);
     return shape.fingerprint === table.fingerprint ? null : shape;
   }
 

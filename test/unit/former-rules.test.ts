@@ -99,6 +99,35 @@ test("a table of which one partition stands under rules is held back, whichever 
   expect(faultOf(book, archive)).toBeUndefined();
 });
 
+test("partitions whose table's rules were taken off are free from there on, those that were detached before are not", async () => {
+  const orders = shape("orders", { relation: 7, fingerprint: "orders" });
+  const part = (relation: number) => shape(`orders_${relation}`, { relation, fingerprint: `part ${relation}` });
+  const state = openMemory(systemClock);
+  /** A process that finds these partitions, and what the next one knows. */
+  const run = async (tables: object, commit: bigint, ...parts: readonly number[]): Promise<RuleBook> => {
+    const versions = [...(await state.schemas.versions(orders.id))];
+    const book = bookOf(tables, new FormerRules(versions));
+    const found = { ...orders, parts };
+    book.begin({ tables: [found], refused: [] });
+    // As it was registered, it names no partitions.
+    const shapes = [book.shape(found), book.shape(orders)];
+    await state.schemas.resolve(shapes.slice(1), { epoch: 1, commit, index: 0 });
+    return book;
+  };
+  const faults = (book: RuleBook) => [30, 31, 32].map((relation) => faultOf(book, part(relation)));
+  const HELD = "MR1033";
+  expect(faults(await run({ "public.orders": HIDDEN }, 1n, 30, 31, 32))).toEqual([HELD, HELD, HELD]);
+  const free = [undefined, HELD, undefined];
+  expect(faults(await run({}, 2n, 30, 32))).toEqual(free);
+  // Detached while no process runs.
+  expect(faults(await run({}, 3n, 32))).toEqual(free);
+  // Under rules again.
+  await run({ "public.orders": HIDDEN }, 4n, 32);
+  expect(faults(await run({}, 5n))).toEqual([undefined, HELD, HELD]);
+  expect(faults(await run({}, 6n))).toEqual([undefined, HELD, HELD]);
+  await state.close();
+});
+
 test("a new table with all its columns is held back; one that was there first, and one with fewer, are not", () => {
   const copy = shape("copy", { relation: 9, fingerprint: "copy" });
   const book = bookOf({ "public.users": HIDDEN }, new FormerRules([registered({ "public.users": HIDDEN }, users)]));

@@ -222,7 +222,7 @@ function shownIn(tables: readonly TableShape[], of: ForeignKey["table"], columns
  * another table, as if it were created again: what a reader has of it is void.
  */
 export function relayedShape(table: TableShape | TableVersion): TableShape {
-  const { ruled, version: _, since: __, ...shape } = { version: 0, since: null, ...table };
+  const { ruled, released: _, version: __, since: ___, ...shape } = { version: 0, since: null, ...table };
   if (ruled === undefined) return shape;
   const relation = createHash("sha256")
     .update(JSON.stringify([shape.relation, ruled.rules]))

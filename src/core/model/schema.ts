@@ -74,6 +74,8 @@ export interface TableVersion {
   readonly ruled?: Ruled;
   /** Hash of what rules hide of its columns and rows, before they came here too. Absent: nothing. */
   readonly hides?: string;
+  /** The `relation` of each partition that stood under the table's rules until those were taken off. Absent: none did. */
+  readonly released?: readonly number[];
   /** In a target: the columns, the last ones, by which a route tells this table's rows from those of others there. Not stored. */
   readonly scope?: Scope;
 }

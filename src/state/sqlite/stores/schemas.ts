@@ -130,10 +130,16 @@ function lastNotAfter(registered: readonly TableVersion[], position: Position): 
 
 /** Drops other fields of the caller's object, such as the version that it had elsewhere. */
 function shapeOnly(shape: TableShape): TableShape {
-  const { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint, ruled, hides } = shape;
+  const { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint } = shape;
   const own = { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint };
-  const plain = { ...own, ...keyMarks(shape), ...(hides === undefined ? {} : { hides }) };
-  return ruled === undefined ? plain : { ...plain, ruled };
+  const { ruled, hides, released } = shape;
+  return {
+    ...own,
+    ...keyMarks(shape),
+    ...(hides === undefined ? {} : { hides }),
+    ...(released === undefined ? {} : { released }),
+    ...(ruled === undefined ? {} : { ruled }),
+  };
 }
 
 function isRenames(value: unknown): value is StoredRenames["renames"] {
