@@ -1,10 +1,11 @@
 import type { Config } from "../config/config.ts";
 import type { TableName } from "../core/contracts/connector.ts";
+import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { FormerRules, noMemory, type PendingRow, type RuleMemory } from "../rules/former-rules.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import type { StateStore } from "../core/contracts/state-store.ts";
+import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import type { Pin } from "../rules/pins.ts";
 import { sourceShape } from "../rules/ruled-shape.ts";
@@ -59,11 +60,31 @@ export async function memoryOf(
   return { pins, former, versions, ...kept, foreseen, pending: () => pendingIn(snapshots) };
 }
 
-/** The same as it is now, of a command that closes the state, which the daemon keeps. */
-export async function memoryNow(config: Pick<Config, "rules">, state: StateStore): Promise<RuleMemory> {
+/** What a command knows that closes the state, which the daemon keeps. */
+export interface MemoryNow extends RuleMemory {
+  /** Of the log. */
+  readonly epoch: number;
+  /** Up to here, at least, the daemon has read it; null: nothing says so. */
+  readonly read: Position | null;
+}
+
+/** The same as it is now. */
+export async function memoryNow(config: Pick<Config, "rules">, state: StateStore): Promise<MemoryNow> {
   const memory = await memoryOf(config, state);
   const pending = await pendingIn(state.snapshots);
-  return { ...memory, keep: async () => {}, foresee: async () => {}, pending: async () => pending };
+  const record = await state.source.get();
+  const read = record === null ? null : readUntil(record, memory);
+  const own = { keep: async () => {}, foresee: async () => {}, pending: async () => pending };
+  return { ...memory, ...own, epoch: record?.epoch ?? 1, read };
+}
+
+export const noMemoryNow = (): MemoryNow => ({ ...noMemory(), epoch: 1, read: null });
+
+/** Until something is acknowledged it is where a log begins: the first one, nothing being missed before it. */
+function readUntil({ epoch, origin, acknowledged }: SourceRecord, { versions }: RuleMemory): Position | null {
+  if (acknowledged !== null) return acknowledged;
+  const isFirst = Array.from(versions.values()).every((all) => all.every(({ since }) => since.epoch === epoch));
+  return isFirst ? origin : null;
 }
 
 /** Where there are very many, of each of their tables any row. */

@@ -21,7 +21,7 @@ import { StreamDoubts } from "./doubts.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Foresight, RENAMES_MAX, type RenamesAt } from "./foresight.ts";
 import { Masker } from "./masks.ts";
-import { isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
+import { knowsByName, noMemory, type RuleMemory } from "./former-rules.ts";
 import { Answers, RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
@@ -105,7 +105,6 @@ export function withRules(
       return versions.flatMap((table) => tables.revised(table, from) ?? []);
     },
     onSkipped: async ({ from, to, isThere }, signal) => {
-      const isByName = Array.from(memory.versions.values()).some((versions) => versions.some(isKnownByName));
       // An earlier process may have read further than its sinks got.
       const read = from === null ? null : latest(from, memory.former.shownUntil);
       const isSkipped = (position: Position): boolean =>
@@ -113,7 +112,7 @@ export function withRules(
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
       const { former } = memory;
-      if (!isByName || !isSkipped(to) || former.isInDoubt || !former.mayBeExchanged(unread)) return;
+      if (!knowsByName(memory) || !isSkipped(to) || former.isInDoubt || !former.mayBeExchanged(unread)) return;
       // The renames alone do not say what becomes of tables that come under rules in between.
       if (from !== null && isThere && (await isWithoutRenames(source.log, from, isSkipped, signal))) return;
       await onRenamed([UNREAD], unread);
@@ -122,7 +121,7 @@ export function withRules(
 }
 
 /** What the log says of names, where it is asked for. `told`: null: any table may have got another name, or very many did. */
-async function renamesIn(
+export async function renamesIn(
   renames: NonNullable<ChangeLog["renames"]>,
   from: Position,
   isAsked: (position: Position) => boolean,

@@ -1,11 +1,13 @@
 /** A part of the log that sinks pass over: tables may have exchanged their names there. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { systemClock } from "../../src/core/clock.ts";
-import type { OnRenamed } from "../../src/core/contracts/change-log.ts";
+import { followNames } from "../../src/cli/follow-names.ts";
+import type { ChangeLog, OnRenamed } from "../../src/core/contracts/change-log.ts";
 import type { SkippedLog, Source } from "../../src/core/contracts/source.ts";
 import { type SinkRecord, UNREAD } from "../../src/core/contracts/state-store.ts";
+import { Block } from "../../src/core/model/block.ts";
 import { type Position, serializePosition } from "../../src/core/model/position.ts";
 import { memoryOf } from "../../src/daemon/ruled-source.ts";
 import { noMemory } from "../../src/rules/former-rules.ts";
@@ -141,10 +143,13 @@ async function ruled(
       },
     },
   };
+  const memory = await memoryOf({ rules: RULES }, state);
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-  const { onSkipped } = withRules(source as Source, RULES, await memoryOf({ rules: RULES }, state));
+  const { onSkipped, log } = withRules(source as Source, RULES, memory);
   return {
     read,
+    memory,
+    log,
     skip: async (skipped: SkippedLog) => {
       await onSkipped(skipped, signal);
       return (await state.schemas.renames()).map(({ position, renames: kept }) => [
@@ -156,8 +161,8 @@ async function ruled(
 }
 
 const SKIPPED: SkippedLog = { from: at(50), to: at(120), isThere: false };
-const swap = (position: Position) => (onRenamed: OnRenamed) =>
-  onRenamed([{ from: "s.users", to: "s.people", columns: [], how: "renamed" }], position);
+const RENAMED = { from: "s.users", to: "s.people", columns: [], how: "renamed" } as const;
+const swap = (position: Position) => (onRenamed: OnRenamed) => onRenamed([RENAMED], position);
 
 test("tables that look alike are in doubt from where the log was read, which is kept once", async () => {
   const { skip, read } = await ruled(() => {});
@@ -204,4 +209,60 @@ test("nothing is read or kept where no table looks like one under rules", async 
   const { skip, read } = await ruled(swap(at(110)), { id: "int8", mail: "text", word: "text", other: "text" });
   expect(await skip({ ...SKIPPED, isThere: true })).toEqual([]);
   expect(read).toEqual([]);
+});
+
+describe("what a command shows that the daemon has not read", () => {
+  /** How far the log was read again, and what is in doubt. */
+  async function followed(renames: (onRenamed: OnRenamed) => void, read: Position | null = at(50), end = 120) {
+    const { memory, log } = await ruled(renames);
+    const skipped: SkippedLog[] = [];
+    const blocks = [105, 110, 111, 130].map((commit) => {
+      const block = new Block(new Uint8Array());
+      block.until = at(commit);
+      return block;
+    });
+    const streams: Position[] = [];
+    const stream: ChangeLog["stream"] = async (from) => {
+      streams.push(from);
+      return {
+        next: async () => blocks.shift()!,
+        acknowledge: () => {},
+        [Symbol.asyncDispose]: async () => {},
+      };
+    };
+    const source = {
+      log: { ...log, stream, tip: async () => BigInt(end) },
+      onSkipped: async (one: SkippedLog) => void skipped.push(one),
+    };
+    const now = await followNames(source, { ...memory, epoch: 1, read }, signal);
+    return { read: now.read?.commit, streams, skipped, left: blocks.length };
+  }
+
+  test("is under the names that the log gives tables there, read as the daemon will", async () => {
+    expect(await followed(swap(at(110)))).toEqual({ read: 120n, streams: [at(50)], skipped: [], left: 1 });
+  });
+
+  test.each<[string, (onRenamed: OnRenamed) => void]>([
+    ["none changed", () => {}],
+    ["one changed later", swap(at(130))],
+    ["a table was made", (on) => on([{ from: "s.t", to: "s.t", columns: [], how: "made" }], at(110))],
+    ["a column has another one", (on) => on([{ ...RENAMED, to: RENAMED.from, columns: [["a", "b"]] }], at(110))],
+  ])("needs no more where %s", async (_, renames) => {
+    expect(await followed(renames)).toEqual({ read: 120n, streams: [], skipped: [], left: 4 });
+  });
+
+  test("is in doubt where the log does not say it", async () => {
+    const skipped = [{ from: at(50), to: at(120), isThere: false }];
+    const gone = (): never => {
+      throw sourceError("MR2010", "fatal", "the log begins later");
+    };
+    for (const renames of [gone, (on: OnRenamed) => on(null, at(110))])
+      expect(await followed(renames)).toEqual({ read: 120n, streams: [], skipped, left: 4 });
+    const unknown = [{ from: null, to: at(120), isThere: false }];
+    expect(await followed(() => {}, null)).toMatchObject({ skipped: unknown, streams: [] });
+  });
+
+  test("is what the daemon has read if it is from before", async () => {
+    expect(await followed(swap(at(40)), at(50), 50)).toEqual({ read: 50n, streams: [], skipped: [], left: 4 });
+  });
 });

@@ -11,11 +11,11 @@ import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { Rules } from "../../rules/definition.ts";
 import { faultOf } from "../../rules/errors.ts";
-import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
+import { noMemory } from "../../rules/former-rules.ts";
 import { resolvedDocuments } from "../../daemon/documents.ts";
 import { documentTable } from "../../documents/document.ts";
 import { lackOf, telemetryExtras } from "../../config/extras.ts";
-import { isSelectedBy, memoryNow, openSource } from "../../daemon/ruled-source.ts";
+import { isSelectedBy, type MemoryNow, memoryNow, noMemoryNow, openSource } from "../../daemon/ruled-source.ts";
 import { lineageOf, mergedRule } from "../../rules/merged-rule.ts";
 import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
@@ -161,11 +161,11 @@ const UNCOMPARED: Finding = {
 };
 
 /** What rules have to know of earlier times: nothing if there is no state yet. */
-export async function rulesMemory(config: Config): Promise<RuleMemory> {
+export async function rulesMemory(config: Config): Promise<MemoryNow> {
   try {
     return await readState(config, (state) => memoryNow(config, state));
   } catch (error) {
-    if (reasonOf(error) === "absent") return noMemory();
+    if (reasonOf(error) === "absent") return noMemoryNow();
     throw error;
   }
 }

@@ -8,12 +8,13 @@ import { rulesError } from "../../rules/errors.ts";
 import { suggestion } from "../../rules/nearest.ts";
 import { RuleBook } from "../../rules/rule-book.ts";
 import { type Shown, type Trial, type TriedRow, tryRules } from "../../rules/trial.ts";
-import { withFunctions } from "../../rules/with-rules.ts";
+import { withFunctions, withRules } from "../../rules/with-rules.ts";
 import { rulesMemory } from "../check/check.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { exactJson } from "../../core/values/exact-json.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { followNames } from "../follow-names.ts";
 import { whileOpen } from "../opened.ts";
 import { printable } from "../printable.ts";
 import type { Session } from "../session.ts";
@@ -73,19 +74,28 @@ export async function whileTrying<T>(
   work: (trying: Trying) => Promise<T>,
 ): Promise<T> {
   const rules = withFunctions(config.rules);
-  const memory = await rulesMemory(config);
+  let memory = await rulesMemory(config);
   return await whileOpen(config.source.connector.create(SILENT), async (source) => {
+    const isSelected = isSelectedBy(config.source);
+    const ruled = withRules(source, rules, memory, isSelected);
     const captured = await source.catalog.tables(signal);
-    const book = new RuleBook(rules, memory, isSelectedBy(config.source));
+    const book = new RuleBook(rules, memory, isSelected);
     book.begin(captured);
+    const expectFit = (shape: TableShape): void => {
+      const [first, ...rest] = book.problems([shape], captured.tables);
+      if (first !== undefined) throw rulesError([first, ...rest]);
+    };
     return await work({
       ...captured,
       tryTable: async (shape, rowCount) => {
-        const [first, ...rest] = book.problems([shape], captured.tables);
-        if (first !== undefined) throw rulesError([first, ...rest]);
-        return await tryRules(source, book, { shape, maskKey: rules.maskKey, rowCount }, signal);
+        expectFit(shape);
+        const trial = await tryRules(source, book, { shape, maskKey: rules.maskKey, rowCount }, signal);
+        // Invariant: what is shown was read under a name that the table had all the time since the daemon read the log.
+        memory = await followNames(ruled, memory, signal);
+        expectFit(shape);
+        return trial;
       },
-      named: (shape) => book.plan(shape)?.shape ?? shape,
+      named: (shape) => book.shape(shape),
     });
   });
 }

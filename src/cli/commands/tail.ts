@@ -12,11 +12,11 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { memoryNow, openSource } from "../../daemon/ruled-source.ts";
-import type { RuleMemory } from "../../rules/former-rules.ts";
+import { type MemoryNow, memoryNow, openSource } from "../../daemon/ruled-source.ts";
 import { PRODUCER } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
+import { followNames } from "../follow-names.ts";
 import { EXIT } from "../exit-codes.ts";
 import { chosenOffset, reachable, timeOf, unregistered } from "../offsets/chosen-offset.ts";
 import { whileOpen } from "../opened.ts";
@@ -51,9 +51,11 @@ interface TailOptions {
 async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
   const config = await session.part({ sinks: [] });
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
-  const { memory, resolve, epoch, acknowledged, acknowledgedAt } = await readState(config, (state) =>
+  const { memory, resolve, acknowledged, acknowledgedAt } = await readState(config, (state) =>
     remembered(config, state),
   );
+  // Ids and versions are the same as the daemon's.
+  const { epoch } = memory;
   const source = await openSource(config, memory, session.log);
   const closed = new AbortController();
   process.stdout.once("error", () => closed.abort(new DOMException("stopped", "AbortError")));
@@ -70,11 +72,7 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
       const first = await source.log.earliest(signal);
       if (first === null || given < first) throw forgotten(source.positions, given, first ?? acknowledged);
     }
-    if (acknowledged !== null) {
-      // The daemon has not read what is in between.
-      const read: Position = { epoch, commit: acknowledged, index: 0 };
-      await source.onSkipped({ from: read, to: start, isThere: true }, signal);
-    }
+    await followNames(source, memory, signal, start);
     await using stream = await source.log.stream(start, { temporary: true, resolve }, signal);
     const printer = new Printer(config, source, selection, limit);
     while (!printer.done) {
@@ -114,11 +112,9 @@ function forgotten(positions: Positions, asked: bigint, first: bigint): Error {
 }
 
 interface Remembered {
-  readonly memory: RuleMemory;
+  readonly memory: MemoryNow;
   /** Versions as the daemon registered them; a shape that the daemon has not seen has version 0. */
   readonly resolve: SchemaResolver;
-  /** Ids and versions are the same as the daemon's. */
-  readonly epoch: number;
   /** The source may have dropped the log before this position. */
   readonly acknowledged: bigint | null;
   readonly acknowledgedAt: string | null;
@@ -128,9 +124,9 @@ async function remembered(config: ConfigPart, state: StateStore): Promise<Rememb
   const { schemas, source } = state;
   const known: TableVersion[] = [];
   for (const { id } of await schemas.list()) known.push(...(await schemas.versions(id)));
-  const { epoch = 1, acknowledged = null, acknowledgedAt = null } = (await source.get()) ?? {};
+  const { acknowledged = null, acknowledgedAt = null } = (await source.get()) ?? {};
   const memory = await memoryNow(config, state);
-  return { memory, resolve: unregistered(known), epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
+  return { memory, resolve: unregistered(known), acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
 }
 
 class Printer {

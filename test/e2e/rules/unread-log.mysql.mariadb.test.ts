@@ -25,7 +25,12 @@ const SWAP = "rename table users to between_them, people to users, between_them 
 const PLAIN = ["create table plain (id int primary key, v varchar(80))", `insert into plain values (1, '${SHOWN}')`];
 
 /** Two tables that look alike, one of them under rules. */
-function twins(flavour: MysqlFlavour, kinds: MysqlPipelineOptions["kinds"], more: readonly string[] = []) {
+function twins(
+  flavour: MysqlFlavour,
+  kinds: MysqlPipelineOptions["kinds"],
+  more: readonly string[] = [],
+  rules: MysqlPipelineOptions["rules"] = {},
+) {
   return MysqlPipeline.start(
     flavour,
     [
@@ -35,7 +40,7 @@ function twins(flavour: MysqlFlavour, kinds: MysqlPipelineOptions["kinds"], more
       `insert into people values (1, 'open', '${SHOWN}')`,
       ...more,
     ],
-    { kinds, rules: { users: MAIL, people: {} } },
+    { kinds, rules: { users: MAIL, people: {}, ...rules } },
   );
 }
 
@@ -115,19 +120,34 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await eventually(async () => expect(await suspendedIn(pipeline)).toEqual([[`${source.name}.people`, "MR1033"]]));
   });
 
-  test("tail from behind a swap that the daemon has not read", async () => {
-    await using pipeline = await twins(flavour, ["files"], PLAIN);
+  test("tail and rules try behind other names that the daemon has not read", async () => {
+    await using pipeline = await twins(flavour, ["files"], [...PLAIN, `create table staff ${FORM}`], {
+      staff: MAIL,
+    });
     const { installation, source } = pipeline;
     await pipeline.settled();
     await pipeline.daemon.stop();
-    await pipeline.run(SWAP);
+    await pipeline.run(SWAP, "rename table staff to crew", "alter table crew change mail post varchar(80)");
     const isNewer = flavour === "mysql" && isMysqlFrom(flavour, "8.4");
     const [rows] = await source.connection.query(isNewer ? "show binary log status" : "show master status");
     const [end] = z.array(z.tuple([z.string(), z.coerce.string()]).rest(z.unknown())).parse(rows);
     const from = end!.slice(0, 2).join(":");
-    await pipeline.run(`insert into people values (2, '${CANARY} b', 'y')`, "insert into plain values (2, 'later')");
+    await pipeline.run(
+      `insert into people values (2, '${CANARY} b', 'y')`,
+      `insert into crew values (2, '${CANARY} c', 'y')`,
+      "insert into plain values (2, 'later')",
+    );
     const tail = await installation.command("tail", "--from", from, "--limit", "1");
     expect(tail.stdout).toContain("later");
     expect(tail.stdout).not.toContain(CANARY);
+    for (const table of ["people", "crew"]) {
+      const held = await installation.command("rules", "try", `${source.name}.${table}`);
+      expect(held).toMatchObject({ exitCode: 2, stdout: expect.not.stringContaining(CANARY) });
+      expect(held.stderr).toContain("MR1033");
+    }
+    const users = await installation.command("rules", "try", `${source.name}.users`);
+    expect(users).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(SHOWN) });
+    const plain = await installation.command("rules", "try", `${source.name}.plain`);
+    expect(plain).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("later") });
   });
 });
