@@ -4,6 +4,7 @@ import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/sink/dead-letters.ts";
 import { DISCARD } from "../../src/runtime/control/replay.ts";
 import { blockOf, tableVersion, writesOf } from "../support/model/blocks.ts";
@@ -18,7 +19,7 @@ const users = tableVersion({ table: "users", columns, key: ["id"] });
 const notes = tableVersion({ table: "notes", columns, key: ["id"] });
 const refusal = new MillraceError({ code: "MR3998", kind: "poison", message: "too long" });
 
-function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}): DeadLetterBox {
+function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}, logger: Logger = quietLog): DeadLetterBox {
   const context = {
     name: "shop",
     producer: "millrace/test",
@@ -33,7 +34,7 @@ function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}): DeadLet
     lose: async () => undefined,
     ...rules,
   };
-  return new DeadLetterBox("s", state.deadLetters, all, context, quietLog);
+  return new DeadLetterBox("s", state.deadLetters, all, context, logger);
 }
 
 function writes(table: typeof users, ids: readonly number[], commit = 1000n): TableWrites {
@@ -145,6 +146,17 @@ test("the batch after one that supersedes a letter reads no other letters again"
     [users.id, "2", "superseded"],
     [users.id, "3", "waiting"],
   ]);
+});
+
+test("a row is told once, however often the step is tried, and again when its next change is refused", async () => {
+  await using opened = await realState();
+  const told: unknown[] = [];
+  const box = boxOf(opened.state, {}, { ...quietLog, warn: (fields) => void told.push(fields) });
+  for (const commit of [1000n, 1000n, 1000n, 2000n]) {
+    box.beginAttempt();
+    await box.add(writes(users, [1], commit), 0, refusal);
+  }
+  expect(told).toEqual([1, 2].map(() => ({ table: users.id, error: refusal })));
 });
 
 test("a row that the next attempt at the same step gets through is superseded by it", async () => {

@@ -74,7 +74,8 @@ export class DeadLetterBox {
     if (await this.#isFull(table.id, text)) throw tooManyRefused(this.#sink, table.id, this.#rules, error);
     const position = placeOf(block, row);
     const letters = await this.waitingOf(table.id);
-    if (isLost(letters.get(text), [{ block, row }])) await this.#rules.lose(table.id);
+    const stored = letters.get(text);
+    if (isLost(stored, [{ block, row }])) await this.#rules.lose(table.id);
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
     await this.#store.add({
@@ -89,7 +90,9 @@ export class DeadLetterBox {
     });
     this.#refused.add(inTable(table.id, text));
     this.#keysOf(table.id).set(text, position);
-    this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
+    // Not again at each attempt.
+    if (stored === undefined || comparePositions(stored, position) !== 0)
+      this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
     if (this.#rules.policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
   }
 
