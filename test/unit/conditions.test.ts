@@ -414,8 +414,8 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "sink.starting",
-    change: ofSink({ state: "starting" }),
-    what: "sink cache is starting",
+    change: ofSink({ state: "starting", place: "cache.example:6379" }),
+    what: "sink cache is starting: it is being opened (cache.example:6379)",
     level: "watch",
     blocks: UNREADY,
   },

@@ -603,6 +603,29 @@ describe("a sink's life", () => {
     expect((await scene.state.sinks.get(scene.sink.name))?.paused).toBe(true);
   });
 
+  test.each(["paused", "retrying", "failed"] as const)(
+    "one that was %s and is resumed is starting for as long as its target does not answer",
+    async (before) => {
+      await using scene = await stage();
+      await scene.joined();
+      const { life, sink } = scene;
+      sink.onOpen = () => {
+        throw outage().with({ kind: before === "failed" ? "fatal" : "retryable" });
+      };
+      await (before === "paused" ? life.pause() : life.detach());
+      await eventually(() => life.state === before);
+      const [asked, answered] = [gate(), gate()];
+      sink.onOpen = () => (asked.open(), answered.passed);
+      await life.resume();
+      await asked.passed;
+      const { state, error } = life;
+      answered.open();
+      expect({ state, error }).toEqual({ state: "starting", error: null });
+      await scene.joined();
+      expect(life.state).toBe("streaming");
+    },
+  );
+
   test("one that fails is tried again, ever more rarely, until it works", async () => {
     await using scene = await stage();
     await scene.joined();

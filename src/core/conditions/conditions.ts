@@ -43,7 +43,7 @@ export function statusDocument(pipeline: PipelineStatus, beside: Beside): Status
 /** In the order in which they are to be read: what waits for a person first. Nothing: all is well. */
 function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify, config }: Beside): readonly Condition[] {
   const all = [
-    ...ofState(state, pipeline.phase === "streaming"),
+    ...stateConditions(state, pipeline.phase === "streaming"),
     ...pipelineConditions(pipeline),
     ...ofComparisons(reconcile),
     ...ofReceiver(notify?.error ?? null),
@@ -178,7 +178,11 @@ function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonN
   ].join(", ");
 }
 
-function* ofState({ error, isSilent = false, rooms = [] }: StateStatus, isStreaming: boolean): Generator<Condition> {
+/** `isStreaming`: whether the daemon streams, which goes on without the state. */
+export function* stateConditions(
+  { error, isSilent = false, rooms = [] }: StateStatus,
+  isStreaming: boolean,
+): Generator<Condition> {
   if (error === null) {
     const meanwhile = "when it is full, nothing is acknowledged, and the source keeps its log";
     yield* ofRooms(rooms, { kind: "state.nearly-full", what: "the disk of the state is nearly full", meanwhile });
@@ -351,7 +355,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     yield watch("sink.slow", { ...of, what: `sink ${name} is slow, ${behind(sink)} of log behind${why}`, fix });
   } else if (phase === "streaming" && state !== "streaming") {
     const meanwhile = "it takes rows when it is open";
-    yield watch("sink.starting", { ...of, blocks, what: `sink ${name} is ${state}`, meanwhile });
+    const what = `sink ${name} is ${state}: it is being opened${at(sink)}`;
+    yield watch("sink.starting", { ...of, blocks, what, meanwhile });
   }
   if (error === null) {
     const meanwhile = `when it is full, its rows wait, and ${keptFor(status, name)}`;

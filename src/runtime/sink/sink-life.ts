@@ -204,7 +204,10 @@ export class SinkLife {
     // The operator's word: a history is back, or its readers know.
     if (this.worker.sink.form === "history") this.#lost = [];
     this.#paused = false;
-    if (!streams) this.#work.end();
+    if (streams) return;
+    // It is opened first, which takes as long as its target does not answer.
+    this.#become("starting");
+    this.#work.end();
   }
 
   /** Detaches a sink that can't keep up from the main fan-out; it continues with its own stream. */
@@ -432,7 +435,6 @@ export class SinkLife {
     const at = timestamp(this.#parts.clock);
     const isOfSource = error?.connector?.side === "source" ? ({ isOfSource: true } as const) : {};
     this.#error = error === null ? null : { ...storedErrorOf(error, at, (this.#failingSince ??= at)), ...isOfSource };
-    if (error === null && this.#state === "failed") this.#become("starting");
     // Only this process knows when the last attempt was.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }
