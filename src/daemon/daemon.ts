@@ -115,7 +115,7 @@ interface DaemonState extends HeldState {
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, isInherited, folder, stateWaits }: DaemonState,
+  { state, lease, isInherited, folder }: DaemonState,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -226,7 +226,7 @@ async function runWithLease(
   const status = async (): Promise<StatusDocument> => {
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
-    const waits = stateWaits();
+    const waits = state.waitsFor?.();
     const beside = {
       state: { error: waits?.error ?? null, isSilent: waits?.isSilent ?? false, rooms: roomsOfState(config.state) },
       reconcile,

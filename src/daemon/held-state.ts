@@ -1,7 +1,7 @@
 /** The state of one run: opened, waited for, under a lease that is renewed elsewhere (`keepLease`), and closed at the end. */
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
-import { type StateStore, type StateWait, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
@@ -28,8 +28,6 @@ export interface HeldState {
   readonly lease: number;
   /** See Acquired. */
   readonly isInherited: boolean;
-  /** Why calls of the state wait. */
-  readonly stateWaits: () => StateWait | null;
 }
 
 /** Runs with the state, and again where the source has become another log. Throws an abort too. */
@@ -49,8 +47,7 @@ export async function holdingState<T>(
     told = async () => {},
   } = parts;
   const opened = await open();
-  const waiting = patient({ store: wrap?.(opened) ?? opened, clock, logger }, signal);
-  const state = redacting(waiting.store, redact);
+  const state = redacting(patient({ store: wrap?.(opened) ?? opened, clock, logger }, signal), redact);
   try {
     using holder = enter();
     const leased = { state, clock, holder: holder.name, isGone: (other: string) => !here.has(other) && isGone(other) };
@@ -58,7 +55,7 @@ export async function holdingState<T>(
     const { lease, isInherited } = await (awaitsLease ? awaitLease(leased, logger, signal) : takeLease(leased));
     try {
       await state.ending.set(null);
-      const held = { state, lease: lease.number, isInherited, stateWaits: waiting.waits };
+      const held = { state, lease: lease.number, isInherited };
       const result = await throughMoves({ clock, logger }, () => run(held), signal);
       await told(opened, "ended", null);
       return result;

@@ -61,7 +61,13 @@ export async function untilHealed(
         return;
       } catch (error) {
         const known = findMillraceError(error);
-        if (signal.aborted || known === undefined || !mayHeal(known)) throw error;
+        if (known === undefined) throw error;
+        if (signal.aborted) {
+          // The stop was ordered, and is no failure of what the daemon waits for.
+          logger.warn({ code: known.code, error }, `millrace has stopped while it waited: ${known.message}`);
+          return;
+        }
+        if (!mayHeal(known)) throw error;
         if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
         if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
         said = known.message;

@@ -42,22 +42,15 @@ interface PatientParts {
   readonly logger: Logger;
 }
 
-interface PatientState {
-  readonly store: StateStore;
-  /** Why calls wait now. */
-  readonly waits: () => StateWait | null;
-}
-
 /**
  * A state whose calls wait while its file can't be written, until they succeed or `signal` aborts. Nothing is
  * acknowledged to the source meanwhile, because each acknowledgement is stored first.
  */
-export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): PatientState {
+export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): StateStore {
   const waiting = new WaitingCalls(parts, signal);
-  return {
-    store: aroundCalls(store, (call) => waiting.until(call)),
-    waits: () => (waiting.error === null ? (store.waitsFor?.() ?? null) : { error: waiting.error, isSilent: false }),
-  };
+  const waitsFor = (): StateWait | null =>
+    waiting.error === null ? (store.waitsFor?.() ?? null) : { error: waiting.error, isSilent: false };
+  return { ...aroundCalls(store, (call) => waiting.until(call)), waitsFor };
 }
 
 class WaitingCalls {

@@ -115,7 +115,7 @@ export class Daemon {
     const { process } = this;
     const { clock } = process;
     const logger = this.#logger;
-    const { store: state } = patient({ store: this.#site.state.open(process), clock, logger }, signal);
+    const state = patient({ store: this.#site.state.open(process), clock, logger }, signal);
     const isGone = (holder: string): boolean => this.#site.isGone(holder, process);
     const parts = { state, clock, holder: process.name, isGone };
     const taken = this.#site.awaitsLease === true ? awaitLease(parts, logger, signal) : takeLease(parts);

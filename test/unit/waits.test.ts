@@ -3,8 +3,15 @@ import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { News } from "../../src/core/waiting.ts";
+import { Control } from "../../src/runtime/control/control.ts";
 import { MarkedTips, Waits } from "../../src/runtime/control/waits.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
+import { stateError } from "../../src/state/errors.ts";
+import { aroundCalls, patient } from "../../src/state/patient.ts";
+import { lenient, pipelineOf } from "../support/model/pipelines.ts";
+import { realState, ScriptedSink } from "../support/model/scripted.ts";
+import { ScriptedSource } from "../support/model/scripted-source.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 
 const NEVER = new AbortController().signal;
 
@@ -80,4 +87,31 @@ test("one look serves all who wait", async () => {
   stopping.abort();
   const rest = await Promise.allSettled(all);
   expect(rest.filter(({ status }) => status === "rejected")).toHaveLength(150);
+});
+
+test("a wait that the state holds up names the state, and no source", async () => {
+  await using opened = await realState();
+  let isFull = false;
+  const failing = aroundCalls(opened.state, async (call) => {
+    if (isFull) throw stateError("MR1209", "the disk is full", { kind: "retryable", reason: "passing" });
+    return await call();
+  });
+  const stopping = new AbortController();
+  const state = patient({ store: failing, clock: systemClock, logger: quietLog }, stopping.signal);
+  const source = new ScriptedSource([]);
+  // As where a publication has changed.
+  source.catalog = { ...source.catalog, publish: async (identify) => await identify({ log: "1" }) };
+  const pipeline = pipelineOf({ source, state, sinks: lenient([new ScriptedSink()]) });
+  const control = new Control("test", pipeline, quietLog);
+  const running = Promise.allSettled([pipeline.run(stopping.signal), control.run(stopping.signal)]);
+  expect(await control.wait(30_000, NEVER)).toEqual({ reached: true, missing: [] });
+  isFull = true;
+  expect(await control.wait(1_000, NEVER)).toEqual({
+    reached: false,
+    missing: ["the state can't be written, and nothing is acknowledged: MR1209 the disk is full"],
+  });
+  isFull = false;
+  expect(await control.wait(30_000, NEVER)).toEqual({ reached: true, missing: [] });
+  stopping.abort();
+  await running;
 });

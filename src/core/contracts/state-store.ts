@@ -40,7 +40,7 @@ export interface StateStore {
   /** Removes the store and closes it. Only for the holder of the lease, which ends with it. */
   remove(): Promise<void>;
   close(): Promise<void>;
-  /** Why its calls wait now, where they wait for a server by themselves. */
+  /** Why its calls wait now, where they wait by themselves. */
   readonly waitsFor?: () => StateWait | null;
 }
 

@@ -2,7 +2,7 @@ import { deadline, timestamp } from "../../core/clock.ts";
 import { findMillraceError, withLogin } from "../../core/errors.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Position } from "../../core/model/position.ts";
-import { pipelineConditions } from "../../core/conditions/conditions.ts";
+import { pipelineConditions, stateConditions } from "../../core/conditions/conditions.ts";
 import { blocks, type Condition, sentenceOf } from "../../core/conditions/condition.ts";
 import { type DeadLetter, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
@@ -338,16 +338,26 @@ export class Control {
     } catch (error) {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
-      return { reached: false, missing: tip === null ? this.#unasked() : this.#missing(tip) };
+      return {
+        reached: false,
+        missing: tip === null ? this.#unasked() : [...this.#heldByState(), ...this.#missing(tip)],
+      };
     }
   }
 
   /** Why the source's position is not known, to one who waits for it. */
   #unasked(): readonly string[] {
     const error = this.#tips.error ?? this.#pipeline.facts.error;
-    if (error !== null) return [`${UNTOLD}: ${error.code} ${error.message}`];
-    const blocking = this.#missing(0n);
+    const held = this.#heldByState();
+    if (error !== null) return [...held, `${UNTOLD}: ${error.code} ${error.message}`];
+    const blocking = [...held, ...this.#missing(0n)];
     return blocking.length > 0 ? blocking : ["the time was up while the source was asked for its tables and position"];
+  }
+
+  /** A new table, or a sink that begins, goes on only behind what is stored. */
+  #heldByState(): readonly string[] {
+    const waits = this.#pipeline.state.waitsFor?.() ?? null;
+    return waits === null ? [] : [...stateConditions(waits, false)].map(sentenceOf);
   }
 
   /** Resolves when the sinks that are asked about have everything before the token, or after the timeout. */
