@@ -4,6 +4,7 @@ import { access, realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Finding, GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { MillraceError, Raise } from "../../src/core/errors.ts";
+import { inodeOf } from "../../src/core/files.ts";
 import { looked, ok, wrong } from "./findings.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 
@@ -23,13 +24,7 @@ export async function resolved(path: string, file: string, raise: Raise): Promis
   }
 }
 
-/** The file's identity, so that another file under its name is noticed; empty: it does not exist. */
-export function inodeOf(path: string): string {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
-}
-
-/** The same, and its size. Not its times: some file systems set them later than they write. */
+/** The file's identity and its size; empty: it does not exist. Not its times: some file systems set them later than they write. */
 export function stampOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
   return stat === undefined ? "" : `${stat.dev}:${stat.ino}:${stat.size}`;

@@ -24,7 +24,8 @@ import {
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { damaged, fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
-import { FilePlace, inodeOf, resolved, stampOf } from "../kit/file-target.ts";
+import { inodeOf } from "../../src/core/files.ts";
+import { FilePlace, resolved, stampOf } from "../kit/file-target.ts";
 import { FileThread } from "./file-thread.ts";
 
 /** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */

@@ -55,17 +55,28 @@ function syncFolder(path: string): void {
 const NOT_SYNCED: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EISDIR"]);
 
 /** The file is there whole, or as it was before. `mayReplace`, asked last: throws if the file must stay. */
-export function writeWhole(path: string, text: string, mode: number, mayReplace = (): void => undefined): void {
+export function writeWhole(path: string, text: string, mode: number, mayReplace?: () => void): void {
+  makeWhole(path, (early) => writeFileSync(early, text, { mode, flush: true, flag: "wx" }), mayReplace);
+}
+
+/** The same of a file that `write` makes, durably, under another name. */
+export function makeWhole(path: string, write: (early: string) => void, mayReplace = (): void => undefined): void {
   // Processes of two containers have the same numbers.
   const early = `${path}.${randomUUID()}.new`;
   try {
-    writeFileSync(early, text, { mode, flush: true, flag: "wx" });
+    write(early);
     mayReplace();
     renameSync(early, path);
     syncFolder(dirname(path));
   } finally {
     rmSync(early, { force: true });
   }
+}
+
+/** The file's identity, so that another file under its name is noticed; empty: it does not exist. */
+export function inodeOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
 }
 
 function isFolder(path: string): boolean {

@@ -76,11 +76,11 @@ export const pages: ErrorPages = {
     seen: "state",
   },
   MR1217: {
-    title: "The state on its server is another one than the daemon wrote",
+    title: "The state is another one than the daemon wrote",
     remedy:
-      "Nothing: the daemon begins again with what the server has, and compares the tables that may have lost something. If it happens often, let the server replicate its commits synchronously.",
+      "Nothing: the daemon begins again with what is there, and compares the tables that may have lost something. If it happens often to a server, let it replicate its commits synchronously. To move, restore or remove a state file, stop the daemon first.",
     cause:
-      "The state's Postgres server went back to an earlier moment (a failover to a standby that lacked the last commits, a backup), or a command wrote there while the daemon stood still for longer than its lease.",
+      "The state's Postgres server went back to an earlier moment (a failover to a standby that lacked the last commits, a backup), or a command wrote there while the daemon stood still for longer than its lease. Or the state file was removed or replaced while the daemon ran: of one that was removed, the daemon has put back what it held.",
   },
 };
 
@@ -99,7 +99,7 @@ export function leaseLost(): MillraceError {
   return stateError(LEASE_LOST, "the lease was taken over by another daemon; this one stops");
 }
 
-/** The rows on the server do not follow from what the holder of the lease wrote last. */
+/** What is there does not follow from what the holder of the lease wrote last. */
 export const STATE_REPLACED = "MR1217";
 
 export function otherThanWritten(): MillraceError {

@@ -150,6 +150,17 @@ test("a server that went back to an earlier moment, also to before the lease, is
   await daemon.close();
 });
 
+test("a row that is gone from the server is told as that, and nobody is said to have taken the lease over", async () => {
+  await using database = await freshDatabase();
+  const daemon = await openState(database.url, { name: "shop" });
+  const { lease } = await daemon.lease.acquire("one", 20_000);
+  await database.query("delete from millrace.state");
+  const gone = { code: "MR1209", message: expect.stringContaining("row is gone") };
+  await expect(daemon.lease.renew(lease.number, 20_000)).rejects.toMatchObject(gone);
+  await expect(daemon.sinks.setPaused("w", true)).rejects.toMatchObject(gone);
+  await daemon.close();
+});
+
 test("what was given up arrives late, after what was written since: it changes nothing", async () => {
   await using database = await freshDatabase();
   await using proxy = await tcpProxy(database.url);

@@ -1,8 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
@@ -116,6 +118,86 @@ describe("the state file", () => {
     await (await openState(url, { name: "shop" })).close();
     await expect(openState(url, { name: "crm" })).rejects.toMatchObject({ code: "MR1211" });
     await expect(openState(url, { name: "crm", readOnly: true })).rejects.toMatchObject({ code: "MR1211" });
+  });
+
+  describe("while its holder writes", () => {
+    async function holding(path: string): Promise<StateStore> {
+      const state = await openState(`sqlite:${path}`, { name: "shop" });
+      await state.lease.acquire("this process", 60_000);
+      for (let i = 0; i < 50; i++) await state.snapshots.addKeys("w", "public.t", [[`${i}`.repeat(200)]]);
+      return state;
+    }
+
+    async function expectRefused(state: StateStore, message: string): Promise<void> {
+      const error = { code: "MR1217", kind: "fatal", message: expect.stringContaining(message) };
+      await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject(error);
+      // Whoever asks: others keep the first error to themselves.
+      await expect(state.lease.renew(1, 60_000)).rejects.toMatchObject(error);
+      await state.close();
+    }
+
+    async function expectWhole(path: string, isPaused = false): Promise<void> {
+      const again = await openState(`sqlite:${path}`, { name: "shop" });
+      expect((await again.lease.acquire("next", 60_000, () => true)).taken).toBe(true);
+      expect((await again.snapshots.countKeys()).get("w")?.get("public.t")).toBe(50);
+      expect((await again.sinks.get("w"))?.paused ?? false).toBe(isPaused);
+      await again.sinks.setPaused("w", !isPaused);
+      await again.close();
+      if (!isPaused) await expectWhole(path, true);
+    }
+
+    test.each([
+      ["removed", (path: string) => rmSync(path)],
+      ["removed with what is beside it", (path: string) => rmSync(dirname(path), { recursive: true })],
+      ["moved away", (path: string) => renameSync(path, `${path}.old`)],
+    ])("it is put back when it is %s, with all that was stored", async (_, remove) => {
+      using folder = temporaryFolder();
+      const path = folder.file("own/s.db");
+      const state = await holding(path);
+      remove(path);
+      await expectRefused(state, "what it held is there again");
+      expect(statSync(path).mode & 0o777).toBe(0o600);
+      expect(readdirSync(dirname(path)).filter((name) => name.endsWith(".new"))).toEqual([]);
+      await expectWhole(path);
+    });
+
+    test("it has all that was stored when its log is removed", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("s.db");
+      const state = await holding(path);
+      rmSync(`${path}-wal`);
+      await expectRefused(state, "-wal, was removed");
+      await expectWhole(path);
+    });
+
+    test("another one in its place stays as it is, and gets nothing of its log", async () => {
+      using folder = temporaryFolder();
+      const [path, other] = [folder.file("s.db"), folder.file("other.db")];
+      const before = await openState(`sqlite:${other}`, { name: "shop" });
+      for (let i = 0; i < 200; i++) await before.snapshots.addKeys("x", "public.u", [[`${i}`.repeat(300)]]);
+      await before.close();
+      const state = await holding(path);
+      const bytes = readFileSync(other);
+      renameSync(other, path);
+      await expectRefused(state, "another file was put in the place");
+      expect(readFileSync(path).equals(bytes)).toBe(true);
+      const again = await openState(`sqlite:${path}`, { name: "shop" });
+      expect((await again.snapshots.countKeys()).get("x")?.get("public.u")).toBe(200);
+      await again.close();
+    });
+
+    test("it is waited for where it can't be put back", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("own/s.db");
+      const state = await holding(path);
+      rmSync(dirname(path), { recursive: true });
+      writeFileSync(dirname(path), "in the way");
+      const passing = { reason: "passing" };
+      await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject(passing);
+      rmSync(dirname(path));
+      await expectRefused(state, "what it held is there again");
+      await expectWhole(path);
+    });
   });
 
   test("is read beside its writer without changing it, and a missing one is said to be missing", async () => {

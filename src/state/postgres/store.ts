@@ -112,8 +112,7 @@ class PostgresState implements LeaseStore {
          WHERE name = $1`,
         [this.#name, holder, durationMs],
       );
-      const [line] = await query<StateLine>(LINE, [this.#name]);
-      if (line === undefined) throw stateError("MR1209", "the state's row is gone from its Postgres database");
+      const line = await this.#line(query);
       await this.#load(query, line);
       this.#revision = BigInt(line.revision);
       if (line.form !== newestMigration()) await this.#rewrite(query);
@@ -151,7 +150,8 @@ class PostgresState implements LeaseStore {
       if (number !== this.#held) return renewed;
       // Also one that has nothing to write sees it.
       const [own] = renewed;
-      const isOther = own === undefined ? await this.#isEarlier(query) : BigInt(own.revision) !== this.#revision;
+      const isOther =
+        own === undefined ? this.#isEarlier(await this.#line(query)) : BigInt(own.revision) !== this.#revision;
       if (isOther) throw (this.#failure ??= otherThanWritten());
       return renewed;
     }, this.#heldUntilMs - MARGIN_MS);
@@ -285,10 +285,10 @@ class PostgresState implements LeaseStore {
 
   /** Why the server did not take what was to be written. */
   async #refusal(query: Query): Promise<Error> {
-    if (await this.#isEarlier(query)) return otherThanWritten();
-    const [line] = await query<StateLine>(LINE, [this.#name]);
+    const line = await this.#line(query);
+    if (this.#isEarlier(line)) return otherThanWritten();
     if (this.#held !== null)
-      return stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
+      return stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line.lease_number})`);
     const holder = currentIn(line);
     if (holder !== null) return leaseHeld(holder);
     return stateError("MR1209", "the state was changed by another process meanwhile", {
@@ -298,9 +298,14 @@ class PostgresState implements LeaseStore {
   }
 
   /** Nobody took the lease over, although the server does not have what its holder wrote: the server went back. */
-  async #isEarlier(query: Query): Promise<boolean> {
+  #isEarlier(line: StateLine): boolean {
+    return this.#held !== null && Number(line.lease_number) <= this.#held;
+  }
+
+  async #line(query: Query): Promise<StateLine> {
     const [line] = await query<StateLine>(LINE, [this.#name]);
-    return this.#held !== null && line !== undefined && Number(line.lease_number) <= this.#held;
+    if (line === undefined) throw stateError("MR1209", "the state's row is gone from its Postgres database");
+    return line;
   }
 
   async #dump(): Promise<StateDump> {

@@ -1,4 +1,3 @@
-import { rmSync, statSync } from "node:fs";
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
 import type { StateDump } from "../../core/contracts/state-store.ts";
@@ -6,6 +5,7 @@ import { stateError } from "../errors.ts";
 import { dumpOf, load, upgraded } from "./dump.ts";
 import { classify } from "./errors.ts";
 import type { Row } from "./row.ts";
+import type { StateFile } from "./state-file.ts";
 
 type Parameters = Readonly<Record<string, SQLInputValue>>;
 
@@ -19,15 +19,15 @@ export class Connection {
   /** The number of the lease that this process holds. Writes fail after another process took the lease. */
   held: number | null = null;
   readonly #database: DatabaseSync;
-  /** Of the file; null: it is never removed by this program. */
-  readonly #inode: bigint | null;
+  /** Null: nothing is written to a file, or not by this process. */
+  readonly #file: StateFile | null;
   /** Each statement is compiled once. */
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor(database: DatabaseSync, path: string, clock: Clock, inode: bigint | null = null) {
+  constructor(database: DatabaseSync, path: string, clock: Clock, file: StateFile | null = null) {
     this.path = path;
     this.clock = clock;
-    this.#inode = inode;
+    this.#file = file;
     this.#database = database;
   }
 
@@ -68,6 +68,7 @@ export class Connection {
   /** A write that compares the lease itself: only for the lease's own statements. */
   unfenced<T>(work: () => T): T {
     return this.#classified(() => {
+      if (this.held !== null) this.#file?.keep(this.#database);
       this.run("BEGIN IMMEDIATE");
       try {
         const result = work();
@@ -103,16 +104,14 @@ export class Connection {
 
   /** Throws if another process has removed the file since it was opened: nobody would find what is written to it. */
   expectThere(): void {
-    if (this.#inode === null || statSync(this.path, { bigint: true, throwIfNoEntry: false })?.ino === this.#inode)
-      return;
-    throw stateError("MR1209", `the state file ${this.path} was removed since it was opened`);
+    this.#file?.expectThere();
   }
 
   remove(): void {
     // Checks the lease: nobody else works on the file.
     this.write(() => undefined);
     this.close();
-    for (const suffix of ["-wal", "-shm", ""]) rmSync(`${this.path}${suffix}`, { force: true });
+    this.#file?.remove();
   }
 
   close(): void {

@@ -1,8 +1,6 @@
-import { closeSync, fstatSync, openSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
-import { makeFolder } from "../../core/files.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
@@ -17,6 +15,7 @@ import { migrate, recognise } from "./migrate.ts";
 import { SqliteSnapshots } from "./stores/snapshots.ts";
 import { SqliteComparisons, SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
+import { StateFile } from "./state-file.ts";
 import { SqliteProofs } from "./stores/proofs.ts";
 import { SqliteSchemas } from "./stores/schemas.ts";
 import { SqliteSuspensions } from "./stores/suspensions.ts";
@@ -36,7 +35,7 @@ export interface SqliteOptions {
 export function openSqlite(path: string, options: SqliteOptions): StateStore {
   const readOnly = options.readOnly ?? false;
   if (readOnly && isAbsent(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
-  const inode = readOnly ? null : createFile(path);
+  const file = readOnly ? null : StateFile.at(path);
   let database = openDatabase(path, readOnly);
   try {
     const found = recognise(database, path);
@@ -53,7 +52,8 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
       migrate(database, path);
     }
     if (options.name !== undefined) claimName(database, path, options.name, readOnly);
-    return assemble(new Connection(database, path, options.clock ?? systemClock, inode));
+    file?.written();
+    return assemble(new Connection(database, path, options.clock ?? systemClock, file));
   } catch (error) {
     database.close();
     throw classify(error, path);
@@ -101,25 +101,6 @@ function isAbsent(path: string): boolean {
     return statSync(path, { throwIfNoEntry: false }) === undefined;
   } catch {
     return false;
-  }
-}
-
-/**
- * Dead letters hold rows of the source, so only the owner may read the file. SQLite gives its side files the same mode.
- * Returns the file's inode.
- */
-function createFile(path: string): bigint {
-  try {
-    makeFolder(dirname(path), 0o700);
-    const file = openSync(path, "a", 0o600);
-    const { ino } = fstatSync(file, { bigint: true });
-    closeSync(file);
-    return ino;
-  } catch (error) {
-    throw stateError("MR1202", `the state file ${path} can't be created or written`, {
-      cause: error,
-      reason: "passing",
-    });
   }
 }
 
