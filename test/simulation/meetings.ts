@@ -75,6 +75,39 @@ export function withPausedTable(plan: Plan): Plan {
   };
 }
 
+/** Of 1: so many plans are no more than a batch that is repeated and a table that is lost: opened again, the sink looks for none by itself. */
+const REOPENED_SHARE = 0.01;
+
+export function withReopenedSink(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x4e09e);
+  if (!random.chance(REOPENED_SHARE)) return plan;
+  const { seed, source } = plan;
+  const atMs = 150;
+  const lost: Happening = {
+    atMs: atMs + random.below(500),
+    what: "table lost",
+    sink: 0,
+    table: random.below(2),
+    how: random.pick(["dropped", "emptied"] as const),
+  };
+  const kind = random.pick(["failures", "lost answers", "down"] as const);
+  const happenings: readonly Happening[] = [
+    { atMs, what: "weather", place: 0, kind, forMs: 60 },
+    ...Array.from({ length: 3 }, () => write(random, atMs + random.below(60), 0)),
+    lost,
+  ];
+  return {
+    seed,
+    ...(source === undefined ? {} : { source }),
+    tables: 2,
+    rows: KEYS,
+    chunkRows: KEYS,
+    sinks: [random.pick(["transactional", "by-row", "cache"] as const)],
+    lastsMs: lost.atMs + 100,
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
+}
+
 /** Some plans are no more than this: a table is read again for two sinks, and one of them takes much longer for each chunk. */
 export function withSlowRead(plan: Plan): Plan {
   const random = new Random(plan.seed ^ 0x510e);

@@ -22,9 +22,11 @@ export interface Mutant {
   readonly changes: ReadonlyMap<string, readonly Hunk[]>;
 }
 
+/** `header`: says how many lines there are before and after. */
 interface Hunk {
-  readonly before: string;
-  readonly after: string;
+  readonly header: string;
+  readonly before: readonly string[];
+  readonly after: readonly string[];
 }
 
 export function mutants(): readonly Mutant[] {
@@ -36,25 +38,16 @@ function parse(name: string, text: string): Mutant {
   const changes = new Map<string, Hunk[]>();
   const about: string[] = [];
   let hunks: Hunk[] | null = null;
-  let lines: { before: string[]; after: string[] } | null = null;
-  const close = (): void => {
-    if (lines !== null) hunks!.push({ before: lines.before.join("\n"), after: lines.after.join("\n") });
-    lines = null;
-  };
+  let hunk: { readonly header: string; readonly before: string[]; readonly after: string[] } | null = null;
   for (const line of text.replace(/\n$/, "").split("\n")) {
-    if (line.startsWith("--- ")) {
-      close();
-      hunks = null;
-    } else if (line.startsWith("+++ b/")) changes.set(line.slice(6), (hunks = []));
-    else if (line.startsWith("@@")) {
-      close();
-      lines = { before: [], after: [] };
-    } else if (lines !== null) {
-      if (!line.startsWith("+")) lines.before.push(line.slice(1));
-      if (!line.startsWith("-")) lines.after.push(line.slice(1));
+    if (line.startsWith("--- ")) hunk = hunks = null;
+    else if (line.startsWith("+++ b/")) changes.set(line.slice(6), (hunks = []));
+    else if (line.startsWith("@@")) hunks!.push((hunk = { header: line, before: [], after: [] }));
+    else if (hunk !== null) {
+      if (!line.startsWith("+")) hunk.before.push(line.slice(1));
+      if (!line.startsWith("-")) hunk.after.push(line.slice(1));
     } else if (hunks === null && !line.startsWith("diff ") && !line.startsWith("index ")) about.push(line);
   }
-  close();
   const foundIn = about.map((line) => FOUND_IN.exec(line)?.[1]).find((size) => size !== undefined) ?? null;
   return {
     name,
@@ -67,15 +60,32 @@ function parse(name: string, text: string): Mutant {
   };
 }
 
-/** The source of a file with the mutant's changes; throws where one of them does not fit exactly once. */
+/**
+ * The source of a file with the mutant's changes; throws where one of them does not fit exactly once, or where its header counts
+ * other lines, which `git apply` refuses.
+ */
 export function mutated(mutant: Mutant, file: string): string {
-  let source = readFileSync(join(ROOT, file), "utf8");
-  for (const { before, after } of mutant.changes.get(file) ?? []) {
-    if (source.split(before).length !== 2)
-      throw new Error(`mutant ${mutant.name} does not fit ${file} any more:\n${before}`);
-    source = source.replace(before, () => after);
+  let source = `\n${readFileSync(join(ROOT, file), "utf8")}`;
+  for (const { header, before, after } of mutant.changes.get(file) ?? []) {
+    if (!HEADER.test(header) || countedIn(header).join() !== [before.length, after.length].join())
+      throw new Error(`mutant ${mutant.name}: ${header} has ${before.length} lines before, ${after.length} after`);
+    const old = `\n${whole(before)}`;
+    if (source.split(old).length !== 2)
+      throw new Error(`mutant ${mutant.name} does not fit ${file} any more:\n${whole(before)}`);
+    source = source.replace(old, () => `\n${whole(after)}`);
   }
-  return source;
+  return source.slice(1);
+}
+
+const HEADER = /^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@/;
+
+/** Lines before, and after. Left out: one. */
+function countedIn(header: string): readonly number[] {
+  return HEADER.exec(header)!.slice(1).map((count) => Number(count ?? 1));
+}
+
+function whole(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 /** From here on the sources are loaded with the mutant's changes. */

@@ -3,7 +3,7 @@ import { Random } from "../support/run/random.ts";
 import type { Op, Operation } from "./database.ts";
 import type { Happening, Plan, SinkKind } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";
-import { withMeeting, withPausedTable, withSlowRead } from "./meetings.ts";
+import { withMeeting, withPausedTable, withReopenedSink, withSlowRead } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
 
 export const LASTS_MS = 1_000;
@@ -132,7 +132,7 @@ export function planOf(seed: number, name: SizeName): Plan {
       withNarrowTargets(withLostTable(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))))),
     ),
   );
-  return withPausedTable(size.nested > 0 ? withSlowRead(made) : made);
+  return withReopenedSink(withPausedTable(size.nested > 0 ? withSlowRead(made) : made));
 }
 
 /** Of 1: in so many plans the continuous comparison runs, by chance of its own. */
