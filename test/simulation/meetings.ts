@@ -134,7 +134,7 @@ export function withSlowRead(plan: Plan): Plan {
 const MEETINGS: readonly Meeting[] = [
   slowWhileItChanges,
   backBeneathARead,
-  backBeneathARead,
+  backBeneathAFill,
   crosswise,
   copiedBeforeARowIsRead,
 ];
@@ -199,6 +199,35 @@ function backBeneathARead(random: Random, plan: Plan): Plan {
     ...unlogged,
     ...writes,
   ]);
+}
+
+/**
+ * Some plans are no more than this: the stream goes back for one sink beneath the rows that are read for another one, which was
+ * emptied, and repeats changes that this one has passed.
+ */
+function backBeneathAFill(random: Random, { seed, source }: Plan): Plan {
+  const rows = 2 * KEYS;
+  const atMs = 100 + random.below(100);
+  const update = (key: number, ms: number): Happening => transaction(ms, [{ op: "update", table: 0, key, target: key }]);
+  const writes = Array.from({ length: rows }, (_, key) => update(key, atMs + 5 + random.below(40)));
+  const happenings: readonly Happening[] = [
+    { atMs: atMs - 5, what: "no second stream", forMs: 1_200 },
+    { atMs, what: "park", sink: 1 },
+    { atMs: atMs + 10, what: "empty", sink: 0 },
+    // The sink notices it when it writes next.
+    update(0, atMs + 11),
+    ...writes,
+  ];
+  return {
+    seed,
+    ...(source === undefined ? {} : { source }),
+    tables: 1,
+    rows,
+    chunkRows: 1,
+    sinks: ["by-row", "transactional"],
+    lastsMs: 1_500,
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
 }
 
 /** Two copies of a sink that refuses a row: the earlier one comes back and is written to, then the later one. */
