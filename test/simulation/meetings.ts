@@ -274,19 +274,29 @@ function letIn(random: Random, plan: Plan): Plan {
   return withAll({ ...plan, sinks, rules: "texts", rows: KEYS }, writes);
 }
 
-/** The state is put back to before a row was listed that a cache could not complete, and that was not yet read. */
+/**
+ * Some plans are no more than this: the state is put back to before a row was listed that a cache could not complete, and that
+ * was not yet read.
+ */
 function restoredBeforeItWasListed(random: Random, plan: Plan): Plan {
   if (plan.source === "binlog") return plan;
-  const table = random.below(plan.tables);
   const key = random.below(KEYS);
-  const atMs = 60 + random.below(200);
-  const afterMs = 5 + random.below(40);
-  return withAll({ ...plan, sinks: ["cache", ...plan.sinks.slice(1)], rows: KEYS }, [
-    { atMs, what: "evict", sink: 0, key },
-    { atMs, what: "weather", place: "source", kind: "slow", forMs: 300 },
-    { atMs: atMs + 1, what: "state restored", afterMs },
-    transaction(atMs + 2 + random.below(afterMs), [{ op: "update", table, key, target: key }]),
-  ]);
+  const atMs = 100 + random.below(200);
+  return {
+    seed: plan.seed,
+    tables: 1,
+    rows: KEYS,
+    chunkRows: KEYS,
+    sinks: ["cache"],
+    lastsMs: LASTS_MS,
+    happenings: [
+      { atMs, what: "evict", sink: 0, key },
+      { atMs: atMs + 1, what: "state restored", afterMs: 15 + random.below(50) },
+      transaction(atMs + 2 + random.below(6), [{ op: "update", table: 0, key, target: key }]),
+      // Behind the change, before the row is read.
+      { atMs: atMs + 20, what: "weather", place: "source", kind: "slow", forMs: 300 },
+    ],
+  };
 }
 
 /** Rows go under the keys that a read has passed, from where it comes later, and leave their large values as they are. */
