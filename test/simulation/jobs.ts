@@ -68,7 +68,7 @@ export async function findMutants(options: JobOptions, sizes: readonly string[])
   return missed === 0;
 }
 
-/** What only Kafka has, or documents, is looked for only there, and what was found with Kafka; else the size that found it comes first. */
+/** What only Kafka has, or was found with it, or documents have, is looked for only there; else the size that found it comes first. */
 function fitting({ changes, foundIn }: Mutant, sizes: readonly string[]): readonly string[] {
   const areIn = (...folders: readonly string[]): boolean =>
     [...changes.keys()].every((file) => folders.some((folder) => file.startsWith(`connectors/${folder}/`)));

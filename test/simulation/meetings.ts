@@ -208,7 +208,8 @@ function backBeneathARead(random: Random, plan: Plan): Plan {
 function backBeneathAFill(random: Random, { seed, source }: Plan): Plan {
   const rows = 2 * KEYS;
   const atMs = 100 + random.below(100);
-  const update = (key: number, ms: number): Happening => transaction(ms, [{ op: "update", table: 0, key, target: key }]);
+  const update = (key: number, ms: number): Happening =>
+    transaction(ms, [{ op: "update", table: 0, key, target: key }]);
   const writes = Array.from({ length: rows }, (_, key) => update(key, atMs + 5 + random.below(40)));
   const happenings: readonly Happening[] = [
     { atMs: atMs - 5, what: "no second stream", forMs: 1_200 },

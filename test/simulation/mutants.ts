@@ -81,7 +81,9 @@ const HEADER = /^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@/;
 
 /** Lines before, and after. Left out: one. */
 function countedIn(header: string): readonly number[] {
-  return HEADER.exec(header)!.slice(1).map((count) => Number(count ?? 1));
+  return HEADER.exec(header)!
+    .slice(1)
+    .map((count) => Number(count ?? 1));
 }
 
 function whole(lines: readonly string[]): string {

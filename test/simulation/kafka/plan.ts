@@ -6,8 +6,8 @@ import type { KafkaHappening, KafkaPlan } from "./happenings.ts";
 const LASTS_MS = 600;
 /** Longer than a session of the group and a lease. */
 const LONG_MS = 17_000;
-/** Of a message in parts each has 204 bytes. */
-const SMALL_BATCH_BYTES = 4_300;
+/** Of a message in parts each has half of it: frames and checkpoints take several. More than a row's record has. */
+const SMALL_BATCH_BYTES = 1_000;
 const BATCH_BYTES = 1_048_588;
 const WEATHERS = ["failures", "lost answers", "hanging", "down", "slow"] as const;
 const OPS = [
@@ -106,7 +106,8 @@ function withNamedTable(plan: KafkaPlan): KafkaPlan {
   });
   const happenings = [...before, ...away, { atMs, what: "rename" as const }, ...writes];
   // Whoever reads topics would have rows under both names.
-  return { ...plan, partitions: 0, isNamed: true, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
+  const frame = { partitions: 0, batchBytesMax: BATCH_BYTES } as const;
+  return { ...plan, ...frame, isNamed: true, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** As many keys as partitions, of which few are in most of the changes. */
