@@ -20,7 +20,7 @@ import {
   type Write,
 } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/run/services.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
@@ -88,6 +88,32 @@ describe("batches of many tables", () => {
     expect(await rowsOf(database, STAGES)).toEqual([[250]]);
     expect(await rowsOf(database, "select count(*)::int from many0")).toEqual([[1]]);
     expect(await rowsOf(database, "select count(*)::int from many269")).toEqual([[2]]);
+  });
+
+  test("for which a target has no room for locks name the setting that has it", async () => {
+    await using server = await ownPostgres({ settings: { max_locks_per_transaction: 10, max_connections: 20 } });
+    await using database = await freshDatabase(server);
+    const wide = tables
+      .slice(0, 250)
+      .map(({ table }) => tableVersion({ table, columns: { id: "integer", v: "text" } }));
+    const sink = await opened(database, []);
+    await sink.prepare(wide, timeout());
+    const rows = ["1", "2", "3", "4", "5", "6"].map((id) => put([id, "a"]));
+    const all = (some: readonly TableVersion[]): Batch =>
+      rowsBatch(10n, ...some.map((table) => [table, rows] as const));
+    // Somebody holds all locks that the server can take, but for some: it has memory for more than it promises.
+    await using other = await database.connect();
+    const everything = "select pg_advisory_lock(g) from generate_series(1, 1000000) g";
+    await expect(other.query(everything)).rejects.toMatchObject({ code: "53200" });
+    await other.query("select pg_advisory_unlock(g) from generate_series(1, 500) g");
+    const whole = await failure(apply(sink, all(wide)));
+    const told =
+      /is 10, for each of 40 sessions .* and 250 tables at once take up to 1755 locks\. .*: ALTER SYSTEM SET max_locks_per_transaction = 54, and/;
+    expect([whole.code, whole.hint]).toEqual(["MR2006", expect.stringMatching(told)]);
+    // A smaller step that follows needs what a whole one does.
+    expect((await failure(apply(sink, all(wide.slice(0, 200))))).hint).toMatch(told);
+    await apply(sink, all(wide.slice(0, 20)));
+    expect(await rowsOf(database, "select count(*)::int from many19")).toEqual([[6]]);
   });
 });
 

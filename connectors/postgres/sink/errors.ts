@@ -111,6 +111,33 @@ const LOCKS: Rule = {
   what: "the target's lock table is full",
   hint: "Millrace then writes fewer tables at once. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
 };
+
+/** What a step locks at most. */
+export interface StepLocks {
+  readonly tableCount: number;
+  readonly lockCount: number;
+}
+
+/** The target's table of locks has room for `perSession` of each session. */
+export interface LockRoom {
+  /** max_locks_per_transaction */
+  readonly perSession: number;
+  /** max_connections and max_prepared_transactions */
+  readonly sessionsMax: number;
+}
+
+/** With the value at which the step has room beside all that others may hold. */
+export function lackingLocks(
+  error: MillraceError,
+  { tableCount, lockCount }: StepLocks,
+  { perSession, sessionsMax }: LockRoom,
+): MillraceError {
+  const value = perSession + Math.ceil(lockCount / sessionsMax);
+  return error.with({
+    hint: `Millrace then writes fewer tables at once. max_locks_per_transaction of the target is ${perSession}, for each of ${sessionsMax} sessions (max_connections and max_prepared_transactions), and ${tableCount} tables at once take up to ${lockCount} locks. If it lasts: ALTER SYSTEM SET max_locks_per_transaction = ${value}, and restart that server.`,
+  });
+}
+
 const DISK_FULL: Rule = {
   code: "MR3213",
   kind: "blocked",

@@ -1,4 +1,4 @@
-import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import { type Batch, tablesOf, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { findMillraceError, joined, type MillraceError, reasonOf } from "../../../src/core/errors.ts";
@@ -154,6 +154,7 @@ export class PostgresSink
           doing,
           (session) => this.#targets.prepare(this.#tables(session, signal, true), some),
           signal,
+          () => some.map((table) => this.target(table)),
         );
         i += some.length;
       } catch (error) {
@@ -187,8 +188,10 @@ export class PostgresSink
     if (advance !== null) {
       const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
       const what = tableCount === 1 ? "a batch" : `a batch of ${tableCount} tables`;
-      await this.#session.guarded(`applying ${what} to ${this.name}`, () =>
-        this.#write(batch, { session, advance, outcome, signal }),
+      await this.#session.guarded(
+        `applying ${what} to ${this.name}`,
+        () => this.#write(batch, { session, advance, outcome, signal }),
+        () => tablesOf(batch).map((table) => this.target(table)),
       );
       this.#session.applied();
     }

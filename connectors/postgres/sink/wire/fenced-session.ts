@@ -19,7 +19,7 @@ import { atServer, MillraceError, reasonOf } from "../../../../src/core/errors.t
 import type { Batch } from "../../../../src/core/model/batch.ts";
 import { serverAt } from "../../../../src/core/system-errors.ts";
 import type { PostgresAddress } from "../../../../src/postgres/url.ts";
-import { heldBy, sinkError, stopped, withoutRow } from "../errors.ts";
+import { heldBy, lackingLocks, sinkError, type StepLocks, stopped, withoutRow } from "../errors.ts";
 import {
   type Advance,
   countBatch,
@@ -40,9 +40,14 @@ import {
   takeLease,
 } from "./checkpoint.ts";
 import { Frames } from "./frames.ts";
+import { lockRoom } from "./lock-room.ts";
 import { Session } from "./session.ts";
 
 const ROLLBACK_TIMEOUT_MS = 10_000;
+
+/** Quoted names of the tables that a step writes or makes. */
+type Targets = () => readonly string[];
+const NONE: Targets = () => [];
 
 export interface FencedSessionOptions {
   readonly name: string;
@@ -78,6 +83,8 @@ export class FencedSession {
   #isCountInDoubt = false;
   /** The text of the complete tables, if the target certainly has it. */
   #storedTables: string | null = null;
+  /** Of the largest step that had no room for its locks: smaller ones follow it. */
+  #lacking: StepLocks = { tableCount: 0, lockCount: 0 };
 
   constructor(options: FencedSessionOptions) {
     this.#options = options;
@@ -192,18 +199,28 @@ export class FencedSession {
     this.#batches++;
   }
 
-  async run<T>(doing: string, work: (session: Session) => Promise<T>, signal: AbortSignal): Promise<T> {
+  async run<T>(
+    doing: string,
+    work: (session: Session) => Promise<T>,
+    signal: AbortSignal,
+    targets?: Targets,
+  ): Promise<T> {
     const session = await this.ready(signal);
-    return await this.guarded(doing, () => work(session));
+    return await this.guarded(doing, () => work(session), targets);
   }
 
   /** Work in a transaction that holds the fence. If it fails it is rolled back. */
-  async fenced(doing: string, work: (session: Session) => Promise<void>, signal: AbortSignal): Promise<void> {
+  async fenced(
+    doing: string,
+    work: (session: Session) => Promise<void>,
+    signal: AbortSignal,
+    targets?: Targets,
+  ): Promise<void> {
     const fenced = async (session: Session): Promise<void> => {
       await this.#beginChange(session, signal);
       await work(session);
     };
-    await this.run(doing, fenced, signal);
+    await this.run(doing, fenced, signal, targets);
   }
 
   /** Changes tables in a transaction of its own. */
@@ -224,7 +241,7 @@ export class FencedSession {
   }
 
   /** Turns a failure into a numbered error. Rolls a failed transaction back; a session that can't do that is closed. */
-  async guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  async guarded<T>(doing: string, work: () => Promise<T>, targets = NONE): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -234,8 +251,7 @@ export class FencedSession {
       if (this.#closed) throw stopped(doing);
       const { address } = this.#options;
       const { host, port } = address;
-      const known = sinkError(error, doing, address);
-      if (reasonOf(known) === "tables") session?.lackLocks();
+      const known = await this.#withLocks(sinkError(error, doing, address), targets);
       throw fenced ?? withoutRow(heldBy(atServer(known, serverAt(host, port)), holders));
     }
   }
@@ -269,6 +285,19 @@ export class FencedSession {
     const { lease, batches, claim } = this.fence;
     if (found?.lease === lease && found.batches === batches && found.claim === claim) return;
     throw fenceError(found, this.fence);
+  }
+
+  /** Of a target without room for a step's locks: with what such a step needs. */
+  async #withLocks(error: MillraceError, targets: Targets): Promise<MillraceError> {
+    const session = this.#session;
+    if (reasonOf(error) !== "tables" || session === null || session.broken) return error;
+    const names = targets();
+    const signal = AbortSignal.timeout(ROLLBACK_TIMEOUT_MS);
+    const found = names.length === 0 ? null : await lockRoom(session, names, signal);
+    session.lackLocks();
+    if (found === null) return error;
+    if (found.step.lockCount > this.#lacking.lockCount) this.#lacking = found.step;
+    return lackingLocks(error, this.#lacking, found.room);
   }
 
   /** The fence's error, if the fence failed. */
