@@ -5,6 +5,7 @@ import { Writer } from "../../connectors/postgres/source/wire/writer.ts";
 import { readPublication } from "../../connectors/postgres/source/catalog/publication.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { createLog, openSource } from "../support/postgres/postgres-source.ts";
 import { freshDatabase, needsPostgres, postgresMajor } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
@@ -104,6 +105,35 @@ test("a table that somebody has locked for long keeps nobody from starting, nor 
   await migration.query("commit");
   await pipeline.expectEqual(["locked", "open"]);
 });
+
+test.each(["drop extension plpgsql", "revoke usage on language plpgsql from public"])(
+  "a table leaves the publication without a block, where the server lets the role run none: %s",
+  async (closing) => {
+    await using database = await freshDatabase();
+    const role = `role_${database.name}`;
+    await database.query(
+      `create role ${role} login replication; grant create on database ${database.name} to ${role};
+       create table kept (id int primary key); create table "Leaves, " (id int constraint key primary key);
+       alter table kept owner to ${role}; alter table "Leaves, " owner to ${role}`,
+    );
+    try {
+      const url = new URL(database.url);
+      url.username = role;
+      await using source = await openSource(database, { url: url.href });
+      const published = async () => {
+        const { rows } = await database.query("select tablename from pg_publication_tables order by tablename");
+        return rows.map(({ tablename }) => String(tablename));
+      };
+      await createLog(source);
+      expect(await published()).toEqual(["Leaves, ", "kept"]);
+      await database.query(`alter table "Leaves, " drop constraint key; ${closing}`);
+      await createLog(source);
+      expect(await published()).toEqual(["kept"]);
+    } finally {
+      await database.query(`drop owned by ${role}; drop role ${role}`);
+    }
+  },
+);
 
 test("columns that a column list leaves out are named, and the named statement brings them back", async (context) => {
   needsPostgres(15, context);
