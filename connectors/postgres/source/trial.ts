@@ -1,8 +1,9 @@
 /** Tries a migration: runs it in a transaction, looks at the catalogue inside of it, and rolls back. */
 import { randomBytes } from "node:crypto";
-import type { TableSize, Trial, TriedTables } from "../../../src/core/contracts/connector.ts";
+import type { TableName, TableSize, Trial, TriedTables } from "../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
 import type { SourceContext } from "./wire/context.ts";
+import { readEach } from "./catalog/catalog.ts";
 import { sourceError } from "./errors.ts";
 import { postgresSource } from "./source.ts";
 
@@ -49,15 +50,17 @@ DO ${tag} BEGIN EXECUTE ${body}${plain}${body}; END ${tag};
 SET LOCAL search_path = pg_catalog;`;
 }
 
+const SIZED = `from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema')`;
+const SIZES_SQL = `select n.nspname as schema, c.relname as table, greatest(c.reltuples, 0)::float8 as rows,
+    coalesce((select sum(pg_table_size(t.relid)) from pg_partition_tree(c.oid) t), pg_table_size(c.oid))::float8 as bytes
+  ${SIZED} and ($1::int8[] is null or c.oid::int8 = any ($1))`;
+
 async function sizesOf({ database }: SourceContext, signal: AbortSignal): Promise<ReadonlyMap<string, TableSize>> {
-  const rows = await database.rows<{ schema: string; table: string; rows: number; bytes: number }>(
-    "reading the tables' sizes",
-    `select n.nspname as schema, c.relname as table, greatest(c.reltuples, 0)::float8 as rows,
-       coalesce((select sum(pg_table_size(t.relid)) from pg_partition_tree(c.oid) t), pg_table_size(c.oid))::float8 as bytes
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema')`,
-    [],
-    signal,
-  );
+  type Row = TableName & TableSize;
+  const all = `select c.oid::int8::float8 as oid ${SIZED}`;
+  const read = { doing: "reading the tables' sizes", sql: SIZES_SQL, oids: null, all };
+  // What has no form in UTF-8 is not captured.
+  const rows = await readEach<Row>(database, read, () => [], signal);
   return new Map(rows.map(({ schema, table, rows: count, bytes }) => [tableId(schema, table), { rows: count, bytes }]));
 }

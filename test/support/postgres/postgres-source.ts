@@ -55,7 +55,7 @@ export function checkSource(database: Target, settings: SourceSettings = {}) {
   return sourceFactory.check(placeOf(database, settings), new AbortController().signal);
 }
 
-function placeOf(database: Target, settings: SourceSettings) {
+export function placeOf(database: Target, settings: SourceSettings = {}) {
   return {
     daemon: database.name,
     folder: ".",

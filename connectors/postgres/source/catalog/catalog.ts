@@ -1,6 +1,6 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
 import type { OtherTable, PgType, PgTypes } from "./types.ts";
-import type { Database } from "../wire/database.ts";
+import type { Database, Reads } from "../wire/database.ts";
 import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 
@@ -101,26 +101,36 @@ export async function readCatalog(
   oids: readonly number[] | null,
   signal: AbortSignal,
 ): Promise<Catalog> {
-  const doing = "reading the catalogue";
-  type Row = { readonly t: CatalogTable | null } & Pick<Catalog, "role" | "version"> & { readonly cluster: string };
-  const { raw, rows } = await readEach<Row>(database, { doing, sql: TABLES_SQL, oids, all: OIDS_SQL }, signal);
+  const read = { doing: "reading the catalogue", sql: TABLES_SQL, oids, all: OIDS_SQL };
+  const rows = await readEach<CatalogRow>(database, read, asTheyAre, signal);
   const found = rows.flatMap(({ t }) => t ?? []);
-  const unclear = raw.flatMap(({ t }) => t ?? []);
-  const named = await legibleNames(
-    database,
-    unclear.flatMap((table) => [table, ...table.ancestors, ...table.heirs, ...table.parents]),
-    signal,
-  );
-  for (const table of unclear) {
-    const own = await database.legibleRows<Row>(doing, OWN_SQL, [[table.oid]], signal);
-    const { ancestors, heirs, parents } = table;
-    const others = { ancestors: ancestors.map(named), heirs: heirs.map(named), parents: parents.map(named) };
-    found.push({ ...named(table), ...(own?.[0]?.t ?? { isIllegible: true }), ...others });
-  }
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
-  const { role, version, cluster } = rows[0] ?? raw[0]!;
+  const { role, version, cluster } = rows[0]!;
   return { role, version, tables: found, below: belowIn(found), types, relation: (oid) => relationIn(cluster, oid) };
+}
+
+interface CatalogRow extends Pick<Catalog, "role" | "version"> {
+  readonly t: CatalogTable | null;
+  readonly cluster: string;
+}
+
+/** Each with the texts that have a form in UTF-8 as they are. */
+async function asTheyAre(raw: readonly CatalogRow[], reads: Reads): Promise<CatalogRow[]> {
+  const tables = raw.flatMap(({ t }) => t ?? []);
+  const named = await legibleNames(
+    reads,
+    tables.flatMap((table) => [table, ...table.ancestors, ...table.heirs, ...table.parents]),
+  );
+  const settled: CatalogRow[] = [];
+  for (const { t: table, ...row } of raw) {
+    if (table === null) continue;
+    const own = await reads.legible<CatalogRow>(OWN_SQL, [[table.oid]]);
+    const { ancestors, heirs, parents } = table;
+    const others = { ancestors: ancestors.map(named), heirs: heirs.map(named), parents: parents.map(named) };
+    settled.push({ ...row, t: { ...named(table), ...(own?.[0]?.t ?? { isIllegible: true }), ...others } });
+  }
+  return settled;
 }
 
 /** What is read of several tables or types by their oids. */
@@ -133,22 +143,35 @@ interface OidRead {
 }
 
 /**
- * A name that has no form in UTF-8 makes the whole answer illegible, so the answer is halved until each has its own. `raw`: of
- * those with such a name, where other characters than ASCII's are wrong too.
+ * A name that has no form in UTF-8 makes the whole answer illegible, so the answer is halved until each has its own, all as of one
+ * moment. `settle`: what to take of those with such a name, whose other characters than ASCII's are wrong too.
  */
 export async function readEach<Row extends object>(
   database: Database,
-  { oids, ...read }: OidRead,
+  { doing, ...read }: OidRead,
+  settle: (raw: readonly Row[], reads: Reads) => Promise<Row[]> | Row[],
   signal: AbortSignal,
+): Promise<Row[]> {
+  const legible = await database.legibleRows<Row>(doing, read.sql, [read.oids], signal);
+  if (legible !== null) return legible;
+  const inParts = async (reads: Reads): Promise<Row[]> => {
+    const { raw, rows } = await halved<Row>(reads, read);
+    return [...rows, ...(await settle(raw, reads))];
+  };
+  return await database.atOneMoment(doing, inParts, signal);
+}
+
+async function halved<Row extends object>(
+  reads: Reads,
+  { oids, sql, all = "" }: Omit<OidRead, "doing">,
 ): Promise<{ readonly rows: Row[]; readonly raw: Row[] }> {
-  const { all, doing, sql } = read;
-  const legible = await database.legibleRows<Row>(doing, sql, [oids], signal);
+  const legible = await reads.legible<Row>(sql, [oids]);
   if (legible !== null) return { rows: legible, raw: [] };
-  const each = oids ?? (await database.rows<{ oid: number }>(doing, all ?? "", [], signal)).map(({ oid }) => oid);
-  if (each.length <= 1) return { rows: [], raw: await database.rawRows<Row>(doing, sql, [each], signal) };
+  const each = oids ?? (await reads.raw<{ oid: number }>(all, [])).map(({ oid }) => oid);
+  if (each.length <= 1) return { rows: [], raw: await reads.raw<Row>(sql, [each]) };
   const half = Math.ceil(each.length / 2);
-  const first = await readEach<Row>(database, { ...read, oids: each.slice(0, half) }, signal);
-  const second = await readEach<Row>(database, { ...read, oids: each.slice(half) }, signal);
+  const first = await halved<Row>(reads, { sql, oids: each.slice(0, half) });
+  const second = await halved<Row>(reads, { sql, oids: each.slice(half) });
   return { rows: [...first.rows, ...second.rows], raw: [...first.raw, ...second.raw] };
 }
 
@@ -157,13 +180,11 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 
 
 /** Gives each of these its name as it is, unless it is that name that has no form in UTF-8. */
 async function legibleNames(
-  database: Database,
+  reads: Reads,
   tables: readonly OtherTable[],
-  signal: AbortSignal,
 ): Promise<<T extends OtherTable>(table: T) => T> {
   const oids = [...new Set(tables.map(({ oid }) => oid))];
-  const read = { doing: "reading the names of tables", sql: NAMES_SQL, oids };
-  const { rows } = oids.length === 0 ? { rows: [] } : await readEach<OtherTable>(database, read, signal);
+  const { rows } = await halved<OtherTable>(reads, { sql: NAMES_SQL, oids });
   const names = new Map(rows.map((name) => [name.oid, name]));
   return (table) => ({ ...table, ...names.get(table.oid) });
 }
@@ -183,13 +204,20 @@ function relationIn(cluster: string, oid: number): number {
   return Number(BigInt(cluster) % CLUSTERS) * 2 ** 32 + oid;
 }
 
-/** Of one schema. */
+/** Of one schema; those without a form in UTF-8 apart. */
 export async function tableNames(database: Database, schema: string, signal: AbortSignal): Promise<readonly string[]> {
-  const sql =
-    "select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')";
-  const read = ["reading the names of tables", sql, [schema], signal] as const;
-  // Beside one without a form in UTF-8, only those in ASCII are right.
-  const rows = (await database.legibleRows<{ name: string }>(...read)) ?? (await database.rawRows(...read));
+  const doing = "reading the names of tables";
+  const named = "select oid::int8::float8 as oid from pg_namespace where nspname = $1";
+  const [found] = await database.rows<{ oid: number }>(doing, named, [schema], signal);
+  if (found === undefined) return [];
+  const from = `from pg_class c where c.relnamespace = ${found.oid} and c.relkind in ('r', 'p')`;
+  const read = {
+    doing,
+    sql: `select c.relname as name ${from} and ($1::int8[] is null or c.oid::int8 = any ($1))`,
+    oids: null,
+    all: `select c.oid::int8::float8 as oid ${from}`,
+  };
+  const rows = await readEach<{ name: string }>(database, read, () => [], signal);
   return rows.map(({ name }) => name);
 }
 
@@ -271,21 +299,29 @@ const OWN_SQL = `select t::jsonb - '{ancestors,heirs,parents}'::text[] as t from
 /** The types with these oids, and the types that they consist of. */
 export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {
   const read = { doing: "reading types", sql: TYPES_SQL, oids };
-  const { raw, rows } = await readEach<{ t: PgType }>(database, read, signal);
+  const rows = await readEach<TypeRow>(database, read, typesAsTheyAre, signal);
   const byOid = new Map(rows.map(({ t }) => [t.oid, t]));
-  // Those that it consists of come with it.
-  const unclear = [...new Map(raw.map(({ t }) => [t.oid, t])).values()].filter(({ oid }) => !byOid.has(oid));
-  const named = await legibleNames(
-    database,
-    unclear.flatMap(({ tables }) => tables),
-    signal,
-  );
-  for (const type of unclear) {
-    const own = await database.legibleRows<{ t: PgType }>(read.doing, OWN_TYPES_SQL, [[type.oid]], signal);
-    const legible = own?.find(({ t }) => t.oid === type.oid)?.t ?? { isIllegible: true };
-    byOid.set(type.oid, { ...type, ...legible, tables: type.tables.map(named) });
-  }
   return (oid) => byOid.get(oid);
+}
+
+interface TypeRow {
+  readonly t: PgType;
+}
+
+async function typesAsTheyAre(raw: readonly TypeRow[], reads: Reads): Promise<TypeRow[]> {
+  // Those that it consists of come with each.
+  const types = new Map(raw.map(({ t }) => [t.oid, t]));
+  const named = await legibleNames(
+    reads,
+    [...types.values()].flatMap(({ tables }) => tables),
+  );
+  const settled: TypeRow[] = [];
+  for (const type of types.values()) {
+    const own = await reads.legible<TypeRow>(OWN_TYPES_SQL, [[type.oid]]);
+    const legible = own?.find(({ t }) => t.oid === type.oid)?.t ?? { isIllegible: true };
+    settled.push({ t: { ...type, ...legible, tables: type.tables.map(named) } });
+  }
+  return settled;
 }
 
 const TYPES_SQL = `

@@ -71,8 +71,7 @@ export async function readPublication(
   if (row === undefined) return undefined;
   const sql = publishedSql(publication, row.version >= 150_000);
   const read = { doing: "reading the publication", sql, oids: null, all: PUBLISHABLE_SQL };
-  const { rows, raw } = await readEach<PublishedRow>(database, read, signal);
-  const published = [...rows, ...raw];
+  const published = await readEach<PublishedRow>(database, read, (raw) => [...raw], signal);
   return {
     oid: Number(row.oid),
     written: row.written,

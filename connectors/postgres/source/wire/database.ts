@@ -62,46 +62,29 @@ export class Database {
     return result.rows;
   }
 
-  /** Null: the answer has a text without a form in UTF-8. A transaction that the session is in goes on. */
+  /** See `Reads`. */
   async legibleRows<Row extends QueryResultRow>(
     doing: string,
     sql: string,
     values: readonly unknown[],
     signal: AbortSignal,
   ): Promise<Row[] | null> {
-    const query = async (client: Client): Promise<Row[] | null> => {
-      const isInside = client.getTransactionStatus() === "T";
-      if (isInside) await client.query("savepoint legible");
+    return await this.#run(doing, (client) => new Reads(client).legible<Row>(sql, values), signal);
+  }
+
+  /** Several reads that see one moment. Those within a transaction that the session is in each see their own. */
+  async atOneMoment<T>(doing: string, work: (reads: Reads) => Promise<T>, signal: AbortSignal): Promise<T> {
+    const query = async (client: Client): Promise<T> => {
+      if (isInTransaction(client)) return await work(new Reads(client));
+      await client.query("begin isolation level repeatable read read only");
       try {
-        return (await client.query<Row>(sql, [...values])).rows;
-      } catch (error) {
-        if (failureOf(error).reason !== "encoding") throw error;
-        if (isInside) await client.query("rollback to savepoint legible");
-        return null;
+        return await work(new Reads(client));
+      } finally {
+        // If the connection is gone, the work has said so.
+        await client.query("rollback").catch(() => {});
       }
     };
     return await this.#run(doing, query, signal);
-  }
-
-  /** Texts as the server has them, read as UTF-8. */
-  async rawRows<Row extends QueryResultRow>(
-    doing: string,
-    sql: string,
-    values: readonly unknown[],
-    signal: AbortSignal,
-  ): Promise<Row[]> {
-    const query = async (client: Client): Promise<Row[]> => {
-      await client.query("set client_encoding = 'SQL_ASCII'");
-      const { rows } = await client.query<Row>(sql, [...values]);
-      await client.query("set client_encoding = 'UTF8'");
-      return rows;
-    };
-    try {
-      return await this.#run(doing, query, signal);
-    } catch (error) {
-      this.#drop();
-      throw error;
-    }
   }
 
   async isStandby(signal: AbortSignal): Promise<boolean> {
@@ -166,6 +149,41 @@ export class Database {
     this.sessions.clear();
     this.#connection.drop();
   }
+}
+
+/** Reads of texts that may have no form in UTF-8. */
+export class Reads {
+  readonly #client: Client;
+
+  constructor(client: Client) {
+    this.#client = client;
+  }
+
+  /** Null: the answer has a text without a form in UTF-8. A transaction that the session is in goes on. */
+  async legible<Row extends QueryResultRow>(sql: string, values: readonly unknown[]): Promise<Row[] | null> {
+    const client = this.#client;
+    const isInside = isInTransaction(client);
+    if (isInside) await client.query("savepoint legible");
+    try {
+      return (await client.query<Row>(sql, [...values])).rows;
+    } catch (error) {
+      if (failureOf(error).reason !== "encoding") throw error;
+      if (isInside) await client.query("rollback to savepoint legible");
+      return null;
+    }
+  }
+
+  /** Texts as the server has them, read as UTF-8. */
+  async raw<Row extends QueryResultRow>(sql: string, values: readonly unknown[]): Promise<Row[]> {
+    await this.#client.query("set client_encoding = 'SQL_ASCII'");
+    const { rows } = await this.#client.query<Row>(sql, [...values]);
+    await this.#client.query("set client_encoding = 'UTF8'");
+    return rows;
+  }
+}
+
+function isInTransaction(client: Client): boolean {
+  return client.getTransactionStatus() === "T";
 }
 
 /** The result of work that waits for the server, which must answer in time. */
