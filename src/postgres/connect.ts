@@ -3,7 +3,7 @@ import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig, Connection } from "pg";
 import { serverAt } from "../core/system-errors.ts";
-import { DATA_FOLDER_SQL, isFolderKnown, learnFolder } from "./data-folder.ts";
+import { DATA_FOLDER_SQL, learnFolder } from "./data-folder.ts";
 import { Failure, failureOf, NO_TLS } from "./failure.ts";
 import type { PostgresAddress } from "./url.ts";
 import { setTimeout as delay } from "node:timers/promises";
@@ -346,15 +346,11 @@ async function settle(
 ): Promise<void> {
   const hasTimeout = majorVersion >= TRANSACTION_TIMEOUT_SINCE;
   const limit = hasTimeout ? `, ${setting(TRANSACTION_TIMEOUT, "0")}` : "";
-  const isKnown = isFolderKnown(address);
   const direct = await client.query<{ folder: string | null }>(
-    `SELECT ${isKnown ? "NULL" : DATA_FOLDER_SQL} AS folder${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`,
+    `SELECT ${DATA_FOLDER_SQL} AS folder${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`,
   );
   const [own] = direct.rows;
-  if (own !== undefined) {
-    if (!isKnown) learnFolder(address, own.folder);
-    return;
-  }
+  if (own !== undefined) return learnFolder(address, own.folder);
   await expectOwn(client, loginAgain);
   const settings = { ...SESSION_SETTINGS, ...other, ...(hasTimeout ? { [TRANSACTION_TIMEOUT]: "0" } : {}) };
   await client.query(

@@ -6,6 +6,7 @@ import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { connect } from "../../src/postgres/connect.ts";
+import { learnFolder, roomFix } from "../../src/postgres/data-folder.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { openState } from "../../src/state/open.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
@@ -136,6 +137,28 @@ test("channel_binding=require means what it means to psql: no password in clear,
     await expect(tip(`hostssl all all 127.0.0.1/32 ${method}`)).rejects.toMatchObject(refused);
   const disabled = { sslmode: "disable" };
   await expect(tip("host all all 127.0.0.1/32 password", disabled)).rejects.toMatchObject({ code: "MR2004" });
+});
+
+test("of a full disk the data directory is named that the server told last, to whichever role", async () => {
+  await using database = await freshDatabase();
+  const role = `role_${database.name}`;
+  await database.query(`create role ${role} login`);
+  try {
+    const address = parsePostgresUrl(database.url);
+    const login = async (user: string): Promise<string> => {
+      const { client } = await connect({ ...address, user }, { signal: never });
+      await client.end();
+      return roomFix(address, "");
+    };
+    const { rows } = await database.query<{ folder: string }>("select current_setting('data_directory') as folder");
+    // Of the server that this one has replaced.
+    learnFolder(address, "/former/data");
+    expect(await login(role)).toContain("/former/data");
+    expect(await login(address.user)).toContain(rows[0]!.folder);
+    expect(await login(role)).toContain(rows[0]!.folder);
+  } finally {
+    await database.query(`drop role ${role}`);
+  }
 });
 
 test("a database that does not exist, and a server that is not there", async () => {
