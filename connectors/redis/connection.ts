@@ -26,13 +26,13 @@ const REFUSED_WITHIN_MS = 1_000;
 
 /** Redis' own default, for servers that do not let us read their settings. */
 const ARGUMENT_BYTES_MAX = 512 * 1024 * 1024;
-const ARGUMENT_LIMITS = ["proto-max-bulk-len", "client-query-buffer-limit"];
+const ARGUMENT_LIMITS = ["proto-max-bulk-len", "client-query-buffer-limit"] as const;
 /** At which the server ends a client's connection without a word, and their defaults. */
-const CLIENT_LIMITS = {
-  "client-output-buffer-limit": "normal 0 0 0",
-  "maxmemory-clients": "0",
-  "client-query-buffer-limit": "1073741824",
-} as const;
+const CLIENT_LIMITS = [
+  { name: "client-output-buffer-limit", usual: "normal 0 0 0" },
+  { name: "maxmemory-clients", usual: "0" },
+  { name: "client-query-buffer-limit", usual: "1073741824" },
+] as const;
 
 export interface ConnectionSettings {
   readonly url: string;
@@ -71,11 +71,12 @@ export class Connection implements Commands, AsyncDisposable {
   readonly isCluster: boolean;
   /** What the servers take as one argument of a command: they end the connection at a larger one. */
   argumentBytesMax = ARGUMENT_BYTES_MAX;
-  /** The server's limits for a client that are not the defaults; none if the user may not ask. */
+  // Of a cluster, what all its nodes have: none tells in which of them a command failed. Unknown if the user may not ask.
+  /** Limits for a client that are not the defaults. */
   clientLimits: readonly ClientLimit[] = [];
-  /** How many clients the server takes; null if the user may not ask. */
+  /** How many clients a server takes. */
   clientsMax: string | null = null;
-  /** The folder in which the server saves; null if the user may not ask, or a cluster's nodes have different ones. */
+  /** The folder in which a server saves. */
   saveFolder: string | null = null;
 
   private constructor(client: Redis | Cluster) {
@@ -132,17 +133,12 @@ export class Connection implements Commands, AsyncDisposable {
     if (db !== 0) await this.command("select", String(db));
     if (isReader) return;
     await this.loadScripts();
-    const folders = new Set<string | null>();
-    for (const primary of this.primaries()) {
-      const limits = await Promise.all(ARGUMENT_LIMITS.map((name) => settingOf(primary, name)));
-      const known = limits.flatMap((limit) => (limit === null ? [] : Number(limit)));
-      this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
-      this.clientLimits = await clientLimitsOf(primary);
-      this.clientsMax = await settingOf(primary, "maxclients");
-      folders.add(await settingOf(primary, "dir"));
-    }
-    const [folder = null, ...others] = folders;
-    if (others.length === 0) this.saveFolder = folder;
+    const nodes = await Promise.all(this.primaries().map(settingsOf));
+    const limits = nodes.flatMap((node) => ARGUMENT_LIMITS.flatMap((name) => node[name] ?? []));
+    this.argumentBytesMax = Math.min(this.argumentBytesMax, ...limits.map(Number));
+    this.clientLimits = clientLimitsOf(nodes);
+    this.clientsMax = common(nodes.map((node) => node.maxclients));
+    this.saveFolder = common(nodes.map((node) => node.dir));
   }
 
   async loadScripts(): Promise<void> {
@@ -191,15 +187,31 @@ async function sendCommand(client: Redis | Cluster, command: Command): Promise<R
   return await client.sendCommand(command);
 }
 
-async function clientLimitsOf(connection: Commands): Promise<readonly ClientLimit[]> {
-  const limits = await Promise.all(
-    Object.entries(CLIENT_LIMITS).map(async ([name, usual]) => {
-      // One for each class of clients; we are a normal one.
-      const value = (await settingOf(connection, name))?.replace(/^(normal \d+ \d+ \d+) .*$/, "$1");
-      return value === undefined || value === usual || value === "" ? [] : [{ name, value, usual }];
-    }),
-  );
-  return limits.flat();
+const SETTINGS = [...ARGUMENT_LIMITS, ...CLIENT_LIMITS.map(({ name }) => name), "maxclients", "dir"] as const;
+type Settings = Partial<Record<(typeof SETTINGS)[number], string>>;
+
+async function settingsOf(node: Commands): Promise<Settings> {
+  const found: Settings = {};
+  const ask = async (name: keyof Settings): Promise<void> => {
+    const value = await settingOf(node, name);
+    if (value !== null) found[name] = value;
+  };
+  await Promise.all([...new Set(SETTINGS)].map(ask));
+  return found;
+}
+
+function clientLimitsOf(nodes: readonly Settings[]): readonly ClientLimit[] {
+  return CLIENT_LIMITS.flatMap(({ name, usual }) => {
+    // One for each class of clients; we are a normal one.
+    const value = common(nodes.map((node) => node[name]?.replace(/^(normal \d+ \d+ \d+) .*$/, "$1")));
+    return value === null || value === usual || value === "" ? [] : [{ name, value, usual }];
+  });
+}
+
+/** Null if they differ. */
+function common(values: readonly (string | undefined)[]): string | null {
+  const [value, ...others] = new Set(values);
+  return others.length === 0 ? (value ?? null) : null;
 }
 
 /** Null if the user may not ask: managed servers forbid CONFIG, or do not have it. */

@@ -363,9 +363,10 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     } catch (error) {
       await this.#drop();
       if (error instanceof ReportFailure) throw error.cause;
-      const { url } = this.#settings;
+      const { url, cluster } = this.#settings;
       const known = crowdedAt(this.#clientsMax, classify(error, signal, serverOf(url), limits));
-      throw unsavedIn(this.#saveFolder, parseUrl(url).host, known);
+      // A cluster's other nodes may be on other machines.
+      throw unsavedIn(this.#saveFolder, cluster ? "" : parseUrl(url).host, known);
     } finally {
       signal.removeEventListener("abort", stop);
     }

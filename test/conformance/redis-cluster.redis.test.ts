@@ -1,11 +1,13 @@
-import { Cluster } from "ioredis";
+import { Cluster, type Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
+import { Connection } from "../../connectors/redis/connection.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { ownRedisCluster, type RedisCluster } from "../support/caches/redis-cluster.ts";
 import { fieldLanding, freshClusterPrefix, keysUnder, readHashRows } from "../support/caches/redis-rows.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { sinkConformance } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "./stage.ts";
@@ -45,6 +47,31 @@ sinkConformance({
   isHeld: true,
   // The same code as on one server, which `redis.redis.test.ts` has: here it is which node a call goes to.
   heavy: ["values", "names", "tables", "tenants", "shapes", "unchanged cells", "compacted changes"],
+});
+
+test("settings of the nodes are told where all have the same: no error says which node it is of", async () => {
+  const told = async () => {
+    const settings = { url: cluster.url, cluster: true, tls: NO_TLS_KEYS };
+    await using connection = await Connection.open(settings, timeout());
+    const { argumentBytesMax, clientLimits, clientsMax, saveFolder } = connection;
+    return { argumentBytesMax, clientLimits, clientsMax, saveFolder };
+  };
+  await client.ping();
+  const nodes = client.nodes("master");
+  expect(nodes).toHaveLength(3);
+  const set = async (node: Redis, ...to: readonly string[]): Promise<void> =>
+    void (await node.config("SET", "maxclients", to[0]!, "maxmemory-clients", to[1]!, "proto-max-bulk-len", to[2]!));
+  for (const node of nodes) {
+    await set(node, "500", "64mb", "1mb");
+    expect(await told()).toEqual({ argumentBytesMax: 2 ** 20, clientLimits: [], clientsMax: null, saveFolder: null });
+    await set(node, "10000", "0", "512mb");
+  }
+  for (const node of nodes) await set(node, "500", "64mb", "512mb");
+  expect(await told()).toMatchObject({
+    clientLimits: [{ name: "maxmemory-clients", value: String(64 * 2 ** 20), usual: "0" }],
+    clientsMax: "500",
+  });
+  for (const node of nodes) await set(node, "10000", "0", "512mb");
 });
 
 describe("the fences of a cluster's slots", () => {
