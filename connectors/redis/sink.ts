@@ -154,9 +154,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     );
   }
 
-  /** Readers do not find rows in another format. The sink can't detect evicted or manually removed rows. */
-  async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
-    return this.#isOtherFormat ? tables : [];
+  /** Readers do not find rows in another format, and another daemon's rows are not its own. Evicted and removed rows it can't see. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return this.#isOtherFormat ? tables : await this.foreign(tables, signal);
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {

@@ -335,11 +335,14 @@ export class Streaming {
       ...this.#parts,
       copy,
       wants: (worker, table) => lifeOf(lives, worker.name)?.tables.fills(table) === true,
-      adoptable: async (worker, all, signal) => {
+      othersRows: async (worker, all, signal) => {
         const { presence } = worker.sink;
         const taken = all.filter((table) => lifeOf(lives, worker.name)?.tables.fills(table) === true);
-        const ask = async (some: readonly TableVersion[]) => await presence?.adoptable?.(some, signal);
-        return presence?.adoptable === undefined ? [] : ((await worker.ask(taken, ask, signal)) ?? []);
+        const ask = async (some: readonly TableVersion[]) => [
+          ...((await presence?.adoptable?.(some, signal)) ?? []),
+          ...((await presence?.foreign?.(some, signal)) ?? []),
+        ];
+        return await worker.ask(taken, ask, signal);
       },
       completeness: (table) => completeFor(table, copy.generations.get(table.id) ?? ""),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.

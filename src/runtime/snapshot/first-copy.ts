@@ -19,8 +19,11 @@ interface InitialSnapshotParts {
   readonly news: News;
   readonly copy: FirstCopy;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
-  /** Those of these tables whose rows another program has written there: they are compared beside the stream instead. */
-  readonly adoptable: (
+  /**
+   * Those of these tables whose target holds rows of another program, which are compared beside the stream instead, or of another
+   * daemon, which are read there: versions of another log may exceed that of the copied rows.
+   */
+  readonly othersRows: (
     worker: SinkWorker,
     tables: readonly TableVersion[],
     signal: AbortSignal,
@@ -140,10 +143,10 @@ export class InitialSnapshot {
   async #leaveOut({ worker, given }: Member, signal: AbortSignal): Promise<void> {
     let left = this.#tables;
     try {
-      left = await this.#parts.adoptable(worker, this.#tables, signal);
+      left = await this.#parts.othersRows(worker, this.#tables, signal);
     } catch (error) {
       signal.throwIfAborted();
-      this.#parts.logger.warn({ sink: worker.name, error }, "the sink did not tell what another program has filled");
+      this.#parts.logger.warn({ sink: worker.name, error }, "the sink did not tell what others have filled");
     }
     for (const { id } of left) given.add(id);
   }

@@ -73,21 +73,24 @@ test(
   },
 );
 
-test("a daemon that was down while another one had its table reads it again when it starts", async () => {
+test("a first copy leaves no row of another daemon, and one that was down meanwhile reads the table again", async () => {
   await using first = await RunningPipeline.start(
     `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-    { kinds: ["postgres"] },
+    { kinds: ["postgres", "redis"] },
   );
   await first.settled();
+  await first.run("update item set name = 'newer'");
+  await first.expectEqual(["item", "own"]);
   await first.daemon.stop();
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, name text); insert into item values (1, 'second')");
   await using installation = new Installation({
     name: source.name,
     source: { kind: "postgres", url: source.url },
-    sinks: first.sinks.config,
+    sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${first.installation.folder}/`)),
   });
   expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+  expect(await first.sinks.differences(source.url, first.installation.folder, ["item"])).toEqual([]);
   await first.start();
   await first.expectEqual(["item", "own"]);
 });
