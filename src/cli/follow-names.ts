@@ -36,11 +36,9 @@ async function hasFollowed(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (log.renames === undefined) return false;
-  // The daemon may have read further than its sinks got.
-  const known = latest(read, former.shownUntil);
-  const isAsked = (at: Position): boolean => comparePositions(at, known) > 0 && comparePositions(at, end) <= 0;
   try {
-    const { told } = await renamesIn(log.renames, read, isAsked, signal);
+    // The daemon may have read further than its sinks got.
+    const { told } = await renamesIn(log.renames, { from: latest(read, former.shownUntil), to: end }, signal);
     if (told === null) return false;
     const last = latest(...told.filter(({ renames }) => renames.some(givesName)).map(({ position }) => position));
     if (last === null) return true;

@@ -451,6 +451,12 @@ export class FormerRules {
     return columns.length === 0 ? [] : [{ from: shape.id, to: shape.id, columns, how: "renamed" }];
   }
 
+  /** Whether rules hide something of the table that has this name, which it is known by, or of one that had it. */
+  isRuledNow(id: string): boolean {
+    const own = this.#byTable.get(id);
+    return this.#byName.has(id) || (own !== undefined && isRuled(own));
+  }
+
   /** Of all tables, those that are gone too. */
   get all(): Iterable<Former> {
     return [...this.#byTable.values(), ...this.#byName.values()];

@@ -185,7 +185,8 @@ export function spelledOtherwise(
   return null;
 }
 
-function hidesAny({ columns, where, only }: TableRule): boolean {
+/** Rows, or values of columns. */
+export function hidesAny({ columns, where, only }: TableRule): boolean {
   return where?.expression != null || only !== null || columns.some(({ action }) => hidesValues(action));
 }
 

@@ -14,7 +14,15 @@ import { asksAnother, Exposure } from "./exposure.ts";
 import { type Former, type FormerRules, formerOf, isKnownByName, noMemory, type RuleMemory } from "./former-rules.ts";
 import type { Foresight, Future } from "./foresight.ts";
 import { maskedColumn } from "./masks.ts";
-import { type ColumnRuling, columnRuling, type MergedRule, MergedRules, spelledOtherwise, tie } from "./merged-rule.ts";
+import {
+  type ColumnRuling,
+  columnRuling,
+  hidesAny,
+  type MergedRule,
+  MergedRules,
+  spelledOtherwise,
+  tie,
+} from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
 import {
   boundCondition,
@@ -203,6 +211,14 @@ export class RuleBook {
   /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
   rename(renames: StoredRenames["renames"], position: Position): StoredRenames["renames"] {
     return this.#former.rename(renames, position);
+  }
+
+  /** Whether one of its tables is, or would be, under rules that hide something. */
+  concerns({ from, to }: Rename): boolean {
+    return [from, to].some(
+      (id) =>
+        this.#former.isRuledNow(id) || this.#merged.of({ id, ...namesOfTable(id) })?.rules.some(hidesAny) === true,
+    );
   }
 
   /** Whether any table is, or was, under rules. */

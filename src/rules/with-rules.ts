@@ -105,32 +105,39 @@ export function withRules(
       return versions.flatMap((table) => tables.revised(table, from) ?? []);
     },
     onSkipped: async ({ from, to, isThere }, signal) => {
+      const { former } = memory;
       // An earlier process may have read further than its sinks got.
-      const read = from === null ? null : latest(from, memory.former.shownUntil);
-      const isSkipped = (position: Position): boolean =>
-        (read === null || comparePositions(position, read) > 0) && comparePositions(position, to) <= 0;
+      const read = from === null ? null : latest(from, former.shownUntil);
+      const isRead = read !== null && comparePositions(to, read) <= 0;
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
-      const { former } = memory;
-      if (!knowsByName(memory) || !isSkipped(to) || former.isInDoubt || !former.mayBeExchanged(unread)) return;
+      if (!knowsByName(memory) || isRead || former.isInDoubt || !former.mayBeExchanged(unread)) return;
       // The renames alone do not say what becomes of tables that come under rules in between.
-      if (from !== null && isThere && (await isWithoutRenames(source.log, from, isSkipped, signal))) return;
+      if (read !== null && isThere && (await isLeftAsItIs(source.log, { from: read, to }, book, signal))) return;
       await onRenamed([UNREAD], unread);
     },
   };
 }
 
-/** What the log says of names, where it is asked for. `told`: null: any table may have got another name, or very many did. */
+/** Of the log, behind `from` as far as `to`; null: all from there on. */
+export interface LogPart {
+  readonly from: Position;
+  readonly to: Position | null;
+}
+
+/** `told`: null: any table may have got another name, very many did, or the log does not reach so far. */
 export async function renamesIn(
   renames: NonNullable<ChangeLog["renames"]>,
-  from: Position,
-  isAsked: (position: Position) => boolean,
+  { from, to }: LogPart,
   signal: AbortSignal,
 ): Promise<{ readonly told: readonly RenamesAt[] | null; readonly end: bigint }> {
+  const isAsked = (position: Position): boolean =>
+    to === null || (comparePositions(position, from) > 0 && comparePositions(position, to) <= 0);
   const told: RenamesAt[] = [];
   let count = 0;
   const end = await renames(
     from,
+    to,
     (some, position) => {
       if (!isAsked(position)) return;
       count += some?.length ?? Infinity;
@@ -138,19 +145,23 @@ export async function renamesIn(
     },
     signal,
   );
-  return { told: count > RENAMES_MAX ? null : told, end };
+  return { told: count > RENAMES_MAX || end < (to?.commit ?? end) ? null : told, end };
 }
 
-/** False of a log that begins behind `from`, too. */
-async function isWithoutRenames(
+/**
+ * Whether no table that is, or would be, under rules is made, or gets or loses its name there. False of a log that lacks a part
+ * of it, too.
+ */
+async function isLeftAsItIs(
   { renames }: ChangeLog,
-  from: Position,
-  isAsked: (position: Position) => boolean,
+  part: LogPart,
+  book: RuleBook,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (renames === undefined) return false;
   try {
-    return (await renamesIn(renames, from, isAsked, signal)).told?.length === 0;
+    const { told } = await renamesIn(renames, part, signal);
+    return told?.every((one) => !one.renames.some((rename) => book.concerns(rename))) === true;
   } catch (error) {
     if (findMillraceError(error)?.kind !== "fatal") throw error;
     return false;
@@ -178,7 +189,7 @@ function foreseeing(
     await check(signal);
     const isBehind = foreseen !== null && comparePositions(from, foreseen) < 0;
     if (isBehind || !tables.areSettled(from, versions)) {
-      const { told, end } = await renamesIn(renames, from, () => true, signal);
+      const { told, end } = await renamesIn(renames, { from, to: null }, signal);
       const until = { ...from, commit: end, index: 0 };
       await foresee(until);
       book.foresee(new Foresight(told, until));

@@ -5,7 +5,7 @@ import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
-import type { Position } from "../core/model/position.ts";
+import { latest, type Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/waiting.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-change.ts";
@@ -14,7 +14,7 @@ import type { BatchLimits } from "./stream/sink-queue.ts";
 import { lifeOf, SinkLife } from "./sink/sink-life.ts";
 import { SinkWorker } from "./sink/sink-worker.ts";
 import { SinkTables } from "./sink/sink-tables.ts";
-import { loseChanges, onLostOf, passedOver } from "./sink/sink-position.ts";
+import { knownPosition, loseChanges, onLostOf, passedOver } from "./sink/sink-position.ts";
 import type { Comparisons } from "./comparisons.ts";
 import { untilGranted, type WaitingStart, type StartObstacle, whenAnswered } from "./start/start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
@@ -323,9 +323,11 @@ export class Pipeline {
     };
     // Invariant: before a sink moves; the next process could not tell.
     await passOver(skippedLog(log.stored, records));
-    const start = await startingPoint({ clock, lives }, log.stored, signal);
-    await passOver(unknownLog(log.stored, records, start));
-    const from = start.position;
+    const from = await startingPoint({ clock, lives }, log.stored, signal);
+    const known = latest(log.stored.acknowledged ?? log.stored.origin, ...records.map(knownPosition));
+    const read = latest(known, ...lives.map(({ worker }) => worker.position.covered));
+    // Invariant: before the state knows how far the sinks are.
+    await passOver(unknownLog(known, read));
     await gate.revise(await whenAnswered(waiting, () => revised(gate.every, from, signal), signal), from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({
@@ -340,6 +342,7 @@ export class Pipeline {
       inVainMsMax: this.#inVainMsMax,
       log,
       from,
+      read,
       reinstate,
     });
     await this.#streaming.run(signal);

@@ -6,7 +6,7 @@ import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { Login, MillraceError } from "../core/errors.ts";
 import { type Logger, Repeated } from "../core/contracts/telemetry.ts";
-import { baseVersion, type Position } from "../core/model/position.ts";
+import { baseVersion, latest, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { type News, withTimeout } from "../core/waiting.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
@@ -112,6 +112,8 @@ interface StreamingParts {
   readonly log: FoundLog;
   /** Where the stream begins. */
   readonly from: Position;
+  /** Up to here the log was read, or looked through, before. */
+  readonly read: Position;
   readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
   readonly logger: Logger;
 }
@@ -166,6 +168,7 @@ export class Streaming {
       acknowledged: parts.log.stored.acknowledged,
       sinks: positions,
       reached: () => fanOut.position,
+      read: () => latest(parts.read, fanOut.furthest),
       remember: (known) => source.admin.remember?.(known) ?? null,
     });
     this.#snapshot = this.#snapshotOf(parts.log.copy);

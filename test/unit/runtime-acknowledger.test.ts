@@ -4,7 +4,7 @@ import { News } from "../../src/core/waiting.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import type { SinkPositions } from "../../src/runtime/sink/sink-position.ts";
+import { ANYWHERE, type SinkPositions } from "../../src/runtime/sink/sink-position.ts";
 import { Acknowledger } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/control/status.ts";
 import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
@@ -18,6 +18,7 @@ function acknowledgerOf(
   acknowledged: Position | null,
   sinks: () => readonly SinkPositions[],
   reached: () => Position,
+  read: () => Position = () => ANYWHERE,
 ): Acknowledger {
   return new Acknowledger({
     clock: systemClock,
@@ -26,6 +27,7 @@ function acknowledgerOf(
     acknowledged,
     sinks,
     reached,
+    read,
     remember: () => null,
   });
 }
@@ -124,6 +126,34 @@ describe("acknowledgement", () => {
     checkpoint = at(490);
     await acknowledger.once(stream);
     expect(stream.acknowledged.at(-1)).toBe(450n);
+  });
+
+  test("stores no position behind what was read of the log: the next start could not tell", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    await state.source.created({ id: "x" }, at(0));
+    let read = at(120);
+    const acknowledger = acknowledgerOf(
+      state,
+      null,
+      () => [positions("ahead", at(500), at(510)), positions("behind", at(110), at(115))],
+      () => read,
+      () => read,
+    );
+    const stored = async (): Promise<unknown> =>
+      (await state.sinks.all()).map(({ checkpoint, covered }) => [checkpoint, covered]);
+    await acknowledger.once(null);
+    expect(await stored()).toEqual([
+      [at(120), at(120)],
+      [at(110), at(115)],
+    ]);
+    read = at(505);
+    await acknowledger.once(null);
+    expect(await stored()).toEqual([
+      [at(500), at(505)],
+      [at(110), at(115)],
+    ]);
+    expect(acknowledger.acknowledged).toEqual(at(110));
   });
 
   test("waits while no sink has taken part", async () => {

@@ -5,7 +5,7 @@ import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Pipeline, PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
@@ -13,6 +13,7 @@ import { emptyState, gate, hurriedClock, outage, realState, ScriptedSink } from 
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import type { ChangeLog, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../src/core/contracts/positions.ts";
+import type { SkippedLog } from "../../src/core/contracts/source.ts";
 import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -1174,6 +1175,53 @@ test("what lies between two logs is told before a sink moves over it, again if t
     await expect(start(source, state, sinks, { onSkipped }).running).rejects.toThrow("it breaks off");
   expect(told).toEqual([1, 2].map(() => [null, 2, false, [1, 1]]));
 });
+
+test.each(["before the last run", "the middle of it", "before it, with a reset that the sink has done"] as const)(
+  "what a copy of the state from %s does not know of the log is told before the state knows it, at each start that breaks off there",
+  async (from) => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users]);
+    const sink = new ScriptedSink("sink");
+    let id = 0;
+    /** Returns a copy of the state in the middle. */
+    const run = async (): Promise<StateDump> => {
+      const scene = start(source, state, [sink]);
+      source.commit(put(users, ++id));
+      await same(source, sink, [users]);
+      const copy = await state.dump();
+      source.commit(put(users, ++id));
+      await same(source, sink, [users]);
+      await scene.stop();
+      return copy;
+    };
+    const meanwhile = await run();
+    if (from === "before it, with a reset that the sink has done") {
+      const to = (await state.sinks.get(sink.name))!.covered!;
+      await state.source.reset(new Map([[sink.name, { to, anew: true }]]));
+    }
+    const stopped = await state.dump();
+    if (from !== "the middle of it") await run();
+    await state.restore(from === "the middle of it" ? meanwhile : stopped);
+    const ends = (message: string): never => {
+      throw new MillraceError({ code: "MR2999", kind: "fatal", message });
+    };
+    source.log = { ...source.log, stream: async () => ends("it goes on") };
+    const told: Pick<SkippedLog, "from" | "to">[] = [];
+    const onSkipped: PipelineParts["onSkipped"] = async ({ from: known, to, isThere }) => {
+      // The part over which the reset moves it.
+      if (!isThere) return;
+      told.push({ from: known, to });
+      ends("it breaks off");
+    };
+    const silent = new ScriptedSink("silent");
+    silent.onOpen = () => new Promise(() => {});
+    for (const sinks of [[sink], [sink], [sink, silent]])
+      await expect(start(source, state, sinks, { onSkipped }).running).rejects.toThrow("it breaks off");
+    expect(told).toEqual(told.map(() => ({ from: told[0]!.from, to: sink.checkpoint!.position })));
+    expect(told.length).toBe(3);
+  },
+);
 
 test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {
   // The command that asks may run on another machine than the daemon did.

@@ -110,13 +110,14 @@ const rulesFor = (tables: object) =>
     problem,
   });
 const MASKED = { columns: { mail: { mask: "redact" } } };
-const RULES = rulesFor({ "s.users": MASKED, "s.people": {} });
+const RULES = rulesFor({ "s.users": MASKED, "s.people": {}, "s.customers*": { ...MASKED, optional: true } });
 
 /** Both tables as they were registered, with what a log says of names. */
 async function ruled(
   renames: (onRenamed: OnRenamed) => void,
   columns: Readonly<Record<string, string>> = COLUMNS,
   since = at(1),
+  end = 1_000n,
 ) {
   const state = openMemory(systemClock);
   const tables = [
@@ -129,17 +130,17 @@ async function ruled(
     tables.map((table) => book.plan(table)?.shape ?? table),
     since,
   );
-  const read: bigint[] = [];
+  const read: (readonly [from: bigint, to: bigint])[] = [];
   const source: unknown = {
     catalog: {},
     positions: {},
     admin: {},
     rows: {},
     log: {
-      renames: async ({ commit }: Position, onRenamed: OnRenamed) => {
-        read.push(commit);
+      renames: async (from: Position, to: Position, onRenamed: OnRenamed) => {
+        read.push([from.commit, to.commit]);
         renames(onRenamed);
-        return 1_000n;
+        return to.commit < end ? to.commit : end;
       },
     },
   };
@@ -163,6 +164,8 @@ async function ruled(
 const SKIPPED: SkippedLog = { from: at(50), to: at(120), isThere: false };
 const RENAMED = { from: "s.users", to: "s.people", columns: [], how: "renamed" } as const;
 const swap = (position: Position) => (onRenamed: OnRenamed) => onRenamed([RENAMED], position);
+const named = (from: string, to: string, position: Position) => (onRenamed: OnRenamed) =>
+  onRenamed([{ ...RENAMED, from, to, how: from === to ? "made" : "renamed" }], position);
 
 test("tables that look alike are in doubt from where the log was read, which is kept once", async () => {
   const { skip, read } = await ruled(() => {});
@@ -181,11 +184,12 @@ test("in another log they are from its first position on", async () => {
   expect(await skip({ from: null, to: at(7, 2), isThere: false })).toEqual([["2/7/0", UNREAD]]);
 });
 
+const THERE = { ...SKIPPED, isThere: true };
+
 test("where a sink reads on, the log says whether names changed there", async () => {
-  const THERE = { ...SKIPPED, isThere: true };
   const none = await ruled(swap(at(130)));
   expect(await none.skip(THERE)).toEqual([]);
-  expect(none.read).toEqual([50n]);
+  expect(none.read).toEqual([[50n, 120n]]);
   const some = await ruled(swap(at(110)));
   expect(await some.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
   const gone = await ruled(() => {
@@ -194,15 +198,31 @@ test("where a sink reads on, the log says whether names changed there", async ()
   expect(await gone.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
   const unknown = await ruled((onRenamed) => onRenamed(null, at(110)));
   expect(await unknown.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
+  const cut = await ruled(() => {}, COLUMNS, at(1), 119n);
+  expect(await cut.skip(THERE)).toEqual([["1/50/1", UNREAD]]);
 });
 
-test("what lies between the state and the position where the stream begins is looked through", () => {
-  const of = (acknowledged: number, covered: number, position: Position, isBound = false) =>
-    unknownLog({ acknowledged: at(acknowledged) }, [recordOf({ covered: at(covered) }, 0)], { position, isBound });
-  expect(of(50, 60, at(90))).toEqual({ from: at(60), to: at(90), isThere: true });
-  expect(of(50, 60, at(60))).toBeNull();
-  expect(of(50, 60, at(90), true)).toBeNull();
-  expect(of(50, 60, at(7, 2))).toBeNull();
+test("what an earlier process was shown is not looked through: the server may have deleted it", async () => {
+  const { skip, read } = await ruled(() => {}, COLUMNS, at(110));
+  expect(await skip(THERE)).toEqual([]);
+  expect(read).toEqual([[110n, 120n]]);
+});
+
+test.each([
+  ["a table of no rule that is made", "s.plain", "s.plain", false],
+  ["tables of no rule", "s.plain", "s.other", false],
+  ["one that takes the name of a table under rules", "s.plain", "s.users", true],
+  ["one that would come under rules", "s.customers_eu", "s.archive_eu", true],
+  ["one that is made under rules", "s.customers_eu", "s.customers_eu", true],
+])("names that are other ones: %s", async (_, from, to, isInDoubt) => {
+  const { skip } = await ruled(named(from, to, at(110)));
+  expect(await skip(THERE)).toEqual(isInDoubt ? [["1/50/1", UNREAD]] : []);
+});
+
+test("what lies between the state and the furthest sink is looked through", () => {
+  expect(unknownLog(at(60), at(90))).toEqual({ from: at(60), to: at(90), isThere: true });
+  expect(unknownLog(at(60), at(60))).toBeNull();
+  expect(unknownLog(at(60), at(7, 2))).toBeNull();
 });
 
 test("nothing is read or kept where no table looks like one under rules", async () => {

@@ -10,7 +10,7 @@ import type {
 import type { OnRenamed } from "../../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Position } from "../../../src/core/model/position.ts";
-import type { FrameReading } from "../../../src/core/model/frame.ts";
+import type { Frame, FrameReading } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/waiting.ts";
 import { classifySource, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
@@ -200,10 +200,10 @@ async function hasMore(
   return before !== null && before.until.commit > lowest;
 }
 
-/** See `ChangeLog`. What the catalogue shows may come to the log a moment later. */
+/** See `ChangeLog`. What the catalogue shows may come to the log a moment later: the capturing daemon is asked how far it is. */
 export async function renames(
   { context, calls, followed }: LogReader,
-  from: Position,
+  { from, to }: { readonly from: Position; readonly to: Position | null },
   onRenamed: OnRenamed,
   signal: AbortSignal,
 ): Promise<bigint> {
@@ -212,9 +212,13 @@ export async function renames(
     await using log = await LogTopic.open(context, scope.signal);
     followed.expectSame(log.id);
     const { first, stable } = await log.extent(scope.signal);
-    followed.adopt(await log.last({ from: first, until: stable }, scope.signal));
-    const until = followed.positionIn(await calls.ask({ kind: "tip" }, scope.signal));
-    await calls.ask({ kind: "mark", content: "renames" }, scope.signal);
+    const last = await log.last({ from: first, until: stable }, scope.signal);
+    followed.adopt(last);
+    const isThere = to !== null && last !== null && !followed.isEarlier(last) && isBeyond(last, to, followed);
+    const tip = isThere ? to.commit : followed.positionIn(await calls.ask({ kind: "tip" }, scope.signal));
+    if (!isThere) await calls.ask({ kind: "mark", content: "renames" }, scope.signal);
+    const until = to === null || to.commit > tip ? tip : to.commit;
+    const walk = new Walk(from);
     const start = await log.offsetBefore({ from: first, until: stable }, from, followed, scope.signal);
     const frames = log.frames({ from: start, until: null }, scope.signal);
     const reading: FrameReading = {
@@ -225,8 +229,8 @@ export async function renames(
     for (;;) {
       const framed = await nextOf(frames, context, log, signal);
       if (followed.isEarlier(framed.frame)) continue;
-      if (followed.isLater(framed.frame)) return until;
-      await log.contentOf(framed, reading);
+      if (followed.isLater(framed.frame)) return walk.at.commit;
+      if (walk.step(framed.frame, log.name) !== null) await log.contentOf(framed, reading);
       if (framed.frame.until.commit >= until) return until;
     }
   } catch (error) {
@@ -234,6 +238,10 @@ export async function renames(
   } finally {
     scope.end();
   }
+}
+
+function isBeyond(frame: Frame, { commit }: Position, followed: Followed): boolean {
+  return followed.isLater(frame) || frame.until.commit >= commit;
 }
 
 /** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */

@@ -26,7 +26,7 @@ export function kafkaSource(context: SourceContext): Source {
       stream: (from, options, signal) => FrameStream.open(reader, from, options, signal),
       tip: async (signal) => followed.positionIn(await calls.ask({ kind: "tip" }, signal)),
       earliest: (signal) => earliest(reader, signal),
-      renames: (from, onRenamed, signal) => renames(reader, from, onRenamed, signal),
+      renames: (from, to, onRenamed, signal) => renames(reader, { from, to }, onRenamed, signal),
     },
     admin: logAdmin(reader),
     catalog: {

@@ -69,9 +69,12 @@ function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {
       const [first] = await files.read(signal);
       return first === undefined ? null : startOf(first.file);
     },
-    renames: async (from, onRenamed, signal) => {
+    renames: async (from, to, onRenamed, signal) => {
       await server.facts(signal);
-      return await walkRenames(server, { files, names: tables.names }, from, onRenamed, signal);
+      const tip = await files.tip(signal);
+      const until = to === null || to.commit > tip ? tip : to.commit;
+      await walkRenames(server, tables.names, { from, until }, onRenamed, signal);
+      return until;
     },
   };
 }

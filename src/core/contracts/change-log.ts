@@ -24,11 +24,16 @@ export interface ChangeLog {
    */
   readonly earliest: (signal: AbortSignal) => Promise<bigint | null>;
   /**
-   * Tells what `onRenamed` of a stream from `from` would tell, in order and without rows, and returns where it ends: behind
-   * everything that the catalogue showed before the call. Null: any table may have been renamed there. Absent: no rename is
-   * in the log, because none matters.
+   * Tells what `onRenamed` of a stream from `from` would tell before `to`, or more, in order and without rows. Returns where it
+   * ends: at `to`; without that, or where the log does not reach so far, behind everything that the catalogue showed before the
+   * call. Null: any table may have been renamed there. Fails at a gap. Absent: no rename is in the log, because none matters.
    */
-  readonly renames?: (from: Position, onRenamed: OnRenamed, signal: AbortSignal) => Promise<bigint>;
+  readonly renames?: (
+    from: Position,
+    to: Position | null,
+    onRenamed: OnRenamed,
+    signal: AbortSignal,
+  ) => Promise<bigint>;
 }
 
 export type OnRenamed = (renames: readonly Rename[] | null, position: Position) => void;

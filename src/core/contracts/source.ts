@@ -36,7 +36,10 @@ export type Revise = (
   signal: AbortSignal,
 ) => Promise<readonly TableShape[]>;
 
-/** Called when the log was found, and before sinks move over a part of it: what it says of names has to be known behind it. */
+/**
+ * Called when the log was found, and before sinks move over a part of it, or the state knows that they are behind one that it did
+ * not know of: what the log says of names has to be known there.
+ */
 export type OnSkipped = (skipped: SkippedLog, signal: AbortSignal) => Promise<void>;
 
 export interface SkippedLog {

@@ -8,7 +8,7 @@ import {
 } from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
 import { type Login, reasonOf } from "../../core/errors.ts";
-import { comparePositions, type Position, rowVersion } from "../../core/model/position.ts";
+import { comparePositions, earliest, type Position, rowVersion } from "../../core/model/position.ts";
 import type { News } from "../../core/waiting.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
 import type {
@@ -93,7 +93,7 @@ export class SinkOpening {
         "the sink has done the reset of its offset that waits in the state: it is not done again",
       );
       // In the state alone: until the sink is entered it is known to be later than an older copy of the state.
-      await state.sinks.finishReset(worker.name, own.position, own.tables);
+      await finishReset(this.#parts, reset, own);
       return await this.open(signal);
     }
     if (reset !== null) {
@@ -422,16 +422,26 @@ function continuedAt(own: Position, to: Position, { from, common, isContinued }:
 
 /** The sink first: the state may say that it is done only when it is. */
 async function storeReset(
-  { worker, state }: Pick<ResetParts, "worker" | "state">,
-  reset: Pick<WaitingReset, "id">,
+  parts: Pick<ResetParts, "worker" | "state">,
+  reset: Pick<WaitingReset, "id" | "to">,
   checkpoint: Checkpoint,
   signal: AbortSignal,
 ): Promise<void> {
+  const { worker } = parts;
   worker.position.finish(reset);
   await worker.writer.note(checkpoint, signal);
   failpoint("reset.noted");
-  await state.sinks.finishReset(worker.name, checkpoint.position, checkpoint.tables);
+  await finishReset(parts, reset, checkpoint);
   failpoint("reset.settled");
+}
+
+/** Invariant: no further than the reset goes: nobody may have read the log behind it under this state. */
+async function finishReset(
+  { worker, state }: Pick<ResetParts, "worker" | "state">,
+  { to }: Pick<WaitingReset, "to">,
+  { position, tables }: Checkpoint,
+): Promise<void> {
+  await state.sinks.finishReset(worker.name, earliest([position, to])!, tables);
 }
 
 /** The tables that exist now, as complete as they were. A table whose shape has changed since is read as a whole. */

@@ -218,18 +218,12 @@ export function skippedLog(
 }
 
 /**
- * The part of the log between what a state knows that is older than a sink, and the position where the stream begins; null:
- * there is none.
+ * The part of the log between what the state knows and the furthest sink; null: there is none. The last daemon was killed, or the
+ * state is an older copy, under which nobody has read that part: the two look alike.
  */
-export function unknownLog(
-  { acknowledged }: Pick<SourceRecord, "acknowledged">,
-  records: readonly SinkRecord[],
-  { position, isBound }: StartingPoint,
-): SkippedLog | null {
-  const known = latest(acknowledged, ...records.map(knownPosition));
-  if (isBound || known === null || known.epoch !== position.epoch || comparePositions(position, known) <= 0)
-    return null;
-  return { from: known, to: position, isThere: true };
+export function unknownLog(known: Position, furthest: Position): SkippedLog | null {
+  if (known.epoch !== furthest.epoch || comparePositions(furthest, known) <= 0) return null;
+  return { from: known, to: furthest, isThere: true };
 }
 
 /** True for a sink that surely begins where something else than its own reading has brought it. */
@@ -237,21 +231,14 @@ function isMoved({ reset }: SinkRecord): boolean {
   return reset != null && (reset.crossing === undefined || reset.crossing.from === null);
 }
 
-export interface StartingPoint {
-  readonly position: Position;
-  /** The state knows what the sinks have: it is no older copy. */
-  readonly isBound: boolean;
-}
-
-/** Where the stream begins: at the lowest position of the sinks that answer in time. The other sinks join later. */
+/** The position where the stream begins: the lowest one of the sinks that answer in time. The other sinks join later. */
 export async function startingPoint(
   { clock, lives }: Pick<LogParts, "clock" | "lives">,
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
-): Promise<StartingPoint> {
+): Promise<Position> {
   const opening = Promise.all(lives.map((life) => life.begin(signal)));
   const begun = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
-  const known = begun.flatMap((from) => (from?.kind === "known" ? [from] : []));
-  const position = earliest(known.map(({ covered }) => covered)) ?? acknowledged ?? origin;
-  return { position, isBound: known.every(({ isBound }) => isBound) };
+  const covered = begun.flatMap((from) => (from?.kind === "known" ? [from.covered] : []));
+  return earliest(covered) ?? acknowledged ?? origin;
 }

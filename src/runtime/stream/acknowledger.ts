@@ -23,6 +23,8 @@ interface AcknowledgerParts {
   readonly sinks: () => readonly SinkPositions[];
   /** The stream's own position: a sink beyond it holds nothing back. */
   readonly reached: () => Position;
+  /** Up to here the log was read. A sink may be beyond it if the state is an older copy. */
+  readonly read: () => Position;
   /**
    * What the source's stored identity has to record about the log when the sinks are at these positions; null: nothing new.
    */
@@ -77,8 +79,9 @@ export class Acknowledger {
   }
 
   async once(stream: ChangeStream | null): Promise<void> {
-    const { state, remember, reached } = this.#parts;
-    const sinks = this.#parts.sinks();
+    const { state, remember, reached, read } = this.#parts;
+    // Invariant: nothing is stored that says that more of the log was read than was.
+    const sinks = this.#parts.sinks().map((sink) => upTo(read(), sink));
     const covered = new Map<string, Position>();
     for (const { name, covered: position } of sinks) if (position !== null) covered.set(name, position);
     const stored = sinks.flatMap(({ checkpoint, covered: done }) => (done === null ? [] : [checkpoint ?? done]));
@@ -119,4 +122,10 @@ export class Acknowledger {
     const isStored = this.#stored.get(name)?.tables === tables;
     return [isStored ? { name, position } : { name, position, tables }];
   }
+}
+
+function upTo(end: Position, sink: SinkPositions): SinkPositions {
+  const { checkpoint, covered } = sink;
+  if (covered === null || comparePositions(covered, end) <= 0) return sink;
+  return { ...sink, covered: end, checkpoint: checkpoint === null ? null : earliest([checkpoint, end])! };
 }

@@ -2,7 +2,7 @@ import { invariant } from "../../core/invariant.ts";
 import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
 import type { LogEntry } from "../../core/model/batch.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { type Position, rowVersion } from "../../core/model/position.ts";
+import { latest, type Position, rowVersion } from "../../core/model/position.ts";
 import { News } from "../../core/waiting.ts";
 import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -84,6 +84,7 @@ interface Expected {
  */
 export class FanOut {
   #position: Position;
+  #furthest: Position;
   readonly #markPrefix: string;
   readonly #news: News;
   /** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
@@ -105,7 +106,7 @@ export class FanOut {
     news: News = new News(),
     byteBudget: number = bytesFor(MAIN_BATCHES, []),
   ) {
-    this.#position = position;
+    this.#position = this.#furthest = position;
     this.#markPrefix = markPrefix;
     this.#news = news;
     this.byteBudget = byteBudget;
@@ -114,6 +115,11 @@ export class FanOut {
   /** Everything before it was given to the attached sinks. */
   get position(): Position {
     return this.#position;
+  }
+
+  /** The furthest that it was: it may have gone back since. */
+  get furthest(): Position {
+    return this.#furthest;
   }
 
   /**
@@ -317,6 +323,7 @@ export class FanOut {
     from = this.#passRenames(block, from, block.count);
     this.#rows(block, from, block.count);
     this.#position = block.until;
+    this.#furthest = latest(block.until, this.#furthest);
     this.#news.tell();
     for (const worker of this.#sinks.keys()) if (this.isCrowded(worker)) this.crowding.tell();
     for (const [worker, queue] of this.#sinks) {

@@ -14,7 +14,6 @@ import { type Assembler, type HeldRows, withoutRows } from "../rows/assembler.ts
 import type { Decoder } from "../rows/decoder.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { mayNameMore, rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
-import type { LogFiles } from "../wire/log-files.ts";
 import { type LogNames, type NextFile, unpackPosition } from "../wire/position.ts";
 import type { Server } from "../wire/server.ts";
 import type { Trail } from "./read-transactions.ts";
@@ -479,18 +478,16 @@ export function perhapsExchanged([hub, ...others]: readonly TableName[]): readon
 /** See `ChangeLog`. */
 export async function walkRenames(
   server: Server,
-  { files, names }: { readonly files: LogFiles; readonly names: TableNames },
-  from: Position,
+  names: TableNames,
+  { from, until }: { readonly from: Position; readonly until: bigint },
   onRenamed: OnRenamed,
   signal: AbortSignal,
-): Promise<bigint> {
-  const until = await files.tip(signal);
+): Promise<void> {
   const onDefinition = (start: bigint, says: Definition, statement: Statement): void => {
     const renames = whyUnread(statement, { ...says, unlogged: [] }) === null ? renamesOf(says, names) : null;
     if (renames?.length !== 0) onRenamed(renames, { epoch: from.epoch, commit: start, index: 0 });
   };
   if (from.commit < until) await walkLog(server, from.commit, until, { onDefinition }, signal);
-  return until;
 }
 
 function isIllegible({ schema, table }: TableName): boolean {
