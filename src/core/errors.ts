@@ -36,6 +36,7 @@ export type DatabaseReason =
   | "connections" // all connections are taken
   | "disk" // it is full
   | "resources"
+  | "temp-files" // a statement needs more of them than the role may have
   | "conflict" // with another transaction, which won
   | "ending" // it is starting or stopping, or ended the session
   | "lock" // not granted in time

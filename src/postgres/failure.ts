@@ -105,6 +105,10 @@ export function connectFix(
   return `Create the role and let it log in (ALTER ROLE … LOGIN), or correct the user in \`${key}\`.`;
 }
 
+/** A new session has the new value. */
+export const MORE_TEMP_FILES =
+  "Raise the limit of Millrace's role (as a superuser: ALTER ROLE … SET temp_file_limit = …), or the memory that it takes before it needs files (ALTER ROLE … SET work_mem = …). Millrace tries again by itself.";
+
 /** Several limits have one SQLSTATE. */
 function fullFix(routine: string): string {
   const passes = "or close sessions that nobody needs. Millrace tries again by itself.";
@@ -219,7 +223,7 @@ function reasonOfState(state: string, text: string, connecting: boolean): Databa
   // With row_security=off the server refuses a read that a policy would restrict.
   if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
   // The same SQLSTATE as that of a server without a free slot.
-  if (reason === "slots" && /temp_file_limit/.test(text)) return "resources";
+  if (reason === "slots" && /temp_file_limit/.test(text)) return "temp-files";
   if (reason === "lost" && /startup parameter|pgbouncer|pooler/i.test(text)) return "pooler";
   return reason;
 }

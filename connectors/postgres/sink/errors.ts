@@ -12,7 +12,7 @@ import { TABLE_FAILURES, takenBy } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";
-import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
+import { connectFix, type Failure, failureOf, MORE_TEMP_FILES } from "../../../src/postgres/failure.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 
 /** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
@@ -84,6 +84,12 @@ const RESOURCES: Rule = {
   kind: "retryable",
   what: "the target lacks a resource",
   hint: "The server's log names it. Millrace tries again by itself.",
+};
+const TEMP_FILES: Rule = {
+  code: "MR2006",
+  kind: "retryable",
+  what: "the target's role may not have as many temporary files as a statement needs (temp_file_limit)",
+  hint: MORE_TEMP_FILES,
 };
 const CONNECTIONS: Rule = {
   code: "MR2006",
@@ -218,6 +224,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   connections: CONNECTIONS,
   disk: DISK_FULL,
   resources: RESOURCES,
+  "temp-files": TEMP_FILES,
   conflict: CONFLICT,
   ending: ENDING,
   lock: LOCKED,

@@ -11,7 +11,7 @@ import {
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";
-import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
+import { connectFix, Failure, failureOf, MORE_TEMP_FILES } from "../../../src/postgres/failure.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
@@ -166,6 +166,12 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   },
   disk: { code: "MR3213", kind: "retryable", says: telling("the server's disk is full") },
   resources: SHORT,
+  "temp-files": {
+    code: "MR2006",
+    kind: "retryable",
+    says: telling("a statement needs more temporary files than the role may have"),
+    hint: MORE_TEMP_FILES,
+  },
   conflict: SHORT,
   ending: {
     code: "MR2006",

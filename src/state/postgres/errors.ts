@@ -1,6 +1,6 @@
 import { reachAgain } from "../../core/system-errors.ts";
 import { roomFix } from "../../postgres/data-folder.ts";
-import { connectFix, type Failure, failureOf } from "../../postgres/failure.ts";
+import { connectFix, type Failure, failureOf, MORE_TEMP_FILES } from "../../postgres/failure.ts";
 import type { PostgresAddress } from "../../postgres/url.ts";
 import { type DatabaseReason, type ErrorCode, type Login, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
@@ -63,6 +63,10 @@ function numbered(failure: Failure, login: Login | undefined, address: PostgresA
   if (reason === "disk") {
     const message = `the disk of the state's Postgres server${at} is full (SQLSTATE ${code})`;
     return stateError("MR1215", message, { hint: roomFix(address, text), kind: "retryable", cause });
+  }
+  if (reason === "temp-files") {
+    const message = `the state's Postgres server${at} gave up a statement: ${text} (SQLSTATE ${code})`;
+    return stateError("MR1215", message, { hint: MORE_TEMP_FILES, kind: "retryable", cause });
   }
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";

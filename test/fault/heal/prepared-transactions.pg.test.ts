@@ -1,18 +1,25 @@
 /**
- * A first start that waits for a forgotten prepared transaction says for which; so do `status` and `check`.
+ * A first start that waits for a forgotten transaction says for which; so do `status` and `check`.
  * @module-tag heavy
  */
+import { Client } from "pg";
 import { expect, test } from "vitest";
 import { createFreshDatabase } from "../../support/run/fresh-database.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { ownPostgres } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
-test("a prepared transaction of another database is named with its owner, its age and what ends it", async () => {
+test("a session, then a prepared transaction of another database, is named with its owner, its age and what ends it", async () => {
   await using server = await ownPostgres({ settings: { max_prepared_transactions: 5 } });
   await using other = await createFreshDatabase(server);
   await other.query("create table held (id int primary key)");
-  await other.query("begin; insert into held values (1); prepare transaction 'it''s forgotten'");
+  const session = new Client({ connectionString: other.url, application_name: "forgotten shell" });
+  await session.connect();
+  session.on("error", () => undefined);
+  await session.query("begin; insert into held values (1)");
+  await other.query("begin; insert into held values (2); prepare transaction 'it''s forgotten'");
+  const { rows: own } = await session.query<{ pid: number }>("select pg_backend_pid() as pid");
+  const { pid } = own[0]!;
   const source = await createFreshDatabase(server);
   await using pipeline = await RunningPipeline.start("create table t (id int primary key); insert into t values (1)", {
     source,
@@ -20,19 +27,25 @@ test("a prepared transaction of another database is named with its owner, its ag
     untilStreaming: false,
   });
   const { installation, daemon } = pipeline;
-  const named = expect.stringMatching(
-    new RegExp(
-      `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). In database ${other.name}: COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten';`,
-    ),
+  const isNamed = async (text: string): Promise<void> => {
+    const named = expect.stringMatching(new RegExp(text));
+    await eventually(
+      async () => {
+        expect(daemon.said).toEqual(named);
+        const status = await installation.status();
+        expect(status.source.hints).toEqual([named]);
+        expect(status.source["oldestTransactionSeconds"]).toBeGreaterThan(0);
+      },
+      { withinMs: 40_000 },
+    );
+  };
+  const ends = `SELECT pg_terminate_backend(${pid});`;
+  await isNamed(
+    `the oldest is pid ${pid} \\(role \\w+, database ${other.name}, application forgotten shell, its transaction is \\d+ s old, idle in transaction, last statement: .*\\). End it where it was begun, or by ${ends.replace(/[()]/g, "\\$&")}`,
   );
-  await eventually(
-    async () => {
-      expect(daemon.said).toEqual(named);
-      const status = await installation.status();
-      expect(status.source.hints).toEqual([named]);
-      expect(status.source["oldestTransactionSeconds"]).toBeGreaterThan(0);
-    },
-    { withinMs: 40_000 },
+  await other.query(ends);
+  await isNamed(
+    `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). In database ${other.name}: COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten';`,
   );
   const checked = await installation.command("check");
   expect(checked.stdout).toContain("the first start waits until it has ended");

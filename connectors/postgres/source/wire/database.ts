@@ -14,7 +14,16 @@ import { KeptSessions } from "./row-session.ts";
 const NEVER = new AbortController().signal;
 const QUERY_TIMEOUT_MS = 60_000;
 /** After these the connection is in an unknown state. */
-const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending", "resources", "disk", "conflict"]);
+const UNCERTAIN: ReadonlySet<ErrorReason> = new Set([
+  "stopped",
+  "lost",
+  "ending",
+  "resources",
+  // Another limit counts in a new session.
+  "temp-files",
+  "disk",
+  "conflict",
+]);
 /** A server that is still alive answers a short statement within this time. */
 const LAST_ANSWER_MS_MAX = 1_000;
 
