@@ -103,29 +103,17 @@ test("a server of the state that is away is told at once, not when the lease end
   });
 });
 
-test("a stop that is ordered while the state does not answer, at the start or later, is in order", async () => {
+test("a stop that is ordered while a start waits for the state is in order", async () => {
   await using state = await freshDatabase();
   await using proxy = await tcpProxy(state.url);
+  proxy.stall();
   await using pipeline = await RunningPipeline.start(TABLE, {
     kinds: ["sqlite"],
+    untilStreaming: false,
     configure: (config) => ({ ...config, state: proxy.url(state.url) }),
   });
-  const end = async (): Promise<number | null> => {
-    const ended = pipeline.daemon.stop();
-    // Long before it is given up.
-    proxy.cut();
-    return (await ended).exitCode;
-  };
-  proxy.stall();
-  await pipeline.run("update orders set n = 1");
-  await eventually(async () => expect((await pipeline.installation.status()).state.isSilent).toBe(true), {
-    withinMs: 15_000,
-  });
-  expect(await end()).toBe(0);
-  const { accepted } = proxy.counters;
-  pipeline.daemon = pipeline.installation.run();
-  await eventually(() => expect(proxy.counters.accepted).toBeGreaterThan(accepted), { withinMs: 15_000 });
-  expect(await end()).toBe(0);
+  await eventually(() => expect(proxy.counters.accepted).toBeGreaterThan(0), { withinMs: 15_000 });
+  expect((await pipeline.daemon.stop()).exitCode).toBe(0);
   await proxy.resume();
   await pipeline.start();
   await pipeline.expectEqual(["orders"]);
