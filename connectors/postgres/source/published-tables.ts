@@ -26,7 +26,7 @@ import { isOfStandby, KEPT } from "./log/timeline.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
 import type { PostgresStream } from "./stream/change-stream.ts";
-import type { CatalogTable } from "./catalog/catalog.ts";
+import type { Catalog, CatalogTable } from "./catalog/catalog.ts";
 import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
 import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
@@ -44,6 +44,7 @@ export class PublishedTables {
   #restart: bigint | null = null;
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
+  readonly #schemas = new SeenSchemas();
   readonly leaves = new ShownLeaves();
   /** By oid, the tables that were locked at the last attempt to publish them, and by whom. */
   #locked: ReadonlyMap<number, LockHolders | null> = new Map();
@@ -100,6 +101,8 @@ export class PublishedTables {
   async tables(signal: AbortSignal): Promise<CapturedTables> {
     const selected = await selectTables(this.#context, false, signal);
     const { captured, refused, catalog, publication } = selected;
+    // Invariant: before a row is read of a table under its new name.
+    if (this.#schemas.areOthers(catalog)) this.#context.marks.reopen();
     this.leftOut = leftOutByLists(this.#context.publication, selected);
     this.besides = shownBesides(selected);
     const generations = this.#generations.look(captured, catalog, publication);
@@ -201,6 +204,22 @@ export class PublishedTables {
       if (reasonOf(error) !== "privilege") throw error;
       return { added: [], locked: [] };
     }
+  }
+}
+
+/** From this version on, the server announces tables again whose schema got another name. */
+const ANNOUNCES_SCHEMAS = 160_000;
+
+/** The schemas of tables by the tables' oids. */
+class SeenSchemas {
+  #ofTables: ReadonlyMap<number, string> = new Map();
+
+  /** Whether a table is in another one than at the last look, and the server does not say so. */
+  areOthers({ tables, version }: Catalog): boolean {
+    const before = this.#ofTables;
+    this.#ofTables = new Map(tables.map(({ oid, schema }) => [oid, schema]));
+    if (version >= ANNOUNCES_SCHEMAS) return false;
+    return tables.some(({ oid, schema }) => (before.get(oid) ?? schema) !== schema);
   }
 }
 

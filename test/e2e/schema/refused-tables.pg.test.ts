@@ -20,6 +20,7 @@ test("tables whose reason to be refused has ended have the changes since then", 
      create table orders (id int primary key, v text); create table _orders_old (id int primary key, v text);
      create table member (id int primary key, v text); alter extension plpgsql add table member;
      create table indexed (id int primary key, v text);
+     create schema one; create table one.kept (id int primary key, v text);
      ${named(
        `create domain "d#" as text`,
        `create table typed (id int primary key, v "d#")`,
@@ -59,9 +60,10 @@ test("tables whose reason to be refused has ended have the changes since then", 
   );
   await eventually(async () => expect(await refused()).toEqual([expect.stringMatching("inside")]));
   await expectChanges(2, "good", "_orders_old", "member", "indexed", "typed");
-  // The server announces all tables again.
-  await pipeline.run(named(`alter schema "s#" rename to s`));
+  // Postgres 14 and 15 may go on with the former names.
+  await expectChanges(3, "one.kept");
+  await pipeline.run(named(`alter schema "s#" rename to s`, "alter schema one rename to two"));
   await eventually(async () => expect(await refused()).toEqual([]));
-  await expectChanges(3, "good", "s.inside");
+  await expectChanges(4, "good", "s.inside", "two.kept");
   expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
 });

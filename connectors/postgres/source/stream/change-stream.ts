@@ -35,6 +35,8 @@ export class PostgresStream implements ChangeStream, MarkedStream {
   readonly #closing = new AbortController();
   #session: ReplicationSession;
   #binary: boolean;
+  /** The server sends tables under names that they no longer have. */
+  #isStale = false;
   /** The position after the last block that was returned. */
   #at: Position;
   #acknowledged = 0n;
@@ -98,6 +100,10 @@ export class PostgresStream implements ChangeStream, MarkedStream {
     this.#session.renew();
   }
 
+  reopen(): void {
+    this.#isStale = true;
+  }
+
   async #receive(signal: AbortSignal): Promise<Block> {
     // A server that takes writes has its marks in the log.
     if (this.#timeline === null) return await this.#next(signal, signal);
@@ -117,18 +123,22 @@ export class PostgresStream implements ChangeStream, MarkedStream {
 
   /** `until` ends the wait for a block, and `signal` everything. */
   async #next(until: AbortSignal, signal: AbortSignal): Promise<Block> {
-    try {
-      return await this.#session.next(until);
-    } catch (error) {
-      if (!(error instanceof TextModeNeeded)) throw error;
+    for (;;) {
+      try {
+        const block = await this.#session.next(until);
+        if (!this.#isStale) return block;
+        block.release();
+      } catch (error) {
+        if (!(error instanceof TextModeNeeded)) throw error;
+        this.#binary = false;
+      }
+      // Everything before the row in question was returned, so the new session begins exactly there.
+      await this.#session[Symbol.asyncDispose]();
+      this.#isStale = false;
+      const open = AbortSignal.any([signal, this.#closing.signal]);
+      this.#session = await openSession(this.#parts, this.#timeline, this.#at, this.#binary, open);
+      this.#session.acknowledge(this.#acknowledged);
     }
-    // Everything before the row in question was returned, so the new session begins exactly there.
-    await this.#session[Symbol.asyncDispose]();
-    this.#binary = false;
-    const open = AbortSignal.any([signal, this.#closing.signal]);
-    this.#session = await openSession(this.#parts, this.#timeline, this.#at, false, open);
-    this.#session.acknowledge(this.#acknowledged);
-    return await this.#session.next(until);
   }
 
   acknowledge(commit: bigint): void {

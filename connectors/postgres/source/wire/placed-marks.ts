@@ -18,6 +18,8 @@ export interface MarkedStream {
   expect(mark: PlacedMark): void;
   /** Looks up the shapes of tables again. */
   renew(): void;
+  /** Goes on in another session of the server, which announces all tables by their names there. */
+  reopen(): void;
 }
 
 /** A mark that is made while there is no stream is lost, and made again (see `Watermarks`). */
@@ -30,6 +32,10 @@ export class PlacedMarks {
 
   renew(): void {
     for (const stream of this.#streams) stream.renew();
+  }
+
+  reopen(): void {
+    for (const stream of this.#streams) stream.reopen();
   }
 
   attach(stream: MarkedStream): void {
