@@ -1,12 +1,13 @@
 /** Sources, sinks and states that are open for as long as a command works on them. */
 import type { SinkConfig } from "../config/config.ts";
+import { systemClock } from "../core/clock.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
 
 /** How long a sink may take to answer. */
-export const SINK_ANSWER_MS_MAX = 60_000;
+const SINK_ANSWER_MS_MAX = 60_000;
 
 interface Closable {
   readonly close: () => Promise<void>;
@@ -25,18 +26,30 @@ export async function whileOpen<Opened extends Closable, T>(
   }
 }
 
+/** The sink's answer, if it gives one within some attempts. */
+export async function answered<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { retryInPlace } = await import("../runtime/retry.ts");
+  const signal = AbortSignal.timeout(SINK_ANSWER_MS_MAX);
+  return await retryInPlace(
+    systemClock,
+    () => ask(signal),
+    () => {},
+    signal,
+  );
+}
+
 /**
  * Opens a sink under the lease that this command holds, and closes it after `work`. `own` is the checkpoint that the
  * sink holds.
  */
 export async function withOpenSink<T>(
   log: Logger,
-  { connector }: SinkConfig,
-  { lease }: Pick<StateStore, "lease">,
+  { connector }: { readonly connector: Pick<SinkConfig["connector"], "create"> },
+  { lease }: { readonly lease: Pick<StateStore["lease"], "current"> },
   work: (sink: Sink, own: Checkpoint | null) => Promise<T>,
 ): Promise<T> {
   const number = (await lease.current())?.number ?? 0;
   return await whileOpen(connector.create(log), async (sink) =>
-    work(sink, await sink.open(number, AbortSignal.timeout(SINK_ANSWER_MS_MAX))),
+    work(sink, await answered((signal) => sink.open(number, signal))),
   );
 }

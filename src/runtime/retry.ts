@@ -13,26 +13,29 @@ export function isTriedAgain(error: unknown): boolean {
   return kind === "retryable" || kind === "blocked";
 }
 
-/** Attempts at one batch before its sink leaves the stream and waits; together they take about three seconds. */
-const BATCH_ATTEMPTS_MAX = 6;
-const BATCH_FIRST_WAIT_MS = 50;
-const BATCH_WAIT_MS_MAX = 1_000;
+/** Attempts at one piece of work before its sink leaves the stream and waits; together they take about three seconds. */
+const ATTEMPTS_MAX = 6;
+const IN_PLACE_FIRST_WAIT_MS = 50;
+const IN_PLACE_WAIT_MS_MAX = 1_000;
 
-/** Retries one batch in place: a problem that passes within seconds (a deadlock, a restart, a full queue) makes no sink leave. */
-export async function retryBatch(
+/**
+ * Retries work of a sink in place: a problem that passes within seconds (a deadlock, a restart, a full queue) makes no sink
+ * leave, and no command fail.
+ */
+export async function retryInPlace<T>(
   clock: Clock,
-  work: () => Promise<void>,
+  work: () => Promise<T>,
   onRetry: (error: unknown) => void,
   signal: AbortSignal,
-): Promise<void> {
-  const backoff = new ReconnectBackoff(clock, BATCH_WAIT_MS_MAX, BATCH_FIRST_WAIT_MS);
+): Promise<T> {
+  const backoff = new ReconnectBackoff(clock, IN_PLACE_WAIT_MS_MAX, IN_PLACE_FIRST_WAIT_MS);
   for (let attempt = 0; ; attempt++) {
     try {
       return await work();
     } catch (error) {
       // The same again would be too much again.
       const isPassing = kindOf(error) === "retryable" && reasonOf(error) !== "size";
-      if (!isPassing || attempt === BATCH_ATTEMPTS_MAX || signal.aborted) throw error;
+      if (!isPassing || attempt === ATTEMPTS_MAX || signal.aborted) throw error;
       onRetry(error);
     }
     await clock.sleep(backoff.next(), signal);

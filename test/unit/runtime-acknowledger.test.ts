@@ -7,7 +7,7 @@ import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { ANYWHERE, type SinkPositions } from "../../src/runtime/sink/sink-position.ts";
 import { Acknowledger } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/control/status.ts";
-import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
+import { kindOf, ReconnectBackoff, retryInPlace } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { realState, ScriptedStream } from "../support/model/scripted.ts";
 
@@ -238,7 +238,7 @@ describe("waiting between attempts", () => {
       [new Error("of no known kind"), 7],
     ] as const) {
       let attempts = 0;
-      const work = retryBatch(
+      const work = retryInPlace(
         systemClock,
         async () => {
           attempts++;

@@ -7,12 +7,13 @@ import type { ConfigPart, Place } from "../../config/load.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { parsePosition, comparePositions, type Position } from "../../core/model/position.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { PRODUCER } from "../../version.ts";
 import { cliError } from "../errors.ts";
 import { expectNoFile, writeNamedFile } from "../files.ts";
-import { whileOpen, SINK_ANSWER_MS_MAX } from "../opened.ts";
+import { answered, whileOpen } from "../opened.ts";
 import { NOT_DONE } from "../options.ts";
 import { alone, auditedLater, readState, storedPositions } from "../state.ts";
 import type { Session } from "../session.ts";
@@ -265,9 +266,9 @@ export async function expectReachable(
 
 /** By its own checkpoint, without taking the sink over. */
 async function heldBy({ log }: Pick<Session, "log">, { connector }: SinkConfig): Promise<Position | null> {
-  const signal = AbortSignal.timeout(SINK_ANSWER_MS_MAX);
   try {
-    return (await whileOpen(connector.create(log), (sink) => sink.look(signal)))?.position ?? null;
+    const look = (sink: Sink) => answered((signal) => sink.look(signal));
+    return (await whileOpen(connector.create(log), look))?.position ?? null;
   } catch (error) {
     if (findMillraceError(error) === undefined) throw error;
     return null;

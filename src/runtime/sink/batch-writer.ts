@@ -8,7 +8,7 @@ import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { otherThanWritten, unclassified, noAnswer, type SinkTask } from "../errors.ts";
-import { kindOf, retryBatch } from "../retry.ts";
+import { kindOf, retryInPlace } from "../retry.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
 import type { IncompleteKeys } from "./incomplete-keys.ts";
 import { isSame, type SinkPosition } from "./sink-position.ts";
@@ -218,7 +218,7 @@ export class BatchWriter {
       logger.warn({ error }, "a batch failed and is retried");
     };
     try {
-      await retryBatch(clock, work, onRetry, signal);
+      await retryInPlace(clock, work, onRetry, signal);
     } catch (error) {
       signal.throwIfAborted();
       metrics.sinkError(sink.name, kindOf(error));

@@ -13,7 +13,7 @@ import type {
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import { type CopyRun, Receipts, type TableEnd, type Work } from "../stream/sink-queue.ts";
-import { retryBatch } from "../retry.ts";
+import { retryInPlace } from "../retry.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 
 /** `left`: the sink did not get to it, or failed. `decode`: the rows must be copied as blocks. */
@@ -72,7 +72,7 @@ export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise
       const onRetry = (error: unknown): void => {
         logger.warn({ table: table.id, error }, "the end of the copy failed and is retried");
       };
-      await retryBatch(clock, () => target.finish(table, until), onRetry, until);
+      await retryInPlace(clock, () => target.finish(table, until), onRetry, until);
       logger.info({ table: table.id, rows: rowCount, parts: rows.partCount }, "table copied undecoded");
       return "copied";
     } catch (error) {
@@ -164,7 +164,7 @@ async function copyPartsInTurn(parts: PartsToCopy, signal: AbortSignal): Promise
           throw error;
         }
       };
-      await retryBatch(clock, write, onRetry, signal);
+      await retryInPlace(clock, write, onRetry, signal);
       await held.sessions?.writer.commit(signal);
       onPart(rowCount);
     }
