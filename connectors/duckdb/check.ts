@@ -37,7 +37,7 @@ export async function targetFindings(
     try {
       const nothing = (): void => undefined;
       const options = { name, owner, schema, form, changing: nothing, onPrepared: nothing };
-      const checkpoint = new CheckpointRow(name, store.catalogue, form);
+      const checkpoint = new CheckpointRow(owner, store.catalogue, form);
       const warehouse = new DuckdbWarehouse({ connection, store, checkpoint }, options);
       const there = await warehouse.find(tables);
       return tables.flatMap((table): readonly Finding[] => {

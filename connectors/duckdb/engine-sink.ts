@@ -378,7 +378,7 @@ export class EngineSink<S extends Store>
   }
 
   #checkpointIn(store: S): CheckpointRow {
-    return new CheckpointRow(this.name, store.catalogue, this.#keeper.form);
+    return new CheckpointRow(this.#options.owner, store.catalogue, this.#keeper.form);
   }
 
   #warehouse(): DuckdbWarehouse {

@@ -2,7 +2,7 @@ import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failed, ok, warning } from "../kit/findings.ts";
 import { READ_AGAIN } from "./errors.ts";
-import { findLog, type FoundLog } from "./log/log.ts";
+import { expectOwn, findLog, type FoundLog } from "./log/log.ts";
 import { Holes, holeText } from "./publish/holes.ts";
 import type { FilesSettings } from "./sink.ts";
 import type { Store } from "./store/store.ts";
@@ -10,11 +10,15 @@ import type { Store } from "./store/store.ts";
 const LOOKED_AT_MAX = 10_000;
 
 /** Preflight: reads, and changes nothing. */
-export async function check({ store: open, keepMs }: FilesSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function check(
+  { store: open, keepMs, daemon, name: sink }: FilesSettings,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
   const id = "files.path";
   try {
     await using store = await open();
     const found = await findLog(store, signal);
+    if (found !== null) expectOwn(found.entry.head, { daemon, sink }, store.location);
     const what =
       found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
     const findings = [ok(id, `${store.location} can be read, and ${what}`), ...(await store.rules(signal))];

@@ -39,10 +39,12 @@ export const filesError = errorsOf(
       "Give the login s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on all that is below `path`; see that no policy denies a part of it.",
     MR2027: "Look the code up in the documentation of the server. The sink tries again at growing intervals.",
     MR2035: "Set the machine's clock, and choose an empty `path`: Millrace reads all rows again into it.",
-    MR3109: "Run one daemon with this `path`, and give each sink a path of its own.",
+    MR3109: "Run one daemon with this configuration; the newer one goes on by itself.",
     MR3110:
       "Nothing: Millrace reads all rows again. With `onLost: fail` the sink stops; run `millrace offsets reset --sink NAME --to snapshot`.",
     MR3111: "`millrace dlq list --sink NAME` names the rows. Correct the texts at the source.",
+    MR3121:
+      "Give this sink a `path` of its own. If the other one is gone for good, remove `_millrace/log` below the path: all rows are then read into new files.",
     MR3202:
       "Restore `_millrace/log` below the path, use the newer version that wrote it, or choose an empty `path`: then Millrace reads all rows again.",
     MR3235:

@@ -9,8 +9,8 @@ import { parsePosition, serializePosition } from "../../src/core/model/position.
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { filesError, refusalThere } from "./errors.ts";
 import { ChangeLog, type RollLimits } from "./log/change-log.ts";
-import type { EntryCheckpoint, RowText } from "./log/entry.ts";
-import { findLog } from "./log/log.ts";
+import type { EntryCheckpoint, Head, RowText } from "./log/entry.ts";
+import { expectOwn, findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
 import { Holes } from "./publish/holes.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
@@ -106,9 +106,8 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     const store = await this.#settings.store();
     try {
       const publisher = new Publisher(store, this.#parquet);
-      const name = { daemon: this.#settings.daemon, sink: this.name };
-      const owner = { lease, name, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
-      const { keepMs } = this.#settings;
+      const { keepMs, roll } = this.#settings;
+      const owner = { lease, name: this.#owner, writer: this.#clock.unique(8), text: this.#text, roll };
       const retention = (this.#retention = keepMs === null ? null : new Retention(store, keepMs));
       const tools = { store, publisher, retention, clock: this.#clock, owner, onWithheld: this.#withhold };
       const log = await ChangeLog.open(tools, signal);
@@ -121,11 +120,17 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     }
   }
 
+  get #owner(): Head["owner"] {
+    return { daemon: this.#settings.daemon, sink: this.name };
+  }
+
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     await using store = await this.#settings.store();
-    const found = await findLog(store, signal);
-    return found === null ? null : checkpointOf(found.entry.head.checkpoint);
+    const head = (await findLog(store, signal))?.entry.head;
+    if (head === undefined) return null;
+    expectOwn(head, this.#owner, store.location);
+    return checkpointOf(head.checkpoint);
   }
 
   /** Tables of which files are gone, or were never there. */

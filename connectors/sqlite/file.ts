@@ -111,10 +111,14 @@ export class SqliteFile implements Functions {
     );
   }
 
-  /** Another text after another connection has written, or something else has written into the file. */
+  /** Another one after another connection has written. */
+  get version(): SQLOutputValue | undefined {
+    return this.rows("PRAGMA data_version")[0]?.[0];
+  }
+
+  /** Another text after that, or when something else has written into the file. */
   get writings(): string {
-    const [[version] = []] = this.rows("PRAGMA data_version");
-    return `${String(version)} ${stampOf(this.path)} ${statSync(this.path, { bigint: true }).mtimeNs}`;
+    return `${String(this.version)} ${stampOf(this.path)} ${statSync(this.path, { bigint: true }).mtimeNs}`;
   }
 
   get isInTransaction(): boolean {

@@ -70,7 +70,9 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   readonly #companion: Companion | undefined;
   readonly #kept: KeptColumns;
   #file: SqliteFile | null = null;
+  /** Of the file when it was looked through. */
   #seenWritings = "";
+  #seenVersion: unknown = null;
   #inFlight: Promise<unknown> = Promise.resolve();
 
   constructor(options: SqliteSinkOptions) {
@@ -85,7 +87,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     this.#path = path;
     this.#options = { owner, schema, form, dropsColumns };
     this.#targets = new Targets(owner);
-    this.#checkpoint = new CheckpointRow(name);
+    this.#checkpoint = new CheckpointRow(owner);
   }
 
   target(table: TableName): string {
@@ -188,7 +190,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       try {
         await file.transaction(
           stop,
-          () => this.#checkpoint.advance(file, batch.checkpoint),
+          () => {
+            this.#checkpoint.advance(file, batch.checkpoint);
+            this.#expectOwned(file);
+          },
           async () => {
             await this.#write(file, slices, batch, outcome);
             await this.#companion?.written(slices, batch.checkpoint.tables);
@@ -202,6 +207,16 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       this.#checkpoint.committed(batch.checkpoint);
       this.#companion?.committed();
     });
+  }
+
+  /** Inside a transaction: nothing goes into a table that another daemon has prepared since. */
+  #expectOwned(file: SqliteFile): void {
+    const { version } = file;
+    if (version === this.#seenVersion) return;
+    const notes = file.rows(`SELECT name, note FROM ${NOTES}`);
+    const found = notes.map(([name, note]) => [targetKey(String(name)), { note: decodeNote(String(note)) }] as const);
+    this.#targets.expectOwned(sqliteError, new Map(found));
+    this.#seenVersion = version;
   }
 
   async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {
@@ -381,6 +396,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #disconnect(): Promise<void> {
     const file = this.#file;
     this.#file = null;
+    this.#seenVersion = null;
     this.#targets.forget();
     if (file !== null) await this.#companion?.closing();
     await file?.close();

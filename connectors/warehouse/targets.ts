@@ -29,8 +29,8 @@ import {
 export type Found<E> = ReadonlyMap<string, E>;
 
 export interface TargetsOptions {
-  /** See TargetNote. */
-  readonly owner?: string | undefined;
+  /** `<daemon>/<sink>`: who writes to the targets, and the name of the sink's checkpoint. */
+  readonly owner: string;
   /** The schema for all tables; undefined: the source's schemas. */
   readonly schema: string | undefined;
   readonly form: TargetForm;
@@ -104,14 +104,14 @@ export interface Unhidden {
 }
 
 export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
-  readonly #owner: string | undefined;
+  readonly #owner: string;
   readonly #prepared = new WeakMap<TableVersion, P>();
   readonly #unhidden = new WeakMap<TableVersion, readonly [layout: L, Unhidden]>();
   /** Ids of the tables that are written to a target, by the target's key. */
   readonly #tables = new Map<string, ReadonlySet<string>>();
 
   /** `owner`: see TargetNote. */
-  constructor(owner: string | undefined) {
+  constructor(owner: string) {
     this.#owner = owner;
   }
 
@@ -287,17 +287,22 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     return successorOf(this.#owner, note);
   }
 
-  /** Throws for a prepared target that is gone, or that another daemon writes now. `there`: all that are there. */
+  /** Throws for a prepared target that another daemon writes now. `there`: all that are there. */
+  expectOwned(raise: Raise, there: Found<Pick<ExistingTarget, "note">>): void {
+    for (const [key, [table]] of this.#tables) {
+      const successor = this.successor(there.get(key)?.note ?? null);
+      if (successor === null) continue;
+      this.forget([key]);
+      throw takenBy(raise, `the target of ${table}`, table!, successor);
+    }
+  }
+
+  /** The same, and for one that is gone. */
   expectPresent(raise: Raise, place: string, there: Found<Pick<ExistingTarget, "note">>): void {
+    this.expectOwned(raise, there);
     for (const [key, ids] of this.#tables) {
+      if (there.has(key)) continue;
       const [table, ...others] = ids;
-      const found = there.get(key);
-      const successor = this.successor(found?.note ?? null);
-      if (successor !== null) {
-        this.forget([key]);
-        throw takenBy(raise, `the target of ${table}`, table!, successor);
-      }
-      if (found !== undefined) continue;
       throw raise("MR3110", "reopen", `the table of ${[table, ...others].join(", ")} is gone from ${place}`, {
         hint: "Millrace creates and fills it again",
         lostTables: [...ids],

@@ -21,7 +21,13 @@ sinkConformance({
     return {
       ...target,
       makeSink: () =>
-        new SqliteSink({ name: "replica", path, schema: undefined, companion: new WholeNest({ path, documents: [] }) }),
+        new SqliteSink({
+          name: "replica",
+          owner: "shop/replica",
+          path,
+          schema: undefined,
+          companion: new WholeNest({ path, documents: [] }),
+        }),
     };
   },
   landed: sqliteLanding,

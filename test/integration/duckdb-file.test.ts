@@ -26,7 +26,7 @@ const items = tableVersion({ table: "items", columns: { id: "int8", v: "text" } 
 
 function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): Sink {
   const { name = "w", schema, memoryLimit = "256MB" } = more;
-  return duckdbSink({ name, path, memoryLimit, threads: 2, schema });
+  return duckdbSink({ name, owner: `shop/${name}`, path, memoryLimit, threads: 2, schema });
 }
 
 /** Undefined where it succeeds. */

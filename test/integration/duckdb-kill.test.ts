@@ -28,7 +28,14 @@ test(
       writer.kill("SIGKILL");
       await once(writer, "exit");
 
-      const sink = duckdbSink({ name: "w", path: target.path, memoryLimit: "256MB", threads: 2, schema: undefined });
+      const sink = duckdbSink({
+        name: "w",
+        owner: "shop/w",
+        path: target.path,
+        memoryLimit: "256MB",
+        threads: 2,
+        schema: undefined,
+      });
       const held = await sink.open(kill, timeout());
       const n = Number(held?.position.commit);
       expect(n).toBeGreaterThan(reached);

@@ -16,7 +16,7 @@ const LARGE = "x".repeat(25 << 20);
 test("inserts, updates, upserts and small rows beside large ones go through at the second attempt at the latest", async () => {
   using folder = temporaryFolder();
   const settings = { path: folder.file("warehouse.duckdb"), memoryLimit: LIMIT, threads: 1 };
-  const sink = duckdbSink({ name: "warehouse", schema: undefined, ...settings });
+  const sink = duckdbSink({ name: "warehouse", owner: "shop/warehouse", schema: undefined, ...settings });
   await sink.open(1, timeout());
   await sink.prepare([table], timeout());
   const reports = new Reports();

@@ -42,7 +42,7 @@ test(
     const warned: string[] = [];
     const logger = { ...SILENT, warn: (_: object, text: string) => void warned.push(text) };
     const maintenance = { everyMs: 100, keepSnapshotsMs: 60_000 };
-    const sink = lakeSink({ ...target.options, name: "upkeep", logger, maintenance });
+    const sink = lakeSink({ ...target.options, name: "upkeep", owner: "shop/upkeep", logger, maintenance });
     // Transactions of the two writers may meet; who opens a sink tries again.
     await eventually(() => sink.open(1, timeout()));
     await eventually(async () => expect(warned).toContainEqual(expect.stringContaining("another lake")));

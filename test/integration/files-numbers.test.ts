@@ -163,9 +163,9 @@ test.for([
   });
   if (daemon === "other") {
     expect(await failure(next.open(lease, timeout()))).toMatchObject({
-      code: "MR3109",
+      code: "MR3121",
       kind: "fatal",
-      message: expect.stringContaining("that of shop/bronze (daemon and sink), under lease 1"),
+      message: expect.stringContaining("has the changes of shop/bronze (daemon and sink)"),
     });
   } else {
     const held = await next.open(lease, timeout());

@@ -23,7 +23,7 @@ const HISTORY: KeptForm = { deletes: "hard", mode: "history" };
 const OPENERS: Readonly<Record<string, (form: KeptForm) => Promise<Opened>>> = {
   sqlite: async () => {
     const folder = temporaryFolder();
-    const sink = new SqliteSink({ name: "s", path: folder.file("s.sqlite"), schema: undefined });
+    const sink = new SqliteSink({ name: "s", owner: "shop/s", path: folder.file("s.sqlite"), schema: undefined });
     return { sink, [Symbol.asyncDispose]: async () => folder[Symbol.dispose]() };
   },
   duckdb: async (form) => {

@@ -28,11 +28,14 @@ async function commitsLate(from: string, late: readonly Write[]): Promise<void> 
   await using target = await lakeTarget("postgres");
   const { place } = target.options;
   await using proxy = await tcpProxy(place.catalog);
-  const through = placeOf({ ...place, catalog: proxy.url(place.catalog) }, "/");
   // Where the server can't tell whose session it is, the next one waits for its end.
   const isKnown = from !== "COMMIT" || late === few;
-  const options = isKnown ? { ...target.options, owner: "daemon/lake" } : target.options;
-  const first = lakeSink({ ...options, place: through });
+  const lakeAt = (catalog: string) => {
+    const url = new URL(catalog);
+    if (!isKnown) url.searchParams.set("application_name", "other");
+    return lakeSink({ ...target.options, place: placeOf({ ...place, catalog: url.href }, "/") });
+  };
+  const first = lakeAt(proxy.url(place.catalog));
   await first.open(1, timeout());
   await first.prepare([items], timeout());
   await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
@@ -42,7 +45,7 @@ async function commitsLate(from: string, late: readonly Write[]): Promise<void> 
   proxy.halfClose("client");
   expect(await givenUp).toMatchObject({ code: "MR2001", reason: "lost" });
   // By the next lease, past the proxy.
-  const next = lakeSink(options);
+  const next = lakeAt(place.catalog);
   const opening = next.open(2, timeout()).then(
     () => null,
     (error: unknown) => error,
@@ -114,8 +117,7 @@ async function arrivesLate(late: Late): Promise<void> {
   const { place } = target.options;
   await using proxy = await tcpProxy(place.catalog);
   const through = placeOf({ ...place, catalog: proxy.url(place.catalog) }, "/");
-  const options = { ...target.options, owner: "daemon/lake" };
-  const first = lakeSink({ ...options, place: through });
+  const first = lakeSink({ ...target.options, place: through });
   await first.open(1, timeout());
   await first.prepare([items], timeout());
   await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
@@ -124,7 +126,7 @@ async function arrivesLate(late: Late): Promise<void> {
   await held.reached;
   proxy.halfClose("client");
   expect(await givenUp).toMatchObject({ code: "MR2001", reason: "lost" });
-  const next = lakeSink(options);
+  const next = lakeSink(target.options);
   expect(await next.open(2, timeout())).toMatchObject({ position: { commit: 11n } });
   await next.prepare([items], timeout());
   const write = (at: bigint, writes: readonly Write[]) =>

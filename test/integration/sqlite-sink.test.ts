@@ -48,7 +48,7 @@ test("a file that Millrace did not make is refused and stays as it is", async ()
     [damaged, "MR3202"],
   ] as const) {
     const before = readFileSync(path);
-    const sink = new SqliteSink({ name: "s", path, schema: undefined });
+    const sink = new SqliteSink({ name: "s", owner: "shop/s", path, schema: undefined });
     const error = await failure(sink.open(1, timeout()));
     expect(error).toMatchObject({ code, kind: "fatal", message: expect.stringContaining(path) });
     await sink.close();
@@ -181,7 +181,8 @@ test("another program's transaction is waited for, and nothing else waits meanwh
 
 test.each(["before", "while"])("what another sink begins %s this one is forgotten stays", async (moment) => {
   await using target = sqliteTarget();
-  const making = (name: string): SqliteSink => new SqliteSink({ name, path: target.path, schema: name });
+  const making = (name: string): SqliteSink =>
+    new SqliteSink({ name, owner: `shop/${name}`, path: target.path, schema: name });
   const batch = (at: bigint) => rowsBatch(at, [orders, [put([`${at}`, "new", AT])]]);
   const [going, coming] = [making("going"), making("coming")];
   await opened(going);

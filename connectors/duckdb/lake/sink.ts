@@ -21,6 +21,7 @@ import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 import type { TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface LakeSinkOptions extends LakeSettings, WarehouseSinkOptions {
+  readonly owner: string;
   readonly form: TargetForm;
   /** Null: the lake is maintained by other means. */
   readonly maintenance: MaintenanceSettings | null;

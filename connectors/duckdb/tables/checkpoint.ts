@@ -7,14 +7,15 @@ import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 
 /** Checkpoint and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class CheckpointRow {
-  readonly #sink: string;
+  readonly #owner: string;
   readonly #table: string;
   readonly #isLake: boolean;
   readonly #known: HeldCheckpoint;
 
-  constructor(sink: string, catalogue: string, { isLake = false }: { readonly isLake?: boolean }) {
-    this.#sink = sink;
-    this.#known = new HeldCheckpoint(duckdbError, sink);
+  /** `owner`: several daemons may write there, each with a sink of this name. */
+  constructor(owner: string, catalogue: string, { isLake = false }: { readonly isLake?: boolean }) {
+    this.#owner = owner;
+    this.#known = new HeldCheckpoint(duckdbError, owner);
     this.#isLake = isLake;
     this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
   }
@@ -36,12 +37,12 @@ export class CheckpointRow {
       row === undefined
         ? `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now())`
         : `UPDATE ${this.#table} SET lease = $2, updated_at = now() WHERE name = $1`,
-      [this.#sink, BigInt(lease)],
+      [this.#owner, BigInt(lease)],
     );
     // Of two processes that add the same row to a lake, only one can also change the table.
     if (this.#isLake && row === undefined) {
       await connection.run(
-        `COMMENT ON TABLE ${this.#table} IS ${quoteLiteral(`last joined by ${this.#sink}, lease ${lease}`)}`,
+        `COMMENT ON TABLE ${this.#table} IS ${quoteLiteral(`last joined by ${this.#owner}, lease ${lease}`)}`,
       );
     }
     return this.#known.taken(parsed(row), lease);
@@ -60,8 +61,8 @@ export class CheckpointRow {
 
   async #read(connection: EngineConnection): Promise<readonly string[] | undefined> {
     const sql = `SELECT lease, epoch, "commit", "index", tables, bond FROM ${this.#table} WHERE name = $1`;
-    const rows = await readTextRows(connection, sql, [this.#sink]);
-    if (rows.length > 1) throw twoRows(this.#sink, this.#table);
+    const rows = await readTextRows(connection, sql, [this.#owner]);
+    if (rows.length > 1) throw twoRows(this.#owner, this.#table);
     return rows[0];
   }
 
@@ -90,7 +91,7 @@ export class CheckpointRow {
   async #begin(connection: EngineConnection, changes: string, places: HeldCheckpoint["places"]): Promise<void> {
     const result = await connection.run(
       `BEGIN TRANSACTION; UPDATE ${this.#table} SET ${changes}updated_at = now() ` +
-        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#known.lease} AND (${places.map(isAt).join(" OR ")})`,
+        `WHERE name = ${quoteLiteral(this.#owner)} AND lease = ${this.#known.lease} AND (${places.map(isAt).join(" OR ")})`,
     );
     if (result.rowsChanged !== 1) throw this.#known.lost();
   }
@@ -100,7 +101,7 @@ export class CheckpointRow {
    * from shrinking. DuckDB itself writes it only when a key changes.
    */
   async rewriteIndex(connection: EngineConnection): Promise<void> {
-    await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
+    await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#owner)}`);
   }
 
   /**
@@ -108,7 +109,7 @@ export class CheckpointRow {
    * to use the table, and a DROP does not see the row that one has just written. Inside a transaction.
    */
   async remove(connection: EngineConnection, catalogue: string): Promise<void> {
-    await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
+    await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#owner]);
     if (this.#isLake) return;
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
     if (left.length > 0) return;
@@ -122,11 +123,11 @@ export class CheckpointRow {
 }
 
 /** A lake has no keys. */
-function twoRows(sink: string, table: string): MillraceError {
-  return duckdbError("MR3202", "fatal", `the lake is damaged: it holds several rows of progress of sink ${sink}`, {
+function twoRows(owner: string, table: string): MillraceError {
+  return duckdbError("MR3202", "fatal", `the lake is damaged: it holds several rows of progress of ${owner}`, {
     hint:
       `A transaction of another program brought deleted rows back, perhaps in other tables too. Restore the lake from a backup; or, ` +
-      `with the daemon stopped, drop its tables and DELETE FROM ${table} WHERE name = ${quoteLiteral(sink)}: Millrace then fills them again.`,
+      `with the daemon stopped, drop its tables and DELETE FROM ${table} WHERE name = ${quoteLiteral(owner)}: Millrace then fills them again.`,
   });
 }
 

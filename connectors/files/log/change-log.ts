@@ -23,7 +23,7 @@ import {
   type RowText,
   type WaitingEntries,
 } from "./entry.ts";
-import { cameLate, entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
+import { cameLate, entryNumbers, expectNoNewer, expectOwn, findLog, type FoundLog, LogWriter } from "./log.ts";
 
 /** Each batch is an entry: the log stays short also where batches are tiny. */
 const ENTRIES_MAX = 512;
@@ -94,13 +94,10 @@ export class ChangeLog {
   static async #takenOver(tools: Tools, signal: AbortSignal): Promise<ChangeLog> {
     const { store, owner } = tools;
     const found = await findLog(store, signal);
-    if (found !== null && found.entry.head.lease > owner.lease) {
-      const { lease } = found.entry.head;
-      throw filesError(
-        "MR3109",
-        "fatal",
-        `another process holds ${store.location} under lease ${lease}, ours is ${owner.lease}`,
-      );
+    if (found !== null) {
+      const { head } = found.entry;
+      expectOwn(head, owner.name, store.location);
+      expectNoNewer(head, writerOf(tools), store.location);
     }
     const { log, state } = found === null ? await anew(tools, signal) : await continued(tools, found, signal);
     const opened = new ChangeLog(tools, log, state);

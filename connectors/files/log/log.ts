@@ -131,30 +131,49 @@ export class LogWriter {
   async #expectOwn(number: number, signal: AbortSignal): Promise<void> {
     const head = (await readEntry(this.#store, number, signal))?.head;
     if (head?.writer === this.#writer.writer) return;
-    if (head === undefined || (this.#isOurs(head) && head.lease <= this.#writer.lease)) {
+    if (head === undefined || this.#isFormer(head)) {
       throw cameLate(number, this.#store.location);
     }
-    throw taken(head, this.#store.location);
+    throw taken(head, this.#writer, this.#store.location);
   }
 
-  #isOurs({ owner: { daemon, sink } }: Head): boolean {
-    const ours = this.#writer.owner;
-    return daemon === ours.daemon && sink === ours.sink;
+  #isFormer(head: Owned): boolean {
+    return isOf(head, this.#writer.owner) && head.lease <= this.#writer.lease;
   }
 
   async #missing(signal: AbortSignal): Promise<Error> {
     const found = await findLog(this.#store, signal);
     const head = found?.entry.head;
-    if (head !== undefined && (!this.#isOurs(head) || head.lease > this.#writer.lease))
-      return taken(head, this.#store.location);
+    if (head !== undefined && !this.#isFormer(head)) return taken(head, this.#writer, this.#store.location);
     return filesError("MR3110", "reopen", `the log below ${this.#store.location} is gone`);
   }
 }
 
-function taken({ owner, lease }: Pick<Head, "owner" | "lease">, location: string): Error {
-  const name = `${owner.daemon}/${owner.sink}`;
-  const message = `another process has written below ${location}: that of ${name} (daemon and sink), under lease ${lease}`;
+type Owned = Pick<Head, "owner" | "lease">;
+
+/** Throws if the log is another sink's. One without a checkpoint was only just begun, or is being removed. */
+export function expectOwn(head: Pick<Head, "owner" | "checkpoint">, ours: Head["owner"], location: string): void {
+  if (!isOf(head, ours) && head.checkpoint.position !== "") throw ofAnother(head, location);
+}
+
+/** Throws if a newer process has the log. */
+export function expectNoNewer(head: Owned, ours: Owned, location: string): void {
+  if (isOf(head, ours.owner) && head.lease > ours.lease) throw taken(head, ours, location);
+}
+
+function isOf({ owner }: Pick<Head, "owner">, { daemon, sink }: Head["owner"]): boolean {
+  return owner.daemon === daemon && owner.sink === sink;
+}
+
+function taken(head: Owned, ours: Owned, location: string): Error {
+  if (!isOf(head, ours.owner)) return ofAnother(head, location);
+  const message = `another process has written below ${location} under lease ${head.lease}, ours is ${ours.lease}`;
   return filesError("MR3109", "fatal", message);
+}
+
+function ofAnother({ owner }: Pick<Head, "owner">, location: string): Error {
+  const message = `${location} has the changes of ${owner.daemon}/${owner.sink} (daemon and sink)`;
+  return filesError("MR3121", "fatal", message);
 }
 
 export function cameLate(number: number, location: string): Error {

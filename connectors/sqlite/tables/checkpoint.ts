@@ -11,12 +11,13 @@ const AT = `epoch IS ? AND "commit" IS ? AND "index" IS ?`;
 
 /** Checkpoint and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class CheckpointRow {
-  readonly #sink: string;
+  readonly #owner: string;
   readonly #known: HeldCheckpoint;
 
-  constructor(sink: string) {
-    this.#sink = sink;
-    this.#known = new HeldCheckpoint(sqliteError, sink);
+  /** `owner`: several daemons may write to the file, each with a sink of this name. */
+  constructor(owner: string) {
+    this.#owner = owner;
+    this.#known = new HeldCheckpoint(sqliteError, owner);
   }
 
   /** Creates the tables, takes over the lease and reads the checkpoint. Inside a transaction. */
@@ -26,12 +27,12 @@ export class CheckpointRow {
         `lease INTEGER NOT NULL, tables TEXT, bond TEXT, updated_at TEXT NOT NULL) STRICT; ` +
         `CREATE TABLE IF NOT EXISTS ${NOTES} (name TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, note TEXT NOT NULL) STRICT; ${CREATE_NEWEST}`,
     );
-    const [row] = file.rows(READ, this.#sink);
+    const [row] = file.rows(READ, this.#owner);
     this.#known.expectFree(Number(row?.[0] ?? 0), lease);
     const sql =
       `INSERT INTO ${PROGRESS} (name, lease, updated_at) VALUES (?, ?, ?) ` +
       `ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, updated_at = excluded.updated_at`;
-    file.run(sql, this.#sink, lease, now());
+    file.run(sql, this.#owner, lease, now());
     return this.#known.taken(parsed(row), lease);
   }
 
@@ -43,7 +44,7 @@ export class CheckpointRow {
   /** The stored checkpoint; creates nothing. */
   look(database: DatabaseSync): Checkpoint | null {
     if (rowsOf(database, "SELECT 1 FROM sqlite_schema WHERE name = ?", PROGRESS).length === 0) return null;
-    return parsed(rowsOf(database, READ, this.#sink)[0]);
+    return parsed(rowsOf(database, READ, this.#owner)[0]);
   }
 
   /**
@@ -71,13 +72,13 @@ export class CheckpointRow {
   ): void {
     const sql = `UPDATE ${PROGRESS} SET ${sets}updated_at = ? WHERE name = ? AND lease = ? AND (${places.map(() => AT).join(" OR ")})`;
     const at = places.flatMap((place) => [place?.epoch ?? null, place?.commit ?? null, place?.index ?? null]);
-    if (file.run(sql, ...values, now(), this.#sink, this.#known.lease, ...at) !== 1) throw this.#known.lost();
+    if (file.run(sql, ...values, now(), this.#owner, this.#known.lease, ...at) !== 1) throw this.#known.lost();
   }
 
   /** Removes the sink's row, and with the last one the table. Inside a transaction. */
   remove(file: SqliteFile): void {
     this.fence(file);
-    file.run(`DELETE FROM ${PROGRESS} WHERE name = ?`, this.#sink);
+    file.run(`DELETE FROM ${PROGRESS} WHERE name = ?`, this.#owner);
     if (file.rows(`SELECT 1 FROM ${PROGRESS} LIMIT 1`).length > 0) return;
     file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}; DROP TABLE ${NEWEST}`);
   }

@@ -51,7 +51,15 @@ export function duckdbTarget(
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "warehouse";
       const given = typeof other === "string" ? form : other;
-      const sink = duckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
+      const sink = duckdbSink({
+        name,
+        owner: `shop/${name}`,
+        path,
+        schema: undefined,
+        form: given,
+        ...SETTINGS,
+        ...options,
+      });
       sink.follows({ died, errors: [] });
       return sink;
     },

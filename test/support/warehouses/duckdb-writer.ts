@@ -52,7 +52,7 @@ export const refuse: Outcome = {
 
 async function write(path: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
-  const sink = duckdbSink({ name: "w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
+  const sink = duckdbSink({ name: "w", owner: "shop/w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
   const held = await sink.open(lease, signal);
   await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {

@@ -51,11 +51,12 @@ export async function lakeTarget(
   const query: RunSql = (sql) => onStore(Lake.acquire(options), sql);
   const nameIn = (table: { schema: string; table: string }) => `lake.${quote(table.schema)}.${quote(table.table)}`;
   return {
-    options: { ...options, name: "lake", schema: undefined, form },
+    options: { ...options, name: "lake", owner: "shop/lake", schema: undefined, form },
     query,
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "lake";
-      return lakeSink({ ...options, name, schema: undefined, form: typeof other === "string" ? form : other });
+      const given = typeof other === "string" ? form : other;
+      return lakeSink({ ...options, name, owner: `shop/${name}`, schema: undefined, form: given });
     },
     ...readerOf(query, "lake", form),
     async wipe() {

@@ -14,6 +14,7 @@ async function write(catalog: string, data: string, lease: number): Promise<void
   const { signal } = new AbortController();
   const sink = lakeSink({
     name: "lake",
+    owner: "shop/lake",
     place: placeOf({ catalog, data }, "/"),
     extensions: await duckdbExtensions(),
     memoryLimit: "256MB",

@@ -52,7 +52,8 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): S
   return {
     path,
     query,
-    makeSink: (other = form) => new SqliteSink({ name: "replica", path, schema: undefined, form: other }),
+    makeSink: (other = form) =>
+      new SqliteSink({ name: "replica", owner: "shop/replica", path, schema: undefined, form: other }),
     readRows: async (table) => (isNest ? nestRows(query, table) : liveRows(query, table, form)),
     readMarked: async (table) => markedRows(query, table),
     readHistory: async (table) => historyRows(query, table),
