@@ -1,7 +1,10 @@
 /**
- * A transaction over more tables than the target has locks for, and their preparation, go in parts that fit.
+ * A transaction over more tables than the target has locks for, and their preparation, go in parts that fit; targets in files need
+ * no open file for each table.
  * @module-tag heavy
  */
+import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
 import { createFreshDatabase } from "../../support/run/fresh-database.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -10,8 +13,13 @@ import { freshDatabase, ownPostgres } from "../../support/run/services.ts";
 const TABLE_COUNT = 600;
 /** More than the target has locks for. */
 const TRUNCATED_COUNT = 300;
-const IN_EACH = `do $$ begin for i in 1..${TABLE_COUNT} loop execute format('STATEMENT', i); end loop; end $$`;
-const inEach = (statement: string): string => IN_EACH.replace("STATEMENT", statement);
+/** More than files that the daemon may open. */
+const FILED_COUNT = 300;
+const OPENED_COUNT = 40;
+
+function inEach(statement: string, count = TABLE_COUNT): string {
+  return `do $$ begin for i in 1..${count} loop execute format('${statement}', i); end loop; end $$`;
+}
 
 test("600 tables in one transaction reach a target with room for some 200 locks", async () => {
   await using server = await ownPostgres({ settings: { max_locks_per_transaction: 10, max_connections: 20 } });
@@ -43,4 +51,24 @@ test("600 tables in one transaction reach a target with room for some 200 locks"
     const perTable = i < TRUNCATED_COUNT ? 1 : 3;
     expect(rows).toEqual([{ count: 20 * perTable, v: "y" }]);
   }
+});
+
+test("300 tables in one transaction reach files, lakes and embedded databases, of which few may be open", async () => {
+  const inFiled = (statement: string): string => inEach(statement, FILED_COUNT);
+  await using pipeline = await RunningPipeline.start(inFiled("create table t_%s (id int primary key, v text)"), {
+    kinds: ["files", "sqlite", "duckdb", "ducklake"],
+    untilStreaming: false,
+  });
+  const { daemon } = pipeline;
+  await daemon.streaming(120_000);
+  const allowed = readdirSync(`/proc/${daemon.pid}/fd`).length + OPENED_COUNT;
+  execFileSync("prlimit", [`--nofile=${allowed}`, "--pid", String(daemon.pid)]);
+  await pipeline.run(inFiled("insert into t_%s values (1, repeat(''x'', 100))"));
+  await pipeline.settled();
+  // As many rows as make a file of each table of a lake.
+  await pipeline.run(inFiled("insert into t_%s select g, ''y'' from generate_series(2, 120) g"));
+  await pipeline.settled();
+  await pipeline.run(inFiled("update t_%s set v = ''z'' where mod(id, 2) = 0"));
+  await pipeline.expectEqual(["t_1", "t_17", "t_150", `t_${FILED_COUNT}`]);
+  expect(pipeline.complaints()).toEqual([]);
 });
