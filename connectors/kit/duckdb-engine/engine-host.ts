@@ -1,5 +1,6 @@
 /** The process of an engine that runs apart: does what it is asked, and ends with the daemon. */
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
+import { findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { wholeResult } from "./reading.ts";
@@ -62,6 +63,14 @@ async function answerTo(request: Request): Promise<Answer> {
   }
 }
 
+/** An error as such would arrive without what makes it ours. */
+function failureOf(error: unknown): Answer {
+  const known = findMillraceError(error);
+  if (known === undefined) return { kind: "failed", message: error instanceof Error ? error.message : String(error) };
+  const { code, kind, message, hint, reason } = known;
+  return { kind: "failed", message, known: { code, kind, hint, reason } };
+}
+
 function connectionOf(id: number): DuckDBConnection {
   const connection = connections.get(id);
   invariant(connection !== undefined, "a connection is used until it is given back");
@@ -70,9 +79,7 @@ function connectionOf(id: number): DuckDBConnection {
 
 process.on("message", ({ id, request }: { readonly id: number; readonly request: Request }) => {
   const send = (answer: Answer): void => void (id !== 0 && process.send?.({ id, answer }));
-  answerTo(request).then(send, (error: unknown) => {
-    send({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
-  });
+  answerTo(request).then(send, (error: unknown) => send(failureOf(error)));
 });
 // The daemon decides when this process ends: a terminal's Ctrl-C goes to both.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);

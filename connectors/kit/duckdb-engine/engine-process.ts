@@ -6,6 +6,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { DuckDBValue, Json } from "@duckdb/node-api";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { lacksHandles, moreHandles, systemErrorCode } from "../../../src/core/system-errors.ts";
 import { engineError } from "./errors.ts";
 import type { Engine, EngineConnection, EngineOptions, EngineResult } from "./engine.ts";
@@ -23,7 +24,12 @@ export type Answer =
   | { readonly kind: "rows"; readonly rows: Json[][] }
   /** Of a stream that was read whole. */
   | { readonly kind: "end" }
-  | { readonly kind: "failed"; readonly message: string };
+  /** Not known: with DuckDB's own message. */
+  | {
+      readonly kind: "failed";
+      readonly message: string;
+      readonly known?: Pick<MillraceError, "code" | "kind" | "hint" | "reason">;
+    };
 
 /** Signals that only somebody outside of the process sends: the system when memory is short, or a person. */
 const FROM_OUTSIDE: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]);
@@ -87,8 +93,9 @@ export class EngineProcess implements Engine {
         if (unsent !== null && this.#waiting.delete(id)) reject(gone());
       });
     });
-    if (answer.kind === "failed") throw new Error(answer.message);
-    return answer;
+    if (answer.kind !== "failed") return answer;
+    const { known, message } = answer;
+    throw known === undefined ? new Error(message) : engineError(known.code, known.kind, message, known);
   }
 
   /** For what has no answer. A process that has ended needs it no more. */
