@@ -1,9 +1,34 @@
 /** Rows of large tables are replaced by a delete and an append, found by the key's index: the work does not grow with the table. */
 import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { expect, test } from "vitest";
+import {
+  appendStagedSql,
+  completeSql,
+  DELETES,
+  deleteSql,
+  layoutOf,
+  markSql,
+  removeAnySql,
+  removeSql,
+  stagedPuts,
+} from "../../connectors/duckdb/write/layout.ts";
+import { readTextRows } from "../../connectors/kit/duckdb-engine/engine.ts";
+import { expectLookups, NewestVersions, TableSizes, withoutLookups } from "../../connectors/duckdb/write/replace.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
-import { type Cells, patch, put, remove, Stage, timeout, type Write } from "../conformance/stage.ts";
+import {
+  type Cells,
+  failure,
+  patch,
+  put,
+  remove,
+  rowsBatch,
+  Stage,
+  timeout,
+  type Write,
+} from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
@@ -241,3 +266,98 @@ test("deletes of 0 and -0, which are one key, mark one row, beside a column that
   const sql = "select count(*)::int, (count(*) filter (_millrace_deleted))::int from public.items";
   expect(await targetOf(stage).query(sql)).toEqual([[size, 11]]);
 });
+
+test("rows are found by the key's index, and without trust in the hints by reading the key's column", async () => {
+  const instance = await DuckDBInstance.create(":memory:", { threads: "1" });
+  const connection = await instance.connect();
+  const layout = layoutOf(items, { schema: "main", table: "items" }, "memory", { ...DEFAULT_FORM, deletes: "soft" });
+  const cells = 'id bigint primary key, name varchar, amount decimal(12,2), note varchar, "at" timestamptz';
+  const own =
+    "_millrace_deleted boolean, _millrace_version bigint not null, _millrace_commit_time timestamptz not null";
+  await connection.run(`create table items (${cells}, ${own})`);
+  await connection.run(`insert into items select ${ITEMS}, false, 5, now() from range(100000) as r(g)`);
+  const row = 'id as c0, name as c1, amount as c2, note as c3, "at" as c4';
+  const tail = "9::bigint as version, 0::bigint as commit_us, null::varchar as exact";
+  const some = "from items where id % 999 = 1";
+
+  const scanOf = async (sql: string, trust: boolean): Promise<string | undefined> => {
+    // Rows that the same transaction has staged, as in a batch: DuckDB has no statistics of them.
+    await connection.run("begin");
+    await connection.run(`create temp table millrace_puts as select ${row}, ${tail} ${some}`);
+    await connection.run(`create temp table millrace_deletes as select id as k0, ${tail} ${some}`);
+    await connection.run(
+      `create temp table millrace_patches as select 1 as entry, false as moved, 'tuttt' as mask, ${row}, id as k0, ${tail} ${some}`,
+    );
+    const tools = { newest: new NewestVersions(), isFrugal: false, hasExact: () => false };
+    await expectLookups({ ...tools, connection, sizes: new TableSizes(), trust }, layout);
+    const [plan = []] = await readTextRows(connection, `explain (analyze, format json) ${sql}`);
+    await connection.run("rollback");
+    return /"Table": "memory\.main\.items",\s*"Type": "(\w+) Scan"/.exec(plan[1]!)?.[1];
+  };
+  const puts = stagedPuts(layout);
+  for (const sql of [
+    completeSql(layout, false),
+    removeSql(layout, puts),
+    removeAnySql(layout, [puts]),
+    deleteSql(layout, DELETES),
+    markSql(layout, DELETES),
+    appendStagedSql(layout, puts, false, false),
+  ]) {
+    expect(await scanOf(sql, true), sql).toBe("Index");
+    expect(await withoutLookups(connection, () => scanOf(sql, false)), sql).toBe("Sequential");
+  }
+  instance.closeSync();
+});
+
+test("once a hint was wrong, the key's index is not believed that it has no row: one that lacks it is noticed", async () => {
+  const table = tableVersion({ table: "items", columns: { id: "int8", name: "text" } });
+  await using stage = await staged(DEFAULT_FORM, table, 0, "g, ''");
+  const lacking = Buffer.from("1122334455667788", "hex");
+  const id = `${lacking.readBigInt64BE()}`;
+  await stage.write(table, 10n, [put(["1", "a"], { fresh: true }), put([id, "a"], { fresh: true })]);
+  const { path, query } = targetOf(stage);
+  await query("force checkpoint");
+  await stage.sink.close();
+  // The index branches at the first byte, in which the keys differ, and has the others behind it.
+  damage(path, lacking.subarray(1));
+  await stage.restart(table);
+  expect(await query(`select count(*)::int from public.items where id = ${id}`)).toEqual([[0]]);
+
+  await stage.write(table, 20n, [put(["1", "b"], { fresh: true })]);
+  for (const [at, entry] of [
+    [30n, put([id, "b"])],
+    [40n, remove([id, null])],
+  ] as const) {
+    const attempt = () => failure(stage.apply(rowsBatch(at, [table, [entry]])));
+    let refused = await attempt();
+    // DuckDB takes no row out of an index that lacks it, and closes the file over it.
+    for (; refused.code === "MR3216"; refused = await attempt()) {
+      await stage.open(stage.lease);
+      await stage.prepare(table);
+    }
+    expect(refused).toMatchObject({ code: "MR3234", kind: "fatal" });
+    await stage.open(stage.lease);
+    await stage.prepare(table);
+  }
+  await stage.expectRows(table, [
+    ["1", "b"],
+    [id, "a"],
+  ]);
+});
+
+/** Sets a byte of a file to 0, and the checksum of its block right: an exclusive or over the block's words. */
+function damage(path: string, of: Buffer): void {
+  const file = readFileSync(path);
+  const at = file.indexOf(of) + of.length - 1;
+  expect([file.indexOf(of) > 0, file.indexOf(of, at)]).toEqual([true, -1]);
+  const checksum = HEADERS_BYTES + Math.floor((at - HEADERS_BYTES) / BLOCK_BYTES) * BLOCK_BYTES;
+  const word = at - (at % 8);
+  const ofWord = (): bigint => BigInt.asUintN(64, file.readBigUInt64LE(word) * 0xbf58476d1ce4e5b9n);
+  const without = file.readBigUInt64LE(checksum) ^ ofWord();
+  file[at] = 0;
+  file.writeBigUInt64LE(without ^ ofWord(), checksum);
+  writeFileSync(path, file);
+}
+
+const HEADERS_BYTES = 3 * 4096;
+const BLOCK_BYTES = 256 * 1024;

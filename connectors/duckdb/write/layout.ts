@@ -234,7 +234,7 @@ export function newestSql({ sqlName }: TableLayout): string {
 
 /** Invariant: a newer row is never replaced by an older one. Equal versions write, as in `IS_NOT_OLDER`. */
 function replaced(layout: TableLayout, staged: StagedRows): string {
-  return `${matching(layout, staged)} AND millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
+  return `${matching(layout, staged)} AND ${upTo("staged.version")}`;
 }
 
 function matching(layout: TableLayout, { key }: StagedRows): string {
@@ -343,7 +343,10 @@ function andLive(layout: TableLayout): string {
   return layout.form.deletes === "soft" ? ` AND ${besideKey(`NOT millrace_row.${DELETED}`)}` : "";
 }
 
-/** Beside a condition on another column alone DuckDB does not use the key's index; the commit time is never null. */
+/**
+ * Beside a condition on another column alone, also one that a join makes, DuckDB does not use the key's index; the commit time
+ * is never null.
+ */
 function besideKey(condition: string): string {
   return `(${condition} OR millrace_row.${quoteIdentifier(COMMIT_TIME_COLUMN)} IS NULL)`;
 }

@@ -189,8 +189,8 @@ async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string):
   const { layout, pass, entries, unfit, writes } = work;
   // In a lake a statement costs the same for any number of rows.
   if (isFrugal || entries.length === 0 || layout.form.isLake === true || !isSmall(work)) return work;
-  // Without the hints a newer row has to be expected.
-  if (pass === "put" && !tools.trust) return work;
+  // Without the hints a newer row has to be expected, and keys in a statement are looked up in the index.
+  if (!tools.trust) return work;
   const trial = staging(layout, writes, pass, entries);
   const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
   const hasExact = tools.hasExact(layout);
