@@ -1,7 +1,8 @@
 import { count, verb } from "../core/figures.ts";
-import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
+import { type Clock, pause, scopeOf, timestamp } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { ProofStore } from "../core/contracts/state-store.ts";
+import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News, Turn } from "../core/waiting.ts";
 import { brokenOff, NotComparableError, reasonOf, SourceAwayError } from "./errors.ts";
@@ -31,8 +32,10 @@ interface TableRunParts {
 const REST_MS = 100;
 /** By then it also looks at what nobody tells of. */
 const LOOK_MS = 1_000;
-/** How often to restart a table whose shape changes during the comparison. */
+/** How often to compare a table whose shape changes meanwhile, or whose sink was busy with something else. */
 const TRIES_MAX = 3;
+/** A sink that gives up its connection, as DuckDB may in the middle of a lake's maintenance, opens another one by then. */
+const BUSY_REST_MS = 2_000;
 
 /** Compares one table in all sinks that have it. */
 export class TableRun {
@@ -51,7 +54,7 @@ export class TableRun {
     this.#id = id;
   }
 
-  /** Compares the table; restarts if its shape changes meanwhile. Null: it is gone, or was passed over in a sink. */
+  /** Compares the table; restarts if its shape changes meanwhile, or its sink is busy. Null: it is gone, or was passed over in a sink. */
   async compare(sinks: readonly string[], signal: AbortSignal): Promise<DoneTable | null> {
     const { run } = this.#parts;
     let table = this.#table;
@@ -61,6 +64,7 @@ export class TableRun {
       // The table was dropped or suspended meanwhile.
       if (table === null) return this.#gone();
       left = await this.#once(table, left, tries < TRIES_MAX, signal);
+      if (left.length > 0 && this.#table === table) await pause(this.#parts.clock, tries * BUSY_REST_MS, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
     return this.#isPassedOver || table === null ? null : { fingerprint: table.fingerprint, marks: this.#marks };
@@ -93,7 +97,7 @@ export class TableRun {
       if (comparison !== undefined) this.#leave(comparison);
       if (error instanceof SourceAwayError) run.stopping.abort(brokenOff(run.id, error.message));
       signal.throwIfAborted();
-      if (!port.tables.includes(table) && mayRepeat) again.push(sink);
+      if ((!port.tables.includes(table) || isBusy(error)) && mayRepeat) again.push(sink);
       else {
         // Reports what was compared until then.
         if (comparison !== undefined && comparison.findings.counts.compared > 0) this.#done(comparison);
@@ -263,4 +267,10 @@ export class TableRun {
       await Promise.allSettled([ahead?.place]);
     }
   }
+}
+
+/** What asks again finds out more; of a server that can't be reached the stream learns when it is back. */
+function isBusy(error: unknown): boolean {
+  const known = findMillraceError(error);
+  return known?.kind === "retryable" && known.reason !== "lost";
 }

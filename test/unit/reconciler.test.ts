@@ -4,6 +4,7 @@ import { abortOf, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort, Inspection } from "../../src/core/contracts/comparing.ts";
 import { requestOf } from "../../src/core/contracts/reconciliation.ts";
 import type { ProofStore } from "../../src/core/contracts/state-store.ts";
+import { MillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/waiting.ts";
@@ -142,6 +143,23 @@ test("one that is resumed names a table that its sink does not take once", async
   await expect(reconciler.run(requestOf({ tables: [held.id] }), over.signal, false)).rejects.toThrow();
   const found = await reconciler.run(requestOf({ ...asked, resume: id }), NEVER);
   expect(found.notComparable.filter(({ table }) => table === orders.id)).toHaveLength(1);
+});
+
+test("a table is compared again whose sink was busy, and not one whose server is lost", async () => {
+  const inspected: string[] = [];
+  const reasons = { warehouse: "lock", search: "lost" } as const;
+  const reconciler = reconcilerOf([orders], {
+    takes: () => true,
+    unready: async () => null,
+    inspect: async (sink) => {
+      inspected.push(sink);
+      const reason = sink === "search" ? reasons.search : reasons.warehouse;
+      throw new MillraceError({ code: "MR2026", kind: "retryable", message: "not now", reason });
+    },
+  });
+  const found = await reconciler.run(requestOf({}), NEVER);
+  expect(inspected.toSorted()).toEqual(["search", "warehouse", "warehouse", "warehouse"]);
+  expect(found.notComparable.map(({ sink }) => sink).toSorted()).toEqual(["search", "warehouse"]);
 });
 
 test.each([
