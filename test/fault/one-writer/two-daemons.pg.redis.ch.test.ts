@@ -16,7 +16,7 @@ test(
   async () => {
     await using first = await RunningPipeline.start(
       `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-      { kinds: ["postgres", "clickhouse", "ducklake", "redis"] },
+      { kinds: ["postgres", "clickhouse", "ducklake", "redis", "sqlite"] },
     );
     await first.expectEqual(["item", "own"]);
     const { folder } = first.installation;
@@ -24,11 +24,10 @@ test(
     await source.query(
       "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
     );
-    const { ducklake, ...others } = JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`));
     await using installation = new Installation({
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-      sinks: { ...others, lake: ducklake },
+      sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
     });
     const second = installation.run();
     await second.streaming();
@@ -39,10 +38,11 @@ test(
         "public.item ducklake MR3121",
         "public.item postgres MR3121",
         "public.item redis MR3121",
+        "public.item sqlite MR3121",
       ]);
       const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");
       expect(names.toSorted()).toEqual(
-        ["clickhouse", "lake", "postgres", "redis"].map((sink) => `${source.name}/${sink}`),
+        ["clickhouse", "ducklake", "postgres", "redis", "sqlite"].map((sink) => `${source.name}/${sink}`),
       );
     }, NOTICED);
     await first.run("update item set name = 'later'; update own set name = 'later'");
