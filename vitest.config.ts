@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { ALONE, HEAVY, isLongForm, LONG } from "./test/support/run/service-suffixes.ts";
+import { patient } from "./test/support/run/waiting.ts";
 
 /** Daemons against real servers, once more as roles that have no more than what `check` prints: see least-mode.ts. */
 const least = {
@@ -77,6 +78,7 @@ export default defineConfig({
     pool: "forks",
     // Ends what hangs. What a test waits for has a deadline of its own: see waiting.ts.
     testTimeout: 900_000,
+    expect: { poll: { timeout: patient(60_000) } },
     // Daemons of several files start at once.
     hookTimeout: 300_000,
     teardownTimeout: 30_000,

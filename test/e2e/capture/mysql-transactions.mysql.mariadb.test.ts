@@ -34,7 +34,7 @@ class Xa implements AsyncDisposable {
   /** From another session: the one that prepared it is gone. */
   async decide(outcome: "commit" | "rollback"): Promise<void> {
     (await this.#connection).destroy();
-    await expect.poll(() => this.#tryTo(outcome), { timeout: 60_000 }).toBe(true);
+    await expect.poll(() => this.#tryTo(outcome)).toBe(true);
   }
 
   async run(...statements: readonly string[]): Promise<void> {

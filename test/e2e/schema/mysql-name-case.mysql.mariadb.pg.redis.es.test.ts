@@ -41,16 +41,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "insert into users values (5, 'other')",
     );
     await expect
-      .poll(async () => (await pipeline.installation.status()).tables.suspended.map(({ error }) => error.code), {
-        timeout: 20_000,
-      })
+      .poll(async () => (await pipeline.installation.status()).tables.suspended.map(({ error }) => error.code))
       .toEqual(["MR1305"]);
     const approved = await pipeline.installation.command("schema", "approve", `${pipeline.source.name}.users`, "--yes");
     expect(approved.exitCode).not.toBe(0);
     await pipeline.run("drop table Users", "insert into users values (6, 'more')");
-    await expect
-      .poll(async () => (await pipeline.installation.status()).tables.suspended, { timeout: 20_000 })
-      .toEqual([]);
+    await expect.poll(async () => (await pipeline.installation.status()).tables.suspended).toEqual([]);
     await pipeline.expectEqual("users");
   });
 });

@@ -79,7 +79,7 @@ async function pass(pipeline: RunningPipeline, values: Values, kinds: readonly S
   );
   await source.query("update inserted set id = -id");
   await pipeline.expectEqual(["copied", "inserted", "updated"]);
-  await expect.poll(async () => (await pipeline.installation.status()).tables.captured, { timeout: 15_000 }).toBe(4);
+  await expect.poll(async () => (await pipeline.installation.status()).tables.captured).toBe(4);
   await pipeline.expectEqual(["chunked"]);
   expect((await pipeline.installation.status()).sinks.map(({ deadLetters }) => deadLetters)).toEqual(
     kinds.map(() => 0),
