@@ -1,8 +1,8 @@
 /**
  * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, how many tests it
  * skipped for which reason, in CI every test that passed only at the second try, and every failed test with its error. It
- * ends with one plain line, `N passed, N failed`. Without a pattern it is the default suite: the same tests, with the same
- * seed, for one commit. `--long` runs all tests, the variants of servers, and their older lines for the tests that
+ * ends with one plain line, `N passed, N failed`. For one commit it takes the same tests, with the same seed; without a
+ * pattern those of the default suite. `--long` runs all tests, the variants of servers, and their older lines for the tests that
  * depend on them.
  */
 import { execFileSync } from "node:child_process";
@@ -62,7 +62,7 @@ const outcome: Outcome = { passed: 0, failed: 0, skipped: new Map(), broken: [],
 const missing = new Set<string>();
 const isSuite = !isLong && patterns.length === 0;
 const turn = isSuite ? chosenTurn() : undefined;
-if (isSuite) process.env[SEED_VARIABLE] ??= String(seedOfCommit());
+if (!isLong) process.env[SEED_VARIABLE] ??= String(seedOfCommit());
 await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined, [TURN_VARIABLE]: turn });
 if (isLong && patterns.length === 0) {
   for (const { server, variable, lines, files } of LINES) {

@@ -1,8 +1,8 @@
 /**
  * Vitest's runner, with six rules more. Where a server that a file's name asks for is not there, its tests are skipped
  * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
- * form tests with the tag "long" are skipped, and sources and daemons are tested on MySQL and MariaDB in turn. The default suite
- * leaves out heavy tests, and its property tests have the run's seed. And a file whose tests leave something open fails.
+ * form tests with the tag "long" are skipped. Where a run has a seed, its property tests have it, and sources and daemons are
+ * tested on MySQL and MariaDB in turn. The default suite leaves out heavy tests. And a file whose tests leave something open fails.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { configureGlobal } from "fast-check";
@@ -81,7 +81,7 @@ export default class ServiceRunner extends TestRunner {
 
   onCollected(files: RunnerTestFile[]): void {
     for (const file of files) {
-      if (isInTurn(file.filepath)) takeTurns(file);
+      if (seed !== "" && isInTurn(file.filepath)) takeTurns(file);
       if (!isLongForm()) skipLong(file);
       if (!takesHeavy(file.name)) skipHeavy(file);
       dropUselessHooks(file);
