@@ -57,11 +57,14 @@ test("while it runs, the applying side follows into the new epoch: no restart, n
   await writeForeign(through);
   const source = async () => (await applying.installation.status()).source;
   await eventually(async () => expect((await source()).hints).not.toEqual([]));
+  // The last frame of an epoch is read again, with the records behind it.
+  await applying.run("update note set n = n");
+  await applying.expectEqual(TABLES);
   await loseSlot(through, UNSEEN);
   await expectCrossed(through);
   expect(applying.daemon.exited).toBe(false);
-  // It reads nothing of the former epoch again, however long that is.
-  await eventually(async () => expect(await source()).toMatchObject({ retainedBytes: 0, hints: [] }));
+  // It reads nothing of the former epoch again before its last frame, however long that is.
+  await eventually(async () => expect(await source()).toMatchObject({ hints: [] }));
   expect(applying.daemon.said).toContain("MR2013");
   expect(await setBack(applying.sinks.target!)).toEqual([]);
   const { snapshots } = JSON.parse((await applying.installation.command("snapshot", "list", "--json")).stdout);

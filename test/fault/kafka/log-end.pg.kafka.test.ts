@@ -4,6 +4,7 @@
  */
 import { expect, test } from "vitest";
 import { ThroughKafka } from "../../support/kafka/through-kafka.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const ITEMS = `create table item (id int primary key, n int, body text);
   insert into item select g, 0, '' from generate_series(1, 5000) g`;
@@ -16,12 +17,18 @@ test("a log that begins anew while large transactions are written goes on betwee
   await applying.expectEqual(["item"]);
   await applying.daemon.stop();
   await through.captureAgain({}, { batch: { rows: 20 } });
-  const writing = (async () => {
-    for (let i = 0; i < 5; i++) await applying.run(UPDATE);
-  })();
-  const recovered = await applying.installation.command("recover", "--anyway", "--yes");
-  await writing;
-  expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
+  await eventually(
+    async () => {
+      const writing = (async () => {
+        for (let i = 0; i < 5; i++) await applying.run(UPDATE);
+      })();
+      // What it asks the capturing daemon has its answer within some seconds, or it is to be tried again.
+      const recovered = await applying.installation.command("recover", "--anyway", "--yes");
+      await writing;
+      expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
+    },
+    { withinMs: 120_000 },
+  );
   await applying.run("update item set body = ''");
   applying.daemon = applying.installation.run();
   await applying.daemon.streaming();
