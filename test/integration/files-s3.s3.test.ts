@@ -182,45 +182,41 @@ test("a login that ends is told, and the one in the file is taken at the next op
 
 const CHANGES = 8;
 
-test(
-  "a busy, slow server that loses answers: each change is in the files once",
-  { tags: "heavy", timeout: 60_000 },
-  async () => {
-    await using bucket = await freshBucket();
-    let count = 0;
-    await using between = await s3Gateway(bucket.options.endpoint, (method) => {
-      count++;
-      if (count % 7 === 0) return "busy";
-      if (method === "PUT" && count % 5 === 0) return "lose";
-      return count % 11 === 0 ? "late" : "pass";
-    });
-    const sink = await sinkIn(bucket, { endpoint: between.url });
-    let held = await sink.open(1, timeout());
-    for (let i = 1; i <= CHANGES; i++) {
-      const at = BigInt(i * 10);
-      while (held === null || held.position.commit !== at + 1n) {
-        try {
-          await sink.apply(userBatch(at, String(i)), new Reports(), timeout());
-          held = checkpointAt(at + 1n);
-        } catch {
-          // As the runtime does: it opens the sink again, and looks whether the batch is done.
-          held = await reopened(sink);
-        }
+test("a busy, slow server that loses answers: each change is in the files once", { tags: "heavy" }, async () => {
+  await using bucket = await freshBucket();
+  let count = 0;
+  await using between = await s3Gateway(bucket.options.endpoint, (method) => {
+    count++;
+    if (count % 7 === 0) return "busy";
+    if (method === "PUT" && count % 5 === 0) return "lose";
+    return count % 11 === 0 ? "late" : "pass";
+  });
+  const sink = await sinkIn(bucket, { endpoint: between.url });
+  let held = await sink.open(1, timeout());
+  for (let i = 1; i <= CHANGES; i++) {
+    const at = BigInt(i * 10);
+    while (held === null || held.position.commit !== at + 1n) {
+      try {
+        await sink.apply(userBatch(at, String(i)), new Reports(), timeout());
+        held = checkpointAt(at + 1n);
+      } catch {
+        // As the runtime does: it opens the sink again, and looks whether the batch is done.
+        held = await reopened(sink);
       }
     }
-    await sink.close();
-    await using store = storeIn(bucket);
-    const lines = await Promise.all(
-      (await dataKeys(bucket)).map(async (key) =>
-        String(await store.read(key, timeout()))
-          .trimEnd()
-          .split("\n"),
-      ),
-    );
-    const ids = lines.flat().map((line) => Number(plainOf(fieldsOf(readJson(line)).get("id"))));
-    expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: CHANGES }, (_, i) => i + 1));
-  },
-);
+  }
+  await sink.close();
+  await using store = storeIn(bucket);
+  const lines = await Promise.all(
+    (await dataKeys(bucket)).map(async (key) =>
+      String(await store.read(key, timeout()))
+        .trimEnd()
+        .split("\n"),
+    ),
+  );
+  const ids = lines.flat().map((line) => Number(plainOf(fieldsOf(readJson(line)).get("id"))));
+  expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: CHANGES }, (_, i) => i + 1));
+});
 
 async function reopened(sink: Sink) {
   for (;;) {

@@ -120,25 +120,21 @@ test("a session that a pooler has given to another client since is not ended", a
   for (const other of others) expect((await other.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });
 
-test(
-  "a statement that was not sent yet fails when the pooler says that its session is gone",
-  { timeout: 60_000 },
-  async ({ skip }) => {
-    const reason = await lacksPgBouncer();
-    skip(reason !== null, reason ?? "");
-    await using database = await freshDatabase();
-    const settings = "pool_mode = session\nignore_startup_parameters = options";
-    await using pooler = await startPgBouncer(database.url, settings);
-    const { client } = await connect(parsePostgresUrl(`${pooler.url}/${database.name}?sslmode=disable`), {
-      signal: never,
-    });
-    onTestFinished(() => void client.connection.stream.destroy());
-    const asks = ["select pg_sleep(600)", "select 1"].map((sql) =>
-      exchange(client, [queryFrame(sql)]).catch((error: unknown) => error),
-    );
-    const end =
-      "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-    await eventually(async () => expect((await database.query(end)).rows).toHaveLength(1));
-    for (const asked of asks) expect(await asked).toBeInstanceOf(StatementFailure);
-  },
-);
+test("a statement that was not sent yet fails when the pooler says that its session is gone", async ({ skip }) => {
+  const reason = await lacksPgBouncer();
+  skip(reason !== null, reason ?? "");
+  await using database = await freshDatabase();
+  const settings = "pool_mode = session\nignore_startup_parameters = options";
+  await using pooler = await startPgBouncer(database.url, settings);
+  const { client } = await connect(parsePostgresUrl(`${pooler.url}/${database.name}?sslmode=disable`), {
+    signal: never,
+  });
+  onTestFinished(() => void client.connection.stream.destroy());
+  const asks = ["select pg_sleep(600)", "select 1"].map((sql) =>
+    exchange(client, [queryFrame(sql)]).catch((error: unknown) => error),
+  );
+  const end =
+    "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+  await eventually(async () => expect((await database.query(end)).rows).toHaveLength(1));
+  for (const asked of asks) expect(await asked).toBeInstanceOf(StatementFailure);
+});

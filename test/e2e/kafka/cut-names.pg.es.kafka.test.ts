@@ -19,7 +19,7 @@ async function pairOf(prefix: string): Promise<readonly [string, string]> {
   const options = definition.parse({ url: elasticsearchUrl(), prefix });
   const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
   try {
-    for (let i = 0; ; i++) {
+    for (let i = 0; i < 10_000; i++) {
       const long = `t${i}${'"'.repeat(40)}`;
       const target = sink.target({ schema: SCHEMA, table: long });
       // Not within a character.
@@ -29,6 +29,7 @@ async function pairOf(prefix: string): Promise<readonly [string, string]> {
       const [one, other] = [long, cut].map((table) => shareOf({ schema: SCHEMA, table }, SHARES));
       if (isOne && one !== other) return [long, cut];
     }
+    throw new Error("no name is cut to one of the other share");
   } finally {
     await sink.close();
   }

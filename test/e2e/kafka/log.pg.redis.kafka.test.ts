@@ -94,7 +94,7 @@ test("what operators do on the applying side", { tags: "heavy" }, async () => {
   expect(JSON.stringify(shown)).toContain("postgres");
   await applying.daemon.stop();
   await command(0, "offsets", "reset", "--sink", "redis", "--to", "earliest", "--yes");
-  await applying.run("insert into notes values (100, 'while it was down')");
+  await applying.run("delete from notes where id = 100; insert into notes values (100, 'while it was down')");
   applying.daemon = applying.installation.run();
   await applying.daemon.streaming();
   await applying.expectEqual(TABLES);

@@ -153,7 +153,7 @@ test(
       await expectTold(
         [
           /table public\.item can't be read/i,
-          new RegExp(`pid ${rows[0]!.pid} \\(role \\w+, .*its transaction is \\d+ s old, idle in transaction`),
+          new RegExp(`pid ${rows[0]!.pid} \\(role \\w+, .*its transaction is \\d+ (?:s|min) old, idle in transaction`),
           /last statement: begin; alter table item add column held text default \?\) holds it/,
           new RegExp(`pg_terminate_backend\\(${rows[0]!.pid}\\)`),
         ],

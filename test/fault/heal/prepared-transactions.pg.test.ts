@@ -41,11 +41,11 @@ test("a session, then a prepared transaction of another database, is named with 
   };
   const ends = `SELECT pg_terminate_backend(${pid});`;
   await isNamed(
-    `the oldest is pid ${pid} \\(role \\w+, database ${other.name}, application forgotten shell, its transaction is \\d+ s old, idle in transaction, last statement: .*\\). End it where it was begun, or by ${ends.replace(/[()]/g, "\\$&")}`,
+    `the oldest is pid ${pid} \\(role \\w+, database ${other.name}, application forgotten shell, its transaction is \\d+ (?:s|min) old, idle in transaction, last statement: .*\\). End it where it was begun, or by ${ends.replace(/[()]/g, "\\$&")}`,
   );
   await other.query(ends);
   await isNamed(
-    `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). In database ${other.name}: COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten';`,
+    `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ (?:s|min) old\\). In database ${other.name}: COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten';`,
   );
   const checked = await installation.command("check");
   expect(checked.stdout).toContain("the first start waits until it has ended");

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { Random, testSeed } from "../../support/run/random.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
 import { ThroughKafka } from "../../support/kafka/through-kafka.ts";
-import { eventually } from "../../support/run/waiting.ts";
+import { eventually, patient } from "../../support/run/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 /** Each at a random passage up to that one. */
@@ -59,7 +59,7 @@ test(
     for (const [name, countMax] of chosen(random, CAPTURING)) {
       await through.capturing.kill();
       through.capturing = capture.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
-      await Promise.race([through.capturing.ended, sleep(60_000, undefined, { ref: false })]);
+      await Promise.race([through.capturing.ended, sleep(patient(60_000), undefined, { ref: false })]);
       expect({ name, exited: through.capturing.exited }, through.capturing.said.slice(-2_000)).toMatchObject({
         exited: true,
       });

@@ -141,7 +141,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     },
   );
 
-  test("stops where its log is reset while it reads", { timeout: 45_000, tags: "long" }, async () => {
+  test("stops where its log is reset while it reads", { tags: "long" }, async () => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
     for (let i = 0; i < 5; i++) await pipeline.run(`insert into t values (${i}, 'before')`);
@@ -155,7 +155,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
   test(
     "stops where its log is reset within the second in which its file was begun, and has an event at its place",
-    { timeout: 45_000, tags: "long" },
+    { tags: "long" },
     async () => {
       await using server = await ownMysql(flavour);
       await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });

@@ -1,6 +1,7 @@
 /** A daemon under load that is killed at failpoints, and what it must be like afterwards. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
+import { patient } from "../run/waiting.ts";
 import type { Load, Victim } from "./fault-load.ts";
 
 interface Until {
@@ -13,7 +14,7 @@ interface Until {
 /** `entry`: a failpoint and its passage, as the daemon reads it. */
 export async function killAt(victim: Victim, entry: string, { withinMs, everyMs, provoke }: Until): Promise<void> {
   const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
-  const deadline = performance.now() + withinMs;
+  const deadline = performance.now() + patient(withinMs);
   for (let round = 0; !daemon.exited && performance.now() < deadline; round++) {
     await provoke?.(round);
     await Promise.race([daemon.ended, sleep(everyMs)]);
