@@ -17,6 +17,7 @@ import {
   searchEngines,
 } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
+import { eventually, patient } from "../../support/run/waiting.ts";
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -157,10 +158,13 @@ describe.each([
     })();
     const map = folder.file("map.yaml");
     const verify = async (...args: readonly string[]) => {
-      const all = ["verify", "--source", source.url, "--target", store.url, "--settle", "2s", ...args];
-      const { exitCode, stdout, stderr } = await runCli(all, { folder: folder.path, timeoutMs: 120_000 });
-      expect(stdout, stderr).not.toBe("");
-      return { exitCode, stdout };
+      const all = ["verify", "--source", source.url, "--target", store.url, "--settle", `${patient(2)}s`, ...args];
+      // It looks into all indices of the cluster: that of another test may lack its shard at the moment.
+      return await eventually(async () => {
+        const { exitCode, stdout, stderr } = await runCli(all, { folder: folder.path, timeoutMs: 120_000 });
+        expect(stdout, stderr).not.toBe("");
+        return { exitCode, stdout };
+      });
     };
     const found = async () => {
       const { exitCode, stdout } = await verify("--map", map, "--json");
