@@ -58,7 +58,7 @@ async function hasFollowed(
   }
 }
 
-/** What a table that is made has is known by its columns, and so is what became of those of a table that keeps its name. */
-function givesName({ from, to, how }: Exclude<StoredRenames["renames"][number], string>): boolean {
-  return from !== to && how !== "made" && how !== "perhaps made";
+/** What a table that is made has is known by its columns. */
+function givesName({ from, to, columns, how }: Exclude<StoredRenames["renames"][number], string>): boolean {
+  return (from !== to || columns.length > 0) && how !== "made" && how !== "perhaps made";
 }

@@ -327,8 +327,15 @@ export class FormerRules {
     });
   }
 
-  /** Tables that are known by their names get others. Returns the renames of a statement by which rules follow a table. */
-  rename(renames: StoredRenames["renames"], position: Position): StoredRenames["renames"] {
+  /**
+   * Tables that are known by their names get others. Returns the renames of a statement of which the next process has to know:
+   * by which rules follow a table, or that `concern` rules.
+   */
+  rename(
+    renames: StoredRenames["renames"],
+    position: Position,
+    concern: (rename: Rename) => boolean = () => false,
+  ): StoredRenames["renames"] {
     const since = this.#renamedAt === null ? 1 : comparePositions(position, this.#renamedAt);
     if (since > 0) this.#renamedThere.clear();
     const told = renames.map((rename) => JSON.stringify(rename));
@@ -336,7 +343,9 @@ export class FormerRules {
     if (since < 0 || told.some((one) => this.#renamedThere.has(one))) return [];
     this.#renamedAt = position;
     for (const one of told) this.#renamedThere.add(one);
-    const areOfRules = renames.map((one) => (one === UNREAD ? this.#doubt(position) : this.#rename(one, position)));
+    const areOfRules = renames.map((one) =>
+      one === UNREAD ? this.#doubt(position) : this.#rename(one, position) || concern(one),
+    );
     return areOfRules.includes(true) ? renames : [];
   }
 
@@ -353,7 +362,7 @@ export class FormerRules {
     if (how === "copied" || how === "perhaps copied") {
       const unless = how === "copied" ? undefined : this.#known.get(to);
       const isOther = unless === null || (unless !== undefined && other !== undefined && isRuled(other));
-      if (own === undefined || !isRuled(own) || isOther) return false;
+      if (own === undefined || !isRuled(own) || isOther) return isOfRules;
       const copy: Former = { ...own, held: "copy", identity: to, at };
       this.#become(to, unless === undefined ? copy : { ...copy, unless }, at);
       return true;
@@ -454,7 +463,32 @@ export class FormerRules {
   /** Whether rules hide something of the table that has this name, which it is known by, or of one that had it. */
   isRuledNow(id: string): boolean {
     const own = this.#byTable.get(id);
-    return this.#byName.has(id) || (own !== undefined && isRuled(own));
+    return this.#byName.has(id) || (own !== undefined && isRuled(own) && !isFound(own));
+  }
+
+  /** Renames that hide what this one may show, and show nothing that others may: which of them came when, nobody reads. */
+  perhaps(rename: Rename): readonly Rename[] {
+    const { from, to, how } = rename;
+    if (how === "made" || how === "perhaps made") return [];
+    const back = how === "exchanged" ? [{ ...rename, from: to, to: from, columns: [] }] : [];
+    return [rename, ...back].flatMap((one) => this.#perhaps(one) ?? []);
+  }
+
+  /** Null: all of it is hidden. */
+  #perhaps({ from, to, columns }: Rename): Rename | null {
+    const own = this.#byTable.get(from);
+    const other = this.#byTable.get(to);
+    if (own === undefined || !isRuled(own) || isFound(own)) return null;
+    const isHidden = (name: string, { hidden }: Former): boolean =>
+      hidden.some((column) => isSameName(nameNow(column), name));
+    const moved = columns.filter(([name, now]) => now !== "" && (own.filtered || isHidden(name, own)));
+    const names = [...own.hidden.map(nameNow), ...moved.flatMap(([name, now]) => (isHidden(name, own) ? [now] : []))];
+    const isFiltered =
+      !own.filtered || (other?.filtered === true && moved.every(([, now]) => other.moved?.has(now.toLowerCase())));
+    if (other !== undefined && isFiltered && names.every((name) => isHidden(name, other))) return null;
+    const stay = new Set([...own.hidden.map(nameNow), ...moved.map(([name]) => name)]);
+    const both = [...Array.from(stay, (name) => [name, name] as const), ...moved];
+    return { from, to, columns: both, how: from === to ? "renamed" : "exchanged" };
   }
 
   /** Of all tables, those that are gone too. */
@@ -528,6 +562,15 @@ function isEarlier(position: Position, { at }: Former): boolean {
   return at !== null && comparePositions(position, at) < 0;
 }
 
+/** A copy that only a look at the catalogue has shown: it may have come since. */
+function isFound({ held, at }: Former): boolean {
+  return held === "copy" && at === null;
+}
+
+function nameNow({ name, renamed: now = name }: HiddenColumn): string {
+  return now;
+}
+
 function isRenamed({ renamed: now }: HiddenColumn): boolean {
   return now !== undefined;
 }
@@ -576,7 +619,8 @@ function idOf(other: string, { id }: Former, name: string): string {
 
 /** It hides what both hide. */
 function withBoth(other: Former, own: Former | undefined): Former {
-  const more = own?.hidden.filter(({ name }) => !other.hidden.some((one) => isSameName(one.name, name))) ?? [];
+  const more =
+    own?.hidden.filter((column) => !other.hidden.some((one) => isSameName(nameNow(one), nameNow(column)))) ?? [];
   return { ...other, hidden: [...other.hidden, ...more], filtered: other.filtered || own?.filtered === true };
 }
 

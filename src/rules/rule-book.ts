@@ -208,13 +208,17 @@ export class RuleBook {
     return this.#former.unlogged(shape, position);
   }
 
-  /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
+  /**
+   * The log has these tables and columns under other names from here on. Returns those of which the next process has to know:
+   * one that concerns rules, too, which it could not tell from one that nobody has read.
+   */
   rename(renames: StoredRenames["renames"], position: Position): StoredRenames["renames"] {
-    return this.#former.rename(renames, position);
+    return this.#former.rename(renames, position, (rename) => this.concerns(rename));
   }
 
-  /** Whether one of its tables is, or would be, under rules that hide something. */
-  concerns({ from, to }: Rename): boolean {
+  /** Whether a table that is, or would be, under rules that hide something is made by it, or gets or loses its name. */
+  concerns({ from, to, how }: Rename): boolean {
+    if (from === to && how === "renamed") return false;
     return [from, to].some(
       (id) =>
         this.#former.isRuledNow(id) || this.#merged.of({ id, ...namesOfTable(id) })?.rules.some(hidesAny) === true,

@@ -1,7 +1,7 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
 import type { CapturedTables, NamedTable } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
-import type { ChangeLog, StreamOptions } from "../core/contracts/change-log.ts";
+import type { ChangeLog, Rename, StreamOptions } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin, SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw-copy.ts";
@@ -111,10 +111,17 @@ export function withRules(
       const isRead = read !== null && comparePositions(to, read) <= 0;
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
-      if (!knowsByName(memory) || isRead || former.isInDoubt || !former.mayBeExchanged(unread)) return;
+      if (!knowsByName(memory) || isRead) return;
+      const told = read !== null && isThere ? await renamesThere(source.log, { from: read, to }, signal) : null;
       // The renames alone do not say what becomes of tables that come under rules in between.
-      if (read !== null && isThere && (await isLeftAsItIs(source.log, { from: read, to }, book, signal))) return;
-      await onRenamed([UNREAD], unread);
+      const isCertain = told?.every((rename) => !book.concerns(rename)) === true;
+      if (!isCertain && !former.isInDoubt && former.mayBeExchanged(unread)) await onRenamed([UNREAD], unread);
+      const hiding: StoredRenames["renames"][number][] = [];
+      for (const rename of told ?? []) {
+        const perhaps = former.perhaps(rename);
+        if (perhaps.length > 0) hiding.push(...book.rename(perhaps, unread));
+      }
+      if (hiding.length > 0) await memory.keep(hiding, unread);
     },
   };
 }
@@ -148,23 +155,19 @@ export async function renamesIn(
   return { told: count > RENAMES_MAX || end < (to?.commit ?? end) ? null : told, end };
 }
 
-/**
- * Whether no table that is, or would be, under rules is made, or gets or loses its name there. False of a log that lacks a part
- * of it, too.
- */
-async function isLeftAsItIs(
+/** Null: the log does not say them all, or lacks a part. */
+async function renamesThere(
   { renames }: ChangeLog,
   part: LogPart,
-  book: RuleBook,
   signal: AbortSignal,
-): Promise<boolean> {
-  if (renames === undefined) return false;
+): Promise<readonly Rename[] | null> {
+  if (renames === undefined) return null;
   try {
     const { told } = await renamesIn(renames, part, signal);
-    return told?.every((one) => !one.renames.some((rename) => book.concerns(rename))) === true;
+    return told?.flatMap((one) => one.renames) ?? null;
   } catch (error) {
     if (findMillraceError(error)?.kind !== "fatal") throw error;
-    return false;
+    return null;
   }
 }
 

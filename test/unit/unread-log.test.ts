@@ -4,7 +4,7 @@ import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { followNames } from "../../src/cli/follow-names.ts";
-import type { ChangeLog, OnRenamed } from "../../src/core/contracts/change-log.ts";
+import type { ChangeLog, OnRenamed, Rename, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import type { SkippedLog, Source } from "../../src/core/contracts/source.ts";
 import { type SinkRecord, UNREAD } from "../../src/core/contracts/state-store.ts";
 import { Block } from "../../src/core/model/block.ts";
@@ -112,6 +112,12 @@ const rulesFor = (tables: object) =>
 const MASKED = { columns: { mail: { mask: "redact" } } };
 const RULES = rulesFor({ "s.users": MASKED, "s.people": {}, "s.customers*": { ...MASKED, optional: true } });
 
+/** The columns' numbers are those of the catalogue. */
+function tableOf(table: string, columns: Readonly<Record<string, string>>, relation = 1) {
+  const identities = Object.fromEntries(Object.keys(columns).map((name, i) => [name, -i - 1]));
+  return tableVersion({ schema: "s", table, columns, dialect: "mysql", relation, identities });
+}
+
 /** Both tables as they were registered, with what a log says of names. */
 async function ruled(
   renames: (onRenamed: OnRenamed) => void,
@@ -120,10 +126,7 @@ async function ruled(
   end = 1_000n,
 ) {
   const state = openMemory(systemClock);
-  const tables = [
-    tableVersion({ schema: "s", table: "users", columns: COLUMNS, dialect: "mysql", relation: 1 }),
-    tableVersion({ schema: "s", table: "people", columns, dialect: "mysql", relation: 2 }),
-  ];
+  const tables = [tableOf("users", COLUMNS), tableOf("people", columns, 2)];
   const book = new RuleBook(RULES, noMemory());
   await state.source.announce(1);
   await state.schemas.resolve(
@@ -132,11 +135,16 @@ async function ruled(
   );
   const read: (readonly [from: bigint, to: bigint])[] = [];
   const source: unknown = {
-    catalog: {},
+    catalog: { tables: async () => ({ tables, refused: [], generations: new Map() }) },
     positions: {},
     admin: {},
     rows: {},
     log: {
+      stream: async (_: Position, { onRenamed }: StreamOptions) => {
+        const told: Parameters<OnRenamed>[] = [];
+        renames((...one) => told.push(one));
+        for (const [some, position] of told) await onRenamed!(some!, position);
+      },
       renames: async (from: Position, to: Position, onRenamed: OnRenamed) => {
         read.push([from.commit, to.commit]);
         renames(onRenamed);
@@ -144,19 +152,39 @@ async function ruled(
       },
     },
   };
-  const memory = await memoryOf({ rules: RULES }, state);
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-  const { onSkipped, log } = withRules(source as Source, RULES, memory);
+  /** A process: what it holds is what earlier ones have kept. */
+  const started = async () => {
+    const memory = await memoryOf({ rules: RULES }, state);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    return { memory, ...withRules(source as Source, RULES, memory) };
+  };
+  const first = await started();
+  const { memory, log } = first;
+  const kept = async () =>
+    (await state.schemas.renames()).map(({ position, renames: some }) => [serializePosition(position), ...some]);
+  const skipIn =
+    ({ onSkipped }: typeof first) =>
+    async (skipped: SkippedLog) => {
+      await onSkipped(skipped, signal);
+      return await kept();
+    };
   return {
     read,
     memory,
     log,
-    skip: async (skipped: SkippedLog) => {
-      await onSkipped(skipped, signal);
-      return (await state.schemas.renames()).map(({ position, renames: kept }) => [
-        serializePosition(position),
-        ...kept,
-      ]);
+    kept,
+    skip: skipIn(first),
+    /** The same in a process that begins now. */
+    skipNow: async (skipped: SkippedLog) => await skipIn(await started())(skipped),
+    /** Another process is told of this by its stream, and is killed. */
+    readByAnother: async () => {
+      const another = await started();
+      await another.log.stream(at(50), { temporary: false, resolve: async () => tables[0]! }, signal);
+    },
+    /** Why the next process holds a table with these columns back. */
+    fault: async (table: string, names: readonly string[]) => {
+      const shape = tableOf(table, Object.fromEntries(names.map((name) => [name, "text"])));
+      return new RuleBook(RULES, (await started()).memory).plan(shape, at(200))?.shape.ruled?.fault?.code;
     },
   };
 }
@@ -225,10 +253,120 @@ test("what lies between the state and the furthest sink is looked through", () =
   expect(unknownLog(at(60), at(7, 2))).toBeNull();
 });
 
-test("nothing is read or kept where no table looks like one under rules", async () => {
-  const { skip, read } = await ruled(swap(at(110)), { id: "int8", mail: "text", word: "text", other: "text" });
-  expect(await skip({ ...SKIPPED, isThere: true })).toEqual([]);
-  expect(read).toEqual([]);
+test.each([
+  ["made under rules", "s.customers_eu", "s.customers_eu", "made"],
+  ["brought under rules", "s.plain", "s.customers_eu", "renamed"],
+  ["made under rules, or was there", "s.customers_eu", "s.customers_eu", "perhaps made"],
+  ["a copy of none under rules, where one may have been", "s.plain", "s.users", "perhaps copied"],
+] as const)("what a daemon that was killed has read is certain: a table that is %s", async (_, from, to, how) => {
+  const rename = { from, to, columns: [], how };
+  const killed = await ruled((on) => on([rename], at(110)));
+  await killed.readByAnother();
+  const kept = [["1/110/0", rename]];
+  expect(await killed.kept()).toEqual(kept);
+  expect(await killed.skipNow(THERE)).toEqual(kept);
+  expect(killed.read).toEqual([[110n, 120n]]);
+});
+
+test("tables of no rule are not kept", async () => {
+  const { readByAnother, kept } = await ruled(named("s.plain", "s.other", at(110)));
+  await readByAnother();
+  expect(await kept()).toEqual([]);
+});
+
+const OTHER = { id: "int8", mail: "text", word: "text", other: "text" };
+
+test("nothing is kept of names where no table looks like one under rules", async () => {
+  const { skip } = await ruled(named("s.plain", "s.customers_eu", at(110)), OTHER);
+  expect(await skip(SKIPPED)).toEqual([]);
+  expect(await skip(THERE)).toEqual([]);
+});
+
+describe("columns that have other names where the log is only looked through", () => {
+  const told = (...some: readonly Partial<Rename>[]) => {
+    const renames = some.map((one): Rename => ({
+      from: "s.users",
+      to: "s.users",
+      columns: [],
+      how: "renamed",
+      ...one,
+    }));
+    return (on: OnRenamed) => renames.forEach((one, i) => on([one], at(110 + i)));
+  };
+  const [MOVED, CHANGED] = [["mail", "mail_old"] as const, ["mail_old", "post"] as const];
+
+  test.each<[string, readonly Partial<Rename>[], string, readonly string[]]>([
+    ["a new one gets the name", [{ columns: [MOVED] }], "users", ["id", "mail_old", "note", "mail"]],
+    [
+      "they exchange them",
+      [
+        {
+          columns: [
+            ["mail", "note"],
+            ["note", "mail"],
+          ],
+        },
+      ],
+      "users",
+      ["id", "note", "mail"],
+    ],
+    ["twice", [{ columns: [MOVED] }, { columns: [CHANGED] }], "users", ["id", "post", "note", "mail"]],
+    ["and their table", [{ to: "s.crew", columns: [MOVED] }], "crew", ["id", "mail_old", "note"]],
+    ["then their table", [{ columns: [MOVED] }, { to: "s.crew" }], "crew", ["id", "mail_old", "note"]],
+    [
+      "in a copy",
+      [
+        { to: "s.crew", how: "copied" },
+        { from: "s.crew", to: "s.crew", columns: [MOVED] },
+      ],
+      "crew",
+      ["id", "mail_old", "note"],
+    ],
+    [
+      "in a copy that takes the name",
+      [
+        { to: "s.crew", how: "copied" },
+        { from: "s.crew", to: "s.crew", columns: [MOVED] },
+        { from: "s.crew", to: "s.users" },
+      ],
+      "users",
+      ["id", "mail_old", "note", "mail"],
+    ],
+    [
+      "in a partition that is exchanged",
+      [
+        { from: "s.crew", to: "s.users", how: "exchanged" },
+        { from: "s.crew", to: "s.crew", columns: [MOVED] },
+      ],
+      "crew",
+      ["id", "mail_old", "note"],
+    ],
+  ])("are hidden by both, whatever was before: %s", async (_, renames, table, columns) => {
+    for (const other of [COLUMNS, OTHER]) {
+      const { skip, skipNow, fault } = await ruled(told(...renames), other);
+      expect(await fault(table, columns)).toBeUndefined();
+      await skip(THERE);
+      expect(await fault(table, columns)).toBe(table === "users" && renames.length < 3 ? "MR1025" : "MR1033");
+      const kept = await skipNow(THERE);
+      expect(await skipNow(THERE)).toEqual(kept);
+    }
+  });
+
+  test("are not what puts other tables in doubt", async () => {
+    const { skip, fault } = await ruled(told({ columns: [MOVED] }));
+    await skip(THERE);
+    expect(await fault("people", Object.keys(COLUMNS))).toBeUndefined();
+    expect(await fault("users", ["id", "mail", "note"])).toBeUndefined();
+  });
+
+  test("nothing is kept of one that rules do not hide, that is dropped, or that has its name still", async () => {
+    for (const columns of [
+      ["note", "memo"],
+      ["mail", ""],
+      ["mail", "MAIL"],
+    ] as const)
+      expect(await (await ruled(told({ columns: [columns] }))).skip(THERE)).toEqual([]);
+  });
 });
 
 describe("what a command shows that the daemon has not read", () => {
@@ -258,15 +396,17 @@ describe("what a command shows that the daemon has not read", () => {
     return { read: now.read?.commit, streams, skipped, left: blocks.length };
   }
 
-  test("is under the names that the log gives tables there, read as the daemon will", async () => {
-    expect(await followed(swap(at(110)))).toEqual({ read: 120n, streams: [at(50)], skipped: [], left: 1 });
+  test.each<[string, (onRenamed: OnRenamed) => void]>([
+    ["tables", swap(at(110))],
+    ["columns", (on) => on([{ ...RENAMED, to: RENAMED.from, columns: [["a", "b"]] }], at(110))],
+  ])("is under the names that the log gives %s there, read as the daemon will", async (_, renames) => {
+    expect(await followed(renames)).toEqual({ read: 120n, streams: [at(50)], skipped: [], left: 1 });
   });
 
   test.each<[string, (onRenamed: OnRenamed) => void]>([
     ["none changed", () => {}],
     ["one changed later", swap(at(130))],
     ["a table was made", (on) => on([{ from: "s.t", to: "s.t", columns: [], how: "made" }], at(110))],
-    ["a column has another one", (on) => on([{ ...RENAMED, to: RENAMED.from, columns: [["a", "b"]] }], at(110))],
   ])("needs no more where %s", async (_, renames) => {
     expect(await followed(renames)).toEqual({ read: 120n, streams: [], skipped: [], left: 4 });
   });

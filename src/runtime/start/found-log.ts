@@ -219,7 +219,7 @@ export function skippedLog(
 
 /**
  * The part of the log between what the state knows and the furthest sink; null: there is none. The last daemon was killed, or the
- * state is an older copy, under which nobody has read that part: the two look alike.
+ * state is an older copy, under which nobody has read that part. The two look alike, except by what a daemon keeps at once.
  */
 export function unknownLog(known: Position, furthest: Position): SkippedLog | null {
   if (known.epoch !== furthest.epoch || comparePositions(furthest, known) <= 0) return null;
