@@ -11,6 +11,7 @@ import { postgres, type RunningPostgres } from "../scripts/services/servers/post
 import { Database } from "../connectors/postgres/source/wire/database.ts";
 import { KnownLeaves } from "../connectors/postgres/source/wire/context.ts";
 import { PlacedMarks } from "../connectors/postgres/source/wire/placed-marks.ts";
+import { SaidSchemas } from "../connectors/postgres/source/wire/said-schemas.ts";
 import { Writer } from "../connectors/postgres/source/wire/writer.ts";
 import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";
 import { PostgresStream } from "../connectors/postgres/source/stream/change-stream.ts";
@@ -160,6 +161,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
     database,
     writer: new Writer(database, null),
     marks: new PlacedMarks(),
+    schemas: new SaidSchemas(),
     leaves: new KnownLeaves(),
     slot: SLOT,
     publication: PUBLICATION,
@@ -180,6 +182,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
       from: { epoch: 1, commit: place.from, index: 0 },
       options: { temporary: true, resolve },
       binary: form === "binary",
+      version: 180_000,
       leaves: new ShownLeaves(),
     },
     signal,

@@ -2,7 +2,9 @@
  * Tables that tools make beside those of an application: for online changes, where the rows of a table are copied into another
  * one and the two are then swapped by renames; and for the catalogue of a lake. The names are those of the tools' own code.
  */
+import type { StreamOptions } from "../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
+import { tableId } from "../../src/core/model/schema.ts";
 
 /** A table whose name says that a tool made it. */
 interface OnlineCopy {
@@ -89,17 +91,17 @@ export function copyRefusal(
 }
 
 /**
- * The same for a table that a log shows, which the catalogue may have no longer. `isFollowed`: whether the table of this name
- * was followed before; one that was is no copy, whatever it is called. `names`: the tables of its schema now.
+ * The same for a table that a log shows, which the catalogue may have no longer. One that flows is no copy, whatever it is called;
+ * a copied one may have been followed before. `names`: the tables of its schema now.
  */
 export async function isLoggedCopy(
-  table: TableName,
-  isFollowed: (table: TableName) => boolean,
+  { schema, table }: TableName,
+  { isFlowing, isKnown }: Pick<StreamOptions, "isFlowing" | "isKnown">,
   names: () => Promise<Iterable<string>>,
 ): Promise<boolean> {
-  const copy = onlineCopy(table);
-  if (copy === null || isFollowed(table)) return false;
-  if (copy.of === null || copy.of.some((name) => isFollowed({ schema: table.schema, table: name }))) return true;
+  const copy = onlineCopy({ schema, table });
+  if (copy === null || isFlowing?.(tableId(schema, table)) === true) return false;
+  if (copy.of === null || copy.of.some((name) => isKnown?.(tableId(schema, name)) === true)) return true;
   return originalOf(copy, await names()) !== undefined;
 }
 

@@ -211,6 +211,7 @@ export class Streaming {
     return {
       resolve: gate.resolve,
       isKnown: (id) => gate.newest(id) !== undefined,
+      isFlowing: (id) => gate.table(id) !== undefined,
       onUnloggedRows: (id, passedBy) => this.#readUnlogged(id, sink, passedBy !== undefined),
       onUnreadableRows: (id, error) => this.#passBy(id, error, sink),
       onRenamed: async (renames, position) => fanOut.rename(renames, position),

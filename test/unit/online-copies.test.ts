@@ -68,32 +68,22 @@ test("pg_repack's tables lie in a schema of their own", () => {
   expect(original("log_16384", [], "repack")).toBe("unnamed");
 });
 
-test("in a log, a table that was followed before is enough", async () => {
-  const isFollowed = ({ table }: { readonly table: string }): boolean => table === "users";
-  const copy = { schema: "shop", table: "_users_gho" };
-  expect(await isLoggedCopy(copy, isFollowed, async () => [])).toBe(true);
-  expect(
-    await isLoggedCopy(
-      copy,
-      () => false,
-      async () => ["users"],
-    ),
-  ).toBe(true);
-  expect(
-    await isLoggedCopy(
-      copy,
-      () => false,
-      async () => ["_users_gho"],
-    ),
-  ).toBe(false);
-  expect(
-    await isLoggedCopy(
-      copy,
-      () => true,
-      async () => ["users"],
-    ),
-  ).toBe(false);
-  expect(await isLoggedCopy({ schema: "shop", table: "users" }, isFollowed, async () => ["users"])).toBe(false);
+test("in a log, a table is a copy of one that was followed before, unless it flows itself", async () => {
+  const isCopy = async (
+    table: string,
+    { known = [], flowing = [], names = [] }: Partial<Record<"known" | "flowing" | "names", readonly string[]>>,
+  ): Promise<boolean> => {
+    const isOneOf = (tables: readonly string[]) => (id: string) => tables.some((one) => id === `shop.${one}`);
+    const options = { isKnown: isOneOf(known), isFlowing: isOneOf(flowing) };
+    return await isLoggedCopy({ schema: "shop", table }, options, async () => names);
+  };
+  expect(await isCopy("_users_gho", { known: ["users"] })).toBe(true);
+  expect(await isCopy("_users_gho", { names: ["users"] })).toBe(true);
+  expect(await isCopy("_users_gho", { names: ["_users_gho"] })).toBe(false);
+  expect(await isCopy("_users_gho", { known: ["users", "_users_gho"], flowing: ["users", "_users_gho"] })).toBe(false);
+  // It was captured once, and dropped.
+  expect(await isCopy("_users_gho", { known: ["users", "_users_gho"], flowing: ["users"] })).toBe(true);
+  expect(await isCopy("users", { known: ["users"], flowing: ["users"], names: ["users"] })).toBe(false);
 });
 
 test("the catalogue of a lake is known by its tables together", () => {

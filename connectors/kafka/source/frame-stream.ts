@@ -2,8 +2,7 @@ import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/ch
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { comparePositions, type Position } from "../../../src/core/model/position.ts";
-import type { TableName } from "../../../src/core/contracts/connector.ts";
-import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { isLoggedCopy } from "../../kit/online-copies.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { CommittedRecord } from "../client/partition.ts";
@@ -153,12 +152,11 @@ export class FrameStream implements ChangeStream {
     const before = this.#shown.get(shape.id);
     if (before?.fingerprint === shape.fingerprint) return before.table;
     const { resolve, isKnown } = this.#options;
-    const isKnownTable = (name: TableName): boolean => isKnown?.(tableId(name.schema, name.table)) === true;
     const isCaptured = captures(shape);
     const isFollowed =
       isCaptured &&
       (shape.key.length > 0 || isKnown?.(shape.id) !== false) &&
-      (isLiteral(shape) || !(await isLoggedCopy(shape, isKnownTable, async () => [])));
+      (isLiteral(shape) || !(await isLoggedCopy(shape, this.#options, async () => [])));
     const table = isFollowed ? await resolve(shape, position) : null;
     // One that is refused may be followed since: a look at the catalogue decides.
     if (isCaptured && table === null) this.#shown.delete(shape.id);

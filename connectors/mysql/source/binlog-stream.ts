@@ -82,7 +82,7 @@ export class BinlogStream implements ChangeStream {
     const isMain = this.#isMain;
     this.#versions = looking?.versions ?? new StreamTables(tables, options);
     const assembler = (this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn()));
-    const decoder = (this.#decoder = new Decoder(assembler.target, tables.rules, options.isKnown));
+    const decoder = (this.#decoder = new Decoder(assembler.target, tables.rules, options.isFlowing));
     const preparedBefore = looking?.position.commit ?? null;
     const trail = preparedBefore === null ? state.read.trail(from.commit, isMain) : undefined;
     const { names } = server;

@@ -104,6 +104,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
   const { Database } = await import("./wire/database.ts");
   const { Writer } = await import("./wire/writer.ts");
   const { PlacedMarks } = await import("./wire/placed-marks.ts");
+  const { SaidSchemas } = await import("./wire/said-schemas.ts");
   const { KnownLeaves } = await import("./wire/context.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const fresh = { freshPassword: freshPassword(options, folder) };
@@ -116,6 +117,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     database,
     writer: new Writer(database, primary === null ? null : { ...primary, ...fresh }),
     marks: new PlacedMarks(),
+    schemas: new SaidSchemas(),
     leaves: new KnownLeaves(),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,

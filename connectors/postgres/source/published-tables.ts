@@ -22,6 +22,7 @@ import { addAdvice, addRefusal, type Publication, publishable, readPublication }
 import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
 import { readSlot } from "./log/slot.ts";
 import { type Landmark, LANDMARK, spellLandmark } from "./log/landmark.ts";
+import { mustSaySchemas, saySchemas } from "./log/schema-names.ts";
 import { isOfStandby, KEPT } from "./log/timeline.ts";
 import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
@@ -29,7 +30,7 @@ import type { PostgresStream } from "./stream/change-stream.ts";
 import type { Catalog, CatalogTable } from "./catalog/catalog.ts";
 import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
-import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
+import { type Candidate, isIllegible, selectTables, type Selected } from "./catalog/selection.ts";
 
 export class PublishedTables {
   readonly #context: SourceContext;
@@ -44,7 +45,6 @@ export class PublishedTables {
   #restart: bigint | null = null;
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
-  readonly #schemas = new SeenSchemas();
   readonly leaves = new ShownLeaves();
   /** By oid, the tables that were locked at the last attempt to publish them, and by whom. */
   #locked: ReadonlyMap<number, LockHolders | null> = new Map();
@@ -101,8 +101,8 @@ export class PublishedTables {
   async tables(signal: AbortSignal): Promise<CapturedTables> {
     const selected = await selectTables(this.#context, false, signal);
     const { captured, refused, catalog, publication } = selected;
-    // Invariant: before a row is read of a table under its new name.
-    if (this.#schemas.areOthers(catalog)) this.#context.marks.reopen();
+    // Invariant: before a table is known by its new name, and read.
+    if (mustSaySchemas(catalog.version)) await this.#saySchemas(catalog, signal);
     this.leftOut = leftOutByLists(this.#context.publication, selected);
     this.besides = shownBesides(selected);
     const generations = this.#generations.look(captured, catalog, publication);
@@ -118,6 +118,21 @@ export class PublishedTables {
       partlyLogged: partlyLogged(captured),
       besides: this.besides,
     };
+  }
+
+  /** Those of the tables that a stream has in other schemas. */
+  async #saySchemas(catalog: Catalog, signal: AbortSignal): Promise<void> {
+    const { marks, schemas } = this.#context;
+    const present = new Map(catalog.tables.map((table) => [table.oid, table]));
+    const others = new Set<CatalogTable>();
+    for (const { commit, ofTables } of marks.announced) {
+      for (const [oid, schema] of ofTables) {
+        const table = present.get(oid);
+        if (table === undefined || table.schema === schema || isIllegible(table, catalog)) continue;
+        if (!schemas.isAhead(table, commit)) others.add(table);
+      }
+    }
+    if (others.size > 0) await saySchemas(this.#context, [...others], this.onUnloggedRows, signal);
   }
 
   #notPublished(candidate: Candidate, current: Publication | undefined): RefusedTable {
@@ -204,22 +219,6 @@ export class PublishedTables {
       if (reasonOf(error) !== "privilege") throw error;
       return { added: [], locked: [] };
     }
-  }
-}
-
-/** From this version on, the server announces tables again whose schema got another name. */
-const ANNOUNCES_SCHEMAS = 160_000;
-
-/** The schemas of tables by the tables' oids. */
-class SeenSchemas {
-  #ofTables: ReadonlyMap<number, string> = new Map();
-
-  /** Whether a table is in another one than at the last look, and the server does not say so. */
-  areOthers({ tables, version }: Catalog): boolean {
-    const before = this.#ofTables;
-    this.#ofTables = new Map(tables.map(({ oid, schema }) => [oid, schema]));
-    if (version >= ANNOUNCES_SCHEMAS) return false;
-    return tables.some(({ oid, schema }) => (before.get(oid) ?? schema) !== schema);
   }
 }
 

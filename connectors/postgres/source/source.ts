@@ -67,12 +67,13 @@ export function postgresSource(context: SourceContext): Source {
 function changeLog(context: SourceContext, published: PublishedTables): ChangeLog {
   return {
     stream: async (from, options, signal) => {
-      const { captured } = await selectTables(context, false, signal);
+      const { captured, catalog } = await selectTables(context, false, signal);
       // Binary cells are cheaper for the server, but must be readable for every table that may appear.
       const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
       if (!options.temporary) published.onUnloggedRows = options.onUnloggedRows;
       const { identity, leaves } = published;
-      const stream = await PostgresStream.open({ context, identity, from, options, binary, leaves }, signal);
+      const { version } = catalog;
+      const stream = await PostgresStream.open({ context, identity, from, options, binary, version, leaves }, signal);
       if (!options.temporary) published.stream = stream;
       return stream;
     },

@@ -49,6 +49,8 @@ export interface StreamOptions {
    * key; if this function is missing, it shows every table.
    */
   readonly isKnown?: (tableId: string) => boolean;
+  /** Whether the table is captured, as the last look at the catalogue shows, and not suspended. */
+  readonly isFlowing?: (tableId: string) => boolean;
   /**
    * Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. `passedBy`: changes
    * are, which nobody gets.

@@ -1,20 +1,17 @@
 /**
  * The oldest Postgres that is captured from, in every run: copy, stream, types and kills. The long form runs all others.
  */
-import { expect, test, type TestContext } from "vitest";
-import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
-import { ServiceUnavailableError } from "../../../scripts/services/service.ts";
+import { expect, test } from "vitest";
 import { Load, Victim } from "../../support/faults/fault-load.ts";
 import { createFreshDatabase, type FreshDatabase } from "../../support/run/fresh-database.ts";
 import { EDGE_TYPES, edgeValuesOf } from "../../support/postgres/postgres-edge-values.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
-import { ownPostgres } from "../../support/run/services.ts";
+import { OLDEST, oldestPostgres } from "../../support/postgres/oldest-postgres.ts";
 
-const OLDEST = 14;
 const KILLS = 2;
 
 test(`Postgres ${OLDEST} under load, through kills`, { tags: "long" }, async (context) => {
-  await using server = await oldest(context);
+  await using server = await oldestPostgres(context);
   await using load = await Load.create(21, 200, await createFreshDatabase(server));
   await using victim = await Victim.create(load, "v", ["postgres", "duckdb"]);
   let daemon = victim.run();
@@ -31,7 +28,7 @@ test(`Postgres ${OLDEST} under load, through kills`, { tags: "long" }, async (co
 });
 
 test(`Postgres ${OLDEST} with values of every type, copied and streamed`, async (context) => {
-  await using server = await oldest(context);
+  await using server = await oldestPostgres(context);
   const prepare = async (source: FreshDatabase): Promise<void> => {
     await source.query(EDGE_TYPES);
     await makeEdges(source, "copied");
@@ -41,17 +38,6 @@ test(`Postgres ${OLDEST} with values of every type, copied and streamed`, async 
   await makeEdges(source, "streamed");
   await pipeline.expectEqual(["copied", "streamed"]);
 });
-
-async function oldest({ skip }: TestContext): Promise<RunningPostgres> {
-  try {
-    const server = await ownPostgres({ major: OLDEST });
-    expect(server.major).toBe(OLDEST);
-    return server;
-  } catch (error) {
-    if (process.env["CI"] === "true" || !(error instanceof ServiceUnavailableError)) throw error;
-    return skip(error.message);
-  }
-}
 
 /** One row per value, each in its own column. */
 async function makeEdges(source: FreshDatabase, name: string): Promise<void> {

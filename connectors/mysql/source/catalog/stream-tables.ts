@@ -120,8 +120,7 @@ export class StreamTables {
   async #isCopy(table: TableName): Promise<boolean> {
     const { catalog, names } = this.#tables;
     if (names.isLiteral(table)) return false;
-    const isFollowed = (one: TableName): boolean => this.#isKnown(one) === true;
-    return await isLoggedCopy(table, isFollowed, () => catalog.names(table.schema, this.#signal));
+    return await isLoggedCopy(table, this.#options, () => catalog.names(table.schema, this.#signal));
   }
 
   /** Undefined: the stream's reader does not say. */

@@ -32,13 +32,13 @@ export class Decoder {
   readonly events = new EventReader();
   readonly maps = new TableMaps();
   readonly #rows: Rows;
-  readonly #isKnown: NonNullable<StreamOptions["isKnown"]>;
+  readonly #isFlowing: NonNullable<StreamOptions["isFlowing"]>;
   needed: TableMap | undefined;
 
-  /** `isKnown`: see `StreamOptions`. */
-  constructor(target: RowTarget, options: RowOptions, isKnown: StreamOptions["isKnown"] = () => false) {
+  /** `isFlowing`: see `StreamOptions`. */
+  constructor(target: RowTarget, options: RowOptions, isFlowing: StreamOptions["isFlowing"] = () => false) {
     this.#rows = new Rows(target, options);
-    this.#isKnown = isKnown;
+    this.#isFlowing = isFlowing;
   }
 
   /** Takes the event between `start` and `end`: header, body, and a checksum if the file has them. */
@@ -89,7 +89,8 @@ export class Decoder {
     }
     const map = this.maps.find(tableId);
     if (map === undefined) throw damaged("rows of a table that the statement did not name");
-    if (map.version === undefined || (map.refused !== undefined && this.#isKnown(map.refused))) return this.#need(map);
+    if (map.version === undefined || (map.refused !== undefined && this.#isFlowing(map.refused)))
+      return this.#need(map);
     try {
       if (this.#rows.append(this.events.header.type, bytes, start, end, map)) this.maps.endStatement();
     } catch (error) {

@@ -29,7 +29,7 @@ export interface TableMap {
   readonly metadata: OptionalMetadata;
   /** The version of the rows; null: the table is not captured; undefined: it must be looked up. */
   version: TableVersion | null | undefined;
-  /** Of one that is not captured, and may be since: the id under which a look at the catalogue makes it known. */
+  /** Of one that is not captured, and may be since: the id under which it then flows. */
   refused: string | undefined;
   /** See `RowPlan`; looked up with the version. */
   rowEnd: number;

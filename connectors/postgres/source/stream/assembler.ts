@@ -227,13 +227,13 @@ export class Assembler {
   /** Tables of rows that are not decoded yet are looked up again. */
   renew(): void {
     if (this.#resolving) this.#renewing = true;
-    else this.decoder.forgetTables();
+    else this.decoder.renew();
   }
 
   /** The relation that `onTable` asked for is known now. */
   resolved(relation: Relation, table: TableVersion | null): void {
     relation.table = table;
-    if (this.#renewing) this.decoder.forgetTables();
+    if (this.#renewing) this.decoder.renew();
     this.#renewing = false;
     this.#resolving = false;
     this.decoder.needed = undefined;

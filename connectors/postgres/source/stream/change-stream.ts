@@ -10,7 +10,7 @@ import type { SourceContext } from "../wire/context.ts";
 import { TableLookups } from "./table-lookups.ts";
 import { formatLsn } from "../wire/lsn.ts";
 import { renewPrefix } from "../log/watermarks.ts";
-import { ExpectedMarks, type MarkedStream, type PlacedMark } from "../wire/placed-marks.ts";
+import { type AnnouncedSchemas, ExpectedMarks, type MarkedStream, type PlacedMark } from "../wire/placed-marks.ts";
 import { ReplicationSession } from "./replication-session.ts";
 import { copySlot, expectNoGap, whenFree } from "../log/slot.ts";
 import { Transcoder } from "./transcoder.ts";
@@ -27,6 +27,8 @@ export interface StreamParts {
   readonly options: StreamOptions;
   /** Ask for binary cells. */
   readonly binary: boolean;
+  /** server_version_num */
+  readonly version: number;
   readonly leaves: ShownLeaves;
 }
 
@@ -35,8 +37,6 @@ export class PostgresStream implements ChangeStream, MarkedStream {
   readonly #closing = new AbortController();
   #session: ReplicationSession;
   #binary: boolean;
-  /** The server sends tables under names that they no longer have. */
-  #isStale = false;
   /** The position after the last block that was returned. */
   #at: Position;
   #acknowledged = 0n;
@@ -100,8 +100,8 @@ export class PostgresStream implements ChangeStream, MarkedStream {
     this.#session.renew();
   }
 
-  reopen(): void {
-    this.#isStale = true;
+  get announced(): AnnouncedSchemas {
+    return { commit: this.#at.commit, ofTables: this.#session.schemas };
   }
 
   async #receive(signal: AbortSignal): Promise<Block> {
@@ -125,16 +125,13 @@ export class PostgresStream implements ChangeStream, MarkedStream {
   async #next(until: AbortSignal, signal: AbortSignal): Promise<Block> {
     for (;;) {
       try {
-        const block = await this.#session.next(until);
-        if (!this.#isStale) return block;
-        block.release();
+        return await this.#session.next(until);
       } catch (error) {
         if (!(error instanceof TextModeNeeded)) throw error;
         this.#binary = false;
       }
       // Everything before the row in question was returned, so the new session begins exactly there.
       await this.#session[Symbol.asyncDispose]();
-      this.#isStale = false;
       const open = AbortSignal.any([signal, this.#closing.signal]);
       this.#session = await openSession(this.#parts, this.#timeline, this.#at, this.#binary, open);
       this.#session.acknowledge(this.#acknowledged);
@@ -193,10 +190,10 @@ async function openSession(
       renewPrefix: renewPrefix(context),
       isUnchecked,
       hasNumbers: timeline === null,
-      isKnown: options.isKnown,
+      isFlowing: options.isFlowing,
       transcoder: raw === undefined || raw === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw),
       command: startCommand(slot, from.commit, context.publication, isBinary),
-      tables: new TableLookups(context, options, parts.leaves, isBinary),
+      tables: new TableLookups(parts, isBinary),
     });
     await session.started(signal);
     return session;

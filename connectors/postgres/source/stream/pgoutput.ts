@@ -19,6 +19,7 @@ import { fitsVersion, type Position, rowVersion } from "../../../../src/core/mod
 import { CELL_UNCHANGED, CellMap, readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
 import { readServerError } from "../../../../src/postgres/frames.ts";
 import { beforeKind, frameLength, POSITION_BEFORE_MESSAGE, tooFar, tooMany, unreadable, XLOG_HEADER } from "./frame.ts";
+import { saidSchemas } from "../log/schema-names.ts";
 import { type Relation, Relations } from "./relations.ts";
 
 import { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -54,6 +55,7 @@ const POSTGRES_EPOCH_US = 946_684_800_000_000n;
  * function. What was streamed before the warning is complete, what follows is not.
  */
 export const PUBLICATION_ROUTINE = "LoadPublications";
+const NONE_SAID: ReadonlyMap<number, string> = new Map();
 const BLOCK_TABLE_COUNT_MAX = 60_000;
 /** Relations that are looked up at once. */
 const AHEAD_COUNT_MAX = 256;
@@ -67,7 +69,7 @@ export interface DecoderOptions {
    */
   readonly hasNumbers?: boolean;
   /** See `StreamOptions`. */
-  readonly isKnown?: StreamOptions["isKnown"] | undefined;
+  readonly isFlowing?: StreamOptions["isFlowing"] | undefined;
 }
 
 export class Decoder {
@@ -120,16 +122,16 @@ export class Decoder {
   firstTimeUs: bigint | null = null;
   serverMessage: Buffer | undefined;
 
-  /** `renewPrefix`: the prefix of messages after which tables are looked up again. */
+  /** `renewPrefix`: the prefix of messages after which tables are looked up again, in the schemas that they say. */
   constructor(
     from: Position,
     block: Block,
     bytes: Buffer,
     boundaryAfter: number,
     renewPrefix: string,
-    { isUnchecked = false, hasNumbers = true, isKnown = () => false }: DecoderOptions = {},
+    { isUnchecked = false, hasNumbers = true, isFlowing = () => false }: DecoderOptions = {},
   ) {
-    this.#relations = new Relations(isKnown);
+    this.#relations = new Relations(isFlowing);
     this.#isUnchecked = isUnchecked;
     this.#hasNumbers = hasNumbers;
     this.epoch = from.epoch;
@@ -199,8 +201,13 @@ export class Decoder {
     return kind === 0x52 || !this.#relations.isLookedUp(oid) ? oid : undefined;
   }
 
-  forgetTables(): void {
-    this.#relations.forgetTables();
+  get schemas(): readonly (readonly [oid: number, schema: string])[] {
+    return this.#relations.schemas;
+  }
+
+  /** Tables are looked up again. */
+  renew(): void {
+    this.#relations.renew(NONE_SAID);
   }
 
   /** Reads whole frames up to `end`. */
@@ -482,13 +489,14 @@ export class Decoder {
     const prefixEnd = bytes.indexOf(0, at + 9);
     const length = readInt32(bytes, prefixEnd + 1);
     const prefix = bytes.toString("utf8", at + 9, prefixEnd);
-    if (prefix === this.#renewPrefix) this.#relations.forgetTables();
+    const content = bytes.subarray(prefixEnd + 5, prefixEnd + 5 + length);
+    if (prefix === this.#renewPrefix) this.#relations.renew(saidSchemas(content.toString("latin1")));
     if (!transactional && lsn < this.#from.commit) return;
     if (this.inTransaction && this.#index < this.#skipBelow) return;
     block.messages.push({
       at: block.count,
       prefix,
-      content: new Uint8Array(bytes.subarray(prefixEnd + 5, prefixEnd + 5 + length)),
+      content: new Uint8Array(content),
       position: transactional ? this.#commit : lsn,
       ...(transactional ? { recordPosition: lsn } : {}),
       transactional,

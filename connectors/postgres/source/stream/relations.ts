@@ -28,7 +28,7 @@ export interface Relation {
   leaf: number | undefined;
   /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
-  /** Of one that is not captured, and may be since: the id under which a look at the catalogue makes it known. */
+  /** Of one that is not captured, and may be since: the id under which it then flows. */
   refused: string | undefined;
   /** Its next row has bytes that are no UTF-8: the table is suspended, and the row passed by. */
   isIllegible: boolean;
@@ -40,21 +40,25 @@ export interface Relation {
 /** The relations of a stream by their oids. */
 export class Relations {
   readonly #all = new Map<number, Relation>();
+  /** By oid, what the marks so far say. */
+  readonly #schemas = new Map<number, string>();
   #last: Relation | undefined;
   /**
    * Oid in the last Relation message, as long as no row has followed: for a row that comes under its root's name, the oid
    * of the leaf.
    */
   announced: number | undefined;
-  readonly #isKnown: (tableId: string) => boolean;
+  readonly #isFlowing: (tableId: string) => boolean;
 
-  constructor(isKnown: (tableId: string) => boolean) {
-    this.#isKnown = isKnown;
+  constructor(isFlowing: (tableId: string) => boolean) {
+    this.#isFlowing = isFlowing;
   }
 
   /** Takes a Relation message (after its type byte) from `at` to `end`. */
   announce(bytes: Buffer, at: number, end: number): void {
-    const message = readRelation(bytes.subarray(0, end), at);
+    const read = readRelation(bytes.subarray(0, end), at);
+    // A transaction that was open at a mark may still announce the name from before.
+    const message = { ...read, schema: this.#schemas.get(read.oid) ?? read.schema };
     // Looked up again each time: a column that was dropped and added again under its name leaves the message the same.
     this.#all.set(message.oid, {
       message,
@@ -80,7 +84,7 @@ export class Relations {
     const relation = this.#all.get(oid);
     if (relation === undefined) throw unreadable("a row of a relation that was not announced");
     // Why it was refused may end without a word in the log: a type or an index has another name.
-    if (relation.refused !== undefined && this.#isKnown(relation.refused)) forget(relation);
+    if (relation.refused !== undefined && this.#isFlowing(relation.refused)) forget(relation);
     if (relation.table === undefined) {
       relation.leaf = this.announced === oid ? undefined : this.announced;
       this.announced = undefined;
@@ -90,7 +94,18 @@ export class Relations {
     return relation;
   }
 
-  forgetTables(): void {
+  /** The schemas of the tables that were announced. */
+  get schemas(): readonly (readonly [oid: number, schema: string])[] {
+    return Array.from(this.#all, ([oid, { message }]) => [oid, message.schema]);
+  }
+
+  /** Tables are looked up again, and are in the schemas that `said` has. */
+  renew(said: ReadonlyMap<number, string>): void {
+    for (const [oid, schema] of said) {
+      this.#schemas.set(oid, schema);
+      const relation = this.#all.get(oid);
+      if (relation !== undefined) this.#all.set(oid, { ...relation, message: { ...relation.message, schema } });
+    }
     for (const relation of this.#all.values()) forget(relation);
     this.#last = undefined;
   }

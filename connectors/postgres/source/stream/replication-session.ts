@@ -131,6 +131,11 @@ export class ReplicationSession implements ChangeStream {
     this.#assembler.renew();
   }
 
+  /** The schemas in which it has tables. */
+  get schemas(): readonly (readonly [oid: number, schema: string])[] {
+    return this.#assembler.decoder.schemas;
+  }
+
   acknowledge(commit: bigint): void {
     this.#status.acknowledge(commit);
   }

@@ -19,6 +19,7 @@ import {
 } from "../catalog/catalog.ts";
 import { type PgTypes, columnType } from "../catalog/types.ts";
 import type { ShownLeaves } from "../catalog/unlogged-changes.ts";
+import { mustSaySchemas, saySchemas } from "../log/schema-names.ts";
 import { CORRECT_TEXTS, sourceError, TextModeNeeded } from "../errors.ts";
 import type { SourceContext } from "../wire/context.ts";
 import type { Ahead } from "./pgoutput.ts";
@@ -43,19 +44,30 @@ interface ReceivedBytes {
 const LOOK_MS = 2;
 const LOOK_MS_MAX = 250;
 
+interface LookupParts {
+  readonly context: SourceContext;
+  readonly options: StreamOptions;
+  readonly leaves: ShownLeaves;
+  /** server_version_num */
+  readonly version: number;
+}
+
 export class TableLookups {
   readonly #context: SourceContext;
   readonly #options: StreamOptions;
   readonly #leaves: ShownLeaves;
+  readonly #saysSchemas: boolean;
   readonly #isBinary: boolean;
   #catalog: Catalog | undefined;
   #asked: ReadonlySet<number> = new Set();
   #until = 0;
 
-  constructor(context: SourceContext, options: StreamOptions, leaves: ShownLeaves, isBinary: boolean) {
+  constructor({ context, options, leaves, version }: LookupParts, isBinary: boolean) {
     this.#context = context;
     this.#options = options;
     this.#leaves = leaves;
+    // Nothing is written for a reader who shows every table.
+    this.#saysSchemas = options.isKnown !== undefined && mustSaySchemas(version);
     this.#isBinary = isBinary;
   }
 
@@ -63,9 +75,10 @@ export class TableLookups {
   async table(relation: Relation, position: Position, received: ReceivedBytes): Promise<TableVersion | null> {
     const { selection, chosenKey } = this.#context;
     const { message, leaf } = relation;
-    if (!selection.matches(message.schema, message.table)) return null;
     // The connection's own time limits end it.
     const { signal } = new AbortController();
+    if (this.#saysSchemas) await this.#saySchema(message, position, received.ahead(), signal);
+    if (!selection.matches(message.schema, message.table)) return null;
     if (await this.#isCopy(message, signal)) return refuse(relation);
     const { resolve, isKnown, onUnreadableRows, onUnloggedRows } = this.#options;
     if (relation.isIllegible) {
@@ -95,6 +108,20 @@ export class TableLookups {
     }
   }
 
+  /** Of a table that has come into another schema since: in the log before or behind the position. */
+  async #saySchema(
+    { oid, schema }: RelationMessage,
+    { commit }: Position,
+    ahead: Ahead,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const catalog = await this.#catalogOf([oid], ahead, signal);
+    const table = catalog.tables.find((one) => one.oid === oid);
+    if (table === undefined || table.schema === schema || isIllegible(table, catalog)) return;
+    if (this.#context.schemas.isAhead(table, commit)) return;
+    await saySchemas(this.#context, [table], this.#options.onUnloggedRows, signal);
+  }
+
   #isLeftOut(table: CatalogTable, catalog: Catalog): boolean {
     return isOfExtension(this.#context, table) || comesWithRoot(this.#context, table) || isIllegible(table, catalog);
   }
@@ -103,9 +130,7 @@ export class TableLookups {
   async #isCopy(table: TableName, signal: AbortSignal): Promise<boolean> {
     const { database, selection } = this.#context;
     if (selection.isLiteral(table.schema, table.table)) return false;
-    const isFollowed = (other: TableName): boolean =>
-      this.#options.isKnown?.(tableId(other.schema, other.table)) === true;
-    return await isLoggedCopy(table, isFollowed, () => tableNames(database, table.schema, signal));
+    return await isLoggedCopy(table, this.#options, () => tableNames(database, table.schema, signal));
   }
 
   async #look({ message, leaf }: Relation, ahead: Ahead, signal: AbortSignal): Promise<CatalogAnswer> {

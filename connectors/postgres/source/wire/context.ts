@@ -4,6 +4,7 @@ import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
 import type { PlacedMarks } from "./placed-marks.ts";
+import type { SaidSchemas } from "./said-schemas.ts";
 import type { Writer } from "./writer.ts";
 
 /** What the parts of one source share. */
@@ -12,6 +13,7 @@ export interface SourceContext {
   readonly database: Database;
   readonly writer: Writer;
   readonly marks: PlacedMarks;
+  readonly schemas: SaidSchemas;
   readonly leaves: KnownLeaves;
   readonly slot: string;
   readonly publication: string;

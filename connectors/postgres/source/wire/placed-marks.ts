@@ -14,12 +14,18 @@ export interface PlacedMark {
   readonly content: string;
 }
 
+/** The schemas in which a stream has tables. */
+export interface AnnouncedSchemas {
+  /** Where it is. */
+  readonly commit: bigint;
+  readonly ofTables: Iterable<readonly [oid: number, schema: string]>;
+}
+
 export interface MarkedStream {
   expect(mark: PlacedMark): void;
   /** Looks up the shapes of tables again. */
   renew(): void;
-  /** Goes on in another session of the server, which announces all tables by their names there. */
-  reopen(): void;
+  readonly announced: AnnouncedSchemas;
 }
 
 /** A mark that is made while there is no stream is lost, and made again (see `Watermarks`). */
@@ -34,8 +40,9 @@ export class PlacedMarks {
     for (const stream of this.#streams) stream.renew();
   }
 
-  reopen(): void {
-    for (const stream of this.#streams) stream.reopen();
+  /** Of each stream. */
+  get announced(): readonly AnnouncedSchemas[] {
+    return Array.from(this.#streams, (stream) => stream.announced);
   }
 
   attach(stream: MarkedStream): void {
