@@ -2,8 +2,10 @@ import { lowBytesOf, type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
+import { joined } from "../../src/core/errors.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type {
+  ForeignTarget,
   Outcome,
   Sink,
   SinkForm,
@@ -25,7 +27,7 @@ import type { ClickhouseTarget } from "./tables/existing.ts";
 import { LastSeen } from "./tables/last-seen.ts";
 import { expectNone, Presence } from "./tables/presence.ts";
 import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
-import { takenBy } from "../warehouse/table-change.ts";
+import { takenBy } from "../../src/core/targets/taken.ts";
 import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
 import { BatchWriter } from "./write/batch-writer.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
@@ -118,10 +120,13 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     });
   }
 
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return await this.#work("looking for tables", signal, (client, until) =>
-      this.#targets.foreign(this.#warehouse(client, until), tables),
-    );
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
+    return await this.#work("looking for tables", signal, async (client, until) => {
+      const foreign = await this.#targets.foreign(this.#warehouse(client, until), tables);
+      // What is reported here must not be reported again by `verify`.
+      for (const { table } of foreign) this.#presence.forget(this.target(table));
+      return foreign;
+    });
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -194,9 +199,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
     const lost = await this.#presence.lost(client, signal);
-    const taken = lost.find((one) => one.what === "taken over");
-    if (taken !== undefined)
-      throw takenBy(clickhouseError, taken.layout.sqlName, taken.layout.table.id, taken.successor);
+    const [first, ...further] = lost
+      .filter((one) => one.what === "taken over")
+      .map(({ layout, successor }) => takenBy(clickhouseError, layout.sqlName, layout.table.id, successor));
+    if (first !== undefined) throw joined([first, ...further]);
     expectNone(lost);
   }
 

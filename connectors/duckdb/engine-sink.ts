@@ -7,6 +7,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  ForeignTarget,
   FormerProcess,
   Outcome,
   Sink,
@@ -45,6 +46,8 @@ interface Seen {
   readonly version: string;
   /** Their targets are there, in the form that the options request. */
   readonly tables: Set<TableVersion>;
+  /** Their targets are no other sink's. */
+  readonly own: Set<TableVersion>;
   /** So are those of all tables that were prepared. */
   isWhole: boolean;
 }
@@ -222,9 +225,14 @@ export class EngineSink<S extends Store>
     });
   }
 
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
     return await this.#work("looking for tables", signal, async () => {
-      return await this.#targets.foreign(this.#warehouse(), tables);
+      const seen = await this.#asSeen();
+      const unseen = tables.filter((table) => !seen.own.has(table));
+      const foreign = await this.#targets.foreign(this.#warehouse(), unseen);
+      const taken = new Set(foreign.map(({ table }) => table));
+      for (const table of unseen) if (!taken.has(table)) seen.own.add(table);
+      return foreign;
     });
   }
 
@@ -366,7 +374,7 @@ export class EngineSink<S extends Store>
   async #asSeen(): Promise<Seen> {
     const { connection, store } = this.#opened();
     const version = await store.version(connection);
-    if (this.#seen?.version !== version) this.#seen = { version, tables: new Set(), isWhole: false };
+    if (this.#seen?.version !== version) this.#seen = { version, tables: new Set(), own: new Set(), isWhole: false };
     return this.#seen;
   }
 

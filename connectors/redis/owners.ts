@@ -4,9 +4,11 @@
  * looks into the registers of prefixes that begin with its own, or that its own begins with, and takes its tables there too.
  */
 import { randomBytes } from "node:crypto";
+import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
-import { takenBy } from "../warehouse/table-change.ts";
+import { joined } from "../../src/core/errors.ts";
+import { takenBy } from "../../src/core/targets/taken.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { readOwn } from "./checkpoint.ts";
 import { isWithoutPermission, raise } from "./errors.ts";
@@ -56,10 +58,14 @@ export class Owners {
     this.#keyStart = keyStart;
   }
 
-  /** Those of the tables whose keys another sink prepared last. */
-  async foreign(connection: Commands, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+  /** Those of the tables whose keys another sink prepared last; `compare` does not tell them again. */
+  async foreign(connection: Commands, tables: readonly TableVersion[]): Promise<readonly ForeignTarget[]> {
     const others = await this.#others(connection, tables.map(this.#keyStart));
-    return tables.filter((table) => others.has(this.#keyStart(table)));
+    for (const start of others.keys()) this.#prepared.delete(start);
+    return tables.flatMap((table) => {
+      const owner = others.get(this.#keyStart(table));
+      return owner === undefined ? [] : [{ table, owner }];
+    });
   }
 
   /** Starts of the keys of all tables that other sinks prepared last. */
@@ -98,13 +104,13 @@ export class Owners {
     }
   }
 
-  /** Throws for a prepared table that another sink has taken over since; it is forgotten. */
+  /** Throws for prepared tables that other sinks have taken over since; they are forgotten. */
   async compare(connection: Commands): Promise<void> {
-    for (const [start, successor] of await this.#others(connection, [...this.#prepared.keys()])) {
-      const id = this.#prepared.get(start)!;
-      this.#prepared.delete(start);
-      throw takenBy(raise, `${start}…`, id, successor);
-    }
+    const others = [...(await this.#others(connection, [...this.#prepared.keys()]))];
+    const taken = others.map(([start, owner]) => takenBy(raise, `${start}…`, this.#prepared.get(start)!, owner));
+    for (const [start] of others) this.#prepared.delete(start);
+    const [first, ...further] = taken;
+    if (first !== undefined) throw joined([first, ...further]);
   }
 
   /** Removes what names this sink. */

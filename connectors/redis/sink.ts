@@ -8,6 +8,7 @@ import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  ForeignTarget,
   Outcome,
   Sink,
   TargetComparison,
@@ -154,12 +155,12 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     );
   }
 
-  /** Readers do not find rows in another format, and another daemon's rows are not its own. Evicted and removed rows it can't see. */
-  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return this.#isOtherFormat ? tables : await this.foreign(tables, signal);
+  /** Readers do not find rows in another format. The sink can't detect evicted or manually removed rows. */
+  async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    return this.#isOtherFormat ? tables : [];
   }
 
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
     return await this.#guarded(signal, (connection) => this.#owners.foreign(connection, tables));
   }
 

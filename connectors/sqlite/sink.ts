@@ -1,12 +1,13 @@
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { Batch, TableWrites, Truncate } from "../../src/core/model/batch.ts";
+import { type Batch, type TableWrites, tablesOf, type Truncate } from "../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type {
+  ForeignTarget,
   Outcome,
   Sink,
   TargetComparison,
@@ -73,6 +74,8 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   /** Of the file when it was looked through. */
   #seenWritings = "";
   #seenVersion: unknown = null;
+  /** Targets that were this sink's in it. */
+  readonly #seenOwned = new Set<string>();
   #inFlight: Promise<unknown> = Promise.resolve();
 
   constructor(options: SqliteSinkOptions) {
@@ -145,10 +148,14 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     });
   }
 
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
     return await this.#work("looking for tables", signal, async (stop) => {
-      const foreign = new Set(await this.#targets.foreign(this.#warehouse(stop), this.#keptOf(tables)));
-      return tables.filter((table) => foreign.has(this.#kept.of(table)));
+      const foreign = await this.#targets.foreign(this.#warehouse(stop), this.#keptOf(tables));
+      const owners = new Map(foreign.map(({ table, owner }) => [table, owner]));
+      return tables.flatMap((table) => {
+        const owner = owners.get(this.#kept.of(table));
+        return owner === undefined ? [] : [{ table, owner }];
+      });
     });
   }
 
@@ -192,7 +199,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
           stop,
           () => {
             this.#checkpoint.advance(file, batch.checkpoint);
-            this.#expectOwned(file);
+            this.#expectOwned(file, batch);
           },
           async () => {
             await this.#write(file, slices, batch, outcome);
@@ -210,13 +217,18 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   /** Inside a transaction: nothing goes into a table that another daemon has prepared since. */
-  #expectOwned(file: SqliteFile): void {
+  #expectOwned(file: SqliteFile, batch: Batch): void {
     const { version } = file;
-    if (version === this.#seenVersion) return;
-    const notes = file.rows(`SELECT name, note FROM ${NOTES}`);
-    const found = notes.map(([name, note]) => [targetKey(String(name)), { note: decodeNote(String(note)) }] as const);
-    this.#targets.expectOwned(sqliteError, new Map(found));
+    if (version !== this.#seenVersion) this.#seenOwned.clear();
     this.#seenVersion = version;
+    const names = new Set(tablesOf(batch).map((table) => targetName(table, this.#options.schema)));
+    const unseen = [...names].filter((name) => !this.#seenOwned.has(name));
+    const found = unseen.map((name) => {
+      const [note] = file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
+      return [targetKey(name), { note: decodeNote(note === undefined ? null : String(note[0])) }] as const;
+    });
+    this.#targets.expectOwned(sqliteError, new Map(found));
+    for (const name of unseen) this.#seenOwned.add(name);
   }
 
   async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {

@@ -91,12 +91,6 @@ export function reservedSchema(raise: Raise, message: string, table: string): Mi
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
 export const TABLE_FAILURES: readonly ErrorCode[] = [...Object.values(REFUSED), "MR3121"];
 
-/** `target`: as a message names it. */
-export function takenBy(raise: Raise, target: string, table: string, successor: string): MillraceError {
-  const message = `${target} belongs to ${successor} now (daemon and sink), which has prepared it since`;
-  return raise("MR3121", "fatal", message, { reason: "taken", table });
-}
-
 type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
 
 /** A table's target, and the form that the sink's options want it to have. */

@@ -7,7 +7,9 @@ import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
+import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { takenBy } from "../../src/core/targets/taken.ts";
 import { decodeNote, encodeNote, hidingNote, lostColumns, successorOf, type TargetNote } from "./following.ts";
 import { isOwn, type TargetForm, VERSION_COLUMN } from "./own-columns.ts";
 import {
@@ -22,7 +24,6 @@ import {
   spelled,
   type TableChange,
   type TableLayout,
-  takenBy,
 } from "./table-change.ts";
 
 /** `E`: by the key of its target. */
@@ -223,8 +224,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 
   /**
-   * Which of these tables lack their target, or it was replaced, or lost columns, or another daemon took it over. The others get
-   * the form that the options request now, even if no rows arrive.
+   * Which of these tables lack their target, or it was replaced, or lost columns. The others get the form that the options request
+   * now, even if no rows arrive.
    */
   async missing(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
     const isThere = (table: TableVersion, existing: E | undefined): existing is E =>
@@ -257,16 +258,22 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     if (isAnother === true && form.mode === "mirror") return true;
     const names = warehouse.columnNames?.(table) ?? table.columns.map(({ name }) => name);
     const lost = lostColumns([...columns.keys()], note, table, names);
-    return lost.length > 0 || this.successor(note) !== null;
+    return lost.length > 0;
   }
 
   /** See `TargetPresence.foreign`. */
-  async foreign(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+  async foreign(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly ForeignTarget[]> {
     const able = tables.filter((table) => keyOrNull(warehouse, table) !== null);
-    const isTaken = (table: TableVersion, found: Found<E>): boolean =>
-      this.successor(found.get(warehouse.key(table))?.note ?? null) !== null;
-    const there = await warehouse.find(able, (found) => !able.some((table) => isTaken(table, found)));
-    return able.filter((table) => isTaken(table, there));
+    if (able.length === 0) return [];
+    const takenIn = (found: Found<E>): readonly ForeignTarget[] =>
+      able.flatMap((table) => {
+        const owner = this.successor(found.get(warehouse.key(table))?.note ?? null);
+        return owner === null ? [] : [{ table, owner }];
+      });
+    const taken = takenIn(await warehouse.find(able, (found) => takenIn(found).length === 0));
+    // What is reported here must not be reported again.
+    this.forget(taken.map(({ table }) => warehouse.key(table)));
+    return taken;
   }
 
   /** See `TargetPresence.adoptable`. */
@@ -287,17 +294,20 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     return successorOf(this.#owner, note);
   }
 
-  /** Throws for a prepared target that another daemon writes now. `there`: all that are there. */
+  /** Throws for prepared targets that another daemon writes now; they are forgotten. */
   expectOwned(raise: Raise, there: Found<Pick<ExistingTarget, "note">>): void {
-    for (const [key, [table]] of this.#tables) {
-      const successor = this.successor(there.get(key)?.note ?? null);
+    const taken: MillraceError[] = [];
+    for (const [key, { note }] of there) {
+      const ids = this.#tables.get(key);
+      const successor = ids === undefined ? null : this.successor(note);
       if (successor === null) continue;
       this.forget([key]);
-      throw takenBy(raise, `the target of ${table}`, table!, successor);
+      for (const id of ids!) taken.push(takenBy(raise, `the target of ${id}`, id, successor));
     }
+    if (isSome(taken)) throw joined(taken);
   }
 
-  /** The same, and for one that is gone. */
+  /** The same, and for one that is gone. `there`: all that are there. */
   expectPresent(raise: Raise, place: string, there: Found<Pick<ExistingTarget, "note">>): void {
     this.expectOwned(raise, there);
     for (const [key, ids] of this.#tables) {

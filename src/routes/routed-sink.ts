@@ -113,7 +113,12 @@ function routedPresence(tables: RoutedTables, presence: TargetPresence): TargetP
     missing: async (all, signal) => own(await presence.missing(tables.versions(all), signal)),
     ...(presence.foreign === undefined
       ? {}
-      : { foreign: async (all, signal) => own(await presence.foreign!(tables.versions(all), signal)) }),
+      : {
+          foreign: async (all, signal) => {
+            const foreign = await presence.foreign!(tables.versions(all), signal);
+            return foreign.map((one) => ({ ...one, table: tables.own(one.table) }));
+          },
+        }),
     ...(presence.adoptable === undefined
       ? {}
       : { adoptable: async (all, signal) => own(await presence.adoptable!(tables.versions(all), signal)) }),

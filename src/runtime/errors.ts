@@ -1,12 +1,14 @@
 import { TABLE_PAUSED } from "../core/contracts/status.ts";
-import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type ErrorCode, type ErrorPages, errorsOf, joined, MillraceError } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/position.ts";
 import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";
+import type { ForeignTarget, Sink } from "../core/contracts/sink.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 
 import { shellWord } from "../core/shell-word.ts";
+import { takenBy } from "../core/targets/taken.ts";
 
 export const pages = {
   MR1301: {
@@ -485,6 +487,16 @@ export function targetsGone(sink: string, lostTables: readonly string[]): Millra
     hint: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
     lostTables,
   });
+}
+
+export function targetsTaken(
+  { kind }: Pick<Sink, "kind">,
+  foreign: readonly [ForeignTarget, ...ForeignTarget[]],
+): MillraceError {
+  const raise = errorsOf({ kind, side: "sink" }, {});
+  const told = ({ table: { id }, owner }: ForeignTarget) => takenBy(raise, `the target of ${id}`, id, owner);
+  const [first, ...further] = foreign;
+  return joined([told(first), ...further.map(told)]);
 }
 
 /** What a sink does; `table`: the sweep or truncate of a whole table, or its new shape. */

@@ -344,7 +344,7 @@ export class Streaming {
         const taken = all.filter((table) => lifeOf(lives, worker.name)?.tables.fills(table) === true);
         const ask = async (some: readonly TableVersion[]) => [
           ...((await presence?.adoptable?.(some, signal)) ?? []),
-          ...((await presence?.foreign?.(some, signal)) ?? []),
+          ...((await presence?.foreign?.(some, signal)) ?? []).map(({ table }) => table),
         ];
         return await worker.ask(taken, ask, signal);
       },

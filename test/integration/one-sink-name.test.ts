@@ -73,6 +73,9 @@ test("in a SQLite file a table that another daemon has prepared takes no more ro
   await one.apply(batch(10n, "one"), new Reports(), timeout());
   await two.open(1, timeout());
   await two.prepare([mine], timeout());
+  // Of a batch for another table, and of a checkpoint alone, it is no failure.
+  await one.apply(rowsBatch(15n, [theirs, [put(["0", "one"])]]), new Reports(), timeout());
+  await one.apply({ kind: "checkpoint", checkpoint: rowsBatch(16n).checkpoint }, new Reports(), timeout());
   expect(await failure(one.apply(batch(20n, "one"), new Reports(), timeout()))).toMatchObject({
     code: "MR3121",
     table: mine.id,
@@ -82,7 +85,7 @@ test("in a SQLite file a table that another daemon has prepared takes no more ro
   await one.apply(rowsBatch(40n, [theirs, [put(["1", "one"])]]), new Reports(), timeout());
   using database = new DatabaseSync(folder.file("s.sqlite"), { readOnly: true });
   const rows = database.prepare('select name from "public.mine" union all select name from "public.theirs"').all();
-  expect(rows.map(({ name }) => name)).toEqual(["one", "two", "one"]);
+  expect(rows.map(({ name }) => name)).toEqual(["one", "two", "one", "one"]);
   for (const sink of [one, two]) await sink.close();
 });
 

@@ -492,7 +492,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     const forgotten = await lost(() => second.forget(connection));
     await owners("b/cache").take(connection, [users]);
     await forgotten();
-    expect(await first.foreign(connection, [users])).toEqual([users]);
+    expect(await first.foreign(connection, [users])).toEqual([{ table: users, owner: "b/cache" }]);
     await owners("b/cache").forget(connection);
     expect(await first.foreign(connection, [users])).toEqual([]);
   });
@@ -509,11 +509,15 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using second = await opened(within, {}, { daemon: "second" });
     const other = named("else", "orders");
     await first.prepare([outer, other], timeout());
-    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([inner]);
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([
+      { table: inner, owner: "first/cache" },
+    ]);
     await second.prepare([inner, other], timeout());
     await expect(first.verify(timeout())).rejects.toMatchObject({ code: "MR3121", table: outer.id });
     await Promise.all([first.verify(timeout()), second.verify(timeout())]);
-    expect(await first.presence!.foreign!([outer, other], timeout())).toEqual([outer]);
+    expect(await first.presence!.foreign!([outer, other], timeout())).toEqual([
+      { table: outer, owner: "second/cache" },
+    ]);
     await first.prepare([outer], timeout());
     await expect(second.verify(timeout())).rejects.toMatchObject({ code: "MR3121", table: inner.id });
     await first.verify(timeout());

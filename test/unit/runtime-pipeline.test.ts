@@ -1,9 +1,10 @@
 import { describe, expect, test, vi } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { joined, MillraceError } from "../../src/core/errors.ts";
+import { errorsOf, joined, MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
+import { takenBy } from "../../src/core/targets/taken.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Pipeline, PipelineParts } from "../../src/runtime/pipeline.ts";
@@ -532,6 +533,156 @@ describe("a table that a sink can't follow", () => {
     await eventually(() => expect(scene.pipeline.suspended.has("scripted", users.id)).toBe(false));
     source.commit({ table: widest, op: "c", after: ["12", "a", "b", "c", "d"] });
     await eventually(() => expect(asked).toContain(5));
+    await scene.stop();
+  });
+});
+
+describe("tables that another daemon has taken over", () => {
+  const more = tableVersion({ table: "more", columns, key: ["id"] });
+  const own = tableVersion({ table: "own", columns, key: ["id"] });
+  const shared = [users, notes, more];
+
+  /** One pipeline after the other over a target of which another daemon takes tables. */
+  async function sharing(state: StateStore, sink = new ScriptedSink()) {
+    const source = new ScriptedSource([...shared, own]);
+    const taken = new Set<string>();
+    const expelled: string[] = [];
+    const prepare = sink.prepare.bind(sink);
+    const foreign = async (tables: readonly TableVersion[]) =>
+      tables.filter(({ id }) => taken.has(id)).map((table) => ({ table, owner: "other/sink" }));
+    Object.assign(sink, {
+      rows: { ...sink.rows, expel: async (tables: readonly TableVersion[]) => void expelled.push(...idsOf(tables)) },
+      presence: { missing: async () => [], foreign },
+      prepare: async (tables: readonly TableVersion[]) => {
+        await prepare(tables);
+        for (const { id } of tables) taken.delete(id);
+      },
+    });
+    for (const table of [...shared, own]) source.fill(table, many(5));
+    const begin = (heartbeatMs: number) => start(source, state, [sink], { heartbeatMs });
+    const scene = begin(3_600_000);
+    await same(source, sink, [...shared, own]);
+    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(4));
+    return { source, sink, taken, expelled, scene, begin };
+  }
+
+  type Shared = Awaited<ReturnType<typeof sharing>>;
+
+  const idsOf = (tables: readonly TableVersion[]) => tables.map(({ id }) => id);
+  const codes = ({ pipeline }: Started) =>
+    Object.fromEntries(pipeline.suspendedTables.map(({ tableId, error }) => [tableId, error.code]));
+  const REFUSED = Object.fromEntries(idsOf(shared).map((id) => [id, "MR3121"]));
+
+  async function restarted({ scene, begin }: Shared, heartbeatMs: number): Promise<Started> {
+    await scene.stop();
+    const next = begin(heartbeatMs);
+    await eventually(() => expect(next.pipeline.lives.map(({ state }) => state)).toEqual(["streaming"]));
+    return next;
+  }
+
+  const takes = ({ taken }: Shared, tables = shared): void => {
+    for (const id of idsOf(tables)) taken.add(id);
+  };
+
+  const WAYS: Readonly<Record<string, (at: Shared) => Promise<Started>>> = {
+    "the sink tells of one of them at a heartbeat": async (at) => {
+      const next = await restarted(at, 100);
+      at.source.commit(...[...shared, own].map((table) => put(table, 8)));
+      await same(at.source, at.sink, [...shared, own]);
+      at.sink.verify = async () => {
+        at.sink.verify = async () => undefined;
+        takes(at);
+        throw takenBy(errorsOf(TARGET, {}), "users", users.id, "other/sink");
+      };
+      return next;
+    },
+    "a heartbeat looks for tables that were not written since a start": async (at) => {
+      const next = await restarted(at, 100);
+      takes(at);
+      return next;
+    },
+    "a row comes for one that was not written since a start": async (at) => {
+      const next = await restarted(at, 3_600_000);
+      takes(at);
+      at.source.commit(put(users, 8));
+      return next;
+    },
+    "a batch is repeated": async (at) => {
+      at.sink.before = ({ kind }) => {
+        if (kind !== "rows") return;
+        at.sink.before = () => undefined;
+        takes(at);
+        throw outage();
+      };
+      at.source.commit(put(own, 8));
+      return at.scene;
+    },
+    "the sink is opened after a while": async (at) => {
+      const [life] = at.scene.pipeline.lives;
+      await life!.pause();
+      takes(at);
+      await life!.resume();
+      return at.scene;
+    },
+  };
+
+  test.each(Object.keys(WAYS))("while it runs are all suspended by number, and none is taken back: %s", async (way) => {
+    await using opened = await realState();
+    const at = await sharing(opened.state);
+    const scene = await WAYS[way]!(at);
+    await eventually(() => expect(codes(scene)).toEqual(REFUSED));
+    at.source.commit(put(own, 9), put(users, 9));
+    await same(at.source, at.sink, [own]);
+    expect(at.expelled).toEqual([]);
+    expect([...at.taken]).toEqual(idsOf(shared));
+    expect(scene.pipeline.lives.map(({ state, error }) => [state, error])).toEqual([["streaming", null]]);
+    await scene.stop();
+  });
+
+  test("are not to blame for a failure whose table is looked for meanwhile", async () => {
+    await using opened = await realState();
+    const at = await sharing(opened.state);
+    at.sink.before = (batch) => {
+      if (batch.kind !== "rows" || !batch.tables.some(({ table }) => table.id === notes.id)) return;
+      takes(at, [users, more]);
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
+    };
+    at.source.commit(put(notes, 9), put(own, 9));
+    const { [notes.id]: ofNotes, ...others } = REFUSED;
+    await eventually(() => expect(codes(at.scene)).toMatchObject(others));
+    await same(at.source, at.sink, [own]);
+    await eventually(() => expect(codes(at.scene)[notes.id]).toBeDefined());
+    expect(codes(at.scene)[notes.id]).not.toBe(ofNotes);
+    expect([...at.taken]).toEqual([users.id, more.id]);
+    await at.scene.stop();
+  });
+
+  test("while it was down are read again when it starts", async () => {
+    await using opened = await realState();
+    const at = await sharing(opened.state);
+    await at.scene.stop();
+    takes(at);
+    at.source.commit(...[...shared, own].map((table) => put(table, 9)));
+    const scene = at.begin(100);
+    await same(at.source, at.sink, [...shared, own]);
+    await eventually(() => expect(Object.keys(at.sink.checkpoint?.tables ?? {})).toHaveLength(4));
+    expect(at.expelled.toSorted()).toEqual(idsOf(shared).toSorted());
+    expect(codes(scene)).toEqual({});
+    await scene.stop();
+  });
+
+  test("stop no history: it is refused those alone, also when it starts", async () => {
+    await using opened = await realState();
+    const sink = new ScriptedSink();
+    sink.form = "history";
+    const at = await sharing(opened.state, sink);
+    await at.scene.stop();
+    takes(at);
+    const scene = at.begin(100);
+    at.source.commit(put(own, 9));
+    await same(at.source, at.sink, [own]);
+    expect(codes(scene)).toEqual(REFUSED);
+    expect([...at.taken]).toEqual(idsOf(shared));
     await scene.stop();
   });
 });

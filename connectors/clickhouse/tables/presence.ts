@@ -210,8 +210,8 @@ export class Presence {
   }
 
   /**
-   * Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. Of one that
-   * the user may not see nobody knows: its next rows meet that.
+   * Prepared tables that lost what was written to them, or else those that another daemon writes now; they are forgotten. Of one
+   * that the user may not see nobody knows: its next rows meet that.
    */
   async lost(client: Client, signal: AbortSignal): Promise<readonly LostTable[]> {
     const all = [...this.#known.values()];
@@ -223,12 +223,9 @@ export class Presence {
       if (!(await isShown(client, one.layout.sqlName, there, signal))) continue;
       if (one.what !== "emptied" || !(await holdsRows(client, one.layout.sqlName, there, signal))) lost.push(one);
     }
-    const taken = lost.find(({ what }) => what === "taken over");
-    if (taken !== undefined) {
-      this.forget(taken.layout.sqlName);
-      return [taken];
-    }
-    for (const { layout } of lost) this.forget(layout.sqlName);
+    const taken = lost.filter(({ what }) => what === "taken over");
+    for (const { layout } of taken.length > 0 ? taken : lost) this.forget(layout.sqlName);
+    if (taken.length > 0) return taken;
     for (const { layouts } of all) {
       const [{ sqlName }] = layouts;
       const facts = there.get(sqlName);

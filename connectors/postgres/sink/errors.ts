@@ -8,7 +8,8 @@ import {
   type MillraceError,
 } from "../../../src/core/errors.ts";
 import { pages as meanings } from "../../../src/core/meanings.ts";
-import { TABLE_FAILURES, takenBy } from "../../warehouse/table-change.ts";
+import { takenBy } from "../../../src/core/targets/taken.ts";
+import { TABLE_FAILURES } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";

@@ -4,6 +4,7 @@ import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { findMillraceError, joined, type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
+  ForeignTarget,
   Outcome,
   Sink,
   SinkForm,
@@ -135,9 +136,11 @@ export class PostgresSink
     return await this.#session.run("looking for tables", look, signal);
   }
 
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
     const look = (session: Session) => this.#targets.foreign(this.#tables(session, signal), tables);
-    return await this.#session.run("looking for tables", look, signal);
+    const foreign = await this.#session.run("looking for tables", look, signal);
+    this.#presence.forget(foreign.map(({ table }) => this.target(table)));
+    return foreign;
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {

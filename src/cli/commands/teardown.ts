@@ -85,10 +85,15 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
           const its = tables.filter(
             ({ id, schema, table }) => taken.matches(schema, table) || Object.hasOwn(own.tables, id),
           );
-          const missing = new Set(await sink.presence?.missing(its, signal));
+          const foreign = (await sink.presence?.foreign?.(its, signal)) ?? [];
+          for (const { table, owner } of foreign)
+            stays.push(`the rows of ${table.id} in sink ${config.name}: they are those of ${owner} (daemon and sink)`);
+          const theirs = new Set(foreign.map(({ table }) => table));
+          const left = its.filter((one) => !theirs.has(one));
+          const missing = new Set(await sink.presence?.missing(left, signal));
           const byTarget = Map.groupBy(others, (one) => targetIn(sink, one));
           let held = own;
-          for (const table of its.filter((one) => !missing.has(one))) {
+          for (const table of left.filter((one) => !missing.has(one))) {
             const other = byTarget.get(targetIn(sink, table))?.find((one) => !mayShare(sink, one, table));
             if (other !== undefined) {
               stays.push(`the rows of ${table.id} in sink ${config.name}: they are where those of ${other.id} are`);

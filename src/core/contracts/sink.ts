@@ -184,6 +184,12 @@ export interface TargetHint {
   readonly needsPerson?: true;
 }
 
+export interface ForeignTarget {
+  readonly table: TableVersion;
+  /** `<daemon>/<sink>`. */
+  readonly owner: string;
+}
+
 /** Detects missing targets. Without it a dropped target is only noticed at its next rows, or never. */
 export interface TargetPresence {
   /**
@@ -194,11 +200,11 @@ export interface TargetPresence {
   missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 
   /**
-   * The targets of which of these tables another daemon, or another sink, prepared last. Called after `open` and before
-   * `prepare`, after which they are this sink's: their rows of later versions are removed, and they are read again.
-   * Without it two daemons that write one target hide each other's rows.
+   * The targets of which of these tables another daemon, or another sink, prepared last: `missing` and `verify` do not tell
+   * these again. Called after `open`, and before `prepare`, after which they are this sink's: their rows of later versions are
+   * removed, and they are read again. Without it two daemons that write one target hide each other's rows.
    */
-  foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
+  foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]>;
 
   /**
    * Which of these tables have a target that another program made, and that the next `prepare` takes over with its rows. Called

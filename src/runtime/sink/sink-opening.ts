@@ -227,9 +227,9 @@ export class SinkOpening {
   }
 
   /**
-   * A table that is missing in the target (dropped or renamed meanwhile, or the sink's options name another target) is not
-   * complete, nor is a table of `lost`, nor one whose changes may pass by. Invariant: this is durable before the target can be created again, and before the sink
-   * passes such a change.
+   * A table that is missing in the target (dropped or renamed meanwhile, or the sink's options name another target), or that
+   * another daemon has taken over there, is not complete, nor is a table of `lost`, nor one whose changes may pass by. Invariant:
+   * this is durable before the target can be created again, and before the sink passes such a change.
    */
   async withoutInvalid(
     { checkpoint, isBound }: Known,
@@ -243,8 +243,7 @@ export class SinkOpening {
     const there = tables.named.filter(({ id }) => copied.has(id));
     // Under other names there may be tables from an earlier time at which those were in force.
     const isMoved = checkpoint.place !== targetOf(sink);
-    const found = await worker.ask(there, async (some) => await sink.presence?.missing(some, signal), signal);
-    const absent = (found ?? []).map(({ id }) => id);
+    const absent = (await worker.lost(there, signal)).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
@@ -255,7 +254,7 @@ export class SinkOpening {
         { tables: [...missing] },
         isMoved
           ? "the sink's tables have other names or another schema now: they are read again"
-          : "tables are missing in the target, have another form there, or lost rows: they are read again",
+          : "tables are missing in the target, are another daemon's or have another form there, or lost rows: they are read again",
       );
       await this.#ask([...missing].filter((id) => checkpoint.tables[id] !== undefined));
       if (!isMoved)

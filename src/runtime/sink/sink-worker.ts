@@ -101,6 +101,11 @@ export class SinkWorker {
     }
   }
 
+  /** See `TargetShapes.lost`. A table of which the sink does not answer, or which it may not take back, is suspended in it. */
+  async lost(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.ask(tables, async (some) => await this.#applier.shapes.lost(some, signal), signal);
+  }
+
   /** A heartbeat comes while it is busy: before its next work it looks whether its targets are still there. */
   beat(): void {
     this.#hasBeat = true;
@@ -199,8 +204,12 @@ export class SinkWorker {
    */
   async #work(taken: QueuedWork, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     const leftOut = new Set<string>();
+    const withdrawn = new Set<string>();
     for (;;) {
       try {
+        // Here too, because the sink, once it is opened again, may tell of further tables.
+        if (withdrawn.size > 0) await this.#withdraw(withdrawn, signal);
+        withdrawn.clear();
         return await this.#applier.perform(taken, ahead, passed, signal);
       } catch (error) {
         const refused = new Map<string, MillraceError>();
@@ -216,7 +225,7 @@ export class SinkWorker {
         }
         await this.#parts.tables.refuse(refusals);
         failpoint("sink.table-suspended");
-        await this.#withdraw(new Set(refused.keys()), signal);
+        for (const tableId of refused.keys()) withdrawn.add(tableId);
       }
     }
   }
@@ -258,6 +267,17 @@ class TableAtFault {
 
   /** The failures of a work that concern a table each; none: the failure concerns the whole sink, or it may pass. */
   async ofWork(error: unknown, signal: AbortSignal): Promise<readonly MillraceError[]> {
+    try {
+      return await this.#ofWork(error, signal);
+    } catch (thrown) {
+      // The work is tried again without these first.
+      const known = findMillraceError(thrown);
+      if (known?.reason !== "taken") throw thrown;
+      return [known, ...known.further];
+    }
+  }
+
+  async #ofWork(error: unknown, signal: AbortSignal): Promise<readonly MillraceError[]> {
     const known = findMillraceError(error);
     const { attempted } = this.#writer;
     this.#writer.attempted = null;
@@ -282,7 +302,7 @@ class TableAtFault {
     signal: AbortSignal,
   ): Promise<readonly MillraceError[]> {
     const known = findMillraceError(error);
-    if (known?.kind === "fatal" && known.table !== undefined) return [known];
+    if (known?.kind === "fatal" && known.table !== undefined) return [known, ...known.further];
     if (known === undefined || !mayBeOfTable(known) || !isOfTarget(known)) return [];
     const failing: MillraceError[] = [];
     for (const some of [[], ...tables.map((table) => [table])]) {
@@ -346,8 +366,9 @@ class TableAtFault {
     } catch (error) {
       signal.throwIfAborted();
       const known = findMillraceError(error);
-      // The sink has to be opened again, and what it says that it lost is for those who do that.
-      if (known === undefined || known.kind === "reopen") throw error;
+      // The sink has to be opened again, and what it says that it lost is for those who do that. What was taken over is none that
+      // the trial is about.
+      if (known === undefined || known.kind === "reopen" || known.reason === "taken") throw error;
       return known;
     }
   }

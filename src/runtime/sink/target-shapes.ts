@@ -11,20 +11,20 @@ import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
-import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
+import type { ForeignTarget, Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
-import { targetsGone } from "../errors.ts";
+import { targetsGone, targetsTaken } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { CarryWork, CompleteEnd } from "../stream/sink-queue.ts";
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 
-type PresenceQuestion = (
+type PresenceQuestion<T> = (
   presence: TargetPresence,
   tables: readonly TableVersion[],
   until: AbortSignal,
-) => Promise<readonly TableVersion[]> | undefined;
+) => Promise<readonly T[]> | undefined;
 
 /** Why a table is compared whose target another program has filled. */
 const ADOPTED = "another program has filled the target";
@@ -49,6 +49,8 @@ export class TargetShapes {
   readonly #tried = new Map<string, string>();
   /** Tables whose targets the sink has prepared since it was opened last: it looks for these by itself. */
   readonly #watched = new Set<string>();
+  /** Whether the sink has begun in this process. */
+  #hasBegun = false;
   /** When `verify` looks next. */
   #verifiesAtMs = -Infinity;
 
@@ -79,15 +81,31 @@ export class TargetShapes {
     const held = written.filter((table) => parts.has(table.id) || this.#isHeld(table));
     if (held.length === 0) return;
     try {
-      this.#expectNone(await sink.presence.missing(held, signal));
+      this.#expectNone(await this.lost(held, signal));
     } catch (error) {
-      const kind = findMillraceError(error)?.kind;
-      if (kind !== "fatal" && kind !== "blocked") throw error;
+      const known = findMillraceError(error);
+      if (known?.reason === "taken" || (known?.kind !== "fatal" && known?.kind !== "blocked")) throw error;
     }
+  }
+
+  /**
+   * Which of these tables, of which the sink holds rows, have to be read again: their targets are gone, or are another daemon's
+   * now. Throws for the latter, all of them, once the sink has begun: daemons that run side by side would take tables from each
+   * other in turns. So does a history, which can't be read again.
+   */
+  async lost(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { presence, form } = this.#parts.sink;
+    if (presence === undefined) return [];
+    const foreign = (await presence.foreign?.(tables, signal)) ?? [];
+    if (this.#hasBegun || form === "history") this.#expectOwn(foreign);
+    const taken = new Set(foreign.map(({ table }) => table));
+    const left = tables.filter((table) => !taken.has(table));
+    return [...taken, ...(await presence.missing(left, signal))];
   }
 
   /** The sink begins again: nothing is known any more about copies that were not complete. */
   begin(): void {
+    this.#hasBegun = true;
     this.#parts.carried.clear();
   }
 
@@ -113,21 +131,19 @@ export class TargetShapes {
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
     const foreign = await this.#asked(changed, (presence, some, until) => presence.foreign?.(some, until), signal);
-    await this.#expectThere(
-      changed.filter((table) => !foreign.includes(table)),
-      signal,
-    );
+    if (foreign.length > 0) {
+      const parts = new Set((await own.parts()).map(([id]) => id));
+      this.#expectOwn(foreign.filter(({ table: { id } }) => parts.has(id) || writer.position.holds(id)));
+    }
+    const held = changed.filter((table) => this.#isHeld(table));
+    this.#expectNone(await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal));
     const voided = new Set<string>();
     for (const table of changed) {
-      const held = writer.position.tables[table.id];
-      const isForeign = foreign.includes(table);
-      const isVoid = held !== undefined && (isForeign || !isOfShape(held, table));
-      if (isVoid) voided.add(table.id);
-      if (isVoid || held === undefined) {
-        this.#works(table.id);
-        const left = isVoid && !isForeign ? held : null;
-        await writer.retrying(signal, () => this.#parts.carried.follow(table, left, signal));
-      }
+      if (this.#isHeld(table)) continue;
+      const before = writer.position.tables[table.id] ?? null;
+      if (before !== null) voided.add(table.id);
+      this.#works(table.id);
+      await writer.retrying(signal, () => this.#parts.carried.follow(table, before, signal));
     }
     writer.attempted = null;
     if (voided.size > 0) {
@@ -138,7 +154,10 @@ export class TargetShapes {
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
     // Rows of a later version would win against all that is read now.
-    if (foreign.length > 0) await this.#expel(foreign, signal);
+    await this.#expel(
+      foreign.map(({ table }) => table),
+      signal,
+    );
     const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
     await this.#listAdopted(taken);
@@ -146,26 +165,18 @@ export class TargetShapes {
   }
 
   /**
-   * Looks whether the targets of complete tables are there that the sink, not having prepared them, does not look for. With
-   * thousands of them this takes at most a part of the time.
+   * Looks whether the targets of complete tables are there, and this sink's, that the sink, not having prepared them, does not
+   * look for. With thousands of them this takes at most a part of the time.
    */
   async verify(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { clock, writer } = this.#parts;
     const begunMs = clock.elapsed();
     if (begunMs < this.#verifiesAtMs) return;
-    await this.#expectThere(
-      tables.filter(({ id }) => !this.#watched.has(id)),
-      signal,
-    );
+    const unwatched = tables.filter((table) => !this.#watched.has(table.id) && this.#isHeld(table));
+    this.#expectNone(await this.#asked(unwatched, (_, some, until) => this.lost(some, until), signal));
     const tookMs = clock.elapsed() - begunMs;
     this.#verifiesAtMs = begunMs + tookMs * VERIFY_RESTS;
     writer.attempted = null;
-  }
-
-  /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
-  async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const held = tables.filter((table) => this.#isHeld(table));
-    this.#expectNone(await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal));
   }
 
   #isHeld(table: TableVersion): boolean {
@@ -173,6 +184,11 @@ export class TargetShapes {
     return complete !== undefined && isOfShape(complete, table);
   }
 
+  #expectOwn([first, ...further]: readonly ForeignTarget[]): void {
+    if (first !== undefined) throw targetsTaken(this.#parts.sink, [first, ...further]);
+  }
+
+  /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
   #expectNone(missing: readonly TableVersion[]): void {
     const ids = missing.map(({ id }) => id);
     if (ids.length > 0) throw targetsGone(this.#parts.sink.name, ids);
@@ -212,22 +228,23 @@ export class TargetShapes {
 
   /** Removes rows of these tables that no batch of this sink can have written. */
   async #expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    if (tables.length === 0) return;
     const { sink, writer } = this.#parts;
     const { epoch, commit } = writer.position.checkpoint.position;
     await writer.onTargets(async (until) => await sink.rows?.expel(tables, rowVersion(epoch, commit), until), signal);
   }
 
   /** Those of these tables for which the question is true. A sink that can't tell: none. */
-  async #asked(
+  async #asked<T>(
     tables: readonly TableVersion[],
-    question: PresenceQuestion,
+    question: PresenceQuestion<T>,
     signal: AbortSignal,
-  ): Promise<readonly TableVersion[]> {
+  ): Promise<readonly T[]> {
     const { sink, writer } = this.#parts;
     const { presence } = sink;
     if (presence === undefined) return [];
     const ask = async (some: readonly TableVersion[]) => {
-      let found: readonly TableVersion[] = [];
+      let found: readonly T[] = [];
       await writer.onTargets(async (until) => void (found = (await question(presence, some, until)) ?? []), signal);
       return found;
     };
@@ -235,11 +252,11 @@ export class TargetShapes {
   }
 
   /** All tables in one call. If that fails and the error names no table, one call per table shows which one fails. */
-  async #together(
+  async #together<T>(
     tables: readonly TableVersion[],
-    ask: (tables: readonly TableVersion[]) => Promise<readonly TableVersion[]>,
+    ask: (tables: readonly TableVersion[]) => Promise<readonly T[]>,
     signal: AbortSignal,
-  ): Promise<readonly TableVersion[]> {
+  ): Promise<readonly T[]> {
     if (tables.length > 1) {
       try {
         return await ask(tables);
@@ -250,7 +267,7 @@ export class TargetShapes {
         if (known?.table !== undefined && (known.kind === "fatal" || known.kind === "blocked")) throw error;
       }
     }
-    const found: TableVersion[] = [];
+    const found: T[] = [];
     for (const table of tables) {
       this.#works(table.id);
       found.push(...(await ask([table])));

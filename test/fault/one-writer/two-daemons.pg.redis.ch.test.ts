@@ -1,4 +1,4 @@
-/** Two daemons, of two sources, that write one table of one target: the newest has it, and the other says so. */
+/** Two daemons, of two sources, that write the same tables of one target: the newest has them, and the other says so. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -6,9 +6,11 @@ import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
-const PREPARE = `create table item (id int primary key, name text);
-  create table own (id int primary key, name text);
-  insert into own values (1, 'own');`;
+const COMMON = ["item", "more", "most"];
+const TABLES = COMMON.map((name) => `create table ${name} (id int primary key, name text);`).join(" ");
+const PREPARE = `${TABLES} create table own (id int primary key, name text); insert into own values (1, 'own');`;
+const filled = (rows: string): string => COMMON.map((name) => `insert into ${name} ${rows};`).join(" ");
+const FIRST = "select g, 'first' from generate_series(1, 50) g";
 const NOTICED = { withinMs: 60_000, everyMs: 250 };
 
 /** Daemons that write into one catalogue in a file wait for each other: these commit as seldom as they can. */
@@ -25,19 +27,15 @@ const TARGETS: readonly { readonly kinds: readonly SinkKind[]; readonly configur
 ];
 
 test.each(TARGETS)(
-  "a table that a second daemon takes over is suspended in the first by number, and is taken back by reading it again: $kinds",
+  "tables that a second daemon takes over are suspended in the first by number, and are taken back by reading them again: $kinds",
   { tags: "heavy" },
   async ({ kinds, configure = (config) => config }) => {
-    await using first = await RunningPipeline.start(
-      `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-      { kinds, configure },
-    );
-    await first.expectEqual(["item", "own"]);
+    await using first = await RunningPipeline.start(`${PREPARE} ${filled(FIRST)}`, { kinds, configure });
+    await first.expectEqual([...COMMON, "own"]);
+    const lastRead = await first.lastRead();
     const { folder } = first.installation;
     await using source = await freshDatabase();
-    await source.query(
-      "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
-    );
+    await source.query(`${TABLES} ${filled("values (1, 'second'), (99, 'second')")}`);
     await using installation = new Installation(
       configure({
         name: source.name,
@@ -49,16 +47,15 @@ test.each(TARGETS)(
     await second.streaming();
     await eventually(async () => {
       const { suspended } = (await first.installation.status()).tables;
-      expect(suspended.map(({ table, sink, error }) => `${table} ${sink} ${error.code}`).toSorted()).toEqual(
-        kinds.map((sink) => `public.item ${sink} MR3121`),
-      );
-      const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");
-      expect(names.toSorted()).toEqual(kinds.map((sink) => `${source.name}/${sink}`));
+      const owner = (message: string) => /belongs to (\S+) now/.exec(message)?.[1];
+      expect(
+        suspended.map(({ table, sink, error }) => `${table} ${sink} ${error.code} ${owner(error.message)}`).toSorted(),
+      ).toEqual(COMMON.flatMap((name) => kinds.map((sink) => `public.${name} ${sink} MR3121 ${source.name}/${sink}`)));
     }, NOTICED);
     await first.run("update item set name = 'later'; update own set name = 'later'");
     await eventually(async () => {
       expect(await first.sinks.differences(first.source.url, folder, ["own"])).toEqual([]);
-      expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
+      expect(await first.sinks.differences(source.url, folder, COMMON)).toEqual([]);
     }, NOTICED);
 
     // Another shape at its source is no reason to take it back.
@@ -72,35 +69,32 @@ test.each(TARGETS)(
       stdout: expect.stringContaining("MR3121"),
     });
     expect((await installation.status()).tables.suspended).toEqual([]);
-    await eventually(async () => expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]));
+    await eventually(async () => expect(await first.sinks.differences(source.url, folder, COMMON)).toEqual([]));
+    expect(await first.readers(lastRead)).toEqual({});
 
     await second.stop();
-    expect(await first.installation.command("snapshot", "start", "--tables", "public.item")).toMatchObject({
-      exitCode: 0,
-    });
-    await first.expectEqual(["item", "own"]);
+    const tables = COMMON.map((name) => `public.${name}`);
+    expect(await first.installation.command("snapshot", "start", "--tables", ...tables)).toMatchObject({ exitCode: 0 });
+    await first.expectEqual([...COMMON, "own"]);
     expect((await first.installation.status()).tables.suspended).toEqual([]);
   },
 );
 
 test("a first copy leaves no row of another daemon, and one that was down meanwhile reads the table again", async () => {
-  await using first = await RunningPipeline.start(
-    `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-    { kinds: ["postgres", "redis"] },
-  );
+  await using first = await RunningPipeline.start(`${PREPARE} ${filled(FIRST)}`, { kinds: ["postgres", "redis"] });
   await first.settled();
   await first.run("update item set name = 'newer'");
-  await first.expectEqual(["item", "own"]);
+  await first.expectEqual([...COMMON, "own"]);
   await first.daemon.stop();
   await using source = await freshDatabase();
-  await source.query("create table item (id int primary key, name text); insert into item values (1, 'second')");
+  await source.query(`${TABLES} ${filled("values (1, 'second')")}`);
   await using installation = new Installation({
     name: source.name,
     source: { kind: "postgres", url: source.url },
     sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${first.installation.folder}/`)),
   });
   expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
-  expect(await first.sinks.differences(source.url, first.installation.folder, ["item"])).toEqual([]);
+  expect(await first.sinks.differences(source.url, first.installation.folder, COMMON)).toEqual([]);
   await first.start();
-  await first.expectEqual(["item", "own"]);
+  await first.expectEqual([...COMMON, "own"]);
 });

@@ -5,7 +5,7 @@
  */
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { groupsOf } from "../../../../src/core/each-of.ts";
-import type { MillraceError } from "../../../../src/core/errors.ts";
+import { joined, type MillraceError } from "../../../../src/core/errors.ts";
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import { rowVersion } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -125,34 +125,50 @@ export class Presence {
   }
 
   /**
-   * Throws for all known tables that are lost, or for one that another daemon writes now, once. `tables`: only for these; absent:
-   * for all.
+   * Throws for all known tables that another daemon writes now, or else that are lost, once. `tables`: only for these; absent: for
+   * all.
    */
   async check(session: Session, signal: AbortSignal, tables?: readonly string[]): Promise<void> {
     const all = this.#those(tables).filter(({ isTold }) => !isTold);
     const { seen, lost } = await this.#compared(session, all, signal);
+    // It may have made them again.
+    this.#refuse(all, (known, i) => {
+      const successor = successorOf(this.#owner, decodeNote(seen[i]!.comment));
+      return successor === null ? null : (id) => takenOver(id, known.table.quoted, successor);
+    });
     for (const [known] of lost) {
       // What becomes of a history is the operator's word.
       if (known.table.history === null) known.isTold = true;
       else this.#known.delete(known.table.quoted);
     }
     if (lost.length > 0) throw gone(lost);
-    for (const [i, { table }] of all.entries()) {
-      const refused = this.#refusal(table, seen[i]!);
-      if (refused === null) continue;
-      this.#known.delete(table.quoted);
-      throw refused;
-    }
+    this.#refuse(all, ({ table: { quoted } }, i) => {
+      const [rule] = seen[i]!.rules;
+      if (rule === undefined) return null;
+      const { what, fix } = ofRule(quoted, rule);
+      return (id) => fatal("MR3107", what, fix).with({ table: id });
+    });
     await this.#see(session, all, seen, signal);
   }
 
-  /** What somebody has made of the table since it was prepared. */
-  #refusal({ version: { id }, quoted }: TargetTable, { comment, rules: [rule] }: PresentTable): MillraceError | null {
-    const successor = successorOf(this.#owner, decodeNote(comment));
-    if (successor !== null) return takenOver(id, quoted, successor);
-    if (rule === undefined) return null;
-    const { what, fix } = ofRule(quoted, rule);
-    return fatal("MR3107", what, fix).with({ table: id });
+  /** `refusal`: by the id of a table that is written there; null: there is none. Those that are refused are forgotten. */
+  #refuse(
+    all: readonly KnownTable[],
+    refusal: (known: KnownTable, i: number) => ((id: string) => MillraceError) | null,
+  ): void {
+    const refusals = all.flatMap((known, i) => {
+      const refused = refusal(known, i);
+      if (refused === null) return [];
+      this.forget([known.table.quoted]);
+      return [...known.sharing.keys()].map(refused);
+    });
+    const [first, ...further] = refusals;
+    if (first !== undefined) throw joined([first, ...further]);
+  }
+
+  /** They are not what was prepared, and that is known: they do not count until they are prepared again. */
+  forget(tables: readonly string[]): void {
+    for (const quoted of tables) this.#known.delete(quoted);
   }
 
   /** Those of these mirrors that are lost, until they are prepared again. */
