@@ -5,6 +5,7 @@ import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import { joined } from "../../src/core/errors.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type {
+  AllTargets,
   ForeignTarget,
   Outcome,
   Sink,
@@ -184,7 +185,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     });
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, (client, until) =>
       this.#targets.highestVersion(this.#warehouse(client, until), tables),
     );

@@ -7,6 +7,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  AllTargets,
   ForeignTarget,
   FormerProcess,
   Outcome,
@@ -296,7 +297,7 @@ export class EngineSink<S extends Store>
     });
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, async () => {
       return await this.#targets.highestVersion(this.#warehouse(), tables);
     });

@@ -9,6 +9,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import { type IndexNaming, indexOf, ownIndexOf } from "../../src/core/targets/names.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  AllTargets,
   Outcome,
   Sink,
   TargetComparison,
@@ -232,9 +233,12 @@ export class ElasticsearchSink
     return await remembersDeleted(client, written, aliases[0]!, signal);
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#guarded(signal, async (client) => {
-      const names = tables?.map((table) => this.#alias(table)) ?? (await ownIndices(client, this.#settings, signal));
+      const areNamed = typeof tables !== "string";
+      const names = areNamed
+        ? tables.map((table) => this.#alias(table))
+        : await ownIndices(client, this.#settings, signal);
       return await highestVersion(client, names, signal);
     });
   }

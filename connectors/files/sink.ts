@@ -1,6 +1,13 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { checkpointTexts, checkpointFromTexts, type Checkpoint } from "../../src/core/checkpoint.ts";
-import type { Outcome, Sink, TargetHint, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
+import type {
+  AllTargets,
+  Outcome,
+  Sink,
+  TargetHint,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { eachOf } from "../../src/core/each-of.ts";
 import { findMillraceError, isAborted, joined, type MillraceError } from "../../src/core/errors.ts";
@@ -183,9 +190,9 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   }
 
   /** Of certain tables there is none that has an effect on later ones: a sweep takes away what was before the log's beginning. */
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     const { store, log } = this.#ours(signal);
-    if (tables !== null || log.published.number === 0) return 0n;
+    if (typeof tables !== "string" || log.published.number === 0) return 0n;
     return await highestVersion(store, log.published.number, signal);
   }
 

@@ -8,6 +8,7 @@ import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  AllTargets,
   ForeignTarget,
   Outcome,
   Sink,
@@ -247,12 +248,14 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   }
 
   /** In one pass over all keys under the prefix, where other sinks may have theirs. */
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     const { prefix } = this.#settings;
     return await this.#guarded(signal, async (connection) => {
-      const known = tables?.map((table) => this.target(table)) ?? (await this.#owners.others(connection));
+      const areNamed = typeof tables !== "string";
+      const others = tables === "own" ? await this.#owners.others(connection) : [];
+      const known = areNamed ? tables.map((table) => this.target(table)) : others;
       const starts = new KeyStarts(known.map((keyStart) => ({ keyStart, keyWidths: [] })));
-      const isCounted = (row: Buffer): boolean => starts.begins(row) === (tables !== null);
+      const isCounted = (row: Buffer): boolean => starts.begins(row) === areNamed;
       return await highestVersion(connection, prefix, { tombstones: this.#tombstones, isCounted }, signal);
     });
   }

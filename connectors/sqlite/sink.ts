@@ -7,6 +7,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type {
+  AllTargets,
   ForeignTarget,
   Outcome,
   Sink,
@@ -336,7 +337,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     });
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, async (stop) => {
       return this.#kept.versionOf(await this.#targets.highestVersion(this.#warehouse(stop), tables));
     });

@@ -3,6 +3,7 @@
  * is here; an engine looks, makes and changes.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { AllTargets } from "../../src/core/contracts/sink.ts";
 import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
@@ -332,11 +333,12 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 
   /** See `TargetRows`. */
-  async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | null): Promise<bigint> {
-    const there = await warehouse.versioned(tables);
+  async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | AllTargets): Promise<bigint> {
+    const there = await warehouse.versioned(typeof tables === "string" ? null : tables);
+    const isCounted = ({ note }: VersionedTarget): boolean => tables === "all" || this.successor(note) === null;
     const asked =
-      tables === null
-        ? [...there.values()].flatMap(({ rows, note }) => (this.successor(note) === null ? [[rows, ""] as const] : []))
+      typeof tables === "string"
+        ? [...there.values()].filter(isCounted).map(({ rows }) => [rows, ""] as const)
         : tables.flatMap((table) => {
             const found = there.get(warehouse.key(table));
             return found === undefined ? [] : [[found.rows, warehouse.inScope?.(table) ?? ""] as const];

@@ -1,10 +1,10 @@
 /** Sources, sinks and states that are open for as long as a command works on them. */
 import type { SinkConfig } from "../config/config.ts";
-import { systemClock } from "../core/clock.ts";
+import type { Clock } from "../core/clock.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import type { Session } from "./session.ts";
 
 /** How long a sink may take to answer. */
 const SINK_ANSWER_MS_MAX = 60_000;
@@ -27,11 +27,11 @@ export async function whileOpen<Opened extends Closable, T>(
 }
 
 /** The sink's answer, if it gives one within some attempts. */
-export async function answered<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function answered<T>(clock: Clock, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const { retryInPlace } = await import("../runtime/retry.ts");
   const signal = AbortSignal.timeout(SINK_ANSWER_MS_MAX);
   return await retryInPlace(
-    systemClock,
+    clock,
     () => ask(signal),
     () => {},
     signal,
@@ -43,13 +43,13 @@ export async function answered<T>(ask: (signal: AbortSignal) => Promise<T>): Pro
  * sink holds.
  */
 export async function withOpenSink<T>(
-  log: Logger,
+  { clock, log }: Pick<Session, "clock" | "log">,
   { connector }: { readonly connector: Pick<SinkConfig["connector"], "create"> },
   { lease }: { readonly lease: Pick<StateStore["lease"], "current"> },
   work: (sink: Sink, own: Checkpoint | null) => Promise<T>,
 ): Promise<T> {
   const number = (await lease.current())?.number ?? 0;
   return await whileOpen(connector.create(log), async (sink) =>
-    work(sink, await answered((signal) => sink.open(number, signal))),
+    work(sink, await answered(clock, (signal) => sink.open(number, signal))),
   );
 }

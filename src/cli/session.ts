@@ -1,6 +1,7 @@
 import type { Config, SinkConfig } from "../config/config.ts";
 import type { ConfigPart, Place, WantedSinks } from "../config/load.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
+import { type Clock, systemClock } from "../core/clock.ts";
 import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { createLogger } from "../ops/logger.ts";
 import { cliError } from "./errors.ts";
@@ -28,6 +29,7 @@ export interface Printed {
 export class Session {
   readonly options: SessionOptions;
   readonly log: Logger;
+  readonly clock: Clock = systemClock;
   readonly #printed: (printed: Printed) => void;
   #whole: Promise<Config> | null = null;
 

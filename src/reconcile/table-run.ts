@@ -97,8 +97,11 @@ export class TableRun {
       if (comparison !== undefined) this.#leave(comparison);
       if (error instanceof SourceAwayError) run.stopping.abort(brokenOff(run.id, error.message));
       signal.throwIfAborted();
-      if ((!port.tables.includes(table) || isBusy(error)) && mayRepeat) again.push(sink);
-      else {
+      if ((!port.tables.includes(table) || isBusy(error)) && mayRepeat) {
+        // From the start: a part that was compared before proves nothing of the whole.
+        run.open.delete(openId(table.id, sink));
+        again.push(sink);
+      } else {
         // Reports what was compared until then.
         if (comparison !== undefined && comparison.findings.counts.compared > 0) this.#done(comparison);
         this.#refuse(sink, error);
@@ -269,8 +272,9 @@ export class TableRun {
   }
 }
 
-/** What asks again finds out more; of a server that can't be reached the stream learns when it is back. */
+/** For the moment. Of a server that can't be reached, or is lost, the stream learns when it is back. */
 function isBusy(error: unknown): boolean {
   const known = findMillraceError(error);
-  return known?.kind === "retryable" && known.reason !== "lost";
+  const isAway = known?.code === "MR2001" || known?.reason === "lost" || known?.reason === "unreachable";
+  return known?.kind === "retryable" && !isAway;
 }

@@ -128,7 +128,7 @@ function routedPresence(tables: RoutedTables, presence: TargetPresence): TargetP
 function routedRows(tables: RoutedTables, rows: TargetRows): TargetRows {
   return {
     expel: (all, version, signal) => rows.expel(tables.versions(all), version, signal),
-    highestVersion: (all, signal) => rows.highestVersion(all === null ? null : tables.versions(all), signal),
+    highestVersion: (all, signal) => rows.highestVersion(typeof all === "string" ? all : tables.versions(all), signal),
   };
 }
 

@@ -240,6 +240,16 @@ export function sinkHoldsLater(sink: string): MillraceError {
   );
 }
 
+/** Its rows would stay the present ones, whatever this sink writes. */
+export function laterHistory(sink: string, table: string): MillraceError {
+  return fatal(
+    "MR1317",
+    `the history of ${table} in sink ${sink} is another daemon's or sink's, and newer than anything that the source's log has`,
+    "stop the daemon, then `millrace recover --anyway`: it begins an epoch above these rows. Or give the sink another `schema`",
+    { table },
+  );
+}
+
 export function otherThanWritten(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1308",

@@ -1,4 +1,5 @@
 /** Commands open sinks while no daemon runs. */
+import { systemClock } from "../../src/core/clock.ts";
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { withOpenSink } from "../../src/cli/opened.ts";
@@ -31,6 +32,8 @@ test("a command outlasts a server that is away for a moment", async () => {
   const held: Lease = { number: 1, holder: "", leftMs: 1 };
   await proxy.refuse();
   const state = { lease: { current: async () => held } };
-  expect(await withOpenSink(quietLog, { connector: { create } }, state, async (_, own) => own)).toBeNull();
+  expect(
+    await withOpenSink({ clock: systemClock, log: quietLog }, { connector: { create } }, state, async (_, own) => own),
+  ).toBeNull();
   expect(codes).toEqual(["MR2001"]);
 });

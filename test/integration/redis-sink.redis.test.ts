@@ -6,7 +6,7 @@ import { TombstoneKeys } from "../../connectors/redis/keys.ts";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Sink } from "../../src/core/contracts/sink.ts";
+import type { AllTargets, Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import {
   failure,
@@ -301,7 +301,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
   test("of texts of digits only a tombstone is a version", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
-    const highest = async () => await sink.rows!.highestVersion(null, timeout());
+    const highest = async () => await sink.rows!.highestVersion("own", timeout());
     const others = ["1732812345678901234", "9".repeat(20), String(rowVersion(7, 1n))];
     for (const [i, digits] of others.entries()) await client.set(`${keys.prefix}visits:${i}`, digits);
     await client.set(new TombstoneKeys(keys.prefix).of(`${keys.prefix}public:users:0`), "9".repeat(20));
@@ -324,12 +324,12 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await other.open(1, timeout());
     const staff = tableVersion({ table: "staff", columns: { id: "text", name: "text" } });
     await apply(other, rowsBatch(90n, [staff, [put(["1", "a"]), remove(["{2}", null])]]));
-    const highest = async (tables: readonly TableVersion[] | null) =>
+    const highest = async (tables: readonly TableVersion[] | AllTargets) =>
       await sink.rows!.highestVersion(tables, timeout());
-    expect([await highest([users]), await highest(null)]).toEqual([0n, 0n]);
+    expect([await highest([users]), await highest("own")]).toEqual([0n, 0n]);
     expect(await highest([staff])).toBe(rowVersion(1, 90n));
     await apply(sink, rowsBatch(10n, [users, [remove(["1", null, null])]]));
-    expect([await highest([users]), await highest(null)]).toEqual([rowVersion(1, 10n), rowVersion(1, 10n)]);
+    expect([await highest([users]), await highest("own")]).toEqual([rowVersion(1, 10n), rowVersion(1, 10n)]);
     await other.close();
   });
 

@@ -101,7 +101,12 @@ export class Operators {
     await this.#alone("recover", async (state, process) => {
       const log = this.#world.loggerOf(process);
       const request = { sink, isForced, isConfirmed: true };
-      const { lost, epoch, applied } = await recoverIn({ log }, this.#config(process), state, request);
+      const { lost, epoch, applied } = await recoverIn(
+        { log, clock: process.clock },
+        this.#config(process),
+        state,
+        request,
+      );
       this.#world.say(() => `recover: ${applied ? `epoch ${epoch}` : "nothing to do"} ${lost?.code ?? ""}`);
       if (!applied) return;
       this.#world.server.isRestored = false;
@@ -130,7 +135,7 @@ export class Operators {
   async import(dump: StateDump): Promise<void> {
     await this.#alone("offsets import", async (state, process) => {
       const log = this.#world.loggerOf(process);
-      await expectReachable({ log }, this.#config(process), this.#world.sourceFor(process), dump);
+      await expectReachable({ log, clock: process.clock }, this.#config(process), this.#world.sourceFor(process), dump);
       await state.restore(dump);
     });
   }

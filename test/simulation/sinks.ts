@@ -7,6 +7,7 @@ import { MillraceError } from "../../src/core/errors.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  AllTargets,
   Delivery,
   OnLost,
   Outcome,
@@ -138,13 +139,13 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     );
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#connection.call(
       "highest version",
       () => {
         let highest = 0n;
         for (const [id, { rows, gone }] of this.#target.tables) {
-          if (tables !== null && !tables.some((table) => table.id === id)) continue;
+          if (typeof tables !== "string" && !tables.some((table) => table.id === id)) continue;
           for (const { version } of rows.values()) if (version > highest) highest = version;
           for (const version of gone.values()) if (version > highest) highest = version;
         }

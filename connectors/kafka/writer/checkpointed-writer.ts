@@ -13,7 +13,7 @@
  * The lease is compared before and behind the fence: before, so that a process that is behind does not fence the one that is
  * ahead; behind, since the one before may have committed until then.
  */
-import type { TargetHint, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { AllTargets, TargetHint, TargetRows } from "../../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
@@ -315,10 +315,10 @@ export class CheckpointedWriter implements TargetRows {
    * The versions of all records are of this epoch or below. Of certain tables there is none that has an effect on later ones: see
    * `expel`.
    */
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     this.ours(signal);
     const epoch = epochIn(this.#last);
-    return tables === null && epoch > 0 ? baseVersion(epoch) : 0n;
+    return typeof tables === "string" && epoch > 0 ? baseVersion(epoch) : 0n;
   }
 
   async forget(signal: AbortSignal): Promise<void> {

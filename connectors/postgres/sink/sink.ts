@@ -4,6 +4,7 @@ import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { findMillraceError, joined, type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
+  AllTargets,
   ForeignTarget,
   Outcome,
   Sink,
@@ -221,7 +222,7 @@ export class PostgresSink
     await this.#session.fenced("removing rows that Millrace did not write", remove, signal);
   }
 
-  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+  async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     const look = (session: Session) => this.#targets.highestVersion(this.#tables(session, signal), tables);
     return await this.#session.run("looking for old rows", look, signal);
   }

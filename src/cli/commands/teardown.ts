@@ -4,7 +4,6 @@ import { reasonOf } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
@@ -78,7 +77,7 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
     const others = [...versions.values()].filter((version) => !tables.includes(version));
     const each = async (): Promise<void> => {
       for (const config of sinks) {
-        await withOpenSink(session.log, config, state, async (sink, own) => {
+        await withOpenSink(session, config, state, async (sink, own) => {
           if (own === null || sink.form === "log") return;
           // Under the target of a table that the sink never took are the rows of somebody else.
           const taken = new TableSelection(config.tables);
@@ -144,7 +143,7 @@ async function tearDown(
     const plan = await planOf(config, admin, record, withSinks, signal);
     if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
     // First: a sink may be away, and without its slot the daemon could not go on where it was.
-    if (withSinks) await forgetInSinks(session.log, config.sinks, state, signal);
+    if (withSinks) await forgetInSinks(session, config.sinks, state, signal);
     if (record !== null) await admin.remove?.(record, signal);
     return { ...plan, applied: true, nothingLeft: false };
   });
@@ -176,14 +175,14 @@ async function planOf(
 
 /** All sinks are open before the first one forgets. */
 async function forgetInSinks(
-  log: Logger,
+  session: Session,
   [first, ...others]: readonly SinkConfig[],
   state: StateStore,
   signal: AbortSignal,
 ): Promise<void> {
   if (first === undefined) return;
-  await withOpenSink(log, first, state, async (sink) => {
-    await forgetInSinks(log, others, state, signal);
+  await withOpenSink(session, first, state, async (sink) => {
+    await forgetInSinks(session, others, state, signal);
     await sink.forget(signal);
   });
 }

@@ -231,7 +231,7 @@ const ANOTHER_EXPORT =
  * no sink has a position, the daemon starts at the source's. `names`: also of sinks that can't be asked here.
  */
 export async function expectReachable(
-  session: Pick<Session, "log">,
+  session: Pick<Session, "clock" | "log">,
   config: Pick<Config, "sinks">,
   source: Pick<Source, "log" | "positions">,
   dump: StateDump,
@@ -265,9 +265,12 @@ export async function expectReachable(
 }
 
 /** By its own checkpoint, without taking the sink over. */
-async function heldBy({ log }: Pick<Session, "log">, { connector }: SinkConfig): Promise<Position | null> {
+async function heldBy(
+  { clock, log }: Pick<Session, "clock" | "log">,
+  { connector }: SinkConfig,
+): Promise<Position | null> {
   try {
-    const look = (sink: Sink) => answered((signal) => sink.look(signal));
+    const look = (sink: Sink) => answered(clock, (signal) => sink.look(signal));
     return (await whileOpen(connector.create(log), look))?.position ?? null;
   } catch (error) {
     if (findMillraceError(error) === undefined) throw error;

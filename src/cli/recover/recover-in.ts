@@ -64,7 +64,7 @@ interface Mended {
 
 /** All of a recovery except the comparing, which a daemon does. The caller holds the lease. */
 export async function recoverIn(
-  session: Pick<Session, "log">,
+  session: Pick<Session, "clock" | "log">,
   whole: RecoverConfig,
   wholeState: StateStore,
   request: RecoverRequest,
@@ -87,7 +87,7 @@ export async function recoverIn(
       throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`, { hint });
     }
     if (lost !== null || request.isForced)
-      return await startNewLog(session.log, { config, state, record, chosen, request }, lost);
+      return await startNewLog(session, { config, state, record, chosen, request }, lost);
     return await skipToEnd(source, { config, state, record, chosen: sink === null ? [] : chosen, request });
   });
 }
@@ -123,14 +123,14 @@ interface Recovering {
  * between, the former log still counts as the lost one.
  */
 async function startNewLog(
-  logger: Session["log"],
+  session: Pick<Session, "clock" | "log">,
   { config, state, record: { epoch: before, identity }, chosen, request: { isConfirmed, isForced } }: Recovering,
   lost: Recovery["lost"],
 ): Promise<Recovery> {
-  const epoch = newEpoch(await heldBySinks({ log: logger }, config.sinks, state, isForced), before);
+  const epoch = newEpoch(await heldBySinks(session, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
   // This source must know nothing of the former log.
-  return await whileOpen(openSource(config, await memoryOf(config, state), logger), async (source) => {
+  return await whileOpen(openSource(config, await memoryOf(config, state), session.log), async (source) => {
     const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, config.sinks, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
     const log = await source.admin.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
@@ -232,7 +232,7 @@ interface HeldEpoch {
  * rows even if there is a checkpoint.
  */
 async function heldBySinks(
-  { log }: Pick<Session, "log">,
+  session: Pick<Session, "clock" | "log">,
   sinks: readonly SinkConfig[],
   state: StateStore,
   byRows: boolean,
@@ -244,7 +244,7 @@ async function heldBySinks(
     const { name } = config;
     try {
       held.push(
-        await withOpenSink(log, config, state, async (sink, own) => {
+        await withOpenSink(session, config, state, async (sink, own) => {
           return { name, epoch: await ask(sink, own, signal), position: own?.position ?? null, failure: null };
         }),
       );

@@ -110,7 +110,7 @@ async function moveAll(
   for (const number of end) {
     const state = states.get(number)!;
     for (const sink of configs.get(number)!.sinks)
-      await withOpenSink(session.log, sink, state, async (opened) => await opened.forget(signal));
+      await withOpenSink(session, sink, state, async (opened) => await opened.forget(signal));
   }
 }
 

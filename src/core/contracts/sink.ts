@@ -214,6 +214,8 @@ export interface TargetPresence {
   adoptable?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 }
 
+export type AllTargets = "all" | "own";
+
 /**
  * Finds rows by their versions. Without it a target that lost its checkpoint counts as free of old rows, and rows written
  * by hand stay.
@@ -227,11 +229,11 @@ export interface TargetRows {
   expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 
   /**
-   * The highest version of a row where this sink writes: in the targets of these tables, or (null) in all targets
-   * there but those that another sink prepared last. 0: there is no row. Called after `open` if the sink holds no progress: old rows may be left, and a change
-   * has an effect on them only if its version is higher.
+   * The highest version of a row where this sink writes: in the targets of these tables, in all targets there ("all"), or in all
+   * but those that another sink prepared last ("own"). 0: there is no row. Called after `open` if the sink holds no progress: old
+   * rows may be left, and a change has an effect on them only if its version is higher.
    */
-  highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint>;
+  highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint>;
 }
 
 /**

@@ -217,11 +217,17 @@ export class SinkOpening {
    */
   async expectEarlierRows({ main, source }: CatchUpParts, wasAsked: boolean, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
-    const { rows } = worker.sink;
+    const { rows, presence, form } = worker.sink;
+    // Of another sink's targets a mirror removes the rows that are later, when it takes them over.
+    const ask = async (some: readonly TableVersion[]): Promise<bigint | undefined> => {
+      const foreign = form === "mirror" ? await presence?.foreign?.(some, signal) : undefined;
+      const own = some.filter((table) => foreign?.some((one) => one.table === table) !== true);
+      return own.length === 0 ? 0n : await rows?.highestVersion(own, signal);
+    };
     const isKnown = wasAsked && tables.named.length > 0;
     const highest = isKnown
-      ? await worker.ask(tables.named, async (some) => await rows?.highestVersion(some, signal), signal)
-      : await rows?.highestVersion(null, signal);
+      ? await worker.ask(tables.named, ask, signal)
+      : await rows?.highestVersion(form === "mirror" ? "own" : "all", signal);
     if (highest === undefined || highest === 0n) return;
     if (highest > rowVersion(main.position.epoch, await source.log.tip(signal))) throw sinkHoldsLater(worker.name);
   }

@@ -428,8 +428,12 @@ export async function epochHeldAtAll(sink: Sink, own: Checkpoint | null, signal:
   return Math.max(own.position.epoch, ofRows < EPOCH_MAX ? ofRows : 0);
 }
 
+/** Rows of other sinks count, for the sink may take over their targets; unless no epoch exceeds them. */
 async function epochOfRows(sink: Sink, signal: AbortSignal): Promise<number> {
-  return epochOf((await sink.rows?.highestVersion(null, signal)) ?? 0n);
+  const { rows } = sink;
+  if (rows === undefined) return 0;
+  const epoch = epochOf(await rows.highestVersion("all", signal));
+  return epoch < EPOCH_MAX ? epoch : epochOf(await rows.highestVersion("own", signal));
 }
 
 /** Why a sink lacks changes of these tables. */

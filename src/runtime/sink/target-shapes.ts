@@ -13,7 +13,7 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import type { ForeignTarget, Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
-import { targetsGone, targetsTaken } from "../errors.ts";
+import { laterHistory, targetsGone, targetsTaken } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { CarryWork, CompleteEnd } from "../stream/sink-queue.ts";
@@ -226,12 +226,21 @@ export class TargetShapes {
     return (await state.snapshots.unfinished(sink.name, tableId)).some(({ reason }) => reason === ADOPTED);
   }
 
-  /** Removes rows of these tables that no batch of this sink can have written. */
+  /** Removes rows of these tables that no batch of this sink can have written. A history's past is not removed: see `laterHistory`. */
   async #expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     if (tables.length === 0) return;
     const { sink, writer } = this.#parts;
     const { epoch, commit } = writer.position.checkpoint.position;
-    await writer.onTargets(async (until) => await sink.rows?.expel(tables, rowVersion(epoch, commit), until), signal);
+    const version = rowVersion(epoch, commit);
+    if (sink.form === "mirror") {
+      return await writer.onTargets(async (until) => await sink.rows?.expel(tables, version, until), signal);
+    }
+    for (const table of tables) {
+      await writer.onTargets(async (until) => {
+        const highest = await sink.rows?.highestVersion([table], until);
+        if (highest !== undefined && highest > version) throw laterHistory(sink.name, table.id);
+      }, signal);
+    }
   }
 
   /** Those of these tables for which the question is true. A sink that can't tell: none. */

@@ -155,7 +155,11 @@ export class KafkaActs {
       const { number: lease } = (await takeLease({ state, holder: process.name, isGone })).lease;
       try {
         const log = world.loggerOf(process);
-        await recoverIn({ log }, this.#config(process), state, { sink: null, isForced: true, isConfirmed: true });
+        await recoverIn({ log, clock: process.clock }, this.#config(process), state, {
+          sink: null,
+          isForced: true,
+          isConfirmed: true,
+        });
       } finally {
         await releaseLease(state, lease, world.loggerOf(process));
       }
