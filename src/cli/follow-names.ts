@@ -38,7 +38,8 @@ async function hasFollowed(
   if (log.renames === undefined) return false;
   try {
     // The daemon may have read further than its sinks got.
-    const { told } = await renamesIn(log.renames, { from: latest(read, former.shownUntil), to: end }, signal);
+    const part = { from: read, read: former.shownUntil, to: end };
+    const { told } = await renamesIn(log.renames, part, signal);
     if (told === null) return false;
     const last = latest(...told.filter(({ renames }) => renames.some(givesName)).map(({ position }) => position));
     if (last === null) return true;

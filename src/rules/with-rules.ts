@@ -112,7 +112,7 @@ export function withRules(
       // Directly behind what was read: a sink that is behind goes on from there.
       const unread = read === null ? to : { ...read, index: read.index + 1 };
       if (!knowsByName(memory) || isRead) return;
-      const told = read !== null && isThere ? await renamesThere(source.log, { from: read, to }, signal) : null;
+      const told = from !== null && isThere ? await renamesThere(source.log, { from, read, to }, signal) : null;
       // The renames alone do not say what becomes of tables that come under rules in between.
       const isCertain = told?.every((rename) => !book.concerns(rename)) === true;
       if (!isCertain && !former.isInDoubt && former.mayBeExchanged(unread)) await onRenamed([UNREAD], unread);
@@ -126,20 +126,23 @@ export function withRules(
   };
 }
 
-/** Of the log, behind `from` as far as `to`; null: all from there on. */
+/** Of the log, as far as `to`; null: all from there on. */
 export interface LogPart {
+  /** Where a stream can begin: where a version is in force from, or a name is in doubt, none may. */
   readonly from: Position;
+  /** Only what is behind this position, too, counts. */
+  readonly read: Position | null;
   readonly to: Position | null;
 }
 
 /** `told`: null: any table may have got another name, very many did, or the log does not reach so far. */
 export async function renamesIn(
   renames: NonNullable<ChangeLog["renames"]>,
-  { from, to }: LogPart,
+  { from, read, to }: LogPart,
   signal: AbortSignal,
 ): Promise<{ readonly told: readonly RenamesAt[] | null; readonly end: bigint }> {
   const isAsked = (position: Position): boolean =>
-    to === null || (comparePositions(position, from) > 0 && comparePositions(position, to) <= 0);
+    to === null || (comparePositions(position, latest(from, read)) > 0 && comparePositions(position, to) <= 0);
   const told: RenamesAt[] = [];
   let count = 0;
   const end = await renames(
@@ -192,7 +195,7 @@ function foreseeing(
     await check(signal);
     const isBehind = foreseen !== null && comparePositions(from, foreseen) < 0;
     if (isBehind || !tables.areSettled(from, versions)) {
-      const { told, end } = await renamesIn(renames, { from, to: null }, signal);
+      const { told, end } = await renamesIn(renames, { from, read: null, to: null }, signal);
       const until = { ...from, commit: end, index: 0 };
       await foresee(until);
       book.foresee(new Foresight(told, until));
