@@ -182,7 +182,9 @@ export class FormerRules {
     this.#isNew = false;
     const isNamed = isKnownByName(shape);
     if (!isNamed || position !== null) this.#known.set(id, stands.columns);
-    if (isNamed && before !== undefined && (position === null || isEarlier(position, before))) return;
+    // Of another table under the name of one under rules, too: the log may show other columns of it first.
+    const isOlder = position === null || (before !== undefined && isEarlier(position, before));
+    if (isNamed && isOlder && (before !== undefined || this.#byName.has(id))) return;
     const isSame = before?.id === id && before.fingerprint === fingerprint;
     if (isSame && before.isUncertain !== true && !before.hidden.some(isRenamed)) return;
     const at = isNamed ? position : null;

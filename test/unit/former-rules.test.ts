@@ -242,6 +242,21 @@ test("where the log has renames, they count once, from their position on", () =>
   expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");
 });
 
+test("what the catalogue has of a table that takes a name further on in the log does not free the rows that come before", () => {
+  const [id, mail, note] = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = { dialect: "mysql", relation: 1 } as const;
+  const rules = { "public.u*": { columns: { "*mail*": { mask: "redact" } } } };
+  const ours = shape("users", { ...mysql, columns: [id!, mail!, note!] });
+  const book = bookOf(rules, new FormerRules([registered(rules, ours)]));
+  const made = [{ from: ours.id, to: ours.id, columns: [], how: "made" as const }];
+  expect(book.rename(made, { epoch: 1, commit: 100n, index: 0 })).toEqual(made);
+  const now = { ...ours, columns: [id!, note!], fingerprint: "now" };
+  const then = { ...ours, columns: [id!, { ...mail!, name: "post" }, note!], fingerprint: "then" };
+  expect(faultOf(book, now)).toBeUndefined();
+  expect(faultOf(book, then, 150n)).toBe("MR1025");
+  expect(faultOf(book, now, 200n)).toBeUndefined();
+});
+
 test("a stream that is behind several renames finds the rules that rows stood under between them", () => {
   const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
   const mysql = { dialect: "mysql", relation: 1, columns } as const;

@@ -6,7 +6,10 @@ import type { StateStore, SuspendedTable } from "../../src/core/contracts/state-
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { RefusedTable, TableShape } from "../../src/core/contracts/catalog.ts";
+import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { FanOut } from "../../src/runtime/stream/fan-out.ts";
+import { News } from "../../src/core/waiting.ts";
 import { nextTurn, systemClock } from "../../src/core/clock.ts";
 import { Targets } from "../../src/runtime/schema/targets.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
@@ -63,6 +66,48 @@ test("nobody reinstates a table that the last look holds back, whatever the stre
   await look();
   await gate.reinstate(id);
   expect([...gate.suspended.keys()]).toEqual([]);
+});
+
+test("a shape of the catalogue is confirmed by a look that began behind its watermark: the log may say what is in the table", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const [gate, news] = [tableGate(state), new News()];
+  const fanOut = new FanOut(at(1n), "m", news);
+  const stopping = new AbortController();
+  const withheld = { ...shape, fingerprint: "f-withheld" };
+  await gate.resolve(shape, at(1n));
+  let looks = 0;
+  const watch = new CatalogWatch({
+    clock: systemClock,
+    news,
+    source: {
+      catalog: {
+        publish: async () => {},
+        tables: async () => {
+          const tables = ++looks > 2 ? [withheld] : [{ ...shape, fingerprint: "f-shown" }];
+          if (looks === 2) {
+            await gate.resolve(withheld, at(10n));
+            fanOut.moveTo(at(20n));
+          }
+          return { tables, refused: [], generations: new Map() };
+        },
+      },
+      watermarks: { renew: async () => 15n },
+    },
+    state,
+    gate,
+    fanOut,
+    intervalMs: 60_000,
+    isHeld: () => true,
+    reinstate: async () => {},
+    logger: quietLog,
+  });
+  const running = watch.run(stopping.signal).catch(() => {});
+  for (let i = 0; i < 3; i++) await watch.look(stopping.signal);
+  stopping.abort();
+  await running;
+  const versions = await state.schemas.versions(shape.id);
+  expect(versions.map(({ fingerprint }) => fingerprint)).toEqual([shape.fingerprint, "f-withheld"]);
 });
 
 test("copies made under other rules are told from those of an earlier or a later shape", async () => {

@@ -5,6 +5,7 @@ import type { Blocker } from "../../core/contracts/watermarks.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { Position } from "../../core/model/position.ts";
 import { type Logger, Repeated } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import { CORRECTED_AT_SOURCE } from "../errors.ts";
@@ -153,6 +154,7 @@ export class CatalogWatch {
     };
     await source.catalog.publish((identity) => state.source.identify(identity), signal);
     const lookedAt = gate.changing;
+    const reached = fanOut.position;
     const captured = await source.catalog.tables(signal, gate.every);
     // Invariant: a table is read only after all transactions have ended that may have written to it while it was
     // unpublished. That may take long, and nothing else waits for it.
@@ -161,7 +163,7 @@ export class CatalogWatch {
     const readable = new Map([...captured.generations].filter(([id]) => !open.has(id)));
     await gate.discover({ ...captured, generations: readable }, lookedAt, fanOut.position);
     this.#waitingFor = [...open.keys()];
-    const toConfirm = await this.#confirmShapes(captured, signal);
+    const toConfirm = await this.#confirmShapes(captured, reached, signal);
     await this.#reinstateReturned(captured);
     // Set last, so that a caller that waits for a table sees it either here or reinstated.
     this.#toConfirm = toConfirm;
@@ -198,10 +200,11 @@ export class CatalogWatch {
 
   /**
    * Puts a shape of which the stream shows no row into the stream behind a watermark. If the catalogue has the shape before
-   * the watermark, and still has it when the stream has passed the watermark, the shape is in force there.
+   * the watermark, and still has it when the stream has passed the watermark, the shape is in force there. `reached`: where the
+   * stream was before the catalogue was read: what the log says of names up to there is in the shapes.
    */
-  async #confirmShapes(captured: CapturedTables, signal: AbortSignal): Promise<ToConfirm | null> {
-    const { source, gate, fanOut } = this.#parts;
+  async #confirmShapes(captured: CapturedTables, reached: Position, signal: AbortSignal): Promise<ToConfirm | null> {
+    const { source, gate } = this.#parts;
     const changed = gate.changed(captured);
     const before = this.#toConfirm;
     const isAsBefore = changed.every(({ id, fingerprint }) =>
@@ -209,8 +212,8 @@ export class CatalogWatch {
     );
     if (changed.length === 0) return null;
     if (before === null || !isAsBefore) return { shapes: changed, mark: await source.watermarks.renew(signal) };
-    if (fanOut.position.commit <= before.mark) return before;
-    for (const shape of changed) await gate.confirm(shape, { ...fanOut.position, commit: before.mark, index: 0 });
+    if (reached.commit <= before.mark) return before;
+    for (const shape of changed) await gate.confirm(shape, { ...reached, commit: before.mark, index: 0 });
     // From the change on, the tables' names may mean other tables.
     this.#wake.end();
     return null;
