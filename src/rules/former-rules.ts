@@ -218,7 +218,8 @@ export class FormerRules {
   of(shape: TableShape, position: Position | null): Former | undefined {
     const own = this.#byTable.get(identityOf(shape));
     const past = position === null ? undefined : this.#pastOf(identityOf(shape), position);
-    if (past !== undefined) return past;
+    // The rows of CREATE TABLE … SELECT stand at the beginning of its transaction, before the statement that replaces the table.
+    if (past !== undefined) return (untold(past, shape).length > 0 ? this.#takenOver(shape, own) : undefined) ?? past;
     // A stream that is behind: the table had the name then that it has there.
     if (own !== undefined && position !== null && isEarlier(position, own)) return undefined;
     if (own?.unless !== undefined && hasNames(own.unless, shape.columns)) return undefined;

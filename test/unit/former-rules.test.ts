@@ -257,6 +257,20 @@ test("what the catalogue has of a table that takes a name further on in the log 
   expect(faultOf(book, now, 200n)).toBeUndefined();
 });
 
+test("rows of CREATE OR REPLACE TABLE … SELECT, which stand before the statement, are those of another table", () => {
+  const [id, mail, note] = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = { dialect: "mysql", relation: 1 } as const;
+  const rules = { "public.u*": { columns: { "*mail*": { mask: "redact" } } } };
+  const ours = shape("users", { ...mysql, columns: [id!, mail!, note!] });
+  const made = [{ from: ours.id, to: ours.id, columns: [], how: "made" as const }];
+  const then = { ...ours, columns: [id!, { ...mail!, name: "post" }, note!], fingerprint: "then" };
+  for (const commit of [99n, 100n]) {
+    const book = bookOf(rules, new FormerRules([registered(rules, ours)]));
+    book.rename(made, { epoch: 1, commit: 100n, index: 0 });
+    expect(faultOf(book, then, commit)).toBe("MR1025");
+  }
+});
+
 test("a stream that is behind several renames finds the rules that rows stood under between them", () => {
   const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
   const mysql = { dialect: "mysql", relation: 1, columns } as const;
