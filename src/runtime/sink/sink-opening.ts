@@ -249,7 +249,7 @@ export class SinkOpening {
     const there = tables.named.filter(({ id }) => copied.has(id));
     // Under other names there may be tables from an earlier time at which those were in force.
     const isMoved = checkpoint.place !== targetOf(sink);
-    const absent = (await worker.lost(there, signal)).map(({ id }) => id);
+    const absent = isMoved ? [] : (await worker.lost(there, signal)).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
