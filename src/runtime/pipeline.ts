@@ -307,6 +307,7 @@ export class Pipeline {
   async #run(signal: AbortSignal): Promise<void> {
     await this.gate.load();
     await this.suspended.load();
+    await this.#targets.keepFromNeighbours();
     const { clock, source, state, snapshot } = this.#parts;
     const { lives } = this;
     for (const { name, worker } of lives) worker.position.know({ wasLeft: await state.bonds.isLeft(name) });

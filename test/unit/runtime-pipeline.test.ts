@@ -506,6 +506,54 @@ describe("a table that a sink can't follow", () => {
     },
   );
 
+  test("is refused by the configuration before another sink takes its target, and flows again once it is not", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    for (const table of [users, notes]) source.fill(table, many(5));
+    let isTaken = false;
+    const foreign = async (tables: readonly TableVersion[]) =>
+      tables.flatMap((table) => (isTaken && table.id === notes.id ? [{ table, owner: "test/inner" }] : []));
+    Object.assign(sink, { presence: { missing: async () => [], foreign } });
+    const [own] = lenient([sink]);
+    const neighbours = [{ sink: "inner", start: sink.target(notes) }];
+    let scene = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(2));
+    await scene.stop();
+    const before = [...sink.rowsOf(notes)];
+
+    // Nobody has looked at the catalogue yet.
+    const { catalog } = source;
+    const looked = gate();
+    source.catalog = {
+      ...catalog,
+      tables: async (...asked) => {
+        await looked.passed;
+        return await catalog.tables(...asked);
+      },
+    };
+    isTaken = true;
+    source.commit(put(users, 8), put(notes, 8));
+    scene = start(source, opened.state, [], { sinks: [{ ...own!, neighbours }] });
+    const suspended = (): unknown => scene.pipeline.suspendedTables.map(({ tableId, error }) => [tableId, error.code]);
+    await same(source, sink, [users]);
+    expect(suspended()).toEqual([[notes.id, "MR1305"]]);
+    looked.open();
+    await eventually(() => expect(scene.pipeline.facts.hasLooked).toBe(true));
+    source.commit(put(users, 9), put(notes, 9));
+    await same(source, sink, [users]);
+    expect(suspended()).toEqual([[notes.id, "MR1305"]]);
+    expect(sorted(sink.rowsOf(notes))).toEqual(sorted(before));
+    await scene.stop();
+
+    isTaken = false;
+    scene = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await eventually(() => expect(suspended()).toEqual([]));
+    await scene.stop();
+  });
+
   test("is tried again when its shape changes, and not before", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

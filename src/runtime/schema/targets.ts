@@ -4,7 +4,7 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Neighbour, TableName } from "../../core/contracts/connector.ts";
 import { targetIsNeighbours, targetsMeet } from "../errors.ts";
-import type { SuspendedTables } from "./suspended-tables.ts";
+import type { Refusal, SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
 /** The parts of a sink's setup that decide which tables it takes. */
@@ -32,6 +32,23 @@ export class Targets {
     this.#gate = gate;
     this.#takers = takers;
     this.#suspended = suspended;
+  }
+
+  /**
+   * Suspends the tables that the configuration alone refuses. Invariant: before any sink begins. The neighbour may take such a
+   * target at once, and the sink that had it would be told of another daemon.
+   */
+  async keepFromNeighbours(): Promise<void> {
+    for (const { sink, takes, neighbours = [] } of this.#takers) {
+      if (neighbours.length === 0) continue;
+      const free = this.#gate.tables.filter((table) => takes(table) && !this.#suspended.has(sink.name, table.id));
+      const refusals = free.flatMap((table): readonly Refusal[] => {
+        const target = targetIn(sink, table);
+        const failure = target === null ? null : meetsNeighbour(neighbours, sink.name, table.id, target);
+        return failure === null ? [] : [{ tableId: table.id, shape: table.fingerprint, failure }];
+      });
+      if (refusals.length > 0) await this.#suspended.suspend(sink.name, refusals);
+    }
   }
 
   /** Suspends the table in each sink that would write it into the target of another one. */
