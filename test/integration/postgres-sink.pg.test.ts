@@ -789,6 +789,42 @@ test("the grants that the preflight prints are enough", async () => {
   await database.query(`drop owned by ${role}`);
 });
 
+test("a role that may write a table of another daemon, and does not own it, is refused before anything changes", async () => {
+  await using database = await freshDatabase();
+  const role = `guest_${database.name}`;
+  await database.query(`create role ${role} login; grant create on database ${database.name} to ${role}`);
+  onTestFinished(async () => {
+    await using other = await freshDatabase();
+    await other.query(`drop role ${role}`);
+  });
+  const first = await opened(database, [people], "public");
+  await apply(first, rowsBatch(90n, [people, [put(["1", "a", null])]]));
+  await database.query(`grant usage on schema _millrace, public to ${role};
+    grant create on schema _millrace, public to ${role}; grant all on all tables in schema _millrace, public to ${role}`);
+  const url = new URL(database.url);
+  url.username = role;
+  const options = { url: url.href, schema: "public", ...DEFAULT_FORM };
+  const context = { name: "replica", daemon: "second", folder: "/", options };
+  const address = parsePostgresUrl(url.href);
+  const second = new PostgresSink({ name: "replica", checkpointName: "second/replica", address, schema: "public" });
+  await second.open(1, timeout());
+  const owner = 'ALTER TABLE "public"."people" OWNER TO';
+  const refused = await failure(second.foreign([people], timeout()));
+  expect(refused).toMatchObject({ code: "MR3121", table: people.id, hint: expect.stringContaining(owner) });
+  expect(refused.message).toContain("belongs to shop/replica");
+  expect(await factory.check(context, timeout(), [people])).toMatchObject([
+    { id: "postgres.replica.table", level: "error", fix: expect.stringContaining(owner) },
+  ]);
+  await first.verify(timeout());
+  await database.query(`${owner} ${role}`);
+  expect((await factory.check(context, timeout(), [people])).map(({ level }) => level)).toEqual(["ok"]);
+  expect(await second.foreign([people], timeout())).toEqual([{ table: people, owner: "shop/replica" }]);
+  await second.prepare([people], timeout());
+  expect(await failure(first.verify(timeout()))).toMatchObject({ code: "MR3121" });
+  await second.close();
+  await database.query(`drop owned by ${role}`);
+});
+
 test("a session in the middle of a batch is ended also if it has a login that the sink had before", async () => {
   await using database = await freshDatabase();
   const [before, after] = [`before_${database.name}`, `after_${database.name}`] as const;

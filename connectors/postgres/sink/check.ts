@@ -2,7 +2,8 @@ import type { CheckedTable, Finding } from "../../../src/core/contracts/connecto
 import { failed, ok, warning, wrong } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
-import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
+import { FOREIGN_TABLE_FIX, ofAnother, stateOf, UNTRANSLATABLE } from "./errors.ts";
+import { successorOf } from "../../warehouse/following.ts";
 import { adoptionRefusals, isAdoptable, refusalOf } from "../../warehouse/table-change.ts";
 import { adoptionObstacles, hiddenRows, shownColumns } from "./tables/adoption.ts";
 import { findTable, type FoundTable, obstaclesOf } from "./tables/found-table.ts";
@@ -51,6 +52,8 @@ interface CheckedTargets {
   readonly form: TargetForm;
   /** Takes over what another program made. */
   readonly adopts: boolean;
+  /** See TargetNote. */
+  readonly owner: string;
 }
 
 /** Checks whether the sink would work. Connects, reads, and changes nothing. */
@@ -68,6 +71,7 @@ export async function checkTarget(
     isUnknown: tables === undefined && options.schema === undefined,
     form: options.form ?? DEFAULT_FORM,
     adopts: options.adopts === true,
+    owner: options.checkpointName,
   };
   let session: Session;
   try {
@@ -122,7 +126,7 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
   const foreign: TargetName[] = [];
   for (const { name, isOurs } of found) {
     if (isOurs && name.schema !== METADATA_SCHEMA)
-      altered.push(...(await alteredIn(session, name, wanted.form, role ?? "", signal)));
+      altered.push(...(await alteredIn(session, name, wanted, role ?? "", signal)));
     if (isOurs) continue;
     const source = wanted.tables.find(({ schema, table }) => schema === name.schema && table === name.table)?.source;
     const adopted =
@@ -162,7 +166,7 @@ async function holds(session: Session, text: string, signal: AbortSignal): Promi
 async function alteredIn(
   session: Session,
   name: TargetName,
-  form: TargetForm,
+  { form, owner }: Pick<CheckedTargets, "form" | "owner">,
   role: string,
   signal: AbortSignal,
 ): Promise<readonly Omit<Finding, "id">[]> {
@@ -175,6 +179,8 @@ async function alteredIn(
   const refused = refusalOf(dialect, { table: name, form }, found);
   if (refused !== null) errors.push(failed("", refused));
   if (found.isSecured) errors.push({ level: "error", ...hiddenRows(table, quoteIdentifier(role)) });
+  const other = found.isOwned ? null : successorOf(owner, found.note);
+  if (other !== null) errors.push({ level: "error", ...ofAnother(table, other) });
   return [...errors, ...triggerWarnings(table, found)];
 }
 

@@ -386,6 +386,19 @@ export function stopped(doing: string): MillraceError {
   return postgresError(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
 }
 
+/** The target of `table` is another's, and its note can't say that this sink has it now: the other would not notice. */
+export function notTakeable(table: string, quoted: string, owner: string): MillraceError {
+  const { what, fix } = ofAnother(quoted, owner);
+  return postgresError("MR3121", "fatal", what, { reason: "taken", table, hint: fix });
+}
+
+export function ofAnother(quoted: string, owner: string): { readonly what: string; readonly fix: string } {
+  return {
+    what: `${quoted} belongs to ${owner} (daemon and sink), and the role may only write its rows: it can't be taken over`,
+    fix: `Set another \`schema\` for one of the two sinks. To take the table over: ALTER TABLE ${quoted} OWNER TO the role of this sink.`,
+  };
+}
+
 export function takenOver(table: string, quoted: string, successor: string): MillraceError {
   return takenBy(postgresError, quoted, table, successor);
 }

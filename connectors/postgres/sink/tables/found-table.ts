@@ -32,6 +32,8 @@ export interface FoundTable extends ExistingTarget {
   readonly isUnlogged: boolean;
   /** A policy hides rows from the role. */
   readonly isSecured: boolean;
+  /** The role may change the table itself, not only its rows. */
+  readonly isOwned: boolean;
   /** Quoted names of rules, and of triggers that may change or swallow rows. */
   readonly rules: readonly string[];
   readonly triggers: readonly string[];
@@ -85,7 +87,7 @@ async function look(
   const { rows } = await session.query(
     `SELECT c.i, ${own}, c.relpersistence = 'u', row_security_active(c.oid),
        ${rulesOf("c.oid")}, ${triggersOf("c.oid")},
-       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid), pg_has_role(c.relowner, 'USAGE')
      FROM ${tables};
      SELECT c.i, attname, atttypid, atttypmod, format_type(atttypid, atttypmod),
        CASE WHEN attgenerated <> '' THEN 'DROP EXPRESSION' WHEN attidentity = 'a' THEN 'DROP IDENTITY' END
@@ -103,7 +105,8 @@ async function look(
 type Row = Answer["rows"][number];
 
 function foundTable(rows: readonly Row[]): FoundTable | null {
-  const [, , kind, comment, unlogged, secured, rules, triggers, heirs] = rows.find((row) => row.length === 9) ?? [];
+  const [, , kind, comment, unlogged, secured, rules, triggers, heirs, owned] =
+    rows.find((row) => row.length === 10) ?? [];
   if (kind == null) return null;
   const uniques = new Map<string, string[]>();
   let primary: { readonly name: string; readonly index: string } | null = null;
@@ -126,6 +129,7 @@ function foundTable(rows: readonly Row[]): FoundTable | null {
     note: decodeNote(comment ?? null),
     isUnlogged: unlogged === "t",
     isSecured: secured === "t",
+    isOwned: owned === "t",
     rules: namesIn(rules),
     triggers: namesIn(triggers),
   };
