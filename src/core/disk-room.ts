@@ -1,15 +1,16 @@
 import { statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import type { Described, Fields } from "./described.ts";
 import { digits } from "./figures.ts";
 
 /** A place that can become full: a disk, or the memory that a server may use. */
-export interface Room {
-  /** For people. */
-  readonly where: string;
-  readonly freeBytes: number;
-  /** With less it is nearly full. */
-  readonly lowBytes: number;
-}
+export type Room = Described<typeof ROOM>;
+
+export const ROOM = {
+  where: ["text", "the file, folder or server"],
+  freeBytes: ["bytes", "left there"],
+  lowBytes: ["bytes", "with less it is nearly full"],
+} as const satisfies Fields;
 
 /** A disk is nearly full when less than this part of it is free, and less than this many bytes. */
 const LOW_SHARE = 0.1;

@@ -1,5 +1,4 @@
 /** What a scrape shows of the present, beside what is counted all the time: each gauge with its name and where its samples come from. */
-import { SOURCE_COUNTERS } from "../core/contracts/log-admin.ts";
 import {
   type DocumentStatus,
   type ReadProgress,
@@ -127,7 +126,31 @@ export const GAUGES: readonly LevelGauge[] = [
     "Log that the source keeps for this daemon.",
     ({ status }) => status.source.retainedBytes,
   ),
-  ...SOURCE_COUNTERS.map(({ name, metric, help }) => plain(metric, help, ({ status }) => status.source[name])),
+  plain(
+    "millrace_source_zero_dates",
+    "MySQL and MariaDB: dates that do not exist, counted since the start; see zeroDates of the tables.",
+    ({ status }) => status.source.zeroDates,
+  ),
+  plain(
+    "millrace_slot_unconfirmed_bytes",
+    "Postgres: log behind the position that the slot has as confirmed.",
+    ({ status }) => status.source.unconfirmedBytes,
+  ),
+  plain(
+    "millrace_source_oldest_transaction_seconds",
+    "How long the oldest open transaction has lasted, on Postgres the oldest that writes or is prepared: the slot keeps the log from its beginning on. MySQL and MariaDB tell it to users with PROCESS.",
+    ({ status }) => status.source.oldestTransactionSeconds,
+  ),
+  plain(
+    "millrace_slot_spilled_transactions",
+    "Postgres: transactions that the server wrote to its disk while it decoded them (spill_txns).",
+    ({ status }) => status.source.spilledTransactions,
+  ),
+  plain(
+    "millrace_slot_spilled_bytes",
+    "Postgres: bytes that it wrote so, because a transaction was beyond logical_decoding_work_mem (spill_bytes).",
+    ({ status }) => status.source.spilledBytes,
+  ),
   plain(
     "millrace_reconcile_last_success_timestamp_seconds",
     "Beginning of the last comparison that found all tables in all sinks equal, or of the newest of seven fast ones that did so together.",

@@ -1,11 +1,10 @@
-import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { type ErrorCode, type ErrorPages, errorsOf, joined, MillraceError } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/position.ts";
 import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";
 import type { ForeignTarget, Sink } from "../core/contracts/sink.ts";
-import type { StoredError } from "../core/contracts/state-store.ts";
+import { type StoredError, TABLE_PAUSED } from "../core/contracts/state-store.ts";
 
 import { shellWord } from "../core/shell-word.ts";
 import { takenBy } from "../core/targets/taken.ts";

@@ -1,6 +1,5 @@
 /** The end of a run: faults have ended, operators do what the errors' pages say, and the system has to get there. */
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { TABLE_PAUSED } from "../../src/core/contracts/status.ts";
+import { type StateStore, TABLE_PAUSED } from "../../src/core/contracts/state-store.ts";
 import type { Acts } from "./acts.ts";
 import { Violation } from "./checks.ts";
 import { proveByComparison, spoilSome } from "./comparing.ts";

@@ -1,3 +1,5 @@
+import type { Described, Fields } from "../described.ts";
+
 /**
  * What a condition keeps from being: the daemon `ready`, a `wait` over, a `run --once` done. What blocks `once` does not pass
  * before somebody acts, so that such a run ends at once.
@@ -9,37 +11,37 @@ export type Block = (typeof BLOCKS)[number];
  * Something that is not, or not yet, as it should be, and what to do about it. `status`, its exit code, `top`, the dashboard,
  * `/readyz`, `wait`, `run --once` and the webhook show this list, and none of them decides by itself.
  */
-export interface Condition {
-  /** The same for as long as it lasts: its kind, and the sink and the table that it is of. */
-  readonly id: string;
-  readonly kind: string;
-  /** `act`: it waits for a person; `watch`: Millrace deals with it. */
-  readonly level: "act" | "watch";
-  readonly blocks: readonly Block[];
-  readonly sink: string | null;
-  readonly table: string | null;
-  readonly what: string;
-  /** Of the error behind it; null: there is none. */
-  readonly code: string | null;
-  readonly message: string | null;
-  /** When it began, or was found. */
-  readonly since: string | null;
-  /** When Millrace last tried to get over it. */
-  readonly lastTried: string | null;
-  /** What Millrace does about it by itself. */
-  readonly meanwhile: string | null;
-  /** What a person does about it. */
-  readonly fix: string | null;
-}
+export type Condition = Described<typeof CONDITION>;
 
-/**
- * What the list comes to. `act`: somebody has to act; `unready`: it is not ready, and goes on by itself; `watch`: it is ready,
- * and something is worth a look.
- */
-export interface Verdict {
-  readonly kind: "act" | "unready" | "watch" | "well";
-  readonly headline: string;
-}
+export const CONDITION = {
+  id: ["text", "the same for as long as it lasts: its kind, and the sink and the table that it is of"],
+  kind: ["text", "`sink.failing`, `sink.dead-letters`, `table.suspended` …"],
+  level: [{ oneOf: ["act", "watch"] }, "`act`: it waits for a person; `watch`: Millrace deals with it"],
+  blocks: [
+    { listOf: { oneOf: BLOCKS } },
+    "what it keeps from being: `ready` (`/readyz`), `wait` (`millrace wait`), `once` (`run --once`, which ends over it)",
+  ],
+  sink: [{ orNull: "text" }, "the sink that it is of"],
+  table: [{ orNull: "text" }, "the table that it is of, `schema.table`"],
+  what: ["text", "what is not well"],
+  code: [{ orNull: "text" }, "the number of the error behind it"],
+  message: [{ orNull: "text" }, "what that error says"],
+  since: [{ orNull: "time" }, "when it began, or was found"],
+  lastTried: [{ orNull: "time" }, "when Millrace last tried to get over it"],
+  meanwhile: [{ orNull: "text" }, "what Millrace does about it by itself"],
+  fix: [{ orNull: "text" }, "what to do"],
+} as const satisfies Fields;
+
+/** What the list comes to. */
+export type Verdict = Described<typeof VERDICT>;
+
+export const VERDICT = {
+  kind: [
+    { oneOf: ["act", "unready", "watch", "well"] },
+    "`act`: somebody has to act; `unready`: it is not ready, and goes on by itself; `watch`: it is ready, and something is worth a look; `well`",
+  ],
+  headline: ["text", "the same as a sentence"],
+} as const satisfies Fields;
 
 /** Whether somebody is to be told: it waits for a person, or keeps the daemon from being ready. */
 export function isToBeTold(condition: Condition): boolean {

@@ -2,20 +2,19 @@
  * The one list of what is not, or not yet, as it should be: from the facts of a running daemon, or from those that the state
  * stored last. Nobody else decides what is wrong; see `Condition`.
  */
-import {
-  type ComparisonStatus,
-  type ContinuousStatus,
-  type PipelineStatus,
-  type TablesStatus,
-  type SinkStatus,
-  type SourceStatus,
-  type StateStatus,
-  type StatusDocument,
-  TABLE_PAUSED,
+import type {
+  ComparisonStatus,
+  ContinuousStatus,
+  PipelineStatus,
+  TablesStatus,
+  SinkStatus,
+  SourceStatus,
+  StateStatus,
+  StatusDocument,
 } from "../contracts/status.ts";
 import type { SlowFunction } from "../contracts/log-admin.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
-import type { StoredError } from "../contracts/state-store.ts";
+import { type StoredError, TABLE_PAUSED } from "../contracts/state-store.ts";
 import type { Room } from "../disk-room.ts";
 import { bytes, count, digits, seconds, span, verb } from "../figures.ts";
 import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";

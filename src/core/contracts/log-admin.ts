@@ -1,3 +1,4 @@
+import type { Described, Fields } from "../described.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { Block } from "../model/block.ts";
 import type { Position } from "../model/position.ts";
@@ -6,47 +7,25 @@ import type { TableGenerations, TableShape } from "./catalog.ts";
 import type { LogIdentity } from "./positions.ts";
 import type { RawRows } from "./raw-copy.ts";
 
-/** What a source may tell besides its log. Each is a field of `status` with its name, and a metric; both are public. */
-export const SOURCE_COUNTERS = [
-  {
-    name: "zeroDates",
-    metric: "millrace_source_zero_dates",
-    help: "MySQL and MariaDB: dates that do not exist, counted since the start; see zeroDates of the tables.",
-  },
-  {
-    name: "unconfirmedBytes",
-    metric: "millrace_slot_unconfirmed_bytes",
-    help: "Postgres: log behind the position that the slot has as confirmed.",
-  },
-  {
-    name: "oldestTransactionSeconds",
-    metric: "millrace_source_oldest_transaction_seconds",
-    help: "How long the oldest open transaction has lasted, on Postgres the oldest that writes or is prepared: the slot keeps the log from its beginning on. MySQL and MariaDB tell it to users with PROCESS.",
-  },
-  {
-    name: "spilledTransactions",
-    metric: "millrace_slot_spilled_transactions",
-    help: "Postgres: transactions that the server wrote to its disk while it decoded them (spill_txns).",
-  },
-  {
-    name: "spilledBytes",
-    metric: "millrace_slot_spilled_bytes",
-    help: "Postgres: bytes that it wrote so, because a transaction was beyond logical_decoding_work_mem (spill_bytes).",
-  },
-] as const;
+/** What a source may count besides its log. Null: it does not, or could not be asked. */
+export type SourceCounts = Described<typeof SOURCE_COUNTS>;
 
-type SourceCounter = (typeof SOURCE_COUNTERS)[number]["name"];
-
-/** Null: the source does not count it, or could not be asked. */
-export type SourceCounts = Readonly<Record<SourceCounter, number | null>>;
-
-export const NOT_COUNTED: SourceCounts = {
-  zeroDates: null,
-  unconfirmedBytes: null,
-  oldestTransactionSeconds: null,
-  spilledTransactions: null,
-  spilledBytes: null,
-};
+export const SOURCE_COUNTS = {
+  zeroDates: [
+    { orNull: "count" },
+    "MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown",
+  ],
+  unconfirmedBytes: [{ orNull: "bytes" }, "Postgres: log behind the position that the slot has as confirmed"],
+  oldestTransactionSeconds: [
+    { orNull: "seconds" },
+    "age of the oldest open transaction, on Postgres the oldest that writes or is prepared; 0: there is none",
+  ],
+  spilledTransactions: [
+    { orNull: "count" },
+    "Postgres: transactions that the server wrote to its disk while it decoded them",
+  ],
+  spilledBytes: [{ orNull: "bytes" }, "Postgres: bytes that it wrote so"],
+} as const satisfies Fields;
 
 /**
  * Creates, checks and removes what capture needs at the source. No change is lost silently: from the position that
@@ -195,15 +174,15 @@ interface KeptPlace {
 }
 
 /** A function of a computed column or a document that takes longer than its budget, by the average of its last calls. */
-export interface SlowFunction {
-  readonly table: string;
-  /** Or the relation in a document, with those above it; null: it makes the whole document. */
-  readonly column: string | null;
-  /** As the configuration names it. */
-  readonly function: string;
-  readonly averageMs: number;
-  readonly budgetMs: number;
-}
+export type SlowFunction = Described<typeof SLOW_FUNCTION>;
+
+export const SLOW_FUNCTION = {
+  table: ["text", "id of the table"],
+  column: [{ orNull: "text" }, "the computed column, or the relation of a document; null: it makes the whole document"],
+  function: ["text", "as the configuration names it"],
+  averageMs: ["number", "what a call takes, in milliseconds, on average"],
+  budgetMs: ["number", "what it may take: `budget` of the column"],
+} as const satisfies Fields;
 
 export interface LogHealth {
   readonly tip: bigint;

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Described, Fields } from "../described.ts";
 import { normalOf } from "../targets/expected-json.ts";
 
 /** A comparison of sinks with their source: the request and the result. */
@@ -169,29 +170,33 @@ export interface NotComparable {
 }
 
 /** The summary of a comparison for lists and trends; without keys. */
-export interface ReportSummary {
-  readonly id: string;
-  readonly name: string;
-  readonly startedAt: string;
-  readonly finishedAt: string;
-  readonly drift: boolean;
-  readonly alarm: boolean;
-  /** Tables, counted once for each sink in which they were compared. */
-  readonly tables: number;
-  /** How many could not be compared, or only partly; without sinks that only pass changes on. */
-  readonly notComparable: number;
-  /** Rows of all tables and sinks together. */
-  readonly compared: number;
-  /** For what follows see `ReconcileDocument` and `TableReconciliation`. */
-  readonly whole: boolean;
-  readonly part: ReconcileDocument["part"];
-  readonly suspended: number;
-  readonly deadLetters: number;
-  readonly missing: number;
-  readonly extra: number;
-  readonly different: number;
-  readonly repaired: number;
-}
+export type ReportSummary = Described<typeof REPORT_SUMMARY>;
+
+export const REPORT_SUMMARY = {
+  id: ["text", "for `report show`"],
+  name: ["text", "the daemon's"],
+  startedAt: ["time", "when it began"],
+  finishedAt: ["time", "when it ended"],
+  drift: ["boolean", "whether any row of any sink differs from the source"],
+  alarm: ["boolean", "whether more rows differ than `maxDrift` allows"],
+  tables: ["count", "tables, each counted once for every sink"],
+  notComparable: [
+    "count",
+    "tables and sinks that could not be compared completely; without sinks that only pass changes on",
+  ],
+  compared: ["rows", "rows compared, all tables and sinks together"],
+  whole: ["boolean", "whether all tables in all sinks were requested"],
+  part: [
+    { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
+    "for `fast`: the part of the rows whose values were compared; null: all rows",
+  ],
+  suspended: ["tables", "tables that were suspended meanwhile"],
+  deadLetters: ["rows", "rows that differ because the sink refused them; not counted as drift"],
+  missing: ["rows", "rows of the source that the sink lacks"],
+  extra: ["rows", "rows of the sink that the source lacks"],
+  different: ["rows", "rows with different values"],
+  repaired: ["rows", "rows that were read again because they differed"],
+} as const satisfies Fields;
 
 /** Whether differing rows were left unrepaired. */
 export function hasLeft({ missing, extra, different, repaired }: ReportSummary): boolean {

@@ -6,6 +6,7 @@ import type { Scope, TableVersion } from "../model/schema.ts";
 import type { StoredError } from "./state-store.ts";
 import type { TargetRawRows } from "./raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
+import type { Described, Fields } from "../described.ts";
 import type { Room } from "../disk-room.ts";
 
 /**
@@ -173,16 +174,15 @@ export interface Sink {
   readonly relay?: SourceRelay;
 }
 
-export interface TargetHint {
-  /** `schema.table`, of those that the target has. Null: it concerns no single one. */
-  readonly table: string | null;
-  readonly what: string;
-  readonly fix: string;
-  /** It is why the sink is slow, when it is. */
-  readonly slows?: true;
-  /** It ends only when somebody acts. */
-  readonly needsPerson?: true;
-}
+export type TargetHint = Described<typeof TARGET_HINT>;
+
+export const TARGET_HINT = {
+  table: [{ orNull: "text" }, "the table of the target that it concerns alone"],
+  what: ["text", "what that is"],
+  fix: ["text", "what prevents it"],
+  slows: [{ optional: "boolean" }, "true if it makes the sink slow; else absent"],
+  needsPerson: [{ optional: "boolean" }, "true if it ends only when somebody acts; else absent"],
+} as const satisfies Fields;
 
 export interface ForeignTarget {
   readonly table: TableVersion;

@@ -1,6 +1,7 @@
 import type { AuditStore } from "../audit/audit-store.ts";
 import type { EndingStore, NoticeStore } from "../conditions/condition.ts";
 import type { Accord, Bond, Completeness, CompleteTables, Checkpoint } from "../checkpoint.ts";
+import type { Described, Fields } from "../described.ts";
 import type { MillraceError } from "../errors.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
@@ -168,12 +169,13 @@ export interface SinkRecord {
 }
 
 /** What the sink's readers, or its history, lack for good. */
-export interface LostChanges {
-  readonly what: string;
-  /** When the first and the last of it was lost. */
-  readonly since: string;
-  readonly until: string;
-}
+export type LostChanges = Described<typeof LOST_CHANGES>;
+
+export const LOST_CHANGES = {
+  what: ["text", "what, and why"],
+  since: ["time", "when the first of it was lost"],
+  until: ["time", "when the last of it was lost"],
+} as const satisfies Fields;
 
 /** One loss: why changes did not reach the sink, and what that means for those who read it. */
 export interface Loss {
@@ -224,17 +226,16 @@ export interface SinkCrossing {
   readonly generations: Readonly<Record<string, readonly [before: string, now: string]>>;
 }
 
-export interface StoredError {
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string | null;
-  /** Of the last attempt. */
-  readonly at: string;
-  /** Of the first one that failed, of those without success between them. Absent: the same. */
-  readonly since?: string;
-  /** Of a sink: the source has failed it. */
-  readonly isOfSource?: true;
-}
+export type StoredError = Described<typeof STORED_ERROR>;
+
+export const STORED_ERROR = {
+  code: ["text", "the number, `MR` and four digits; `millrace explain` shows its page"],
+  message: ["text", "what is wrong"],
+  hint: [{ orNull: "text" }, "what to do"],
+  at: ["time", "time of the last attempt"],
+  since: [{ optional: "time" }, "time of the first attempt that failed, of those in a row; absent: the same"],
+  isOfSource: [{ optional: "boolean" }, "of a sink: true where it waits for the source, which fails; else absent"],
+} as const satisfies Fields;
 
 export function storedErrorOf({ code, message, hint }: MillraceError, at: string, since?: string): StoredError {
   return { code, message, hint: hint ?? null, at, ...(since === undefined ? {} : { since }) };
@@ -341,6 +342,9 @@ export interface SuspendedTable {
   /** Of a table that an operator has paused: why it had no target, which the pause does not give it. Absent: it had one. */
   readonly former?: StoredError;
 }
+
+/** The code of a table that an operator has paused in a sink. */
+export const TABLE_PAUSED = "MR1326";
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
@@ -525,21 +529,20 @@ export interface ProofPlace {
 }
 
 /** What comparisons have proven of one table in one sink. */
-export interface ProofRecord extends ProofPlace {
-  /** Since when it is to be proven. */
-  readonly since: string;
-  /** When the range that waits longest was looked at last; null: never. */
-  readonly lookedAt: string | null;
-  /** Every row was equal at this time or later; null: some was never proven. */
-  readonly provenAt: string | null;
-  /** The same as a position of the source's log. */
-  readonly position: string | null;
-  readonly ranges: number;
-  /** Rows that differed at the last look at each range, and were not repaired. */
-  readonly missing: number;
-  readonly extra: number;
-  readonly different: number;
-}
+export type ProofRecord = Described<typeof PROOF_RECORD>;
+
+export const PROOF_RECORD = {
+  table: ["text", "SCHEMA.TABLE"],
+  sink: ["text", "its name"],
+  since: ["time", "since when the table in the sink is to be proven"],
+  lookedAt: [{ orNull: "time" }, "when the range that waits longest was compared; null: never"],
+  provenAt: [{ orNull: "time" }, "every row was found equal then or later; null: some never was"],
+  position: [{ orNull: "position" }, "where the log was at that time"],
+  ranges: ["count", "ranges of keys whose proofs are of different age"],
+  missing: ["rows", "rows of the source that the sink lacked at the last look at their range"],
+  extra: ["rows", "rows of the sink that the source lacked"],
+  different: ["rows", "rows with different values"],
+} as const satisfies Fields;
 
 export type ProofFacts = Omit<ProofRecord, "since">;
 

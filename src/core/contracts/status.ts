@@ -1,204 +1,388 @@
 /**
- * The document of `status --json` and of the API: public interface, extended freely and never broken. What each field means
- * is in ops/status-fields.ts, from which docs/status.md and the API's schema are made. Every field is always there, but for
- * those with a question mark; what is not known, for example because no daemon runs, is null.
+ * The document of `status --json` and of the API: public interface, extended freely and never broken. Its types, docs/status.md
+ * and the API's schema come from the lists of its fields here. Every field is always there, but for the optional ones; what is
+ * not known, for example because no daemon runs, is null.
  */
-import type { Condition, Verdict } from "../conditions/condition.ts";
-import type { Room } from "../disk-room.ts";
-import { NOT_COUNTED, type SlowFunction, type SourceCounts } from "./log-admin.ts";
-import type { ReportSummary } from "./reconciliation.ts";
-import type { LostChanges, ProofRecord, StoredError, TableSnapshot, WaitingLetters } from "./state-store.ts";
-import type { TargetHint } from "./sink.ts";
-import type { SinkState } from "./telemetry.ts";
+import { CONDITION, VERDICT } from "../conditions/condition.ts";
+import { type Described, emptyOf, type Fields } from "../described.ts";
+import { ROOM } from "../disk-room.ts";
+import { SLOW_FUNCTION, SOURCE_COUNTS } from "./log-admin.ts";
+import { REPORT_SUMMARY } from "./reconciliation.ts";
+import { TARGET_HINT } from "./sink.ts";
+import {
+  LOST_CHANGES,
+  PROOF_RECORD,
+  STORED_ERROR,
+  type StoredError,
+  type TableSnapshot,
+  type WaitingLetters,
+} from "./state-store.ts";
+import { SINK_STATES } from "./telemetry.ts";
 
-export interface StatusDocument extends PipelineStatus {
-  readonly state: StateStatus;
-  readonly reconcile: ComparisonStatus;
-  readonly notify?: { readonly error: StoredError | null };
-  readonly config?: { readonly changedAt: string | null };
-  readonly verdict: Verdict;
-  readonly conditions: readonly Condition[];
-}
+const PROGRESS = {
+  rowsEstimated: [{ orNull: "rows" }, "how many there are by the source's statistics"],
+  share: [{ orNull: "number" }, "estimate: the part that is read, from 0 to 1"],
+  secondsLeft: [{ orNull: "seconds" }, "estimate: until the end, at the pace so far"],
+} as const satisfies Fields;
 
-export interface StateStatus {
-  readonly error: StoredError | null;
-  /** See StateWait. */
-  readonly isSilent?: boolean;
-  readonly rooms?: readonly Room[];
-}
+/** How far rows are read, by the source's statistics of its tables. */
+export type ReadProgress = Described<typeof PROGRESS>;
 
-export interface ComparisonStatus {
-  readonly next: string | null;
-  readonly last: ReportSummary | null;
-  readonly drift: ReportSummary | null;
-  readonly failure: StoredError | null;
-  readonly overdueSince?: string | null;
-  readonly continuous?: ContinuousStatus | null;
-}
+const COPY = {
+  tableCount: ["tables", "to be copied"],
+  tablesDone: ["tables", "copied completely"],
+  rowsRead: ["rows", "read so far"],
+  ...PROGRESS,
+  share: [{ orNull: "number" }, "estimate: the part that is durable in the sinks, from 0 to 1"],
+} as const satisfies Fields;
 
-/** With `reconcile.continuous`. */
-export interface ContinuousStatus {
-  readonly maxAgeSeconds: number;
-  readonly waits: string | null;
-  readonly places: number;
-  readonly neverProven: number;
-  readonly late: number;
-  readonly oldest: ProofRecord | null;
-  readonly drift: { readonly places: number; readonly rows: number; readonly worst: ProofRecord } | null;
-}
+export type CopyStatus = Described<typeof COPY>;
+
+const GONE_BACK = {
+  sinks: [{ listOf: "text" }, "names of the sinks for which the stream went back"],
+  until: ["position", "where the stream was: when these sinks reach it, no sink waits any more"],
+  error: [{ object: STORED_ERROR }, "why they have no stream of their own"],
+} as const satisfies Fields;
+
+const KEPT_LOG = {
+  from: [{ orNull: "position" }, "the server keeps its log from here on (restart_lsn)"],
+  confirmed: [{ orNull: "position" }, "what it has as confirmed by this daemon (confirmed_flush_lsn)"],
+  state: ["text", "how safe that log is (wal_status): `reserved`, `extended`, `unreserved` or `lost`"],
+} as const satisfies Fields;
+
+export type KeptLogStatus = Described<typeof KEPT_LOG>;
 
 export const SOURCE_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "half-open", "away"] as const;
 export type SourceActivity = (typeof SOURCE_ACTIVITIES)[number];
 
+const SOURCE = {
+  kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
+  up: ["boolean", "false while the source does not answer, or its stream is broken"],
+  activity: [
+    { orNull: { oneOf: SOURCE_ACTIVITIES } },
+    "what the stream does: `idle`, `flowing`, `slow` (behind the log, and no sink holds it up), `blocked` (it waits for sinks), `half-open` (the connection stood, nothing came, and it was cut), `away`; null where no daemon runs",
+  ],
+  blockedBy: [{ listOf: "text" }, "the sinks that the stream waits for"],
+  position: [{ orNull: "position" }, "everything before it has been read"],
+  acknowledged: [{ orNull: "position" }, "everything before it is durable in every sink: the source may forget it"],
+  lagBytes: [{ orNull: "bytes" }, "log that the source has written and Millrace has not read yet"],
+  lagSeconds: [{ orNull: "seconds" }, "age of the log that is read now; it grows while the source is away"],
+  retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
+  retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
+  readsPaused: [
+    "boolean",
+    "true while reads beside the stream wait: it keeps more than that, and `retention.policy` is `pauseSource`",
+  ],
+  safeBytes: [
+    { orNull: "bytes" },
+    "how much more log may be written before the source drops what it keeps; null: it never does",
+  ],
+  safeSeconds: [
+    { orNull: "seconds" },
+    "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: not by time",
+  ],
+  log: [
+    { orNull: { object: KEPT_LOG } },
+    "Postgres: the position of the slot; null: the source keeps its log for nobody in particular, or no daemon runs",
+  ],
+  warnings: [{ listOf: "text" }, "dangers to the log that a sink still needs: somebody has to act"],
+  hints: [{ listOf: "text" }, "what may become a danger, such as a long open transaction"],
+  slowFunctions: [
+    { listOf: { object: SLOW_FUNCTION } },
+    "functions of computed columns and documents that take longer than their budget",
+  ],
+  ...SOURCE_COUNTS,
+  error: [{ orNull: { object: STORED_ERROR } }, "why the stream does not flow"],
+  answeredAt: [{ orNull: "time" }, "when it last told its position; null: not since the daemon's start"],
+  unanswered: [{ orNull: { object: STORED_ERROR } }, "why it does not tell its position now; null: it does"],
+  needsPerson: ["boolean", "true if the stream waits for somebody to act"],
+  goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have a stream of their own"],
+  copy: [{ orNull: { object: COPY } }, "the first copy, while it runs"],
+} as const satisfies Fields;
+
+export type SourceStatus = Described<typeof SOURCE>;
+
 export const SINK_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "wedged", "away", "stopped"] as const;
 export type SinkActivity = (typeof SINK_ACTIVITIES)[number];
 
-/** Rows on their way through the pipeline. */
-export interface PipelineStatus {
-  readonly name: string;
-  readonly phase: string;
-  readonly source: SourceStatus;
-  readonly sinks: readonly SinkStatus[];
-  readonly tables: TablesStatus;
-  readonly documents?: readonly DocumentStatus[];
-  readonly unfinishedSnapshots: number;
-  readonly snapshots: readonly SnapshotStatus[];
-  /** Null if no daemon runs: then everything is as the state store last knew it. */
-  readonly daemon: { readonly pid: number; readonly startedAt: string } | null;
-  readonly heldBy?: string;
-  readonly lastSeenAt?: string;
-  readonly ended?: StoredError;
-}
+const SINK = {
+  name: ["text", "its key in millrace.yaml"],
+  kind: ["text", "its `kind` in millrace.yaml"],
+  place: [{ orNull: "text" }, "what it writes into: host and port, or a path"],
+  state: [{ oneOf: SINK_STATES }, "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
+  activity: [
+    { orNull: { oneOf: SINK_ACTIVITIES } },
+    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes connections and does not answer), `away` (the target can't be reached, or refuses), `stopped` (it was paused or failed, or is starting); null where no daemon runs",
+  ],
+  position: [{ orNull: "position" }, "everything before it is durable in the sink"],
+  lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],
+  lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],
+  unansweredSeconds: [
+    { orNull: "seconds" },
+    "how long its present write has had no answer; null below ten seconds, or where nothing is written",
+  ],
+  deadLetters: ["rows", "refused by the sink and waiting for a decision"],
+  lastRefusal: [{ orNull: "text" }, "why the newest of them was refused"],
+  refusedSince: [{ orNull: "time" }, "when the oldest of them was refused"],
+  error: [{ orNull: { object: STORED_ERROR } }, "why it is `retrying` or `failed`"],
+  needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
+  lost: [
+    { orNull: { object: LOST_CHANGES } },
+    "changes that its readers, or its history, lack for good; `millrace resume --sink NAME` ends the notice",
+  ],
+  isMoved: [
+    "boolean",
+    "true while its position was moved, by `offsets reset` or `retention.policy`, and it has not begun there yet",
+  ],
+  catchingUp: ["boolean", "true for a sink that was away or could not keep up, until it is back with the others"],
+  waitsFor: [
+    { listOf: "text" },
+    "sinks for which the stream went back: this sink gets nothing new before they have caught up",
+  ],
+  hints: [
+    { optional: { listOf: { object: TARGET_HINT } } },
+    "what the target may do to rows that lie there (Redis), upkeep that fails (DuckDB, DuckLake), quotas that slow it (Kafka), and indices that are closed or blocked (Elasticsearch)",
+  ],
+  rooms: [
+    { optional: { listOf: { object: ROOM } } },
+    "how much room there is where it writes, at the last look; absent where no daemon runs, or the target does not tell",
+  ],
+  deadRows: [
+    { optional: "rows" },
+    "deleted rows that still occupy space in the target, at the last count; only DuckDB tells",
+  ],
+} as const satisfies Fields;
 
-export interface SourceStatus extends SourceCounts {
-  readonly kind: string;
-  readonly up: boolean;
-  readonly activity: SourceActivity | null;
-  readonly blockedBy: readonly string[];
-  readonly position: string | null;
-  readonly acknowledged: string | null;
-  readonly lagBytes: number | null;
-  readonly lagSeconds: number | null;
-  readonly retainedBytes: number | null;
-  readonly retainedBytesMax: number | null;
-  readonly readsPaused: boolean;
-  readonly safeBytes: number | null;
-  readonly safeSeconds: number | null;
-  readonly log: KeptLogStatus | null;
-  readonly warnings: readonly string[];
-  readonly hints: readonly string[];
-  readonly slowFunctions: readonly SlowFunction[];
-  readonly error: StoredError | null;
-  readonly answeredAt: string | null;
-  readonly unanswered: StoredError | null;
-  readonly needsPerson: boolean;
-  readonly goneBack: GoneBackStatus | null;
-  readonly copy: CopyStatus | null;
-}
+export type SinkStatus = Described<typeof SINK>;
 
-/** How far rows are read, by the source's statistics of its tables. */
-export interface ReadProgress {
-  readonly rowsEstimated: number | null;
-  readonly share: number | null;
-  readonly secondsLeft: number | null;
-}
-
-export interface CopyStatus extends ReadProgress {
-  readonly tableCount: number;
-  readonly tablesDone: number;
-  readonly rowsRead: number;
-}
-
-export interface KeptLogStatus {
-  readonly from: string | null;
-  readonly confirmed: string | null;
-  readonly state: string;
-}
-
-/** The stream started again at the position of some sinks that can't have a stream of their own; the others wait. */
-export interface GoneBackStatus {
-  readonly sinks: readonly string[];
-  readonly until: string;
-  readonly error: StoredError;
-}
-
-export interface SinkStatus {
-  readonly name: string;
-  readonly kind: string;
-  readonly place: string | null;
-  readonly state: SinkState;
-  readonly activity: SinkActivity | null;
-  readonly position: string | null;
-  readonly lagSeconds: number | null;
-  readonly lagBytes: number | null;
-  readonly unansweredSeconds: number | null;
-  readonly deadLetters: number;
-  readonly lastRefusal: string | null;
-  readonly refusedSince: string | null;
-  readonly error: StoredError | null;
-  readonly needsPerson: boolean;
-  readonly lost: LostChanges | null;
-  readonly isMoved: boolean;
-  readonly catchingUp: boolean;
-  readonly waitsFor: readonly string[];
-  readonly deadRows?: number;
-  readonly hints?: readonly TargetHint[];
-  readonly rooms?: readonly Room[];
-}
-
-/** Objects made of rows of several tables (docs/documents.md). */
-export interface DocumentStatus {
-  readonly name: string;
-  readonly table: string;
-  readonly sinks: readonly string[];
-  readonly isFilled: boolean;
-  readonly lagSeconds: number | null;
-  readonly waiting: number;
-  readonly isMore: boolean;
-  readonly waitingSince: string | null;
-}
-
-/** A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source. */
-export interface SnapshotStatus
-  extends
-    ReadProgress,
-    Pick<TableSnapshot, "id" | "tableId" | "sink" | "scope" | "reason" | "needed" | "state" | "rowsDone">,
-    Pick<TableSnapshot, "chunksDone" | "resumedCount" | "createdAt" | "startedAt" | "endedAt"> {
-  readonly error: StoredError | null;
-  readonly restartedCount: number;
-}
-
-/** The code of a table that an operator has paused in a sink. */
-export const TABLE_PAUSED = "MR1326";
-
-export interface TablesStatus {
-  readonly captured: number;
-  readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
-  readonly unreadable: readonly UnreadableTable[];
-  readonly suspended: readonly SuspendedStatus[];
-  /** `fix`: null if it goes on by itself. */
-  readonly pending: readonly { readonly table: string; readonly why: string; readonly fix: string | null }[];
-  readonly stubborn: readonly { readonly table: string; readonly sink: string }[];
-  readonly areKnown: boolean;
-}
-
-interface SuspendedStatus {
-  readonly table: string;
-  /** Null: every sink skips its changes. */
-  readonly sink: string | null;
-  readonly error: StoredError;
-  readonly mayReturn: boolean;
-}
+const UNREADABLE = {
+  table: ["text", "`schema.table`"],
+  sinks: [{ listOf: "text" }, "the sinks that wait for its rows"],
+  since: ["time", "time of the first failed attempt"],
+  error: [{ object: STORED_ERROR }, "the error of the last attempt; it is tried again"],
+} as const satisfies Fields;
 
 /** Rows of the table must be read beside the stream, and the source refuses that now. The read is tried again. */
-export interface UnreadableTable {
-  readonly table: string;
-  readonly sinks: readonly string[];
-  readonly since: string;
-  readonly error: StoredError;
-}
+export type UnreadableTable = Described<typeof UNREADABLE>;
 
-export const NO_PROGRESS: ReadProgress = { rowsEstimated: null, share: null, secondsLeft: null };
+const TABLES = {
+  captured: ["tables", "that are followed"],
+  refused: [
+    {
+      listOf: {
+        object: {
+          table: ["text", "`schema.table`"],
+          reason: ["text", "why it can't be followed"],
+          fix: ["text", "the statement that allows it"],
+        },
+      },
+    },
+    "tables that are left out",
+  ],
+  unreadable: [{ listOf: { object: UNREADABLE } }, "tables whose rows the source refuses to a read beside the stream"],
+  suspended: [
+    {
+      listOf: {
+        object: {
+          table: ["text", "`schema.table`"],
+          sink: [{ orNull: "text" }, "the sink that skips its changes; null: every sink"],
+          error: [{ object: STORED_ERROR }, "why"],
+          mayReturn: ["boolean", "true if it may be followed again, or be gone, by itself"],
+        },
+      },
+    },
+    "tables whose changes are skipped until they are reinstated",
+  ],
+  pending: [
+    {
+      listOf: {
+        object: {
+          table: ["text", "`schema.table`"],
+          why: ["text", "what it waits for"],
+          fix: [{ orNull: "text" }, "what ends the session that holds it; null: it goes on by itself"],
+        },
+      },
+    },
+    "tables that are not followed yet, or not in their present shape; empty where no daemon runs",
+  ],
+  stubborn: [
+    { listOf: { object: { table: ["text", "`schema.table`"], sink: ["text", "the sink where it differs"] } } },
+    "tables whose differences come back, however often they are read again; empty where no daemon runs",
+  ],
+  areKnown: ["boolean", "whether the source's tables were read since the start of the daemon"],
+} as const satisfies Fields;
+
+export type TablesStatus = Described<typeof TABLES>;
+
+const SNAPSHOT = {
+  id: ["number", "for `snapshot cancel`"],
+  tableId: ["text", "`schema.table`"],
+  sink: ["text", "the sink that gets the rows"],
+  scope: [
+    {
+      object: {
+        kind: [
+          { oneOf: ["table", "differences", "where"] },
+          "`table`, `differences` (only rows that differ) or `where` (rows of a condition)",
+        ],
+        where: [{ optional: "text" }, "the condition; absent for the other kinds"],
+      },
+    },
+    "which rows are read",
+  ],
+  reason: ["text", "why they are read"],
+  needed: ["boolean", "true if the sink would lack rows without it; then it can't be cancelled"],
+  state: [{ oneOf: ["waiting", "running", "done", "cancelled"] }, "`waiting`, `running`, `done` or `cancelled`"],
+  error: [{ orNull: { object: STORED_ERROR } }, "why it makes no progress now; it is tried again"],
+  rowsDone: ["rows", "read so far"],
+  ...PROGRESS,
+  chunksDone: ["count", "chunks read so far"],
+  resumedCount: ["count", "how often a new daemon continued it"],
+  restartedCount: ["count", "how often it started again from the first key"],
+  createdAt: ["time", "when it was requested"],
+  startedAt: [{ orNull: "time" }, "time of the first chunk"],
+  endedAt: [{ orNull: "time" }, "time of the end"],
+} as const satisfies Fields;
+
+/** A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source. */
+export type SnapshotStatus = Described<typeof SNAPSHOT>;
+
+const DOCUMENT = {
+  name: ["text", "its name in millrace.yaml"],
+  table: ["text", "the table that it is to sinks and commands"],
+  sinks: [{ listOf: "text" }, "the sinks that take it"],
+  isFilled: ["boolean", "the nest has all rows of its tables: before, none is sent"],
+  lagSeconds: [{ orNull: "seconds" }, "how old its newest state is in the sink that is furthest behind"],
+  waiting: ["count", "documents that have changed and are not in all of these sinks yet"],
+  isMore: ["boolean", "there are more: not all are counted, or listed"],
+  waitingSince: [
+    { orNull: "time" },
+    "when the first of them changed, to the second; null: none waits, or it is not known",
+  ],
+} as const satisfies Fields;
+
+/** Objects made of rows of several tables (docs/documents.md). */
+export type DocumentStatus = Described<typeof DOCUMENT>;
+
+const CONTINUOUS = {
+  maxAgeSeconds: ["number", "reconcile.continuous.maxAge"],
+  waits: [{ orNull: "text" }, "why it stands back now; null: it does not"],
+  places: ["count", "tables, counted once for each sink that has them"],
+  neverProven: ["count", "how many of them have rows that were never proven"],
+  late: ["count", "how many have a range whose proof is older than maxAge"],
+  oldest: [{ orNull: { object: PROOF_RECORD } }, "the one whose oldest range was proven longest ago, or never"],
+  drift: [
+    {
+      orNull: {
+        object: {
+          places: ["count", "how many of them have more differing rows than maxDrift"],
+          rows: ["count", "differing rows in all of them"],
+          worst: [{ object: PROOF_RECORD }, "the one with the most"],
+        },
+      },
+    },
+    "rows that differed at the last look at their range; null: none, or no more than maxDrift",
+  ],
+} as const satisfies Fields;
+
+/** With `reconcile.continuous`. */
+export type ContinuousStatus = Described<typeof CONTINUOUS>;
+
+const COMPARISONS = {
+  next: [{ orNull: "time" }, "when the next planned comparison begins"],
+  last: [{ orNull: { object: REPORT_SUMMARY } }, "the newest that has ended"],
+  drift: [
+    { orNull: { object: REPORT_SUMMARY } },
+    "the newest that found more drift than allowed, until a later full comparison finds none",
+  ],
+  failure: [
+    { orNull: { object: STORED_ERROR } },
+    "why the newest comparison that the daemon began did not end, until a later comparison does",
+  ],
+  continuous: [
+    { optional: { orNull: { object: CONTINUOUS } } },
+    "the continuous comparison; null: none is configured; absent where no daemon runs",
+  ],
+  overdueSince: [
+    { optional: { orNull: "time" } },
+    "the first planned time since the newest whole comparison began, if the one after it has passed too; null: it has not; absent where no daemon runs",
+  ],
+} as const satisfies Fields;
+
+export type ComparisonStatus = Described<typeof COMPARISONS>;
+
+const STATE = {
+  error: [{ orNull: { object: STORED_ERROR } }, "why the state can't be written now"],
+  isSilent: [{ optional: "boolean" }, "true if nothing has failed yet, but its server has not answered so far"],
+  rooms: [{ optional: { listOf: { object: ROOM } } }, "how much room its disk has; absent if it is in a database"],
+} as const satisfies Fields;
+
+export type StateStatus = Described<typeof STATE>;
+
+export const STATUS = {
+  name: ["text", "the daemon's name, from millrace.yaml"],
+  phase: ["text", "`starting`, `snapshot` (the first copy), `streaming` or `stopped`"],
+  source: [{ object: SOURCE }, "the source"],
+  sinks: [{ listOf: { object: SINK } }, "each sink, in the order of millrace.yaml"],
+  tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
+  documents: [{ optional: { listOf: { object: DOCUMENT } } }, "each document; absent: the configuration has none"],
+  notify: [
+    {
+      optional: {
+        object: { error: [{ orNull: { object: STORED_ERROR } }, "why it could not be told last"] },
+      },
+    },
+    "the receiver of `notify.webhook`",
+  ],
+  verdict: [{ object: VERDICT }, "what the conditions come to"],
+  conditions: [
+    { listOf: { object: CONDITION } },
+    "what is not, or not yet, as it should be; an empty list: all is well",
+  ],
+  unfinishedSnapshots: ["count", "tables, chunks and keys that still have to be read beside the stream"],
+  snapshots: [{ listOf: { object: SNAPSHOT } }, "tables that are read beside the stream now"],
+  daemon: [
+    { orNull: { object: { pid: ["number", "its process"], startedAt: ["time", "when it started"] } } },
+    "null: none runs here, and the document shows what the state knew last",
+  ],
+  heldBy: [
+    { optional: "text" },
+    "who holds the lease while no daemon listens here: one on another host, or one that starts",
+  ],
+  lastSeenAt: [
+    { optional: "time" },
+    "when a daemon was last there that neither stopped in order nor said why it ended",
+  ],
+  ended: [
+    { optional: { object: STORED_ERROR } },
+    "why the last daemon ended; absent if it was stopped or killed, or if one runs",
+  ],
+  config: [
+    {
+      optional: {
+        object: {
+          changedAt: [
+            { orNull: "time" },
+            "when the config file was changed since the daemon started; null: it was not",
+          ],
+        },
+      },
+    },
+    "the config file",
+  ],
+  state: [{ object: STATE }, "the state store"],
+  reconcile: [{ object: COMPARISONS }, "comparisons of the sinks with the source"],
+} as const satisfies Fields;
+
+export type StatusDocument = Described<typeof STATUS>;
+
+/** Rows on their way through the pipeline. */
+export type PipelineStatus = Omit<
+  StatusDocument,
+  "notify" | "verdict" | "conditions" | "config" | "state" | "reconcile"
+>;
+
+export const NO_PROGRESS: ReadProgress = emptyOf(PROGRESS);
 
 /** `error`: why it makes no progress, as far as the daemon knows. */
 export function snapshotStatus(snapshot: TableSnapshot, error: StoredError | null = null): SnapshotStatus {
@@ -235,8 +419,6 @@ type KnownStatus = Partial<Omit<PipelineStatus, "name" | "source" | "sinks" | "t
   readonly tables?: Partial<TablesStatus>;
 };
 
-const UNKNOWN = { activity: null, position: null, lagBytes: null, lagSeconds: null, error: null, needsPerson: false };
-
 /** The one place that makes the document. */
 export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatus): PipelineStatus {
   return {
@@ -246,53 +428,10 @@ export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatu
     snapshots: [],
     daemon: null,
     ...known,
-    source: {
-      kind: source.kind,
-      up: false,
-      ...UNKNOWN,
-      blockedBy: [],
-      acknowledged: null,
-      retainedBytes: null,
-      retainedBytesMax: null,
-      readsPaused: false,
-      safeBytes: null,
-      safeSeconds: null,
-      log: null,
-      warnings: [],
-      hints: [],
-      slowFunctions: [],
-      ...NOT_COUNTED,
-      answeredAt: null,
-      unanswered: null,
-      goneBack: null,
-      copy: null,
-      ...known.source,
-    },
-    sinks: sinks.map((sink) => ({
-      name: sink.name,
-      kind: sink.kind,
-      place: sink.place ?? null,
-      state: "stopped",
-      ...UNKNOWN,
-      unansweredSeconds: null,
-      deadLetters: 0,
-      lastRefusal: null,
-      refusedSince: null,
-      lost: null,
-      isMoved: false,
-      catchingUp: false,
-      waitsFor: [],
-      ...known.sinks?.get(sink.name),
-    })),
-    tables: {
-      captured: 0,
-      refused: [],
-      unreadable: [],
-      suspended: [],
-      pending: [],
-      stubborn: [],
-      areKnown: false,
-      ...known.tables,
-    },
+    source: { kind: source.kind, ...emptyOf(SOURCE), ...known.source },
+    sinks: sinks.map(({ name: sink, kind, place = null }) => {
+      return { name: sink, kind, ...emptyOf(SINK), place, state: "stopped", ...known.sinks?.get(sink) };
+    }),
+    tables: { ...emptyOf(TABLES), ...known.tables },
   };
 }

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
-import { type StatusDocument, TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { TABLE_PAUSED } from "../../core/contracts/state-store.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { TableView } from "../../ops/dashboard/view.ts";
 import { many } from "../format.ts";
 import { List, Section } from "./section.tsx";

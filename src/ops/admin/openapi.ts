@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { AUDIT, CHOICE, DISCARD, FRESH, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
-import { schemaOf, STATUS_FIELDS } from "../status-fields.ts";
+import { STATUS } from "../../core/contracts/status.ts";
+import { type Fields, type Form, isText, type Optional } from "../../core/described.ts";
 
 /**
  * `GET /api/v1/openapi.json` describes what the TCP address serves. What only the Unix socket serves is for the command
@@ -34,7 +35,7 @@ function reads(): object {
     ),
     "/metrics": get("Prometheus' text format.", { 200: content("text/plain", { type: "string" }) }),
     "/api/v1/status": get("The document of `millrace status --json`.", {
-      200: json(schemaOf(STATUS_FIELDS)),
+      200: json(schemaOf(STATUS)),
     }),
     "/api/v1/fresh": get(
       "Answers when a sink has everything before the token of a commit (200), or after the timeout (504); 409: the token can't be compared with the log; 503: the daemon ends or begins again.",
@@ -181,4 +182,24 @@ function content(type: string, schema: object): object {
 
 function body(type: string, schema: object): object {
   return { content: { [type]: { schema } } };
+}
+
+function schemaOf(fields: Fields): object {
+  const properties = Object.entries(fields).map(([name, [form, description]]) => {
+    return [name, { ...formSchema(form), description }];
+  });
+  return { type: "object", properties: Object.fromEntries(properties) };
+}
+
+function formSchema(form: Form | Optional): object {
+  if (typeof form === "object") {
+    if ("optional" in form) return formSchema(form.optional);
+    if ("orNull" in form) return { anyOf: [formSchema(form.orNull), { type: "null" }] };
+    if ("listOf" in form) return { type: "array", items: formSchema(form.listOf) };
+    // Others may come: a client is to expect that.
+    return "oneOf" in form ? { type: "string" } : schemaOf(form.object);
+  }
+  if (form === "boolean") return { type: "boolean" };
+  if (!isText(form)) return { type: "number" };
+  return form === "time" ? { type: "string", format: "date-time" } : { type: "string" };
 }

@@ -1,7 +1,6 @@
 /** What operators ask of a daemon that does not run: stored for its next start, as `Control` does it in a running one. */
 import type { Clock } from "../../core/clock.ts";
-import type { StateStore, SuspendedTable } from "../../core/contracts/state-store.ts";
-import { TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { type StateStore, type SuspendedTable, TABLE_PAUSED } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { knownPosition } from "../sink/sink-position.ts";
 import { SINK_AHEAD, tablePaused } from "../errors.ts";

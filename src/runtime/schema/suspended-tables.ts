@@ -1,9 +1,13 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
-import type { StateStore, StoredError, SuspendedTable } from "../../core/contracts/state-store.ts";
+import {
+  type StateStore,
+  type StoredError,
+  type SuspendedTable,
+  TABLE_PAUSED,
+} from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { Turn } from "../../core/waiting.ts";
-import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { CANNOT_WRITE, TARGETS_MEET } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
 
