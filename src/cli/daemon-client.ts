@@ -54,16 +54,6 @@ export class DaemonClient {
     return value as Answer;
   }
 
-  /**
-   * Asks the running daemon; without one, `store` writes to the state for the next daemon. A daemon that starts meanwhile
-   * may have read the state before, so it is told too: `path` must be one that can be sent twice.
-   */
-  async tell(path: string, body: object, store: () => Promise<void>): Promise<void> {
-    if ((await this.ask<object>("POST", path, body)) !== undefined) return;
-    await store();
-    await this.ask<object>("POST", path, body);
-  }
-
   #send(
     method: string,
     path: string,

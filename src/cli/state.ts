@@ -1,8 +1,8 @@
 /** How commands use the state beside a daemon, or without one: to read it, to change it, or alone under its lease. */
 import type { Config } from "../config/config.ts";
 import type { Place } from "../config/load.ts";
-import { audited, type AuditFacts, type Looks } from "../core/audit/audit-store.ts";
-import { sinkFacts } from "../core/audit/facts.ts";
+import type { AuditFacts } from "../core/audit/audit-store.ts";
+import { audited } from "../core/audit/audited.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { Lease, StateStore } from "../core/contracts/state-store.ts";
 import { reasonOf } from "../core/errors.ts";
@@ -14,7 +14,7 @@ import { leaseHeld } from "../state/errors.ts";
 import { openState } from "../state/open.ts";
 import { whileOpen } from "./opened.ts";
 import { CAPTURED, mustFit, withNest } from "./options.ts";
-import { userName } from "./daemon-client.ts";
+import { DaemonClient, userName } from "./daemon-client.ts";
 
 type Named = Pick<Config, "state" | "name">;
 
@@ -89,29 +89,51 @@ export async function alone<T>(
   });
 }
 
-/** Keeps what a command does without a daemon in the audit log, with the sinks before and after. */
-export async function auditedHere<T>(
+/** What an operator asks for. The running daemon takes the request; without one, `work` writes what the next one reads. */
+interface OperatorOrder<T> {
+  readonly method?: "POST" | "DELETE";
+  readonly path: string;
+  readonly body?: object;
+  readonly withinMs?: number;
+  /** Looks at more than the state, before `work`. */
+  readonly prepare?: (() => Promise<void>) | undefined;
+  readonly work: (state: StateStore) => Promise<T>;
+  /** For the audit log. */
+  readonly action: string;
+  readonly subject: AuditFacts;
+  /** The daemon is told after `work` too: one that has started meanwhile may have read the state before. */
+  readonly mayRepeat?: boolean;
+}
+
+export async function carryOut<T extends object>(place: Named, order: OperatorOrder<T>): Promise<T> {
+  const { method = "POST", path, body, withinMs, prepare, work, action, subject, mayRepeat } = order;
+  const client = new DaemonClient(place.state);
+  const answer = await client.ask<T>(method, path, body, withinMs);
+  if (answer !== undefined) return answer;
+  await prepare?.();
+  const result = await writeState(place, async (state) => {
+    return await auditedHere(state, action, subject, async () => await work(state));
+  });
+  if (mayRepeat === true) await client.ask<T>(method, path, body, withinMs);
+  return result;
+}
+
+/** Keeps what a command does without a daemon in the audit log. */
+export async function auditedHere<T extends object>(
   state: StateStore,
   action: string,
   subject: AuditFacts,
   work: () => Promise<T>,
-  resultOf?: Looks<T>["resultOf"],
+  resultOf?: (result: T) => object,
 ): Promise<T> {
   const order = { who: userName(), via: "command line", action, subject };
-  const looks = { look: () => sinkFacts(state), ...(resultOf === undefined ? {} : { resultOf }) };
-  return await audited(state.audit, order, work, looks);
+  return await audited(state, order, work, resultOf);
 }
 
 /** The same of what has ended. A daemon that has started meanwhile has the audit log: that lacks it then. */
-export async function auditedLater<T>(
-  config: Named,
-  action: string,
-  subject: AuditFacts,
-  result: T,
-  resultOf?: Looks<T>["resultOf"],
-): Promise<void> {
+export async function auditedLater(config: Named, action: string, subject: AuditFacts, result: object): Promise<void> {
   try {
-    await writeState(config, (state) => auditedHere(state, action, subject, async () => result, resultOf));
+    await writeState(config, (state) => auditedHere(state, action, subject, async () => result));
   } catch (error) {
     if (reasonOf(error) !== "held") throw error;
   }

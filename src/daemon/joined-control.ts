@@ -8,9 +8,15 @@ import type {
 } from "../core/contracts/status.ts";
 import { type Clock, deadline } from "../core/clock.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
-import type { Control, SnapshotRequest, WaitResult } from "../runtime/control/control.ts";
-import type { FreshAnswer, FreshRequest } from "../core/contracts/freshness.ts";
-import type { LetterChoice, Replayed } from "../runtime/control/replay.ts";
+import type { Control } from "../runtime/control/control.ts";
+import type {
+  FreshAnswer,
+  FreshRequest,
+  LetterChoice,
+  Replayed,
+  SnapshotOrder,
+  WaitAnswer,
+} from "../core/contracts/orders.ts";
 import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import { documentTableId, isDocument, NEST_SINK } from "../documents/document.ts";
@@ -143,7 +149,7 @@ export class JoinedControl implements Controls {
   }
 
   /** Without sinks or tables: the tables of the database, for its sinks; documents are made of them, and follow. */
-  async startSnapshot({ sinks, tables, where }: SnapshotRequest): Promise<readonly string[]> {
+  async startSnapshot({ sinks, tables, where }: SnapshotOrder): Promise<readonly string[]> {
     const read: string[] = [];
     for (const control of [this.#parts.tables, this.#parts.documents]) {
       const ownSinks = sinks.filter((sink) => this.#of(sink) === control);
@@ -185,7 +191,7 @@ export class JoinedControl implements Controls {
   }
 
   /** Documents follow what the nest has. */
-  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitAnswer> {
     const untilMs = this.#parts.clock.elapsed() + timeoutMs;
     const reached = await this.#parts.tables.wait(timeoutMs, signal);
     if (!reached.reached) return reached;

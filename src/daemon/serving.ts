@@ -4,9 +4,8 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Comparing } from "./comparing.ts";
 import type { Config } from "../config/config.ts";
-import { audited } from "../core/audit/audit-store.ts";
+import { audited } from "../core/audit/audited.ts";
 import { statusDocument } from "../core/conditions/conditions.ts";
-import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
 import { pipelineStatus, type StatusDocument } from "../core/contracts/status.ts";
 import { LastAnswer } from "../core/waiting.ts";
@@ -175,11 +174,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
       return await viewOf(parts, waiting, since);
     },
     audit: (limit) => state.audit.list(limit),
-    audited: (order, work, resultOf) =>
-      audited(state.audit, order, work, {
-        look: () => sinkFacts(state),
-        ...(resultOf === undefined ? {} : { resultOf }),
-      }),
+    audited: (order, work) => audited(state, order, work),
     redact,
   };
 }

@@ -6,7 +6,8 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { request as send } from "node:http";
 import { connect } from "node:net";
-import { audited, type AuditEntry } from "../../src/core/audit/audit-store.ts";
+import type { AuditEntry } from "../../src/core/audit/audit-store.ts";
+import { audited } from "../../src/core/audit/audited.ts";
 import { withoutKeys } from "../../src/core/contracts/reconciliation.ts";
 import { createAdmin } from "../../src/ops/admin/admin.ts";
 import type { AdminPort } from "../../src/ops/admin/port.ts";
@@ -87,7 +88,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
       letterGroups: [],
     }),
     audit: async (limit) => kept.slice(0, limit),
-    audited: (order, work, resultOf) => audited(storeOf(kept), order, work, resultOf === undefined ? {} : { resultOf }),
+    audited: (order, work) => audited(stateOf(kept), order, work),
     reconcile: () => ({ id: "r2" }),
     reconciliation: () => ({}),
     stopReconciliation: () => true,
@@ -99,8 +100,8 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
 }
 
 /** Newest first. */
-function storeOf(kept: AuditEntry[]) {
-  return {
+function stateOf(kept: AuditEntry[]) {
+  const audit = {
     begin: async (entry: Pick<AuditEntry, "who" | "via" | "action" | "subject" | "before">) => {
       kept.unshift({ ...entry, id: kept.length + 1, at: "t", endedAt: null, after: null, error: null });
       return kept.length;
@@ -111,6 +112,7 @@ function storeOf(kept: AuditEntry[]) {
     },
     list: async () => kept,
   };
+  return { audit, sinks: { all: async () => [] }, deadLetters: { waiting: async () => new Map() } };
 }
 
 /** From fastify's tree of routes: each line is a part of a path, below the part that it continues. */
@@ -400,18 +402,18 @@ test("every action is in the audit log: who, what, and how it ended", async () =
     {
       action: "dlq replay",
       subject: { letters: { count: 1, ids: [3] }, sinks: [] },
-      after: { replayed: 1, superseded: 0, failed: 0 },
+      after: { sinks: {}, replayed: 1, superseded: 0, failed: 0 },
       error: null,
     },
-    { action: "snapshot cancel", subject: { id: 7 }, after: { cancelled: false }, error: null },
+    { action: "snapshot cancel", subject: { id: 7 }, after: { sinks: {}, cancelled: false }, error: null },
     {
       action: "snapshot start",
       subject: { sinks: [], tables: ["public.t"], isPart: false },
-      after: { tables: [] },
+      after: { sinks: {}, tables: [] },
       error: null,
     },
     { action: "pause", subject: { sinks: ["none"] }, after: null, error: "MR1114" },
-    { action: "pause", subject: { sinks: ["cache"] }, after: {}, error: null },
+    { action: "pause", subject: { sinks: ["cache"] }, after: { sinks: {} }, error: null },
   ]);
   const local = served();
   await local.app.inject({ method: "POST", url: "/api/v1/snapshots", payload: { where: "email = 'secret'" } });

@@ -1,7 +1,8 @@
 /** The audit log's bounds, and what it keeps of actions that fail. */
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import { type AuditBeginning, audited } from "../../src/core/audit/audit-store.ts";
+import type { AuditBeginning } from "../../src/core/audit/audit-store.ts";
+import { audited } from "../../src/core/audit/audited.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { Connection } from "../../src/state/sqlite/connection.ts";
@@ -36,15 +37,16 @@ test("it keeps the newest, up to a number and an age", async () => {
 
 test("an action that fails is kept with its number, and one that never ends without an end", async () => {
   const { audit } = opened();
+  const state = { audit, sinks: { all: async () => [] }, deadLetters: { waiting: async () => new Map() } };
   const refused = new MillraceError({ code: "MR1114", kind: "fatal", message: "there is no sink" });
-  const failing = audited(audit, PAUSE, async () => {
+  const failing = audited(state, PAUSE, async () => {
     throw refused;
   });
   await expect(failing).rejects.toBe(refused);
   await new Promise<void>((begun) => {
-    void audited(audit, PAUSE, async () => {
+    void audited(state, PAUSE, async () => {
       begun();
-      return await new Promise(() => {});
+      return await new Promise<never>(() => {});
     });
   });
   expect(await audit.list(2)).toMatchObject([

@@ -2,17 +2,17 @@ import { count } from "../../core/figures.ts";
 import { groupsOf, type LetterGroup } from "../../ops/dashboard/view.ts";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
-import { letterSubject } from "../../core/audit/audit-store.ts";
+import { letterSubject } from "../../core/audit/audited.ts";
+import type { LetterChoice, Replayed } from "../../core/contracts/orders.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
-import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/control/replay.ts";
+import { chosenLetters, DISCARD, listKeysOf } from "../../runtime/control/replay.ts";
 import type { CommandLine, OnShares } from "../command-line.ts";
-import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { exactJson } from "../../core/values/exact-json.ts";
 import { EXIT } from "../exit-codes.ts";
 import { chosenSinks, countOf, NOT_DONE, type Options, withNest } from "../options.ts";
-import { auditedHere, readState, writeState } from "../state.ts";
+import { carryOut, readState } from "../state.ts";
 import { tableText } from "../table.ts";
 
 /** For an answer, beyond the time that the daemon may take. */
@@ -81,10 +81,14 @@ function addReplay(dlq: Command, action: CommandLine["action"]): void {
         const place = await session.place();
         const choice = choiceOf(place, options, args);
         const timeoutMs = Math.ceil(options.durationMs("--timeout"));
-        const body = { ...choice, timeoutMs };
-        const client = new DaemonClient(place.state);
-        const answer = await client.ask<Replayed>("POST", "/api/v1/dlq/replay", body, timeoutMs + ANSWER_MS);
-        const result = answer ?? (await listForNextStart(place, choice));
+        const result = await carryOut<Replayed | ListedReplay>(place, {
+          path: "/api/v1/dlq/replay",
+          body: { ...choice, timeoutMs },
+          withinMs: timeoutMs + ANSWER_MS,
+          action: "dlq replay",
+          subject: letterSubject(choice.ids, choice.sink),
+          work: async (state) => await listForNextStart(place, state, choice),
+        });
         session.print(result, describeReplay(result));
         return result.failed > 0 ? EXIT.failed : EXIT.done;
       }),
@@ -142,27 +146,22 @@ interface ListedReplay extends Replayed {
   readonly unlisted: readonly number[];
 }
 
-/** Without a daemon. */
-async function listForNextStart(place: Place, choice: LetterChoice): Promise<ListedReplay> {
-  return await writeState(place, async (state) => {
-    const letters = await known(state, choice);
-    const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
-    const sinks = new Set(withNest(place).sinks.map(({ name }) => name));
-    const table = (sink: string, id: string) => (sinks.has(sink) ? tables.get(id) : undefined);
-    const list = async () => await listKeysOf(letters, { state, table });
-    const subject = letterSubject(choice.ids, choice.sink);
-    const listed = await auditedHere(state, "dlq replay", subject, list, ({ length }) => ({ listed: length }));
-    const waiting = letters.filter((letter) => letter.state === "waiting");
-    return {
-      replayed: 0,
-      superseded: letters.length - waiting.length,
-      failed: 0,
-      waiting: waiting.map(({ id }) => id),
-      listed: listed.length,
-      heldUp: await heldUp(state, listed),
-      unlisted: waiting.filter((letter) => !listed.includes(letter)).map(({ id }) => id),
-    };
-  });
+async function listForNextStart(place: Place, state: StateStore, choice: LetterChoice): Promise<ListedReplay> {
+  const letters = await known(state, choice);
+  const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
+  const sinks = new Set(withNest(place).sinks.map(({ name }) => name));
+  const table = (sink: string, id: string) => (sinks.has(sink) ? tables.get(id) : undefined);
+  const listed = await listKeysOf(letters, { state, table });
+  const waiting = letters.filter((letter) => letter.state === "waiting");
+  return {
+    replayed: 0,
+    superseded: letters.length - waiting.length,
+    failed: 0,
+    waiting: waiting.map(({ id }) => id),
+    listed: listed.length,
+    heldUp: await heldUp(state, listed),
+    unlisted: waiting.filter((letter) => !listed.includes(letter)).map(({ id }) => id),
+  };
 }
 
 async function heldUp({ sinks, suspensions }: StateStore, letters: readonly DeadLetter[]): Promise<readonly string[]> {
@@ -181,15 +180,17 @@ async function heldUp({ sinks, suspensions }: StateStore, letters: readonly Dead
 }
 
 async function discard(place: Place, choice: LetterChoice): Promise<number> {
-  const answer = await new DaemonClient(place.state).ask<{ discarded: number }>("POST", "/api/v1/dlq/discard", choice);
-  if (answer !== undefined) return answer.discarded;
-  return await writeState(place, async (state) => {
-    const letters = await known(state, choice);
-    const ids = letters.map(({ id }) => id);
-    const settle = async () => await state.deadLetters.settle(ids, DISCARD);
-    const subject = letterSubject(choice.ids, choice.sink);
-    return await auditedHere(state, "dlq discard", subject, settle, (discarded) => ({ discarded }));
+  const { discarded } = await carryOut(place, {
+    path: "/api/v1/dlq/discard",
+    body: choice,
+    action: "dlq discard",
+    subject: letterSubject(choice.ids, choice.sink),
+    work: async (state) => {
+      const ids = (await known(state, choice)).map(({ id }) => id);
+      return { discarded: await state.deadLetters.settle(ids, DISCARD) };
+    },
   });
+  return discarded;
 }
 
 function describeReplay(result: Replayed | ListedReplay): string {

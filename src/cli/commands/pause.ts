@@ -1,16 +1,14 @@
 import { systemClock } from "../../core/clock.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import type { SinkConfig } from "../../config/config.ts";
-import type { Place } from "../../config/load.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
 import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/control/while-stopped.ts";
 import type { CommandLine } from "../command-line.ts";
-import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
 import { chosenSinks, withNest } from "../options.ts";
-import type { Session } from "../session.ts";
-import { auditedHere, byKind, chosenTables, writeState } from "../state.ts";
+import { byKind, carryOut, chosenTables } from "../state.ts";
 
 type Verb = "pause" | "resume";
 
@@ -41,49 +39,44 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
         const globs = options.tableGlobs();
         const chosen = globs.length === 0 ? [] : await chosenTables(place, globs);
         const tables = chosen.map(({ id }) => id);
-        const body = { ...(sink === null ? {} : { sink }), ...(tables.length === 0 ? {} : { tables }) };
-        await new DaemonClient(place.state).tell(`/api/v1/${verb}`, body, async () => {
-          if (verb === "pause" && chosen.length > 0) expectNoHistory(await session.sinks(sinks), chosen);
-          await store(session, { place, verb, sinks, tables });
+        const ofTables = tables.length === 0 ? {} : { tables };
+        let snapshot: "initial" | "none" = "initial";
+        await carryOut(place, {
+          path: `/api/v1/${verb}`,
+          body: { ...(sink === null ? {} : { sink }), ...ofTables },
+          action: verb,
+          subject: { sinks, ...ofTables },
+          prepare: async () => {
+            if (tables.length === 0) return;
+            if (verb === "pause") expectNoHistory(await session.sinks(sinks), chosen);
+            else ({ snapshot } = (await session.part({ sinks: [] })).source);
+          },
+          work: async (state) => {
+            if (tables.length === 0) await storeSinks(state, verb, sinks);
+            for (const { sinks: takers, tableIds } of byKind(place, sinks, tables)) {
+              for (const name of takers) {
+                if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tableIds);
+                else await resumeWhileStopped(state, snapshot, name, tableIds);
+              }
+            }
+            return {};
+          },
+          mayRepeat: true,
         });
-        const paused = tables.length === 0 ? sinks : tables;
-        session.print(
-          { [`${verb}d`]: sinks, ...(tables.length === 0 ? {} : { tables }) },
-          `${verb}d: ${paused.join(", ")}`,
-        );
+        const done = tables.length === 0 ? sinks : tables;
+        session.print({ [`${verb}d`]: sinks, ...ofTables }, `${verb}d: ${done.join(", ")}`);
         return EXIT.done;
       }),
     );
 }
 
-interface Stored {
-  readonly place: Place;
-  readonly verb: Verb;
-  readonly sinks: readonly string[];
-  readonly tables: readonly string[];
-}
-
-/** In the state store, for the next start. */
-async function store(session: Session, { place, verb, sinks, tables }: Stored): Promise<void> {
-  const isRead = verb === "resume" && tables.length > 0;
-  const snapshot = isRead ? (await session.part({ sinks: [] })).source.snapshot : null;
-  const subject = { sinks, ...(tables.length === 0 ? {} : { tables }) };
-  await writeState(place, async (state) => {
-    await auditedHere(state, verb, subject, async () => {
-      for (const name of tables.length === 0 ? sinks : []) {
-        await state.sinks.setPaused(name, verb === "pause");
-        if (verb === "pause") continue;
-        await state.sinks.setError(name, null);
-        await state.sinks.setLost(name, null);
-      }
-      for (const { sinks: takers, tableIds } of byKind(place, sinks, tables)) {
-        for (const name of takers) {
-          if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tableIds);
-          else if (snapshot !== null) await resumeWhileStopped(state, snapshot, name, tableIds);
-        }
-      }
-    });
-  });
+async function storeSinks({ sinks }: StateStore, verb: Verb, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    await sinks.setPaused(name, verb === "pause");
+    if (verb === "pause") continue;
+    await sinks.setError(name, null);
+    await sinks.setLost(name, null);
+  }
 }
 
 function expectNoHistory(sinks: readonly SinkConfig[], paused: readonly TableVersion[]): void {

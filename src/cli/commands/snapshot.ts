@@ -13,7 +13,7 @@ import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { whileOpen } from "../opened.ts";
 import { chosenSinks, withNest } from "../options.ts";
-import { auditedHere, byKind, chosenTables, readState, writeState } from "../state.ts";
+import { byKind, carryOut, chosenTables, readState } from "../state.ts";
 import { tableText } from "../table.ts";
 
 export function addSnapshot({ program, action }: CommandLine): void {
@@ -29,11 +29,19 @@ export function addSnapshot({ program, action }: CommandLine): void {
     )
     .action(
       action("each", async (session, options) => {
-        const tables = options.tableGlobs();
+        const globs = options.tableGlobs();
         const sink = options.text("--sink");
         const where = options.text("--where");
-        const started = await start(session, { tables, sink, where });
-        session.print({ tables: started }, `reading again: ${started.join(", ")}`);
+        const place = await session.place();
+        chosenSinks(withNest(place), sink);
+        const tables = await chosenTables(place, globs);
+        const tableIds = tables.map(({ id }) => id);
+        const isWhole = globs.length === 0;
+        await start(place, { sink, tableIds, where, isWhole }, async () => {
+          if (where !== null) await tryOffline(await session.part({ sinks: [] }), tables, where);
+          if (sink !== null) await expectReadableOffline(session, place, sink, isWhole && where === null);
+        });
+        session.print({ tables: tableIds }, `reading again: ${tableIds.join(", ")}`);
         return EXIT.done;
       }),
     );
@@ -60,27 +68,6 @@ export function addSnapshot({ program, action }: CommandLine): void {
     );
 }
 
-interface Start {
-  readonly tables: readonly string[];
-  readonly sink: string | null;
-  readonly where: string | null;
-}
-
-/** Through the running daemon; without one, in the state store for the next start. */
-async function start(session: Session, { tables, sink, where }: Start): Promise<readonly string[]> {
-  const place = await session.place();
-  const chosen = chosenSinks(withNest(place), sink);
-  const meant = await chosenTables(place, tables);
-  const ids = meant.map(({ id }) => id);
-  const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
-  await new DaemonClient(place.state).tell("/api/v1/snapshots", body, async () => {
-    if (where !== null) await tryOffline(await session.part({ sinks: [] }), meant, where);
-    if (sink !== null) await expectReadableOffline(session, place, sink, tables.length === 0 && where === null);
-    await store(place, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
-  });
-  return ids;
-}
-
 async function expectReadableOffline(session: Session, place: Place, name: string, isWhole: boolean): Promise<void> {
   const record = await readState(place, (state) => state.sinks.get(name));
   if (record?.error == null) return;
@@ -95,23 +82,27 @@ async function tryOffline(config: ConfigPart, tables: readonly TableVersion[], w
 
 /** Requests a resync of this table in every sink. A suspended table is reinstated. */
 export async function readAgain(place: Place, id: string): Promise<void> {
-  const names = chosenSinks(withNest(place), null);
-  const body = { sinks: [], tables: [id], where: null };
-  await new DaemonClient(place.state).tell("/api/v1/snapshots", body, () =>
-    store(place, { sinks: names, tableIds: [id], where: null, isWhole: false }),
-  );
+  await start(place, { sink: null, tableIds: [id], where: null, isWhole: false });
 }
 
-async function store(
-  place: Pick<Place, "name" | "state" | "sinks" | "nestSink">,
-  request: Omit<StoppedRequest, "takers">,
-): Promise<void> {
-  const { sinks, tableIds, where } = request;
-  const subject = { sinks, tables: tableIds, isPart: where !== null };
-  await writeState(place, async (state) => {
-    await auditedHere(state, "snapshot start", subject, async () => {
-      for (const part of byKind(place, sinks, tableIds)) await askWhileStopped(state, { ...request, ...part });
-    });
+interface Start extends Pick<StoppedRequest, "tableIds" | "where" | "isWhole"> {
+  readonly sink: string | null;
+}
+
+async function start(place: Place, { sink, ...asked }: Start, prepare?: () => Promise<void>): Promise<void> {
+  const { tableIds, where, isWhole } = asked;
+  const sinks = chosenSinks(withNest(place), sink);
+  await carryOut(place, {
+    path: "/api/v1/snapshots",
+    body: { sinks: sink === null ? [] : [sink], tables: isWhole ? [] : tableIds, where },
+    action: "snapshot start",
+    subject: { sinks, tables: tableIds, isPart: where !== null },
+    prepare,
+    work: async (state) => {
+      for (const part of byKind(place, sinks, tableIds)) await askWhileStopped(state, { ...asked, ...part });
+      return {};
+    },
+    mayRepeat: true,
   });
 }
 
@@ -122,13 +113,15 @@ async function list(config: Place): Promise<readonly SnapshotStatus[]> {
   return (await readState(config, ({ snapshots }) => snapshots.list(true))).map((snapshot) => snapshotStatus(snapshot));
 }
 
-async function cancel(config: Place, id: number): Promise<boolean> {
-  const answer = await new DaemonClient(config.state).ask<{ cancelled: boolean }>("DELETE", `/api/v1/snapshots/${id}`);
-  if (answer !== undefined) return answer.cancelled;
-  return await writeState(config, async (state) => {
-    const cancelled = async () => await cancelSnapshot(state.snapshots, id);
-    return await auditedHere(state, "snapshot cancel", { id }, cancelled, (done) => ({ cancelled: done }));
+async function cancel(place: Place, id: number): Promise<boolean> {
+  const { cancelled } = await carryOut(place, {
+    method: "DELETE",
+    path: `/api/v1/snapshots/${id}`,
+    action: "snapshot cancel",
+    subject: { id },
+    work: async ({ snapshots }) => ({ cancelled: await cancelSnapshot(snapshots, id) }),
   });
+  return cancelled;
 }
 
 function describe(snapshots: readonly SnapshotStatus[]): string {

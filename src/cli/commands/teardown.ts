@@ -105,8 +105,11 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
       }
     };
     const subject = { tables: tables.map(({ id }) => id) };
-    if (isConfirmed && tables.length > 0)
-      await auditedHere(state, "teardown", subject, each, () => ({ removed: removes.length }));
+    const done = async () => {
+      await each();
+      return { removed: removes.length };
+    };
+    if (isConfirmed && tables.length > 0) await auditedHere(state, "teardown", subject, done);
     else await each();
     const keeps = ["slot, publication and state", "the rows of other tables", ...stays];
     return { applied: isConfirmed && removes.length > 0, nothingLeft: removes.length === 0, removes, keeps };

@@ -114,7 +114,7 @@ async function replace(session: Session, place: Place, { config, source, dump }:
   );
   // The imported state has its own audit log; this is its next entry.
   const { leaseNumber, migration } = dump;
-  await auditedLater(place, "offsets import", { leaseNumber, migration }, null);
+  await auditedLater(place, "offsets import", { leaseNumber, migration }, {});
 }
 
 function read(file: string): Body {

@@ -161,7 +161,8 @@ async function alone(config: Config, request: ReconcileRequest, session: Session
   if (reconciled === null) throw brokenOff("in place of the daemon");
   const { sinks, tables, mode, repairs, resume } = request;
   const subject = { sinks, tables, mode, repairs, resume };
-  await auditedLater(config, "reconcile", subject, reconciled, ({ id, drift }) => ({ id, drift }));
+  const { id, drift } = reconciled;
+  await auditedLater(config, "reconcile", subject, { id, drift });
   return reconciled;
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Place } from "../../config/load.ts";
 import { blocks, sentenceOf } from "../../core/conditions/condition.ts";
-import type { FreshRequest } from "../../core/contracts/freshness.ts";
+import type { FreshRequest, WaitAnswer } from "../../core/contracts/orders.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
@@ -13,11 +13,6 @@ import { statusOf } from "./status.ts";
 const LOOK_MS = 200;
 /** Extra time for the daemon to report the timeout. */
 const GRACE_MS = 10_000;
-
-interface WaitAnswer {
-  readonly reached: boolean;
-  readonly missing: readonly string[];
-}
 
 export function addWait({ program, action }: CommandLine): void {
   program

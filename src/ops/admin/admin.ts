@@ -1,10 +1,10 @@
 import { blocks, reasonOf } from "../../core/conditions/condition.ts";
+import type * as z from "zod";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { isAborted, MillraceError } from "../../core/errors.ts";
-import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { letterSubject, type Order } from "../../core/audit/audit-store.ts";
+import { letterSubject, type Order } from "../../core/audit/audited.ts";
 import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
 import { errorPages } from "../error-pages.ts";
 import {
@@ -24,7 +24,7 @@ import {
 } from "./bodies.ts";
 import { admit, askerOf, type Entrance, failure, FRESH_PATH, isLook, roleOf } from "./admission.ts";
 import { openApi } from "./openapi.ts";
-import type { AdminPort, LetterBody, QueryBody, SnapshotBody } from "./port.ts";
+import type { AdminPort } from "./port.ts";
 
 /** Requests that change nothing, so the log does not mention them. */
 const QUIET_PATHS = new Set(["/api/v1/wait", "/api/v1/query"]);
@@ -161,24 +161,27 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
     return await reply.type("text/html; charset=utf-8").header("content-security-policy", policy).send(html);
   });
   app.get("/api/v1/status", LOOK, async () => await port.status());
-  app.get<{ Querystring: { since: string } }>(
+  app.get<{ Querystring: z.output<typeof VIEW> }>(
     "/api/v1/dashboard",
     { ...LOOK, schema: { querystring: VIEW } },
     async (request) => ({ ...(await port.view(request.query.since)), role: roleOf(request, entrance) }),
   );
-  type Fresh = { at?: string; sink?: string; table: string[]; timeout: number };
-  app.get<{ Querystring: Fresh }>(FRESH_PATH, { schema: { querystring: FRESH } }, async ({ query }, reply) => {
-    const { at = null, sink = null, table: tables, timeout } = query;
-    const answer = await port.fresh({ at, sink, tables }, timeout);
-    return await reply.code(answer.reached ? 200 : 504).send(answer);
-  });
+  app.get<{ Querystring: z.output<typeof FRESH> }>(
+    FRESH_PATH,
+    { schema: { querystring: FRESH } },
+    async ({ query }, reply) => {
+      const { at = null, sink = null, table: tables, timeout } = query;
+      const answer = await port.fresh({ at, sink, tables }, timeout);
+      return await reply.code(answer.reached ? 200 : 504).send(answer);
+    },
+  );
   app.get("/api/v1/errors", LOOK, async () => ({ errors: errorPages() }));
   app.get("/api/v1/snapshots", LOOK, async () => await port.snapshots());
   app.get("/api/v1/reports", LOOK, async () => ({ reports: await port.reports() }));
   app.get<{ Params: { id: string } }>("/api/v1/reports/:id", LOOK, async ({ params }) => ({
     report: await port.report(params.id),
   }));
-  app.get<{ Querystring: { limit: number } }>(
+  app.get<{ Querystring: z.output<typeof AUDIT> }>(
     "/api/v1/audit",
     { ...LOOK, schema: { querystring: AUDIT } },
     async ({ query }) => ({ entries: await port.audit(query.limit) }),
@@ -194,7 +197,7 @@ function addLocal(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
 
 /** Stops the copy when the client disconnects. */
 function addQueries(app: FastifyInstance, copy: NonNullable<AdminPort["copy"]>): void {
-  app.post<{ Body: QueryBody }>("/api/v1/query", { schema: { body: QUERY } }, async ({ body }, reply) => {
+  app.post<{ Body: z.output<typeof QUERY> }>("/api/v1/query", { schema: { body: QUERY } }, async ({ body }, reply) => {
     const gone = new AbortController();
     reply.raw.once("close", () => gone.abort());
     return { copy: await copy(body.sink, AbortSignal.any([gone.signal, AbortSignal.timeout(body.timeoutMs)])) };
@@ -205,20 +208,20 @@ function addReconciliation(app: FastifyInstance, port: AdminPort, entrance: Entr
   const { reconcile, reconciliation, stopReconciliation } = port;
   if (reconcile === undefined || reconciliation === undefined || stopReconciliation === undefined) return;
   app.get("/api/v1/reconcile", async () => reconciliation());
-  app.post<{ Body: ReconcileRequest }>("/api/v1/reconcile", { schema: { body: RECONCILE } }, async (request) => {
-    const { body } = request;
-    const { sinks, tables, mode, repairs, resume } = body;
-    const order = {
-      ...askerOf(request, entrance),
-      action: "reconcile",
-      subject: { sinks, tables, mode, repairs, resume },
-    };
-    return await port.audited(
-      order,
-      async () => reconcile(body),
-      (started) => started,
-    );
-  });
+  app.post<{ Body: z.output<typeof RECONCILE> }>(
+    "/api/v1/reconcile",
+    { schema: { body: RECONCILE } },
+    async (request) => {
+      const { body } = request;
+      const { sinks, tables, mode, repairs, resume } = body;
+      const order = {
+        ...askerOf(request, entrance),
+        action: "reconcile",
+        subject: { sinks, tables, mode, repairs, resume },
+      };
+      return await port.audited(order, async () => reconcile(body));
+    },
+  );
   app.delete<{ Params: { id: string } }>("/api/v1/reconcile/:id", async ({ params }) => ({
     stopped: stopReconciliation(params.id),
   }));
@@ -231,53 +234,56 @@ function addActions(app: FastifyInstance, port: AdminPort, entrance: Entrance): 
     subject,
   });
   for (const action of ["pause", "resume"] as const) {
-    type Choice = { sink?: string; tables?: string[] };
-    app.post<{ Body: Choice }>(`/api/v1/${action}`, { schema: { body: CHOICE } }, async (request) => {
+    app.post<{ Body: z.output<typeof CHOICE> }>(`/api/v1/${action}`, { schema: { body: CHOICE } }, async (request) => {
       const { sink = null, tables = [] } = request.body;
       const subject = { sinks: sink === null ? [] : [sink], ...(tables.length === 0 ? {} : { tables }) };
-      return await port.audited(orderOf(request, action, subject), async () => {
+      await port.audited(orderOf(request, action, subject), async () => {
         await port[action](sink, tables);
-        return { ok: true };
+        return {};
       });
+      return { ok: true };
     });
   }
-  app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/repair", { schema: { body: SNAPSHOT } }, async (request) => {
+  app.post<{ Body: z.output<typeof SNAPSHOT> }>("/api/v1/repair", { schema: { body: SNAPSHOT } }, async (request) => {
     const { sinks = [], tables = [] } = request.body;
     const order = orderOf(request, "reconcile", { sinks, tables, repairs: true });
-    return await port.audited(
-      order,
-      async () => port.repair(sinks, tables),
-      (started) => started,
-    );
+    return await port.audited(order, async () => port.repair(sinks, tables));
   });
-  app.post<{ Body: { timeoutMs?: number } }>("/api/v1/wait", { schema: { body: WAIT } }, async ({ body }) => {
+  app.post<{ Body: z.output<typeof WAIT> }>("/api/v1/wait", { schema: { body: WAIT } }, async ({ body }) => {
     return await port.wait(body.timeoutMs ?? 60_000);
   });
   const body = entrance.kind === "socket" ? SNAPSHOT_WITH_CONDITION : SNAPSHOT;
-  app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/snapshots", { schema: { body } }, async (request) => {
-    const { sinks = [], tables = [], where = null } = request.body;
-    // The condition may hold values.
-    const order = orderOf(request, "snapshot start", { sinks, tables, isPart: where !== null });
-    const start = async () => ({ tables: await port.startSnapshot({ sinks, tables, where }) });
-    return await port.audited(order, start, (started) => started);
-  });
+  app.post<{ Body: z.output<typeof SNAPSHOT_WITH_CONDITION> }>(
+    "/api/v1/snapshots",
+    { schema: { body } },
+    async (request) => {
+      const { sinks = [], tables = [], where = null } = request.body;
+      // The condition may hold values.
+      const order = orderOf(request, "snapshot start", { sinks, tables, isPart: where !== null });
+      const start = async () => ({ tables: await port.startSnapshot({ sinks, tables, where }) });
+      return await port.audited(order, start);
+    },
+  );
   const numbered = { schema: { params: NUMBERED } };
   app.delete<{ Params: { id: string } }>("/api/v1/snapshots/:id", numbered, async (request) => {
     const id = Number(request.params.id);
     const cancel = async () => ({ cancelled: await port.cancelSnapshot(id) });
-    return await port.audited(orderOf(request, "snapshot cancel", { id }), cancel, (done) => done);
+    return await port.audited(orderOf(request, "snapshot cancel", { id }), cancel);
   });
-  type Letters = Partial<LetterBody> & { readonly timeoutMs?: number };
-  app.post<{ Body: Letters }>("/api/v1/dlq/replay", { schema: { body: REPLAY } }, async (request) => {
+  app.post<{ Body: z.output<typeof REPLAY> }>("/api/v1/dlq/replay", { schema: { body: REPLAY } }, async (request) => {
     const { ids = null, sink = null, timeoutMs = 60_000 } = request.body;
     const replay = async () => await port.replayLetters({ ids, sink }, timeoutMs);
-    return await port.audited(orderOf(request, "dlq replay", letterSubject(ids, sink)), replay, (done) => done);
+    return await port.audited(orderOf(request, "dlq replay", letterSubject(ids, sink)), replay);
   });
-  app.post<{ Body: Letters }>("/api/v1/dlq/discard", { schema: { body: DISCARD } }, async (request) => {
-    const { ids = null, sink = null } = request.body;
-    const discard = async () => ({ discarded: await port.discardLetters({ ids, sink }) });
-    return await port.audited(orderOf(request, "dlq discard", letterSubject(ids, sink)), discard, (done) => done);
-  });
+  app.post<{ Body: z.output<typeof DISCARD> }>(
+    "/api/v1/dlq/discard",
+    { schema: { body: DISCARD } },
+    async (request) => {
+      const { ids = null, sink = null } = request.body;
+      const discard = async () => ({ discarded: await port.discardLetters({ ids, sink }) });
+      return await port.audited(orderOf(request, "dlq discard", letterSubject(ids, sink)), discard);
+    },
+  );
 }
 
 /** The request for the log, without conditions: they may hold values. */

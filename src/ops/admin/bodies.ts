@@ -54,6 +54,7 @@ export const REPLAY = z.strictObject({
   timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000."),
 });
 
+/** The client runs the query itself, on a copy of the sink. */
 export const QUERY = z.strictObject({ sink: z.string(), timeoutMs: z.int().min(1).max(DAY_MS) });
 
 export const RECONCILE = z.strictObject({

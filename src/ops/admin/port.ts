@@ -1,8 +1,15 @@
-import type { AuditEntry, Order } from "../../core/audit/audit-store.ts";
+import type { AuditEntry } from "../../core/audit/audit-store.ts";
+import type { Order } from "../../core/audit/audited.ts";
 import type { DaemonView } from "../dashboard/view.ts";
 import type { ReconcileRequest, ReportView } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
-import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
+import type {
+  FreshAnswer,
+  FreshRequest,
+  LetterChoice,
+  SnapshotOrder,
+  WaitAnswer,
+} from "../../core/contracts/orders.ts";
 
 /** What the admin interface can show and do. */
 export interface AdminPort {
@@ -14,16 +21,16 @@ export interface AdminPort {
   /** `sink` null: all; `tables` empty: the sinks as a whole. */
   readonly pause: (sink: string | null, tables: readonly string[]) => Promise<void>;
   readonly resume: (sink: string | null, tables: readonly string[]) => Promise<void>;
-  readonly wait: (timeoutMs: number) => Promise<{ readonly reached: boolean; readonly missing: readonly string[] }>;
+  readonly wait: (timeoutMs: number) => Promise<WaitAnswer>;
   readonly fresh: (request: FreshRequest, timeoutMs: number) => Promise<FreshAnswer>;
-  readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
+  readonly startSnapshot: (request: SnapshotOrder) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;
   readonly cancelSnapshot: (id: number) => Promise<boolean>;
   /** Begins a comparison that reads again what differs, and returns its id; empty lists: all. */
   readonly repair: (sinks: readonly string[], tables: readonly string[]) => object;
-  readonly replayLetters: (choice: LetterBody, timeoutMs: number) => Promise<object>;
+  readonly replayLetters: (choice: LetterChoice, timeoutMs: number) => Promise<object>;
   /** How many were waiting. */
-  readonly discardLetters: (choice: LetterBody) => Promise<number>;
+  readonly discardLetters: (choice: LetterChoice) => Promise<number>;
   /** Summaries of past comparisons, newest first; without keys. */
   readonly reports: () => Promise<readonly object[]>;
   /** One of them, table by table; without keys. Null: it is not kept. */
@@ -32,8 +39,8 @@ export interface AdminPort {
   readonly view: (since: string) => Promise<Omit<DaemonView, "role">>;
   /** Actions of operators, newest first. */
   readonly audit: (limit: number) => Promise<readonly AuditEntry[]>;
-  /** Does the work of an order, and keeps the order in the audit log. */
-  readonly audited: <T>(order: Order, work: () => Promise<T>, resultOf?: (result: T) => object) => Promise<T>;
+  /** Does the work of an order, and keeps the order and what it answered in the audit log. */
+  readonly audited: <T extends object>(order: Order, work: () => Promise<T>) => Promise<T>;
   /** Removes secrets from a JSON document that leaves the machine. */
   readonly redact: (json: string) => string;
   /** Only on the Unix socket: its users may read the sink's file anyway. */
@@ -42,21 +49,4 @@ export interface AdminPort {
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
   readonly stopReconciliation?: (id: string) => boolean;
-}
-
-export interface LetterBody {
-  readonly ids: readonly number[] | null;
-  readonly sink: string | null;
-}
-
-/** The client runs the query itself, on a copy of the sink. */
-export interface QueryBody {
-  readonly sink: string;
-  readonly timeoutMs: number;
-}
-
-export interface SnapshotBody {
-  readonly sinks: readonly string[];
-  readonly tables: readonly string[];
-  readonly where: string | null;
 }

@@ -9,7 +9,7 @@ import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { LastAnswer } from "../../core/waiting.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
+import { chosenLetters, DISCARD, replay } from "./replay.ts";
 import {
   historyNotPaused,
   noSuchLetter,
@@ -30,7 +30,14 @@ import {
   TargetRooms,
   type Unanswered,
 } from "./status.ts";
-import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
+import type {
+  FreshAnswer,
+  FreshRequest,
+  LetterChoice,
+  Replayed,
+  SnapshotOrder,
+  WaitAnswer,
+} from "../../core/contracts/orders.ts";
 import { Freshness } from "./freshness.ts";
 import { MarkedTips, Waits } from "./waits.ts";
 import type { Pipeline } from "../pipeline.ts";
@@ -38,20 +45,6 @@ import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.t
 import type { SinkLife } from "../sink/sink-life.ts";
 import { kindOf } from "../retry.ts";
 import { cancelSnapshot, expectReadable, tryCondition } from "../snapshot/snapshots.ts";
-
-export interface SnapshotRequest {
-  /** Sinks to fill; empty: all. */
-  readonly sinks: readonly string[];
-  /** Table ids; empty: all. */
-  readonly tables: readonly string[];
-  readonly where: string | null;
-}
-
-export interface WaitResult {
-  readonly reached: boolean;
-  /** What was still missing at the end, for people. */
-  readonly missing: readonly string[];
-}
 
 const UNTOLD = "the source did not tell its tables and position";
 const SAMPLE_MS = 1_000;
@@ -248,7 +241,7 @@ export class Control {
   }
 
   /** Reads tables again beside the stream. A sink that had failed, or was emptied, is filled again from the beginning. */
-  async startSnapshot(request: SnapshotRequest): Promise<readonly string[]> {
+  async startSnapshot(request: SnapshotOrder): Promise<readonly string[]> {
     const { gate, source } = this.#pipeline;
     const lives =
       request.sinks.length === 0 ? this.#pipeline.lives : request.sinks.flatMap((name) => this.#chosen(name));
@@ -324,7 +317,7 @@ export class Control {
   }
 
   /** Resolves when everything committed before the call is durable in every sink, re-reads included. */
-  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitAnswer> {
     const { clock, news } = this.#pipeline;
     using limit = deadline(clock, Math.ceil(timeoutMs), signal);
     const until = limit.signal;

@@ -2,7 +2,7 @@ import { deadline } from "../../core/clock.ts";
 import { tableConditions } from "../../core/conditions/conditions.ts";
 import { blocks, type Condition, sentenceOf } from "../../core/conditions/condition.ts";
 import { encodeMark } from "../stream/fan-out.ts";
-import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
+import type { FreshAnswer, FreshRequest } from "../../core/contracts/orders.ts";
 import type { Pipeline } from "../pipeline.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { tokenUnknown } from "../errors.ts";

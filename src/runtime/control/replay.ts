@@ -1,28 +1,11 @@
 /** Dead letters that an operator settles: rows that a target refused are read from the source again, or given up. */
 import type { Clock } from "../../core/clock.ts";
+import type { LetterChoice, Replayed } from "../../core/contracts/orders.ts";
 import type { DeadLetter, LetterChange, StateStore } from "../../core/contracts/state-store.ts";
 import type { News } from "../../core/waiting.ts";
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { entry } from "../schema/suspended-tables.ts";
-
-/** Which letters are meant: these, or (null) all that wait; `sink`: of this sink only. */
-export interface LetterChoice {
-  readonly ids: readonly number[] | null;
-  readonly sink: string | null;
-}
-
-/** How many letters ended how. */
-export interface Replayed {
-  /** The target has the row now, as the source has it. */
-  readonly replayed: number;
-  /** The letter did not wait any more when somebody asked: most often the row had come. */
-  readonly superseded: number;
-  /** The target refused the row again, or it could not be read in time. */
-  readonly failed: number;
-  /** Ids of the letters that wait for these rows now. */
-  readonly waiting: readonly number[];
-}
 
 interface ReplayParts {
   readonly clock: Clock;

@@ -1,7 +1,7 @@
 /** Freshness by the names of transactions and by positions of the log: docs/freshness.md. */
 import type { Connection, RowDataPacket } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import type { FreshAnswer } from "../../../src/core/contracts/freshness.ts";
+import type { FreshAnswer } from "../../../src/core/contracts/orders.ts";
 import { Redis } from "ioredis";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { redisUrl } from "../../support/run/services.ts";

@@ -1,6 +1,6 @@
 /** Freshness of a search index: a search finds the row, not only a look-up by its id. */
 import { expect, test } from "vitest";
-import type { FreshAnswer } from "../../../src/core/contracts/freshness.ts";
+import type { FreshAnswer } from "../../../src/core/contracts/orders.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { elasticsearchUrl } from "../../support/run/services.ts";
 
