@@ -66,4 +66,23 @@ test("tables whose reason to be refused has ended have the changes since then", 
   await eventually(async () => expect(await refused()).toEqual([]));
   await expectChanges(4, "good", "s.inside", "two.kept");
   expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
+  // A table that was captured once is a copy again where the copied one is there.
+  const untilCaptured = async (count: number): Promise<void> => {
+    await eventually(async () => expect((await pipeline.installation.status()).tables.captured).toBe(count));
+  };
+  const { captured } = (await pipeline.installation.status()).tables;
+  await pipeline.run("drop table _orders_old");
+  await untilCaptured(captured - 1);
+  await pipeline.run("create table orders (id int primary key, v text)");
+  await untilCaptured(captured);
+  await pipeline.run("create table _orders_old (id int primary key, v text); insert into _orders_old values (5, 'v5')");
+  await eventually(async () => {
+    const { suspended } = (await pipeline.installation.status()).tables;
+    expect(suspended.map(({ table, error }) => [table, error.code])).toEqual([["public._orders_old", "MR1309"]]);
+  });
+  await pipeline.run("insert into orders values (5, 'v5')");
+  await eventually(async () =>
+    expect((await target.query("select v from orders where id = 5")).rows).toEqual([{ v: "v5" }]),
+  );
+  expect((await target.query("select 1 from _orders_old where id = 5")).rows).toEqual([]);
 });
