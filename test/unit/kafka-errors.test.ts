@@ -64,13 +64,10 @@ test("what fails where the log is read is the source's, also for a sink that nee
 });
 
 test("a log that goes on in another epoch makes the daemon begin again there, and not end", async () => {
-  const followed = new Followed("reader", null);
+  const followed = new Followed("reader", null, systemClock);
   const { signal } = new AbortController();
   const until = { epoch: 2, commit: 0n, index: 0 };
-  const streams = [
-    () => followed.moved({ ...until, epoch: 1 }, { until }, systemClock, signal),
-    async () => "it goes on",
-  ];
+  const streams = [() => followed.moved({ ...until, epoch: 1 }, { until }, signal), async () => "it goes on"];
   const run = async () => {
     try {
       return await streams.shift()!();
@@ -79,4 +76,19 @@ test("a log that goes on in another epoch makes the daemon begin again there, an
     }
   };
   expect(await throughMoves({ clock: systemClock, logger: SILENT }, run, signal)).toBe("it goes on");
+});
+
+test("records of another program in the log are told for an hour after the last one, whichever stream reads them again", () => {
+  let nowMs = 0;
+  const followed = new Followed("reader", null, { ...systemClock, elapsed: () => nowMs });
+  const told = () => followed.hints.map((hint) => /at offset (\d+)/.exec(hint)?.[1]);
+  expect(told()).toEqual([]);
+  followed.passedOver("shop._log", 7n);
+  nowMs += 50 * 60_000;
+  followed.passedOver("shop._log", 9n);
+  nowMs += 50 * 60_000;
+  followed.passedOver("shop._log", 7n);
+  expect(told()).toEqual(["9"]);
+  nowMs += 10 * 60_000;
+  expect(told()).toEqual([]);
 });

@@ -27,6 +27,9 @@ const OFFSETS_MAX = 10_000;
 /** How long a stream waits at the end of its epoch for sinks to make durable what it has brought. */
 const DURABLE_MS_MAX = 20_000;
 
+/** How long records of another program are told after the last one. */
+const FOREIGN_TOLD_MS = 60 * 60_000;
+
 /** The prefix of marks, as a stream shows them. */
 export const MARK_PREFIX = "millrace/log";
 
@@ -35,6 +38,7 @@ export class Followed {
   /** Distinguishes our marks from those of other readers, and of the capturing daemon. */
   readonly #reader: string;
   readonly #share: Share | null;
+  readonly #clock: Clock;
   #topicId: string | null = null;
   /** The capturing daemon's. */
   #epoch = 0;
@@ -42,15 +46,16 @@ export class Followed {
   #offsets: KnownOffset[] = [];
   /** The later epoch that the log had when this daemon went on in its own one; null: none. */
   #readOnBefore: number | null = null;
-  /** Records of other programs that were passed over. */
-  #foreign: { readonly topic: string; readonly offset: bigint } | null = null;
+  /** The last record of another program that was passed over. */
+  #foreign: { readonly topic: string; readonly offset: bigint; readonly atMs: number } | null = null;
   /** Every sink holds what is before it. */
   #acknowledged = 0n;
   readonly #news = new News();
 
-  constructor(reader: string, share: Share | null) {
+  constructor(reader: string, share: Share | null, clock: Clock) {
     this.#reader = `${reader}/`;
     this.#share = share;
+    this.#clock = clock;
   }
 
   /** The content of a mark in the source's log. */
@@ -133,14 +138,17 @@ export class Followed {
   }
 
   passedOver(topic: string, offset: bigint): void {
-    this.#foreign = { topic, offset };
+    // A stream that is behind reads it again.
+    if (this.#foreign !== null && offset <= this.#foreign.offset) return;
+    this.#foreign = { topic, offset, atMs: this.#clock.elapsed() };
   }
 
   /** What the operator should know. */
   get hints(): readonly string[] {
     const quotas = (this.heldBack?.hints ?? []).map(({ what, fix }) => `${what}: ${fix}`);
-    if (this.#foreign === null) return quotas;
-    const { topic, offset } = this.#foreign;
+    const foreign = this.#foreign;
+    if (foreign === null || this.#clock.elapsed() - foreign.atMs >= FOREIGN_TOLD_MS) return quotas;
+    const { topic, offset } = foreign;
     return [
       ...quotas,
       `topic ${topic} has records of another program, the last one seen at offset ${offset}: they are passed over; let only the capturing daemon write there`,
@@ -154,12 +162,8 @@ export class Followed {
   }
 
   /** Rejects when every sink holds what is before the position, at which another epoch follows, or after a while. */
-  async moved(
-    { commit }: Position,
-    { until }: Pick<Frame, "until">,
-    clock: Clock,
-    signal: AbortSignal,
-  ): Promise<never> {
+  async moved({ commit }: Position, { until }: Pick<Frame, "until">, signal: AbortSignal): Promise<never> {
+    const clock = this.#clock;
     const untilMs = clock.elapsed() + DURABLE_MS_MAX;
     for (let told = this.#news.count; this.#acknowledged < commit; told = this.#news.count) {
       const leftMs = untilMs - clock.elapsed();

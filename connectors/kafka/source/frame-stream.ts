@@ -101,7 +101,7 @@ export class FrameStream implements ChangeStream {
     }
     this.#isInEpoch = true;
     if (this.#followed.isLater(frame)) {
-      return await this.#followed.moved(this.#walk.at, frame, this.#context.clock, signal);
+      return await this.#followed.moved(this.#walk.at, frame, signal);
     }
     const step = this.#walk.step(frame, this.#log.name);
     if (step === null) return null;

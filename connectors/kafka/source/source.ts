@@ -15,7 +15,7 @@ import { unreadable } from "./log-topic.ts";
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
   const calls = new Calls(context);
-  const followed = new Followed(context.clock.unique(9), context.share);
+  const followed = new Followed(context.clock.unique(9), context.share, context.clock);
   const reader = { context, calls, followed };
   return {
     kind: "kafka",
