@@ -26,7 +26,7 @@ export interface Store {
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** Runs a read whose rows others may move meanwhile. It may run several times. */
-  whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T>;
+  whole<T>(read: () => Promise<T>): Promise<T>;
   /** SQL that gives the same rows as this, however slowly its result is read. For this connection, once. */
   listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string>;
   /** Provides memory for writing a row of this size, until the batch ends. Called between two statements. */

@@ -175,7 +175,7 @@ export class Database implements Store {
     if (this.#rewriter === who) this.#rewriter = null;
   }
 
-  async whole<T>(_connection: EngineConnection, read: () => Promise<T>): Promise<T> {
+  async whole<T>(read: () => Promise<T>): Promise<T> {
     return await read();
   }
 

@@ -103,7 +103,7 @@ export class DuckdbInspection implements Inspection {
       const there = `(SELECT t.* FROM ${wanted} JOIN ${found.sqlName} AS t ON ${match})`;
       const list = [`${VERSION_COLUMN}::VARCHAR`, `${found.exact ?? "NULL"}::VARCHAR`, ...found.cells].join(", ");
       const sql = `SELECT ${list} FROM ${this.#live(found, there)}`;
-      const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
+      const reader = await this.#store.whole(() => this.#connection.runAndReadAll(sql));
       return reader.getRowsJson().map((row) => storedRow(table, found.names, this.#form.isLake === true, row));
     });
   }
@@ -115,7 +115,7 @@ export class DuckdbInspection implements Inspection {
       const spelt = (key: string): string => this.expected(table, table.key[0]!, key);
       const query = linesQuery(table, found, asked, spelt, (rows) => this.#live(found, rows));
       if (query === null) return null;
-      return await this.#store.whole(this.#connection, async () => {
+      return await this.#store.whole(async () => {
         const reading = this.#connection.stream(query);
         // DuckDB's threads work meanwhile.
         const [result, lines] = await Promise.all([reading, MetLines.of(asked)]);
@@ -179,7 +179,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   async #shown(sql: string): Promise<readonly (readonly Json[])[]> {
-    const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
+    const reader = await this.#store.whole(() => this.#connection.runAndReadAll(sql));
     return reader.getRowsJson();
   }
 

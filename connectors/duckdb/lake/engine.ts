@@ -82,6 +82,9 @@ export async function attachLake(
   const connection = await engine.connect();
   try {
     for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
+    // Invariant: what a transaction reads of the catalogue is of one moment. Scans by several threads open SQLite's file anew: where
+    // another program moves rows meanwhile, some are missed, the fence's too, and the deletion of others ends the process.
+    if (place.kind === "sqlite") await connection.run("SET GLOBAL sqlite_disable_multithreaded_scans = true");
     // DuckLake compares times in connections of its own.
     await connection.run("SET GLOBAL TimeZone = 'UTC'");
     await login?.open(connection);

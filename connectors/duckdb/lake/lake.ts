@@ -20,7 +20,7 @@ import {
   startEngine,
 } from "./engine.ts";
 import type { LakeLogin } from "./bucket.ts";
-import { whole } from "./moved.ts";
+import { untilUnmoved } from "./moved.ts";
 import type { FilePlace } from "../../kit/file-target.ts";
 import { catalogFile, type LakePlace, shownCatalog } from "./place.ts";
 import { findInLake, newestSnapshot, tablesOfLake } from "./tables.ts";
@@ -150,14 +150,14 @@ export class Lake implements Store {
     await this.exclusively(work);
   }
 
-  async whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T> {
-    return await this.#loggedIn(() => whole(connection, this.settings.place.kind, read));
+  async whole<T>(read: () => Promise<T>): Promise<T> {
+    return await this.#loggedIn(() => untilUnmoved(read));
   }
 
   /** At once, and while this process moves no rows: who reads the list may take long, or wait for batches. */
   async listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string> {
     using _ = await this.#moves.take(signal);
-    await this.whole(connection, () => connection.run(`CREATE OR REPLACE TEMP TABLE ${LISTED} AS ${sql}`));
+    await this.whole(() => connection.run(`CREATE OR REPLACE TEMP TABLE ${LISTED} AS ${sql}`));
     return `FROM ${LISTED}`;
   }
 

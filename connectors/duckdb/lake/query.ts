@@ -5,7 +5,7 @@ import { classify, duckdbError } from "../errors.ts";
 import { runQuery } from "../inspect/query.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { attachLake, engineOptions, isNoLake, LAKE, type LakeSettings } from "./engine.ts";
-import { type Unmoved, unmoved, untilUnmoved } from "./moved.ts";
+import { untilUnmoved } from "./moved.ts";
 import { shownCatalog } from "./place.ts";
 
 /** Runs a query in an engine of its own, beside the daemon's. The statement can access no files but the lake's. */
@@ -17,11 +17,7 @@ export async function queryLake(
   return await untilUnmoved(() => queryOnce(settings, request, signal));
 }
 
-async function queryOnce(
-  settings: LakeSettings,
-  request: QueryRequest,
-  signal: AbortSignal,
-): Promise<Unmoved<QueryResult> | null> {
+async function queryOnce(settings: LakeSettings, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
   const { place } = settings;
   if (place.kind !== "postgres" && !existsSync(place.catalog)) throw noLake(settings);
   const instance = await DuckDBInstance.create(":memory:", engineOptions(settings));
@@ -36,15 +32,14 @@ async function queryOnce(
       await setting.run(`SET allowed_paths = [${files.join(", ")}]`);
     }
     await setting.run("SET enable_external_access = false");
+    setting.disconnectSync();
     // In no transaction: where DuckDB gives up an instance, an open one of a lake takes the process with it.
     const connect = async () => {
       const connection = await instance.connect();
       await connection.run(`SET TimeZone = 'UTC'; USE ${quoteIdentifier(LAKE)}`);
       return connection;
     };
-    const found = await unmoved(setting, place.kind, () => runQuery(connect, request, signal));
-    setting.disconnectSync();
-    return found;
+    return await runQuery(connect, request, signal);
   } finally {
     instance.closeSync();
   }
