@@ -1,6 +1,6 @@
 /**
- * MySQL and MariaDB: tables that exchange their names in a part of the log that is gone, or that an operator passes over. Nothing
- * tells of it: what may have the rows of a table under rules is held back until the configuration says what is meant.
+ * MySQL and MariaDB: tables, or columns, that get other names in a part of the log that is gone, or that is passed over: what may
+ * have what rules hide is held back until the configuration says what is meant.
  * @module-tag heavy
  */
 import { cp, rm } from "node:fs/promises";
@@ -22,6 +22,7 @@ interface Beside {
 
 const MAIL = { columns: { mail: { mask: "redact" } } };
 const SWAP = "rename table users to between_them, people to users, between_them to people";
+const MOVED = "alter table users change mail mail_old varchar(80), add mail varchar(80)";
 const PLAIN = ["create table plain (id int primary key, v varchar(80))", `insert into plain values (1, '${SHOWN}')`];
 
 /** Two tables that look alike, one of them under rules. */
@@ -101,39 +102,50 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await expectHidden(pipeline);
   });
 
-  test("a swap of which an older copy of the state that was put back does not know", async () => {
-    await using pipeline = await twins(flavour, ["files", "duckdb"]);
+  test.each([
+    ["a swap", SWAP, "people", "MR1033", "people (id, mail, note)"],
+    ["other names of columns", MOVED, "users", "MR1025", "users (id, mail_old, note)"],
+  ])("%s, of which an older copy of the state that was put back does not know", async (_, change, table, code, row) => {
+    await using pipeline = await twins(flavour, ["files", "duckdb"], PLAIN);
     const { installation, source } = pipeline;
+    const held = [[`${source.name}.${table}`, code]];
     await pipeline.settled();
     await pipeline.daemon.stop();
     const [state, older] = [join(installation.folder, ".millrace"), join(installation.folder, "older")];
     await cp(state, older, { recursive: true });
     await pipeline.start();
-    await pipeline.run(SWAP);
-    await pipeline.run("insert into users values (5, 'm', 'mark 5b1c')");
-    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual([[`${source.name}.people`, "MR1033"]]));
+    await pipeline.run(
+      change,
+      `insert into ${row} values (2, '${CANARY} b', 'y')`,
+      "insert into plain values (2, 'mark 5b1c')",
+    );
+    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual(held));
     await eventually(async () => expect((await placesWith("mark 5b1c", pipeline)).length).toBeGreaterThan(0));
     await pipeline.daemon.stop();
     await rm(state, { recursive: true });
     await cp(older, state, { recursive: true });
     await pipeline.start();
     await pipeline.run(
-      `insert into people values (3, '${CANARY} c', 'z')`,
-      `insert into users values (6, 'm', 'mark 7f3a')`,
+      `insert into ${row} values (3, '${CANARY} c', 'z')`,
+      "insert into plain values (3, 'mark 7f3a')",
     );
     await eventually(async () => expect((await placesWith("mark 7f3a", pipeline)).length).toBeGreaterThan(0));
     await expectHidden(pipeline);
-    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual([[`${source.name}.people`, "MR1033"]]));
+    await eventually(async () => expect(await suspendedIn(pipeline)).toEqual(held));
   });
 
   test("tail and rules try behind other names that the daemon has not read", async () => {
-    await using pipeline = await twins(flavour, ["files"], [...PLAIN, `create table staff ${FORM}`], {
-      staff: MAIL,
-    });
+    const more = ["staff", "team"].map((table) => `create table ${table} ${FORM}`);
+    await using pipeline = await twins(flavour, ["files"], [...PLAIN, ...more], { staff: MAIL, team: MAIL });
     const { installation, source } = pipeline;
     await pipeline.settled();
     await pipeline.daemon.stop();
-    await pipeline.run(SWAP, "rename table staff to crew", "alter table crew change mail post varchar(80)");
+    await pipeline.run(
+      SWAP,
+      "rename table staff to crew",
+      "alter table crew change mail post varchar(80)",
+      MOVED.replace("users", "team"),
+    );
     const isNewer = flavour === "mysql" && isMysqlFrom(flavour, "8.4");
     const [rows] = await source.connection.query(isNewer ? "show binary log status" : "show master status");
     const [end] = z.array(z.tuple([z.string(), z.coerce.string()]).rest(z.unknown())).parse(rows);
@@ -141,15 +153,20 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run(
       `insert into people values (2, '${CANARY} b', 'y')`,
       `insert into crew values (2, '${CANARY} c', 'y')`,
+      `insert into team (id, mail_old, note) values (2, '${CANARY} d', 'y')`,
       "insert into plain values (2, 'later')",
     );
     const tail = await installation.command("tail", "--from", from, "--limit", "1");
     expect(tail.stdout).toContain("later");
     expect(tail.stdout).not.toContain(CANARY);
-    for (const table of ["people", "crew"]) {
+    for (const [table, code] of [
+      ["people", "MR1033"],
+      ["crew", "MR1033"],
+      ["team", "MR1025"],
+    ] as const) {
       const held = await installation.command("rules", "try", `${source.name}.${table}`);
       expect(held).toMatchObject({ exitCode: 2, stdout: expect.not.stringContaining(CANARY) });
-      expect(held.stderr).toContain("MR1033");
+      expect(held.stderr).toContain(code);
     }
     const users = await installation.command("rules", "try", `${source.name}.users`);
     expect(users).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(SHOWN) });
