@@ -124,6 +124,37 @@ test.for(Object.entries(ALTERED))(
   },
 );
 
+test.for([
+  ["mirror", "history"],
+  ["history", "mirror"],
+] as const)("the table of a %s is refused for a %s, by check and by the sink", async ([made, wanted]) => {
+  await using database = freshColumns();
+  const contextAs = (mode: string) => contextOf(clickhouseUrl(), { schema: database.prefix, mode });
+  const sinkAs = async (mode: string) => {
+    const sink = await factory.create({ ...contextAs(mode), name: database.prefix }, quietLog);
+    await sink.open(1, within());
+    return sink;
+  };
+  const first = await sinkAs(made);
+  await first.prepare([orders], within());
+  await first.close();
+  const errors = async (mode: string) =>
+    (await factory.check(contextAs(mode), within(), TABLES)).filter(({ level }) => level === "error");
+  expect(await errors(made)).toEqual([]);
+  const other = await sinkAs(wanted);
+  const refused = findMillraceError(await other.prepare([orders], within()).catch((error: unknown) => error));
+  expect(refused).toMatchObject({ code: "MR3120", kind: "fatal", table: orders.id });
+  expect(await errors(wanted)).toMatchObject([
+    {
+      id: "clickhouse.columns.table",
+      what: expect.stringContaining(`holds a ${made}, and the sink is to keep a ${wanted}`),
+      fix: refused?.hint,
+    },
+  ]);
+  await other.forget(within());
+  await other.close();
+});
+
 test("what somebody attached to a table and refuses its rows is told as that table's", async () => {
   await using database = freshColumns();
   const url = clickhouseUrl();

@@ -39,9 +39,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   beforeAll(async () => {
     database = await freshMysqlDatabase(mysqlUrl(flavour));
     await database.connection.query("create table users (id int primary key, mail varchar(40))");
-    await database.connection.query("create table capitals (id int primary key, Mail varchar(40))");
-    for (const table of ["users", "capitals"])
-      await database.connection.query(`insert into ${table} values (1, '${CANARY}')`);
+    await database.connection.query(`insert into users values (1, '${CANARY}')`);
   });
 
   afterAll(async () => {
@@ -60,8 +58,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     writeFileSync(folder.file("millrace.yaml"), stringify(config));
     const result = await runCli(args, { folder: folder.path });
     const shown = filesBelow(folder.path).flatMap(([name, text]) => (text.includes(CANARY) ? [name] : []));
-    const written = filesBelow(folder.path).some(([, text]) => text.includes("[redacted]"));
-    return { ...result, shown, written };
+    return { ...result, shown };
   }
 
   test.each(Object.entries(WRONG))("%s", async (_what, [rule, says]) => {
@@ -77,16 +74,6 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const started = await tried(["run", "--once"], tables);
     expect(started.stderr).toMatch(/error MR1021/);
     expect(started.stderr).toMatch(says);
-    expect(started).toMatchObject({ exitCode: 2, shown: [], written: false });
-  });
-
-  test("a column whose letters have another case in one of many tables: that table is suspended, the others go on", async () => {
-    const tables = { [`${database.name}.*`]: MAIL };
-    const { stdout, exitCode } = await tried(["check"], tables);
-    expect(stdout).toMatch(/ERROR +rules: .*column "Mail" of table \S+\.capitals/);
-    expect(exitCode).toBe(1);
-    const started = await tried(["run", "--once"], tables);
-    expect(started.stderr).toMatch(/"table":"\S+\.capitals".*"code":"MR1034"/);
-    expect(started).toMatchObject({ exitCode: 1, shown: [], written: true });
+    expect(started).toMatchObject({ exitCode: 2, shown: [] });
   });
 });

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CAPTURED, mustFit, Options } from "../../src/cli/options.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -47,6 +48,21 @@ describe("results and failures", () => {
     const { error } = JSON.parse(stdout);
     expect(error).toMatchObject({ code: "MR1110", message: expect.stringMatching(message) });
   });
+
+  test.each([
+    ["orders,items", "orders items"],
+    ["public.orders, public.it*", "public.orders 'public.it*'"],
+  ])(
+    "a list with commas as --tables is refused, and the hint has it as the option takes it: %s",
+    async (list, parts) => {
+      const hint = `name several tables with spaces between them, or repeat the option: --tables ${parts}`;
+      const refused = (): void => {
+        const globs = new Options({ tables: [list] }).tableGlobs();
+        mustFit(globs, [{ schema: "public", table: "orders" }], CAPTURED);
+      };
+      expect(refused).toThrow(expect.objectContaining({ code: "MR1110", hint }));
+    },
+  );
 
   test("help goes to stdout when it is asked for", async () => {
     using folder = temporaryFolder();

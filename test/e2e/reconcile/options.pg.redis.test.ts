@@ -110,6 +110,10 @@ test("what is asked for wrongly is refused; who stops the command stops the comp
     exitCode: 2,
     stderr: expect.stringContaining("no captured table matches public.no*"),
   });
+  expect(await installation.command("reconcile", "--tables", "public.item,public.gone")).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining("--tables public.item public.gone"),
+  });
   // The wildcard also fits the table that is gone.
   expect(await reconcile(installation, "--tables", "public.*")).toMatchObject({ exitCode: 0 });
 });
