@@ -5,9 +5,11 @@ import type {
   Outcome,
   Sink,
   TargetHint,
+  TargetNumbers,
   TargetPresence,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
+import type { NumberStore } from "../../src/core/contracts/state-store.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { eachOf } from "../../src/core/each-of.ts";
 import { findMillraceError, isAborted, joined, type MillraceError } from "../../src/core/errors.ts";
@@ -18,6 +20,7 @@ import { filesError, refusalThere } from "./errors.ts";
 import { ChangeLog, type RollLimits } from "./log/change-log.ts";
 import type { EntryCheckpoint, Head, RowText } from "./log/entry.ts";
 import { expectOwn, findLog } from "./log/log.ts";
+import { ReaderNumbers } from "./log/reader-numbers.ts";
 import { folderOf } from "./names.ts";
 import { Holes } from "./publish/holes.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
@@ -58,13 +61,14 @@ interface Opened {
  * Every change as a row of files that are only ever added. A batch is an entry of the sink's log; when enough of them wait, they
  * become files.
  */
-export class FilesSink implements Sink, TargetPresence, TargetRows {
+export class FilesSink implements Sink, TargetPresence, TargetRows, TargetNumbers {
   readonly kind = "files";
   readonly form = "stream";
   readonly delivery = "transactional";
   readonly onLost = "resync";
   readonly presence = this;
   readonly rows = this;
+  readonly numbers = this;
   readonly isLoadedElsewhere = true;
   readonly scopedBy = "keys";
   readonly batchLimits = BATCH;
@@ -76,6 +80,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   readonly #text: RowText;
   readonly #holes: Holes;
   #retention: Retention | null = null;
+  #numbers: NumberStore | null = null;
   #opened: Opened | null = null;
   /** Folders of tables that took files. */
   readonly #taking = new Set<string>();
@@ -106,6 +111,10 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     return `${folderOf(table)}/*/*.${this.#settings.format}`;
   }
 
+  keepIn(store: NumberStore): void {
+    this.#numbers = store;
+  }
+
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     await this.#release();
@@ -116,7 +125,8 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
       const { keepMs, roll } = this.#settings;
       const owner = { lease, name: this.#owner, writer: this.#clock.unique(8), text: this.#text, roll };
       const retention = (this.#retention = keepMs === null ? null : new Retention(store, keepMs));
-      const tools = { store, publisher, retention, clock: this.#clock, owner, onWithheld: this.#withhold };
+      const numbers = await ReaderNumbers.begin(this.name, this.#clock, this.#numbers);
+      const tools = { store, publisher, retention, clock: this.#clock, numbers, owner, onWithheld: this.#withhold };
       const log = await ChangeLog.open(tools, signal);
       await this.#expectNoHoles({ store, log }, LOOKED_AT.opening, signal);
       this.#opened = { store, log };

@@ -45,11 +45,12 @@ export async function answered<T>(clock: Clock, ask: (signal: AbortSignal) => Pr
 export async function withOpenSink<T>(
   { clock, log }: Pick<Session, "clock" | "log">,
   { connector }: { readonly connector: Pick<SinkConfig["connector"], "create"> },
-  { lease }: { readonly lease: Pick<StateStore["lease"], "current"> },
+  { lease, numbers }: { readonly lease: Pick<StateStore["lease"], "current">; readonly numbers: StateStore["numbers"] },
   work: (sink: Sink, own: Checkpoint | null) => Promise<T>,
 ): Promise<T> {
   const number = (await lease.current())?.number ?? 0;
-  return await whileOpen(connector.create(log), async (sink) =>
-    work(sink, await answered(clock, (signal) => sink.open(number, signal))),
-  );
+  return await whileOpen(connector.create(log), async (sink) => {
+    sink.numbers?.keepIn(numbers);
+    return await work(sink, await answered(clock, (signal) => sink.open(number, signal)));
+  });
 }

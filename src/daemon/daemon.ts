@@ -154,7 +154,7 @@ async function runWithLease(
     sinks.map(({ sink }) => sink.name),
   );
   if (isInherited) logger.info({}, "the last daemon was not stopped, but ended");
-  await tellEngines(state, sinks, isInherited);
+  await tellSinks(state, sinks, isInherited);
   const parts = partsOf(state, (name) => ofDocuments.some(({ sink }) => sink.name === name));
   const shared = {
     clock,
@@ -360,10 +360,11 @@ function nestSetup({ sink, tableIds }: OpenNest): SinkSetup {
   return { sink, limits, onPoison: "deadLetter", onLost: "resync", takes };
 }
 
-/** Before any sink is opened. */
-async function tellEngines(state: StateStore, sinks: readonly SinkSetup[], died: boolean): Promise<void> {
+/** What the state knows of them. Before any sink is opened. */
+async function tellSinks(state: StateStore, sinks: readonly SinkSetup[], died: boolean): Promise<void> {
   const suspended = await state.suspensions.list();
   for (const { sink } of sinks) {
+    sink.numbers?.keepIn(state.numbers);
     if (sink.engine === undefined) continue;
     const own = await state.sinks.get(sink.name);
     const errors = suspended.filter((table) => table.sink === sink.name).map(({ error }) => error);

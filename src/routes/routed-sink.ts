@@ -35,6 +35,7 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
     ...(sink.storesFirst === undefined ? {} : { storesFirst: sink.storesFirst }),
     ...(sink.copies === undefined ? {} : { copies: sink.copies }),
     ...(sink.engine === undefined ? {} : { engine: sink.engine }),
+    ...(sink.numbers === undefined ? {} : { numbers: sink.numbers }),
     get hints() {
       return sink.hints ?? [];
     },

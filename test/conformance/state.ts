@@ -233,6 +233,17 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await deadLetters.waiting()).toEqual(new Map());
     });
 
+    test("the numbers that a sink's readers have outlast the sink", async () => {
+      await using store = await open();
+      const { numbers, sinks } = store.state;
+      expect(await numbers.reserved("s")).toBe(0);
+      for (const below of [2 ** 41, 2 ** 41 + 1]) await numbers.reserve("s", below);
+      await sinks.empty("s", null, []);
+      await sinks.remove("s");
+      expect(await numbers.reserved("s")).toBe(2 ** 41 + 1);
+      expect(await numbers.reserved("t")).toBe(0);
+    });
+
     test("a sink that was emptied keeps what operators decided about it, and what its readers lack", async () => {
       await using store = await open();
       const { sinks, snapshots, suspensions, deadLetters } = store.state;

@@ -1,11 +1,13 @@
 /** A files sink's numbers that readers compare: they grow from change to change, and a number that would end is refused. */
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FilesSink } from "../../connectors/files/sink.ts";
 import { FolderStore } from "../../connectors/files/store/folder.ts";
 import type { Store } from "../../connectors/files/store/store.ts";
 import { systemClock } from "../../src/core/clock.ts";
+import type { NumberStore } from "../../src/core/contracts/state-store.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -17,9 +19,10 @@ interface Made {
   readonly store: () => Promise<Store>;
   readonly nowMs?: number;
   readonly daemon?: string;
+  readonly numbers?: NumberStore;
 }
 
-function sinkOf({ store, nowMs, daemon = "shop" }: Made): FilesSink {
+function sinkOf({ store, nowMs, daemon = "shop", numbers }: Made): FilesSink {
   const roll = { rows: 1, bytes: 1_000_000, ageMs: 3_600_000 };
   const settings = {
     daemon,
@@ -30,7 +33,9 @@ function sinkOf({ store, nowMs, daemon = "shop" }: Made): FilesSink {
     memoryLimit: "64MB",
     store,
   } as const;
-  return new FilesSink(settings, nowMs === undefined ? systemClock : { ...systemClock, now: () => nowMs });
+  const sink = new FilesSink(settings, nowMs === undefined ? systemClock : { ...systemClock, now: () => nowMs });
+  if (numbers !== undefined) sink.keepIn(numbers);
+  return sink;
 }
 
 async function write(sink: FilesSink, at: bigint, count = 1): Promise<void> {
@@ -112,6 +117,63 @@ test("a clock that is set back, or far ahead, makes no number fall or end", asyn
   expectGrowing(sequencesIn(folder.path));
   const manifests = manifestPaths(folder.path).map(manifestIn);
   expect(manifests.map(({ ordinal }) => ordinal)).toEqual(manifests.map((_, i) => i + 1));
+});
+
+test.for([
+  ["emptied", 0],
+  ["an older copy", 1],
+] as const)(
+  "numbers do not fall when the path is %s and the clock is set back: the state knows them",
+  async ([, kept]) => {
+    using folder = temporaryFolder();
+    const path = folder.file("changes");
+    const state = openMemory(systemClock);
+    let [lease, nowMs] = [1, Date.now()];
+    const writeThree = async (): Promise<void> => {
+      const sink = sinkOf({ store: async () => new FolderStore(path), nowMs, numbers: state.numbers });
+      await sink.open(lease++, timeout());
+      await write(sink, BigInt(lease * 10), 3);
+      await sink.close();
+    };
+    await writeThree();
+    cpSync(path, folder.file("older"), { recursive: true });
+    await writeThree();
+    const seen = { sequence: sequencesIn(path).at(-1)!, manifest: manifestPaths(path).at(-1)! };
+    rmSync(path, { recursive: true });
+    if (kept === 1) cpSync(folder.file("older"), path, { recursive: true });
+    nowMs -= 3_600_000;
+    await writeThree();
+    expectGrowing([seen.sequence, ...sequencesIn(path).slice(kept * 3)]);
+    expect(manifestPaths(path)).toHaveLength(kept + 1);
+    expect(manifestPaths(path).at(-1)! > seen.manifest).toBe(true);
+    await state.close();
+  },
+);
+
+/** What an earlier sink has used up does not count: MR2035 says that an empty path begins by the clock. */
+test("numbers that have run out begin again in an empty path", async () => {
+  using folder = temporaryFolder();
+  const state = openMemory(systemClock);
+  let lease = 1;
+  const sinkIn = (path: string): FilesSink =>
+    sinkOf({ store: async () => new FolderStore(folder.file(path)), numbers: state.numbers });
+  const first = sinkIn("first");
+  await first.open(lease++, timeout());
+  await write(first, 10n);
+  await first.close();
+  plant(folder.file("first"), { sequence: Number.MAX_SAFE_INTEGER - 1 });
+  const last = sinkIn("first");
+  await last.open(lease++, timeout());
+  expect((await failure(write(last, 20n, 3))).code).toBe("MR2035");
+  await last.close();
+  for (let at = 3; at < 5; at++) {
+    const next = sinkIn("second");
+    await next.open(lease++, timeout());
+    await write(next, BigInt(at * 10));
+    await next.close();
+  }
+  expectGrowing(sequencesIn(folder.file("second")));
+  await state.close();
 });
 
 /** A folder that does something else before, or in place of, creating an object. */

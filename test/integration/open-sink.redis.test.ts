@@ -31,7 +31,8 @@ test("a command outlasts a server that is away for a moment", async () => {
   };
   const held: Lease = { number: 1, holder: "", leftMs: 1 };
   await proxy.refuse();
-  const state = { lease: { current: async () => held } };
+  const numbers = { reserved: async () => 0, reserve: async () => {} };
+  const state = { lease: { current: async () => held }, numbers };
   expect(
     await withOpenSink({ clock: systemClock, log: quietLog }, { connector: { create } }, state, async (_, own) => own),
   ).toBeNull();

@@ -47,6 +47,7 @@ const FIRST = `
   INSERT INTO sink VALUES ('warehouse', '2/950/3', '2/960/0', '{"public.orders":"h1"}', 1, NULL, '{"to":"2/400/0","anew":true,"id":"e5"}', '{"what":"w","since":"2026-11-20T00:00:00Z","until":"2026-11-20T00:00:00Z"}', '["public.out"]');
   INSERT INTO sink VALUES ('cache', NULL, NULL, '{}', 0, ${error("MR2001")}, NULL, NULL, '[]');
   INSERT INTO checkpoint VALUES ('follow', '2/950/3', '{}', 'b');
+  INSERT INTO reserved_number VALUES ('lake', 1795665600123);
   INSERT INTO proof (sink, table_id, since, step, content) VALUES ('cache', 'public.orders', '2026-11-20T00:00:00Z', 4, '{}');
   INSERT INTO sink_session VALUES (2, 'cache', 's1', 4, 5, 1);
   INSERT INTO settled VALUES ('cache', 'public.orders', 6);

@@ -24,14 +24,12 @@ import {
   type WaitingEntries,
 } from "./entry.ts";
 import { cameLate, entryNumbers, expectNoNewer, expectOwn, findLog, type FoundLog, LogWriter } from "./log.ts";
+import type { ReaderNumbers } from "./reader-numbers.ts";
 
 /** Each batch is an entry: the log stays short also where batches are tiny. */
 const ENTRIES_MAX = 512;
 /** Each time the sink is opened, so many entries of predecessors may come late. */
 const LATE_MAX = 8;
-const US_PER_MS = 1000;
-/** A clock that shows a later time than the year 2112 is wrong; numbers would be used up. */
-const CLOCK_MS_MAX = 2 ** 52 / US_PER_MS;
 
 /** When changes that wait in the log become files: as soon as one of these is reached. */
 export interface RollLimits {
@@ -54,6 +52,7 @@ interface Tools {
   /** Null: files stay for ever. */
   readonly retention: Retention | null;
   readonly clock: Clock;
+  readonly numbers: ReaderNumbers;
   readonly owner: Owner;
   /** Told of tables that files were made without. */
   readonly onWithheld: (withheld: readonly Withheld[]) => void;
@@ -160,7 +159,7 @@ export class ChangeLog {
   /** What waits becomes files. */
   async publishAll(signal: AbortSignal): Promise<void> {
     if (this.#state.waiting.rows === 0 && !this.#endsPart()) return;
-    const publishing = above(this.#state.manifest.number, clockMs(this.#tools));
+    const publishing = this.#tools.numbers.manifestAfter(this.#state.manifest.number);
     if (publishing > NUMBER_MAX)
       throw filesError("MR2035", "fatal", `${this.#tools.store.location}: ${manifestKey(publishing - 1)}`);
     await this.#append({ ...this.#state, publishing }, NO_ROWS, signal);
@@ -198,7 +197,7 @@ export class ChangeLog {
   /** Of the next batch. */
   #numbersFor(readsAll: boolean): { readonly sequence: number; readonly begun: number } {
     const { sequence, begun } = this.#state;
-    const first = above(sequence - 1, clockMs(this.#tools) * US_PER_MS);
+    const first = this.#tools.numbers.sequenceAfter(sequence - 1);
     return readsAll ? { sequence: first + 1, begun: first } : { sequence: first, begun };
   }
 
@@ -229,6 +228,8 @@ export class ChangeLog {
 
   async #append(next: State, { shapes, parts, bytes }: EntryParts, signal: AbortSignal): Promise<void> {
     const since = next.waiting.rows === 0 || this.#state.waiting.rows === 0 ? this.#log.newest + 1 : next.since;
+    // Invariant: before an entry has numbers, no later log begins at or below them.
+    await this.#tools.numbers.reserve(next.sequence, next.publishing ?? 0);
     await this.#log.append({ ...next, since, shapes: [...shapes], parts: [...parts] }, bytes, signal);
     this.#state = { ...next, since };
   }
@@ -251,19 +252,19 @@ async function continued(tools: Tools, { numbers, newest, entry }: FoundLog, sig
   const known = Math.max(state.manifest.number, state.publishing ?? 0);
   const manifest = await newestManifest(tools.store, known, signal);
   if (manifest === null) return { log, state };
-  const publishing = state.publishing === null ? null : above(manifest.number, clockMs(tools));
+  const publishing = state.publishing === null ? null : tools.numbers.manifestAfter(manifest.number);
   return { log, state: { ...behind(state, manifest), publishing } };
 }
 
 /** What is there stays: manifests, sequences and the numbers of entries go on above all earlier ones. */
 async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
-  const { store, owner } = tools;
+  const { store, owner, numbers } = tools;
   const leftOver = await entryNumbers(store, signal);
   // What is removed was looked at twice: one answer may have been wrong.
   if (leftOver.length > 0 && (await findLog(store, signal)) !== null) throw cameLate(leftOver.at(-1)!, store.location);
   for (const number of leftOver) await store.remove(logKey(number), signal);
   const manifest = await newestManifest(store, 0, signal);
-  const newest = above(leftOver.at(-1) ?? 0, clockMs(tools)) - 1;
+  const newest = numbers.manifestAfter(leftOver.at(-1) ?? 0) - 1;
   const fresh = {
     checkpoint: NO_CHECKPOINT,
     since: newest + 1,
@@ -277,24 +278,12 @@ async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
     text: owner.text,
   };
   const state = manifest === null ? fresh : behind(fresh, manifest);
-  const begun = above(state.sequence - 1, clockMs(tools) * US_PER_MS);
+  const begun = numbers.sequenceAfter(state.sequence - 1);
   return { log: new LogWriter(store, writerOf(tools), [], newest), state: { ...state, begun, sequence: begun + 1 } };
 }
 
 function behind(state: State, { lastSequence, ...manifest }: Published): State {
   return { ...state, manifest, sequence: Math.max(state.sequence, lastSequence + 1) };
-}
-
-/**
- * The next number that readers compare: above the last one here and, by the clock, above those of a path that was emptied or
- * put back from a copy.
- */
-function above(last: number, clock: number): number {
-  return Math.max(last + 1, clock);
-}
-
-function clockMs({ clock }: Tools): number {
-  return Math.floor(Math.min(clock.now(), CLOCK_MS_MAX));
 }
 
 function writerOf({ owner: { lease, name, writer } }: Tools): Pick<Head, "lease" | "owner" | "writer"> {

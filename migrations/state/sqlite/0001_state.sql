@@ -218,6 +218,12 @@ CREATE TABLE checkpoint (
   bond TEXT NOT NULL
 ) STRICT;
 
+-- The numbers that a sink gave to readers, who keep them, are below: also when the sink and its checkpoint are gone.
+CREATE TABLE reserved_number (
+  sink TEXT PRIMARY KEY,
+  below INTEGER NOT NULL
+) STRICT;
+
 -- What the continuous comparison has proven of one table in one sink. `voided` counts how often that became void; `step`:
 -- the batch of the sink's checkpoint at that time. `looked_at`: of the range that waits longest; `content`: the ranges.
 CREATE TABLE proof (

@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { Scope, TableVersion } from "../model/schema.ts";
-import type { StoredError } from "./state-store.ts";
+import type { NumberStore, StoredError } from "./state-store.ts";
 import type { TargetRawRows } from "./raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
 import type { Described, Fields } from "../described.ts";
@@ -158,6 +158,7 @@ export interface Sink {
   readonly readers?: TargetReaders;
   readonly copies?: TargetCopies;
   readonly engine?: TargetEngine;
+  readonly numbers?: TargetNumbers;
   /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as batches of rows. */
   readonly raw?: TargetRawRows;
   /**
@@ -292,6 +293,15 @@ export interface TargetEngine {
   memoryBytes(): Promise<number | null>;
   /** Deleted rows that still occupy space in the target. */
   readonly deadRows: number;
+}
+
+/**
+ * For a target that numbers what its readers load: they keep the numbers, and go by them, when the target is emptied or put back.
+ * Without it only the target knows which numbers it gave.
+ */
+export interface TargetNumbers {
+  /** Told before the sink is opened. Invariant: numbers are reserved there before a reader can see them. */
+  keepIn(store: NumberStore): void;
 }
 
 /** The daemon's process before this one. */

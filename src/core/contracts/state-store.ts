@@ -24,6 +24,7 @@ export interface StateStore {
   readonly sinks: SinkStore;
   readonly bonds: BondStore;
   readonly checkpoints: CheckpointStore;
+  readonly numbers: NumberStore;
   readonly schemas: SchemaStore;
   readonly suspensions: SuspensionStore;
   readonly snapshots: SnapshotStore;
@@ -287,6 +288,13 @@ export interface BondStore {
 export interface CheckpointStore {
   get(sink: string): Promise<Checkpoint | null>;
   put(sink: string, checkpoint: Checkpoint): Promise<void>;
+}
+
+/** Which numbers sinks gave to their readers (`TargetNumbers`). It stays when a sink is emptied, or leaves the configuration. */
+export interface NumberStore {
+  /** All are below; 0: there are none. */
+  reserved(sink: string): Promise<number>;
+  reserve(sink: string, below: number): Promise<void>;
 }
 
 export interface SinkOpening {

@@ -5,7 +5,15 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
 import { SqliteEnding, SqliteNotices } from "./stores/notices.ts";
-import { DATABASE, NEST, SqliteBonds, SqliteCheckpoints, SqliteSinks, SqliteSource } from "./stores/positions.ts";
+import {
+  DATABASE,
+  NEST,
+  SqliteBonds,
+  SqliteCheckpoints,
+  SqliteNumbers,
+  SqliteSinks,
+  SqliteSource,
+} from "./stores/positions.ts";
 import { Connection } from "./connection.ts";
 import { upgradedCopy } from "./dump.ts";
 import { SqliteDeadLetters } from "./stores/dead-letters.ts";
@@ -78,6 +86,7 @@ export function assemble(connection: Connection): StateStore {
     sinks,
     bonds: new SqliteBonds(connection, snapshots),
     checkpoints: new SqliteCheckpoints(connection),
+    numbers: new SqliteNumbers(connection),
     schemas: new SqliteSchemas(connection),
     snapshots,
     suspensions: new SqliteSuspensions(connection),

@@ -1,7 +1,9 @@
 /** The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { openState } from "../../../src/state/open.ts";
 import { connectedDuckdb } from "../../support/warehouses/files-reader.ts";
+import { manifestPaths } from "../../support/warehouses/files-sample.ts";
 import { EDGE_TYPES, edgeValues } from "../../support/postgres/postgres-edge-values.ts";
 import { FURTHER_TYPES, furtherValues } from "../../support/postgres/postgres-further-values.ts";
 import { roundTrip } from "../../support/postgres/postgres-round-trip.ts";
@@ -49,6 +51,11 @@ test("a workload with changes of keys and shapes: the merged files equal the sou
   await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
   await pipeline.run("truncate late; insert into late values (1, 1, 'again')");
   await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
+  const { folder, name } = pipeline.installation;
+  const state = await openState(`sqlite:${join(folder, ".millrace", `${name}.db`)}`, { name, readOnly: true });
+  const numbers = manifestPaths(join(folder, "changes")).map((path) => Number.parseInt(basename(path), 10));
+  expect(await state.numbers.reserved("files")).toBeGreaterThan(Math.max(...numbers));
+  await state.close();
 });
 
 test(

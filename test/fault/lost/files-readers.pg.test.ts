@@ -7,6 +7,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { SetClock } from "../../support/daemon/set-clock.ts";
 import { connectedDuckdb, FilesReader } from "../../support/warehouses/files-reader.ts";
 import { mergeSql } from "../../support/warehouses/files-merge.ts";
 import { manifestIn, manifestPaths } from "../../support/warehouses/files-sample.ts";
@@ -113,6 +114,8 @@ async function recoverOlder(pipeline: RunningPipeline): Promise<void> {
   expect(await pipeline.installation.command("recover", "--yes")).toMatchObject({ exitCode: 0 });
 }
 
+const DAY_MS = 86_400_000;
+const SET_BACK = "the clock is set back";
 const TORN_DOWN = "everything is torn down and begun again";
 
 const HAPPENINGS: Readonly<Record<string, (pipeline: RunningPipeline) => unknown>> = {
@@ -150,6 +153,8 @@ const HAPPENINGS: Readonly<Record<string, (pipeline: RunningPipeline) => unknown
     rmSync(join(pathOf(pipeline), "_millrace/log"), { recursive: true });
     loseState(pipeline);
   },
+  [`the path is emptied, and ${SET_BACK}`]: emptyPath,
+  [`an older copy of the path is put back, and ${SET_BACK}`]: putOlderBack,
   [TORN_DOWN]: async ({ installation }) => {
     const { exitCode, stderr } = await installation.command("teardown", "--yes", "--sink-metadata");
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -157,14 +162,16 @@ const HAPPENINGS: Readonly<Record<string, (pipeline: RunningPipeline) => unknown
 };
 
 test.for(Object.entries(HAPPENINGS))("%s: readers get the source's rows", async ([what, happen]) => {
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["files"] });
+  using clock = new SetClock(what.endsWith(SET_BACK) ? DAY_MS : 0);
+  const { environment } = clock;
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["files"], environment });
   const reader = new Reader(pipeline);
   await pipeline.settled();
   await pipeline.daemon.stop();
   const { folder } = pipeline.installation;
   // The reader knows rows of a second epoch. A slot that outlives its state is not torn down.
   if (what !== TORN_DOWN) loseState(pipeline);
-  await pipeline.start();
+  await pipeline.start(true, environment);
   await pipeline.run(
     "update kept set body = 'second' where id <= 10; insert into kept values (31, 'new'), (32, 'new')",
   );
@@ -172,14 +179,15 @@ test.for(Object.entries(HAPPENINGS))("%s: readers get the source's rows", async 
   await pipeline.daemon.stop();
   cpSync(pathOf(pipeline), join(folder, "older"), { recursive: true });
   cpSync(join(folder, ".millrace"), join(folder, "older-state"), { recursive: true });
-  await pipeline.start();
+  await pipeline.start(true, environment);
   await pipeline.run("update kept set body = 'between' where id > 20; insert into emptied values (4, 'between')");
   await expectLoaded(pipeline, reader);
   await pipeline.daemon.stop();
   await happen(pipeline);
+  clock.set(0);
   await pipeline.run("delete from kept where id in (3, 13, 31); delete from emptied");
   await pipeline.run("update kept set body = 'third' where id % 7 = 0");
-  await pipeline.start();
+  await pipeline.start(true, environment);
   await expectLoaded(pipeline, reader);
   await pipeline.run("update kept set body = 'fourth' where id % 5 = 0; delete from kept where id = 4");
   await expectLoaded(pipeline, reader);

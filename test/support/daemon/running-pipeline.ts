@@ -156,8 +156,8 @@ export class RunningPipeline implements AsyncDisposable {
     return stderr;
   }
 
-  async start(untilStreaming = true): Promise<void> {
-    this.daemon = this.installation.run();
+  async start(untilStreaming = true, environment: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.daemon = this.installation.run(environment);
     if (untilStreaming) await this.daemon.streaming();
   }
 

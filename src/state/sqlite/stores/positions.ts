@@ -22,6 +22,7 @@ import {
   type CheckpointStore,
   type Loss,
   type LostChanges,
+  type NumberStore,
   type SinkCheckpoint,
   type SinkCrossing,
   type SinkEntry,
@@ -286,6 +287,26 @@ export class SqliteCheckpoints implements CheckpointStore {
   async put(sink: string, checkpoint: Checkpoint): Promise<void> {
     const row = { sink, position: serializePosition(checkpoint.position), ...checkpointTexts(checkpoint) };
     this.#connection.write(() => this.#connection.run(PUT, row));
+  }
+}
+
+const RESERVE =
+  "INSERT INTO reserved_number (sink, below) VALUES (:sink, :below) ON CONFLICT DO UPDATE SET below = :below";
+
+export class SqliteNumbers implements NumberStore {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  async reserved(sink: string): Promise<number> {
+    const row = this.#connection.get("SELECT below FROM reserved_number WHERE sink = :sink", { sink });
+    return row === undefined ? 0 : integer(row, "below");
+  }
+
+  async reserve(sink: string, below: number): Promise<void> {
+    this.#connection.write(() => this.#connection.run(RESERVE, { sink, below }));
   }
 }
 
