@@ -315,11 +315,13 @@ export class RuleBook {
     return isKnownByName(shape) ? this.#foresight?.of(shape.id, position) : undefined;
   }
 
-  /** As an earlier process registered the table, for a position that is behind what it was since. */
+  /**
+   * As an earlier process registered the table, for a position that is behind what it was since. What comes before its first version
+   * passed under that one.
+   */
   #stoodUnder(id: string, position: Position): Former | undefined {
-    const inForce = this.#versions
-      .get(id)
-      ?.findLast((version) => passed(version) && comparePositions(version.since, position) <= 0);
+    const known = this.#versions.get(id)?.filter(passed) ?? [];
+    const inForce = known.findLast(({ since }) => comparePositions(since, position) <= 0) ?? known[0];
     return inForce === undefined ? undefined : formerOf(inForce);
   }
 

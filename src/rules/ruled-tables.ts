@@ -1,6 +1,6 @@
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import { invariant } from "../core/invariant.ts";
-import { comparePositions, type Position } from "../core/model/position.ts";
+import { comparePositions, latest, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
 import { isKnownByName, type RuleMemory } from "./former-rules.ts";
@@ -78,13 +78,17 @@ export class RuledTables {
     return this.#book.shape(shape);
   }
 
-  /** `from`: where it is registered. What loses its name behind that is not what the present rules for the name are for. */
+  /**
+   * `from`: where a stream begins. It is registered there, or where it is further on: what loses its name behind that is not what
+   * the present rules for the name are for.
+   */
   revised(table: TableVersion, from?: Position): TableShape | null {
     const known = sourceShape(table);
     const live = this.#live.get(table.id);
     const own = live === undefined ? known : withKeyOf(live, known);
-    const isLost = from !== undefined && this.#book.future(own, from) !== undefined;
-    const shape = this.#book.shape(own, isLost ? from : undefined);
+    const at = from === undefined ? undefined : latest(from, table.since);
+    const isLost = at !== undefined && this.#book.future(own, at) !== undefined;
+    const shape = this.#book.shape(own, isLost ? at : undefined);
     return shape.fingerprint === table.fingerprint ? null : shape;
   }
 

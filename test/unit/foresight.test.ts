@@ -4,9 +4,12 @@ import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import type { Rename } from "../../src/core/contracts/change-log.ts";
+import type { Rename, StreamOptions } from "../../src/core/contracts/change-log.ts";
+import type { Rules } from "../../src/rules/definition.ts";
 import { namedOtherwiseLater } from "../../src/rules/errors.ts";
 import { Foresight } from "../../src/rules/foresight.ts";
+import { FormerRules, noMemory } from "../../src/rules/former-rules.ts";
+import { RuleBook } from "../../src/rules/rule-book.ts";
 import { withRules } from "../../src/rules/with-rules.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
@@ -113,12 +116,63 @@ test("of a table that is held back, its message says whose rules hide what", () 
   expect(said(table.id, "former")).toContain("gets other columns further on in the log; the rules that it stood under");
 });
 
-test("a share looks through the log if a table of another one is under rules: it may have come from here", async () => {
+/** Rules as they are in `tables`. */
+function rulesIn(tables: object): Rules {
   const problem = (code: string): never => {
     throw new Error(code);
   };
-  const tables = z.record(z.string(), tableDefinition).parse({ "s.people": { columns: { mail: { mask: "redact" } } } });
-  const rules = rulesOf(tables, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+  const parsed = z.record(z.string(), tableDefinition).parse(tables);
+  return rulesOf(parsed, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+}
+
+test.each([7, 20, 30])(
+  "what a table stood under counts for a stream from %i too, before and behind where it was registered",
+  async (from) => {
+    const columns = { id: "int8", mail: "text" };
+    const people = tableVersion({ schema: "s", table: "people", columns, dialect: "mysql", relation: 2 });
+    const book = new RuleBook(rulesIn({ "s.people": { columns: { mail: { mask: "redact" } } } }));
+    const before = { ...people, ...book.shape(people), since: at(20) };
+    let shows: StreamOptions["resolve"] | undefined;
+    const source: unknown = {
+      catalog: { tables: async () => ({ tables: [people], refused: [], generations: new Map() }) },
+      log: {
+        renames: async (
+          _from: Position,
+          _to: null,
+          onRenamed: (renames: readonly Rename[], position: Position) => void,
+        ) => {
+          onRenamed([how("made", people.id)], at(200));
+          return 300n;
+        },
+        stream: async (_from: Position, options: StreamOptions) => {
+          shows = options.resolve;
+          return {};
+        },
+      },
+      positions: {},
+      admin: {},
+      rows: {},
+    };
+    const memory = { ...noMemory(), former: new FormerRules([before]), versions: new Map([[people.id, [before]]]) };
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    const ruled = withRules(source as Source, rulesIn({ "s.people": {} }), memory);
+    const { signal } = new AbortController();
+    const revised = await ruled.revised([before], at(from), signal);
+    expect(revised.map((shape) => shape.ruled?.fault?.code)).toEqual(["MR1033"]);
+    const shown: unknown[] = [];
+    const resolve: StreamOptions["resolve"] = async (shape, since) => {
+      shown.push([since.commit, shape.ruled?.fault?.code]);
+      return { ...shape, version: 2, since };
+    };
+    await ruled.log.stream(at(from), { temporary: false, resolve }, signal);
+    const positions = [10, 25, 250].filter((position) => position >= from);
+    for (const position of positions) await shows!(people, at(position));
+    expect(shown).toEqual(positions.map((position) => [BigInt(position), position < 200 ? "MR1033" : undefined]));
+  },
+);
+
+test("a share looks through the log if a table of another one is under rules: it may have come from here", async () => {
+  const rules = rulesIn({ "s.people": { columns: { mail: { mask: "redact" } } } });
   const columns = { id: "int8", mail: "text" };
   const looked = async (dialect: "mysql" | "postgres"): Promise<readonly bigint[]> => {
     const from: bigint[] = [];
