@@ -6,6 +6,7 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   renameSync,
@@ -13,7 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { systemErrorCode } from "./system-errors.ts";
 
 /**
@@ -61,16 +62,34 @@ export function writeWhole(path: string, text: string, mode: number, mayReplace?
 
 /** The same of a file that `write` makes, durably, under another name. */
 export function makeWhole(path: string, write: (early: string) => void, mayReplace = (): void => undefined): void {
-  // Processes of two containers have the same numbers.
-  const early = `${path}.${randomUUID()}.new`;
+  const early = earlyName(path);
   try {
     write(early);
     mayReplace();
-    renameSync(early, path);
-    syncFolder(dirname(path));
+    nameEarly(early, path);
   } finally {
     rmSync(early, { force: true });
   }
+}
+
+/** Processes of two containers have the same numbers. */
+export function earlyName(path: string): string {
+  return `${path}.${randomUUID()}.new`;
+}
+
+const EARLY = /^\.[0-9a-f-]{36}\.new$/;
+
+/** What processes have left that were killed while they made the file, the newest first: it may be whole. */
+export function leftEarly(path: string): readonly string[] {
+  const [folder, own] = [dirname(path), basename(path)];
+  const left = readdirSync(folder).filter((name) => name.startsWith(own) && EARLY.test(name.slice(own.length)));
+  const dated = left.map((name) => ({ file: join(folder, name), ms: statSync(join(folder, name)).mtimeMs }));
+  return dated.toSorted((a, b) => b.ms - a.ms).map(({ file }) => file);
+}
+
+export function nameEarly(early: string, path: string): void {
+  renameSync(early, path);
+  syncFolder(dirname(path));
 }
 
 /** The file's identity, so that another file under its name is noticed; empty: it does not exist. */

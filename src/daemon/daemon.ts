@@ -11,7 +11,7 @@ import type { Source } from "../core/contracts/source.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
-import { findMillraceError, isAborted, type MillraceError } from "../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import { type HeldState, holdingState } from "./held-state.ts";
@@ -81,7 +81,10 @@ export interface DaemonResult {
   readonly reconciled: ReconcileDocument | null;
 }
 
-const STOPPED: DaemonResult = { missing: [], reconciled: null };
+const STOPPED: DaemonResult = {
+  missing: ["millrace was stopped before every sink was at the source's position"],
+  reconciled: null,
+};
 const clock = systemClock;
 const DEFAULT_LIMITS: NonNullable<Sink["batchLimits"]> = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 
@@ -99,12 +102,8 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const open = (): Promise<StateStore> => openState(config.state, { name: config.name, clock });
   const outlasts = (error: MillraceError): boolean => !once && mayHeal(error);
   const parts = { clock, logger, redact, open, wrap: wrap?.state, awaitsLease, outlasts, told };
-  try {
-    return await holdingState(parts, (held) => runWithLease(config, options, { ...held, folder }, signal), signal);
-  } catch (error) {
-    if (signal.aborted && isAborted(error)) return STOPPED;
-    throw error;
-  }
+  const run = (held: HeldState) => runWithLease(config, options, { ...held, folder }, signal);
+  return (await holdingState(parts, run, signal)) ?? STOPPED;
 }
 
 interface DaemonState extends HeldState {

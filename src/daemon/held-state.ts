@@ -1,8 +1,9 @@
 /** The state of one run: opened, waited for, under a lease that is renewed elsewhere (`keepLease`), and closed at the end. */
 import { type Clock, timestamp } from "../core/clock.ts";
-import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { findMillraceError, isAborted, type MillraceError } from "../core/errors.ts";
 import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import { STATE_REPLACED } from "../state/errors.ts";
 import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
 import { awaitLease, holderName, isGone, releaseLease, takeLease, throughMoves } from "./lease.ts";
@@ -30,22 +31,52 @@ export interface HeldState {
   readonly isInherited: boolean;
 }
 
-/** Runs with the state, and again where the source has become another log. Throws an abort too. */
+const REPLACED_PAUSE_MS = 1_000;
+
+/**
+ * Runs with the state, and again where the source has become another log, or the state another one. Null: it was stopped, and
+ * what failed after that is told to the log alone.
+ */
 export async function holdingState<T>(
   parts: HoldingParts,
   run: (held: HeldState) => Promise<T>,
   signal: AbortSignal,
+): Promise<T | null> {
+  const { clock, logger, outlasts = () => false } = parts;
+  for (;;) {
+    try {
+      return await holdingOnce({ ...parts, outlasts: (error) => isReplaced(error) || outlasts(error) }, run, signal);
+    } catch (error) {
+      if (endsStopped(error, logger, signal)) return null;
+      const known = findMillraceError(error);
+      if (known === undefined || !isReplaced(known) || outlasts(known)) throw error;
+      logger.warn({ code: known.code, error }, `${known.message}; Millrace begins again with what is there`);
+    }
+    await clock.sleep(REPLACED_PAUSE_MS, signal).catch(() => {});
+    if (signal.aborted) return null;
+  }
+}
+
+function isReplaced({ code }: MillraceError): boolean {
+  return code === STATE_REPLACED;
+}
+
+/** True if the stop was ordered: what was waited for then, or met on the way out, is no failure. */
+export function endsStopped(error: unknown, logger: Logger, signal: AbortSignal): boolean {
+  if (!signal.aborted) return false;
+  if (isAborted(error)) return true;
+  const known = findMillraceError(error);
+  if (known === undefined) return false;
+  logger.warn({ code: known.code, error }, `millrace was stopped; this failed meanwhile: ${known.message}`);
+  return true;
+}
+
+async function holdingOnce<T>(
+  parts: HoldingParts & Required<Pick<HoldingParts, "outlasts">>,
+  run: (held: HeldState) => Promise<T>,
+  signal: AbortSignal,
 ): Promise<T> {
-  const {
-    clock,
-    logger,
-    redact,
-    open,
-    wrap,
-    awaitsLease = false,
-    outlasts = () => false,
-    told = async () => {},
-  } = parts;
+  const { clock, logger, redact, open, wrap, awaitsLease = false, outlasts, told = async () => {} } = parts;
   const opened = await open();
   const state = redacting(patient({ store: wrap?.(opened) ?? opened, clock, logger }, signal), redact);
   try {

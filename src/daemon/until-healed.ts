@@ -6,6 +6,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { isTriedAgain, ReconnectBackoff } from "../runtime/retry.ts";
 import { STATE_REPLACED } from "../state/errors.ts";
+import { endsStopped } from "./held-state.ts";
 import { notifierOf } from "./notifying.ts";
 import { serveWaiting, waitingStatus } from "./serving.ts";
 
@@ -60,14 +61,9 @@ export async function untilHealed(
         await run(serves);
         return;
       } catch (error) {
+        if (endsStopped(error, logger, signal)) return;
         const known = findMillraceError(error);
-        if (known === undefined) throw error;
-        if (signal.aborted) {
-          // The stop was ordered, and is no failure of what the daemon waits for.
-          logger.warn({ code: known.code, error }, `millrace has stopped while it waited: ${known.message}`);
-          return;
-        }
-        if (!mayHeal(known)) throw error;
+        if (known === undefined || !mayHeal(known)) throw error;
         if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
         if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
         said = known.message;

@@ -141,10 +141,11 @@ async function warnOfWaiting(handover: Handover, logger: Logger, signal: AbortSi
   }
 }
 
-/** Where the program is, and what the state has to know of that. Once in a process: later runs go on with what was kept. */
+/** Where the program is, and what the state has to know of that. Once in a process: later runs go on with what was done. */
 class Start {
   readonly #parts: FollowerParts;
-  #keeper: Keeper | null = null;
+  /** Of positions that are the program's own. */
+  #own: Keeper | null = null;
   /** The program gave a position without what it has read: no table is read. */
   readsNothing = false;
 
@@ -153,17 +154,18 @@ class Start {
   }
 
   async keeper(source: Source, state: StateStore, signal: AbortSignal): Promise<Keeper> {
-    return (this.#keeper ??= await this.#find(source, state, signal));
-  }
-
-  async #find(source: Source, state: StateStore, signal: AbortSignal): Promise<Keeper> {
-    const { from, hasState } = this.#parts;
+    const { from } = this.#parts;
     if (from === undefined) {
       return {
         load: () => state.checkpoints.get(SINK),
         keep: (checkpoint) => state.checkpoints.put(SINK, checkpoint),
       };
     }
+    return (this.#own ??= await this.#find(from, source, state, signal));
+  }
+
+  async #find(from: string | null, source: Source, state: StateStore, signal: AbortSignal): Promise<Keeper> {
+    const { hasState } = this.#parts;
     if (from === null) return inMemory(null);
     const found = readPosition(from, source.positions);
     if (found !== null && hasState === (found.identity === null)) {

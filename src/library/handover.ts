@@ -8,8 +8,9 @@
  * What was given and is not done holds back all that follows it: a checkpoint is kept only when every transaction before it is
  * done. So `done()` may be called in any order, and late.
  */
-import { abortedError } from "../core/errors.ts";
+import { abortedError, findMillraceError } from "../core/errors.ts";
 import type { Checkpoint } from "../core/checkpoint.ts";
+import { STATE_REPLACED } from "../state/errors.ts";
 import type { Change, Transaction } from "./api.ts";
 import { libraryError } from "./errors.ts";
 
@@ -96,9 +97,11 @@ export class Handover {
   #wake: (() => void) | null = null;
   #ended: { readonly error: unknown } | null = null;
 
-  /** What is done from now on is kept there. */
+  /** What is done from now on is kept there, and what could not be kept in a state that was replaced. */
   keepIn(keeper: Keeper): void {
     this.#keeper = keeper;
+    this.#failure = null;
+    void this.#keep();
   }
 
   /** Transactions that the program has not done, while it asks for the next one. */
@@ -181,11 +184,13 @@ export class Handover {
         await this.#keeper?.keep(last);
       } catch (error) {
         this.#failure = failure = error;
+        // A run with the state that is there now begins, and has a keeper for it.
+        if (findMillraceError(error)?.code === STATE_REPLACED) break;
       }
       for (const delivery of this.#open.splice(0, count)) Delivery.end(delivery, failure);
-      this.#look();
     }
     this.#isKeeping = false;
+    this.#look();
   }
 
   #doneCount(): number {

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { configOf, loadConfig } from "../config/load.ts";
 import { Secrets } from "../config/secrets/secrets.ts";
 import { scopeOf, systemClock } from "../core/clock.ts";
-import { isAborted, MillraceError } from "../core/errors.ts";
+import { MillraceError } from "../core/errors.ts";
 import { checkpointFromTexts, checkpointTexts } from "../core/checkpoint.ts";
 import { parsePosition, serializePosition } from "../core/model/position.ts";
 import { connectors } from "../../connectors/registry.ts";
@@ -115,7 +115,7 @@ class Followed implements api.Following {
     try {
       if (!signal.aborted) await this.#follow(signal);
     } catch (error) {
-      if (!signal.aborted || !isAborted(error)) failure = error;
+      failure = error;
     }
     this.#options.signal?.removeEventListener("abort", this.#stop);
     this.#handover.end(failure);

@@ -1,12 +1,18 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { loadConfig } from "../../src/config/load.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { SILENT } from "../../src/core/contracts/telemetry.ts";
-import { holdingState } from "../../src/daemon/held-state.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
+import { runDaemon } from "../../src/daemon/daemon.ts";
+import { type HeldState, holdingState } from "../../src/daemon/held-state.ts";
 import { holderName, isGone, LEASE_MS, localPid } from "../../src/daemon/lease.ts";
+import { connectors } from "../../connectors/registry.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { openState } from "../../src/state/open.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -25,12 +31,21 @@ test("a process id of another host of the same name, or of an earlier boot, says
   expect([localPid(elsewhere), isGone(elsewhere)]).toEqual([null, false]);
 });
 
-/** A configuration whose servers are all away, and its state as an earlier command left it. */
-async function stopped() {
+/** A configuration whose servers are all away. */
+function away() {
   const folder = temporaryFolder();
   const sinks = "{ cache: { kind: redis, url: 'redis://127.0.0.1:1' } }";
   const source = "{ kind: postgres, url: 'postgres://127.0.0.1:1/d' }";
-  writeFileSync(folder.file("millrace.yaml"), `name: shop\nsource: ${source}\nsinks: ${sinks}\n`);
+  writeFileSync(
+    folder.file("millrace.yaml"),
+    `name: shop\nsource: ${source}\nsinks: ${sinks}\nadmin: { listen: false }\n`,
+  );
+  return folder;
+}
+
+/** With its state as an earlier command left it. */
+async function stopped() {
+  const folder = away();
   const asked = async (...command: readonly string[]) => {
     const { exitCode, stdout } = await runCli([...command, "--json"], { folder: folder.path });
     const answer: unknown = JSON.parse(stdout);
@@ -85,7 +100,7 @@ test("a process that outlasts a failure still knows that the daemon before it di
   const parts = { clock: systemClock, logger: SILENT, redact: (json: string) => json, open, outlasts: () => true };
   const { signal } = new AbortController();
   const follows: boolean[] = [];
-  const run = async (fails: boolean): Promise<void> =>
+  const run = async (fails: boolean): Promise<unknown> =>
     await holdingState(
       parts,
       async ({ isInherited }) => {
@@ -100,6 +115,63 @@ test("a process that outlasts a failure still knows that the daemon before it di
   await run(false);
   expect(follows).toEqual([true, true, true, false]);
 });
+
+test("a run that is stopped ends so, whatever the state answers at that moment", async () => {
+  using folder = temporaryFolder();
+  const open = () => openState(`sqlite:${folder.file("shop.db")}`, { name: "shop" });
+  const parts = { clock: systemClock, logger: SILENT, redact: (json: string) => json, open };
+  const stop = new AbortController();
+  const run = async (): Promise<never> => {
+    stop.abort();
+    throw new MillraceError({ code: "MR1215", kind: "retryable", message: "the state's server is away" });
+  };
+  await expect(holdingState(parts, run, stop.signal)).resolves.toBeNull();
+});
+
+test("a run begins again with the state that was put in the place of its own", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("shop.db");
+  const open = () => openState(`sqlite:${path}`, { name: "shop" });
+  const parts = { clock: systemClock, logger: SILENT, redact: (json: string) => json, open };
+  const follows: boolean[] = [];
+  const run = async ({ state, isInherited }: HeldState): Promise<boolean | undefined> => {
+    follows.push(isInherited);
+    if (follows.length === 1) {
+      await state.sinks.setPaused("w", true);
+      rmSync(path);
+      await state.sinks.setPaused("x", true);
+    }
+    return (await state.sinks.get("w"))?.paused;
+  };
+  await expect(holdingState(parts, run, new AbortController().signal)).resolves.toBe(true);
+  expect(follows).toEqual([false, false]);
+});
+
+test.each([false, true])(
+  "`run --once` that is stopped is not done (its state is locked then: %s)",
+  async (isLocked) => {
+    using folder = away();
+    const config = await loadConfig(folder.file("millrace.yaml"), {
+      connectors,
+      environment: {},
+      secrets: new Secrets(),
+    });
+    const stop = new AbortController();
+    const told = (_: object, message: string): void => {
+      if (message.includes(isLocked ? "what has to be stored waits" : "millrace is running")) stop.abort();
+    };
+    const logger: Logger = { debug: told, info: told, warn: told, error: told, child: () => logger };
+    using other = new DatabaseSync(":memory:");
+    const lock = (state: StateStore): StateStore => {
+      other.exec(`ATTACH '${folder.file(".millrace/shop.db")}' AS shop`);
+      if (isLocked) other.exec("BEGIN IMMEDIATE; DELETE FROM shop.lease");
+      return state;
+    };
+    const options = { once: true, logger, redact: (json: string) => json, wrap: { state: lock } };
+    const { missing } = await runDaemon(config, options, stop.signal);
+    expect(missing).toEqual([expect.stringContaining("stopped")]);
+  },
+);
 
 test.runIf(process.platform === "linux")(
   "a process that was killed is gone, though its parent does not ask how it ended",

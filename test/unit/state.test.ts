@@ -1,6 +1,18 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
@@ -138,7 +150,11 @@ describe("the state file", () => {
 
     async function expectWhole(path: string, isPaused = false): Promise<void> {
       const again = await openState(`sqlite:${path}`, { name: "shop" });
-      expect((await again.lease.acquire("next", 60_000, () => true)).taken).toBe(true);
+      // The process that put it back lives: its next run follows no death.
+      expect(await again.lease.acquire("next", 60_000, () => true)).toMatchObject({
+        taken: true,
+        isInherited: isPaused,
+      });
       expect((await again.snapshots.countKeys()).get("w")?.get("public.t")).toBe(50);
       expect((await again.sinks.get("w"))?.paused ?? false).toBe(isPaused);
       await again.sinks.setPaused("w", !isPaused);
@@ -174,6 +190,7 @@ describe("the state file", () => {
       using folder = temporaryFolder();
       const [path, other] = [folder.file("s.db"), folder.file("other.db")];
       const before = await openState(`sqlite:${other}`, { name: "shop" });
+      await before.lease.acquire("an earlier daemon", 60_000);
       for (let i = 0; i < 200; i++) await before.snapshots.addKeys("x", "public.u", [[`${i}`.repeat(300)]]);
       await before.close();
       const state = await holding(path);
@@ -184,6 +201,65 @@ describe("the state file", () => {
       const again = await openState(`sqlite:${path}`, { name: "shop" });
       expect((await again.snapshots.countKeys()).get("x")?.get("public.u")).toBe(200);
       await again.close();
+    });
+
+    test.each([
+      ["has ended", true],
+      ["still works", false],
+    ])("a state that a command has made in its place, and %s, is none", async (_, ends) => {
+      using folder = temporaryFolder();
+      const path = folder.file("s.db");
+      const state = await holding(path);
+      rmSync(path);
+      const command = await openState(`sqlite:${path}`, { name: "shop" });
+      await command.sinks.setPaused("other", true);
+      if (ends) await command.close();
+      await expectRefused(state, "what it held is there again");
+      if (!ends) await command.close();
+      await expectWhole(path);
+    });
+
+    test("it is waited for where a reader keeps its log from being copied", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("s.db");
+      const state = await holding(path);
+      const reader = new DatabaseSync(path, { readOnly: true });
+      reader.exec("BEGIN; SELECT count(*) FROM lease");
+      await state.sinks.setPaused("w", false);
+      rmSync(`${path}-wal`);
+      await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ reason: "passing" });
+      reader.close();
+      await expectRefused(state, "-wal, was removed");
+      await expectWhole(path);
+    });
+
+    test("it is found by the next start where its process was killed before it had the name again", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("s.db");
+      const state = await holding(path);
+      await state.lease.release((await state.lease.current())!.number);
+      await state.close();
+      renameSync(path, `${path}.${randomUUID()}.new`);
+      writeFileSync(`${path}.${randomUUID()}.new`, "as far as it came");
+      await (await openState(`sqlite:${path}`, { name: "shop" })).close();
+      expect(readdirSync(folder.path).filter((name) => name.endsWith(".new"))).toEqual([]);
+      await expectWhole(path);
+    });
+
+    test.each([
+      ["its log", (real: string) => rmSync(`${real}-wal`), "-wal, was removed"],
+      ["the file", (real: string) => rmSync(real), "what it held is there again"],
+      ["its folder", (real: string) => rmSync(dirname(real), { recursive: true }), "what it held is there again"],
+    ])("behind a symbolic link, %s is missed and put back where the link leads", async (_, remove, message) => {
+      using folder = temporaryFolder();
+      const [path, real] = [folder.file("s.db"), folder.file("disk/real.db")];
+      mkdirSync(dirname(real));
+      symlinkSync(real, path);
+      const state = await holding(path);
+      remove(real);
+      await expectRefused(state, message);
+      expect([lstatSync(path).isSymbolicLink(), existsSync(real)]).toEqual([true, true]);
+      await expectWhole(path);
     });
 
     test("it is waited for where it can't be put back", async () => {

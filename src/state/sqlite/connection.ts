@@ -107,6 +107,11 @@ export class Connection {
     this.#file?.expectThere();
   }
 
+  /** The holder's file was removed or replaced: the lease that it held is none of the file that is there. */
+  get isLost(): boolean {
+    return this.#file?.isGone ?? false;
+  }
+
   remove(): void {
     // Checks the lease: nobody else works on the file.
     this.write(() => undefined);

@@ -47,7 +47,7 @@ export function classify(error: unknown, path: string): unknown {
   }
 }
 
-function locked(path: string, parts: RaiseDetails): MillraceError {
+export function locked(path: string, parts: RaiseDetails): MillraceError {
   const writers = writersOf(path);
   const message = `the state file ${path} is locked by ${writers === "" ? "another process" : writers}`;
   const which = writers === "" ? ` (\`fuser ${path} ${path}-shm\` names it)` : "";

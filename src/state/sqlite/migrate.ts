@@ -59,6 +59,10 @@ export function recognise(database: DatabaseSync, path: string): "ours" | "empty
   return "empty";
 }
 
+export function isSound(database: DatabaseSync): boolean {
+  return database.prepare("PRAGMA quick_check(1)").get()?.["quick_check"] === "ok";
+}
+
 function appliedNumber(database: DatabaseSync): number {
   return integer(database.prepare("SELECT coalesce(max(number), 0) AS number FROM migration").get()!, "number");
 }

@@ -19,17 +19,14 @@ import { upgradedCopy } from "./dump.ts";
 import { SqliteDeadLetters } from "./stores/dead-letters.ts";
 import { classify, damaged } from "./errors.ts";
 import { SqliteLease } from "./stores/lease.ts";
-import { migrate, recognise } from "./migrate.ts";
+import { isSound, migrate, recognise } from "./migrate.ts";
 import { SqliteSnapshots } from "./stores/snapshots.ts";
 import { SqliteComparisons, SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
-import { StateFile } from "./state-file.ts";
+import { BUSY_TIMEOUT_MS, StateFile } from "./state-file.ts";
 import { SqliteProofs } from "./stores/proofs.ts";
 import { SqliteSchemas } from "./stores/schemas.ts";
 import { SqliteSuspensions } from "./stores/suspensions.ts";
-
-/** Another process writes for at most milliseconds. Calls block this process, so the wait is short. */
-const BUSY_TIMEOUT_MS = 2000;
 
 export interface SqliteOptions {
   /** The configuration's name. A file of another name is refused. */
@@ -47,7 +44,7 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
   let database = openDatabase(path, readOnly);
   try {
     const found = recognise(database, path);
-    verifyIntegrity(database, path);
+    if (!isSound(database)) throw damaged(path);
     if (readOnly) {
       if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`, { reason: "absent" });
       const copy = upgradedCopy(database, path, BUSY_TIMEOUT_MS);
@@ -129,11 +126,6 @@ function configure(database: DatabaseSync): void {
   database.exec(
     "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON",
   );
-}
-
-function verifyIntegrity(database: DatabaseSync, path: string): void {
-  const row = database.prepare("PRAGMA quick_check(1)").get();
-  if (row?.["quick_check"] !== "ok") throw damaged(path);
 }
 
 function claimName(database: DatabaseSync, path: string, name: string, readOnly: boolean): void {

@@ -1,4 +1,6 @@
 /** `follow` inside a program: what a transaction looks like, where it goes on, and what it leaves alone. */
+import { existsSync, rmSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import {
   follow,
@@ -280,6 +282,48 @@ test("what can't be right is refused: another log, a position of nobody, a state
   await using holding = follow({ ...options, state });
   await holding.next();
   await expect(follow({ ...options, state }).next()).rejects.toMatchObject({ code: "MR1213" });
+});
+
+/** An idle program that has its table, and what its log tells. */
+async function idle(source: { readonly url: string; readonly name: string; query(sql: string): Promise<unknown> }) {
+  const folder = temporaryFolder();
+  const path = folder.file("follow.db");
+  await source.query("create table orders (id bigint primary key); insert into orders values (1)");
+  const stop = new AbortController();
+  const { promise: waits, resolve } = Promise.withResolvers<void>();
+  const log = ({ message }: LogEntry): void => {
+    if (message.includes("what has to be stored waits")) resolve();
+  };
+  const options = { source: source.url, tables: ["public.orders"], state: `sqlite:${path}`, name: source.name };
+  const following = follow({ ...options, signal: stop.signal, log });
+  await (await until(following, has("s"))).at(-1)!.done();
+  return { following, options, path, stop, waits, [Symbol.dispose]: () => folder[Symbol.dispose]() };
+}
+
+test("a stop ends the loop without an error while the state does not answer", async () => {
+  await using source = await freshDatabase();
+  using program = await idle(source);
+  const next = program.following.next();
+  using other = new DatabaseSync(program.path);
+  other.exec("BEGIN IMMEDIATE");
+  await program.waits;
+  program.stop.abort();
+  expect(await next).toEqual({ done: true, value: undefined });
+});
+
+test("a state that is removed is put back, and the loop goes on with it", async () => {
+  await using source = await freshDatabase();
+  using program = await idle(source);
+  rmSync(program.path);
+  await source.query("insert into orders values (2)");
+  await (await until(program.following, has("c"))).at(-1)!.done();
+  expect(existsSync(program.path)).toBe(true);
+  await program.following.return();
+  await using again = follow(program.options);
+  await source.query("insert into orders values (3)");
+  expect(rows(await until(again, has("c"))).map(({ op, key }) => ({ op, key }))).toEqual([
+    { op: "c", key: { id: 3n } },
+  ]);
 });
 
 test("who leaves in the middle of a batch leaves at once, and nothing is called a failure", async () => {

@@ -22,6 +22,7 @@ test("a state that is removed under a daemon is put back by it, and known to the
   await eventually(() => expect(existsSync(join(folder, `${installation.name}.db`))).toBe(true), { withinMs: 20_000 });
   await pipeline.expectEqual(["t"]);
   expect(pipeline.daemon.said).toContain("MR1217");
+  expect(pipeline.daemon.said).not.toContain("the last daemon was not stopped");
   expect(pipeline.daemon.exited).toBe(false);
   expect(await orders()).toBe(before);
   await pipeline.daemon.kill();

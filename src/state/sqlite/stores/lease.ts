@@ -58,7 +58,7 @@ export class SqliteLease implements LeaseStore {
 
   async release(number: number): Promise<void> {
     const sql = "UPDATE lease SET expires_at_ms = 0 WHERE number = :number";
-    this.#connection.unfenced(() => this.#connection.run(sql, { number }));
+    if (!this.#connection.isLost) this.#connection.unfenced(() => this.#connection.run(sql, { number }));
     if (this.#connection.held === number) this.#connection.held = null;
   }
 
