@@ -57,7 +57,8 @@ export async function memoryOf(
   }
   const former = new FormerRules([...all, ...elsewhere], await schemas.renames());
   const foreseen = (await source.get())?.foreseen ?? null;
-  return { pins, former, versions, ...kept, foreseen, pending: () => pendingIn(snapshots) };
+  const last = new Map(elsewhere.toSorted((a, b) => a.version - b.version).map((one) => [one.id, one.fingerprint]));
+  return { pins, former, versions, ...kept, foreseen, pending: () => pendingIn(snapshots), elsewhere: last };
 }
 
 /** What a command knows that closes the state, which the daemon keeps. */

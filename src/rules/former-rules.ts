@@ -26,6 +26,8 @@ export interface RuleMemory {
   readonly pending?: () => Promise<readonly PendingRow[]>;
   /** Makes durable what tables of other shares stand under: they may get names that are in this one. Absent: somebody else does. */
   readonly keepElsewhere?: (shapes: readonly TableShape[]) => Promise<void>;
+  /** By id, the fingerprint of what was kept last. Absent: nothing. */
+  readonly elsewhere?: ReadonlyMap<string, string>;
 }
 
 export interface PendingRow {
@@ -320,6 +322,11 @@ export class FormerRules {
       const own = this.#byTable.get(identityOf({ ...shape, id: "", relation }));
       return own === undefined || !isRuled(own);
     });
+  }
+
+  /** Whether partitions stand under the rules of their tables. */
+  get holdsParts(): boolean {
+    return Array.from(this.#byTable.values()).some(({ held }) => held === "part");
   }
 
   /** What its partitions stood under, by names of their own. */

@@ -196,11 +196,13 @@ export class RuleBook {
 
   /** The tables that are there. */
   begin({ tables, refused, elsewhere }: Pick<CapturedTables, "tables" | "refused" | "elsewhere">): void {
-    const all = [...tables, ...refused, ...(elsewhere?.tables ?? [])];
+    const others = elsewhere?.tables ?? [];
+    const all = [...tables, ...refused, ...others];
     const there = new Set(all.map(({ id }) => id));
     for (const id of this.#plans.keys()) if (!there.has(id)) this.#plans.delete(id);
     this.#former.begin(all);
-    this.#exposure.begin(tables);
+    // Where the name tells tables apart, the log may have another one of that name, which this share does not read.
+    this.#exposure.begin([...tables, ...others.filter((shape) => !isKnownByName(shape))]);
   }
 
   /** See `FormerRules`. */

@@ -107,9 +107,17 @@ export function withheldShape(
 
 /** What the rows stood under, as it is registered with their version. */
 function under(rules: Rules, shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
-  const { columns, key, fingerprint, hides } = shape;
-  const source = { columns, key, fingerprint, ...(hides === undefined ? {} : { hides }) };
-  return { rules: rulesDigest(rules, rule), source };
+  return { rules: rulesDigest(rules, rule), source: ofSource(shape) };
+}
+
+function ofSource({ columns, key, fingerprint, hides }: TableShape): Ruled["source"] {
+  return { columns, key, fingerprint, ...(hides === undefined ? {} : { hides }) };
+}
+
+/** Of a table that stands under no rules any more. */
+export function underNone(shape: TableShape): Ruled {
+  const lineage = shape.columns.map(({ name }) => ({ source: name, target: name, mask: null }));
+  return { rules: "", source: ofSource(shape), lineage, filtered: false, fault: null };
 }
 
 /** See `Ruled`. */
@@ -134,7 +142,6 @@ export function computedOf(cells: readonly CellPlan[]): readonly ComputedColumn[
   return cells.flatMap(({ computed }) => (computed === null ? [] : [computed]));
 }
 
-/** Recovers the source's shapes from shapes that were registered with rules, or with another key. */
 /** The source's shape of a table that an earlier process registered, with or without rules. */
 export function sourceShape(table: TableShape): TableShape {
   const { id, schema, table: name, dialect, relation, deferrableKey, ruled } = table;

@@ -5,7 +5,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
 import { isKnownByName, type RuleMemory } from "./former-rules.ts";
 import type { RuleBook } from "./rule-book.ts";
-import { type RuledShape, sourceShape, withKeyOf } from "./ruled-shape.ts";
+import { type RuledShape, sourceShape, underNone, withKeyOf } from "./ruled-shape.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
 
 /**
@@ -22,11 +22,12 @@ export class RuledTables {
   readonly #live = new Map<string, TableShape>();
   /** Tables of other shares, as the catalogue had them at the last look. */
   #others: readonly TableShape[] = [];
-  /** Of these, the fingerprints of what they stand under. */
-  readonly #elsewhere = new Map<string, string>();
+  /** Of these, the fingerprints of what is kept of them. */
+  readonly #elsewhere: Map<string, string>;
 
-  constructor(book: RuleBook) {
+  constructor(book: RuleBook, elsewhere: RuleMemory["elsewhere"] = new Map()) {
     this.#book = book;
+    this.#elsewhere = new Map(elsewhere);
   }
 
   ofSource(table: TableVersion): RuledTable | undefined {
@@ -40,13 +41,18 @@ export class RuledTables {
     this.#others = captured.elsewhere?.tables ?? [];
   }
 
-  /** What tables of other shares stand under since the last look. */
+  /**
+   * What tables of other shares stand under since the last look. Also that it is nothing any more, unless they are known by
+   * their names: the log may have exchanged them.
+   */
   elsewhere({ elsewhere }: CapturedTables): readonly TableShape[] {
-    const ruled = (elsewhere?.tables ?? []).map((table) => this.shape(table));
-    return ruled.flatMap((shape): TableShape[] => {
-      if (shape.ruled?.fault !== null || this.#elsewhere.get(shape.id) === shape.fingerprint) return [];
-      this.#elsewhere.set(shape.id, shape.fingerprint);
-      return [{ ...shape, ruled: { ...shape.ruled, isElsewhere: true } }];
+    const shapes = (elsewhere?.tables ?? []).map((table) => this.shape(table));
+    return shapes.flatMap((shape): TableShape[] => {
+      const { id, fingerprint } = shape;
+      const ruled = shape.ruled ?? (this.#elsewhere.has(id) && !isKnownByName(shape) ? underNone(shape) : null);
+      if (ruled?.fault !== null || this.#elsewhere.get(id) === fingerprint) return [];
+      this.#elsewhere.set(id, fingerprint);
+      return [{ ...shape, ruled: { ...ruled, isElsewhere: true } }];
     });
   }
 

@@ -57,7 +57,7 @@ export function withRules(
   isSelected?: (table: TableName) => boolean,
 ): RuledSource {
   const book = new RuleBook(rules, memory, isSelected);
-  const tables = new RuledTables(book);
+  const tables = new RuledTables(book, memory.elsewhere);
   const blocks = new RuledBlocks(new Masker(rules.maskKey), (table) => tables.ofSource(table));
   const { hasRules } = book;
   const onRenamed = async (renames: StoredRenames["renames"], position: Position): Promise<void> => {
@@ -102,6 +102,8 @@ export function withRules(
     rows: ruledRows(source.rows, { tables, blocks, isAsked: () => hides(rules) || book.withholds }),
     revised: async (versions, from, signal) => {
       await foresee(from, signal);
+      // A look says which they are: partitions are registered as free with their table, or never.
+      if (memory.former.holdsParts) await check(signal);
       return versions.flatMap((table) => tables.revised(table, from) ?? []);
     },
     onSkipped: async ({ from, to, isThere }, signal) => {

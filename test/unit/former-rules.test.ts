@@ -1,13 +1,18 @@
 /** What a table stood under, and where the configuration names its new name. */
-import { expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { keptElsewhere, memoryOf } from "../../src/daemon/ruled-source.ts";
+import type { Rules } from "../../src/rules/definition.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
 import { systemClock } from "../../src/core/clock.ts";
-import { UNREAD } from "../../src/core/contracts/state-store.ts";
+import { type StateStore, UNREAD } from "../../src/core/contracts/state-store.ts";
 import { FormerRules, noMemory } from "../../src/rules/former-rules.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
+import { withRules } from "../../src/rules/with-rules.ts";
 import { firstVersion, tableVersion } from "../support/model/blocks.ts";
 
 const HIDDEN = { columns: { mail: { mask: "redact" } } };
@@ -17,12 +22,16 @@ const shape = (table: string, more: Partial<TableVersion> = {}): TableVersion =>
   ...more,
 });
 
-function bookOf(tables: object, former = new FormerRules(), selected: readonly string[] = []): RuleBook {
+function rulesFor(tables: object): Rules {
   const problem = (code: string, path: readonly string[], message: string): never => {
     throw new Error(`${code} ${path.join(".")}: ${message}`);
   };
   const parsed = z.record(z.string(), tableDefinition).parse(tables);
-  const rules = rulesOf(parsed, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+  return rulesOf(parsed, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+}
+
+function bookOf(tables: object, former = new FormerRules(), selected: readonly string[] = []): RuleBook {
+  const rules = rulesFor(tables);
   const memory = { ...noMemory(), former };
   return new RuleBook(rules, memory, ({ schema, table }) => selected.includes(`${schema}.${table}`));
 }
@@ -126,6 +135,58 @@ test("partitions whose table's rules were taken off are free from there on, thos
   expect(faults(await run({}, 5n))).toEqual([undefined, HELD, HELD]);
   expect(faults(await run({}, 6n))).toEqual([undefined, HELD, HELD]);
   await state.close();
+});
+
+describe("partitions whose table's rules were taken off, with a state between the processes", () => {
+  const orders = shape("orders", { relation: 8, fingerprint: "orders" });
+  const part = shape("orders_31", { relation: 31, fingerprint: "part 31" });
+  const from = { epoch: 1, commit: 2n, index: 0 };
+  const { signal } = new AbortController();
+
+  /** A process that finds these tables in its share, and those in another one. */
+  async function opened(state: StateStore, tables: object, own: readonly TableShape[], others: readonly TableShape[]) {
+    const elsewhere = { tables: others, refused: [] };
+    const captured = { tables: own, refused: [], generations: new Map(), elsewhere };
+    const source: unknown = {
+      catalog: { tables: async () => captured },
+      log: {},
+      positions: {},
+      admin: {},
+      rows: {},
+    };
+    const rules = rulesFor(tables);
+    const memory = { ...(await memoryOf({ rules }, state)), ...keptElsewhere(state) };
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+    return withRules(source as Source, rules, memory);
+  }
+
+  test.each([
+    ["are free also in a share that does not have the table", true, []],
+    ["are held back there if they were detached before", false, ["MR1033"]],
+  ])("%s", async (_, isSeen, codes) => {
+    const state = openMemory(systemClock);
+    const look = async (tables: object, own: readonly TableShape[], parts: readonly number[]) =>
+      await (await opened(state, tables, own, [{ ...orders, parts }])).catalog.tables(signal);
+    await look({ "public.orders": HIDDEN }, [], [30, 31]);
+    if (isSeen) await look({}, [], [30, 31]);
+    const { refused } = await look({}, [part], [30]);
+    expect(refused.map(({ code }) => code)).toEqual(codes);
+    await state.close();
+  });
+
+  test("are registered as free also by a start that went on without an answer of the source", async () => {
+    const state = openMemory(systemClock);
+    const others = { "public.accounts": { columns: { iban: { mask: "redact" } } } };
+    const accounts = tableVersion({ table: "accounts", columns: { id: "int8", iban: "text" } });
+    const all = [accounts, { ...orders, parts: [30, 31] }];
+    const first = await opened(state, { ...others, "public.orders": HIDDEN }, all, []);
+    await state.schemas.resolve((await first.catalog.tables(signal)).tables, { ...from, commit: 1n });
+    const second = await opened(state, others, all, []);
+    await state.schemas.resolve(await second.revised(await state.schemas.list(), from, signal), from);
+    const third = await opened(state, others, [accounts, { ...orders, parts: [30] }, part], []);
+    expect((await third.catalog.tables(signal)).refused).toEqual([]);
+    await state.close();
+  });
 });
 
 test("a new table with all its columns is held back; one that was there first, and one with fewer, are not", () => {
