@@ -346,11 +346,11 @@ async function settle(
 ): Promise<void> {
   const hasTimeout = majorVersion >= TRANSACTION_TIMEOUT_SINCE;
   const limit = hasTimeout ? `, ${setting(TRANSACTION_TIMEOUT, "0")}` : "";
-  const direct = await client.query<{ folder: string | null }>(
-    `SELECT ${DATA_FOLDER_SQL} AS folder${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`,
+  const direct = await client.query<{ folder: string | null; started: string }>(
+    `SELECT ${DATA_FOLDER_SQL}${limit} WHERE pg_backend_pid() = ${client.processID ?? 0}`,
   );
   const [own] = direct.rows;
-  if (own !== undefined) return learnFolder(address, own.folder);
+  if (own !== undefined) return learnFolder(address, own);
   await expectOwn(client, loginAgain);
   const settings = { ...SESSION_SETTINGS, ...other, ...(hasTimeout ? { [TRANSACTION_TIMEOUT]: "0" } : {}) };
   await client.query(

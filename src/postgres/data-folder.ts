@@ -12,22 +12,30 @@ interface ServerAddress {
   readonly port: number;
 }
 
-const folders = new Map<string, string>();
+/** What the server says of itself. */
+interface Told {
+  /** Null for a role without pg_read_all_settings. */
+  readonly folder: string | null;
+  readonly started: string;
+}
 
-/** Null for a role without pg_read_all_settings. */
-export const DATA_FOLDER_SQL = "(SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory')";
+const servers = new Map<string, Told>();
 
-/** Null: this role is not told; another one may have been. */
-export function learnFolder({ host, port }: ServerAddress, folder: string | null): void {
-  if (folder !== null) folders.set(serverAt(host, port), folder);
+export const DATA_FOLDER_SQL = `(SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory') AS folder,
+  extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text AS started`;
+
+/** A role that is not told its folder may know it of another one, as long as this is the same server. */
+export function learnFolder({ host, port }: ServerAddress, told: Told): void {
+  const server = serverAt(host, port);
+  if (told.folder !== null || servers.get(server)?.started !== told.started) servers.set(server, told);
 }
 
 /** `text`: the server's message, which quotes the file that could not grow. */
 export function roomFix(address: ServerAddress | undefined, text: string): string {
-  const folder = address === undefined ? undefined : folders.get(serverAt(address.host, address.port));
+  const folder = address === undefined ? null : (servers.get(serverAt(address.host, address.port))?.folder ?? null);
   const file = /"((?:base|global|pg_\w+)\/[\w./-]+)"/.exec(text)?.[1];
   const where =
-    address === undefined || folder === undefined
+    address === undefined || folder === null
       ? `the server's data directory${file === undefined ? "" : ` (its file ${file} can't grow)`}: SHOW data_directory names it to a role of pg_read_all_settings`
       : roomOfServer(address.host, file === undefined ? folder : join(folder, file));
   return `Make room on the disk of ${where}. Millrace goes on by itself.`;

@@ -152,8 +152,8 @@ test("of a full disk the data directory is named that the server told last, to w
     };
     const { rows } = await database.query<{ folder: string }>("select current_setting('data_directory') as folder");
     // Of the server that this one has replaced.
-    learnFolder(address, "/former/data");
-    expect(await login(role)).toContain("/former/data");
+    learnFolder(address, { folder: "/former/data", started: "before" });
+    expect(await login(role)).toContain("the server's data directory");
     expect(await login(address.user)).toContain(rows[0]!.folder);
     expect(await login(role)).toContain(rows[0]!.folder);
   } finally {
