@@ -179,6 +179,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       for (const layout of layouts) {
         const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
+        const owned = this.#targets.expelled(there.get(layout.sqlName)!);
+        if (owned !== null) await warehouse.note(layout, owned);
       }
       const names = layouts.map(({ sqlName }) => sqlName);
       await this.#presence.refresh(client, names, until);

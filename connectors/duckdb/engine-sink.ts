@@ -1,5 +1,5 @@
 import { type EngineConnection, inTransaction, readTextRows } from "../kit/duckdb-engine/engine.ts";
-import type { Batch } from "../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { diskRooms, type Room } from "../../src/core/disk-room.ts";
@@ -29,7 +29,7 @@ import type { Store } from "./store.ts";
 import { Repetition, batchName } from "./repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
-import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
+import { commentSql, DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
 
 /** How often a sink tries to forget where each time another daemon commits first. */
@@ -267,7 +267,7 @@ export class EngineSink<S extends Store>
           // Invariant: rows that went into a file without a name do not count as durable.
           store.verifyPlace();
           await this.#keeper.applying(batch, opened, async () => {
-            const parts: BatchParts = { ...opened, outcome, signal };
+            const parts: BatchParts = { ...opened, expectOwned: () => this.#expectOwned(batch), outcome, signal };
             await this.#batches.apply(parts, batch);
             checkpoint.committed(batch.checkpoint);
           });
@@ -276,6 +276,16 @@ export class EngineSink<S extends Store>
       },
       batchName(batch),
     );
+  }
+
+  /**
+   * Inside a transaction: nothing goes into a table that another daemon has prepared since. One that does so before the commit
+   * changes the table's comment, and of the two transactions one fails.
+   */
+  async #expectOwned(batch: Batch): Promise<void> {
+    const targets = tablesOf(batch).flatMap((table) => this.#targets.find(table)?.target ?? []);
+    const noted = targets.length === 0 ? undefined : await this.#opened().store.noted?.(targets);
+    if (noted !== undefined) this.#targets.expectOwned(duckdbError, noted);
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
@@ -289,9 +299,19 @@ export class EngineSink<S extends Store>
       await store.exclusively(async () => {
         this.#keeper.changing?.(found);
         for (const table of found) {
-          const sql = expelSql(there.get(this.target(table))!.rows, version, inScope(table, this.#options.form));
+          const target = there.get(this.target(table))!;
+          const { rows } = target;
+          const sql = expelSql(rows, version, inScope(table, this.#options.form));
           const remove = async () => void (await connection.run(sql));
-          await overFiles(table.id, () => inTransaction(connection, () => checkpoint.fence(connection), remove));
+          const begin = () => checkpoint.fence(connection);
+          await overFiles(table.id, () => inTransaction(connection, begin, remove));
+          if (this.#targets.expelled(target) === null) continue;
+          // DuckDB alters no table with uncommitted changes.
+          await inTransaction(connection, begin, async () => {
+            const now = (await this.#warehouse().versioned()).get(this.target(table));
+            const owned = now === undefined ? null : this.#targets.expelled(now);
+            if (owned !== null) await connection.run(commentSql(rows, owned));
+          });
         }
       });
     });

@@ -21,6 +21,8 @@ export interface Store {
   lastCommit(connection: EngineConnection): Promise<string>;
   /** Another text after each commit, whoever wrote. */
   version(connection: EngineConnection): Promise<string>;
+  /** By `targetKey`, whose these targets are at this moment, also within a transaction. Absent: no other process writes there. */
+  noted?(targets: readonly TargetName[]): Promise<ReadonlyMap<string, NotedTable>>;
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */

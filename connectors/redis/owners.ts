@@ -1,5 +1,6 @@
 /**
- * Which sink prepared a table's keys last. Two that write to them hide each other's rows: versions come from different logs.
+ * Which sink prepared a table's keys last, and from whom it took them, as long as rows of that one may be there. Two that write
+ * to them hide each other's rows: versions come from different logs.
  * Each prefix has its register of tables. `shop` with the schema `eu`, and `shope` with `u`, make the same keys: so a sink also
  * looks into the registers of prefixes that begin with its own, or that its own begins with, and takes its tables there too.
  */
@@ -22,9 +23,9 @@ const NAMES_MAX = 500;
  */
 const TAKE = `
 local left = 0
-for i = 2, #ARGV, 2 do
+for i = 1, #ARGV, 3 do
   if (redis.call('HGET', KEYS[1], ARGV[i]) or '') == ARGV[i + 1] then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[1])
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
   else
     left = left + 1
   end
@@ -39,9 +40,24 @@ end
 return 0
 `;
 
-const MARKED = /^[0-9a-f]{16} /;
+/** The mark, the former owner, and the owner. */
+const VALUE = /^(?:[0-9a-f]{16} )?(?:(\S+) )?(\S+)$/;
+
+const MARK_LENGTH = 17;
+
+/** A sink, `<daemon>/<sink>`, and what its keys begin with. */
+export interface Former {
+  readonly name: string;
+  readonly prefix: string;
+}
 
 type Entry = readonly [name: string, value: string];
+
+interface Taken {
+  /** As the register has it. */
+  readonly value: string;
+  readonly former: string;
+}
 
 export class Owners {
   readonly #prefix: string;
@@ -58,50 +74,95 @@ export class Owners {
     this.#keyStart = keyStart;
   }
 
-  /** Those of the tables whose keys another sink prepared last; `compare` does not tell them again. */
+  /** See `TargetPresence.foreign`; `compare` does not tell them again. */
   async foreign(connection: Commands, tables: readonly TableVersion[]): Promise<readonly ForeignTarget[]> {
-    const others = await this.#others(connection, tables.map(this.#keyStart));
+    const starts = tables.map(this.#keyStart);
+    const others = await this.#others(connection, starts);
+    const taken = await this.#taken(connection, starts);
     for (const start of others.keys()) this.#prepared.delete(start);
-    return tables.flatMap((table) => {
-      const owner = others.get(this.#keyStart(table));
+    return tables.flatMap((table, i) => {
+      const owner = others.get(starts[i]!) ?? taken.get(starts[i]!)?.former;
       return owner === undefined ? [] : [{ table, owner }];
     });
   }
 
-  /** Starts of the keys of all tables that other sinks prepared last. */
+  /** Starts of the keys of all tables where rows of other sinks may be. */
   async others(connection: Commands): Promise<readonly string[]> {
     const all = await Promise.all((await this.#registers(connection)).map((key) => entriesOf(connection, key)));
-    return all.flat().flatMap(([start, value]) => (ownerIn(value) === this.#owner ? [] : [start]));
+    return all.flat().flatMap(([start, value]) => (isOwned(this.#owner, value) ? [] : [start]));
   }
 
-  async take(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
+  /** Returns whose rows may be there. The own register tells of them until `expelled`. */
+  async take(connection: Commands, tables: readonly TableVersion[]): Promise<readonly Former[]> {
     const [own, ...beside] = await this.#registers(connection);
     const starts = tables.map((table) => [this.#keyStart(table), table.id] as const);
-    const value = `${randomBytes(8).toString("hex")} ${this.#owner}`;
+    const mark = `${randomBytes(8).toString("hex")} `;
     const names = starts.map(([start]) => start);
-    await this.#takeIn(connection, own, names, value);
+    const others = await this.#others(connection, names);
+    const formers = await this.#takeIn(connection, own, names, mark, (start) => others.get(start));
     for (const register of beside) {
       const met = (await this.#foreignIn(connection, register)).filter(([start]) => names.some(meeting(start)));
-      await this.#takeIn(
-        connection,
-        register,
-        met.map(([start]) => start),
-        value,
-      );
+      const taken = met.map(([start]) => start);
+      await this.#takeIn(connection, register, taken, mark);
     }
     for (const [start, id] of starts) this.#prepared.set(start, id);
+    if (formers.size === 0) return [];
+    const prefixes = new Map(await prefixesIn(connection));
+    return [...formers].map((name) => ({ name, prefix: prefixes.get(name) ?? this.#prefix }));
   }
 
-  async #takeIn(connection: Commands, register: Buffer, all: readonly string[], value: string): Promise<void> {
+  /** `formerOf`: the owner before, where the register is to tell of it. */
+  async #takeIn(
+    connection: Commands,
+    register: Buffer,
+    all: readonly string[],
+    mark: string,
+    formerOf?: (name: string) => string | undefined,
+  ): Promise<ReadonlySet<string>> {
+    const formers = new Set<string>();
     for (const names of groupsOf(all, NAMES_MAX)) {
       let leftCount: unknown;
       do {
         const seen = await valuesIn(connection, register, names);
-        const pairs = names.flatMap((name, i) => (seen[i] === value ? [] : [name, seen[i] ?? ""]));
-        leftCount = pairs.length === 0 ? 0 : await connection.command("eval", TAKE, "1", register, value, ...pairs);
+        const changes = names.flatMap((name, i) => {
+          const value = seen[i] ?? "";
+          if (value.startsWith(mark)) return [];
+          const [owner, before] = partsOf(value);
+          const isOwn = value === "" || owner === this.#owner;
+          const former = formerOf === undefined ? undefined : isOwn ? (before ?? formerOf(name)) : owner;
+          if (former !== undefined) formers.add(former);
+          return [name, value, `${mark}${former === undefined ? "" : `${former} `}${this.#owner}`];
+        });
+        leftCount = changes.length === 0 ? 0 : await connection.command("eval", TAKE, "1", register, ...changes);
         // Another sink took one between the two calls.
       } while (leftCount !== 0);
     }
+    return formers;
+  }
+
+  /** No rows of others are there any more. */
+  async expelled(connection: Commands, tables: readonly TableVersion[]): Promise<void> {
+    const taken = await this.#taken(connection, tables.map(this.#keyStart));
+    for (const some of groupsOf([...taken], NAMES_MAX)) {
+      const changes = some.flatMap(([start, { value }]) => [
+        start,
+        value,
+        `${value.slice(0, MARK_LENGTH)}${this.#owner}`,
+      ]);
+      await connection.command("eval", TAKE, "1", this.#key, ...changes);
+    }
+  }
+
+  /** By start, the entries of this sink that tell of a former owner. */
+  async #taken(connection: Commands, starts: readonly string[]): Promise<ReadonlyMap<string, Taken>> {
+    const found = new Map<string, Taken>();
+    for (const some of groupsOf(starts, NAMES_MAX)) {
+      for (const [i, value] of (await valuesIn(connection, this.#key, some)).entries()) {
+        const [owner, former] = partsOf(value ?? "");
+        if (owner === this.#owner && former !== undefined) found.set(some[i]!, { value: value!, former });
+      }
+    }
+    return found;
   }
 
   /** Throws for prepared tables that other sinks have taken over since; they are forgotten. */
@@ -197,6 +258,17 @@ async function permitted<T>(answer: Promise<T>, otherwise: T): Promise<T> {
   }
 }
 
+function partsOf(value: string): readonly [owner: string, former: string | undefined] {
+  const [, former, owner = value] = VALUE.exec(value) ?? [];
+  return [owner, former];
+}
+
 function ownerIn(value: string): string {
-  return value.replace(MARKED, "");
+  return partsOf(value)[0];
+}
+
+/** Whether it is this sink's, and has no rows of others. */
+function isOwned(owner: string, value: string): boolean {
+  const [noted, former] = partsOf(value);
+  return noted === owner && former === undefined;
 }

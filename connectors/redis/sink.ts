@@ -95,6 +95,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   #lease = "";
   /** Null: another connection may be the one that writes. */
   #claim: Claim | null = null;
+  /** The claim under which the owners of the tables were compared. */
+  #ownedUnder: Claim | null = null;
   /** The last one that this process stored or found; the script compares it. */
   #step: Step = NONE;
   /** The stored checkpoint belongs to rows in the other format. */
@@ -114,10 +116,11 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.name = settings.name;
     this.#log = log;
     this.#settings = settings;
-    this.#checkpointKey = Buffer.from(checkpointKey(settings.prefix, settings.daemon, settings.name));
-    const { prefix, daemon, name, cluster } = settings;
-    this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#checkpointKey, cluster);
-    this.#owners = new Owners(prefix, `${daemon}/${name}`, (table) => tableKeyStart(settings, table));
+    const { prefix, daemon, name } = settings;
+    const owner = `${daemon}/${name}`;
+    this.#fenceKeys = this.#fenceOf(prefix, owner);
+    this.#checkpointKey = this.#fenceKeys.checkpointKey;
+    this.#owners = new Owners(prefix, owner, (table) => tableKeyStart(settings, table));
     this.#tombstones = new TombstoneKeys(settings.prefix);
     this.#pool = new CallPool(this.#tombstones);
   }
@@ -178,8 +181,16 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         });
         this.#targets.set(table, new TableTarget(this.#settings, format, table, shape));
       }
-      await this.#owners.take(connection, tables);
+      const formers = await this.#owners.take(connection, tables);
+      for (const { prefix, name } of formers) await Claim.displace(connection, this.#fenceOf(prefix, name), signal);
     });
+  }
+
+  /** Of a sink `<daemon>/<sink>`. */
+  #fenceOf(prefix: string, owner: string): FenceKeys {
+    const [daemon = "", name = ""] = owner.split("/");
+    const key = Buffer.from(checkpointKey(prefix, daemon, name));
+    return new FenceKeys(prefix, `${daemon}.${name}`, key, this.#settings.cluster);
   }
 
   /** A row keeps its named fields until it is written. */
@@ -197,10 +208,18 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#storedTables = null;
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => {
+        if (batch.kind !== "checkpoint") await this.#expectOwned(connection, claim);
         await this.#attempt(connection, claim, { batch, checkpoint, outcome, signal });
       });
       this.#storedTables = tables;
     });
+  }
+
+  /** Who takes over a table displaces the claim under which its former owner writes. */
+  async #expectOwned(connection: Connection, claim: Claim): Promise<void> {
+    if (claim === this.#ownedUnder) return;
+    await this.#owners.compare(connection);
+    this.#ownedUnder = claim;
   }
 
   async #attempt(connection: Connection, claim: Claim, { batch, checkpoint, outcome, signal }: Attempt): Promise<void> {
@@ -276,6 +295,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         const targets = tables.map((table) => this.#prepared(table));
         await expel(connection, targets, { claim, tombstones: this.#tombstones, version }, signal);
       });
+      await this.#owners.expelled(connection, tables);
     });
   }
 

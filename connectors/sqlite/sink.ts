@@ -314,21 +314,26 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async (stop) => {
       const file = this.#opened();
-      const there = await this.#warehouse(stop).versioned();
+      const warehouse = this.#warehouse(stop);
       await this.#companion?.writing(stop);
       const slices = new Slices(stop);
       await file.transaction(
         stop,
         () => this.#checkpoint.fence(file),
         async () => {
+          const there = await warehouse.versioned();
           for (const table of tables) {
-            const sqlName = there.get(this.target(table))?.rows;
-            if (sqlName === undefined) continue;
+            const found = there.get(this.target(table));
+            if (found === undefined) continue;
+            const sqlName = found.rows;
             const where = `WHERE (${VERSION_COLUMN} > ?1 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
             const remove = `DELETE FROM ${sqlName} ${where}`;
             const stored = this.#kept.stored(version);
             await slices.overRows(file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`, stored);
-            dropNewest(file, targetName(table, this.#options.schema));
+            const name = targetName(table, this.#options.schema);
+            dropNewest(file, name);
+            const owned = this.#targets.expelled(found);
+            if (owned !== null) warehouse.note({ name }, owned);
           }
           await this.#companion?.written(slices);
         },

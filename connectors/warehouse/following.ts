@@ -15,6 +15,8 @@ export interface TargetNote {
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
   /** Who writes to it, `<daemon>/<sink>`. Absent: of nobody alone, as where tables share a target. */
   readonly owner?: string | undefined;
+  /** The owner before, whose rows may still be there: see `TargetPresence.foreign`. */
+  readonly former?: string | undefined;
   /** The target has not got its key yet: it is made when the rows of a first copy are there. */
   readonly keyless?: true | undefined;
   /** Columns of the program that had made the target: they are never written. */
@@ -87,7 +89,7 @@ function hiding(
 export function hidingNote(table: TableVersion, note: TargetNote): TargetNote | null {
   const own = table.hides;
   if (note.hides?.[table.id] === own) return null;
-  const { hides: _, ...rest } = note;
+  const { hides: _, former: __, ...rest } = note;
   return { ...rest, ...hiding(table, note, own) };
 }
 
@@ -134,6 +136,18 @@ export function successorOf(owner: string | undefined, note: TargetNote | null):
   return owner === undefined || noted === undefined || noted === owner ? null : noted;
 }
 
+/** Whose rows may be in the target of `owner`; null: nobody else's. */
+export function formerOf(owner: string | undefined, note: TargetNote | null): string | null {
+  return successorOf(owner, note) ?? (note?.owner === owner ? (note?.former ?? null) : null);
+}
+
+/** The note once the former owner's rows are gone; null: it says so already, or the target is not this owner's. */
+export function expelledNote(owner: string | undefined, note: TargetNote | null): string | null {
+  if (note?.former === undefined || note.owner !== owner) return null;
+  const { former: _, ...rest } = note;
+  return encodeNote(rest);
+}
+
 function isNote(value: unknown): value is TargetNote {
   if (typeof value !== "object" || value === null) return false;
   if (!("relation" in value && "key" in value && "columns" in value)) return false;
@@ -146,6 +160,7 @@ function isNote(value: unknown): value is TargetNote {
     columns !== null &&
     Object.values(columns).every(isColumn) &&
     (!("owner" in value) || typeof value.owner === "string") &&
+    (!("former" in value) || typeof value.former === "string") &&
     (!("theirs" in value) || (Array.isArray(value.theirs) && value.theirs.every((name) => typeof name === "string")))
   );
 }

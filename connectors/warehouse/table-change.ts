@@ -31,6 +31,7 @@ import {
   encodeNote,
   follow,
   followsByNote,
+  formerOf,
   nameUntil,
   noteOf,
   type Rename,
@@ -229,7 +230,10 @@ export function noteText<L extends TableLayout>(
   existing: TargetNote | null = null,
   theirs?: readonly string[],
 ): string {
-  return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner, existing, theirs));
+  const note = noteOf(layout.table, dialect.wanted(layout), layout.owner, existing, theirs);
+  // A history's past stays, whoever wrote it.
+  const former = note.owner === undefined || layout.form.mode === "history" ? null : formerOf(note.owner, existing);
+  return encodeNote(former === null ? note : { ...note, former });
 }
 
 function accepts(dialect: Pick<Dialect, "takes">, there: ExistingColumn, column: WantedColumn): boolean {

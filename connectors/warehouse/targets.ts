@@ -11,7 +11,16 @@ import type { Sweep } from "../../src/core/model/batch.ts";
 import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
-import { decodeNote, encodeNote, hidingNote, lostColumns, successorOf, type TargetNote } from "./following.ts";
+import {
+  decodeNote,
+  encodeNote,
+  expelledNote,
+  formerOf,
+  hidingNote,
+  lostColumns,
+  successorOf,
+  type TargetNote,
+} from "./following.ts";
 import { isOwn, type TargetForm, VERSION_COLUMN } from "./own-columns.ts";
 import {
   changeOf,
@@ -268,7 +277,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     if (able.length === 0) return [];
     const takenIn = (found: Found<E>): readonly ForeignTarget[] =>
       able.flatMap((table) => {
-        const owner = this.successor(found.get(warehouse.key(table))?.note ?? null);
+        const owner = formerOf(this.#owner, found.get(warehouse.key(table))?.note ?? null);
         return owner === null ? [] : [{ table, owner }];
       });
     const taken = takenIn(await warehouse.find(able, (found) => takenIn(found).length === 0));
@@ -288,6 +297,11 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       const existing = there.get(warehouse.key(table));
       return existing !== undefined && isAdoptable(existing);
     });
+  }
+
+  /** See `expelledNote`. */
+  expelled({ note }: VersionedTarget): string | null {
+    return expelledNote(this.#owner, note);
   }
 
   /** See `successorOf`. */
@@ -335,7 +349,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** See `TargetRows`. */
   async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | AllTargets): Promise<bigint> {
     const there = await warehouse.versioned(typeof tables === "string" ? null : tables);
-    const isCounted = ({ note }: VersionedTarget): boolean => tables === "all" || this.successor(note) === null;
+    const isCounted = ({ note }: VersionedTarget): boolean => tables === "all" || formerOf(this.#owner, note) === null;
     const asked =
       typeof tables === "string"
         ? [...there.values()].filter(isCounted).map(({ rows }) => [rows, ""] as const)

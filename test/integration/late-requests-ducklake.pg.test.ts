@@ -39,7 +39,8 @@ async function commitsLate(from: string, late: readonly Write[]): Promise<void> 
   await first.open(1, timeout());
   await first.prepare([items], timeout());
   await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
-  const held = proxy.hold(from);
+  // Another session looks whose the table is, and ends with a COMMIT too.
+  const held = proxy.hold(from, "INSERT INTO");
   const givenUp = failure(first.apply(rowsBatch(20n, [items, late]), new Reports(), timeout()));
   await held.reached;
   proxy.halfClose("client");

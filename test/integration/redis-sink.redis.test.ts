@@ -471,7 +471,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       },
     };
     const owners = (name: string) => new Owners(keys.prefix, name, ({ id }) => id);
-    const lost = async (work: () => Promise<void>): Promise<() => Promise<unknown>> => {
+    const lost = async (work: () => Promise<unknown>): Promise<() => Promise<unknown>> => {
       isLost = true;
       await expect(work()).rejects.toThrow("lost");
       isLost = false;
@@ -513,6 +513,11 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       { table: inner, owner: "first/cache" },
     ]);
     await second.prepare([inner, other], timeout());
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([
+      { table: inner, owner: "first/cache" },
+    ]);
+    await second.rows!.expel([inner], 0n, timeout());
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([]);
     await expect(first.verify(timeout())).rejects.toMatchObject({ code: "MR3121", table: outer.id });
     await Promise.all([first.verify(timeout()), second.verify(timeout())]);
     expect(await first.presence!.foreign!([outer, other], timeout())).toEqual([

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
+import { abortOf, systemClock } from "../../src/core/clock.ts";
 import { errorsOf, joined, MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -1421,6 +1421,38 @@ test.each(["before the last run", "the middle of it", "before it, with a reset t
     expect(told.length).toBe(3);
   },
 );
+
+test("a table of another daemon is this sink's before that one's rows go, and is filled after them, also where that breaks off", async () => {
+  await using opened = await realState();
+  const source = new ScriptedSource([users]);
+  const sink = new ScriptedSink("sink");
+  const done: string[] = [];
+  let isForeign = true;
+  let breaksOff = true;
+  const presence = {
+    missing: async () => [],
+    foreign: async (tables: readonly TableVersion[]) =>
+      tables.flatMap((table) => (isForeign ? [{ table, owner: "other/sink" }] : [])),
+  };
+  const expel = async (_tables: readonly TableVersion[], _version: bigint, until: AbortSignal): Promise<void> => {
+    done.push("expelled");
+    if (breaksOff) await abortOf(until);
+    until.throwIfAborted();
+    isForeign = false;
+  };
+  Object.assign(sink, { presence, rows: { ...sink.rows, expel } });
+  sink.preparing = () => done.push("prepared");
+  sink.before = ({ kind }) => void (kind === "rows" && done.push("filled"));
+  source.commit(put(users, 1));
+  const scene = start(source, opened.state, [sink]);
+  await eventually(() => expect(done).toEqual(["prepared", "expelled"]));
+  breaksOff = false;
+  await scene.stop();
+  const next = start(source, opened.state, [sink]);
+  await same(source, sink, [users]);
+  expect(done.slice(0, 5)).toEqual(["prepared", "expelled", "prepared", "expelled", "filled"]);
+  await next.stop();
+});
 
 test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {
   // The command that asks may run on another machine than the daemon did.

@@ -251,6 +251,11 @@ export class ClickhouseWarehouse
       await this.#client.run(`${alter} UPDATE ${sets.join(", ")} WHERE ${rows}`, this.#signal, {
         allow_nondeterministic_mutations: 1,
       });
+    await this.note(layout, note);
+  }
+
+  async note({ sqlName, placement }: TableLayout, note: string): Promise<void> {
+    const alter = `ALTER TABLE ${sqlName}${onCluster(placement)}`;
     await this.#run(`${alter} MODIFY COMMENT ${quoteLiteral(note)}, ${this.#fence.condition}`);
   }
 

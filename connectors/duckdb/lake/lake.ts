@@ -23,7 +23,7 @@ import type { LakeLogin } from "./bucket.ts";
 import { untilUnmoved } from "./moved.ts";
 import type { FilePlace } from "../../kit/file-target.ts";
 import { catalogFile, type LakePlace, shownCatalog } from "./place.ts";
-import { findInLake, newestSnapshot, tablesOfLake } from "./tables.ts";
+import { findInLake, newestSnapshot, notedInLake, tablesOfLake } from "./tables.ts";
 
 /**
  * One open lake, shared by all its users in this process: a catalogue in a DuckDB file lets no second instance in, and
@@ -120,6 +120,16 @@ export class Lake implements Store {
 
   async tables(connection: EngineConnection): Promise<readonly NotedTable[]> {
     return await tablesOfLake(connection);
+  }
+
+  /** In a session of its own: that of a batch would hold a lock in the catalogue until its commit, which waits for it. */
+  async noted(targets: readonly TargetName[]): Promise<ReadonlyMap<string, NotedTable>> {
+    const connection = await this.connect();
+    try {
+      return await notedInLake(connection, targets);
+    } finally {
+      connection.disconnectSync();
+    }
   }
 
   async find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>> {

@@ -5,7 +5,7 @@
 import { decodeNote } from "../../warehouse/following.ts";
 import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import { driverKind } from "../errors.ts";
-import { fold, quoteName, type TargetName, targetKey } from "../names.ts";
+import { fold, quoteLiteral, quoteName, type TargetName, targetKey } from "../names.ts";
 import { type DuckdbTarget, duckdbTarget, lookUpTargets, type NotedTable } from "../tables/existing.ts";
 import type { ExistingColumn } from "../../warehouse/table-change.ts";
 import { LAKE, METADATA } from "./engine.ts";
@@ -24,11 +24,23 @@ const VIEWS =
   "WHERE v.end_snapshot IS NULL";
 
 export async function tablesOfLake(connection: EngineConnection): Promise<readonly NotedTable[]> {
-  const rows = await readTextRows(connection, TABLES);
-  return rows.map(([schema = "", table = "", , comment = ""]) => ({
-    name: { schema, table },
-    note: decodeNote(comment),
-  }));
+  return (await readTextRows(connection, TABLES)).map(notedTable);
+}
+
+/** Of these alone, by `targetKey`. */
+export async function notedInLake(
+  connection: EngineConnection,
+  targets: readonly TargetName[],
+): Promise<ReadonlyMap<string, NotedTable>> {
+  if (targets.length === 0) return new Map();
+  const names = targets.map(({ table }) => quoteLiteral(table.toLowerCase())).join(", ");
+  const found = (await readTextRows(connection, `${TABLES} AND lower(t.table_name) IN (${names})`)).map(notedTable);
+  const wanted = new Set(targets.map(targetKey));
+  return new Map(found.map((one) => [targetKey(one.name), one] as const).filter(([key]) => wanted.has(key)));
+}
+
+function notedTable([schema = "", table = "", , comment = ""]: readonly string[]): NotedTable {
+  return { name: { schema, table }, note: decodeNote(comment) };
 }
 
 export async function newestSnapshot(connection: EngineConnection): Promise<string> {

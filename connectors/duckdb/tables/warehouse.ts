@@ -4,8 +4,9 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { takenBy } from "../../../src/core/targets/taken.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import { decodeNote, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, successorOf, type WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -195,9 +196,19 @@ export class DuckdbWarehouse
     const where = `(${quoteIdentifier(DELETED_COLUMN)} OR ${quoteIdentifier(VERSION_COLUMN)} < ${below})${inScope(table, form)}`;
     for (const sql of [
       ...(sets === "" ? [] : [`UPDATE ${sqlName} SET ${sets} WHERE ${where}`]),
-      commentSql(layout, note),
+      commentSql(layout.sqlName, note),
     ])
-      await this.#changing([layout], async () => void (await this.#connection.run(sql)));
+      await this.#changing([layout], async () => {
+        await this.#expectOwned(layout);
+        await this.#connection.run(sql);
+      });
+  }
+
+  /** Another daemon may have prepared it since. */
+  async #expectOwned({ table, target, sqlName }: TableLayout): Promise<void> {
+    const note = (await this.#store.noted?.([target]))?.get(targetKey(target))?.note ?? null;
+    const successor = successorOf(this.#options.owner, note);
+    if (successor !== null) throw takenBy(duckdbError, sqlName, table.id, successor);
   }
 
   async change(change: TableChange<TableLayout, DuckdbTarget>): Promise<readonly string[]> {
@@ -206,7 +217,7 @@ export class DuckdbWarehouse
       if (change.isRenamed)
         await this.#connection.run(`ALTER TABLE ${layout.sqlName} RENAME TO ${quoteIdentifier(layout.target.table)}`);
       const retired = await this.#follow(change);
-      await this.#connection.run(commentSql(layout, change.note));
+      await this.#connection.run(commentSql(layout.sqlName, change.note));
       failpoint("duckdb.target-made", layout.table);
       return retired;
     });
@@ -278,7 +289,7 @@ export class DuckdbWarehouse
     return [
       `CREATE SCHEMA IF NOT EXISTS ${quoteName(layout.catalogue, layout.target.schema)}`,
       createSql(layout),
-      commentSql(layout, noteText(this, layout)),
+      commentSql(layout.sqlName, noteText(this, layout)),
     ];
   }
 
@@ -291,7 +302,7 @@ export class DuckdbWarehouse
   }
 }
 
-function commentSql({ sqlName }: TableLayout, note: string): string {
+export function commentSql(sqlName: string, note: string): string {
   return `COMMENT ON TABLE ${sqlName} IS ${quoteLiteral(note)}`;
 }
 

@@ -57,6 +57,8 @@ export interface BatchParts {
   readonly connection: EngineConnection;
   readonly store: Store;
   readonly checkpoint: CheckpointRow;
+  /** Inside the transaction, before anything is written. */
+  readonly expectOwned: () => Promise<void>;
   readonly outcome: Outcome;
   readonly signal: AbortSignal;
 }
@@ -106,7 +108,10 @@ export class BatchWriter {
       if (isFrugal) await parts.store.makeMoreRoom(connection);
       const tools = this.#tools(parts, { trust, isFrugal });
       try {
-        const begin = (): Promise<void> => checkpoint.begin(connection, batch.checkpoint);
+        const begin = async (): Promise<void> => {
+          await checkpoint.begin(connection, batch.checkpoint);
+          await parts.expectOwned();
+        };
         const write = (): Promise<void> => this.#write(tools, batch, parts.outcome, without);
         const attempt = () => this.#withExact(parts, () => inTransaction(connection, begin, write));
         return await (trust ? attempt() : withoutLookups(connection, attempt));

@@ -403,6 +403,17 @@ export function takenOver(table: string, quoted: string, successor: string): Mil
   return takenBy(postgresError, quoted, table, successor);
 }
 
+/** `sink`: the former owner of a table, or of one that it left alone so far. */
+export function displaced(sink: string): MillraceError {
+  const hint = "Millrace looks which table it is, and goes on with the others.";
+  return postgresError("MR3121", "retryable", `another daemon has taken over a table of ${sink}`, { hint });
+}
+
+export function isDisplacement(error: unknown): boolean {
+  const known = findMillraceError(error);
+  return known?.code === "MR3121" && known.kind === "retryable";
+}
+
 /** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
 export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;

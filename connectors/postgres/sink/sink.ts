@@ -17,7 +17,7 @@ import type {
 } from "../../../src/core/contracts/sink.ts";
 import { applyRows, applyWhole, prepareRows, wholeStatements } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
-import { notTakeable, stopped } from "./errors.ts";
+import { isDisplacement, notTakeable, stopped } from "./errors.ts";
 import { PostgresInspection } from "./inspect.ts";
 import { removeCheckpoint } from "./wire/checkpoint.ts";
 import { RawTarget } from "./write/raw-target.ts";
@@ -29,7 +29,7 @@ import { Presence } from "./tables/presence.ts";
 import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
 import { inScope, targetName } from "./tables/names.ts";
-import { type PostgresTargets, PostgresWarehouse, type WarehouseParts } from "./tables/warehouse.ts";
+import { commentSql, type PostgresTargets, PostgresWarehouse, type WarehouseParts } from "./tables/warehouse.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../../warehouse/targets.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../warehouse/own-columns.ts";
@@ -199,11 +199,21 @@ export class PostgresSink
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw stopped("the batch");
+    try {
+      await this.#apply(batch, outcome, signal);
+    } catch (error) {
+      // Which table was taken over says more than that one was.
+      if (isDisplacement(error)) await this.#owned(signal);
+      throw error;
+    }
+  }
+
+  async #apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const session = await (batch.kind === "checkpoint" ? this.#session.ready(signal) : this.#owned(signal));
     if (batch.kind === "sweep" && this.#targets.showHidden(batch.sweeps)) {
       const hide = (opened: Session) => this.#targets.hide(this.#tables(opened, signal), batch.sweeps);
       await this.#session.run("hiding what deleted rows show", hide, signal);
     }
-    const session = await this.#session.ready(signal);
     const advance = this.#session.begin(batch, wholeStatements(batch, this.#targets));
     if (advance !== null) {
       const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
@@ -216,6 +226,10 @@ export class PostgresSink
       this.#session.applied();
     }
     this.#presence.applied(batch, (table) => this.#targets.find(table));
+  }
+
+  #owned(signal: AbortSignal): Promise<Session> {
+    return this.#session.owned((session) => this.#presence.check(session, signal), signal);
   }
 
   prefetchRows(tables: readonly TableWrites[]): void {
@@ -231,7 +245,10 @@ export class PostgresSink
       const there = await this.#tables(session, signal).versioned(tables);
       for (const table of tables) {
         const found = there.get(this.target(table));
-        if (found !== undefined) await session.query(expelSql(found.rows, version, inScope(table)), signal);
+        if (found === undefined) continue;
+        const owned = this.#targets.expelled(found);
+        const noted = owned === null ? "" : `; ${commentSql(this.target(table), owned)}`;
+        await session.query(`${expelSql(found.rows, version, inScope(table))}${noted}`, signal);
       }
       await session.query("COMMIT", signal);
     };

@@ -7,7 +7,8 @@
  * So the next claim finds all slots for which calls may still be on their way, and no such call finds a slot without a
  * fence. If the checkpoint key was lost, the copies are looked for.
  */
-import { redisError } from "../errors.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import { isWithoutPermission, redisError } from "../errors.ts";
 import { randomUUID } from "node:crypto";
 import { type Connection, listOf, textOf } from "../connection.ts";
 import { takenOver } from "../../kit/held-checkpoint.ts";
@@ -114,6 +115,20 @@ export class Claim {
       above = /^\d{1,15}/.exec(higher)?.[0] ?? above;
     }
     throw overwritten(keys.checkpointKey);
+  }
+
+  /**
+   * Of another sink, whose tables were taken over: no call of its connection changes anything from then on. It takes another
+   * claim when it has looked at what is still its own. A process of it that comes meanwhile looks anyway.
+   */
+  static async displace(connection: Connection, keys: FenceKeys, signal: AbortSignal): Promise<void> {
+    try {
+      const { lease } = await readCheckpoint(connection, keys.checkpointKey);
+      if (lease !== null) await Claim.take(connection, keys, lease, signal);
+    } catch (error) {
+      // Without a right to its keys: it looks with its next heartbeat.
+      if (!isWithoutPermission(error) && findMillraceError(error)?.code !== "MR3109") throw error;
+    }
   }
 
   /** The fence of a call that compares the last step too. */

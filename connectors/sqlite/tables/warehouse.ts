@@ -1,9 +1,10 @@
 /** SQLite's tables, as the warehouse kit plans them. */
+import { takenBy } from "../../../src/core/targets/taken.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { decodeNote, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, successorOf, type WantedColumn } from "../../warehouse/following.ts";
 import { DELETED_COLUMN, formOf, VERSION_COLUMN, WRITTEN_COLUMNS } from "../../warehouse/own-columns.ts";
 import {
   alterations,
@@ -157,7 +158,7 @@ export class SqliteWarehouse
         dropNewest(this.#file, layout.name);
         this.#companion?.changing(layout);
         if (layout.form.mode === "history") this.#file.exec(indexTruncatesSql(layout));
-        this.#note(layout, noteText(this, layout));
+        this.note(layout, noteText(this, layout));
         failpoint("sqlite.target-made", layout.table);
         if (slices.isOver) await slices.next();
       }
@@ -185,9 +186,10 @@ export class SqliteWarehouse
     const sets = columns.map((name) => `${quoteIdentifier(name)} = NULL`).join(", ");
     const hide = `UPDATE ${sqlName} SET ${sets} WHERE (${DELETED_COLUMN} OR ${VERSION_COLUMN} < ?1)${inScope(table)}`;
     await this.#changing(async (slices) => {
+      this.#expectOwned(layout);
       const stored = this.#kept.stored(below);
       if (sets !== "") await slices.overRows(this.#file, sqlName, (isInPiece) => `${hide} AND ${isInPiece()}`, stored);
-      this.#note(layout, note);
+      this.note(layout, note);
     });
   }
 
@@ -197,7 +199,7 @@ export class SqliteWarehouse
       if (change.isRenamed) this.#rename(existing.name, layout.name);
       const retired = await this.#follow(change, slices);
       this.#companion?.changing(layout);
-      this.#note(layout, change.note);
+      this.note(layout, change.note);
       failpoint("sqlite.target-made", layout.table);
       return retired;
     });
@@ -300,12 +302,19 @@ export class SqliteWarehouse
     return refusalAt(this.shown(refused.table), refused);
   }
 
-  #note({ name }: SqliteLayout, note: string): void {
+  note({ name }: Pick<SqliteLayout, "name">, note: string): void {
     this.#file.run(
       `INSERT INTO ${NOTES} (name, note) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET name = excluded.name, note = excluded.note`,
       name,
       note,
     );
+  }
+
+  /** Another daemon may have prepared it since. */
+  #expectOwned({ table, name }: SqliteLayout): void {
+    const [row] = this.#file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
+    const successor = successorOf(this.#options.owner, decodeNote(row === undefined ? null : String(row[0])));
+    if (successor !== null) throw takenBy(sqliteError, `the target of ${table.id}`, table.id, successor);
   }
 
   async #changing<T>(work: (slices: Slices) => Promise<T>): Promise<T> {

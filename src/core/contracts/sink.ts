@@ -201,9 +201,10 @@ export interface TargetPresence {
   missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 
   /**
-   * The targets of which of these tables another daemon, or another sink, prepared last: `missing` and `verify` do not tell
-   * these again. Called after `open`, and before `prepare`, after which they are this sink's: their rows of later versions are
-   * removed, and they are read again. Without it two daemons that write one target hide each other's rows.
+   * The targets of which of these tables have rows of another daemon, or another sink: it prepared them last, or this sink has
+   * prepared them since and not called `expel`. `missing` and `verify` do not tell these again. Called after `open`, and before
+   * `prepare`, after which the former owner writes there no more, or is found out; then its rows of later versions are removed by
+   * `expel`, and the tables are read again. Without it two daemons that write one target hide each other's rows.
    */
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]>;
 
@@ -225,7 +226,8 @@ export interface TargetRows {
   /**
    * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
-   * after `open`, when an operator has a sink filled again because somebody changed it by hand.
+   * after `open`, when an operator has a sink filled again because somebody changed it by hand; and after `prepare`, for tables
+   * that were `foreign`: once the rows are gone, durably, they are not.
    */
   expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 

@@ -127,7 +127,7 @@ export class TargetShapes {
 
   /** The same for several tables. */
   async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { writer, tables: own } = this.#parts;
+    const { sink, writer, tables: own } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
     const foreign = await this.#asked(changed, (presence, some, until) => presence.foreign?.(some, until), signal);
@@ -153,15 +153,13 @@ export class TargetShapes {
       own.changed();
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
-    // Rows of a later version would win against all that is read now.
-    await this.#expel(
-      foreign.map(({ table }) => table),
-      signal,
-    );
+    const others = foreign.map(({ table }) => table);
+    const isMirror = sink.form === "mirror";
+    if (!isMirror) await this.#expectEarlier(others, signal);
     const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
     await this.#listAdopted(taken);
-    await this.#make(changed, signal);
+    await this.#make(changed, new Set(isMirror ? others : []), signal);
   }
 
   /**
@@ -194,11 +192,18 @@ export class TargetShapes {
     if (ids.length > 0) throw targetsGone(this.#parts.sink.name, ids);
   }
 
-  async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+  /** `others`: tables whose targets have rows of another daemon, which go. */
+  async #make(tables: readonly TableVersion[], others: ReadonlySet<TableVersion>, signal: AbortSignal): Promise<void> {
     const { sink, writer } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
       await writer.onTargets((until) => sink.prepare(some, until), signal);
+      // Rows of a later version would win against all that is read now. Invariant: they go when their writer can add no more.
+      const taken = some.filter((table) => others.has(table));
+      if (taken.length > 0) {
+        failpoint("sink.taken");
+        await this.#expel(taken, signal);
+      }
       for (const table of some) this.#noteMade(table);
       return [];
     };
@@ -226,21 +231,27 @@ export class TargetShapes {
     return (await state.snapshots.unfinished(sink.name, tableId)).some(({ reason }) => reason === ADOPTED);
   }
 
-  /** Removes rows of these tables that no batch of this sink can have written. A history's past is not removed: see `laterHistory`. */
+  /** Removes rows of these tables that no batch of this sink can have written. */
   async #expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    if (tables.length === 0) return;
     const { sink, writer } = this.#parts;
-    const { epoch, commit } = writer.position.checkpoint.position;
-    const version = rowVersion(epoch, commit);
-    if (sink.form === "mirror") {
-      return await writer.onTargets(async (until) => await sink.rows?.expel(tables, version, until), signal);
-    }
+    await writer.onTargets(async (until) => await sink.rows?.expel(tables, this.#reached, until), signal);
+  }
+
+  /** The same of a history, whose past is not removed: see `laterHistory`. */
+  async #expectEarlier(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink, writer } = this.#parts;
     for (const table of tables) {
       await writer.onTargets(async (until) => {
         const highest = await sink.rows?.highestVersion([table], until);
-        if (highest !== undefined && highest > version) throw laterHistory(sink.name, table.id);
+        if (highest !== undefined && highest > this.#reached) throw laterHistory(sink.name, table.id);
       }, signal);
     }
+  }
+
+  /** No batch of this sink has written a row of a later version. */
+  get #reached(): bigint {
+    const { epoch, commit } = this.#parts.writer.position.checkpoint.position;
+    return rowVersion(epoch, commit);
   }
 
   /** Those of these tables for which the question is true. A sink that can't tell: none. */

@@ -112,7 +112,7 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
 
 /**
  * In clickhouse, documents, ducklake, files, shapes, sqlite, upkeep and raw-copy beside this file, in kafka/topics, contain/no-second-slot,
- * e2e/schema/changes-without-read, e2e/snapshot/adopted-targets and e2e/operate/commands, and in the tests of `offsets` and `recover`.
+ * one-writer/taken-over, e2e/schema/changes-without-read, e2e/snapshot/adopted-targets and e2e/operate/commands, and in the tests of `offsets` and `recover`.
  */
 const ELSEWHERE = [
   "clickhouse.target-made",
@@ -139,6 +139,7 @@ const ELSEWHERE = [
   "schema.registered",
   "sink.given-up",
   "sink.voided",
+  "sink.taken",
   "sink.adoption-listed",
   "sink.carried",
   "reset.listed",

@@ -29,6 +29,8 @@ export class Flow {
   #freeAt = 0;
   /** Null: nothing is held. */
   #heldFrom: string | null = null;
+  /** Null: it has passed, or nothing has to. */
+  #heldAfter: string | null = null;
   #isHeld = false;
   readonly #reached = Promise.withResolvers<void>();
 
@@ -43,9 +45,10 @@ export class Flow {
     to.once("close", () => this.#stop());
   }
 
-  /** Forwards nothing from the first bytes on that contain the text. Resolves when they are there. */
-  hold(from: string): Promise<void> {
+  /** Forwards nothing from the first bytes on that contain the text, behind `after`. Resolves when they are there. */
+  hold(from: string, after: string | null): Promise<void> {
     this.#heldFrom = from;
+    this.#heldAfter = after;
     return this.#reached.promise;
   }
 
@@ -77,7 +80,10 @@ export class Flow {
   }
 
   #hold(item: Item): void {
-    if (this.#heldFrom !== null && item.kind === "bytes" && item.bytes.includes(this.#heldFrom)) {
+    if (this.#heldAfter !== null && item.kind === "bytes" && item.bytes.includes(this.#heldAfter))
+      this.#heldAfter = null;
+    const from = this.#heldAfter === null ? this.#heldFrom : null;
+    if (from !== null && item.kind === "bytes" && item.bytes.includes(from)) {
       this.#isHeld = true;
       this.#reached.resolve();
     }

@@ -30,9 +30,9 @@ export interface TcpProxy extends AsyncDisposable {
   stall(direction?: Direction): void;
   /**
    * Keeps what the clients of the present connections send, from the first bytes on that contain the text, also when the
-   * clients have given them up: it arrives late. Later connections pass.
+   * clients have given them up: it arrives late. Later connections pass. `after`: what a connection has to send before.
    */
-  hold(from?: string): HeldBytes;
+  hold(from?: string, after?: string): HeldBytes;
   /** Keeps what one connection sends, present or to come, from the bytes on that are the so-manyth from now, of all. */
   holdAt(count: number): HeldBytes;
   /** Tells one side that the other has finished (FIN), while what it sends itself still arrives. */
@@ -130,10 +130,10 @@ export async function tcpProxy(target: string | ProxyTarget): Promise<TcpProxy> 
       rules.toServer.isStalled ||= direction !== "toClient";
       rules.toClient.isStalled ||= direction !== "toServer";
     },
-    hold(from = "") {
+    hold(from = "", after) {
       const held = [...pairs];
       return {
-        reached: Promise.race(held.map(({ flows }) => flows[0].hold(from))),
+        reached: Promise.race(held.map(({ flows }) => flows[0].hold(from, after ?? null))),
         async release() {
           for (const { flows } of held) flows[0].release();
           const givenUp = held.filter(

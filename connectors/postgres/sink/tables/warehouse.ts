@@ -3,7 +3,7 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { hiddenNames, type TableVersion } from "../../../../src/core/model/schema.ts";
-import { decodeNote, nameUntil, renamesOf } from "../../../warehouse/following.ts";
+import { decodeNote, formerOf, nameUntil, renamesOf } from "../../../warehouse/following.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, OFFSET_COLUMN, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import {
   type ColumnChange,
@@ -24,6 +24,7 @@ import type {
 } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
+import { displaceWriter } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
@@ -210,6 +211,9 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const { layout, existing, columns, retired, isNewKey, drops } = change;
     const table = layout.sqlName;
     const rows = rowsOf(table, existing.kind);
+    const former = formerOf(layout.owner, existing.note);
+    // Invariant: before this transaction locks anything of the target, so that a batch of the former owner can end.
+    if (former !== null) await this.#query(displaceWriter(former));
     if (change.isAdopted) await this.#adopt(change);
     if (isNewKey && existing.primaryKey !== null) await this.#query(dropKey(table, existing.primaryKey));
     const moved = await this.#makeRoom(change);

@@ -9,7 +9,7 @@ import { checkpointOfRow } from "../../../kit/held-checkpoint.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import { fatal, reopening, stateOf } from "../errors.ts";
+import { displaced, fatal, reopening, stateOf } from "../errors.ts";
 import { type Answer, StatementFailure } from "../../../../src/postgres/exchange.ts";
 
 export const CHECKPOINT_NAME = { schema: METADATA_SCHEMA, table: "progress" };
@@ -26,6 +26,14 @@ export interface StoredCheckpoint {
   /** Of the session that writes. */
   readonly claim: string;
   readonly checkpoint: Checkpoint | null;
+}
+
+/** The claim of a sink of which another one has taken over a table: it looks at what is its own before it writes again. */
+const DISPLACED = "displaced";
+
+/** Waits for the transaction in flight; no later one of this claim commits. */
+export function displaceWriter(name: string): string {
+  return `UPDATE ${CHECKPOINT} SET claim = '${DISPLACED}' WHERE name = ${quoteLiteral(name)}`;
 }
 
 /** What the row must hold for a session to write. */
@@ -243,6 +251,11 @@ export function advanceParameters({ name, lease, batches, claim, position, bond,
   return [name, String(lease), String(batches), claim, ...at, bond, ...(tables === null ? [] : [tables])];
 }
 
+/** Nobody else has written under the sink's name. */
+export function isDisplaced(found: StoredCheckpoint | null, expected: Fence): boolean {
+  return found?.claim === DISPLACED && found.lease === expected.lease && found.batches === expected.batches;
+}
+
 /** Why the fence rejected a batch. */
 export function fenceError(found: StoredCheckpoint | null, expected: Fence) {
   const { name } = expected;
@@ -259,6 +272,9 @@ export function fenceError(found: StoredCheckpoint | null, expected: Fence) {
       `the target of ${name} was restored from an older copy`,
       "Millrace checks what it lacks.",
     );
+  }
+  if (isDisplaced(found, expected)) {
+    return displaced(name);
   }
   if (found.lease === expected.lease && found.batches === expected.batches) {
     return reopening(

@@ -8,6 +8,8 @@
  *   another session   ends the former one's backend, enters with claim b, and reads the row:
  *                       steps 41   it was: the batch is done, and is not written again when it comes again
  *                       steps 40   it was not, and never will be: claim a is void, however late its bytes arrive
+ *   another daemon    takes over a table: it voids claim a. This process enters with claim b, and first looks which tables
+ *                       are still its own (`owned`)
  *   another process   has a higher lease: this one stops. A lower one, or fewer steps: the target was restored
  *
  * The lease alone would not do: two sessions of one process have the same, and what the first one sent may arrive late through
@@ -30,6 +32,7 @@ import {
   fenceError,
   FIND_CHECKPOINT,
   FIND_METADATA,
+  isDisplaced,
   LOCK_DDL,
   lockLease,
   readCheckpoint,
@@ -76,6 +79,8 @@ export class FencedSession {
   #batches = 0n;
   /** Names the session. */
   #claim = "";
+  /** The claim under which the tables were this sink's. */
+  #ownedUnder = "";
   #inFlight: InFlight | null = null;
   /** A batch that was found done after its connection broke: when it comes again, it is not written again. */
   #done: Batch | null = null;
@@ -158,6 +163,16 @@ export class FencedSession {
       this.#isCountInDoubt = false;
       this.#expect(found);
     });
+    return session;
+  }
+
+  /** The session, after a look at whose the tables are: once for each claim, which whoever takes one over voids. */
+  async owned(look: (session: Session) => Promise<void>, signal: AbortSignal): Promise<Session> {
+    const session = await this.ready(signal);
+    const claim = this.#claim;
+    if (this.#ownedUnder === claim) return session;
+    await this.guarded("looking at the target", () => look(session));
+    this.#ownedUnder = claim;
     return session;
   }
 
@@ -284,6 +299,8 @@ export class FencedSession {
   #expect(found: StoredCheckpoint | null): void {
     const { lease, batches, claim } = this.fence;
     if (found?.lease === lease && found.batches === batches && found.claim === claim) return;
+    // Whoever goes on enters again first.
+    if (isDisplaced(found, this.fence)) this.#session?.close();
     throw fenceError(found, this.fence);
   }
 

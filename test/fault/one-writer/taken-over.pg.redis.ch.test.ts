@@ -1,0 +1,164 @@
+/** What the former owner of a table still writes when another daemon takes it over, at any moment of that: nothing of it stays. */
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { expect, test } from "vitest";
+import { connectors } from "../../../connectors/registry.ts";
+import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
+import type { Batch } from "../../../src/core/model/batch.ts";
+import { rowVersion } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Sink } from "../../../src/core/contracts/sink.ts";
+import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
+import { Installation } from "../../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { tableVersion } from "../../support/model/blocks.ts";
+import { quietLog } from "../../support/run/quiet-log.ts";
+import { clickhouseUrl, freshColumns, freshDatabase, freshKeyPrefix, redisUrl } from "../../support/run/services.ts";
+import { temporaryFolder } from "../../support/run/temporary-folder.ts";
+
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
+const others = tableVersion({ table: "others", columns: { id: "int8", name: "text" }, relation: 2 });
+const row = (table: TableVersion, at: bigint, name: string): Batch => rowsBatch(at, [table, [put(["1", name])]]);
+
+interface Place extends AsyncDisposable {
+  readonly options: object;
+}
+
+const PLACES: Readonly<Record<string, () => Promise<Place>>> = {
+  sqlite: async () => {
+    const folder = temporaryFolder();
+    return {
+      options: { path: folder.file("replica.sqlite") },
+      [Symbol.asyncDispose]: async () => folder[Symbol.dispose](),
+    };
+  },
+  ducklake: async () => {
+    const folder = temporaryFolder();
+    const options = {
+      catalog: `sqlite:${folder.file("lake.db")}`,
+      data: folder.file("data"),
+      extensions: await duckdbExtensions(),
+    };
+    return { options, [Symbol.asyncDispose]: async () => folder[Symbol.dispose]() };
+  },
+  postgres: async () => {
+    const database = await freshDatabase();
+    return { options: { url: database.url }, [Symbol.asyncDispose]: () => database[Symbol.asyncDispose]() };
+  },
+  redis: async () => {
+    const keys = freshKeyPrefix();
+    return {
+      options: { url: redisUrl(), prefix: keys.prefix },
+      [Symbol.asyncDispose]: () => keys[Symbol.asyncDispose](),
+    };
+  },
+  clickhouse: async () => {
+    const columns = freshColumns();
+    const options = { url: clickhouseUrl(), schema: columns.prefix, fsync: false };
+    return { options, [Symbol.asyncDispose]: () => columns[Symbol.asyncDispose]() };
+  },
+};
+
+/** The sink of one daemon. */
+async function made(
+  kind: string,
+  { options }: Place,
+  daemon: string,
+  more: object = {},
+): Promise<Sink & AsyncDisposable> {
+  const parsed = (await connectors.sink(kind)).parse({ ...options, ...more });
+  if (parsed.kind === "invalid") throw new Error(JSON.stringify(parsed.issues));
+  const sink = await parsed.bind({ name: "mirror", daemon, folder: "/" }).create(quietLog);
+  return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+}
+
+const apply = (sink: Sink, batch: Batch): Promise<void> => sink.apply(batch, new Reports(), timeout());
+const TAKEN = [{ table: users, owner: "first/mirror" }];
+const foreign = async (sink: Sink) => await sink.presence!.foreign!([users], timeout());
+const missing = async (sink: Sink) => await sink.presence!.missing([users], timeout());
+const highest = async (sink: Sink) => await sink.rows!.highestVersion([users], timeout());
+
+test.each(Object.keys(PLACES))(
+  "rows that its former owner writes in between go, also after a kill: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    await using first = await made(kind, place, "first");
+    await first.open(1, timeout());
+    await first.prepare([users, others], timeout());
+    await apply(first, row(users, 100n, "first"));
+    {
+      await using second = await made(kind, place, "second");
+      await second.open(1, timeout());
+      expect(await foreign(second)).toEqual(TAKEN);
+      await apply(first, row(users, 150n, "in between"));
+      await second.prepare([users], timeout());
+      expect(await failure(apply(first, row(users, 200n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+    }
+    await using second = await made(kind, place, "second");
+    await second.open(2, timeout());
+    expect(await foreign(second)).toEqual(TAKEN);
+    await second.prepare([users], timeout());
+    await second.rows!.expel([users], rowVersion(1, 10n), timeout());
+    expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
+    await apply(second, row(users, 20n, "second"));
+    await apply(first, row(others, 210n, "first"));
+    await second.verify(timeout());
+    await apply(second, row(users, 30n, "second"));
+    expect(await highest(second)).toBe(rowVersion(1, 30n));
+    // It is prepared in the next process, where it stays what it is.
+    await second.prepare([{ ...users, version: 2 }], timeout());
+    expect([await foreign(second), await missing(second)]).toEqual([[], []]);
+  },
+);
+
+test.each(["sqlite", "ducklake", "postgres"])(
+  "what rules hide is no longer hidden by a former owner of the table: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    const soft = { deletes: "soft" };
+    await using first = await made(kind, place, "first", soft);
+    await using second = await made(kind, place, "second", soft);
+    await first.open(1, timeout());
+    await first.prepare([users], timeout());
+    await apply(first, row(users, 10n, "first"));
+    const hiding = { ...users, version: 2, hides: "names" };
+    await first.prepare([hiding], timeout());
+    await second.open(1, timeout());
+    await second.prepare([users], timeout());
+    await second.rows!.expel([users], rowVersion(1, 5n), timeout());
+    await apply(second, row(users, 20n, "second"));
+    const sweep = { table: hiding, below: rowVersion(1, 50n) };
+    const swept: Batch = { kind: "sweep", sweeps: [sweep], checkpoint: checkpointAt(60n) };
+    expect(await failure(apply(first, swept))).toMatchObject({ code: "MR3121", table: users.id });
+    expect([await foreign(second), await missing(second)]).toEqual([[], []]);
+    expect(await highest(second)).toBe(rowVersion(1, 20n));
+    await second.verify(timeout());
+  },
+);
+
+test("a daemon that is killed when it has taken a table keeps no later row of the former owner", async () => {
+  await using first = await RunningPipeline.start(
+    "create table item (id int primary key, name text); insert into item select g, 'first' from generate_series(1, 50) g",
+    { kinds: ["sqlite"] },
+  );
+  await first.expectEqual(["item"]);
+  await first.daemon.stop();
+  const { folder } = first.installation;
+  await using source = await freshDatabase();
+  await source.query("create table own (id int primary key, name text)");
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: source.url },
+    sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
+  });
+  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+  using file = new DatabaseSync(join(folder, "replica.sqlite"));
+  file.exec('update "public.item" set _millrace_version = 9000000000000000000');
+  file.close();
+  await source.query(
+    "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
+  );
+  expect(await installation.run({ MILLRACE_FAILPOINTS: "sink.taken=kill" }).ended).toMatchObject({ signal: "SIGKILL" });
+  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+  expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
+});
