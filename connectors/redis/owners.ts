@@ -42,6 +42,8 @@ return 0
 
 /** The mark, the former owner, and the owner. */
 const VALUE = /^(?:[0-9a-f]{16} )?(?:(\S+) )?(\S+)$/;
+/** In the former owner's place, once no rows of that one are left. */
+const EXPELLED = "-";
 
 const MARK_LENGTH = 17;
 
@@ -99,11 +101,11 @@ export class Owners {
     const mark = `${randomBytes(8).toString("hex")} `;
     const names = starts.map(([start]) => start);
     const others = await this.#others(connection, names);
-    const formers = await this.#takeIn(connection, own, names, mark, (start) => others.get(start));
+    const formers = await this.#takeIn(connection, own, names, mark, (start, owner) => owner ?? others.get(start));
     for (const register of beside) {
       const met = (await this.#foreignIn(connection, register)).filter(([start]) => names.some(meeting(start)));
       const taken = met.map(([start]) => start);
-      await this.#takeIn(connection, register, taken, mark);
+      await this.#takeIn(connection, register, taken, mark, () => EXPELLED);
     }
     for (const [start, id] of starts) this.#prepared.set(start, id);
     if (formers.size === 0) return [];
@@ -111,13 +113,13 @@ export class Owners {
     return [...formers].map((name) => ({ name, prefix: prefixes.get(name) ?? this.#prefix }));
   }
 
-  /** `formerOf`: the owner before, where the register is to tell of it. */
+  /** `formerOf`: whom the register is to tell of; `owner`: the present one, if that is another sink. */
   async #takeIn(
     connection: Commands,
     register: Buffer,
     all: readonly string[],
     mark: string,
-    formerOf?: (name: string) => string | undefined,
+    formerOf: (name: string, owner: string | null) => string | undefined,
   ): Promise<ReadonlySet<string>> {
     const formers = new Set<string>();
     for (const names of groupsOf(all, NAMES_MAX)) {
@@ -128,9 +130,9 @@ export class Owners {
           const value = seen[i] ?? "";
           if (value.startsWith(mark)) return [];
           const [owner, before] = partsOf(value);
-          const isOwn = value === "" || owner === this.#owner;
-          const former = formerOf === undefined ? undefined : isOwn ? (before ?? formerOf(name)) : owner;
-          if (former !== undefined) formers.add(former);
+          const other = value === "" || owner === this.#owner ? null : owner;
+          const former = other === null && hasRows(before) ? before : (formerOf(name, other) ?? before);
+          if (hasRows(former)) formers.add(former);
           return [name, value, `${mark}${former === undefined ? "" : `${former} `}${this.#owner}`];
         });
         leftCount = changes.length === 0 ? 0 : await connection.command("eval", TAKE, "1", register, ...changes);
@@ -147,7 +149,7 @@ export class Owners {
       const changes = some.flatMap(([start, { value }]) => [
         start,
         value,
-        `${value.slice(0, MARK_LENGTH)}${this.#owner}`,
+        `${value.slice(0, MARK_LENGTH)}${EXPELLED} ${this.#owner}`,
       ]);
       await connection.command("eval", TAKE, "1", this.#key, ...changes);
     }
@@ -159,7 +161,7 @@ export class Owners {
     for (const some of groupsOf(starts, NAMES_MAX)) {
       for (const [i, value] of (await valuesIn(connection, this.#key, some)).entries()) {
         const [owner, former] = partsOf(value ?? "");
-        if (owner === this.#owner && former !== undefined) found.set(some[i]!, { value: value!, former });
+        if (owner === this.#owner && hasRows(former)) found.set(some[i]!, { value: value!, former });
       }
     }
     return found;
@@ -174,10 +176,13 @@ export class Owners {
     if (first !== undefined) throw joined([first, ...further]);
   }
 
-  /** Removes what names this sink. */
+  /** Removes what names this sink, but for tables that another one had, which has to know that rows there are not its own. */
   async forget(connection: Commands): Promise<void> {
     for (const register of await this.#registers(connection)) {
-      const own = (await entriesOf(connection, register)).filter(([, value]) => ownerIn(value) === this.#owner);
+      const own = (await entriesOf(connection, register)).filter(([, value]) => {
+        const [owner, former] = partsOf(value);
+        return owner === this.#owner && former === undefined;
+      });
       for (const some of groupsOf(own, NAMES_MAX))
         await connection.command("eval", FORGET, "1", register, ...some.flat());
     }
@@ -270,5 +275,10 @@ function ownerIn(value: string): string {
 /** Whether it is this sink's, and has no rows of others. */
 function isOwned(owner: string, value: string): boolean {
   const [noted, former] = partsOf(value);
-  return noted === owner && former === undefined;
+  return noted === owner && !hasRows(former);
+}
+
+/** Whether there may be rows of a former owner. */
+function hasRows(former: string | undefined): former is string {
+  return former !== undefined && former !== EXPELLED;
 }

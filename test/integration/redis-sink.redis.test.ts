@@ -489,12 +489,40 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await second.take(connection, [users]);
     await back();
     await second.compare(connection);
+    const own = { ...users, id: "public.own", table: "own" };
+    await second.take(connection, [own]);
     const forgotten = await lost(() => second.forget(connection));
-    await owners("b/cache").take(connection, [users]);
+    await owners("b/cache").take(connection, [own]);
     await forgotten();
-    expect(await first.foreign(connection, [users])).toEqual([{ table: users, owner: "b/cache" }]);
+    expect(await first.foreign(connection, [own])).toEqual([{ table: own, owner: "b/cache" }]);
     await owners("b/cache").forget(connection);
+    expect(await first.foreign(connection, [own])).toEqual([]);
+  });
+
+  test("a sink that is removed leaves word of the tables that it took from another one, and of no others", async () => {
+    await using keys = freshKeyPrefix();
+    const connection: Commands = {
+      command: (name, ...args) =>
+        Promise.resolve(client.sendCommand(new Command(name, [...args], { replyEncoding: null }))),
+    };
+    const owners = (name: string) => new Owners(keys.prefix, name, ({ id }) => id);
+    const [first, second, third] = [owners("a/cache"), owners("b/cache"), owners("c/cache")];
+    const own = { ...users, id: "public.own", table: "own" };
+    await first.take(connection, [users]);
+    await second.take(connection, [users, own]);
+    const taken = [{ table: users, owner: "b/cache" }];
+    await second.forget(connection);
+    expect(await first.foreign(connection, [users, own])).toEqual(taken);
+    // Under its name comes another one, which is torn down without having written there.
+    expect(await owners("b/cache").foreign(connection, [own])).toEqual([]);
+    await owners("b/cache").expelled(connection, [users]);
+    await owners("b/cache").forget(connection);
+    expect(await first.foreign(connection, [users, own])).toEqual(taken);
+    await first.take(connection, [users]);
+    expect(await first.foreign(connection, [users])).toEqual(taken);
+    await first.expelled(connection, [users]);
     expect(await first.foreign(connection, [users])).toEqual([]);
+    expect(await third.foreign(connection, [users, own])).toEqual([{ table: users, owner: "a/cache" }]);
   });
 
   const named = (schema: string, table: string): TableVersion =>
@@ -532,7 +560,9 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     ] as const)
       expect(await checked(prefix)).toContainEqual(["warning", expect.stringContaining(`that of ${sink},`)]);
     await first.forget(timeout());
-    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([]);
+    expect(await second.presence!.foreign!([inner, other], timeout())).toEqual([
+      { table: inner, owner: "first/cache" },
+    ]);
     expect((await checked(within)).filter(([, what]) => what.includes("first/cache"))).toEqual([]);
     await second.forget(timeout());
   });
