@@ -18,8 +18,16 @@ import type { AdminPort } from "../ops/admin/port.ts";
 import { RateLimit } from "../ops/admin/rate-limit.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import type { Activity } from "../ops/dashboard/activity.ts";
-import { type History, STEP_SECONDS, STEPS_OF_DAY } from "../ops/dashboard/history.ts";
-import { type DaemonView, letterGroupsOf, lettersOf, readsOf, tablesOf } from "../ops/dashboard/view.ts";
+import type { History } from "../ops/dashboard/history.ts";
+import {
+  type DaemonView,
+  letterGroupsOf,
+  lettersOf,
+  readsOf,
+  STEP_SECONDS,
+  STEPS_OF_DAY,
+  tablesOf,
+} from "../ops/dashboard/view.ts";
 import { retentionSeconds, type Scraped } from "../ops/gauges.ts";
 import type { PrometheusMetrics } from "../ops/metrics.ts";
 import type { Controls } from "./joined-control.ts";
@@ -84,8 +92,14 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
   };
 }
 
-export interface Waits {
+/** What a process waits for that does not run its pipeline. */
+export interface Obstacle {
   readonly error: StoredError;
+  /** It does not pass by itself. */
+  readonly needsPerson: boolean;
+}
+
+export interface Waits extends Obstacle {
   readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
@@ -95,9 +109,10 @@ export interface Waits {
  * configured address; and on the socket if the state is away, for else a command asks that, and if no daemon that holds the
  * lease listens there.
  */
-export async function serveWaiting(config: Config, { error, redact, logger }: Waits): Promise<AsyncDisposable> {
+export async function serveWaiting(config: Config, waits: Waits): Promise<AsyncDisposable> {
+  const { error, redact, logger } = waits;
   const { listen, tokens, hosts } = config.admin;
-  const status = waitingStatus(config, error);
+  const status = waitingStatus(config, waits);
   const ends = new AsyncDisposableStack();
   const path = controlSocketPath(config.state.url);
   try {
@@ -134,11 +149,11 @@ function isListenedTo(path: string): Promise<boolean> {
 }
 
 /** What is known without state, source and sinks. */
-export function waitingStatus(config: Config, error: StoredError): StatusDocument {
+export function waitingStatus(config: Config, { error, needsPerson }: Obstacle): StatusDocument {
   const ofState = isOfState(error);
   const sink = config.sinks.find(({ name }) => error.message.startsWith(ofSink(name)));
-  const source = ofState || sink !== undefined ? {} : { error, unanswered: error };
-  const waits = { state: "retrying", error, needsPerson: true } as const;
+  const source = ofState || sink !== undefined ? {} : { error, unanswered: error, needsPerson };
+  const waits = { state: "retrying", error, needsPerson } as const;
   const sinks = new Map(sink === undefined ? [] : [[sink.name, waits]]);
   const daemon = { pid: process.pid, startedAt: error.since ?? error.at };
   const known = pipelineStatus(config, { phase: "starting", source, daemon, sinks });

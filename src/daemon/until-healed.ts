@@ -1,14 +1,14 @@
 /** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
-import { type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import { storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Config } from "../config/config.ts";
 import { type Clock, scopeOf, timestamp } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { findMillraceError, type MillraceError, withLogin } from "../core/errors.ts";
 import { isTriedAgain, ReconnectBackoff } from "../runtime/retry.ts";
 import { STATE_REPLACED } from "../state/errors.ts";
 import { endsStopped } from "./held-state.ts";
 import { notifierOf } from "./notifying.ts";
-import { serveWaiting, waitingStatus } from "./serving.ts";
+import { type Obstacle, serveWaiting, waitingStatus } from "./serving.ts";
 
 const WAIT_MS_MAX = 4_000;
 /** A run that lasted so long made progress: what ends it now is another failure. */
@@ -62,15 +62,17 @@ export async function untilHealed(
         return;
       } catch (error) {
         if (endsStopped(error, logger, signal)) return;
-        const known = findMillraceError(error);
-        if (known === undefined || !mayHeal(known)) throw error;
+        const found = findMillraceError(error);
+        if (found === undefined) throw error;
+        const known = found.connector?.side === "source" ? withLogin(found, config.source.login) : found;
+        if (!mayHeal(known)) throw error;
         if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
         if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
         said = known.message;
         await endWaiting();
         const at = timestamp(clock);
-        const waitsFor = storedErrorOf(known, at, (since ??= at));
-        waiting = await serveWaiting(config, { error: waitsFor, redact, logger });
+        const waitsFor = { error: storedErrorOf(known, at, (since ??= at)), needsPerson: known.kind === "blocked" };
+        waiting = await serveWaiting(config, { ...waitsFor, redact, logger });
         notifying.tell(waitsFor);
       }
       await clock.sleep(backoff.next(), signal).catch(() => {});
@@ -85,7 +87,7 @@ export async function untilHealed(
 /** What the webhook is told while the process waits: what `status` says then. */
 class WaitingNotices {
   readonly #parts: HealingParts;
-  #waitsFor: StoredError | null = null;
+  #waitsFor: Obstacle | null = null;
   #end: (() => Promise<void>) | null = null;
 
   constructor(parts: HealingParts) {
@@ -93,7 +95,7 @@ class WaitingNotices {
   }
 
   /** Null: it waits no more. */
-  tell(waitsFor: StoredError | null): void {
+  tell(waitsFor: Obstacle | null): void {
     this.#waitsFor = waitsFor;
     this.#end ??= this.#begin();
   }

@@ -1,17 +1,8 @@
 /** Kafka behind logins, TLS and an authorizer: what is taken, and what is said where it is not. */
-import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import {
-  type Acl,
-  AclOperations,
-  AclPermissionTypes,
-  alterUserScramCredentialsV0,
-  Connection,
-  ResourcePatternTypes,
-  ResourceTypes,
-} from "@platformatic/kafka";
+import { type Acl, AclOperations, AclPermissionTypes, ResourcePatternTypes, ResourceTypes } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
@@ -74,17 +65,6 @@ async function refused(
   return { error, found };
 }
 
-/** The password of `scrammed` for SCRAM-SHA-512. */
-async function changed(password: string): Promise<void> {
-  const salt = randomBytes(20);
-  await using stack = new AsyncDisposableStack();
-  const connection = stack.adopt(new Connection("test"), (one) => one.close());
-  await connection.connect("127.0.0.1", port("plain"));
-  const saltedPassword = pbkdf2Sync(password, salt, 4096, 64, "sha512");
-  const credential = { name: "scrammed", mechanism: 2, iterations: 4096, salt, saltedPassword };
-  await alterUserScramCredentialsV0.api.async(connection, [], [credential]);
-}
-
 describe("logins", () => {
   const login = (sasl: object): object => ({ brokers: [`127.0.0.1:${port("login")}`], prefix: "l-", sasl });
 
@@ -126,7 +106,7 @@ describe("logins", () => {
     try {
       await sink.open(1, timeout());
       await sink.prepare([users], timeout());
-      await changed("another-canary");
+      await guarded.setPassword("another-canary");
       // Nothing is written meanwhile.
       const refused = await eventually(async () => await failure(sink.verify(timeout())));
       expect(refused).toMatchObject({ code: "MR2002", kind: "blocked" });
@@ -138,7 +118,7 @@ describe("logins", () => {
       await sink.verify(timeout());
     } finally {
       await sink.close();
-      await changed(PASSWORD);
+      await guarded.setPassword(PASSWORD);
     }
   });
 
@@ -160,7 +140,7 @@ describe("logins", () => {
     try {
       await applying.run("update users set n = 1 where id < 20; delete from users where id = 20");
       await applying.expectEqual(["users"]);
-      await changed("another-canary");
+      await guarded.setPassword("another-canary");
       await eventually(async () =>
         expect((await applying.installation.status()).source).toMatchObject({
           needsPerson: true,
@@ -172,7 +152,7 @@ describe("logins", () => {
       await applying.expectEqual(["users"]);
       expect(applying.daemon.said).not.toMatch(new RegExp(`${PASSWORD}|another-canary`));
     } finally {
-      await changed(PASSWORD);
+      await guarded.setPassword(PASSWORD);
     }
   });
 

@@ -9,7 +9,7 @@ import { connect } from "node:net";
 import type { AuditEntry } from "../../src/core/audit/audit-store.ts";
 import { audited } from "../../src/core/audit/audited.ts";
 import { withoutKeys } from "../../src/core/contracts/reconciliation.ts";
-import { createAdmin } from "../../src/ops/admin/admin.ts";
+import { createAdmin, createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import type { AdminPort } from "../../src/ops/admin/port.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
@@ -470,6 +470,20 @@ describe("with tokens", () => {
     expect([answer.statusCode, answer.headers["content-type"]]).toEqual([401, "text/html; charset=utf-8"]);
     expect(answer.headers["content-security-policy"]).toContain("script-src 'sha256-");
     expect(answer.body).not.toContain("shop");
+  });
+
+  test("while the process waits the page and its documents say for what, and everything else is refused with it", async () => {
+    const waiting = { status: statusDocument(), error: AWAY, redact: (json: string) => json };
+    const app = createWaitingAdmin(waiting, GUARDED);
+    const headers = bearer(ACTS);
+    expect((await app.inject({ url: "/", headers })).body).toContain("<html");
+    const view = await app.inject({ url: "/api/v1/dashboard?since=", headers });
+    expect(view.json()).toMatchObject({ role: "operator", tables: [], history: [] });
+    for (const url of ["/healthz", "/readyz", "/api/v1/status", "/api/v1/errors"])
+      expect([url, (await app.inject({ url, headers })).statusCode]).toEqual([url, 200]);
+    const refused = await app.inject({ method: "POST", url: "/api/v1/pause", headers });
+    expect([refused.statusCode, refused.json()]).toEqual([503, failure("MR2001")]);
+    expect((await app.inject("/api/v1/dashboard")).statusCode).toBe(401);
   });
 
   test("a viewer looks, an operator acts, and the word Bearer may be written in any case", async () => {

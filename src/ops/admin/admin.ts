@@ -6,6 +6,7 @@ import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { letterSubject, type Order } from "../../core/audit/audited.ts";
 import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
+import { NOTHING_SEEN } from "../dashboard/view.ts";
 import { errorPages } from "../error-pages.ts";
 import {
   AUDIT,
@@ -66,8 +67,6 @@ const HEADERS = [
  */
 export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger): FastifyInstance {
   const app = entered(entrance, port.redact);
-  // fastify's own compiler generates code for each schema, a tenth of the CPU time of a daemon's start.
-  app.setValidatorCompiler(validatorOf);
   // Only JSON: a page of another origin can make a browser send plain text and forms unasked, but not JSON.
   app.removeContentTypeParser("text/plain");
   // Every field has a default, so the body may be missing.
@@ -90,7 +89,8 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   app.setNotFoundHandler(async ({ method }, reply) => {
     return await reply.code(404).send(failure("MR1155", `there is nothing at this path to ${method}`));
   });
-  addReads(app, port, entrance);
+  addLooks(app, port, entrance);
+  addReads(app, port);
   addActions(app, port, entrance);
   if (entrance.kind === "socket") addLocal(app, port, entrance);
   return app;
@@ -110,9 +110,7 @@ interface WaitingPort {
 export function createWaitingAdmin({ status, error, redact }: WaitingPort, entrance: Entrance): FastifyInstance {
   const app = entered(entrance, redact);
   const { code, message, hint } = error;
-  app.get("/healthz", LOOK, async () => ({ ok: true }));
-  app.get("/readyz", LOOK, async (_request, reply) => await tellReady(status, reply));
-  app.get("/api/v1/status", LOOK, async () => status);
+  addLooks(app, { status: async () => status, view: async () => NOTHING_SEEN }, entrance);
   app.setNotFoundHandler(async (_request, reply) => reply.code(503).send(failure(code, message, hint)));
   return app;
 }
@@ -131,6 +129,8 @@ async function tellReady({ conditions }: StatusDocument, reply: FastifyReply): P
 
 function entered(entrance: Entrance, redact: (json: string) => string): FastifyInstance {
   const app = fastify(OPTIONS);
+  // fastify's own compiler generates code for each schema, a tenth of the CPU time of a daemon's start.
+  app.setValidatorCompiler(validatorOf);
   app.server.maxConnections = CONNECTIONS_MAX;
   app.server.headersTimeout = HEADERS_MS_MAX;
   app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
@@ -149,13 +149,10 @@ function redacted(reply: FastifyReply, payload: unknown, redact: (json: string) 
   return isJson && typeof payload === "string" ? redact(payload) : payload;
 }
 
-function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): void {
+/** What the dashboard, supervisors and `status` ask. */
+function addLooks(app: FastifyInstance, port: Pick<AdminPort, "status" | "view">, entrance: Entrance): void {
   app.get("/healthz", LOOK, async () => ({ ok: true }));
   app.get("/readyz", LOOK, async (_request, reply) => await tellReady(await port.status(), reply));
-  app.get("/metrics", LOOK, async (_request, reply) => {
-    const { contentType, text } = await port.metrics();
-    return await reply.type(contentType).send(text);
-  });
   app.get(PAGE_PATH, LOOK, async (_request, reply) => {
     const { html, policy } = dashboardPage();
     return await reply.type("text/html; charset=utf-8").header("content-security-policy", policy).send(html);
@@ -166,6 +163,14 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
     { ...LOOK, schema: { querystring: VIEW } },
     async (request) => ({ ...(await port.view(request.query.since)), role: roleOf(request, entrance) }),
   );
+  app.get("/api/v1/errors", LOOK, async () => ({ errors: errorPages() }));
+}
+
+function addReads(app: FastifyInstance, port: AdminPort): void {
+  app.get("/metrics", LOOK, async (_request, reply) => {
+    const { contentType, text } = await port.metrics();
+    return await reply.type(contentType).send(text);
+  });
   app.get<{ Querystring: z.output<typeof FRESH> }>(
     FRESH_PATH,
     { schema: { querystring: FRESH } },
@@ -175,7 +180,6 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
       return await reply.code(answer.reached ? 200 : 504).send(answer);
     },
   );
-  app.get("/api/v1/errors", LOOK, async () => ({ errors: errorPages() }));
   app.get("/api/v1/snapshots", LOOK, async () => await port.snapshots());
   app.get("/api/v1/reports", LOOK, async () => ({ reports: await port.reports() }));
   app.get<{ Params: { id: string } }>("/api/v1/reports/:id", LOOK, async ({ params }) => ({

@@ -3,13 +3,10 @@ import { timestamp } from "../../core/clock.ts";
 import type { PipelineStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Activity } from "./activity.ts";
-import type { HistoryPoint, SinkPoint } from "./view.ts";
+import { type HistoryPoint, type SinkPoint, STEP_SECONDS, STEPS_OF_DAY } from "./view.ts";
 
-export const STEP_SECONDS = 5;
 /** Half an hour: with ten sinks about 1 MB. */
 export const POINTS_MAX = 360;
-/** How many points become one of the day's. */
-export const STEPS_OF_DAY = 24;
 /** A day, a point every two minutes. */
 const DAY_POINTS_MAX = 720;
 

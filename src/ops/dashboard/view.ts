@@ -23,6 +23,23 @@ export interface DaemonView {
   readonly letterGroups: readonly LetterGroupView[];
 }
 
+export const STEP_SECONDS = 5;
+/** How many points become one of the day's. */
+export const STEPS_OF_DAY = 24;
+
+/** Of a process without a running pipeline. */
+export const NOTHING_SEEN: Omit<DaemonView, "role"> = {
+  history: [],
+  stepSeconds: STEP_SECONDS,
+  day: [],
+  dayStepSeconds: STEP_SECONDS * STEPS_OF_DAY,
+  retentionSeconds: null,
+  tables: [],
+  reads: [],
+  deadLetters: [],
+  letterGroups: [],
+};
+
 /** The mean or the newest value of one step; of a longer one, what lags is at its worst. */
 export interface HistoryPoint {
   readonly at: string;

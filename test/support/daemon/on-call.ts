@@ -8,7 +8,7 @@ import { freePort } from "../../../scripts/services/processes/port.ts";
 import type { Condition } from "../../../src/core/conditions/condition.ts";
 import { type Listener, listener } from "../network/listener.ts";
 import { eventually } from "../run/waiting.ts";
-import { Installation, type InstallationConfig } from "./daemon-process.ts";
+import { type Daemon, Installation, type InstallationConfig } from "./daemon-process.ts";
 import { DashboardBrowser, type Seen } from "./dashboard-browser.ts";
 import { COMMAND_EVERY_MS, expectExplained, firstSaid, TOLD_WITHIN_MS, WELL_WITHIN_MS } from "./told.ts";
 
@@ -59,6 +59,14 @@ export class OnCall implements AsyncDisposable {
     return new OnCall(installation, `http://${address}`, receiver);
   }
 
+  /** Runs the daemon, and opens its dashboard when all is well. */
+  async begin(): Promise<Daemon> {
+    const daemon = this.installation.run();
+    await this.expectWell();
+    await this.lookAtPage();
+    return daemon;
+  }
+
   /** Opens the dashboard of the daemon, which runs. */
   async lookAtPage(): Promise<void> {
     this.#browser = await DashboardBrowser.connect(this.#url);
@@ -87,14 +95,17 @@ export class OnCall implements AsyncDisposable {
     await expectExplained(this.installation, code);
   }
 
-  /** Of several at once: `status` lists them, and everything agrees on them. */
+  /** Of several at once: `status` and the dashboard list them, and everything agrees on them. */
   async expectListed(sinks: Readonly<Record<string, readonly RegExp[]>>, verdict: Verdict): Promise<void> {
     await eventually(
       async () => {
         const { stdout } = await this.installation.command("status");
+        const items = this.#seen === null ? [] : await this.page.locator(".attention li").allInnerTexts();
         for (const [sink, parts] of Object.entries(sinks)) {
           const said = new RegExp(`! sink ${sink} (?:.*\\n.*)`).exec(stdout)?.[0] ?? stdout;
-          for (const part of parts) expect(said).toMatch(part);
+          const item = items.find((text) => text.includes(`Sink ${sink} `)) ?? items.join("\n");
+          for (const text of this.#seen === null ? [said] : [said, item])
+            for (const part of parts) expect(text).toMatch(part);
         }
         expect(stdout.match(/^ {2}! /gm)).toHaveLength(Object.keys(sinks).length);
         await this.#expectOne(verdict);

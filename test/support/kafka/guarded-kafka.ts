@@ -1,6 +1,7 @@
 /** A Kafka of a test's own with logins, TLS and an authorizer, each at a port of its own. */
+import { pbkdf2Sync, randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { Admin } from "@platformatic/kafka";
+import { Admin, alterUserScramCredentialsV0, Connection } from "@platformatic/kafka";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
 import { type Certificate, selfSigned } from "../network/certificate.ts";
@@ -91,6 +92,17 @@ export class GuardedKafka implements AsyncDisposable {
 
   port(listener: Listener): number {
     return listener === "plain" ? this.broker.port : this.#first + LISTENERS.indexOf(listener);
+  }
+
+  /** The password of `scrammed` for SCRAM-SHA-512, whose sessions are renewed every two seconds. */
+  async setPassword(password: string): Promise<void> {
+    const salt = randomBytes(20);
+    await using stack = new AsyncDisposableStack();
+    const connection = stack.adopt(new Connection("test"), (one) => one.close());
+    await connection.connect("127.0.0.1", this.port("plain"));
+    const saltedPassword = pbkdf2Sync(password, salt, 4096, 64, "sha512");
+    const credential = { name: "scrammed", mechanism: 2, iterations: 4096, salt, saltedPassword };
+    await alterUserScramCredentialsV0.api.async(connection, [], [credential]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
