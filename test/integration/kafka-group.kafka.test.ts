@@ -2,10 +2,10 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
 import { accessTo } from "../../connectors/kafka/connection.ts";
-import { coordinatorOf } from "../../connectors/kafka/client/transactions.ts";
 import type { ClusterAccess } from "../../connectors/kafka/client/cluster.ts";
 import { ShareGroup } from "../../connectors/kafka/source/share-group.ts";
 import { systemClock } from "../../src/core/clock.ts";
+import { groupAt } from "../support/kafka/kafka-groups.ts";
 import { kafkaBroker } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
@@ -55,7 +55,7 @@ function groupOf(id: string, count: number, cluster = access()): ShareGroup {
 }
 
 /** The first question for a group's coordinator makes a new broker prepare for groups, and is answered later. */
-beforeAll(async () => await eventually(async () => (await described("nobody")) !== undefined));
+beforeAll(async () => await eventually(async () => (await groupAt(kafkaBroker(), "nobody")) !== undefined));
 
 test("members share out what there is; nobody gets a share before the one who had it has ended it", async () => {
   const id = `test-${randomUUID()}`;
@@ -110,7 +110,10 @@ test("a member that another one overtakes between joining and its answer stays t
   const { cluster: others, isThere: othersJoined } = slowToSync(Promise.resolve());
   const second = new Member(groupOf(id, 2, others));
   // By then the broker has the second one's question, and answers the first one that it is to join again.
-  await Promise.race([othersJoined, eventually(async () => expect(await stateOf(id)).toBe("PreparingRebalance"))]);
+  const isOvertaken = eventually(async () =>
+    expect(await groupAt(kafkaBroker(), id)).toMatchObject({ state: "PreparingRebalance" }),
+  );
+  await Promise.race([othersJoined, isOvertaken]);
   went.resolve();
   // A session, after which the others would go on without a member that is gone, takes 10 seconds.
   await eventually(() => expect([first.held.size, second.held.size]).toEqual([1, 1]), { withinMs: 6_000 });
@@ -164,35 +167,9 @@ test("a member that leaves while it waits for the others is out at once", async 
   first.held.clear();
   await back.hold();
   await first.leave();
-  expect(await memberCountOf(id)).toBe(1);
+  expect(await groupAt(kafkaBroker(), id)).toMatchObject({ memberCount: 1 });
   back.let();
   // After a session, of 10 seconds, it would be out in any case.
   await eventually(() => expect(second.held.size).toBe(2), { withinMs: 6_000 });
   await second.leave();
 });
-
-/** As the broker says it. */
-async function described(id: string): Promise<DescribedGroup | undefined> {
-  const { signal } = new AbortController();
-  await using cluster = await access().connect(signal);
-  const coordinator = await coordinatorOf(cluster, "group", id, signal);
-  const { groups } = await cluster.request<Described>("DescribeGroups", coordinator, signal, [id], false);
-  return groups[0];
-}
-
-async function stateOf(id: string): Promise<string> {
-  return (await described(id))?.groupState ?? "";
-}
-
-async function memberCountOf(id: string): Promise<number> {
-  return (await described(id))?.members.length ?? 0;
-}
-
-interface DescribedGroup {
-  readonly groupState: string;
-  readonly members: readonly object[];
-}
-
-interface Described {
-  readonly groups: readonly DescribedGroup[];
-}

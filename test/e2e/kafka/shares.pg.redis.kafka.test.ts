@@ -42,6 +42,7 @@ test("a process that is stopped in order, with its daemons, as a service is: the
   const [first] = shared.processes;
   const second = shared.add();
   await shared.spread(1, 1);
+  await eventually(async () => expect(await shared.memberCount()).toBe(2));
   const before = first!.said.length;
   const [daemon] = childrenOf(second.pid);
   // A service manager tells all processes; then this one tells its daemon a second time.
@@ -50,6 +51,8 @@ test("a process that is stopped in order, with its daemons, as a service is: the
   // Or it has ended by now.
   if (isRunning(daemon!)) process.kill(daemon!, "SIGTERM");
   const { exitCode, stderr } = await second.stop();
+  // It has left the group by then. Else the others would wait until its session is over.
+  expect(await shared.memberCount()).toBeLessThan(2);
   expect(exitCode).toBe(0);
   expect(stderr).not.toContain('"signal":"SIGTERM"');
   await shared.spread(2);

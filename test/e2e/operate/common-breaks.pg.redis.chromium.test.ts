@@ -230,9 +230,7 @@ test("the disk of a target, then of the state, is full: the path and the free by
     state: `sqlite:${join(stateDisk.folder, "state.db")}`,
     sinks: { files: { kind: "files", path: join(disk.folder, "changes") } },
   });
-  own.installation.run();
-  await own.expectWell();
-  await own.lookAtPage();
+  await own.begin();
   for (const [{ folder }, parts, code, verdict] of [
     [disk, [/sink files does not take rows/i, /MR3213 the disk is full/], "MR3213", ACT_UNREADY],
     [

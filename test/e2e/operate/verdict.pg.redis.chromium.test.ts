@@ -121,10 +121,13 @@ test("a first copy that runs is never well", async () => {
   );
   const redis = copying.sinks.proxies.get("redis")!;
   redis.limit(20_000);
-  await eventually(async () =>
-    expect(conditionOf(await copying.installation.status(), "daemon.copying")?.what).toMatch(
-      /^first copy: 0 of 1 table/,
-    ),
+  await eventually(
+    async () =>
+      expect(conditionOf(await copying.installation.status(), "daemon.copying")?.what).toMatch(
+        /^first copy: 0 of 1 table/,
+      ),
+    // A slot waits for transactions that other tests hold open at this server.
+    { withinMs: 120_000 },
   );
   await using looking = await DashboardBrowser.connect(at);
   await using seen = await looking.open(null);

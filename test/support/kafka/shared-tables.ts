@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
+import { groupId } from "../../../connectors/kafka/names.ts";
 import { DaemonClient } from "../../../src/cli/daemon-client.ts";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import type { Daemon } from "../daemon/daemon-process.ts";
+import { groupAt } from "./kafka-groups.ts";
 import { ThroughKafka, type ThroughOptions } from "./through-kafka.ts";
 import type { FreshDatabase } from "../run/services.ts";
 import { eventually, patient } from "../run/waiting.ts";
@@ -92,6 +94,13 @@ export class SharedTables implements AsyncDisposable {
     }
     const differences = await applying.sinks.differences(this.source.url, applying.installation.folder, tables);
     expect(differences, this.said()).toEqual([]);
+  }
+
+  /** How many processes the broker takes for members of the group. */
+  async memberCount(): Promise<number | undefined> {
+    const { topics, source, applying } = this.through;
+    const id = groupId({ prefix: topics.prefix, daemon: source.name }, applying.installation.name);
+    return (await groupAt(topics.broker, id))?.memberCount;
   }
 
   /** What the processes logged last. */

@@ -7,8 +7,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { searchCall } from "../../support/caches/search-rows.ts";
-import { ACT_UNREADY, OnCall, SLOW } from "../../support/daemon/on-call.ts";
-import { literally } from "../../support/daemon/told.ts";
+import { ACT_UNREADY, OnCall, SLOW, UNREADY } from "../../support/daemon/on-call.ts";
+import { expectExplained, literally } from "../../support/daemon/told.ts";
 import { type Certificate, selfSigned } from "../../support/network/certificate.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { tlsFront } from "../../support/network/tls-front.ts";
@@ -22,6 +22,8 @@ import {
   redisUrl,
 } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
+
+const SINCE = /for \d+ (?:s|min)|since/;
 
 test("certificates for another host, or expired, at every sink, and a search engine that blocks an index", async () => {
   await using good = await selfSigned(["localhost"]);
@@ -49,14 +51,13 @@ test("certificates for another host, or expired, at every sink, and a search eng
   const { installation } = onCall;
   const trusted = [good, foreign, expired].map(({ certificate }) => certificate);
   await writeFile(join(installation.folder, ca), trusted.join(""));
-  installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
 
   const present = async (certificate: Certificate): Promise<void> => {
     for (const front of Object.values(fronts)) await front.present(certificate);
     await source.query("update item set n = n + 1");
   };
-  const waits = [/does not take rows/, /for \d+ s/, /it waits for you, and goes on by itself once that is done/];
+  const waits = [/does not take rows/, SINCE, /it waits for you, and goes on by itself once that is done/];
   const everyTold = async (parts: readonly RegExp[]): Promise<void> => {
     const told = Object.entries(fronts).map(([sink, { url }]) => [
       sink,
@@ -92,12 +93,14 @@ test("certificates for another host, or expired, at every sink, and a search eng
   await onCall.expectWell();
 });
 
-test("servers that do not answer, by HTTP: that, for how long, and where; not how busy they are", async () => {
+test("servers that do not answer, by HTTP, not how busy they are; and at whose addresses nothing listens", async () => {
   await using source = await freshDatabase();
+  await using target = await freshDatabase();
   await using indices = freshIndexPrefix();
   await using columns = freshColumns();
   await using search = await tcpProxy(elasticsearchUrl());
   await using house = await tcpProxy(clickhouseUrl());
+  await using warehouse = await tcpProxy(target.url);
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
   const [searchAt, houseAt] = [search.url(elasticsearchUrl()), house.url(clickhouseUrl())];
   await using onCall = await OnCall.of({
@@ -106,10 +109,10 @@ test("servers that do not answer, by HTTP: that, for how long, and where; not ho
     sinks: {
       search: { kind: "elasticsearch", url: searchAt, prefix: indices.prefix, replicas: 0 },
       columns: { kind: "clickhouse", url: houseAt, schema: columns.prefix },
+      warehouse: { kind: "postgres", url: warehouse.url(target.url) },
     },
   });
-  onCall.installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
   for (const proxy of [search, house]) proxy.stall();
   await source.query("update item set n = 2");
   const told = ({ port }: { readonly port: number }): readonly RegExp[] => [
@@ -118,6 +121,27 @@ test("servers that do not answer, by HTTP: that, for how long, and where; not ho
   ];
   await onCall.expectListed({ search: told(search), columns: told(house) }, SLOW);
   for (const proxy of [search, house]) await proxy.resume();
+  await onCall.expectWell();
+
+  const away = { search, columns: house, warehouse };
+  for (const proxy of Object.values(away)) {
+    await proxy.refuse();
+    proxy.cut();
+  }
+  await source.query("update item set n = 3");
+  const gone = Object.entries(away).map(([sink, { host, port }]) => [
+    sink,
+    [
+      /does not take rows/,
+      /MR2001 .*ECONNREFUSED/,
+      new RegExp(`Nothing listens at (?:localhost|${host}):${port}: start the server there`),
+      SINCE,
+      /it catches up by itself/,
+    ],
+  ]);
+  await onCall.expectListed(Object.fromEntries(gone), UNREADY);
+  await expectExplained(onCall.installation, "MR2001");
+  for (const proxy of Object.values(away)) await proxy.resume();
   await onCall.expectWell();
 });
 

@@ -38,8 +38,7 @@ test("a target Postgres that writes nothing by default, and one that became a st
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
   await using onCall = await onCallOf(source, { target: { kind: "postgres", url: server.url, schema: "copied" } });
-  onCall.installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
   const shown = async (): Promise<void> =>
     await eventually(async () => {
       const wanted = (await source.query<{ n: number }>("select n from item")).rows;
@@ -85,8 +84,7 @@ test("a state whose Postgres became a standby: the daemon waits", async () => {
     { replica: { kind: "sqlite", path: "./replica.sqlite" } },
     { state: server.url },
   );
-  const daemon = onCall.installation.run();
-  await onCall.expectWell();
+  const daemon = await onCall.begin();
   await server.stop();
   await writeFile(join(server.dataDir!, "standby.signal"), "");
   await server.start();
@@ -131,8 +129,7 @@ test("a Redis that became a replica", async () => {
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
   await using onCall = await onCallOf(source, { cache: { kind: "redis", url: server.url } });
-  onCall.installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
   const redis = new Redis(server.url);
   try {
     await redis.replicaof("127.0.0.1", 9);
@@ -202,8 +199,7 @@ test("the disk of a target Postgres is full, then that of the state's", async ({
   ];
   for (const [at, { parts, sinks, state, code, grow }] of breaks.entries()) {
     await using onCall = await onCallOf(source, sinks, { ...state, name: `full_${at}` });
-    onCall.installation.run();
-    await onCall.expectWell();
+    await onCall.begin();
     await fill(filler);
     await source.query(grow);
     await onCall.expectTold([...parts, ...where], code, ACT_UNREADY);
@@ -227,8 +223,7 @@ test("Redis can't save for want of room", async ({ skip }) => {
   try {
     await redis.config("SET", "save", "3600 1000000");
     await using onCall = await onCallOf(source, { cache: { kind: "redis", url: server.url } });
-    onCall.installation.run();
-    await onCall.expectWell();
+    await onCall.begin();
     const filler = join(folder, "filler");
     await fill(filler);
     await redis.bgsave();
@@ -265,8 +260,7 @@ test("the disk of ClickHouse is full", async ({ skip }) => {
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, n int, body text); insert into item values (1, 1)");
   await using onCall = await onCallOf(source, { columns: { kind: "clickhouse", url: server.url, schema: "copied" } });
-  onCall.installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
   const filler = join(folder, "filler");
   await fill(filler);
   await source.query("update item set n = 2, body = repeat(md5(n::text), 1000)");
@@ -304,8 +298,7 @@ test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
   await using source = await freshDatabase();
   await source.query("create table item (id int primary key, body text); insert into item values (0, 'first')");
   await using onCall = await onCallOf(source, { topics: { kind: "kafka", brokers: [`127.0.0.1:${broker.port}`] } });
-  onCall.installation.run();
-  await onCall.expectWell();
+  await onCall.begin();
   await source.query("insert into item select g, repeat('x', 4800) from generate_series(1, 12000) g");
   await onCall.expectTold(
     [

@@ -1,6 +1,6 @@
 /**
  * A transaction over more tables than the target has locks for, and their preparation, go in parts that fit; targets in files need
- * no open file for each table.
+ * no open file for each table; servers get all of it in place.
  * @module-tag heavy
  */
 import { execFileSync } from "node:child_process";
@@ -16,6 +16,7 @@ const TRUNCATED_COUNT = 300;
 /** More than files that the daemon may open. */
 const FILED_COUNT = 150;
 const OPENED_COUNT = 40;
+const SERVED_COUNT = 200;
 
 function inEach(statement: string, count = TABLE_COUNT): string {
   return `do $$ begin for i in 1..${count} loop execute format('${statement}', i); end loop; end $$`;
@@ -77,4 +78,24 @@ test("150 tables in one transaction reach files, lakes and embedded databases, o
   await pipeline.run(inFiled("update t_%s set v = ''z'' where mod(id, 2) = 0"));
   await pipeline.expectEqual(["t_1", "t_17", "t_99", `t_${FILED_COUNT}`]);
   expect(daemon.said).not.toMatch(/EMFILE|too many open files|unable to open|MR3202/i);
+});
+
+test("200 tables in one transaction reach ClickHouse, a search engine, a cache and topics", async () => {
+  const inServed = (statement: string): string => inEach(statement, SERVED_COUNT);
+  await using pipeline = await RunningPipeline.start(inServed("create table t_%s (id int primary key, v text)"), {
+    kinds: ["clickhouse", "elasticsearch", "redis", "kafka"],
+    configure: ({ sinks, ...config }) => {
+      const topics = { partitions: 1 };
+      return { ...config, sinks: { ...sinks, kafka: { ...sinks["kafka"], topics, batch: {} } } };
+    },
+    untilStreaming: false,
+  });
+  await pipeline.daemon.streaming(300_000);
+  await pipeline.run(inServed("insert into t_%s select g, repeat(''x'', 100) from generate_series(1, 5) g"));
+  await pipeline.settled();
+  const emptied = Array.from({ length: SERVED_COUNT / 2 }, (_, i) => `t_${i + 1}`);
+  await pipeline.run(`${inServed("update t_%s set v = ''y'' where id < 4")}; ${inServed("delete from t_%s where id = 5")};
+    truncate ${emptied.join(", ")}; ${inServed("insert into t_%s values (6, ''z'')")}`);
+  await pipeline.expectEqual(Array.from({ length: 20 }, (_, i) => `t_${(i + 1) * (SERVED_COUNT / 20)}`));
+  expect(pipeline.daemon.said).not.toMatch(/MR2006|MR2027|MR3112/);
 });
