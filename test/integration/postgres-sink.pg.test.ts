@@ -809,7 +809,7 @@ test("a role that may write a table of another daemon, and does not own it, is r
   const second = new PostgresSink({ name: "replica", checkpointName: "second/replica", address, schema: "public" });
   await second.open(1, timeout());
   const owner = 'ALTER TABLE "public"."people" OWNER TO';
-  const refused = await failure(second.foreign([people], timeout()));
+  const refused = await failure(second.prepare([people], timeout()));
   expect(refused).toMatchObject({ code: "MR3121", table: people.id, hint: expect.stringContaining(owner) });
   expect(refused.message).toContain("belongs to shop/replica");
   expect(await factory.check(context, timeout(), [people])).toMatchObject([

@@ -294,6 +294,23 @@ describe("the state file", () => {
       await expectWhole(path, true);
     });
 
+    test("another program may change its schema, and copy the log, by SQLite", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("s.db");
+      const state = await holding(path);
+      await fillLog(state, "z");
+      using other = new DatabaseSync(path);
+      for (const sql of ["ANALYZE", "CREATE TABLE replica (sequence INTEGER)", "INSERT INTO replica VALUES (1)"]) {
+        other.exec(sql);
+        other.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+        await fill(state, "x", 10);
+        other.exec("PRAGMA wal_checkpoint(PASSIVE)");
+        await fillLog(state, "y");
+      }
+      expect((await state.snapshots.countKeys()).get("x")?.get("public.u")).toBe(10);
+      await state.close();
+    });
+
     test("a copy of it as it still is changes nothing", async () => {
       using folder = temporaryFolder();
       const path = folder.file("s.db");

@@ -386,7 +386,7 @@ export function stopped(doing: string): MillraceError {
   return postgresError(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
 }
 
-/** The target of `table` is another's, and its note can't say that this sink has it now: the other would not notice. */
+/** The target of `table` is another's, and the role may not change its note. */
 export function notTakeable(table: string, quoted: string, owner: string): MillraceError {
   const { what, fix } = ofAnother(quoted, owner);
   return postgresError("MR3121", "fatal", what, { reason: "taken", table, hint: fix });

@@ -17,13 +17,12 @@ import type {
 } from "../../../src/core/contracts/sink.ts";
 import { applyRows, applyWhole, prepareRows, wholeStatements } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
-import { isDisplacement, notTakeable, stopped } from "./errors.ts";
+import { isDisplacement, stopped } from "./errors.ts";
 import { PostgresInspection } from "./inspect.ts";
 import { removeCheckpoint } from "./wire/checkpoint.ts";
 import { RawTarget } from "./write/raw-target.ts";
 import { FencedSession, type FencedSessionOptions } from "./wire/fenced-session.ts";
 import { type Session, STAGES_MAX } from "./wire/session.ts";
-import { findTables } from "./tables/found-table.ts";
 import { LastSeen } from "./tables/last-seen.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableBatch } from "./write/small.ts";
@@ -139,25 +138,10 @@ export class PostgresSink
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]> {
-    const look = async (session: Session): Promise<readonly ForeignTarget[]> => {
-      const found = await this.#targets.foreign(this.#tables(session, signal), tables);
-      this.#presence.forget(found.map(({ table }) => this.target(table)));
-      await this.#expectTakeable(session, found, signal);
-      return found;
-    };
-    return await this.#session.run("looking for tables", look, signal);
-  }
-
-  /** Throws for those that a role which does not own them can't make this sink's. */
-  async #expectTakeable(session: Session, foreign: readonly ForeignTarget[], signal: AbortSignal): Promise<void> {
-    if (foreign.length === 0) return;
-    const names = foreign.map(({ table }) => targetName(table, this.#options.schema));
-    const there = await findTables(session, names, signal);
-    const [first, ...further] = foreign.flatMap(({ table }, i) => {
-      const owner = there[i]?.isOwned === false ? this.#targets.successor(there[i].note) : null;
-      return owner === null ? [] : [notTakeable(table.id, this.target(table), owner)];
-    });
-    if (first !== undefined) throw joined([first, ...further]);
+    const look = (session: Session) => this.#targets.foreign(this.#tables(session, signal), tables);
+    const foreign = await this.#session.run("looking for tables", look, signal);
+    this.#presence.forget(foreign.map(({ table }) => this.target(table)));
+    return foreign;
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {

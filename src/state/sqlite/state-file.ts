@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { isDeepStrictEqual } from "node:util";
 import { systemClock } from "../../core/clock.ts";
 import { earlyName, inodeOf, leftEarly, makeFolder, makeWhole, nameEarly } from "../../core/files.ts";
 import { systemErrorCode } from "../../core/system-errors.ts";
@@ -42,6 +43,11 @@ const LOG_BYTES_MAX = 4 * 1024 * 1024;
 const COOKIE_AT = 40;
 const VERSION_AT = 60;
 
+interface Mark {
+  readonly cookie: number;
+  readonly version: number;
+}
+
 /** A program that writes over the file has come to its end. */
 const SETTLED_MS = 1_000;
 
@@ -66,9 +72,9 @@ export class StateFile {
   /** The lease under which the file is marked. */
   #lease = 0;
   /** Those that the file may have; empty: it is not known. Several where a reader has kept the log from being copied whole. */
-  #marks: ReadonlySet<string> = new Set();
+  #marks: readonly Mark[] = [];
   /** In the log, and to be copied. */
-  #next: string | null = null;
+  #next: Mark | null = null;
   /** What the log had when it was copied last. */
   #copiedBytes = 0;
 
@@ -145,12 +151,12 @@ export class StateFile {
     const bytes = statSync(this.#log, { throwIfNoEntry: false })?.size ?? 0;
     // It was copied whole, and begun again.
     if (bytes < this.#copiedBytes) this.#copiedBytes = 0;
-    if (this.#marks.size > 0 && bytes - this.#copiedBytes < LOG_BYTES_MAX) return;
+    if (this.#marks.length > 0 && bytes - this.#copiedBytes < LOG_BYTES_MAX) return;
     this.#copiedBytes = bytes;
     this.#lease = lease;
     const version = randomInt(1, 2 ** 31);
     database.exec(`PRAGMA user_version = ${version}`);
-    this.#next = markOf(integer(database.prepare("PRAGMA schema_version").get()!, "schema_version"), version);
+    this.#next = { cookie: cookieOf(database), version };
   }
 
   #copyLog(database: DatabaseSync): void {
@@ -159,20 +165,27 @@ export class StateFile {
     this.#open ??= openSync(this.#real, "r");
     database.exec("PRAGMA wal_checkpoint(PASSIVE)");
     const found = this.#found();
-    this.#marks = new Set(found === next ? [next] : [...this.#marks, found, next]);
+    this.#marks = isDeepStrictEqual(found, next) ? [next] : [...this.#marks, found, next];
     this.#next = null;
   }
 
-  #found(): string {
+  #found(): Mark {
     const header = Buffer.alloc(VERSION_AT + 4);
     readSync(this.#open!, header, 0, header.length, 0);
-    return markOf(header.readUInt32BE(COOKIE_AT), header.readUInt32BE(VERSION_AT));
+    return { cookie: header.readUInt32BE(COOKIE_AT), version: header.readUInt32BE(VERSION_AT) };
   }
 
   #isOverwritten(database: DatabaseSync): boolean {
-    if (this.#marks.size === 0 || this.#marks.has(this.#found())) return false;
+    if (this.#marks.length === 0) return false;
+    const found = this.#found();
+    const known = [...this.#marks, ...(this.#next === null ? [] : [this.#next])].filter(
+      ({ version }) => version === found.version,
+    );
+    if (known.some(({ cookie }) => cookie === found.cookie)) return false;
     try {
-      // Else another process has taken the lease meanwhile, and marks the file.
+      // Another program has changed the schema by SQLite (ANALYZE, a table of its own), and copied the log.
+      if (known.some(({ cookie }) => cookie < found.cookie) && found.cookie <= cookieOf(database)) return false;
+      // Or another process has taken the lease meanwhile, and marks the file.
       return integer(database.prepare("SELECT number FROM lease").get()!, "number") <= this.#lease;
     } catch {
       return true;
@@ -252,8 +265,8 @@ export class StateFile {
   }
 }
 
-function markOf(cookie: number, version: number): string {
-  return `${cookie} ${version}`;
+function cookieOf(database: DatabaseSync): number {
+  return integer(database.prepare("PRAGMA schema_version").get()!, "schema_version");
 }
 
 function removeBeside(path: string): void {

@@ -23,7 +23,7 @@ import type {
   Warehouse,
 } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
+import { fatal, notTakeable, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
 import { displaceWriter } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
@@ -212,6 +212,8 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const table = layout.sqlName;
     const rows = rowsOf(table, existing.kind);
     const former = formerOf(layout.owner, existing.note);
+    // The note could not say that this sink has it now: the other one would not notice.
+    if (former !== null && !existing.isOwned) throw notTakeable(layout.table.id, table, former);
     // Invariant: before this transaction locks anything of the target, so that a batch of the former owner can end.
     if (former !== null) await this.#query(displaceWriter(former));
     if (change.isAdopted) await this.#adopt(change);
