@@ -6,7 +6,7 @@ import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
-import type { TargetName } from "../names.ts";
+import { type TargetName, targetKey } from "../names.ts";
 import type { Store } from "../store.ts";
 import type { DuckdbTarget, NotedTable } from "../tables/existing.ts";
 import {
@@ -23,7 +23,7 @@ import type { LakeLogin } from "./bucket.ts";
 import { untilUnmoved } from "./moved.ts";
 import type { FilePlace } from "../../kit/file-target.ts";
 import { catalogFile, type LakePlace, shownCatalog } from "./place.ts";
-import { findInLake, newestSnapshot, notedInLake, tablesOfLake } from "./tables.ts";
+import { findInLake, newestSnapshot, notedInLake, shapesVersion, tablesOfLake } from "./tables.ts";
 
 /**
  * One open lake, shared by all its users in this process: a catalogue in a DuckDB file lets no second instance in, and
@@ -42,6 +42,12 @@ export class Lake implements Store {
   readonly #moves: Turn;
   readonly writers = new Writers();
   readonly #place: FilePlace | null;
+  #looking: Promise<EngineConnection> | null = null;
+  /** By `targetKey`, as the lake's shapes were last; null: no table. */
+  #notes: { readonly version: string; readonly byTarget: Map<string, NotedTable | null> } = {
+    version: "",
+    byTarget: new Map(),
+  };
   #users = 0;
   #isInlining = true;
 
@@ -124,12 +130,24 @@ export class Lake implements Store {
 
   /** In a session of its own: that of a batch would hold a lock in the catalogue until its commit, which waits for it. */
   async noted(targets: readonly TargetName[]): Promise<ReadonlyMap<string, NotedTable>> {
-    const connection = await this.connect();
-    try {
-      return await notedInLake(connection, targets);
-    } finally {
-      connection.disconnectSync();
-    }
+    this.#looking ??= this.connect().catch((error: unknown) => {
+      this.#looking = null;
+      throw error;
+    });
+    const connection = await this.#looking;
+    const version = await shapesVersion(connection);
+    // A note is a table's comment, which is part of its shape.
+    if (this.#notes.version !== version) this.#notes = { version, byTarget: new Map() };
+    const { byTarget } = this.#notes;
+    const unseen = targets.filter((target) => !byTarget.has(targetKey(target)));
+    const found = await notedInLake(connection, unseen);
+    for (const key of unseen.map(targetKey)) byTarget.set(key, found.get(key) ?? null);
+    return new Map(
+      targets.flatMap((target) => {
+        const note = byTarget.get(targetKey(target));
+        return note == null ? [] : [[targetKey(target), note] as const];
+      }),
+    );
   }
 
   async find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>> {
@@ -214,6 +232,7 @@ export class Lake implements Store {
     if (--this.#users > 0) return;
     const key = keyOf(this.settings.place);
     if ((await opened.get(key)) === this) opened.delete(key);
+    (await this.#looking)?.disconnectSync();
     await this.#engine.close();
     for (const stage of this.stages) stage.close();
   }

@@ -48,6 +48,13 @@ export async function newestSnapshot(connection: EngineConnection): Promise<stri
   return row?.[0] ?? "";
 }
 
+/** Another text when a table was made, altered, commented on or dropped. */
+export async function shapesVersion(connection: EngineConnection): Promise<string> {
+  const sql = `SELECT schema_version::VARCHAR FROM ${METADATA}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1`;
+  const [row] = await readTextRows(connection, sql);
+  return row?.[0] ?? "";
+}
+
 /** See `lookUpTargets`. */
 export async function findInLake(
   connection: EngineConnection,
