@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { backup, DatabaseSync } from "node:sqlite";
+import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Position } from "../../src/core/model/position.ts";
@@ -22,7 +22,6 @@ import { systemClock } from "../../src/core/clock.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
 import { openState } from "../../src/state/open.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
-import { eventually } from "../support/run/waiting.ts";
 import { complete } from "../support/daemon/complete.ts";
 import { reportOf } from "../support/model/reports.ts";
 
@@ -201,128 +200,6 @@ describe("the state file", () => {
       expect(readFileSync(path).equals(bytes)).toBe(true);
       const again = await openState(`sqlite:${path}`, { name: "shop" });
       expect((await again.snapshots.countKeys()).get("x")?.get("public.u")).toBe(200);
-      await again.close();
-    });
-
-    async function fill(state: StateStore, sink: string, count: number): Promise<void> {
-      const keys = Array.from({ length: count }, (_, i) => [`${i} `.repeat(300)]);
-      await state.snapshots.addKeys(sink, "public.u", keys);
-    }
-
-    /** So much that the log is copied into the file. */
-    async function fillLog(state: StateStore, sink: string): Promise<void> {
-      await fill(state, sink, 8000);
-      for (const paused of [true, false]) await state.sinks.setPaused("w", paused);
-    }
-
-    async function backUp(path: string, to: string): Promise<void> {
-      using database = new DatabaseSync(path, { readOnly: true });
-      await backup(database, to);
-    }
-
-    test.each([
-      [
-        "another state",
-        async (path: string, other: string) => {
-          const before = await openState(`sqlite:${other}`, { name: "shop" });
-          await fill(before, "x", 200);
-          await before.close();
-          return await holding(path);
-        },
-      ],
-      [
-        "the file as it was before",
-        async (path: string, other: string) => {
-          const state = await holding(path);
-          await fill(state, "x", 200);
-          await fillLog(state, "z");
-          writeFileSync(other, readFileSync(path));
-          await fillLog(state, "y");
-          return state;
-        },
-      ],
-      [
-        "a backup of its own",
-        async (path: string, other: string) => {
-          const state = await holding(path);
-          await fill(state, "x", 200);
-          await backUp(path, other);
-          await fill(state, "y", 200);
-          return state;
-        },
-      ],
-    ])("%s that is copied over it stays as it is, and gets nothing of its log", async (_, made) => {
-      using folder = temporaryFolder();
-      const [path, other] = [folder.file("s.db"), folder.file("other.db")];
-      const state = await made(path, other);
-      const bytes = readFileSync(other);
-      writeFileSync(path, bytes);
-      await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1209", reason: "passing" });
-      await eventually(() => expectRefused(state, "another file was put in the place"));
-      expect(readFileSync(path).equals(bytes)).toBe(true);
-      const again = await openState(`sqlite:${path}`, { name: "shop" });
-      const keys = await again.snapshots.countKeys();
-      expect([keys.get("x")?.get("public.u"), keys.get("y")]).toEqual([200, undefined]);
-      await again.close();
-    });
-
-    test("what is copied over it while it is closed stays as it is too", async () => {
-      using folder = temporaryFolder();
-      const [path, other] = [folder.file("s.db"), folder.file("other.db")];
-      await (await openState(`sqlite:${other}`, { name: "shop" })).close();
-      const state = await holding(path);
-      const bytes = readFileSync(other);
-      writeFileSync(path, bytes);
-      await state.close();
-      expect(readFileSync(path).equals(bytes)).toBe(true);
-      expect(readdirSync(folder.path).toSorted()).toEqual(["other.db", "s.db"]);
-    });
-
-    test("it is the next holder's who takes the lease", async () => {
-      using folder = temporaryFolder();
-      const path = folder.file("s.db");
-      const state = await holding(path);
-      const next = await openState(`sqlite:${path}`, { name: "shop" });
-      await next.lease.acquire("next", 60_000, () => true);
-      await fill(next, "x", 10);
-      await fill(next, "x", 200);
-      await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1210" });
-      await state.close();
-      await next.sinks.setPaused("w", true);
-      expect((await next.snapshots.countKeys()).get("x")?.get("public.u")).toBe(200);
-      await next.close();
-      await expectWhole(path, true);
-    });
-
-    test("another program may change its schema, and copy the log, by SQLite", async () => {
-      using folder = temporaryFolder();
-      const path = folder.file("s.db");
-      const state = await holding(path);
-      await fillLog(state, "z");
-      using other = new DatabaseSync(path);
-      for (const sql of ["ANALYZE", "CREATE TABLE replica (sequence INTEGER)", "INSERT INTO replica VALUES (1)"]) {
-        other.exec(sql);
-        other.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-        await fill(state, "x", 10);
-        other.exec("PRAGMA wal_checkpoint(PASSIVE)");
-        await fillLog(state, "y");
-      }
-      expect((await state.snapshots.countKeys()).get("x")?.get("public.u")).toBe(10);
-      await state.close();
-    });
-
-    test("a copy of it as it still is changes nothing", async () => {
-      using folder = temporaryFolder();
-      const path = folder.file("s.db");
-      const state = await holding(path);
-      const bytes = readFileSync(path);
-      await state.snapshots.addKeys("w", "public.t", [["one more"]]);
-      writeFileSync(path, bytes);
-      expect((await state.snapshots.countKeys()).get("w")?.get("public.t")).toBe(51);
-      await state.sinks.setPaused("w", true);
-      await state.close();
-      const again = await openState(`sqlite:${path}`, { name: "shop" });
-      expect((await again.snapshots.countKeys()).get("w")?.get("public.t")).toBe(51);
       await again.close();
     });
 

@@ -45,7 +45,6 @@ export class Connection {
   }
 
   #statement(sql: string): StatementSync {
-    if (this.held !== null && !this.#database.isTransaction) this.#file?.keep(this.#database);
     let statement = this.#statements.get(sql);
     if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
     return statement;
@@ -62,7 +61,6 @@ export class Connection {
   write<T>(work: () => T): T {
     return this.unfenced(() => {
       this.#proveLease();
-      if (this.held !== null) this.#file?.mark(this.#database, this.held);
       return work();
     });
   }
@@ -70,6 +68,7 @@ export class Connection {
   /** A write that compares the lease itself: only for the lease's own statements. */
   unfenced<T>(work: () => T): T {
     return this.#classified(() => {
+      if (this.held !== null) this.#file?.keep(this.#database);
       this.run("BEGIN IMMEDIATE");
       try {
         const result = work();
@@ -121,9 +120,7 @@ export class Connection {
   }
 
   close(): void {
-    if (!this.#database.isOpen) return;
-    if (this.#file === null) this.#database.close();
-    else this.#file.close(this.#database);
+    if (this.#database.isOpen) this.#database.close();
   }
 
   get #leaseNumber(): unknown {

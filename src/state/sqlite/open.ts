@@ -120,12 +120,11 @@ function openDatabase(path: string, readOnly: boolean): DatabaseSync {
 
 /**
  * FULL syncs each commit in WAL mode. All acknowledgements to the source depend on that. Dead letters that are removed hold
- * values that a mask may hide now: their bytes go too. `StateFile` copies the log, and tells its length by its size.
+ * values that a mask may hide now: their bytes go too.
  */
 function configure(database: DatabaseSync): void {
   database.exec(
-    `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
-     PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0`,
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON",
   );
 }
 
