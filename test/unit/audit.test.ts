@@ -54,3 +54,15 @@ test("an action that fails is kept with its number, and one that never ends with
     { error: "MR1114", endedAt: expect.any(String), after: null },
   ]);
 });
+
+test("of a long list in an answer it keeps the number, and the first", async () => {
+  const { audit } = opened();
+  const state = { audit, sinks: { all: async () => [] }, deadLetters: { waiting: async () => new Map() } };
+  const waiting = Array.from({ length: 51 }, (_, i) => i);
+  await audited(state, PAUSE, async () => ({ waiting, failed: waiting.slice(0, 50) }));
+  expect((await audit.list(1))[0]?.after).toEqual({
+    sinks: {},
+    waiting: { count: 51, first: waiting.slice(0, 50) },
+    failed: waiting.slice(0, 50),
+  });
+});

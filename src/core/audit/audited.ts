@@ -11,7 +11,7 @@ export interface Order {
   readonly subject: AuditFacts;
 }
 
-/** The numbers of letters in an order: all that wait, or how many and the first of them. */
+/** Of longer lists an entry has how many there are, and the first. */
 const LISTED_MAX = 50;
 
 export function letterSubject(ids: readonly number[] | null, sink: string | null): AuditFacts {
@@ -39,12 +39,20 @@ export async function audited<T extends object>(
   const id = await audit.begin({ ...order, before: await sinkFacts(state) });
   try {
     const result = await work();
-    await audit.end(id, { after: { ...(await sinkFacts(state)), ...resultOf(result) }, error: null });
+    await audit.end(id, { after: { ...(await sinkFacts(state)), ...shortened(resultOf(result)) }, error: null });
     return result;
   } catch (error) {
     await audit.end(id, { after: null, error: findMillraceError(error)?.code ?? "unknown" });
     throw error;
   }
+}
+
+function shortened(facts: object): AuditFacts {
+  const short = (value: unknown): unknown =>
+    Array.isArray(value) && value.length > LISTED_MAX
+      ? { count: value.length, first: value.slice(0, LISTED_MAX) }
+      : value;
+  return Object.fromEntries(Object.entries(facts).map(([name, value]) => [name, short(value)]));
 }
 
 /** The sinks as actions of operators change them: each with its pause, position and waiting dead letters. */
