@@ -257,7 +257,13 @@ export class PostgresSink
       await this.#session.verify(session, signal);
       await this.#presence.check(session, signal);
     };
-    await this.#session.run("looking at the target", look, signal);
+    try {
+      await this.#session.run("looking at the target", look, signal);
+    } catch (error) {
+      if (!isDisplacement(error)) throw error;
+      // The same look, under a claim of its own.
+      await this.#owned(signal);
+    }
   }
 
   async inspect(): Promise<Inspection> {
