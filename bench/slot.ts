@@ -56,7 +56,8 @@ export class Slot {
 
   async #walsender(): Promise<number | null> {
     const { rows } = await this.#source.query<{ pid: number | null }>(
-      "select active_pid as pid from pg_replication_slots where slot_name = $1",
+      // Not a session that only looks into the slot or moves it on.
+      "select active_pid as pid from pg_replication_slots join pg_stat_replication on pid = active_pid where slot_name = $1",
       [this.#name],
     );
     return rows[0]?.pid ?? null;
