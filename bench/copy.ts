@@ -2,7 +2,8 @@
  * The initial snapshot, Postgres to Postgres, against `COPY TO` piped into `COPY FROM`: two sessions each, the peer's with the
  * server's own programs. Millrace's time runs from its first copying session until it streams, so it includes creating the
  * tables and storing its state; the peer's tables exist already, with their keys. Then one of the tables, by one session
- * and by two.
+ * and by two. And a table into DuckDB, alone and beside Elasticsearch, which is slower: by itself, where it takes processors
+ * too, and over a slow line, where it takes next to none.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,10 +11,13 @@ import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
+import { elasticsearch } from "../scripts/services/servers/search/elasticsearch.ts";
+import { tcpProxy } from "../test/support/network/proxy.ts";
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
 import { type BenchOptions, type BenchReport, type Line, median, type Ratio } from "./report.ts";
+import { settled } from "./size.ts";
 import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 2_000_000;
@@ -23,6 +27,11 @@ const WANTED_OF_TWO_SESSIONS = 1.5;
 const CORES_OF_TWO_SESSIONS = 5;
 /** As many tables as Millrace has sessions for one (connectors/postgres/source/config.ts). */
 const TABLES = ["orders", "orders_too"] as const;
+/** Of all rows: those of the table that goes into DuckDB. */
+const SHARE_OF_BESIDE = 1 / 4;
+const WANTED_BESIDE = 1.2;
+/** Of each connection to Elasticsearch. */
+const SLOW_BYTES_PER_SECOND = 1_000_000;
 const ROWS_PER_TRANSACTION = 10_000;
 /** Asking for the status takes processor time of daemon and source. While nothing is copied the end is near. */
 const ASK_EVERY_MS = 100;
@@ -41,6 +50,9 @@ interface Copied {
   readonly memoryMiB: number;
 }
 
+type Measured = Pick<BenchReport, "lines" | "ratios">;
+const NONE: Measured = { lines: [], ratios: [] };
+
 export async function run({ scale, runs, log, takes }: BenchOptions): Promise<BenchReport> {
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   await using target = await postgres.start({ own: true, settings: SETTINGS });
@@ -55,7 +67,7 @@ export async function run({ scale, runs, log, takes }: BenchOptions): Promise<Be
     for (const who of first) {
       const database = `${who}_${round}`;
       await createDatabases(target.url, database);
-      if (who === "millrace") own.push(await byMillrace(place, database));
+      if (who === "millrace") own.push(await byMillrace(place, mirror(place, database)));
       else peer.push(await byCopy(place, database));
       await compare(place, database);
       const seconds = who === "millrace" ? own.at(-1)!.seconds : peer.at(-1)!;
@@ -63,8 +75,12 @@ export async function run({ scale, runs, log, takes }: BenchOptions): Promise<Be
     }
   }
   const bySessions = takes("one table") ? await oneTable(place, rowCount / TABLES.length, { runs, log }) : [];
+  const { lines, ratios } = report(rowCount, own, peer, bySessions);
+  const beside = takes("beside")
+    ? await besideAnother(place, Math.round(rowCount * SHARE_OF_BESIDE), { runs, log })
+    : NONE;
   await from.end();
-  return report(rowCount, own, peer, bySessions);
+  return { name: "copy", lines: [...lines, ...beside.lines], ratios: [...ratios, ...beside.ratios] };
 }
 
 /** Rows per second by one session and by two, for each round. */
@@ -79,7 +95,8 @@ async function oneTable(
     for (const copySessions of round % 2 === 0 ? [1, 2] : [2, 1]) {
       const database = `one_${round}_${copySessions}`;
       await createDatabases(place.targetUrl, database);
-      const { seconds } = await byMillrace(place, database, { tables: [`public.${TABLES[0]}`], copySessions });
+      const source = { tables: [`public.${TABLES[0]}`], copySessions };
+      const { seconds } = await byMillrace(place, mirror(place, database), source);
       rates[copySessions - 1] = rowCount / seconds;
       log(
         `copy of one table, sessions: ${copySessions}: ${Math.round(rowCount / seconds).toLocaleString("en")} rows/s`,
@@ -88,6 +105,54 @@ async function oneTable(
     rounds.push(rates);
   }
   return rounds;
+}
+
+/** Seconds until DuckDB streams, in each round. */
+async function besideAnother(
+  place: Place,
+  rowCount: number,
+  { runs, log }: Pick<BenchOptions, "runs" | "log">,
+): Promise<Measured> {
+  const [table] = TABLES;
+  await place.from.query(`create table beside (like ${table} including all)`);
+  await place.from.query(`insert into beside select * from ${table} where id <= $1`, [rowCount]);
+  await place.from.query("vacuum (freeze, analyze) beside");
+  await using server = await elasticsearch.start({ own: true, optimized: true });
+  await using line = await tcpProxy(server.url);
+  line.limit(SLOW_BYTES_PER_SECOND);
+  const others = { alone: null, "beside Elasticsearch": server.url, "the same, slow line": line.url(server.url) };
+  const copies = new Map<string, Copied[]>(Object.keys(others).map((who) => [who, []]));
+  let indexCount = 0;
+  for (let round = 0; round < runs; round++) {
+    for (const [who, url] of Object.entries(others)) {
+      await settled(server.pid);
+      const warehouse = { kind: "duckdb", path: "./w.duckdb" };
+      const search = { kind: "elasticsearch", url, prefix: `copy${indexCount++}-` };
+      const copied = await byMillrace(place, url === null ? { warehouse } : { warehouse, search }, {
+        tables: ["public.beside"],
+      });
+      copies.get(who)!.push(copied);
+      log(`copy into DuckDB, ${who}: ${copied.seconds.toFixed(1)} s, daemon ${copied.daemonSeconds.toFixed(1)} s`);
+    }
+  }
+  const work = `first copy of ${rowCount} rows into DuckDB`;
+  const [alone = [], ...beside] = copies.values();
+  return {
+    lines: Array.from(copies, ([who, rounds]) => ({
+      work,
+      who,
+      figures: {
+        seconds: median(rounds.map(({ seconds }) => seconds)),
+        "daemon s": median(rounds.map(({ daemonSeconds }) => daemonSeconds)),
+      },
+    })),
+    ratios: beside.map((rounds, i) => ({
+      what: `DuckDB, ${Object.keys(others)[i + 1]} / alone`,
+      value: median(rounds.map(({ seconds }, round) => seconds / alone[round]!.seconds)),
+      target: WANTED_BESIDE,
+      atLeast: false,
+    })),
+  };
 }
 
 async function load(from: Client, rowCount: number, log: BenchOptions["log"]): Promise<void> {
@@ -101,11 +166,16 @@ async function load(from: Client, rowCount: number, log: BenchOptions["log"]): P
   await from.query("vacuum (freeze, analyze)");
 }
 
-async function byMillrace({ from, sourceUrl, targetUrl }: Place, database: string, source = {}): Promise<Copied> {
+function mirror({ targetUrl }: Place, database: string): object {
+  return { mirror: { kind: "postgres", url: withDatabase(targetUrl, database) } };
+}
+
+/** Until the first sink streams. */
+async function byMillrace({ from, sourceUrl }: Place, sinks: object, source: object = {}): Promise<Copied> {
   await using daemon = new MeasuredDaemon({
     name: "bench",
     source: { kind: "postgres", url: sourceUrl, ...source },
-    sinks: { mirror: { kind: "postgres", url: withDatabase(targetUrl, database) } },
+    sinks,
   });
   daemon.start();
   const copying = "select 1 from pg_stat_activity where application_name = 'millrace' and query ~* '^copy'";
@@ -166,7 +236,7 @@ function report(
   own: readonly Copied[],
   peer: readonly number[],
   bySessions: readonly (readonly [one: number, two: number])[],
-): BenchReport {
+): Measured {
   const lines: Line[] = [];
   const ratios: Ratio[] = [];
   if (own.length > 0) {
@@ -198,5 +268,5 @@ function report(
     if (availableParallelism() >= CORES_OF_TWO_SESSIONS)
       ratios.push({ what: "one table, 2 sessions / 1", value, target: WANTED_OF_TWO_SESSIONS, atLeast: true });
   }
-  return { name: "copy", lines, ratios };
+  return { lines, ratios };
 }

@@ -1,8 +1,9 @@
 /**
  * The size of a DuckDB file whose rows were deleted and inserted again, and updated with a list in them, many times,
- * compared with a fresh copy of the same rows. For a file with a large table also: how long it takes until its dead rows
- * are gone, and how long small transactions take meanwhile until they are durable. And the processor time of an update in
- * tables of several sizes, with keys of several forms.
+ * compared with a fresh copy of the same rows; and of one with several small tables after a minute of small transactions.
+ * For a file with a large table also: how long it takes until its dead rows are gone, and how long small transactions take
+ * meanwhile until they are durable. And the processor time of an update in tables of several sizes, with keys of several
+ * forms.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -17,6 +18,11 @@ import { SETTINGS, until } from "./slot.ts";
 const ROWS = 100_000;
 const ROUNDS = 24;
 const WANTED = 2;
+const CHURN_TABLES = 5;
+const CHURN_ROWS = 30_000;
+const CHURN_SECONDS = 60;
+const CHURN_WANTED = 2.5;
+const CHURN_SAMPLED = 50;
 const LARGE_ROWS = 3_000_000;
 const LARGE_WANTED = 3;
 /** A table with fewer dead rows is not rewritten. */
@@ -44,6 +50,7 @@ export async function run({ scale, log, takes }: BenchOptions): Promise<BenchRep
   const from = await connected(source.url);
   const parts: Part[] = [];
   if (takes("rounds")) parts.push(await measureRounds(source.url, from, Math.round(ROWS * scale), log));
+  if (takes("churn")) parts.push(await measureChurn(source.url, from, CHURN_SECONDS * scale, log));
   if (takes("large")) parts.push(await measureLarge(source.url, from, Math.round(LARGE_ROWS * scale), log));
   if (takes("updates")) parts.push(...(await measureUpdates(source.url, from, scale, log)));
   await from.end();
@@ -75,6 +82,64 @@ async function measureRounds(url: string, from: Client, rowCount: number, log: B
     lines: [line("fresh", fresh), line(`after ${ROUNDS} rounds`, worn)],
     ratio: { what: "size after the rounds against a fresh copy", value: worn / fresh, target: WANTED, atLeast: false },
   };
+}
+
+/** As many small transactions as one writer commits, and an end at once: what the sink has not freed by then stays. */
+async function measureChurn(url: string, from: Client, seconds: number, log: BenchOptions["log"]): Promise<Part> {
+  const tables = Array.from({ length: CHURN_TABLES }, (_, i) => `churned${i}`);
+  for (const table of tables) {
+    await from.query(`create table ${table} (id int primary key, body text, n int, at timestamptz, tags text[])`);
+    await from.query(`insert into ${table} ${churnedRows("generate_series(1, $1) as g(id)")}`, [CHURN_ROWS]);
+  }
+  let count = 0;
+  let cpuSeconds = 0;
+  const waits: number[] = [];
+  const worn = await sizeAfter(url, async (daemon) => {
+    await daemon.caughtUp(NAME);
+    const before = daemon.usage().cpuSeconds;
+    for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs;) {
+      await churn(from, tables[count % tables.length]!);
+      if (++count % CHURN_SAMPLED !== 0) continue;
+      const committedMs = performance.now();
+      await daemon.caughtUp(NAME);
+      waits.push(performance.now() - committedMs);
+    }
+    await daemon.caughtUp(NAME);
+    cpuSeconds = daemon.usage().cpuSeconds - before;
+    log(`growth: ${count} transactions, ${(statSync(join(daemon.folder, FILE)).size / 1e6).toFixed(1)} MB`);
+  });
+  const fresh = await sizeAfter(url, async () => undefined);
+  await from.query(`drop table ${tables.join(", ")}`);
+  const work = `${CHURN_TABLES} tables of ${CHURN_ROWS} rows`;
+  const figures = {
+    MB: worn / 1e6,
+    "p50 ms": percentile(waits, 0.5),
+    "max ms": percentile(waits, 1),
+    "CPU µs a transaction": (cpuSeconds * 1e6) / count,
+  };
+  return {
+    lines: [
+      { work, who: "fresh", figures: { MB: fresh / 1e6 } },
+      { work, who: `after ${count} transactions`, figures },
+    ],
+    ratio: { what: "size after small transactions", value: worn / fresh, target: CHURN_WANTED, atLeast: false },
+  };
+}
+
+function churnedRows(from: string): string {
+  return `select id, md5(id::text || random()), (random() * 1000)::int, now(), array[md5(random()::text)] from ${from}`;
+}
+
+async function churn(from: Client, table: string): Promise<void> {
+  const some = (count: number): number[] =>
+    Array.from({ length: count }, () => 1 + Math.floor(Math.random() * CHURN_ROWS));
+  await from.query("begin");
+  await from.query(`update ${table} set body = md5(random()::text), n = n + 1 where id = any($1)`, [some(30)]);
+  const gone = `with gone as (delete from ${table} where id = any($1) returning id + ${CHURN_ROWS} as id)`;
+  await from.query(`${gone} insert into ${table} ${churnedRows("gone")} on conflict do nothing`, [some(10)]);
+  const put = `insert into ${table} ${churnedRows("unnest($1::int[]) as p(id)")}`;
+  await from.query(`${put} on conflict (id) do update set body = excluded.body`, [some(1)]);
+  await from.query("commit");
 }
 
 async function measureLarge(url: string, from: Client, rowCount: number, log: BenchOptions["log"]): Promise<Part> {
