@@ -233,7 +233,7 @@ for (const key of ["int8", "text"] as const) {
       const costs: (readonly [number, number])[] = [];
       for (let at = 10n; at < 200n; at += 10n) costs.push([await small.change(at), await large.change(at)]);
       const [ofSmall, ofLarge] = [Math.min(...costs.map(([a]) => a)), Math.min(...costs.map(([, b]) => b))];
-      expect(ofLarge / ofSmall).toBeLessThan(4);
+      expect(ofLarge / ofSmall).toBeLessThan(2);
     },
   );
 }

@@ -90,7 +90,7 @@ describe("batches of many tables", () => {
     expect(await rowsOf(database, "select count(*)::int from many269")).toEqual([[2]]);
   });
 
-  test("for which a target has no room for locks name the setting that has it", async () => {
+  test("for which a target has no room for locks name the setting that has it, and are looked at in parts", async () => {
     await using server = await ownPostgres({ settings: { max_locks_per_transaction: 10, max_connections: 20 } });
     await using database = await freshDatabase(server);
     const wide = tables
@@ -114,6 +114,11 @@ describe("batches of many tables", () => {
     expect((await failure(apply(sink, all(wide.slice(0, 200))))).hint).toMatch(told);
     await apply(sink, all(wide.slice(0, 20)));
     expect(await rowsOf(database, "select count(*)::int from many19")).toEqual([[6]]);
+    // Room for 300 locks: those of 150 tables and their keys.
+    await other.query("select pg_advisory_lock(g) from generate_series(1, 200) g");
+    await sink.verify(timeout());
+    await sink.expel(wide, 5n, timeout());
+    expect(await rowsOf(database, "select count(*)::int from many19")).toEqual([[0]]);
   });
 });
 

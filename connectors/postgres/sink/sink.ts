@@ -1,6 +1,7 @@
 import { type Batch, tablesOf, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
@@ -39,6 +40,8 @@ export type PostgresSinkOptions = FencedSessionOptions & Omit<WarehouseSinkOptio
 const NONE: ReadonlySet<string> = new Set();
 /** Of 2,000 new tables, 250 in a transaction take the server twice the processor time of 16. */
 const PREPARED_AT_ONCE = 16;
+/** A transaction holds locks on all of its tables. */
+const EXPELLED_AT_ONCE = 100;
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
 const BATCH = {
   rowCountMax: 50_000,
@@ -225,9 +228,9 @@ export class PostgresSink
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    const remove = async (session: Session): Promise<void> => {
-      const there = await this.#tables(session, signal).versioned(tables);
-      for (const table of tables) {
+    const remove = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
+      const there = await this.#tables(session, signal).versioned(some);
+      for (const table of some) {
         const found = there.get(this.target(table));
         if (found === undefined) continue;
         const owned = this.#targets.expelled(found);
@@ -236,7 +239,9 @@ export class PostgresSink
       }
       await session.query("COMMIT", signal);
     };
-    await this.#session.fenced("removing rows that Millrace did not write", remove, signal);
+    const doing = "removing rows that Millrace did not write";
+    for (const some of groupsOf(tables, EXPELLED_AT_ONCE))
+      await this.#session.fenced(doing, (session) => remove(session, some), signal);
   }
 
   async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {

@@ -44,7 +44,7 @@ type LostTable = readonly [known: KnownTable, what: string];
 /** A message names so many tables. */
 const TOLD_COUNT_MAX = 5;
 
-/** A statement holds a lock of each table that it names, and of each of its indexes: the server has some thousands for all. */
+/** Until its end a query holds a lock of each table that it names, and of each of its indexes: the server has some thousands for all. */
 const LOOKED_AT_ONCE = 100;
 
 /** A table is not counted further: of a larger one the server's estimate counts, where it is higher. */
@@ -348,14 +348,17 @@ async function countsOf(
   tables: readonly TargetTable[],
   signal: AbortSignal,
 ): Promise<readonly number[]> {
-  if (tables.length === 0) return [];
-  const counts = tables.map(({ quoted, rows }) => {
-    const estimate = `SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(${quoteLiteral(quoted)})`;
-    const all = `CASE WHEN count(*) < ${ROW_COUNT_MAX} THEN count(*) ELSE greatest(count(*), (${estimate})) END`;
-    return `SELECT ${all} FROM (SELECT FROM ${rows} LIMIT ${ROW_COUNT_MAX}) AS r`;
-  });
-  const { rows } = await session.query(counts.join("; "), signal);
-  return rows.map(([count]) => Number(count));
+  const counts: number[] = [];
+  for (const some of groupsOf(tables, LOOKED_AT_ONCE)) {
+    const looks = some.map(({ quoted, rows }) => {
+      const estimate = `SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(${quoteLiteral(quoted)})`;
+      const all = `CASE WHEN count(*) < ${ROW_COUNT_MAX} THEN count(*) ELSE greatest(count(*), (${estimate})) END`;
+      return `SELECT ${all} FROM (SELECT FROM ${rows} LIMIT ${ROW_COUNT_MAX}) AS r`;
+    });
+    const { rows } = await session.query(looks.join("; "), signal);
+    for (const [count] of rows) counts.push(Number(count));
+  }
+  return counts;
 }
 
 function gone(lost: readonly LostTable[]): MillraceError {
