@@ -38,7 +38,11 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_table_suspended: { unit: "0 or 1", alert: "`== 1`: `millrace status` says what to do" },
   millrace_table_unreadable: { unit: "0 or 1", alert: "`== 1` for 10 minutes: a lock or a privilege" },
   millrace_freshness_seconds: { unit: "seconds", alert: "`> 300`, or what readers of the table can bear" },
-  millrace_proof_age_seconds: { unit: "seconds", alert: "`> 172800`, where a comparison runs every night" },
+  millrace_proof_age_seconds: {
+    unit: "seconds",
+    alert: "above `millrace_proof_max_age_seconds`; without it, where a comparison runs every night, `> 172800`",
+  },
+  millrace_proof_max_age_seconds: { unit: "seconds", alert: "none; the age of a proof is compared with it" },
   millrace_snapshot_share: { unit: "0 to 1", alert: "none; absent if the source has no statistics of the table" },
   millrace_snapshot_remaining_seconds: { unit: "seconds", alert: "none; it falls to 0" },
   millrace_snapshot_rows_total: { unit: "rows", alert: "none; `rate()` of it is the speed of the reads" },

@@ -252,6 +252,11 @@ export const GAUGES: readonly LevelGauge[] = [
         equalAt === null ? [] : [{ sink, table, value: secondsSince(equalAt, nowMs) }],
       ),
   ),
+  plain(
+    "millrace_proof_max_age_seconds",
+    "`reconcile.continuous.maxAge`: no proof is to be older; absent without continuous comparisons.",
+    ({ status }) => status.reconcile.continuous?.maxAgeSeconds ?? null,
+  ),
   perTable(
     "millrace_snapshot_share",
     "Estimate: part of the table that is read, from 0 to 1; table and sink * for the first copy.",

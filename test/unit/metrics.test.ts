@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { NO_PROGRESS, type SnapshotStatus } from "../../src/core/contracts/status.ts";
+import { NO_PROGRESS, type SnapshotStatus, type StatusDocument } from "../../src/core/contracts/status.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { scrapedWith, sinkStatus, statusDocument } from "../support/daemon/status-document.ts";
 
@@ -128,6 +128,21 @@ test("the exported names, labels and values", async () => {
   const gauges = lines.flatMap((line) => /^# TYPE (\S+_total) (?!counter)/.exec(line)?.[1] ?? []);
   expect(gauges).toEqual([]);
   expect(metrics.contentType).toContain("text/plain");
+});
+
+test("how old a proof may be is told where continuous comparisons run", async () => {
+  const name = "millrace_proof_max_age_seconds";
+  const shown = async (own: Pick<StatusDocument["reconcile"], "continuous">) => {
+    const { reconcile } = scraped.status;
+    const text = await new PrometheusMetrics().text({
+      ...scraped,
+      status: { ...scraped.status, reconcile: { ...reconcile, ...own } },
+    });
+    return text.split("\n").filter((line) => line.startsWith(name));
+  };
+  const none = { waits: null, places: 0, neverProven: 0, late: 0, oldest: null, drift: null };
+  expect(await shown({ continuous: { ...none, maxAgeSeconds: 21_600 } })).toEqual([`${name} 21600`]);
+  expect([await shown({ continuous: null }), await shown({})]).toEqual([[], []]);
 });
 
 test("a sink that left the configuration leaves the scrape", async () => {

@@ -31,18 +31,9 @@ function stateFile({ installation: { folder, name } }: RunningPipeline): Databas
   return Object.assign(file, { [Symbol.dispose]: () => file.close() });
 }
 
-/** As if the comparisons that are kept were so much older. */
-function ageReports(file: DatabaseSync, ms: number): void {
-  const rows = file.prepare("select number, summary, document from report").all();
-  const older = (json: unknown): string =>
-    String(json).replaceAll(
-      /"(startedAt|finishedAt)":"([^"]+)"/g,
-      (_, key: string, at: string) => `"${key}":"${new Date(Date.parse(at) - ms).toISOString()}"`,
-    );
-  for (const { number = null, summary, document } of rows)
-    file
-      .prepare("update report set summary = ?, document = ? where number = ?")
-      .run(older(summary), older(document), number);
+/** As if the comparisons that have proven something were so much older. */
+function ageProofs(file: DatabaseSync, ms: number): void {
+  file.prepare("update proof set proven_at = ?").run(new Date(Date.now() - ms).toISOString());
 }
 
 test("fire for a login that is refused, for log that runs out, for an old proof and for a locked state", async () => {
@@ -91,7 +82,7 @@ test("fire for a login that is refused, for log that runs out, for an old proof 
     expect((await pipeline.installation.command("reconcile")).exitCode).toBe(0);
     await pipeline.daemon.stop();
     using file = stateFile(pipeline);
-    ageReports(file, 3 * DAY_MS);
+    ageProofs(file, 3 * DAY_MS);
     await pipeline.start();
     await alerts.fires(["MillraceProofOld"]);
     expect((await pipeline.installation.command("reconcile")).exitCode).toBe(0);

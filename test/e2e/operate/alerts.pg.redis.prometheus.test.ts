@@ -9,6 +9,8 @@ import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
+const AGE = `millrace_proof_age_seconds{instance="i",sink="w",table="t"}`;
+
 /** For each alert a series that must fire it, and one that must not. */
 const SERIES: Readonly<Record<string, readonly [series: string, bad: number, good: number]>> = {
   MillraceDown: [`up{job="millrace"}`, 0, 1],
@@ -24,7 +26,7 @@ const SERIES: Readonly<Record<string, readonly [series: string, bad: number, goo
   MillraceRetentionTime: ["millrace_retention_seconds", 14_399, 14_401],
   MillraceRetentionBytes: ["millrace_slot_safe_bytes", 1_073_741_823, 1_073_741_825],
   MillraceDrift: [`millrace_reconcile_drift_rows{sink="w",table="t",kind="missing"}`, 1, 0],
-  MillraceProofOld: [`millrace_proof_age_seconds{sink="w",table="t"}`, 172_801, 172_799],
+  MillraceProofOld: [AGE, 172_801, 172_799],
   MillraceStateDown: ["millrace_state_up", 0, 1],
 };
 
@@ -41,8 +43,26 @@ test("promtool: each rule fires over its bad value, and over no good one", async
     input_series: Object.values(SERIES).map(([series, , good]) => ({ series, values: `${good}x100` })),
     promql_expr_test: [{ expr, eval_time: "90m", exp_samples: [] }],
   };
+  // Where a daemon says how old a proof may be, that counts, and of it alone.
+  const promised = (age: number, max: number, of: string, isOld: boolean) => ({
+    interval: "1m",
+    input_series: [
+      { series: AGE, values: `${age}x100` },
+      { series: `millrace_proof_max_age_seconds{instance="${of}"}`, values: `${max}x100` },
+    ],
+    promql_expr_test: [
+      { expr, eval_time: "90m", exp_samples: isOld ? [{ labels: `{alertname="MillraceProofOld"}`, value: 1 }] : [] },
+    ],
+  });
+  const ofAges = [
+    promised(21_601, 21_600, "i", true),
+    promised(21_599, 21_600, "i", false),
+    promised(172_801, 604_800, "i", false),
+    promised(21_601, 21_600, "another", false),
+    promised(172_801, 604_800, "another", true),
+  ];
   writeFileSync(join(folder.path, "rules.yml"), ALERT_RULES);
-  const document = { rule_files: ["rules.yml"], evaluation_interval: "1m", tests: [...tests, well] };
+  const document = { rule_files: ["rules.yml"], evaluation_interval: "1m", tests: [...tests, well, ...ofAges] };
   writeFileSync(join(folder.path, "test.yml"), stringify(document));
   const named = [...ALERT_RULES.matchAll(/- alert: (\S+)/g)].map(([, name = ""]) => name);
   expect(Object.keys(SERIES).toSorted()).toEqual(named.toSorted());
