@@ -170,7 +170,14 @@ test.each([
   const held = tableVersion({ table: "held", columns: { id: "integer" } });
   const stop = new AbortController();
   const looks: string[] = [];
-  let ledger = { table: orders.id, sink: "warehouse", since: "2026-01-01T00:00:00.000Z", voided: 0, content: null };
+  let ledger = {
+    table: orders.id,
+    sink: "warehouse",
+    since: "2026-01-01T00:00:00.000Z",
+    voided: 0,
+    opening: 0,
+    content: null,
+  };
   const inspection = { [Symbol.asyncDispose]: async () => undefined, async *keys() {} };
   const reconciler = reconcilerOf(
     [orders, held],

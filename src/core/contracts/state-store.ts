@@ -559,6 +559,8 @@ export interface ProofLedger extends ProofPlace {
   readonly since: string;
   /** How often it became void. */
   readonly voided: number;
+  /** The sink's last opening; 0: there was none. */
+  readonly opening: number;
   /** Null: nothing is proven. */
   readonly content: string | null;
 }
@@ -575,8 +577,8 @@ export interface ProofStore {
   next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]>;
   ofTable(tableId: string): Promise<readonly ProofLedger[]>;
   /**
-   * False, and without effect, if it became void, or another one was stored, since `ledger` was read. `step`: the batch
-   * of the sink's checkpoint.
+   * False, and without effect, if it became void, or another one was stored, since `ledger` was read, or an earlier copy of
+   * the sink was opened. `step`: the batch of the sink's checkpoint then.
    */
   save(ledger: ProofLedger, record: ProofFacts, step: number, content: string): Promise<boolean>;
 }

@@ -18,7 +18,11 @@ const NEXT = `SELECT sink, table_id FROM proof
   ORDER BY looked_at LIMIT :limit`;
 const SAVE = `UPDATE proof SET step = max(step, :step), looked_at = :looked, proven_at = :proven, position = :position,
     ranges = :ranges, missing = :missing, extra = :extra, different = :different, content = :content
-  WHERE sink = :sink AND table_id = :table AND voided = :voided AND content IS :was`;
+  WHERE sink = :sink AND table_id = :table AND voided = :voided AND content IS :was
+    AND NOT EXISTS (SELECT 1 FROM sink_session AS s WHERE s.sink = :sink AND s.id > :opening AND s.base < :step)`;
+const OF_TABLE = `SELECT sink, table_id, since, voided, content,
+    ifnull((SELECT max(s.id) FROM sink_session AS s WHERE s.sink = proof.sink), 0) AS opening
+  FROM proof WHERE table_id = :table ORDER BY sink`;
 
 /**
  * What was proven of these counts no more: in the transaction that stores why. A proof that is under way then is not
@@ -73,17 +77,17 @@ export class SqliteProofs implements ProofStore {
   }
 
   async ofTable(tableId: string): Promise<readonly ProofLedger[]> {
-    const sql = "SELECT sink, table_id, since, voided, content FROM proof WHERE table_id = :table ORDER BY sink";
-    return this.#connection.all(sql, { table: tableId }).map((row) => ({
+    return this.#connection.all(OF_TABLE, { table: tableId }).map((row) => ({
       ...placeOf(row),
       since: text(row, "since"),
       voided: integer(row, "voided"),
+      opening: integer(row, "opening"),
       content: textOrNull(row, "content"),
     }));
   }
 
   async save(
-    { sink, table, voided, content: was }: ProofLedger,
+    { sink, table, voided, opening, content: was }: ProofLedger,
     record: ProofFacts,
     step: number,
     content: string,
@@ -93,6 +97,7 @@ export class SqliteProofs implements ProofStore {
       sink,
       table,
       voided,
+      opening,
       was,
       step,
       looked,
