@@ -141,9 +141,9 @@ export class Comparing {
   /** A comparison that was broken off says of no row that it is equal. */
   #count({ startedAt, tables, notComparable }: ReconcileDocument): void {
     const broken = new Set(notComparable.map(({ table, sink }) => JSON.stringify([table, sink])));
-    for (const { table, sink, missing, extra, different, repaired, sourceRows, sinkRows } of tables) {
+    for (const { table, sink, missing, extra, different, repaired, deadLetters, sourceRows, sinkRows } of tables) {
       if (broken.has(JSON.stringify([table, sink]))) continue;
-      const rows = Math.max(0, missing + extra + different - repaired);
+      const rows = Math.max(0, missing + extra + different - repaired) + deadLetters;
       this.#counted.set(JSON.stringify([table, sink]), { table, sink, at: startedAt, rows, sourceRows, sinkRows });
     }
   }

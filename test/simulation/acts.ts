@@ -128,10 +128,10 @@ export class Acts {
         return await world.whileStopped(0, () => operators.recover(name, happening.isForced));
       }
       case "export": {
-        const dump = await operators.export();
+        const [dump, saved] = [await operators.export(), world.proofs.saved()];
         await world.sleep(happening.importAfterMs);
         if (!world.isStormy) return;
-        await world.whileStopped(0, () => operators.import(dump));
+        await world.whileStopped(0, () => operators.import(dump, saved));
         return;
       }
       case "without sink": {
@@ -214,10 +214,13 @@ export class Acts {
         return;
       }
       case "state restored": {
-        const copy = state.copy();
+        const [copy, saved] = [state.copy(), world.proofs.saved()];
         await world.sleep(happening.afterMs);
         if (!world.isStormy) return;
-        world.afterCrash(10, () => state.put(copy));
+        world.afterCrash(10, () => {
+          state.put(copy);
+          void world.proofs.stateRestored(saved);
+        });
         return;
       }
       case "state lost":
@@ -365,6 +368,6 @@ export class Acts {
     this.#world.proofs.look();
     target.put(copy);
     this.#world.checks.restart(target);
-    if (copy.checkpoint === null) this.#world.proofs.emptied(target);
+    this.#world.proofs.put(target, copy);
   }
 }

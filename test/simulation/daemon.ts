@@ -214,15 +214,15 @@ export class Daemon {
 
 interface ToldProofs {
   voided(facts: readonly ProofFacts[]): void;
-  stored(facts: ProofFacts): void;
+  stored(facts: ProofFacts, step: number): void;
 }
 
 function told(proofs: StateStore["proofs"], checks: ToldProofs): StateStore["proofs"] {
   return replacing(proofs, {
-    save: async (ledger, facts, ...rest) => {
+    save: async (ledger, facts, step, content) => {
       checks.voided(await proofs.list());
-      const isStored = await proofs.save(ledger, facts, ...rest);
-      if (isStored) checks.stored(facts);
+      const isStored = await proofs.save(ledger, facts, step, content);
+      if (isStored) checks.stored(facts, step);
       return isStored;
     },
   });

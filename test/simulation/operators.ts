@@ -6,6 +6,7 @@ import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
 import { askWhileStopped, pauseWhileStopped, resumeWhileStopped } from "../../src/runtime/control/while-stopped.ts";
 import { releaseLease, takeLease } from "../../src/daemon/lease.ts";
+import type { AllSaved } from "./proofs.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 import { SimulatedSink } from "./sinks.ts";
 import { briefly } from "./tracing.ts";
@@ -132,11 +133,12 @@ export class Operators {
     return await this.#world.beside.dump();
   }
 
-  async import(dump: StateDump): Promise<void> {
+  async import(dump: StateDump, saved: AllSaved): Promise<void> {
     await this.#alone("offsets import", async (state, process) => {
       const log = this.#world.loggerOf(process);
       await expectReachable({ log, clock: process.clock }, this.#config(process), this.#world.sourceFor(process), dump);
       await state.restore(dump);
+      await this.#world.proofs.stateRestored(saved);
     });
   }
 

@@ -155,7 +155,12 @@ function withProof(plan: Plan): Plan {
   const repairs = spoils.flatMap(({ atMs }): readonly Happening[] =>
     random.chance(0.5) ? [{ atMs: Math.max(0, atMs - random.below(60)), what: "repair" }] : [],
   );
-  const happenings = [...plan.happenings.map((one) => ({ ...one, atMs: slower(one.atMs) })), ...spoils, ...repairs];
+  const happenings = [
+    ...plan.happenings.map((one) => ({ ...one, atMs: slower(one.atMs) })),
+    ...spoils,
+    ...repairs,
+    ...(random.chance(UNPROVEN) ? unproven(random, plan) : []),
+  ];
   return {
     ...plan,
     proves: true,
@@ -163,6 +168,22 @@ function withProof(plan: Plan): Plan {
     lastsMs: slower(lastsMs),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
+}
+
+/** Of 1: in so many of these plans something happens after which less is proven. */
+const UNPROVEN = 0.5;
+
+function unproven(random: Random, { sinks, tables }: Plan): readonly Happening[] {
+  const atMs = PROVES_FROM_MS + random.below(PROVES_FOR_MS / 2);
+  const forMs = 200 + random.below(PROVES_FOR_MS / 2 - 200);
+  const sink = random.below(sinks.length);
+  const keys = 4;
+  const one = random.pick<Happening>([
+    { atMs, what: "sink restored", sink, afterMs: forMs },
+    { atMs, what: "state restored", afterMs: forMs },
+    { atMs, what: "refuse", sink, key: random.below(keys), forMs },
+  ]);
+  return [one, ...Array.from({ length: 3 }, () => transaction(random, atMs + random.below(forMs), tables, keys))];
 }
 
 /** Of 1: in so many plans with two tables targets take one of them in a batch, by chance of its own. */

@@ -1,7 +1,9 @@
 /** What the continuous comparison may say: it is held against rows that differed all the time since. */
-import type { ProofFacts } from "../../src/core/contracts/state-store.ts";
+import type { DeadLetter, ProofFacts, ProofPlace } from "../../src/core/contracts/state-store.ts";
+import { refusedBy } from "./checks.ts";
 import type { Row, Table } from "./database.ts";
-import type { StoredVersion, Target } from "./targets.ts";
+import type { Happening } from "./happenings.ts";
+import type { StoredVersion, Target, TargetCopy } from "./targets.ts";
 import type { World } from "./world.ts";
 
 /** The same two states of a row have stood beside each other at least since then. */
@@ -11,12 +13,45 @@ interface Differing {
   readonly sinceMs: number;
 }
 
+/** What was stored at this time of a comparison that began when the sink's last batch was `step`. */
+interface Saved {
+  readonly ms: number;
+  readonly step: number;
+}
+
+/** By sink and table; goes with a copy of the state. */
+export type AllSaved = ReadonlyMap<string, readonly Saved[]>;
+
+/** From then on the target holds another content than what was compared before. */
+interface Break {
+  readonly ms: number;
+  /** What was proven up to this batch is of the content that it holds now; null: nothing is. */
+  readonly batch: number | null;
+  /** While this is the target's checkpoint no daemon has written since. */
+  readonly checkpoint: TargetCopy["checkpoint"];
+}
+
+/** By these alone no proof becomes void. */
+const KEEPING: ReadonlySet<Happening["what"]> = new Set([
+  "transaction",
+  "crash",
+  "stop",
+  "weather",
+  "pause",
+  "wait",
+  "repair",
+  "spoil",
+  "refuse",
+]);
+
 export class ProofChecks {
   readonly #world: World;
   /** By target, table and key. */
   #differing = new Map<string, Differing>();
-  /** By target: when it lost all that it had. */
-  readonly #emptiedMs = new Map<Target, number>();
+  #saved = new Map<string, readonly Saved[]>();
+  readonly #breaks = new Map<Target, Break>();
+  /** By sink and table: the newest age that was seen. */
+  readonly #proven = new Map<string, string>();
 
   constructor(world: World) {
     this.#world = world;
@@ -46,18 +81,39 @@ export class ProofChecks {
     this.#differing = found;
   }
 
-  emptied(target: Target): void {
-    this.#emptiedMs.set(target, this.#world.timeOfDayMs);
+  /** Somebody has put another content in the target's place. */
+  put(target: Target, { checkpoint }: TargetCopy): void {
+    this.#breaks.set(target, { ms: this.#world.timeOfDayMs, batch: checkpoint?.bond.batch ?? null, checkpoint });
   }
 
-  /** Invariant: a row that was never equal since then is not said to be proven. */
-  stored({ table, sink, provenAt }: ProofFacts): void {
+  saved(): AllSaved {
+    return new Map(this.#saved);
+  }
+
+  /** The state is an older copy. */
+  async stateRestored(saved: AllSaved): Promise<void> {
+    this.#saved = new Map(saved);
+    for (const target of this.#world.targets) {
+      const { checkpoint } = target;
+      const accord = await this.#world.beside.bonds.accord(target.traits.name, checkpoint?.bond);
+      const known = this.#breaks.get(target);
+      // What was owed since then the copy does not know: each table is to be compared.
+      if (accord !== "bound") this.#breaks.set(target, { ms: this.#world.timeOfDayMs, batch: null, checkpoint });
+      else if (known !== undefined) this.#breaks.set(target, { ...known, checkpoint });
+    }
+  }
+
+  /** Invariant: a row that was never equal since then is not said to be proven. `step`: see `ProofStore.save`. */
+  stored({ table, sink, provenAt }: ProofFacts, step: number): void {
     // Who sets the clock makes ages wrong.
-    if (provenAt === null || this.#world.hasClockBeenSet) return;
+    if (this.#world.hasClockBeenSet) return;
+    const id = idOf({ table, sink });
+    this.#saved.set(id, [...(this.#saved.get(id) ?? []), { ms: this.#world.timeOfDayMs, step }]);
+    if (provenAt === null) return;
     this.look();
     const provenMs = Date.parse(provenAt);
     for (const [place, { sinceMs, row, held }] of this.#differing) {
-      if (!place.startsWith(`${sink} ${table}/`) || provenMs <= sinceMs || this.#isRefused(place)) continue;
+      if (!place.startsWith(`${id}/`) || provenMs <= sinceMs) continue;
       const what = `${row ?? "nothing"} at the source, ${held?.row.join() ?? "nothing"} in the sink`;
       this.#world.checks.fail(
         `${place} is said to be proven at ${provenMs % 1e6}, and differs since ${sinceMs % 1e6}: ${what}`,
@@ -65,28 +121,40 @@ export class ProofChecks {
     }
   }
 
-  /** A letter waits for it, or waited. */
-  #isRefused(place: string): boolean {
-    return this.#world.plan.happenings.some((one) => one.what === "refuse" && place.endsWith(`/${one.key}`));
-  }
-
-  /** Invariant: what was proven of a sink before it lost everything is void once it writes its progress again. */
+  /**
+   * Invariant: what was proven of a sink before it got another content is void once it writes its progress again, and nothing
+   * else is void.
+   */
   voided(facts: readonly ProofFacts[]): void {
-    if (this.#world.hasClockBeenSet) return;
-    for (const [target, emptiedMs] of this.#emptiedMs) {
-      const { name } = target.traits;
-      if (target.checkpoint === null) continue;
-      const old = facts.find(
-        ({ sink, provenAt }) => sink === name && provenAt !== null && Date.parse(provenAt) < emptiedMs,
-      );
-      if (old !== undefined)
-        this.#world.checks.fail(`${old.table} in ${name} counts as proven before ${name} lost everything`);
+    const { checks, hasClockBeenSet, plan, targets } = this.#world;
+    if (hasClockBeenSet) return;
+    for (const one of facts) {
+      const target = targets.find(({ traits }) => traits.name === one.sink);
+      const known = target === undefined ? undefined : this.#breaks.get(target);
+      if (known !== undefined && target?.checkpoint !== known.checkpoint && this.#isOfBefore(one, known))
+        checks.fail(`${one.table} in ${one.sink} counts as proven of what ${one.sink} held before`);
+    }
+    if (!plan.happenings.every(({ what }) => KEEPING.has(what))) return;
+    for (const one of facts) {
+      const before = this.#proven.get(idOf(one));
+      if (before !== undefined && (one.provenAt === null || one.provenAt < before))
+        checks.fail(`${one.table} in ${one.sink} was proven at ${before}, and nothing made that void`);
+      if (one.provenAt !== null) this.#proven.set(idOf(one), one.provenAt);
     }
   }
 
-  /** What the continuous comparison has not yet proven since then, nor found to differ. */
-  missing(facts: readonly ProofFacts[], sinceMs: number): readonly string[] {
+  #isOfBefore({ provenAt, ...place }: ProofFacts, { ms, batch }: Break): boolean {
+    if (provenAt === null || Date.parse(provenAt) >= ms) return false;
+    if (batch === null) return true;
+    // What was stored before the age that counts is void, or replaced.
+    const counting = (this.#saved.get(idOf(place)) ?? []).filter((one) => one.ms >= Date.parse(provenAt));
+    return counting.some((one) => one.ms < ms && one.step > batch);
+  }
+
+  /** What the continuous comparison has not yet proven since then, nor found to differ. A row of which a letter waits is neither. */
+  missing(facts: readonly ProofFacts[], letters: readonly DeadLetter[], sinceMs: number): readonly string[] {
     this.look();
+    const isRefused = refusedBy(letters);
     return this.#world.targets
       .filter(({ traits }) => !traits.isStream)
       .flatMap((target) => this.#world.server.database.tables.map((table) => [target, table] as const))
@@ -94,19 +162,24 @@ export class ProofChecks {
         const [sink, id] = [target.traits.name, table.shape.id];
         const found = facts.find((one) => one.sink === sink && one.table === id);
         if (found === undefined) return true;
-        const differs = [...this.#differing.keys()].some(
-          (place) => place.startsWith(`${sink} ${id}/`) && !this.#isRefused(place),
+        const prefix = `${idOf(found)}/`;
+        const keys = [...this.#differing.keys()].flatMap((place) =>
+          place.startsWith(prefix) ? [place.slice(prefix.length)] : [],
         );
-        return differs
-          ? found.missing + found.extra + found.different === 0
-          : found.provenAt === null || Date.parse(found.provenAt) <= sinceMs;
+        const isSince = (at: string | null): boolean => at !== null && Date.parse(at) > sinceMs;
+        if (keys.some((key) => !isRefused(sink, id, key))) return found.missing + found.extra + found.different === 0;
+        return !isSince(keys.length > 0 ? found.lookedAt : found.provenAt);
       })
       .map(([target, table]) => `${table.name} in ${target.traits.name} is not proven`);
   }
 }
 
+function idOf({ table, sink }: ProofPlace): string {
+  return `${sink} ${table}`;
+}
+
 function placeOf({ traits }: Target, { shape }: Table, key: string): string {
-  return `${traits.name} ${shape.id}/${key}`;
+  return `${idOf({ sink: traits.name, table: shape.id })}/${key}`;
 }
 
 /** By what no change of shape alters: a write has a number of its own, and who writes by hand says so. */

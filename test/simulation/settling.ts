@@ -110,7 +110,8 @@ const PROVES_WITHIN_MS = 100_000;
 async function hasProven({ plan, proofs, beside, sleep, say }: World, sinceMs: number): Promise<boolean> {
   if (plan.proves !== true || plan.happenings.some(({ what }) => what === "clock")) return true;
   for (let leftMs = PROVES_WITHIN_MS; leftMs > 0; leftMs -= HEARTBEAT_MS) {
-    const missing = proofs.missing(await beside.proofs.list(), sinceMs);
+    const letters = await beside.deadLetters.list({ state: "waiting" });
+    const missing = proofs.missing(await beside.proofs.list(), letters, sinceMs);
     if (missing.length === 0) return true;
     await sleep(HEARTBEAT_MS);
     if (leftMs <= HEARTBEAT_MS) say(() => missing.join("; "));

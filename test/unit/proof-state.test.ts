@@ -134,6 +134,36 @@ test("of two comparisons at one table the one that stores first counts; what pro
   expect((await proofs.list())[0]).toMatchObject({ provenAt: whole, lookedAt: later, missing: 1 });
 });
 
+test.each(["deadLetters", "unsettled"] as const)(
+  "with rows that are counted as %s the older proof counts",
+  async (kind) => {
+    const { proofs } = await proven();
+    const [first, second, third] = ["01", "02", "03"].map((hour) => `2026-01-01T${hour}:00:00.000Z`);
+    const began = { at: first!, position: "0/2" };
+    const looked = { began, missing: 0, different: 0, extra: 0, isDecided: true };
+    await storeLedger(proofs, await turnAtT(proofs), withTable(NOTHING_PROVEN, looked));
+    const [equal, left] = [new Findings(TABLE, "a", 0), new Findings(TABLE, "a", 0)];
+    left.counts[kind]++;
+    await storeWhole(proofs, await turnAtT(proofs), second!, left);
+    expect((await proofs.list())[0]).toMatchObject({ provenAt: first, lookedAt: second, missing: 0, different: 0 });
+    await storeWhole(proofs, await turnAtT(proofs), third!, equal);
+    expect((await proofs.list())[0]).toMatchObject({ provenAt: third });
+  },
+);
+
+test("what was compared before an older copy of the sink was opened is not stored, although nothing of it was before", async () => {
+  const { proofs, bonds } = await proven();
+  const saved = async (sink: string, copy: number) => {
+    const ledger = (await proofs.ofTable("public.t")).find((one) => one.sink === sink)!;
+    await bonds.enter(sink, { own: { ...BOND, batch: copy }, owed: [], reason: "" });
+    return await proofs.save(ledger, { ...ledger, ...FACTS }, 7, "{}");
+  };
+  expect(await saved("a", 6)).toBe(false);
+  expect(await saved("b", 7)).toBe(true);
+  // The copy is the sink from now on.
+  expect(await saved("a", 7)).toBe(true);
+});
+
 test("what a comparison of a whole table found is not stored if the proof became void meanwhile", async () => {
   const { proofs, bonds } = await proven();
   const turn = await turnAtT(proofs);

@@ -548,7 +548,8 @@ function* ofProofs({ oldest, late, maxAgeSeconds, drift, waits }: ContinuousStat
     const proven = provenAt === null ? "was never proven equal as a whole" : `was last proven at ${timeText(provenAt)}`;
     const what = `table ${table} in sink ${sink} ${proven}${others(late)}`;
     const meanwhile = waits === null ? "the comparison goes on" : `the comparison stands back: ${waits}`;
-    const fix = "millrace proofs list; a larger reconcile.continuous.share makes it faster";
+    const fix =
+      "millrace proofs list; a larger reconcile.continuous.share makes it faster, unless rows wait as dead letters (millrace dlq list)";
     const lateSince = new Date(Date.parse(provenAt ?? since) + maxAgeSeconds * 1000).toISOString();
     yield act("proof.old", { table, sink, what, since: lateSince, meanwhile, fix });
   }

@@ -33,7 +33,7 @@ interface ProofKeys {
   /** Rows of the last whole listing that the source lacks, and of the one that is under way. */
   readonly extra: number;
   readonly extraNow: number;
-  /** Nothing was undecided in the one that is under way. */
+  /** See `Left`. Of the one that is under way. */
   readonly isDecided: boolean;
 }
 

@@ -48,13 +48,25 @@ export async function storeWhole(proofs: ProofStore, turn: ProofTurn, at: string
   const now = (await proofs.ofTable(table)).find((one) => one.sink === sink);
   if (now?.voided !== voided) return;
   const began = { at, position: findings.result().positions?.from ?? null };
-  const looked = { ...leftOf(findings), began, isDecided: findings.counts.unsettled === 0 };
-  await storeLedger(proofs, { ...turn, stored: now }, withTable(ledgerOf(now.content), looked));
+  const { opening } = turn.stored;
+  const looked = { ...leftOf(findings), began };
+  await storeLedger(proofs, { ...turn, stored: { ...now, opening } }, withTable(ledgerOf(now.content), looked));
+}
+
+interface Left {
+  readonly missing: number;
+  readonly extra: number;
+  readonly different: number;
+  readonly repaired: number;
+  /** Each other row is equal: none is undecided, or differs as a dead letter, which is no drift. */
+  readonly isDecided: boolean;
 }
 
 /** What is left after repairs. With some unrepaired, which of them is not known: all count. */
-export function leftOf(findings: Findings): { missing: number; extra: number; different: number; repaired: number } {
-  const { missing, extra, different, repaired } = findings.result();
+export function leftOf(findings: Findings): Left {
+  const { missing, extra, different, repaired, deadLetters } = findings.result();
+  const isDecided = findings.counts.unsettled + deadLetters === 0;
   const isLeft = missing + extra + different > repaired;
-  return isLeft ? { missing, extra, different, repaired } : { missing: 0, extra: 0, different: 0, repaired };
+  const counts = isLeft ? { missing, extra, different } : { missing: 0, extra: 0, different: 0 };
+  return { ...counts, repaired, isDecided };
 }

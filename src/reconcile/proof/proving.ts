@@ -193,9 +193,8 @@ export class Proving {
       });
       if (found === null) continue;
       const inspection = await inspections.of(turn.stored.sink, signal);
-      const { missing, extra, different, repaired } = leftOf(found);
+      const { missing, extra, different, repaired, isDecided } = leftOf(found);
       const proven: Proven = { at, position };
-      const isDecided = found.counts.unsettled === 0;
       const isEqual = isDecided && missing + different + extra === 0;
       // A table of one chunk: all keys of both sides are known.
       const ledger = isAll
@@ -236,15 +235,10 @@ export class Proving {
     });
     if (done === null) return;
     const { found, next, isNew = false } = done;
-    const { extra, repaired } = leftOf(found);
+    const { extra, repaired, isDecided } = leftOf(found);
     const position = found.result().positions?.from ?? null;
-    const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, extra };
-    await this.#store(
-      turn,
-      withKeys(turn.ledger, { ...looked, isDecided: found.counts.unsettled === 0 }),
-      found,
-      repaired,
-    );
+    const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, extra, isDecided };
+    await this.#store(turn, withKeys(turn.ledger, looked), found, repaired);
   }
 
   async #comparison(

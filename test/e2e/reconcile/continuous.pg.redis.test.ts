@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import type { ProofRecord } from "../../../src/core/contracts/state-store.ts";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { listener } from "../../support/network/listener.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 /** Of two chunks, and two pages of keys; and one that a single read has. */
@@ -79,27 +80,37 @@ test(
     const first = await provenAfter(pipeline, now());
     expect(first.map(({ missing, extra, different }) => missing + extra + different)).toEqual(first.map(() => 0));
     expect(first.find(({ table, sink }) => table === "public.large" && sink === "postgres")!.ranges).toBeGreaterThan(1);
-    const plantedAt = now();
     await sinks.target!
       .query(`delete from large where id in ('k3', 'k5101'); update large set body = 'w' where id = 'k70';
       insert into large select 'zz' || g, 'extra', _millrace_version from generate_series(1, 5) g, (select _millrace_version from large where id = 'k1') v;
       delete from small where id = 200`);
     await cache.del(`${sinks.keyPrefix}public:large:k5000`);
     await cache.hset(`${sinks.keyPrefix}public:small:250`, "n", "-1");
-    await pipeline.kill();
-    // What was claimed before stands; nothing of it is newer.
-    for (const { provenAt } of await proofs(pipeline)) expect(provenAt === null || provenAt < now()).toBe(true);
-    await pipeline.start();
-    const counts = async () => {
-      const found = (await proofs(pipeline)).filter(({ missing, extra, different }) => missing + extra + different > 0);
-      return found.map(({ table, sink, missing, extra, different }) => ({ table, sink, missing, extra, different }));
-    };
+    const plantedAt = now();
     const wanted = [
       { table: "public.large", sink: "postgres", missing: 2, extra: 5, different: 1 },
       { table: "public.large", sink: "redis", missing: 1, extra: 0, different: 0 },
       { table: "public.small", sink: "postgres", missing: 1, extra: 0, different: 0 },
       { table: "public.small", sink: "redis", missing: 0, extra: 0, different: 1 },
     ];
+    await eventually(
+      async () => {
+        const seen = (await proofs(pipeline)).find(isAmong([{ table: "public.small", sink: "postgres" }]));
+        expect(seen!.lookedAt! > plantedAt).toBe(true);
+      },
+      { withinMs: ROUNDS_MS },
+    );
+    await pipeline.kill();
+    // What was claimed before stands, and is no newer where something is planted.
+    for (const { provenAt, ...place } of await proofs(pipeline)) {
+      expect(provenAt! >= first.find(isAmong([place]))!.provenAt!).toBe(true);
+      if (isAmong(wanted)(place)) expect(provenAt! <= plantedAt).toBe(true);
+    }
+    await pipeline.start();
+    const counts = async () => {
+      const found = (await proofs(pipeline)).filter(({ missing, extra, different }) => missing + extra + different > 0);
+      return found.map(({ table, sink, missing, extra, different }) => ({ table, sink, missing, extra, different }));
+    };
     await eventually(async () => expect((await counts()).toSorted(byPlace)).toEqual(wanted), {
       withinMs: ROUNDS_MS,
       everyMs: 500,
@@ -158,6 +169,52 @@ function byPlace(a: Place, b: Place): number {
 function isAmong(places: readonly Place[]): (one: Place) => boolean {
   return ({ table, sink }) => places.some((place) => place.table === table && place.sink === sink);
 }
+
+test(
+  "a row that waits as a dead letter is no drift, and nothing of its range is proven until it has arrived",
+  { tags: ["heavy"] },
+  async () => {
+    await using listening = await listener(() => 204);
+    await using pipeline = await RunningPipeline.start(
+      "create table small (id int primary key, n int); insert into small select g, g from generate_series(1, 300) g",
+      {
+        kinds: ["postgres"],
+        configure: (config) => ({
+          ...config,
+          reconcile: { continuous: { maxAge: "2s", share: "100%" } },
+          notify: { webhook: listening.url, after: "0s" },
+        }),
+      },
+    );
+    const lookedAfter = async (time: string): Promise<ProofRecord> =>
+      await eventually(
+        async () => {
+          const [one] = await proofs(pipeline);
+          expect(one?.lookedAt != null && one.lookedAt > time).toBe(true);
+          return one!;
+        },
+        { withinMs: ROUNDS_MS, everyMs: 500 },
+      );
+    expect((await lookedAfter("")).provenAt).not.toBeNull();
+    await pipeline.sinks.target!.query("alter table public.small add constraint fits check (n < 1000)");
+    await pipeline.run("update small set n = 5000 where id = 2");
+    await eventually(async () => expect((await pipeline.installation.status()).sinks[0]!.deadLetters).toBe(1));
+    const refusedAt = now();
+    const { provenAt, missing, extra, different } = await lookedAfter(refusedAt);
+    expect({ missing, extra, different }).toEqual({ missing: 0, extra: 0, different: 0 });
+    expect(provenAt! <= refusedAt).toBe(true);
+    // A slow start is told, too.
+    const newest = () => listening.heard.map(({ text }) => text).findLast((text) => text.includes("proof.old")) ?? "{}";
+    const old = expect.arrayContaining([
+      expect.objectContaining({ kind: "proof.old", table: "public.small", sink: "postgres" }),
+    ]);
+    await eventually(() => expect(JSON.parse(newest())).toMatchObject({ began: old }));
+    await pipeline.sinks.target!.query("alter table public.small drop constraint fits");
+    expect(await pipeline.installation.command("dlq", "replay", "--all")).toMatchObject({ exitCode: 0 });
+    await eventually(() => expect(JSON.parse(newest())).toMatchObject({ ended: old }), { withinMs: ROUNDS_MS });
+    expect((await lookedAfter(refusedAt)).provenAt! > refusedAt).toBe(true);
+  },
+);
 
 test("a sink whose file was away for a moment opens it again: no comparison keeps the former one open", async () => {
   await using pipeline = await RunningPipeline.start(
