@@ -187,7 +187,7 @@ export class EngineSink<S extends Store>
         this.#batches.opened();
         await this.#keeper.taken(this.#opened());
         return held;
-      });
+      }, signal);
     });
   }
 
@@ -271,7 +271,7 @@ export class EngineSink<S extends Store>
             await this.#batches.apply(parts, batch);
             checkpoint.committed(batch.checkpoint);
           });
-        });
+        }, signal);
         this.#keeper.rested?.();
       },
       batchName(batch),
@@ -313,7 +313,7 @@ export class EngineSink<S extends Store>
             if (owned !== null) await connection.run(commentSql(rows, owned));
           });
         }
-      });
+      }, signal);
     });
   }
 
@@ -338,13 +338,8 @@ export class EngineSink<S extends Store>
     await this.#work("removing the sink's progress", signal, async () => {
       const { connection, store, checkpoint } = this.#opened();
       await this.#keeper.leaving();
-      await store.exclusively(() =>
-        inTransaction(
-          connection,
-          () => checkpoint.fence(connection),
-          () => checkpoint.remove(connection, store.catalogue),
-        ),
-      );
+      const remove = (): Promise<void> => checkpoint.remove(connection, store.catalogue);
+      await store.exclusively(() => inTransaction(connection, () => checkpoint.fence(connection), remove), signal);
     });
   }
 

@@ -26,7 +26,7 @@ export interface Store {
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
-  exclusively<T>(work: () => Promise<T>): Promise<T>;
+  exclusively<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
   /** Runs a read whose rows others may move meanwhile. It may run several times. */
   whole<T>(read: () => Promise<T>): Promise<T>;
   /** SQL that gives the same rows as this, however slowly its result is read. For this connection, once. */

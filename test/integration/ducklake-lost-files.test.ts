@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { lakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -188,6 +189,18 @@ test("files that go while the sink is open and no row moves are noticed", async 
   await eventually(async () => {
     expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3226", lostTables: ["public.spoiled"] });
   });
+  await sink.close();
+});
+
+test("the files are listed while another writer has its turn", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = await written(target, null, 0);
+  spoil(target, "gone");
+  const lake = await Lake.acquire(target.options);
+  await lake.exclusively(async () => {
+    expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3226", lostTables: ["public.spoiled"] });
+  });
+  await lake.release();
   await sink.close();
 });
 

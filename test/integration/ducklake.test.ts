@@ -2,7 +2,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  chmodSync,
   copyFileSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -35,6 +37,7 @@ const KILLS = 5;
 const MOVES = 30;
 const LOOKS = 60;
 const SHAPES = 17;
+const TURNS = 10;
 /** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -115,6 +118,42 @@ test("a writer in another process that is taken over writes no more", async () =
   expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(
     expectedAfter(Number(held?.position.commit)).toSorted(),
   );
+  await sink.close();
+});
+
+test("writers in two processes take turns: none is refused, or waits for more than the other one's batch", async () => {
+  await using target = await lakeTarget("sqlite");
+  await using writer = new Writer(target, 1);
+  await writer.next();
+  const others = tableVersion({ table: "others", columns: { id: "int8", v: "text" } });
+  const sink = target.makeSink("other");
+  await sink.open(1, timeout());
+  await sink.prepare([others], timeout());
+  const reached = async (): Promise<number> => {
+    const [row] = await target.query(`select "commit"::integer from lake._millrace.progress where name = 'shop/lake'`);
+    return Number(row?.[0]);
+  };
+  const before = await reached();
+  const rows = Array.from({ length: 10_000 }, (_, i) => put([`${i}`, "x"]));
+  for (let n = 1; n <= TURNS; n++) await sink.apply(rowsBatch(BigInt(2 * n), [others, rows]), new Reports(), timeout());
+  // Between two batches the other one may be too late for some turns.
+  expect((await reached()) - before).toBeGreaterThanOrEqual(TURNS / 2);
+  await sink.close();
+});
+
+test("who may write the catalogue may lock it; where its locks can't be had, batches go without turns", async () => {
+  await using target = await lakeTarget("sqlite");
+  const { catalog } = target.options.place;
+  await target.query("create schema lake.public");
+  chmodSync(catalog, 0o660);
+  for (const lock of ["turn", "next"]) rmSync(`${catalog}-${lock}`);
+  mkdirSync(`${catalog}-next`);
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsBatch(10n, [items, [put(["1", "x"])]]), new Reports(), timeout());
+  expect(await target.readRows(items)).toHaveLength(1);
+  expect(statSync(`${catalog}-turn`).mode & 0o777).toBe(0o660);
   await sink.close();
 });
 

@@ -183,8 +183,8 @@ export class Database implements Store {
     return sql;
   }
 
-  async exclusively<T>(work: () => Promise<T>): Promise<T> {
-    using _ = await this.#turn.take(NEVER);
+  async exclusively<T>(work: () => Promise<T>, signal: AbortSignal = NEVER): Promise<T> {
+    using _ = await this.#turn.take(signal);
     // Invariant: rows that go into a log without a name do not count as durable.
     this.verifyPlace();
     this.#isWritten = true;

@@ -22,6 +22,7 @@ import {
 import type { LakeLogin } from "./bucket.ts";
 import { untilUnmoved } from "./moved.ts";
 import type { FilePlace } from "../../kit/file-target.ts";
+import { SharedTurn } from "./shared-turn.ts";
 import { catalogFile, type LakePlace, shownCatalog } from "./place.ts";
 import { findInLake, newestSnapshot, notedInLake, shapesVersion, tablesOfLake } from "./tables.ts";
 
@@ -40,6 +41,8 @@ export class Lake implements Store {
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
   readonly #moves: Turn;
+  /** Null: the catalogue is not in SQLite. */
+  readonly #shared: SharedTurn | null;
   readonly writers = new Writers();
   readonly #place: FilePlace | null;
   #looking: Promise<EngineConnection> | null = null;
@@ -59,6 +62,7 @@ export class Lake implements Store {
     this.stages = [staged(), staged()];
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
     this.#place = catalogFile(settings.place);
+    this.#shared = settings.place.kind === "sqlite" ? new SharedTurn(settings.place.catalog) : null;
     const key = keyOf(settings.place);
     this.#moves = moves.get(key) ?? new Turn();
     moves.set(key, this.#moves);
@@ -154,8 +158,9 @@ export class Lake implements Store {
     return await findInLake(connection, targets);
   }
 
-  async exclusively<T>(work: () => Promise<T>): Promise<T> {
-    using _ = await this.#turn.take(NEVER);
+  async exclusively<T>(work: () => Promise<T>, signal: AbortSignal = NEVER): Promise<T> {
+    using _own = await this.#turn.take(signal);
+    using _shared = await this.#shared?.take(signal);
     return await this.#loggedIn(work);
   }
 
@@ -175,7 +180,7 @@ export class Lake implements Store {
   /** Like `exclusively`, for what moves rows between catalogue and files. */
   async moving(work: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
     using _ = await this.#moves.take(signal);
-    await this.exclusively(work);
+    await this.exclusively(work, signal);
   }
 
   async whole<T>(read: () => Promise<T>): Promise<T> {
@@ -235,6 +240,7 @@ export class Lake implements Store {
     (await this.#looking)?.disconnectSync();
     await this.#engine.close();
     for (const stage of this.stages) stage.close();
+    this.#shared?.[Symbol.dispose]();
   }
 
   #join(settings: LakeSettings): void {

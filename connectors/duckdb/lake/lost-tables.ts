@@ -151,7 +151,8 @@ export class TablesWithLostFiles {
     this.#missing = new Map();
     const { place } = store.settings;
     try {
-      const found = await store.exclusively(() => findLostFiles(connection, place, null));
+      // A listing may take long: nobody waits for it.
+      const found = await store.whole(() => findLostFiles(connection, place, null));
       this.#missing = new Map(found.lost.map((file) => [targetKey(file.target), file]));
       this.#othersAreThere = found.othersAreThere || this.#isDoubtful;
       if (found.lost.length === 0) this.#isDoubtful = false;

@@ -156,7 +156,8 @@ export class Maintenance {
       logger.warn({ sink }, "another lake has its data in this folder: files that killed processes left stay there");
     if (owner !== "this lake") return;
     const orphans = await findOrphans(connection);
-    const count = await lake.exclusively(() => scheduleOrphans(connection, place, orphans));
+    const { signal } = this.#closing;
+    const count = await lake.exclusively(() => scheduleOrphans(connection, place, orphans), signal);
     if (count > 0) logger.info({ sink, files: count }, "files that a killed process left are going to be removed");
   }
 

@@ -1,7 +1,7 @@
 /** Two daemons, of two sources, that write the same tables of one target: the newest has them, and the other says so. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
-import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -13,36 +13,27 @@ const filled = (rows: string): string => COMMON.map((name) => `insert into ${nam
 const FIRST = "select g, 'first' from generate_series(1, 50) g";
 const NOTICED = { withinMs: 60_000, everyMs: 250 };
 
-/** Daemons that write into one catalogue in a file wait for each other: these commit as seldom as they can. */
-function seldom(config: PipelineConfig): PipelineConfig {
-  const sinks = Object.entries(config.sinks).map(
-    ([name, sink]) => [name, { ...sink, maintenance: { every: "10m" } }] as const,
-  );
-  return { ...config, source: { ...config.source, heartbeat: "5s" }, sinks: Object.fromEntries(sinks) };
-}
-
-const TARGETS: readonly { readonly kinds: readonly SinkKind[]; readonly configure?: typeof seldom }[] = [
+/** Both daemons write one catalogue in a file at every heartbeat, beside two maintenances. */
+const TARGETS: readonly { readonly kinds: readonly SinkKind[] }[] = [
   { kinds: ["clickhouse", "postgres", "redis", "sqlite"] },
-  { kinds: ["ducklake"], configure: seldom },
+  { kinds: ["ducklake"] },
 ];
 
 test.each(TARGETS)(
   "tables that a second daemon takes over are suspended in the first by number, and are taken back by reading them again: $kinds",
   { tags: "heavy" },
-  async ({ kinds, configure = (config) => config }) => {
-    await using first = await RunningPipeline.start(`${PREPARE} ${filled(FIRST)}`, { kinds, configure });
+  async ({ kinds }) => {
+    await using first = await RunningPipeline.start(`${PREPARE} ${filled(FIRST)}`, { kinds });
     await first.expectEqual([...COMMON, "own"]);
     const lastRead = await first.lastRead();
     const { folder } = first.installation;
     await using source = await freshDatabase();
     await source.query(`${TABLES} ${filled("values (1, 'second'), (99, 'second')")}`);
-    await using installation = new Installation(
-      configure({
-        name: source.name,
-        source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-        sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
-      }),
-    );
+    await using installation = new Installation({
+      name: source.name,
+      source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+      sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
+    });
     const second = installation.run();
     await second.streaming();
     await eventually(async () => {
