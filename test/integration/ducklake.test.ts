@@ -27,7 +27,7 @@ import { lookUpTargets, tablesIn } from "../../connectors/duckdb/tables/existing
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import { lakeTarget, type LakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { Writer } from "../support/warehouses/ducklake-writers.ts";
 import { BULK_BASE, BULK_COUNT, expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -38,6 +38,8 @@ const MOVES = 30;
 const LOOKS = 60;
 const SHAPES = 17;
 const TURNS = 10;
+/** Each of some 40 MB. */
+const [LARGE_FILES, LARGE_FILE_ROWS] = [3, 320_000];
 /** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -256,35 +258,140 @@ test("files of which rows are deleted are written again, also by an engine in a 
   await sink.close();
 });
 
-test("snapshots stay as long as they are to be kept, and files until their readers are done", async () => {
-  await using target = await lakeTarget("sqlite");
+test(
+  "maintenance works in pieces of a file each, and batches that come meanwhile go in between any two",
+  { tags: "heavy" },
+  async () => {
+    await using target = await lakeTarget("sqlite");
+    const others = tableVersion({ table: "others", columns: { id: "int8", v: "text" } });
+    const writer = target.makeSink();
+    await writer.open(1, timeout());
+    await writer.prepare([items, others], timeout());
+    await writer.close();
+    const texts = ["a", "b", "c", "d"].map((salt) => `md5('${salt}' || range)`).join(" || ");
+    for (let n = 0; n < LARGE_FILES; n++) {
+      const from = n * LARGE_FILE_ROWS;
+      const rows = `select range as id, ${texts} as v, 1 as _millrace_version, now() as _millrace_commit_time from range(${from}, ${from + LARGE_FILE_ROWS})`;
+      await target.query(`insert into lake.public.items by name ${rows}`);
+      await target.query(`delete from lake.public.items where id >= ${from} and id % 100 < ${40 + 10 * n}`);
+    }
+    const [before] = await target.query("select max(snapshot_id)::integer from ducklake_snapshots('lake')");
+    const [id] = await target.query(
+      "select table_id::integer from __ducklake_metadata_lake.ducklake_table where table_name = 'items'",
+    );
+    const changes = async (): Promise<readonly string[]> => {
+      const found = await target.query(
+        `select changes_made from __ducklake_metadata_lake.ducklake_snapshot_changes where snapshot_id > ${Number(before?.[0])} order by snapshot_id`,
+      );
+      return found.flatMap(([change]) => (typeof change === "string" ? change : []));
+    };
+    const own = Number(id?.[0]);
+    const isPiece = (change: string): boolean => /merge_adjacent|rewrite_delete|inline_flush/.test(change);
+    const sink = lakeSink({ ...target.options, maintenance: { everyMs: 100, keepSnapshotsMs: 60_000 } });
+    await sink.open(2, timeout());
+    await sink.prepare([items, others], timeout());
+    const stopped = new AbortController();
+    const writing = (async () => {
+      for (let n = 10n; !stopped.signal.aborted; n++)
+        await sink.apply(rowsBatch(n, [others, [put([`${n}`, "x"])]]), new Reports(), timeout());
+    })();
+    try {
+      await eventually(
+        async () => {
+          const made = await changes();
+          expect(made.filter((change) => change.includes(`rewrite_delete:${own}`))).toHaveLength(LARGE_FILES);
+          for (const piece of [`merge_adjacent:${own}`, "inline_flush:"])
+            expect(made).toContainEqual(expect.stringContaining(piece));
+        },
+        { withinMs: 60_000 },
+      );
+    } finally {
+      stopped.abort();
+      await writing;
+    }
+    const made = (await changes()).map((change) => (isPiece(change) ? "|" : ".")).join("");
+    expect(made).not.toContain("||");
+    const [left] = await target.query("select count(*)::integer from lake.public.items");
+    expect(left).toEqual([LARGE_FILE_ROWS * (0.6 + 0.5 + 0.4)]);
+    await sink.close();
+  },
+);
+
+/** Opens a sink until its maintenance has run twice. */
+async function upkeep({ options }: LakeTarget, keepSnapshotsMs: number): Promise<void> {
   let runs = 0;
   const logger = { ...SILENT, info: () => void runs++ };
-  const upkeep = async (keepSnapshotsMs: number) => {
-    const before = runs;
-    const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 100, keepSnapshotsMs } });
-    await sink.open(1, timeout());
-    await eventually(async () => expect(runs).toBeGreaterThan(before + 1));
-    await sink.close();
+  const sink = lakeSink({ ...options, logger, maintenance: { everyMs: 100, keepSnapshotsMs } });
+  await sink.open(1, timeout());
+  await eventually(async () => expect(runs).toBeGreaterThan(1));
+  await sink.close();
+}
+
+test("a run of the maintenance ends, though each batch makes a file that could be joined", async () => {
+  await using target = await lakeTarget("sqlite");
+  const ended = new AbortController();
+  const logger = { ...SILENT, info: () => ended.abort() };
+  const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 100, keepSnapshotsMs: 60_000 } });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const signal = timeout();
+  for (let n = 1; !ended.signal.aborted; n++) {
+    const rows = Array.from({ length: 150 }, (_, i) => put([`${n * 1_000 + i}`, "x"]));
+    await sink.apply(rowsBatch(BigInt(n), [items, rows]), new Reports(), signal);
+  }
+  await sink.close();
+});
+
+test("how large files become is what somebody has set, for a table or the lake; otherwise maintenance sets it", async () => {
+  await using target = await lakeTarget("sqlite");
+  const names = ["items", "own"];
+  const files = async () => {
+    const sql =
+      "select file_count::integer from ducklake_table_info('lake') where table_name in ('items', 'own') order by table_name";
+    return (await target.query(sql)).flat();
   };
+  const sizes = async () =>
+    await target.query(
+      "select value from __ducklake_metadata_lake.ducklake_metadata where key = 'target_file_size' order by scope nulls first",
+    );
+  await target.query("create schema lake.public");
+  for (const name of names) await target.query(`create table lake.public.${name} (id integer)`);
+  await target.query("call lake.set_option('target_file_size', '1B', schema => 'public', table_name => 'own')");
+  const fill = async () => {
+    for (const name of names)
+      for (let n = 0; n < 3; n++) await target.query(`insert into lake.public.${name} select range from range(500)`);
+  };
+  await fill();
+  await upkeep(target, 60_000);
+  expect(await files()).toEqual([1, 3]);
+  expect(await sizes()).toEqual([["67108864"], ["1"]]);
+  await target.query("call lake.set_option('target_file_size', '1B')");
+  await fill();
+  await upkeep(target, 60_000);
+  expect(await files()).toEqual([4, 6]);
+  expect(await sizes()).toEqual([["1"], ["1"]]);
+});
+
+test("snapshots stay as long as they are to be kept, and files until their readers are done", async () => {
+  await using target = await lakeTarget("sqlite");
   const snapshots = async () =>
     Number((await target.query("select count(*)::integer from ducklake_snapshots('lake')"))[0]?.[0]);
-  await upkeep(60_000);
+  await upkeep(target, 60_000);
   await target.query("create schema lake.public");
   await target.query("create table lake.public.items as select range as id from range(500)");
   await target.query("insert into lake.public.items select range from range(500)");
   await target.query("drop table lake.public.items");
   const kept = await snapshots();
-  await upkeep(60_000);
+  await upkeep(target, 60_000);
   expect(await snapshots()).toBeGreaterThanOrEqual(kept);
-  await upkeep(0);
+  await upkeep(target, 0);
   expect(await snapshots()).toBeLessThan(kept);
   const folder = `${target.options.place.data}public/items`;
   expect(readdirSync(folder)).toHaveLength(2);
   await target.query(
     "update __ducklake_metadata_lake.ducklake_files_scheduled_for_deletion set schedule_start = now() - interval '3 days'",
   );
-  await upkeep(0);
+  await upkeep(target, 0);
   expect(readdirSync(folder)).toEqual([]);
 });
 

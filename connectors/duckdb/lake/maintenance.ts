@@ -9,19 +9,20 @@ import { FailedUpkeep } from "../failed-upkeep.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
-import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";
+import { findOrphans, KEEP_NAMED, markData, ownerOfData, SCHEDULED, scheduleOrphans } from "./orphans.ts";
 import { tablesOfLake } from "./tables.ts";
 
-/**
- * A reader of a snapshot that has ended may still read its files. With a catalogue in SQLite, DuckLake compares days alone: at
- * least one day passes.
- */
-const READING = "2 days";
+/** A reader of a snapshot that has ended may still read its files. */
+const READING = "1 day";
+/** As many files are removed by one statement. */
+const REMOVED_TOGETHER = 500;
 /** A file is written again if this share of its rows is gone. */
 const GONE_SHARE = 0.3;
-/** If a table has more small files with deleted rows than this, all of its files with deleted rows are. */
+/** If a table has more small files with deleted rows than this, they are, too, and with them all that lack as large a share. */
 const SMALL_FILES_MAX = 8;
 const SMALL_BYTES = 8 * 1024 * 1024;
+/** The stream waits while files are written: as much is joined, or written again, at once. */
+const PIECE_BYTES = 64 * 1024 * 1024;
 /** After each piece of work the stream has the lake for so many times as long: batches that wait are behind by a quarter at most. */
 const STREAM_SHARE = 3;
 /**
@@ -99,11 +100,11 @@ export class Maintenance {
   async #join(connection: EngineConnection, table: TargetName): Promise<void> {
     const at = `'${LAKE}', ${quoteLiteral(table.table)}, schema => ${quoteLiteral(table.schema)}`;
     await this.#inTurn(() => writeOut(connection, table));
-    await this.#inTurn(() => rewrite(connection, at));
-    // One file at a time. Only files without deleted rows can be joined.
-    const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
-    for (let joined = 1; joined > 0;)
-      joined = (await this.#inTurn(() => within(connection, () => readTextRows(connection, join))))?.length ?? 0;
+    // Invariant: what is to be done is counted before, because what batches change meanwhile would keep it going for ever.
+    for (const share of cut(await gappyFiles(connection, table)))
+      await this.#inTurn(() => rewrite(connection, at, share));
+    for (let left = await countSmall(connection, table); left > 1;)
+      left -= (await this.#inTurn(() => joinSome(connection, at))) ?? left;
     if (!this.#isClosed) this.failed.done(labelOf(table));
   }
 
@@ -176,10 +177,12 @@ export class Maintenance {
       const startedMs = performance.now();
       await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
       await this.#inTurn(() => correctCounts(connection));
+      await this.#inTurn(() => boundFiles(connection));
       const tables = await tablesOfLake(connection);
       this.failed.keepOnly(tables.map(({ name }) => labelOf(name)));
       for (const { name: table } of tables) await this.#forTable(table, () => this.#join(connection, table));
-      await this.#each(connection, [CLEAN_UP]);
+      for (let removed = REMOVED_TOGETHER; removed === REMOVED_TOGETHER;)
+        removed = (await this.#inTurn(() => removeSome(connection))) ?? 0;
       await this.#orphans(connection);
       this.failed.done(null);
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
@@ -251,14 +254,40 @@ async function tablesInShapes(
   return rows.map(([schema = "", table = ""]) => ({ schema, table }));
 }
 
+/** How large files are joined at most, where nobody has said so: no call takes it, and DuckLake's default is 512 MB. */
+async function boundFiles(connection: EngineConnection): Promise<void> {
+  const said = await readTextRows(
+    connection,
+    `SELECT value FROM ${METADATA}.ducklake_metadata WHERE key = 'target_file_size' AND scope IS NULL`,
+  );
+  if (said.length === 0) await connection.run(`CALL ${LAKE}.set_option('target_file_size', '${PIECE_BYTES}B')`);
+}
+
 /** A table without rows. */
 const MARK = `${LAKE}.${quoteIdentifier(META_SCHEMA)}.shapes_changed`;
 /** DuckLake counts a comment as a change of shape, even if it says the same. */
 const CHANGE_SHAPE = `CREATE TABLE IF NOT EXISTS ${MARK} (id INTEGER); COMMENT ON TABLE ${MARK} IS 'Millrace changes this comment'`;
 
-const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', older_than => now() - INTERVAL '${READING}')`;
+/**
+ * Files that have waited long enough; returns how many. DuckLake's own `older_than` has no bound, and compares days alone if the
+ * catalogue is in SQLite: those that are due get a time that is before all others.
+ */
+async function removeSome(connection: EngineConnection): Promise<number> {
+  await connection.run(KEEP_NAMED);
+  const due = await readTextRows(
+    connection,
+    `SELECT data_file_id::VARCHAR FROM ${SCHEDULED} WHERE schedule_start::TIMESTAMPTZ < now() - INTERVAL '${READING}' ` +
+      `ORDER BY schedule_start LIMIT ${REMOVED_TOGETHER}`,
+  );
+  if (due.length === 0) return 0;
+  await connection.run(
+    `UPDATE ${SCHEDULED} SET schedule_start = TIMESTAMPTZ '1970-01-01' WHERE data_file_id IN (${due.flat().join(", ")})`,
+  );
+  await connection.run(`CALL ducklake_cleanup_old_files('${LAKE}', older_than => TIMESTAMPTZ '1970-01-02')`);
+  return due.length;
+}
 
-/** By number: DuckLake's own \`older_than\` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
+/** By number: DuckLake's own `older_than` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
 async function expireStatements(connection: EngineConnection, keepMs: number): Promise<readonly string[]> {
   const snapshots = `${METADATA}.ducklake_snapshot`;
   const rows = await readTextRows(
@@ -311,18 +340,76 @@ async function within<T>(connection: EngineConnection, work: () => Promise<T>): 
   return await inTransaction(connection, () => connection.run("BEGIN TRANSACTION"), work);
 }
 
-async function rewrite(connection: EngineConnection, at: string): Promise<void> {
-  const share = await rewrittenShare(connection, at);
-  const sql = `CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`;
+/** The files of a table (t) as they are now (f), and what says which of their rows are gone (d). */
+function filesOf({ schema, table }: TargetName): string {
+  return (
+    `FROM ${METADATA}.ducklake_data_file AS f ` +
+    `JOIN ${METADATA}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL ` +
+    `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ` +
+    `LEFT JOIN ${METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL ` +
+    `WHERE t.table_name = ${quoteLiteral(table)} AND s.schema_name = ${quoteLiteral(schema)} AND f.end_snapshot IS NULL`
+  );
+}
+
+/** What DuckLake goes by: what is set for the table, or else for its schema, or for the lake. */
+const TARGET_BYTES =
+  `SELECT arg_max(value::BIGINT, coalesce(scope, '')) FROM ${METADATA}.ducklake_metadata WHERE key = 'target_file_size' ` +
+  "AND (scope IS NULL OR scope_id = CASE scope WHEN 'table' THEN t.table_id ELSE t.schema_id END)";
+
+/** How many files can be joined: those without deleted rows that are not large enough. */
+async function countSmall(connection: EngineConnection, table: TargetName): Promise<number> {
+  const sql = `SELECT count(*)::VARCHAR ${filesOf(table)} AND d.data_file_id IS NULL AND f.file_size_bytes < (${TARGET_BYTES})`;
+  const [[count] = []] = await readTextRows(connection, sql);
+  return Number(count);
+}
+
+/** Makes one file; returns of how many. Null: there are none left. */
+async function joinSome(connection: EngineConnection, at: string): Promise<number | null> {
+  const sql = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
+  const [joined] = await within(connection, () => readTextRows(connection, sql));
+  return joined === undefined ? null : Number(joined[2]);
+}
+
+/** Files that lack this share of their rows, or more. */
+async function rewrite(connection: EngineConnection, at: string, share: number): Promise<void> {
+  // A quotient, which its text may not give exactly.
+  const threshold = (share * (1 - 1e-9)).toFixed(12);
+  const sql = `CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${threshold})`;
   await within(connection, () => connection.run(sql));
 }
 
-/** The share of its rows that a file lacks when it is written again. */
-async function rewrittenShare(connection: EngineConnection, at: string): Promise<number> {
-  const [row = []] = await readTextRows(
+interface GappyFile {
+  readonly bytes: number;
+  /** Of its rows, those that are gone. */
+  readonly share: number;
+}
+
+/** What is to be written again, by falling share. */
+async function gappyFiles(connection: EngineConnection, table: TargetName): Promise<readonly GappyFile[]> {
+  const gone = "d.delete_count::DOUBLE / f.record_count";
+  const rows = await readTextRows(
     connection,
-    `SELECT count(*)::VARCHAR FROM ducklake_list_files(${at}) ` +
-      `WHERE delete_file IS NOT NULL AND data_file_size_bytes < ${SMALL_BYTES}`,
+    `SELECT f.file_size_bytes::VARCHAR, (${gone})::VARCHAR ${filesOf(table)} AND d.data_file_id IS NOT NULL ORDER BY ${gone} DESC`,
   );
-  return Number(row[0]) > SMALL_FILES_MAX ? 0 : GONE_SHARE;
+  const files = rows.map(([bytes, share]): GappyFile => ({ bytes: Number(bytes), share: Number(share) }));
+  const small = files.filter(({ bytes }) => bytes < SMALL_BYTES);
+  const least = small.length > SMALL_FILES_MAX ? Math.min(GONE_SHARE, small.at(-1)!.share) : GONE_SHARE;
+  return files.filter(({ share }) => share >= least);
+}
+
+/**
+ * Pieces, each by the least share of its files: DuckLake makes one file of all that lack as much. So those that lack exactly
+ * the same share are one piece.
+ */
+function cut(files: readonly GappyFile[]): readonly number[] {
+  const shares: number[] = [];
+  let sum = 0;
+  for (const [i, { bytes, share }] of files.entries()) {
+    sum += bytes;
+    const next = files[i + 1];
+    if (next !== undefined && (next.share === share || sum + next.bytes <= PIECE_BYTES)) continue;
+    shares.push(share);
+    sum = 0;
+  }
+  return shares;
 }

@@ -9,7 +9,7 @@ import type { LakePlace } from "./place.ts";
 const ORPHAN_SECONDS = 24 * 60 * 60;
 
 const MARK = "_millrace_lake_";
-const SCHEDULED = `${METADATA}.ducklake_files_scheduled_for_deletion`;
+export const SCHEDULED = `${METADATA}.ducklake_files_scheduled_for_deletion`;
 
 /** DuckLake's names: a UUID with the time in front; of partitioned tables below folders that name a value. */
 const OWN_NAME =
