@@ -31,7 +31,7 @@ const FORMS: readonly Form[] = [
   { tool: "LHM", pattern: /^lhma_(?:\d{4}(?:_\d\d){5}_\d{3}|\d{10,13})_(.+?)(?:_failed)?$/s },
   { tool: "OnlineSchemaChange", pattern: /^__osc_(?:new|old|chg|ren)_(.+)$/s },
   { tool: "oak-online-alter-table", pattern: /^__(?:oak|arc)_(.+)$/s },
-  { tool: "pg-osc", pattern: /^pgosc_(?:st|at)_(.+)_[0-9a-f]{6}$/s },
+  { tool: "pg-osc", pattern: /^pgosc_(?:st|at)_(.+?)(?:_[0-9a-f]{0,6})?$/s },
   { tool: "pg-osc", pattern: /^pgosc_op_table_(.+)$/s },
   { tool: "Vitess", pattern: /^_vt_[a-z]+_[0-9a-f]{32}_\d{14}_?$/ },
   { tool: "Vitess", pattern: /^_[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12}_\d{14}_[a-z]+$/ },

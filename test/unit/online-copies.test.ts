@@ -55,6 +55,9 @@ test("the name of a table that begins with underscores itself, and one that is c
   expect(original("__users_new", ["_users"])).toBe("_users");
   expect(original(`_${LONG.slice(0, 59)}_gho`, [LONG.slice(0, 64)])).toBe(LONG.slice(0, 64));
   expect(original("_a_table_gho", [LONG.slice(0, 64)])).toBeNull();
+  const table = LONG.slice(0, 63);
+  for (const copy of [`pgosc_st_${table}_ab12cd`, `pgosc_at_${LONG.slice(0, 50)}_ab12cd`, `pgosc_op_table_${table}`])
+    expect(original(copy.slice(0, 63), [table])).toBe(table);
 });
 
 test("what a table may be a copy of is told in its spelling", () => {
