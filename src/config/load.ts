@@ -300,7 +300,7 @@ class Loading {
   #selection({ name, tables, connector }: SinkConfig): Selection {
     const path = ["sinks", name, "tables"];
     const patterns = tables.map((pattern, i) => ({ pattern, place: this.#file.place(path, String(i)) }));
-    return { sink: name, isStream: connector.form === "stream", patterns };
+    return { sink: name, form: connector.form ?? "mirror", patterns };
   }
 }
 

@@ -3,6 +3,7 @@
  * `merged-rule.ts`, and what that makes of the table in `rule-book.ts`.
  */
 import type { TableName, ZeroDates } from "../core/contracts/connector.ts";
+import type { SinkForm } from "../core/contracts/sink.ts";
 import type { SchemaPolicy } from "../core/model/schema-change.ts";
 import type { Mask, Scope } from "../core/model/schema.ts";
 import type { ComputedRule } from "./computed/computed-columns.ts";
@@ -22,8 +23,7 @@ export interface Rules {
 /** The `tables` of a sink, in the order of the file. */
 export interface Selection {
   readonly sink: string;
-  /** True for a sink that can't be asked what it has. */
-  readonly isStream: boolean;
+  readonly form: SinkForm;
   readonly patterns: readonly (Placed & { readonly pattern: string })[];
 }
 

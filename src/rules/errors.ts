@@ -8,9 +8,9 @@ const AFTERWARDS = "Then start again.";
 export const pages = {
   MR1020: {
     title: "A `where` that can't be understood, or does not fit its table",
-    remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
+    remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS} Where the log has too little of old rows, run the statement that the message has: Millrace then reads the table by itself.`,
     cause:
-      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table lacks, or compares it with a value of another type. Or another column has taken the name of one in it.",
+      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table lacks, or compares it with a value of another type. Or another column has taken the name of one in it. Or it asks more than the key of a table of which Postgres logs only the key of an old row, and a sink with `format: log` would get keys of rows that never matched.",
   },
   MR1021: {
     title: "A rule or a sink's list names nothing",

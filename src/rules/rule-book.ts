@@ -29,6 +29,7 @@ import {
   computedInputs,
   hiddenKey,
   isNothing,
+  keysInLog,
   keyUntaken,
   sameName,
   shownByComputing,
@@ -78,7 +79,11 @@ export class RuleBook {
   readonly #former: FormerRules;
   /** As earlier processes registered them. */
   readonly #versions: RuleMemory["versions"];
+  /** The sinks that pass the log on. */
+  readonly #logs: readonly string[];
   #foresight: Foresight | null = null;
+  /** As the last look has shown. */
+  #partlyLogged: CapturedTables["partlyLogged"];
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
   constructor(
@@ -90,6 +95,7 @@ export class RuleBook {
     this.#pins = new Map(pins);
     this.#former = former;
     this.#versions = versions;
+    this.#logs = rules.selections.flatMap(({ sink, form }) => (form === "log" ? [sink] : []));
     this.#merged = new MergedRules(rules);
     this.#exposure = new Exposure(this.#merged, former, isSelected);
   }
@@ -195,7 +201,8 @@ export class RuleBook {
   }
 
   /** The tables that are there. */
-  begin({ tables, refused, elsewhere }: Pick<CapturedTables, "tables" | "refused" | "elsewhere">): void {
+  begin({ tables, refused, elsewhere, partlyLogged }: Omit<CapturedTables, "generations">): void {
+    this.#partlyLogged = partlyLogged;
     const others = elsewhere?.tables ?? [];
     const all = [...tables, ...refused, ...others];
     const there = new Set(all.map(({ id }) => id));
@@ -253,6 +260,7 @@ export class RuleBook {
       others.map(({ id, hidden }) => [id, hidden]),
       generated,
       shown?.message,
+      this.#partlyLogged?.has(shape.id),
     ]);
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
@@ -411,6 +419,9 @@ export class RuleBook {
     if (clash !== null) return clash;
     const condition = boundCondition(shape.columns, shape.id, rule, origins);
     if (condition !== null && "code" in condition) return condition;
+    const statement = this.#partlyLogged?.get(shape.id);
+    const inLog = keysInLog(shape, rule, condition, { statement, logs: this.#logs });
+    if (inLog !== null) return inLog;
     if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
     const all = [...cells, ...computed];
     const plan = { cells: all, computed: computedOf(all), condition };

@@ -136,6 +136,30 @@ export function boundCondition(
   }
 }
 
+/** Whether the key of a row tells what the condition says of it. */
+export function asksKeyAlone(
+  { columns: asked }: Condition,
+  { columns, key }: Pick<TableShape, "columns" | "key">,
+): boolean {
+  return asked.isSubsetOf(new Set(key.map((ordinal) => columns[ordinal]!.name)));
+}
+
+/**
+ * A daemon that follows the log in another one's sink has to delete what does not match any more. Without the old row nobody
+ * knows whether it ever did, and the log would have the keys of all. `logs`: such sinks. `statement`: see
+ * `CapturedTables.partlyLogged`; undefined: the source logs whole old rows.
+ */
+export function keysInLog(
+  shape: TableShape,
+  { where }: MergedRule,
+  condition: Condition | null,
+  { statement, logs }: { readonly statement: string | undefined; readonly logs: readonly string[] },
+): RuleProblem | null {
+  if (condition === null || statement === undefined || logs.length === 0 || asksKeyAlone(condition, shape)) return null;
+  const message = `the condition of table ${shape.id} asks more than its key, and of an old row the source logs the key alone: the log in ${logs.join(", ")} would have keys of rows that never matched`;
+  return { code: "MR1020", place: where!.place, message, fix: statement, isContained: true };
+}
+
 function placeOf(decider: Decider | null): string | undefined {
   return decider === null ? undefined : (decider.column?.place ?? decider.table.only?.place);
 }

@@ -7,6 +7,7 @@ import type { Functions } from "./computed/functions.ts";
 import type { Rules } from "./definition.ts";
 import { faultOf, type RuleProblem } from "./errors.ts";
 import { lineageOf, type MergedRule } from "./merged-rule.ts";
+import { asksKeyAlone } from "./rule-fit.ts";
 import type { Condition } from "./where/condition.ts";
 
 /** What happens to the rows of one shape. */
@@ -38,8 +39,7 @@ export function ruledShape(
   rule: MergedRule,
   { cells, computed, condition }: Omit<RuledShape, "shape">,
 ): RuledShape["shape"] {
-  const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
-  const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
+  const byKey = condition !== null && asksKeyAlone(condition, shape) ? { filteredByKey: true as const } : {};
   const lineage = lineageOf(rule, shape.columns);
   const hidden = lineage.filter(({ target, mask }) => target === null || mask !== null);
   const own = {

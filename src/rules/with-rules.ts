@@ -33,7 +33,7 @@ import { ConditionRow } from "./where/values.ts";
 import { nearestName } from "./nearest.ts";
 import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
 import { mergedRule, saysNothing } from "./merged-rule.ts";
-import { boundCondition } from "./rule-fit.ts";
+import { asksKeyAlone, boundCondition } from "./rule-fit.ts";
 
 export interface RuledSource extends Source {
   readonly revised: Revise;
@@ -602,11 +602,11 @@ function untoldDeletes(rules: Rules, { tables, partlyLogged = NONE }: CapturedTa
     const rule = fix === undefined ? null : mergedRule(rules, shape);
     const condition = rule === null ? null : boundCondition(shape.columns, shape.id, rule, shape.origins);
     if (fix === undefined || condition === null || "code" in condition) return [];
-    const key = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
-    if (condition.columns.isSubsetOf(key)) return [];
+    if (asksKeyAlone(condition, shape)) return [];
     const streams = rules.selections.filter(
-      ({ isStream, patterns }) =>
-        isStream && new TableSelection(patterns.map(({ pattern }) => pattern)).matches(shape.schema, shape.table),
+      ({ form, patterns }) =>
+        form === "stream" &&
+        new TableSelection(patterns.map(({ pattern }) => pattern)).matches(shape.schema, shape.table),
     );
     if (streams.length === 0) return [];
     const names = streams.map(({ sink }) => sink).join(", ");

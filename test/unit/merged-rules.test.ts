@@ -3,6 +3,8 @@ import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { byExactness, mostExactFirst, TableSelection } from "../../src/core/table-selection.ts";
+import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
+import type { SinkForm } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { noMemory } from "../../src/rules/former-rules.ts";
@@ -232,15 +234,18 @@ test("the first dot of a pattern stands behind the schema", () => {
   expect(mergedRule(rules({ "a.*": { where: "id > 1" } }), { schema: "a.b", table: "c" })).toBeNull();
 });
 
+/** What is found where the source has one table. `captured`: what else its catalogue tells. */
+async function findings(given: Rules, captured: Pick<CapturedTables, "partlyLogged"> = {}) {
+  const tables = [tableVersion({ table: "users", columns: { id: "int8", mail: "text" } })];
+  const tried = async (): Promise<CapturedTables> => ({ tables, refused: [], generations: new Map(), ...captured });
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+  const source = { catalog: { tables: tried } } as unknown as Pick<Source, "catalog">;
+  return await ruleFindings(source, given, noMemory(), () => false, new AbortController().signal);
+}
+
 test("rules that say nothing, and a key that makes no hash, are told", async () => {
   const told = async (tables: object, maskKey: string | null): Promise<readonly string[]> => {
-    const captured = { tables: [tableVersion({ table: "users", columns: { id: "int8", mail: "text" } })], refused: [] };
-    const tried = async () => ({ ...captured, generations: new Map() });
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-    const source = { catalog: { tables: tried } } as unknown as Pick<Source, "catalog">;
-    const { signal } = new AbortController();
-    const given = { ...rules(tables), maskKey };
-    const { hints, problems } = await ruleFindings(source, given, noMemory(), () => false, signal);
+    const { hints, problems } = await findings({ ...rules(tables), maskKey });
     expect(problems).toEqual([]);
     return hints.map(({ what }) => what);
   };
@@ -251,4 +256,26 @@ test("rules that say nothing, and a key that makes no hash, are told", async () 
   ]);
   for (const rule of [{ schemaChange: "pause" }, { where: "true" }, { columns: { mail: { mask: "hash" } } }])
     expect((await told({ "public.*": rule }, key)).filter((what) => what.endsWith("says nothing"))).toEqual([]);
+});
+
+test("a filter that asks more than the key suspends its table where a log would get the keys of what it leaves out", async () => {
+  const statement = "ALTER TABLE public.users REPLICA IDENTITY FULL";
+  const partlyLogged = new Map([["public.users", statement]]);
+  const told = async (
+    where: string,
+    forms: readonly SinkForm[],
+    logged = partlyLogged,
+  ): Promise<readonly unknown[]> => {
+    const selections = forms.map((form) => ({ sink: `the ${form}`, form, patterns: [] }));
+    const { problems } = await findings(
+      { ...rules({ "public.users": { where } }), selections },
+      { partlyLogged: logged },
+    );
+    return problems.map(({ code, message, fix, isContained }) => [code, message, fix, isContained]);
+  };
+  const message = expect.stringMatching(/the log in the log would have keys of rows that never matched$/);
+  expect(await told("mail = 'a'", ["log", "mirror"])).toEqual([["MR1020", message, statement, true]]);
+  expect(await told("id > 5", ["log"])).toEqual([]);
+  expect(await told("mail = 'a'", ["mirror", "stream", "history"])).toEqual([]);
+  expect(await told("mail = 'a'", ["log"], new Map())).toEqual([]);
 });

@@ -6,7 +6,7 @@ import { abortOf, type Clock, systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { OnLost } from "../../src/core/contracts/sink.ts";
+import type { OnLost, SinkForm } from "../../src/core/contracts/sink.ts";
 import { type CatchUpParts, GoBack } from "../../src/runtime/stream/catch-up.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { SinkLife } from "../../src/runtime/sink/sink-life.ts";
@@ -44,10 +44,16 @@ const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
 const ids = (sink: ScriptedSink) => sink.rowsOf(users).map((row) => Number(row[0]));
 
 /** A main fan-out with one sink on it, and whatever a source is asked for on its behalf. */
-async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail", clock: Clock = hurriedClock) {
+async function stage(
+  options: WorkerOptions = {},
+  onLost: OnLost = "fail",
+  clock: Clock = hurriedClock,
+  form: SinkForm = "mirror",
+) {
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
+  sink.form = form;
   const entry = await state.bonds.enter(sink.name, { own: undefined, owed: [], reason: "" });
   const earlier = { place: targetOf(sink), bond: { ...entry, obligation: 0 } };
   sink.checkpoint = { ...earlier, position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
@@ -148,6 +154,23 @@ describe("a sink's work", () => {
     await scene.covered(900n);
     expect(ids(scene.sink)).toEqual([3]);
     expect(scene.sink.checkpoint?.position).toEqual(at(501n));
+  });
+
+  test("of form log has no key of a row that a filter may have left out all along: its table is lost", async () => {
+    await using scene = await stage({}, "fail", hurriedClock, "log");
+    await scene.joined();
+    const lineage = COLUMNS.map(([name]) => ({ source: name, target: name, mask: null }));
+    const { columns, key, fingerprint } = users;
+    const source = { columns, key, fingerprint };
+    const table = { ...users, ruled: { rules: "r", source, lineage, filtered: true, fault: null } };
+    const gone = { table, op: "d", before: ["2", null], commit: 200n } as const;
+    scene.stream.push(
+      blockOf([{ ...put(1, 200n), table }, { ...gone, beforeKind: "doubted" }, gone, { ...put(3, 200n), table }]),
+    );
+    await scene.covered(201n);
+    const entries = scene.sink.batches.flatMap((batch) => (batch.kind === "checkpoint" && batch.log?.entries) || []);
+    const told = entries.map((one) => (one.kind === "rows" ? [one.from, one.to] : one.kind));
+    expect(told).toEqual([[0, 1], [2, 4], "lost"]);
   });
 
   test("with a delay comes in fewer, larger batches; what fills a batch does not wait", async () => {

@@ -1,5 +1,6 @@
 import { type Clock, measuredNow } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
+import { BEFORE_DOUBTED } from "../../core/model/block.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { News } from "../../core/waiting.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -403,14 +404,19 @@ class LogPassing {
     await this.#pass([...entries, ...lossesOf(lost)], batch.until, signal);
   }
 
-  /** The runs of rows that are passed on; the tables of the others are added to `lost`. */
+  /**
+   * The runs of rows that are passed on; the tables of the others are added to `lost`. Invariant: no key of a row is told that a
+   * filter may have left out all along. Rules suspend such a table; they may see only now that the source logs less.
+   */
   #wanted({ block, from, to }: Slice, lost: Set<string>): readonly LogEntry[] {
     const isWanted = block.tables.map((table) => this.#parts.tables.wants(table));
-    if (isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
+    const isFiltered = block.tables.some(({ ruled }) => ruled?.filtered === true);
+    if (!isFiltered && isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
     const runs: LogEntry[] = [];
     let start = from;
     for (let row = from; row <= to; row++) {
-      if (row < to && isWanted[block.table[row]!] === true) continue;
+      const isPassed = row < to && isWanted[block.table[row]!] === true && block.beforeKind[row] !== BEFORE_DOUBTED;
+      if (isPassed) continue;
       if (start < row) runs.push({ kind: "rows", block, from: start, to: row });
       if (row < to) lost.add(block.tables[block.table[row]!]!.id);
       start = row + 1;
