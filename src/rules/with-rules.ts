@@ -32,7 +32,7 @@ import { columnsIn, parseWhere, WhereError } from "./where/syntax.ts";
 import { ConditionRow } from "./where/values.ts";
 import { nearestName } from "./nearest.ts";
 import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
-import { mergedRule, saysNothing } from "./merged-rule.ts";
+import { hidesAny, mergedRule, saysNothing } from "./merged-rule.ts";
 import { asksKeyAlone, boundCondition } from "./rule-fit.ts";
 
 export interface RuledSource extends Source {
@@ -593,6 +593,18 @@ function emptyRules({ maskKey, tables }: Rules): readonly RuleHint[] {
   const isIdleKey = maskKey !== null && !hashes;
   const idleKey = { id: "rules.empty", what: "maskKey makes no hash: no rule has `mask: hash`", fix: "remove it" };
   return isIdleKey ? [...empty, idleKey] : empty;
+}
+
+/**
+ * Of the source's own selection, the globs that take in new tables which nobody looks at first: what is hidden may come in one
+ * of them, under names of its own.
+ */
+export function unapproved({ tables }: Rules, selected: readonly string[]): readonly string[] {
+  if (!tables.some(hidesAny)) return [];
+  const included = selected.filter((pattern) => !pattern.startsWith("!"));
+  const globs = included.length === 0 ? ["*.*"] : included.filter(isGlob);
+  const awaited = tables.filter(({ policy, only }) => policy.schemaChange === "pause" || only !== null);
+  return globs.filter((glob) => !awaited.some(({ pattern }) => fits(pattern, glob)));
 }
 
 /** Streams are told that a row left a filter, or was deleted, only where it is known that the row was let through. */

@@ -265,6 +265,7 @@ test("what comes later is optional", async () => {
   const { findings }: { findings: { part: string; level: string; what: string }[] } = JSON.parse(stdout);
   expect(findings.filter(({ part }) => part === "rules")).toEqual([
     expect.objectContaining({ level: "ok", what: "the rules fit their tables" }),
+    expect.objectContaining({ level: "ok", what: expect.stringMatching(/^new tables that "\*\.\*" takes in/) }),
   ]);
 });
 
@@ -277,7 +278,10 @@ test("what tables under rules were named before is not known without the state, 
   expect((await tried(["rules", "try", "public.other", "--limit", "1"], { tables })).stdout).toContain("in clear");
   const { stdout } = await tried(["check", "--json"], damaged);
   const { findings }: { findings: { part: string; id: string; level: string }[] } = JSON.parse(stdout);
-  expect(findings.filter(({ part }) => part === "rules")).toMatchObject([{ id: "rules.unknown", level: "warning" }]);
+  expect(findings.filter(({ part }) => part === "rules")).toMatchObject([
+    { id: "rules.unknown", level: "warning" },
+    { id: "rules.new-tables", level: "ok" },
+  ]);
   expect(findings.filter(({ part }) => part === "state")).toMatchObject([{ level: "error" }]);
 });
 

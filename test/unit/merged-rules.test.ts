@@ -8,7 +8,7 @@ import type { SinkForm } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { noMemory } from "../../src/rules/former-rules.ts";
-import { ruleFindings } from "../../src/rules/with-rules.ts";
+import { ruleFindings, unapproved } from "../../src/rules/with-rules.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import {
   chosenKeyOf,
@@ -278,4 +278,20 @@ test("a filter that asks more than the key suspends its table where a log would 
   expect(await told("id > 5", ["log"])).toEqual([]);
   expect(await told("mail = 'a'", ["mirror", "stream", "history"])).toEqual([]);
   expect(await told("mail = 'a'", ["log"], new Map())).toEqual([]);
+});
+
+test("what takes in new tables that do not wait for a person, where rules hide something", () => {
+  const mail = { columns: { mail: { mask: "redact" } } };
+  const pause = { schemaChange: "pause" };
+  expect(unapproved(rules({ "public.users": mail }), [])).toEqual(["*.*"]);
+  expect(unapproved(rules({ "public.*": mail }), ["public.*", "shop.a*", "shop.b", "!shop.c*"])).toEqual([
+    "public.*",
+    "shop.a*",
+  ]);
+  expect(unapproved(rules({ "public.*": { ...mail, ...pause } }), ["public.*", "shop.a*"])).toEqual(["shop.a*"]);
+  expect(unapproved(rules({ "public.users": mail, "*.*": pause }), ["public.*", "shop.a*"])).toEqual([]);
+  expect(unapproved(rules({ "public.*": { columns: { only: ["id"] } } }), ["public.u*"])).toEqual([]);
+  expect(unapproved(rules({ "public.users": { ...mail, ...pause } }), ["public.*"])).toEqual(["public.*"]);
+  expect(unapproved(rules({ "public.users": mail }), ["public.users"])).toEqual([]);
+  expect(unapproved(rules({ "public.users": { columns: { mail: { rename: "m" } } } }), [])).toEqual([]);
 });

@@ -17,7 +17,7 @@ import { documentTable } from "../../documents/document.ts";
 import { lackOf, telemetryExtras } from "../../config/extras.ts";
 import { isSelectedBy, type MemoryNow, memoryNow, noMemoryNow, openSource } from "../../daemon/ruled-source.ts";
 import { lineageOf, mergedRule } from "../../rules/merged-rule.ts";
-import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
+import { ruleFindings, unapproved, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/lease.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
@@ -142,8 +142,10 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
   return await whileOpen(source.connector.create(SILENT), async (opened) => {
     const { problems, hints } = await ruleFindings(opened, ruled, memory ?? noMemory(), isSelectedBy(source), signal);
     const fit = problems.length === 0 && rules.tables.length > 0;
+    const taken = unapproved(rules, source.tables);
     return [
       ...(memory === null ? [UNCOMPARED] : fit ? [FIT] : []),
+      ...(taken.length === 0 ? [] : [newTables(taken)]),
       ...problems.map((problem) => findingOf(faultOf(problem))),
       ...hints.map((hint): Finding => ({ ...hint, level: "warning" })),
     ];
@@ -151,6 +153,16 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
 }
 
 const FIT: Finding = { id: "rules", level: "ok", what: "the rules fit their tables", fix: null };
+
+function newTables(globs: readonly string[]): Finding {
+  const patterns = globs.map((pattern) => JSON.stringify(pattern)).join(", ");
+  return {
+    id: "rules.new-tables",
+    level: "ok",
+    what: `new tables that ${patterns} takes in go out at once, under the rules for their own names: a copy of hidden values under other names is not recognised`,
+    fix: "if they are to wait for `millrace schema approve`: `schemaChange: pause` under a key of `tables` that is such a glob",
+  };
+}
 
 /** The error of the state is a finding of its own. */
 const UNCOMPARED: Finding = {

@@ -52,6 +52,8 @@ test("a new name that is given where nothing tells of the old one is not found: 
   await pipeline.settled();
   const live = ["copied.mind", "copied.post", "small.mail", "users.said"];
   expect(await shown(pipeline)).toEqual(live);
+  const checked = await pipeline.installation.command("check");
+  expect(checked).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/new tables that "\*\.\*" takes in/) });
   await pipeline.daemon.stop();
   await pipeline.run(
     "alter table parts detach partition parts_1; alter table parts_1 rename mail to post; alter table users alter lower_mail drop expression",
