@@ -36,12 +36,15 @@ export async function current<T>(
   signal: AbortSignal,
   waitMs = STALE_MS_MAX,
 ): Promise<T> {
+  let answer = await read();
+  // Since it came: a slow answer is doubted like any other.
   const endMs = performance.now() + waitMs;
-  for (let pauseMs = PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX)) {
-    const answer = await read();
-    if (isCurrent(answer) || performance.now() >= endMs) return answer;
+  for (let pauseMs = PAUSE_MS; !isCurrent(answer) && performance.now() < endMs;) {
     await sleep(pauseMs, undefined, { signal });
+    pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX);
+    answer = await read();
   }
+  return answer;
 }
 
 /** Reads that others build on, and statements with such a read: they see all rows that were written before. */

@@ -5,8 +5,9 @@ import { expect, test } from "vitest";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { type ClickhouseTarget, clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { nameIn } from "../support/warehouses/clickhouse-values.ts";
-import { httpGateway, type Reply } from "../support/network/http-gateway.ts";
+import { httpGateway } from "../support/network/http-gateway.ts";
 import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
+import { FormerAnswers } from "../support/warehouses/clickhouse-replicas.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
@@ -57,16 +58,14 @@ test("a sink that forgets its checkpoint leaves the table to those that have jus
 /** Simulates replicas: a gateway that answers such reads as it answered them before, as long as it is asked to. */
 async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.startsWith("SELECT revision")) {
   const state = { isStale: false, remembers: true, reads: 0 };
-  const before = new Map<string, Reply>();
-  const gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
-    if (!isRead(sql)) return await pass();
+  const former = new FormerAnswers();
+  const gateway = await clickhouseGateway(clickhouseUrl(), async (statement) => {
+    if (!isRead(statement.sql)) return await statement.pass();
     state.reads++;
-    const kept = before.get(sql);
-    if (state.isStale && kept !== undefined) return kept;
-    const reply = await pass();
-    // The statement that gets it has another id.
-    const { "x-clickhouse-query-id": _, ...headers } = reply.headers;
-    if (!state.isStale && state.remembers) before.set(sql, { ...reply, headers });
+    const old = state.isStale ? former.to(statement) : undefined;
+    if (old !== undefined) return old;
+    const reply = await statement.pass();
+    if (!state.isStale && state.remembers) former.keep(statement, reply);
     return reply;
   });
   return { ...gateway, state };

@@ -3,65 +3,15 @@ import { expect, test } from "vitest";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { checkpointAt, patch, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
-import type { Reply } from "../support/network/http-gateway.ts";
-import { clickhouseGateway, refusal, type Statement } from "../support/warehouses/clickhouse-gateway.ts";
+import { clickhouseReplicas } from "../support/warehouses/clickhouse-replicas.ts";
 import { clickhouseTarget, type ClickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
-import { clickhouseUrl } from "../support/run/services.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 
-const DONE = { status: 200, headers: { "x-clickhouse-summary": "{}" }, body: Buffer.alloc(0) };
-
 const users = tableVersion({ table: "users", columns: { id: "int4", name: "text", note: "text" } });
 const renamed = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" }, version: 2 });
-
-const CODES = { behind: 159, noSession: 372 } as const;
-const READS = /^(?:WITH|SELECT) (?!revision|tables)[^]* FROM `public`/;
-const REWRITES = /^INSERT INTO[^]*SELECT[^]* FROM `public`/;
-
-/**
- * Two replicas before one engine, with tables that the catalogue calls replicated. The second may be behind: it has no rows
- * until it catches up. Statements of each kind go to the two in turn, reads to the second first.
- */
-async function replicas(options: { readonly catchesUp?: boolean } = {}) {
-  const { catchesUp = true } = options;
-  const state = { isBehind: false, hidesRows: false, answersBehind: 0, syncs: 0, settings: [] as URLSearchParams[] };
-  const sessions = [new Set<string>(), new Set<string>()];
-  let [turn, syncTurn] = [1, 0];
-  const sync = async (settings: URLSearchParams): Promise<Reply> => {
-    state.syncs++;
-    const replica = syncTurn++ % 2;
-    if (replica === 1 && !catchesUp)
-      return refusal(CODES.behind, "SYNC REPLICA users: command timed out. (TIMEOUT_EXCEEDED)");
-    if (replica === 1) state.isBehind = false;
-    sessions[replica]!.add(settings.get("session_id")!);
-    return DONE;
-  };
-  const read = async ({ settings, pass }: Statement): Promise<Reply> => {
-    state.settings.push(settings);
-    const replica = turn++ % 2;
-    const isChecked = settings.get("session_check") === "1";
-    if (isChecked && !sessions[replica]!.has(settings.get("session_id")!))
-      return refusal(CODES.noSession, "Session not found. (SESSION_NOT_FOUND)");
-    if (replica === 0 || !state.isBehind) return await pass();
-    state.answersBehind++;
-    return DONE;
-  };
-  const gateway = await clickhouseGateway(clickhouseUrl(), async (statement) => {
-    const { sql, settings, pass } = statement;
-    if (sql.startsWith("SYSTEM SYNC REPLICA `public`.`users` LIGHTWEIGHT")) return await sync(settings);
-    if (READS.test(sql) || REWRITES.test(sql)) return await read(statement);
-    const reply = await pass();
-    if (!/ FROM system\.(tables|columns)/.test(sql)) return reply;
-    const body = reply.body.toString("latin1").replaceAll('"ReplacingMergeTree', '"ReplicatedReplacingMergeTree');
-    // Of `total_rows > 0`.
-    const shown = state.hidesRows ? body.replaceAll(/\b1(,\s*[01],\s*"Repl)/g, "0$1") : body;
-    return { ...reply, body: Buffer.from(shown, "latin1") };
-  });
-  return { ...gateway, state };
-}
 
 async function begun(target: ClickhouseTarget): Promise<Sink> {
   const sink = await target.makeSink();
@@ -83,7 +33,7 @@ async function refused(work: Promise<unknown>): Promise<MillraceError | undefine
 }
 
 test("unchanged cells and rows that are kept come from a replica that has all rows", async () => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "soft", mode: "mirror" }, gateway.url);
   const sink = await begun(target);
   const { state } = gateway;
@@ -100,7 +50,7 @@ test("unchanged cells and rows that are kept come from a replica that has all ro
 });
 
 test("a change of a history finds its row on a replica that has all rows", async () => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "history" }, gateway.url);
   const sink = await begun(target);
   await write(sink, 10n, [put(ANN)]);
@@ -112,7 +62,7 @@ test("a change of a history finds its row on a replica that has all rows", async
 });
 
 test.for(["truncate", "sweep"] as const)("a %s removes what a replica that is behind does not show", async (kind) => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const sink = await begun(target);
   await write(sink, 10n, [put(ANN)]);
@@ -131,7 +81,7 @@ test.for(["truncate", "sweep"] as const)("a %s removes what a replica that is be
 });
 
 test("a table that is made again takes all rows with it", async () => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const sink = await begun(target);
   await write(sink, 10n, [put(ANN), put(["2", "bob", "short"])]);
@@ -142,7 +92,7 @@ test("a table that is made again takes all rows with it", async () => {
 });
 
 test("rows that are compared are not missing because a replica is behind", async () => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const sink = await begun(target);
   await write(sink, 10n, [put(ANN)]);
@@ -157,7 +107,7 @@ test(
   "a table whose rows a replica does not show was not emptied; one that was is told",
   { tags: "heavy" },
   async () => {
-    await using gateway = await replicas();
+    await using gateway = await clickhouseReplicas();
     await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
     const sink = await begun(target);
     await write(sink, 10n, [put(ANN)]);
@@ -170,8 +120,23 @@ test(
   },
 );
 
+test("of rows that no replica shows when they are written, the next start still sees that they are gone", async () => {
+  await using gateway = await clickhouseReplicas();
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await begun(target);
+  gateway.state.hidesRows = true;
+  await write(sink, 10n, [put(ANN)]);
+  await sink.close();
+  gateway.state.hidesRows = false;
+  await target.query("TRUNCATE TABLE public.users");
+  const next = await target.makeSink();
+  await next.open(2, timeout());
+  expect(await next.presence!.missing([users], timeout())).toEqual([users]);
+  await next.close();
+});
+
 test("where a replica does not catch up nothing is written, and the batch is tried again", async () => {
-  await using gateway = await replicas({ catchesUp: false });
+  await using gateway = await clickhouseReplicas({ catchesUp: false });
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const sink = await begun(target);
   await write(sink, 10n, [put(ANN)]);
@@ -183,7 +148,7 @@ test("where a replica does not catch up nothing is written, and the batch is tri
 });
 
 test("with a quorum the server refuses such reads itself, and nothing is waited for", async () => {
-  await using gateway = await replicas();
+  await using gateway = await clickhouseReplicas();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const options = definition.parse({ url: gateway.url, fsync: false, quorum: 2 });
   const name = target.sink.replace("shop/", "");

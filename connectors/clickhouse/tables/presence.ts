@@ -151,8 +151,10 @@ export class Presence {
     const there = await lookUpFacts(client, targets, signal);
     for (const { sqlName } of layouts) {
       const [known, now] = [this.#known.get(sqlName), there.get(sqlName)];
-      if (known === undefined || now?.uuid !== known.facts.uuid) continue;
-      this.#known.set(sqlName, { ...known, facts: { ...known.facts, rows: now.rows } });
+      if (known === undefined) continue;
+      // What the lists show of a table with replicas may be from before its rows.
+      const rows = known.facts.isReplicated ? "some" : now?.uuid === known.facts.uuid ? now.rows : null;
+      if (rows !== null) this.#known.set(sqlName, { ...known, facts: { ...known.facts, rows } });
     }
     await this.#save(client, layouts, signal);
     this.#filled.clear();
