@@ -2,11 +2,13 @@
  * MariaDB's tables WITH SYSTEM VERSIONING: the sinks have their present rows, whatever is written, read and altered.
  * @module-tag heavy
  */
+import { join } from "node:path";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { isMysqlFrom, mysqlFlavours, ownMysql } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
+import { connectedDuckdb } from "../../support/warehouses/files-reader.ts";
 
 const NAMED = (type: string, visible = ""): string =>
   `rs ${type} generated always as row start ${visible}, re ${type} generated always as row end ${visible}, period for system_time (rs, re)`;
@@ -91,6 +93,65 @@ describe.runIf(mysqlFlavours.includes("mariadb"))("MariaDB", () => {
     await pipeline.run(...NAMES.map((name) => `update ${name} set v = v + 1 where id < 8`));
     await pipeline.start();
     await pipeline.expectEqual("turned", ...NAMES);
+  });
+
+  test("a history and files have each change of the present rows, and none of the table's own history", async () => {
+    await using pipeline = await MysqlPipeline.start(
+      "mariadb",
+      [
+        "create table t (id int primary key, v int) with system versioning",
+        "insert into t values (1, 1), (2, 2), (3, 3)",
+        "update t set v = 20 where id = 2",
+        "delete from t where id = 3",
+      ],
+      { kinds: ["postgres", "postgres-history", "files"] },
+    );
+    await pipeline.settled();
+    await pipeline.run(
+      "insert into t values (4, 4)",
+      "update t set v = 10 where id = 1",
+      "update t set v = 100 where id = 1",
+      "delete from t where id = 2",
+      "insert into t values (2, 200)",
+      "update t set id = 5 where id = 4",
+      "start transaction",
+      "update t set v = 50 where id = 5",
+      "delete from t where id = 5",
+      "commit",
+      "delete history from t",
+      "update t set v = 201 where id = 2",
+    );
+    await pipeline.expectEqual("t");
+    const history = await pipeline.sinks.target!.query<{ op: string; id: number; v: number | null }>(
+      `select _millrace_op as op, id, case when _millrace_op <> 'd' then v end as v from history.t
+       order by _millrace_version, _millrace_offset, _millrace_op`,
+    );
+    const changes = history.rows.map(({ op, id, v }) => [op, id, v]);
+    expect(changes.slice(0, 2).toSorted((a, b) => Number(a[1]) - Number(b[1]))).toEqual([
+      ["r", 1, 1],
+      ["r", 2, 20],
+    ]);
+    const ofTheLog = [
+      ["c", 4, 4],
+      ["u", 1, 10],
+      ["u", 1, 100],
+      ["d", 2, null],
+      ["c", 2, 200],
+      ["d", 4, null],
+      ["u", 5, 4],
+      ["u", 5, 50],
+      ["d", 5, null],
+      ["u", 2, 201],
+    ];
+    expect(changes.slice(2)).toEqual(ofTheLog);
+    using duckdb = await connectedDuckdb();
+    const files = join(pipeline.installation.folder, "changes", `${pipeline.source.name}.t`, "*", "*.parquet");
+    const found = await duckdb.connection.runAndReadAll(
+      `select _millrace_op, id, case when _millrace_op <> 'd' then v end
+       from read_parquet('${files}', union_by_name = true, hive_partitioning = false)
+       where _millrace_op not in ('r', 's') order by _millrace_sequence`,
+    );
+    expect(found.getRowsJson()).toEqual(ofTheLog);
   });
 
   test("transaction-precise history is left out, and what is written to it stops nothing", async () => {
