@@ -23,10 +23,14 @@ export function roomFor(...paths: readonly string[]): string {
   return roomText([...new Set(paths)].map((where) => ({ where, freeBytes: freeBytes(where) })));
 }
 
-/** The same for a file of a server: on another machine its path says nothing about a disk of this one. */
+/** The same for a file of a server. */
 export function roomOfServer(host: string, path: string): string {
-  const isHere = host.startsWith("/") || /^(?:localhost|127\.[\d.]+|::1)$/.test(host);
-  return isHere && isThere(path) ? roomFor(path) : path;
+  return isHere(host, path) ? roomFor(path) : path;
+}
+
+/** On another machine a server's path says nothing about a disk of this one. */
+export function isHere(host: string, path: string): boolean {
+  return (host.startsWith("/") || /^(?:localhost|127\.[\d.]+|::1)$/.test(host)) && isThere(path);
 }
 
 /** A container's files are not. */

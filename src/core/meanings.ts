@@ -236,7 +236,7 @@ export const pages = {
     remedy:
       "Make room where the message says; it has the paths and the free bytes. If there is room, look at the system's log for errors of that disk. Millrace goes on by itself.",
     cause:
-      "A disk of the target, of the state's machine or of the folder for temporary files takes no more, or answers with an error.",
+      "A disk of the source's server, of the target, of the state's machine or of the folder for temporary files takes no more, or answers with an error.",
   },
   MR3229: {
     title: "A bucket can't be used",

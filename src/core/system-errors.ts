@@ -35,6 +35,10 @@ const NO_NAME = new Set(["ENOTFOUND", "EAI_AGAIN", "ESERVFAIL", "EAI_FAIL", "EAI
 const NO_HANDLES = new Set(["EMFILE", "ENFILE"]);
 const ENDED = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"]);
 
+export function isNobodyThere(code: string): boolean {
+  return NOBODY_THERE.has(code);
+}
+
 /** Whether no file or connection can be opened, whichever it is. */
 export function lacksHandles(code: string): boolean {
   return NO_HANDLES.has(code);
@@ -56,7 +60,7 @@ function openFilesMax(): string {
 /** What to do about a server that gave no answer, by the system's code; `key`: where the configuration names it. */
 export function reachAgain(code: string | undefined, server: string, key: string): string {
   const also = "Millrace tries again by itself.";
-  if (code !== undefined && NOBODY_THERE.has(code))
+  if (code !== undefined && isNobodyThere(code))
     return `Nothing listens at ${server}: start the server there, or correct \`${key}\`. ${also}`;
   if (code !== undefined && NO_NAME.has(code))
     return `The name in ${server} is not known on this machine: correct \`${key}\`, or the resolver. ${also}`;

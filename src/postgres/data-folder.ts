@@ -4,7 +4,7 @@
  * on this machine.
  */
 import { join } from "node:path";
-import { roomOfServer } from "../core/disk-room.ts";
+import { freeBytes, isHere, roomFor, roomOfServer } from "../core/disk-room.ts";
 import { serverAt } from "../core/system-errors.ts";
 
 interface ServerAddress {
@@ -19,7 +19,10 @@ interface Told {
   readonly started: string;
 }
 
-const servers = new Map<string, Told>();
+const servers = new Map<string, Told & { readonly host: string }>();
+
+/** Of the log: a server that can't make its next file ends. */
+const FILE_BYTES = 16 * 1024 ** 2;
 
 export const DATA_FOLDER_SQL = `(SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory') AS folder,
   extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text AS started`;
@@ -27,7 +30,14 @@ export const DATA_FOLDER_SQL = `(SELECT setting FROM pg_catalog.pg_settings WHER
 /** A role that is not told its folder may know it of another one, as long as this is the same server. */
 export function learnFolder({ host, port }: ServerAddress, told: Told): void {
   const server = serverAt(host, port);
-  if (told.folder !== null || servers.get(server)?.started !== told.started) servers.set(server, told);
+  if (told.folder !== null || servers.get(server)?.started !== told.started) servers.set(server, { ...told, host });
+}
+
+/** Why nothing listens at `server`, as far as its disk shows it. */
+export function endedFix(server: string): string | undefined {
+  const { host = "", folder = null } = servers.get(server) ?? {};
+  if (folder === null || !isHere(host, folder) || (freeBytes(folder) ?? FILE_BYTES) >= FILE_BYTES) return undefined;
+  return `Make room on the disk of ${roomFor(folder)}, and start the server at ${server}: it ends where its log can't grow. Millrace goes on by itself.`;
 }
 
 /** `text`: the server's message, which quotes the file that could not grow. */

@@ -1,6 +1,7 @@
 /** A failure of the server or of the connection to it. The client's users give it a number and a message. */
 import type { DatabaseReason } from "../core/errors.ts";
-import { reachAgain, systemErrorCode } from "../core/system-errors.ts";
+import { isNobodyThere, reachAgain, systemErrorCode } from "../core/system-errors.ts";
+import { endedFix } from "./data-folder.ts";
 import { StatementFailure } from "./exchange.ts";
 import { certificateFailures, isTlsCode, type TlsFailure } from "../tls/failure.ts";
 
@@ -87,7 +88,8 @@ export function connectFix(
   if (server === undefined) return undefined;
   if (code === OTHER_PROTOCOL)
     return `Another program has the port of ${server}: correct \`${key}\`, or start Postgres there. Millrace tries again by itself.`;
-  if (reason === "unreachable") return reachAgain(code, server, key);
+  if (reason === "unreachable")
+    return (isNobodyThere(code) ? endedFix(server) : undefined) ?? reachAgain(code, server, key);
   if (reason === "lost") return reachAgain(/timeout/.test(message) ? "ETIMEDOUT" : "ECONNRESET", server, key);
   if (state === NOT_SUPPORTED)
     return "Postgres can't turn the encoding of this database (MULE_INTERNAL) into UTF8: move the data into a database with the encoding UTF8.";

@@ -76,8 +76,8 @@ test.each([
     "53100",
     "no space",
     "disk",
-    "MR3213 retryable, MR3213 blocked, MR1215 retryable",
-    "MR3213 retryable, MR3213 blocked, MR1215 retryable",
+    "MR3213 blocked, MR3213 blocked, MR1215 retryable",
+    "MR3213 blocked, MR3213 blocked, MR1215 retryable",
   ],
   [
     "57P03",

@@ -164,7 +164,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     says: telling("the server has no free connection"),
     hint: "Raise max_connections or max_wal_senders, or the role's CONNECTION LIMIT.",
   },
-  disk: { code: "MR3213", kind: "retryable", says: telling("the server's disk is full") },
+  disk: { code: "MR3213", kind: "blocked", says: telling("the server's disk is full") },
   resources: SHORT,
   "temp-files": {
     code: "MR2006",

@@ -1,15 +1,16 @@
 /**
- * Targets that take no writes any more: a primary that became a standby, a replica, a full disk. all that a person on
- * call looks at says which, where, since when, and what to do; and each sink goes on by itself.
+ * Targets that take no writes any more: a primary that became a standby, a replica, a full disk; and a source whose disk is
+ * full. All that a person on call looks at says which, where, since when, and what to do; and each goes on by itself.
  * @module-tag heavy
  */
 import { execFile } from "node:child_process";
-import { chmod, rm, symlink, truncate, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
+import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
 import { ACT_UNREADY, OnCall, UNREADY } from "../../support/daemon/on-call.ts";
 import { literally } from "../../support/daemon/told.ts";
 import { SmallDisk } from "../../support/faults/small-disk.ts";
@@ -208,6 +209,76 @@ test("the disk of a target Postgres is full, then that of the state's", async ({
   }
 });
 
+test("the disk of the source is full, while its log has room", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("192m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  await using server = await ownPostgres({ settings: { logical_decoding_work_mem: "64kB" } });
+  await server.stop();
+  const log = join(dirname(server.dataDir!), "log");
+  await rename(join(server.dataDir!, "pg_wal"), log);
+  await symlink(log, join(server.dataDir!, "pg_wal"));
+  await moveTo(folder, server);
+  await server.start();
+  await using source = await freshDatabase(server);
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using onCall = await onCallOf(source, { replica: { kind: "sqlite", path: "./replica.sqlite" } });
+  const daemon = await onCall.begin();
+  const filler = join(folder, "filler");
+  await fill(filler);
+  // More than the server decodes without files.
+  await source.query("select pg_logical_emit_message(true, 'large', repeat('x', 1000000))");
+  await onCall.expectTold(
+    [
+      /source/i,
+      /MR3213 the server's disk is full/,
+      literally(`${server.host}:${server.port}`),
+      /SQLSTATE 53100/,
+      new RegExp(`Make room on the disk of ${literally(server.dataDir!).source}\\S* \\(\\d[\\d,]* bytes free\\)`),
+      SINCE,
+    ],
+    "MR3213",
+    ACT_UNREADY,
+  );
+  await truncate(filler);
+  await source.query("update item set n = 2");
+  await onCall.expectWell();
+  expect(daemon.exited).toBe(false);
+});
+
+test("the disk of the source is full, log and all: its server ends", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("192m");
+  skip(disk === null, "this user may not mount a file system");
+  const { folder } = disk!;
+  await using server = await ownPostgres();
+  await server.stop();
+  await moveTo(folder, server);
+  await server.start();
+  await using source = await freshDatabase(server);
+  await source.query("create table item (id int primary key, n int); insert into item values (1, 1)");
+  await using onCall = await onCallOf(source, { replica: { kind: "sqlite", path: "./replica.sqlite" } });
+  const daemon = await onCall.begin();
+  const filler = join(folder, "filler");
+  await fill(filler);
+  // More than the segments of the log that are there.
+  await source.query("select pg_logical_emit_message(false, 'large', repeat('x', 100000000))").catch(() => undefined);
+  await onCall.expectTold(
+    [
+      /source/i,
+      literally(`${server.host}:${server.port}`),
+      new RegExp(`Make room on the disk of ${literally(server.dataDir!).source}\\S* \\(\\d[\\d,]* bytes free\\)`),
+      SINCE,
+    ],
+    "MR2001",
+    UNREADY,
+  );
+  await truncate(filler);
+  await server.kill();
+  await server.start();
+  await onCall.expectWell();
+  expect(daemon.exited).toBe(false);
+});
+
 test("Redis can't save for want of room", async ({ skip }) => {
   await using disk = await SmallDisk.mount("8m");
   skip(disk === null, "this user may not mount a file system");
@@ -316,6 +387,14 @@ test("the disk of Kafka is full: its broker ends", async ({ skip }) => {
   await broker.start();
   await onCall.expectWell();
 });
+
+/** Its data, to another disk. */
+async function moveTo(folder: string, { dataDir }: RunningPostgres): Promise<void> {
+  await promisify(execFile)("cp", ["-a", dataDir!, folder]);
+  await chmod(folder, 0o755);
+  await rm(dataDir!, { recursive: true });
+  await symlink(join(folder, basename(dataDir!)), dataDir!);
+}
 
 /** Takes all the room that there is. */
 async function fill(path: string): Promise<void> {
