@@ -248,7 +248,7 @@ export function otherId(): MillraceError {
 
 /** `users`: whose logins they have. */
 export function stillRunning(users: readonly string[]): MillraceError {
-  const message = `statements that this sink has given up still run in ClickHouse, of the user ${users.join(", ")}`;
+  const message = `statements that this sink has given up, or those of the daemon whose table it takes over, still run in ClickHouse, of the user ${users.join(", ")}`;
   const hint =
     "Millrace goes on when they have ended. Who has the grant KILL QUERY can end them: their `query_id` in `system.processes` begins with `millrace`.";
   return clickhouseError("MR2006", "retryable", message, { hint });
@@ -377,7 +377,7 @@ export function isGone(error: unknown): boolean {
 
 /** Whether a table lacks a column: one that is written to was altered, or another daemon has entered it (WriteFence). */
 export function lacksColumn(error: unknown): boolean {
-  return error instanceof ClickHouseError && (error.code === "16" || error.code === "47");
+  return error instanceof ClickHouseError && ["10", "16", "47"].includes(error.code);
 }
 
 /** Whether the server does not know the session of a statement: it is not the server on which the session began. */

@@ -19,6 +19,13 @@ import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 /** Without `table`: of one sink alone. */
 export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<TableLayout, "table">>;
 
+interface Entering {
+  /** The sink from which the tables are taken over. */
+  readonly former?: string | null;
+  /** Throws if somebody has taken them, or the sink, while they were entered: then they are not. */
+  readonly compare?: () => Promise<void>;
+}
+
 /** A truncate of a large table takes minutes: the batch waits, and is tried again. */
 const SETTLED_MS_MAX = 60_000;
 const LOOK_AGAIN_MS = 100;
@@ -68,7 +75,7 @@ export class WriteFence {
   constructor(client: Client, sink: string, lease: number, placement: Placement) {
     this.#client = client;
     this.#placement = placement;
-    this.#owner = `millrace ${encodeURIComponent(sink)} `;
+    this.#owner = idsOf(sink);
     this.#lease = lease;
     this.#prefix = `${RUN_PREFIX}${createHash("sha256").update(sink).digest("hex").slice(0, 8)}_`;
     client.sender = this;
@@ -104,13 +111,14 @@ export class WriteFence {
     this.#runs.entered(sqlName);
   }
 
-  /**
-   * From here on only this run's statements change these tables. Call it before each write; true: it has changed
-   * something, which took time.
-   */
-  async enter(tables: readonly Fenced[], signal: AbortSignal): Promise<boolean> {
+  /** From here on only this run's statements change these tables. Call it before each write. */
+  async enter(
+    tables: readonly Fenced[],
+    signal: AbortSignal,
+    { former = null, compare }: Entering = {},
+  ): Promise<void> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
-    if (unentered.length === 0) return false;
+    if (unentered.length === 0) return;
     await this.#dropCopies(unentered, signal);
     let columns = await this.#columnsOf(unentered, signal);
     let open = unentered;
@@ -123,19 +131,20 @@ export class WriteFence {
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
     }
-    await this.#endFormer(unentered, signal);
+    await this.#endFormer(unentered, former, signal);
+    await compare?.();
     for (const table of unentered) this.made(table);
-    return true;
   }
 
   /**
-   * Ends statements of former runs, under whatever login and on whichever server they run, and waits until none is left: their
-   * column is gone, and what has begun does not look for it again.
+   * Ends statements of former runs and of the former owner, under whatever login and on whichever server they run, and waits until
+   * none is left: their column is gone, and what has begun does not look for it again.
    */
-  async #endFormer(tables: readonly Fenced[], signal: AbortSignal): Promise<void> {
+  async #endFormer(tables: readonly Fenced[], owner: string | null, signal: AbortSignal): Promise<void> {
+    const former = this.#former(tables, owner);
     try {
       // It answers when they have ended. Those of one's own login take no grant.
-      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${this.#former()} SYNC`, signal);
+      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${former} SYNC`, signal);
     } catch (error) {
       // All that are left are another login's.
       if (!isDenied(error) || this.#placement.cluster !== undefined) throw error;
@@ -144,10 +153,10 @@ export class WriteFence {
     if (this.#placement.cluster !== undefined) return;
     const clusters = await replicaClusters(this.#client, databasesOf(tables), signal);
     const until = performance.now() + SETTLED_MS_MAX;
-    await this.#expectEnded("system.processes", until, signal);
+    await this.#expectEnded("system.processes", former, until, signal);
     for (const cluster of clusters) {
       try {
-        await this.#expectEnded(processesOf(cluster), until, signal, { skip_unavailable_shards: 1 });
+        await this.#expectEnded(processesOf(cluster), former, until, signal, { skip_unavailable_shards: 1 });
       } catch (error) {
         // The server asks them with a login of its own. The sink's was taken just now.
         if (!isLoginRefused(error)) throw error;
@@ -157,11 +166,12 @@ export class WriteFence {
 
   async #expectEnded(
     processes: string,
+    former: string,
     until: number,
     signal: AbortSignal,
     settings: ClickHouseSettings = {},
   ): Promise<void> {
-    const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${this.#former()} ORDER BY user`;
+    const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${former} ORDER BY user`;
     for (;;) {
       const users = (await this.#client.rows(sql, signal, settings)).map(([user]) => user ?? "");
       if (users.length === 0) return;
@@ -196,12 +206,17 @@ export class WriteFence {
     }
   }
 
-  /** Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. */
-  #former(): string {
-    return (
+  /**
+   * Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. Of the former owner
+   * those that name these tables: it goes on with others.
+   */
+  #former(tables: readonly Fenced[], owner: string | null): string {
+    const own =
       `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
-      `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`
-    );
+      `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`;
+    if (owner === null) return own;
+    const named = tables.map(({ sqlName }) => `position(query, ${quoteLiteral(sqlName)}) > 0`).join(" OR ");
+    return `((${own}) OR (startsWith(query_id, ${quoteLiteral(idsOf(owner))}) AND (${named})))`;
   }
 
   /** A statement that comes late fails as a whole, because what it drops is gone. */
@@ -242,6 +257,11 @@ export class WriteFence {
       throw notShown("the column that the sink added to its tables", "or another process of the sink writes them now");
     return found;
   }
+}
+
+/** Begins the ids of all statements of a sink. */
+function idsOf(sink: string): string {
+  return `millrace ${encodeURIComponent(sink)} `;
 }
 
 function databasesOf(tables: readonly Fenced[]): readonly string[] {

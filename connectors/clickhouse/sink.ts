@@ -2,7 +2,6 @@ import { lowBytesOf, type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../src/core/checkpoint.ts";
-import { joined } from "../../src/core/errors.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type {
   AllTargets,
@@ -19,7 +18,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { clickhouseError, explain, isDiskFull, isGone, lacksColumn, RowsRefused, stopped } from "./errors.ts";
+import { explain, isDiskFull, isGone, lacksColumn, RowsRefused, stopped } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { CheckpointRow } from "./checkpoint.ts";
@@ -28,7 +27,6 @@ import type { ClickhouseTarget } from "./tables/existing.ts";
 import { LastSeen } from "./tables/last-seen.ts";
 import { expectNone, Presence } from "./tables/presence.ts";
 import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
-import { takenBy } from "../../src/core/targets/taken.ts";
 import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
 import { BatchWriter } from "./write/batch-writer.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
@@ -151,8 +149,13 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       const fence = this.#entered();
       try {
         // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
-        // lease here, or our column is gone before it writes.
-        if (await fence.enter(layouts, until)) await checkpoint.compare(until);
+        // lease here, or our column is gone before it writes. So does a daemon that takes a table over, and it notes that only
+        // where its own column still is.
+        const compare = async (): Promise<void> => {
+          await checkpoint.compare(until);
+          await this.#presence.expectOwned(client, layouts, until);
+        };
+        await fence.enter(layouts, until, { compare });
         if (batch.kind === "sweep") await this.#targets.hide(this.#warehouse(client, until), batch.sweeps);
         await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
       } catch (thrown) {
@@ -170,19 +173,20 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
       await this.#opened().compare(until);
-      const all = tables.map((table) => layoutFor(table, this.#options));
       const warehouse = this.#warehouse(client, until);
-      const there = await warehouse.versioned(tables);
-      const layouts = all.filter(({ sqlName }) => there.has(sqlName));
       const fence = this.#entered();
-      if (await fence.enter(layouts, until)) await this.#opened().compare(until);
-      for (const layout of layouts) {
+      const own = (await this.#targets.expelled(warehouse, tables)).map(({ table }) => table);
+      const layouts = own.map((table) => layoutFor(table, this.#options));
+      await fence.enter(layouts, until, { compare: () => this.#opened().compare(until) });
+      // Who takes one over from here on enters it.
+      const expelled = await this.#targets.expelled(warehouse, own);
+      for (const { table, noted } of expelled) {
+        const layout = layoutFor(table, this.#options);
         const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
-        const owned = this.#targets.expelled(there.get(layout.sqlName)!);
-        if (owned !== null) await warehouse.note(layout, owned);
+        if (noted !== null) await warehouse.note(layout, noted);
       }
-      const names = layouts.map(({ sqlName }) => sqlName);
+      const names = expelled.map(({ rows }) => rows);
       await this.#presence.refresh(client, names, until);
     });
   }
@@ -201,12 +205,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
-    const lost = await this.#presence.lost(client, signal);
-    const [first, ...further] = lost
-      .filter((one) => one.what === "taken over")
-      .map(({ layout, successor }) => takenBy(clickhouseError, layout.sqlName, layout.table.id, successor));
-    if (first !== undefined) throw joined([first, ...further]);
-    expectNone(lost);
+    expectNone(await this.#presence.lost(client, signal));
   }
 
   async forget(signal: AbortSignal): Promise<void> {

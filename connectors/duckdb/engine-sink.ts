@@ -294,24 +294,21 @@ export class EngineSink<S extends Store>
       const { connection, store, checkpoint } = opened;
       store.verifyPlace();
       await this.#keeper.preparing?.(tables, opened, "reset");
-      const there = await this.#warehouse().versioned();
-      const found = tables.filter((table) => there.has(this.target(table)));
+      const expelled = await this.#targets.expelled(this.#warehouse(), tables);
       await store.exclusively(async () => {
-        this.#keeper.changing?.(found);
-        for (const table of found) {
-          const target = there.get(this.target(table))!;
-          const { rows } = target;
-          const sql = expelSql(rows, version, inScope(table, this.#options.form));
-          const remove = async () => void (await connection.run(sql));
+        this.#keeper.changing?.(expelled.map(({ table }) => table));
+        for (const { table, rows, noted } of expelled) {
+          // Within each transaction: see `#expectOwned`.
+          const run = async (sql: string): Promise<void> => {
+            const target = targetOf(table, this.#options.schema);
+            const now = (await store.noted?.([target]))?.get(targetKey(target));
+            if (this.#targets.isExpelled(this.form, now?.note ?? null)) await connection.run(sql);
+          };
+          const remove = expelSql(rows, version, inScope(table, this.#options.form));
           const begin = () => checkpoint.fence(connection);
-          await overFiles(table.id, () => inTransaction(connection, begin, remove));
-          if (this.#targets.expelled(target) === null) continue;
+          await overFiles(table.id, () => inTransaction(connection, begin, () => run(remove)));
           // DuckDB alters no table with uncommitted changes.
-          await inTransaction(connection, begin, async () => {
-            const now = (await this.#warehouse().versioned()).get(this.target(table));
-            const owned = now === undefined ? null : this.#targets.expelled(now);
-            if (owned !== null) await connection.run(commentSql(rows, owned));
-          });
+          if (noted !== null) await inTransaction(connection, begin, () => run(commentSql(rows, noted)));
         }
       }, signal);
     });

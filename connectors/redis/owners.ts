@@ -88,6 +88,12 @@ export class Owners {
     });
   }
 
+  /** Those of these tables that no other sink has taken over. */
+  async ownOf(connection: Commands, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    const others = await this.#others(connection, tables.map(this.#keyStart));
+    return tables.filter((table) => !others.has(this.#keyStart(table)));
+  }
+
   /** Starts of the keys of all tables where rows of other sinks may be. */
   async others(connection: Commands): Promise<readonly string[]> {
     const all = await Promise.all((await this.#registers(connection)).map((key) => entriesOf(connection, key)));

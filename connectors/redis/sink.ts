@@ -292,7 +292,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => {
         this.#compare(await readCheckpoint(connection, this.#checkpointKey));
-        const targets = tables.map((table) => this.#prepared(table));
+        // Who takes one over from here on displaces the claim.
+        const own = await this.#owners.ownOf(connection, tables);
+        const targets = own.map((table) => this.#prepared(table));
         await expel(connection, targets, { claim, tombstones: this.#tombstones, version }, signal);
       });
       await this.#owners.expelled(connection, tables);

@@ -34,7 +34,7 @@ import { inScope, NOTES, quoteIdentifier, targetKey, targetName } from "./names.
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { dropIfGone, dropNewest, lackingNewest, noteNewest } from "./tables/newest.ts";
-import { PLACE, type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
+import { noteIn, PLACE, type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
 import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
 import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
 import { Slices } from "./write/slices.ts";
@@ -224,10 +224,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     this.#seenVersion = version;
     const names = new Set(tablesOf(batch).map((table) => targetName(table, this.#options.schema)));
     const unseen = [...names].filter((name) => !this.#seenOwned.has(name));
-    const found = unseen.map((name) => {
-      const [note] = file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
-      return [targetKey(name), { note: decodeNote(note === undefined ? null : String(note[0])) }] as const;
-    });
+    const found = unseen.map((name) => [targetKey(name), { note: noteIn(file, name) }] as const);
     this.#targets.expectOwned(sqliteError, new Map(found));
     for (const name of unseen) this.#seenOwned.add(name);
   }
@@ -321,19 +318,14 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         stop,
         () => this.#checkpoint.fence(file),
         async () => {
-          const there = await warehouse.versioned();
-          for (const table of tables) {
-            const found = there.get(this.target(table));
-            if (found === undefined) continue;
-            const sqlName = found.rows;
+          for (const { table, rows: sqlName, noted } of await this.#targets.expelled(warehouse, tables)) {
             const where = `WHERE (${VERSION_COLUMN} > ?1 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
             const remove = `DELETE FROM ${sqlName} ${where}`;
             const stored = this.#kept.stored(version);
             await slices.overRows(file, sqlName, (isInPiece) => `${remove} AND ${isInPiece()}`, stored);
             const name = targetName(table, this.#options.schema);
             dropNewest(file, name);
-            const owned = this.#targets.expelled(found);
-            if (owned !== null) warehouse.note({ name }, owned);
+            if (noted !== null) warehouse.note({ name }, noted);
           }
           await this.#companion?.written(slices);
         },

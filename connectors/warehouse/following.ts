@@ -3,7 +3,9 @@
  * Postgres and DuckDB it is the table's comment). So a renamed column differs from one that was dropped and another
  * that was added, even after a restore or restart.
  */
+import type { Raise } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { takenBy } from "../../src/core/targets/taken.ts";
 
 /** The table for which the target was created, in the target's names and types. */
 export interface TargetNote {
@@ -134,6 +136,16 @@ export function decodeNote(text: string | null): TargetNote | null {
 export function successorOf(owner: string | undefined, note: TargetNote | null): string | null {
   const noted = note?.owner;
   return owner === undefined || noted === undefined || noted === owner ? null : noted;
+}
+
+/** Throws if another daemon has taken the target over: see `successorOf`. */
+export function expectOwned(
+  raise: Raise,
+  { owner, table: { id } }: { readonly owner?: string | undefined; readonly table: Pick<TableVersion, "id"> },
+  note: TargetNote | null,
+): void {
+  const successor = successorOf(owner, note);
+  if (successor !== null) throw takenBy(raise, `the target of ${id}`, id, successor);
 }
 
 /** Whose rows may be in the target of `owner`; null: nobody else's. */

@@ -3,12 +3,11 @@
  * is here; an engine looks, makes and changes.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import type { AllTargets } from "../../src/core/contracts/sink.ts";
+import type { AllTargets, ForeignTarget, SinkForm } from "../../src/core/contracts/sink.ts";
 import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { Sweep } from "../../src/core/model/batch.ts";
-import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
 import {
@@ -62,6 +61,13 @@ export interface VersionedTarget {
   /** How statements name its rows. */
   readonly rows: string;
   readonly note: TargetNote | null;
+}
+
+/** A target that loses the rows which no batch can have written. */
+export interface ExpelledTarget extends Pick<VersionedTarget, "rows"> {
+  readonly table: TableVersion;
+  /** Its note once they are gone; null: it says so already. */
+  readonly noted: string | null;
 }
 
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
@@ -299,14 +305,22 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     });
   }
 
-  /** See `expelledNote`. */
-  expelled({ note }: VersionedTarget): string | null {
-    return expelledNote(this.#owner, note);
+  /** From which targets of these tables `TargetRows.expel` removes rows. */
+  async expelled(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly ExpelledTarget[]> {
+    const there = await warehouse.versioned(tables);
+    return tables.flatMap((table) => {
+      const target = there.get(warehouse.key(table));
+      if (target === undefined || !this.isExpelled(warehouse.target(table).form.mode, target.note)) return [];
+      return [{ table, rows: target.rows, noted: expelledNote(this.#owner, target.note) }];
+    });
   }
 
-  /** See `successorOf`. */
-  successor(note: TargetNote | null): string | null {
-    return successorOf(this.#owner, note);
+  /**
+   * Rows of a daemon that has taken the target over meanwhile are its own. A history loses rows only when an operator resets it,
+   * before it is taken over.
+   */
+  isExpelled(form: SinkForm, note: TargetNote | null): boolean {
+    return form !== "mirror" || successorOf(this.#owner, note) === null;
   }
 
   /** Throws for prepared targets that another daemon writes now; they are forgotten. */
@@ -314,7 +328,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     const taken: MillraceError[] = [];
     for (const [key, { note }] of there) {
       const ids = this.#tables.get(key);
-      const successor = ids === undefined ? null : this.successor(note);
+      const successor = ids === undefined ? null : successorOf(this.#owner, note);
       if (successor === null) continue;
       this.forget([key]);
       for (const id of ids!) taken.push(takenBy(raise, `the target of ${id}`, id, successor));

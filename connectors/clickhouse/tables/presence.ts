@@ -6,6 +6,8 @@
  */
 import { lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { SinkForm } from "../../../src/core/contracts/sink.ts";
+import { joined } from "../../../src/core/errors.ts";
+import { takenBy } from "../../../src/core/targets/taken.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { clickhouseError, isDenied, notShown } from "../errors.ts";
@@ -26,8 +28,12 @@ type LostTable =
   | { readonly layout: TableLayout; readonly what: Loss | "stripped of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 
-/** Throws for tables that lost what was written to them. */
-export function expectNone(lost: readonly { readonly layout: TableLayout; readonly what: string }[]): void {
+/** Throws for tables that another daemon has taken over, or else those that lost what was written to them. */
+export function expectNone(lost: readonly LostTable[]): void {
+  const [taken, ...further] = lost
+    .filter((one) => one.what === "taken over")
+    .map(({ layout, successor }) => takenBy(clickhouseError, layout.sqlName, layout.table.id, successor));
+  if (taken !== undefined) throw joined([taken, ...further]);
   const [first] = lost;
   if (first === undefined) return;
   throw clickhouseError(
@@ -243,6 +249,13 @@ export class Presence {
       signal,
     );
     return lost;
+  }
+
+  /** Throws for those of these tables that another daemon writes now; they are forgotten. */
+  async expectOwned(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
+    const taken = (await altered(client, layouts, signal)).filter(({ what }) => what === "taken over");
+    for (const { layout } of taken) this.forget(layout.sqlName);
+    expectNone(taken);
   }
 
   async #look(client: Client, all: readonly PreparedTable[], signal: AbortSignal) {

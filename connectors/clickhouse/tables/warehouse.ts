@@ -4,7 +4,7 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { decodeNote } from "../../warehouse/following.ts";
+import { decodeNote, formerOf } from "../../warehouse/following.ts";
 import {
   DELETED_COLUMN,
   EXACT_COLUMN,
@@ -235,10 +235,9 @@ export class ClickhouseWarehouse
     return found;
   }
 
-  /** A mutation writes the files anew, with what else is in them. */
+  /** Of a table that the run has entered. A mutation writes the files anew, with what else is in them. */
   async hide(layout: TableLayout, { columns, note }: Unhidden, below: bigint): Promise<void> {
     const { table, sqlName, placement } = layout;
-    await this.#fence.enter([layout], this.#signal);
     const there = (await this.#look([table])).get(this.key(table));
     const names = columns.length === 0 ? [] : [...columns, EXACT_COLUMN];
     const sets = names.flatMap((name) => {
@@ -260,8 +259,8 @@ export class ClickhouseWarehouse
   }
 
   async change(change: TableChange<TableLayout, ClickhouseTarget>): Promise<readonly string[]> {
-    const { layout } = change;
-    await this.#fence.enter([layout], this.#signal);
+    const { layout, existing } = change;
+    await this.#fence.enter([layout], this.#signal, { former: formerOf(layout.owner, existing.note) });
     const inPlace = alterations(change, { rename: true, drop: true });
     if (inPlace === null) {
       await this.#rebuild(change);

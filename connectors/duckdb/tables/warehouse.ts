@@ -4,9 +4,8 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { takenBy } from "../../../src/core/targets/taken.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import { decodeNote, successorOf, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, expectOwned, type WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -199,16 +198,10 @@ export class DuckdbWarehouse
       commentSql(layout.sqlName, note),
     ])
       await this.#changing([layout], async () => {
-        await this.#expectOwned(layout);
+        const noted = await this.#store.noted?.([layout.target]);
+        expectOwned(duckdbError, layout, noted?.get(targetKey(layout.target))?.note ?? null);
         await this.#connection.run(sql);
       });
-  }
-
-  /** Another daemon may have prepared it since. */
-  async #expectOwned({ table, target, sqlName }: TableLayout): Promise<void> {
-    const note = (await this.#store.noted?.([target]))?.get(targetKey(target))?.note ?? null;
-    const successor = successorOf(this.#options.owner, note);
-    if (successor !== null) throw takenBy(duckdbError, sqlName, table.id, successor);
   }
 
   async change(change: TableChange<TableLayout, DuckdbTarget>): Promise<readonly string[]> {

@@ -229,13 +229,9 @@ export class PostgresSink
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const remove = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
-      const there = await this.#tables(session, signal).versioned(some);
-      for (const table of some) {
-        const found = there.get(this.target(table));
-        if (found === undefined) continue;
-        const owned = this.#targets.expelled(found);
-        const noted = owned === null ? "" : `; ${commentSql(this.target(table), owned)}`;
-        await session.query(`${expelSql(found.rows, version, inScope(table))}${noted}`, signal);
+      for (const { table, rows, noted } of await this.#targets.expelled(this.#tables(session, signal), some)) {
+        const note = noted === null ? "" : `; ${commentSql(this.target(table), noted)}`;
+        await session.query(`${expelSql(rows, version, inScope(table))}${note}`, signal);
       }
       await session.query("COMMIT", signal);
     };

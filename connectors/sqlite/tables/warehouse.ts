@@ -1,10 +1,9 @@
 /** SQLite's tables, as the warehouse kit plans them. */
-import { takenBy } from "../../../src/core/targets/taken.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { decodeNote, successorOf, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, expectOwned, type TargetNote, type WantedColumn } from "../../warehouse/following.ts";
 import { DELETED_COLUMN, formOf, VERSION_COLUMN, WRITTEN_COLUMNS } from "../../warehouse/own-columns.ts";
 import {
   alterations,
@@ -186,7 +185,7 @@ export class SqliteWarehouse
     const sets = columns.map((name) => `${quoteIdentifier(name)} = NULL`).join(", ");
     const hide = `UPDATE ${sqlName} SET ${sets} WHERE (${DELETED_COLUMN} OR ${VERSION_COLUMN} < ?1)${inScope(table)}`;
     await this.#changing(async (slices) => {
-      this.#expectOwned(layout);
+      expectOwned(sqliteError, layout, noteIn(this.#file, layout.name));
       const stored = this.#kept.stored(below);
       if (sets !== "") await slices.overRows(this.#file, sqlName, (isInPiece) => `${hide} AND ${isInPiece()}`, stored);
       this.note(layout, note);
@@ -310,13 +309,6 @@ export class SqliteWarehouse
     );
   }
 
-  /** Another daemon may have prepared it since. */
-  #expectOwned({ table, name }: SqliteLayout): void {
-    const [row] = this.#file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
-    const successor = successorOf(this.#options.owner, decodeNote(row === undefined ? null : String(row[0])));
-    if (successor !== null) throw takenBy(sqliteError, `the target of ${table.id}`, table.id, successor);
-  }
-
   async #changing<T>(work: (slices: Slices) => Promise<T>): Promise<T> {
     const slices = new Slices(this.#signal);
     return await this.#file.transaction(
@@ -352,15 +344,20 @@ export function lookUpTarget(rows: SqliteFile["rows"], wanted: string): SqliteTa
   );
   const others = [...Map.groupBy(unique, ([index]) => index).values()];
   const keys = [primary, ...others.map((index) => index.map(([, column]) => fold(String(column))))];
-  const [note] = rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
   return {
     name,
     isView,
     form: isView ? null : formOf(columns),
     columns,
     keys: keys.filter((key) => key.length > 0),
-    note: decodeNote(note === undefined ? null : String(note[0])),
+    note: noteIn({ rows }, name),
   };
+}
+
+/** Of a target. */
+export function noteIn(file: Pick<SqliteFile, "rows">, name: string): TargetNote | null {
+  const [row] = file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
+  return decodeNote(row === undefined ? null : String(row[0]));
 }
 
 /** `shown`: the target. */

@@ -2,12 +2,14 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
+import { quoteLiteral } from "../../../connectors/clickhouse/names.ts";
 import { connectors } from "../../../connectors/registry.ts";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
 import { rowVersion } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Sink } from "../../../src/core/contracts/sink.ts";
+import { kindOf } from "../../../src/runtime/retry.ts";
 import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -15,6 +17,8 @@ import { tableVersion } from "../../support/model/blocks.ts";
 import { quietLog } from "../../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns, freshDatabase, freshKeyPrefix, redisUrl } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
+import { clickhouseGateway, refusal } from "../../support/warehouses/clickhouse-gateway.ts";
+import { askClickhouse } from "../../support/warehouses/clickhouse-values.ts";
 
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text" } });
 const others = tableVersion({ table: "others", columns: { id: "int8", name: "text" }, relation: 2 });
@@ -72,6 +76,9 @@ async function made(
   return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
 }
 
+/** Sinks of one name share a checkpoint in ClickHouse, in whatever database their tables are. */
+let lease = 0;
+const open = (sink: Sink) => sink.open(++lease, timeout());
 const apply = (sink: Sink, batch: Batch): Promise<void> => sink.apply(batch, new Reports(), timeout());
 const TAKEN = [{ table: users, owner: "first/mirror" }];
 const foreign = async (sink: Sink) => await sink.presence!.foreign!([users], timeout());
@@ -83,19 +90,19 @@ test.each(Object.keys(PLACES))(
   async (kind) => {
     await using place = await PLACES[kind]!();
     await using first = await made(kind, place, "first");
-    await first.open(1, timeout());
+    await open(first);
     await first.prepare([users, others], timeout());
     await apply(first, row(users, 100n, "first"));
     {
       await using second = await made(kind, place, "second");
-      await second.open(1, timeout());
+      await open(second);
       expect(await foreign(second)).toEqual(TAKEN);
       await apply(first, row(users, 150n, "in between"));
       await second.prepare([users], timeout());
       expect(await failure(apply(first, row(users, 200n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
     }
     await using second = await made(kind, place, "second");
-    await second.open(2, timeout());
+    await open(second);
     expect(await foreign(second)).toEqual(TAKEN);
     await second.prepare([users], timeout());
     await second.rows!.expel([users], rowVersion(1, 10n), timeout());
@@ -111,19 +118,142 @@ test.each(Object.keys(PLACES))(
   },
 );
 
-test.each(["sqlite", "ducklake", "postgres"])(
+/** As the runtime repeats it. */
+async function repeated(work: () => Promise<void>): Promise<void> {
+  for (let left = 3; ; left--) {
+    try {
+      return await work();
+    } catch (error) {
+      if (left === 0 || kindOf(error) !== "retryable") throw error;
+    }
+  }
+}
+
+test.each(Object.keys(PLACES))(
+  "who is still removing rows of the former owner, which has come back, removes none that it has written since: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    {
+      await using first = await made(kind, place, "first");
+      await open(first);
+      await first.prepare([users], timeout());
+      await apply(first, row(users, 100n, "first"));
+    }
+    await using second = await made(kind, place, "second");
+    await open(second);
+    expect(await foreign(second)).toEqual(TAKEN);
+    await second.prepare([users], timeout());
+    await using first = await made(kind, place, "first");
+    await open(first);
+    expect(await foreign(first)).toEqual([{ table: users, owner: "second/mirror" }]);
+    await first.prepare([users], timeout());
+    await first.rows!.expel([users], rowVersion(1, 100n), timeout());
+    await apply(first, row(users, 200n, "first"));
+    const expel = () => second.rows!.expel([users], rowVersion(1, 10n), timeout());
+    await repeated(expel);
+    expect(await failure(apply(second, row(users, 20n, "second")))).toMatchObject({ code: "MR3121", table: users.id });
+    await open(second);
+    await repeated(expel);
+    await first.verify(timeout());
+    expect([await foreign(first), await highest(first)]).toEqual([[], rowVersion(1, 200n)]);
+    await repeated(() => apply(first, row(users, 210n, "later")));
+  },
+);
+
+test.each(Object.keys(PLACES))(
+  "a former owner that began again, and has not written the table since, is refused as well: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    {
+      await using first = await made(kind, place, "first");
+      await open(first);
+      await first.prepare([users, others], timeout());
+      await apply(first, row(users, 100n, "first"));
+    }
+    await using first = await made(kind, place, "first");
+    await open(first);
+    expect([await foreign(first), await missing(first)]).toEqual([[], []]);
+    await first.prepare([users, others], timeout());
+    await using second = await made(kind, place, "second");
+    await open(second);
+    expect(await foreign(second)).toEqual(TAKEN);
+    await second.prepare([users], timeout());
+    expect(await failure(apply(first, row(users, 150n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+    await repeated(() => second.rows!.expel([users], rowVersion(1, 10n), timeout()));
+    expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
+    await apply(second, row(users, 20n, "second"));
+    await repeated(() => apply(first, row(others, 210n, "first")));
+    await second.verify(timeout());
+    expect(await highest(second)).toBe(rowVersion(1, 20n));
+  },
+);
+
+test("statements of the former owner in a table end before ClickHouse has it for another daemon", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  const sent: { readonly id: string; readonly sql: string }[] = [];
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, settings, pass }) => {
+    sent.push({ id: settings.get("query_id") ?? "", sql: sql.split("\n")[0]! });
+    return await pass();
+  });
+  await using first = await made("clickhouse", place, "first", { url: gateway.url });
+  await using second = await made("clickhouse", place, "second", { url: gateway.url });
+  for (const sink of [first, second]) await open(sink);
+  await first.prepare([users, others], timeout());
+  for (const table of [users, others]) await apply(first, row(table, 100n, "first"));
+  const inserts = sent.filter(({ sql }) => /^INSERT INTO \S*`(?:users|others)` /.test(sql));
+  expect(inserts).toHaveLength(2);
+  sent.length = 0;
+  await second.prepare([users], timeout());
+  const at = (what: string) => sent.findIndex(({ sql }) => sql.includes(what));
+  const [, ended = ""] = /^KILL QUERY WHERE (.*) SYNC$/.exec(sent[at("KILL QUERY")]!.sql)!;
+  expect(at("ADD COLUMN `_millrace_run_")).toBeLessThan(at("KILL QUERY"));
+  expect(at("KILL QUERY")).toBeLessThan(at(`FROM system.processes WHERE ${ended} `));
+  expect(at(`FROM system.processes WHERE ${ended} `)).toBeLessThan(at("MODIFY COMMENT"));
+  const running = [...inserts, ...sent].map(({ id, sql }) => `(${quoteLiteral(id)}, ${quoteLiteral(sql)})`).join(", ");
+  const those = `SELECT query FROM values('query_id String, query String', ${running}) WHERE ${ended}`;
+  expect(await askClickhouse(clickhouseUrl(), those)).toEqual([[inserts[0]!.sql]]);
+});
+
+test("a look into ClickHouse that got no answer is not taken for one that met no successor", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  let isEntered = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    isEntered ||= sql.includes("ADD COLUMN `_millrace_run_");
+    if (!isEntered || !sql.includes(" comment, ")) return await pass();
+    isEntered = false;
+    return refusal(209, "Timeout. (SOCKET_TIMEOUT)");
+  });
+  {
+    await using first = await made("clickhouse", place, "first");
+    await open(first);
+    await first.prepare([users], timeout());
+  }
+  await using first = await made("clickhouse", place, "first", { url: gateway.url });
+  await open(first);
+  await first.prepare([users], timeout());
+  await using second = await made("clickhouse", place, "second");
+  await open(second);
+  await second.prepare([users], timeout());
+  const late = () => failure(apply(first, row(users, 150n, "late")));
+  expect(await late()).toMatchObject({ code: "MR2006", kind: "retryable" });
+  expect(await late()).toMatchObject({ code: "MR3121", table: users.id });
+  expect(await highest(second)).toBe(0n);
+});
+
+test.each(["sqlite", "ducklake", "postgres", "clickhouse"])(
   "what rules hide is no longer hidden by a former owner of the table: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
     const soft = { deletes: "soft" };
     await using first = await made(kind, place, "first", soft);
     await using second = await made(kind, place, "second", soft);
-    await first.open(1, timeout());
+    await open(first);
     await first.prepare([users], timeout());
     await apply(first, row(users, 10n, "first"));
+    await open(first);
     const hiding = { ...users, version: 2, hides: "names" };
     await first.prepare([hiding], timeout());
-    await second.open(1, timeout());
+    await open(second);
     await second.prepare([users], timeout());
     await second.rows!.expel([users], rowVersion(1, 5n), timeout());
     await apply(second, row(users, 20n, "second"));
