@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from "vitest";
 import { abortOf, systemClock } from "../../src/core/clock.ts";
 import { errorsOf, joined, MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
+import type { SinkForm } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
@@ -1452,6 +1453,86 @@ test("a table of another daemon is this sink's before that one's rows go, and is
   await same(source, sink, [users]);
   expect(done.slice(0, 5)).toEqual(["prepared", "expelled", "prepared", "expelled", "filled"]);
   await next.stop();
+});
+
+describe("another daemon prepares a table after this sink has looked, and before it prepares it itself", () => {
+  /** `form`: the sink's. */
+  function contested(form: SinkForm = "mirror") {
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink("sink");
+    sink.form = form;
+    const done: string[] = [];
+    const at = { source, sink, done, comes: true, isForeign: false };
+    const foreign = async (tables: readonly TableVersion[]) =>
+      tables.flatMap((table) => (at.isForeign && table.id === users.id ? [{ table, owner: "other/sink" }] : []));
+    const expel = async (tables: readonly TableVersion[]): Promise<void> => {
+      done.push(`expelled ${tables.map(({ id }) => id).join()}`);
+      at.isForeign = false;
+    };
+    Object.assign(sink, { presence: { missing: async () => [], foreign }, rows: { ...sink.rows, expel } });
+    sink.preparing = ({ id }) => {
+      if (id !== users.id) return;
+      done.push("prepared");
+      if (at.comes) at.isForeign = true;
+      at.comes = false;
+    };
+    sink.before = (batch) => {
+      if (batch.kind === "rows" && batch.tables.some(({ table }) => table.id === users.id)) done.push("filled");
+    };
+    return at;
+  }
+
+  test("one that is not filled yet is filled when that one's rows are gone", async () => {
+    await using opened = await realState();
+    const { source, sink, done } = contested();
+    source.commit(put(users, 1), put(notes, 1));
+    const scene = start(source, opened.state, [sink]);
+    await same(source, sink, [users, notes]);
+    expect(done.slice(0, 4)).toEqual(["prepared", "prepared", `expelled ${users.id}`, "filled"]);
+    await scene.stop();
+  });
+
+  test("one of which the sink holds rows is suspended", async () => {
+    await using opened = await realState();
+    const at = contested();
+    const { source, sink, done } = at;
+    at.comes = false;
+    source.fill(users, many(5));
+    const scene = start(source, opened.state, [sink]);
+    await same(source, sink, [users]);
+    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toContain(users.id));
+    await scene.stop();
+    at.comes = true;
+    done.length = 0;
+    source.commit(put(users, 8));
+    const next = start(source, opened.state, [sink]);
+    await eventually(() =>
+      expect(next.pipeline.suspendedTables.map(({ tableId, error }) => [tableId, error.code])).toEqual([
+        [users.id, "MR3121"],
+      ]),
+    );
+    expect(done).toEqual(["prepared"]);
+    await next.stop();
+  });
+
+  test("a history to which that one still adds a later row is not gone on with", async () => {
+    await using opened = await realState();
+    const at = contested("history");
+    at.isForeign = true;
+    const { source, sink, done } = at;
+    const highestVersion = async (tables: unknown): Promise<bigint> =>
+      Array.isArray(tables) && done.length > 0 ? 1n << 60n : 0n;
+    Object.assign(sink, { rows: { ...sink.rows, highestVersion } });
+    source.commit(put(users, 1));
+    const scene = start(source, opened.state, [sink]);
+    await eventually(() =>
+      expect(scene.pipeline.suspendedTables.map(({ tableId, error }) => [tableId, error.code])).toEqual([
+        [users.id, "MR1317"],
+      ]),
+    );
+    expect(done).toEqual(["prepared"]);
+    await scene.stop();
+  });
 });
 
 test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {

@@ -26,6 +26,8 @@ type PresenceQuestion<T> = (
   until: AbortSignal,
 ) => Promise<readonly T[]> | undefined;
 
+const FOREIGN: PresenceQuestion<ForeignTarget> = (presence, tables, until) => presence.foreign?.(tables, until);
+
 /** Why a table is compared whose target another program has filled. */
 const ADOPTED = "another program has filled the target";
 
@@ -130,11 +132,7 @@ export class TargetShapes {
     const { sink, writer, tables: own } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
-    const foreign = await this.#asked(changed, (presence, some, until) => presence.foreign?.(some, until), signal);
-    if (foreign.length > 0) {
-      const parts = new Set((await own.parts()).map(([id]) => id));
-      this.#expectOwn(foreign.filter(({ table: { id } }) => parts.has(id) || writer.position.holds(id)));
-    }
+    const others = await this.#takenFrom(await this.#asked(changed, FOREIGN, signal));
     const held = changed.filter((table) => this.#isHeld(table));
     this.#expectNone(await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal));
     const voided = new Set<string>();
@@ -153,13 +151,11 @@ export class TargetShapes {
       own.changed();
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
-    const others = foreign.map(({ table }) => table);
-    const isMirror = sink.form === "mirror";
-    if (!isMirror) await this.#expectEarlier(others, signal);
+    if (sink.form !== "mirror") await this.#expectEarlier(others, signal);
     const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
     await this.#listAdopted(taken);
-    await this.#make(changed, new Set(isMirror ? others : []), signal);
+    await this.#make(changed, new Set(others), signal);
   }
 
   /**
@@ -192,17 +188,32 @@ export class TargetShapes {
     if (ids.length > 0) throw targetsGone(this.#parts.sink.name, ids);
   }
 
-  /** `others`: tables whose targets have rows of another daemon, which go. */
+  /** Tables that this sink takes from another daemon. Throws if it holds rows of one. */
+  async #takenFrom(foreign: readonly ForeignTarget[]): Promise<readonly TableVersion[]> {
+    if (foreign.length === 0) return [];
+    const { writer, tables } = this.#parts;
+    const parts = new Set((await tables.parts()).map(([id]) => id));
+    this.#expectOwn(foreign.filter(({ table: { id } }) => parts.has(id) || writer.position.holds(id)));
+    return foreign.map(({ table }) => table);
+  }
+
+  /** `others`: tables whose targets have rows of another daemon. */
   async #make(tables: readonly TableVersion[], others: ReadonlySet<TableVersion>, signal: AbortSignal): Promise<void> {
-    const { sink, writer } = this.#parts;
+    const { sink, writer, carried } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
       await writer.onTargets((until) => sink.prepare(some, until), signal);
+      // Another daemon may have prepared one since this sink looked whose they are.
+      const unknown = some.filter((table) => !others.has(table));
+      const late = await this.#takenFrom(await this.#ask(unknown, FOREIGN, signal));
+      if (late.length > 0) await writer.onTargets((until) => sink.prepare(late, until), signal);
+      const taken = [...some.filter((table) => others.has(table)), ...late];
+      for (const { id } of taken) carried.forget(id);
       // Rows of a later version would win against all that is read now. Invariant: they go when their writer can add no more.
-      const taken = some.filter((table) => others.has(table));
       if (taken.length > 0) {
         failpoint("sink.taken");
-        await this.#expel(taken, signal);
+        if (sink.form === "mirror") await this.#expel(taken, signal);
+        else await this.#expectEarlier(taken, signal);
       }
       for (const table of some) this.#noteMade(table);
       return [];
@@ -260,15 +271,21 @@ export class TargetShapes {
     question: PresenceQuestion<T>,
     signal: AbortSignal,
   ): Promise<readonly T[]> {
+    if (this.#parts.sink.presence === undefined) return [];
+    return await this.#together(tables, (some) => this.#ask(some, question, signal), signal);
+  }
+
+  async #ask<T>(
+    tables: readonly TableVersion[],
+    question: PresenceQuestion<T>,
+    signal: AbortSignal,
+  ): Promise<readonly T[]> {
     const { sink, writer } = this.#parts;
     const { presence } = sink;
-    if (presence === undefined) return [];
-    const ask = async (some: readonly TableVersion[]) => {
-      let found: readonly T[] = [];
-      await writer.onTargets(async (until) => void (found = (await question(presence, some, until)) ?? []), signal);
-      return found;
-    };
-    return await this.#together(tables, ask, signal);
+    if (presence === undefined || tables.length === 0) return [];
+    let found: readonly T[] = [];
+    await writer.onTargets(async (until) => void (found = (await question(presence, tables, until)) ?? []), signal);
+    return found;
   }
 
   /** All tables in one call. If that fails and the error names no table, one call per table shows which one fails. */
