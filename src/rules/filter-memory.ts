@@ -54,6 +54,10 @@ export class FilterMemory {
   readonly #reads = new Map<OpenRead, string>();
   /** By table, the last one that a look has shown. */
   readonly #generations = new Map<string, string>();
+  /** By table without partitions, its `relation` at the last look. */
+  readonly #relations = new Map<string, number>();
+  /** Tables under whose keys rows have come, or may have, that no stream tells. */
+  readonly #unsteady = new Set<string>();
   /** By table, the partitions whose rows the stream tells: those of the first look, and those that it has shown since. */
   readonly #parts = new Map<string, Set<number>>();
   /** Ids of the tables of the last look; null: nobody has looked yet. */
@@ -156,8 +160,12 @@ export class FilterMemory {
       if (ids.has(id)) this.#generations.set(id, generation);
       if (before !== undefined && before !== generation) this.#areOthers(id);
     }
-    for (const { id, parts } of tables) {
-      if (parts === undefined) continue;
+    this.#relations.clear();
+    for (const { id, parts, relation } of tables) {
+      if (parts === undefined) {
+        this.#relations.set(id, relation);
+        continue;
+      }
       const known = this.#parts.get(id);
       this.#parts.set(id, known === undefined ? new Set(parts) : known.intersection(new Set(parts)));
     }
@@ -171,9 +179,23 @@ export class FilterMemory {
     this.forgetTable(id);
   }
 
+  /** Changes of its rows pass that no stream tells. */
+  passedBy(tableId: string): void {
+    this.#unsteady.add(tableId);
+    this.forgetTable(tableId);
+  }
+
+  /**
+   * Whether streams have told all that became of its rows since this process's first look. Of a table with partitions this is
+   * not known: one may come with rows of its own.
+   */
+  isSteady({ id, relation }: Pick<TableShape, "id" | "relation">): boolean {
+    return this.#relations.get(id) === relation && !this.#unsteady.has(id);
+  }
+
   /** Rows under this name may be those of another table. */
   #areOthers(tableId: string): void {
-    this.forgetTable(tableId);
+    this.passedBy(tableId);
     for (const [read, of] of this.#reads) if (of === tableId) read.isVoid = true;
   }
 

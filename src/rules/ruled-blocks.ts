@@ -11,6 +11,7 @@ import {
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
+  OP_IF_HELD,
   OP_KEPT,
   OP_READ,
   OP_TRUNCATE,
@@ -384,6 +385,10 @@ export class RuledBlocks {
       const entered = this.#tuple(copy, bytes, after, table, COMPLETED, full, completion);
       copy.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
       this.#told(block, row, table, true);
+    } else if (!isTold && this.#staysIfHeld(block, row, table)) {
+      const entire = this.#tuple(copy, bytes, after, table, NEW, NO_TUPLE);
+      copy.add(row, OP_IF_HELD, entire, NO_TUPLE, BEFORE_NONE);
+      this.#told(block, row, table, false);
     } else {
       const beforeKind = block.beforeKind[row]!;
       const old = isShown && before !== NO_TUPLE ? this.#oldTuple(copy, bytes, before, beforeKind, table) : NO_TUPLE;
@@ -391,6 +396,15 @@ export class RuledBlocks {
       copy.add(row, OP_UNTOLD, this.#key(copy, bytes, after, table, true), old, kind);
       this.#told(block, row, table, false);
     }
+  }
+
+  /** Whether a row is wanted behind this change if a sink has it: then the filter let it through before. */
+  #staysIfHeld({ op, bytes, before, after }: Block, row: number, table: RuledTable): boolean {
+    const { condition, computed } = table.plan;
+    if (op[row] !== OP_UPDATE || before[row] !== NO_TUPLE || this.#was !== UNTOLD || computed.length > 0) return false;
+    if (!remembers(table) || !this.memory.isSteady(table.source)) return false;
+    this.#row.set(bytes, after[row]!, -1);
+    return condition!.staysTrue(this.#row);
   }
 
   /** Whether a change leaves out values of a row of which a change before was not told. */

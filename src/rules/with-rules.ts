@@ -347,7 +347,7 @@ function forgetting(
       ? {}
       : {
           onUnloggedRows: async (tableId, passedBy) => {
-            memory.forgetTable(tableId);
+            memory.passedBy(tableId);
             await onUnloggedRows(tableId, passedBy);
           },
         }),
@@ -355,7 +355,7 @@ function forgetting(
       ? {}
       : {
           onUnreadableRows: async (tableId, error) => {
-            memory.forgetTable(tableId);
+            memory.passedBy(tableId);
             await onUnreadableRows(tableId, error);
           },
         }),

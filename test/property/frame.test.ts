@@ -3,11 +3,12 @@ import { expect, test } from "vitest";
 import { Assembly, partsOf } from "../../connectors/kafka/writer/messages.ts";
 import { relayedShape } from "../../connectors/kafka/log/calls.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { type Block, NO_TUPLE, OP_TRUNCATE } from "../../src/core/model/block.ts";
+import { type Block, NO_TUPLE, OP_TRUNCATE, OP_UNTOLD, OP_UPDATE } from "../../src/core/model/block.ts";
 import { Frame, type FrameReading, FrameWriter, UnreadableFrame } from "../../src/core/model/frame.ts";
 import { comparePositions, type Position, rowVersion } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tupleEnd } from "../../src/core/model/tuple.ts";
+import { cellsOf } from "../support/model/log-model.ts";
 import { blockOf, type Cell, type Change, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", body: "bytea" } });
@@ -111,6 +112,20 @@ test("rows and tables that a reader does not want are left out, and nothing else
       expect(told(read, EPOCH)).toEqual(rows);
     }),
   );
+});
+
+test("of a row that a filter may have left out a reader gets the key alone", async () => {
+  const block = blockOf([
+    { table: users, op: "u", after: ["1", "value", UNCHANGED], isIfHeld: true },
+    { table: users, op: "u", after: ["2", "b", "c"] },
+  ]);
+  const bytes = written(block, (frame) => frame.rows(block, 0, 2));
+  expect(bytes.includes("value")).toBe(false);
+  const { block: read } = await new Frame(bytes).read(reading);
+  expect(Array.from({ length: 2 }, (_, row) => [read.op[row], cellsOf(users, read.bytes, read.after[row]!)])).toEqual([
+    [OP_UNTOLD, ["1", UNCHANGED, UNCHANGED]],
+    [OP_UPDATE, ["2", "b", "c"]],
+  ]);
 });
 
 test("a truncate is a row without tuples", async () => {

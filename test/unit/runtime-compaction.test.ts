@@ -69,6 +69,35 @@ test("a key that was given up in a batch is not patched by it", () => {
   expect(entries(compacted.tables[0])).toEqual([]);
 });
 
+test("of a row that a filter may have left out a history gets what it holds the row before of, everyone else the key", () => {
+  const held = (id: string, name: string) => ({ op: "u", after: [id, name, UNCHANGED], isIfHeld: true }) as const;
+  const changes = [
+    held("1", "a"),
+    held("1", "b"),
+    { op: "c", after: ["2", "new", "body"] },
+    held("2", "c"),
+    { op: "d", before: ["3", null, null], beforeKind: "doubted" },
+    held("3", "d"),
+    { op: "d", before: ["4", null, null] },
+    held("4", "e"),
+    move("5", "6"),
+    held("6", "f"),
+  ] as const;
+  const inHistory = compact(changes, new Compactor("history"));
+  expect(new Set(untoldKeys(inHistory))).toEqual(new Set(["3", "4", "6"]));
+  expect(entries(inHistory.tables[0])).toEqual([
+    { action: PATCH, cells: ["1", "a", UNCHANGED], moved: false },
+    { action: PATCH, cells: ["1", "b", UNCHANGED], moved: false },
+    { action: PUT, cells: ["2", "new", "body"], moved: false },
+    { action: PUT, cells: ["2", "c", "body"], moved: false },
+    { action: DELETE, cells: ["4"], moved: false },
+    { action: PATCH, cells: ["6", "moved 5", UNCHANGED], moved: true },
+    { action: DELETE, cells: ["5"], moved: false },
+  ]);
+  for (const form of ["mirror", "stream"] as const)
+    expect(new Set(untoldKeys(compact(changes, new Compactor(form))))).toEqual(new Set(["1", "2", "3", "4", "6"]));
+});
+
 test("fresh says that the log brought the key in this batch, and nothing more", () => {
   const { tables } = compact([
     { op: "c", after: ["1", "new", null] },

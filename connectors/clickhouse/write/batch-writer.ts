@@ -1,7 +1,7 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
 import { ClickHouseError } from "@clickhouse/client";
 import { byHalves, eachOf } from "../../../src/core/each-of.ts";
-import { type Batch, DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { type Batch, someOf } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
@@ -208,23 +208,6 @@ function refuses({ table, form }: TableLayout, what: string) {
 function tooMany({ table }: TableLayout) {
   const message = `more than ${UNFIT_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`;
   return clickhouseError("MR3111", "fatal", message, { table: table.id });
-}
-
-/** These entries alone. */
-function someOf(writes: TableWrites, entries: readonly number[]): TableWrites {
-  const action = Uint8Array.from(entries, (i) => writes.action[i]!);
-  return {
-    table: writes.table,
-    blocks: writes.blocks,
-    count: entries.length,
-    action,
-    block: Uint16Array.from(entries, (i) => writes.block[i]!),
-    row: Uint32Array.from(entries, (i) => writes.row[i]!),
-    fresh: Uint8Array.from(entries, (i) => writes.fresh[i]!),
-    moved: Uint8Array.from(entries, (i) => writes.moved[i]!),
-    deleteCount: action.filter((one) => one === DELETE).length,
-    patchCount: action.filter((one) => one === PATCH).length,
-  };
 }
 
 /**

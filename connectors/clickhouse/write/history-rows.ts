@@ -1,5 +1,5 @@
 /** The rows of one table of a history, as the body of one insert. */
-import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, isIfHeld, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { changeOffset, changeOp, holdsReads } from "../../../src/core/targets/history.ts";
 import type { TableLayout } from "../tables/layout.ts";
@@ -42,14 +42,17 @@ export async function* historyRows(work: RowsWork): AsyncGenerator<Buffer> {
 async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { writer, writes, left } = work;
   const building: number[] = [];
+  let asksIfHeld = false;
   const kept = respelt(work);
   for (let i = 0; i < writes.count; i++) {
     if (kept.has(i)) continue;
     const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
+    asksIfHeld ||= isIfHeld(writes, i);
     if (isBuilding) building.push(i);
     else changeRow(work, i, null);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
+  const truncated = asksIfHeld ? await lastTruncate(work) : null;
   for (const wanted of inParts(work, building, (entry) => left.unfit.push(entry))) {
     const waiting = new Set(wanted.entries);
     for await (const [entry, base] of basesOf(work, wanted)) {
@@ -57,7 +60,8 @@ async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
       const { version, offset } = identityOf(writes, entry);
       // The change is there already.
       if (base.version === version && base.offset === offset) continue;
-      changeRow(work, entry, base.op === "d" || base.hasUnknown ? null : base);
+      const isOver = isIfHeld(writes, entry) ? isGone(base, truncated!) : base.op === "d";
+      changeRow(work, entry, isOver || base.hasUnknown ? null : base);
       if (writer.out.length >= PIECE_BYTES) yield writer.take();
     }
     for (const entry of waiting) changeRow(work, entry, null);
@@ -88,8 +92,7 @@ async function* basesOf(
 /** Rows that were read beside the stream are changes where the history says something else. */
 async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { reads, writer, layout, writes, left } = work;
-  const [[version = "0", offset = "0"] = []] = await reads.rows(layout.sqlName, truncatedSql(layout));
-  const truncated = { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
+  const truncated = await lastTruncate(work);
   const entries = Array.from({ length: writes.count }, (_, i) => i);
   const parts = inParts(work, entries, (entry) => {
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
@@ -111,19 +114,24 @@ async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
   }
 }
 
-function readRow(
-  work: RowsWork,
-  entry: number,
-  found: Change,
-  truncated: { readonly version: bigint; readonly offset: bigint },
-): void {
+/** Where a history was emptied last. */
+type Truncated = Pick<Change, "version" | "offset">;
+
+async function lastTruncate({ reads, layout }: RowsWork): Promise<Truncated> {
+  const [[version = "0", offset = "0"] = []] = await reads.rows(layout.sqlName, truncatedSql(layout));
+  return { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
+}
+
+/** The key has no row behind this change, or none any more. */
+function isGone({ op, version, offset }: Change, truncated: Truncated): boolean {
+  return op === "d" || version < truncated.version || (version === truncated.version && offset < truncated.offset);
+}
+
+function readRow(work: RowsWork, entry: number, found: Change, truncated: Truncated): void {
   const { writer, layout, writes } = work;
   const { version } = identityOf(writes, entry);
   if (found.version > version) return;
-  const isOver =
-    found.op === "d" ||
-    found.version < truncated.version ||
-    (found.version === truncated.version && found.offset < truncated.offset);
+  const isOver = isGone(found, truncated);
   const isDelete = writes.action[entry] === DELETE;
   if (isOver && isDelete) return;
   if (!isOver && !isDelete && !found.hasUnknown && isEqual(work, entry, found)) {
@@ -168,6 +176,7 @@ function changeRow({ writer, layout, writes, left }: RowsWork, entry: number, ba
   const action = writes.action[entry]!;
   const tuple = action === DELETE ? block.before[row]! : block.after[row]!;
   const isUnknown = action === PATCH && base === null;
+  if (isUnknown && isIfHeld(writes, entry)) return void left.incomplete.push(entry);
   if (!writer.cells(layout, block.bytes, tuple, base, isUnknown)) {
     if (action !== DELETE) left.unfit.push(entry);
     return;

@@ -99,6 +99,7 @@ function stageChangesSql(layout: TableLayout, file: StagedFile): string {
     ["entry", "INTEGER"] as const,
     ["op", "VARCHAR"] as const,
     ["place", "BIGINT"] as const,
+    ["held", "BOOLEAN"] as const,
     ["mask", "VARCHAR"] as const,
     ...cellFields(layout),
     ...layout.key.map(({ duck }, i) => [`k${i}`, duck.field] as const),
@@ -107,19 +108,24 @@ function stageChangesSql(layout: TableLayout, file: StagedFile): string {
   const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
   const base = layout.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
   return (
-    `CREATE OR REPLACE TEMP TABLE millrace_changes AS SELECT entry, op, place, mask, ${[...values, ...base].join(", ")}, ` +
+    `CREATE OR REPLACE TEMP TABLE millrace_changes AS SELECT entry, op, place, held, mask, ${[...values, ...base].join(", ")}, ` +
     `version, commit_us, exact FROM ${readCsv(file, fields)}`
   );
 }
 
 /**
  * Finds the latest earlier row for changes with unchanged cells. A deleted row, or one with unknown values, supplies
- * nothing.
+ * nothing. For a change that depends on it (`isIfHeld`), nor does one that a truncate has removed.
  */
 function findBasesSql(layout: TableLayout, withExact: boolean): string {
   const matches = layout.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
   const before = `(h.${VERSION} < staged.version OR h.${VERSION} = staged.version AND h.${OFFSET} < staged.place)`;
-  return findSql(layout, withExact, [...matches, before], "WHERE op <> 'd' AND unchanged IS NULL");
+  return findSql(
+    layout,
+    withExact,
+    [...matches, before],
+    `WHERE op <> 'd' AND unchanged IS NULL AND NOT (held AND coalesce((v, o) < ${truncated(layout)}, false))`,
+  );
 }
 
 /** The latest row of each key that was read. */
@@ -134,7 +140,7 @@ function findSql(layout: TableLayout, withExact: boolean, on: readonly string[],
   const cells = layout.columns.map(({ name }, i) => `h.${quoteIdentifier(name)} AS ${field(i)}`);
   const exact = withExact ? `h.${EXACT}` : "NULL";
   return (
-    `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, h.rowid AS id, h.${OP} AS op, ` +
+    `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, staged.held, h.rowid AS id, h.${OP} AS op, ` +
     `h.${VERSION} AS v, h.${OFFSET} AS o, h.${UNCHANGED} AS unchanged, ${cells.join(", ")}, ${exact} AS exact ` +
     `FROM ${CHANGES} AS staged JOIN ${layout.sqlName} AS h ON ${on.join(" AND ")} ` +
     `QUALIFY row_number() OVER (PARTITION BY staged.entry ORDER BY h.${VERSION} DESC, h.${OFFSET} DESC) = 1) ${where}`
@@ -175,7 +181,8 @@ function appendSql(layout: TableLayout, withExact: boolean, withBases: boolean):
   const exact = `CASE WHEN staged.mask IS NULL THEN CAST(staged.exact AS JSON) ELSE ${mergedExact("found.exact", "staged.exact")} END`;
   const values = [...cells, ...tail(withExact, unknown, exact)].join(", ");
   const from = `${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry`;
-  return append(layout, withExact, `SELECT ${values} FROM ${from} ORDER BY staged.entry`);
+  const isMeant = "NOT staged.held OR found.entry IS NOT NULL";
+  return append(layout, withExact, `SELECT ${values} FROM ${from} WHERE ${isMeant} ORDER BY staged.entry`);
 }
 
 /**
@@ -237,8 +244,12 @@ function tail(withExact: boolean, unknown: string, exact: string): string[] {
 
 /** The key has no row any more. */
 function isOver(layout: TableLayout): string {
-  const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${layout.sqlName} WHERE ${OP} = 't')`;
-  return `found.op = 'd' OR coalesce((found.v, found.o) < ${truncated}, false)`;
+  return `found.op = 'd' OR coalesce((found.v, found.o) < ${truncated(layout)}, false)`;
+}
+
+/** Where the last truncate is. */
+function truncated({ sqlName }: TableLayout): string {
+  return `(SELECT max((${VERSION}, ${OFFSET})) FROM ${sqlName} WHERE ${OP} = 't')`;
 }
 
 /** The latest row of the key equals the row that was read. */

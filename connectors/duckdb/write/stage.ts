@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, isIfHeld, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../src/core/targets/history.ts";
@@ -162,7 +162,10 @@ export class RowStage {
     this.#cells.quoted(this.#exact.bytes, 0, this.#exact.length);
   }
 
-  /** A change in the form of an append: entry, op, offset and mask, cells, the base's key if known, and the tail. */
+  /**
+   * A change in the form of an append: entry, op, offset, whether it is one only on its base, and mask, cells, the base's key if
+   * known, and the tail.
+   */
   #changeRow(work: Staging, block: Block, row: number, entry: number): boolean {
     const { layout, writes } = work;
     const out = this.#out;
@@ -172,7 +175,8 @@ export class RowStage {
     invariant(offset !== NO_TUPLE, "a change has the tuple of its action");
     map.read(block.bytes, offset);
     const isPatch = action === PATCH;
-    out.ascii(`${entry},${changeOp(writes, entry)},${changeOffset(block, row)},`);
+    const held = isIfHeld(writes, entry) ? "t" : "f";
+    out.ascii(`${entry},${changeOp(writes, entry)},${changeOffset(block, row)},${held},`);
     if (isPatch) this.#mask(layout);
     out.byte(COMMA);
     this.#exact.reset();

@@ -2,7 +2,7 @@
  * Appends to a table's history. A row is one change; (key, version, offset) identifies it and is unique, so an existing
  * change is not appended again when the log is read again.
  */
-import { DELETE, PATCH, type Truncate } from "../../../src/core/model/batch.ts";
+import { DELETE, isIfHeld, PATCH, type Truncate } from "../../../src/core/model/batch.ts";
 import { changeOffset, changeOp, holdsReads, READ_OFFSET } from "../../../src/core/targets/history.ts";
 import {
   COMMIT_TIME_COLUMN,
@@ -29,6 +29,8 @@ class HistorySql {
   /** The latest row of the key: number, op, version, offset, whether it holds these cells, whether a truncate follows it. */
   readonly latest: string;
   readonly see: string;
+  /** Where the last truncate is. */
+  readonly #truncated: string;
   readonly #layout: SqliteLayout;
   readonly #completed = new Map<string, string>();
 
@@ -45,20 +47,22 @@ class HistorySql {
       // Both zeros are equal, and point in different directions.
       return `${isSame} AND (typeof(${column.sqlName}) <> 'real' OR atan2(0, ${column.sqlName}) = atan2(0, ?${i + 1}))`;
     });
-    const truncated = `SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${sqlName} WHERE ${OP_COLUMN} = 't' ${NEWEST}`;
+    this.#truncated = `SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${sqlName} WHERE ${OP_COLUMN} = 't' ${NEWEST}`;
     const at = table.key.map((ordinal, k) => `${key[k]!.sqlName} = ?${ordinal + 1}`).join(" AND ");
     this.latest =
       `SELECT _rowid_, ${OP_COLUMN}, ${VERSION_COLUMN}, ${UNCHANGED_COLUMN} IS NULL AND ${chained("AND", held)}, ` +
-      `coalesce(${PLACE} < (${truncated}), 0) FROM ${sqlName} WHERE ${at} ${NEWEST}`;
+      `coalesce(${PLACE} < (${this.#truncated}), 0) FROM ${sqlName} WHERE ${at} ${NEWEST}`;
     this.see = `UPDATE ${sqlName} SET ${SEEN_COLUMN} = ?1 WHERE _rowid_ = ?2`;
   }
 
   /**
    * Appends a change whose unchanged cells (`u` in `mask`) are those of the row before it. A deleted row, or one with unknown
-   * values, supplies nothing. Values: the base's key, the carried cells, `OWN`, and the last row that may be a base.
+   * values, supplies nothing; if it is the question whether the row is held (`ifHeld`), nor does one from before a truncate. Values:
+   * the base's key, the carried cells, `OWN`, and the last row that may be a base.
    */
-  completed(mask: string): string {
-    let sql = this.#completed.get(mask);
+  completed(mask: string, ifHeld: boolean): string {
+    const form = `${mask}${ifHeld ? "?" : ""}`;
+    let sql = this.#completed.get(form);
     if (sql === undefined) {
       const { columns, key, sqlName } = this.#layout;
       let at = key.length;
@@ -70,10 +74,15 @@ class HistorySql {
       sql =
         `INSERT INTO ${sqlName} (${[...columns.map((column) => column.sqlName), ...OWN].join(", ")}) ` +
         `SELECT ${[...cells, op, offset, unchanged, version, time].join(", ")} FROM (${before}) AS base ` +
-        `WHERE base.${OP_COLUMN} <> 'd' AND base.${UNCHANGED_COLUMN} IS NULL ON CONFLICT DO NOTHING`;
-      this.#completed.set(mask, sql);
+        `WHERE base.${OP_COLUMN} <> 'd' AND base.${UNCHANGED_COLUMN} IS NULL${ifHeld ? this.#andLive : ""} ON CONFLICT DO NOTHING`;
+      this.#completed.set(form, sql);
     }
     return sql;
+  }
+
+  get #andLive(): string {
+    const base = `(base.${VERSION_COLUMN}, base.${OFFSET_COLUMN})`;
+    return ` AND coalesce(${base} > (${this.#truncated}), 1)`;
   }
 }
 
@@ -104,16 +113,18 @@ function append(at: TableWrite, sql: HistorySql, entry: number, last: bigint): v
   rows.begin(writes, entry);
   if (action === PATCH) {
     const mask = rows.maskAt(layout, block.bytes, tuple);
+    const ifHeld = isIfHeld(writes, entry);
     if (writes.fresh[entry] !== 1) {
       rows.key(layout, block.bytes, writes.moved[entry] === 1 ? block.before[row]! : tuple);
       rows.cells(layout, block.bytes, tuple, "left out");
       rows.values.push(op, offset, null, rows.version, rows.commitTime, last);
-      if (at.run(sql.completed(mask), entry) !== 0) return;
+      if (at.run(sql.completed(mask, ifHeld), entry) !== 0) return;
       rows.begin(writes, entry);
     }
     rows.key(layout, block.bytes, tuple);
     if (at.file.rows(sql.exists, ...rows.values, rows.version, offset).length > 0) return;
     at.incomplete.push(entry);
+    if (ifHeld) return;
     rows.begin(writes, entry);
     rows.cells(layout, block.bytes, tuple, "null");
     const unknown = layout.columns.filter((_, i) => mask[i] === "u").map(({ name }) => name);

@@ -41,8 +41,9 @@ export type Delivery = "transactional" | "idempotent";
  * 2. A mirror never replaces a row by an older one: a write whose version is below the row's version in the sink
  *    changes nothing; an equal version writes.
  * 3. A cell that the log did not carry is never shown as null. A mirror takes it from its row; if that row is missing,
- *    it leaves the entry out and reports it to `outcome.incomplete` before the checkpoint is durable. A history marks it, and so
- *    does a stream whose readers hold the row (`readersHold`).
+ *    it leaves the entry out and reports it to `outcome.incomplete` before the checkpoint is durable. A history marks it,
+ *    unless the filter may have left the row out (`isIfHeld`: as a mirror), and so does a stream whose readers hold the row
+ *    (`readersHold`).
  * 4. The fence: before a batch changes anything, the sink compares the stored checkpoint and lease with what this process
  *    wrote last. If another process wrote in between, the batch fails with a fatal error and changes nothing. Sinks
  *    without transactions come as close as the target allows; the connector's README says how close.

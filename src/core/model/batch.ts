@@ -1,6 +1,6 @@
 import type { Rename } from "../contracts/change-log.ts";
 import type { Checkpoint } from "../checkpoint.ts";
-import { BEFORE_DOUBTED, type Block, type LogMessage, type TransactionOrigin } from "./block.ts";
+import { BEFORE_DOUBTED, OP_IF_HELD, type Block, type LogMessage, type TransactionOrigin } from "./block.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
 
@@ -24,8 +24,8 @@ export const DELETE = 2;
  *
  * A history and a stream get every change instead, in the order of the log: a change of the key is a PUT or PATCH under
  * the new key and a DELETE under the old one, both from one row of the block. The unchanged cells of a PATCH are those
- * of the row before the batch, unless `fresh` says that no such row is known; for a stream those of the row before the
- * change, and the block also has the change's old tuple.
+ * of the row before the batch, unless `fresh` says that no such row is known, and some are entries only if that row is there
+ * (`isIfHeld`); for a stream those of the row before the change, and the block also has the change's old tuple.
  */
 export interface TableWrites {
   readonly table: KeyedTable;
@@ -51,6 +51,31 @@ export function isDoubted({ ruled }: TableVersion, { beforeKind, tx, transaction
   if (beforeKind[row] === BEFORE_DOUBTED) return true;
   // A key that was looked for, and has no row that is wanted.
   return ruled?.filtered === true && transactions.commit[tx[row]!] === 0n;
+}
+
+/**
+ * Of a history's PATCH: it is an entry only if the history has the row as it was before the batch. Otherwise the sink leaves it out
+ * and reports it (`Outcome.incomplete`).
+ */
+export function isIfHeld({ action, blocks, block, row }: TableWrites, entry: number): boolean {
+  return action[entry] === PATCH && blocks[block[entry]!]!.op[row[entry]!] === OP_IF_HELD;
+}
+
+/** These entries alone, ascending. */
+export function someOf(writes: TableWrites, entries: readonly number[]): TableWrites {
+  const action = Uint8Array.from(entries, (i) => writes.action[i]!);
+  return {
+    table: writes.table,
+    blocks: writes.blocks,
+    count: entries.length,
+    action,
+    block: Uint16Array.from(entries, (i) => writes.block[i]!),
+    row: Uint32Array.from(entries, (i) => writes.row[i]!),
+    fresh: Uint8Array.from(entries, (i) => writes.fresh[i]!),
+    moved: Uint8Array.from(entries, (i) => writes.moved[i]!),
+    deleteCount: action.filter((one) => one === DELETE).length,
+    patchCount: action.filter((one) => one === PATCH).length,
+  };
 }
 
 /** One unit of work for a sink; afterwards the sink is at `checkpoint`. */

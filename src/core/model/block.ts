@@ -17,7 +17,17 @@ export const OP_TRUNCATE = 4;
 export const OP_UNTOLD = 5;
 /** An update of a row of which it is known that the filter let it through before, too. */
 export const OP_KEPT = 6;
-export const OP_LETTERS = ["c", "u", "d", "r", "t", "u", "u"] as const;
+/**
+ * As OP_UNTOLD, of a row that is wanted if it was wanted before: its new tuple has all that the change has. A history in which
+ * the row is has the change too; nobody else gets more of it than the key.
+ */
+export const OP_IF_HELD = 7;
+export const OP_LETTERS = ["c", "u", "d", "r", "t", "u", "u", "u"] as const;
+
+/** An update of a row of which it is unknown whether it is wanted. */
+export function isUntold(op: number): boolean {
+  return op === OP_UNTOLD || op === OP_IF_HELD;
+}
 
 export function isUpdate(op: number): boolean {
   return op === OP_UPDATE || op === OP_KEPT;

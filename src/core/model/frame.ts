@@ -14,11 +14,20 @@
 import type { TableShape } from "../contracts/catalog.ts";
 import type { Rename, StreamOptions } from "../contracts/change-log.ts";
 import type { ByteWriter } from "../bytes.ts";
-import { BEFORE_NONE, Block, type LogMessage, NO_TUPLE, OP_TRUNCATE, type TransactionOrigin } from "./block.ts";
+import {
+  BEFORE_NONE,
+  Block,
+  type LogMessage,
+  NO_TUPLE,
+  OP_IF_HELD,
+  OP_TRUNCATE,
+  OP_UNTOLD,
+  type TransactionOrigin,
+} from "./block.ts";
 import type { TruncateInLog } from "./batch.ts";
 import { commitOf, comparePositions, parsePosition, type Position, rowVersion, serializePosition } from "./position.ts";
 import type { TableVersion } from "./schema.ts";
-import { tupleEnd } from "./tuple.ts";
+import { CellMap, tupleEnd, TupleWriter } from "./tuple.ts";
 
 const FORM = 1;
 const TABLE = 1;
@@ -41,6 +50,7 @@ export class FrameWriter {
   readonly #shapeOf: (table: TableVersion) => TableShape;
   readonly #tables = new Map<TableVersion, number>();
   #commit: bigint | null = null;
+  readonly #cells = new CellMap();
 
   /** `shapeOf`: what a reader is told of a table. */
   constructor(
@@ -63,9 +73,24 @@ export class FrameWriter {
       this.#transaction(commit[of]!, commitTimeUs[of]!, xid[of]!, origins[of]);
       const after = block.after[row]!;
       const before = block.before[row]!;
-      this.#row(block.op[row]!, block.beforeKind[row]!, ordinal, block.index[row]!, after, before);
-      if (after !== NO_TUPLE) this.#out.copy(bytes, after, tupleEnd(bytes, after) - after);
+      // Readers get the key alone, whatever they hold.
+      const isIfHeld = block.op[row] === OP_IF_HELD;
+      const op = isIfHeld ? OP_UNTOLD : block.op[row]!;
+      this.#row(op, block.beforeKind[row]!, ordinal, block.index[row]!, after, before);
+      if (isIfHeld) this.#key(tables[block.table[row]!]!, bytes, after);
+      else if (after !== NO_TUPLE) this.#out.copy(bytes, after, tupleEnd(bytes, after) - after);
       if (before !== NO_TUPLE) this.#out.copy(bytes, before, tupleEnd(bytes, before) - before);
+    }
+  }
+
+  #key({ key }: TableVersion, bytes: Uint8Array, offset: number): void {
+    const cells = this.#cells;
+    cells.read(bytes, offset);
+    const tuples = new TupleWriter(this.#out);
+    tuples.begin(cells.count);
+    for (let i = 0; i < cells.count; i++) {
+      if (key.includes(i)) tuples.copyCell(bytes, cells, i);
+      else tuples.unchanged();
     }
   }
 

@@ -26,6 +26,11 @@ export interface Condition {
   readonly ordinals: readonly number[];
   /** Of those whose values the log may leave out. */
   readonly longColumns: readonly number[];
+  /**
+   * Whether a row of which it was TRUE before a change is certain to be one still: what the change leaves out is as it was. False
+   * says nothing.
+   */
+  readonly staysTrue: (row: JudgedRow) => boolean;
   /** What each part says of the row, one digit each, for `ConditionRow.remember`. A part compares columns; `and`, `or` and `not` have none. */
   readonly parts: (row: JudgedRow) => string;
 }
@@ -34,7 +39,7 @@ export interface Condition {
 export function bindWhere(expression: Expression, columns: readonly Column[], origins?: Origins): Condition {
   const names = new Set<string>();
   const binder = new Binder(columns, names, origins);
-  const evaluate = binder.condition(expression);
+  const { evaluate, stays } = binder.condition(expression);
   const { parts } = binder;
   const ordinals = columns.flatMap(({ name }, i) => (names.has(name) ? [i] : []));
   const longColumns = ordinals.filter((i) => mayBeLong(columns[i]!.type));
@@ -43,6 +48,7 @@ export function bindWhere(expression: Expression, columns: readonly Column[], or
     columns: names,
     ordinals,
     longColumns,
+    staysTrue: (row) => stays(row, TRUE),
     parts: (row) => parts.map((part) => String(part(row))).join(""),
   };
 }
@@ -80,6 +86,18 @@ function truthOf(digit: string | undefined): Truth {
 }
 
 type Evaluate = (row: JudgedRow) => Truth;
+
+/** A part of the condition, or several with `and`, `or` and `not`. */
+interface Bound {
+  readonly evaluate: Evaluate;
+  /** Whether the change leaves out all that it reads. */
+  readonly isLeftOut: (row: JudgedRow) => boolean;
+  /** See `Condition.staysTrue`: the same for FALSE, too. */
+  readonly stays: (row: JudgedRow, truth: Decided) => boolean;
+}
+
+type Decided = typeof TRUE | typeof FALSE;
+
 type ReadValue = (row: JudgedRow) => CarriedValue;
 
 interface BoundColumn {
@@ -99,15 +117,19 @@ class Binder {
     this.#origins = origins;
   }
 
-  condition(expression: Expression): Evaluate {
+  condition(expression: Expression): Bound {
     switch (expression.kind) {
       case "and":
-        return both(this.condition(expression.left), this.condition(expression.right), FALSE);
+        return joined(this.condition(expression.left), this.condition(expression.right), FALSE);
       case "or":
-        return both(this.condition(expression.left), this.condition(expression.right), TRUE);
+        return joined(this.condition(expression.left), this.condition(expression.right), TRUE);
       case "not": {
-        const of = this.condition(expression.of);
-        return (row) => negated(of(row));
+        const { evaluate, isLeftOut, stays } = this.condition(expression.of);
+        return {
+          evaluate: (row) => negated(evaluate(row)),
+          isLeftOut,
+          stays: (row, truth) => stays(row, truth === TRUE ? FALSE : TRUE),
+        };
       }
       case "compare":
         return this.#part(
@@ -136,15 +158,16 @@ class Binder {
   }
 
   /** Says what it said before where the change leaves out all that it reads. */
-  #part(evaluate: Evaluate, ...operands: readonly Operand[]): Evaluate {
+  #part(evaluate: Evaluate, ...operands: readonly Operand[]): Bound {
     const i = this.parts.length;
     const read = operands.flatMap((of) => (of.kind === "column" ? [this.#find(of).ordinal] : []));
+    const isLeftOut = (row: JudgedRow): boolean => read.every((ordinal) => row.isLeftOut(ordinal));
     const part: Evaluate = (row) => {
       const truth = evaluate(row);
-      return truth === UNTOLD && read.every((ordinal) => row.isLeftOut(ordinal)) ? truthOf(row.remembered(i)) : truth;
+      return truth === UNTOLD && isLeftOut(row) ? truthOf(row.remembered(i)) : truth;
     };
     this.parts.push(part);
-    return part;
+    return { evaluate: part, isLeftOut, stays: (row, truth) => isLeftOut(row) || part(row) === truth };
   }
 
   #compare(operator: ComparisonOperator, left: Operand, right: Operand, at: number): Evaluate {
@@ -294,6 +317,20 @@ function both(left: Evaluate, right: Evaluate, decisive: Truth): Evaluate {
     if (b === decisive) return b;
     if (a === UNTOLD || b === UNTOLD) return UNTOLD;
     return a === UNKNOWN ? a : b;
+  };
+}
+
+function joined(left: Bound, right: Bound, decisive: Decided): Bound {
+  const evaluate = both(left.evaluate, right.evaluate, decisive);
+  const isLeftOut = (row: JudgedRow): boolean => left.isLeftOut(row) && right.isLeftOut(row);
+  return {
+    evaluate,
+    isLeftOut,
+    // Where it takes both sides for this truth, both had it. Otherwise nobody knows which side it was.
+    stays: (row, truth) =>
+      isLeftOut(row) ||
+      evaluate(row) === truth ||
+      (truth !== decisive && left.stays(row, truth) && right.stays(row, truth)),
   };
 }
 

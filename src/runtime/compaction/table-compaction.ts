@@ -4,13 +4,14 @@ import {
   BEFORE_FULL,
   BEFORE_NONE,
   Block,
+  isUntold,
   isUpdate,
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
+  OP_IF_HELD,
   OP_KEPT,
   OP_READ,
-  OP_UNTOLD,
 } from "../../core/model/block.ts";
 import type { ReadersHold } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
@@ -140,7 +141,9 @@ export class TableCompaction {
       this.#delete(b, row, block);
     } else if (op === OP_CREATE || op === OP_READ) {
       this.put(b, row, op === OP_CREATE || readIsFresh);
-    } else if (op === OP_UNTOLD) {
+    } else if (op === OP_IF_HELD && this.#appends && this.#order === null) {
+      this.#ifHeld(b, row, block);
+    } else if (isUntold(op)) {
       this.#untoldRow(b, row, block);
     } else {
       this.#update(b, row, block);
@@ -194,6 +197,21 @@ export class TableCompaction {
     const old = before[row]!;
     this.giveUpNew(b, row);
     if (old !== NO_TUPLE && !this.keys.equal(bytes, old, bytes, after[row]!)) this.remove(b, row);
+  }
+
+  /** Of a history: what the row is before the change, the batch tells, or the target. */
+  #ifHeld(b: number, row: number, { bytes, after }: Block): void {
+    const entries = this.#entries;
+    const offset = after[row]!;
+    const earlier = entries.latest(bytes, offset);
+    if (earlier === NONE) this.#add(PATCH, b, row, bytes, offset, false, STAYED);
+    else if (entries.alive[earlier] === 0 || entries.action[earlier] === DELETE || entries.moved[earlier] !== STAYED)
+      this.giveUpNew(b, row);
+    else {
+      const block = this.#blocks[entries.block[earlier]!]!;
+      const older = { bytes: block.bytes, offset: block.after[entries.row[earlier]!]! };
+      this.#addMerged(this.#merge(this.#blocks[b]!, row, older, null), earlier, STAYED);
+    }
   }
 
   /** Completes an update's new tuple from its full old one. The result is a row to `put`. */

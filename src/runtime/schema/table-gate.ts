@@ -14,7 +14,7 @@ import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../.
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { Turn } from "../../core/waiting.ts";
+import { Turn, withTimeout } from "../../core/waiting.ts";
 import { CORRECTED_AT_SOURCE, keyLost, newWaits, refusedSince, waitsForApproval } from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
@@ -35,6 +35,9 @@ interface GateParts {
   readonly policyOf: (table: TableShape) => SchemaPolicy;
   readonly logger: Logger;
 }
+
+/** A look takes less, unless the source is away or has locked its catalogue. */
+const LOOK_MS_MAX = 10_000;
 
 /**
  * Decides which tables flow, and in which version. Every shape that the stream or the catalogue shows passes here. It gets
@@ -71,6 +74,7 @@ export class TableGate {
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
+  readonly #firstLook = Promise.withResolvers<void>();
 
   constructor(parts: GateParts) {
     this.#parts = parts;
@@ -364,8 +368,16 @@ export class TableGate {
       const error = refusedSince(await this.withFix(refused));
       if (known?.message !== error.message) await this.suspend(id, error);
     }
+    this.#firstLook.resolve();
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
+  }
+
+  /** Resolves when this process has read the catalogue, or after some time in which it could not. */
+  async looked(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    const late = (): void => undefined;
+    await withTimeout(this.#firstLook.promise, { clock, signal, timeoutMs: LOOK_MS_MAX, late });
   }
 
   /** The same with the fix for the key that the table had, if it was captured with one. */

@@ -282,13 +282,15 @@ export class Applier {
       return await this.shapes.complete(await complete(), signal);
     const compacted = this.prefetch.compacted(queued, ahead);
     if (await this.#suspended(compacted)) return await this.#compact(queued, null, position, signal, complete);
+    const emptied = new Set(queued.truncates.map(({ table }) => table.id));
+    const tables = await this.#incomplete.withoutUnsure(compacted.tables, emptied, signal);
     const truncates = queued.truncates.filter(({ table }) => this.#parts.tables.wants(table));
     const passedOver = queued.truncates.flatMap(({ table }) => (this.#parts.tables.wants(table) ? [] : [table]));
     await this.#skip([...compacted.skipped, ...passedOver], signal);
     // Invariant: a key is listed durably before the checkpoint passes its change.
     if (compacted.untold.length > 0) await this.#incomplete.list(compacted.untold);
     for (const row of compacted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
-    const { tables, order } = compacted;
+    const { order } = compacted;
     if (tables.length + truncates.length === 0) {
       compacted.release();
       return await this.shapes.complete(await complete(), signal);

@@ -1,4 +1,4 @@
-import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
+import { DELETE, isIfHeld, PATCH, someOf, type TableWrites } from "../../core/model/batch.ts";
 import { NO_TUPLE } from "../../core/model/block.ts";
 import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
@@ -59,12 +59,55 @@ export class IncompleteKeys {
     }
   }
 
+  /**
+   * Takes out the entries for rows that the sink holds (`isIfHeld`) where the row that it has need not be the one before the batch, and
+   * lists their keys. Invariant: before the keys of the batch itself are listed. `emptied`: ids of tables that the batch empties.
+   */
+  async withoutUnsure(
+    tables: readonly TableWrites[],
+    emptied: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<readonly TableWrites[]> {
+    if (this.#parts.sink.form !== "history") return tables;
+    const kept: TableWrites[] = [];
+    let isSame = true;
+    for (const writes of tables) {
+      const unsure = await this.#unsure(writes, emptied, signal);
+      isSame &&= unsure.length === 0;
+      if (unsure.length > 0) await this.listEntries(writes, unsure);
+      const others = unsure.length === 0 ? writes : without(writes, new Set(unsure));
+      if (others.count > 0) kept.push(others);
+    }
+    // What was prepared for this list is for no other.
+    return isSame ? tables : kept;
+  }
+
+  async #unsure(writes: TableWrites, emptied: ReadonlySet<string>, signal: AbortSignal): Promise<readonly number[]> {
+    const asked: number[] = [];
+    if (writes.patchCount > 0) for (let i = 0; i < writes.count; i++) if (isIfHeld(writes, i)) asked.push(i);
+    if (asked.length === 0) return asked;
+    const { sink, state, tables, position, deadLetters } = this.#parts;
+    const { table } = writes;
+    if (emptied.has(table.id) || !(await tables.isCurrent(table, position.tables, signal))) return asked;
+    const open = await state.snapshots.unfinished(sink.name, table.id);
+    if (open.some(({ scope }) => scope.kind !== "where")) return asked;
+    const keys = asked.map((entry) => baseKey(writes, entry));
+    const listed = await state.snapshots.listed(sink.name, table.id, keys);
+    const waiting = await deadLetters.waitingOf(table.id);
+    return asked.filter((_, i) => listed.has(i) || waiting.has(JSON.stringify(keys[i])));
+  }
+
   /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the batch. */
   async listAfter(writes: TableWrites, refused: number): Promise<void> {
     if (this.#parts.sink.form !== "stream") return;
     const followers = withFollowers(writes, [refused]).filter((entry) => entry !== refused);
     if (followers.length > 0) await this.listEntries(writes, followers);
   }
+}
+
+function without(writes: TableWrites, entries: ReadonlySet<number>): TableWrites {
+  const others = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !entries.has(i));
+  return someOf(writes, others);
 }
 
 /** The tuple whose key names entry `entry`. */

@@ -112,6 +112,17 @@ export class SinkTables {
     return [...lacked].filter((id) => !this.isSuspended(id));
   }
 
+  /**
+   * Whether the sink's copy is one of the table as the catalogue shows it. Waits for this process's first look: before it nobody knows
+   * whether the name means another table by now.
+   */
+  async isCurrent(table: TableVersion, held: CompleteTables, signal: AbortSignal): Promise<boolean> {
+    const { gate } = this.#parts;
+    await gate.looked(signal);
+    const completeness = gate.completeness(table);
+    return completeness !== null && held[table.id] === completeness;
+  }
+
   #lacks(table: TableVersion, held: CompleteTables): boolean {
     const completeness = this.#parts.gate.completeness(table);
     return completeness !== null && held[table.id] !== completeness && this.holds(table);

@@ -37,12 +37,12 @@ import {
   BEFORE_KEY,
   BEFORE_NONE,
   Block,
+  isUntold,
   isUpdate,
   NO_TUPLE,
   OP_DELETE,
   OP_READ,
   OP_TRUNCATE,
-  OP_UNTOLD,
 } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { hasWholeKey, joinedKey, keyText } from "../../core/model/row-id.ts";
@@ -203,7 +203,7 @@ const SUPERSEDED: Touched = { kind: "superseded" };
 /** Rows for sinks that get the stream too. */
 export class ApplyWindow extends Window<Touched> {
   protected noteChange(block: Block, row: number, _: TableVersion, oldKey: string | null, newKey: string | null): void {
-    if (newKey !== null && block.op[row] === OP_UNTOLD) {
+    if (newKey !== null && isUntold(block.op[row]!)) {
       if (oldKey !== null) this.note(oldKey, SUPERSEDED);
       this.note(newKey, untold(block, row));
       return;
@@ -467,7 +467,7 @@ class KeyImages {
     const { bytes } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
-    if (block.op[row] === OP_UNTOLD || this.#byteCount > BYTES_MAX) return UNTOLD;
+    if (isUntold(block.op[row]!) || this.#byteCount > BYTES_MAX) return UNTOLD;
     const out = new ByteWriter(256);
     let isPartial = hasUnchanged(bytes, after);
     if (!isPartial) out.copy(bytes, after, tupleEnd(bytes, after) - after);

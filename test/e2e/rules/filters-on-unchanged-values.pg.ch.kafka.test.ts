@@ -1,6 +1,6 @@
 /**
  * Filters that read a value which the log leaves out because it stays the same (TOAST): histories and streams have every change
- * of the rows that match, and nothing of others. Soft deletes have the version of the change.
+ * of the rows that match, and nothing of others. Soft deletes have the version of the change, or of the read that was needed.
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -66,7 +66,19 @@ const STATEMENTS = [
 const MIXED_STATEMENTS = ["update mixed set n = 91 where id = 6", "update mixed set n = 5 where id = 6"];
 const MIXED_EXPECTED = { 6: "rdu" };
 /** What happens while the daemon is down, of which it then remembers nothing. */
-const MEANWHILE = ["update T set n = 12 where id = 5", "update T set n = 11 where id = 12"];
+const MEANWHILE = [
+  "update T set n = 12 where id = 5",
+  "update T set n = 11 where id = 12",
+  // The source does not say which transaction wrote the row.
+  "update T set n = 21 where id = 7",
+  "begin; savepoint s; update T set n = 22 where id = 7; release s; commit",
+  "begin; savepoint s; update T set n = 23 where id = 10; release s; commit",
+  "update T set n = 24 where id = 10",
+  // The row is gone when the source is asked.
+  "update T set n = 31 where id = 8",
+  "update T set n = 32 where id = 8",
+  "delete from T where id = 8",
+];
 const AFTERWARDS = [
   "update T set n = 13 where id = 5",
   "update T set n = 14 where id = 5",
@@ -78,8 +90,13 @@ const EXPECTED: Readonly<Record<string, string>> = {
   4: "rdud",
   44: "uud",
   5: "ruuud",
+  7: "ruu",
+  8: "ruud",
   20: "cuu",
 };
+/** Nobody knows what the filter said of these rows, and a stream can't be asked: it has them as they are later. */
+const UNASKED = ["7", "8"];
+const UNTOLD = { 7: "rr" };
 
 async function opsIn({ installation, sinks }: RunningPipeline, sink: string, table: string) {
   const of = (source: string): string =>
@@ -164,23 +181,26 @@ test.for([["at once"], [PAUSED]])("%s", { tags: "heavy" }, async ([how]) => {
   const reader = new FilesReader(join(pipeline.installation.folder, "changes"));
   await eventually(() => expect(reader.waiting()).toBe(0), { withinMs: 30_000 });
   // A reader of one partition may lack the row under the former key: Kafka gets it whole, as it is read.
-  const { 4: _, 44: __, ...inTopics } = EXPECTED;
+  const { 4: _, 44: __, 8: ___, ...inTopics } = EXPECTED;
   for (const table of TABLE_NAMES) {
     const more = table === "mixed" ? MIXED_EXPECTED : {};
     const ops = { ...EXPECTED, ...more };
     for (const kind of KINDS.filter((name) => name.endsWith("history"))) {
       expect.soft({ kind, table, ops: await opsIn(pipeline, kind, table) }).toEqual({ kind, table, ops });
     }
-    expect.soft({ table, ops: withoutDoubt(await opsInFiles(pipeline, table)) }).toEqual({ table, ops });
+    const known = Object.fromEntries(Object.entries(ops).filter(([id]) => !UNASKED.includes(id)));
+    expect
+      .soft({ table, ops: withoutDoubt(await opsInFiles(pipeline, table)) })
+      .toEqual({ table, ops: { ...known, ...UNTOLD } });
     expect
       .soft({ table, ops: withoutDoubt(await opsInTopics(pipeline, table)) })
-      .toMatchObject({ table, ops: { ...inTopics, ...more } });
+      .toMatchObject({ table, ops: { ...inTopics, ...more, ...UNTOLD } });
     const lacking = await pipeline.sinks.target!.query(
       `select id from history.${table} where _millrace_op <> 'd' and big is null`,
     );
     expect.soft({ table, lacking: lacking.rows }).toEqual({ table, lacking: [] });
     const { rows } = await pipeline.sinks.target!.query(
-      `select id from soft.${table} s where _millrace_version <> (select max(_millrace_version) from history.${table} h where h.id = s.id)`,
+      `select id from soft.${table} s where id not in (${UNASKED.join(", ")}) and _millrace_version <> (select max(_millrace_version) from history.${table} h where h.id = s.id)`,
     );
     expect.soft({ table, otherVersions: rows }).toEqual({ table, otherVersions: [] });
     const source = await pipeline.source.query(`select * from ${table} where big like 'a%' order by id`);

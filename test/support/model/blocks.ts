@@ -18,6 +18,7 @@ import {
   Block,
   type LogMessage,
   NO_TUPLE,
+  OP_IF_HELD,
   OP_LETTERS,
 } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
@@ -130,6 +131,8 @@ const BEFORE_KINDS = { key: BEFORE_KEY, full: BEFORE_FULL, doubted: BEFORE_DOUBT
 export interface Change {
   readonly table: TableVersion;
   readonly op: (typeof OP_LETTERS)[number];
+  /** An update of a row that is wanted if it was wanted before: OP_IF_HELD. */
+  readonly isIfHeld?: true;
   readonly after?: readonly Cell[];
   /** As wide as the table; without `beforeKind` "full" all but the key columns are written as null. */
   readonly before?: readonly Cell[];
@@ -178,7 +181,7 @@ export function blockOf(changes: readonly Change[], spec: BlockSpec = {}): Block
     const before = change.before === undefined ? NO_TUPLE : writeTuple(writer, beforeCells(change, beforeKind));
     const after = change.after === undefined ? NO_TUPLE : writeTuple(writer, widthChecked(change.table, change.after));
     block.append(
-      OP_LETTERS.indexOf(change.op),
+      change.isIfHeld === true ? OP_IF_HELD : OP_LETTERS.indexOf(change.op),
       tableOrdinal(block, change.table),
       after,
       before,

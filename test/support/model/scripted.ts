@@ -228,6 +228,7 @@ export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTable
     holds: () => true,
     fills: () => true,
     lacking: () => [],
+    isCurrent: async () => true,
     leavesOut: () => false,
     known: [],
     named: [],

@@ -4,7 +4,7 @@
  */
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import { STAGED_MOVE, STAGED_PATCH } from "./staged.ts";
+import { STAGED_IF_HELD, STAGED_MOVE, STAGED_PATCH } from "./staged.ts";
 import { type EntryRange, timeOf, inRange } from "./staged.ts";
 import {
   COMMIT_TIME_COLUMN,
@@ -57,18 +57,19 @@ export class HistoryTable {
       return `CASE WHEN s._mask IS NOT NULL AND get_bit(s._mask, ${i}) = 1 THEN ${base} ELSE s.c${i} END`;
     });
     const unknown = `CASE WHEN s._mask IS NOT NULL AND b.${VERSION_COLUMN} IS NULL THEN ${this.#maskedNames} END`;
-    return `${this.#insert} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${USABLE} WHERE true${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
+    return `${this.#insert} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${this.#isUsable} WHERE NOT ${this.#isNotHeld}${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
   }
 
   /** Entries with cells whose value is unknown. An existing change needs none. */
   incomplete(mark: number): string {
-    const isUnknown = `s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE})`;
+    const isUnknown = `s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${this.#isUsable})`;
     return `SELECT ${mark}, s._ord FROM ${this.#parts.stage} AS s WHERE ${isUnknown} AND NOT ${this.#isThere} ORDER BY 2`;
   }
 
-  /** The changes of the log that triggers kept from being written. */
+  /** The changes of the log that triggers kept from being written. One of a row that is not held is not there either. */
   unwritten(mark: number): string {
-    return `SELECT ${mark}, s._ord FROM ${this.#parts.stage} AS s WHERE NOT ${this.#isThere} ORDER BY 2`;
+    const isMeant = `s._action <> ${STAGED_IF_HELD} OR EXISTS (SELECT FROM ${this.#base} AS b WHERE ${this.#isUsable})`;
+    return `SELECT ${mark}, s._ord FROM ${this.#parts.stage} AS s WHERE (${isMeant}) AND NOT ${this.#isThere} ORDER BY 2`;
   }
 
   /**
@@ -112,12 +113,23 @@ export class HistoryTable {
 
   /** The row of the base key before the change. */
   get #base(): string {
-    const before = `s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND (t.${VERSION_COLUMN}, t.${OFFSET_COLUMN}) < (s._version, s._offset)`;
+    const before = `s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}, ${STAGED_IF_HELD}) AND (t.${VERSION_COLUMN}, t.${OFFSET_COLUMN}) < (s._version, s._offset)`;
     return this.#latest("b", ` AND ${before}`);
   }
 
   #latest(prefix: "b" | "c", further = ""): string {
     return `(SELECT t.* FROM ${this.#parts.rows} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
+  }
+
+  /** A deleted row, or one with unknown values, supplies nothing. */
+  get #isUsable(): string {
+    const isHeld = `CASE WHEN s._action = ${STAGED_IF_HELD} THEN NOT (${this.#isOver}) ELSE b.${OP_COLUMN} <> 'd' END`;
+    return `${isHeld} AND b.${UNCHANGED_COLUMN} IS NULL`;
+  }
+
+  /** Behind the join with its base `b`. */
+  get #isNotHeld(): string {
+    return `(s._action = ${STAGED_IF_HELD} AND b.${VERSION_COLUMN} IS NULL)`;
   }
 
   /** A condition on the latest row `b` of a key: it is a deleted one. */
@@ -151,6 +163,3 @@ export class HistoryTable {
     return this.#parts.key.map((c) => `${table}.${this.#parts.columns[c]} = s.${prefix}${c}`).join(" AND ");
   }
 }
-
-/** A deleted row, or one with unknown values, supplies nothing. */
-const USABLE = `b.${OP_COLUMN} <> 'd' AND b.${UNCHANGED_COLUMN} IS NULL`;

@@ -5,6 +5,8 @@ export const STAGED_DELETE = 2;
 export const STAGED_MOVE = 3;
 /** In a history: a patch without a known base. */
 export const STAGED_BASELESS = 4;
+/** In a history: a patch that is no change if the row is not there (`isIfHeld`). */
+export const STAGED_IF_HELD = 5;
 
 /** Rows of the staging table from entry `from` (inclusive) to `to` (exclusive). */
 export interface EntryRange {

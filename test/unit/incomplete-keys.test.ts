@@ -1,0 +1,87 @@
+/** A history's changes of rows that a filter may have left out: for which of them the history can be asked. */
+import { expect, test } from "vitest";
+import type { TableWrites } from "../../src/core/model/batch.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { DeadLetterBox } from "../../src/runtime/sink/dead-letters.ts";
+import { IncompleteKeys } from "../../src/runtime/sink/incomplete-keys.ts";
+import { SinkPosition } from "../../src/runtime/sink/sink-position.ts";
+import { blockOf, tableVersion, UNCHANGED, writesOf } from "../support/model/blocks.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { realState, ScriptedSink, tableAnswers } from "../support/model/scripted.ts";
+
+const NEVER = new AbortController().signal;
+const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" } });
+const refusal = new MillraceError({ code: "MR3998", kind: "poison", message: "too long" });
+
+const batch = (): TableWrites =>
+  writesOf(
+    users,
+    blockOf([
+      { table: users, op: "u", after: ["1", "a", UNCHANGED], isIfHeld: true },
+      { table: users, op: "u", after: ["2", "a", UNCHANGED], isIfHeld: true },
+      { table: users, op: "u", after: ["3", "a", UNCHANGED] },
+    ]),
+  );
+
+async function history() {
+  const opened = await realState();
+  const { state } = opened;
+  const sink = new ScriptedSink("h");
+  sink.form = "history";
+  const context = {
+    name: "test",
+    producer: "millrace/test",
+    sourceKind: "scripted",
+    database: "test",
+    formatPosition: (commit: bigint) => String(commit),
+  };
+  const rules = { policy: "deadLetter", countMax: 9, isHistory: true, lose: async () => undefined } as const;
+  const deadLetters = new DeadLetterBox(sink.name, state.deadLetters, rules, context, quietLog);
+  const position = new SinkPosition(sink, state.bonds);
+  const at = { epoch: 1, commit: 1n, index: 0 };
+  position.begin(checkpointOf(at, complete({ [users.id]: "shape/generation" })), at);
+  let isCurrent = true;
+  const tables = tableAnswers({ isCurrent: async () => isCurrent });
+  const keys = new IncompleteKeys({ sink, state, deadLetters, position, tables, carried: new Set<string>() });
+  return {
+    state,
+    deadLetters,
+    becomesOther: () => (isCurrent = false),
+    /** The keys of which the sink gets the changes, and those that wait to be read. */
+    asked: async (emptied: readonly string[] = []) => {
+      const kept = await keys.withoutUnsure([batch()], new Set(emptied), NEVER);
+      const listed = await state.snapshots.keys([sink.name], null, 100);
+      return [
+        kept.flatMap(({ count, row }) => Array.from(row.subarray(0, count), (i) => String(i + 1))),
+        listed.map(({ key }) => key[0]).toSorted((a, b) => Number(a) - Number(b)),
+      ];
+    },
+    [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+  };
+}
+
+test("one that holds the table as it is", async () => {
+  await using one = await history();
+  expect(await one.asked()).toEqual([["1", "2", "3"], []]);
+});
+
+test("not for a key that waits to be read, or whose row was refused", async () => {
+  await using one = await history();
+  await one.state.snapshots.addKeys("h", users.id, [["2"]]);
+  expect(await one.asked()).toEqual([["1", "3"], ["2"]]);
+  await one.deadLetters.add(batch(), 0, refusal);
+  expect(await one.asked()).toEqual([["3"], ["1", "2"]]);
+});
+
+test("not for a table that is read again, is another one by now, or is emptied by the batch", async () => {
+  const none = [["3"], ["1", "2"]];
+  await using read = await history();
+  await read.state.snapshots.add({ tableId: users.id, sink: "h", scope: { kind: "table" }, reason: "a test" });
+  expect(await read.asked()).toEqual(none);
+  await using other = await history();
+  other.becomesOther();
+  expect(await other.asked()).toEqual(none);
+  await using emptied = await history();
+  expect(await emptied.asked([users.id])).toEqual(none);
+});
