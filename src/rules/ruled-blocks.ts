@@ -447,6 +447,10 @@ export class RuledBlocks {
     const isFull = before !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
     if (after !== NO_TUPLE) this.#row.set(block.bytes, after, isFull ? before : -1);
     const truth = after === NO_TUPLE ? UNTOLD : condition.evaluate(this.#row);
+    if (block.op[row] === OP_UNTOLD) {
+      this.#forget(block, row, table);
+      return truth === TRUE ? UNTOLD : truth;
+    }
     return remembers(table) ? this.#remembering(block, row, table, condition, from, truth) : truth;
   }
 
@@ -499,6 +503,17 @@ export class RuledBlocks {
     answers?.set(id, truths);
     this.#lookBack(condition, earlier);
     return is;
+  }
+
+  /** The log has the key alone: the daemon that wrote it could not tell more. */
+  #forget(block: Block, row: number, table: RuledTable): void {
+    const { source } = table;
+    for (const tuple of [block.before[row]!, block.after[row]!]) {
+      if (tuple === NO_TUPLE) continue;
+      const id = this.#idOf(source, block.bytes, tuple);
+      this.#answers.truths.get(table)?.delete(id);
+      this.memory.tell(source.id, this.#memoryOf(table), id, null, changeAt(block, row));
+    }
   }
 
   /** What is remembered holds as long as it is the same table, the filter reads the same columns, and rows have the same key. */
