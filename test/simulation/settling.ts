@@ -50,6 +50,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
     for (let leftMs = NOTICED_WITHIN_MS; leftMs > 0 && targets.some((target) => target.isShort); leftMs -= 20)
       await world.sleep(20);
     let isToSpoil = isSpoilt;
+    let hasSeen = false;
     const sinceMs = world.timeOfDayMs;
     for (;;) {
       const control = world.daemon?.running?.control;
@@ -66,7 +67,11 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       const result = await Promise.race([asked, death, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
       // A command that somebody still waits for may repair what is spoilt from here on.
       if (result?.reached === true && acts.operators.isAtWork) await world.sleep(20);
-      else if (result?.reached === true) {
+      else if (result?.reached === true && !hasSeen && targets.some((target) => target.isShort)) {
+        // It was not open until now: it sees what it lacks at its next heartbeat.
+        hasSeen = true;
+        await world.sleep(2 * HEARTBEAT_MS);
+      } else if (result?.reached === true) {
         world.proofs.look();
         // A comparison by hand renews what is proven.
         if (world.plan.proves === true) world.proofs.voided(await world.beside.proofs.list());
