@@ -8,7 +8,7 @@ import { SinkPosition } from "../../src/runtime/sink/sink-position.ts";
 import { blockOf, tableVersion, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { realState, ScriptedSink, tableAnswers } from "../support/model/scripted.ts";
+import { LETTERS_FROM, realState, ScriptedSink, tableAnswers } from "../support/model/scripted.ts";
 
 const NEVER = new AbortController().signal;
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" } });
@@ -29,15 +29,8 @@ async function history() {
   const { state } = opened;
   const sink = new ScriptedSink("h");
   sink.form = "history";
-  const context = {
-    name: "test",
-    producer: "millrace/test",
-    sourceKind: "scripted",
-    database: "test",
-    formatPosition: (commit: bigint) => String(commit),
-  };
   const rules = { policy: "deadLetter", countMax: 9, isHistory: true, lose: async () => undefined } as const;
-  const deadLetters = new DeadLetterBox(sink.name, state.deadLetters, rules, context, quietLog);
+  const deadLetters = new DeadLetterBox(sink.name, state.deadLetters, rules, LETTERS_FROM, quietLog);
   const position = new SinkPosition(sink, state.bonds);
   const at = { epoch: 1, commit: 1n, index: 0 };
   position.begin(checkpointOf(at, complete({ [users.id]: "shape/generation" })), at);

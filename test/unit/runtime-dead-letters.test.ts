@@ -9,7 +9,7 @@ import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/sink/dead
 import { DISCARD } from "../../src/runtime/control/replay.ts";
 import { blockOf, tableVersion, writesOf } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { realState } from "../support/model/scripted.ts";
+import { LETTERS_FROM, realState } from "../support/model/scripted.ts";
 
 const columns = [
   ["id", "int4"],
@@ -20,13 +20,6 @@ const notes = tableVersion({ table: "notes", columns, key: ["id"] });
 const refusal = new MillraceError({ code: "MR3998", kind: "poison", message: "too long" });
 
 function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}, logger: Logger = quietLog): DeadLetterBox {
-  const context = {
-    name: "shop",
-    producer: "millrace/test",
-    sourceKind: "scripted",
-    database: "test",
-    formatPosition: (commit: bigint) => String(commit),
-  };
   const all: DeadLetterRules = {
     policy: "deadLetter",
     countMax: 1_000,
@@ -34,7 +27,7 @@ function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}, logger: 
     lose: async () => undefined,
     ...rules,
   };
-  return new DeadLetterBox("s", state.deadLetters, all, context, logger);
+  return new DeadLetterBox("s", state.deadLetters, all, { ...LETTERS_FROM, name: "shop" }, logger);
 }
 
 function writes(table: typeof users, ids: readonly number[], commit = 1000n): TableWrites {

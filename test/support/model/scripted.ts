@@ -250,21 +250,23 @@ export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTable
 
 export type WorkerOptions = Partial<Omit<WorkerParts, "tables"> & SinkTableAnswers>;
 
+/** Where the rows of dead letters come from. */
+export const LETTERS_FROM = {
+  name: "test",
+  producer: "millrace/test",
+  sourceKind: "scripted",
+  database: "test",
+  formatPosition: (commit: bigint) => String(commit),
+};
+
 export function workerOf(sink: Sink, state: StateStore, options: WorkerOptions = {}): SinkWorker {
-  const context = {
-    name: "test",
-    producer: "millrace/test",
-    sourceKind: "scripted",
-    database: "test",
-    formatPosition: (commit: bigint) => String(commit),
-  };
   const worker = new SinkWorker({
     clock: hurriedClock,
     sink,
     state,
     limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },
     tables: tableAnswers(options),
-    deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),
+    deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, LETTERS_FROM, quietLog),
     logger: quietLog,
     metrics: noMetrics,
     news: new News(),
