@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
-import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
+import { passwordIn } from "../../src/passwords/in-url.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { decodedOrNull, STRAY, urlKey } from "../../src/tls/url-parts.ts";
 import { placeOfHttp } from "../../src/core/targets/places.ts";

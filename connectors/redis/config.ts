@@ -1,12 +1,7 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import {
-  freshPassword,
-  idlePassword,
-  passwordIn,
-  passwordKeys,
-  withoutPassword,
-} from "../../src/passwords/password.ts";
+import { passwordIn, withoutPassword } from "../../src/passwords/in-url.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { placeOfServer } from "../../src/core/targets/places.ts";
 import { urlKey } from "../../src/tls/url-parts.ts";

@@ -1,6 +1,6 @@
 import { shellWord } from "../core/shell-word.ts";
 import { TABLE_GLOB, TableSelection } from "../core/table-selection.ts";
-import { parseDurationMs } from "../core/values/quantity-keys.ts";
+import { parseDurationMs } from "../core/values/quantity.ts";
 import { cliError } from "./errors.ts";
 
 /** Timers end at 2^31 ms. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseByteCount, parseDurationMs } from "../../src/core/values/quantity-keys.ts";
+import { parseByteCount, parseDurationMs } from "../../src/core/values/quantity.ts";
 
 test("durations are read to the millisecond", () => {
   expect(["500ms", "10s", "5m", "1h", "1.5h", "2d", "0s"].map(parseDurationMs)).toEqual([

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { passwordsIn, withoutPassword } from "../../src/passwords/password.ts";
+import { passwordsIn, withoutPassword } from "../../src/passwords/in-url.ts";
 
 function secretsOf(...values: readonly string[]): Secrets {
   const secrets = new Secrets();

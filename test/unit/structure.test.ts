@@ -1,4 +1,4 @@
-/** The tree as a newcomer finds it: no imports in a circle, and streamed results read in one way. */
+/** The tree as a newcomer finds it: no imports in a circle, few before a command, and streamed results read in one way. */
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join, sep } from "node:path";
 import { expect, test } from "vitest";
@@ -8,6 +8,8 @@ const files = globSync("{src,connectors}/**/*.{ts,tsx}", { cwd: root }).map((fil
 const texts = new Map(files.map((file) => [file, readFileSync(join(root, file), "utf8")]));
 
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["'](\.[^"']+)["']|^\s*import\s*["'](\.[^"']+)["']/gm;
+
+const LOADED = /^\s*(?:import|export)\b(?!\s+type\b)[^"';]*?\bfrom\s*["']([^"']+)["']/gm;
 
 test("no file is imported by what it imports, types included", () => {
   expect(circles(new Map(files.map((file) => [file, importsOf(file)])))).toEqual([]);
@@ -24,6 +26,20 @@ test("streamed results of DuckDB are read whole, or fail", () => {
       .filter((line) => /\.yield(?:Converted)?Row/.test(line) && !/wholeResult\(/.test(line));
     expect(direct, `${file} reads a streamed result without wholeResult`).toEqual([]);
   }
+});
+
+test("each command begins without the packages that few commands need", () => {
+  // What it is, and what it loads for each command that does something.
+  const [reached, packages] = [
+    new Set(["main", "session", "options"].map((name) => `src/cli/${name}.ts`)),
+    new Set<string>(),
+  ];
+  for (const file of reached)
+    for (const [, from = ""] of texts.get(file)!.matchAll(LOADED)) {
+      if (!from.startsWith(".")) packages.add(from);
+      else reached.add(join(dirname(file), from).split(sep).join("/"));
+    }
+  expect([...packages].filter((name) => !name.startsWith("node:"))).toEqual(["commander", "pino"]);
 });
 
 test("a circle would be found", () => {

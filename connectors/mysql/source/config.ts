@@ -1,7 +1,8 @@
 /** The source's own keys of the configuration, and its factory. */
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
+import { passwordIn } from "../../../src/passwords/in-url.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { refusing } from "../../../src/core/idle-keys.ts";

@@ -1,11 +1,6 @@
 import * as z from "zod";
-import {
-  freshPassword,
-  idlePassword,
-  passwordIn,
-  passwordKeys,
-  withoutPassword,
-} from "../../../src/passwords/password.ts";
+import { passwordIn, withoutPassword } from "../../../src/passwords/in-url.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../../src/passwords/password.ts";
 import { refusing } from "../../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";

@@ -1,6 +1,7 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
-import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
+import { passwordIn } from "../../../src/passwords/in-url.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { refusing } from "../../../src/core/idle-keys.ts";

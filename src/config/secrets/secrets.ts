@@ -1,4 +1,4 @@
-import { passwordsIn } from "../../passwords/password.ts";
+import { passwordsIn } from "../../passwords/in-url.ts";
 
 const MASK = "***";
 /**
