@@ -189,7 +189,7 @@ async function finishedSlot(
     if (slot === undefined) throw slotMissing(context.slot);
     const { confirmed } = slot;
     if (confirmed !== null) return { ...slot, confirmed };
-    if (performance.now() >= deadlineMs) throw await unfinishedSlot(context, slot, signal);
+    if (performance.now() >= deadlineMs) throw await unfinishedSlot(context, slot, "fatal", signal);
     await delay(100, undefined, { signal });
   }
 }

@@ -22,7 +22,7 @@ import { closeAll, type SourceContext } from "./wire/context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./log/health.ts";
 import { markPrefix, writeMark, watermarks } from "./log/watermarks.ts";
-import { readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
+import { isUnfinished, readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
 import { joinedRows } from "../../kit/joined-rows.ts";
 import { readKeys, readMatching, readRange, readWritten } from "./snapshot/chunks.ts";
 import { contentSums, hashForms, inBuckets } from "./snapshot/content-sums.ts";
@@ -97,7 +97,7 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
     expectFree: async (identity, signal) => {
       await whenFree(context, identity === null ? "start" : "stream", signal);
       const slot = identity === null ? await readSlot(context, signal) : undefined;
-      if (slot?.confirmed === null && slot.kind === "logical") throw await unfinishedSlot(context, slot, signal);
+      if (slot !== undefined && isUnfinished(slot)) throw await unfinishedSlot(context, slot, "fatal", signal);
     },
     create: (request, signal) => published.create(request, signal),
     cross: (identity, positions, signal) => crossLog(context, identity, positions, signal),

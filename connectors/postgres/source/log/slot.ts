@@ -1,6 +1,6 @@
 /** The replication slot: finds it, creates it, adopts it, waits for it. */
 import { setTimeout as delay } from "node:timers/promises";
-import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { type ErrorKind, findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import type { ServerFacts } from "./server.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
@@ -235,24 +235,37 @@ export async function oldestTransaction(
   return oldest;
 }
 
+/** Whether it is being created, or never was finished: a physical slot has no position that was confirmed. */
+export function isUnfinished({ kind, confirmed }: Slot): boolean {
+  return kind === "logical" && confirmed === null;
+}
+
 /**
  * A slot whose creation never finished: confirmed_flush_lsn is NULL while the creating session waits, or for ever after a
  * crash.
  */
-export async function unfinishedSlot(context: SourceContext, slot: Slot, signal: AbortSignal): Promise<Error> {
+export async function unfinishedSlot(
+  context: SourceContext,
+  { activePid }: Pick<Slot, "activePid">,
+  kind: ErrorKind,
+  signal: AbortSignal,
+): Promise<Error> {
   const oldest = await oldestTransaction(context, signal);
-  const who =
-    slot.activePid === null ? "no process is creating it any more" : `process ${slot.activePid} is creating it`;
+  const who = activePid === null ? "no process is creating it any more" : `process ${activePid} is creating it`;
   const waits = oldest === undefined ? "" : `; the oldest open transaction is ${saysWho(oldest)}`;
-  return sourceError("MR2012", "fatal", `the slot ${context.slot} is not finished: ${who}${waits}`, {
-    hint: `${oldest === undefined ? "Drop" : `${endsIt(oldest)} Or drop`} the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+  const ends =
+    activePid === null
+      ? `drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`
+      : `end that process: SELECT pg_terminate_backend(${activePid});`;
+  return sourceError("MR2012", kind, `the slot ${context.slot} is not finished: ${who}${waits}`, {
+    hint: oldest === undefined ? `To go on, ${ends}` : `${endsIt(oldest)} Or ${ends}`,
   });
 }
 
 /** As it was found: a request that comes late drops no slot that was made, or used, since. */
 export async function dropSlot(context: SourceContext, signal: AbortSignal): Promise<void> {
   const { slot: name } = context;
-  await whenFree(context, "start", signal);
+  await whenFree(context, "restart", signal);
   const slot = await readSlot(context, signal);
   if (slot === undefined) return;
   const { confirmed } = slot;
@@ -288,9 +301,15 @@ async function readerName({ database }: SourceContext, pid: number, signal: Abor
 
 /**
  * Waits until no session reads from the slot. The session of a daemon that was cut off stays at the server until
- * wal_sender_timeout: a stream of ours waits for that. A first start does not wait: there the reader is another daemon.
+ * wal_sender_timeout: a stream of ours waits for that. A first start does not wait: there the reader is another daemon. After
+ * one that was cut off while it made the slot, a restart waits for the session that still makes it: its own would wait for the same
+ * transactions.
  */
-export async function whenFree(context: SourceContext, when: "start" | "stream", signal: AbortSignal): Promise<void> {
+export async function whenFree(
+  context: SourceContext,
+  when: "start" | "restart" | "stream",
+  signal: AbortSignal,
+): Promise<void> {
   const key = `${context.address.host}:${context.address.port}/${context.slot}`;
   const begunMs = performance.now();
   for (;;) {
@@ -304,10 +323,14 @@ export async function whenFree(context: SourceContext, when: "start" | "stream",
     const since = busySinceMs.get(key) ?? now;
     busySinceMs.set(key, since);
     if (now - begunMs >= BUSY_WAIT_MS) {
+      const unfinished = slot !== undefined && isUnfinished(slot);
+      const mayPass = when === "stream" || (when === "restart" && unfinished);
       const lasting = now - since >= BUSY_WAIT_MS_MAX ? "blocked" : "retryable";
+      const kind = mayPass ? lasting : "fatal";
+      if (unfinished) throw await unfinishedSlot(context, slot, kind, signal);
       throw sourceError(
         "MR2012",
-        when === "start" ? "fatal" : lasting,
+        kind,
         `the slot ${context.slot} is in use by ${await readerName(context, pid, signal)}`,
         {
           hint: `Stop the other daemon, or give this one another \`name\`. To end an unused reader: SELECT pg_terminate_backend(${pid});`,
