@@ -49,7 +49,7 @@ export interface CopyProgress {
 const PARALLEL_TABLES = 2;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
-/** The stream begins without sinks that still write, when the first one that has all rows has waited this long, */
+/** The stream begins without sinks that still write what they got together, when the first one that has all rows has waited this long, */
 const ENDING_MS_MIN = 1_000;
 /** or this part of its copy's time. */
 const ENDING_SHARE = 0.1;
@@ -128,8 +128,10 @@ export class InitialSnapshot {
     this.#tables = tables;
     const begunMs = clock.elapsed();
     await Promise.all(Array.from(this.#members, (member) => this.#leaveOut(member, signal)));
-    await this.#using(this.#read(new Set(this.#members), progress, signal));
-    while (this.#members.size > 0) {
+    const together = new Set(this.#members);
+    await this.#using(this.#read(together, progress, signal));
+    // Not for one that reads by itself: it catches up behind its last row.
+    while (together.intersection(this.#members).size > 0) {
       const told = news.count;
       const nowMs = clock.elapsed();
       const filledMs = this.#filledMs ?? nowMs;
