@@ -10,7 +10,7 @@ export const pages = {
   MR1402: {
     title: "The comparison was broken off",
     remedy:
-      "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning. Of a scheduled one `millrace status` has it as `reconcile.failure`, and the alert MillraceProofOld fires.",
+      "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning. Of a scheduled one `millrace status` has it as `reconcile.failure`, and without continuous comparisons the alert MillraceProofOld fires.",
     cause:
       "The daemon ended before everything was compared, the source was unreachable for longer than `--patience`, or nobody waited for it any more. Rows that were repaired before stay repaired.",
   },
