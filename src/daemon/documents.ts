@@ -23,6 +23,7 @@ import type { DeepSides } from "../reconcile/deep.ts";
 import { SourceRows } from "../reconcile/foreign/source-rows.ts";
 import type { Control } from "../runtime/control/control.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { isTriedAgain } from "../runtime/retry.ts";
 
 /** Beside what is told: how often it is seen whether the nest is filled. */
 const LOOK_MS = 500;
@@ -186,6 +187,7 @@ export async function watchColumns(
   };
   const again = (beginnings.get(config) ?? beginnings.set(config, { lastMs: -Infinity, waitMs: 0 }).get(config))!;
   let known = columnsOf(nest.resolvedFrom);
+  let said = "";
   for (;;) {
     await clock.sleep(LOOK_MS, signal);
     const now = columnsOf(tables.gate.tables);
@@ -203,8 +205,10 @@ export async function watchColumns(
       }
       known = now;
     } catch (error) {
-      if (signal.aborted || findMillraceError(error)?.kind !== "retryable") throw error;
-      logger.warn({ error }, "the columns of documents could not be looked at");
+      const failure = findMillraceError(error);
+      if (signal.aborted || failure === undefined || !isTriedAgain(failure)) throw error;
+      if (failure.message !== said) logger.warn({ error }, "the columns of documents could not be looked at");
+      said = failure.message;
     }
   }
 }
