@@ -117,6 +117,8 @@ describe("batches of many tables", () => {
     // Room for 300 locks: those of 150 tables and their keys.
     await other.query("select pg_advisory_lock(g) from generate_series(1, 200) g");
     await sink.verify(timeout());
+    // For those of 50.
+    await other.query("select pg_advisory_lock(g) from generate_series(201, 400) g");
     await sink.expel(wide, 5n, timeout());
     expect(await rowsOf(database, "select count(*)::int from many19")).toEqual([[0]]);
   });

@@ -116,7 +116,7 @@ const LOCKS: Rule = {
   code: "MR2006",
   kind: "retryable",
   what: "the target's lock table is full",
-  hint: "Millrace then writes fewer tables at once. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
+  hint: "Millrace tries again by itself. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
 };
 
 /** What a step locks at most. */
@@ -140,8 +140,11 @@ export function lackingLocks(
   { perSession, sessionsMax }: LockRoom,
 ): MillraceError {
   const value = perSession + Math.ceil(lockCount / sessionsMax);
+  const isOne = tableCount === 1;
+  const then = isOne ? "Millrace tries again by itself" : "Millrace then takes fewer tables at once";
+  const step = isOne ? "the table alone takes" : `${tableCount} tables at once take`;
   return error.with({
-    hint: `Millrace then writes fewer tables at once. max_locks_per_transaction of the target is ${perSession}, for each of ${sessionsMax} sessions (max_connections and max_prepared_transactions), and ${tableCount} tables at once take up to ${lockCount} locks. If it lasts: ALTER SYSTEM SET max_locks_per_transaction = ${value}, and restart that server.`,
+    hint: `${then}. max_locks_per_transaction of the target is ${perSession}, for each of ${sessionsMax} sessions (max_connections and max_prepared_transactions), and ${step} up to ${lockCount} locks. If it lasts: ALTER SYSTEM SET max_locks_per_transaction = ${value}, and restart that server.`,
   });
 }
 

@@ -1,7 +1,6 @@
 import { type Batch, tablesOf, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
-import { groupsOf } from "../../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
@@ -40,7 +39,6 @@ export type PostgresSinkOptions = FencedSessionOptions & Omit<WarehouseSinkOptio
 const NONE: ReadonlySet<string> = new Set();
 /** Of 2,000 new tables, 250 in a transaction take the server twice the processor time of 16. */
 const PREPARED_AT_ONCE = 16;
-/** A transaction holds locks on all of its tables. */
 const EXPELLED_AT_ONCE = 100;
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
 const BATCH = {
@@ -152,17 +150,27 @@ export class PostgresSink
     const names = tables.map((table) => this.target(table));
     // Invariant: what was lost is told before the target counts as it is then.
     await this.#session.run(doing, (session) => this.#presence.check(session, signal, names), signal);
-    let countMax = PREPARED_AT_ONCE;
+    const prepare = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
+      await this.#targets.prepare(this.#tables(session, signal, true), some);
+    };
+    await this.#inSteps(doing, tables, PREPARED_AT_ONCE, prepare, signal);
+  }
+
+  /** Some tables in each transaction: fewer where the target has no room for the locks of as many. */
+  async #inSteps(
+    doing: string,
+    tables: readonly TableVersion[],
+    atOnce: number,
+    work: (session: Session, some: readonly TableVersion[]) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    let countMax = atOnce;
     const refused: MillraceError[] = [];
     for (let i = 0; i < tables.length;) {
       const some = tables.slice(i, i + countMax);
+      const targets = () => some.map((table) => this.target(table));
       try {
-        await this.#session.fenced(
-          doing,
-          (session) => this.#targets.prepare(this.#tables(session, signal, true), some),
-          signal,
-          () => some.map((table) => this.target(table)),
-        );
+        await this.#session.fenced(doing, (session) => work(session, some), signal, targets);
         i += some.length;
       } catch (error) {
         const known = findMillraceError(error);
@@ -235,9 +243,7 @@ export class PostgresSink
       }
       await session.query("COMMIT", signal);
     };
-    const doing = "removing rows that Millrace did not write";
-    for (const some of groupsOf(tables, EXPELLED_AT_ONCE))
-      await this.#session.fenced(doing, (session) => remove(session, some), signal);
+    await this.#inSteps("removing rows that Millrace did not write", tables, EXPELLED_AT_ONCE, remove, signal);
   }
 
   async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
