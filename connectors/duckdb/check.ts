@@ -22,7 +22,7 @@ export async function checkFile(
   signal.throwIfAborted();
   const known = (error: unknown): MillraceError => ofFile(classify(error, "opening the file"), options.path);
   return await fileFindings(`duckdb.file.${options.name}`, options.path, known, async () => {
-    return await targetFindings(await Database.acquire(options), options, tables);
+    return await targetFindings(await Database.acquire(options), options, tables, signal);
   });
 }
 
@@ -31,6 +31,7 @@ export async function targetFindings(
   store: Store,
   { name, owner, schema, form = DEFAULT_FORM }: WarehouseSinkOptions & { readonly form?: DuckdbForm },
   tables: readonly TableName[],
+  signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   try {
     const connection = await store.connect();
@@ -38,7 +39,7 @@ export async function targetFindings(
       const nothing = (): void => undefined;
       const options = { name, owner, schema, form, changing: nothing, onPrepared: nothing };
       const checkpoint = new CheckpointRow(owner, store.catalogue, form);
-      const warehouse = new DuckdbWarehouse({ connection, store, checkpoint }, options);
+      const warehouse = new DuckdbWarehouse({ connection, store, checkpoint, signal }, options);
       const there = await warehouse.find(tables);
       return tables.flatMap((table): readonly Finding[] => {
         const existing = there.get(warehouse.key(table));

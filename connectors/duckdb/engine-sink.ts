@@ -93,7 +93,12 @@ export interface StoreKeeper<S extends Store> {
   /** Which of these tables, whose targets are there, the target can't read any more: they are created again and filled. */
   missing?(tables: readonly TableVersion[], opened: Opened<S>): Promise<readonly TableVersion[]>;
   /** Before the targets of these tables are prepared, or lose rows for a reset. */
-  preparing?(tables: readonly TableVersion[], opened: Opened<S>, purpose: "prepare" | "reset"): Promise<void>;
+  preparing?(
+    tables: readonly TableVersion[],
+    opened: Opened<S>,
+    purpose: "prepare" | "reset",
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Before the targets of these tables change in another way than by batches. Exclusively. */
   changing?(tables: readonly TableVersion[]): void;
   /** Runs `write`, and what belongs before and after it. Exclusively. */
@@ -219,7 +224,7 @@ export class EngineSink<S extends Store>
     return await this.#work("looking for tables", signal, async () => {
       const seen = await this.#asSeen();
       const unseen = tables.filter((table) => !seen.tables.has(table));
-      const missing = unseen.length === 0 ? [] : await this.#targets.missing(this.#warehouse(), unseen);
+      const missing = unseen.length === 0 ? [] : await this.#targets.missing(this.#warehouse(signal), unseen);
       const there = tables.filter((table) => !missing.includes(table));
       for (const table of there) seen.tables.add(table);
       return [...missing, ...((await this.#keeper.missing?.(there, this.#opened())) ?? [])];
@@ -230,7 +235,7 @@ export class EngineSink<S extends Store>
     return await this.#work("looking for tables", signal, async () => {
       const seen = await this.#asSeen();
       const unseen = tables.filter((table) => !seen.own.has(table));
-      const foreign = await this.#targets.foreign(this.#warehouse(), unseen);
+      const foreign = await this.#targets.foreign(this.#warehouse(signal), unseen);
       const taken = new Set(foreign.map(({ table }) => table));
       for (const table of unseen) if (!taken.has(table)) seen.own.add(table);
       return foreign;
@@ -241,14 +246,14 @@ export class EngineSink<S extends Store>
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async () => {
       this.#opened().store.verifyPlace();
-      await this.#keeper.preparing?.(tables, this.#opened(), "prepare");
-      await this.#targets.prepare(this.#warehouse(), tables);
+      await this.#keeper.preparing?.(tables, this.#opened(), "prepare", signal);
+      await this.#targets.prepare(this.#warehouse(signal), tables);
     });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     return await this.#work(`looking at ${to.id}`, signal, async () => {
-      return await this.#targets.carries(this.#warehouse(), from, to);
+      return await this.#targets.carries(this.#warehouse(signal), from, to);
     });
   }
 
@@ -261,7 +266,7 @@ export class EngineSink<S extends Store>
         const { store, checkpoint } = opened;
         if (batch.kind === "sweep") {
           store.verifyPlace();
-          await this.#targets.hide(this.#warehouse(), batch.sweeps);
+          await this.#targets.hide(this.#warehouse(signal), batch.sweeps);
         }
         await store.exclusively(async () => {
           // Invariant: rows that went into a file without a name do not count as durable.
@@ -293,8 +298,8 @@ export class EngineSink<S extends Store>
       const opened = this.#opened();
       const { connection, store, checkpoint } = opened;
       store.verifyPlace();
-      await this.#keeper.preparing?.(tables, opened, "reset");
-      const expelled = await this.#targets.expelled(this.#warehouse(), tables);
+      await this.#keeper.preparing?.(tables, opened, "reset", signal);
+      const expelled = await this.#targets.expelled(this.#warehouse(signal), tables);
       await store.exclusively(async () => {
         this.#keeper.changing?.(expelled.map(({ table }) => table));
         for (const { table, rows, noted } of expelled) {
@@ -316,7 +321,7 @@ export class EngineSink<S extends Store>
 
   async highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, async () => {
-      return await this.#targets.highestVersion(this.#warehouse(), tables);
+      return await this.#targets.highestVersion(this.#warehouse(signal), tables);
     });
   }
 
@@ -349,7 +354,7 @@ export class EngineSink<S extends Store>
       if (seen.isWhole) return;
       const there = await store.tables(connection);
       const found = new Map(there.map((table) => [targetKey(table.name), table]));
-      this.#targets.expectPresent(duckdbError, this.#warehouse().place, found);
+      this.#targets.expectPresent(duckdbError, this.#warehouse(signal).place, found);
       seen.isWhole = true;
     });
     this.#keeper.rested?.();
@@ -402,8 +407,8 @@ export class EngineSink<S extends Store>
     return new CheckpointRow(this.#options.owner, store.catalogue, this.#keeper.form);
   }
 
-  #warehouse(): DuckdbWarehouse {
-    return new DuckdbWarehouse(this.#opened(), this.#options);
+  #warehouse(signal: AbortSignal): DuckdbWarehouse {
+    return new DuckdbWarehouse({ ...this.#opened(), signal }, this.#options);
   }
 
   async #connect(): Promise<void> {

@@ -16,12 +16,14 @@ import {
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { DuckDBConnection } from "@duckdb/node-api";
+import { expect, test, vi } from "vitest";
 import { readTextRows } from "../../connectors/kit/duckdb-engine/engine.ts";
 import { startEngine } from "../../connectors/duckdb/lake/engine.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { SharedTurn } from "../../connectors/duckdb/lake/shared-turn.ts";
 import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookUpTargets, tablesIn } from "../../connectors/duckdb/tables/existing.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
@@ -148,14 +150,36 @@ test("who may write the catalogue may lock it; where its locks can't be had, bat
   const { catalog } = target.options.place;
   await target.query("create schema lake.public");
   chmodSync(catalog, 0o660);
-  for (const lock of ["turn", "next"]) rmSync(`${catalog}-${lock}`);
+  for (const file of ["turn", "next", "beat"]) rmSync(`${catalog}-${file}`);
   mkdirSync(`${catalog}-next`);
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   await sink.apply(rowsBatch(10n, [items, [put(["1", "x"])]]), new Reports(), timeout());
   expect(await target.readRows(items)).toHaveLength(1);
-  expect(statSync(`${catalog}-turn`).mode & 0o777).toBe(0o660);
+  for (const file of ["turn", "beat"]) expect(statSync(`${catalog}-${file}`).mode & 0o777).toBe(0o660);
+  await sink.close();
+});
+
+test("a sink that waits for another writer's turn can be stopped, whatever it waits for", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  const other = new SharedTurn(target.options.place.catalog);
+  const turn = await other.take(timeout());
+  const calls = [
+    (signal: AbortSignal) => sink.prepare([items], signal),
+    (signal: AbortSignal) => sink.apply(rowsBatch(10n, [items, [put(["1", "x"])]]), new Reports(), signal),
+    (signal: AbortSignal) => sink.rows.expel([items], 5n, signal),
+  ];
+  for (const call of calls) {
+    const stop = new AbortController();
+    const ended = failure(call(stop.signal));
+    stop.abort();
+    expect(await ended).toMatchObject({ kind: "aborted" });
+  }
+  turn[Symbol.dispose]();
+  other[Symbol.dispose]();
   await sink.close();
 });
 
@@ -317,14 +341,15 @@ test(
   },
 );
 
-/** Opens a sink until its maintenance has run twice. */
-async function upkeep({ options }: LakeTarget, keepSnapshotsMs: number): Promise<void> {
+/** Opens a sink until its maintenance has run twice, or more often: returns how often. */
+async function upkeep({ options }: LakeTarget, keepSnapshotsMs: number): Promise<number> {
   let runs = 0;
   const logger = { ...SILENT, info: () => void runs++ };
   const sink = lakeSink({ ...options, logger, maintenance: { everyMs: 100, keepSnapshotsMs } });
   await sink.open(1, timeout());
   await eventually(async () => expect(runs).toBeGreaterThan(1));
   await sink.close();
+  return runs;
 }
 
 test("a run of the maintenance ends, though each batch makes a file that could be joined", async () => {
@@ -370,6 +395,27 @@ test("how large files become is what somebody has set, for a table or the lake; 
   await upkeep(target, 60_000);
   expect(await files()).toEqual([4, 6]);
   expect(await sizes()).toEqual([["1"], ["1"]]);
+});
+
+test("maintenance asks the catalogue for the files of many tables together", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  const tables = ["a", "b", "c", "d"].map((table) => tableVersion({ table, columns: { id: "int8", v: "text" } }));
+  await sink.open(1, timeout());
+  await sink.prepare(tables, timeout());
+  for (let n = 1; n <= 2; n++) {
+    const rows = Array.from({ length: 150 }, (_, i) => put([`${n * 1_000 + i}`, "x"]));
+    const batch = rowsBatch(BigInt(n), ...tables.map((table) => [table, rows] as const));
+    await sink.apply(batch, new Reports(), timeout());
+  }
+  await sink.close();
+  using asked = vi.spyOn(DuckDBConnection.prototype, "runAndReadAll");
+  const runs = await upkeep(target, 60_000);
+  const looks = asked.mock.calls.filter(([sql]) => sql.includes("ducklake_data_file AS f"));
+  // For those of which rows are gone, and for small ones; the last run may have begun.
+  expect(looks.length).toBeLessThanOrEqual(2 * (runs + 1));
+  const files = "select file_count::integer from ducklake_table_info('lake') where table_name in ('a', 'b', 'c', 'd')";
+  expect(await target.query(files)).toEqual([[1], [1], [1], [1]]);
 });
 
 test("snapshots stay as long as they are to be kept, and files until their readers are done", async () => {

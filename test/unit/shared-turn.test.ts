@@ -1,8 +1,15 @@
 /** Turns of processes that write one lake. */
-import { writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { SharedTurn } from "../../connectors/duckdb/lake/shared-turn.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
+
+const TIMES = { beatMs: 40, silenceMsMax: 300 };
+/** Of the beats that are seen: they take several times as long as silence may last. */
+const BEATS = 20;
 
 test("who waits for a turn has it before the one who has just ended his", async () => {
   using folder = temporaryFolder();
@@ -17,6 +24,8 @@ test("who waits for a turn has it before the one who has just ended his", async 
     order.push("other");
     turn[Symbol.dispose]();
   });
+  // And no journal.
+  expect(readdirSync(dirname(catalog)).toSorted()).toEqual(["lake.db", "lake.db-beat", "lake.db-next", "lake.db-turn"]);
   first[Symbol.dispose]();
   using _ = await busy.take(signal);
   order.push("again");
@@ -38,4 +47,37 @@ test("who is stopped while it waits keeps nobody", async () => {
   await expect(other).rejects.toThrow();
   first[Symbol.dispose]();
   using _ = await busy.take(signal);
+});
+
+test("who waits has its turn when the other one ends his, however long that took", async () => {
+  using folder = temporaryFolder();
+  const catalog = folder.file("lake.db");
+  writeFileSync(catalog, "");
+  const [busy, waiting, last] = [0, 1, 2].map(() => new SharedTurn(catalog, TIMES));
+  const { signal } = new AbortController();
+  const order: string[] = [];
+  const taken = async (name: string, turn: SharedTurn): Promise<void> => {
+    using _ = await turn.take(signal);
+    order.push(name);
+  };
+  const first = await busy!.take(signal);
+  const others = [taken("waiting", waiting!), taken("last", last!)];
+  const beats = new Set<number>();
+  await eventually(() => beats.add(statSync(`${catalog}-beat`).mtimeMs).size > BEATS);
+  order.push("busy");
+  first[Symbol.dispose]();
+  await Promise.all(others);
+  expect(order).toEqual(["busy", "waiting", "last"]);
+  for (const turn of [busy, waiting, last]) turn![Symbol.dispose]();
+});
+
+test("a process that is stopped in its turn keeps nobody", async () => {
+  using folder = temporaryFolder();
+  const catalog = folder.file("lake.db");
+  writeFileSync(catalog, "");
+  // A stopped process keeps its locks, and says nothing.
+  using stopped = new DatabaseSync(`${catalog}-turn`);
+  stopped.exec("BEGIN IMMEDIATE");
+  using waiting = new SharedTurn(catalog, TIMES);
+  using _ = await waiting.take(new AbortController().signal);
 });

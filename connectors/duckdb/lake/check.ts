@@ -23,7 +23,7 @@ export async function checkLake(
     return [
       ok(id, `the lake ${place} can be opened`),
       ...(await rulesOf(options.place, signal)),
-      ...(await targetFindings(lake, { ...options, form: { ...options.form, isLake: true } }, tables)),
+      ...(await targetFindings(lake, { ...options, form: { ...options.form, isLake: true } }, tables, signal)),
     ];
   } catch (error) {
     const known = findMillraceError(error);

@@ -65,6 +65,7 @@ export class TablesWithLostFiles {
     tables: readonly TableVersion[],
     { connection, store, checkpoint }: Opened<Lake>,
     purpose: "prepare" | "reset",
+    signal: AbortSignal,
   ): Promise<void> {
     for (const table of tables) {
       const name = this.#nameOf(table);
@@ -78,7 +79,7 @@ export class TablesWithLostFiles {
       if (!this.#lost.has(key) || (purpose === "prepare" && isHeld({ ids }, checkpoint))) continue;
       const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
       const drop = async () => void (await connection.run(sql));
-      await store.exclusively(() => inTransaction(connection, () => checkpoint.fence(connection), drop));
+      await store.exclusively(() => inTransaction(connection, () => checkpoint.fence(connection), drop), signal);
       this.#lost.delete(key);
     }
   }

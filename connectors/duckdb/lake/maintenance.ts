@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type EngineConnection, inTransaction, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
+import { groupsOf } from "../../../src/core/each-of.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
 import { FailedUpkeep } from "../failed-upkeep.ts";
@@ -10,7 +11,6 @@ import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../
 import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
 import { findOrphans, KEEP_NAMED, markData, ownerOfData, SCHEDULED, scheduleOrphans } from "./orphans.ts";
-import { tablesOfLake } from "./tables.ts";
 
 /** A reader of a snapshot that has ended may still read its files. */
 const READING = "1 day";
@@ -30,6 +30,8 @@ const STREAM_SHARE = 3;
  * so many the rows become files before the next run; at each change of shape that would cost more than it saves.
  */
 const SHAPES_MAX = 16;
+/** The catalogue's database gives the files of all tables, whichever are asked for: so many tables are looked at together. */
+const TABLES_TOGETHER = 100;
 /** As many snapshots end by one statement. */
 const ENDED_TOGETHER = 500;
 
@@ -37,6 +39,13 @@ export interface MaintenanceSettings {
   readonly everyMs: number;
   /** How long readers can go back in time. */
   readonly keepSnapshotsMs: number;
+}
+
+/** With its numbers in the catalogue. */
+interface LakeTable {
+  readonly name: TargetName;
+  readonly id: string;
+  readonly schemaId: string;
 }
 
 interface Maintained {
@@ -97,23 +106,39 @@ export class Maintenance {
     for (const sql of statements) await this.#inTurn(() => connection.run(sql));
   }
 
-  async #join(connection: EngineConnection, table: TargetName): Promise<void> {
-    const at = `'${LAKE}', ${quoteLiteral(table.table)}, schema => ${quoteLiteral(table.schema)}`;
-    await this.#inTurn(() => writeOut(connection, table));
-    // Invariant: what is to be done is counted before, because what batches change meanwhile would keep it going for ever.
-    for (const share of cut(await gappyFiles(connection, table)))
-      await this.#inTurn(() => rewrite(connection, at, share));
-    for (let left = await countSmall(connection, table); left > 1;)
-      left -= (await this.#inTurn(() => joinSome(connection, at))) ?? left;
-    if (!this.#isClosed) this.failed.done(labelOf(table));
+  /** Invariant: what is to be done is counted before, because what batches change meanwhile would keep it going for ever. */
+  async #join(connection: EngineConnection, all: readonly LakeTable[]): Promise<void> {
+    const written = await this.#forEach(all, (table) => this.#inTurn(() => writeOut(connection, table)));
+    const gappy = await gappyFiles(connection, written);
+    const rewritten = await this.#forEach(written, async (table) => {
+      for (const share of cut(wornOf(gappy.get(table.id) ?? [])))
+        await this.#inTurn(() => rewrite(connection, table, share));
+    });
+    const small = await countSmall(connection, rewritten);
+    const joined = await this.#forEach(rewritten, async (table) => {
+      for (let left = small.get(table.id) ?? 0; left > 1;)
+        left -= (await this.#inTurn(() => joinSome(connection, table))) ?? left;
+    });
+    if (!this.#isClosed) for (const { name } of joined) this.failed.done(labelOf(name));
   }
 
-  /** Invariant: a table whose files can't be read or joined stops no other's. */
-  async #forTable(target: TargetName, work: () => Promise<unknown>): Promise<void> {
+  /** Of which tables it was done. Invariant: a table whose files can't be read or joined stops no other's. */
+  async #forEach(
+    all: readonly LakeTable[],
+    work: (table: LakeTable) => Promise<unknown>,
+  ): Promise<readonly LakeTable[]> {
+    const done: LakeTable[] = [];
+    for (const table of all) if (await this.#forTable(table.name, () => work(table))) done.push(table);
+    return done;
+  }
+
+  /** Whether it was done. */
+  async #forTable(target: TargetName, work: () => Promise<unknown>): Promise<boolean> {
     const { sink, lake, logger, onLost } = this.#parts;
     const table = labelOf(target);
     try {
       await work();
+      return true;
     } catch (error) {
       const known = classify(error, "joining the lake's files");
       if (this.#isClosed || lake.broken || isOfLake(known)) throw error;
@@ -121,8 +146,10 @@ export class Maintenance {
       // A commit can be refused though nobody else writes.
       const isMet = mayPass(known);
       logger[isMet ? "debug" : "warn"]({ sink, table, code }, `its files are joined later: ${message}`);
-      if (code === "MR3226") return onLost(target, known);
-      this.failed.failed(table, `the small files of ${table} are not joined, and its readers get slower`, known, isMet);
+      const what = `the small files of ${table} are not joined, and its readers get slower`;
+      if (code === "MR3226") onLost(target, known);
+      else this.failed.failed(table, what, known, isMet);
+      return false;
     }
   }
 
@@ -178,9 +205,9 @@ export class Maintenance {
       await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
       await this.#inTurn(() => correctCounts(connection));
       await this.#inTurn(() => boundFiles(connection));
-      const tables = await tablesOfLake(connection);
+      const tables = await tablesOf(connection);
       this.failed.keepOnly(tables.map(({ name }) => labelOf(name)));
-      for (const { name: table } of tables) await this.#forTable(table, () => this.#join(connection, table));
+      for (const some of groupsOf(tables, TABLES_TOGETHER)) await this.#join(connection, some);
       for (let removed = REMOVED_TOGETHER; removed === REMOVED_TOGETHER;)
         removed = (await this.#inTurn(() => removeSome(connection))) ?? 0;
       await this.#orphans(connection);
@@ -197,8 +224,8 @@ export class Maintenance {
     this.#running = this.#running.then(async () => {
       this.#looksAtShapes = false;
       await this.#attempt(async (connection) => {
-        for (const table of await tablesInShapes(connection, SHAPES_MAX))
-          await this.#forTable(table, () => this.#inTurn(() => writeOut(connection, table)));
+        const many = await tablesOf(connection, `AND t.table_id IN (${IN_MANY_SHAPES})`);
+        await this.#forEach(many, (table) => this.#inTurn(() => writeOut(connection, table)));
       });
     });
   }
@@ -234,24 +261,19 @@ function isOfLake({ code, kind, reason }: MillraceError): boolean {
   return reason === "lost" || kind === "aborted" || (kind === "blocked" && code !== "MR3226");
 }
 
-/** Whose rows lie in the catalogue in more shapes than so many; `only`: of this table alone. */
-async function tablesInShapes(
-  connection: EngineConnection,
-  moreThan: number,
-  only?: TargetName,
-): Promise<readonly TargetName[]> {
-  const where =
-    only === undefined
-      ? ""
-      : `WHERE t.table_name = ${quoteLiteral(only.table)} AND s.schema_name = ${quoteLiteral(only.schema)} `;
+/** A row for each shape of a table in which rows lie in the catalogue. */
+const SHAPES = `${METADATA}.ducklake_inlined_data_tables`;
+const IN_MANY_SHAPES = `SELECT table_id FROM ${SHAPES} GROUP BY table_id HAVING count(*) > ${SHAPES_MAX}`;
+
+/** `and`: on a table (t). */
+async function tablesOf(connection: EngineConnection, and = ""): Promise<readonly LakeTable[]> {
   const rows = await readTextRows(
     connection,
-    `SELECT s.schema_name, t.table_name FROM ${METADATA}.ducklake_inlined_data_tables AS p ` +
-      `JOIN ${METADATA}.ducklake_table AS t ON t.table_id = p.table_id AND t.end_snapshot IS NULL ` +
-      `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ${where}` +
-      `GROUP BY ALL HAVING count(*) > ${moreThan}`,
+    `SELECT s.schema_name, t.table_name, t.table_id::VARCHAR, t.schema_id::VARCHAR FROM ${METADATA}.ducklake_table AS t ` +
+      `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ` +
+      `WHERE t.end_snapshot IS NULL ${and}`,
   );
-  return rows.map(([schema = "", table = ""]) => ({ schema, table }));
+  return rows.map(([schema = "", table = "", id = "", schemaId = ""]) => ({ name: { schema, table }, id, schemaId }));
 }
 
 /** How large files are joined at most, where nobody has said so: no call takes it, and DuckLake's default is 512 MB. */
@@ -304,9 +326,9 @@ async function expireStatements(connection: EngineConnection, keepMs: number): P
  * that know the catalogue from before would fail there for as long as they are attached: they look again only when some shape in
  * the lake changes.
  */
-async function writeOut(connection: EngineConnection, target: TargetName): Promise<void> {
+async function writeOut(connection: EngineConnection, { id, name: target }: LakeTable): Promise<void> {
   const [name, inSchema] = [quoteLiteral(target.table), quoteLiteral(target.schema)];
-  const isFormer = (await tablesInShapes(connection, 1, target)).length > 0;
+  const isFormer = (await readTextRows(connection, `SELECT 1 FROM ${SHAPES} WHERE table_id = ${id}`)).length > 1;
   const flush = `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`;
   // Invariant: in one commit, so that no program finds the places gone and the shapes as they were.
   await inTransaction(
@@ -340,41 +362,51 @@ async function within<T>(connection: EngineConnection, work: () => Promise<T>): 
   return await inTransaction(connection, () => connection.run("BEGIN TRANSACTION"), work);
 }
 
-/** The files of a table (t) as they are now (f), and what says which of their rows are gone (d). */
-function filesOf({ schema, table }: TargetName): string {
+/** The files of these tables as they are now (f), and what says which of their rows are gone (d). */
+function filesOf(tables: readonly LakeTable[]): string {
   return (
-    `FROM ${METADATA}.ducklake_data_file AS f ` +
-    `JOIN ${METADATA}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL ` +
-    `JOIN ${METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL ` +
-    `LEFT JOIN ${METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL ` +
-    `WHERE t.table_name = ${quoteLiteral(table)} AND s.schema_name = ${quoteLiteral(schema)} AND f.end_snapshot IS NULL`
+    `FROM ${METADATA}.ducklake_data_file AS f LEFT JOIN ${METADATA}.ducklake_delete_file AS d ` +
+    `ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL ` +
+    `WHERE f.table_id IN (${tables.map(({ id }) => id).join(", ")}) AND f.end_snapshot IS NULL`
   );
 }
 
-/** What DuckLake goes by: what is set for the table, or else for its schema, or for the lake. */
+/** What DuckLake goes by: what is set for the table (t), or else for its schema, or for the lake. */
 const TARGET_BYTES =
   `SELECT arg_max(value::BIGINT, coalesce(scope, '')) FROM ${METADATA}.ducklake_metadata WHERE key = 'target_file_size' ` +
-  "AND (scope IS NULL OR scope_id = CASE scope WHEN 'table' THEN t.table_id ELSE t.schema_id END)";
+  "AND (scope IS NULL OR scope_id = CASE scope WHEN 'table' THEN t.id ELSE t.schema_id END)";
 
-/** How many files can be joined: those without deleted rows that are not large enough. */
-async function countSmall(connection: EngineConnection, table: TargetName): Promise<number> {
-  const sql = `SELECT count(*)::VARCHAR ${filesOf(table)} AND d.data_file_id IS NULL AND f.file_size_bytes < (${TARGET_BYTES})`;
-  const [[count] = []] = await readTextRows(connection, sql);
-  return Number(count);
+/** By the table's number, how many files can be joined: those without deleted rows that are not large enough. */
+async function countSmall(
+  connection: EngineConnection,
+  tables: readonly LakeTable[],
+): Promise<ReadonlyMap<string, number>> {
+  if (tables.length === 0) return new Map();
+  const rows = await readTextRows(
+    connection,
+    `SELECT t.id::VARCHAR, count(*)::VARCHAR FROM (VALUES ${tables.map(({ id, schemaId }) => `(${id}, ${schemaId})`).join(", ")}) ` +
+      `AS t (id, schema_id) JOIN (SELECT f.table_id, f.file_size_bytes AS bytes ${filesOf(tables)} AND d.data_file_id IS NULL) AS f ` +
+      `ON f.table_id = t.id WHERE f.bytes < (${TARGET_BYTES}) GROUP BY t.id`,
+  );
+  return new Map(rows.map(([id = "", count]) => [id, Number(count)]));
 }
 
 /** Makes one file; returns of how many. Null: there are none left. */
-async function joinSome(connection: EngineConnection, at: string): Promise<number | null> {
-  const sql = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
+async function joinSome(connection: EngineConnection, table: LakeTable): Promise<number | null> {
+  const sql = `CALL ducklake_merge_adjacent_files(${argumentsFor(table)}, max_compacted_files => 1)`;
   const [joined] = await within(connection, () => readTextRows(connection, sql));
   return joined === undefined ? null : Number(joined[2]);
 }
 
+function argumentsFor({ name: { schema, table } }: LakeTable): string {
+  return `'${LAKE}', ${quoteLiteral(table)}, schema => ${quoteLiteral(schema)}`;
+}
+
 /** Files that lack this share of their rows, or more. */
-async function rewrite(connection: EngineConnection, at: string, share: number): Promise<void> {
+async function rewrite(connection: EngineConnection, table: LakeTable, share: number): Promise<void> {
   // A quotient, which its text may not give exactly.
   const threshold = (share * (1 - 1e-9)).toFixed(12);
-  const sql = `CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${threshold})`;
+  const sql = `CALL ducklake_rewrite_data_files(${argumentsFor(table)}, delete_threshold => ${threshold})`;
   await within(connection, () => connection.run(sql));
 }
 
@@ -384,14 +416,24 @@ interface GappyFile {
   readonly share: number;
 }
 
-/** What is to be written again, by falling share. */
-async function gappyFiles(connection: EngineConnection, table: TargetName): Promise<readonly GappyFile[]> {
+/** By the table's number, files of which rows are gone, by falling share. */
+async function gappyFiles(
+  connection: EngineConnection,
+  tables: readonly LakeTable[],
+): Promise<ReadonlyMap<string, readonly GappyFile[]>> {
+  if (tables.length === 0) return new Map();
   const gone = "d.delete_count::DOUBLE / f.record_count";
   const rows = await readTextRows(
     connection,
-    `SELECT f.file_size_bytes::VARCHAR, (${gone})::VARCHAR ${filesOf(table)} AND d.data_file_id IS NOT NULL ORDER BY ${gone} DESC`,
+    `SELECT f.table_id::VARCHAR, f.file_size_bytes::VARCHAR, (${gone})::VARCHAR ${filesOf(tables)} ` +
+      `AND d.data_file_id IS NOT NULL ORDER BY ${gone} DESC`,
   );
-  const files = rows.map(([bytes, share]): GappyFile => ({ bytes: Number(bytes), share: Number(share) }));
+  const files = rows.map(([id = "", bytes, share]) => ({ id, bytes: Number(bytes), share: Number(share) }));
+  return Map.groupBy(files, ({ id }) => id);
+}
+
+/** What is to be written again. */
+function wornOf(files: readonly GappyFile[]): readonly GappyFile[] {
   const small = files.filter(({ bytes }) => bytes < SMALL_BYTES);
   const least = small.length > SMALL_FILES_MAX ? Math.min(GONE_SHARE, small.at(-1)!.share) : GONE_SHARE;
   return files.filter(({ share }) => share >= least);

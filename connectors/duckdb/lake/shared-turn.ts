@@ -1,36 +1,96 @@
-import { closeSync, fchmodSync, openSync, statSync } from "node:fs";
+import { closeSync, fchmodSync, openSync, statSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** Who waits looks again after so long. */
 const LOOK_MS = 15;
-/** Then it goes on as if there were no turns: a process may have been stopped in its own. */
-const WAIT_MS_MAX = 10_000;
+
+interface Times {
+  /** Whose turn it is beats so often. */
+  readonly beatMs: number;
+  /** Who waits, and has seen no beat for so long, goes on as if there were no turns: a process may have been stopped in its own. */
+  readonly silenceMsMax: number;
+}
+
+const TIMES: Times = { beatMs: 1_000, silenceMsMax: 10_000 };
 
 /**
  * The turns of all processes that write to one lake with a catalogue in SQLite, which refuses a transaction if another one
  * committed since it began: beside a daemon that commits twice a second, another's batches of a second would never come through.
+ * A turn takes as long as its transaction.
  */
 export class SharedTurn implements Disposable {
   readonly #turn: Lock;
   /** Held while waiting for the turn: who has just ended a turn comes after. */
   readonly #next: Lock;
+  readonly #beats: Beats;
 
-  constructor(catalog: string) {
+  constructor(catalog: string, times = TIMES) {
     this.#turn = new Lock(catalog, "turn");
     this.#next = new Lock(catalog, "next");
+    this.#beats = new Beats(catalog, times);
   }
 
   /** One at a time. */
   async take(signal: AbortSignal): Promise<Disposable> {
-    const untilMs = performance.now() + WAIT_MS_MAX;
-    using _ = await this.#next.take(untilMs, signal);
-    return await this.#turn.take(untilMs, signal);
+    const isSilent = this.#beats.look();
+    using _ = await this.#next.take(isSilent, signal);
+    const turn = await this.#turn.take(isSilent, signal);
+    return turn === NO_LOCK ? turn : this.#beats.during(turn);
   }
 
   [Symbol.dispose](): void {
     this.#turn[Symbol.dispose]();
     this.#next[Symbol.dispose]();
+  }
+}
+
+/** The time of a file beside the catalogue, which whose turn it is changes: not of a lock's, where closing it would end the lock. */
+class Beats {
+  readonly #catalog: string;
+  readonly #path: string;
+  readonly #times: Times;
+
+  constructor(catalog: string, times: Times) {
+    this.#catalog = catalog;
+    this.#path = `${catalog}-beat`;
+    this.#times = times;
+  }
+
+  during(turn: Disposable): Disposable {
+    this.#beat();
+    const timer = setInterval(() => this.#beat(), this.#times.beatMs).unref();
+    return {
+      [Symbol.dispose]: () => {
+        clearInterval(timer);
+        turn[Symbol.dispose]();
+      },
+    };
+  }
+
+  #beat(): void {
+    try {
+      makeFile(this.#path, this.#catalog);
+      writeFileSync(this.#path, "");
+    } catch {
+      // Others then wait as if this process was stopped.
+    }
+  }
+
+  /** Asked at each look. It counts looks: while this process itself is held up, it hears nobody. */
+  look(): () => boolean {
+    const looksMax = this.#times.silenceMsMax / LOOK_MS;
+    let [heard, looks] = [this.#last(), 0];
+    return () => {
+      const last = this.#last();
+      looks = last === heard ? looks + 1 : 0;
+      heard = last;
+      return looks > looksMax;
+    };
+  }
+
+  #last(): number | undefined {
+    return statSync(this.#path, { throwIfNoEntry: false })?.mtimeMs;
   }
 }
 
@@ -45,9 +105,9 @@ class Lock implements Disposable {
     this.#path = `${catalog}-${name}`;
   }
 
-  async take(untilMs: number, signal: AbortSignal): Promise<Disposable> {
+  async take(isSilent: () => boolean, signal: AbortSignal): Promise<Disposable> {
     let taken = this.#taken();
-    while (taken === null && performance.now() < untilMs) {
+    while (taken === null && !isSilent()) {
       await sleep(LOOK_MS, undefined, { signal });
       taken = this.#taken();
     }
@@ -68,7 +128,10 @@ class Lock implements Disposable {
 
   #open(): DatabaseSync {
     makeFile(this.#path, this.#catalog);
-    return new DatabaseSync(this.#path, { timeout: 0 });
+    const file = new DatabaseSync(this.#path, { timeout: 0 });
+    // The database is empty: each transaction would make and remove a journal.
+    file.exec("PRAGMA journal_mode = MEMORY");
+    return file;
   }
 
   [Symbol.dispose](): void {

@@ -122,8 +122,13 @@ class LakeKeeper implements StoreKeeper<Lake> {
     return await this.#lostFiles.missing(tables, opened);
   }
 
-  async preparing(tables: readonly TableVersion[], opened: Opened<Lake>, purpose: "prepare" | "reset"): Promise<void> {
-    await this.#lostFiles.preparing(tables, opened, purpose);
+  async preparing(
+    tables: readonly TableVersion[],
+    opened: Opened<Lake>,
+    purpose: "prepare" | "reset",
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#lostFiles.preparing(tables, opened, purpose, signal);
     this.#maintenance?.shapesChanged();
   }
 

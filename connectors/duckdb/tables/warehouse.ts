@@ -53,6 +53,7 @@ interface WarehouseParts {
   readonly connection: EngineConnection;
   readonly store: Store;
   readonly checkpoint: Pick<CheckpointRow, "fence">;
+  readonly signal: AbortSignal;
 }
 
 export class DuckdbWarehouse
@@ -67,12 +68,14 @@ export class DuckdbWarehouse
   readonly #connection: EngineConnection;
   readonly #store: Store;
   readonly #checkpoint: WarehouseParts["checkpoint"];
+  readonly #signal: AbortSignal;
   readonly #options: WarehouseOptions;
 
-  constructor({ connection, store, checkpoint }: WarehouseParts, options: WarehouseOptions) {
+  constructor({ connection, store, checkpoint, signal }: WarehouseParts, options: WarehouseOptions) {
     this.#connection = connection;
     this.#store = store;
     this.#checkpoint = checkpoint;
+    this.#signal = signal;
     this.#options = options;
     this.place = options.form.isLake === true ? "the lake" : "the DuckDB file";
   }
@@ -291,7 +294,7 @@ export class DuckdbWarehouse
     return await this.#store.exclusively(async () => {
       this.#options.changing(layouts.map(({ table }) => table));
       return await inTransaction(this.#connection, () => this.#checkpoint.fence(this.#connection), work);
-    });
+    }, this.#signal);
   }
 }
 
