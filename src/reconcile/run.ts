@@ -6,10 +6,10 @@ import type {
   TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
+import { driftIn } from "../core/comparison-verdict.ts";
 import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
-import { driftIn } from "./report/verdict.ts";
 
 /** What was found of a table counts for another process as long as this is the same. */
 export interface DoneTable {

@@ -9,7 +9,7 @@ import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/waiting.ts";
 import { Reconciler, type ReconcilerParts } from "../../src/reconcile/reconciler.ts";
-import { verdictOf } from "../../src/reconcile/report/verdict.ts";
+import { verdictOf } from "../../src/core/comparison-verdict.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { eventually } from "../support/run/waiting.ts";
 

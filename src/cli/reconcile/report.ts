@@ -1,6 +1,8 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import * as z from "zod";
+import { equalIn } from "../../core/comparison-verdict.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
+import { count } from "../../core/figures.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -131,14 +133,14 @@ function describeAll(reports: readonly ReportSummary[]): string {
   return tableText(head, rows, "none");
 }
 
-function resultOf({ drift, alarm, notComparable, deadLetters, suspended, part, whole }: ReportSummary): string {
+function resultOf(summary: ReportSummary): string {
+  const { drift, alarm, notComparable, deadLetters, suspended, part, whole } = summary;
   const rest = [
     ...(part == null ? [] : [`part ${part.number} of ${part.of}`]),
     ...(!whole ? ["not all was asked for"] : []),
     ...(notComparable === 0 ? [] : [`${notComparable} not comparable`]),
-    ...(deadLetters === 0 ? [] : [`${deadLetters} dead letters`]),
+    ...(deadLetters === 0 || !drift ? [] : [count(deadLetters, "dead letter")]),
     ...(suspended === 0 ? [] : [`${suspended} suspended`]),
   ];
-  const equal = rest.length === 0 ? "equal" : "what was compared is equal";
-  return [alarm ? "differs" : drift ? "differs, as is allowed" : equal, ...rest].join(", ");
+  return [alarm ? "differs" : drift ? "differs, as is allowed" : equalIn(summary), ...rest].join(", ");
 }

@@ -6,7 +6,7 @@ import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 import type { Readable, ReadableTables } from "../../core/contracts/readable.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { driftIn } from "../../reconcile/report/verdict.ts";
+import { driftIn } from "../../core/comparison-verdict.ts";
 import { reportText } from "../../reconcile/report/text.ts";
 import { pairsOf, soughtIn, suggested, type TablePair, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
 import { SourceRows } from "../../reconcile/foreign/source-rows.ts";

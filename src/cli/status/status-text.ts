@@ -2,6 +2,7 @@
  * `millrace status` as text: first whether somebody has to act, why and how, then the figures. Made for a person on
  * call: it fits on a screen, and everything that is in order takes one line.
  */
+import { equalIn } from "../../core/comparison-verdict.ts";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { type Condition, sentenceOf } from "../../core/conditions/condition.ts";
 import type { ContinuousStatus, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
@@ -154,14 +155,13 @@ function proofText({ oldest, neverProven, waits }: ContinuousStatus, nowMs: numb
   return `the oldest proof is ${span(nowMs - Date.parse(oldest.provenAt))} old${pause}`;
 }
 
-function resultOf({ missing, extra, different, repaired, notComparable, ...report }: ReportSummary): string {
-  const { id, whole, part, suspended, deadLetters } = report;
+function resultOf(report: ReportSummary): string {
+  const { id, missing, extra, different, repaired, notComparable } = report;
   const differed = missing + extra + different;
   const rest = notComparable === 0 ? "" : `, ${digits(notComparable)} not comparable`;
-  const isAll = whole && part === null && notComparable + deadLetters + suspended === 0;
-  if (differed === 0 && isAll) return "equal";
   const also = repaired === 0 ? "" : `, ${digits(repaired)} repaired`;
-  const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${also}`;
+  const what = differed === 0 ? equalIn(report) : `${count(differed, "row")} differed${also}`;
+  if (what === "equal") return what;
   return `${what}${rest} (millrace report show ${id})`;
 }
 

@@ -1,3 +1,4 @@
+import { equalIn } from "../../core/comparison-verdict.ts";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { ContinuousStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { pageOf } from "../focus.ts";
@@ -47,14 +48,15 @@ function proofText({ oldest, neverProven, places, waits }: ContinuousStatus, now
 }
 
 function Report({ report, nowMs }: { readonly report: ReportSummary; readonly nowMs: number }) {
-  const { id, startedAt, finishedAt, drift, alarm, compared, missing, extra, different, repaired } = report;
+  const { id, startedAt, finishedAt, drift, alarm, compared, missing, extra, different, repaired, deadLetters } =
+    report;
   return (
     <tr>
       <th scope="row" class="text">
         <a href={pageOf("report", id)}>{id}</a>
       </th>
       <td class="text">
-        <span class={`pill ${alarm ? "bad" : drift ? "warning" : "good"}`}>{drift ? "differs" : "equal"}</span>
+        <span class={`pill ${lookOf({ drift, alarm, deadLetters })}`}>{drift ? "differs" : equalIn(report)}</span>
       </td>
       <td>{count(compared)}</td>
       <td>{count(missing)}</td>
@@ -65,4 +67,9 @@ function Report({ report, nowMs }: { readonly report: ReportSummary; readonly no
       <td>{ago(finishedAt, nowMs)}</td>
     </tr>
   );
+}
+
+/** Of a comparison. */
+export function lookOf({ drift, alarm, deadLetters }: Pick<ReportSummary, "drift" | "alarm" | "deadLetters">): string {
+  return alarm ? "bad" : drift || deadLetters > 0 ? "warning" : "good";
 }

@@ -1,8 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
-import type { ReportView, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import { driftIn, equalText, gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
+import type { ReportView } from "../../core/contracts/reconciliation.ts";
 import { ask } from "../api.ts";
 import { pageOf } from "../focus.ts";
-import { ago, bytes, clock, count, duration, many } from "../format.ts";
+import { ago, bytes, clock, count, duration, many, sentence } from "../format.ts";
+import { lookOf } from "./proof.tsx";
 import { List, Section } from "./section.tsx";
 import { Tile } from "./tiles.tsx";
 
@@ -29,23 +31,31 @@ export function Report({ id, nowMs }: ReportProps) {
 }
 
 function Found({ report, nowMs }: { readonly report: ReportView; readonly nowMs: number }) {
-  const { startedAt, finishedAt, drift, alarm, part, whole, tables, notComparable, suspended, besides } = report;
+  const { startedAt, finishedAt, drift, alarm, tables, notComparable, suspended, besides } = report;
   const sum = (of: (row: Row) => number) => tables.reduce((total, row) => total + of(row), 0);
-  const differing = sum(differingOf);
+  const differing = sum(driftIn);
+  const deadLetters = sum((row) => row.deadLetters);
+  const gaps = gapsOf(report);
   return (
     <>
-      <section class={`attention ${alarm ? "bad" : drift ? "warning" : "good"}`} aria-labelledby="verdict">
-        <h2 id="verdict">{drift ? many(differing, "row differs", "rows differ") : "The sinks equal the source"}</h2>
+      <section class={`attention ${lookOf({ drift, alarm, deadLetters })}`} aria-labelledby="verdict">
+        <h2 id="verdict">
+          {drift ? many(differing, "row differs", "rows differ") : sentence(verdictOf(report).sentence)}
+        </h2>
         <p>
           {clock(startedAt, nowMs)} ({ago(finishedAt, nowMs)}), in{" "}
           {duration((Date.parse(finishedAt) - Date.parse(startedAt)) / 1000)}
-          {part !== null && `; every key, and the values of part ${part.number} of ${part.of}`}
-          {!whole && "; some tables or sinks alone"}
+          {gaps.length > 0 && `. Not all of it: ${gaps.join("; ")}`}
         </p>
         {drift && (
           <p>
             → <code>millrace report show {report.id}</code> lists their keys; <code>millrace reconcile --repair</code>{" "}
             reads them again.
+          </p>
+        )}
+        {deadLetters > 0 && (
+          <p>
+            → <code>millrace dlq list</code> says why a row waits as a dead letter.
           </p>
         )}
       </section>
@@ -63,7 +73,9 @@ function Found({ report, nowMs }: { readonly report: ReportView; readonly nowMs:
           texts={["table", "sink", "result"]}
           figures={["at the source", "in the sink", "missing", "extra", "different", "repaired"]}
           rows={tables
-            .toSorted((a, b) => differingOf(b) - differingOf(a) || a.table.localeCompare(b.table))
+            .toSorted(
+              (a, b) => driftIn(b) - driftIn(a) || b.deadLetters - a.deadLetters || a.table.localeCompare(b.table),
+            )
             .map((row) => (
               <tr key={`${row.sink} ${row.table}`}>
                 <th scope="row" class="text">
@@ -77,8 +89,8 @@ function Found({ report, nowMs }: { readonly report: ReportView; readonly nowMs:
                   </a>
                 </td>
                 <td class="text">
-                  <span class={`pill ${differingOf(row) > 0 ? "bad" : "good"}`}>
-                    {differingOf(row) > 0 ? "differs" : "equal"}
+                  <span class={`pill ${driftIn(row) > 0 ? "bad" : row.deadLetters > 0 ? "warning" : "good"}`}>
+                    {driftIn(row) > 0 ? "differs" : equalText(true, row.deadLetters)}
                   </span>
                 </td>
                 <td>{count(row.sourceRows)}</td>
@@ -120,8 +132,4 @@ function Found({ report, nowMs }: { readonly report: ReportView; readonly nowMs:
   );
 }
 
-type Row = Omit<TableReconciliation, "sample" | "movingSample">;
-
-function differingOf({ missing, extra, different }: Row): number {
-  return missing + extra + different;
-}
+type Row = ReportView["tables"][number];

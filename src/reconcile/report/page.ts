@@ -1,4 +1,5 @@
 /** The result of a comparison as one HTML file. */
+import { driftIn, gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
 import {
   type DriftKind,
   type ReconcileDocument,
@@ -8,7 +9,7 @@ import {
 } from "../../core/contracts/reconciliation.ts";
 import { bytes, count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars, columns, htmlDocument, isolated, type Markup, markup } from "../../html/markup.ts";
-import { CAUSES, driftIn, duration, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+import { CAUSES, duration, partText, secondsOf, stepsOf, valueText } from "./verdict.ts";
 
 /** `history`: reports of the same name, newest first. It may include this comparison. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {

@@ -1,4 +1,5 @@
 /** Conclusions from past comparisons, newest first. */
+import { isOfAll } from "../../core/comparison-verdict.ts";
 import { hasLeft, type ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
@@ -49,8 +50,4 @@ export function openDrift(reports: readonly ReportSummary[]): ReportSummary | nu
 /** Whether everything was requested and compared, and nothing differs. */
 function isClean(report: ReportSummary): boolean {
   return isOfAll(report) && !report.drift && report.deadLetters === 0;
-}
-
-function isOfAll({ whole, suspended, notComparable }: ReportSummary): boolean {
-  return whole && notComparable + suspended === 0;
 }

@@ -1,8 +1,9 @@
 /** The result of a comparison as text for people: what the terminal prints, and what the Markdown file holds. */
 import Table from "cli-table3";
+import { gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
 import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+import { CAUSES, partText, secondsOf, stepsOf, valueText } from "./verdict.ts";
 
 /** As code, which can't hold markup: the fence is longer than any row of backticks in a name or key of the source. */
 export function markdownReport(found: ReconcileDocument): string {
@@ -52,19 +53,11 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
   }
   const part = partText(found);
   if (part !== null) lines.push(part);
-  const { kind } = verdictOf(found);
-  const gaps = kind === "incomplete" ? `: ${gapsOf(found).join("; ")}` : "";
-  lines.push(`${RESULTS[kind]}${gaps}`);
+  const { kind, sentence } = verdictOf(found);
+  const gaps = kind === "incomplete" ? gapsOf(found) : [];
+  lines.push([sentence, ...(gaps.length === 0 ? [] : [gaps.join("; ")])].join(": "));
   return lines.join("\n");
 }
-
-const RESULTS = {
-  equal: "the sinks are equal to the source",
-  incomplete: "what was compared is equal",
-  repaired: "the sinks differed from the source; everything is repaired",
-  tolerated: "the sinks differ from the source, by no more rows than the configuration allows",
-  differs: "the sinks differ from the source",
-} as const;
 
 function samplesOf({ table, sink, sample, missing, extra, different }: TableReconciliation): string[] {
   const more = missing + extra + different - sample.length;

@@ -1,53 +1,6 @@
-/** Sums up a comparison's result and says what to do about it, in the same words for every form of a report. */
-import type { DriftCause, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
-
-export interface Verdict {
-  readonly kind: "equal" | "incomplete" | "repaired" | "tolerated" | "differs";
-  readonly text: string;
-}
-
-/** `equal` is only for all rows of all tables in all sinks. */
-export function verdictOf(found: ReconcileDocument): Verdict {
-  const { drift, alarm, tables } = found;
-  if (drift) {
-    const left = tables.reduce((sum, row) => sum + leftIn(row), 0);
-    if (left === 0) return { kind: "repaired", text: "differed, and is repaired" };
-    const text = `${count(left, "row")} ${verb(left, "differ")}`;
-    return alarm ? { kind: "differs", text } : { kind: "tolerated", text: `${text}, within the thresholds` };
-  }
-  if (gapsOf(found).length === 0) return { kind: "equal", text: "equal" };
-  return { kind: "incomplete", text: "what was compared is equal" };
-}
-
-/** Why a comparison does not prove that every sink equals the source, in words. */
-export function gapsOf({ tables, notComparable, suspended, part, whole }: ReconcileDocument): readonly string[] {
-  const gaps: string[] = [];
-  const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
-  const rows = (number: number): string => count(number, "row");
-  const [compared, met] = [sum((row) => row.compared), sum((row) => row.sourceRows)];
-  if (part === null && compared < met)
-    gaps.push(`${digits(compared)} of ${rows(met)} ${verb(compared, "were")} compared`);
-  if (part !== null) gaps.push(`of the values part ${part.number} of ${part.of} was compared`);
-  if (!whole) gaps.push("only some tables or sinks were asked for");
-  const moving = sum((row) => row.moving ?? 0);
-  if (moving > 0) gaps.push(`${rows(moving)} never rested, and ${verb(moving, "were")} as the log says`);
-  const letters = sum((row) => row.deadLetters);
-  if (letters > 0)
-    gaps.push(`${rows(letters)} ${verb(letters, "differ")} and ${verb(letters, "wait")} ${asDeadLetters(letters)}`);
-  if (suspended.length > 0) gaps.push(`${count(suspended.length, "table")} ${verb(suspended.length, "are")} suspended`);
-  if (notComparable.length > 0) gaps.push("what is named as not comparable was not compared");
-  return gaps;
-}
-
-export function driftIn({ missing, extra, different }: TableReconciliation): number {
-  return missing + extra + different;
-}
-
-/** Rows that still differ. */
-function leftIn(row: TableReconciliation): number {
-  return Math.max(0, driftIn(row) - row.repaired);
-}
+/** What to do about a comparison's result, and its words, in the same way for every form of a report. */
+import { leftIn } from "../../core/comparison-verdict.ts";
+import type { DriftCause, ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 
 export function secondsOf({ startedAt, finishedAt }: Pick<ReconcileDocument, "startedAt" | "finishedAt">): number {
   return (Date.parse(finishedAt) - Date.parse(startedAt)) / 1000;

@@ -344,8 +344,14 @@ test("a sink, a table and a report have pages of their own, which links lead to 
   const { page } = seen;
   const title = (name: string | RegExp) => page.getByRole("heading", { level: 2, name, exact: true });
   // From the overview to a report, to a table, to a sink.
+  await part(page, "proof").getByText("equal except for 1 dead letter").first().waitFor(PATIENCE);
   await part(page, "proof").getByRole("link").first().click();
-  await page.getByRole("heading", { name: "The sinks equal the source" }).waitFor(PATIENCE);
+  await page
+    .getByRole("heading", { name: "The sinks are equal to the source except for 1 dead letter" })
+    .waitFor(PATIENCE);
+  const ofOrders = part(page, "compared").locator("tbody tr", { hasText: "public.orders" });
+  expect(await ofOrders.getByText("equal", { exact: true }).count()).toBe(1);
+  expect(await ofOrders.getByText("equal except for 1 dead letter", { exact: true }).count()).toBe(1);
   const compared = part(page, "compared").locator("tbody tr", { hasText: "public.customers" });
   expect(await compared.count()).toBe(2);
   expect(await compared.first().innerText()).toMatch(/equal\s+2,000\s+2,000/);
