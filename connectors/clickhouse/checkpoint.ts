@@ -5,9 +5,10 @@ import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import { notHeld, takenOver } from "../kit/held-checkpoint.ts";
 import type { Client } from "./client.ts";
-import { current, DOUBT_MS_MAX } from "./current.ts";
+import { current, DOUBT_MS_MAX, Reads } from "./current.ts";
 import { clickhouseError, isGone, notShown } from "./errors.ts";
 import { META_DATABASE, quoteIdentifier, quoteLiteral, sqlNameOf } from "./names.ts";
+import { isReplicated } from "./tables/existing.ts";
 import { engineOf, onCluster, tableSettings } from "./tables/statements.ts";
 import type { Placement } from "./tables/layout.ts";
 
@@ -38,6 +39,12 @@ interface Stored {
 interface List {
   readonly name: string;
   readonly text: string;
+}
+
+/** As the server lists it. */
+interface ThereTable {
+  readonly engine: string;
+  readonly sorted: string;
 }
 
 const NO_LIST: List = { name: "", text: "{}" };
@@ -88,9 +95,16 @@ export class CheckpointRow {
     }
   }
 
-  /** Null if nothing is stored; takes nothing over. */
+  /** Null if nothing is stored; takes nothing over. What this process wrote does not show which answer is old. */
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
-    const stored = await this.#read(signal);
+    const there = await current(
+      () => this.#table(signal),
+      (found) => found !== undefined,
+      signal,
+      DOUBT_MS_MAX,
+    );
+    const reads = new Reads(this.#client, { has: () => isReplicated(there?.engine) }, signal);
+    const stored = await this.#read(signal, reads);
     return stored === null ? null : await this.#parsed(stored, signal);
   }
 
@@ -215,13 +229,12 @@ export class CheckpointRow {
     return text;
   }
 
-  async #read(signal: AbortSignal): Promise<Stored | null> {
+  async #read(signal: AbortSignal, reads?: Reads): Promise<Stored | null> {
+    const sql =
+      `SELECT revision, writer, lease, position, tables, bond FROM ${TABLE} ` +
+      `WHERE sink = ${quoteLiteral(this.#sink)} AND list = '' ORDER BY revision DESC LIMIT 1`;
     try {
-      const [row] = await this.#client.rows(
-        `SELECT revision, writer, lease, position, tables, bond FROM ${TABLE} ` +
-          `WHERE sink = ${quoteLiteral(this.#sink)} AND list = '' ORDER BY revision DESC LIMIT 1`,
-        signal,
-      );
+      const [row] = await (reads?.rows(TABLE, sql) ?? this.#client.rows(sql, signal));
       if (row === undefined) return null;
       const [revision, writer, lease, position, list, bond] = row.map((value) => value ?? "");
       return {
@@ -238,19 +251,24 @@ export class CheckpointRow {
     }
   }
 
-  async #create(signal: AbortSignal): Promise<void> {
-    const on = onCluster(this.#placement);
-    const isReplicated = this.#placement.cluster !== undefined;
-    const settings = tableSettings(this.#placement, {
-      // Each batch makes a part: those that were merged go soon.
-      old_parts_lifetime: 60,
-      ...(isReplicated ? {} : { non_replicated_deduplication_window: TOKENS_KEPT }),
-    });
-    const [there] = await this.#client.rows(
+  async #table(signal: AbortSignal): Promise<ThereTable | undefined> {
+    const [row] = await this.#client.rows(
       `SELECT engine_full, sorting_key FROM system.tables WHERE database = ${quoteLiteral(NAME.database)} AND name = ${quoteLiteral(NAME.table)}`,
       signal,
     );
-    if (there !== undefined) return expectOwn(there, isReplicated);
+    return row === undefined ? undefined : { engine: row[0] ?? "", sorted: row[1] ?? "" };
+  }
+
+  async #create(signal: AbortSignal): Promise<void> {
+    const on = onCluster(this.#placement);
+    const hasReplicas = this.#placement.cluster !== undefined;
+    const settings = tableSettings(this.#placement, {
+      // Each batch makes a part: those that were merged go soon.
+      old_parts_lifetime: 60,
+      ...(hasReplicas ? {} : { non_replicated_deduplication_window: TOKENS_KEPT }),
+    });
+    const there = await this.#table(signal);
+    if (there !== undefined) return expectOwn(there, hasReplicas);
     await this.#client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(NAME.database)}${on}`, signal);
     await this.#client.run(
       `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, list String, revision UInt64, writer String, lease UInt64, ` +
@@ -262,11 +280,11 @@ export class CheckpointRow {
 }
 
 /** A table without these takes a checkpoint from two writers at once, or loses one. */
-function expectOwn([engine, sorted]: readonly (string | null)[], isReplicated: boolean): void {
-  const [, kind] = /^(Replicated|Shared)?ReplacingMergeTree\(.*\brevision\)/.exec(engine ?? "") ?? ["", null];
+function expectOwn({ engine, sorted }: ThereTable, hasReplicas: boolean): void {
+  const [, kind] = /^(Replicated|Shared)?ReplacingMergeTree\(.*\brevision\)/.exec(engine) ?? ["", null];
   const isKept = kind !== null && sorted === "sink, list";
-  const hasTokens = kind === undefined ? engine?.includes("non_replicated_deduplication_window = ") : true;
-  if (isKept && hasTokens === true && (kind !== undefined || !isReplicated)) return;
+  const hasTokens = kind !== undefined || engine.includes("non_replicated_deduplication_window = ");
+  if (isKept && hasTokens && (kind !== undefined || !hasReplicas)) return;
   throw clickhouseError(
     "MR3107",
     "blocked",

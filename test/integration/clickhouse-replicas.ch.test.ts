@@ -103,6 +103,26 @@ test("rows that are compared are not missing because a replica is behind", async
   await sink.close();
 });
 
+test("a checkpoint that somebody looks at is the last one, although a replica shows none, or one of before", async () => {
+  let moment: "remembered" | "between" | "behind" = "remembered";
+  const [isOld, keeps] = [() => moment === "behind", () => moment === "remembered"];
+  await using gateway = await clickhouseReplicas({ isOld, keeps });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const sink = await begun(target);
+  for (const [before, at] of [
+    [undefined, 10n],
+    [10n, 11n],
+  ] as const) {
+    moment = "remembered";
+    expect((await sink.look(timeout()))?.position.commit).toBe(before);
+    moment = "between";
+    await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(at) }, new Reports(), timeout());
+    moment = "behind";
+    expect((await sink.look(timeout()))?.position.commit).toBe(at);
+  }
+  await sink.close();
+});
+
 test(
   "a table whose rows a replica does not show was not emptied; one that was is told",
   { tags: "heavy" },
