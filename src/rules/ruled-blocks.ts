@@ -8,6 +8,7 @@ import {
   BEFORE_KEY,
   BEFORE_NONE,
   type Block,
+  isUpdate,
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
@@ -401,7 +402,7 @@ export class RuledBlocks {
   /** Whether a row is wanted behind this change if a sink has it: then the filter let it through before. */
   #staysIfHeld({ op, bytes, before, after }: Block, row: number, table: RuledTable): boolean {
     const { condition, computed } = table.plan;
-    if (op[row] !== OP_UPDATE || before[row] !== NO_TUPLE || this.#was !== UNTOLD || computed.length > 0) return false;
+    if (!isUpdate(op[row]!) || before[row] !== NO_TUPLE || this.#was !== UNTOLD || computed.length > 0) return false;
     if (!remembers(table) || !this.memory.isSteady(table.source)) return false;
     this.#row.set(bytes, after[row]!, -1);
     return condition!.staysTrue(this.#row);
@@ -409,7 +410,7 @@ export class RuledBlocks {
 
   /** Whether a change leaves out values of a row of which a change before was not told. */
   #isDoubted({ bytes, before, after, op, beforeKind }: Block, row: number, { source }: RuledTable): boolean {
-    if (op[row] !== OP_UPDATE || beforeKind[row] === BEFORE_FULL || !this.#answers.doubts.in(source.id)) return false;
+    if (!isUpdate(op[row]!) || beforeKind[row] === BEFORE_FULL || !this.#answers.doubts.in(source.id)) return false;
     const old = before[row]!;
     const id = this.#idOf(source, bytes, old === NO_TUPLE ? after[row]! : old);
     return this.#answers.doubts.has(source.id, id) && hasUnchanged(bytes, after[row]!);
@@ -639,7 +640,7 @@ function hasFirmKey({ dialect, key, deferrableKey, unenforcedKey }: TableVersion
 
 /** An update that leaves values out. */
 function isPartialAt({ op, beforeKind, bytes, after }: Block, row: number): boolean {
-  return op[row] === OP_UPDATE && beforeKind[row] !== BEFORE_FULL && hasUnchanged(bytes, after[row]!);
+  return isUpdate(op[row]!) && beforeKind[row] !== BEFORE_FULL && hasUnchanged(bytes, after[row]!);
 }
 
 function hasPartial(block: Block, table: number): boolean {

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
-import { Compactor } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor, type Slice } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
 import { lines, users } from "./sink-rows.ts";
@@ -78,21 +78,34 @@ export function historyTests(harness: SinkHarness): void {
     const truncate = (at: bigint, table = users) => ({ table, version: rowVersion(1, at), record });
     const truncates = [truncate(20n), truncate(20n, lines), truncate(40n), truncate(60n)];
     const { tables } = compactedOf(stage, [
-      { op: "c", after: ["1", "b", "long"], commit: 30n },
-      { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
-      { op: "c", after: ["2", "d", "x"], commit: 50n },
+      [{ op: "u", after: ["1", "a2", UNCHANGED], commit: 15n }],
+      [
+        { op: "c", after: ["1", "b", "long"], commit: 30n },
+        { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
+      ],
+      [
+        { op: "c", after: ["2", "d", "x"], commit: 50n },
+        { op: "u", after: ["1", "e", UNCHANGED], commit: 51n },
+      ],
+      [{ op: "u", after: ["1", "f", UNCHANGED], isIfHeld: true, commit: 70n }],
     ]);
     const batch = { kind: "rows", truncates, tables } as const;
-    for (const at of [61n, 62n]) await stage.apply({ ...batch, checkpoint: checkpointAt(at) });
+    const reports = [new Reports(), new Reports()] as const;
+    await stage.apply({ ...batch, checkpoint: checkpointAt(71n) }, reports[0]);
+    await stage.apply({ ...batch, checkpoint: checkpointAt(72n) }, reports[1]);
+    // One that is left out is asked for each time.
+    expect(reports.map(({ incompleteEntries }) => incompleteEntries)).toEqual([[4, 5], [5]]);
     await stage.expectRows(users, []);
     const seen = (await history(stage)).map(({ op, version, cells }) => [op, version, cells[2]]);
     const expected = [
       ["c", 10n, "x"],
+      ["u", 15n, "x"],
       ["t", 20n, null],
       ["c", 30n, "long"],
       ["u", 31n, "long"],
       ["t", 40n, null],
       ["c", 50n, "x"],
+      ["u", 51n, null],
       ["t", 60n, null],
     ] as const;
     expect(seen).toEqual(expected.map(([op, at, note]) => [op, rowVersion(1, at), note]));
@@ -169,6 +182,30 @@ export function historyTests(harness: SinkHarness): void {
     ]);
     expect(together.incompleteEntries).toEqual([2]);
     expect((await history(stage)).map(({ unchanged }) => unchanged)).toEqual([[], [], ["note"], [], [], ["note"]]);
+  });
+
+  test("nothing is taken from a row that a truncate has removed: its insert may be one that a filter leaves out", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [
+      { op: "c", after: ["1", "a", "old"] },
+      { op: "c", after: ["2", "a", "old"] },
+    ]);
+    await truncate(stage, 20n);
+    await change(stage, 30n, [{ op: "c", after: ["2", "b", "new"] }]);
+    const reports = await change(stage, 40n, [
+      { op: "u", after: ["1", "c", UNCHANGED] },
+      { op: "u", after: ["2", "c", UNCHANGED] },
+      { op: "u", after: ["3", "c", UNCHANGED], before: ["1", null, null] },
+    ]);
+    expect(reports.incompleteEntries).toEqual([0, 2]);
+    const found = (await history(stage)).filter(({ version }) => version > rowVersion(1, 20n));
+    expect(found.map(({ op, cells, unchanged }) => [op, cells[0], cells[2], unchanged])).toEqual([
+      ["c", "2", "new", []],
+      ["u", "1", null, ["note"]],
+      ["u", "2", "new", []],
+      ["d", "1", null, []],
+      ["u", "3", null, ["note"]],
+    ]);
   });
 
   test("rows that are read are appended where the history says something else, and no twice", async () => {
@@ -287,9 +324,7 @@ export function historyTests(harness: SinkHarness): void {
       expect((await change(stage, 20n, second)).incompleteEntries).toEqual([1, 2]);
       await expectHistory(stage, appended);
     }
-    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
-    const truncate = { kind: "truncate", table: users, version: rowVersion(1, 30n), record } as const;
-    await stage.apply({ ...truncate, checkpoint: checkpointAt(31n) });
+    await truncate(stage, 30n);
     expect((await change(stage, 40n, [held("1", "d")])).incompleteEntries).toEqual([0]);
     await change(stage, 50n, [{ op: "c", after: ["3", "d", "new"] }]);
     expect((await change(stage, 60n, [held("3", "e"), held("1", "e")])).incompleteEntries).toEqual([1]);
@@ -333,21 +368,31 @@ async function change(stage: Stage, at: bigint, changes: readonly Plain[]): Prom
   );
 }
 
+async function truncate(stage: Stage, at: bigint): Promise<void> {
+  const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
+  const batch = { kind: "truncate", table: users, version: rowVersion(1, at), record } as const;
+  await stage.apply({ ...batch, checkpoint: checkpointAt(at + 1n) });
+}
+
 async function read(stage: Stage, at: bigint, rows: readonly Cells[], table = users): Promise<void> {
   const reads = rows.map((after): Plain => ({ op: "r", after, commit: 0n }));
   await batchOf(stage, reads, at, rowVersion(1, at), table);
 }
 
 async function batchOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
-  const { tables } = compactedOf(stage, changes, version, table);
+  const { tables } = compactedOf(stage, [changes], version, table);
   const reports = new Reports();
   await stage.apply({ kind: "rows", tables, checkpoint: checkpointAt(at + 1n) }, reports);
   return reports;
 }
 
-function compactedOf(stage: Stage, changes: readonly Plain[], version?: bigint, table = users) {
-  const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
-  const compacted = new Compactor(stage.sink.form).compact([{ block, from: 0, to: block.count }], () => true);
+/** Between two parts the table is truncated. */
+function compactedOf(stage: Stage, parts: readonly (readonly Plain[])[], version?: bigint, table = users) {
+  const slices = parts.map((changes): Slice => {
+    const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
+    return { block, from: 0, to: block.count, emptied: new Set([table.id]) };
+  });
+  const compacted = new Compactor(stage.sink.form).compact(slices, () => true);
   expect(compacted.untold).toEqual([]);
   return compacted;
 }

@@ -19,7 +19,7 @@ import {
   UNCHANGED,
   type Write,
 } from "../conformance/stage.ts";
-import { tableVersion } from "../support/model/blocks.ts";
+import { blockOf, type Change, tableVersion, writesOf } from "../support/model/blocks.ts";
 import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/run/services.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -326,6 +326,25 @@ describe("triggers that keep rows from being written", () => {
     expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3107", table: people.id });
     await sink.verify(timeout());
   });
+});
+
+test("rows that a history may not get at all are refused one by one, however many", { tags: "heavy" }, async () => {
+  await using database = await freshDatabase();
+  const small = tableVersion({ table: "small", columns: { id: "integer", n: "smallint", bio: "text" } });
+  const sink = await opened(database, [small], undefined, { ...DEFAULT_FORM, mode: "history" });
+  await apply(sink, rowsBatch(10n, [small, [put(["0", "1", "x"])]]));
+  const held = (id: number, n: string): Change => {
+    return { table: small, op: "u", after: [`${id}`, n, UNCHANGED], isIfHeld: true, commit: 20n };
+  };
+  const ids = Array.from({ length: 1_100 }, (_, i) => i + 1);
+  const block = blockOf([held(0, "2"), ...ids.map((id) => held(id, "70000"))]);
+  const batch = { kind: "rows", tables: [writesOf(small, block)], checkpoint: checkpointAt(21n) } as const;
+  const { poisons, incompletes } = await apply(sink, batch);
+  expect([poisons.map(({ entry }) => entry).toSorted((a, b) => a - b), incompletes]).toEqual([ids, []]);
+  expect(await rowsOf(database, "select n, bio from small order by _millrace_version")).toEqual([
+    [1, "x"],
+    [2, "x"],
+  ]);
 });
 
 test("a key too large for an index is one row's fault", async () => {

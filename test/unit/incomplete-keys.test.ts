@@ -1,14 +1,16 @@
 /** A history's changes of rows that a filter may have left out: for which of them the history can be asked. */
 import { expect, test } from "vitest";
 import type { TableWrites } from "../../src/core/model/batch.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
+import { BatchWriter } from "../../src/runtime/sink/batch-writer.ts";
 import { DeadLetterBox } from "../../src/runtime/sink/dead-letters.ts";
 import { IncompleteKeys } from "../../src/runtime/sink/incomplete-keys.ts";
 import { SinkPosition } from "../../src/runtime/sink/sink-position.ts";
 import { blockOf, tableVersion, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { LETTERS_FROM, realState, ScriptedSink, tableAnswers } from "../support/model/scripted.ts";
+import { LETTERS_FROM, noMetrics, realState, ScriptedSink, tableAnswers } from "../support/model/scripted.ts";
 
 const NEVER = new AbortController().signal;
 const users = tableVersion({ table: "users", columns: { id: "int8", name: "text", note: "text" } });
@@ -37,18 +39,33 @@ async function history() {
   let isCurrent = true;
   const tables = tableAnswers({ isCurrent: async () => isCurrent });
   const keys = new IncompleteKeys({ sink, state, deadLetters, position, tables, carried: new Set<string>() });
+  const listed = async () =>
+    (await state.snapshots.keys([sink.name], null, 100))
+      .map(({ key }) => key[0])
+      .toSorted((a, b) => Number(a) - Number(b));
   return {
     state,
     deadLetters,
     becomesOther: () => (isCurrent = false),
     /** The keys of which the sink gets the changes, and those that wait to be read. */
-    asked: async (emptied: readonly string[] = []) => {
-      const kept = await keys.withoutUnsure([batch()], new Set(emptied), NEVER);
-      const listed = await state.snapshots.keys([sink.name], null, 100);
+    asked: async () => {
+      const kept = await keys.withoutUnsure([batch()], NEVER);
       return [
         kept.flatMap(({ count, row }) => Array.from(row.subarray(0, count), (i) => String(i + 1))),
-        listed.map(({ key }) => key[0]).toSorted((a, b) => Number(a) - Number(b)),
+        await listed(),
       ];
+    },
+    /** The target refuses these entries: the keys with a dead letter, and those that wait to be read. */
+    refused: async (...entries: readonly number[]) => {
+      position.enter(await state.bonds.enter(sink.name, { own: undefined, owed: [], reason: "" }));
+      const writes = batch();
+      sink.apply = async (_, outcome) =>
+        await outcome.poison(entries.map((entry) => ({ writes, entry, error: refusal })));
+      const parts = { clock: systemClock, sink, position, incomplete: keys, deadLetters, limits: {} };
+      const writer = new BatchWriter({ ...parts, logger: quietLog, metrics: noMetrics });
+      await writer.apply({ kind: "rows", tables: [writes], checkpoint: checkpointOf({ ...at, commit: 2n }) }, NEVER);
+      const letters = await state.deadLetters.list({ sink: sink.name });
+      return [letters.map(({ key }) => key[0]), await listed()];
     },
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
@@ -67,7 +84,7 @@ test("not for a key that waits to be read, or whose row was refused", async () =
   expect(await one.asked()).toEqual([["3"], ["1", "2"]]);
 });
 
-test("not for a table that is read again, is another one by now, or is emptied by the batch", async () => {
+test("not for a table that is read again, or is another one by now", async () => {
   const none = [["3"], ["1", "2"]];
   await using read = await history();
   await read.state.snapshots.add({ tableId: users.id, sink: "h", scope: { kind: "table" }, reason: "a test" });
@@ -75,6 +92,9 @@ test("not for a table that is read again, is another one by now, or is emptied b
   await using other = await history();
   other.becomesOther();
   expect(await other.asked()).toEqual(none);
-  await using emptied = await history();
-  expect(await emptied.asked([users.id])).toEqual(none);
+});
+
+test("a change that the target refuses becomes no dead letter: the row may be one that nobody may see", async () => {
+  await using one = await history();
+  expect(await one.refused(0, 2)).toEqual([["3"], ["1"]]);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { BEFORE_DOUBTED, Block, OP_IF_HELD, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
+import { BEFORE_DOUBTED, Block, OP_IF_HELD, OP_KEPT, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-change.ts";
 import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
@@ -309,6 +309,20 @@ describe("blocks under rules", () => {
     expect(later(2_000n, null)).toEqual({ isAsked: true, told: [["?", "1,=,="]] });
     expect(later(3_000n, "new")).toEqual({ isAsked: true, told: [["u", "1,[redacted],open"]] });
     expect(later(4_000n, null)).toEqual({ isAsked: false, told: [["u", "1,=,open"]] });
+  });
+
+  test("the same of changes that another daemon's filter knows to be of rows that it let through", () => {
+    const blocks = ruledBlocks(rules("status like 'open%'"));
+    const doubts = new Doubts();
+    const told = (...after: readonly (string | typeof UNCHANGED)[]) => {
+      const block = blockOf([row(person, "u", { after })]);
+      block.op[0] = OP_KEPT;
+      return rowsOf(blocks.apply(block, new Answers(doubts))).map(([op, , , cells]) => [op, cells]);
+    };
+    expect(told("1", "new", UNCHANGED)).toEqual([["?", "1,=,="]]);
+    expect(told("1", UNCHANGED, "open")).toEqual([["?", "1,=,="]]);
+    expect(told("1", "newer", "open")).toEqual([["u", "1,[redacted],open"]]);
+    expect(told("1", UNCHANGED, "open")).toEqual([["u", "1,=,open"]]);
   });
 
   test("a stream begins with what sinks still read again: its changes are told with all values, or not", async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import { DELETE, isIfHeld, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
 import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, NO_TUPLE } from "../../src/core/model/block.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { type Compacted, Compactor } from "../../src/runtime/compaction/compaction.ts";
@@ -96,6 +96,33 @@ test("of a row that a filter may have left out a history gets what it holds the 
   ]);
   for (const form of ["mirror", "stream"] as const)
     expect(new Set(untoldKeys(compact(changes, new Compactor(form))))).toEqual(new Set(["1", "2", "3", "4", "6"]));
+});
+
+test("a change behind one without a known row is an entry: the filter let that one through", () => {
+  const held = (name: string) => ({ op: "u", after: ["1", name, UNCHANGED], isIfHeld: true }) as const;
+  const { tables, untold } = compact(
+    [{ op: "d", before: ["1", null, null] }, { op: "u", after: ["1", "a", UNCHANGED] }, held("b")],
+    new Compactor("history"),
+  );
+  const [writes] = tables;
+  expect(untold).toEqual([]);
+  expect(entries(writes).map(({ cells }) => cells[1])).toEqual([undefined, "a", "b"]);
+  expect([1, 2].map((entry) => [writes!.fresh[entry], isIfHeld(writes!, entry)])).toEqual([
+    [1, false],
+    [1, false],
+  ]);
+});
+
+test("a row that a filter may have left out is read again where no target holds its key", () => {
+  const dated = tableVersion({ table: "dated", dialect: "mysql", columns: { day: "date", body: "text" } });
+  const change = { table: dated, op: "u", after: ["0000-00-00", UNCHANGED] } as const;
+  const compacted = (...changes: readonly Change[]) => {
+    const block = blockOf(changes);
+    const { tables, untold, unplaced } = new Compactor("history").compact([{ block, from: 0, to: 1 }], () => true);
+    return [tables.length, untold.length, unplaced.length];
+  };
+  expect(compacted({ ...change, isIfHeld: true })).toEqual([0, 1, 0]);
+  expect(compacted(change)).toEqual([0, 0, 1]);
 });
 
 test("fresh says that the log brought the key in this batch, and nothing more", () => {

@@ -42,17 +42,15 @@ export async function* historyRows(work: RowsWork): AsyncGenerator<Buffer> {
 async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { writer, writes, left } = work;
   const building: number[] = [];
-  let asksIfHeld = false;
   const kept = respelt(work);
   for (let i = 0; i < writes.count; i++) {
     if (kept.has(i)) continue;
     const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
-    asksIfHeld ||= isIfHeld(writes, i);
     if (isBuilding) building.push(i);
     else changeRow(work, i, null);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
-  const truncated = asksIfHeld ? await lastTruncate(work) : null;
+  const truncated = building.length > 0 ? await lastTruncate(work) : null;
   for (const wanted of inParts(work, building, (entry) => left.unfit.push(entry))) {
     const waiting = new Set(wanted.entries);
     for await (const [entry, base] of basesOf(work, wanted)) {
@@ -60,8 +58,7 @@ async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
       const { version, offset } = identityOf(writes, entry);
       // The change is there already.
       if (base.version === version && base.offset === offset) continue;
-      const isOver = isIfHeld(writes, entry) ? isGone(base, truncated!) : base.op === "d";
-      changeRow(work, entry, isOver || base.hasUnknown ? null : base);
+      changeRow(work, entry, isGone(base, truncated!) || base.hasUnknown ? null : base);
       if (writer.out.length >= PIECE_BYTES) yield writer.take();
     }
     for (const entry of waiting) changeRow(work, entry, null);

@@ -114,17 +114,19 @@ function stageChangesSql(layout: TableLayout, file: StagedFile): string {
 }
 
 /**
- * Finds the latest earlier row for changes with unchanged cells. A deleted row, or one with unknown values, supplies
- * nothing. For a change that depends on it (`isIfHeld`), nor does one that a truncate has removed.
+ * Finds the latest earlier row for changes with unchanged cells. A deleted row, one that a truncate removed before the change, or
+ * one with unknown values, supplies nothing.
  */
 function findBasesSql(layout: TableLayout, withExact: boolean): string {
   const matches = layout.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
   const before = `(h.${VERSION} < staged.version OR h.${VERSION} = staged.version AND h.${OFFSET} < staged.place)`;
+  const place = `(t.${VERSION}, t.${OFFSET})`;
+  const isBetween = `${place} > (b.v, b.o) AND ${place} < (b.version, b.place)`;
   return findSql(
     layout,
     withExact,
     [...matches, before],
-    `WHERE op <> 'd' AND unchanged IS NULL AND NOT (held AND coalesce((v, o) < ${truncated(layout)}, false))`,
+    `WHERE op <> 'd' AND unchanged IS NULL AND NOT EXISTS (SELECT 1 FROM ${layout.sqlName} AS t WHERE t.${OP} = 't' AND ${isBetween})`,
   );
 }
 
@@ -140,10 +142,10 @@ function findSql(layout: TableLayout, withExact: boolean, on: readonly string[],
   const cells = layout.columns.map(({ name }, i) => `h.${quoteIdentifier(name)} AS ${field(i)}`);
   const exact = withExact ? `h.${EXACT}` : "NULL";
   return (
-    `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, staged.held, h.rowid AS id, h.${OP} AS op, ` +
+    `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, staged.version, staged.place, h.rowid AS id, h.${OP} AS op, ` +
     `h.${VERSION} AS v, h.${OFFSET} AS o, h.${UNCHANGED} AS unchanged, ${cells.join(", ")}, ${exact} AS exact ` +
     `FROM ${CHANGES} AS staged JOIN ${layout.sqlName} AS h ON ${on.join(" AND ")} ` +
-    `QUALIFY row_number() OVER (PARTITION BY staged.entry ORDER BY h.${VERSION} DESC, h.${OFFSET} DESC) = 1) ${where}`
+    `QUALIFY row_number() OVER (PARTITION BY staged.entry ORDER BY h.${VERSION} DESC, h.${OFFSET} DESC) = 1) AS b ${where}`
   );
 }
 

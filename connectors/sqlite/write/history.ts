@@ -29,8 +29,6 @@ class HistorySql {
   /** The latest row of the key: number, op, version, offset, whether it holds these cells, whether a truncate follows it. */
   readonly latest: string;
   readonly see: string;
-  /** Where the last truncate is. */
-  readonly #truncated: string;
   readonly #layout: SqliteLayout;
   readonly #completed = new Map<string, string>();
 
@@ -47,22 +45,21 @@ class HistorySql {
       // Both zeros are equal, and point in different directions.
       return `${isSame} AND (typeof(${column.sqlName}) <> 'real' OR atan2(0, ${column.sqlName}) = atan2(0, ?${i + 1}))`;
     });
-    this.#truncated = `SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${sqlName} WHERE ${OP_COLUMN} = 't' ${NEWEST}`;
+    const truncated = `SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${sqlName} WHERE ${OP_COLUMN} = 't' ${NEWEST}`;
     const at = table.key.map((ordinal, k) => `${key[k]!.sqlName} = ?${ordinal + 1}`).join(" AND ");
     this.latest =
       `SELECT _rowid_, ${OP_COLUMN}, ${VERSION_COLUMN}, ${UNCHANGED_COLUMN} IS NULL AND ${chained("AND", held)}, ` +
-      `coalesce(${PLACE} < (${this.#truncated}), 0) FROM ${sqlName} WHERE ${at} ${NEWEST}`;
+      `coalesce(${PLACE} < (${truncated}), 0) FROM ${sqlName} WHERE ${at} ${NEWEST}`;
     this.see = `UPDATE ${sqlName} SET ${SEEN_COLUMN} = ?1 WHERE _rowid_ = ?2`;
   }
 
   /**
-   * Appends a change whose unchanged cells (`u` in `mask`) are those of the row before it. A deleted row, or one with unknown
-   * values, supplies nothing; if it is the question whether the row is held (`ifHeld`), nor does one from before a truncate. Values:
-   * the base's key, the carried cells, `OWN`, and the last row that may be a base.
+   * Appends a change whose unchanged cells (`u` in `mask`) are those of the row before it. A deleted row, one that a truncate
+   * removed before the change, or one with unknown values, supplies nothing. Values: the base's key, the carried cells, `OWN`, and
+   * the last row that may be a base.
    */
-  completed(mask: string, ifHeld: boolean): string {
-    const form = `${mask}${ifHeld ? "?" : ""}`;
-    let sql = this.#completed.get(form);
+  completed(mask: string): string {
+    let sql = this.#completed.get(mask);
     if (sql === undefined) {
       const { columns, key, sqlName } = this.#layout;
       let at = key.length;
@@ -71,18 +68,15 @@ class HistorySql {
       const before =
         `SELECT * FROM ${sqlName} WHERE ${isRow(this.#layout, 1)} AND ${PLACE} < (${version}, ${offset}) ` +
         `AND _rowid_ <= ${last} ${NEWEST}`;
+      const isBetween = `${PLACE} > (base.${VERSION_COLUMN}, base.${OFFSET_COLUMN}) AND ${PLACE} < (${version}, ${offset})`;
       sql =
         `INSERT INTO ${sqlName} (${[...columns.map((column) => column.sqlName), ...OWN].join(", ")}) ` +
         `SELECT ${[...cells, op, offset, unchanged, version, time].join(", ")} FROM (${before}) AS base ` +
-        `WHERE base.${OP_COLUMN} <> 'd' AND base.${UNCHANGED_COLUMN} IS NULL${ifHeld ? this.#andLive : ""} ON CONFLICT DO NOTHING`;
-      this.#completed.set(form, sql);
+        `WHERE base.${OP_COLUMN} <> 'd' AND base.${UNCHANGED_COLUMN} IS NULL ` +
+        `AND NOT EXISTS (SELECT 1 FROM ${sqlName} WHERE ${OP_COLUMN} = 't' AND ${isBetween}) ON CONFLICT DO NOTHING`;
+      this.#completed.set(mask, sql);
     }
     return sql;
-  }
-
-  get #andLive(): string {
-    const base = `(base.${VERSION_COLUMN}, base.${OFFSET_COLUMN})`;
-    return ` AND coalesce(${base} > (${this.#truncated}), 1)`;
   }
 }
 
@@ -118,7 +112,7 @@ function append(at: TableWrite, sql: HistorySql, entry: number, last: bigint): v
       rows.key(layout, block.bytes, writes.moved[entry] === 1 ? block.before[row]! : tuple);
       rows.cells(layout, block.bytes, tuple, "left out");
       rows.values.push(op, offset, null, rows.version, rows.commitTime, last);
-      if (at.run(sql.completed(mask, ifHeld), entry) !== 0) return;
+      if (at.run(sql.completed(mask), entry) !== 0) return;
       rows.begin(writes, entry);
     }
     rows.key(layout, block.bytes, tuple);

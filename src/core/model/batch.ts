@@ -25,7 +25,8 @@ export const DELETE = 2;
  * A history and a stream get every change instead, in the order of the log: a change of the key is a PUT or PATCH under
  * the new key and a DELETE under the old one, both from one row of the block. The unchanged cells of a PATCH are those
  * of the row before the batch, unless `fresh` says that no such row is known, and some are entries only if that row is there
- * (`isIfHeld`); for a stream those of the row before the change, and the block also has the change's old tuple.
+ * (`isIfHeld`). A row that a truncate has removed before the change is not there: where a filter leaves the insert out, nothing
+ * else says so. For a stream they are those of the row before the change, and the block also has the change's old tuple.
  */
 export interface TableWrites {
   readonly table: KeyedTable;
@@ -55,10 +56,13 @@ export function isDoubted({ ruled }: TableVersion, { beforeKind, tx, transaction
 
 /**
  * Of a history's PATCH: it is an entry only if the history has the row as it was before the batch. Otherwise the sink leaves it out
- * and reports it (`Outcome.incomplete`).
+ * and reports it (`Outcome.incomplete`). A `fresh` one follows a change in the batch that the filter let through.
  */
-export function isIfHeld({ action, blocks, block, row }: TableWrites, entry: number): boolean {
-  return action[entry] === PATCH && blocks[block[entry]!]!.op[row[entry]!] === OP_IF_HELD;
+export function isIfHeld(
+  { action, fresh, blocks, block, row }: Pick<TableWrites, "action" | "fresh" | "blocks" | "block" | "row">,
+  entry: number,
+): boolean {
+  return action[entry] === PATCH && fresh[entry] !== 1 && blocks[block[entry]!]!.op[row[entry]!] === OP_IF_HELD;
 }
 
 /** These entries alone, ascending. */

@@ -13,7 +13,7 @@ export interface Slice {
   readonly to: number;
   /** Rows of OP_READ from an initial snapshot: their keys are new to the sink. */
   readonly fresh?: boolean;
-  /** Ids of tables that are emptied behind these rows, in the same batch: nothing is left of theirs. */
+  /** Ids of tables that are emptied right behind these rows, in the same batch. */
   readonly emptied?: ReadonlySet<string>;
 }
 
@@ -45,8 +45,8 @@ const KEPT_TABLE_COUNT_MAX = 64;
 /**
  * Compacts changes: the last change per key wins, and takes the cells that it left unchanged from the earlier ones, across key
  * changes too (the guarantee of `TableWrites`). The caller cuts where a table changes its version or is read beside the
- * stream; none of these happens inside one call. Where a table is truncated it cuts too, or names the table in the slices
- * before (`emptied`).
+ * stream; none of these happens inside one call. Where a table is truncated it cuts too, or names the table in the slice
+ * before (`emptied`): a mirror has nothing of the rows up to there, and what comes behind takes no cells from them.
  *
  * One instance per sink. Its vectors are reused, so a result is valid until it is released, or until the next call.
  */
@@ -106,16 +106,20 @@ export class Compactor {
     this.#order?.begin();
     const untold: UntoldKey[] = [];
     const skipped = new Set<TableVersion>();
+    /** Of a mirror, by table: the last slice of which nothing is left. */
+    const gone = this.#appends ? new Map<string, number>() : lastEmptied(slices);
     let changeCount = 0;
     for (let s = 0; s < slices.length; s++) {
       const slice = slices[s]!;
       const compactions = slice.block.tables.map((table) => {
         if (isKeyed(table) && wanted(table))
-          return slice.emptied?.has(table.id) === true ? null : this.#compactFor(table, blocks, used, untold);
+          return s <= (gone.get(table.id) ?? -1) ? null : this.#compactFor(table, blocks, used, untold);
         skipped.add(table);
         return null;
       });
       changeCount += this.#slice(slice, s, compactions, since !== null);
+      const { emptied } = slice;
+      if (emptied !== undefined) for (const compact of used) if (emptied.has(compact.table.id)) compact.empty();
     }
     const compactedKeys = this.#appends ? appendDeferrable : compactDeferrable;
     const cut = used.some((compact) => compact.table.deferrableKey)
@@ -206,6 +210,11 @@ export class Compactor {
     }
     return compact;
   }
+}
+
+/** By table: behind which slice it is emptied last. */
+function lastEmptied(slices: readonly Slice[]): ReadonlyMap<string, number> {
+  return new Map(slices.flatMap(({ emptied }, s) => Array.from(emptied ?? [], (id) => [id, s] as const)));
 }
 
 /** An error in the changes of one table alone. */

@@ -1,4 +1,4 @@
-import { DELETE, isDoubted, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
+import { DELETE, isDoubted, isIfHeld, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
 import {
   BEFORE_DOUBTED,
   BEFORE_FULL,
@@ -85,6 +85,8 @@ export class TableCompaction {
   readonly #isComputed: boolean;
   #postponed: Postponed[] = [];
   #aliveCount = 0;
+  /** Entries below are of rows that a truncate has removed since: no later change takes anything from them. */
+  #emptiedBelow = 0;
   #readersHold: ReadersHold = "all";
 
   /** `appends`: an earlier entry of a key stays besides the later one. `order`: numbers the changes. */
@@ -112,6 +114,12 @@ export class TableCompaction {
     this.#untold = untold;
     this.#isUnkeyed = false;
     this.#postponed = [];
+    this.#emptiedBelow = 0;
+  }
+
+  /** The table is emptied here. */
+  empty(): void {
+    this.#emptiedBelow = this.#entries.count;
   }
 
   /** The result is not used any more. */
@@ -203,7 +211,7 @@ export class TableCompaction {
   #ifHeld(b: number, row: number, { bytes, after }: Block): void {
     const entries = this.#entries;
     const offset = after[row]!;
-    const earlier = entries.latest(bytes, offset);
+    const earlier = this.#earlier(bytes, offset);
     if (earlier === NONE) this.#add(PATCH, b, row, bytes, offset, false, STAYED);
     else if (entries.alive[earlier] === 0 || entries.action[earlier] === DELETE || entries.moved[earlier] !== STAYED)
       this.giveUpNew(b, row);
@@ -280,7 +288,7 @@ export class TableCompaction {
       return;
     }
     // A stream has the change as the log has it.
-    const earlier = this.#order === null ? this.#entries.latest(bytes, moved ? block.before[row]! : after) : NONE;
+    const earlier = this.#order === null ? this.#earlier(bytes, moved ? block.before[row]! : after) : NONE;
     if (earlier === NONE) {
       this.#add(PATCH, b, row, bytes, after, false, moved ? MOVED : STAYED);
       return;
@@ -299,6 +307,12 @@ export class TableCompaction {
     const older = { bytes: earlierBlock.bytes, offset: earlierBlock.after[earlierRow]! };
     const merged = this.#merge(block, row, older, isBack ? null : base);
     this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
+  }
+
+  /** The entry of this key that a later change builds on, or NONE. */
+  #earlier(bytes: Uint8Array, offset: number): number {
+    const entry = this.#entries.latest(bytes, offset);
+    return entry < this.#emptiedBelow ? NONE : entry;
   }
 
   /** Whether a reader of the stream can't complete this change: what it builds on may also be one that was left out just now. */
@@ -355,16 +369,20 @@ export class TableCompaction {
   unplaced(): readonly UnplacedRow[] {
     const rows: UnplacedRow[] = [];
     if (!this.#mayLackKeyDates && !this.#isComputed) return rows;
-    for (let i = 0; i < this.#entries.count; i++) {
-      if (this.#entries.alive[i] === 0) continue;
-      const block = this.#blocks[this.#entries.block[i]!]!;
-      const row = this.#entries.row[i]!;
-      const isGone = this.#entries.action[i] === DELETE;
+    const { count, alive, action, fresh, block: blockOf, row: rowOf } = this.#entries;
+    const entries = { action, fresh, block: blockOf, row: rowOf, blocks: this.#blocks };
+    for (let i = 0; i < count; i++) {
+      if (alive[i] === 0) continue;
+      const block = this.#blocks[blockOf[i]!]!;
+      const row = rowOf[i]!;
+      const isGone = action[i] === DELETE;
       const offset = isGone ? block.before[row]! : block.after[row]!;
       const failed = isGone || !this.#isComputed ? null : failedCell(this.table, block.bytes, offset);
       if (failed === null && (!this.#mayLackKeyDates || hasKeyDates(this.table, block.bytes, offset))) continue;
-      this.#entries.alive[i] = 0;
-      rows.push({ table: this.table, block, row, isGone, failed });
+      alive[i] = 0;
+      // A dead letter has the row: the read of its key shows whether anybody may see it.
+      if (isIfHeld(entries, i)) this.#untold.push({ table: this.table, bytes: block.bytes, offset });
+      else rows.push({ table: this.table, block, row, isGone, failed });
     }
     return rows;
   }

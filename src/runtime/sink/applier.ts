@@ -282,8 +282,7 @@ export class Applier {
       return await this.shapes.complete(await complete(), signal);
     const compacted = this.prefetch.compacted(queued, ahead);
     if (await this.#suspended(compacted)) return await this.#compact(queued, null, position, signal, complete);
-    const emptied = new Set(queued.truncates.map(({ table }) => table.id));
-    const tables = await this.#incomplete.withoutUnsure(compacted.tables, emptied, signal);
+    const tables = await this.#incomplete.withoutUnsure(compacted.tables, signal);
     const truncates = queued.truncates.filter(({ table }) => this.#parts.tables.wants(table));
     const passedOver = queued.truncates.flatMap(({ table }) => (this.#parts.tables.wants(table) ? [] : [table]));
     await this.#skip([...compacted.skipped, ...passedOver], signal);

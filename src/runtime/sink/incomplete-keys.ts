@@ -61,18 +61,14 @@ export class IncompleteKeys {
 
   /**
    * Takes out the entries for rows that the sink holds (`isIfHeld`) where the row that it has need not be the one before the batch, and
-   * lists their keys. Invariant: before the keys of the batch itself are listed. `emptied`: ids of tables that the batch empties.
+   * lists their keys. Invariant: before the keys of the batch itself are listed.
    */
-  async withoutUnsure(
-    tables: readonly TableWrites[],
-    emptied: ReadonlySet<string>,
-    signal: AbortSignal,
-  ): Promise<readonly TableWrites[]> {
+  async withoutUnsure(tables: readonly TableWrites[], signal: AbortSignal): Promise<readonly TableWrites[]> {
     if (this.#parts.sink.form !== "history") return tables;
     const kept: TableWrites[] = [];
     let isSame = true;
     for (const writes of tables) {
-      const unsure = await this.#unsure(writes, emptied, signal);
+      const unsure = await this.#unsure(writes, signal);
       isSame &&= unsure.length === 0;
       if (unsure.length > 0) await this.listEntries(writes, unsure);
       const others = unsure.length === 0 ? writes : without(writes, new Set(unsure));
@@ -82,13 +78,13 @@ export class IncompleteKeys {
     return isSame ? tables : kept;
   }
 
-  async #unsure(writes: TableWrites, emptied: ReadonlySet<string>, signal: AbortSignal): Promise<readonly number[]> {
+  async #unsure(writes: TableWrites, signal: AbortSignal): Promise<readonly number[]> {
     const asked: number[] = [];
     if (writes.patchCount > 0) for (let i = 0; i < writes.count; i++) if (isIfHeld(writes, i)) asked.push(i);
     if (asked.length === 0) return asked;
     const { sink, state, tables, position, deadLetters } = this.#parts;
     const { table } = writes;
-    if (emptied.has(table.id) || !(await tables.isCurrent(table, position.tables, signal))) return asked;
+    if (!(await tables.isCurrent(table, position.tables, signal))) return asked;
     const open = await state.snapshots.unfinished(sink.name, table.id);
     if (open.some(({ scope }) => scope.kind !== "where")) return asked;
     const keys = asked.map((entry) => baseKey(writes, entry));

@@ -756,13 +756,13 @@ export function queuedRowsOf(
   let until = reached;
   const slices: Slice[] = [];
   const truncates: TruncateWork[] = [];
-  /** For each truncate after which nothing is left of the rows before, how many slices come before it. */
-  const slicesBefore = new Map<string, number>();
+  /** By slice: the tables that are emptied right behind it. */
+  const emptied: Set<string>[] = [];
   for (const work of works) {
     if (work.kind === "rows") slices.push(...behind(work, until));
     else if (comparePositions(work.until, until) > 0) {
       truncates.push(work);
-      if (form === "mirror") slicesBefore.set(work.table.id, slices.length);
+      if (slices.length > 0) (emptied[slices.length - 1] ??= new Set()).add(work.table.id);
     }
     const end = work.kind === "rows" ? work.block.positionAt(work.to) : work.until;
     if (comparePositions(end, until) > 0) until = end;
@@ -770,7 +770,8 @@ export function queuedRowsOf(
   if (comparePositions(until, reached) <= 0) return null;
   const last = new Map(truncates.map((work) => [work.table.id, work]));
   const kept = form === "mirror" ? [...last.values()] : truncates;
-  return { slices: withEmptied(slices, slicesBefore), truncates: kept, since: reached, until };
+  const marked = slices.map((slice, i) => (emptied[i] === undefined ? slice : { ...slice, emptied: emptied[i] }));
+  return { slices: marked, truncates: kept, since: reached, until };
 }
 
 /** The part of the work at or behind `reached`: nothing, all of it, or its tail. */
@@ -780,12 +781,4 @@ function behind(work: RowsWork, reached: Position): readonly Slice[] {
   if (comparePositions(block.positionAt(to), reached) <= 0) return [];
   while (from < to && comparePositions(block.positionAt(from), reached) < 0) from++;
   return from < to ? [{ block, from, to }] : [];
-}
-
-function withEmptied(slices: readonly Slice[], slicesBefore: ReadonlyMap<string, number>): readonly Slice[] {
-  if (slicesBefore.size === 0) return slices;
-  return slices.map((slice, i) => {
-    const ids = [...slicesBefore].flatMap(([id, count]) => (i < count ? [id] : []));
-    return ids.length === 0 ? slice : { ...slice, emptied: new Set(ids) };
-  });
 }

@@ -121,10 +121,13 @@ export class HistoryTable {
     return `(SELECT t.* FROM ${this.#parts.rows} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
   }
 
-  /** A deleted row, or one with unknown values, supplies nothing. */
+  /** A deleted row, one that a truncate removed before the change, or one with unknown values, supplies nothing. */
   get #isUsable(): string {
-    const isHeld = `CASE WHEN s._action = ${STAGED_IF_HELD} THEN NOT (${this.#isOver}) ELSE b.${OP_COLUMN} <> 'd' END`;
-    return `${isHeld} AND b.${UNCHANGED_COLUMN} IS NULL`;
+    const { rows, columns, key } = this.#parts;
+    const isTruncate = key.map((c) => `t.${columns[c]} IS NULL`).join(" AND ");
+    const place = `(t.${VERSION_COLUMN}, t.${OFFSET_COLUMN})`;
+    const isBetween = `${place} > (b.${VERSION_COLUMN}, b.${OFFSET_COLUMN}) AND ${place} < (s._version, s._offset)`;
+    return `b.${OP_COLUMN} <> 'd' AND b.${UNCHANGED_COLUMN} IS NULL AND NOT EXISTS (SELECT FROM ${rows} AS t WHERE ${isTruncate} AND ${isBetween})`;
   }
 
   /** Behind the join with its base `b`. */
