@@ -178,6 +178,64 @@ test("a partitioned table comes under its own name, in its own column order", as
   ]);
 });
 
+test("an old row of a partition is as whole as the partition logs it, also where the table's own identity says more", async () => {
+  await using f = await following(`
+    create table p (id int primary key, a text, n int) partition by range (id);
+    create table p1 partition of p for values from (0) to (10);
+    create table p2 (n int, a text, id int not null, primary key (id));
+    alter table p attach partition p2 for values from (10) to (20);
+    insert into p values (1, 'x', 1), (2, 'x', 2), (3, 'x', 3), (4, 'x', 4), (5, null, null), (11, 'x', 11), (12, 'x', 12)`);
+  const deleted = async (sql: string) => (await f.after(sql)).map(({ before }) => before);
+  expect(await deleted("delete from p where id in (1, 11)")).toEqual([{ id: "1" }, { id: "11" }]);
+  // p2 logs keys alone, and nothing is announced again.
+  expect(await deleted("alter table p replica identity full; delete from p where id = 12")).toEqual([{ id: "12" }]);
+  expect(await deleted("alter table p1 replica identity full; delete from p where id in (2, 3)")).toEqual([
+    { id: "2", a: "x", n: "2" },
+    { id: "3", a: "x", n: "3" },
+  ]);
+  expect(await f.after("insert into p values (13, 'x', 13); update p set id = 14 where id = 13")).toEqual([
+    { op: "c", table: "public.p", after: { id: "13", a: "x", n: "13" } },
+    { op: "u", table: "public.p", after: { id: "14", a: "x", n: "13" }, before: { id: "13" } },
+  ]);
+  expect(await deleted("alter table p2 replica identity full; delete from p where id in (4, 14)")).toEqual([
+    { id: "4", a: "x", n: "4" },
+    { id: "14", a: "x", n: "13" },
+  ]);
+  expect(await deleted("delete from p where id = 5")).toEqual([{ id: "5", a: null, n: null }]);
+  expect(await deleted("alter table p1 replica identity default; insert into p values (6, 'x', 6)")).toEqual([
+    undefined,
+  ]);
+  expect(await deleted("delete from p where id = 6")).toEqual([{ id: "6" }]);
+});
+
+test("the statement for whole old rows reaches all partitions of a table, and the refusal of a table names those that lack it", async () => {
+  await using f = await following(`
+    create table "p'$$" (id int primary key, a text) partition by range (id);
+    create table p1 partition of "p'$$" for values from (0) to (10);
+    create table deep partition of "p'$$" for values from (10) to (20) partition by range (id);
+    create table p2 partition of deep for values from (10) to (20);
+    create table plain (id int primary key)`);
+  const look = async () => {
+    const { refused, partlyLogged } = await f.source.catalog.tables(never);
+    return { refused: refused.map(({ id, reason, fix }) => [id, reason, fix]), partlyLogged: [...partlyLogged!] };
+  };
+  const plain = ["public.plain", 'ALTER TABLE "public"."plain" REPLICA IDENTITY FULL;'];
+  const fix = expect.stringContaining("REPLICA IDENTITY FULL");
+  const before = await look();
+  expect(before).toEqual({ refused: [], partlyLogged: expect.arrayContaining([["public.p'$$", fix], plain]) });
+  await f.database.query(`alter table "p'$$" replica identity full`);
+  const statement = new Map(before.partlyLogged).get("public.p'$$")!;
+  const refused = (which: string) => [["public.p'$$", `it has REPLICA IDENTITY FULL, its ${which}`, statement]];
+  expect(await look()).toEqual({
+    refused: refused('partitions "public"."p1", "public"."p2" have not'),
+    partlyLogged: [plain],
+  });
+  await f.database.query("alter table p1 replica identity full");
+  expect((await look()).refused).toEqual(refused('partition "public"."p2" has not'));
+  await f.database.query(statement);
+  expect(await look()).toEqual({ refused: [], partlyLogged: [plain] });
+});
+
 test("tables that are not wanted are passed over, but their rows keep their numbers", async () => {
   const database = await freshDatabase();
   await using _ = database;

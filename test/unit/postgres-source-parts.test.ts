@@ -1,14 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { formatLsn, parseLsn } from "../../connectors/postgres/source/wire/lsn.ts";
 import { Pace } from "../../connectors/postgres/source/stream/replication-session.ts";
-import { Decoder, STOP_BYTES } from "../../connectors/postgres/source/stream/pgoutput.ts";
+import { Decoder, STOP_BYTES, STOP_TABLE } from "../../connectors/postgres/source/stream/pgoutput.ts";
 import { statusFrame } from "../../connectors/postgres/source/stream/replication-session.ts";
 import { snapshotSees } from "../../src/core/contracts/watermarks.ts";
-import { Block } from "../../src/core/model/block.ts";
+import { BEFORE_FULL, Block } from "../../src/core/model/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import type { CatalogTable } from "../../connectors/postgres/source/catalog/catalog.ts";
 import { columnType } from "../../connectors/postgres/source/catalog/types.ts";
 import { relationShape } from "../../connectors/postgres/source/stream/table-lookups.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 test("log positions are written as Postgres writes them", () => {
   expect(formatLsn(parseLsn("16/B374D848"))).toBe("16/B374D848");
@@ -57,6 +58,47 @@ test("a log that has come beyond the room of row versions is stopped, before its
   const [good, bad] = [beginning(last), beginning(last + 1n)];
   expect(decoder(good).run(good.length)).toBe(STOP_BYTES);
   expect(() => decoder(bad).run(bad.length)).toThrow(expect.objectContaining({ code: "MR2035", kind: "fatal" }));
+});
+
+test("an old row is no whole one if it has only what some partition logs, until the partition is announced with whole ones", () => {
+  const [ROOT, SHORT, WHOLE] = [10, 11, 12];
+  const int16 = (n: number) => Buffer.from([n >> 8, n & 255]);
+  const int32 = (n: number) => Buffer.from([n >> 24, n >> 16, n >> 8, n]);
+  const column = (name: string, inKey: boolean) =>
+    Buffer.concat([Buffer.from([Number(inKey)]), Buffer.from(`${name}\0`), int32(25), int32(-1)]);
+  const relation = (oid: number, identity: string, columns = ["id", "a"]) => {
+    const all = columns.map((name) => column(name, identity === "f" || name === "id"));
+    return Buffer.concat([
+      Buffer.from("R"),
+      int32(oid),
+      Buffer.from(`public\0t${oid}\0${identity}`),
+      int16(all.length),
+      ...all,
+    ]);
+  };
+  const deleted = (...cells: readonly (string | null)[]) => {
+    const written = cells.map((cell) =>
+      cell === null ? Buffer.from("n") : Buffer.concat([Buffer.from("t"), int32(cell.length), Buffer.from(cell)]),
+    );
+    return Buffer.concat([Buffer.from("D"), int32(ROOT), Buffer.from("O"), int16(cells.length), ...written]);
+  };
+  const frame = (message: Buffer) =>
+    Buffer.concat([Buffer.from("d"), int32(message.length + 29), Buffer.from("w"), Buffer.alloc(24), message]);
+  const begin = Buffer.alloc(21);
+  begin.write("B");
+  const messages = [
+    begin,
+    [relation(ROOT, "f"), relation(SHORT, "d", ["a", "id"]), deleted("1", null), deleted("2", "x")],
+    [relation(ROOT, "f"), relation(WHOLE, "f"), deleted("3", null), deleted("4", "x")],
+    [relation(ROOT, "f"), relation(SHORT, "f", ["a", "id"]), deleted("5", null), deleted("6", "x")],
+  ].flat();
+  const bytes = Buffer.concat(messages.map(frame));
+  const block = new Block(bytes);
+  const decoder = new Decoder({ epoch: 1, commit: 0n, index: 0 }, block, bytes, 1 << 20, "renew");
+  const table = tableVersion({ table: "t", columns: { id: "text", a: "text" } });
+  while (decoder.run(bytes.length) === STOP_TABLE) decoder.needed!.table = table;
+  const areWhole = Array.from(block.beforeKind.subarray(0, block.count), (kind) => kind === BEFORE_FULL);
+  expect(areWhole).toEqual([false, true, false, true, true, true]);
 });
 
 test("a status update says the position as it is, in all three places", () => {

@@ -29,6 +29,7 @@ import { createLog, resumeLog } from "./log-admin.ts";
 import type { PostgresStream } from "./stream/change-stream.ts";
 import type { Catalog, CatalogTable } from "./catalog/catalog.ts";
 import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
+import { FULL, fullIdentity } from "./catalog/keys.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
 import { type Candidate, isIllegible, selectTables, type Selected } from "./catalog/selection.ts";
 
@@ -272,8 +273,6 @@ function notPublished(
 
 /** The statement for each table whose old rows the log shows by their keys. */
 function partlyLogged(captured: readonly Candidate[]): ReadonlyMap<string, string> {
-  const found = captured.filter(({ table }) => table.identity !== "f");
-  const statement = ({ schema, table }: Candidate["table"]): string =>
-    `ALTER TABLE ${quoteTable(schema, table)} REPLICA IDENTITY FULL`;
-  return new Map(found.map(({ table, shape }) => [shape.id, statement(table)]));
+  const found = captured.filter(({ table }) => table.identity !== FULL);
+  return new Map(found.map(({ table, shape }) => [shape.id, fullIdentity(table)]));
 }

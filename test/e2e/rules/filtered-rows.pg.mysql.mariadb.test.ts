@@ -140,6 +140,37 @@ test("Postgres, where old rows are keys alone", async () => {
   expect(leaks(installation, daemon.said + pipeline.daemon.said)).toEqual([]);
 });
 
+test(
+  "Postgres, while one partition after another gets whole old rows, behind its table",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      `create table person (id int primary key, country text) partition by range (id);
+     create table person_a partition of person for values from (0) to (10);
+     create table person_b partition of person for values from (10) to (20);
+     insert into person values (1, 'AT'), (2, 'AT'), (11, 'AT'), (12, 'AT'), (13, 'AT'), (14, 'AT'), (15, 'DE')`,
+      {
+        kinds: ["postgres"],
+        configure: (config: PipelineConfig) => ({
+          ...config,
+          tables: { "public.person": { where: "country = 'AT'" } },
+        }),
+      },
+    );
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await pipeline.run("alter table person replica identity full; alter table person_a replica identity full");
+    await pipeline.run("delete from person where id in (1, 11, 15); update person set country = 'DE' where id = 12");
+    await pipeline.run("update person set id = 16 where id = 13");
+    await pipeline.run("alter table person_b replica identity full");
+    await pipeline.run("update person set country = 'DE' where id = 14");
+    await pipeline.start();
+    await pipeline.settled();
+    const { rows } = await pipeline.sinks.target!.query<{ id: number }>("select id from public.person order by id");
+    expect(rows.map(({ id }) => id)).toEqual([2, 16]);
+  },
+);
+
 test.each(mysqlFlavours)("%s", async (flavour) => {
   await using pipeline = await MysqlPipeline.start(
     flavour,

@@ -1,6 +1,6 @@
 /** What identifies a table's rows: its replica identity, or the columns that the configuration chooses within it. */
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
-import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogIndex, CatalogTable } from "./catalog.ts";
 
 export interface Key {
@@ -13,6 +13,15 @@ export interface Key {
 
 /** A replica identity is FULL if every column is in it. */
 export const FULL = "f";
+
+/** The statement after which the log has whole old rows. Postgres passes the identity of a table on to none of its partitions. */
+export function fullIdentity({ schema, table, kind }: Pick<CatalogTable, "schema" | "table" | "kind">): string {
+  const name = quoteTable(schema, table);
+  if (kind !== "p") return `ALTER TABLE ${name} REPLICA IDENTITY FULL;`;
+  const each = `SELECT relid FROM pg_partition_tree(${quoteLiteral(name)})`;
+  const alter = "EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', part)";
+  return `DO ${quoteLiteral(`DECLARE part regclass; BEGIN FOR part IN ${each} LOOP ${alter}; END LOOP; END`)};`;
+}
 
 /**
  * A table's key by the contract: its replica identity; under FULL the primary key, otherwise the smallest unique index over
@@ -97,7 +106,7 @@ function proofOf(table: CatalogTable, columns: readonly number[]): CatalogIndex 
 
 function outsideIdentity(table: CatalogTable, wanted: ChosenKey, column: string): FoundKey {
   const reason = `its key is to be ${list(wanted)}, and ${JSON.stringify(column)} is not in its replica identity`;
-  return { kind: "unfit", reason, fix: `ALTER TABLE ${quoteTable(table.schema, table.table)} REPLICA IDENTITY FULL;` };
+  return { kind: "unfit", reason, fix: fullIdentity(table) };
 }
 
 function unproven(table: CatalogTable, wanted: ChosenKey): FoundKey {

@@ -9,7 +9,7 @@ import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { readPublication, type Publication } from "./publication.ts";
-import { findKey, type FoundKey, keyOf } from "./keys.ts";
+import { findKey, FULL, type FoundKey, fullIdentity, keyOf } from "./keys.ts";
 import { catalogShape } from "./shapes.ts";
 
 export interface Candidate {
@@ -213,7 +213,7 @@ function keyFix(table: CatalogTable, name: string, former: readonly string[] = [
   const notNull = new Set(table.columns.filter((column) => column.notNull).map((column) => column.attnum));
   const unique = table.uniques.find((index) => index.immediate && index.columns.every((attnum) => notNull.has(attnum)));
   if (unique !== undefined) return `ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quoteIdentifier(unique.name)};`;
-  if (primary !== undefined) return `ALTER TABLE ${name} REPLICA IDENTITY FULL;`;
+  if (primary !== undefined) return fullIdentity(table);
   const columns = former.every((column) => table.columns.some((one) => one.name === column)) ? former : [];
   // Under NOTHING, or an index that is gone, a primary key alone does not help.
   const identity = table.identity === "n" || table.identity === "i" ? ", REPLICA IDENTITY DEFAULT" : "";
@@ -243,19 +243,26 @@ function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined 
       return { reason: `its partition ${name}: ${keyReason(leaf)}`, fix: keyFix(leaf, name, keyOf(root)?.columns) };
     // The leaf's identity decides which old keys are logged. If it covers other columns, a change of the row's key in the
     // root would be invisible.
-    if (leaf.identity !== "f" && !sameNames(own.columns, keyOf(root)?.columns ?? []))
+    if (leaf.identity !== FULL && !sameNames(own.columns, keyOf(root)?.columns ?? []))
       return {
         reason: `its partition ${name} has a replica identity over other columns`,
         fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL; or USING INDEX, over the columns of ${quoteTable(root.schema, root.table)}'s`,
       };
-    // If the root has FULL, an old row is announced as whole, but it holds only what the leaf's identity logged.
-    if (root.identity === "f" && leaf.identity !== "f")
-      return {
-        reason: `it has REPLICA IDENTITY FULL, its partition ${name} has not`,
-        fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL;`,
-      };
   }
-  return undefined;
+  return root.identity === FULL ? partlyFull(root, catalog) : undefined;
+}
+
+const LEAVES_NAMED_MAX = 3;
+
+/** An old row is announced as whole, but it holds only what the leaf's identity logged. */
+function partlyFull(root: CatalogTable, catalog: Catalog): Refusal | undefined {
+  const others = catalog.below(root.oid).filter(({ kind, identity }) => kind !== "p" && identity !== FULL);
+  if (others.length === 0) return undefined;
+  const named = others.slice(0, LEAVES_NAMED_MAX).map(({ schema, table }) => quoteTable(schema, table));
+  const more = others.length > named.length ? ` and ${others.length - named.length} more` : "";
+  const lacking = `${named.join(", ")}${more}`;
+  const which = others.length === 1 ? `its partition ${lacking} has not` : `its partitions ${lacking} have not`;
+  return { reason: `it has REPLICA IDENTITY FULL, ${which}`, fix: fullIdentity(root) };
 }
 
 interface Lack {

@@ -6,6 +6,8 @@
 import { isUtf8 } from "node:buffer";
 import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import {
+  BEFORE_FULL,
+  BEFORE_KEY,
   BEFORE_NONE,
   type Block,
   INDEX_MAX,
@@ -16,7 +18,7 @@ import {
   OP_UPDATE,
 } from "../../../../src/core/model/block.ts";
 import { fitsVersion, type Position, rowVersion } from "../../../../src/core/model/position.ts";
-import { CELL_UNCHANGED, CellMap, readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap, readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
 import { readServerError } from "../../../../src/postgres/frames.ts";
 import { beforeKind, frameLength, POSITION_BEFORE_MESSAGE, tooFar, tooMany, unreadable, XLOG_HEADER } from "./frame.ts";
 import { saidSchemas } from "../log/schema-names.ts";
@@ -424,7 +426,9 @@ export class Decoder {
     if (isFromNowhere) {
       if (!this.#isLegible(relation, after - 1, end)) return !relation.isIllegible;
       if (this.#counts(relation)) this.#append(relation, OP_UPDATE, after, NO_TUPLE, BEFORE_NONE);
-    } else if (this.#counts(relation)) this.#append(relation, OP_UPDATE, after, at + 5, beforeKind(kind));
+    } else if (this.#counts(relation)) {
+      this.#append(relation, OP_UPDATE, after, at + 5, this.#beforeKind(relation, at + 4));
+    }
     return true;
   }
 
@@ -436,8 +440,17 @@ export class Decoder {
       return true;
     }
     if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
-    if (this.#counts(relation)) this.#append(relation, OP_DELETE, NO_TUPLE, at + 5, beforeKind(this.bytes[at + 4]!));
+    if (this.#counts(relation)) this.#append(relation, OP_DELETE, NO_TUPLE, at + 5, this.#beforeKind(relation, at + 4));
     return true;
+  }
+
+  /**
+   * Of a row in a partition the root's identity says what the old tuple at `at` is, and the partition's own decides what it has.
+   * A whole row that is null besides the key passes for a key, too.
+   */
+  #beforeKind({ logged }: Relation, at: number): number {
+    const kind = beforeKind(this.bytes[at]!);
+    return kind === BEFORE_FULL && logged !== null && hasOnly(this.bytes, at + 1, logged) ? BEFORE_KEY : kind;
   }
 
   #truncate(at: number, end: number): boolean {
@@ -529,6 +542,13 @@ function areTexts(bytes: Buffer, at: number, end: number): boolean {
  */
 const older = new CellMap();
 const newer = new CellMap();
+
+/** Whether all other cells of the tuple are null. */
+function hasOnly(bytes: Uint8Array, tuple: number, ordinals: ReadonlySet<number>): boolean {
+  older.read(bytes, tuple);
+  for (let i = 0; i < older.count; i++) if (older.kind[i] !== CELL_NULL && !ordinals.has(i)) return false;
+  return true;
+}
 
 /** How many bytes the new tuple grows when its key is completed from the old one; 0: the key is whole. */
 function missingKeyBytes(table: TableVersion, bytes: Uint8Array, before: number, after: number): number {

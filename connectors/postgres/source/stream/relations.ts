@@ -1,4 +1,5 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { FULL } from "../catalog/keys.ts";
 import { unreadable } from "./frame.ts";
 
 /** The content of a Relation message: the shape of a table's tuples from here on. */
@@ -26,6 +27,8 @@ export interface Relation {
   readonly message: RelationMessage;
   /** Oid of the leaf that holds the row at which it is looked up, if that is another table. */
   leaf: number | undefined;
+  /** What those leaves log that log less than whole old rows, as ordinals; null: as far as is known, all log whole ones. */
+  logged: ReadonlySet<number> | null;
   /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
   /** Of one that is not captured, and may be since: the id under which it then flows. */
@@ -37,9 +40,17 @@ export interface Relation {
   blockNumber: number;
 }
 
+/** The leaves of a table that log less than whole old rows, and the names of all columns that one of them logs. */
+interface PartlyLogged {
+  readonly leaves: Set<number>;
+  readonly columns: Set<string>;
+}
+
 /** The relations of a stream by their oids. */
 export class Relations {
   readonly #all = new Map<number, Relation>();
+  /** By the root's oid. */
+  readonly #partlyLogged = new Map<number, PartlyLogged>();
   /** By oid, what the marks so far say. */
   readonly #schemas = new Map<number, string>();
   #last: Relation | undefined;
@@ -63,6 +74,7 @@ export class Relations {
     this.#all.set(message.oid, {
       message,
       leaf: undefined,
+      logged: null,
       table: undefined,
       refused: undefined,
       isIllegible: false,
@@ -88,10 +100,34 @@ export class Relations {
     if (relation.table === undefined) {
       relation.leaf = this.announced === oid ? undefined : this.announced;
       this.announced = undefined;
+      const leaf = relation.leaf === undefined ? undefined : this.#all.get(relation.leaf);
+      if (leaf !== undefined) this.#noteLeaf(oid, leaf.message);
+      relation.logged = this.#loggedOf(relation);
     } else {
       this.#last = relation;
     }
     return relation;
+  }
+
+  /**
+   * A leaf is announced, behind its root, before the first row after each change of its identity. Of later rows nothing says in
+   * which leaf they are.
+   */
+  #noteLeaf(root: number, { oid, identity, columns }: RelationMessage): void {
+    const partly = this.#partlyLogged.get(root) ?? { leaves: new Set(), columns: new Set() };
+    if (identity === FULL) partly.leaves.delete(oid);
+    else {
+      partly.leaves.add(oid);
+      for (const { name, inKey } of columns) if (inKey) partly.columns.add(name);
+    }
+    if (partly.leaves.size > 0) this.#partlyLogged.set(root, partly);
+    else this.#partlyLogged.delete(root);
+  }
+
+  #loggedOf({ message }: Relation): Relation["logged"] {
+    const columns = this.#partlyLogged.get(message.oid)?.columns;
+    if (columns === undefined) return null;
+    return new Set(message.columns.flatMap(({ name }, ordinal) => (columns.has(name) ? [ordinal] : [])));
   }
 
   /** The schemas of the tables that were announced. */
