@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import type { Block } from "../../src/core/model/block.ts";
+import { type Block, OP_UNTOLD } from "../../src/core/model/block.ts";
 import { News } from "../../src/core/waiting.ts";
 import { abortOf, type Clock, systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -162,15 +162,25 @@ describe("a sink's work", () => {
     const lineage = COLUMNS.map(([name]) => ({ source: name, target: name, mask: null }));
     const { columns, key, fingerprint } = users;
     const source = { columns, key, fingerprint };
-    const table = { ...users, ruled: { rules: "r", source, lineage, filtered: true, fault: null } };
-    const gone = { table, op: "d", before: ["2", null], commit: 200n } as const;
-    scene.stream.push(
-      blockOf([{ ...put(1, 200n), table }, { ...gone, beforeKind: "doubted" }, gone, { ...put(3, 200n), table }]),
-    );
-    await scene.covered(201n);
-    const entries = scene.sink.batches.flatMap((batch) => (batch.kind === "checkpoint" && batch.log?.entries) || []);
-    const told = entries.map((one) => (one.kind === "rows" ? [one.from, one.to] : one.kind));
-    expect(told).toEqual([[0, 1], [2, 4], "lost"]);
+    const ruled = { rules: "r", source, lineage, filtered: true, fault: null };
+    const told = async (table: TableVersion, commit: bigint, ...more: readonly Change[]) => {
+      const gone = { table, op: "d", before: ["2", null], commit } as const;
+      const left = { table, op: "u", after: ["4", UNCHANGED], commit } as const;
+      const [one, three, five] = [1, 3, 5].map((id) => ({ ...put(id, commit), table }));
+      const block = blockOf([one!, left, gone, three!, { ...left, isIfHeld: true }, five!, ...more]);
+      block.op[1] = OP_UNTOLD;
+      const before = scene.sink.batches.length;
+      scene.stream.push(block);
+      await scene.covered(commit + 1n);
+      const batches = scene.sink.batches.slice(before);
+      const entries = batches.flatMap((batch) => (batch.kind === "checkpoint" && batch.log?.entries) || []);
+      return entries.map((entry) => (entry.kind === "rows" ? [entry.from, entry.to] : entry.kind));
+    };
+    const table = { ...users, ruled };
+    const doubted = { table, op: "d", before: ["6", null], beforeKind: "doubted", commit: 200n } as const;
+    expect(await told(table, 200n, doubted)).toEqual([[0, 1], [2, 4], [5, 6], "lost"]);
+    // The key alone says that such a row was never left out.
+    expect(await told({ ...users, ruled: { ...ruled, filteredByKey: true } }, 300n)).toEqual([[0, 6]]);
   });
 
   test("with a delay comes in fewer, larger batches; what fills a batch does not wait", async () => {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import type { ConfigPart } from "../../config/load.ts";
-import { BEFORE_DOUBTED, type Block, isUntold } from "../../core/model/block.ts";
+import { type Block, mayBeLeftOut } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { contextOf, type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
 import { isAborted } from "../../core/errors.ts";
@@ -158,8 +158,7 @@ class Printer {
       }
       if (row === block.count) break;
       const { schema, table } = block.tables[block.table[row]!]!;
-      // A filter may have left out these rows, and what it needs is not in the log.
-      if (isUntold(block.op[row]!) || block.beforeKind[row] === BEFORE_DOUBTED) continue;
+      if (mayBeLeftOut(block, row)) continue;
       if (this.#selection.matches(schema, table)) this.#line(() => writeEnvelope(this.#out, block, row, this.#context));
     }
   }

@@ -50,6 +50,11 @@ export const BEFORE_FULL = 2;
  */
 export const BEFORE_DOUBTED = 3;
 
+/** Whether a filter may have left out the row of a change all along. */
+export function mayBeLeftOut({ op, beforeKind }: Block, row: number): boolean {
+  return isUntold(op[row]!) || beforeKind[row] === BEFORE_DOUBTED;
+}
+
 /** A logical message among the changes: it precedes the row at ordinal `at`. */
 export interface LogMessage {
   readonly at: number;

@@ -1,6 +1,6 @@
 import { type Clock, measuredNow } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
-import { BEFORE_DOUBTED } from "../../core/model/block.ts";
+import { mayBeLeftOut } from "../../core/model/block.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { News } from "../../core/waiting.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -411,13 +411,16 @@ class LogPassing {
    */
   #wanted({ block, from, to }: Slice, lost: Set<string>): readonly LogEntry[] {
     const isWanted = block.tables.map((table) => this.#parts.tables.wants(table));
-    const isFiltered = block.tables.some(({ ruled }) => ruled?.filtered === true);
-    if (!isFiltered && isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
+    const hides = block.tables.map(({ ruled }) => ruled?.filtered === true && ruled.filteredByKey !== true);
+    if (!hides.some(Boolean) && isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
+    const mayTell = (row: number): boolean => {
+      const table = block.table[row]!;
+      return isWanted[table]! && !(hides[table]! && mayBeLeftOut(block, row));
+    };
     const runs: LogEntry[] = [];
     let start = from;
     for (let row = from; row <= to; row++) {
-      const isPassed = row < to && isWanted[block.table[row]!] === true && block.beforeKind[row] !== BEFORE_DOUBTED;
-      if (isPassed) continue;
+      if (row < to && mayTell(row)) continue;
       if (start < row) runs.push({ kind: "rows", block, from: start, to: row });
       if (row < to) lost.add(block.tables[block.table[row]!]!.id);
       start = row + 1;
