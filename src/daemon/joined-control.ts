@@ -336,6 +336,7 @@ function joinedTables(a: TablesStatus, b: TablesStatus): TablesStatus {
     pending: [...a.pending, ...b.pending],
     stubborn: [...a.stubborn, ...b.stubborn],
     areKnown: a.areKnown && b.areKnown,
+    notLooked: a.notLooked ?? b.notLooked,
   };
 }
 

@@ -65,6 +65,8 @@ export interface StreamFacts {
   readonly needsPerson: boolean;
   /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
   readonly hasLooked: boolean;
+  /** See `CatalogWatch`. */
+  readonly notLooked: StoredError | null;
   /** Ids of tables whose present shape the stream has not reached yet. */
   readonly changingTables: readonly string[];
   /** Ids of tables that can't be read before older transactions at the source have ended. */
@@ -86,6 +88,7 @@ export const STARTING: StreamFacts = {
   isSilent: false,
   needsPerson: false,
   hasLooked: false,
+  notLooked: null,
   changingTables: [],
   unsettledTables: [],
   unreadable: [],
@@ -160,6 +163,7 @@ export class Streaming {
       isHeld: (id, generation) => this.#isHeld(id, generation),
       intervalMs: heartbeatMs,
       reinstate: parts.reinstate,
+      login: parts.login,
     });
     this.acknowledger = new Acknowledger({
       clock,
@@ -198,6 +202,7 @@ export class Streaming {
       isSilent: feed.isSilent,
       needsPerson: feed.needsPerson,
       hasLooked: watch.hasLooked,
+      notLooked: watch.notLooked,
       changingTables: [...new Set([...watch.changing, ...this.#parts.gate.changing])],
       unsettledTables: watch.unsettled,
       unreadable: snapshotter.reader.unreadable,

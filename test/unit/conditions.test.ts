@@ -284,6 +284,13 @@ const CASES: readonly Case[] = [
     blocks: ["wait"],
   },
   {
+    kind: "source.not-looked-at",
+    change: { tables: { areKnown: false, notLooked: failed("MR2008") } },
+    what: "the source's tables have not been looked at yet: MR2008 it fails",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
     kind: "source.log-at-risk",
     change: { source: { warnings: ["the slot s is lost: the server has removed log that it needs"] } },
     what: "source: the slot s is lost",

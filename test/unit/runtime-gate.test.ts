@@ -10,12 +10,13 @@ import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
 import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { News } from "../../src/core/waiting.ts";
-import { nextTurn, systemClock } from "../../src/core/clock.ts";
+import { type Clock, nextTurn, systemClock } from "../../src/core/clock.ts";
 import { Targets } from "../../src/runtime/schema/targets.ts";
 import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { realState, tableGate } from "../support/model/scripted.ts";
+import { outage, realState, tableGate } from "../support/model/scripted.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
 const shape = tableVersion({ table: "t", columns: { id: "int4" } });
@@ -68,6 +69,67 @@ test("nobody reinstates a table that the last look holds back, whatever the stre
   expect([...gate.suspended.keys()]).toEqual([]);
 });
 
+type WatchParts = ConstructorParameters<typeof CatalogWatch>[0];
+
+interface Watched extends Pick<WatchParts, "news" | "state" | "gate" | "fanOut"> {
+  readonly tables: WatchParts["source"]["catalog"]["tables"];
+  readonly intervalMs?: number;
+}
+
+function watchOf({ tables, intervalMs = 60_000, ...parts }: Watched): CatalogWatch {
+  return new CatalogWatch({
+    ...parts,
+    clock: systemClock,
+    source: { catalog: { publish: async () => {}, tables }, watermarks: { renew: async () => 15n } },
+    intervalMs,
+    isHeld: () => true,
+    reinstate: async () => {},
+    logger: quietLog,
+  });
+}
+
+test("why the catalogue could not be read is told until it was; who needs that waits some time, once", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const alarms: (() => void)[] = [];
+  const after: Clock["after"] = (_ms, work) => {
+    alarms.push(work);
+    return () => undefined;
+  };
+  const gate = tableGate(state, undefined, undefined, { ...systemClock, after });
+  const news = new News();
+  const stopping = new AbortController();
+  let isAway = true;
+  const watch = watchOf({
+    news,
+    state,
+    gate,
+    fanOut: new FanOut(at(1n), "m", news),
+    intervalMs: 1,
+    tables: async () => {
+      if (isAway) throw outage("no connection is left");
+      return { tables: [], refused: [], generations: new Map() };
+    },
+  });
+  expect(watch.notLooked).toBeNull();
+  const running = watch.run(stopping.signal).catch(() => {});
+  await eventually(() => watch.notLooked !== null);
+  const { since } = watch.notLooked!;
+  expect(watch.notLooked).toMatchObject({ code: "MR3999", message: expect.stringContaining("no connection is left") });
+  const waiting = [gate.looked(stopping.signal), gate.looked(stopping.signal)];
+  expect(alarms).toHaveLength(2);
+  for (const ring of alarms) ring();
+  await Promise.all(waiting);
+  await gate.looked(stopping.signal);
+  expect(alarms).toHaveLength(2);
+  expect(watch.notLooked).toMatchObject({ since });
+  isAway = false;
+  await watch.look(stopping.signal);
+  expect(watch.notLooked).toBeNull();
+  stopping.abort();
+  await running;
+});
+
 test("a shape of the catalogue is confirmed by a look that began behind its watermark: the log may say what is in the table", async () => {
   await using opened = await realState();
   const { state } = opened;
@@ -77,30 +139,19 @@ test("a shape of the catalogue is confirmed by a look that began behind its wate
   const withheld = { ...shape, fingerprint: "f-withheld" };
   await gate.resolve(shape, at(1n));
   let looks = 0;
-  const watch = new CatalogWatch({
-    clock: systemClock,
+  const watch = watchOf({
     news,
-    source: {
-      catalog: {
-        publish: async () => {},
-        tables: async () => {
-          const tables = ++looks > 2 ? [withheld] : [{ ...shape, fingerprint: "f-shown" }];
-          if (looks === 2) {
-            await gate.resolve(withheld, at(10n));
-            fanOut.moveTo(at(20n));
-          }
-          return { tables, refused: [], generations: new Map() };
-        },
-      },
-      watermarks: { renew: async () => 15n },
-    },
     state,
     gate,
     fanOut,
-    intervalMs: 60_000,
-    isHeld: () => true,
-    reinstate: async () => {},
-    logger: quietLog,
+    tables: async () => {
+      const tables = ++looks > 2 ? [withheld] : [{ ...shape, fingerprint: "f-shown" }];
+      if (looks === 2) {
+        await gate.resolve(withheld, at(10n));
+        fanOut.moveTo(at(20n));
+      }
+      return { tables, refused: [], generations: new Map() };
+    },
   });
   const running = watch.run(stopping.signal).catch(() => {});
   for (let i = 0; i < 3; i++) await watch.look(stopping.signal);

@@ -252,7 +252,8 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
   if (phase === "streaming" && source.up && !status.tables.areKnown) {
     const what = "the source's tables have not been looked at yet";
     const meanwhile = "the next look comes by itself";
-    yield watch("source.not-looked-at", { blocks: ["wait"], what, meanwhile });
+    const why = status.tables.notLooked === null ? {} : retried(status.tables.notLooked);
+    yield watch("source.not-looked-at", { blocks: ["wait"], what, meanwhile, ...why });
   }
   for (const warning of warnings)
     yield told("source.log-at-risk", "act", warning, "millrace check; if log is gone already, millrace recover");

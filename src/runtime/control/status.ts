@@ -140,6 +140,7 @@ export function tablesStatus(
     pending: pendingTables(pipeline, oldestTransaction),
     stubborn,
     areKnown: facts.hasLooked,
+    notLooked: facts.notLooked,
   };
 }
 

@@ -1,14 +1,14 @@
-import { type Clock, pause, scopeOf } from "../../core/clock.ts";
-import { abortedError, findMillraceError } from "../../core/errors.ts";
+import { type Clock, pause, scopeOf, timestamp } from "../../core/clock.ts";
+import { abortedError, findMillraceError, type Login, withLogin } from "../../core/errors.ts";
 import type { News } from "../../core/waiting.ts";
 import type { Blocker } from "../../core/contracts/watermarks.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Position } from "../../core/model/position.ts";
 import { type Logger, Repeated } from "../../core/contracts/telemetry.ts";
 import type { FanOut } from "../stream/fan-out.ts";
-import { CORRECTED_AT_SOURCE } from "../errors.ts";
+import { CORRECTED_AT_SOURCE, readFailed } from "../errors.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
@@ -27,6 +27,7 @@ interface CatalogWatchParts {
   readonly isHeld: (tableId: string, generation: string) => boolean;
   /** Reads suspended tables again, and reinstates them. */
   readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
+  readonly login?: Login | null | undefined;
   readonly logger: Logger;
 }
 
@@ -47,6 +48,7 @@ export class CatalogWatch {
   #waitingFor: readonly string[] = [];
   #isSettling = false;
   #failure: unknown = undefined;
+  #notLooked: StoredError | null = null;
   /**
    * Table id -> the generation for which all transactions have ended that may have written to the table while it was
    * unpublished.
@@ -65,6 +67,11 @@ export class CatalogWatch {
   /** True when the catalogue was read at least once. */
   get hasLooked(): boolean {
     return this.#ended > 0;
+  }
+
+  /** Why the catalogue could not be read so far; null: it was, or no look has failed. */
+  get notLooked(): StoredError | null {
+    return this.#notLooked;
   }
 
   /** Ids of tables whose new shape the stream has not reached yet. */
@@ -106,6 +113,7 @@ export class CatalogWatch {
       try {
         await this.#once(signal);
         this.#ended = look;
+        this.#notLooked = null;
         repeated.passed();
         tookMs = clock.elapsed() - begunMs;
       } catch (error) {
@@ -113,6 +121,7 @@ export class CatalogWatch {
         // An error that a retry can't remove may mean a gap in the changes: nothing more may pass.
         if (kindOf(error) === "fatal") throw error;
         repeated.failed(error, "the source's tables could not be read; the next attempt follows");
+        if (!this.hasLooked) this.#notLooked = this.#why(error);
         await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();
@@ -121,6 +130,13 @@ export class CatalogWatch {
       await this.#rest(Math.max(this.#pauseMs, tookMs * RESTS), signal);
       signal.throwIfAborted();
     }
+  }
+
+  #why(error: unknown): StoredError {
+    const { clock, login } = this.#parts;
+    const at = timestamp(clock);
+    const known = findMillraceError(error) ?? readFailed("the catalogue", error);
+    return storedErrorOf(withLogin(known, login), at, this.#notLooked?.since ?? at);
   }
 
   /** Rests until the next look is due, something asks for one, or the stream has passed the watermark of new shapes. */

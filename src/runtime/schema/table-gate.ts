@@ -75,6 +75,7 @@ export class TableGate {
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
   readonly #firstLook = Promise.withResolvers<void>();
+  #isFirstLookLate = false;
 
   constructor(parts: GateParts) {
     this.#parts = parts;
@@ -373,10 +374,13 @@ export class TableGate {
       this.#parts.events.renewed();
   }
 
-  /** Resolves when this process has read the catalogue, or after some time in which it could not. */
+  /** Resolves when this process has read the catalogue; if that takes too long, once after some time, and from then on at once. */
   async looked(signal: AbortSignal): Promise<void> {
+    if (this.#isFirstLookLate) return;
     const { clock } = this.#parts;
-    const late = (): void => undefined;
+    const late = (): void => {
+      this.#isFirstLookLate = true;
+    };
     await withTimeout(this.#firstLook.promise, { clock, signal, timeoutMs: LOOK_MS_MAX, late });
   }
 

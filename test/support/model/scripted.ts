@@ -295,10 +295,11 @@ export function tableGate(
   state: StateStore,
   found: TableEvents["found"] = async () => undefined,
   policy: SchemaPolicy = DEFAULT_POLICY,
+  clock: Clock = systemClock,
 ): TableGate {
   const ignored = (): void => undefined;
   return new TableGate({
-    clock: systemClock,
+    clock,
     state,
     events: { changed: ignored, renewed: ignored, suspended: ignored, found },
     policyOf: () => policy,
