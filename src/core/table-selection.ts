@@ -82,6 +82,14 @@ export function fits(pattern: string, name: string): boolean {
   return pattern === name || glob(pattern).test(name);
 }
 
+/** True if a name fits both globs. */
+export function overlap(a: string, b: string): boolean {
+  if (a === "" || b === "") return /^\**$/.test(a + b);
+  if (a[0] === "*") return overlap(a.slice(1), b) || overlap(a, b.slice(1));
+  if (b[0] === "*") return overlap(b, a);
+  return (a[0] === b[0] || a[0] === "?" || b[0] === "?") && overlap(a.slice(1), b.slice(1));
+}
+
 /** The same, whatever the case of the letters, and however those with accents are composed. */
 export function fitsInAnySpelling(pattern: string, name: string): boolean {
   return spelling(pattern).test(name.normalize(COMPOSED));

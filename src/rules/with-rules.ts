@@ -31,7 +31,7 @@ import { bindWhere, type Condition, TRUE } from "./where/condition.ts";
 import { columnsIn, parseWhere, WhereError } from "./where/syntax.ts";
 import { ConditionRow } from "./where/values.ts";
 import { nearestName } from "./nearest.ts";
-import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
+import { byExactness, fits, isGlob, overlap, selectedName, TableSelection } from "../core/table-selection.ts";
 import { hidesAny, mergedRule, saysNothing } from "./merged-rule.ts";
 import { asksKeyAlone, boundCondition } from "./rule-fit.ts";
 
@@ -603,8 +603,22 @@ export function unapproved({ tables }: Rules, selected: readonly string[]): read
   if (!tables.some(hidesAny)) return [];
   const included = selected.filter((pattern) => !pattern.startsWith("!"));
   const globs = included.length === 0 ? ["*.*"] : included.filter(isGlob);
-  const awaited = tables.filter(({ policy, only }) => policy.schemaChange === "pause" || only !== null);
-  return globs.filter((glob) => !awaited.some(({ pattern }) => fits(pattern, glob)));
+  return [...new Set(globs.flatMap((glob) => takenAtOnce(tables, glob)))];
+}
+
+/** The source's glob itself; or, if its new tables wait, the globs of more exact rules by which some of them do not. */
+function takenAtOnce(tables: Rules["tables"], selected: string): readonly string[] {
+  // A column that is not listed does not go out.
+  if (tables.some(({ only, pattern }) => only !== null && fits(pattern, selected))) return [];
+  const saying = tables.filter(({ pattern, policy }) => isGlob(pattern) && policy.schemaChange !== null);
+  const pausing = saying.filter(({ policy }) => policy.schemaChange === "pause");
+  if (!pausing.some(({ pattern }) => fits(pattern, selected))) return [selected];
+  const others = saying.filter((rule) => !pausing.includes(rule) && overlap(rule.pattern, selected));
+  const isOverruled = (other: string): boolean =>
+    pausing.some(
+      ({ pattern }) => byExactness(pattern, other, "") < 0 && (fits(pattern, selected) || fits(pattern, other)),
+    );
+  return others.map(({ pattern }) => pattern).filter((other) => !isOverruled(other));
 }
 
 /** Streams are told that a row left a filter, or was deleted, only where it is known that the row was let through. */

@@ -294,4 +294,11 @@ test("what takes in new tables that do not wait for a person, where rules hide s
   expect(unapproved(rules({ "public.users": { ...mail, ...pause } }), ["public.*"])).toEqual(["public.*"]);
   expect(unapproved(rules({ "public.users": mail }), ["public.users"])).toEqual([]);
   expect(unapproved(rules({ "public.users": { columns: { mail: { rename: "m" } } } }), [])).toEqual([]);
+  const evolve = { schemaChange: "evolve" };
+  const besides = (others: Record<string, object>, selected: readonly string[]): readonly string[] =>
+    unapproved(rules({ "public.*": { ...mail, ...pause }, ...others }), selected);
+  expect(besides({ "public.tmp_*": evolve, "shop.tmp_*": evolve }, ["public.*"])).toEqual(["public.tmp_*"]);
+  expect(besides({ "*.*": pause, "*.a?": evolve }, ["*.*"])).toEqual(["*.a?"]);
+  expect(besides({ "*.*": evolve, "*.tmp_*": evolve, "public.users": evolve }, ["public.*"])).toEqual([]);
+  expect(besides({ "public.t*": evolve, "public.tmp_*": pause }, ["public.tmp_*"])).toEqual([]);
 });
