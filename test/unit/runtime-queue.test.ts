@@ -110,10 +110,13 @@ test("batches of fewer tables have more again behind full ones", () => {
   const tables = Array.from({ length: 8 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
   const limits = { ...LIMITS, tableCountMax: 8 };
   const queue = new SinkQueue();
-  for (let id = 0; id < 100; id++) {
+  const push = (id: number): void => {
     for (const table of tables) queue.push({ kind: "rows", block: blockOf([row(table, id)]), from: 0, to: 1 });
-  }
-  queue.takeFewerTables(limits);
+  };
+  push(0);
+  queue.done(queue.take(limits), "dropped");
+  for (let id = 1; id <= 100; id++) push(id);
+  queue.takeFewerTables();
   const count = (): number => {
     const taken = queue.take(limits);
     queue.done(taken, "durable");
@@ -121,6 +124,21 @@ test("batches of fewer tables have more again behind full ones", () => {
   };
   const limited = Array.from({ length: 16 }, count);
   expect([limited, count()]).toEqual([Array<number>(16).fill(2), 4]);
+});
+
+test("fewer tables are fewer than the last batch had, however many a batch may have", () => {
+  const tables = Array.from({ length: 3 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  const queue = new SinkQueue();
+  const taken = (): number => {
+    for (const table of tables) queue.push({ kind: "rows", block: blockOf([row(table, 1)]), from: 0, to: 1 });
+    const batch = queue.take(LIMITS);
+    queue.done(batch, "dropped");
+    queue.clear();
+    return batch.kind === "rows" ? batch.works.length : 0;
+  };
+  const before = taken();
+  queue.takeFewerTables();
+  expect([before, taken()]).toEqual([3, 1]);
 });
 
 test("a chunk is cut where batches are too much for the target, and is durable when all of it is", () => {

@@ -414,7 +414,7 @@ export class SinkLife {
   async #failed(error: unknown): Promise<SinkState> {
     const known = withLogin(findMillraceError(error) ?? unclassified(this.name, error), this.#parts.login);
     const kind = kindOf(error);
-    if (known.reason === "tables") this.worker.queue.takeFewerTables(this.worker.limits);
+    if (known.reason === "tables") this.worker.queue.takeFewerTables();
     this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
     if (known.reason === "size") this.worker.queue.takeSmaller();

@@ -262,6 +262,8 @@ export class SinkQueue {
   #head = 0;
   /** Below that of the limits, if the target could not take so many at once. */
   #tableCountMax = TABLES_PER_BATCH_MAX;
+  /** The most that were taken at once since that was lowered; 0: none were. */
+  #tablesTaken = 0;
   /** How much of the limits of a batch may be used. */
   #part = 1;
   /** Those that were taken and left out what would go with them. */
@@ -391,8 +393,10 @@ export class SinkQueue {
   }
 
   /** The target could not write as many tables at once as one batch has had. */
-  takeFewerTables({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): void {
-    this.#tableCountMax = Math.max(1, Math.ceil(Math.min(this.#tableCountMax, tableCountMax) / 4));
+  takeFewerTables(): void {
+    const most = Math.min(this.#tableCountMax, this.#tablesTaken || TABLES_PER_BATCH_MAX);
+    this.#tableCountMax = Math.max(1, Math.ceil(most / 4));
+    this.#tablesTaken = 0;
     this.#growLater();
   }
 
@@ -406,6 +410,10 @@ export class SinkQueue {
   #growLater(): void {
     this.#fullDone = 0;
     this.#fullNeeded = Math.min(GROWS_AFTER_MAX, this.#fullNeeded * 2);
+  }
+
+  #noteTables(count: number): void {
+    this.#tablesTaken = Math.max(this.#tablesTaken, count);
   }
 
   #noteFull(taken: QueuedWork, first: Work): void {
@@ -504,6 +512,7 @@ export class SinkQueue {
     }
     const taken = { kind: "rows", works, complete } as const;
     this.#noteFull(taken, first);
+    this.#noteTables(versions.size);
     return taken;
   }
 
@@ -527,6 +536,7 @@ export class SinkQueue {
     }
     const taken = { kind: "chunks", works } as const;
     this.#noteFull(taken, first);
+    this.#noteTables(tableIds.size);
     return taken;
   }
 
@@ -542,6 +552,7 @@ export class SinkQueue {
       works.push(work);
       this.#next();
     }
+    this.#noteTables(versions.size);
     return works;
   }
 
