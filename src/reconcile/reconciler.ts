@@ -26,7 +26,7 @@ import {
   type Run,
   takeUp,
 } from "./run.ts";
-import { knowPlaces, markOf } from "./proof/proof-turn.ts";
+import { knowPlaces } from "./proof/proof-turn.ts";
 import { openId } from "./rows/findings.ts";
 import { TableRun } from "./table-run.ts";
 
@@ -235,7 +235,10 @@ export class Reconciler {
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
     const able = sinks.filter((sink) => port.isComparable(sink));
-    if (kept !== null) takeUp(run, kept, await this.#present(tables, able, port));
+    if (kept !== null) {
+      const present = new Map(tables.map((table) => [table.id, table]));
+      await takeUp(run, kept, async (id, found) => await this.#isSame(present.get(id), found, able, port));
+    }
     notCaptured(run, port, sinks);
     await using inspections = new Inspections(port);
     for (const sink of sinks.filter((sink) => !able.includes(sink))) {
@@ -276,21 +279,19 @@ export class Reconciler {
     for (const sink of sinks) run.notComparable.push({ sink, table: null, reason });
   }
 
-  /** What a kept result of each table must agree with. */
-  async #present(
-    tables: readonly TableVersion[],
+  /** Whether the table has the shape and the rules that it had, no further sink, and each sink still holds what was compared. */
+  async #isSame(
+    table: TableVersion | undefined,
+    { fingerprint, marks }: DoneTable,
     sinks: readonly string[],
     port: ComparePort,
-  ): Promise<ReadonlyMap<string, DoneTable>> {
-    const present = new Map<string, DoneTable>();
-    for (const table of tables) {
-      const stored = await this.#parts.proofs.ofTable(table.id);
-      const marks = sinks
-        .filter((sink) => port.takes(sink, table))
-        .map((sink) => [sink, markOf(stored.find((one) => one.sink === sink))] as const);
-      present.set(table.id, { fingerprint: table.fingerprint, marks: Object.fromEntries(marks) });
+  ): Promise<boolean> {
+    if (table?.fingerprint !== fingerprint) return false;
+    for (const sink of sinks.filter((one) => port.takes(one, table))) {
+      const mark = marks[sink];
+      if (mark === undefined || !(await this.#parts.proofs.stands({ table: table.id, sink }, mark))) return false;
     }
-    return present;
+    return true;
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {

@@ -7,15 +7,16 @@ import type {
 } from "../core/contracts/reconciliation.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
 import { driftIn } from "../core/comparison-verdict.ts";
+import type { ProofMark } from "../core/contracts/state-store.ts";
 import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
 
-/** What was found of a table counts for another process as long as this is the same. */
+/** What was found of a table counts for another process as long as it has this shape, and each mark stands. */
 export interface DoneTable {
   readonly fingerprint: string;
-  /** By sink: see `markOf`. */
-  readonly marks: Readonly<Record<string, string>>;
+  /** By sink: see `ProofStore.stands`. */
+  readonly marks: Readonly<Record<string, ProofMark>>;
 }
 
 /** The results of a running comparison so far. */
@@ -148,25 +149,21 @@ export function keptRequest(text: string): ReconcileRequest {
   return parsed(text).request;
 }
 
-/**
- * Continues with the findings of an earlier run, without those of tables that are another thing now (`present`): that have
- * another shape, other rules or one more sink, or whose rows became uncertain in a sink.
- */
-export function takeUp(run: Run, text: string, present: ReadonlyMap<string, DoneTable>): void {
+/** Continues with the findings of an earlier run, without those of tables that are another thing now. */
+export async function takeUp(
+  run: Run,
+  text: string,
+  isSame: (table: string, found: DoneTable) => Promise<boolean>,
+): Promise<void> {
   const { startedAt, part, done, tables, notComparable, open } = parsed(text);
   run.startedAt = startedAt;
   run.part = part;
-  for (const [table, found] of done) {
-    const now = present.get(table);
-    const isSame = (sink: string): boolean => found.marks[sink] === now?.marks[sink];
-    if (now?.fingerprint === found.fingerprint && Object.keys(now.marks).every(isSame)) run.done.set(table, found);
-  }
+  for (const [table, found] of done) if (await isSame(table, found)) run.done.set(table, found);
   // For an unfinished table only its open walks count.
   run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
   run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));
   run.rowsCompared = run.tables.reduce((sum, { compared }) => sum + compared, 0);
-  for (const one of open)
-    if (one.mark === present.get(one.table)?.marks[one.sink]) run.open.set(openId(one.table, one.sink), one);
+  for (const one of open) run.open.set(openId(one.table, one.sink), one);
 }
 
 function parsed(text: string): StoredRun {

@@ -7,8 +7,8 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { News, Turn } from "../core/waiting.ts";
 import { brokenOff, NotComparableError, reasonOf, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
-import { markOf, type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
-import { openId } from "./rows/findings.ts";
+import { type ProofTurn, storeWhole, turnOf } from "./proof/proof-turn.ts";
+import { type KeptTable, openId } from "./rows/findings.ts";
 import type { DoneTable, Run } from "./run.ts";
 import { isAt, readStretch, type Stretch, TableComparison } from "./rows/table-comparison.ts";
 
@@ -44,8 +44,8 @@ export class TableRun {
   readonly #comparing = new Set<TableComparison>();
   /** Of comparisons that will have proven the whole table. */
   readonly #proving = new Map<TableComparison, { readonly turn: ProofTurn; readonly at: string }>();
-  /** By sink: as it was when its comparison began. */
-  readonly #marks: Record<string, string> = {};
+  /** By sink: its last comparison. */
+  readonly #last = new Map<string, TableComparison>();
   #large: Disposable | null = null;
   #isPassedOver = false;
 
@@ -67,7 +67,9 @@ export class TableRun {
       if (left.length > 0 && this.#table === table) await pause(this.#parts.clock, tries * BUSY_REST_MS, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
-    return this.#isPassedOver || table === null ? null : { fingerprint: table.fingerprint, marks: this.#marks };
+    if (this.#isPassedOver || table === null) return null;
+    const marks = [...this.#last].flatMap(([sink, { mark }]) => (mark === undefined ? [] : [[sink, mark] as const]));
+    return { fingerprint: table.fingerprint, marks: Object.fromEntries(marks) };
   }
 
   get #table(): TableVersion | null {
@@ -152,17 +154,23 @@ export class TableRun {
     await this.#ready(sink, table, signal);
     const inspection = await inspections.of(sink, signal);
     const part = run.part?.number ?? null;
-    const resumed = run.open.get(openId(table.id, sink)) ?? null;
-    const stored = (await proofs.ofTable(table.id)).find((one) => one.sink === sink);
-    const turn = stored === undefined ? null : turnOf(stored, port);
-    const mark = markOf(stored);
-    this.#marks[sink] = mark;
+    const began = (await proofs.ofTable(table.id)).find((one) => one.sink === sink);
+    const turn = began === undefined ? null : turnOf(began, port);
+    const resumed = await this.#resumed(table, sink);
     const at = timestamp(clock);
-    const parts = { ...run.request, clock, port, inspection, table, sink, part, resumed, mark, lag };
+    const parts = { ...run.request, clock, port, inspection, table, sink, part, resumed, began, lag };
     const comparison = new TableComparison(parts);
+    this.#last.set(sink, comparison);
     // What another process compared, it compared before.
     if (turn !== null && part === null && resumed === null) this.#proving.set(comparison, { turn, at });
     return comparison;
+  }
+
+  /** The walk of another process, if what it compared still counts. */
+  async #resumed(table: TableVersion, sink: string): Promise<KeptTable | null> {
+    const { run, proofs } = this.#parts;
+    const open = run.open.get(openId(table.id, sink));
+    return open?.fingerprint === table.fingerprint && (await proofs.stands(open, open.mark)) ? open : null;
   }
 
   async #prove(comparison: TableComparison): Promise<void> {

@@ -164,6 +164,17 @@ test("what was compared before an older copy of the sink was opened is not store
   expect(await saved("a", 7)).toBe(true);
 });
 
+test("what was compared stands for the sink that was compared, and for no earlier copy of it", async () => {
+  const { proofs, bonds } = await proven();
+  const { since, voided, opening, ...place } = (await proofs.ofTable("public.t"))[0]!;
+  const stands = async (step: number) => await proofs.stands(place, { since, voided, opening, step });
+  await bonds.enter("a", { own: { ...BOND, batch: 6 }, owed: [], reason: "" });
+  expect([await stands(6), await stands(7)]).toEqual([true, false]);
+  // It went on.
+  await bonds.enter("a", { own: { ...BOND, batch: 9 }, owed: [], reason: "" });
+  expect([await stands(6), await stands(7)]).toEqual([true, false]);
+});
+
 test("what a comparison of a whole table found is not stored if the proof became void meanwhile", async () => {
   const { proofs, bonds } = await proven();
   const turn = await turnAtT(proofs);

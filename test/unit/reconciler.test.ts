@@ -3,24 +3,32 @@ import { expect, test } from "vitest";
 import { abortOf, systemClock } from "../../src/core/clock.ts";
 import type { ComparePort, Inspection } from "../../src/core/contracts/comparing.ts";
 import { requestOf } from "../../src/core/contracts/reconciliation.ts";
-import type { ProofStore } from "../../src/core/contracts/state-store.ts";
+import type { Bond } from "../../src/core/checkpoint.ts";
+import type { ProofStore, StateStore } from "../../src/core/contracts/state-store.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { News } from "../../src/core/waiting.ts";
 import { Reconciler, type ReconcilerParts } from "../../src/reconcile/reconciler.ts";
 import { verdictOf } from "../../src/core/comparison-verdict.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const orders = tableVersion({ table: "orders", columns: { id: "integer" } });
 const NEVER = new AbortController().signal;
+const NO_PROOFS = {
+  know: async () => undefined,
+  ofTable: async () => [],
+  save: async () => true,
+  stands: async () => false,
+};
 
 /** Over these tables; nothing is read. */
 function reconcilerOf(
   tables: readonly TableVersion[],
   port: Partial<ComparePort> = {},
-  ofTable: ProofStore["ofTable"] = async () => [],
+  proofs: Pick<ProofStore, "know" | "ofTable" | "save" | "stands"> = NO_PROOFS,
 ): Reconciler {
   let stored: readonly [id: string, text: string] | null = null;
   const kept = {
@@ -39,7 +47,7 @@ function reconcilerOf(
     deep: null,
     logger: SILENT,
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
-    proofs: { know: async () => undefined, ofTable, save: async () => true } as unknown as ReconcilerParts["proofs"],
+    proofs: proofs as ReconcilerParts["proofs"],
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
     kept: kept as unknown as ReconcilerParts["kept"],
     port: () =>
@@ -162,32 +170,44 @@ test("a table is compared again whose sink was busy, and not one whose server is
   expect(found.notComparable.map(({ sink }) => sink).toSorted()).toEqual(["search", "warehouse"]);
 });
 
+const ofBatch = (batch: number) => ({ state: "00", session: "01", batch, obligation: 0, resets: [] });
+
+async function enter({ bonds }: StateStore, own: Bond | undefined): Promise<void> {
+  await bonds.enter("warehouse", { own, owed: [], reason: "" });
+}
+
 test.each([
-  ["", "nothing happened", {}],
-  ["again", "the sink was reset", { voided: 1 }],
-  ["again", "the sink was emptied", { since: "2026-01-02T00:00:00.000Z" }],
+  ["", "nothing happened", async () => undefined],
+  ["", "the sink was opened where it was", async (state: StateStore) => await enter(state, ofBatch(7))],
+  ["again", "an older copy of the sink was opened", async (state: StateStore) => await enter(state, ofBatch(6))],
+  ["again", "the sink was emptied", async (state: StateStore) => await enter(state, undefined)],
+  [
+    "again",
+    "it was opened so often that the first time is forgotten",
+    async (state: StateStore) => {
+      await enter(state, ofBatch(6));
+      for (let i = 0; i < 102; i++) await enter(state, ofBatch(8));
+    },
+  ],
 ] as const)("one that is resumed compares a finished table %s if since then %s", async (again, _, since) => {
+  const state = openMemory(systemClock);
+  expect((await state.lease.acquire("test", 60_000)).lease.number).toBeGreaterThan(0);
+  await enter(state, ofBatch(5));
+  let batch = 5;
   const held = tableVersion({ table: "held", columns: { id: "integer" } });
   const stop = new AbortController();
   const looks: string[] = [];
-  let ledger = {
-    table: orders.id,
-    sink: "warehouse",
-    since: "2026-01-01T00:00:00.000Z",
-    voided: 0,
-    opening: 0,
-    content: null,
-  };
   const inspection = { [Symbol.asyncDispose]: async () => undefined, async *keys() {} };
   const reconciler = reconcilerOf(
     [orders, held],
     {
-      batch: () => 1,
+      batch: () => batch,
       refused: async () => [],
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the table is empty
       inspect: async () => inspection as unknown as Inspection,
       at: async ({ table, sinks, onSent }) => {
         looks.push(table.id);
+        batch = 7;
         if (table.id === held.id && !stop.signal.aborted) await abortOf(stop.signal);
         onSent?.({ last: null });
         const outcomes = new Map(sinks.map((sink) => [sink, { kind: "compared" }] as const));
@@ -195,17 +215,18 @@ test.each([
       },
       unready: async () => null,
     },
-    async () => [ledger],
+    state.proofs,
   );
   const { id, ended } = reconciler.begin(requestOf({}), stop.signal);
   await eventually(() => expect(reconciler.look().running).toMatchObject({ tablesDone: 1 }));
   stop.abort();
   await expect(ended).rejects.toThrow();
   looks.length = 0;
-  ledger = { ...ledger, ...since };
+  await since(state);
   const found = await reconciler.run(requestOf({ resume: id }), NEVER);
   expect(looks.includes(orders.id)).toBe(again !== "");
   expect(found.tables.map(({ table }) => table).toSorted()).toEqual([held.id, orders.id]);
+  await state.close();
 });
 
 test("how one ended is told until the next one that somebody asked for", async () => {

@@ -565,6 +565,11 @@ export interface ProofLedger extends ProofPlace {
   readonly content: string | null;
 }
 
+/** When a comparison of a place began, and up to which batch of the sink it has compared. */
+export interface ProofMark extends Pick<ProofLedger, "since" | "voided" | "opening"> {
+  readonly step: number;
+}
+
 /**
  * What comparisons have proven. It becomes void in the transaction that stores why: rows are to be read
  * again, the table has another shape, the sink was reset, or has gone back to an earlier batch.
@@ -577,8 +582,13 @@ export interface ProofStore {
   next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]>;
   ofTable(tableId: string): Promise<readonly ProofLedger[]>;
   /**
-   * False, and without effect, if it became void, or another one was stored, since `ledger` was read, or an earlier copy of
-   * the sink was opened. `step`: the batch of the sink's checkpoint then.
+   * Whether what was compared tells of what the sink holds now: since it began nothing became void, and no earlier copy of the
+   * sink was opened than the one with the batch `step`.
+   */
+  stands(place: ProofPlace, mark: ProofMark): Promise<boolean>;
+  /**
+   * False, and without effect, if it does not stand, or another one was stored since `ledger` was read. `step`: the batch of
+   * the sink's checkpoint then.
    */
   save(ledger: ProofLedger, record: ProofFacts, step: number, content: string): Promise<boolean>;
 }

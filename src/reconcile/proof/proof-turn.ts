@@ -22,14 +22,6 @@ export async function storeLedger(proofs: ProofStore, { stored, step }: ProofTur
   return await proofs.save(stored, recordOf(stored, ledger), step, JSON.stringify(ledger));
 }
 
-/**
- * What was compared of a table in a sink tells of it as long as this is the same: it changes whenever its proofs become void.
- * Undefined: nothing is known of it.
- */
-export function markOf(stored: ProofLedger | undefined): string {
-  return stored === undefined ? "" : `${stored.since} ${stored.voided}`;
-}
-
 /** Tables and sinks come and go. */
 export async function knowPlaces(proofs: ProofStore, port: ComparePort): Promise<void> {
   const sinks = port.sinks.filter((sink) => port.isComparable(sink));

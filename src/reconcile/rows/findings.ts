@@ -1,4 +1,5 @@
 import type { DriftSample, MovingRow, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import type { ProofMark } from "../../core/contracts/state-store.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Finding } from "./judge.ts";
@@ -118,8 +119,8 @@ export interface KeptTable {
   readonly sink: string;
   /** If the table has another shape now, the walk restarts. */
   readonly fingerprint: string;
-  /** See `markOf`. The same. */
-  readonly mark: string;
+  /** If it does not stand (`ProofStore.stands`), the same. */
+  readonly mark: ProofMark;
   /** The last row that the walk reached. */
   readonly lastId: string;
   readonly counts: Readonly<typeof NOTHING_FOUND>;

@@ -11,6 +11,7 @@ import type {
 } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
+import type { ProofLedger, ProofMark } from "../../core/contracts/state-store.ts";
 import type { HeldInspection } from "../inspections.ts";
 import { NotComparableError, reasonOf, SourceAwayError } from "../errors.ts";
 import { Findings, type KeptTable, withoutValues } from "./findings.ts";
@@ -34,10 +35,10 @@ interface TableComparisonParts {
   readonly showsValues: boolean;
   /** The part of the rows whose values are compared (rotation.ts); null: all rows. */
   readonly part: number | null;
-  /** The unfinished walk of another process; null: a new walk. */
+  /** The unfinished walk of another process, which goes on; null: a new walk. */
   readonly resumed: KeptTable | null;
-  /** See `KeptTable`. Default: nobody continues. */
-  readonly mark?: string;
+  /** What the state knew when the comparison began. Default: nobody continues. */
+  readonly began?: ProofLedger | undefined;
   /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
   /** For one range alone: the key after which it begins; null: the first one. Default: the whole table, range after range. */
@@ -84,6 +85,8 @@ export class TableComparison {
   #resumedAt: string | null = null;
   /** Since when no position counted. */
   #stuckSinceMs: number | null = null;
+  /** The last batch of the sink at which it was read, if somebody may continue. */
+  #step = 0;
 
   constructor(parts: TableComparisonParts) {
     this.#parts = parts;
@@ -92,7 +95,9 @@ export class TableComparison {
     this.#suspects = new Suspects(parts);
     this.#cursor = parts.after ?? null;
     const { resumed, table, inspection } = parts;
-    if (resumed === null || resumed.fingerprint !== table.fingerprint || resumed.mark !== parts.mark) return;
+    this.#noteBatch();
+    if (resumed === null) return;
+    this.#step = Math.max(this.#step, resumed.mark.step);
     this.#resumedAt = resumed.lastId;
     this.findings.goOn(resumed);
     this.#suspects.markKnown(resumed.known);
@@ -100,11 +105,25 @@ export class TableComparison {
       this.#suspects.put(inspection.id(table, key), suspectOf(key, { isRepaired, isMet }));
   }
 
+  /** Undefined: nobody continues. */
+  get mark(): ProofMark | undefined {
+    const { began } = this.#parts;
+    if (began === undefined) return undefined;
+    const { since, voided, opening } = began;
+    return { since, voided, opening, step: this.#step };
+  }
+
+  #noteBatch(): void {
+    const { began, port, sink } = this.#parts;
+    if (began !== undefined) this.#step = Math.max(this.#step, port.batch(sink) ?? 0);
+  }
+
   /** Where another process would continue; null: this walk can't be continued. */
   get kept(): KeptTable | null {
-    const { table, sink, inspection, mark = "" } = this.#parts;
+    const { table, sink, inspection } = this.#parts;
+    const { mark } = this;
     const isKept = this.#walksFor === "walk" && this.#cursor !== null && this.#resumedAt === null;
-    if (!isKept || this.#suspects.knownCount + this.#suspects.size > KEPT_MAX) return null;
+    if (!isKept || mark === undefined || this.#suspects.knownCount + this.#suspects.size > KEPT_MAX) return null;
     const { sample, ...kept } = this.findings.kept;
     return {
       table: table.id,
@@ -167,6 +186,7 @@ export class TableComparison {
     for await (const { rows, stored } of storedRows(inspection, table, judged, signal)) {
       this.#judge(look, slice, rows, stored);
     }
+    this.#noteBatch();
   }
 
   #judge(look: Look, slice: ComparedSlice, rows: readonly SourceRow[], stored: readonly StoredRow[]): void {
@@ -269,6 +289,7 @@ export class TableComparison {
       for (const { id } of keys) buckets.ofSink(id);
       this.findings.sinkRows += keys.length;
     }
+    this.#noteBatch();
     if (buckets.allEven) return;
     await this.#lookForListed((id) => buckets.isUneven(id), SUSPECTS_MAX, signal);
     if (this.#parts.part === null) return;

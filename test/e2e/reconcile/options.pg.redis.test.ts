@@ -2,12 +2,14 @@
  * `reconcile`: what its options change of what it says, and does.
  * @module-tag heavy
  */
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { ReconcileStatus } from "../../../src/core/contracts/reconciliation.ts";
 import { partOf } from "../../../src/reconcile/rows/rotation.ts";
 import { CANARY } from "../../support/daemon/canary.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { PROGRAM } from "../../support/run/program.ts";
+import { copyDuckdbFile, runInFile } from "../../support/warehouses/duckdb-file.ts";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { freshDatabase } from "../../support/run/services.ts";
@@ -168,6 +170,49 @@ test("one that was broken off goes on where it stood, in another process too, an
   expect(wide).toMatchObject({ compared: 60_000, sourceRows: 60_000, missing: 2, different: 2, extra: 1 });
   // It has ended, and is not kept any more.
   expect(await installation.command("reconcile", "--resume", id)).toMatchObject({ exitCode: 2 });
+});
+
+test("one that was broken off compares again what it had compared of a sink in whose place an older copy was put", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table wide (id int primary key, name text, body text);
+      insert into wide select g, 'n' || g, repeat(md5(g::text), 30) from generate_series(1, 60000) g`,
+    { kinds: ["duckdb", "postgres"] },
+  );
+  await pipeline.settled();
+  const { installation } = pipeline;
+  // The source keeps the log for it, from before the copy.
+  await installation.command("pause", "--sink", "postgres");
+  const arrived = async () =>
+    expect(await installation.command("wait", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
+  const file = join(installation.folder, "warehouse.duckdb");
+  const copy = `${file}.older`;
+  await pipeline.daemon.stop();
+  copyDuckdbFile(file, copy);
+  await runInFile(copy, "delete from public.wide where id = 5");
+  await pipeline.start(false);
+  await pipeline.run("update wide set name = 'later' where id = 7");
+  await eventually(arrived);
+  const asked = installation.runProgram(PROGRAM, {}, "reconcile", "--sink", "duckdb");
+  const { id } = await eventually(
+    async () => {
+      const { running } = (await installation.ask<ReconcileStatus>("GET", "/api/v1/reconcile"))!;
+      expect(running!.rowsCompared).toBeGreaterThan(5_000);
+      return running!;
+    },
+    { everyMs: 5 },
+  );
+  asked.signal("SIGTERM");
+  expect(await asked.ended).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("--resume") });
+  await pipeline.daemon.stop();
+  copyDuckdbFile(copy, file);
+  await pipeline.start(false);
+  await eventually(arrived);
+  const { found } = await reconcile(installation, "--resume", id);
+  expect({ drift: driftOf(found), rest: found.notComparable }).toEqual({
+    drift: { duckdb: ["public.wide 5 missing"] },
+    rest: [],
+  });
+  expect(found.tables).toMatchObject([{ compared: 60_000 }]);
 });
 
 test("one that was broken off takes nothing over of tables whose shape or rules have changed since", async () => {

@@ -2,6 +2,7 @@ import { timestamp } from "../../../core/clock.ts";
 import type {
   ProofFacts,
   ProofLedger,
+  ProofMark,
   ProofPlace,
   ProofRecord,
   ProofStore,
@@ -16,10 +17,13 @@ const FORGET = `DELETE FROM proof WHERE (sink, table_id) NOT IN (SELECT value ->
 const NEXT = `SELECT sink, table_id FROM proof
   WHERE sink IN (SELECT value FROM json_each(:sinks)) AND (looked_at IS NULL OR looked_at < :before)
   ORDER BY looked_at LIMIT :limit`;
+/** Of openings the oldest are forgotten first: those after a known one are all known. */
+const STANDS = `sink = :sink AND table_id = :table AND since = :since AND voided = :voided
+    AND (:opening = 0 OR EXISTS (SELECT 1 FROM sink_session WHERE id = :opening))
+    AND NOT EXISTS (SELECT 1 FROM sink_session AS s WHERE s.sink = :sink AND s.id > :opening AND s.base < :step)`;
 const SAVE = `UPDATE proof SET step = max(step, :step), looked_at = :looked, proven_at = :proven, position = :position,
     ranges = :ranges, missing = :missing, extra = :extra, different = :different, content = :content
-  WHERE sink = :sink AND table_id = :table AND voided = :voided AND content IS :was
-    AND NOT EXISTS (SELECT 1 FROM sink_session AS s WHERE s.sink = :sink AND s.id > :opening AND s.base < :step)`;
+  WHERE ${STANDS} AND content IS :was`;
 const OF_TABLE = `SELECT sink, table_id, since, voided, content,
     ifnull((SELECT max(s.id) FROM sink_session AS s WHERE s.sink = proof.sink), 0) AS opening
   FROM proof WHERE table_id = :table ORDER BY sink`;
@@ -86,8 +90,13 @@ export class SqliteProofs implements ProofStore {
     }));
   }
 
+  async stands({ sink, table }: ProofPlace, { since, voided, opening, step }: ProofMark): Promise<boolean> {
+    const row = { sink, table, since, voided, opening, step };
+    return this.#connection.get(`SELECT 1 FROM proof WHERE ${STANDS}`, row) !== undefined;
+  }
+
   async save(
-    { sink, table, voided, opening, content: was }: ProofLedger,
+    { sink, table, since, voided, opening, content: was }: ProofLedger,
     record: ProofFacts,
     step: number,
     content: string,
@@ -96,6 +105,7 @@ export class SqliteProofs implements ProofStore {
     const row = {
       sink,
       table,
+      since,
       voided,
       opening,
       was,
