@@ -135,6 +135,9 @@ export class ForeignAnswer extends Error {
   }
 }
 
+/** "again": statements of the table before were refused, one of them so, too. "entered": the table lacks the run's column. */
+type Refusal = "first" | "again" | "entered";
+
 /**
  * A statement for the rows of one table was refused. The server answers so too where somebody attached a materialized view to
  * the table whose own query or target fails.
@@ -142,14 +145,13 @@ export class ForeignAnswer extends Error {
 export class RowsRefused extends Error {
   readonly table: string;
   readonly error: ClickHouseError;
-  /** The table's statements before were refused, one of them so, too. */
-  readonly isAgain: boolean;
+  readonly #why: Refusal;
 
-  constructor(table: string, error: ClickHouseError, isAgain: boolean) {
+  constructor(table: string, error: ClickHouseError, why: Refusal) {
     super("", { cause: error });
     this.table = table;
     this.error = error;
-    this.isAgain = isAgain;
+    this.#why = why;
   }
 
   /**
@@ -157,12 +159,13 @@ export class RowsRefused extends Error {
    * none much passes (a lock that was not got in time, a replica that restarts): the table is at fault if it is refused again.
    */
   get judged(): unknown {
-    const { table, error, isAgain } = this;
+    const { table, error } = this;
+    if (this.#why === "entered") return notEntered(`the table of ${table}`);
     const isOfAll = isLimit(error) || isDiskFull(error) || MEANINGS.has(error.code);
     if (isOfAll) return error;
     const cause = new ServerError(error);
     const refused = `ClickHouse refuses the rows of ${table}`;
-    if (!isAgain) return clickhouseError("MR2027", "retryable", `${refused}: ${cause.message}`, { cause });
+    if (this.#why !== "again") return clickhouseError("MR2027", "retryable", `${refused}: ${cause.message}`, { cause });
     const message = `${refused}, or what is attached to the table does: ${cause.message}`;
     return clickhouseError("MR2027", "retryable", message, { table, hint: ATTACHED, cause });
   }
@@ -236,6 +239,12 @@ export function keptSetting(name: string, value: string, wanted: string): Millra
 export function notShown(what: string, or?: string): MillraceError {
   const why = ["what answers has not received it yet", ...(or === undefined ? [] : [or])].join(", ");
   return clickhouseError("MR1308", "retryable", `ClickHouse does not show ${what}: ${why}`);
+}
+
+/** Tables lack the run's column. */
+export function notEntered(tables: string): MillraceError {
+  const or = "or another daemon, or another process of this one, is about to write there";
+  return notShown(`the column that the sink added to ${tables}`, or);
 }
 
 /** The sink could not end what it has given up. */

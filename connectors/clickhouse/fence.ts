@@ -11,7 +11,7 @@ import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { current } from "./current.ts";
-import { isDenied, isLoginRefused, notShown, stillRunning } from "./errors.ts";
+import { isDenied, isLoginRefused, notEntered, stillRunning } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral, rebuiltPrefix, RUN_PREFIX, sqlNameOf, viewOf } from "./names.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
 import { onCluster, RUN_TYPE } from "./tables/statements.ts";
@@ -19,12 +19,8 @@ import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 /** Without `table`: of one sink alone. */
 export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<TableLayout, "table">>;
 
-interface Entering {
-  /** The sink from which the tables are taken over. */
-  readonly former?: string | null;
-  /** Throws if somebody has taken them, or the sink, while they were entered: then they are not. */
-  readonly compare?: () => Promise<void>;
-}
+/** Tables by the sink, other than this one, whose rows may be in them. */
+type Formers = ReadonlyMap<string, readonly Fenced[]>;
 
 /** A truncate of a large table takes minutes: the batch waits, and is tried again. */
 const SETTLED_MS_MAX = 60_000;
@@ -111,17 +107,21 @@ export class WriteFence {
     this.#runs.entered(sqlName);
   }
 
-  /** From here on only this run's statements change these tables. Call it before each write. */
-  async enter(
-    tables: readonly Fenced[],
+  /**
+   * From here on only this run's statements change these tables. Call it before each write. `compare` is asked about those that
+   * are entered, when their columns are there: from whom they are taken. It throws if somebody has taken them, or the sink: then
+   * they are not entered. Whoever takes them later takes the columns first.
+   */
+  async enter<T extends Fenced>(
+    tables: readonly T[],
     signal: AbortSignal,
-    { former = null, compare }: Entering = {},
+    compare: (entered: readonly T[]) => Promise<Formers>,
   ): Promise<void> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
     if (unentered.length === 0) return;
     await this.#dropCopies(unentered, signal);
     let columns = await this.#columnsOf(unentered, signal);
-    let open = unentered;
+    let open: readonly Fenced[] = unentered;
     while (open.length > 0) {
       const known = columns;
       await eachOf(open, this.#client.tablesAtOnce, (table) =>
@@ -131,17 +131,16 @@ export class WriteFence {
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
     }
-    await this.#endFormer(unentered, former, signal);
-    await compare?.();
+    await this.#endFormer(unentered, await compare(unentered), signal);
     for (const table of unentered) this.made(table);
   }
 
   /**
-   * Ends statements of former runs and of the former owner, under whatever login and on whichever server they run, and waits until
+   * Ends statements of former runs and of former owners, under whatever login and on whichever server they run, and waits until
    * none is left: their column is gone, and what has begun does not look for it again.
    */
-  async #endFormer(tables: readonly Fenced[], owner: string | null, signal: AbortSignal): Promise<void> {
-    const former = this.#former(tables, owner);
+  async #endFormer(tables: readonly Fenced[], owners: Formers, signal: AbortSignal): Promise<void> {
+    const former = this.#former(owners);
     try {
       // It answers when they have ended. Those of one's own login take no grant.
       await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${former} SYNC`, signal);
@@ -180,9 +179,14 @@ export class WriteFence {
     }
   }
 
-  /** The table is still this run's. */
+  /** The table is still this run's. Else it is entered anew, by another run: a name that is gone does not come back. */
   async expectEntered(table: Fenced, signal: AbortSignal): Promise<void> {
-    await this.#columnsOf([table], signal, this.column);
+    try {
+      await this.#columnsOf([table], signal, this.column);
+    } catch (error) {
+      this.unanswered();
+      throw error;
+    }
   }
 
   /** What former runs made to take the place of these tables or their views: without it, an EXCHANGE that comes late fails. */
@@ -207,16 +211,18 @@ export class WriteFence {
   }
 
   /**
-   * Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. Of the former owner
-   * those that name these tables: it goes on with others.
+   * Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. Of a former owner
+   * those that name its tables: it goes on with others.
    */
-  #former(tables: readonly Fenced[], owner: string | null): string {
+  #former(owners: Formers): string {
     const own =
       `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
       `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`;
-    if (owner === null) return own;
-    const named = tables.map(({ sqlName }) => `position(query, ${quoteLiteral(sqlName)}) > 0`).join(" OR ");
-    return `((${own}) OR (startsWith(query_id, ${quoteLiteral(idsOf(owner))}) AND (${named})))`;
+    const theirs = [...owners].map(([owner, tables]) => {
+      const named = tables.map(({ sqlName }) => `position(query, ${quoteLiteral(sqlName)}) > 0`).join(" OR ");
+      return ` OR (startsWith(query_id, ${quoteLiteral(idsOf(owner))}) AND (${named}))`;
+    });
+    return theirs.length === 0 ? own : `((${own})${theirs.join("")})`;
   }
 
   /** A statement that comes late fails as a whole, because what it drops is gone. */
@@ -253,8 +259,7 @@ export class WriteFence {
     const isIn = (found: ReadonlyMap<string, readonly string[]>) => (table: Fenced) =>
       found.get(table.sqlName)?.includes(added) === true;
     const found = await current(read, (columns) => tables.every(isIn(columns)), signal);
-    if (!tables.every(isIn(found)))
-      throw notShown("the column that the sink added to its tables", "or another process of the sink writes them now");
+    if (!tables.every(isIn(found))) throw notEntered("its tables");
     return found;
   }
 }

@@ -148,15 +148,9 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       await checkpoint.compare(until);
       const fence = this.#entered();
       try {
-        // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
-        // lease here, or our column is gone before it writes. So does a daemon that takes a table over, and it notes that only
-        // where its own column still is.
-        const compare = async (): Promise<void> => {
-          await checkpoint.compare(until);
-          await this.#presence.expectOwned(client, layouts, until);
-        };
-        await fence.enter(layouts, until, { compare });
-        if (batch.kind === "sweep") await this.#targets.hide(this.#warehouse(client, until), batch.sweeps);
+        const warehouse = this.#warehouse(client, until);
+        await warehouse.enter(layouts);
+        if (batch.kind === "sweep") await this.#targets.hide(warehouse, batch.sweeps);
         await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
       } catch (thrown) {
         const error = thrown instanceof RowsRefused ? thrown.error : thrown;
@@ -175,16 +169,15 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       await this.#opened().compare(until);
       const warehouse = this.#warehouse(client, until);
       const fence = this.#entered();
-      const own = (await this.#targets.expelled(warehouse, tables)).map(({ table }) => table);
-      const layouts = own.map((table) => layoutFor(table, this.#options));
-      await fence.enter(layouts, until, { compare: () => this.#opened().compare(until) });
-      // Who takes one over from here on enters it.
-      const expelled = await this.#targets.expelled(warehouse, own);
+      const expelled = await this.#targets.expelled(warehouse, tables);
+      await warehouse.enter(expelled.map(({ table }) => layoutFor(table, this.#options)));
       for (const { table, noted } of expelled) {
         const layout = layoutFor(table, this.#options);
         const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
-        if (noted !== null) await warehouse.note(layout, noted);
+        // If somebody else has entered the table, the mutation has removed nothing. Both fail then.
+        if (noted === null) await fence.expectEntered(layout, until);
+        else await warehouse.note(layout, noted);
       }
       const names = expelled.map(({ rows }) => rows);
       await this.#presence.refresh(client, names, until);

@@ -28,6 +28,7 @@ import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
 import { Repetition, batchName } from "./repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
+import { successorOf } from "../warehouse/following.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { commentSql, DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
@@ -307,7 +308,7 @@ export class EngineSink<S extends Store>
           const run = async (sql: string): Promise<void> => {
             const target = targetOf(table, this.#options.schema);
             const now = (await store.noted?.([target]))?.get(targetKey(target));
-            if (this.#targets.isExpelled(this.form, now?.note ?? null)) await connection.run(sql);
+            if (successorOf(this.#options.owner, now?.note ?? null) === null) await connection.run(sql);
           };
           const remove = expelSql(rows, version, inScope(table, this.#options.form));
           const begin = () => checkpoint.fence(connection);

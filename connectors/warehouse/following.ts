@@ -138,14 +138,18 @@ export function successorOf(owner: string | undefined, note: TargetNote | null):
   return owner === undefined || noted === undefined || noted === owner ? null : noted;
 }
 
-/** Throws if another daemon has taken the target over: see `successorOf`. */
+/**
+ * Throws if another daemon has taken the target over: see `successorOf`. `from`: the one from whom this one takes it, if it
+ * does.
+ */
 export function expectOwned(
   raise: Raise,
   { owner, table: { id } }: { readonly owner?: string | undefined; readonly table: Pick<TableVersion, "id"> },
   note: TargetNote | null,
+  from: string | null = null,
 ): void {
   const successor = successorOf(owner, note);
-  if (successor !== null) throw takenBy(raise, `the target of ${id}`, id, successor);
+  if (successor !== null && successor !== from) throw takenBy(raise, `the target of ${id}`, id, successor);
 }
 
 /** Whose rows may be in the target of `owner`; null: nobody else's. */

@@ -231,8 +231,7 @@ export function noteText<L extends TableLayout>(
   theirs?: readonly string[],
 ): string {
   const note = noteOf(layout.table, dialect.wanted(layout), layout.owner, existing, theirs);
-  // A history's past stays, whoever wrote it.
-  const former = note.owner === undefined || layout.form.mode === "history" ? null : formerOf(note.owner, existing);
+  const former = note.owner === undefined ? null : formerOf(note.owner, existing);
   return encodeNote(former === null ? note : { ...note, former });
 }
 

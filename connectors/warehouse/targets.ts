@@ -3,7 +3,7 @@
  * is here; an engine looks, makes and changes.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
-import type { AllTargets, ForeignTarget, SinkForm } from "../../src/core/contracts/sink.ts";
+import type { AllTargets, ForeignTarget } from "../../src/core/contracts/sink.ts";
 import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { findMillraceError, joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
@@ -13,6 +13,7 @@ import { takenBy } from "../../src/core/targets/taken.ts";
 import {
   decodeNote,
   encodeNote,
+  expectOwned,
   expelledNote,
   formerOf,
   hidingNote,
@@ -72,6 +73,7 @@ export interface ExpelledTarget extends Pick<VersionedTarget, "rows"> {
 
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
 export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> extends Dialect<L, E> {
+  readonly raise: Raise;
   /** Equal for two tables if and only if they would share a target. Throws for one that can't have a name there. */
   key(table: TableName): string;
   /** Where its target is, and in which form. */
@@ -93,10 +95,14 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   readonly atOnce?: number;
   /** All calls until `finish` are one transaction: nothing more is prepared after a table has failed. */
   readonly isOneTransaction: boolean;
-  create(layouts: readonly L[]): Promise<void>;
-  /** Does what is not done yet; what is interrupted is done again. Returns the columns that the target keeps for itself. */
+  /** Returns those that are there all the same, if an answer of `find` may be old. */
+  create(layouts: readonly L[]): Promise<Found<E> | void>;
+  /**
+   * Does what is not done yet; what is interrupted is done again. Invariant: nothing, if another daemon has prepared the target
+   * since it was looked up (`expectOwned`). Returns the columns that the target keeps for itself.
+   */
   change(change: TableChange<L, E>): Promise<readonly string[]>;
-  /** Gives a mirror its other form. Without it `change` does. */
+  /** Gives a mirror its other form, as `change` would. Without it `change` does. */
   convert?(target: TableLayout, existing: E): Promise<void>;
   /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
   prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
@@ -126,6 +132,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   readonly #unhidden = new WeakMap<TableVersion, readonly [layout: L, Unhidden]>();
   /** Ids of the tables that are written to a target, by the target's key. */
   readonly #tables = new Map<string, ReadonlySet<string>>();
+  /** By the target's key, the other daemon or sink whose it was when `foreign` was asked last. */
+  readonly #others = new Map<string, string>();
 
   /** `owner`: see TargetNote. */
   constructor(owner: string) {
@@ -187,15 +195,25 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       // All that what is there refuses, before anything is done: each failure ends the work on all of them.
       for (const [key, [layout]] of Map.groupBy(others, keyOf)) {
         const existing = there.get(key);
-        if (existing !== undefined) await tried(layout!.table, () => void changeOf(warehouse, layout!, existing));
+        if (existing !== undefined) await tried(layout!.table, () => void this.#planned(warehouse, layout!, existing));
       }
       if (isSome(failures)) throw joined(failures);
     }
+    const follow = async (layout: L, known: E | undefined): Promise<void> => {
+      const [target, unhidden] = await this.#followed(warehouse, layout, known);
+      prepared.push([layout.table, target]);
+      if (unhidden === null) this.#unhidden.delete(layout.table);
+      else this.#unhidden.set(layout.table, [layout, unhidden]);
+    };
     const { atOnce = 1, createCountMax } = warehouse;
     await eachOf(groupsOf(missing, createCountMax), atOnce, async (some) => {
       const create = async (): Promise<void> => {
-        await warehouse.create(some);
-        for (const layout of some) prepared.push([layout.table, await warehouse.prepared(layout, [], null)]);
+        const existing = await warehouse.create(some);
+        for (const layout of some) {
+          const known = existing?.get(keyOf(layout));
+          if (known !== undefined) await follow(layout, known);
+          else prepared.push([layout.table, await warehouse.prepared(layout, [], null)]);
+        }
       };
       await (some.length === 1 ? attempt(some[0]!.table, create) : create());
     });
@@ -203,12 +221,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       for (const layout of sharing) {
         const existing = touched.has(key) ? undefined : there.get(key);
         touched.add(key);
-        await attempt(layout.table, async () => {
-          const [target, unhidden] = await followed(warehouse, layout, existing);
-          prepared.push([layout.table, target]);
-          if (unhidden === null) this.#unhidden.delete(layout.table);
-          else this.#unhidden.set(layout.table, [layout, unhidden]);
-        });
+        await attempt(layout.table, () => follow(layout, existing));
       }
     });
     await warehouse.finish?.(prepared.map(([, target]) => target));
@@ -219,6 +232,33 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       this.#prepared.set(table, target);
     }
     if (isSome(failures)) throw joined(failures);
+  }
+
+  async #followed(
+    warehouse: Warehouse<L, E, P>,
+    layout: L,
+    known: E | undefined,
+  ): Promise<readonly [P, Unhidden | null]> {
+    const key = warehouse.key(layout.table);
+    const look = async (): Promise<E | undefined> =>
+      (await warehouse.find([layout.table])).get(key) ?? (await warehouse.create([layout]))?.get(key);
+    let existing = known ?? (await look());
+    let change = existing === undefined ? null : this.#planned(warehouse, layout, existing);
+    if (existing !== undefined && change?.isOtherForm === true && warehouse.convert !== undefined) {
+      await warehouse.convert(layout, existing);
+      existing = await look();
+      change = existing === undefined ? null : this.#planned(warehouse, layout, existing);
+    }
+    if (existing === undefined || change === null) return [await warehouse.prepared(layout, [], null), null];
+    const retired = change.isNothing ? keptColumns(change) : await warehouse.change(change);
+    return [await warehouse.prepared(layout, retired, existing), unhiddenOf(warehouse, change, retired)];
+  }
+
+  /** What makes the target like its table. It is taken only from whom `foreign` has told: the runtime knows what that means. */
+  #planned(warehouse: Warehouse<L, E, P>, layout: L, existing: E): TableChange<L, E> {
+    const from = this.#others.get(warehouse.key(layout.table)) ?? null;
+    expectOwned(warehouse.raise, layout, existing.note, from);
+    return changeOf(warehouse, layout, existing);
   }
 
   /** Whether there is anything to `hide`. */
@@ -253,7 +293,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     for (const table of tables) {
       const existing = there.get(warehouse.key(table));
       if (!isThere(table, existing)) missing.push(table);
-      else if (existing.form !== null) await this.#convert(warehouse, warehouse.target(table), existing);
+      else if (existing.form !== null && successorOf(this.#owner, existing.note) === null)
+        await this.#convert(warehouse, warehouse.target(table), existing);
     }
     // What is reported here must not be reported again.
     this.forget(missing.map((table) => warehouse.key(table)));
@@ -286,7 +327,14 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
         const owner = formerOf(this.#owner, found.get(warehouse.key(table))?.note ?? null);
         return owner === null ? [] : [{ table, owner }];
       });
-    const taken = takenIn(await warehouse.find(able, (found) => takenIn(found).length === 0));
+    const there = await warehouse.find(able, (found) => takenIn(found).length === 0);
+    const taken = takenIn(there);
+    for (const table of able) {
+      const key = warehouse.key(table);
+      const other = successorOf(this.#owner, there.get(key)?.note ?? null);
+      if (other === null) this.#others.delete(key);
+      else this.#others.set(key, other);
+    }
     // What is reported here must not be reported again.
     this.forget(taken.map(({ table }) => warehouse.key(table)));
     return taken;
@@ -310,17 +358,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     const there = await warehouse.versioned(tables);
     return tables.flatMap((table) => {
       const target = there.get(warehouse.key(table));
-      if (target === undefined || !this.isExpelled(warehouse.target(table).form.mode, target.note)) return [];
+      // Rows of a daemon that has taken the target over meanwhile are its own.
+      if (target === undefined || successorOf(this.#owner, target.note) !== null) return [];
       return [{ table, rows: target.rows, noted: expelledNote(this.#owner, target.note) }];
     });
-  }
-
-  /**
-   * Rows of a daemon that has taken the target over meanwhile are its own. A history loses rows only when an operator resets it,
-   * before it is taken over.
-   */
-  isExpelled(form: SinkForm, note: TargetNote | null): boolean {
-    return form !== "mirror" || successorOf(this.#owner, note) === null;
   }
 
   /** Throws for prepared targets that another daemon writes now; they are forgotten. */
@@ -402,27 +443,6 @@ export function andInScope(
 
 function isSome(failures: readonly MillraceError[]): failures is readonly [MillraceError, ...MillraceError[]] {
   return failures.length > 0;
-}
-
-async function followed<L extends TableLayout, E extends ExistingTarget, P>(
-  warehouse: Warehouse<L, E, P>,
-  layout: L,
-  known: E | undefined,
-): Promise<readonly [P, Unhidden | null]> {
-  const look = async () => (await warehouse.find([layout.table])).get(warehouse.key(layout.table));
-  let existing = known ?? (await look());
-  let change = existing === undefined ? null : changeOf(warehouse, layout, existing);
-  if (existing !== undefined && change?.isOtherForm === true && warehouse.convert !== undefined) {
-    await warehouse.convert(layout, existing);
-    existing = await look();
-    change = existing === undefined ? null : changeOf(warehouse, layout, existing);
-  }
-  if (existing === undefined || change === null) {
-    await warehouse.create([layout]);
-    return [await warehouse.prepared(layout, [], null), null];
-  }
-  const retired = change.isNothing ? keptColumns(change) : await warehouse.change(change);
-  return [await warehouse.prepared(layout, retired, existing), unhiddenOf(warehouse, change, retired)];
 }
 
 /** A history keeps what it got. */

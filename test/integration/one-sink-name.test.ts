@@ -72,6 +72,7 @@ test("in a SQLite file a table that another daemon has prepared takes no more ro
   await one.prepare([mine, theirs], timeout());
   await one.apply(batch(10n, "one"), new Reports(), timeout());
   await two.open(1, timeout());
+  expect(await two.presence!.foreign!([mine], timeout())).toEqual([{ table: mine, owner: "one/s" }]);
   await two.prepare([mine], timeout());
   // Of a batch for another table, and of a checkpoint alone, it is no failure.
   await one.apply(rowsBatch(15n, [theirs, [put(["0", "one"])]]), new Reports(), timeout());

@@ -1533,6 +1533,16 @@ describe("another daemon prepares a table after this sink has looked, and before
     expect(done).toEqual(["prepared"]);
     await scene.stop();
   });
+
+  test("a history in which that one has no later row is gone on with, and is that one's no longer", async () => {
+    await using opened = await realState();
+    const { source, sink, done } = contested("history");
+    source.commit(put(users, 1));
+    const scene = start(source, opened.state, [sink]);
+    await eventually(() => expect(done).toContain("filled"));
+    expect(done.slice(0, 4)).toEqual(["prepared", "prepared", `expelled ${users.id}`, "filled"]);
+    await scene.stop();
+  });
 });
 
 test("a reset that an older state has still before it is not done again; one that is asked for in it is done", async () => {

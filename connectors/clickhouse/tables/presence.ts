@@ -4,7 +4,7 @@
  * removes none; one that somebody altered has another time of its definition. Another daemon that takes a table over
  * alters it, because it writes its name there.
  */
-import { lostColumns, successorOf } from "../../warehouse/following.ts";
+import { formerOf, lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { SinkForm } from "../../../src/core/contracts/sink.ts";
 import { joined } from "../../../src/core/errors.ts";
 import { takenBy } from "../../../src/core/targets/taken.ts";
@@ -13,7 +13,7 @@ import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { clickhouseError, isDenied, notShown } from "../errors.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, type Facts, isSameTable, type Loss, lookUpFacts, lossOf, MADE_AGAIN } from "./evidence.ts";
-import { lookUpTargets } from "./existing.ts";
+import { type ClickhouseTarget, lookUpTargets } from "./existing.ts";
 import type { LastSeen } from "./last-seen.ts";
 import type { TableLayout } from "./layout.ts";
 
@@ -251,11 +251,29 @@ export class Presence {
     return lost;
   }
 
-  /** Throws for those of these tables that another daemon writes now; they are forgotten. */
-  async expectOwned(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
-    const taken = (await altered(client, layouts, signal)).filter(({ what }) => what === "taken over");
+  /**
+   * Throws for those of these tables that another daemon writes now; they are forgotten. `from`: the one from whom they are taken, if
+   * they are. Returns them by the sinks whose rows may be there.
+   */
+  async expectOwned(
+    client: Client,
+    layouts: readonly TableLayout[],
+    from: string | null,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, readonly TableLayout[]>> {
+    const targets = layouts.map(({ target }) => target);
+    const takenIn = (found: ReadonlyMap<string, ClickhouseTarget>) =>
+      layouts.flatMap((layout) => {
+        const successor = successorOf(layout.owner, found.get(layout.sqlName)?.note ?? null);
+        return successor === null || successor === from ? [] : [{ layout, what: "taken over", successor } as const];
+      });
+    const look = async () => await lookUpTargets(client, targets, signal);
+    const there = await current(look, (found) => takenIn(found).length === 0, signal, DOUBT_MS_MAX);
+    const taken = takenIn(there);
     for (const { layout } of taken) this.forget(layout.sqlName);
     expectNone(taken);
+    const formers = Map.groupBy(layouts, ({ owner, sqlName }) => formerOf(owner, there.get(sqlName)?.note ?? null));
+    return new Map([...formers].flatMap(([former, theirs]) => (former === null ? [] : [[former, theirs] as const])));
   }
 
   async #look(client: Client, all: readonly PreparedTable[], signal: AbortSignal) {

@@ -4,7 +4,7 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { decodeNote, formerOf } from "../../warehouse/following.ts";
+import { decodeNote, successorOf } from "../../warehouse/following.ts";
 import {
   DELETED_COLUMN,
   EXACT_COLUMN,
@@ -15,7 +15,6 @@ import {
 } from "../../warehouse/own-columns.ts";
 import {
   alterations,
-  changeOf,
   copyOf,
   type CopyDialect,
   type ExistingColumn,
@@ -62,7 +61,7 @@ export function layoutFor(table: TableVersion, options: Omit<WarehouseOptions, "
 interface WarehouseState {
   readonly fence: WriteFence;
   readonly presence: Presence;
-  readonly checkpoint: Pick<CheckpointRow, "holds">;
+  readonly checkpoint: Pick<CheckpointRow, "holds" | "compare">;
 }
 
 /** For one call of the sink, which `signal` ends. */
@@ -74,6 +73,7 @@ export class ClickhouseWarehouse
   readonly keepsKeyOrder = true;
   readonly createCountMax = 1;
   readonly isOneTransaction = false;
+  readonly raise = clickhouseError;
   readonly keepsReplacedRows = true;
   readonly quote = quoteIdentifier;
   readonly wanted = wantedColumns;
@@ -198,11 +198,17 @@ export class ClickhouseWarehouse
     return found;
   }
 
-  async create(layouts: readonly TableLayout[]): Promise<void> {
-    for (const layout of layouts) await this.#create(layout);
+  async create(layouts: readonly TableLayout[]): Promise<Found<ClickhouseTarget>> {
+    const there = new Map<string, ClickhouseTarget>();
+    for (const layout of layouts) {
+      const existing = await this.#create(layout);
+      if (existing !== null) there.set(layout.sqlName, existing);
+    }
+    return there;
   }
 
-  async #create(layout: TableLayout): Promise<void> {
+  /** Null: it was made. */
+  async #create(layout: TableLayout): Promise<ClickhouseTarget | null> {
     const { database } = layout.target;
     const on = onCluster(layout.placement);
     if (!this.#databases.has(database)) {
@@ -215,16 +221,13 @@ export class ClickhouseWarehouse
       if (!isThere(error)) throw error;
       // An earlier answer did not show it, or it is the view of another table.
       const existing = await this.#foundAgain(layout.sqlName, layout.target);
-      if (!isOurView(existing)) {
-        const change = changeOf(this, layout, existing);
-        if (!change.isNothing) await this.change(change);
-        return;
-      }
+      if (!isOurView(existing)) return existing;
       await this.#run(`DROP VIEW ${layout.sqlName}${on} SYNC`);
       await this.#run(createSql(layout, this.#fence));
     }
     this.#fence.made(layout);
     failpoint("clickhouse.target-made", layout.table);
+    return null;
   }
 
   /** A table or view that an answer of before did not show. */
@@ -258,9 +261,22 @@ export class ClickhouseWarehouse
     await this.#run(`${alter} MODIFY COMMENT ${quoteLiteral(note)}, ${this.#fence.condition}`);
   }
 
+  /**
+   * See `WriteFence.enter`. Another process that has taken the sink over enters its tables after its lease is stored: either we see
+   * the lease here, or our column is gone before it writes. So does a daemon that takes a table over, and it notes that only where
+   * its own column still is. `existing`: what is changed, which may be another's.
+   */
+  async enter(layouts: readonly TableLayout[], existing?: ClickhouseTarget): Promise<void> {
+    await this.#fence.enter(layouts, this.#signal, async (entered) => {
+      await this.#checkpoint.compare(this.#signal);
+      const from = successorOf(this.#options.owner, existing?.note ?? null);
+      return await this.#presence.expectOwned(this.#client, entered, from, this.#signal);
+    });
+  }
+
   async change(change: TableChange<TableLayout, ClickhouseTarget>): Promise<readonly string[]> {
     const { layout, existing } = change;
-    await this.#fence.enter([layout], this.#signal, { former: formerOf(layout.owner, existing.note) });
+    await this.enter([layout], existing);
     const inPlace = alterations(change, { rename: true, drop: true });
     if (inPlace === null) {
       await this.#rebuild(change);
@@ -359,7 +375,7 @@ export class ClickhouseWarehouse
       return;
     }
     if (existing !== undefined) {
-      await this.#fence.enter([layout], this.#signal);
+      await this.enter([layout]);
       await this.#replace(layout, view, (made) => this.#run(sqlOf(made)));
       return;
     }

@@ -5,7 +5,7 @@ import { type Batch, isIfHeld, someOf } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { Reads } from "../current.ts";
-import { breaksConstraint, clickhouseError, RowsRefused } from "../errors.ts";
+import { breaksConstraint, clickhouseError, lacksColumn, RowsRefused } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
@@ -77,7 +77,7 @@ export class BatchWriter {
         const sql = isHistory
           ? historyTruncateSql(layout, column, version, record)
           : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
-        await this.#ofTable(layout, () => reads.run(layout.sqlName, sql));
+        await this.#ofTable(layout, column, () => reads.run(layout.sqlName, sql));
         return;
       }
       case "sweep":
@@ -87,7 +87,7 @@ export class BatchWriter {
           const sql = isHistory
             ? historySweepSql(layout, column, below)
             : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined });
-          await this.#ofTable(layout, () => reads.run(layout.sqlName, sql));
+          await this.#ofTable(layout, column, () => reads.run(layout.sqlName, sql));
         });
         return;
       default:
@@ -107,7 +107,9 @@ export class BatchWriter {
     const byTarget = [...Map.groupBy(left, ({ layout }) => layout.sqlName).values()];
     await eachOf(byTarget, writing.client.tablesAtOnce, async (some) => {
       for (const { layout, writes, entries } of some)
-        await this.#ofTable(layout, () => this.#insert(writing, { layout, writes, left: entries }, signal));
+        await this.#ofTable(layout, writing.column, () =>
+          this.#insert(writing, { layout, writes, left: entries }, signal),
+        );
     });
     for (const { layout, writes, entries } of left) {
       if (entries.incomplete.length > 0)
@@ -125,7 +127,7 @@ export class BatchWriter {
     }
   }
 
-  async #ofTable(layout: TableLayout, work: () => Promise<void>): Promise<void> {
+  async #ofTable(layout: TableLayout, column: string, work: () => Promise<void>): Promise<void> {
     const { id } = layout.table;
     try {
       await work();
@@ -133,10 +135,11 @@ export class BatchWriter {
     } catch (error) {
       if (!(error instanceof ClickHouseError)) throw error;
       if (breaksConstraint(error)) throw refuses(layout, "deletes");
+      if (lacksColumn(error) && error.message.includes(column)) throw new RowsRefused(id, error, "entered");
       const codes = this.#refused.get(id) ?? new Set();
       const isAgain = codes.has(error.code);
       this.#refused.set(id, codes.add(error.code));
-      throw new RowsRefused(id, error, isAgain);
+      throw new RowsRefused(id, error, isAgain ? "again" : "first");
     }
   }
 

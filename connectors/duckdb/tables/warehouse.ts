@@ -5,7 +5,7 @@ import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import { decodeNote, expectOwned, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, expectOwned, successorOf, type WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -49,6 +49,8 @@ export interface WarehouseOptions extends TargetsOptions {
   readonly onPrepared: (layout: TableLayout, hasExact: boolean) => void;
 }
 
+type Converted = Pick<TableLayout, "table" | "owner" | "sqlName" | "form">;
+
 interface WarehouseParts {
   readonly connection: EngineConnection;
   readonly store: Store;
@@ -64,6 +66,7 @@ export class DuckdbWarehouse
   readonly keepsKeyOrder = true;
   readonly createCountMax = Infinity;
   readonly isOneTransaction = false;
+  readonly raise = duckdbError;
   readonly quote = quoteIdentifier;
   readonly #connection: EngineConnection;
   readonly #store: Store;
@@ -179,14 +182,18 @@ export class DuckdbWarehouse
    * Each statement is a separate transaction, because DuckDB alters no table with uncommitted changes. Invariant: marked rows
    * are removed before the column that marks them, so that no deleted row appears as existing.
    */
-  async convert(layout: Pick<TableLayout, "table" | "sqlName" | "form">): Promise<void> {
+  async convert(layout: Converted, existing: Pick<DuckdbTarget, "note">): Promise<void> {
     const { sqlName, form } = layout;
     const deleted = quoteIdentifier(DELETED_COLUMN);
     const statements =
       form.deletes === "soft"
         ? [`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED}`]
         : [`DELETE FROM ${sqlName} WHERE ${deleted}`, `ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`];
-    for (const sql of statements) await this.#changing([layout], async () => void (await this.#connection.run(sql)));
+    for (const sql of statements)
+      await this.#changing([layout], async () => {
+        await this.#expectOwned(layout, existing);
+        await this.#connection.run(sql);
+      });
   }
 
   /** In two transactions, because DuckDB alters no table with uncommitted changes. */
@@ -201,15 +208,15 @@ export class DuckdbWarehouse
       commentSql(layout.sqlName, note),
     ])
       await this.#changing([layout], async () => {
-        const noted = await this.#store.noted?.([layout.target]);
-        expectOwned(duckdbError, layout, noted?.get(targetKey(layout.target))?.note ?? null);
+        await this.#expectOwned(layout);
         await this.#connection.run(sql);
       });
   }
 
   async change(change: TableChange<TableLayout, DuckdbTarget>): Promise<readonly string[]> {
-    const { layout } = change;
+    const { layout, existing } = change;
     return await this.#changing([layout], async () => {
+      await this.#expectOwned(layout, existing);
       if (change.isRenamed)
         await this.#connection.run(`ALTER TABLE ${layout.sqlName} RENAME TO ${quoteIdentifier(layout.target.table)}`);
       const retired = await this.#follow(change);
@@ -217,6 +224,14 @@ export class DuckdbWarehouse
       failpoint("duckdb.target-made", layout.table);
       return retired;
     });
+  }
+
+  /** Inside a transaction. `existing`: what is changed, which may be another's. */
+  async #expectOwned(layout: Converted, existing?: Pick<DuckdbTarget, "note">): Promise<void> {
+    const target = targetOf(layout.table, this.#options.schema);
+    const noted = await this.#store.noted?.([target]);
+    const from = successorOf(layout.owner, existing?.note ?? null);
+    expectOwned(duckdbError, layout, noted?.get(targetKey(target))?.note ?? null, from);
   }
 
   /** DuckDB can't change the type of a key column, or the key, or drop a column before one: the rows are copied. */

@@ -3,7 +3,7 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { decodeNote, expectOwned, type TargetNote, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, expectOwned, successorOf, type TargetNote, type WantedColumn } from "../../warehouse/following.ts";
 import { DELETED_COLUMN, formOf, VERSION_COLUMN, WRITTEN_COLUMNS } from "../../warehouse/own-columns.ts";
 import {
   alterations,
@@ -45,6 +45,7 @@ export class SqliteWarehouse
   readonly keepsKeyOrder = false;
   readonly createCountMax = Infinity;
   readonly isOneTransaction = false;
+  readonly raise = sqliteError;
   readonly quote = quoteIdentifier;
   readonly #file: SqliteFile;
   readonly #checkpoint: CheckpointRow;
@@ -166,10 +167,13 @@ export class SqliteWarehouse
 
   /** Invariant: marked rows are removed before the column that marks them, so that no deleted row appears as existing. */
   async convert(
-    { sqlName, form }: Pick<SqliteLayout, "sqlName" | "form">,
-    { name }: Pick<SqliteTarget, "name">,
+    target: Pick<SqliteLayout, "table" | "owner" | "sqlName" | "form">,
+    existing: Pick<SqliteTarget, "name" | "note">,
   ): Promise<void> {
+    const { sqlName, form } = target;
+    const { name } = existing;
     await this.#changing(async (slices) => {
+      this.#expectOwned(target, existing);
       if (form.deletes === "soft") this.#file.exec(`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`);
       else {
         const remove = `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`;
@@ -185,7 +189,7 @@ export class SqliteWarehouse
     const sets = columns.map((name) => `${quoteIdentifier(name)} = NULL`).join(", ");
     const hide = `UPDATE ${sqlName} SET ${sets} WHERE (${DELETED_COLUMN} OR ${VERSION_COLUMN} < ?1)${inScope(table)}`;
     await this.#changing(async (slices) => {
-      expectOwned(sqliteError, layout, noteIn(this.#file, layout.name));
+      this.#expectOwned(layout);
       const stored = this.#kept.stored(below);
       if (sets !== "") await slices.overRows(this.#file, sqlName, (isInPiece) => `${hide} AND ${isInPiece()}`, stored);
       this.note(layout, note);
@@ -195,6 +199,7 @@ export class SqliteWarehouse
   async change(change: TableChange<SqliteLayout, SqliteTarget>): Promise<readonly string[]> {
     const { layout, existing } = change;
     return await this.#changing(async (slices) => {
+      this.#expectOwned(layout, existing);
       if (change.isRenamed) this.#rename(existing.name, layout.name);
       const retired = await this.#follow(change, slices);
       this.#companion?.changing(layout);
@@ -202,6 +207,12 @@ export class SqliteWarehouse
       failpoint("sqlite.target-made", layout.table);
       return retired;
     });
+  }
+
+  /** Inside a transaction. `existing`: what is changed, which may be another's. */
+  #expectOwned(layout: Pick<SqliteLayout, "table" | "owner">, existing?: Pick<SqliteTarget, "note">): void {
+    const from = successorOf(layout.owner, existing?.note ?? null);
+    expectOwned(sqliteError, layout, noteIn(this.#file, this.shown(layout.table)), from);
   }
 
   /** SQLite takes a name that differs only in case for the same. */

@@ -205,8 +205,8 @@ export interface TargetPresence {
    * The targets of which of these tables have rows of another daemon, or another sink: it prepared them last, or this sink has
    * prepared them since and not called `expel`. `missing` and `verify` do not tell these again. Called after `open`, and before
    * `prepare`, after which the former owner writes there no more, or is found out; then its rows of later versions are removed by
-   * `expel`, and the tables are read again. Those that it tells only after `prepare` are prepared once more. Without it two daemons
-   * that write one target hide each other's rows.
+   * `expel`, and the tables are read again. A target that another one has prepared since this was asked is refused by `prepare`
+   * (`takenBy`), or told after it, and then prepared once more. Without it two daemons that write one target hide each other's rows.
    */
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]>;
 
@@ -229,8 +229,8 @@ export interface TargetRows {
    * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
    * after `open`, when an operator has a sink filled again because somebody changed it by hand; and after `prepare`, for tables
-   * that were `foreign`: once the rows are gone, durably, they are not. A mirror that another daemon has prepared since is left
-   * alone: the rows are that one's.
+   * that were `foreign`: once the rows are gone, durably, they are not. A history of these has no such row: see `laterHistory`. A
+   * target that another daemon has prepared since is left alone, or refused: the rows are that one's.
    */
   expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 

@@ -212,8 +212,8 @@ export class TargetShapes {
       // Rows of a later version would win against all that is read now. Invariant: they go when their writer can add no more.
       if (taken.length > 0) {
         failpoint("sink.taken");
-        if (sink.form === "mirror") await this.#expel(taken, signal);
-        else await this.#expectEarlier(taken, signal);
+        if (sink.form !== "mirror") await this.#expectEarlier(taken, signal);
+        await this.#expel(taken, signal);
       }
       for (const table of some) this.#noteMade(table);
       return [];
@@ -248,7 +248,7 @@ export class TargetShapes {
     await writer.onTargets(async (until) => await sink.rows?.expel(tables, this.#reached, until), signal);
   }
 
-  /** The same of a history, whose past is not removed: see `laterHistory`. */
+  /** Throws for a history that has such rows, because its past is not removed: see `laterHistory`. */
   async #expectEarlier(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { sink, writer } = this.#parts;
     for (const table of tables) {

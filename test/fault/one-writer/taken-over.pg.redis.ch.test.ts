@@ -1,9 +1,12 @@
 /** What the former owner of a table still writes when another daemon takes it over, at any moment of that: nothing of it stays. */
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { quoteLiteral } from "../../../connectors/clickhouse/names.ts";
+import { ClickhouseWarehouse } from "../../../connectors/clickhouse/tables/warehouse.ts";
+import { DuckdbWarehouse } from "../../../connectors/duckdb/tables/warehouse.ts";
 import { connectors } from "../../../connectors/registry.ts";
+import { SqliteWarehouse } from "../../../connectors/sqlite/tables/warehouse.ts";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import type { Batch } from "../../../src/core/model/batch.ts";
 import { rowVersion } from "../../../src/core/model/position.ts";
@@ -203,6 +206,7 @@ test("statements of the former owner in a table end before ClickHouse has it for
   const inserts = sent.filter(({ sql }) => /^INSERT INTO \S*`(?:users|others)` /.test(sql));
   expect(inserts).toHaveLength(2);
   sent.length = 0;
+  expect(await foreign(second)).toEqual(TAKEN);
   await second.prepare([users], timeout());
   const at = (what: string) => sent.findIndex(({ sql }) => sql.includes(what));
   const [, ended = ""] = /^KILL QUERY WHERE (.*) SYNC$/.exec(sent[at("KILL QUERY")]!.sql)!;
@@ -212,6 +216,153 @@ test("statements of the former owner in a table end before ClickHouse has it for
   const running = [...inserts, ...sent].map(({ id, sql }) => `(${quoteLiteral(id)}, ${quoteLiteral(sql)})`).join(", ");
   const those = `SELECT query FROM values('query_id String, query String', ${running}) WHERE ${ended}`;
   expect(await askClickhouse(clickhouseUrl(), those)).toEqual([[inserts[0]!.sql]]);
+  // Another process removes the rows. One of the first may have entered the table since.
+  await using next = await made("clickhouse", place, "second", { url: gateway.url });
+  await open(next);
+  await next.prepare([users], timeout());
+  sent.length = 0;
+  await next.rows!.expel([users], rowVersion(1, 10n), timeout());
+  expect(sent[at("KILL QUERY")]!.sql).toContain("'millrace first%2Fmirror '");
+  expect(at("KILL QUERY")).toBeLessThan(at("` DELETE WHERE"));
+});
+
+/** Between what a sink has found of a target, and its change. */
+const CHANGING: Readonly<Record<string, () => { readonly change: (...change: never[]) => Promise<unknown> }>> = {
+  sqlite: () => SqliteWarehouse.prototype,
+  ducklake: () => DuckdbWarehouse.prototype,
+  clickhouse: () => ClickhouseWarehouse.prototype,
+};
+
+test.each(Object.keys(CHANGING))(
+  "a table that another daemon prepares while its owner changes it is that one's, which suspends it in the owner: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    {
+      await using first = await made(kind, place, "first");
+      await open(first);
+      await first.prepare([users], timeout());
+      await apply(first, row(users, 100n, "first"));
+    }
+    await using first = await made(kind, place, "first");
+    await using second = await made(kind, place, "second");
+    await open(first);
+    expect(await foreign(first)).toEqual([]);
+    const warehouse = CHANGING[kind]!();
+    const { change } = warehouse;
+    const between = vi.spyOn(warehouse, "change").mockImplementationOnce(async function (this: unknown, ...planned) {
+      await open(second);
+      expect(await foreign(second)).toEqual(TAKEN);
+      await second.prepare([users], timeout());
+      return await change.apply(this, planned);
+    });
+    const wider = tableVersion({ table: "users", columns: { id: "int8", name: "text", more: "text" }, version: 2 });
+    const preparing = failure(first.prepare([wider], timeout()));
+    expect(await preparing.finally(() => between.mockRestore())).toMatchObject({ code: "MR3121", table: users.id });
+    expect(await foreign(second)).toEqual(TAKEN);
+    await repeated(() => second.rows!.expel([users], rowVersion(1, 10n), timeout()));
+    expect([await foreign(second), await highest(second)]).toEqual([[], 0n]);
+    await apply(second, row(users, 20n, "second"));
+    await second.verify(timeout());
+  },
+);
+
+/** Between a sink's look and its `prepare` another daemon prepares the table. */
+async function staysTheOthers([kind, mode]: readonly [kind: string, mode: string]): Promise<void> {
+  await using place = await PLACES[kind]!();
+  await using first = await made(kind, place, "first", { mode });
+  await using second = await made(kind, place, "second", { mode });
+  await open(first);
+  expect(await foreign(first)).toEqual([]);
+  await open(second);
+  await second.prepare([users], timeout());
+  await apply(second, row(users, 100n, "second"));
+  expect(await failure(first.prepare([users], timeout()))).toMatchObject({ code: "MR3121", table: users.id });
+  await repeated(() => apply(second, row(users, 110n, "second")));
+  expect(await foreign(second)).toEqual([]);
+  // Once it knows of it, and until the rows of that one were looked at.
+  const theirs = [{ table: users, owner: "second/mirror" }];
+  expect(await foreign(first)).toEqual(theirs);
+  await first.prepare([users], timeout());
+  expect(await failure(apply(second, row(users, 120n, "second")))).toMatchObject({ code: "MR3121", table: users.id });
+  expect(await foreign(first)).toEqual(theirs);
+  await repeated(() => first.rows!.expel([users], rowVersion(1, 110n), timeout()));
+  expect([await foreign(first), await highest(first)]).toEqual([[], rowVersion(1, 110n)]);
+}
+
+const STAYS = "a table that another daemon has prepared since a sink looked whose it is stays that one's: %s, %s";
+const inModes = (kinds: readonly string[]) =>
+  kinds.flatMap((kind) => ["mirror", "history"].map((mode) => [kind, mode] as const));
+
+test.for(inModes(["sqlite"]))(STAYS, staysTheOthers);
+test.for(inModes(["ducklake", "postgres", "clickhouse"]))(STAYS, { tags: "heavy" }, staysTheOthers);
+
+test("rows are not gone from ClickHouse where a former owner has entered their table while they were removed", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  await using first = await made("clickhouse", place, "first");
+  await open(first);
+  await first.prepare([users], timeout());
+  await apply(first, row(users, 100n, "first"));
+  const refused = async () =>
+    expect(await failure(apply(first, row(users, 150n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+  let comes = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (comes && sql.includes("` DELETE WHERE")) {
+      comes = false;
+      await refused();
+    }
+    return await pass();
+  });
+  await using second = await made("clickhouse", place, "second", { url: gateway.url });
+  await open(second);
+  expect(await foreign(second)).toEqual(TAKEN);
+  await second.prepare([users], timeout());
+  const reset = () => second.rows!.expel([users], rowVersion(1, 10n), timeout());
+  await reset();
+  await refused();
+  await repeated(() => apply(second, row(users, 300n, "second")));
+  comes = true;
+  expect(await failure(reset())).toMatchObject({ code: "MR1308", kind: "retryable" });
+  expect(comes).toBe(false);
+  expect(await highest(second)).toBe(rowVersion(1, 300n));
+  await repeated(reset);
+  expect(await highest(second)).toBe(0n);
+});
+
+test("who still removes rows of a former owner from ClickHouse writes nothing into a table that a third has taken", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  {
+    await using first = await made("clickhouse", place, "first");
+    await using second = await made("clickhouse", place, "second");
+    await open(first);
+    await first.prepare([users], timeout());
+    await apply(first, row(users, 100n, "first"));
+    await open(second);
+    expect(await foreign(second)).toEqual(TAKEN);
+    await second.prepare([users], timeout());
+  }
+  await using third = await made("clickhouse", place, "third");
+  let comes = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (comes && sql.startsWith("SELECT database, table, name FROM system.columns")) {
+      comes = false;
+      await open(third);
+      expect(await foreign(third)).toEqual([{ table: users, owner: "second/mirror" }]);
+      await third.prepare([users], timeout());
+    }
+    return await pass();
+  });
+  await using second = await made("clickhouse", place, "second", { url: gateway.url });
+  await open(second);
+  await second.prepare([users], timeout());
+  comes = true;
+  const taken = { code: "MR3121", table: users.id };
+  const expel = (sink: Sink) => sink.rows!.expel([users], rowVersion(1, 10n), timeout());
+  expect(await failure(expel(second))).toMatchObject(taken);
+  expect(comes).toBe(false);
+  expect(await failure(apply(second, row(users, 200n, "late")))).toMatchObject(taken);
+  expect(await highest(third)).toBe(rowVersion(1, 100n));
+  await repeated(() => expel(third));
+  expect([await foreign(third), await highest(third)]).toEqual([[], 0n]);
 });
 
 test("a look into ClickHouse that got no answer is not taken for one that met no successor", async () => {
@@ -233,11 +384,49 @@ test("a look into ClickHouse that got no answer is not taken for one that met no
   await first.prepare([users], timeout());
   await using second = await made("clickhouse", place, "second");
   await open(second);
+  expect(await foreign(second)).toEqual(TAKEN);
   await second.prepare([users], timeout());
   const late = () => failure(apply(first, row(users, 150n, "late")));
   expect(await late()).toMatchObject({ code: "MR2006", kind: "retryable" });
   expect(await late()).toMatchObject({ code: "MR3121", table: users.id });
   expect(await highest(second)).toBe(0n);
+});
+
+test("a table in ClickHouse is not another daemon's because one answer says so", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  let isOld = false;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    const answer = await pass();
+    if (!isOld || !sql.includes(" comment, sorting_key FROM system.tables")) return answer;
+    isOld = false;
+    return { ...answer, body: answer.body.toString().replace("second/mirror", "before/mirror") };
+  });
+  await using second = await made("clickhouse", place, "second", { url: gateway.url });
+  await open(second);
+  await second.prepare([users], timeout());
+  await open(second);
+  isOld = true;
+  await apply(second, row(users, 10n, "second"));
+  expect([isOld, await highest(second)]).toEqual([false, rowVersion(1, 10n)]);
+});
+
+test("while another daemon is about to take a table in ClickHouse, its owner names that, and suspends no table", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  await using first = await made("clickhouse", place, "first");
+  await open(first);
+  await first.prepare([users], timeout());
+  await apply(first, row(users, 100n, "first"));
+  const table = first.target(users);
+  for (const run of ["one", "two", "three"]) {
+    const names = (await askClickhouse(clickhouseUrl(), `DESCRIBE TABLE ${table}`)).map(([name]) => name ?? "");
+    const column = names.find((name) => name.startsWith("_millrace_run_"));
+    const taken = `ALTER TABLE ${table} DROP COLUMN \`${column}\`, ADD COLUMN _millrace_run_${run} UInt8 EPHEMERAL`;
+    await askClickhouse(clickhouseUrl(), taken);
+    const refused = await failure(apply(first, row(users, 150n, "first")));
+    expect(refused).toMatchObject({ code: "MR1308", kind: "retryable", table: undefined });
+    expect(refused.message).toContain(users.id);
+    await apply(first, row(users, 150n, "first"));
+  }
 });
 
 test.each(["sqlite", "ducklake", "postgres", "clickhouse"])(
@@ -254,6 +443,7 @@ test.each(["sqlite", "ducklake", "postgres", "clickhouse"])(
     const hiding = { ...users, version: 2, hides: "names" };
     await first.prepare([hiding], timeout());
     await open(second);
+    expect(await foreign(second)).toEqual(TAKEN);
     await second.prepare([users], timeout());
     await second.rows!.expel([users], rowVersion(1, 5n), timeout());
     await apply(second, row(users, 20n, "second"));

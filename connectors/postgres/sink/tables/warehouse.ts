@@ -23,7 +23,7 @@ import type {
   Warehouse,
 } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import { fatal, notTakeable, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
+import { fatal, notTakeable, OF_ONE_TABLE, postgresError, sinkError, stateOf, withoutRow } from "../errors.ts";
 import { displaceWriter } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
@@ -63,6 +63,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   readonly keepsKeyOrder = false;
   readonly createCountMax = 1;
   readonly isOneTransaction = true;
+  readonly raise = postgresError;
   readonly quote = quoteIdentifier;
   readonly fitted = fitted;
   readonly #parts: WarehouseParts;
