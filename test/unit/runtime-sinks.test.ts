@@ -183,6 +183,38 @@ describe("a sink's work", () => {
     expect(await told({ ...users, ruled: { ...ruled, filteredByKey: true } }, 300n)).toEqual([[0, 6]]);
   });
 
+  test("of form log passes no rename without telling it, wherever a process ends or a reader begins", async () => {
+    await using scene = await stage({}, "fail", hurriedClock, "log");
+    const { fanOut, sink, stream } = scene;
+    await scene.joined();
+    const rename = (commit: bigint): void =>
+      fanOut.rename([{ from: "public.people", to: users.id, columns: [], how: "renamed" }], at(commit));
+    // A write takes long, and what comes meanwhile has no rows.
+    const written = Promise.withResolvers<void>();
+    sink.before = () => written.promise;
+    stream.push(blockOf([put(1, 200n)], { until: at(201n) }), idle(300n));
+    await eventually(() => fanOut.position.commit === 300n);
+    for (const commit of [310n, 320n]) rename(commit);
+    stream.push(idle(400n));
+    await eventually(() => fanOut.position.commit === 400n);
+    written.resolve();
+    for (const commit of [505n, 605n, 625n]) rename(commit);
+    const emptied: Change = { table: users, op: "t", commit: 600n };
+    stream.push(blockOf([put(2, 500n), put(3, 510n), emptied, put(4, 620n)], { until: at(700n) }));
+    await scene.covered(700n);
+    const logged = sink.batches.flatMap((batch) => {
+      if (batch.kind !== "checkpoint" || batch.log === undefined) return [];
+      const renamed = batch.log.entries.flatMap((one) => (one.kind === "renamed" ? [one.commit] : []));
+      return [{ from: batch.log.from.commit, until: batch.checkpoint.position.commit, renamed }];
+    });
+    const passing = logged.map(({ from, until, renamed }) => {
+      const passed = [310n, 320n, 505n, 605n, 625n].filter((commit) => from <= commit && commit < until);
+      return { passed, renamed };
+    });
+    expect(passing.map(({ passed }) => passed)).toEqual(passing.map(({ renamed }) => renamed));
+    expect(passing.flatMap(({ renamed }) => renamed)).toEqual([310n, 320n, 505n, 605n, 625n]);
+  });
+
   test("with a delay comes in fewer, larger batches; what fills a batch does not wait", async () => {
     const slept: number[] = [];
     const awake = Promise.withResolvers<void>();

@@ -125,9 +125,11 @@ export class KnownLog {
 
   /** The transactions before a position. Without them the stream still continues, but a failover can't. */
   async knowBefore(position: bigint, signal: AbortSignal): Promise<void> {
-    const { logger, state } = this.#parts;
+    const { files, logger, state } = this.#parts;
     if (state.read.at(position) !== undefined) return;
     try {
+      // A stream that begins behind the log's end says so.
+      if (position > (await files.tip(signal))) return;
       const before = await this.#crossing.before(position, signal);
       if (before !== undefined) state.read.know([[position, before]]);
     } catch (error) {

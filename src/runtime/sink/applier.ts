@@ -108,9 +108,7 @@ export class Applier {
         await this.#carries(taken, passed, signal);
         break;
       case "notice":
-        if (taken.entry.kind !== "lost") return "dropped";
-        await this.#skip([{ id: taken.entry.tableId }], signal);
-        break;
+        return await this.#notice(taken, signal);
       case "heartbeat":
         await this.writer.verify(signal);
         await this.shapes.verify(this.#parts.tables.named, signal);
@@ -120,6 +118,13 @@ export class Applier {
       default:
         taken satisfies never;
     }
+    return "durable";
+  }
+
+  async #notice({ entries }: NoticeWork, signal: AbortSignal): Promise<How> {
+    const lost = entries.flatMap((entry) => (entry.kind === "lost" ? [{ id: entry.tableId }] : []));
+    if (lost.length === 0) return "dropped";
+    await this.#skip(lost, signal);
     return "durable";
   }
 
@@ -438,10 +443,10 @@ class LogPassing {
   }
 
   /** A mark at the sink's own position may be there already; twice at one position does no harm. */
-  async #notice({ entry, until }: NoticeWork, signal: AbortSignal): Promise<void> {
+  async #notice({ entries, until }: NoticeWork, signal: AbortSignal): Promise<void> {
     const { reached } = this.#parts.writer.position;
     if (until !== null && comparePositions(until, reached) < 0) return;
-    await this.#pass([entry], until ?? reached, signal);
+    await this.#pass(entries, until ?? reached, signal);
   }
 
   async #heartbeat(signal: AbortSignal): Promise<void> {

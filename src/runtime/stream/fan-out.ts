@@ -223,17 +223,23 @@ export class FanOut {
     this.#renamed.sort((a, b) => Number(a.commit - b.commit));
   }
 
-  /** Gives out the rows from `from` on that come before renames, as far as `to`, and the renames. Returns where it stopped. */
+  /**
+   * Gives out the rows from `from` on that come before renames, as far as `to`, and the renames. Returns where it stopped.
+   * Invariant: the batch by which a log passes the position of a rename tells it. A process may end between any two, and a
+   * reader may begin at any position.
+   */
   #passRenames(block: Block, from: number, to: number): number {
     let at = from;
     for (let next = this.#renamed[0]; next !== undefined; next = this.#renamed[0]) {
       if (next.commit >= block.until.commit) break;
       const behind = rowBehind(block, at, next.commit);
       if (behind > to) break;
-      this.#rows(block, at, behind);
+      this.#rows(block, at, behind, "renames follow");
       at = behind;
-      this.#renamed.shift();
-      for (const queue of this.#logs) queue.push({ kind: "notice", entry: next, until: null });
+      const until = block.positionAt(behind);
+      const later = this.#renamed.findIndex(({ commit }) => commit >= until.commit);
+      const entries = this.#renamed.splice(0, later < 0 ? this.#renamed.length : later);
+      for (const queue of this.#logs) queue.push({ kind: "notice", entries, until });
     }
     return at;
   }
@@ -342,8 +348,11 @@ export class FanOut {
     return together === undefined ? null : { isLow: mark.edge === "low", expected: [...together.values()] };
   }
 
-  #rows(block: Block, from: number, to: number): void {
+  #rows(block: Block, from: number, to: number, before?: "renames follow"): void {
     if (from === to) return;
+    const last = block.positionAt(to - 1);
+    // It comes to the next row's position with the renames.
+    const endOfLog = before === undefined ? undefined : { ...last, index: last.index + 1 };
     const { tx, transactions } = block;
     for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
     for (const together of this.#windows.values()) {
@@ -353,9 +362,11 @@ export class FanOut {
       }
     }
     for (const piece of cut(block, from, to)) {
-      for (const queue of this.#sinks.values()) {
+      for (const [{ sink }, queue] of this.#sinks) {
+        const end = sink.form === "log" ? endOfLog : undefined;
         if (piece.kind === "rows") {
-          queue.push({ kind: "rows", block: block.retain(), from: piece.from, to: piece.to });
+          const { from: first, to: next } = piece;
+          queue.push({ kind: "rows", block: block.retain(), from: first, to: next, ...(end && { until: end }) });
         } else {
           const { row } = piece;
           const table = block.tables[block.table[row]!]!;
@@ -368,7 +379,8 @@ export class FanOut {
             xid: xid[of]!,
             origin: origins[of],
           };
-          queue.push({ kind: "truncate", table, version, record, until: block.positionAt(row + 1) });
+          const until = (row + 1 === to ? end : undefined) ?? block.positionAt(row + 1);
+          queue.push({ kind: "truncate", table, version, record, until });
         }
       }
     }
@@ -393,7 +405,7 @@ export class FanOut {
 function noticeOf(block: Block, message: LogMessage): Work {
   // The block's bytes are used again.
   const kept = { ...message, content: Uint8Array.from(message.content) };
-  return { kind: "notice", entry: { kind: "mark", message: kept }, until: block.positionAt(message.at) };
+  return { kind: "notice", entries: [{ kind: "mark", message: kept }], until: block.positionAt(message.at) };
 }
 
 /** A part of a block that can be compacted together, or one truncate. */

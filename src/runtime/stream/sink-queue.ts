@@ -28,6 +28,8 @@ export interface RowsWork {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
+  /** They end here, or before: a log is told of something else before the next row. Absent: where the next row begins. */
+  readonly until?: Position;
   /** Set for rows of an initial snapshot: they are new to the sink, and do not move its position in the log. */
   readonly receipt?: Receipt;
 }
@@ -122,10 +124,10 @@ export interface CarryWork {
   readonly receipt: Receipt;
 }
 
-/** What the log shows besides changes. Marks are for sinks of form `log`. */
+/** What the log shows besides changes. Marks and renames are for sinks of form `log`. */
 export interface NoticeWork {
   readonly kind: "notice";
-  readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" | "renamed" }>;
+  readonly entries: readonly Extract<LogEntry, { readonly kind: "mark" | "lost" | "renamed" }>[];
   /** Its position in the log; null: wherever the sink is. */
   readonly until: Position | null;
   readonly receipt?: Receipt;
@@ -199,7 +201,7 @@ export class Receipts {
 export function lossOf(tableId: string, receipt?: Receipt): NoticeWork {
   return {
     kind: "notice",
-    entry: { kind: "lost", tableId },
+    entries: [{ kind: "lost", tableId }],
     until: null,
     ...(receipt === undefined ? {} : { receipt }),
   };
@@ -775,7 +777,7 @@ export function queuedRowsOf(
       truncates.push(work);
       if (slices.length > 0) (emptied[slices.length - 1] ??= new Set()).add(work.table.id);
     }
-    const end = work.kind === "rows" ? work.block.positionAt(work.to) : work.until;
+    const end = work.kind === "rows" ? endOfRows(work) : work.until;
     if (comparePositions(end, until) > 0) until = end;
   }
   if (comparePositions(until, reached) <= 0) return null;
@@ -783,6 +785,12 @@ export function queuedRowsOf(
   const kept = form === "mirror" ? [...last.values()] : truncates;
   const marked = slices.map((slice, i) => (emptied[i] === undefined ? slice : { ...slice, emptied: emptied[i] }));
   return { slices: marked, truncates: kept, since: reached, until };
+}
+
+/** A work that was divided has the limit in each part. */
+function endOfRows({ block, to, until }: RowsWork): Position {
+  const end = block.positionAt(to);
+  return until === undefined || comparePositions(end, until) < 0 ? end : until;
 }
 
 /** The part of the work at or behind `reached`: nothing, all of it, or its tail. */

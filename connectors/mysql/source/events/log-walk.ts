@@ -1,7 +1,7 @@
 /** Looks into the log beside the stream: finds its transactions, by name and position, and single events. */
 import { crc32 } from "node:zlib";
 import { findMillraceError } from "../../../../src/core/errors.ts";
-import { errorNumber } from "../errors.ts";
+import { errorNumber, sourceError } from "../errors.ts";
 import { askedOffset, type OnRead, readDump } from "../wire/dump.ts";
 import * as code from "../wire/event-header.ts";
 import type { StatementKind } from "../statements/statements.ts";
@@ -23,7 +23,10 @@ interface WalkHandlers {
   readonly onDefinition?: (start: bigint, says: Definition, statement: Statement) => void;
 }
 
-/** From the event at `from` to `until`, or to the end of the log. Rows are skipped. */
+/**
+ * From the event at `from` to `until`, or as far as a handler wants. Rows are skipped. Fails where the log ends before: a server
+ * also says that of a dump that it gives up.
+ */
 export async function walkLog(
   server: Server,
   from: bigint,
@@ -45,13 +48,21 @@ export async function walkLog(
       onDefinition?.(log.start, event.says, event.statement);
     return true;
   };
+  let isGoingOn = true;
   const take: OnRead = (bytes, start, end, large) => {
     const isControl = isTelling(events, bytes, start) && !code.isOfRows(events.header.type, events.header.flags);
     if (isControl) takeEvent(events, bytes, start, end, large);
-    const isGoingOn = log.outer();
-    return isGoingOn && (!isControl || control()) && log.next < until;
+    isGoingOn = log.outer();
+    isGoingOn &&= !isControl || control();
+    return isGoingOn && log.next < until;
   };
-  await readDump(server, { from, isEndless: false }, take, "looking through the log", signal);
+  const doing = "looking through the log";
+  await readDump(server, { from, isEndless: false }, take, doing, signal);
+  if (isGoingOn && log.next < until) {
+    const { names } = server;
+    const what = `the server ended the log at ${names.format(log.next)}, before ${names.format(until)}`;
+    throw server.failed(sourceError("MR2006", "retryable", what), doing);
+  }
 }
 
 function takeEvent(events: EventReader, ...[bytes, start, end, large]: Parameters<OnRead>): void {
