@@ -55,6 +55,13 @@ async function history() {
         await listed(),
       ];
     },
+    /** The keys of the changes that take nothing from the row that the sink has. */
+    baseless: async () => {
+      const [kept] = await keys.withoutUnsure([batch()], NEVER);
+      return Array.from(kept!.row.subarray(0, kept!.count), (i) => String(i + 1)).filter(
+        (_, at) => kept!.fresh[at] === 1,
+      );
+    },
     /** The target refuses these entries: the keys with a dead letter, and those that wait to be read. */
     refused: async (...entries: readonly number[]) => {
       position.enter(await state.bonds.enter(sink.name, { own: undefined, owed: [], reason: "" }));
@@ -82,6 +89,17 @@ test("not for a key that waits to be read, or whose row was refused", async () =
   expect(await one.asked()).toEqual([["1", "3"], ["2"]]);
   await one.deadLetters.add(batch(), 0, refusal);
   expect(await one.asked()).toEqual([["3"], ["1", "2"]]);
+});
+
+test("no other change takes a value from a row that waits to be read, or that was refused", async () => {
+  await using one = await history();
+  await one.state.snapshots.addKeys("h", users.id, [["1"]]);
+  expect(await one.baseless()).toEqual([]);
+  await one.state.snapshots.addKeys("h", users.id, [["3"]]);
+  expect(await one.baseless()).toEqual(["3"]);
+  await using refused = await history();
+  await refused.deadLetters.add(batch(), 2, refusal);
+  expect(await refused.baseless()).toEqual(["3"]);
 });
 
 test("not for a table that is read again, or is another one by now", async () => {

@@ -2,6 +2,7 @@ import { DELETE, isIfHeld, PATCH, someOf, type TableWrites } from "../../core/mo
 import { NO_TUPLE } from "../../core/model/block.ts";
 import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SnapshotStore, StateStore } from "../../core/contracts/state-store.ts";
 import { baseKey, type DeadLetterBox, locate } from "./dead-letters.ts";
@@ -60,8 +61,9 @@ export class IncompleteKeys {
   }
 
   /**
-   * Takes out the entries for rows that the sink holds (`isIfHeld`) where the row that it has need not be the one before the batch, and
-   * lists their keys. Invariant: before the keys of the batch itself are listed.
+   * Of a history, which keeps what it takes from a row: where that need not be the row before the batch, nothing is taken (`fresh`),
+   * and an entry for a row that the sink holds (`isIfHeld`) is left out, and its key listed. Invariant: before the keys of the batch
+   * itself are listed.
    */
   async withoutUnsure(tables: readonly TableWrites[], signal: AbortSignal): Promise<readonly TableWrites[]> {
     if (this.#parts.sink.form !== "history") return tables;
@@ -69,28 +71,44 @@ export class IncompleteKeys {
     let isSame = true;
     for (const writes of tables) {
       const unsure = await this.#unsure(writes, signal);
-      isSame &&= unsure.length === 0;
-      if (unsure.length > 0) await this.listEntries(writes, unsure);
-      const others = unsure.length === 0 ? writes : without(writes, new Set(unsure));
-      if (others.count > 0) kept.push(others);
+      isSame &&= unsure.size === 0;
+      const asked = [...unsure].filter((entry) => isIfHeld(writes, entry));
+      if (asked.length > 0) await this.listEntries(writes, asked);
+      const sure = unsure.size === 0 ? writes : withoutBases(writes, unsure);
+      if (sure.count > 0) kept.push(sure);
     }
     // What was prepared for this list is for no other.
     return isSame ? tables : kept;
   }
 
-  async #unsure(writes: TableWrites, signal: AbortSignal): Promise<readonly number[]> {
-    const asked: number[] = [];
-    if (writes.patchCount > 0) for (let i = 0; i < writes.count; i++) if (isIfHeld(writes, i)) asked.push(i);
-    if (asked.length === 0) return asked;
-    const { sink, state, tables, position, deadLetters } = this.#parts;
-    const { table } = writes;
-    if (!(await tables.isCurrent(table, position.tables, signal))) return asked;
+  /** Entries whose base the sink may hold in another state than the log. */
+  async #unsure(writes: TableWrites, signal: AbortSignal): Promise<ReadonlySet<number>> {
+    if (writes.patchCount === 0) return new Set();
+    const { table, action, fresh, count } = writes;
+    const based = Array.from({ length: count }, (_, i) => i).filter((i) => action[i] === PATCH && fresh[i] !== 1);
+    const asked = based.filter((entry) => isIfHeld(writes, entry));
+    const waiting = await this.#waiting(writes, based);
+    return asked.length === 0 || (await this.#hasRows(table, signal)) ? waiting : new Set([...waiting, ...asked]);
+  }
+
+  /** Those whose base waits to be read, or was refused. */
+  async #waiting(writes: TableWrites, entries: readonly number[]): Promise<ReadonlySet<number>> {
+    const { sink, state, deadLetters } = this.#parts;
+    const { id } = writes.table;
+    const letters = await deadLetters.waitingOf(id);
+    const isListed = (await state.snapshots.keys([sink.name], [id], 1)).length > 0;
+    if (letters.size === 0 && !isListed) return new Set();
+    const keys = entries.map((entry) => baseKey(writes, entry));
+    const listed = await state.snapshots.listed(sink.name, id, keys);
+    return new Set(entries.filter((_, i) => listed.has(i) || letters.has(JSON.stringify(keys[i]))));
+  }
+
+  /** Whether a row that the sink lacks is none that the filter let through. */
+  async #hasRows(table: TableVersion, signal: AbortSignal): Promise<boolean> {
+    const { sink, state, tables, position } = this.#parts;
+    if (!(await tables.isCurrent(table, position.tables, signal))) return false;
     const open = await state.snapshots.unfinished(sink.name, table.id);
-    if (open.some(({ scope }) => scope.kind !== "where")) return asked;
-    const keys = asked.map((entry) => baseKey(writes, entry));
-    const listed = await state.snapshots.listed(sink.name, table.id, keys);
-    const waiting = await deadLetters.waitingOf(table.id);
-    return asked.filter((_, i) => listed.has(i) || waiting.has(JSON.stringify(keys[i])));
+    return open.every(({ scope }) => scope.kind === "where");
   }
 
   /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the batch. */
@@ -101,9 +119,11 @@ export class IncompleteKeys {
   }
 }
 
-function without(writes: TableWrites, entries: ReadonlySet<number>): TableWrites {
-  const others = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !entries.has(i));
-  return someOf(writes, others);
+function withoutBases(writes: TableWrites, entries: ReadonlySet<number>): TableWrites {
+  const kept = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !entries.has(i) || !isIfHeld(writes, i));
+  const some = someOf(writes, kept);
+  for (const [at, i] of kept.entries()) if (entries.has(i)) some.fresh[at] = 1;
+  return some;
 }
 
 /** The tuple whose key names entry `entry`. */
