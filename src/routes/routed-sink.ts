@@ -30,6 +30,7 @@ export function routedSink(sink: Sink, routes: Routes): Sink {
     delivery: sink.delivery,
     onLost: sink.onLost,
     routes: routes.text,
+    ...(scopedBy === undefined ? {} : { scopedBy }),
     ...(sink.batchLimits === undefined ? {} : { batchLimits: sink.batchLimits }),
     ...(sink.isLoadedElsewhere === undefined ? {} : { isLoadedElsewhere: sink.isLoadedElsewhere }),
     ...(sink.storesFirst === undefined ? {} : { storesFirst: sink.storesFirst }),

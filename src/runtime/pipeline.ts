@@ -376,9 +376,17 @@ export class Pipeline {
     const lose = async (id: string): Promise<void> => loseChanges(losing, passedOver([id], "which the target refused"));
     const refusals = { policy: onPoison, countMax: deadLettersMax, isHistory: sink.form === "history", lose };
     const { gate, suspended, news } = this;
+    const areReadUnasked = this.#parts.snapshot === "initial";
     const onChange = (): void => this.#notify();
     const onPendingKeys = (): void => this.#streaming?.snapshotter.notifyKeys();
-    const tables = new SinkTables(setup, { gate, suspended, ledger: this.#ledger, onChange, onPendingKeys });
+    const tables = new SinkTables(setup, {
+      gate,
+      suspended,
+      ledger: this.#ledger,
+      areReadUnasked,
+      onChange,
+      onPendingKeys,
+    });
     const worker = new SinkWorker({
       clock,
       sink,
@@ -397,7 +405,6 @@ export class Pipeline {
       state,
       tables,
       onLost: onLostOf(sink, setup.onLost),
-      readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
       news,
       inVainMsMax: this.#inVainMsMax,

@@ -354,8 +354,8 @@ export class Streaming {
         return await worker.ask(taken, ask, signal);
       },
       completeness: (table) => completeFor(table, copy.generations.get(table.id) ?? ""),
-      // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
-      sweeps: ({ sink }) => from.epoch > 1 || sink.isLoadedElsewhere === true,
+      // A sink without a checkpoint may also have rows of earlier epochs, or those of another program, which are below all.
+      sweeps: ({ sink }) => from.epoch > 1 || sink.isLoadedElsewhere === true || sink.presence?.adoptable !== undefined,
       version: baseVersion(from.epoch),
     });
   }

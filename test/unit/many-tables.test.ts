@@ -87,7 +87,14 @@ test("what a sink lacks is looked for among the tables that changed alone, and i
   const ledger = new Ledger(systemClock, opened.state.snapshots);
   const idle = (): void => undefined;
   const ofSink = (): SinkTables =>
-    new SinkTables(taker, { gate, suspended, ledger, onChange: idle, onPendingKeys: idle });
+    new SinkTables(taker, {
+      gate,
+      suspended,
+      ledger,
+      areReadUnasked: true,
+      onChange: idle,
+      onPendingKeys: idle,
+    });
   const compared = ofSink();
   const completed = (held: CompleteTables, ids: readonly string[]): CompleteTables =>
     withTables(

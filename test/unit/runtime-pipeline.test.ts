@@ -4,6 +4,7 @@ import { errorsOf, joined, MillraceError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { SinkForm } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { rowVersion } from "../../src/core/model/position.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
@@ -12,7 +13,8 @@ import type { Pipeline, PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
 import { emptyState, gate, hurriedClock, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
-import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
+import type { CapturedTables, TableShape } from "../../src/core/contracts/catalog.ts";
+import type { AllTargets } from "../../src/core/contracts/sink.ts";
 import type { ChangeLog, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import type { SkippedLog } from "../../src/core/contracts/source.ts";
@@ -592,7 +594,7 @@ describe("tables that another daemon has taken over", () => {
   const shared = [users, notes, more];
 
   /** One pipeline after the other over a target of which another daemon takes tables. */
-  async function sharing(state: StateStore, sink = new ScriptedSink()) {
+  async function sharing(state: StateStore, sink = new ScriptedSink(), parts: Partial<PipelineParts> = {}) {
     const source = new ScriptedSource([...shared, own]);
     const taken = new Set<string>();
     const expelled: string[] = [];
@@ -608,10 +610,14 @@ describe("tables that another daemon has taken over", () => {
       },
     });
     for (const table of [...shared, own]) source.fill(table, many(5));
-    const begin = (heartbeatMs: number) => start(source, state, [sink], { heartbeatMs });
+    const begin = (heartbeatMs: number) => start(source, state, [sink], { heartbeatMs, ...parts });
     const scene = begin(3_600_000);
-    await same(source, sink, [...shared, own]);
-    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(4));
+    if (parts.snapshot === "none") source.commit(...[...shared, own].map((table) => put(table, 7)));
+    else await same(source, sink, [...shared, own]);
+    await eventually(() => {
+      if (parts.snapshot !== "none") expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(4);
+      for (const table of [...shared, own]) expect(sink.rowsOf(table)).not.toEqual([]);
+    });
     return { source, sink, taken, expelled, scene, begin };
   }
 
@@ -720,6 +726,19 @@ describe("tables that another daemon has taken over", () => {
     await scene.stop();
   });
 
+  test("while it was down are read also where tables are read on request alone", async () => {
+    await using opened = await realState();
+    const at = await sharing(opened.state, new ScriptedSink(), { snapshot: "none" });
+    await at.scene.stop();
+    takes(at);
+    at.source.commit(...[...shared, own].map((table) => put(table, 9)));
+    const scene = at.begin(100);
+    await same(at.source, at.sink, shared);
+    expect(at.expelled.toSorted()).toEqual(idsOf(shared).toSorted());
+    expect(sorted(at.sink.rowsOf(own)).map(([id]) => id)).toEqual(["7", "9"]);
+    await scene.stop();
+  });
+
   test("stop no history: it is refused those alone, also when it starts", async () => {
     await using opened = await realState();
     const sink = new ScriptedSink();
@@ -732,6 +751,101 @@ describe("tables that another daemon has taken over", () => {
     await same(at.source, at.sink, [own]);
     expect(codes(scene)).toEqual(REFUSED);
     expect([...at.taken]).toEqual(idsOf(shared));
+    await scene.stop();
+  });
+});
+
+describe("rows of an earlier time, or of another daemon, that would win against what is read", () => {
+  const LATER = rowVersion(9, 1n);
+
+  /** A sink that notes what it prepares and expels, and of which tables it is asked for the highest version. */
+  function noting() {
+    const sink = new ScriptedSink();
+    const noted: string[] = [];
+    const asked: string[] = [];
+    const prepare = sink.prepare.bind(sink);
+    const idsOf = (tables: readonly TableVersion[]) =>
+      tables
+        .map(({ id }) => id)
+        .toSorted()
+        .join();
+    Object.assign(sink, {
+      presence: { missing: async () => [] },
+      rows: {
+        highestVersion: async (tables: readonly TableVersion[] | AllTargets) => {
+          if (typeof tables === "string") return 0n;
+          asked.push(idsOf(tables));
+          return LATER;
+        },
+        expel: async (tables: readonly TableVersion[], version: bigint) =>
+          void noted.push(`expel ${idsOf(tables)} ${version < LATER}`),
+      },
+      prepare: async (tables: readonly TableVersion[]) => {
+        await prepare(tables);
+        noted.push(`prepare ${idsOf(tables)}`);
+      },
+    });
+    return { sink, noted, asked };
+  }
+
+  test("go from a shared target before the first row of a scope that is new to the sink", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    for (const table of [users, notes]) source.fill(table, many(3));
+    const { sink, noted, asked } = noting();
+    Object.assign(sink, {
+      scopedBy: "rows",
+      scope: ({ table }: TableVersion) => (table === "notes" ? { tenant: "acme" } : null),
+    });
+    const without = lenient([sink]).map((setup) => ({ ...setup, takes: (id: TableShape) => id.table !== "notes" }));
+    const first = start(source, opened.state, [], { sinks: without });
+    await same(source, sink, [users]);
+    await first.stop();
+    expect(asked).toEqual([]);
+    noted.length = 0;
+    sink.before = (batch) => {
+      if (batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id)) noted.push("rows");
+    };
+    const second = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(2));
+    expect(noted.slice(0, 3)).toEqual([`prepare ${notes.id}`, `expel ${notes.id} true`, "rows"]);
+    await second.stop();
+    asked.length = 0;
+    const third = start(source, opened.state, [sink]);
+    source.commit(put(users, 9), put(notes, 9));
+    await same(source, sink);
+    expect(asked).toEqual([]);
+    await third.stop();
+  });
+
+  test("go where the sink's tables have other names again", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    for (const table of [users, notes]) source.fill(table, many(3));
+    const { sink, noted } = noting();
+    const first = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await first.stop();
+    expect(noted.filter((what) => what.startsWith("expel"))).toEqual([]);
+    sink.target = ({ table }) => `elsewhere.${table}`;
+    const second = start(source, opened.state, [sink]);
+    source.commit(put(users, 9));
+    await same(source, sink);
+    expect(noted.filter((what) => what.startsWith("expel"))).toEqual([`expel ${notes.id},${users.id} true`]);
+    await second.stop();
+  });
+
+  test("of another program go with the first copy, also in a first epoch", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(3));
+    const sink = new ScriptedSink();
+    Object.assign(sink, { presence: { missing: async () => [], adoptable: async () => [] } });
+    await sink.prepare([users]);
+    sink.tables.get(users.id)!.rows.set(JSON.stringify(["99"]), { row: row(99), version: 0n });
+    const scene = start(source, opened.state, [sink]);
+    await same(source, sink, [users]);
     await scene.stop();
   });
 });

@@ -65,7 +65,6 @@ async function stage(
     lease: 1,
     state,
     onLost,
-    readsByItself: true,
     acknowledged: () => null,
     tables: tableAnswers(),
     news: new News(),

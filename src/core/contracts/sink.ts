@@ -228,16 +228,18 @@ export interface TargetRows {
   /**
    * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
-   * after `open`, when an operator has a sink filled again because somebody changed it by hand; and after `prepare`, for tables
-   * that were `foreign`: once the rows are gone, durably, they are not. A history of these has no such row: see `laterHistory`. A
+   * after `open`, when an operator has a sink filled again because somebody changed it by hand, or its tables have other names now;
+   * and after `prepare`, for tables that were `foreign`: once the rows are gone, durably, they are not; and for those whose part of
+   * a shared target has later rows before this sink has any there. A history of these has no such row: see `laterHistory`. A
    * target that another daemon has prepared since is left alone, or refused: the rows are that one's.
    */
   expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 
   /**
    * The highest version of a row where this sink writes: in the targets of these tables, in all targets there ("all"), or in all
-   * but those that another sink prepared last ("own"). 0: there is no row. Called after `open` if the sink holds no progress: old
-   * rows may be left, and a change has an effect on them only if its version is higher.
+   * but those that another sink prepared last ("own"). 0: there is no row. Called after `open` where old rows may be left, on which
+   * a change has an effect only if its version is higher: if the sink holds no progress, and after `prepare` of a table that shares a
+   * target and is new to the sink.
    */
   highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint>;
 }

@@ -46,8 +46,6 @@ export interface SinkLifeParts {
   readonly onLost: OnLost;
   /** The source may have deleted its log before this position. */
   readonly acknowledged: () => Position | null;
-  /** Whether missing tables are read without a request. If not, the tables that a sink loses are listed at the loss. */
-  readonly readsByItself: boolean;
   /** Notified when the sink's state changes. */
   readonly news: News;
   /** How long a target that answers may fail in a row before an operator has to act. */
@@ -121,8 +119,8 @@ export class SinkOpening {
   }
 
   #readsOf(tableIds: readonly string[]): readonly SnapshotRequest[] {
-    const { worker, readsByItself } = this.#parts;
-    if (readsByItself) return [];
+    const { worker, tables } = this.#parts;
+    if (tables.areReadUnasked) return [];
     const scope = { kind: "table" } as const;
     return tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
   }
@@ -217,11 +215,9 @@ export class SinkOpening {
    */
   async expectEarlierRows({ main, source }: CatchUpParts, wasAsked: boolean, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
-    const { rows, presence, form } = worker.sink;
-    // Of another sink's targets a mirror removes the rows that are later, when it takes them over.
+    const { rows, form } = worker.sink;
     const ask = async (some: readonly TableVersion[]): Promise<bigint | undefined> => {
-      const foreign = form === "mirror" ? await presence?.foreign?.(some, signal) : undefined;
-      const own = some.filter((table) => foreign?.some((one) => one.table === table) !== true);
+      const own = form === "mirror" ? await this.#own(some, signal) : some;
       return own.length === 0 ? 0n : await rows?.highestVersion(own, signal);
     };
     const isKnown = wasAsked && tables.named.length > 0;
@@ -251,6 +247,7 @@ export class SinkOpening {
     const isMoved = checkpoint.place !== targetOf(sink);
     const absent = isMoved ? [] : (await worker.lost(there, signal)).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
+    if (isMoved && sink.form === "mirror") await this.#expelLater(checkpoint, signal);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     const invalid = new Set([...missing, ...(await tables.passedBy(copies))]);
@@ -276,6 +273,28 @@ export class SinkOpening {
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
     const valid = { ...checkpoint, place: targetOf(sink), tables: kept };
     return await worker.writer.note(valid, signal);
+  }
+
+  /**
+   * Rows of an earlier time of the sink would win against all that is read now if they are of a later epoch. A shared target may
+   * lack the columns of its scopes until it is prepared: its rows go then.
+   */
+  async #expelLater({ position: { epoch, commit } }: Checkpoint, signal: AbortSignal): Promise<void> {
+    const { worker, tables } = this.#parts;
+    const { sink } = worker;
+    const whole = tables.named.filter((table) => sink.scope?.(table) == null);
+    const expel = async (some: readonly TableVersion[]): Promise<void> => {
+      const own = await this.#own(some, signal);
+      if (own.length > 0) await sink.rows?.expel(own, rowVersion(epoch, commit), signal);
+    };
+    if (whole.length > 0) await worker.ask(whole, expel, signal);
+  }
+
+  /** Those of these tables whose targets have no rows of another sink: a mirror removes such rows when it takes a target over. */
+  async #own(some: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { presence } = this.#parts.worker.sink;
+    const foreign = new Set((await presence?.foreign?.(some, signal))?.map(({ table }) => table));
+    return some.filter((table) => !foreign.has(table));
   }
 
   /** What passes while the sink's `tables` leave out a table that it had is lost to its readers, which counts once it is back. */

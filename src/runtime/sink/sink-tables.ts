@@ -17,6 +17,8 @@ interface SinkTablesParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly ledger: Ledger;
+  /** See `areReadUnasked`. */
+  readonly areReadUnasked: boolean;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
   readonly onPendingKeys: () => void;
@@ -44,6 +46,11 @@ export class SinkTables {
 
   get #sink(): string {
     return this.#taker.sink.name;
+  }
+
+  /** Whether tables that the sink lacks are read without a request. If not, those that it loses are listed at the loss. */
+  get areReadUnasked(): boolean {
+    return this.#parts.areReadUnasked;
   }
 
   /** Whether the sink's `tables` take this table in. */

@@ -7,7 +7,7 @@ import {
   withTables,
 } from "../../core/checkpoint.ts";
 import type { Clock } from "../../core/clock.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, joined } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
@@ -18,6 +18,7 @@ import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { CarryWork, CompleteEnd } from "../stream/sink-queue.ts";
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
+import { askAgain } from "../snapshot/snapshots.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 
 type PresenceQuestion<T> = (
@@ -30,6 +31,8 @@ const FOREIGN: PresenceQuestion<ForeignTarget> = (presence, tables, until) => pr
 
 /** Why a table is compared whose target another program has filled. */
 const ADOPTED = "another program has filled the target";
+/** Why a table is read whose rows another daemon has written. */
+const TAKEN = "the target was another daemon's, or another sink's";
 
 /** A look at targets that the sink does not watch takes at most this part of the time. */
 const VERIFY_RESTS = 20;
@@ -152,9 +155,10 @@ export class TargetShapes {
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
     if (sink.form !== "mirror") await this.#expectEarlier(others, signal);
-    const taken = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
+    const adopted = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
-    await this.#listAdopted(taken);
+    await this.#request(adopted, "differences", ADOPTED);
+    if (adopted.length > 0) failpoint("sink.adoption-listed");
     await this.#make(changed, new Set(others), signal);
   }
 
@@ -199,7 +203,7 @@ export class TargetShapes {
 
   /** `others`: tables whose targets have rows of another daemon. */
   async #make(tables: readonly TableVersion[], others: ReadonlySet<TableVersion>, signal: AbortSignal): Promise<void> {
-    const { sink, writer, carried } = this.#parts;
+    const { sink, writer, carried, tables: own } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
       await writer.onTargets((until) => sink.prepare(some, until), signal);
@@ -207,13 +211,20 @@ export class TargetShapes {
       const unknown = some.filter((table) => !others.has(table));
       const late = await this.#takenFrom(await this.#ask(unknown, FOREIGN, signal));
       if (late.length > 0) await writer.onTargets((until) => sink.prepare(late, until), signal);
-      const taken = [...some.filter((table) => others.has(table)), ...late];
-      for (const { id } of taken) carried.forget(id);
-      // Rows of a later version would win against all that is read now. Invariant: they go when their writer can add no more.
-      if (taken.length > 0) {
+      const taken = new Set([...some.filter((table) => others.has(table)), ...late]);
+      const inherited = await this.#inherited(
+        some.filter((table) => !taken.has(table)),
+        signal,
+      );
+      const gone = [...taken, ...inherited];
+      for (const { id } of gone) carried.forget(id);
+      // Rows of a later version would win against all that is read now. Invariant: they go when their writer can add no more, and
+      // after what reads the table where nothing is read unasked is durable.
+      if (gone.length > 0) {
         failpoint("sink.taken");
-        if (sink.form !== "mirror") await this.#expectEarlier(taken, signal);
-        await this.#expel(taken, signal);
+        if (sink.form !== "mirror") await this.#expectEarlier(gone, signal);
+        else if (!own.areReadUnasked) await this.#request([...taken], "table", TAKEN);
+        await this.#expel(gone, signal);
       }
       for (const table of some) this.#noteMade(table);
       return [];
@@ -221,20 +232,12 @@ export class TargetShapes {
     await this.#together(tables, make, signal);
   }
 
-  async #listAdopted(adopted: readonly TableVersion[]): Promise<void> {
-    if (adopted.length === 0) return;
+  async #request(of: readonly TableVersion[], kind: "table" | "differences", reason: string): Promise<void> {
+    if (of.length === 0) return;
     const { sink, state, tables } = this.#parts;
-    const scope = { kind: "differences" } as const;
-    const asked = adopted.map(({ id }) => ({
-      tableId: id,
-      sink: sink.name,
-      scope,
-      reason: ADOPTED,
-      needed: true,
-    }));
-    await state.snapshots.again(asked, (open) => open.state === "waiting");
+    const tableIds = of.map(({ id }) => id);
+    await askAgain(state.snapshots, { tableIds, sink: sink.name, scope: { kind }, reason, needed: true });
     tables.changed();
-    failpoint("sink.adoption-listed");
   }
 
   async #isAdopted(tableId: string): Promise<boolean> {
@@ -250,13 +253,41 @@ export class TargetShapes {
 
   /** Throws for a history that has such rows, because its past is not removed: see `laterHistory`. */
   async #expectEarlier(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink } = this.#parts;
+    const [first, ...further] = (await this.#withLater(tables, signal)).map(({ id }) => laterHistory(sink.name, id));
+    if (first !== undefined) throw joined([first, ...further]);
+  }
+
+  /**
+   * Those of these tables whose part of a shared target another daemon had before this sink read anything of them. The target
+   * belongs to all who write there, so the rows alone tell it.
+   */
+  async #inherited(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { sink, tables: own } = this.#parts;
+    if (sink.scopedBy !== "rows") return [];
+    const lacking = tables.filter((table) => sink.scope?.(table) != null && !this.#isHeld(table));
+    if (lacking.length === 0) return [];
+    const parts = new Set((await own.parts()).map(([id]) => id));
+    return await this.#withLater(
+      lacking.filter(({ id }) => !parts.has(id)),
+      signal,
+    );
+  }
+
+  /** Those of these tables of which the target has rows that no batch of this sink can have written. */
+  async #withLater(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     const { sink, writer } = this.#parts;
-    for (const table of tables) {
-      await writer.onTargets(async (until) => {
-        const highest = await sink.rows?.highestVersion([table], until);
-        if (highest !== undefined && highest > this.#reached) throw laterHistory(sink.name, table.id);
-      }, signal);
-    }
+    const haveLater = async (some: readonly TableVersion[]): Promise<boolean> => {
+      let highest = 0n;
+      const look = async (until: AbortSignal) => void (highest = (await sink.rows?.highestVersion(some, until)) ?? 0n);
+      await writer.onTargets(look, signal);
+      return highest > this.#reached;
+    };
+    if (tables.length === 0 || !(await haveLater(tables))) return [];
+    if (tables.length === 1) return tables;
+    const later: TableVersion[] = [];
+    for (const table of tables) if (await haveLater([table])) later.push(table);
+    return later;
   }
 
   /** No batch of this sink has written a row of a later version. */

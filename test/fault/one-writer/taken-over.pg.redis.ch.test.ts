@@ -469,7 +469,7 @@ test("a daemon that is killed when it has taken a table keeps no later row of th
   await using installation = new Installation({
     name: source.name,
     source: { kind: "postgres", url: source.url },
-    sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
+    sinks: first.sharedSinks,
   });
   expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
   using file = new DatabaseSync(join(folder, "replica.sqlite"));

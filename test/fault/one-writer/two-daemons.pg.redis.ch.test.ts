@@ -32,7 +32,7 @@ test.each(TARGETS)(
     await using installation = new Installation({
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-      sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`)),
+      sinks: first.sharedSinks,
     });
     const second = installation.run();
     await second.streaming();
@@ -82,7 +82,7 @@ test("a first copy leaves no row of another daemon, and one that was down meanwh
   await using installation = new Installation({
     name: source.name,
     source: { kind: "postgres", url: source.url },
-    sinks: JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${first.installation.folder}/`)),
+    sinks: first.sharedSinks,
   });
   expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
   expect(await first.sinks.differences(source.url, first.installation.folder, COMMON)).toEqual([]);

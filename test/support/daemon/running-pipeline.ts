@@ -101,6 +101,11 @@ export class RunningPipeline implements AsyncDisposable {
     return pipeline;
   }
 
+  /** For the configuration of another daemon that writes into the same sinks. */
+  get sharedSinks(): PipelineConfig["sinks"] {
+    return JSON.parse(JSON.stringify(this.sinks.config).replaceAll("./", `${this.installation.folder}/`));
+  }
+
   /** Statements that form one transaction where there are several. */
   async run(sql: string): Promise<void> {
     await this.source.query(sql);

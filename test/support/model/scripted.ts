@@ -223,6 +223,7 @@ export async function emptyState(options: Parameters<typeof openState>[1] = {}):
 /** A sink that takes every table, and has none. */
 export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTableAnswers {
   return {
+    areReadUnasked: true,
     takes: () => true,
     wants: () => true,
     holds: () => true,
