@@ -10,6 +10,7 @@ import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gat
 import { FormerAnswers } from "../support/warehouses/clickhouse-replicas.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
 
@@ -403,4 +404,32 @@ test("behind a proxy that gives statements ids of its own it writes nothing, and
   expect(findings.filter(({ level }) => level === "error").map(({ id }) => id)).toEqual([
     "clickhouse.columns.statements",
   ]);
+});
+
+test("rows that another daemon removes of a tenant of its own are no loss", async () => {
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
+  await using other = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
+  const tenant = (name: string): TableVersion => {
+    const columns = { id: "int8", name: "text", tenant: "text" };
+    const table = tableVersion({ table: "orders", columns, key: ["tenant", "id"] });
+    return { ...table, id: `tenant_${name}.orders`, scope: { tenant: name } };
+  };
+  const [staying, moving] = [tenant("staying"), tenant("moving")];
+  const [first, second] = [await target.makeSink(), await other.makeSink()];
+  await first.open(1, timeout());
+  await first.prepare([staying, moving], timeout());
+  // A merge gives the numbers of parts without rows to others.
+  await target.query(
+    `ALTER TABLE ${nameIn(target.database, "orders")} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1`,
+  );
+  await first.apply(rowsBatch(100n, [staying, [put(["1", "a", "staying"])]]), new Reports(), timeout());
+  await first.apply(rowsBatch(110n, [moving, [put(["1", "b", "moving"])]]), new Reports(), timeout());
+  await first.verify(timeout());
+  await second.open(1, timeout());
+  await second.prepare([moving], timeout());
+  await second.rows!.expel([moving], rowVersion(1, 10n), timeout());
+  expect(await second.rows!.highestVersion([moving], timeout())).toBe(0n);
+  await first.verify(timeout());
+  expect(await first.presence!.missing([staying, moving], timeout())).toEqual([]);
+  for (const sink of [first, second]) await sink.close();
 });

@@ -1,10 +1,10 @@
 /**
  * What shows that a table still is the one that this sink wrote, with its rows. The server numbers the blocks of rows
  * that a table takes, and never gives a number again. Merges and mutations keep the numbers, and this sink removes no row:
- * if a number is gone, so are its rows.
+ * if a number is gone, so are its rows. Another daemon that writes there removes rows of its own tables.
  */
 import type { Client } from "../client.ts";
-import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
+import { quoteLiteral, RUN_PREFIX, sqlNameOf, type TargetName } from "../names.ts";
 import { isReplicated } from "./existing.ts";
 
 /** First and last number of blocks that follow each other. */
@@ -13,7 +13,10 @@ export type Blocks = readonly (readonly [from: bigint, to: bigint])[];
 export interface Evidence {
   /** `ANY_UUID` until the sink has seen the copy that it puts in the table's place. */
   readonly uuid: string;
-  /** "some": replicas number blocks in their own way, and one may lag behind, so only an empty table shows that rows are gone. */
+  /**
+   * "some": only an empty table shows that rows are gone. Replicas number blocks in their own way, and one may lag behind; other
+   * daemons remove rows.
+   */
   readonly rows: Blocks | "some";
 }
 
@@ -71,6 +74,9 @@ export function parseRows(text: string): Evidence["rows"] {
 /** A query of all tables in these databases is shorter than one of more names. */
 const NAMES_MAX = 500;
 
+/** How many daemons write to a table: each has a column of its run there. */
+const WRITERS = `length(arrayDistinct(extractAll(create_table_query, '${RUN_PREFIX}([0-9a-f]{8})_')))`;
+
 /** By `sqlNameOf`; others may be among them. */
 export async function lookUpFacts(
   client: Client,
@@ -86,15 +92,15 @@ export async function lookUpFacts(
   const blocks = await lookUpBlocks(client, where("table"), signal);
   const tables = await client.rows(
     "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
-      "total_rows > 0, position(engine_full, ' TTL ') > 0, engine FROM system.tables " +
+      `total_rows > 0, position(engine_full, ' TTL ') > 0, engine, ${WRITERS} > 1 FROM system.tables ` +
       `WHERE ${where("name")} AND engine LIKE '%MergeTree'`,
     signal,
   );
   return new Map(
-    tables.map(([database, table, uuid, defined, hasRows, expires, engine]) => {
+    tables.map(([database, table, uuid, defined, hasRows, expires, engine, isOfMany]) => {
       const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
       const some = hasRows === "1" ? "some" : [];
-      const rows = isReplicated(engine) ? some : (blocks.get(name) ?? []);
+      const rows = isReplicated(engine) || isOfMany === "1" ? some : (blocks.get(name) ?? []);
       return [
         name,
         {

@@ -1,6 +1,6 @@
 /**
  * A hundred schemas are one table of each sink, while tenants are dropped, restored, truncated, renamed and read again, and the
- * daemon is killed; two daemons write to one target.
+ * daemon is killed.
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
@@ -68,37 +68,6 @@ test("a hundred tenants: dropped, restored, truncated, renamed, with kills", asy
   );
   await pipeline.start();
   await expectMerged(pipeline);
-  const { exitCode, stdout } = await pipeline.installation.command("reconcile");
-  expect({ exitCode }, stdout).toEqual({ exitCode: 0 });
-});
-
-test("two daemons, each with its source, write to one target", async () => {
-  await using one = await RunningPipeline.start(`${SHARED}; ${tenants(1, 3)}`, {
-    kinds: ["postgres"],
-    configure: routed,
-  });
-  await using two = await RunningPipeline.start(`${SHARED}; ${tenants(11, 3)}`, {
-    kinds: [],
-    configure: (config) => routed({ ...config, sinks: one.sinks.config }),
-  });
-  const found = async (): Promise<readonly string[]> => {
-    await one.settled();
-    await two.settled();
-    const { rows } = await one.sinks.target!.query<{ row: string }>(
-      "select tenant || ' ' || count(*) || ' ' || min(note) as row from shared.orders group by tenant order by tenant::int",
-    );
-    return rows.map(({ row }) => row);
-  };
-  const all = (name: string): string => `${name} ${ROWS} ${name} 1`;
-  expect(await found()).toEqual(["1", "2", "3", "11", "12", "13"].map(all));
-  await one.run("truncate tenant_1.orders; update tenant_2.orders set note = '2 0' where id = 1");
-  await two.run("truncate tenant_12.orders; alter table tenant_13.orders add column more int default 5");
-  await two.kill();
-  await two.start();
-  await one.readAgain("tenant_3.orders");
-  expect(await found()).toEqual([`2 ${ROWS} 2 0`, all("3"), all("11"), all("13")]);
-  for (const { installation } of [one, two]) {
-    const { exitCode, stdout } = await installation.command("reconcile");
-    expect({ exitCode }, stdout).toEqual({ exitCode: 0 });
-  }
+  const { exitCode, stdout, stderr } = await pipeline.installation.command("reconcile");
+  expect({ exitCode }, `${stdout}${stderr}`).toEqual({ exitCode: 0 });
 });

@@ -51,8 +51,8 @@ class Tenants implements AsyncDisposable {
   }
 
   async expectReconciled(): Promise<void> {
-    const { exitCode, stdout } = await this.pipeline.installation.command("reconcile");
-    expect({ exitCode }, stdout).toEqual({ exitCode: 0 });
+    const { exitCode, stdout, stderr } = await this.pipeline.installation.command("reconcile");
+    expect({ exitCode }, `${stdout}${stderr}`).toEqual({ exitCode: 0 });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -132,8 +132,8 @@ async function widened(kinds: readonly SinkKind[]): Promise<void> {
   await pipeline.restart();
   await pipeline.run("insert into tenant_a.things values (5, 'late', null, 0.05, null, null)");
   await pipeline.settled();
-  const { exitCode, stdout } = await pipeline.installation.command("reconcile");
-  expect({ exitCode }, stdout).toEqual({ exitCode: 0 });
+  const { exitCode, stdout, stderr } = await pipeline.installation.command("reconcile");
+  expect({ exitCode }, `${stdout}${stderr}`).toEqual({ exitCode: 0 });
   expect(pipeline.complaints()).toEqual([]);
 }
 
