@@ -14,7 +14,7 @@ import {
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { loginIn } from "../../src/tls/url-parts.ts";
-import { ForeignAnswer, isTooManyAtOnce, lacksColumn, mayRunOn, otherId } from "./errors.ts";
+import { ForeignAnswer, isTooManyAtOnce, mayRunOn, otherId } from "./errors.ts";
 import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
 const CONNECTIONS_MAX = 8;
@@ -57,10 +57,7 @@ interface Answer {
 export interface Sender {
   /** Begins the id of each statement. */
   readonly mark: string;
-  /**
-   * A statement that changes something got no answer, or not that of its end: the server may still carry it out. Or it lacked the
-   * run's column: somebody else has entered the table since.
-   */
+  /** A statement that changes something got no answer, or not that of its end: the server may still carry it out. */
   unanswered(): void;
 }
 
@@ -184,7 +181,7 @@ export class Client implements AsyncDisposable {
       const { stream } = await this.#send(query, signal, settings, values);
       for await (const _ of stream);
     } catch (error) {
-      if (mayRunOn(error) || lacksColumn(error)) this.sender?.unanswered();
+      if (mayRunOn(error)) this.sender?.unanswered();
       throw error;
     }
   }

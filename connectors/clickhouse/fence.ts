@@ -107,6 +107,11 @@ export class WriteFence {
     this.#runs.entered(sqlName);
   }
 
+  /** A statement lacked a column of the table, perhaps this run's: somebody else has entered it since. */
+  left({ sqlName }: Pick<Fenced, "sqlName">): void {
+    this.#runs.left(sqlName);
+  }
+
   /**
    * From here on only this run's statements change these tables. Call it before each write. `compare` is asked about those that
    * are entered, when their columns are there: from whom they are taken. It throws if somebody has taken them, or the sink: then
@@ -179,12 +184,12 @@ export class WriteFence {
     }
   }
 
-  /** The table is still this run's. Else it is entered anew, by another run: a name that is gone does not come back. */
+  /** The table is this run's, and was all the time since it was entered: a column that is gone comes back only then. */
   async expectEntered(table: Fenced, signal: AbortSignal): Promise<void> {
     try {
       await this.#columnsOf([table], signal, this.column);
     } catch (error) {
-      this.unanswered();
+      this.left(table);
       throw error;
     }
   }

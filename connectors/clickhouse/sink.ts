@@ -151,7 +151,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         const warehouse = this.#warehouse(client, until);
         await warehouse.enter(layouts);
         if (batch.kind === "sweep") await this.#targets.hide(warehouse, batch.sweeps);
-        await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
+        await this.#writer.write({ client, fence }, batch, layouts, outcome, until);
       } catch (thrown) {
         const error = thrown instanceof RowsRefused ? thrown.error : thrown;
         if (isGone(error) || lacksColumn(error)) await this.#expectTables(client, until);

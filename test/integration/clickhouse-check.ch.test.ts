@@ -194,6 +194,42 @@ test("what somebody attached to a table and refuses its rows is told as that tab
   await sink.close();
 });
 
+test("a table whose rows are refused for a column is entered again, and no other one", async () => {
+  await using database = freshColumns();
+  const url = clickhouseUrl();
+  const altered: string[] = [];
+  await using gateway = await clickhouseGateway(url, async ({ sql, pass }) => {
+    if (sql.startsWith("ALTER TABLE")) altered.push(sql);
+    return await pass();
+  });
+  const sink = await factory.create(
+    { ...contextOf(gateway.url, { schema: database.prefix }), name: database.prefix },
+    quietLog,
+  );
+  const other = tableVersion({ table: "other", columns: { id: "int4", day: "int4" } });
+  await sink.open(1, within());
+  await sink.prepare([orders, other], within());
+  const name = nameIn(database.prefix, "orders");
+  await askClickhouse(url, `ALTER TABLE ${name} ADD COLUMN extra Int32`);
+  const view = name.replace("orders", "extras");
+  await askClickhouse(url, `CREATE MATERIALIZED VIEW ${view} ENGINE = Null AS SELECT extra FROM ${name}`);
+  await askClickhouse(url, `ALTER TABLE ${name} RENAME COLUMN extra TO more`);
+  altered.length = 0;
+  const write = async (commit: bigint) => {
+    const rows = [put(["1", "0"])];
+    return await sink
+      .apply(rowsBatch(commit, [other, rows], [orders, rows]), new Reports(), within())
+      .catch((error: unknown) => findMillraceError(error));
+  };
+  expect(await write(10n)).toMatchObject({ code: "MR2027", kind: "retryable", table: undefined });
+  expect(await write(10n)).toMatchObject({ code: "MR2027", kind: "retryable", table: orders.id });
+  await askClickhouse(url, `DROP VIEW ${view} SYNC`);
+  expect(await write(10n)).toBeUndefined();
+  expect(altered).toEqual([]);
+  await sink.forget(within());
+  await sink.close();
+});
+
 for (const mode of ["mirror", "history"] as const)
   test(`a row that breaks a constraint of the table is one dead letter, and the others are written: ${mode}`, async () => {
     await using database = freshColumns();

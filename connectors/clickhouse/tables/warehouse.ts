@@ -26,7 +26,7 @@ import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from
 import type { CheckpointRow } from "../checkpoint.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
-import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
+import { classify, clickhouseError, isThere, lacksColumn, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import {
   fitted,
@@ -256,9 +256,19 @@ export class ClickhouseWarehouse
     await this.note(layout, note);
   }
 
-  async note({ sqlName, placement }: TableLayout, note: string): Promise<void> {
-    const alter = `ALTER TABLE ${sqlName}${onCluster(placement)}`;
-    await this.#run(`${alter} MODIFY COMMENT ${quoteLiteral(note)}, ${this.#fence.condition}`);
+  async note(layout: TableLayout, note: string): Promise<void> {
+    await this.#alter(layout, [`MODIFY COMMENT ${quoteLiteral(note)}`]);
+  }
+
+  /** One statement changes everything, or nothing if the table has left the run. */
+  async #alter(layout: TableLayout, changes: readonly string[]): Promise<void> {
+    const parts = [...changes, this.#fence.condition].join(", ");
+    try {
+      await this.#run(`ALTER TABLE ${layout.sqlName}${onCluster(layout.placement)} ${parts}`);
+    } catch (error) {
+      if (lacksColumn(error)) this.#fence.left(layout);
+      throw error;
+    }
   }
 
   /**
@@ -282,15 +292,12 @@ export class ClickhouseWarehouse
       await this.#rebuild(change);
       return [];
     }
-    const parts = [
+    await this.#alter(layout, [
       ...inPlace.dropped.map((name) => `DROP COLUMN ${quoteIdentifier(name)}`),
       ...inPlace.added.map(({ name, type }) => `ADD COLUMN ${quoteIdentifier(name)} ${type}`),
       ...inPlace.renamed.map(({ from, to }) => `RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`),
       ...(change.isNoted ? [] : [`MODIFY COMMENT ${quoteLiteral(change.note)}`]),
-      this.#fence.condition,
-    ];
-    // One statement changes everything or nothing.
-    await this.#run(`ALTER TABLE ${layout.sqlName}${onCluster(layout.placement)} ${parts.join(", ")}`);
+    ]);
     return [];
   }
 

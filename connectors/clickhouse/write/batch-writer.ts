@@ -4,6 +4,7 @@ import { byHalves, eachOf } from "../../../src/core/each-of.ts";
 import { type Batch, isIfHeld, someOf } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
+import type { WriteFence } from "../fence.ts";
 import { Reads } from "../current.ts";
 import { breaksConstraint, clickhouseError, lacksColumn, RowsRefused } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
@@ -35,8 +36,7 @@ const REFUSED_COUNT_MAX = 20;
 
 interface Writing {
   readonly client: Client;
-  /** The fence's. */
-  readonly column: string;
+  readonly fence: Pick<WriteFence, "column" | "left">;
 }
 
 interface RowsWriting extends Writing {
@@ -58,18 +58,19 @@ export class BatchWriter {
 
   /** `layouts`: of `tablesOf(batch)`. */
   async write(
-    { client, column }: Writing,
+    { client, fence }: Writing,
     batch: Batch,
     layouts: readonly TableLayout[],
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<void> {
     const reads = new Reads(client, this.#presence.replicated, signal);
+    const { column } = fence;
     switch (batch.kind) {
       case "checkpoint":
         return;
       case "rows":
-        return await this.#batch({ client, column, reads }, batch, layouts, outcome, signal);
+        return await this.#batch({ client, fence, reads }, batch, layouts, outcome, signal);
       case "truncate": {
         const { version, record } = batch;
         const layout = layouts[0]!;
@@ -77,7 +78,7 @@ export class BatchWriter {
         const sql = isHistory
           ? historyTruncateSql(layout, column, version, record)
           : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
-        await this.#ofTable(layout, column, () => reads.run(layout.sqlName, sql));
+        await this.#ofTable(layout, fence, () => reads.run(layout.sqlName, sql));
         return;
       }
       case "sweep":
@@ -87,7 +88,7 @@ export class BatchWriter {
           const sql = isHistory
             ? historySweepSql(layout, column, below)
             : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined });
-          await this.#ofTable(layout, column, () => reads.run(layout.sqlName, sql));
+          await this.#ofTable(layout, fence, () => reads.run(layout.sqlName, sql));
         });
         return;
       default:
@@ -107,7 +108,7 @@ export class BatchWriter {
     const byTarget = [...Map.groupBy(left, ({ layout }) => layout.sqlName).values()];
     await eachOf(byTarget, writing.client.tablesAtOnce, async (some) => {
       for (const { layout, writes, entries } of some)
-        await this.#ofTable(layout, writing.column, () =>
+        await this.#ofTable(layout, writing.fence, () =>
           this.#insert(writing, { layout, writes, left: entries }, signal),
         );
     });
@@ -127,7 +128,7 @@ export class BatchWriter {
     }
   }
 
-  async #ofTable(layout: TableLayout, column: string, work: () => Promise<void>): Promise<void> {
+  async #ofTable(layout: TableLayout, fence: Writing["fence"], work: () => Promise<void>): Promise<void> {
     const { id } = layout.table;
     try {
       await work();
@@ -135,7 +136,10 @@ export class BatchWriter {
     } catch (error) {
       if (!(error instanceof ClickHouseError)) throw error;
       if (breaksConstraint(error)) throw refuses(layout, "deletes");
-      if (lacksColumn(error) && error.message.includes(column)) throw new RowsRefused(id, error, "entered");
+      if (lacksColumn(error)) {
+        fence.left(layout);
+        if (error.message.includes(fence.column)) throw new RowsRefused(id, error, "entered");
+      }
       const codes = this.#refused.get(id) ?? new Set();
       const isAgain = codes.has(error.code);
       this.#refused.set(id, codes.add(error.code));
@@ -172,7 +176,7 @@ export class BatchWriter {
   }
 
   async #insertAll(
-    { client, column, reads }: RowsWriting,
+    { client, fence, reads }: RowsWriting,
     { layout, writes, left }: TableRows,
     signal: AbortSignal,
   ): Promise<void> {
@@ -180,7 +184,7 @@ export class BatchWriter {
     const writer = this.#writers.pop() ?? new RowWriter();
     const work = { reads, writer, layout, writes, left };
     const rows = layout.form.mode === "history" ? historyRows(work) : mirrorRows(work);
-    if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
+    if (await client.insert(insertHead(layout, fence.column), rows, signal)) this.#presence.filled(layout);
     writer.giveBack();
     this.#writers.push(writer);
   }

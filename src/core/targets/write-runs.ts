@@ -43,4 +43,9 @@ export class WriteRuns {
   entered(name: string): void {
     this.#entered.add(name);
   }
+
+  /** The target has refused the run, with an answer: it is entered again before it is written. */
+  left(name: string): void {
+    this.#entered.delete(name);
+  }
 }
