@@ -254,7 +254,7 @@ class Look {
   async registry(): Promise<readonly Finding[]> {
     const registry = this.#settings.kind === "log" ? null : this.#settings.registry;
     if (registry === null) return [];
-    await using client = new RegistryClient(registry);
+    await using client = await RegistryClient.open(registry, this.#signal);
     const types = await client.types(this.#signal);
     return [ok("kafka.registry", `the schema registry takes ${types.join(", ")}`)];
   }

@@ -10,6 +10,7 @@ import type { RegistrySettings } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./check.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 
 const PARTITIONS = 6;
@@ -50,6 +51,7 @@ const registryKeys = z
     url: z.url({ protocol: /^https?$/, error: "expected http:// or https://" }).describe("The registry's address."),
     username: z.string().min(1).optional().describe("The login's user. Default: none."),
     password: z.string().optional().describe("The login's password."),
+    ...passwordKeys,
     register: z
       .boolean()
       .default(true)
@@ -67,8 +69,9 @@ const registryKeys = z
       .describe("For an https:// address: an authority of your own, a client certificate."),
   })
   .superRefine(
-    refusing(function* ({ url, tls }) {
-      for (const [key, why] of idleTlsKeys(tls, url)) yield [`tls.${key}`, why];
+    refusing(function* (options) {
+      yield idlePassword(options, options.password);
+      for (const [key, why] of idleTlsKeys(options.tls, options.url)) yield [`tls.${key}`, why];
     }),
   );
 
@@ -183,8 +186,9 @@ function* idleKeys({
     if (transactions) yield ["transactions", why];
     if (made.partitions !== undefined) yield ["topics.partitions", `${why}, whose topics have one`];
   }
-  if (registry?.password !== undefined && registry.username === undefined)
-    yield ["registry.password", "has no use without `username`"];
+  if (registry !== undefined && registry.username === undefined)
+    for (const key of ["password", "passwordCommand", "passwordFile"] as const)
+      if (registry[key] !== undefined) yield [`registry.${key}`, "has no use without `username`"];
   if (made.create) return;
   const why = "has no use with `topics: { create: false }`";
   if (format !== "log" && made.partitions !== undefined) yield ["topics.partitions", why];
@@ -327,7 +331,11 @@ async function registered(
   const { RegisteredFormat } = await import("./formats/registered/registered-format.ts");
   const { RegistryClient } = await import("./registry/client.ts");
   const subjects = given?.subjects ?? (topic === undefined ? "topic" : "topic-record");
-  return new RegisteredFormat(format, { connect: () => new RegistryClient(settings), encoding, subjects });
+  return new RegisteredFormat(format, {
+    connect: (signal) => RegistryClient.open(settings, signal),
+    encoding,
+    subjects,
+  });
 }
 
 /** Paths are relative to `folder`. Null: there is none. */
@@ -339,6 +347,7 @@ function registryOf(folder: string, given: KafkaOptions["registry"]): RegistrySe
     url,
     username,
     password,
+    freshPassword: freshPassword(given, folder),
     registers,
     tls: () => {
       const options = tlsOptions(tlsSettings(tls, folder), isEncrypted);

@@ -1,4 +1,7 @@
 /** A schema registry behind a login, TLS with an authority of its own, and client certificates. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
@@ -19,6 +22,7 @@ const REFUSAL = {
   body: '{"error_code":401,"message":"Unauthorized"}',
 };
 
+const folder = mkdtempSync(join(tmpdir(), "millrace-test-"));
 let own: Certificate;
 let client: Certificate;
 let login: LoginFront;
@@ -33,6 +37,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const one of [front, login, client, own]) await one?.[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
 });
 
 const urlOf = (): string => `${front.url}${new URL(registryUrl()).pathname}`;
@@ -62,8 +67,10 @@ test("`check` names what lacks: the login, the authority, the client certificate
   expect(JSON.stringify([refused, strange, unknown])).not.toMatch(/canary/);
 });
 
-test("a sink whose login is refused waits, and writes its records when it is let in", async () => {
-  login.accept("another");
+test("a sink whose login is refused waits, and writes its records when its password file has the registry's new one", async () => {
+  login.accept("another-canary");
+  const passwordFile = join(folder, "password");
+  writeFileSync(passwordFile, PASSWORD);
   await using topics = new KafkaTopics(kafkaBroker());
   const stream = {
     kind: "kafka",
@@ -71,7 +78,7 @@ test("a sink whose login is refused waits, and writes its records when it is let
     prefix: topics.prefix,
     format: "debezium-flat",
     encoding: "avro",
-    registry: { url: urlOf(), username: "millrace", password: PASSWORD, tls: trusted() },
+    registry: { url: urlOf(), username: "millrace", passwordFile, tls: trusted() },
     topics: { partitions: 1 },
   };
   await using pipeline = await RunningPipeline.start(
@@ -86,7 +93,7 @@ test("a sink whose login is refused waits, and writes its records when it is let
     const { sinks } = await pipeline.installation.status();
     expect(sinks).toMatchObject([{ error: { code: "MR2002" } }]);
   });
-  login.accept(PASSWORD);
+  writeFileSync(passwordFile, "another-canary\n");
   await pipeline.run("insert into t values (2, 3)");
   await pipeline.settled();
   const reader = new RegistryReader(registryUrl());

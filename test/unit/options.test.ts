@@ -134,6 +134,8 @@ const SINKS: Readonly<Record<string, Readonly<Record<string, Key>>>> = {
     "registry.url": ["reach", "https://r", { encoding: "json" }],
     "registry.username": ["reach", "u"],
     "registry.password": ["reach", "p", { registry: { username: undefined } }],
+    "registry.passwordCommand": ["reach", ["./token"], { registry: { password: "p" } }],
+    "registry.passwordFile": ["reach", "./p", { registry: { username: undefined } }],
     "registry.register": ["work", false, { encoding: "json" }],
     "registry.subjects": ["work", "record", { encoding: "json" }],
     ...within(

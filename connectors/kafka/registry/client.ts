@@ -4,6 +4,7 @@
  */
 import { Agent, type buildConnector, request } from "undici";
 import type { ConnectionOptions } from "node:tls";
+import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { addressOf } from "../../../src/tls/failure.ts";
 import * as z from "zod";
@@ -13,6 +14,8 @@ export interface RegistrySettings {
   readonly url: string;
   readonly username: string | null;
   readonly password: string | null;
+  /** In place of `password`, for each client. */
+  readonly freshPassword?: FreshPassword | undefined;
   /** Null: the address is none of TLS. Made when the client connects: a file may have changed. */
   readonly tls: () => ConnectionOptions | null;
   /** Whether schemas that are missing are registered; if not they must be there. */
@@ -37,9 +40,17 @@ export class RegistryClient implements AsyncDisposable {
   readonly #settings: RegistrySettings;
   readonly #agent: Agent;
   readonly #base: string;
+  readonly #login: string | null;
 
-  constructor(settings: RegistrySettings) {
+  static async open(settings: RegistrySettings, signal: AbortSignal): Promise<RegistryClient> {
+    return new RegistryClient(settings, await settings.freshPassword?.(signal));
+  }
+
+  constructor(settings: RegistrySettings, fresh?: string) {
     this.#settings = settings;
+    const { username, password } = settings;
+    this.#login =
+      username === null ? null : Buffer.from(`${username}:${fresh ?? password ?? ""}`).toString("base64");
     const tls = settings.tls();
     const options = { connections: 2, maxResponseSize: ANSWER_BYTES_MAX };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address
@@ -97,12 +108,10 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   #headers(hasBody: boolean): Record<string, string> {
-    const { username, password } = this.#settings;
-    const login = username === null ? null : Buffer.from(`${username}:${password ?? ""}`).toString("base64");
     return {
       accept: `${MEDIA_TYPE}, application/json`,
       ...(hasBody ? { "content-type": MEDIA_TYPE } : {}),
-      ...(login === null ? {} : { authorization: `Basic ${login}` }),
+      ...(this.#login === null ? {} : { authorization: `Basic ${this.#login}` }),
     };
   }
 

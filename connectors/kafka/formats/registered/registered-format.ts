@@ -33,7 +33,7 @@ export interface DescribedFormat extends Omit<Format, OfTransactions>, Required<
 }
 
 interface RegistryUse {
-  readonly connect: () => RegistryClient;
+  readonly connect: (signal: AbortSignal) => Promise<RegistryClient>;
   readonly encoding: Encoding;
   readonly subjects: Subjects;
 }
@@ -140,7 +140,7 @@ export class RegisteredFormat implements Format {
   }
 
   async #parts({ key, value }: RecordSchemas, topic: string, signal: AbortSignal): Promise<Parts> {
-    await using client = this.#use.connect();
+    await using client = await this.#use.connect(signal);
     const part = async (schema: ConnectSchema, purpose: "key" | "value"): Promise<Part> => {
       const subject = this.#subject(schema, topic, purpose);
       if (this.#use.encoding === "json-schema")
