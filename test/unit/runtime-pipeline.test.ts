@@ -819,23 +819,6 @@ describe("rows of an earlier time, or of another daemon, that would win against 
     await third.stop();
   });
 
-  test("go where the sink's tables have other names again", async () => {
-    await using opened = await realState();
-    const source = new ScriptedSource([users, notes]);
-    for (const table of [users, notes]) source.fill(table, many(3));
-    const { sink, noted } = noting();
-    const first = start(source, opened.state, [sink]);
-    await same(source, sink);
-    await first.stop();
-    expect(noted.filter((what) => what.startsWith("expel"))).toEqual([]);
-    sink.target = ({ table }) => `elsewhere.${table}`;
-    const second = start(source, opened.state, [sink]);
-    source.commit(put(users, 9));
-    await same(source, sink);
-    expect(noted.filter((what) => what.startsWith("expel"))).toEqual([`expel ${notes.id},${users.id} true`]);
-    await second.stop();
-  });
-
   test("of another program go with the first copy, also in a first epoch", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users]);

@@ -81,3 +81,16 @@ test("a process that is stopped in its turn keeps nobody", async () => {
   using waiting = new SharedTurn(catalog, TIMES);
   using _ = await waiting.take(new AbortController().signal);
 });
+
+test("a process that has given up what it does in its turn, and can't end it, keeps nobody", async () => {
+  using folder = temporaryFolder();
+  const catalog = folder.file("lake.db");
+  writeFileSync(catalog, "");
+  using hanging = new SharedTurn(catalog, TIMES);
+  using waiting = new SharedTurn(catalog, TIMES);
+  const work = new AbortController();
+  using first = await hanging.take(work.signal);
+  work.abort();
+  using second = await waiting.take(new AbortController().signal);
+  expect(second).not.toBe(first);
+});

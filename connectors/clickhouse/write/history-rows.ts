@@ -1,5 +1,5 @@
 /** The rows of one table of a history, as the body of one insert. */
-import { DELETE, isIfHeld, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, isIfHeld, mayLackInserts, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { changeOffset, changeOp, holdsReads } from "../../../src/core/targets/history.ts";
 import type { TableLayout } from "../tables/layout.ts";
@@ -50,7 +50,7 @@ async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
     else changeRow(work, i, null);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
-  const truncated = building.length > 0 ? await lastTruncate(work) : null;
+  const truncated = building.length > 0 && mayLackInserts(writes.table) ? await lastTruncate(work) : null;
   for (const wanted of inParts(work, building, (entry) => left.unfit.push(entry))) {
     const waiting = new Set(wanted.entries);
     for await (const [entry, base] of basesOf(work, wanted)) {
@@ -58,7 +58,7 @@ async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
       const { version, offset } = identityOf(writes, entry);
       // The change is there already.
       if (base.version === version && base.offset === offset) continue;
-      changeRow(work, entry, isGone(base, truncated!) || base.hasUnknown ? null : base);
+      changeRow(work, entry, isGone(base, truncated) || base.hasUnknown ? null : base);
       if (writer.out.length >= PIECE_BYTES) yield writer.take();
     }
     for (const entry of waiting) changeRow(work, entry, null);
@@ -120,8 +120,9 @@ async function lastTruncate({ reads, layout }: RowsWork): Promise<Truncated> {
 }
 
 /** The key has no row behind this change, or none any more. */
-function isGone({ op, version, offset }: Change, truncated: Truncated): boolean {
-  return op === "d" || version < truncated.version || (version === truncated.version && offset < truncated.offset);
+function isGone({ op, version, offset }: Change, truncated: Truncated | null): boolean {
+  if (op === "d" || truncated === null) return op === "d";
+  return version < truncated.version || (version === truncated.version && offset < truncated.offset);
 }
 
 function readRow(work: RowsWork, entry: number, found: Change, truncated: Truncated): void {

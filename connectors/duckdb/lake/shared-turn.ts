@@ -36,7 +36,7 @@ export class SharedTurn implements Disposable {
     const isSilent = this.#beats.look();
     using _ = await this.#next.take(isSilent, signal);
     const turn = await this.#turn.take(isSilent, signal);
-    return turn === NO_LOCK ? turn : this.#beats.during(turn);
+    return turn === NO_LOCK ? turn : this.#beats.during(turn, signal);
   }
 
   [Symbol.dispose](): void {
@@ -57,12 +57,16 @@ class Beats {
     this.#times = times;
   }
 
-  during(turn: Disposable): Disposable {
+  /** Work that was given up (`signal`) may hang for good: it beats no more. */
+  during(turn: Disposable, signal: AbortSignal): Disposable {
     this.#beat();
     const timer = setInterval(() => this.#beat(), this.#times.beatMs).unref();
+    const end = (): void => clearInterval(timer);
+    signal.addEventListener("abort", end);
     return {
       [Symbol.dispose]: () => {
-        clearInterval(timer);
+        end();
+        signal.removeEventListener("abort", end);
         turn[Symbol.dispose]();
       },
     };

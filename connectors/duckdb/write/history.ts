@@ -2,7 +2,7 @@
  * Batches of a history sink: stages all rows in the order of the log, then appends them. A row is one change; (key, version,
  * offset) identifies it and is unique, so an existing change is not appended again when the log is read again.
  */
-import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { mayLackInserts, type TableWrites } from "../../../src/core/model/batch.ts";
 import { holdsReads, READ_OFFSET } from "../../../src/core/targets/history.ts";
 import {
   COMMIT_TIME_COLUMN,
@@ -115,19 +115,16 @@ function stageChangesSql(layout: TableLayout, file: StagedFile): string {
 
 /**
  * Finds the latest earlier row for changes with unchanged cells. A deleted row, one that a truncate removed before the change, or
- * one with unknown values, supplies nothing.
+ * one with unknown values, supplies nothing. Truncates are looked for, in the whole history, only where such a row can be the latest.
  */
 function findBasesSql(layout: TableLayout, withExact: boolean): string {
   const matches = layout.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
   const before = `(h.${VERSION} < staged.version OR h.${VERSION} = staged.version AND h.${OFFSET} < staged.place)`;
   const place = `(t.${VERSION}, t.${OFFSET})`;
   const isBetween = `${place} > (b.v, b.o) AND ${place} < (b.version, b.place)`;
-  return findSql(
-    layout,
-    withExact,
-    [...matches, before],
-    `WHERE op <> 'd' AND unchanged IS NULL AND NOT EXISTS (SELECT 1 FROM ${layout.sqlName} AS t WHERE t.${OP} = 't' AND ${isBetween})`,
-  );
+  const truncate = `(SELECT 1 FROM ${layout.sqlName} AS t WHERE t.${OP} = 't' AND ${isBetween})`;
+  const isThere = mayLackInserts(layout.table) ? `AND NOT EXISTS ${truncate}` : "";
+  return findSql(layout, withExact, [...matches, before], `WHERE op <> 'd' AND unchanged IS NULL ${isThere}`);
 }
 
 /** The latest row of each key that was read. */

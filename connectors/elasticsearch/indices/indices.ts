@@ -192,7 +192,9 @@ export class TableIndices {
   }
 
   async #plan({ alias, shared, table }: WantedIndex, found: StoredIndices, signal: AbortSignal): Promise<Plan> {
-    const known = this.#indices.get(table.id);
+    const recorded = this.#indices.get(table.id);
+    // The index under a former name of the table stays as it is.
+    const known = recorded?.alias === alias ? recorded : undefined;
     const nextAlias = nextAliasOf(alias);
     const { current, next } = foundIndices(found, table, { alias, nextAlias }, this.#engine.options);
     const expectAlias = async (name: string, one: IndexIdentity, there: FoundIndex | null): Promise<void> => {

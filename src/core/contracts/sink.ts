@@ -228,7 +228,7 @@ export interface TargetRows {
   /**
    * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
-   * after `open`, when an operator has a sink filled again because somebody changed it by hand, or its tables have other names now;
+   * after `open`, when an operator has a sink filled again because somebody changed it by hand;
    * and after `prepare`, for tables that were `foreign`: once the rows are gone, durably, they are not; and for those whose part of
    * a shared target has later rows before this sink has any there. A history of these has no such row: see `laterHistory`. A
    * target that another daemon has prepared since is left alone, or refused: the rows are that one's.

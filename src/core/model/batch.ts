@@ -65,6 +65,14 @@ export function isIfHeld(
   return action[entry] === PATCH && fresh[entry] !== 1 && blocks[block[entry]!]!.op[row[entry]!] === OP_IF_HELD;
 }
 
+/**
+ * Whether the history of the table may lack an insert, because the filter left it out: then the last row of a key may be one that a
+ * truncate removed since.
+ */
+export function mayLackInserts({ ruled }: Pick<TableVersion, "ruled">): boolean {
+  return ruled?.filtered === true;
+}
+
 /** These entries alone, ascending. */
 export function someOf(writes: TableWrites, entries: readonly number[]): TableWrites {
   const action = Uint8Array.from(entries, (i) => writes.action[i]!);

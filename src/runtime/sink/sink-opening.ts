@@ -247,7 +247,6 @@ export class SinkOpening {
     const isMoved = checkpoint.place !== targetOf(sink);
     const absent = isMoved ? [] : (await worker.lost(there, signal)).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
-    if (isMoved && sink.form === "mirror") await this.#expelLater(checkpoint, signal);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     const invalid = new Set([...missing, ...(await tables.passedBy(copies))]);
@@ -273,21 +272,6 @@ export class SinkOpening {
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
     const valid = { ...checkpoint, place: targetOf(sink), tables: kept };
     return await worker.writer.note(valid, signal);
-  }
-
-  /**
-   * Rows of an earlier time of the sink would win against all that is read now if they are of a later epoch. A shared target may
-   * lack the columns of its scopes until it is prepared: its rows go then.
-   */
-  async #expelLater({ position: { epoch, commit } }: Checkpoint, signal: AbortSignal): Promise<void> {
-    const { worker, tables } = this.#parts;
-    const { sink } = worker;
-    const whole = tables.named.filter((table) => sink.scope?.(table) == null);
-    const expel = async (some: readonly TableVersion[]): Promise<void> => {
-      const own = await this.#own(some, signal);
-      if (own.length > 0) await sink.rows?.expel(own, rowVersion(epoch, commit), signal);
-    };
-    if (whole.length > 0) await worker.ask(whole, expel, signal);
   }
 
   /** Those of these tables whose targets have no rows of another sink: a mirror removes such rows when it takes a target over. */

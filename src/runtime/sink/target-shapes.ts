@@ -223,7 +223,7 @@ export class TargetShapes {
       if (gone.length > 0) {
         failpoint("sink.taken");
         if (sink.form !== "mirror") await this.#expectEarlier(gone, signal);
-        else if (!own.areReadUnasked) await this.#request([...taken], "table", TAKEN);
+        else if (!own.areReadUnasked) await this.#request(gone, "table", TAKEN);
         await this.#expel(gone, signal);
       }
       for (const table of some) this.#noteMade(table);

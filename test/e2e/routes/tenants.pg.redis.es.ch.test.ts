@@ -86,6 +86,28 @@ test("tenants share a target: what happens to one leaves the others' rows alone"
 
 test("the same in other kinds of sinks", { tags: "heavy" }, () => eachAlone(OTHERS));
 
+test("a table that gets another route is read under its new name", { tags: "heavy" }, async () => {
+  let whole: PipelineConfig | undefined;
+  await using pipeline = await RunningPipeline.start(
+    `create table orders (id int primary key, note text); insert into orders select i, 'n' || i from generate_series(1, 40) as i;
+     create schema moved; create table moved.orders (like orders including all)`,
+    {
+      kinds: ["postgres", "sqlite", "redis", "clickhouse", "elasticsearch"],
+      configure: (config) => (whole = { ...config, source: { ...config.source, tables: ["public.orders"] } }),
+    },
+  );
+  await pipeline.expectEqual(["orders"]);
+  await pipeline.daemon.stop();
+  pipeline.installation.configure({ ...whole!, tables: { "public.orders": { into: "moved.orders" } } });
+  await pipeline.run(`
+    update orders set note = 'changed' where id < 5; delete from orders where id > 30;
+    insert into moved.orders select * from orders`);
+  await pipeline.start();
+  await pipeline.expectEqual([{ schema: "moved", table: "orders" }]);
+  await pipeline.run("delete from orders where id = 7; delete from moved.orders where id = 7");
+  await pipeline.expectEqual([{ schema: "moved", table: "orders" }]);
+});
+
 async function withoutOne(kinds: readonly SinkKind[]): Promise<void> {
   await using tenants = await Tenants.start(["acme", "zed"], kinds);
   const { pipeline } = tenants;
