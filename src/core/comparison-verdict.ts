@@ -1,5 +1,5 @@
 /** What a comparison says of the sinks, in the same words on every surface. */
-import type { ReportSummary, ReportView } from "./contracts/reconciliation.ts";
+import type { DriftKind, ReportSummary, ReportView } from "./contracts/reconciliation.ts";
 import { count, digits, verb } from "./figures.ts";
 
 export interface Verdict {
@@ -24,7 +24,7 @@ export function verdictOf(found: ReportView): Verdict {
     const sentence = "the sinks differ from the source, by no more rows than the configuration allows";
     return { kind: "tolerated", text: `${text}, within the thresholds`, sentence };
   }
-  const isAll = gapsOf(found).length === 0;
+  const isAll = isComplete(found);
   const letters = tables.reduce((sum, row) => sum + row.deadLetters, 0);
   const text = equalText(isAll, letters);
   const sentence = isAll ? `the sinks are equal to the source${exceptFor(letters)}` : text;
@@ -32,22 +32,62 @@ export function verdictOf(found: ReportView): Verdict {
 }
 
 /** Of a comparison without drift. `isAll`: of all rows of all tables in all sinks. A row that a sink refused differs. */
-export function equalText(isAll: boolean, deadLetters: number): string {
+function equalText(isAll: boolean, deadLetters: number): string {
   return `${isAll ? "equal" : "what was compared is equal"}${exceptFor(deadLetters)}`;
 }
 
 /** The same in a list of comparisons. */
-export function equalIn(report: ReportSummary): string {
-  return equalText(isOfAll(report) && report.part == null, report.deadLetters);
+export function equalIn({ complete, deadLetters }: ReportSummary): string {
+  return equalText(complete, deadLetters);
+}
+
+/** The same of one table in one sink. What is named of the whole sink may be of it too: the sink was given up in the middle of a table. */
+export function equalOf(row: Row, { part, notComparable }: ReportView): string {
+  const { table, sink, compared, sourceRows, moving = 0, deadLetters } = row;
+  const isNamed = notComparable.some((one) => one.sink === sink && (one.table === null || one.table === table));
+  return equalText(part === null && compared >= sourceRows && moving === 0 && !isNamed, deadLetters);
 }
 
 function exceptFor(deadLetters: number): string {
   return deadLetters === 0 ? "" : ` except for ${count(deadLetters, "dead letter")}`;
 }
 
-/** Whether everything was requested and compared; of `fast` ones in its part. */
+export function summaryOf(found: ReportView): ReportSummary {
+  const { id, name, startedAt, finishedAt, drift, alarm, whole, part, tables, notComparable, suspended } = found;
+  const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>
+    tables.reduce((total, row) => total + row[of], 0);
+  return {
+    id,
+    name,
+    startedAt,
+    finishedAt,
+    drift,
+    alarm,
+    tables: tables.length,
+    notComparable: notComparable.filter(({ isExpected }) => isExpected !== true).length,
+    compared: sum("compared"),
+    whole,
+    complete: isComplete(found),
+    part,
+    suspended: suspended.length,
+    deadLetters: sum("deadLetters"),
+    missing: sum("missing"),
+    extra: sum("extra"),
+    different: sum("different"),
+    repaired: sum("repaired"),
+  };
+}
+
+/**
+ * Whether everything that can be compared was requested and compared; of `fast` ones in its part. Neither a sink that only passes
+ * changes on nor a row that changed at each look keeps a comparison from that, as either may be so each time.
+ */
 export function isOfAll({ whole, suspended, notComparable }: ReportSummary): boolean {
   return whole && notComparable + suspended === 0;
+}
+
+function isComplete(found: ReportView): boolean {
+  return gapsOf(found).length === 0;
 }
 
 /** What of the rows of all tables in all sinks was not compared, in words. */

@@ -3,11 +3,12 @@ import { describe, expect, test } from "vitest";
 import { baseVersion, type Position } from "../../src/core/model/position.ts";
 import { isLater, type TableVersion } from "../../src/core/model/schema.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import { digestOf, summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import { digestOf } from "../../src/core/contracts/reconciliation.ts";
 import type { LeaseStore, SchemaStore, StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { reportOf } from "../support/model/reports.ts";
 import { storedCompleteness } from "../../src/core/checkpoint.ts";
+import { summaryOf } from "../../src/core/comparison-verdict.ts";
 import { complete } from "../support/daemon/complete.ts";
 
 export interface OpenStore extends AsyncDisposable {

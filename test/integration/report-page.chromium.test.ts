@@ -1,7 +1,8 @@
 /** The report as a browser shows it. */
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import { summaryOf } from "../../src/core/comparison-verdict.ts";
+import type { ReconcileDocument, ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import { htmlReport } from "../../src/reconcile/report/page.ts";
 import { reportOf, tableFound } from "../support/model/reports.ts";
 import { chromiumUrl } from "../support/run/services.ts";

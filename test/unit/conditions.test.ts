@@ -40,6 +40,7 @@ const DRIFT: ReportSummary = {
   notComparable: 0,
   compared: 10,
   whole: true,
+  complete: true,
   part: null,
   suspended: 0,
   deadLetters: 0,

@@ -1,6 +1,7 @@
 /** What kept reports say of now: when everything was equal last, and which drift nobody has found gone. */
 import { expect, test } from "vitest";
-import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import { summaryOf } from "../../src/core/comparison-verdict.ts";
+import type { ReconcileDocument, ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import { lastEqual, openDrift } from "../../src/reconcile/report/past.ts";
 
 let count = 0;
@@ -19,6 +20,7 @@ function report(changed: Partial<ReportSummary> = {}): ReportSummary {
     notComparable: 0,
     compared: 1,
     whole: true,
+    complete: true,
     part: null,
     suspended: 0,
     deadLetters: 0,

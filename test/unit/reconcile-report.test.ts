@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { equalIn } from "../../src/core/comparison-verdict.ts";
-import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import { equalIn, equalOf, summaryOf, verdictOf } from "../../src/core/comparison-verdict.ts";
+import type { ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
 import { htmlReport } from "../../src/reconcile/report/page.ts";
 import { markdownReport, reportText } from "../../src/reconcile/report/text.ts";
-import { reportOf } from "../support/model/reports.ts";
+import { reportOf, tableFound } from "../support/model/reports.ts";
 
 const equal = reportOf({ id: "20261120T020000Z-x1" });
 
@@ -41,6 +41,24 @@ test("equal is said of all of it alone; else what was compared is", () => {
   expect(moving).toMatch(/moving: 1 row of public\.orders .*warehouse had what the log says.* last at 0\/123/);
   expect(moving).toMatch(/\nwhat was compared is equal: 9 of 10 rows were compared; 1 row never rested/);
   expect(text({}, false)).toMatch(/\nwhat was compared is equal: only some tables or sinks were asked for$/);
+});
+
+const stream = { sink: "stream", table: null, reason: "it only passes changes on", isExpected: true } as const;
+const onItsWay = { sink: "warehouse", table: "public.orders", rows: 1, reason: "1 row was on the way at each look" };
+
+test.each<[string, Partial<ReconcileDocument>, isOfRows: boolean]>([
+  ["some tables or sinks alone", { whole: false }, false],
+  ["a part of the values", { part: { number: 1, of: 7 } }, true],
+  ["fewer rows than the source has", { tables: [tableFound({ compared: 9 })] }, true],
+  ["no row that moved at each look", { tables: [tableFound({ moving: 1 })] }, true],
+  ["no row that was on its way at each look", { notComparable: [onItsWay] }, true],
+  ["no suspended table", { suspended: [{ table: "public.t", code: "MR1309", message: "it has no key" }] }, false],
+  ["no sink that only passes changes on", { notComparable: [stream] }, false],
+])("of %s a list says no more than the comparison's own report", (_, changed, isOfRows) => {
+  const found = { ...equal, ...changed };
+  expect(verdictOf(found)).toMatchObject({ kind: "incomplete", text: "what was compared is equal" });
+  expect(equalIn(summaryOf(found))).toBe("what was compared is equal");
+  expect(equalOf(found.tables[0]!, found)).toBe(isOfRows ? "what was compared is equal" : "equal");
 });
 
 test("a row that waits as a dead letter differs: every form of a report excepts it from what is equal, in one way", () => {

@@ -239,6 +239,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
 
 const COMPARED: ReportSummary = {
   whole: true,
+  complete: true,
   part: null,
   suspended: 0,
   deadLetters: 0,
@@ -276,11 +277,10 @@ test("what the last comparison found, and when the next one comes", () => {
   expect(lastLine(COMPARED, "2026-11-21T02:00:00.000Z")).toBe(
     "compared 60 min ago: equal, next comparison 2026-11-21 02:00 UTC (in 22 h 48 min)",
   );
-  expect(lastLine({ ...COMPARED, notComparable: 1 })).toBe(
+  expect(lastLine({ ...COMPARED, notComparable: 1, complete: false })).toBe(
     `compared 60 min ago: what was compared is equal, 1 not comparable (millrace report show ${COMPARED.id})`,
   );
-  for (const partial of [{ whole: false }, { part: { number: 1, of: 7 } }])
-    expect(lastLine({ ...COMPARED, ...partial })).toContain("what was compared is equal");
+  expect(lastLine({ ...COMPARED, complete: false })).toContain("what was compared is equal (");
   expect(lastLine({ ...COMPARED, deadLetters: 2 })).toContain(": equal except for 2 dead letters (");
   expect(lastLine({ ...COMPARED, missing: 3, different: 2, repaired: 4, drift: true })).toBe(
     `compared 60 min ago: 5 rows differed, 4 repaired (millrace report show ${COMPARED.id})`,

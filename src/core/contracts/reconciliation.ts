@@ -186,6 +186,10 @@ export const REPORT_SUMMARY = {
   ],
   compared: ["rows", "rows compared, all tables and sinks together"],
   whole: ["boolean", "whether all tables in all sinks were requested"],
+  complete: [
+    "boolean",
+    "whether all rows of all tables were compared in all sinks: not so if one only passes changes on, or if rows changed at each look",
+  ],
   part: [
     { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
     "for `fast`: the part of the rows whose values were compared; null: all rows",
@@ -201,31 +205,6 @@ export const REPORT_SUMMARY = {
 /** Whether differing rows were left unrepaired. */
 export function hasLeft({ missing, extra, different, repaired }: ReportSummary): boolean {
   return missing + extra + different > repaired;
-}
-
-export function summaryOf({ tables, notComparable, suspended, ...found }: ReconcileDocument): ReportSummary {
-  const { id, name, startedAt, finishedAt, drift, alarm, whole, part } = found;
-  const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>
-    tables.reduce((total, row) => total + row[of], 0);
-  return {
-    id,
-    name,
-    startedAt,
-    finishedAt,
-    drift,
-    alarm,
-    tables: tables.length,
-    notComparable: notComparable.filter(({ isExpected }) => isExpected !== true).length,
-    compared: sum("compared"),
-    whole,
-    part,
-    suspended: suspended.length,
-    deadLetters: sum("deadLetters"),
-    missing: sum("missing"),
-    extra: sum("extra"),
-    different: sum("different"),
-    repaired: sum("repaired"),
-  };
 }
 
 /** A report without keys and values of rows. */

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { driftIn, equalText, gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
+import { driftIn, equalOf, gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
 import type { ReportView } from "../../core/contracts/reconciliation.ts";
 import { ask } from "../api.ts";
 import { pageOf } from "../focus.ts";
@@ -90,7 +90,7 @@ function Found({ report, nowMs }: { readonly report: ReportView; readonly nowMs:
                 </td>
                 <td class="text">
                   <span class={`pill ${driftIn(row) > 0 ? "bad" : row.deadLetters > 0 ? "warning" : "good"}`}>
-                    {driftIn(row) > 0 ? "differs" : equalText(true, row.deadLetters)}
+                    {driftIn(row) > 0 ? "differs" : equalOf(row, report)}
                   </span>
                 </td>
                 <td>{count(row.sourceRows)}</td>

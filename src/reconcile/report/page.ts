@@ -1,11 +1,10 @@
 /** The result of a comparison as one HTML file. */
-import { driftIn, gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
-import {
-  type DriftKind,
-  type ReconcileDocument,
-  type ReportSummary,
-  summaryOf,
-  type TableReconciliation,
+import { driftIn, gapsOf, summaryOf, verdictOf } from "../../core/comparison-verdict.ts";
+import type {
+  DriftKind,
+  ReconcileDocument,
+  ReportSummary,
+  TableReconciliation,
 } from "../../core/contracts/reconciliation.ts";
 import { bytes, count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars, columns, htmlDocument, isolated, type Markup, markup } from "../../html/markup.ts";

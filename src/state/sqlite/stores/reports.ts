@@ -1,8 +1,8 @@
 /** The results of comparisons, and what the newest one has found so far. */
+import { summaryOf } from "../../../core/comparison-verdict.ts";
 import {
   type ReconcileDocument,
   type ReportSummary,
-  summaryOf,
   type TableReconciliation,
   withoutKeysOf,
 } from "../../../core/contracts/reconciliation.ts";
