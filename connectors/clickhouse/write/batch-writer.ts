@@ -1,7 +1,7 @@
 /** Applies batches: the rows become durable first, then the checkpoint. */
 import { ClickHouseError } from "@clickhouse/client";
 import { byHalves, eachOf } from "../../../src/core/each-of.ts";
-import { type Batch, isIfHeld, someOf } from "../../../src/core/model/batch.ts";
+import { type Batch, becomesDeadLetter, someOf } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import type { WriteFence } from "../fence.ts";
@@ -118,8 +118,7 @@ export class BatchWriter {
           writes,
           entries.incomplete.toSorted((a, b) => a - b),
         );
-      // Of those that a filter may have left out the keys are read.
-      const letters = entries.unfit.filter((entry) => !isIfHeld(writes, entry));
+      const letters = entries.unfit.filter((entry) => becomesDeadLetter(writes, entry));
       if (letters.length > UNFIT_COUNT_MAX) throw tooMany(layout);
       await outcome.poison([
         ...entries.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })),

@@ -1,5 +1,5 @@
 import { type EngineConnection, inTransaction, rollBack } from "../../kit/duckdb-engine/engine.ts";
-import { type Batch, isIfHeld, type TableWrites, type Truncate } from "../../../src/core/model/batch.ts";
+import { type Batch, becomesDeadLetter, type TableWrites, type Truncate } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -268,7 +268,6 @@ const POISON_COUNT_MAX = 1_000;
 async function findPoison(tools: WriteTools, layout: TableLayout, refused: EntriesRefused): Promise<RefusedEntry[]> {
   const { writes, pass } = refused;
   const found: RefusedEntry[] = [];
-  /** Of those that a filter may have left out the keys are read. */
   let letterCount = 0;
 
   async function trial(entries: readonly number[]): Promise<unknown> {
@@ -293,7 +292,7 @@ async function findPoison(tools: WriteTools, layout: TableLayout, refused: Entri
     if (cause === undefined) return;
     if (entries.length === 1) {
       found.push({ writes, entry: entries[0]!, error: rowRefused(cause, layout.table.id) });
-      if (!isIfHeld(writes, entries[0]!) && ++letterCount > POISON_COUNT_MAX) throw tooMany(layout);
+      if (becomesDeadLetter(writes, entries[0]!) && ++letterCount > POISON_COUNT_MAX) throw tooMany(layout);
       return;
     }
     const half = entries.length >> 1;

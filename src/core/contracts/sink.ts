@@ -352,7 +352,8 @@ export interface Outcome {
   incomplete(writes: TableWrites, entries: readonly number[]): Promise<void>;
   /**
    * Entries whose content the target refuses, as many at once as are known: a report of more than the batch's checkpoint
-   * counts ends the batch, which is then applied again.
+   * counts ends the batch, which is then applied again. Those that become no dead letters (`becomesDeadLetter`) are reported too:
+   * their keys will be read from the source.
    */
   poison(refused: readonly RefusedEntry[]): Promise<void>;
   /**

@@ -58,10 +58,7 @@ export function isDoubted({ ruled }: TableVersion, { beforeKind, tx, transaction
  * Of a history's PATCH: it is an entry only if the history has the row as it was before the batch. Otherwise the sink leaves it out
  * and reports it (`Outcome.incomplete`). A `fresh` one follows a change in the batch that the filter let through.
  */
-export function isIfHeld(
-  { action, fresh, blocks, block, row }: Pick<TableWrites, "action" | "fresh" | "blocks" | "block" | "row">,
-  entry: number,
-): boolean {
+export function isIfHeld({ action, fresh, blocks, block, row }: Entries, entry: number): boolean {
   return action[entry] === PATCH && fresh[entry] !== 1 && blocks[block[entry]!]!.op[row[entry]!] === OP_IF_HELD;
 }
 
@@ -72,6 +69,16 @@ export function isIfHeld(
 export function mayLackInserts({ ruled }: Pick<TableVersion, "ruled">): boolean {
   return ruled?.filtered === true;
 }
+
+/**
+ * Whether the entry becomes a dead letter if it is refused. One that `isIfHeld` does not: a dead letter shows the row, and a filter
+ * may have left that row out. Its key is read from the source instead.
+ */
+export function becomesDeadLetter(writes: Entries, entry: number): boolean {
+  return !isIfHeld(writes, entry);
+}
+
+type Entries = Pick<TableWrites, "action" | "fresh" | "blocks" | "block" | "row">;
 
 /** These entries alone, ascending. */
 export function someOf(writes: TableWrites, entries: readonly number[]): TableWrites {

@@ -1,4 +1,4 @@
-import { DELETE, isDoubted, isIfHeld, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
+import { becomesDeadLetter, DELETE, isDoubted, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
 import {
   BEFORE_DOUBTED,
   BEFORE_FULL,
@@ -380,9 +380,8 @@ export class TableCompaction {
       const failed = isGone || !this.#isComputed ? null : failedCell(this.table, block.bytes, offset);
       if (failed === null && (!this.#mayLackKeyDates || hasKeyDates(this.table, block.bytes, offset))) continue;
       alive[i] = 0;
-      // A dead letter has the row: the read of its key shows whether anybody may see it.
-      if (isIfHeld(entries, i)) this.#untold.push({ table: this.table, bytes: block.bytes, offset });
-      else rows.push({ table: this.table, block, row, isGone, failed });
+      if (becomesDeadLetter(entries, i)) rows.push({ table: this.table, block, row, isGone, failed });
+      else this.#untold.push({ table: this.table, bytes: block.bytes, offset });
     }
     return rows;
   }

@@ -1,7 +1,7 @@
 import { type Clock, timestamp, scopeOf } from "../../core/clock.ts";
 import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { type Batch, isIfHeld, type TableWrites, type Truncate } from "../../core/model/batch.ts";
+import { type Batch, becomesDeadLetter, type TableWrites, type Truncate } from "../../core/model/batch.ts";
 import type { Checkpoint } from "../../core/checkpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
@@ -150,14 +150,14 @@ export class BatchWriter {
       },
       poison: async (refused) => {
         if (refused.length === 0) return;
-        // Of a row that a filter may have left out: a dead letter has the row, and the read of its key shows whether anybody may see it.
-        const asked = refused.filter(({ writes, entry }) => isIfHeld(writes, entry));
+        const { letters = [], asked = [] } = Object.groupBy(refused, ({ writes, entry }) =>
+          becomesDeadLetter(writes, entry) ? "letters" : "asked",
+        );
         for (const [writes, some] of Map.groupBy(asked, ({ writes }) => writes)) {
           const entries = some.map(({ entry }) => entry);
           await incomplete.listEntries(writes, entries);
         }
-        for (const { writes, entry, error } of refused) {
-          if (isIfHeld(writes, entry)) continue;
+        for (const { writes, entry, error } of letters) {
           await deadLetters.add(writes, entry, error);
           await incomplete.listAfter(writes, entry);
         }

@@ -1,5 +1,5 @@
 /** Chooses how to write a batch of rows, and what to try when the target refuses it. */
-import { type Batch, DELETE, isIfHeld, type TableWrites, type Truncate } from "../../../../src/core/model/batch.ts";
+import { type Batch, becomesDeadLetter, DELETE, type TableWrites, type Truncate } from "../../../../src/core/model/batch.ts";
 import { isRefused, stateOf, fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
 import type { RenderedCopies, Copy } from "./copies.ts";
 import {
@@ -232,7 +232,7 @@ async function halve(
 function refuse({ table, writes }: TableBatch, entry: number, refused: RefusedEntries, error: unknown): void {
   const verb = writes.action[entry] === DELETE ? "deleting from" : "writing to";
   const reason = sinkError(error, `${verb} ${table.quoted}`);
-  if (!isIfHeld(writes, entry) && letterCount(writes, refused) >= REFUSED_ROWS_MAX) {
+  if (becomesDeadLetter(writes, entry) && letterCount(writes, refused) >= REFUSED_ROWS_MAX) {
     throw fatal(
       "MR1302",
       `the target refuses more than ${REFUSED_ROWS_MAX} rows of one batch; the last: ${reason.message}`,
@@ -242,8 +242,8 @@ function refuse({ table, writes }: TableBatch, entry: number, refused: RefusedEn
   refused.set(entry, reason);
 }
 
-/** Of those that a filter may have left out the keys are read. */
+/** Counted only where all refused entries together could be too many. */
 function letterCount(writes: TableWrites, refused: RefusedEntries): number {
   if (refused.size < REFUSED_ROWS_MAX) return refused.size;
-  return [...refused.keys()].filter((entry) => !isIfHeld(writes, entry)).length;
+  return [...refused.keys()].filter((entry) => becomesDeadLetter(writes, entry)).length;
 }
