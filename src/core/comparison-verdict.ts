@@ -4,7 +4,9 @@ import { count, digits, verb } from "./figures.ts";
 
 export interface Verdict {
   readonly kind: "equal" | "incomplete" | "repaired" | "tolerated" | "differs";
+  /** For a title or a label: "3 rows differ". */
   readonly text: string;
+  /** By itself, without a full stop: "the sinks differ from the source". */
   readonly sentence: string;
 }
 

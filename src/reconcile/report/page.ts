@@ -8,7 +8,7 @@ import type {
 } from "../../core/contracts/reconciliation.ts";
 import { bytes, count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars, columns, htmlDocument, isolated, type Markup, markup } from "../../html/markup.ts";
-import { CAUSES, duration, partText, secondsOf, stepsOf, valueText } from "./verdict.ts";
+import { CAUSES, duration, partText, secondsOf, stepsOf, valueText } from "./wording.ts";
 
 /** `history`: reports of the same name, newest first. It may include this comparison. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {

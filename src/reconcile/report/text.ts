@@ -3,7 +3,7 @@ import Table from "cli-table3";
 import { gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
 import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { CAUSES, partText, secondsOf, stepsOf, valueText } from "./verdict.ts";
+import { CAUSES, partText, secondsOf, stepsOf, valueText } from "./wording.ts";
 
 /** As code, which can't hold markup: the fence is longer than any row of backticks in a name or key of the source. */
 export function markdownReport(found: ReconcileDocument): string {

@@ -1,4 +1,4 @@
-/** What to do about a comparison's result, and its words, in the same way for every form of a report. */
+/** The words of a report besides its verdict (core/comparison-verdict), and what to do next: the same in every form. */
 import { leftIn } from "../../core/comparison-verdict.ts";
 import type { DriftCause, ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 
