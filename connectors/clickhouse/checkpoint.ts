@@ -41,7 +41,7 @@ interface List {
   readonly text: string;
 }
 
-/** As the server lists it. */
+/** The checkpoints' table, as the server lists it. */
 interface ThereTable {
   readonly engine: string;
   readonly sorted: string;
@@ -95,7 +95,10 @@ export class CheckpointRow {
     }
   }
 
-  /** Null if nothing is stored; takes nothing over. What this process wrote does not show which answer is old. */
+  /**
+   * Null if nothing is stored; takes nothing over. This process may have written nothing yet, by which it could
+   * recognise an old answer, so it asks where no row can be missing (`Reads`).
+   */
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
     const there = await current(
       () => this.#table(signal),

@@ -135,7 +135,10 @@ export class ForeignAnswer extends Error {
   }
 }
 
-/** "again": statements of the table before were refused, one of them so, too. "entered": the table lacks the run's column. */
+/**
+ * "entered": the table lacks the run's column. "again": the server has refused statements for the table with this code
+ * before, and has carried out none since. "first": neither.
+ */
 type Refusal = "first" | "again" | "entered";
 
 /**
@@ -241,7 +244,7 @@ export function notShown(what: string, or?: string): MillraceError {
   return clickhouseError("MR1308", "retryable", `ClickHouse does not show ${what}: ${why}`);
 }
 
-/** Tables lack the run's column. */
+/** The run's column is not in these tables. */
 export function notEntered(tables: string): MillraceError {
   const or = "or another daemon, or another process of this one, is about to write there";
   return notShown(`the column that the sink added to ${tables}`, or);

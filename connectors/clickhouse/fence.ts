@@ -19,8 +19,8 @@ import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 /** Without `table`: of one sink alone. */
 export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<TableLayout, "table">>;
 
-/** Tables by the sink, other than this one, whose rows may be in them. */
-type Formers = ReadonlyMap<string, readonly Fenced[]>;
+/** By owner, which is another sink than this one: the tables in which its rows may be. */
+type FormerOwners = ReadonlyMap<string, readonly Fenced[]>;
 
 /** A truncate of a large table takes minutes: the batch waits, and is tried again. */
 const SETTLED_MS_MAX = 60_000;
@@ -113,14 +113,15 @@ export class WriteFence {
   }
 
   /**
-   * From here on only this run's statements change these tables. Call it before each write. `compare` is asked about those that
-   * are entered, when their columns are there: from whom they are taken. It throws if somebody has taken them, or the sink: then
-   * they are not entered. Whoever takes them later takes the columns first.
+   * From here on only this run's statements change these tables. Call it before each write. `formerOwners` is asked
+   * about the tables that the run has yet to enter, once the run's column is in each. It throws if another process has
+   * taken the sink, or another daemon a table: then none of them counts as entered. One that takes a table later first
+   * removes this run's column from it, so nothing is missed.
    */
   async enter<T extends Fenced>(
     tables: readonly T[],
     signal: AbortSignal,
-    compare: (entered: readonly T[]) => Promise<Formers>,
+    formerOwners: (entering: readonly T[]) => Promise<FormerOwners>,
   ): Promise<void> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
     if (unentered.length === 0) return;
@@ -136,7 +137,7 @@ export class WriteFence {
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
     }
-    await this.#endFormer(unentered, await compare(unentered), signal);
+    await this.#endFormer(unentered, await formerOwners(unentered), signal);
     for (const table of unentered) this.made(table);
   }
 
@@ -144,7 +145,7 @@ export class WriteFence {
    * Ends statements of former runs and of former owners, under whatever login and on whichever server they run, and waits until
    * none is left: their column is gone, and what has begun does not look for it again.
    */
-  async #endFormer(tables: readonly Fenced[], owners: Formers, signal: AbortSignal): Promise<void> {
+  async #endFormer(tables: readonly Fenced[], owners: FormerOwners, signal: AbortSignal): Promise<void> {
     const former = this.#former(owners);
     try {
       // It answers when they have ended. Those of one's own login take no grant.
@@ -184,7 +185,7 @@ export class WriteFence {
     }
   }
 
-  /** The table is this run's, and was all the time since it was entered: a column that is gone comes back only then. */
+  /** Throws unless the table has been this run's since it was entered: only `enter` brings a removed column back. */
   async expectEntered(table: Fenced, signal: AbortSignal): Promise<void> {
     try {
       await this.#columnsOf([table], signal, this.column);
@@ -219,7 +220,7 @@ export class WriteFence {
    * Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. Of a former owner
    * those that name its tables: it goes on with others.
    */
-  #former(owners: Formers): string {
+  #former(owners: FormerOwners): string {
     const own =
       `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
       `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`;

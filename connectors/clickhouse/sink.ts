@@ -175,7 +175,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
         const layout = layoutFor(table, this.#options);
         const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
-        // If somebody else has entered the table, the mutation has removed nothing. Both fail then.
+        // If another one has entered the table, the mutation has removed nothing, and each of these two calls throws.
         if (noted === null) await fence.expectEntered(layout, until);
         else await warehouse.note(layout, noted);
       }

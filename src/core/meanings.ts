@@ -79,7 +79,7 @@ export const pages = {
     remedy:
       "Stop the other reader, or give this one another `name` (and `source.serverId`). The message says who reads; end an unused session by pg_terminate_backend(pid) or KILL. If the making of a slot waits, end the transaction that the message names.",
     cause:
-      "Another daemon or replica reads under our name or server id, or a session that was cut off still counts, or still makes the slot. A daemon that had the log, or had begun to make its slot, waits; any other first start is refused.",
+      "Another daemon or replica reads under our name or server id; or the server still has a session of ours that was cut off while it read the log, or while it created the slot. A daemon that had the log, or had begun to create its slot, waits; any other first start is refused.",
   },
   MR2013: {
     title: "The log is another one than before",

@@ -1,4 +1,4 @@
-/** Passwords that stand in urls. */
+/** Passwords in URLs. Without zod (password.ts has it): every command loads this at its start. */
 
 export function passwordIn(url: string): string | undefined {
   const parsed = URL.parse(url);

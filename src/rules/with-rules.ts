@@ -606,7 +606,10 @@ export function unapproved({ tables }: Rules, selected: readonly string[]): read
   return [...new Set(globs.flatMap((glob) => takenAtOnce(tables, glob)))];
 }
 
-/** The source's glob itself; or, if its new tables wait, the globs of more exact rules by which some of them do not. */
+/**
+ * Globs under which new tables go out at once: the source's own glob; or, if its new tables wait, those of more exact
+ * rules by which some do not. A rule covers all of `selected` if its pattern fits the text of that glob.
+ */
 function takenAtOnce(tables: Rules["tables"], selected: string): readonly string[] {
   // A column that is not listed does not go out.
   if (tables.some(({ only, pattern }) => only !== null && fits(pattern, selected))) return [];

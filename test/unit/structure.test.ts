@@ -1,4 +1,7 @@
-/** The tree as a newcomer finds it: no imports in a circle, few before a command, and streamed results read in one way. */
+/**
+ * The tree as a newcomer finds it: no imports in a circle, few packages at a command's start, and streamed results read
+ * in one way.
+ */
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join, sep } from "node:path";
 import { expect, test } from "vitest";
@@ -9,6 +12,7 @@ const texts = new Map(files.map((file) => [file, readFileSync(join(root, file), 
 
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["'](\.[^"']+)["']|^\s*import\s*["'](\.[^"']+)["']/gm;
 
+/** What a file loads when it is imported: no types. */
 const LOADED = /^\s*(?:import|export)\b(?!\s+type\b)[^"';]*?\bfrom\s*["']([^"']+)["']/gm;
 
 test("no file is imported by what it imports, types included", () => {
@@ -28,8 +32,8 @@ test("streamed results of DuckDB are read whole, or fail", () => {
   }
 });
 
-test("each command begins without the packages that few commands need", () => {
-  // What it is, and what it loads for each command that does something.
+test("a command starts with two packages; the others are loaded where they are needed", () => {
+  // The program, and what it loads for every command except help and version.
   const [reached, packages] = [
     new Set(["main", "session", "options"].map((name) => `src/cli/${name}.ts`)),
     new Set<string>(),

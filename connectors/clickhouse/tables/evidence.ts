@@ -74,7 +74,7 @@ export function parseRows(text: string): Evidence["rows"] {
 /** A query of all tables in these databases is shorter than one of more names. */
 const NAMES_MAX = 500;
 
-/** How many daemons write to a table: each has a column of its run there. */
+/** How many daemons write to a table: each has a column of its run there, with eight digits of its own in the name. */
 const WRITERS = `length(arrayDistinct(extractAll(create_table_query, '${RUN_PREFIX}([0-9a-f]{8})_')))`;
 
 /** By `sqlNameOf`; others may be among them. */

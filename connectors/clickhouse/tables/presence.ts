@@ -252,8 +252,8 @@ export class Presence {
   }
 
   /**
-   * Throws for those of these tables that another daemon writes now; they are forgotten. `from`: the one from whom they are taken, if
-   * they are. Returns them by the sinks whose rows may be there.
+   * Throws if another daemon has some of these tables now, and forgets those. Returns the tables by former owner: the
+   * sink whose rows may still be there. `from`: the owner from whom this one takes them; null: nobody.
    */
   async expectOwned(
     client: Client,

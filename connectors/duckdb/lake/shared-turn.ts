@@ -2,13 +2,13 @@ import { closeSync, fchmodSync, openSync, statSync, writeFileSync } from "node:f
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Who waits looks again after so long. */
+/** How often a waiting process looks again. */
 const LOOK_MS = 15;
 
 interface Times {
-  /** Whose turn it is beats so often. */
+  /** How often the process that has the turn beats. */
   readonly beatMs: number;
-  /** Who waits, and has seen no beat for so long, goes on as if there were no turns: a process may have been stopped in its own. */
+  /** After so long without a beat a waiting process goes on without a turn: the one that has it may be stopped. */
   readonly silenceMsMax: number;
 }
 
@@ -45,7 +45,10 @@ export class SharedTurn implements Disposable {
   }
 }
 
-/** The time of a file beside the catalogue, which whose turn it is changes: not of a lock's, where closing it would end the lock. */
+/**
+ * The process that has the turn shows that it runs: it changes the time of a file beside the catalogue. The file is
+ * none of the locks, because closing a lock's file would end the lock.
+ */
 class Beats {
   readonly #catalog: string;
   readonly #path: string;
@@ -77,11 +80,14 @@ class Beats {
       makeFile(this.#path, this.#catalog);
       writeFileSync(this.#path, "");
     } catch {
-      // Others then wait as if this process was stopped.
+      // Others then take this process for a stopped one.
     }
   }
 
-  /** Asked at each look. It counts looks: while this process itself is held up, it hears nobody. */
+  /**
+   * Returns a question for each look: was there no beat for too long? It counts looks, not time: a process that was
+   * itself held up has seen no beats either.
+   */
   look(): () => boolean {
     const looksMax = this.#times.silenceMsMax / LOOK_MS;
     let [heard, looks] = [this.#last(), 0];

@@ -39,6 +39,7 @@ export type PostgresSinkOptions = FencedSessionOptions & Omit<WarehouseSinkOptio
 const NONE: ReadonlySet<string> = new Set();
 /** Of 2,000 new tables, 250 in a transaction take the server twice the processor time of 16. */
 const PREPARED_AT_ONCE = 16;
+/** A transaction holds locks on all of its tables; `#inSteps` takes fewer if the target has no room for so many. */
 const EXPELLED_AT_ONCE = 100;
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
 const BATCH = {

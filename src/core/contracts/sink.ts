@@ -202,11 +202,15 @@ export interface TargetPresence {
   missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 
   /**
-   * The targets of which of these tables have rows of another daemon, or another sink: it prepared them last, or this sink has
-   * prepared them since and not called `expel`. `missing` and `verify` do not tell these again. Called after `open`, and before
-   * `prepare`, after which the former owner writes there no more, or is found out; then its rows of later versions are removed by
-   * `expel`, and the tables are read again. A target that another one has prepared since this was asked is refused by `prepare`
-   * (`takenBy`), or told after it, and then prepared once more. Without it two daemons that write one target hide each other's rows.
+   * Which of these tables have a target with rows of another daemon, or of another sink: that one prepared the target
+   * last, or this sink has prepared it since and has not called `expel` yet. `missing` and `verify` do not tell these
+   * again.
+   *
+   * Order of the calls: `open`, `foreign`, `prepare` (from then on the former owner writes nothing there, or is found
+   * out), `expel` (removes its rows of later versions); then the tables are read again. If another one prepares a
+   * target between `foreign` and `prepare`, either `prepare` refuses it (`takenBy`), or `foreign`, asked again after
+   * `prepare`, tells it, and the target is prepared once more. Without `foreign` two daemons that write one target hide
+   * each other's rows.
    */
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]>;
 
@@ -226,20 +230,22 @@ export type AllTargets = "all" | "own";
  */
 export interface TargetRows {
   /**
-   * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
+   * Removes rows of these tables that no batch can have written, from targets that exist: rows with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
-   * after `open`, when an operator has a sink filled again because somebody changed it by hand;
-   * and after `prepare`, for tables that were `foreign`: once the rows are gone, durably, they are not; and for those whose part of
-   * a shared target has later rows before this sink has any there. A history of these has no such row: see `laterHistory`. A
-   * target that another daemon has prepared since is left alone, or refused: the rows are that one's.
+   * - after `open`, if an operator has the sink filled again;
+   * - after `prepare`, for tables that were `foreign`: when it resolves, the removal is durable, and they are `foreign`
+   *   no more. In a history there is no such row (the runtime has looked), and only that state is ended;
+   * - after `prepare`, for tables whose part of a shared target has later rows, before this sink has written any there.
+   *
+   * A target that another daemon has prepared since is left alone, or refused: its rows are that daemon's.
    */
   expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 
   /**
-   * The highest version of a row where this sink writes: in the targets of these tables, in all targets there ("all"), or in all
-   * but those that another sink prepared last ("own"). 0: there is no row. Called after `open` where old rows may be left, on which
-   * a change has an effect only if its version is higher: if the sink holds no progress, and after `prepare` of a table that shares a
-   * target and is new to the sink.
+   * The highest version of a row where this sink writes: in the targets of these tables, in all targets there ("all"),
+   * or in all but those with rows of another sink ("own"). 0: there is no row. It shows old rows, on which a change has
+   * an effect only if its version is higher. Called after `open` if the sink holds no progress, for tables of a
+   * history that are `foreign`, and after `prepare` of a table that shares a target and is new to the sink.
    */
   highestVersion(tables: readonly TableVersion[] | AllTargets, signal: AbortSignal): Promise<bigint>;
 }

@@ -210,7 +210,7 @@ const TABLES = {
     "tables whose differences come back, however often they are read again; empty where no daemon runs",
   ],
   areKnown: ["boolean", "whether the source's tables were read since the start of the daemon"],
-  notLooked: [{ orNull: { object: STORED_ERROR } }, "why they could not be read so far; it is tried again"],
+  notLooked: [{ orNull: { object: STORED_ERROR } }, "why they could not be read so far; Millrace tries again"],
 } as const satisfies Fields;
 
 export type TablesStatus = Described<typeof TABLES>;

@@ -23,10 +23,13 @@ export const DELETE = 2;
  * so all bases may be read before anything is written.
  *
  * A history and a stream get every change instead, in the order of the log: a change of the key is a PUT or PATCH under
- * the new key and a DELETE under the old one, both from one row of the block. The unchanged cells of a PATCH are those
- * of the row before the batch, unless `fresh` says that no such row is known, and some are entries only if that row is there
- * (`isIfHeld`). A row that a truncate has removed before the change is not there: where a filter leaves the insert out, nothing
- * else says so. For a stream they are those of the row before the change, and the block also has the change's old tuple.
+ * the new key and a DELETE under the old one, both from one row of the block.
+ *
+ * In a history the unchanged cells of a PATCH are those of the row before the batch, unless the entry is `fresh`. A row
+ * that a truncate removed before the change is no such row, even if no later insert of the key is known: a filter may
+ * have left that insert out. Some PATCHes are entries only if the row is there (`isIfHeld`).
+ *
+ * In a stream the unchanged cells are those of the row before the change; the block also has the change's old tuple.
  */
 export interface TableWrites {
   readonly table: KeyedTable;
@@ -35,7 +38,10 @@ export interface TableWrites {
   readonly action: Uint8Array;
   readonly block: Uint16Array;
   readonly row: Uint32Array;
-  /** 1 if the log says that the key did not exist before this batch: a hint for the fast path, never a proof. */
+  /**
+   * For a mirror: 1 if the log says that the key did not exist before this batch. A hint for the fast path, never a
+   * proof. For a PATCH of a history: 1 if it takes nothing from the row that the sink has. That is an order.
+   */
   readonly fresh: Uint8Array;
   /** 1 if a PATCH takes its unchanged cells from the row under its `before` key. */
   readonly moved: Uint8Array;

@@ -1,4 +1,4 @@
-/** Durations and sizes, as text. */
+/** Durations and sizes, as text. Without zod (quantity-keys.ts has it): every command loads this at its start. */
 export const DURATION_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 export const SIZE_BYTES = { B: 1, KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3, TB: 1024 ** 4 } as const;
 

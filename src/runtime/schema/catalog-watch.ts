@@ -69,7 +69,7 @@ export class CatalogWatch {
     return this.#ended > 0;
   }
 
-  /** Why the catalogue could not be read so far; null: it was, or no look has failed. */
+  /** Why the catalogue could not be read since the start; null: it was read, or no attempt has failed yet. */
   get notLooked(): StoredError | null {
     return this.#notLooked;
   }

@@ -374,7 +374,10 @@ export class TableGate {
       this.#parts.events.renewed();
   }
 
-  /** Resolves when this process has read the catalogue; if that takes too long, once after some time, and from then on at once. */
+  /**
+   * Resolves when this process has read the catalogue. If that takes longer than `LOOK_MS_MAX`, it resolves without,
+   * and later calls resolve at once.
+   */
   async looked(signal: AbortSignal): Promise<void> {
     if (this.#isFirstLookLate) return;
     const { clock } = this.#parts;

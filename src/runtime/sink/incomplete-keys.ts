@@ -61,9 +61,10 @@ export class IncompleteKeys {
   }
 
   /**
-   * Of a history, which keeps what it takes from a row: where that need not be the row before the batch, nothing is taken (`fresh`),
-   * and an entry for a row that the sink holds (`isIfHeld`) is left out, and its key listed. Invariant: before the keys of the batch
-   * itself are listed.
+   * For a history, which keeps for ever what it takes from a row. If the row that the sink has need not be the row
+   * before the batch, an entry takes nothing from it (`fresh`); an entry that counts only if the row is there
+   * (`isIfHeld`) is left out, and its key is listed. Invariant: that happens before the keys of the batch itself are
+   * listed.
    */
   async withoutUnsure(tables: readonly TableWrites[], signal: AbortSignal): Promise<readonly TableWrites[]> {
     if (this.#parts.sink.form !== "history") return tables;
@@ -81,7 +82,7 @@ export class IncompleteKeys {
     return isSame ? tables : kept;
   }
 
-  /** Entries whose base the sink may hold in another state than the log. */
+  /** Entries that would take values from a row of the sink that may be another one than the log's. */
   async #unsure(writes: TableWrites, signal: AbortSignal): Promise<ReadonlySet<number>> {
     if (writes.patchCount === 0) return new Set();
     const { table, action, fresh, count } = writes;
@@ -103,7 +104,7 @@ export class IncompleteKeys {
     return new Set(entries.filter((_, i) => listed.has(i) || letters.has(JSON.stringify(keys[i]))));
   }
 
-  /** Whether a row that the sink lacks is none that the filter let through. */
+  /** Whether the sink has every row that the filter let through: then the filter left out any row that it lacks. */
   async #hasRows(table: TableVersion, signal: AbortSignal): Promise<boolean> {
     const { sink, state, tables, position } = this.#parts;
     if (!(await tables.isCurrent(table, position.tables, signal))) return false;

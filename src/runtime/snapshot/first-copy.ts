@@ -49,9 +49,9 @@ export interface CopyProgress {
 const PARALLEL_TABLES = 2;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
-/** The stream begins without sinks that still write what they got together, when the first one that has all rows has waited this long, */
+/** Once the first sink has all rows, the stream waits at least this long for the others that share the reading. */
 const ENDING_MS_MIN = 1_000;
-/** or this part of its copy's time. */
+/** After a long copy it waits longer: this part of the copy's time. */
 const ENDING_SHARE = 0.1;
 
 /** A sink that is being filled. */
@@ -130,7 +130,7 @@ export class InitialSnapshot {
     await Promise.all(Array.from(this.#members, (member) => this.#leaveOut(member, signal)));
     const together = new Set(this.#members);
     await this.#using(this.#read(together, progress, signal));
-    // Not for one that reads by itself: it catches up behind its last row.
+    // A sink that reads by itself is not waited for: it catches up once it has its last row.
     while (together.intersection(this.#members).size > 0) {
       const told = news.count;
       const nowMs = clock.elapsed();

@@ -225,8 +225,8 @@ export class FanOut {
 
   /**
    * Gives out the rows from `from` on that come before renames, as far as `to`, and the renames. Returns where it stopped.
-   * Invariant: the batch by which a log passes the position of a rename tells it. A process may end between any two, and a
-   * reader may begin at any position.
+   * Invariant: a log passes the position of a rename only by the batch that tells it. A process may end between any two
+   * batches, and a reader may begin at any position.
    */
   #passRenames(block: Block, from: number, to: number): number {
     let at = from;
@@ -351,7 +351,7 @@ export class FanOut {
   #rows(block: Block, from: number, to: number, before?: "renames follow"): void {
     if (from === to) return;
     const last = block.positionAt(to - 1);
-    // It comes to the next row's position with the renames.
+    // Before renames a log stops short of the next row: the batch with the renames takes it there.
     const endOfLog = before === undefined ? undefined : { ...last, index: last.index + 1 };
     const { tx, transactions } = block;
     for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);

@@ -28,7 +28,10 @@ export interface RowsWork {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
-  /** They end here, or before: a log is told of something else before the next row. Absent: where the next row begins. */
+  /**
+   * Only for a log, and only if renames follow: these rows take its position no further than this, so that the batch
+   * with the renames moves it to the next row. Absent: the rows end where the next row begins.
+   */
   readonly until?: Position;
   /** Set for rows of an initial snapshot: they are new to the sink, and do not move its position in the log. */
   readonly receipt?: Receipt;
@@ -264,7 +267,7 @@ export class SinkQueue {
   #head = 0;
   /** Below that of the limits, if the target could not take so many at once. */
   #tableCountMax = TABLES_PER_BATCH_MAX;
-  /** The most that were taken at once since that was lowered; 0: none were. */
+  /** The most tables that one batch has had since `#tableCountMax` was lowered last; 0: there was no batch since. */
   #tablesTaken = 0;
   /** How much of the limits of a batch may be used. */
   #part = 1;
@@ -394,7 +397,7 @@ export class SinkQueue {
     for (const table of tables) this.#versions.set(table.id, table);
   }
 
-  /** The target could not write as many tables at once as one batch has had. */
+  /** The target could not write so many tables at once: the next batches have a quarter of what the largest one had. */
   takeFewerTables(): void {
     const most = Math.min(this.#tableCountMax, this.#tablesTaken || TABLES_PER_BATCH_MAX);
     this.#tableCountMax = Math.max(1, Math.ceil(most / 4));
@@ -787,7 +790,7 @@ export function queuedRowsOf(
   return { slices: marked, truncates: kept, since: reached, until };
 }
 
-/** A work that was divided has the limit in each part. */
+/** Of a work that was divided each part has `until`, and only the last one reaches it. */
 function endOfRows({ block, to, until }: RowsWork): Position {
   const end = block.positionAt(to);
   return until === undefined || comparePositions(end, until) < 0 ? end : until;

@@ -235,15 +235,15 @@ export async function oldestTransaction(
   return oldest;
 }
 
-/** Whether it is being created, or never was finished: a physical slot has no position that was confirmed. */
+/**
+ * Whether the creation of this slot has not finished: a logical slot has no confirmed_flush_lsn while the creating
+ * session waits, or for ever after a crash. (A physical slot never has one.)
+ */
 export function isUnfinished({ kind, confirmed }: Slot): boolean {
   return kind === "logical" && confirmed === null;
 }
 
-/**
- * A slot whose creation never finished: confirmed_flush_lsn is NULL while the creating session waits, or for ever after a
- * crash.
- */
+/** The error of a slot that `isUnfinished`: who creates it, the oldest open transaction, and how to go on. */
 export async function unfinishedSlot(
   context: SourceContext,
   { activePid }: Pick<Slot, "activePid">,
@@ -300,10 +300,16 @@ async function readerName({ database }: SourceContext, pid: number, signal: Abor
 }
 
 /**
- * Waits until no session reads from the slot. The session of a daemon that was cut off stays at the server until
- * wal_sender_timeout: a stream of ours waits for that. A first start does not wait: there the reader is another daemon. After
- * one that was cut off while it made the slot, a restart waits for the session that still makes it: its own would wait for the same
- * transactions.
+ * Waits until no session has the slot.
+ *
+ *     when      who has it                         what happens after BUSY_WAIT_MS
+ *     start     another daemon                     fatal
+ *     restart   a start of ours that was cut off   retried: its session still creates the slot, and a new one would
+ *                                                  wait for the same transactions
+ *               another reader                     fatal
+ *     stream    a stream of ours that was cut off  retried: the server ends its session after wal_sender_timeout
+ *
+ * What was retried for BUSY_WAIT_MS_MAX is `blocked`.
  */
 export async function whenFree(
   context: SourceContext,
