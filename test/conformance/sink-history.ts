@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
-import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { Compactor, type Slice } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
@@ -18,7 +18,7 @@ const wide = tableVersion({
 type Expected = readonly [op: string, at: bigint, offset: number, cells: Cells, unchanged?: readonly string[]];
 
 /** A filter leaves rows of it out. */
-const filtered: TableVersion = {
+const filtered: KeyedTable = {
   ...users,
   ruled: { rules: "", source: users, lineage: [], filtered: true, fault: null },
 };
@@ -84,18 +84,23 @@ export function historyTests(harness: SinkHarness): void {
     const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     const truncate = (at: bigint, table = filtered) => ({ table, version: rowVersion(1, at), record });
     const truncates = [truncate(20n), truncate(20n, lines), truncate(40n), truncate(60n)];
-    const { tables } = compactedOf(stage, [
-      [{ op: "u", after: ["1", "a2", UNCHANGED], commit: 15n }],
+    const { tables } = compactedOf(
+      stage,
       [
-        { op: "c", after: ["1", "b", "long"], commit: 30n },
-        { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
+        [{ op: "u", after: ["1", "a2", UNCHANGED], commit: 15n }],
+        [
+          { op: "c", after: ["1", "b", "long"], commit: 30n },
+          { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
+        ],
+        [
+          { op: "c", after: ["2", "d", "x"], commit: 50n },
+          { op: "u", after: ["1", "e", UNCHANGED], commit: 51n },
+        ],
+        [{ op: "u", after: ["1", "f", UNCHANGED], isIfHeld: true, commit: 70n }],
       ],
-      [
-        { op: "c", after: ["2", "d", "x"], commit: 50n },
-        { op: "u", after: ["1", "e", UNCHANGED], commit: 51n },
-      ],
-      [{ op: "u", after: ["1", "f", UNCHANGED], isIfHeld: true, commit: 70n }],
-    ], undefined, filtered);
+      undefined,
+      filtered,
+    );
     const batch = { kind: "rows", truncates, tables } as const;
     const reports = [new Reports(), new Reports()] as const;
     await stage.apply({ ...batch, checkpoint: checkpointAt(71n) }, reports[0]);
@@ -193,17 +198,27 @@ export function historyTests(harness: SinkHarness): void {
 
   test("nothing is taken from a row that a truncate has removed: its insert may be one that a filter leaves out", async () => {
     await using stage = await Stage.of(harness, filtered);
-    await change(stage, 10n, [
-      { op: "c", after: ["1", "a", "old"] },
-      { op: "c", after: ["2", "a", "old"] },
-    ], filtered);
+    await change(
+      stage,
+      10n,
+      [
+        { op: "c", after: ["1", "a", "old"] },
+        { op: "c", after: ["2", "a", "old"] },
+      ],
+      filtered,
+    );
     await truncate(stage, 20n, filtered);
     await change(stage, 30n, [{ op: "c", after: ["2", "b", "new"] }], filtered);
-    const reports = await change(stage, 40n, [
-      { op: "u", after: ["1", "c", UNCHANGED] },
-      { op: "u", after: ["2", "c", UNCHANGED] },
-      { op: "u", after: ["3", "c", UNCHANGED], before: ["1", null, null] },
-    ], filtered);
+    const reports = await change(
+      stage,
+      40n,
+      [
+        { op: "u", after: ["1", "c", UNCHANGED] },
+        { op: "u", after: ["2", "c", UNCHANGED] },
+        { op: "u", after: ["3", "c", UNCHANGED], before: ["1", null, null] },
+      ],
+      filtered,
+    );
     expect(reports.incompleteEntries).toEqual([0, 2]);
     const found = (await history(stage)).filter(({ version }) => version > rowVersion(1, 20n));
     expect(found.map(({ op, cells, unchanged }) => [op, cells[0], cells[2], unchanged])).toEqual([
@@ -309,12 +324,17 @@ export function historyTests(harness: SinkHarness): void {
 
   test("a change of a row that a filter may have left out is appended where the history has the row, and reported where not", async () => {
     await using stage = await Stage.of(harness, filtered);
-    await change(stage, 10n, [
-      { op: "c", after: ["1", "a", "one"] },
-      { op: "c", after: ["2", "a", "two"] },
-      { op: "c", after: ["3", "a", "three"] },
-      { op: "d", before: ["2", null, null] },
-    ], filtered);
+    await change(
+      stage,
+      10n,
+      [
+        { op: "c", after: ["1", "a", "one"] },
+        { op: "c", after: ["2", "a", "two"] },
+        { op: "c", after: ["3", "a", "three"] },
+        { op: "d", before: ["2", null, null] },
+      ],
+      filtered,
+    );
     const held = (id: string, name: string): Plain => ({ op: "u", after: [id, name, UNCHANGED], isIfHeld: true });
     const second = [held("1", "b"), held("2", "b"), held("9", "b"), held("1", "c"), held("3", "b")];
     const appended: Expected[] = [

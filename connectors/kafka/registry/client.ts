@@ -49,8 +49,7 @@ export class RegistryClient implements AsyncDisposable {
   constructor(settings: RegistrySettings, fresh?: string) {
     this.#settings = settings;
     const { username, password } = settings;
-    this.#login =
-      username === null ? null : Buffer.from(`${username}:${fresh ?? password ?? ""}`).toString("base64");
+    this.#login = username === null ? null : Buffer.from(`${username}:${fresh ?? password ?? ""}`).toString("base64");
     const tls = settings.tls();
     const options = { connections: 2, maxResponseSize: ANSWER_BYTES_MAX };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address

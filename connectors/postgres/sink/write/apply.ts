@@ -1,5 +1,11 @@
 /** Chooses how to write a batch of rows, and what to try when the target refuses it. */
-import { type Batch, becomesDeadLetter, DELETE, type TableWrites, type Truncate } from "../../../../src/core/model/batch.ts";
+import {
+  type Batch,
+  becomesDeadLetter,
+  DELETE,
+  type TableWrites,
+  type Truncate,
+} from "../../../../src/core/model/batch.ts";
 import { isRefused, stateOf, fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
 import type { RenderedCopies, Copy } from "./copies.ts";
 import {
