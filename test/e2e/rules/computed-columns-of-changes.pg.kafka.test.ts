@@ -27,7 +27,8 @@ const STATEMENTS = [
   "begin; update kept set n = 8 where id = 2; update kept set n = 9 where id = 2; commit",
 ];
 const EXPECTED = {
-  1: ["r 0:a a", "u 1:a a", "u 2:a a", "u 3:b b", "u 4:b b", "u 5:b b", "d"],
+  // After the refused change, the row of before may be too old to build on: the next one is also read.
+  1: ["r 0:a a", "u 1:a a", "u 2:a a", "u 3:b b", "u 4:b b", "u 5:b b", "r 5:b b", "d"],
   10: ["u 6:b b", "u 7:b b", "d"],
   2: ["r 0:a a", "u 8:a a", "u 9:a a"],
   3: ["r 0:a a"],
@@ -82,9 +83,7 @@ test("a history and a topic have each change with its computed values", async ()
       JSON.parse(value);
     return key === null ? [] : [{ id: key.id, op, summary: after?.summary ?? null, first: after?.first ?? null }];
   });
-  // After the refused change, a reader's row may be too old to build on: the next one is also read.
-  const { 10: __, ...others } = EXPECTED;
-  const inTopic = { ...others, 1: ["r 0:a a", "u 1:a a", "u 2:a a", "u 3:b b", "u 4:b b", "u 5:b b", "r 5:b b", "d"] };
+  const { 10: __, ...inTopic } = EXPECTED;
   expect.soft(byKey(changes)).toMatchObject(inTopic);
   const mirror = await pipeline.sinks.target!.query("select id, summary from kept order by id");
   expect(mirror.rows).toEqual([
