@@ -88,6 +88,25 @@ const foreign = async (sink: Sink) => await sink.presence!.foreign!([users], tim
 const missing = async (sink: Sink) => await sink.presence!.missing([users], timeout());
 const highest = async (sink: Sink) => await sink.rows!.highestVersion([users], timeout());
 
+/** The first daemon has filled the first of these tables, and ended. */
+async function hadByFirst(kind: string, place: Place, tables: readonly TableVersion[]): Promise<void> {
+  await using first = await made(kind, place, "first");
+  await open(first);
+  await first.prepare(tables, timeout());
+  await apply(first, row(users, 100n, "first"));
+}
+
+/** The second daemon begins, and takes the table from the first. */
+async function takes(second: Sink): Promise<void> {
+  await open(second);
+  expect(await foreign(second)).toEqual(TAKEN);
+  await second.prepare([users], timeout());
+}
+
+async function expectTaken(work: Promise<void>): Promise<void> {
+  expect(await failure(work)).toMatchObject({ code: "MR3121", table: users.id });
+}
+
 test.each(Object.keys(PLACES))(
   "rows that its former owner writes in between go, also after a kill: %s",
   async (kind) => {
@@ -102,12 +121,10 @@ test.each(Object.keys(PLACES))(
       expect(await foreign(second)).toEqual(TAKEN);
       await apply(first, row(users, 150n, "in between"));
       await second.prepare([users], timeout());
-      expect(await failure(apply(first, row(users, 200n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+      await expectTaken(apply(first, row(users, 200n, "late")));
     }
     await using second = await made(kind, place, "second");
-    await open(second);
-    expect(await foreign(second)).toEqual(TAKEN);
-    await second.prepare([users], timeout());
+    await takes(second);
     await second.rows!.expel([users], rowVersion(1, 10n), timeout());
     expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
     await apply(second, row(users, 20n, "second"));
@@ -136,16 +153,9 @@ test.each(Object.keys(PLACES))(
   "who is still removing rows of the former owner, which has come back, removes none that it has written since: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
-    {
-      await using first = await made(kind, place, "first");
-      await open(first);
-      await first.prepare([users], timeout());
-      await apply(first, row(users, 100n, "first"));
-    }
+    await hadByFirst(kind, place, [users]);
     await using second = await made(kind, place, "second");
-    await open(second);
-    expect(await foreign(second)).toEqual(TAKEN);
-    await second.prepare([users], timeout());
+    await takes(second);
     await using first = await made(kind, place, "first");
     await open(first);
     expect(await foreign(first)).toEqual([{ table: users, owner: "second/mirror" }]);
@@ -154,7 +164,7 @@ test.each(Object.keys(PLACES))(
     await apply(first, row(users, 200n, "first"));
     const expel = () => second.rows!.expel([users], rowVersion(1, 10n), timeout());
     await repeated(expel);
-    expect(await failure(apply(second, row(users, 20n, "second")))).toMatchObject({ code: "MR3121", table: users.id });
+    await expectTaken(apply(second, row(users, 20n, "second")));
     await open(second);
     await repeated(expel);
     await first.verify(timeout());
@@ -167,21 +177,14 @@ test.each(Object.keys(PLACES))(
   "a former owner that began again, and has not written the table since, is refused as well: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
-    {
-      await using first = await made(kind, place, "first");
-      await open(first);
-      await first.prepare([users, others], timeout());
-      await apply(first, row(users, 100n, "first"));
-    }
+    await hadByFirst(kind, place, [users, others]);
     await using first = await made(kind, place, "first");
     await open(first);
     expect([await foreign(first), await missing(first)]).toEqual([[], []]);
     await first.prepare([users, others], timeout());
     await using second = await made(kind, place, "second");
-    await open(second);
-    expect(await foreign(second)).toEqual(TAKEN);
-    await second.prepare([users], timeout());
-    expect(await failure(apply(first, row(users, 150n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+    await takes(second);
+    await expectTaken(apply(first, row(users, 150n, "late")));
     await repeated(() => second.rows!.expel([users], rowVersion(1, 10n), timeout()));
     expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
     await apply(second, row(users, 20n, "second"));
@@ -237,12 +240,7 @@ test.each(Object.keys(CHANGING))(
   "a table that another daemon prepares while its owner changes it is that one's, which suspends it in the owner: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
-    {
-      await using first = await made(kind, place, "first");
-      await open(first);
-      await first.prepare([users], timeout());
-      await apply(first, row(users, 100n, "first"));
-    }
+    await hadByFirst(kind, place, [users]);
     await using first = await made(kind, place, "first");
     await using second = await made(kind, place, "second");
     await open(first);
@@ -250,9 +248,7 @@ test.each(Object.keys(CHANGING))(
     const warehouse = CHANGING[kind]!();
     const { change } = warehouse;
     const between = vi.spyOn(warehouse, "change").mockImplementationOnce(async function (this: unknown, ...planned) {
-      await open(second);
-      expect(await foreign(second)).toEqual(TAKEN);
-      await second.prepare([users], timeout());
+      await takes(second);
       return await change.apply(this, planned);
     });
     const wider = tableVersion({ table: "users", columns: { id: "int8", name: "text", more: "text" }, version: 2 });
@@ -276,14 +272,14 @@ async function staysTheOthers([kind, mode]: readonly [kind: string, mode: string
   await open(second);
   await second.prepare([users], timeout());
   await apply(second, row(users, 100n, "second"));
-  expect(await failure(first.prepare([users], timeout()))).toMatchObject({ code: "MR3121", table: users.id });
+  await expectTaken(first.prepare([users], timeout()));
   await repeated(() => apply(second, row(users, 110n, "second")));
   expect(await foreign(second)).toEqual([]);
   // Once it knows of it, and until the rows of that one were looked at.
   const theirs = [{ table: users, owner: "second/mirror" }];
   expect(await foreign(first)).toEqual(theirs);
   await first.prepare([users], timeout());
-  expect(await failure(apply(second, row(users, 120n, "second")))).toMatchObject({ code: "MR3121", table: users.id });
+  await expectTaken(apply(second, row(users, 120n, "second")));
   expect(await foreign(first)).toEqual(theirs);
   await repeated(() => first.rows!.expel([users], rowVersion(1, 110n), timeout()));
   expect([await foreign(first), await highest(first)]).toEqual([[], rowVersion(1, 110n)]);
@@ -302,8 +298,7 @@ test("rows are not gone from ClickHouse where a former owner has entered their t
   await open(first);
   await first.prepare([users], timeout());
   await apply(first, row(users, 100n, "first"));
-  const refused = async () =>
-    expect(await failure(apply(first, row(users, 150n, "late")))).toMatchObject({ code: "MR3121", table: users.id });
+  const refused = async () => await expectTaken(apply(first, row(users, 150n, "late")));
   let comes = false;
   await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
     if (comes && sql.includes("` DELETE WHERE")) {
@@ -313,9 +308,7 @@ test("rows are not gone from ClickHouse where a former owner has entered their t
     return await pass();
   });
   await using second = await made("clickhouse", place, "second", { url: gateway.url });
-  await open(second);
-  expect(await foreign(second)).toEqual(TAKEN);
-  await second.prepare([users], timeout());
+  await takes(second);
   const reset = () => second.rows!.expel([users], rowVersion(1, 10n), timeout());
   await reset();
   await refused();
@@ -336,9 +329,7 @@ test("who still removes rows of a former owner from ClickHouse writes nothing in
     await open(first);
     await first.prepare([users], timeout());
     await apply(first, row(users, 100n, "first"));
-    await open(second);
-    expect(await foreign(second)).toEqual(TAKEN);
-    await second.prepare([users], timeout());
+    await takes(second);
   }
   await using third = await made("clickhouse", place, "third");
   let comes = false;
@@ -383,9 +374,7 @@ test("a look into ClickHouse that got no answer is not taken for one that met no
   await open(first);
   await first.prepare([users], timeout());
   await using second = await made("clickhouse", place, "second");
-  await open(second);
-  expect(await foreign(second)).toEqual(TAKEN);
-  await second.prepare([users], timeout());
+  await takes(second);
   const late = () => failure(apply(first, row(users, 150n, "late")));
   expect(await late()).toMatchObject({ code: "MR2006", kind: "retryable" });
   expect(await late()).toMatchObject({ code: "MR3121", table: users.id });
@@ -442,9 +431,7 @@ test.each(["sqlite", "ducklake", "postgres", "clickhouse"])(
     await open(first);
     const hiding = { ...users, version: 2, hides: "names" };
     await first.prepare([hiding], timeout());
-    await open(second);
-    expect(await foreign(second)).toEqual(TAKEN);
-    await second.prepare([users], timeout());
+    await takes(second);
     await second.rows!.expel([users], rowVersion(1, 5n), timeout());
     await apply(second, row(users, 20n, "second"));
     const sweep = { table: hiding, below: rowVersion(1, 50n) };
