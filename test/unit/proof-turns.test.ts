@@ -1,10 +1,11 @@
 /** Whose turn it is in the continuous comparison: nothing that can't be compared now stops what can. */
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { ComparePort } from "../../src/core/contracts/comparing.ts";
+import type { ComparedPlace, ComparePlace, ComparePort, Inspection } from "../../src/core/contracts/comparing.ts";
 import { NO_PROGRESS, type SinkStatus, type SnapshotStatus } from "../../src/core/contracts/status.ts";
-import type { StoredError } from "../../src/core/contracts/state-store.ts";
+import type { ProofStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { NOTHING_PROVEN } from "../../src/reconcile/proof/ledger.ts";
 import { holdsOf } from "../../src/reconcile/proof/proof-status.ts";
 import { Proving } from "../../src/reconcile/proof/proving.ts";
 import { openMemory } from "../../src/state/sqlite/open.ts";
@@ -60,16 +61,65 @@ test("tables that are suspended, however many, keep no other from its turn", asy
     [...suspended.keys(), flowing.id].flatMap((table) => sinks.map((sink) => ({ table, sink }))),
     [],
   );
+  const unready = async () => ({ reason: "it is being read", isWhole: false });
+  await expectAsked(state.proofs, { sinks, tables: [flowing], suspended, unready }, [flowing.id]);
+});
+
+test("a table of which a question fails keeps no other from its turn", async () => {
+  const state = openMemory(systemClock);
+  await state.lease.acquire("test", 60_000);
+  const tables = ["bad", "good"].map((table) => tableVersion({ table, columns: { id: "integer" } }));
+  const ids = tables.map(({ id }) => id);
+  await state.proofs.know(
+    ids.map((table) => ({ table, sink: "warehouse" })),
+    [],
+  );
+  const unready = () => Promise.reject(new Error("the state does not answer"));
+  await expectAsked(state.proofs, { sinks: ["warehouse"], tables, unready }, ids);
+});
+
+test("a table whose first walk never ends keeps none that was proven before from its turn", async () => {
+  const state = openMemory(systemClock);
+  await state.lease.acquire("test", 60_000);
+  const [large, small] = ["large", "small"].map((table) => tableVersion({ table, columns: { id: "integer" } }));
+  await state.proofs.know(
+    [large!, small!].map(({ id }) => ({ table: id, sink: "warehouse" })),
+    [],
+  );
+  const [stored] = await state.proofs.ofTable(small!.id);
+  const facts = { lookedAt: AT, provenAt: AT, position: null, ranges: 1, missing: 0, extra: 0, different: 0 };
+  await state.proofs.save(stored!, { ...stored!, ...facts }, 0, JSON.stringify(NOTHING_PROVEN));
+  let rowCount = 0;
+  const at = async ({ sinks }: ComparePlace): Promise<ComparedPlace> => ({
+    last: [String(++rowCount)],
+    at: "0/1",
+    byteCount: 0,
+    readMs: 1,
+    unsettled: [],
+    outcomes: new Map(sinks.map((sink) => [sink, { kind: "compared" }])),
+  });
+  const inspection: Partial<Inspection> = { id: (_, key) => key.join() };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
+  const inspect = async () => inspection as Inspection;
+  const known = { sinks: ["warehouse"], tables: [large!, small!], unready: async () => null, at, inspect };
+  await expectAsked(state.proofs, known, [large!.id, small!.id]);
+});
+
+async function expectAsked(
+  proofs: ProofStore,
+  { unready, ...known }: Pick<ComparePort, "sinks" | "tables" | "unready"> & Partial<ComparePort>,
+  tables: readonly string[],
+): Promise<void> {
   const asked = new Set<string>();
   const port: Partial<ComparePort> = {
-    sinks,
-    tables: [flowing],
-    suspended,
+    suspended: new Map(),
+    batch: () => 1,
+    ...known,
     isComparable: () => true,
     takes: () => true,
-    unready: async (sink, { id }) => {
-      asked.add(`${id} in ${sink}`);
-      return { reason: "it is being read", isWhole: false };
+    unready: async (sink, table) => {
+      asked.add(`${table.id} in ${sink}`);
+      return await unready(sink, table);
     },
   };
   const stop = new AbortController();
@@ -80,7 +130,7 @@ test("tables that are suspended, however many, keep no other from its turn", asy
     clock: systemClock,
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it
     port: () => port as ComparePort,
-    proofs: state.proofs,
+    proofs,
     reconciler: { isRunning: false },
     holds: async () => ({ all: null, sinks: new Set() }),
     lag: async () => "",
@@ -89,8 +139,8 @@ test("tables that are suspended, however many, keep no other from its turn", asy
   const running = proving.run(stop.signal);
   await Promise.all([
     expect(running).rejects.toThrow(),
-    eventually(() => expect(asked).toEqual(new Set(sinks.map((sink) => `${flowing.id} in ${sink}`)))).finally(() =>
-      stop.abort(),
-    ),
+    eventually(() =>
+      expect(asked).toEqual(new Set(known.sinks.flatMap((sink) => tables.map((id) => `${id} in ${sink}`)))),
+    ).finally(() => stop.abort()),
   ]);
-});
+}

@@ -578,8 +578,11 @@ export interface ProofStore {
   /** These are to be proven from here on, and no others, but for those of `kept`, tables that do not flow now. */
   know(places: readonly ProofPlace[], kept: readonly string[]): Promise<void>;
   list(): Promise<readonly ProofRecord[]>;
-  /** Those of these sinks that were looked at longest ago, and before this time. */
-  next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]>;
+  /**
+   * Those of these sinks that were looked at longest ago, and before this time; null: those that were never looked at as a whole,
+   * the least known first.
+   */
+  next(sinks: readonly string[], before: string | null, limit: number): Promise<readonly ProofPlace[]>;
   ofTable(tableId: string): Promise<readonly ProofLedger[]>;
   /**
    * Whether what was compared tells of what the sink holds now: since it began nothing became void, and no earlier copy of the

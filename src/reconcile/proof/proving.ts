@@ -49,6 +49,8 @@ export class Proving {
   /** By table and sink: until when it is left alone. */
   readonly #left = new Map<string, number>();
   #knownMs = -Infinity;
+  /** Tables that are walked for the first time, which may take long, and those that were take turns. */
+  #isFirstWalk = false;
   #why: string | null = null;
 
   constructor(parts: ProvingParts) {
@@ -98,12 +100,17 @@ export class Proving {
     if (all !== null || reconciler.isRunning) return false;
     await this.#learn(port);
     const sinks = port.sinks.filter((sink) => port.isComparable(sink) && !held.has(sink));
-    const before = new Date(clock.now() - maxAgeMs / DUE).toISOString();
     for (const [key, untilMs] of this.#left) if (untilMs <= clock.elapsed()) this.#left.delete(key);
     // Tables that are suspended keep their places, and those that are void come first.
     const passedOver = this.#left.size + port.suspended.size * sinks.length;
-    const due = (await proofs.next(sinks, before, CHOICE_MAX + passedOver)).filter((one) => !this.#isLeft(one));
-    const chosen = due.find(({ table }) => port.tables.some(({ id }) => id === table));
+    const before = new Date(clock.now() - maxAgeMs / DUE).toISOString();
+    const first = async (since: string | null): Promise<ProofPlace | undefined> => {
+      const due = (await proofs.next(sinks, since, CHOICE_MAX + passedOver)).filter((one) => !this.#isLeft(one));
+      return due.find(({ table }) => port.tables.some(({ id }) => id === table));
+    };
+    this.#isFirstWalk = !this.#isFirstWalk;
+    const [mine, other] = this.#isFirstWalk ? [null, before] : [before, null];
+    const chosen = (await first(mine)) ?? (await first(other));
     const table = port.tables.find(({ id }) => id === chosen?.table);
     if (chosen === undefined || table === undefined) return false;
     const turns = await this.#turnsOf(port, table, sinks);
@@ -141,8 +148,9 @@ export class Proving {
     const turns: ProofTurn[] = [];
     for (const stored of await this.#parts.proofs.ofTable(table.id)) {
       if (!sinks.includes(stored.sink) || !port.takes(stored.sink, table) || this.#isLeft(stored)) continue;
-      const unready = await port.unready(stored.sink, table);
-      if (unready === null) turns.push(turnOf(stored, port));
+      const turn = turnOf(stored, port);
+      const asked = await this.#attempt(turn, async () => ({ unready: await port.unready(stored.sink, table) }));
+      if (asked?.unready === null) turns.push(turn);
       else this.#leave(stored);
     }
     return turns;

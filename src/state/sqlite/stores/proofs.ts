@@ -15,8 +15,8 @@ const ADD = `INSERT INTO proof (sink, table_id, since) SELECT value ->> 0, value
 const FORGET = `DELETE FROM proof WHERE (sink, table_id) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:places))
   AND table_id NOT IN (SELECT value FROM json_each(:kept))`;
 const NEXT = `SELECT sink, table_id FROM proof
-  WHERE sink IN (SELECT value FROM json_each(:sinks)) AND (looked_at IS NULL OR looked_at < :before)
-  ORDER BY looked_at LIMIT :limit`;
+  WHERE sink IN (SELECT value FROM json_each(:sinks)) AND iif(:before IS NULL, looked_at IS NULL, looked_at < :before)
+  ORDER BY looked_at, ranges LIMIT :limit`;
 /** Of openings the oldest are forgotten first: those after a known one are all known. */
 const STANDS = `sink = :sink AND table_id = :table AND since = :since AND voided = :voided
     AND (:opening = 0 OR EXISTS (SELECT 1 FROM sink_session WHERE id = :opening))
@@ -76,7 +76,7 @@ export class SqliteProofs implements ProofStore {
     }));
   }
 
-  async next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]> {
+  async next(sinks: readonly string[], before: string | null, limit: number): Promise<readonly ProofPlace[]> {
     return this.#connection.all(NEXT, { sinks: JSON.stringify(sinks), before, limit }).map(placeOf);
   }
 
