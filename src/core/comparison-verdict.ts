@@ -109,7 +109,7 @@ export function gapsOf({ tables, notComparable, suspended, part, whole }: Report
   return gaps;
 }
 
-export function driftIn({ missing, extra, different }: Row): number {
+export function driftIn({ missing, extra, different }: Readonly<Record<DriftKind, number>>): number {
   return missing + extra + different;
 }
 

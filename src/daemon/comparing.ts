@@ -40,7 +40,6 @@ interface Counted {
   readonly table: string;
   readonly sink: string;
   readonly at: string;
-  readonly rows: number;
   readonly sourceRows: number;
   readonly sinkRows: number;
 }
@@ -138,13 +137,17 @@ export class Comparing {
     return [...this.#counted.values()];
   }
 
-  /** A comparison that was broken off says of no row that it is equal. */
+  /** What comparisons have proven of each table in each sink. */
+  async proofs(): Promise<readonly ProofRecord[]> {
+    return await this.#proven.to(() => this.#stored.list());
+  }
+
+  /** A comparison that was broken off has not counted all rows. */
   #count({ startedAt, tables, notComparable }: ReconcileDocument): void {
     const broken = new Set(notComparable.map(({ table, sink }) => JSON.stringify([table, sink])));
-    for (const { table, sink, missing, extra, different, repaired, deadLetters, sourceRows, sinkRows } of tables) {
+    for (const { table, sink, sourceRows, sinkRows } of tables) {
       if (broken.has(JSON.stringify([table, sink]))) continue;
-      const rows = Math.max(0, missing + extra + different - repaired) + deadLetters;
-      this.#counted.set(JSON.stringify([table, sink]), { table, sink, at: startedAt, rows, sourceRows, sinkRows });
+      this.#counted.set(JSON.stringify([table, sink]), { table, sink, at: startedAt, sourceRows, sinkRows });
     }
   }
 
@@ -171,7 +174,7 @@ export class Comparing {
   async #continuous(): Promise<ContinuousStatus | null> {
     const { continuous } = this.#config.reconcile;
     if (continuous === null || this.#proving === null) return null;
-    const records = await this.#proven.to(() => this.#stored.list());
+    const records = await this.proofs();
     const driftMax = (table: string) => driftMaxOf(this.#config.rules, table);
     const { maxAgeMs } = continuous;
     return proofStatus(records, { maxAgeMs, nowMs: this.#clock.now(), driftMax, waits: this.#proving.why });
@@ -188,7 +191,7 @@ export class Comparing {
   /** For the metrics. */
   async levels(): Promise<Pick<Scraped, "drift" | "lastEqualSeconds" | "proofs">> {
     const equal = lastEqual(await this.#listed.to(() => this.#reports.list()));
-    const proven = await this.#proven.to(() => this.#stored.list());
+    const proven = await this.proofs();
     // Nobody promised to prove what only comparisons by hand or by schedule do.
     const isPromised = this.#proving !== null;
     return {

@@ -1,4 +1,5 @@
-import { differing, oldestFirst } from "../../reconcile/proof/proof-status.ts";
+import { driftIn } from "../../core/comparison-verdict.ts";
+import { oldestFirst } from "../../reconcile/proof/proof-status.ts";
 import type { ProofRecord } from "../../core/contracts/state-store.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -27,7 +28,7 @@ function described(records: readonly ProofRecord[]): string {
     one.provenAt ?? `never, since ${one.since}`,
     one.position ?? "-",
     String(one.ranges),
-    String(differing(one)),
+    String(driftIn(one)),
   ]);
   return tableText(["table", "sink", "proven", "position", "ranges", "differing rows"], rows);
 }

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { ProofView, TableSinkView, TableView } from "../../ops/dashboard/view.ts";
+import type { CountView, ProofView, TableSinkView, TableView } from "../../ops/dashboard/view.ts";
 import { pageOf } from "../focus.ts";
 import { ago, count, many, sentence } from "../format.ts";
 import { Controls } from "./controls.tsx";
@@ -27,7 +27,7 @@ interface RowProps {
 export function TableRow({ table: view, state, isShown, nowMs }: RowProps) {
   const { table, version, columns, rowsEstimated, changedAt, sinks } = view;
   const [isOpen, setOpen] = useState(isShown);
-  const proofs = sinks.flatMap(({ proof }) => proof ?? []);
+  const counts = sinks.flatMap(({ counted }) => counted ?? []);
   return (
     <>
       <tr>
@@ -50,9 +50,9 @@ export function TableRow({ table: view, state, isShown, nowMs }: RowProps) {
         </td>
         <td>{version === 0 ? "–" : `v${version}`}</td>
         <td>{columns === 0 ? "–" : columns}</td>
-        <td>{rowsText(rowsEstimated, proofs, nowMs)}</td>
+        <td>{rowsText(rowsEstimated, counts, nowMs)}</td>
         <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
-        <td>{proofText(proofs, nowMs)}</td>
+        <td>{proofText(sinks, nowMs)}</td>
         <td>
           <Actions table={table} sink={null} isPaused={isAllPaused(state)} />
         </td>
@@ -78,7 +78,8 @@ interface SinkRowProps {
   readonly nowMs: number;
 }
 
-function SinkRow({ table, sink: { sink, rows, changedAt, proof }, state, nowMs }: SinkRowProps) {
+function SinkRow({ table, sink: own, state, nowMs }: SinkRowProps) {
+  const { sink, rows, changedAt, counted } = own;
   return (
     <tr class="inner">
       <th scope="row" class="text">
@@ -95,9 +96,9 @@ function SinkRow({ table, sink: { sink, rows, changedAt, proof }, state, nowMs }
       <td colSpan={2} class="soft">
         {many(rows, "row")} written
       </td>
-      <td>{proof === null ? "–" : countedText(proof, nowMs)}</td>
+      <td>{counted === null ? "–" : countedText(counted, nowMs)}</td>
       <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
-      <td>{proofText(proof === null ? [] : [proof], nowMs)}</td>
+      <td>{proofText([own], nowMs)}</td>
       <td>
         <Actions table={table} sink={sink} isPaused={state === "paused"} />
       </td>
@@ -142,22 +143,31 @@ function isAllPaused({ look, bySink }: TableState): boolean {
 const COUNT_MS_MAX = 60_000;
 
 /** An older count stands beside the source's of the same moment, as rows came and went since. */
-function countedText({ at, sinkRows, sourceRows }: ProofView, nowMs: number) {
+function countedText({ at, sinkRows, sourceRows }: CountView, nowMs: number) {
   if (nowMs - Date.parse(at) < COUNT_MS_MAX) return `= ${count(sinkRows)}`;
   return <span class="soft">{`${count(sinkRows)} of ${count(sourceRows)}, ${ago(at, nowMs)}`}</span>;
 }
 
-function rowsText(estimated: number | null, proofs: readonly ProofView[], nowMs: number) {
-  const newest = proofs.toSorted((a, b) => b.at.localeCompare(a.at))[0];
+function rowsText(estimated: number | null, counts: readonly CountView[], nowMs: number) {
+  const newest = counts.toSorted((a, b) => b.at.localeCompare(a.at))[0];
   const isFresh = newest !== undefined && nowMs - Date.parse(newest.at) < COUNT_MS_MAX;
   if (newest !== undefined && (isFresh || estimated === null))
     return <span title={`counted at the source ${ago(newest.at, nowMs)}`}>= {count(newest.sourceRows)}</span>;
   return estimated === null ? "–" : <span title="estimated by the source's statistics">≈ {count(estimated)}</span>;
 }
 
-function proofText(proofs: readonly ProofView[], nowMs: number): string {
-  const differing = proofs.reduce((sum, { rows }) => sum + rows, 0);
+/** Of a table in these sinks. */
+function proofText(sinks: readonly { readonly proof: ProofView | null }[], nowMs: number): string {
+  const known = sinks.flatMap(({ proof }) => proof ?? []);
+  const differing = known.reduce((sum, proof) => sum + proof.differing, 0);
   if (differing > 0) return many(differing, "row differs", "rows differ");
-  const oldest = proofs.map(({ at }) => at).toSorted()[0];
-  return oldest === undefined ? "–" : `equal, ${ago(oldest, nowMs)}`;
+  if (known.length === 0) return "–";
+  const oldest = oldestProof(known);
+  return oldest === null ? "not proven" : `equal, ${ago(oldest, nowMs)}`;
+}
+
+/** When every row of all these was last proven equal; null: some never was. */
+export function oldestProof(proofs: readonly ProofView[]): string | null {
+  const all = proofs.map(({ provenAt }) => provenAt);
+  return all.includes(null) ? null : (all.toSorted()[0] ?? null);
 }

@@ -1,6 +1,7 @@
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView } from "../../ops/dashboard/view.ts";
 import { ago, count, many, rate, seconds } from "../format.ts";
+import { oldestProof } from "./table-row.tsx";
 
 interface TilesProps {
   readonly status: StatusDocument;
@@ -15,7 +16,7 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
   const rows = newest.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0);
   const latest = newest.flatMap(({ latencySeconds }) => (latencySeconds === null ? [] : [latencySeconds]));
   const letters = sinks.reduce((sum, { deadLetters }) => sum + deadLetters, 0);
-  const proven = proofOf(view, sinks.length);
+  const proven = oldestProof(view.tables.flatMap((table) => table.sinks.flatMap(({ proof }) => proof ?? [])));
   return (
     <section class="tiles" aria-label="Key figures">
       <Tile
@@ -38,17 +39,10 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       <Tile
         name="Proof"
         value={proven === null ? "none" : ago(proven, nowMs).replace(/ ago$/, "")}
-        note="age of the oldest comparison"
+        note="age of the oldest"
       />
     </section>
   );
-}
-
-/** The oldest of the newest comparisons; null: a table in a sink was never compared. */
-function proofOf({ tables }: DaemonView, sinkCount: number): string | null {
-  const all = tables.flatMap(({ sinks }) => sinks.map(({ proof }) => proof?.at ?? null));
-  const known = all.filter((at) => at !== null);
-  return sinkCount === 0 || known.length < all.length ? null : (known.toSorted()[0] ?? null);
 }
 
 interface TileProps {

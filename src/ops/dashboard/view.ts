@@ -1,4 +1,5 @@
-import type { DeadLetter } from "../../core/contracts/state-store.ts";
+import type { DeadLetter, ProofRecord } from "../../core/contracts/state-store.ts";
+import { driftIn } from "../../core/comparison-verdict.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import type { TableActivity } from "./activity.ts";
 
@@ -79,17 +80,24 @@ export interface TableSinkView {
   readonly changedAt: string | null;
   /** Rows that became durable since the daemon's start. */
   readonly rows: number;
-  /** The newest complete comparison; null: none is kept. */
+  /** By the newest whole comparison; null: none is kept. */
+  readonly counted: CountView | null;
+  /** Null: nobody compares it. */
   readonly proof: ProofView | null;
 }
 
-export interface ProofView {
+export interface CountView {
   readonly at: string;
-  /** Rows that differ. */
-  readonly rows: number;
-  /** Counted by the comparison. */
   readonly sourceRows: number;
   readonly sinkRows: number;
+}
+
+/** By all comparisons: whole ones, and the continuous one. */
+export interface ProofView {
+  /** Every row was found equal then or later; null: some never was. */
+  readonly provenAt: string | null;
+  /** Rows that differed at the last look. */
+  readonly differing: number;
 }
 
 export interface LetterView {
@@ -110,22 +118,25 @@ interface TableFacts {
   readonly taken: readonly { readonly sink: string; readonly tables: readonly string[] }[];
   readonly estimates: ReadonlyMap<string, number>;
   readonly activities: readonly Readonly<TableActivity>[];
-  readonly proofs: readonly (ProofView & { readonly table: string; readonly sink: string })[];
+  readonly counts: readonly (CountView & { readonly table: string; readonly sink: string })[];
+  readonly proofs: readonly ProofRecord[];
 }
 
-export function tablesOf({ schemas, taken, estimates, activities, proofs }: TableFacts): readonly TableView[] {
+export function tablesOf({ schemas, taken, estimates, activities, counts, proofs }: TableFacts): readonly TableView[] {
   const takers = Map.groupBy(
     taken.flatMap(({ sink, tables }) => tables.map((table) => ({ sink, table }))),
     ({ table }) => table,
   );
   const placeOf = ({ sink, table }: { readonly sink: string; readonly table: string }) => `${sink} ${table}`;
   const done = new Map(activities.map((activity) => [placeOf(activity), activity]));
-  const proven = new Map(proofs.map((proof) => [placeOf(proof), proof]));
+  const counted = new Map(counts.map((count) => [placeOf(count), countOf(count)]));
+  const proven = new Map(proofs.map((proof) => [placeOf(proof), proofOf(proof)]));
   return schemas.map(({ table, version, columns }) => {
     const sinks = (takers.get(table) ?? []).map((place): TableSinkView => {
       const { rows = 0, changedMs = null } = done.get(placeOf(place)) ?? {};
       const changedAt = changedMs === null ? null : new Date(changedMs).toISOString();
-      return { sink: place.sink, changedAt, rows, proof: proofOf(proven.get(placeOf(place))) };
+      const [counts, proof] = [counted.get(placeOf(place)) ?? null, proven.get(placeOf(place)) ?? null];
+      return { sink: place.sink, changedAt, rows, counted: counts, proof };
     });
     const newest = sinks.flatMap(({ changedAt }) => changedAt ?? []).toSorted();
     const rowsEstimated = estimates.get(table) ?? null;
@@ -133,10 +144,12 @@ export function tablesOf({ schemas, taken, estimates, activities, proofs }: Tabl
   });
 }
 
-function proofOf(proof: ProofView | undefined): ProofView | null {
-  if (proof === undefined) return null;
-  const { at, rows, sourceRows, sinkRows } = proof;
-  return { at, rows, sourceRows, sinkRows };
+function countOf({ at, sourceRows, sinkRows }: CountView): CountView {
+  return { at, sourceRows, sinkRows };
+}
+
+function proofOf(record: ProofRecord): ProofView {
+  return { provenAt: record.provenAt, differing: driftIn(record) };
 }
 
 const READS_MAX = 100;

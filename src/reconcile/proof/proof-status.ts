@@ -1,4 +1,5 @@
 /** What `status` says of the continuous comparison, and what it stands back for. */
+import { driftIn } from "../../core/comparison-verdict.ts";
 import type { ContinuousStatus, PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { ProofRecord } from "../../core/contracts/state-store.ts";
 import type { Holds } from "./proving.ts";
@@ -18,8 +19,8 @@ export function proofStatus(
   { maxAgeMs, nowMs, driftMax, waits }: ProofAsk,
 ): ContinuousStatus {
   const [oldest] = oldestFirst(records);
-  const drifting = records.filter((one) => differing(one) > driftMax(one.table));
-  const [worst] = drifting.toSorted((a, b) => differing(b) - differing(a));
+  const drifting = records.filter((one) => driftIn(one) > driftMax(one.table));
+  const [worst] = drifting.toSorted((a, b) => driftIn(b) - driftIn(a));
   return {
     maxAgeSeconds: maxAgeMs / 1000,
     waits,
@@ -30,7 +31,7 @@ export function proofStatus(
     drift:
       worst === undefined
         ? null
-        : { places: drifting.length, rows: drifting.reduce((sum, one) => sum + differing(one), 0), worst },
+        : { places: drifting.length, rows: drifting.reduce((sum, one) => sum + driftIn(one), 0), worst },
   };
 }
 
@@ -41,10 +42,6 @@ export function oldestFirst(records: readonly ProofRecord[]): readonly ProofReco
 /** The age of a proof counts from here. */
 function provenOrKnown({ provenAt, since }: ProofRecord): string {
   return provenAt ?? since;
-}
-
-export function differing({ missing, extra, different }: ProofRecord): number {
-  return missing + extra + different;
 }
 
 export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus): Holds {
