@@ -42,13 +42,20 @@ export function jsonOf({ source, sqlName, sqlite }: LayoutColumn, row: string): 
     case forms.PACKED_MOMENT:
       return `iif(typeof(${value}) = 'integer', '"' || ${momentSql(source.type, value)} || '"', json_quote(${value}))`;
     case forms.TEXT:
-      if (source.type.kind === "array") return `ifnull(nest_array(${shapeOf(source)}, ${value}), 'null')`;
-      return `json_quote(${value})`;
+      return textJson(source, value);
     case forms.MOMENT:
       return `json_quote(${value})`;
     default:
       return sqlite.form satisfies never;
   }
+}
+
+function textJson(source: Column, value: string): string {
+  const { type } = source;
+  if (type.kind !== "array" && type.kind !== "vector") return `json_quote(${value})`;
+  // The text of a vector that is not sparse is its JSON.
+  const isJson = type.kind === "vector" && type.form !== "sparse";
+  return `ifnull(${isJson ? value : `nest_json(${shapeOf(source)}, ${value})`}, 'null')`;
 }
 
 function floatText({ type }: Column, value: string, as: "json" | "text"): string {
@@ -210,7 +217,7 @@ export function defineFunctions(database: Functions): void {
   one("nest_base64", (value) => Buffer.from(value instanceof Uint8Array ? value : []).toString("base64"));
   const out = new ByteWriter(1024);
   const shapes = new Map<SQLOutputValue, Shape>();
-  database.function("nest_array", { deterministic: true }, (shape: SQLOutputValue, value: SQLOutputValue) => {
+  database.function("nest_json", { deterministic: true }, (shape: SQLOutputValue, value: SQLOutputValue) => {
     if (value === null) return null;
     const bytes = Buffer.from(String(value));
     out.reset();

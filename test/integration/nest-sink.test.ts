@@ -442,6 +442,38 @@ test("a change of columns that no document takes lists none, and one of a column
   expect(stage.listed()).toEqual([1, 2, 3]);
 });
 
+test("documents whose vectors were shown in another way are all listed by who opens the nest", async () => {
+  await using stage = await Stage.open();
+  const vector = { kind: "vector", form: "single", dimension: 2 } as const;
+  const texts = tableVersion({
+    table: "texts",
+    columns: [
+      ["id", "int4"],
+      ["near", "vector(2)", vector],
+    ],
+    key: ["id"],
+  });
+  const root = { table: texts, fields: [field("id"), field("near")], relations: [], transform: null };
+  const open = async (): Promise<readonly number[]> => {
+    await stage.opened.sink.close();
+    await stage.start([{ ...DOCUMENT, root }]);
+    await stage.prepare(texts);
+    await stage.workedOff();
+    return stage.listed();
+  };
+  await open();
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.write([texts, put(["1", "[1,2]"]), put(["2", null])]);
+  expect(stage.listed()).toEqual([1, 2]);
+  expect(await open()).toEqual([]);
+  {
+    using database = new DatabaseSync(stage.path);
+    database.exec(`UPDATE _millrace_shapes SET shape = json_set(shape, '$.version', 1) WHERE id = '${texts.id}'`);
+  }
+  expect(await open()).toEqual([1, 2]);
+  expect(await open()).toEqual([]);
+});
+
 test("marks and trimming: the list keeps what follows, and each opening has its place in it", async () => {
   await using stage = await filled();
   const { nest } = stage.opened;

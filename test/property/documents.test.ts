@@ -47,6 +47,8 @@ const VALUES: Readonly<Record<string, readonly (string | null)[]>> = {
   e: [null, "lo", "mid", "hi"],
   y: [null, "\\x00ff", "\\x"],
   l: [null, "{1,NULL,3}", "{}"],
+  v: [null, "[1,-0.5]", "[-0,3e+10]"],
+  z: [null, "{1:1.5,4:-2}/5", "{}/5"],
   r1: [null, ...NUMBERS],
   r2: [null, ...NUMBERS],
 };
@@ -63,6 +65,8 @@ const COLUMNS: readonly ColumnSpec[] = [
   ["e", "mood", { kind: "enum", labels: ["lo", "mid", "hi"] }],
   ["y", "bytea"],
   ["l", "int4[]"],
+  ["v", "vector(2)", { kind: "vector", form: "single", dimension: 2 }],
+  ["z", "sparsevec(5)", { kind: "vector", form: "sparse", dimension: 5 }],
   ["r1", "int4"],
   ["r2", "int8"],
 ];

@@ -36,7 +36,7 @@ import {
   WITHOUT_VECTORS,
 } from "./found-index.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
-import { fieldCountOf, hasSubstitute, isTaken, type Mapping, substituted } from "./types.ts";
+import { fieldCountOf, hasSubstitute, holdsType, isTaken, type Mapping, substituted } from "./types.ts";
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
 export const GC_DELETES = "1h";
@@ -226,8 +226,8 @@ function definitionOf(
   const { lacking } = engine;
   const properties: Record<string, Mapping> = Object.create(null);
   for (const [field, mapping] of propertiesOf(engine, table)) properties[field] = substituted(mapping, lacking);
-  const hasVectors = Object.values(properties).some(({ type }) => type === "dense_vector");
-  const hasGraphs = Object.values(properties).some(({ type }) => type === "knn_vector");
+  const has = (type: string): boolean => Object.values(properties).some((mapping) => holdsType(mapping, type));
+  const [hasVectors, hasGraphs] = [has("dense_vector"), has("knn_vector")];
   const definition = {
     aliases: {
       [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) },
@@ -294,7 +294,9 @@ export function outdatedField(engine: Engine, found: FoundIndex, table: TableVer
 /** A field of vectors for an index that was made without any: it lacks the settings that they need. */
 function firstVector(engine: Engine, { fields, settings }: FoundIndex, table: TableVersion): string | null {
   if (settings[WITHOUT_VECTORS] !== undefined || settings["index.knn"] !== undefined) return null;
-  const added = propertiesOf(engine, table).find(([field, { type }]) => type === "dense_vector" && !fields.has(field));
+  const added = propertiesOf(engine, table).find(
+    ([field, mapping]) => holdsType(mapping, "dense_vector") && !fields.has(field),
+  );
   return added?.[0] ?? null;
 }
 

@@ -8,7 +8,7 @@ import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { documentField } from "../../../src/core/targets/names.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
-import { isKept, KEYWORD_CHARACTERS_MAX, type Mapping, mappingOf } from "./types.ts";
+import { isKept, KEYWORD_CHARACTERS_MAX, type Mapping, mappingOf, nestedMappingOf } from "./types.ts";
 
 /** One entry of `index` in the configuration. */
 export interface IndexPart {
@@ -187,9 +187,9 @@ const LENIENT =
 
 /** The mapping of a column's field: ours, with what the configuration says of it. */
 function fieldMapping(type: ColumnType, part: FieldPart | undefined): Mapping {
-  const ours = mappingOf(type);
+  const wanted = part === undefined ? undefined : typeOf(part);
+  const ours = wanted === "nested" ? nestedMappingOf(type) : mappingOf(type);
   if (part === undefined) return ours;
-  const wanted = typeOf(part);
   // Ours takes any JSON, as long as nothing looks into it.
   const isOurs = wanted === ours.type || (wanted === "nested" && ours.properties !== undefined);
   const base = wanted === undefined || (isOurs && !isKept(ours)) ? ours : null;

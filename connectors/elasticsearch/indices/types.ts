@@ -14,7 +14,8 @@
  *   json                object that is not indexed: takes any JSON, scalars and mixed types included; with a known shape
  *                       (relations of documents) an object whose fields are mapped like columns
  *   vector              dense_vector with its dimension, to be searched by l2_norm; OpenSearch's knn_vector. A sparse one,
- *                       and one without a dimension or of more than 4,096: like json
+ *                       and one without a dimension or of more than 4,096: like json. Within a relation: like json, as the
+ *                       engines take one vector of a field in a document; in one that the user makes nested: as here
  *   array               as its elements; of vectors: like json
  *   others              keyword
  */
@@ -69,18 +70,25 @@ export function mappingOf(type: ColumnType): Mapping {
   }
 }
 
-/** Inside of an object a dot would lead into another one, and the values of vectors are not looked at. */
-function shapeMapping(shape: JsonShape): Mapping {
+/** Where each object of a relation is a document to the engine: so it takes a vector of each. */
+export function nestedMappingOf(type: ColumnType): Mapping {
+  return type.kind === "json" && type.shape !== undefined ? shapeMapping(type.shape, vectorMapping) : mappingOf(type);
+}
+
+/** Inside of an object a dot would lead into another one. `ofVector`: of a field of the objects. */
+function shapeMapping(shape: JsonShape, ofVector: (type: VectorType) => Mapping = () => KEPT): Mapping {
   if ("value" in shape) return shape.value.kind === "vector" ? KEPT : mappingOf(shape.value);
   if (shape.fields.some(({ name }) => name === "" || name.includes("."))) return KEPT;
   const properties = shape.fields.map(
-    ({ name, type }) => [name, type.kind === "vector" ? KEPT : mappingOf(type)] as const,
+    ({ name, type }) => [name, type.kind === "vector" ? ofVector(type) : mappingOf(type)] as const,
   );
   return { type: "object", properties: Object.fromEntries(properties) };
 }
 
+type VectorType = Extract<ColumnType, { kind: "vector" }>;
+
 /** The engine's `cosine` refuses vectors of zeros alone, which the sources have. */
-function vectorMapping({ form, dimension }: Extract<ColumnType, { kind: "vector" }>): Mapping {
+function vectorMapping({ form, dimension }: VectorType): Mapping {
   if (form === "sparse" || dimension === null || dimension > DIMENSION_MAX) return KEPT;
   return { type: "dense_vector", dims: dimension, index: true, similarity: "l2_norm" };
 }
@@ -128,6 +136,11 @@ export function isTaken(held: Readonly<Record<string, unknown>>, wanted: Mapping
   }
   const substitute = SUBSTITUTES[wanted.type];
   return substitute !== undefined && isTaken(held, substitute(wanted));
+}
+
+/** Whether the field, or one inside of it, is of this type. */
+export function holdsType({ type, properties = {} }: Mapping, wanted: string): boolean {
+  return type === wanted || Object.values(properties).some((inner) => holdsType(inner, wanted));
 }
 
 /** Whether documents keep such a field's values without a look at them. */
