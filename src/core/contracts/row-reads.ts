@@ -77,7 +77,7 @@ export interface RowRange {
   /** How many rows are examined under a condition; 0: none, it is only tried. Default: SCAN_ROW_COUNT_MAX. */
   readonly scanRowCountMax?: number | undefined;
   /**
-   * Called between pieces of some milliseconds with how long the last one took; the next is read when it resolves. A hint for
+   * Called between pieces of about a millisecond with how long the last one took; the next is read when it resolves. A hint for
    * sources that are read by many. Default: no rests, and larger pieces.
    */
   readonly rest?: ((tookMs: number) => Promise<void>) | undefined;

@@ -21,6 +21,8 @@ import type { SourceRules } from "../catalog/source-tables.ts";
 
 /** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_SECONDS_MAX = 300;
+/** Each piece of a chunk with rests is a query of its own. */
+const RESTED_QUERY_MS = 3;
 const OR = " OR ";
 /** What stands around the list of columns and the keys. */
 const FRAME_BYTES = 128;
@@ -40,7 +42,7 @@ export async function readRange(
   const session = await readings.begin(table, signal);
   try {
     const rows = new RowBlock(table, 1, tables.rules);
-    const pace = new ChunkPace(rest);
+    const pace = new ChunkPace(rest, RESTED_QUERY_MS);
     let from = after;
     let isFinished = false;
     let isCut = false;
