@@ -37,7 +37,7 @@ export interface ComparisonParts {
   readonly logger: Logger;
 }
 
-/** Rows that are compared at a time, unless the target says how many. */
+/** Rows that are compared at a time by a comparison that gets all the time, unless the target says how many. */
 const SLICE_ROWS = 2_000;
 /** How often the wait checks that a sink makes progress. Seldom on purpose: whether a sink moves at all is no event, and its progress would wake each of many waits. */
 const LOOK_MS = 250;
@@ -57,6 +57,7 @@ export class Comparisons implements ComparePort {
   readonly #turns: ComparisonTurns;
   /** By sink: its tables are compared at the same time, and an inspection reads for one slice at a time. */
   readonly #sinkTurns = new Map<string, Turn>();
+  readonly #paces = new Map<string, SlicePace>();
 
   constructor(parts: ComparisonParts) {
     this.#parts = parts;
@@ -230,19 +231,18 @@ export class Comparisons implements ComparePort {
   }
 
   /**
-   * Puts the rows into the sink's queue, in slices. The sink stands still for listed keys, which are few. The rows of a range
-   * are many: from their position on they are compared beside the stream, one slice after the other.
+   * Puts the rows into the sink's queue. The sink stands still for listed keys, which are few. The rows of a range are many:
+   * from their position on they are compared beside the stream, one slice after the other.
    */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
     const { clock, fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
     const { table, share = 1 } = place;
     const turn = this.#turnOf(sink);
+    const pace = share < 1 ? this.#paceOf(sink) : null;
     const { rowsAtOnce = SLICE_ROWS } = worker.sink.comparison ?? {};
-    const sliceRows = share < 1 ? SLICE_ROWS : rowsAtOnce;
-    const slices =
-      block === null ? [] : [...slicesOf(0, toldCount, sliceRows), ...slicesOf(toldCount, block.count, sliceRows)];
-    const receipts = new Receipts(slices.length);
+    const spans = block === null ? [] : spansOf(toldCount, block.count);
+    const receipts = new Receipts(spans.length);
     let beside = Promise.resolve();
     const all = receipts.all.then(async (areDurable) => {
       await beside;
@@ -251,28 +251,42 @@ export class Comparisons implements ComparePort {
     const way: Way = { all, failure: null };
     if (block === null) return way;
     let versionMax: Promise<bigint> | null = null;
-    for (const { from, to } of slices) {
+    for (const { from, to } of spans) {
       const isByLog = from >= toldCount;
-      const compared = async (batchSignal: AbortSignal) => {
+      /** How long it took. */
+      const compared = async (slice: Span, batchSignal: AbortSignal): Promise<number> => {
         using either = scopeOf(signal, batchSignal);
+        let beganMs = clock.elapsed();
         try {
           using _ = await turn.take(either.signal);
-          if (way.failure !== null) return;
           versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
-          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either.signal);
+          const asked = { ...slice, block, isByLog, versionMax: await versionMax };
+          beganMs = clock.elapsed();
+          await place.compare(sink, asked, either.signal);
         } catch (error) {
           way.failure = { error };
         }
         this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
+        return clock.elapsed() - beganMs;
       };
-      const begun = async () => {
+      const walk = async (): Promise<void> => {
+        for (let at = from; at < to && way.failure === null;) {
+          const isFirst = at === from;
+          const count = pace?.rowCount(isFirst) ?? rowsAtOnce;
+          const slice = { from: at, to: Math.min(to, at + count) };
+          const tookMs = await compared(slice, signal);
+          at += count;
+          if (pace === null) continue;
+          if (!isByLog && (isFirst || at <= to)) pace.took(tookMs, isFirst);
+          await pause(clock, restAfter(tookMs, share), signal);
+        }
+      };
+      const compareHere = async (batchSignal: AbortSignal): Promise<void> => {
+        if (way.failure === null) await compared({ from, to }, batchSignal);
+      };
+      const begin = async (): Promise<void> => {
         block.retain();
-        const paced = async () => {
-          const beganMs = clock.elapsed();
-          await compared(signal);
-          if (share < 1) await pause(clock, restAfter(clock.elapsed() - beganMs, share), signal);
-        };
-        beside = beside.then(paced).finally(() => block.release());
+        beside = beside.then(walk).finally(() => block.release());
       };
       fanOut.push(worker, {
         kind: "compare",
@@ -281,11 +295,17 @@ export class Comparisons implements ComparePort {
         from,
         to,
         until,
-        compare: place.rows.kind === "keys" ? compared : begun,
+        compare: place.rows.kind === "keys" ? compareHere : begin,
         receipt: receipts.one(),
       });
     }
     return way;
+  }
+
+  #paceOf(sink: string): SlicePace {
+    let pace = this.#paces.get(sink);
+    if (pace === undefined) this.#paces.set(sink, (pace = new SlicePace()));
+    return pace;
   }
 
   #turnOf(sink: string): Turn {
@@ -314,14 +334,18 @@ function once(work: () => void): () => void {
   };
 }
 
-function slicesOf(
-  from: number,
-  to: number,
-  rowCount: number,
-): readonly { readonly from: number; readonly to: number }[] {
-  const slices = [];
-  for (let at = from; at < to; at += rowCount) slices.push({ from: at, to: Math.min(to, at + rowCount) });
-  return slices;
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Rows that the source has shown, and those that are as the log left them. */
+function spansOf(toldCount: number, count: number): readonly Span[] {
+  const both = [
+    { from: 0, to: toldCount },
+    { from: toldCount, to: count },
+  ];
+  return both.filter(({ from, to }) => from < to);
 }
 
 function restAfter(tookMs: number, share: number): number {
@@ -357,6 +381,37 @@ async function whileMoving<T>(
 }
 
 const LOOK = Symbol("look");
+
+/** Nothing waits longer for a slice beside the stream, if a request takes no longer than half of it. */
+const PACED_MS = 1;
+const PACED_ROWS_MIN = 64;
+
+/**
+ * How many rows of a sink to compare at a time, if it rests in between: as many as take a millisecond. Where a request takes
+ * long whatever its rows (a sink that is far away, a query that needs its time to begin), as many as take that time again.
+ */
+export class SlicePace {
+  #rowCount = 4 * PACED_ROWS_MIN;
+  #requestMs = PACED_MS / 2;
+
+  /** The first slice of a walk is small: it shows what a request takes. */
+  rowCount(isFirst: boolean): number {
+    return isFirst ? PACED_ROWS_MIN : Math.round(this.#rowCount);
+  }
+
+  took(ms: number, isFirst: boolean): void {
+    if (isFirst) this.#requestMs = towards(this.#requestMs, ms);
+    else {
+      const fitting = (this.#rowCount * Math.max(PACED_MS, 2 * this.#requestMs)) / ms;
+      this.#rowCount = Math.min(SLICE_ROWS, Math.max(PACED_ROWS_MIN, towards(this.#rowCount, fitting)));
+    }
+  }
+}
+
+/** By a factor of two at most: one busy moment tells little. */
+function towards(value: number, wanted: number): number {
+  return Math.min(value * 2, Math.max(value / 2, wanted));
+}
 
 /** Rows that are being compared hold at most this much memory, plus one more chunk. */
 const HELD_BYTES_MAX = 9 * 1024 * 1024;

@@ -56,7 +56,7 @@ const LISTING_HELD_MS = 30_000;
 /** The stream waits for the process while these are counted, a millisecond. */
 const KEYS_AT_ONCE = 8_000;
 /** The same of rows. */
-const ROWS_PER_TURN = 2_000;
+const ROWS_PER_TURN = 256;
 /** With more differences or suspects than this, a resumed comparison restarts the table. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
@@ -165,6 +165,7 @@ export class TableComparison {
       const some = { ...slice, from, to: Math.min(slice.to, from + ROWS_PER_TURN) };
       wanted.push(...wantedRows(inspection, table, some, (id) => this.#isWanted(look, slice, id)));
     }
+    if (wanted.length > ROWS_PER_TURN) await nextTurn(clock);
     if (look.purpose === "keys") {
       for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key, {}));
       return;
