@@ -19,13 +19,15 @@ import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
 import { ChunkReader } from "./snapshot/chunk-reader.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
+import type { SinkWorker } from "./sink/sink-worker.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { Turn, withTimeout } from "../core/waiting.ts";
+import { type News, Turn, withTimeout } from "../core/waiting.ts";
 import { Receipts } from "./stream/sink-queue.ts";
 
 export interface ComparisonParts {
   readonly clock: Clock;
+  readonly news: News;
   readonly fanOut: FanOut;
   readonly readHold: ReadHold;
   readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
@@ -137,7 +139,7 @@ export class Comparisons implements ComparePort {
   }
 
   async at(place: ComparePlace, signal: AbortSignal): Promise<ComparedPlace> {
-    const { clock, source, readHold } = this.#parts;
+    const { clock, news, source, readHold } = this.#parts;
     const { table, rows, share = 1 } = place;
     const ways = new Map<string, Way>();
     const { signal: until, end } = scopeOf(signal);
@@ -146,9 +148,11 @@ export class Comparisons implements ComparePort {
     let [readAtMs, readMs, restedMs] = [0, 0, 0];
     let heldBytes = 0;
     const rest = async (tookMs: number): Promise<void> => {
-      const restMs = restAfter(tookMs, share);
-      await clock.sleep(restMs, until);
-      restedMs += restMs;
+      const beganMs = clock.elapsed();
+      await clock.sleep(restAfter(tookMs, share), until);
+      const workers = place.sinks.map((sink) => this.#life(sink).worker);
+      await calm(workers, news, clock, until);
+      restedMs += clock.elapsed() - beganMs;
     };
     await readHold.over(clock, signal);
     await this.#turns.take(signal);
@@ -235,7 +239,7 @@ export class Comparisons implements ComparePort {
    * from their position on they are compared beside the stream, one slice after the other.
    */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
-    const { clock, fanOut, source } = this.#parts;
+    const { clock, news, fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
     const { table, share = 1 } = place;
     const turn = this.#turnOf(sink);
@@ -259,6 +263,7 @@ export class Comparisons implements ComparePort {
         let beganMs = clock.elapsed();
         try {
           using _ = await turn.take(either.signal);
+          if (pace !== null) await calm([worker], news, clock, either.signal);
           versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
           const asked = { ...slice, block, isByLog, versionMax: await versionMax };
           beganMs = clock.elapsed();
@@ -381,6 +386,25 @@ async function whileMoving<T>(
 }
 
 const LOOK = Symbol("look");
+
+/** A sink that has work all the time is read all the same. */
+const CALM_MS_MAX = 20;
+
+/** Waits for a moment in which these sinks have nothing to apply, so that no change waits for what is read beside it. */
+export async function calm(
+  workers: readonly Pick<SinkWorker, "idle">[],
+  news: News,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const endMs = clock.elapsed() + CALM_MS_MAX;
+  for (;;) {
+    const { count } = news;
+    const leftMs = endMs - clock.elapsed();
+    if (leftMs <= 0 || workers.every(({ idle }) => idle)) return;
+    await news.after(count, clock, leftMs, signal);
+  }
+}
 
 /** Nothing waits longer for a slice beside the stream, if a request takes no longer than half of it. */
 const PACED_MS = 1;
