@@ -28,7 +28,7 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" |
   readonly folder: ReportFolder | null;
   readonly redact: (json: string) => string;
   readonly proofs: StateStore["proofs"];
-  readonly holds: () => Promise<Holds>;
+  readonly holds: (maxAgeMs: number) => Promise<Holds>;
   readonly logger: Logger;
 }
 

@@ -216,7 +216,7 @@ async function runWithLease(
     kept,
     deep: nest === null ? null : (until: AbortSignal) => deepSides({ source, nest, control: ownControl }, until),
   };
-  const holds = async () => holdsOf(await control.status());
+  const holds = async (maxAgeMs: number) => holdsOf(await control.status(), maxAgeMs);
   const comparing = new Comparing(config, { ...compared, reports, proofs, holds, folder, redact, logger }, until);
   await kept.prune();
   await comparing.recall();

@@ -182,7 +182,7 @@ export class Daemon {
             port: () => pipeline.comparisons,
             proofs,
             reconciler,
-            holds: async () => holdsOf(await control.status()),
+            holds: async (maxAgeMs) => holdsOf(await control.status(), maxAgeMs),
             lag: (sink) => control.lagOf(sink),
             logger,
           });

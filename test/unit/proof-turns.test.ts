@@ -14,6 +14,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const AT = "2026-01-01T00:00:00.000Z";
+const MAX_AGE_MS = 3_600_000;
 const error: StoredError = { code: "MR2008", message: "it may not be read", hint: null, at: AT };
 const read: SnapshotStatus = {
   ...NO_PROGRESS,
@@ -41,12 +42,20 @@ test("it waits for rows that are being read, and not for those that nobody reads
         sinks: [sinkStatus("warehouse"), sinkStatus("search", { state, catchingUp })],
         snapshots: [snapshot],
       }),
+      MAX_AGE_MS,
     ).all;
   expect(allWith(read)).toBe("rows are being read beside the stream");
   for (const state of ["paused", "failed", "retrying"] as const) expect(allWith(read, state)).toBeNull();
   expect(allWith(read, "streaming", true)).toBeNull();
   expect(allWith({ ...read, error })).toBeNull();
   expect(allWith({ ...read, scope: { kind: "differences" } })).toBeNull();
+});
+
+test("it waits for a long transaction, for at most half of the time in which it must prove everything", () => {
+  const whyAt = (oldestTransactionSeconds: number | null) =>
+    holdsOf(statusDocument({ source: { oldestTransactionSeconds } }), MAX_AGE_MS).all;
+  expect(whyAt(90)).toBe("a transaction is open for 90 s");
+  for (const seconds of [null, 0, 30, 1_900]) expect(whyAt(seconds)).toBeNull();
 });
 
 test("tables that are suspended, however many, keep no other from its turn", async () => {

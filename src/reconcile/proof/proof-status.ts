@@ -1,11 +1,14 @@
 /** What `status` says of the continuous comparison, and what it stands back for. */
 import { driftIn } from "../../core/comparison-verdict.ts";
+import { span } from "../../core/figures.ts";
 import type { ContinuousStatus, PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { ProofRecord } from "../../core/contracts/state-store.ts";
 import type { Holds } from "./proving.ts";
 
 /** A stream or a sink that is further behind has other work to do. */
 const BEHIND_SECONDS = 10;
+/** A transaction that is open for longer keeps what it wrote from being compared, and old rows from being vacuumed. */
+const LONG_SECONDS = 60;
 
 interface ProofAsk {
   readonly maxAgeMs: number;
@@ -44,8 +47,10 @@ function provenOrKnown({ provenAt, since }: ProofRecord): string {
   return provenAt ?? since;
 }
 
-export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus): Holds {
-  const { readsPaused, lagSeconds } = source;
+/** A transaction that nobody ends is waited for until half of `maxAgeMs`: a proof that is promised is worth more. */
+export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus, maxAgeMs: number): Holds {
+  const { readsPaused, lagSeconds, oldestTransactionSeconds } = source;
+  const openSeconds = oldestTransactionSeconds ?? 0;
   const following = new Set(
     sinks.filter(({ state, catchingUp }) => state === "streaming" && !catchingUp).map(({ name }) => name),
   );
@@ -61,7 +66,9 @@ export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus): Ho
           ? "rows are being read beside the stream"
           : lagSeconds !== null && lagSeconds > BEHIND_SECONDS
             ? "the stream is behind the source"
-            : null;
+            : openSeconds > LONG_SECONDS && openSeconds < maxAgeMs / 2_000
+              ? `a transaction is open for ${span(openSeconds * 1_000)}`
+              : null;
   const held = sinks.filter(
     ({ name, lagSeconds: behind }) => !following.has(name) || (behind !== null && behind > BEHIND_SECONDS),
   );

@@ -29,7 +29,7 @@ interface ProvingParts {
   readonly port: () => ComparePort | null;
   readonly proofs: ProofStore;
   readonly reconciler: Pick<Reconciler, "isRunning">;
-  readonly holds: () => Promise<Holds>;
+  readonly holds: (maxAgeMs: number) => Promise<Holds>;
   readonly lag: (sink: string) => Promise<string>;
   readonly logger: Logger;
 }
@@ -94,7 +94,7 @@ export class Proving {
   /** False: there is nothing to do now. */
   async #turn(port: ComparePort, inspections: Inspections, signal: AbortSignal): Promise<boolean> {
     const { clock, proofs, holds, maxAgeMs, reconciler } = this.#parts;
-    const { all, sinks: held } = await holds();
+    const { all, sinks: held } = await holds(maxAgeMs);
     this.#why = all;
     await inspections.letGo(reconciler.isRunning ? port.sinks : held);
     if (all !== null || reconciler.isRunning) return false;
