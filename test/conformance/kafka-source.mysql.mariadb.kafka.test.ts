@@ -1,6 +1,6 @@
 /** The same where the captured database is MySQL or MariaDB. */
 import type { TestContext } from "vitest";
-import { captured } from "../support/kafka/captured.ts";
+import { captured, COPIES_NOTHING } from "../support/kafka/captured.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
@@ -8,7 +8,7 @@ import { sourceConformance } from "./source.ts";
 for (const flavour of mysqlFlavours) {
   sourceConformance({
     name: `kafka, of ${flavour}`,
-    without: ["copy"],
+    without: COPIES_NOTHING,
     async stage({ skip }: TestContext) {
       skip(!isLongForm(), "it is part of the long form");
       const database = await freshMysqlDatabase(mysqlUrl(flavour));

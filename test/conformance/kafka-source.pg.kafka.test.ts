@@ -1,13 +1,13 @@
 /** A source behind Kafka keeps what every source promises: a real daemon captures the database into the log. */
 import type { TestContext } from "vitest";
-import { captured } from "../support/kafka/captured.ts";
+import { captured, COPIES_NOTHING } from "../support/kafka/captured.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
 
 sourceConformance({
   name: "kafka, of Postgres",
-  without: ["copy"],
+  without: COPIES_NOTHING,
   async stage({ skip }: TestContext) {
     skip(!isLongForm(), "it is part of the long form");
     const database = await freshDatabase();

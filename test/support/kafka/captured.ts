@@ -9,7 +9,21 @@ import { kafkaBroker } from "../run/services.ts";
 export interface Captured extends AsyncDisposable {
   /** Once the daemon streams. */
   open(): Promise<Source>;
+  /** The keys of `source` for those that follow the log. */
+  readonly follower: {
+    readonly kind: "kafka";
+    readonly brokers: readonly string[];
+    readonly prefix: string;
+    readonly from: string;
+  };
 }
+
+/** Of the conformance suite, what such a source does not do. */
+export const COPIES_NOTHING = {
+  "copies the rows, and the stream brings what the copy may not have":
+    "a log in Kafka copies no rows: chunks read them",
+  "has the generation of each table that it copies": "a log in Kafka copies no rows: chunks read them",
+};
 
 /** `source`: of the configuration; `database` is disposed of behind the daemon. */
 export function captured(name: string, source: object, database: AsyncDisposable): Captured {
@@ -18,8 +32,10 @@ export function captured(name: string, source: object, database: AsyncDisposable
   const log = { kind: "kafka", brokers: [broker], prefix, format: "log", conditions: true };
   const capture = new Installation({ name, source: { heartbeat: "500ms", ...source }, sinks: { log } });
   const capturing = capture.run();
-  const options = { brokers: [broker], prefix, tls: false, from: name };
+  const address = { brokers: [broker], prefix, from: name };
+  const options = { ...address, tls: false };
   return {
+    follower: { kind: "kafka", ...address },
     open: async () => {
       await capturing.streaming();
       return await sourceFactory.create({ daemon: "reader", folder: ".", tables: [], options }, quietLog);
