@@ -1,4 +1,5 @@
 /** A primary and its standby behind one address. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
 import { tcpProxy, type TcpProxy } from "../network/proxy.ts";
@@ -7,6 +8,7 @@ import { ownPostgres } from "../run/services.ts";
 import { eventually } from "../run/waiting.ts";
 
 const READY_WITHIN_MS = 90_000;
+const LOG_RUNNING_MS = 200;
 
 export interface PairOptions {
   /** The standby keeps the failover slots. Default: true. */
@@ -18,7 +20,8 @@ export interface PairOptions {
 /** A primary and its standby behind one address, which leads to the primary until it is told otherwise. */
 export class FailoverPair implements AsyncDisposable, PostgresAddress {
   readonly #options: PairOptions;
-  readonly #proxy: TcpProxy;
+  /** Of the common address. */
+  readonly proxy: TcpProxy;
   readonly #servers: RunningPostgres[];
   primary: RunningPostgres;
   #standby: RunningPostgres | null = null;
@@ -28,7 +31,7 @@ export class FailoverPair implements AsyncDisposable, PostgresAddress {
   private constructor(primary: RunningPostgres, proxy: TcpProxy, options: PairOptions) {
     this.primary = primary;
     this.#servers = [primary];
-    this.#proxy = proxy;
+    this.proxy = proxy;
     this.#options = options;
     this.url = proxy.url(primary.url);
   }
@@ -73,18 +76,47 @@ export class FailoverPair implements AsyncDisposable, PostgresAddress {
   /** The address leads to the standby, whether it is promoted or not. */
   async losePrimary(): Promise<void> {
     await this.primary.kill();
-    this.#proxy.redirect(this.standby.url);
-    this.#proxy.cut();
+    this.proxy.redirect(this.standby.url);
+    this.proxy.cut();
   }
 
   /** The same with a primary that lives on. */
   async leavePrimary(): Promise<void> {
-    this.#proxy.redirect(this.standby.url);
-    this.#proxy.cut();
+    this.proxy.redirect(this.standby.url);
+    this.proxy.cut();
   }
 
   async checkpoint(): Promise<void> {
     await query(this.primary.url, "checkpoint");
+  }
+
+  /** The standby shows what was committed before the call. */
+  async replayed(): Promise<void> {
+    const [end] = await query(this.primary.url, "select pg_current_wal_flush_lsn()::text as lsn");
+    const sql = "select pg_last_wal_replay_lsn() >= $1::pg_lsn as there";
+    const isThere = async () => (await query(this.standby.url, sql, [end?.["lsn"]]))[0]?.["there"] === true;
+    await eventually(isThere, { everyMs: 5 });
+  }
+
+  /**
+   * The primary logs which transactions run, over and over until this is disposed of: a standby needs three such records to finish
+   * a slot, and by itself the primary writes one in 15 s.
+   */
+  logRunning(): AsyncDisposable {
+    const ending = new AbortController();
+    const { url } = this.primary;
+    const logging = (async () => {
+      while (!ending.signal.aborted) {
+        await query(url, "select pg_log_standby_snapshot()").catch(() => undefined);
+        await sleep(LOG_RUNNING_MS, undefined, { signal: ending.signal }).catch(() => undefined);
+      }
+    })();
+    return {
+      [Symbol.asyncDispose]: async () => {
+        ending.abort();
+        await logging;
+      },
+    };
   }
 
   async promote(): Promise<void> {
@@ -101,7 +133,7 @@ export class FailoverPair implements AsyncDisposable, PostgresAddress {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#proxy[Symbol.asyncDispose]();
+    await this.proxy[Symbol.asyncDispose]();
     for (const server of this.#servers.toReversed()) await server[Symbol.asyncDispose]();
   }
 }
