@@ -231,7 +231,7 @@ export class Climbing {
       const width = arityOf(place);
       this.#file.run(
         `INSERT OR REPLACE INTO ${CHANGED} (document, ${names("k", width)}) ` +
-          `SELECT ?2, ${names("v", width)} FROM temp.${waiting(place)} WHERE ?1 IS NULL OR n <= ?1 ORDER BY n`,
+          `SELECT ?2, ${names("v", width)} FROM temp.${waiting(place)} WHERE n <= ${UP_TO} ORDER BY n`,
         last,
         documentId,
       );
@@ -243,7 +243,7 @@ export class Climbing {
     const values = names("v", arityOf(place));
     this.#file.run(
       `INSERT INTO ${CLIMBS} (document, place, ${values}) SELECT ?2, ?3, ${values} FROM temp.${waiting(place)} ` +
-        `WHERE ?1 IS NULL OR n <= ?1 ${AGAIN}`,
+        `WHERE n <= ${UP_TO} ${AGAIN}`,
       last,
       documentId,
       ordinal,
@@ -257,6 +257,8 @@ export class Climbing {
   }
 }
 
+/** Null: all. As one bound of a range: of a condition with OR, SQLite would look at all that waits. */
+const UP_TO = "ifnull(?1, 9223372036854775807)";
 const AGAIN = "ON CONFLICT DO UPDATE SET again = 1";
 
 function names(prefix: string, count: number): string {
@@ -296,7 +298,7 @@ function joined({ joins }: PlannedPlace): readonly string[] {
 function rowsAbove(place: PlannedPlace, above: PlannedPlace): string {
   return (
     `FROM temp.${waiting(place)} AS c CROSS JOIN ${above.layout.sqlName} AS a ON ${joined(place).join(" AND ")} ` +
-    `WHERE (?1 IS NULL OR c.n <= ?1)`
+    `WHERE c.n <= ${UP_TO}`
   );
 }
 
