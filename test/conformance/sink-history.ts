@@ -1,5 +1,6 @@
 /** What a warehouse promises where it keeps a history: every change once, in the order of the log. */
 import { expect, test } from "vitest";
+import { PATCH } from "../../src/core/model/batch.ts";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
@@ -178,6 +179,79 @@ export function historyTests(harness: SinkHarness): void {
       ["u", 20n, 0, ["1", "c", null], ["note"]],
       ["r", 30n, READ_OFFSET, ["1", "c", "long"]],
       ["u", 40n, 0, ["1", "d", "long"]],
+    ]);
+  });
+
+  test("a change that takes nothing from the row before it is appended, and is no other one when it comes again", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [
+      { op: "c", after: ["1", "a", "one"] },
+      { op: "c", after: ["2", "a", "two"] },
+    ]);
+    const whole: Plain[] = [
+      { op: "u", after: ["1", "b", UNCHANGED] },
+      { op: "u", after: ["7", "b", UNCHANGED], before: ["2", null, null] },
+    ];
+    await change(stage, 20n, whole);
+    const expected: Expected[] = [
+      ["c", 10n, 0, ["1", "a", "one"]],
+      ["c", 10n, 1, ["2", "a", "two"]],
+      ["u", 20n, 0, ["1", "b", "one"]],
+      ["d", 20n, 1, ["2", null, null]],
+      ["u", 20n, 1, ["7", "b", "two"]],
+    ];
+    await expectHistory(stage, expected);
+    // The log is read again, while the table waits to be read.
+    expect((await baseless(stage, 20n, whole)).incompletes).toEqual([]);
+    await expectHistory(stage, expected);
+    const partial: Plain[] = [
+      { op: "u", after: ["1", "c", UNCHANGED] },
+      { op: "u", after: ["8", "c", UNCHANGED], before: ["7", null, null] },
+    ];
+    const reported = await baseless(stage, 30n, partial);
+    expect(reported.incompleteEntries).toHaveLength(2);
+    const unknown: Expected[] = [
+      ["u", 30n, 0, ["1", "c", null], ["note"]],
+      ["d", 30n, 1, ["7", null, null]],
+      ["u", 30n, 1, ["8", "c", null], ["note"]],
+    ];
+    await expectHistory(stage, [...expected, ...unknown]);
+    await read(stage, 40n, [
+      ["1", "c", "one"],
+      ["8", "c", "two"],
+    ]);
+    await stage.restart(users);
+    await change(stage, 30n, partial);
+    await baseless(stage, 30n, partial);
+    await expectHistory(stage, [
+      ...expected,
+      ...unknown,
+      ["r", 40n, READ_OFFSET, ["1", "c", "one"]],
+      ["r", 40n, READ_OFFSET, ["8", "c", "two"]],
+    ]);
+  });
+
+  test("a key that could not be reported is reported when the batch comes again", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [{ op: "c", after: ["2", "a", "two"] }]);
+    const changes: Plain[] = [
+      { op: "u", after: ["1", "b", UNCHANGED], commit: 20n },
+      { op: "u", after: ["3", "b", UNCHANGED], before: ["0", null, null], commit: 20n },
+    ];
+    const { tables } = compactedOf(stage, [changes]);
+    const batch = { kind: "rows", tables, checkpoint: checkpointAt(21n) } as const;
+    const killed = { incomplete: async () => Promise.reject(new Error("killed")), poison: async () => undefined };
+    await expect(stage.apply(batch, killed)).rejects.toThrow();
+    await stage.restart(users);
+    const reports = new Reports();
+    await stage.apply(batch, reports);
+    expect(reports.incompleteEntries).toHaveLength(2);
+    const found = (await history(stage)).map(({ op, cells, unchanged }) => [op, cells[0], unchanged]);
+    expect(found).toEqual([
+      ["c", "2", []],
+      ["u", "1", ["note"]],
+      ["d", "0", []],
+      ["u", "3", ["note"]],
     ]);
   });
 
@@ -395,6 +469,15 @@ async function change(stage: Stage, at: bigint, changes: readonly Plain[], table
     undefined,
     table,
   );
+}
+
+/** The same while the rows of the history may be others than the log's. */
+async function baseless(stage: Stage, at: bigint, changes: readonly Plain[]): Promise<Reports> {
+  const { tables } = compactedOf(stage, [changes.map((one) => ({ commit: at, ...one }))]);
+  for (const { action, fresh, count } of tables) for (let i = 0; i < count; i++) if (action[i] === PATCH) fresh[i] = 1;
+  const reports = new Reports();
+  await stage.apply({ kind: "rows", tables, checkpoint: checkpointAt(at + 1n) }, reports);
+  return reports;
 }
 
 async function truncate(stage: Stage, at: bigint, table = users): Promise<void> {

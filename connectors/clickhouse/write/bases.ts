@@ -46,7 +46,10 @@ function keyOffset(writes: TableWrites, entry: number): number {
 
 const map = new CellMap();
 
-/** Cut so that each part can be asked for at once. Entries whose key does not fit are given to `unfit`. */
+/**
+ * Cut so that each part can be asked for at once. Entries whose key does not fit are given to `unfit`. `keyAt`: where the key is
+ * in the entry's block.
+ */
 export function* inParts(
   {
     layout,
@@ -55,12 +58,13 @@ export function* inParts(
   }: { readonly layout: TableLayout; readonly writes: TableWrites; readonly writer: RowWriter },
   entries: readonly number[],
   unfit: (entry: number) => void,
+  keyAt: (writes: TableWrites, entry: number) => number = keyOffset,
 ): Generator<BaseRequest> {
   let wanted = { entries: [] as number[], keys: [] as string[], literals: [] as string[] };
   let byteCount = 0;
   for (const entry of entries) {
     const { bytes } = writes.blocks[writes.block[entry]!]!;
-    const offset = keyOffset(writes, entry);
+    const offset = keyAt(writes, entry);
     const key = writer.keyOf(layout, bytes, offset);
     if (key === null) {
       unfit(entry);

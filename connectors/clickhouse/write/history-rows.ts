@@ -24,11 +24,15 @@ import {
 /** After the table's columns: op, offset, version, commit time, exact texts, whether values are unknown. */
 const OWN_SHAPES = [STRING_SHAPE, UINT64_SHAPE, UINT64_SHAPE, UINT64_SHAPE, STRING_SHAPE, UINT8_SHAPE];
 
-/** A change that the history has. */
-interface Change extends StoredRow {
-  readonly op: string;
-  readonly offset: bigint;
+/** Of a change in the history. */
+interface Place {
   readonly version: bigint;
+  readonly offset: bigint;
+}
+
+/** A change that the history has. */
+interface Change extends StoredRow, Place {
+  readonly op: string;
   readonly hasUnknown: boolean;
 }
 
@@ -41,23 +45,28 @@ export async function* historyRows(work: RowsWork): AsyncGenerator<Buffer> {
 /** Changes of the log. Those that build on a row are found in the history as it was before them. */
 async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { writer, writes, left } = work;
-  const building: number[] = [];
+  const partial: number[] = [];
   const kept = respelt(work);
   for (let i = 0; i < writes.count; i++) {
     if (kept.has(i)) continue;
-    const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
-    if (isBuilding) building.push(i);
+    if (writes.action[i] === PATCH) partial.push(i);
     else changeRow(work, i, null);
+    if (writer.out.length >= PIECE_BYTES) yield writer.take();
+  }
+  const there = await writtenBefore(work, partial);
+  const building: number[] = [];
+  for (const entry of partial) {
+    if (there.has(entry)) continue;
+    if (writes.fresh[entry] === 1) changeRow(work, entry, null);
+    else building.push(entry);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
   const truncated = building.length > 0 && mayLackInserts(writes.table) ? await lastTruncate(work) : null;
   for (const wanted of inParts(work, building, (entry) => left.unfit.push(entry))) {
     const waiting = new Set(wanted.entries);
-    for await (const [entry, base] of basesOf(work, wanted)) {
+    for await (const [entry, base] of latestOf(work, wanted, upTo)) {
       waiting.delete(entry);
-      const { version, offset } = identityOf(writes, entry);
-      // The change is there already.
-      if (base.version === version && base.offset === offset) continue;
+      if (isIt(work, entry, base)) continue;
       changeRow(work, entry, isGone(base, truncated) || base.hasUnknown ? null : base);
       if (writer.out.length >= PIECE_BYTES) yield writer.take();
     }
@@ -65,18 +74,55 @@ async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
   }
 }
 
-function identityOf(writes: TableWrites, entry: number) {
+/**
+ * Those of these entries that are in the history, of an attempt before, or because the log is read again: what they took
+ * values from then may not be known now. Of one that takes them from its own key, the look for that row tells it.
+ */
+async function writtenBefore(work: RowsWork, partial: readonly number[]): Promise<ReadonlySet<number>> {
+  const { writes } = work;
+  const asked = partial.filter((entry) => writes.fresh[entry] === 1 || writes.moved[entry] === 1);
+  const there = new Set<number>();
+  for (const wanted of inParts(work, asked, () => undefined, newKeyOffset))
+    for await (const [entry, latest] of latestOf(work, wanted, identityOf))
+      if (isIt(work, entry, latest)) there.add(entry);
+  return there;
+}
+
+/** Whether the entry is this row. Its key is listed before the batch ends, and may not have been when its row was written. */
+function isIt({ writes, left }: RowsWork, entry: number, { version, offset, hasUnknown }: Change): boolean {
+  const own = identityOf(writes, entry);
+  if (version !== own.version || offset !== own.offset) return false;
+  if (hasUnknown) left.incomplete.push(entry);
+  return true;
+}
+
+function newKeyOffset(writes: TableWrites, entry: number): number {
+  return writes.blocks[writes.block[entry]!]!.after[writes.row[entry]!]!;
+}
+
+/** Under another key it is a row before the change: the change itself removes that row. */
+function upTo(writes: TableWrites, entry: number): Place {
+  const { version, offset } = identityOf(writes, entry);
+  if (writes.moved[entry] !== 1) return { version, offset };
+  return offset > 0n ? { version, offset: offset - 1n } : { version: version - 1n, offset: OFFSET_MAX };
+}
+
+const OFFSET_MAX = 2n ** 64n - 1n;
+
+function identityOf(writes: TableWrites, entry: number): Place {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   return { version: block.transactions.version[block.tx[row]!]!, offset: BigInt(changeOffset(block, row)) };
 }
 
-async function* basesOf(
+/** For each entry the latest row of its key up to a place. */
+async function* latestOf(
   { reads, layout, writes }: RowsWork,
   { entries, literals }: BaseRequest,
+  placeOf: (writes: TableWrites, entry: number) => Place,
 ): AsyncGenerator<readonly [entry: number, base: Change]> {
   const tuples = entries.map((entry, i) => {
-    const { version, offset } = identityOf(writes, entry);
+    const { version, offset } = placeOf(writes, entry);
     const key = layout.key.length === 1 ? literals[i]! : literals[i]!.slice(1, -1);
     return `(${entry}, ${key}, ${version}, ${offset})`;
   });
@@ -112,20 +158,18 @@ async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
 }
 
 /** Where a history was emptied last. */
-type Truncated = Pick<Change, "version" | "offset">;
-
-async function lastTruncate({ reads, layout }: RowsWork): Promise<Truncated> {
+async function lastTruncate({ reads, layout }: RowsWork): Promise<Place> {
   const [[version = "0", offset = "0"] = []] = await reads.rows(layout.sqlName, truncatedSql(layout));
   return { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
 }
 
 /** The key has no row behind this change, or none any more. */
-function isGone({ op, version, offset }: Change, truncated: Truncated | null): boolean {
+function isGone({ op, version, offset }: Change, truncated: Place | null): boolean {
   if (op === "d" || truncated === null) return op === "d";
   return version < truncated.version || (version === truncated.version && offset < truncated.offset);
 }
 
-function readRow(work: RowsWork, entry: number, found: Change, truncated: Truncated): void {
+function readRow(work: RowsWork, entry: number, found: Change, truncated: Place): void {
   const { writer, layout, writes } = work;
   const { version } = identityOf(writes, entry);
   if (found.version > version) return;
