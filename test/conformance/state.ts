@@ -1,6 +1,6 @@
 /** What every state store promises, whatever keeps its rows. */
 import { describe, expect, test } from "vitest";
-import { baseVersion, type Position } from "../../src/core/model/position.ts";
+import { baseVersion, type Position, rowVersion } from "../../src/core/model/position.ts";
 import { isLater, type TableVersion } from "../../src/core/model/schema.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { digestOf } from "../../src/core/contracts/reconciliation.ts";
@@ -696,6 +696,38 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await deadLetters.list({ state: "superseded" })).map((l) => l.key[0])).toEqual(["1", "3"]);
       await deadLetters.add(letter("x", "1"));
       expect(await deadLetters.list({ sink: "x" })).toHaveLength(4);
+    });
+
+    test("a sink's row lacks what was discarded until its key is written, or the table is emptied or forgotten", async () => {
+      await using store = await open();
+      const { deadLetters, snapshots } = store.state;
+      for (const sink of ["x", "y"]) for (const key of ["1", "2", "3"]) await deadLetters.add(letter(sink, key));
+      const all = await deadLetters.list();
+      await deadLetters.settle(
+        all.filter(({ key }) => key[0] !== "3").map(({ id }) => id),
+        { from: "waiting", to: "discarded" },
+      );
+      const lacking = async (sink: string) => (await deadLetters.lacking(sink)).map((l) => [l.key[0], l.state]);
+      expect(await lacking("x")).toEqual([
+        ["1", "discarded"],
+        ["2", "discarded"],
+        ["3", "waiting"],
+      ]);
+      await deadLetters.supersede("x", "public.a", [["1"]]);
+      expect(await lacking("x")).toEqual([
+        ["2", "discarded"],
+        ["3", "waiting"],
+      ]);
+      await deadLetters.supersedeOlder("x", "public.a", rowVersion(1, 2n ** 54n));
+      expect(await lacking("x")).toHaveLength(2);
+      await deadLetters.supersedeOlder("x", "public.a", rowVersion(1, 2n ** 54n + 1n));
+      expect(await lacking("x")).toEqual([]);
+      await deadLetters.supersede("y", "public.a", [["3"]]);
+      await deadLetters.forget("public.a");
+      expect(await deadLetters.list()).toEqual([]);
+      expect((await snapshots.list()).map(({ sink, tableId, scope }) => [sink, tableId, scope.kind])).toEqual([
+        ["y", "public.a", "table"],
+      ]);
     });
   });
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { DISCARD } from "../../src/runtime/control/replay.ts";
 import type { Pipeline } from "../../src/runtime/pipeline.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf, type Row } from "../support/model/log-model.ts";
@@ -21,28 +22,50 @@ const users = tableVersion({ table: "users", columns, key: ["id"] });
 class Stage implements AsyncDisposable {
   readonly source = new ScriptedSource([users]);
   readonly sink = new ScriptedSink("s");
-  readonly pipeline: Pipeline;
+  pipeline: Pipeline;
   readonly opened: OpenedState;
-  readonly #stopping = new AbortController();
+  #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
   private constructor(opened: OpenedState) {
     this.opened = opened;
-    this.pipeline = pipelineOf({
-      source: this.source,
-      state: opened.state,
-      sinks: lenient([this.sink]),
-      heartbeatMs: 20,
-    });
+    this.pipeline = this.#pipeline();
   }
 
   static async with(rows: readonly Row[]): Promise<Stage> {
     const stage = new Stage(await realState());
     stage.source.fill(users, rows);
-    stage.#running = stage.pipeline.run(stage.#stopping.signal);
-    stage.#running.catch(() => undefined);
+    stage.#start();
     await stage.same();
     return stage;
+  }
+
+  #pipeline(): Pipeline {
+    const sinks = lenient([this.sink]);
+    return pipelineOf({ source: this.source, state: this.opened.state, sinks, heartbeatMs: 20 });
+  }
+
+  #start(): void {
+    this.#running = this.pipeline.run(this.#stopping.signal);
+    this.#running.catch(() => undefined);
+  }
+
+  /** Another process goes on. */
+  async restart(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running.catch(() => undefined);
+    this.#stopping = new AbortController();
+    this.pipeline = this.#pipeline();
+    this.#start();
+  }
+
+  async discard(): Promise<void> {
+    const { deadLetters } = this.opened.state;
+    const waiting = await deadLetters.list({ state: "waiting" });
+    await deadLetters.settle(
+      waiting.map(({ id }) => id),
+      DISCARD,
+    );
   }
 
   update(id: number, name: string, body: string | typeof UNCHANGED): void {
@@ -94,6 +117,15 @@ function refusing(name: string): (writes: TableWrites, entry: number) => boolean
   return (writes, entry) => nameOf(writes.table, writes, entry) === name;
 }
 
+/** Every row that the sink shows after a batch of rows, from here on. */
+function rowsShown(sink: ScriptedSink): ReadonlySet<string> {
+  const shown = new Set<string>();
+  sink.after = ({ kind }) => {
+    if (kind === "rows") for (const row of sink.rowsOf(users)) shown.add(row.join(" "));
+  };
+  return shown;
+}
+
 function nameOf(table: TableVersion, writes: TableWrites, entry: number): unknown {
   const block = writes.blocks[writes.block[entry]!]!;
   const offset = block.after[writes.row[entry]!]!;
@@ -111,6 +143,28 @@ describe("after a row was refused", () => {
     expect(sorted(scene.sink.rowsOf(users))).toEqual([["1", "better", "new"]]);
     await eventually(async () => expect(await scene.letters()).toEqual(["1 superseded"]));
   });
+
+  test.each([["at once"], ["by another process"]])(
+    "and its letter was discarded, a change that leaves out what it changed shows no row that never was, %s",
+    async (how) => {
+      await using scene = await Stage.with([["1", "good", "old"]]);
+      scene.sink.refuses = refusing("bad");
+      scene.update(1, "bad", "new");
+      await eventually(async () => expect(await scene.letters()).toEqual(["1 waiting"]));
+      await scene.discard();
+      if (how !== "at once") await scene.restart();
+      const shown = rowsShown(scene.sink);
+      scene.update(1, "better", UNCHANGED);
+      await scene.same();
+      expect(shown).toEqual(new Set(["1 better new"]));
+      expect(await scene.letters()).toEqual(["1 superseded"]);
+      // From here on the row is the base again.
+      const reads = scene.source.reads;
+      scene.update(1, "best", UNCHANGED);
+      await scene.same();
+      expect(scene.source.reads).toBe(reads);
+    },
+  );
 
   test("a row that moves from its key takes nothing old along", async () => {
     await using scene = await Stage.with([["1", "good", "old"]]);

@@ -7,7 +7,7 @@ import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/sink/dead-letters.ts";
 import { DISCARD } from "../../src/runtime/control/replay.ts";
-import { blockOf, tableVersion, writesOf } from "../support/model/blocks.ts";
+import { blockOf, tableVersion, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { LETTERS_FROM, realState } from "../support/model/scripted.ts";
 
@@ -124,15 +124,58 @@ test("what keeps every change lacks one that was refused as soon as its key's ne
   expect(lose).toHaveBeenCalledTimes(2);
 });
 
+test("a change that was discarded is lacked until its key is written, also after a restart, and no loss that nobody knows of", async () => {
+  await using opened = await realState();
+  const { deadLetters } = opened.state;
+  const lose = vi.fn<(tableId: string) => Promise<void>>(async () => undefined);
+  for (const id of [1, 2, 3, 4]) await boxOf(opened.state).add(writes(users, [id]), 0, refusal);
+  await deadLetters.settle(
+    (await deadLetters.list()).slice(0, 3).map(({ id }) => id),
+    DISCARD,
+  );
+  const box = boxOf(opened.state, { isHistory: true, lose });
+  box.beginAttempt();
+  const lacked = async () => [...(await box.lackedOf(users.id))].map(([key, { isWaiting }]) => [key, isWaiting]);
+  expect(await lacked()).toEqual([
+    ['["1"]', false],
+    ['["2"]', false],
+    ['["3"]', false],
+    ['["4"]', true],
+  ]);
+  const partial = blockOf([{ table: users, op: "u", after: ["1", UNCHANGED], commit: 2000n }]);
+  await box.supersede([writesOf(users, partial)]);
+  expect(await lacked()).toHaveLength(4);
+  await box.supersede([writes(users, [1], 2000n)]);
+  // It is refused once more.
+  await box.add(writes(users, [2], 3000n), 0, refusal);
+  expect(await lacked()).toEqual([
+    ['["2"]', true],
+    ['["3"]', false],
+    ['["4"]', true],
+  ]);
+  expect(lose).not.toHaveBeenCalled();
+  box.beginAttempt();
+  await box.supersede([writes(users, [2], 3000n)]);
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "1", "superseded"],
+    [users.id, "2", "superseded"],
+    [users.id, "3", "discarded"],
+    [users.id, "4", "waiting"],
+    [users.id, "2", "superseded"],
+  ]);
+  await boxOf(opened.state).empties(users, rowVersion(1, 2000n));
+  expect(await deadLetters.lacking("s")).toEqual([]);
+});
+
 test("the batch after one that supersedes a letter reads no other letters again", async () => {
   await using opened = await realState();
-  const lists = vi.spyOn(opened.state.deadLetters, "list");
+  const lists = vi.spyOn(opened.state.deadLetters, "lacking");
   const box = boxOf(opened.state);
   box.beginAttempt();
   for (const entry of [0, 1, 2]) await box.add(writes(users, [1, 2, 3]), entry, refusal);
   box.beginAttempt();
   for (const id of [1, 2, 1]) await box.supersede([writes(users, [id])]);
-  expect([...(await box.waitingOf(users.id)).keys()]).toEqual(['["3"]']);
+  expect([...(await box.lackedOf(users.id)).keys()]).toEqual(['["3"]']);
   expect(lists).toHaveBeenCalledTimes(1);
   expect(await letters(opened.state)).toEqual([
     [users.id, "1", "superseded"],
@@ -194,20 +237,21 @@ test("one row too many: the table is at fault, in a history the sink; known rows
   await box.add(writes(users, [3]), 0, refusal);
 });
 
-test("letters that have ended go after thirty days; those that wait stay", async () => {
+test("letters that have ended go after thirty days; those that wait stay, and discarded ones without their values", async () => {
   let nowMs = Date.parse("2026-01-01T00:00:00Z");
   await using opened = await realState({ clock: { ...systemClock, now: () => nowMs } });
   const { deadLetters } = opened.state;
   const box = boxOf(opened.state);
   await box.add(writes(users, [1, 2, 3]), 0, refusal);
   await box.add(writes(users, [1, 2, 3]), 1, refusal);
-  const [first] = await deadLetters.list();
-  await deadLetters.settle([first!.id], DISCARD);
+  const [, second] = await deadLetters.list();
+  await deadLetters.supersede("s", users.id, [["1"]]);
+  await deadLetters.settle([second!.id], DISCARD);
   nowMs += 30 * 86_400_000;
   await box.add(writes(users, [1, 2, 3]), 2, refusal);
   expect(await letters(opened.state)).toEqual([
-    [users.id, "1", "discarded"],
-    [users.id, "2", "waiting"],
+    [users.id, "1", "superseded"],
+    [users.id, "2", "discarded"],
     [users.id, "3", "waiting"],
   ]);
   // It looks for them once an hour, or every 500 letters.
@@ -217,8 +261,9 @@ test("letters that have ended go after thirty days; those that wait stay", async
   nowMs += 3_600_000;
   await box.add(writes(notes, [1]), 0, refusal);
   expect(await letters(opened.state)).toEqual([
-    [users.id, "2", "waiting"],
+    [users.id, "2", "discarded"],
     [users.id, "3", "waiting"],
     [notes.id, "1", "waiting"],
   ]);
+  expect(await deadLetters.envelope(second!.id)).toBe("{}");
 });

@@ -386,6 +386,19 @@ async function costOfOldest(count: number): Promise<number> {
   return user + system;
 }
 
+test("of very many discarded letters the keys of the oldest are listed: their rows lack what was refused", async () => {
+  const { deadLetters, snapshots } = openMemory(systemClock);
+  const letter = { sink: "s", tableId: "public.a", op: "u", code: "MR3998", reason: "too long", envelope: "{}" };
+  for (let i = 0; i < 10_002; i++) await deadLetters.add({ ...letter, key: [String(i)], position: at(BigInt(i)) });
+  const ids = (await deadLetters.list()).map(({ id }) => id);
+  await deadLetters.settle(ids, { from: "waiting", to: "discarded" });
+  expect(await deadLetters.lacking("s")).toHaveLength(10_000);
+  expect((await snapshots.keys(["s"], null, 9)).map(({ tableId, key }) => [tableId, key[0]])).toEqual([
+    ["public.a", "0"],
+    ["public.a", "1"],
+  ]);
+});
+
 describe("after SIGKILL", () => {
   test("everything that had resolved is there", async () => {
     using folder = temporaryFolder();

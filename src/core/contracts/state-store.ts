@@ -504,6 +504,7 @@ export interface DeadLetter {
   readonly createdAt: string;
   /** How often the target refused the row, replays included. */
   readonly attempts: number;
+  /** A `discarded` one becomes `superseded`, too, when its key is written: until then the sink's row lacks the change. */
   readonly state: "waiting" | "superseded" | "replayed" | "discarded";
 }
 
@@ -608,17 +609,22 @@ export interface DeadLetterStore {
   /** A letter for the same sink, table and key replaces the waiting one. */
   add(letter: NewLetter): Promise<void>;
   list(filter?: { readonly sink?: string; readonly state?: DeadLetter["state"] }): Promise<readonly DeadLetter[]>;
+  /**
+   * Those of a sink whose changes its rows lack: they wait, or were discarded and their keys not written since. Of too many
+   * discarded ones the oldest end, and their keys are listed to be read.
+   */
+  lacking(sink: string): Promise<readonly DeadLetter[]>;
   get(id: number): Promise<DeadLetter | null>;
   /** Null if there is no such letter. */
   envelope(id: number): Promise<string | null>;
   /** Per sink. */
   waiting(): Promise<ReadonlyMap<string, WaitingLetters>>;
   /**
-   * Removes all letters of a table, of every sink: they hold values that the configuration hides by now. A sink that has waiting
+   * Removes all letters of a table, of every sink: they hold values that the configuration hides by now. A sink with `lacking`
    * ones lacks their rows, whichever rules come next: the table is to be read again for it.
    */
   forget(tableId: string): Promise<void>;
-  /** Supersedes a sink's waiting letters whose keys have been written since. */
+  /** Supersedes those of a sink's `lacking` letters whose keys have been written since. */
   supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void>;
   /** The same of all that are older than this row version: their rows are gone. */
   supersedeOlder(sink: string, tableId: string, version: bigint): Promise<void>;

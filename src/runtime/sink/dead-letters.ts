@@ -12,7 +12,15 @@ import type { Logger } from "../../core/contracts/telemetry.ts";
 import { functionFailed, impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
 import type { UnplacedRow } from "../compaction/table-compaction.ts";
 
-const NONE: ReadonlyMap<string, Position> = new Map();
+const NONE: ReadonlyMap<string, LackedChange> = new Map();
+
+/** A change that a sink's row lacks, because the target refused it and the key was not written since. */
+export interface LackedChange {
+  /** Where it is in the log. */
+  readonly position: Position;
+  /** Else its letter was discarded. */
+  readonly isWaiting: boolean;
+}
 
 export interface DeadLetterRules {
   readonly policy: "pause" | "deadLetter";
@@ -33,11 +41,8 @@ export class DeadLetterBox {
   readonly #rules: DeadLetterRules;
   readonly #context: EnvelopeContext;
   readonly #logger: Logger;
-  /**
-   * Keys with a waiting letter, by table, and where that stands in the log; null until read from the store. A letter that was
-   * discarded since may be in it.
-   */
-  #waiting: Map<string, Map<string, Position>> | null = null;
+  /** By table and key; null until read from the store. One that waits here may have been discarded since. */
+  #lacked: Map<string, Map<string, LackedChange>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
   readonly #refused = new Set<string>();
 
@@ -64,17 +69,16 @@ export class DeadLetterBox {
     const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
     const error = failed === null ? impossibleKey(table.id) : functionFailed(table.id, failed.column, failed.how);
     if (!isGone) return await this.#add(table, block, row, key, error);
-    if ((await this.waitingOf(table.id)).has(JSON.stringify(key))) await this.#rules.lose(table.id);
+    if ((await this.lackedOf(table.id)).get(JSON.stringify(key))?.isWaiting === true) await this.#rules.lose(table.id);
     await this.#store.supersede(this.#sink, table.id, [key]);
-    this.#waiting = null;
+    this.#lacked = null;
   }
 
   async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
     const text = JSON.stringify(key);
     if (await this.#isFull(table.id, text)) throw tooManyRefused(this.#sink, table.id, this.#rules, error);
     const position = placeOf(block, row);
-    const letters = await this.waitingOf(table.id);
-    const stored = letters.get(text);
+    const stored = (await this.lackedOf(table.id)).get(text);
     if (isLost(stored, [{ block, row }])) await this.#rules.lose(table.id);
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
@@ -89,25 +93,28 @@ export class DeadLetterBox {
       envelope: envelope.view().toString("utf8"),
     });
     this.#refused.add(inTable(table.id, text));
-    this.#keysOf(table.id).set(text, position);
+    this.#keysOf(table.id).set(text, { position, isWaiting: true });
     // Not again at each attempt.
-    if (stored === undefined || comparePositions(stored, position) !== 0)
+    if (stored?.isWaiting !== true || comparePositions(stored.position, position) !== 0)
       this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
     if (this.#rules.policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
   }
 
   /** Whether a letter more is one too many. A row that has a letter only gets another one in its place. */
   async #isFull(tableId: string, key: string): Promise<boolean> {
-    const isTooMuch = (keys: ReadonlyMap<string, Position>) => keys.size >= this.#rules.countMax && !keys.has(key);
-    if (!isTooMuch(await this.waitingOf(tableId))) return false;
-    this.#waiting = null;
-    return isTooMuch(await this.waitingOf(tableId));
+    const isTooMuch = (keys: ReadonlyMap<string, LackedChange>): boolean => {
+      if (keys.size < this.#rules.countMax || keys.get(key)?.isWaiting === true) return false;
+      return [...keys.values()].filter(({ isWaiting }) => isWaiting).length >= this.#rules.countMax;
+    };
+    if (!isTooMuch(await this.lackedOf(tableId))) return false;
+    this.#lacked = null;
+    return isTooMuch(await this.lackedOf(tableId));
   }
 
-  /** The keys of a table with a waiting letter, each as JSON. The sink holds an earlier state of these rows. */
-  async waitingOf(tableId: string): Promise<ReadonlyMap<string, Position>> {
-    const waiting = (this.#waiting ??= await this.#readWaiting());
-    return waiting.get(tableId) ?? NONE;
+  /** By key, as JSON. The sink holds an earlier state of these rows: no later change takes a value from one. */
+  async lackedOf(tableId: string): Promise<ReadonlyMap<string, LackedChange>> {
+    const lacked = (this.#lacked ??= await this.#readLacked());
+    return lacked.get(tableId) ?? NONE;
   }
 
   /**
@@ -119,7 +126,7 @@ export class DeadLetterBox {
     for (const { table, block, row, isGone } of unplaced)
       if (!isGone) this.#refused.add(inTable(table.id, JSON.stringify(keyText(table, block.bytes, block.after[row]!))));
     for (const writes of tables) {
-      const letters = await this.waitingOf(writes.table.id);
+      const letters = await this.lackedOf(writes.table.id);
       if (letters.size === 0) continue;
       const { id } = writes.table;
       const written = new Map<string, { readonly key: KeyText; readonly rows: Located[] }>();
@@ -147,26 +154,28 @@ export class DeadLetterBox {
    */
   async empties({ id }: Pick<TableVersion, "id">, version: bigint): Promise<void> {
     // A history keeps each change.
-    const letters = await this.waitingOf(id);
+    const letters = await this.lackedOf(id);
     if (this.#rules.isHistory || letters.size === 0) return;
-    const isGone = (at: Position): boolean => rowVersion(at.epoch, at.commit) < version;
-    if ([...letters.values()].some(isGone)) await this.#rules.lose(id);
+    const isLacked = ({ position: { epoch, commit }, isWaiting }: LackedChange): boolean =>
+      isWaiting && rowVersion(epoch, commit) < version;
+    if ([...letters.values()].some(isLacked)) await this.#rules.lose(id);
     await this.#store.supersedeOlder(this.#sink, id, version);
-    this.#waiting = null;
+    this.#lacked = null;
   }
 
-  #keysOf(tableId: string): Map<string, Position> {
-    const waiting = (this.#waiting ??= new Map());
-    const keys = waiting.get(tableId) ?? new Map();
-    waiting.set(tableId, keys);
+  #keysOf(tableId: string): Map<string, LackedChange> {
+    const lacked = (this.#lacked ??= new Map());
+    const keys = lacked.get(tableId) ?? new Map<string, LackedChange>();
+    lacked.set(tableId, keys);
     return keys;
   }
 
-  async #readWaiting(): Promise<Map<string, Map<string, Position>>> {
-    const result = new Map<string, Map<string, Position>>();
-    for (const letter of await this.#store.list({ sink: this.#sink, state: "waiting" })) {
-      const keys = result.get(letter.tableId) ?? new Map<string, Position>();
-      result.set(letter.tableId, keys.set(JSON.stringify(letter.key), letter.position));
+  async #readLacked(): Promise<Map<string, Map<string, LackedChange>>> {
+    const result = new Map<string, Map<string, LackedChange>>();
+    for (const { tableId, key, position, state } of await this.#store.lacking(this.#sink)) {
+      const keys = result.get(tableId) ?? new Map<string, LackedChange>();
+      // A key with a discarded letter may have got another one since.
+      result.set(tableId, keys.set(JSON.stringify(key), { position, isWaiting: state === "waiting" }));
     }
     return result;
   }
@@ -185,11 +194,14 @@ function placeOf(block: Block, row: number): Position {
 
 /**
  * Whether the change of a key's letter is not among these of the same key, which follow it. A row that was read is what the
- * source has, and comes in place of what was refused.
+ * source has, and comes in place of what was refused. What was discarded was given up before.
  */
-function isLost(letter: Position | undefined, rows: readonly Located[]): boolean {
-  if (letter === undefined) return false;
-  return rows.every(({ block, row }) => block.op[row] !== OP_READ && comparePositions(placeOf(block, row), letter) > 0);
+function isLost(letter: LackedChange | undefined, rows: readonly Located[]): boolean {
+  if (letter?.isWaiting !== true) return false;
+  const { position } = letter;
+  return rows.every(
+    ({ block, row }) => block.op[row] !== OP_READ && comparePositions(placeOf(block, row), position) > 0,
+  );
 }
 
 function inTable(tableId: string, key: string): string {

@@ -2,7 +2,6 @@ import { DELETE, isIfHeld, PATCH, someOf, type TableWrites } from "../../core/mo
 import { NO_TUPLE } from "../../core/model/block.ts";
 import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SnapshotStore, StateStore } from "../../core/contracts/state-store.ts";
 import { baseKey, type DeadLetterBox, locate } from "./dead-letters.ts";
@@ -19,6 +18,8 @@ interface IncompleteKeysParts {
   /** Copies that may count as complete again without being read. */
   readonly carried: { has(tableId: string): boolean };
 }
+
+const NONE: ReadonlySet<number> = new Set();
 
 /** Durably lists keys whose rows one sink can't complete from its input. A key lookup reads them from the source later. */
 export class IncompleteKeys {
@@ -61,55 +62,65 @@ export class IncompleteKeys {
   }
 
   /**
-   * For a history, which keeps for ever what it takes from a row. If the row that the sink has need not be the row
-   * before the batch, an entry takes nothing from it (`fresh`); an entry that counts only if the row is there
-   * (`isIfHeld`) is left out, and its key is listed. Invariant: that happens before the keys of the batch itself are
-   * listed.
+   * A change takes what it leaves out only from a row that holds its key's last change. Where the sink's row need not be that
+   * one, a history, which keeps for ever what it takes, takes nothing (`fresh`). What would be wrong then is left out, and its
+   * key is listed: in a history an entry that counts only if the row is there (`isIfHeld`), in a mirror one on a row that was
+   * refused. A mirror's other rows are read anyway. Invariant: before the keys of the batch itself are listed.
    */
   async withoutUnsure(tables: readonly TableWrites[], signal: AbortSignal): Promise<readonly TableWrites[]> {
-    if (this.#parts.sink.form !== "history") return tables;
+    const { form } = this.#parts.sink;
+    if (form !== "history" && form !== "mirror") return tables;
     const kept: TableWrites[] = [];
     let isSame = true;
     for (const writes of tables) {
-      const unsure = await this.#unsure(writes, signal);
+      const unsure = form === "history" ? await this.#unsure(writes, signal) : await this.#onRefused(writes);
       isSame &&= unsure.size === 0;
-      const asked = [...unsure].filter((entry) => isIfHeld(writes, entry));
-      if (asked.length > 0) await this.listEntries(writes, asked);
-      const sure = unsure.size === 0 ? writes : withoutBases(writes, unsure);
+      const leftOut = [...unsure].filter((entry) => form === "mirror" || isIfHeld(writes, entry));
+      if (leftOut.length > 0) await this.listEntries(writes, leftOut);
+      const sure = unsure.size === 0 ? writes : withoutBases(writes, unsure, new Set(leftOut));
       if (sure.count > 0) kept.push(sure);
     }
     // What was prepared for this list is for no other.
     return isSame ? tables : kept;
   }
 
+  async #onRefused(writes: TableWrites): Promise<ReadonlySet<number>> {
+    if (writes.patchCount === 0) return NONE;
+    const lacked = await this.#parts.deadLetters.lackedOf(writes.table.id);
+    if (lacked.size === 0) return NONE;
+    return new Set(basedEntries(writes).filter((entry) => lacked.has(JSON.stringify(baseKey(writes, entry)))));
+  }
+
   /** Entries that would take values from a row of the sink that may be another one than the log's. */
   async #unsure(writes: TableWrites, signal: AbortSignal): Promise<ReadonlySet<number>> {
-    if (writes.patchCount === 0) return new Set();
-    const { table, action, fresh, count } = writes;
-    const based = Array.from({ length: count }, (_, i) => i).filter((i) => action[i] === PATCH && fresh[i] !== 1);
-    const asked = based.filter((entry) => isIfHeld(writes, entry));
+    const based = writes.patchCount === 0 ? [] : basedEntries(writes).filter((entry) => writes.fresh[entry] !== 1);
+    if (based.length === 0) return NONE;
+    const { tables, position } = this.#parts;
+    const isCurrent = await tables.isCurrent(writes.table, position.tables, signal);
+    const isOwed = !isCurrent && tables.areReadUnasked;
+    if (isOwed || (await this.#isRead(writes.table.id))) return new Set(based);
     const waiting = await this.#waiting(writes, based);
-    return asked.length === 0 || (await this.#hasRows(table, signal)) ? waiting : new Set([...waiting, ...asked]);
+    // Where nothing is read unasked, the history has what the log brought, and any other row may be one that the filter let through.
+    return isCurrent ? waiting : new Set([...waiting, ...based.filter((entry) => isIfHeld(writes, entry))]);
   }
 
   /** Those whose base waits to be read, or was refused. */
   async #waiting(writes: TableWrites, entries: readonly number[]): Promise<ReadonlySet<number>> {
     const { sink, state, deadLetters } = this.#parts;
     const { id } = writes.table;
-    const letters = await deadLetters.waitingOf(id);
+    const lacked = await deadLetters.lackedOf(id);
     const isListed = (await state.snapshots.keys([sink.name], [id], 1)).length > 0;
-    if (letters.size === 0 && !isListed) return new Set();
+    if (lacked.size === 0 && !isListed) return NONE;
     const keys = entries.map((entry) => baseKey(writes, entry));
     const listed = await state.snapshots.listed(sink.name, id, keys);
-    return new Set(entries.filter((_, i) => listed.has(i) || letters.has(JSON.stringify(keys[i]))));
+    return new Set(entries.filter((_, i) => listed.has(i) || lacked.has(JSON.stringify(keys[i]))));
   }
 
-  /** Whether the sink has every row that the filter let through: then the filter left out any row that it lacks. */
-  async #hasRows(table: TableVersion, signal: AbortSignal): Promise<boolean> {
-    const { sink, state, tables, position } = this.#parts;
-    if (!(await tables.isCurrent(table, position.tables, signal))) return false;
-    const open = await state.snapshots.unfinished(sink.name, table.id);
-    return open.every(({ scope }) => scope.kind === "where");
+  /** Whether the table waits to be read or compared, or a part of it is left to be. */
+  async #isRead(tableId: string): Promise<boolean> {
+    const { sink, state } = this.#parts;
+    const open = await state.snapshots.unfinished(sink.name, tableId);
+    return open.some(({ scope }) => scope.kind !== "where");
   }
 
   /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the batch. */
@@ -120,8 +131,14 @@ export class IncompleteKeys {
   }
 }
 
-function withoutBases(writes: TableWrites, entries: ReadonlySet<number>): TableWrites {
-  const kept = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !entries.has(i) || !isIfHeld(writes, i));
+/** Those that take values from a row of the sink, unless the batch has them. */
+function basedEntries({ action, count }: TableWrites): readonly number[] {
+  return Array.from({ length: count }, (_, i) => i).filter((i) => action[i] === PATCH);
+}
+
+/** Of `entries`, those that are not left out take nothing from the row that the sink has. */
+function withoutBases(writes: TableWrites, entries: ReadonlySet<number>, leftOut: ReadonlySet<number>): TableWrites {
+  const kept = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !leftOut.has(i));
   const some = someOf(writes, kept);
   for (const [at, i] of kept.entries()) if (entries.has(i)) some.fresh[at] = 1;
   return some;
@@ -148,12 +165,12 @@ async function doubtfulBases(
   snapshots: Pick<SnapshotStore, "unfinished" | "listed">,
 ): Promise<readonly number[]> {
   if (writes.patchCount === 0) return [];
-  const waiting = await letters.waitingOf(writes.table.id);
+  const lacked = await letters.lackedOf(writes.table.id);
   const doubtful: number[] = [];
   const moved: number[] = [];
   for (let i = 0; i < writes.count; i++) {
     if (writes.action[i] !== PATCH) continue;
-    if (waiting.size > 0 && waiting.has(JSON.stringify(baseKey(writes, i)))) doubtful.push(i);
+    if (lacked.size > 0 && lacked.has(JSON.stringify(baseKey(writes, i)))) doubtful.push(i);
     else if (writes.moved[i] === 1) moved.push(i);
   }
   if (moved.length === 0) return doubtful;

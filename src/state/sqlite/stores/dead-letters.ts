@@ -13,8 +13,9 @@ import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
 /**
- * Only the newest settled letters are kept, for the record, and none for longer than a month: they hold values of rows.
- * Waiting letters are never removed.
+ * Only the newest letters that have ended are kept, for the record, and none for longer than a month: they hold values of rows.
+ * Waiting letters are never removed. Discarded ones have ended when their keys are written; until then they stay without the
+ * row's values, and of too many the keys of the oldest are read.
  */
 const SETTLED_COUNT_MAX = 10_000;
 const SETTLED_MS_MAX = 30 * 86_400_000;
@@ -24,20 +25,28 @@ const PRUNED_EVERY_MS = 3_600_000;
 
 const COLUMNS = "id, sink, table_id, key, op, position, code, reason, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
+/** The rows of their keys lack their changes. */
+const IS_LACKING = "state IN ('waiting', 'discarded')";
+const HAS_ENDED = "state IN ('superseded', 'replayed')";
 const INSERT = `INSERT INTO dead_letter
     (sink, table_id, key, op, position, code, reason, envelope, created_at, attempts)
   VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created, :attempts)`;
-const PRUNE = `DELETE FROM dead_letter WHERE state <> 'waiting' AND (created_at < :since OR id <= (
-  SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep))`;
+const PRUNE = `DELETE FROM dead_letter WHERE ${HAS_ENDED} AND (created_at < :since OR id <= (
+  SELECT id FROM dead_letter WHERE ${HAS_ENDED} ORDER BY id DESC LIMIT 1 OFFSET :keep))`;
+const EMPTY = `UPDATE dead_letter SET envelope = '{}'
+  WHERE state = 'discarded' AND created_at < :since AND envelope <> '{}'`;
+const TOO_MANY = `SELECT id, sink, table_id, key FROM dead_letter WHERE state = 'discarded' AND id <= (
+  SELECT id FROM dead_letter WHERE state = 'discarded' ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
 const LIST = `SELECT ${COLUMNS} FROM dead_letter
   WHERE (:sink IS NULL OR sink = :sink) AND (:state IS NULL OR state = :state) ORDER BY id`;
 // SQLite takes the other columns from the row with the greatest id.
 const WAITING = `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
     (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
   FROM dead_letter WHERE state = 'waiting' GROUP BY sink`;
-const WAITING_OF_TABLE =
-  "SELECT id, position FROM dead_letter WHERE sink = :sink AND table_id = :table AND state = 'waiting'";
-const LACKING = "SELECT DISTINCT sink FROM dead_letter WHERE table_id = :table AND state = 'waiting'";
+const LACKING = `SELECT ${COLUMNS} FROM dead_letter WHERE sink = :sink AND ${IS_LACKING} ORDER BY id`;
+const LACKING_OF_TABLE = `SELECT id, key, position FROM dead_letter
+  WHERE sink = :sink AND table_id = :table AND ${IS_LACKING}`;
+const LACKING_SINKS = `SELECT DISTINCT sink FROM dead_letter WHERE table_id = :table AND ${IS_LACKING}`;
 const FORGOTTEN = "other rules hide what its dead letters held";
 
 export class SqliteDeadLetters implements DeadLetterStore {
@@ -76,11 +85,20 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#unprunedCount = 0;
     const since = new Date(nowMs - SETTLED_MS_MAX).toISOString();
     this.#connection.run(PRUNE, { keep: SETTLED_COUNT_MAX, since });
+    this.#connection.run(EMPTY, { since });
+    for (const row of this.#connection.all(TOO_MANY, { keep: SETTLED_COUNT_MAX })) {
+      this.#snapshots.oweKeys(text(row, "sink"), text(row, "table_id"), [stored(row, "key", isTexts)]);
+      this.#connection.run("DELETE FROM dead_letter WHERE id = :id", { id: integer(row, "id") });
+    }
   }
 
   async list(filter: { readonly sink?: string; readonly state?: DeadLetter["state"] } = {}) {
     const parameters = { sink: filter.sink ?? null, state: filter.state ?? null };
     return this.#connection.all(LIST, parameters).map(deadLetter);
+  }
+
+  async lacking(sink: string): Promise<readonly DeadLetter[]> {
+    return this.#connection.all(LACKING, { sink }).map(deadLetter);
   }
 
   async get(id: number): Promise<DeadLetter | null> {
@@ -106,33 +124,36 @@ export class SqliteDeadLetters implements DeadLetterStore {
 
   async forget(tableId: string): Promise<void> {
     this.#connection.write(() => {
-      const lacking = this.#connection.all(LACKING, { table: tableId }).map((row) => text(row, "sink"));
+      const lacking = this.#connection.all(LACKING_SINKS, { table: tableId }).map((row) => text(row, "sink"));
       for (const sink of lacking) this.#snapshots.owe({ tableId, sink, scope: { kind: "table" }, reason: FORGOTTEN });
       this.#connection.run("DELETE FROM dead_letter WHERE table_id = :table", { table: tableId });
     });
   }
 
-  /** Costs one lookup per key, and a write only if a letter waits. */
   async supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void> {
-    const parameters = keys.map((k) => ({ sink, table: tableId, key: JSON.stringify(k) }));
-    const isWaiting = `SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`;
-    const waiting = parameters.filter((p) => this.#connection.get(isWaiting, p) !== undefined);
-    if (waiting.length === 0) return;
-    this.#connection.write(() => {
-      for (const p of waiting) this.#connection.run(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`, p);
-      this.#pruneSettled(waiting.length);
-    });
+    if (keys.length === 0) return;
+    const written = new Set(keys.map((key) => JSON.stringify(key)));
+    this.#supersede(sink, tableId, (row) => written.has(text(row, "key")));
   }
 
   async supersedeOlder(sink: string, table: string, version: bigint): Promise<void> {
-    const older = this.#connection.all(WAITING_OF_TABLE, { sink, table }).filter((row) => {
+    this.#supersede(sink, table, (row) => {
       const { epoch, commit } = parsePosition(text(row, "position"));
       return rowVersion(epoch, commit) < version;
     });
-    await this.settle(
-      older.map((row) => integer(row, "id")),
-      { from: "waiting", to: "superseded" },
-    );
+  }
+
+  /** A write only if there are some. */
+  #supersede(sink: string, table: string, isOver: (row: Row) => boolean): void {
+    const ids = this.#connection
+      .all(LACKING_OF_TABLE, { sink, table })
+      .filter(isOver)
+      .map((row) => integer(row, "id"));
+    if (ids.length === 0) return;
+    this.#connection.write(() => {
+      for (const id of ids) this.#connection.run("UPDATE dead_letter SET state = 'superseded' WHERE id = :id", { id });
+      this.#pruneSettled(ids.length);
+    });
   }
 
   async settle(ids: readonly number[], { from, to }: LetterChange): Promise<number> {

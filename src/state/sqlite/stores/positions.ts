@@ -54,6 +54,7 @@ import {
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import type { LogIdentity } from "../../../core/contracts/positions.ts";
+import type { KeyText } from "../../../core/contracts/row-reads.ts";
 
 const COLUMNS = "name, written, covered, tables, paused, error, reset, lost, left_out";
 const WRITTEN = `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
@@ -468,9 +469,10 @@ const SET_LEFT = `UPDATE sink_session SET is_left = :isLeft
 const PRUNE = `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :own AND id <= (
   SELECT id FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
 
-/** Lists a read that is needed, in the transaction that is open. */
+/** Lists what has to be read, in the transaction that is open. */
 export interface Owing {
   owe(request: SnapshotRequest): void;
+  oweKeys(sink: string, tableId: string, keys: readonly KeyText[]): void;
 }
 
 /** Links this state with the checkpoints of its sinks. */

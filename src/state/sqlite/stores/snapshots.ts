@@ -205,17 +205,19 @@ export class SqliteSnapshots implements SnapshotStore {
    * one, so the key is read again for later changes.
    */
   async addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): Promise<void> {
-    if (keys.length === 0) return;
+    if (keys.length > 0) this.#connection.write(() => this.oweKeys(sink, tableId, keys, shape));
+  }
+
+  /** The same in a transaction that the caller has opened. */
+  oweKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): void {
     const add = "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)";
-    this.#connection.write(() => {
-      let isNews = false;
-      for (const k of keys) {
-        const entry = { sink, table: tableId, key: JSON.stringify(k) };
-        isNews ||= this.#connection.get(IS_LISTED, entry) === undefined;
-        this.#connection.run(add, { ...entry, shape });
-      }
-      if (isNews) countObligation(this.#connection, sink);
-    });
+    let isNews = false;
+    for (const k of keys) {
+      const entry = { sink, table: tableId, key: JSON.stringify(k) };
+      isNews ||= this.#connection.get(IS_LISTED, entry) === undefined;
+      this.#connection.run(add, { ...entry, shape });
+    }
+    if (isNews) countObligation(this.#connection, sink);
   }
 
   async keys(
