@@ -41,6 +41,9 @@ export interface ClimbLimits {
 
 const LIMITS: ClimbLimits = { batchRows: 2_000, stepRows: 1_000, stepValues: 500 };
 
+/** Null: all. As one bound of a range: of a condition with OR, SQLite would look at all that waits. */
+const UP_TO = "ifnull(?1, 9223372036854775807)";
+
 /** Creates the lists, for documents whose keys and joins have at most `width` columns, or widens them. */
 export function createLists(file: Pick<SqliteFile, "exec" | "rows">, width: number): void {
   file.exec(
@@ -257,8 +260,6 @@ export class Climbing {
   }
 }
 
-/** Null: all. As one bound of a range: of a condition with OR, SQLite would look at all that waits. */
-const UP_TO = "ifnull(?1, 9223372036854775807)";
 const AGAIN = "ON CONFLICT DO UPDATE SET again = 1";
 
 function names(prefix: string, count: number): string {
