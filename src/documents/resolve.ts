@@ -233,16 +233,8 @@ class Resolver {
       this.#problem(place, `the source does not tell foreign keys: say by \`on\` what joins ${between}`);
       return null;
     }
-    const up = foreignKeys.flatMap((key) => {
-      if (!isTable(below, key.table) || !isTable(above, key.references)) return [];
-      return joinsOf(seen(above, key.referenced), seen(below, key.columns));
-    });
-    const down = foreignKeys.flatMap((key) => {
-      if (!isTable(above, key.table) || !isTable(below, key.references)) return [];
-      return joinsOf(seen(above, key.columns), seen(below, key.referenced));
-    });
-    const candidates = many || down.length === 0 ? up : down;
-    const [found, ...more] = distinct(candidates);
+    const { up, down } = keysBetween(foreignKeys, above, below);
+    const [found, ...more] = many || down.length === 0 ? up : down;
     if (found === undefined) {
       const other = many && down.length > 0 ? `; without \`many\` a foreign key of ${nameOfTable(above)} does` : "";
       this.#problem(place, `no foreign key joins ${between}: say by \`on\` what does${other}`);
@@ -435,6 +427,23 @@ function isTable(shape: TableShape, { schema, table }: TableName): boolean {
   return shape.schema === schema && shape.table === table;
 }
 
+/** What foreign keys join of two tables: `up` by one of the table below, `down` by one of the table above. */
+export function keysBetween(
+  foreignKeys: readonly ForeignKey[],
+  above: TableShape,
+  below: TableShape,
+): { readonly up: readonly Join[][]; readonly down: readonly Join[][] } {
+  const up = foreignKeys.flatMap((key) => {
+    if (!isTable(below, key.table) || !isTable(above, key.references)) return [];
+    return joinsOf(seen(above, key.referenced), seen(below, key.columns));
+  });
+  const down = foreignKeys.flatMap((key) => {
+    if (!isTable(above, key.table) || !isTable(below, key.references)) return [];
+    return joinsOf(seen(above, key.columns), seen(below, key.referenced));
+  });
+  return { up: distinct(up), down: distinct(down) };
+}
+
 /** The names that sinks see of a table's columns; null: the rules leave one out. */
 function seen({ ruled }: TableShape, columns: readonly string[]): readonly string[] | null {
   if (ruled === undefined) return columns;
@@ -454,7 +463,8 @@ function distinct(candidates: readonly Join[][]): readonly Join[][] {
   return candidates.filter((_, i) => texts.indexOf(texts[i]!) === i);
 }
 
-function spelled(joins: readonly Join[]): string {
+/** As `on` has them. */
+export function spelled(joins: readonly Join[]): string {
   return `{ ${joins.map(({ above, below }) => `${below}: ${above}`).join(", ")} }`;
 }
 

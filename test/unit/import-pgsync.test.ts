@@ -12,6 +12,8 @@ const columns: Readonly<Record<string, readonly string[]>> = {
   actor: ["id", "name"],
   film_actor: ["film_id", "actor_id"],
   award: ["id", "name", "actor_id"],
+  country: ["id", "name", "capital_id"],
+  city: ["id", "country_id"],
 };
 const known = {
   tables: Object.keys(columns).map(shape),
@@ -21,14 +23,18 @@ const known = {
     reference("film_actor", "film_id", "film"),
     reference("film_actor", "actor_id", "actor"),
     reference("award", "actor_id", "actor"),
+    reference("country", "capital_id", "city"),
+    reference("city", "country_id", "country"),
   ],
   equalities: null,
 };
 
-const imported = (...entries: readonly object[]) =>
+const imported = (...entries: readonly object[]) => importedOf("postgres", ...entries);
+
+const importedOf = (kind: string, ...entries: readonly object[]) =>
   importedFromPgsync(parsePgsync("schema.json", JSON.stringify(entries)), {
     name: "films",
-    kind: "postgres",
+    kind,
     url: "${DATABASE_URL}",
     database: "films",
     schema: "public",
@@ -106,6 +112,8 @@ test.each([
   [{ nodes: { table: "film", transform: { rename: { title: 5 } } } }, ["nodes.transform.rename.title"]],
   [{ nodes: { table: "film", where: "hidden" } }, ["nodes.where"]],
   [{ nodes: { table: "film" }, filter: "x" }, ["filter"]],
+  [{ nodes: { table: "film" }, node: { table: "studio" } }, ["node"]],
+  [{ nodes: { table: "film" }, setting: [], mapping: "x" }, ["setting", "mapping"]],
   [studio("one_to_one"), ["nodes.children[0].relationship", "nodes.children[0].relationship.type"]],
   [
     studio({ type: "many", variant: "list" }),
@@ -121,6 +129,139 @@ test.each([
   const blocking = left.filter(({ isBlocking, key }) => isBlocking && !key.startsWith("documents."));
   expect(blocking.map(({ key }) => key)).toEqual(keys.map((key) => `films.${key}`));
   expect(config.documents["films"]).toHaveProperty("undecided");
+});
+
+test("a key of the table above is written where a list, or a table in between, would not find it", () => {
+  const relationship = { type: "one_to_many", variant: "object" };
+  const { config, left } = imported({
+    database: "films",
+    index: "films",
+    nodes: {
+      table: "film",
+      children: [
+        { table: "studio", relationship },
+        // Films of the same studio.
+        { table: "film", label: "others", relationship: { ...relationship, through_tables: ["studio"] } },
+      ],
+    },
+  });
+  expect(left).toEqual([]);
+  expect(config.documents["films"]!.with).toEqual({
+    studio: { from: "public.studio", many: true, on: { id: "studio_id" } },
+    others: { from: "public.film", many: true, through: { from: "public.studio", on: { id: "studio_id" } } },
+  });
+});
+
+test.each(["one_to_one", "one_to_many"])("%s by foreign keys of both tables is to be decided", (type) => {
+  const child = { table: "city", relationship: { type, variant: "object" } };
+  const { config, left } = imported({
+    database: "films",
+    index: "films",
+    nodes: { table: "country", children: [child] },
+  });
+  expect(left.filter(({ isBlocking }) => isBlocking).map(({ key, why }) => [key, why])).toEqual([
+    [
+      "documents.films.with.city",
+      "foreign keys join public.city and public.country in 2 ways; say which one: on: { country_id: id }, or on: { id: capital_id }",
+    ],
+  ]);
+  expect(config.documents["films"]).toHaveProperty("undecided", ["documents.films.with.city"]);
+});
+
+test("a bare value is of the first column, whatever else the node has", () => {
+  const scalar = { type: "one_to_many", variant: "scalar" };
+  const { config, left } = imported({
+    database: "films",
+    index: "films",
+    nodes: {
+      table: "actor",
+      children: [
+        { table: "award", label: "listed", columns: ["name", "id"], relationship: scalar },
+        { table: "award", label: "unlisted", relationship: scalar },
+      ],
+    },
+  });
+  expect(config.documents["films"]!.with).toEqual({
+    listed: { from: "public.award", many: true, value: "name" },
+    unlisted: { from: "public.award", many: true, value: "id" },
+  });
+  expect(left.map(({ key, isBlocking }) => [key, isBlocking])).toEqual(
+    [0, 1].map((i) => [`films.nodes.children[${i}].relationship.variant`, false]),
+  );
+});
+
+test("settings and mappings become `index`: those of nodes, or in their place those of the index", () => {
+  const nodes = {
+    ...FILM,
+    transform: { rename: { title: "name" }, mapping: { name: { type: "text" }, title: { type: "text" } } },
+    children: [
+      {
+        ...FILM.children[0]!,
+        transform: { mapping: { name: { type: "keyword", ignore_above: 20 } } },
+      },
+    ],
+  };
+  const entry = { database: "films", index: "films", setting: { "index.number_of_shards": 2 }, nodes };
+  const first = imported(entry);
+  expect(first.left.map(({ key }) => key)).toEqual(["films.nodes.transform.mapping.title"]);
+  expect(first.config.sinks.search.index).toEqual({
+    films: {
+      settings: { "index.number_of_shards": 2 },
+      mappings: {
+        properties: {
+          name: { type: "text" },
+          made_by: { properties: { name: { type: "keyword", ignore_above: 20 } } },
+        },
+      },
+    },
+  });
+  const properties = {
+    name: { type: "keyword", copy_to: "all" },
+    all: { type: "text" },
+    _meta: { type: "object" },
+    made_by: { type: "nested", properties: { name: { type: "text" }, owner: { type: "text" } } },
+  };
+  const second = imported({ ...entry, setting: {}, mapping: { dynamic_templates: [], properties } });
+  expect(second.left.map(({ key }) => key)).toEqual([
+    "films.mapping.dynamic_templates",
+    "films.mapping._meta",
+    "films.mapping.made_by.properties.owner",
+    "films.nodes.transform.mapping",
+  ]);
+  expect(second.config.sinks.search.index).toEqual({
+    films: {
+      mappings: {
+        properties: {
+          name: { type: "keyword", copy_to: "all" },
+          all: { type: "text" },
+          made_by: { type: "nested", properties: { name: { type: "text" } } },
+        },
+      },
+    },
+  });
+});
+
+test("settings that rows do not survive are to be decided", () => {
+  const { config, left } = imported({
+    database: "films",
+    index: "films",
+    setting: { default_pipeline: "trim" },
+    nodes: { table: "film" },
+  });
+  expect(left.map(({ key, why, isBlocking }) => [key, why, isBlocking])).toEqual([
+    ["sinks.search.index.films.settings", expect.stringContaining("index.default_pipeline can't be set"), true],
+  ]);
+  expect(config.documents["films"]).toHaveProperty("undecided");
+});
+
+test("in MySQL tables are those of the database, whatever schema a node names", () => {
+  const { config, left } = importedOf("mysql", {
+    database: "films",
+    index: "films",
+    node: { ...FILM, schema: "elsewhere", children: [] },
+  });
+  expect(config.documents["films"]).toMatchObject({ from: "public.film" });
+  expect(left.map(({ key, isBlocking }) => [key, isBlocking])).toEqual([["films.nodes.schema", false]]);
 });
 
 test("indexes of several databases are no source: one is chosen", () => {
@@ -150,6 +291,7 @@ test.each([
   '[{"database":"x","nodes":{"table":"a"}},{"nodes":{"table":"b"}}]',
   '[{"database":"x","nodes":{"table":"a"}},"y"]',
   '[{"database":"x","index":5,"nodes":{"table":"a"}}]',
+  '[{"database":"x","index":5,"node":{"table":"a"}}]',
 ])("%s is no file of pgsync", (text) => {
   expect(() => parsePgsync("f.json", text)).toThrow(/^f\.json/);
 });

@@ -187,19 +187,43 @@ const LENIENT =
 
 /** The mapping of a column's field: ours, with what the configuration says of it. */
 function fieldMapping(type: ColumnType, part: FieldPart | undefined): Mapping {
-  const wanted = part === undefined ? undefined : typeOf(part);
-  const ours = wanted === "nested" ? nestedMappingOf(type) : mappingOf(type);
-  if (part === undefined) return ours;
+  return part === undefined ? mappingOf(type) : merged(type, mappingOf(type), part);
+}
+
+/** The same of the fields inside: of relations we know them. */
+function merged(type: ColumnType, given: Mapping, part: FieldPart): Mapping {
+  const wanted = typeOf(part);
+  const ours = wanted === "nested" ? nestedMappingOf(type) : given;
   // Ours takes any JSON, as long as nothing looks into it.
   const isOurs = wanted === ours.type || (wanted === "nested" && ours.properties !== undefined);
   const base = wanted === undefined || (isOurs && !isKept(ours)) ? ours : null;
-  const inner = isObject(part["properties"]) ? { properties: { ...base?.properties, ...part["properties"] } } : {};
+  const properties = Object.entries(isObject(part["properties"]) ? part["properties"] : {}).map(([name, of]) => {
+    const [inner, known] = [typeInside(type, name), base?.properties?.[name]];
+    const isKnown = inner !== undefined && known !== undefined && isPart(of);
+    return [name, isKnown ? merged(inner, known, of) : lenient(mappingFrom(of))] as const;
+  });
   const forms = Object.entries({ ...base?.fields, ...(isObject(part["fields"]) ? part["fields"] : {}) });
-  const own: Mapping = { ...base, ...part, ...inner, type: wanted ?? ours.type };
-  const merged = base === null || "properties" in inner ? lenient(own) : own;
+  const own: Mapping = {
+    ...base,
+    ...part,
+    ...(isObject(part["properties"])
+      ? { properties: { ...base?.properties, ...Object.fromEntries(properties) } }
+      : undefined),
+    type: wanted ?? ours.type,
+  };
+  const made = base === null ? lenient(own) : own;
   return forms.length === 0
-    ? merged
-    : { ...merged, fields: Object.fromEntries(forms.map(([form, of]) => [form, lenient(mappingFrom(of))])) };
+    ? made
+    : { ...made, fields: Object.fromEntries(forms.map(([form, of]) => [form, lenient(mappingFrom(of))])) };
+}
+
+function typeInside(type: ColumnType, name: string): ColumnType | undefined {
+  if (type.kind !== "json" || type.shape === undefined || "value" in type.shape) return undefined;
+  return type.shape.fields.find((field) => field.name === name)?.type;
+}
+
+function isPart(of: unknown): of is FieldPart {
+  return isObject(of);
 }
 
 function mappingFrom(of: unknown): Mapping {

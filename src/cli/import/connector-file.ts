@@ -331,7 +331,7 @@ export function refuseOthers(file: string, text: string, own: string): void {
 
 function toolOf(text: string): keyof typeof TOOLS | null {
   if (/^\s*create\s+(?:peer|mirror)\b/im.test(text)) return "peerdb";
-  if (/"nodes"\s*:/.test(text) && /"(?:database|index)"\s*:/.test(text)) return "pgsync";
+  if (/"nodes?"\s*:/.test(text) && /"(?:database|index)"\s*:/.test(text)) return "pgsync";
   if (/^ *pipeline:/m.test(text) && /^ *source:/m.test(text)) return "flink-cdc";
   if (
     /^(?:databases|sinks|streams|http_endpoints|account):/m.test(text) &&

@@ -84,12 +84,13 @@ function addPgsync(command: Command, { action }: CommandLine): void {
         const indexes = parsePgsync(file, text, options.text("--from"));
         const { kind } = await sourceByUrl("--source", url);
         const name = nameFrom(url);
-        const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : (indexes[0]?.database ?? ""));
+        const database = decoded(URL.parse(url)?.pathname.slice(1) ?? "");
+        const ofMysql = database === "" ? (indexes[0]?.database ?? "") : database;
+        const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : ofMysql);
         const known = await lookInto(session, { name, url }, async (catalog, signal) => {
           const { tables, refused } = await catalog.tables(signal);
           return { tables, refused, ...(await joinsKnown(catalog, tables, signal)) };
         });
-        const database = decoded(URL.parse(url)?.pathname.slice(1) ?? "");
         const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", database, schema, known });
         return written(session, options, "pgsync", imported);
       }),

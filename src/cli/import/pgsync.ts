@@ -1,10 +1,13 @@
 /** A schema file of pgsync as a configuration of Millrace: its indexes as documents, and the search engine as their sink. */
 import { documentsDefinition, documentsOf } from "../../config/documents.ts";
-import { type KnownTables, resolveDocuments } from "../../documents/resolve.ts";
+import type { TableShape } from "../../core/contracts/catalog.ts";
+import type { Join } from "../../documents/document.ts";
+import { type KnownTables, keysBetween, resolveDocuments, spelled } from "../../documents/resolve.ts";
 import { cliError } from "../errors.ts";
 import { asName } from "../init/init-file.ts";
 import { type Fields, fieldsOf, refuseOthers } from "./connector-file.ts";
 import { type Imported, type LeftOut, UNDECIDED } from "./findings.ts";
+import { type FieldsTree, type IndexKeys, indexKeys, refusedOf } from "./pgsync-index.ts";
 
 /** As `documents` of millrace.yaml has it. */
 interface DocumentKeys {
@@ -18,7 +21,7 @@ interface DocumentKeys {
 
 interface RelationKeys extends DocumentKeys {
   readonly many?: true;
-  readonly through?: string;
+  readonly through?: string | { readonly from: string; readonly on: Readonly<Record<string, string>> };
   readonly on?: Readonly<Record<string, string>>;
   readonly value?: string;
 }
@@ -42,7 +45,7 @@ export function parsePgsync(file: string, text: string, from: string | null = nu
   const list: readonly unknown[] = Array.isArray(read) ? read : [read];
   const found = list.map((one, i) => {
     const fields = fieldsOf(one);
-    const { database, index = database, nodes } = fields ?? {};
+    const { database, index = database, nodes = fields?.["node"] } = fields ?? {};
     if (fields === null || nodes === undefined || typeof database !== "string" || typeof index !== "string")
       throw refuse(`is no schema of pgsync: its entry ${i + 1} has no \`database\`, \`index\` and \`nodes\``);
     return { database, index, fields };
@@ -71,18 +74,19 @@ interface PgsyncConfig {
   readonly name: string;
   readonly source: { readonly kind: string; readonly url: string; readonly tables: readonly string[] };
   readonly documents: Readonly<Record<string, DocumentKeys>>;
-  readonly sinks: { readonly search: object };
+  readonly sinks: { readonly search: { readonly kind: "elasticsearch"; readonly index?: object } & object };
 }
 
 /** Joins are left to the foreign keys, as in pgsync; those that the source does not have are named. */
 export function importedFromPgsync(indexes: readonly PgsyncIndex[], source: PgsyncSource): Imported<PgsyncConfig> {
   const left: LeftOut[] = [];
   const documents: Record<string, DocumentKeys> = {};
+  const byIndex: Record<string, IndexKeys> = {};
   const tables = new Set<string>();
   for (const { index, database, fields } of indexes) {
     const known = left.length;
     const name = asName(index, 60) || "documents";
-    const reading = new Reading(index, source.schema, left, tables);
+    const reading = new Reading(index, name, source, left, tables);
     if (database !== source.database) reading.leave("database", `it is ${database}, and --source names another one`);
     if (name !== index)
       reading.leave("index", `the document is named ${name}: a name has lower-case letters, digits and _`);
@@ -91,8 +95,10 @@ export function importedFromPgsync(indexes: readonly PgsyncIndex[], source: Pgsy
       continue;
     }
     const document = reading.document(fields);
+    const own = reading.index(fields, document);
+    if (own !== null) byIndex[name] = own;
     for (const { place, message } of problemsOf({ [name]: document }, source.known))
-      left.push({ key: place, why: message, isNeedless: false, isBlocking: true });
+      if (!reading.unclear.has(place)) reading.decide(place, message);
     const undecided = left.slice(known).filter(({ isBlocking }) => isBlocking);
     documents[name] = undecided.length === 0 ? document : { [UNDECIDED]: undecided.map(({ key }) => key), ...document };
   }
@@ -101,7 +107,14 @@ export function importedFromPgsync(indexes: readonly PgsyncIndex[], source: Pgsy
     name: source.name,
     source: { kind: source.kind, url: source.url, tables: [...tables].toSorted() },
     documents,
-    sinks: { search: { kind: "elasticsearch", url: "${ELASTICSEARCH_URL}", documents: names } },
+    sinks: {
+      search: {
+        kind: "elasticsearch" as const,
+        url: "${ELASTICSEARCH_URL}",
+        documents: names,
+        ...(Object.keys(byIndex).length === 0 ? {} : { index: byIndex }),
+      },
+    },
   };
   const variables = [
     { name: "DATABASE_URL", from: "--source" },
@@ -121,8 +134,7 @@ function problemsOf(documents: Readonly<Record<string, DocumentKeys>>, known: Kn
 
 /** Keys of an entry that are about a whole index. */
 const OF_INDEX: ReadonlyMap<string, string> = new Map([
-  ["setting", "write it as `index.settings` of the sink or document"],
-  ["mapping", "write it as `index.mappings` of the sink or document"],
+  ["mappings", "pgsync sends it in a form that engines refuse; write its fields as `mapping`"],
   ["pipeline", "an ingest pipeline of the search engine is not used"],
   ["routing", "documents are spread by their ids"],
   ["es_boost", "it has no counterpart"],
@@ -142,28 +154,43 @@ const OF_NODE = new Set([
   "base_tables",
 ]);
 
+/** Where a node is. */
+interface NodeAt {
+  /** In the file of pgsync. */
+  readonly path: string;
+  /** In millrace.yaml. */
+  readonly place: string;
+}
+
 class Reading {
   readonly #index: string;
-  readonly #schema: string;
+  readonly #name: string;
+  readonly #source: PgsyncSource;
   readonly #left: LeftOut[];
   readonly #tables: Set<string>;
+  /** By the place of a node, what its `transform.mapping` says. */
+  readonly #mappings = new Map<string, Fields>();
+  /** Places of relations that foreign keys join in several ways. */
+  readonly unclear = new Set<string>();
 
-  constructor(index: string, schema: string, left: LeftOut[], tables: Set<string>) {
+  constructor(index: string, name: string, source: PgsyncSource, left: LeftOut[], tables: Set<string>) {
     this.#index = index;
-    this.#schema = schema;
+    this.#name = name;
+    this.#source = source;
     this.#left = left;
     this.#tables = tables;
   }
 
   document(fields: Fields): DocumentKeys {
     for (const key of Object.keys(fields)) {
-      if (["database", "index", "nodes"].includes(key)) continue;
+      if (["database", "index", "nodes", "node", "setting", "mapping"].includes(key)) continue;
       const why = OF_INDEX.get(key);
       if (key === "plugins") this.block(key, BY_CODE);
       else if (why === undefined) this.block(key, UNKNOWN);
       else this.leave(key, why);
     }
-    const nodes: unknown = fields["nodes"];
+    const { node, nodes = node } = fields;
+    if (node !== undefined && nodes !== node) this.block("node", "there are `nodes` too: leave one of them");
     const roots: readonly unknown[] = Array.isArray(nodes) ? nodes : [nodes];
     if (roots.length !== 1) this.block("nodes", "a document has one root: give each its own index");
     const root = fieldsOf(roots[0]);
@@ -171,24 +198,41 @@ class Reading {
       this.block("nodes", "it has no root");
       return { from: UNDECIDED };
     }
-    const { value, ...keys } = this.#node("nodes", root, false);
-    return value === undefined ? keys : { ...keys, columns: [value] };
+    return this.#node({ path: "nodes", place: `documents.${this.#name}` }, root);
   }
 
-  #node(path: string, node: Fields, isScalar: boolean): DocumentKeys & { readonly value?: string } {
-    for (const key of Object.keys(node)) if (!OF_NODE.has(key)) this.block(`${path}.${key}`, UNKNOWN);
-    for (const key of ["table", "schema", "label"]) this.#text(`${path}.${key}`, node[key]);
-    if (node["base_tables"] !== undefined) this.block(`${path}.base_tables`, "a view is not captured: name its tables");
-    if (node["primary_key"] !== undefined)
-      this.leave(`${path}.primary_key`, "the table's own key counts; `key` under `tables` chooses another");
-    const columns = this.#columns(`${path}.columns`, node["columns"]);
-    const from = this.#table(textOf(node["schema"]), textOf(node["table"]));
-    const rename = this.#transform(`${path}.transform`, node["transform"], columns);
-    const below = this.#children(`${path}.children`, node["children"]);
-    const [only, ...others] = columns;
-    if (isScalar && only !== undefined && others.length === 0 && Object.keys(below).length === 0)
-      return { from, value: only };
-    if (isScalar) this.leave(`${path}.relationship.variant`, "it has several fields: objects were written");
+  /** What the search engine is to be told of the document's index; null: nothing. */
+  index(fields: Fields, document: DocumentKeys): IndexKeys | null {
+    const [setting, mapping] = [this.#object("setting", fields["setting"]), this.#object("mapping", fields["mapping"])];
+    const tree = this.#tree(`documents.${this.#name}`, document, true);
+    const keys = indexKeys(setting, mapping, tree, (key, why) => this.leave(key, why));
+    for (const { path, message } of keys === null ? [] : refusedOf(keys))
+      this.decide(`sinks.search.index.${this.#name}.${path}`, message);
+    return keys;
+  }
+
+  #tree(place: string, node: DocumentKeys, isRoot: boolean): FieldsTree {
+    const { columns, rename = {}, with: relations = {} } = node;
+    const { columns: all = [], key = [] } = this.#known(node.from) ?? {};
+    // The key is in a document in any case.
+    const always = isRoot ? key.map((ordinal) => all[ordinal]!.name) : [];
+    const shown = [...always, ...(columns ?? all.map(({ name }) => name))];
+    const below = Object.entries(relations).filter(([, { value }]) => value === undefined);
+    return {
+      names: new Set([
+        ...shown.map((column) => (Object.hasOwn(rename, column) ? rename[column]! : column)),
+        ...Object.keys(relations),
+      ]),
+      relations: new Map(below.map(([name, relation]) => [name, this.#tree(`${place}.with.${name}`, relation, false)])),
+      mapping: this.#mappings.get(place) ?? {},
+    };
+  }
+
+  #node({ path, place }: NodeAt, node: Fields): DocumentKeys {
+    const from = this.#ownKeys(path, node);
+    const columns = this.#columns(`${path}.columns`, node["columns"], false);
+    const rename = this.#transform({ path: `${path}.transform`, place }, node["transform"], columns);
+    const below = this.#children({ path: `${path}.children`, place }, node["children"], from);
     return {
       from,
       ...(columns.length === 0 ? {} : { columns }),
@@ -197,14 +241,45 @@ class Reading {
     };
   }
 
+  /** pgsync shows the first column of such a node, and nothing else of it. */
+  #scalar({ path, place }: NodeAt, node: Fields): DocumentKeys & { readonly value?: string } {
+    const from = this.#ownKeys(path, node);
+    const columns = this.#columns(`${path}.columns`, node["columns"], true);
+    this.#transform({ path: `${path}.transform`, place }, node["transform"], columns);
+    const value = columns[0] ?? this.#known(from)?.columns[0]?.name;
+    const children = this.#list(`${path}.children`, node["children"]);
+    if (Object.keys(this.#mappings.get(place) ?? {}).length > 0)
+      this.leave(
+        `${path}.transform.mapping`,
+        "a bare value has no fields: write it under the field's name in `mapping`",
+      );
+    if (columns.length !== 1 || children.length > 0)
+      this.leave(`${path}.relationship.variant`, "a bare value is of the node's first column: the rest was left out");
+    return value === undefined ? { from } : { from, value };
+  }
+
+  /** Returns the table. */
+  #ownKeys(path: string, node: Fields): string {
+    for (const key of Object.keys(node)) if (!OF_NODE.has(key)) this.block(`${path}.${key}`, UNKNOWN);
+    for (const key of ["table", "schema", "label"]) this.#text(`${path}.${key}`, node[key]);
+    if (node["base_tables"] !== undefined) this.block(`${path}.base_tables`, "a view is not captured: name its tables");
+    if (node["primary_key"] !== undefined)
+      this.leave(`${path}.primary_key`, "the table's own key counts; `key` under `tables` chooses another");
+    const given = textOf(node["schema"]);
+    const schema = this.#schemaOf(node);
+    if (given !== "" && given !== schema)
+      this.leave(`${path}.schema`, `pgsync does not look at it in MySQL; tables of ${schema} were taken`);
+    return this.#table(schema, textOf(node["table"]));
+  }
+
   /** None: all. What is no name of a column is an expression of SQL. */
-  #columns(path: string, given: unknown): readonly string[] {
+  #columns(path: string, given: unknown, isScalar: boolean): readonly string[] {
     const all = this.#texts(path, given);
     const plain = all.filter((column) => /^[\w$ -]+$/u.test(column) && !column.includes("->"));
     if (plain.length < all.length) {
       const others = all.filter((column) => !plain.includes(column)).join(", ");
-      // Without its columns the node would show all of them.
-      if (plain.length === 0) this.block(path, `${others}: a part of a JSON column is no column`);
+      // Without its columns the node would show all of them, and a bare value would be another one.
+      if (plain.length === 0 || isScalar) this.block(path, `${others}: a part of a JSON column is no column`);
       else this.leave(path, `${others}: a part of a JSON column is no column, and was left out`);
     }
     return plain.length === 0 && (all.length > 0 || (given !== undefined && !Array.isArray(given)))
@@ -212,13 +287,11 @@ class Reading {
       : plain;
   }
 
-  #transform(path: string, given: unknown, columns: readonly string[]): Readonly<Record<string, string>> {
+  #transform({ path, place }: NodeAt, given: unknown, columns: readonly string[]): Readonly<Record<string, string>> {
     const transform = this.#object(path, given);
-    for (const key of Object.keys(transform)) {
-      if (key === "rename") continue;
-      if (key === "mapping") this.leave(`${path}.${key}`, "write it as `index.mappings` of the sink or document");
-      else this.block(`${path}.${key}`, BY_CODE);
-    }
+    for (const key of Object.keys(transform))
+      if (key !== "rename" && key !== "mapping") this.block(`${path}.${key}`, BY_CODE);
+    this.#mappings.set(place, this.#object(`${path}.mapping`, transform["mapping"]));
     const rename = Object.entries(this.#object(`${path}.rename`, transform["rename"])).flatMap(([from, to]) => {
       const field = this.#text(`${path}.rename.${from}`, to);
       if (columns.length === 0 || columns.includes(from)) return field === "" ? [] : [[from, field] as const];
@@ -228,7 +301,7 @@ class Reading {
     return Object.fromEntries(rename);
   }
 
-  #children(path: string, given: unknown): Readonly<Record<string, RelationKeys>> {
+  #children({ path, place }: NodeAt, given: unknown, above: string): Readonly<Record<string, RelationKeys>> {
     const found: Record<string, RelationKeys> = {};
     for (const [i, child] of this.#list(path, given).entries()) {
       const node = fieldsOf(child);
@@ -240,55 +313,108 @@ class Reading {
       const name = textOf(node["label"]) || textOf(node["table"]);
       if (Object.hasOwn(found, name))
         this.block(`${at}.label`, `a second field would be named ${JSON.stringify(name)}`);
-      else found[name] = this.#relation(at, node);
+      else found[name] = this.#relation({ path: at, place: `${place}.with.${name}` }, node, above);
     }
     return found;
   }
 
-  #relation(path: string, node: Fields): RelationKeys {
-    const at = `${path}.relationship`;
+  #relation(at: NodeAt, node: Fields, above: string): RelationKeys {
+    const path = `${at.path}.relationship`;
     const {
       type,
       variant = "object",
       through_tables: through,
       foreign_key: key,
       ...rest
-    } = this.#object(at, node["relationship"]);
-    for (const other of Object.keys(rest)) this.block(`${at}.${other}`, UNKNOWN);
-    if (type !== "one_to_one" && type !== "one_to_many") this.block(`${at}.type`, "it is one_to_one or one_to_many");
-    if (variant !== "object" && variant !== "scalar") this.block(`${at}.variant`, "it is object or scalar");
-    const between = this.#texts(`${at}.through_tables`, through);
-    if (between.length > 1) this.block(`${path}.relationship.through_tables`, "one table lies between two");
+    } = this.#object(path, node["relationship"]);
+    for (const other of Object.keys(rest)) this.block(`${path}.${other}`, UNKNOWN);
+    if (type !== "one_to_one" && type !== "one_to_many") this.block(`${path}.type`, "it is one_to_one or one_to_many");
+    if (variant !== "object" && variant !== "scalar") this.block(`${path}.variant`, "it is object or scalar");
+    const between = this.#texts(`${path}.through_tables`, through);
+    if (between.length > 1) this.block(`${path}.through_tables`, "one table lies between two");
     const [first] = between;
-    return {
-      ...this.#node(path, node, variant === "scalar"),
-      ...(type === "one_to_many" ? { many: true as const } : {}),
-      ...(first === undefined ? {} : { through: this.#between(first) }),
-      ...this.#joins(`${path}.relationship.foreign_key`, key, first !== undefined),
-    };
+    const isOne = type === "one_to_one";
+    if (isOne && first !== undefined)
+      this.leave(
+        `${path}.type`,
+        "pgsync shows a list of all rows behind a through-table, of their first column where the node has no children: `many` was written, with all columns. For one row write `orderBy` in its place",
+      );
+    const made = variant === "scalar" ? this.#scalar(at, node) : this.#node(at, node);
+    const many = type === "one_to_many" || first !== undefined;
+    const ends: Ends = { above, between: first === undefined ? null : this.#between(first, node), below: made.from };
+    return { ...made, ...(many ? { many } : {}), ...this.#joins(at, key, ends, many) };
   }
 
-  #joins(path: string, given: unknown, isThrough: boolean): Pick<RelationKeys, "on"> {
+  #joins(at: NodeAt, given: unknown, ends: Ends, many: boolean): Pick<RelationKeys, "on" | "through"> {
+    const path = `${at.path}.relationship.foreign_key`;
     const { parent, child, ...rest } = this.#object(path, given);
     for (const other of Object.keys(rest)) this.block(`${path}.${other}`, UNKNOWN);
-    if (given === undefined || given === null) return {};
-    const columns = (side: unknown) => this.#texts(path, typeof side === "string" ? [side] : side);
-    const [above, below] = [columns(parent), columns(child)];
-    if (isThrough || above.length !== below.length || above.length === 0) {
+    const { above, between, below } = ends;
+    if (given !== undefined && given !== null) {
+      const through = between === null ? {} : { through: between };
+      const columns = (side: unknown) => this.#texts(path, typeof side === "string" ? [side] : side);
+      const [ofAbove, ofBelow] = [columns(parent), columns(child)];
+      if (between === null && ofAbove.length === ofBelow.length && ofAbove.length > 0)
+        return { on: Object.fromEntries(ofBelow.map((column, i) => [column, ofAbove[i]!])) };
       this.block(path, "say by `on` what joins the tables");
-      return {};
+      return through;
     }
-    return { on: Object.fromEntries(below.map((column, i) => [column, above[i]!])) };
+    if (between !== null) {
+      const first = this.#byKey(`${at.place}.through`, above, between);
+      this.#byKey(at.place, between, below);
+      return { through: first === null || first.isOfBelow ? between : { from: between, on: onOf(first.joins) } };
+    }
+    const found = this.#byKey(at.place, above, below);
+    if (found === null) return {};
+    // Millrace takes a list for rows that refer to the one above.
+    if (many) return found.isOfBelow ? {} : { on: onOf(found.joins) };
+    if (found.isOfBelow && !this.#isKey(below, found.joins))
+      this.leave(
+        `${at.path}.relationship.type`,
+        `several rows of ${below} may belong to one: pgsync shows any of them, Millrace the first by key. \`orderBy\` chooses another`,
+      );
+    return {};
   }
 
-  /** `schema.table`, or a table in the default schema. */
-  #between(text: string): string {
+  /** The foreign key that joins two tables, of either of them; null: none, or it is not known which. */
+  #byKey(place: string, above: string, below: string): { readonly joins: Join[]; readonly isOfBelow: boolean } | null {
+    const [upper, lower] = [this.#known(above), this.#known(below)];
+    const { foreignKeys } = this.#source.known;
+    if (upper === undefined || lower === undefined || foreignKeys === null) return null;
+    const { up, down } = keysBetween(foreignKeys, upper, lower);
+    const [joins, ...more] = [...up, ...down];
+    if (joins === undefined) return null;
+    if (more.length === 0) return { joins, isOfBelow: up.length > 0 };
+    const listed = [joins, ...more].map((one) => `on: ${spelled(one)}`).join(", or ");
+    this.unclear.add(place);
+    this.decide(place, `foreign keys join ${below} and ${above} in ${more.length + 1} ways; say which one: ${listed}`);
+    return null;
+  }
+
+  #isKey(table: string, joins: readonly Join[]): boolean {
+    const shape = this.#known(table);
+    if (shape === undefined) return false;
+    return shape.key.every((ordinal) => joins.some(({ below }) => below === shape.columns[ordinal]!.name));
+  }
+
+  #known(name: string): TableShape | undefined {
+    return this.#source.known.tables.find(({ schema, table }) => `${schema}.${table}` === name);
+  }
+
+  /** `schema.table`, or a table in the schema of the node behind it. */
+  #between(text: string, node: Fields): string {
     const dot = text.indexOf(".");
-    return dot < 0 ? this.#table("", text) : this.#table(text.slice(0, dot), text.slice(dot + 1));
+    return dot < 0 ? this.#table(this.#schemaOf(node), text) : this.#table(text.slice(0, dot), text.slice(dot + 1));
+  }
+
+  /** In MySQL, which has no schemas, pgsync takes the database. */
+  #schemaOf(node: Fields): string {
+    const { kind, schema } = this.#source;
+    return kind === "postgres" ? textOf(node["schema"]) || schema : schema;
   }
 
   #table(schema: string, table: string): string {
-    const name = `${schema === "" ? this.#schema : schema}.${table}`;
+    const name = `${schema}.${table}`;
     this.#tables.add(name);
     return name;
   }
@@ -326,6 +452,22 @@ class Reading {
   block(key: string, why: string): void {
     this.#left.push({ key: `${this.#index}.${key}`, why, isNeedless: false, isBlocking: true });
   }
+
+  /** What is to be decided at a place of millrace.yaml. */
+  decide(place: string, why: string): void {
+    this.#left.push({ key: place, why, isNeedless: false, isBlocking: true });
+  }
+}
+
+interface Ends {
+  readonly above: string;
+  /** Null: none. */
+  readonly between: string | null;
+  readonly below: string;
+}
+
+function onOf(joins: readonly Join[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(joins.map(({ above, below }) => [below, above]));
 }
 
 function textOf(value: unknown): string {
