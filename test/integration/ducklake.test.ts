@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { DuckDBConnection } from "@duckdb/node-api";
@@ -144,6 +145,53 @@ test("writers in two processes take turns: none is refused, or waits for more th
   expect((await reached()) - before).toBeGreaterThanOrEqual(TURNS / 2);
   await sink.close();
 });
+
+function isLocked(path: string): boolean {
+  using file = new DatabaseSync(path, { timeout: 0 });
+  try {
+    file.exec("BEGIN IMMEDIATE");
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+test.runIf(process.platform === "linux")(
+  "a writer that is stopped in its turn costs another one a single wait, and takes turns again when it goes on",
+  { tags: "heavy" },
+  async () => {
+    await using target = await lakeTarget("sqlite");
+    const { catalog } = target.options.place;
+    await using writer = new Writer(target, 1);
+    await writer.next();
+    const others = tableVersion({ table: "others", columns: { id: "int8", v: "text" } });
+    const sink = target.makeSink("other");
+    await sink.open(1, timeout());
+    await sink.prepare([others], timeout());
+    const tookMs = async (from: number, to: number): Promise<number> => {
+      const begunMs = performance.now();
+      for (let n = from; n <= to; n++)
+        await sink.apply(rowsBatch(BigInt(n), [others, [put([`${n}`, "x"])]]), new Reports(), timeout());
+      return performance.now() - begunMs;
+    };
+    // In its turn, and not in a commit, which keeps everybody.
+    await eventually(async () => {
+      await writer.freeze();
+      if (isLocked(`${catalog}-turn`) && !isLocked(catalog)) return true;
+      writer.signal("SIGCONT");
+      return false;
+    });
+    const waitedMs = await tookMs(1, 1);
+    expect(await tookMs(2, 5)).toBeLessThan(waitedMs);
+    writer.signal("SIGCONT");
+    for (let n = 6; n <= 8; n++) {
+      await writer.next();
+      await tookMs(n, n);
+    }
+    expect(await target.readRows(others)).toHaveLength(8);
+    await sink.close();
+  },
+);
 
 test("who may write the catalogue may lock it; where its locks can't be had, batches go without turns", async () => {
   await using target = await lakeTarget("sqlite");

@@ -25,7 +25,9 @@ test("who waits for a turn has it before the one who has just ended his", async 
     turn[Symbol.dispose]();
   });
   // And no journal.
-  expect(readdirSync(dirname(catalog)).toSorted()).toEqual(["lake.db", "lake.db-beat", "lake.db-next", "lake.db-turn"]);
+  expect(readdirSync(dirname(catalog)).toSorted()).toEqual(
+    ["", "-beat", "-next", "-next-beat", "-turn"].map((end) => `lake.db${end}`),
+  );
   first[Symbol.dispose]();
   using _ = await busy.take(signal);
   order.push("again");
@@ -80,6 +82,66 @@ test("a process that is stopped in its turn keeps nobody", async () => {
   stopped.exec("BEGIN IMMEDIATE");
   using waiting = new SharedTurn(catalog, TIMES);
   using _ = await waiting.take(new AbortController().signal);
+});
+
+async function tookMs(turns: readonly SharedTurn[]): Promise<number> {
+  const begunMs = performance.now();
+  for (const turn of turns) (await turn.take(new AbortController().signal))[Symbol.dispose]();
+  return performance.now() - begunMs;
+}
+
+test.each([
+  ["in its turn", "turn"],
+  ["while it waits for its turn", "next"],
+])("a process that is stopped %s is waited for once, not at each turn of the others", async (_, lock) => {
+  using folder = temporaryFolder();
+  const catalog = folder.file("lake.db");
+  writeFileSync(catalog, "");
+  using stopped = new DatabaseSync(`${catalog}-${lock}`);
+  stopped.exec("BEGIN IMMEDIATE");
+  using one = new SharedTurn(catalog, TIMES);
+  using other = new SharedTurn(catalog, TIMES);
+  const patienceMs = await tookMs([one, other]);
+  // Each wait would take as long as half of the first two.
+  expect(await tookMs([one, other, one, other, one, other, one, other])).toBeLessThan(patienceMs);
+});
+
+test("the others take turns beside a process that is stopped, and wait for it once it beats again", async () => {
+  using folder = temporaryFolder();
+  const catalog = folder.file("lake.db");
+  writeFileSync(catalog, "");
+  using stopped = new DatabaseSync(`${catalog}-turn`);
+  stopped.exec("BEGIN IMMEDIATE");
+  using one = new SharedTurn(catalog, TIMES);
+  using other = new SharedTurn(catalog, TIMES);
+  const { signal } = new AbortController();
+  await tookMs([one, other]);
+  const order: string[] = [];
+  const taken = async (name: string, turn: SharedTurn): Promise<void> => {
+    using _ = await turn.take(signal);
+    order.push(name);
+  };
+  const beaten = async (file: string): Promise<void> => {
+    const beats = new Set<number>();
+    await eventually(() => beats.add(statSync(`${catalog}-${file}`).mtimeMs).size > BEATS);
+  };
+  const first = await one.take(signal);
+  const second = taken("other", other);
+  await beaten("next-beat");
+  order.push("one");
+  first[Symbol.dispose]();
+  await second;
+  expect(order).toEqual(["one", "other"]);
+  const beat = (): void => writeFileSync(`${catalog}-beat`, "");
+  beat();
+  const beating = setInterval(beat, TIMES.beatMs);
+  const third = taken("again", one);
+  await beaten("beat");
+  order.push("stopped");
+  stopped.exec("ROLLBACK");
+  await third;
+  clearInterval(beating);
+  expect(order).toEqual(["one", "other", "stopped", "again"]);
 });
 
 test("a process that has given up what it does in its turn, and can't end it, keeps nobody", async () => {

@@ -6,9 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 const LOOK_MS = 15;
 
 interface Times {
-  /** How often the process that has the turn beats. */
+  /** How often who holds a lock beats. */
   readonly beatMs: number;
-  /** After so long without a beat a waiting process goes on without a turn: the one that has it may be stopped. */
+  /** After so long without a beat the others pass by who holds a lock: it may be stopped. */
   readonly silenceMsMax: number;
 }
 
@@ -18,25 +18,29 @@ const TIMES: Times = { beatMs: 1_000, silenceMsMax: 10_000 };
  * The turns of all processes that write to one lake with a catalogue in SQLite, which refuses a transaction if another one
  * committed since it began: beside a daemon that commits twice a second, another's batches of a second would never come through.
  * A turn takes as long as its transaction.
+ *
+ *     next    one process that waits for the turn: who has just ended a turn comes after
+ *     turn    one process that writes
+ *     who has the turn is stopped      the others pass it by, and whose is `next` keeps that one while it writes
+ *     who has `next` is stopped        the others wait for the turn itself
+ *
+ * The others wait once for the beat of one that is stopped, not at each of their turns, until it beats again.
  */
 export class SharedTurn implements Disposable {
   readonly #turn: Lock;
-  /** Held while waiting for the turn: who has just ended a turn comes after. */
   readonly #next: Lock;
-  readonly #beats: Beats;
 
   constructor(catalog: string, times = TIMES) {
-    this.#turn = new Lock(catalog, "turn");
-    this.#next = new Lock(catalog, "next");
-    this.#beats = new Beats(catalog, times);
+    this.#turn = new Lock(catalog, { lock: "turn", beat: "beat" }, times);
+    this.#next = new Lock(catalog, { lock: "next", beat: "next-beat" }, times);
   }
 
   /** One at a time. */
   async take(signal: AbortSignal): Promise<Disposable> {
-    const isSilent = this.#beats.look();
-    using _ = await this.#next.take(isSilent, signal);
-    const turn = await this.#turn.take(isSilent, signal);
-    return turn === NO_LOCK ? turn : this.#beats.during(turn, signal);
+    using waiting = new DisposableStack();
+    waiting.use(await this.#next.take(signal));
+    const turn = await this.#turn.take(signal);
+    return turn === NO_LOCK ? waiting.move() : turn;
   }
 
   [Symbol.dispose](): void {
@@ -46,31 +50,31 @@ export class SharedTurn implements Disposable {
 }
 
 /**
- * The process that has the turn shows that it runs: it changes the time of a file beside the catalogue. The file is
- * none of the locks, because closing a lock's file would end the lock.
+ * Who holds a lock shows that it runs: it changes the time of a file beside the catalogue. The file is none of the locks,
+ * because closing a lock's file would end the lock.
  */
 class Beats {
   readonly #catalog: string;
   readonly #path: string;
-  readonly #times: Times;
+  readonly #beatMs: number;
 
-  constructor(catalog: string, times: Times) {
+  constructor(catalog: string, name: string, beatMs: number) {
     this.#catalog = catalog;
-    this.#path = `${catalog}-beat`;
-    this.#times = times;
+    this.#path = `${catalog}-${name}`;
+    this.#beatMs = beatMs;
   }
 
   /** Work that was given up (`signal`) may hang for good: it beats no more. */
-  during(turn: Disposable, signal: AbortSignal): Disposable {
+  during(held: Disposable, signal: AbortSignal): Disposable {
     this.#beat();
-    const timer = setInterval(() => this.#beat(), this.#times.beatMs).unref();
+    const timer = setInterval(() => this.#beat(), this.#beatMs).unref();
     const end = (): void => clearInterval(timer);
     signal.addEventListener("abort", end);
     return {
       [Symbol.dispose]: () => {
         end();
         signal.removeEventListener("abort", end);
-        turn[Symbol.dispose]();
+        held[Symbol.dispose]();
       },
     };
   }
@@ -84,23 +88,9 @@ class Beats {
     }
   }
 
-  /**
-   * Returns a question for each look: was there no beat for too long? It counts looks, not time: a process that was
-   * itself held up has seen no beats either.
-   */
-  look(): () => boolean {
-    const looksMax = this.#times.silenceMsMax / LOOK_MS;
-    let [heard, looks] = [this.#last(), 0];
-    return () => {
-      const last = this.#last();
-      looks = last === heard ? looks + 1 : 0;
-      heard = last;
-      return looks > looksMax;
-    };
-  }
-
-  #last(): number | undefined {
-    return statSync(this.#path, { throwIfNoEntry: false })?.mtimeMs;
+  /** The time of the last one; 0: there was none. */
+  get last(): number {
+    return statSync(this.#path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   }
 }
 
@@ -108,20 +98,32 @@ class Beats {
 class Lock implements Disposable {
   readonly #catalog: string;
   readonly #path: string;
+  readonly #beats: Beats;
+  readonly #looksMax: number;
   #file: DatabaseSync | null = null;
+  /** The last beat of one that was passed by; null: none was. It counts again once it beats. */
+  #passedBy: number | null = null;
 
-  constructor(catalog: string, name: string) {
+  constructor(catalog: string, names: { readonly lock: string; readonly beat: string }, times: Times) {
     this.#catalog = catalog;
-    this.#path = `${catalog}-${name}`;
+    this.#path = `${catalog}-${names.lock}`;
+    this.#beats = new Beats(catalog, names.beat, times.beatMs);
+    this.#looksMax = times.silenceMsMax / LOOK_MS;
   }
 
-  async take(isSilent: () => boolean, signal: AbortSignal): Promise<Disposable> {
-    let taken = this.#taken();
-    while (taken === null && !isSilent()) {
+  /** NO_LOCK: who holds it is silent. Looks are counted, not time: a process that was itself held up has seen no beats either. */
+  async take(signal: AbortSignal): Promise<Disposable> {
+    let [heard, looks] = [this.#beats.last, 0];
+    for (;;) {
+      const held = this.#taken();
+      if (held !== null) return held === NO_LOCK ? held : this.#beats.during(held, signal);
+      const { last } = this.#beats;
+      looks = last === heard ? looks + 1 : 0;
+      heard = last;
+      if (looks > this.#looksMax) this.#passedBy = last;
+      if (last === this.#passedBy) return NO_LOCK;
       await sleep(LOOK_MS, undefined, { signal });
-      taken = this.#taken();
     }
-    return taken ?? NO_LOCK;
   }
 
   /** Null: another one has it. */

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { eventually } from "../run/waiting.ts";
 import type { LakeTarget } from "./ducklake-target.ts";
 
 const WRITER = fileURLToPath(new URL("./ducklake-writer.ts", import.meta.url));
@@ -34,6 +36,16 @@ export class Writer implements AsyncDisposable {
   /** Waits until it was killed at its failpoint. */
   async ended(): Promise<void> {
     if (this.#process.signalCode === null) await once(this.#process, "exit");
+  }
+
+  signal(name: "SIGCONT" | "SIGSTOP"): void {
+    this.#process.kill(name);
+  }
+
+  /** Stops it by SIGSTOP. */
+  async freeze(): Promise<void> {
+    this.signal("SIGSTOP");
+    await eventually(() => /\) T /.test(readFileSync(`/proc/${this.#process.pid}/stat`, "latin1")));
   }
 
   async kill(): Promise<void> {
