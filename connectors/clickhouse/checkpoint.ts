@@ -72,12 +72,14 @@ export class CheckpointRow {
 
   /** Stores our lease, unless a higher one is stored. */
   async takeOver(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
-    await this.#create(signal);
+    const table = await this.#create(signal);
     let before: Stored | null | undefined;
     for (let refusals = 0; ;) {
       // A daemon's first start expects none.
       const isThere = (row: Stored | null): boolean => row !== null || lease === 1;
-      const stored = await current(() => this.#read(signal), isThere, signal, DOUBT_MS_MAX);
+      const shown = await current(() => this.#read(signal), isThere, signal, DOUBT_MS_MAX);
+      // Invariant: a row that only a slow replica does not show is not replaced. The server would take it: no token names it.
+      const stored = shown ?? (await this.#read(signal, table));
       if (stored !== null && stored.lease > lease) throw takenOver(clickhouseError, stored.lease, lease);
       // Nobody wrote and yet the server refused: it remembers what followed this row before it was put back.
       refusals = before !== undefined && isSame(stored, before) ? refusals + 1 : 0;
@@ -106,8 +108,7 @@ export class CheckpointRow {
       signal,
       DOUBT_MS_MAX,
     );
-    const reads = new Reads(this.#client, { has: () => isReplicated(there?.engine) }, signal);
-    const stored = await this.#read(signal, reads);
+    const stored = await this.#read(signal, there);
     return stored === null ? null : await this.#parsed(stored, signal);
   }
 
@@ -232,12 +233,14 @@ export class CheckpointRow {
     return text;
   }
 
-  async #read(signal: AbortSignal, reads?: Reads): Promise<Stored | null> {
+  /** `there`: the table, where the row is read so that it can't be missing. */
+  async #read(signal: AbortSignal, there?: ThereTable): Promise<Stored | null> {
+    const reads = new Reads(this.#client, { has: () => isReplicated(there?.engine) }, signal);
     const sql =
       `SELECT revision, writer, lease, position, tables, bond FROM ${TABLE} ` +
       `WHERE sink = ${quoteLiteral(this.#sink)} AND list = '' ORDER BY revision DESC LIMIT 1`;
     try {
-      const [row] = await (reads?.rows(TABLE, sql) ?? this.#client.rows(sql, signal));
+      const [row] = await reads.rows(TABLE, sql);
       if (row === undefined) return null;
       const [revision, writer, lease, position, list, bond] = row.map((value) => value ?? "");
       return {
@@ -249,7 +252,7 @@ export class CheckpointRow {
         bond: bond!,
       };
     } catch (error) {
-      if (isGone(error)) return null;
+      if (isGone(error) && there === undefined) return null;
       throw error;
     }
   }
@@ -262,7 +265,7 @@ export class CheckpointRow {
     return row === undefined ? undefined : { engine: row[0] ?? "", sorted: row[1] ?? "" };
   }
 
-  async #create(signal: AbortSignal): Promise<void> {
+  async #create(signal: AbortSignal): Promise<ThereTable> {
     const on = onCluster(this.#placement);
     const hasReplicas = this.#placement.cluster !== undefined;
     const settings = tableSettings(this.#placement, {
@@ -271,7 +274,10 @@ export class CheckpointRow {
       ...(hasReplicas ? {} : { non_replicated_deduplication_window: TOKENS_KEPT }),
     });
     const there = await this.#table(signal);
-    if (there !== undefined) return expectOwn(there, hasReplicas);
+    if (there !== undefined) {
+      expectOwn(there, hasReplicas);
+      return there;
+    }
     await this.#client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(NAME.database)}${on}`, signal);
     await this.#client.run(
       `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, list String, revision UInt64, writer String, lease UInt64, ` +
@@ -279,6 +285,13 @@ export class CheckpointRow {
         `ORDER BY (sink, list)${settings}`,
       signal,
     );
+    const made = await current(
+      () => this.#table(signal),
+      (found) => found !== undefined,
+      signal,
+    );
+    if (made === undefined) throw notShown("the table of the checkpoints");
+    return made;
   }
 }
 

@@ -56,6 +56,12 @@ test("a sink that forgets its checkpoint leaves the table to those that have jus
   for (const sink of [going, coming]) await sink.close();
 });
 
+const shown = (...rows: readonly (readonly string[])[]) => ({
+  status: 200,
+  headers: { "x-clickhouse-summary": "{}" },
+  body: JSON.stringify({ data: rows }),
+});
+
 /** Simulates replicas: a gateway that answers such reads as it answered them before, as long as it is asked to. */
 async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.startsWith("SELECT revision")) {
   const state = { isStale: false, remembers: true, reads: 0 };
@@ -207,6 +213,44 @@ test("a table whose columns a replica shows as they were takes no late statement
   for (const sink of [first, second]) await sink.close();
 });
 
+test("a checkpoint that a slow replica does not show is not replaced by a new one", async () => {
+  const replica = { isSlow: false, catchesUp: false };
+  const sessions = new Set<string | null>();
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, settings, pass }) => {
+    const session = settings.get("session_id");
+    if (sql.startsWith("SYSTEM SYNC REPLICA")) {
+      if (!replica.catchesUp) return refusal(159, "SYNC REPLICA progress: command timed out. (TIMEOUT_EXCEEDED)");
+      sessions.add(session);
+      return shown();
+    }
+    if (replica.isSlow && sql.startsWith("SELECT revision") && !sessions.has(session)) return shown();
+    // What is written there is shown there.
+    if (sql.startsWith("INSERT INTO `millrace`.`progress`")) replica.isSlow = false;
+    const reply = await pass();
+    if (!sql.startsWith("SELECT engine_full, sorting_key")) return reply;
+    return { ...reply, body: reply.body.toString("latin1").replaceAll('"Repl', '"ReplicatedRepl') };
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const first = await target.makeSink();
+  replica.catchesUp = true;
+  await first.open(1, timeout());
+  await first.apply({ kind: "checkpoint", checkpoint: checkpointAt(10n) }, new Reports(), timeout());
+  await first.close();
+  replica.isSlow = true;
+  replica.catchesUp = false;
+  sessions.clear();
+  // The first start of a daemon whose state is another one, too.
+  for (const lease of [1, 2]) {
+    const waiting = await target.makeSink();
+    expect(await failure(waiting.open(lease, timeout()))).toMatchObject({ code: "MR2006", kind: "retryable" });
+    await waiting.close();
+  }
+  replica.catchesUp = true;
+  const next = await target.makeSink();
+  expect((await next.open(3, timeout()))?.position.commit).toBe(10n);
+  await next.close();
+});
+
 test("statements are ended of this sink alone, up to its own lease", async () => {
   const kills: string[] = [];
   const ids: string[] = [];
@@ -302,12 +346,6 @@ test("a checkpoint never counts rows of which a later start would not see that t
   const isKnown = (await next.presence!.missing([counted], timeout())).length > 0;
   expect(held?.tables["public.counted"] === undefined || isKnown).toBe(true);
   await next.close();
-});
-
-const shown = (...rows: readonly (readonly string[])[]) => ({
-  status: 200,
-  headers: { "x-clickhouse-summary": "{}" },
-  body: JSON.stringify({ data: rows }),
 });
 
 test.for([
