@@ -63,7 +63,10 @@ export interface Sender {
 
 export class Client implements AsyncDisposable {
   sender: Sender | null = null;
-  #statementCount = 0;
+  /** Of all clients: a run goes on with another one, and its ids must differ. */
+  static #statementCount = 0;
+  /** Statements on their way that change something. */
+  #changing = 0;
   #tablesAtOnce = TABLES_AT_ONCE;
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
@@ -173,16 +176,19 @@ export class Client implements AsyncDisposable {
   }
 
   #id(): string | undefined {
-    return this.sender === null ? undefined : `${this.sender.mark}${++this.#statementCount}`;
+    return this.sender === null ? undefined : `${this.sender.mark}${++Client.#statementCount}`;
   }
 
   async #change(query: string, signal: AbortSignal, settings: ClickHouseSettings, values?: Readable): Promise<void> {
+    this.#changing++;
     try {
       const { stream } = await this.#send(query, signal, settings, values);
       for await (const _ of stream);
     } catch (error) {
       if (mayRunOn(error)) this.sender?.unanswered();
       throw error;
+    } finally {
+      this.#changing--;
     }
   }
 
@@ -214,6 +220,8 @@ export class Client implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // Invariant: known before the sink sends anything by another client.
+    if (this.#changing > 0) this.sender?.unanswered();
     await this.#client.close();
     this.#agent.destroy();
   }

@@ -59,11 +59,11 @@ export function processesOf(cluster: string): string {
 }
 
 export class WriteFence {
-  readonly #client: Client;
+  #client: Client;
   readonly #placement: Placement;
   /** Begins the ids of this sink's statements in all processes; lease and run follow. */
   readonly #owner: string;
-  readonly #lease: number;
+  readonly lease: number;
   /** Begins the names of this sink's columns: several daemons may write to a table that tables share. */
   readonly #prefix: string;
   readonly #runs = new WriteRuns(() => randomBytes(8).toString("hex"));
@@ -72,14 +72,20 @@ export class WriteFence {
     this.#client = client;
     this.#placement = placement;
     this.#owner = idsOf(sink);
-    this.#lease = lease;
+    this.lease = lease;
     this.#prefix = `${RUN_PREFIX}${createHash("sha256").update(sink).digest("hex").slice(0, 8)}_`;
+    client.sender = this;
+  }
+
+  /** The sink was opened again under the same lease: its run goes on, if all that it has sent was answered. */
+  reopened(client: Client): void {
+    this.#client = client;
     client.sender = this;
   }
 
   /** Begins the ids of the run's statements in the server's list of what it runs. */
   get mark(): string {
-    return `${this.#owner}${this.#lease} ${this.#runs.id} `;
+    return `${this.#owner}${this.lease} ${this.#runs.id} `;
   }
 
   unanswered(): void {
@@ -223,7 +229,7 @@ export class WriteFence {
   #former(owners: FormerOwners): string {
     const own =
       `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
-      `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`;
+      `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.lease}`;
     const theirs = [...owners].map(([owner, tables]) => {
       const named = tables.map(({ sqlName }) => `position(query, ${quoteLiteral(sqlName)}) > 0`).join(" OR ");
       return ` OR (startsWith(query_id, ${quoteLiteral(idsOf(owner))}) AND (${named}))`;

@@ -95,9 +95,9 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("opening the sink", signal, async (client, until) => {
       const checkpoint = this.#stored(client);
       const held = await checkpoint.takeOver(lease, until);
-      const fence = new WriteFence(client, this.#settings.owner, lease, this.#settings.placement);
+      if (this.#fence?.lease === lease) this.#fence.reopened(client);
+      else this.#fence = new WriteFence(client, this.#settings.owner, lease, this.#settings.placement);
       await this.#presence.open(client, until);
-      this.#fence = fence;
       this.#checkpoint = checkpoint;
       return held;
     });

@@ -251,6 +251,36 @@ test("a checkpoint that a slow replica does not show is not replaced by a new on
   await next.close();
 });
 
+test("a sink that is opened again in one process goes on with what it had begun, and enters no table twice", async () => {
+  const sent: string[] = [];
+  let refusals = 0;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    const [what = ""] = /^(?:ALTER TABLE|KILL QUERY)/.exec(sql) ?? [];
+    if (what !== "") sent.push(what);
+    const isRefused = what === "KILL QUERY" && refusals-- > 0;
+    return isRefused ? refusal(202, "Too many simultaneous queries. (TOO_MANY_SIMULTANEOUS_QUERIES)") : await pass();
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const first = await target.makeSink();
+  await first.open(1, timeout());
+  await first.prepare([users], timeout());
+  await first.close();
+  const sink = await target.makeSink();
+  await sink.open(2, timeout());
+  await sink.prepare([users], timeout());
+  const write = async (at: bigint): Promise<void> =>
+    await sink.apply(rowsBatch(at, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  [sent.length, refusals] = [0, 1];
+  expect((await failure(write(10n))).kind).toBe("retryable");
+  await sink.open(2, timeout());
+  await write(10n);
+  expect(sent).toEqual(["ALTER TABLE", "KILL QUERY", "KILL QUERY"]);
+  await sink.open(2, timeout());
+  await write(20n);
+  expect(sent).toHaveLength(3);
+  await sink.close();
+});
+
 test("statements are ended of this sink alone, up to its own lease", async () => {
   const kills: string[] = [];
   const ids: string[] = [];

@@ -100,6 +100,28 @@ describe.each(["hard", "soft"] as const)("deletes: %s", (deletes) => {
   });
 });
 
+test.each(["after its sender has lost it", "while it is on its way"])(
+  "what was sent before the sink was opened again, %s, does not come after it",
+  async (when) => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([at.first], timeout());
+    await apply(sink, rowsBatch(5n, [at.first, [put(["3", "c"])]]));
+    const isLost = when === "after its sender has lost it";
+    const [lost, held] = isLost ? [at.lose(isInsert), null] : [null, at.hold(isInsert)];
+    const first = failure(apply(sink, rowsBatch(10n, [at.first, [put(["1", "first"]), put(["2", "first"])]])));
+    await (lost?.lost ?? held?.met);
+    if (isLost) await first;
+    await sink.open(1, timeout());
+    expect((await first).kind).toBe("retryable");
+    await apply(sink, rowsBatch(10n, [at.first, [put(["1", "second"]), remove(["2", null])]]));
+    held?.release();
+    const late = await (lost?.deliver() ?? held?.answered);
+    expect(late?.status).not.toBe(200);
+    expect(await at.rows()).toEqual(["1 second", "3 c"]);
+  },
+);
+
 test("rows that were deleted before types changed do not come back", async () => {
   await using at = await scene();
   const sink = await at.opened(1);

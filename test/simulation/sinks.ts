@@ -85,7 +85,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   readonly #target: Target;
   readonly #process: SimulatedProcess;
   readonly #connection: Connection;
-  /** Of the requests of this opening. */
+  /** Of the requests under this lease. */
   #runs = new WriteRuns(() => "");
   #lease = 0;
   #triedAtMs = 0;
@@ -118,9 +118,9 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
       () => {
         const target = this.#target;
         if (lease < target.lease) throw fenced(this.name);
+        if (lease !== this.#lease) this.#runs = new WriteRuns(() => `${lease}/${++target.runCount}`);
         target.lease = this.#lease = lease;
         this.#watched.clear();
-        this.#runs = new WriteRuns(() => `${lease}/${++target.runCount}`);
         return (this.#known = target.checkpoint);
       },
       signal,
@@ -312,6 +312,8 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   #enter(tables: readonly TableVersion[]): void {
+    // What is written under another name is refused: somebody may have put the table back as it was.
+    for (const { id } of tables) if (this.#target.tables.get(id)?.run !== this.#runs.id) this.#runs.left(id);
     for (const { id } of this.#runs.unentered(tables, (table) => table.id)) {
       const held = this.#target.tables.get(id);
       if (held === undefined) continue;

@@ -7,7 +7,7 @@
  * table it enters it: from then on the target refuses what names an earlier run, and nothing of earlier runs is still
  * being carried out there. How a target does that is the connector's; a run that has entered a table pays nothing more.
  * A table that no run has entered since takes late requests as if they had come in time, which is no harm: nothing was
- * written after them.
+ * written after them. A sink that is opened again is still the same process: its run goes on if everything was answered.
  */
 export class WriteRuns {
   readonly #newId: () => string;

@@ -87,6 +87,8 @@ export interface LateRequest {
 interface HeldRequest {
   readonly met: Promise<void>;
   release(): void;
+  /** What the server says then, whether somebody waits for it or not. */
+  readonly answered: Promise<Reply>;
 }
 
 export interface LateGateway extends HttpGateway {
@@ -121,13 +123,16 @@ export async function lateGateway(target: string): Promise<LateGateway> {
     hold(isIt: (what: string) => boolean) {
       const met = Promise.withResolvers<void>();
       const over = Promise.withResolvers<void>();
+      const answered = Promise.withResolvers<Reply>();
       const take = async ({ pass }: Asked): Promise<Reply> => {
         met.resolve();
         await over.promise;
-        return await pass();
+        const reply = await pass();
+        answered.resolve(reply);
+        return reply;
       };
       waiting.push({ isIt, take });
-      return { met: met.promise, release: () => over.resolve() };
+      return { met: met.promise, release: () => over.resolve(), answered: answered.promise };
     },
   });
 }
