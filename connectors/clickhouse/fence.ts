@@ -131,7 +131,6 @@ export class WriteFence {
   ): Promise<void> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
     if (unentered.length === 0) return;
-    await this.#dropCopies(unentered, signal);
     let columns = await this.#columnsOf(unentered, signal);
     let open: readonly Fenced[] = unentered;
     while (open.length > 0) {
@@ -143,6 +142,8 @@ export class WriteFence {
       columns = await this.#columnsOf(open, signal, this.column);
       open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
     }
+    // Invariant: after the columns. Who makes a copy from here on finds that its own is gone, and goes no further.
+    await this.#dropCopies(unentered, signal);
     await this.#endFormer(unentered, await formerOwners(unentered), signal);
     for (const table of unentered) this.made(table);
   }

@@ -306,6 +306,32 @@ test("nor does that of a process which was stopped until another one wrote the t
   expect(await at.rows()).toEqual(["1 a", "2 b", "3 c", "4 d"]);
 });
 
+test("nor does one that was made while the other process entered the table", async () => {
+  await using at = await scene({ deletes: "soft", mode: "mirror" });
+  const sink = await at.opened(1);
+  await sink.prepare([at.first], timeout());
+  await apply(sink, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
+  const hard = await at.opened(2, HARD);
+  const making = at.hold((what) => /CREATE TABLE[^]*_millrace_rebuilt_/.test(what));
+  const exchange = at.hold((what) => what.includes("EXCHANGE TABLES"));
+  const preparing = failure(hard.prepare([at.first], timeout()));
+  await making.met;
+  const after = await at.opened(3);
+  await after.prepare([at.first], timeout());
+  const entering = at.hold((what) => /ALTER TABLE[^]*ADD COLUMN `_millrace_run_/.test(what));
+  const applied = apply(after, rowsBatch(20n, [at.first, [put(["3", "c"])]]));
+  await entering.met;
+  making.release();
+  await exchange.met;
+  entering.release();
+  await applied;
+  exchange.release();
+  expect((await preparing).kind).toBe("reopen");
+  await after.verify(timeout());
+  await apply(after, rowsBatch(30n, [at.first, [put(["4", "d"])]]));
+  expect(await at.rows()).toEqual(["1 a", "2 b", "3 c", "4 d"]);
+});
+
 test.each(["this process", "the next one"])(
   "a rebuilt copy that has taken the table's place without an answer is the sink's own: to %s",
   async (which) => {
