@@ -1,5 +1,6 @@
 import type {
   ComparedPlace,
+  ComparedSlice,
   CompareOutcome,
   ComparePlace,
   ComparePort,
@@ -8,6 +9,7 @@ import type {
 } from "../core/contracts/comparing.ts";
 import { type Clock, pause, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
+import type { Block } from "../core/model/block.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
@@ -238,7 +240,8 @@ export class Comparisons implements ComparePort {
    * Puts the rows into the sink's queue. The sink stands still for listed keys, which are few. The rows of a range are many:
    * from their position on they are compared beside the stream, one slice after the other.
    */
-  #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
+  #hand(place: ComparePlace, sink: string, closed: ClosedWell, signal: AbortSignal): Way {
+    const { block, toldCount, until, moved } = closed;
     const { clock, news, fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
     const { table, share = 1 } = place;
@@ -255,43 +258,50 @@ export class Comparisons implements ComparePort {
     const way: Way = { all, failure: null };
     if (block === null) return way;
     let versionMax: Promise<bigint> | null = null;
+    /** Returns how long it took. */
+    const compare = async (slice: Omit<ComparedSlice, "versionMax">, batchSignal: AbortSignal): Promise<number> => {
+      using either = scopeOf(signal, batchSignal);
+      let beganMs = clock.elapsed();
+      try {
+        using _ = await turn.take(either.signal);
+        if (pace !== null) await calm([worker], news, clock, either.signal);
+        versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
+        const asked = { ...slice, versionMax: await versionMax };
+        beganMs = clock.elapsed();
+        await place.compare(sink, asked, either.signal);
+      } catch (error) {
+        way.failure = { error };
+      }
+      this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
+      return clock.elapsed() - beganMs;
+    };
+    const walk = async (rows: Block, isByLog: boolean): Promise<void> => {
+      for (let from = 0; from < rows.count && way.failure === null;) {
+        const isFirst = from === 0;
+        const count = pace?.rowCount(isFirst) ?? rowsAtOnce;
+        const to = Math.min(rows.count, from + count);
+        const without = isByLog ? undefined : await moved?.among(rows, from, to, clock);
+        const slice = { block: rows, from, to, isByLog, ...(without && { without }) };
+        const tookMs = await compare(slice, signal);
+        from = to;
+        if (pace === null) continue;
+        if (!isByLog && (isFirst || slice.to - slice.from === count)) pace.took(tookMs, isFirst);
+        await pause(clock, restAfter(tookMs, share), signal);
+      }
+    };
+    const walkBeside = async (): Promise<void> => {
+      await walk(block, false);
+      const left = way.failure === null ? moved?.byLog(block) : null;
+      if (left == null) return;
+      await walk(left, true).finally(() => left.release());
+    };
     for (const { from, to } of spans) {
-      const isByLog = from >= toldCount;
-      /** How long it took. */
-      const compared = async (slice: Span, batchSignal: AbortSignal): Promise<number> => {
-        using either = scopeOf(signal, batchSignal);
-        let beganMs = clock.elapsed();
-        try {
-          using _ = await turn.take(either.signal);
-          if (pace !== null) await calm([worker], news, clock, either.signal);
-          versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
-          const asked = { ...slice, block, isByLog, versionMax: await versionMax };
-          beganMs = clock.elapsed();
-          await place.compare(sink, asked, either.signal);
-        } catch (error) {
-          way.failure = { error };
-        }
-        this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
-        return clock.elapsed() - beganMs;
-      };
-      const walk = async (): Promise<void> => {
-        for (let at = from; at < to && way.failure === null;) {
-          const isFirst = at === from;
-          const count = pace?.rowCount(isFirst) ?? rowsAtOnce;
-          const slice = { from: at, to: Math.min(to, at + count) };
-          const tookMs = await compared(slice, signal);
-          at += count;
-          if (pace === null) continue;
-          if (!isByLog && (isFirst || at <= to)) pace.took(tookMs, isFirst);
-          await pause(clock, restAfter(tookMs, share), signal);
-        }
-      };
       const compareHere = async (batchSignal: AbortSignal): Promise<void> => {
-        if (way.failure === null) await compared({ from, to }, batchSignal);
+        if (way.failure === null) await compare({ block, from, to, isByLog: from >= toldCount }, batchSignal);
       };
       const begin = async (): Promise<void> => {
         block.retain();
-        beside = beside.then(walk).finally(() => block.release());
+        beside = walkBeside().finally(() => block.release());
       };
       fanOut.push(worker, {
         kind: "compare",

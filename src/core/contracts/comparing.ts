@@ -97,6 +97,8 @@ export interface ComparedSlice {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
+  /** Rows that are no part of it. Default: none. */
+  readonly without?: ReadonlySet<number>;
   /** True if these rows changed while they were read: each is as the log left it. */
   readonly isByLog: boolean;
   /** No row in the sink can belong to a later change. */

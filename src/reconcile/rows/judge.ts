@@ -47,11 +47,12 @@ export interface SourceRow {
 export function wantedRows(
   inspection: Inspection,
   table: TableVersion,
-  { block, from, to }: ComparedSlice,
+  { block, from, to, without }: ComparedSlice,
   isWanted: (id: string) => boolean,
 ): readonly SourceRow[] {
   const rows: SourceRow[] = [];
   for (let row = from; row < to; row++) {
+    if (without?.has(row) === true) continue;
     const isThere = block.after[row] !== NO_TUPLE;
     map.read(block.bytes, isThere ? block.after[row]! : block.before[row]!);
     const key = table.key.map((ordinal) => textOf(table, block.bytes, ordinal)!);

@@ -21,8 +21,8 @@
  *   the chunk's row (`partial`), and a row that the log can't show at all (`untold`) is taken from the chunk if the
  *   chunk's snapshot sees the last change of it.
  * - `CompareWindow` says what a sink must hold at H. First come the rows that the source itself has shown: untouched ones,
- *   and those whose last change the snapshot sees. Then come keys that changed later, as the log left them. Keys of which
- *   neither tells the state at H are `unsettled`, and are looked up again.
+ *   and those whose last change the snapshot sees. Then come keys that changed later, as the log left them; in a range they
+ *   are found while it is compared (`MovedRows`). Keys of which neither tells the state at H are `unsettled`, and are looked up again.
  *
  * What went wrong before this was so:
  * - A transaction may be in the stream and not yet visible to a SELECT (a commit that waits for a synchronous standby).
@@ -45,6 +45,7 @@ import {
   OP_TRUNCATE,
 } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
+import { type Clock, nextTurn } from "../../core/clock.ts";
 import { hasWholeKey, joinedKey, keyText } from "../../core/model/row-id.ts";
 import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
@@ -254,10 +255,11 @@ export class ApplyWindow extends Window<Touched> {
 export class CompareWindow extends Window<number> {
   readonly #images = new KeyImages();
   readonly #unsettled: KeyText[] = [];
+  #moved: MovedRows | null = null;
 
   /** Keys of the chunk, or listed ones, whose state at the high watermark is unknown. */
   get unsettled(): readonly KeyText[] {
-    return this.#unsettled;
+    return this.#moved?.unsettled ?? this.#unsettled;
   }
 
   protected noteChange(
@@ -275,40 +277,96 @@ export class CompareWindow extends Window<number> {
 
   protected select(filled: Filled): WindowRows {
     const { table, keys } = filled;
-    const { block: chunk, sees } = filled.chunk;
+    const { block: chunk } = filled.chunk;
+    if (keys === null) {
+      const moved = (this.#moved = new MovedRows(this.touched, this.#images, filled));
+      return { block: chunk?.retain() ?? null, toldCount: chunk?.count ?? 0, moved };
+    }
     const rows = new ChunkRows(table, chunk);
     const found = new Map<string, number>();
     const moved: (readonly [key: KeyText, text: string])[] = [];
     const timeUs = timeOf(filled);
     const bytes = chunk?.bytes ?? new Uint8Array();
-    const isMoved = (text: string): boolean => {
-      const xid = this.touched.get(text);
-      return xid !== undefined && !isTold(xid, sees);
-    };
     for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
       const text = keyOf(table, bytes, offset);
       found.set(text, offset);
-      if (isMoved(text)) moved.push([keyText(table, bytes, offset), text]);
+      if (hasMoved(this.touched, text, filled)) moved.push([keyText(table, bytes, offset), text]);
       else rows.copy(bytes, offset, this.lowVersion, timeUs);
     }
-    for (const key of keys ?? []) {
+    for (const key of keys) {
       const text = joinedKey(key);
       if (found.has(text)) continue;
-      if (isMoved(text)) moved.push([key, text]);
+      if (hasMoved(this.touched, text, filled)) moved.push([key, text]);
       else rows.remove(key, this.lowVersion, timeUs);
     }
     const toldCount = rows.count;
     for (const [key, text] of moved) {
       const image = this.#images.of(text);
-      const offset = found.get(text);
-      if (image.kind === "row") rows.copy(image.tuple, 0, this.lowVersion, timeUs);
-      else if (image.kind === "partial" && offset !== undefined)
-        rows.merge(image.tuple, bytes, offset, this.lowVersion, timeUs);
-      // In a range, a row that is gone is no row: its key shows whether the sink still has it.
-      else if (image.kind === "gone" && keys !== null) rows.remove(key, this.lowVersion, timeUs);
+      if (rows.take(image, bytes, found.get(text), this.lowVersion, timeUs)) continue;
+      if (image.kind === "gone") rows.remove(key, this.lowVersion, timeUs);
       else this.#unsettled.push(key);
     }
     return { ...rows.finish(), toldCount };
+  }
+}
+
+/** Whether the row changed later than the chunk shows. `touched`: by key, the transaction of its last change. */
+function hasMoved(touched: ReadonlyMap<string, number>, text: string, { chunk: { sees } }: Filled): boolean {
+  const xid = touched.get(text);
+  return xid !== undefined && !isTold(xid, sees);
+}
+
+/** The stream waits for the process while these are looked at. */
+const ROWS_PER_TURN = 256;
+
+/**
+ * The rows of a compared range that changed later than the chunk shows. They are found piece by piece, while the range is
+ * compared: at the high watermark the stream would wait for a look at each row.
+ */
+export class MovedRows {
+  readonly #touched: ReadonlyMap<string, number>;
+  readonly #images: KeyImages;
+  readonly #filled: Filled;
+  readonly #met = new Map<string, { readonly key: KeyText; readonly offset: number }>();
+  #unsettled: readonly KeyText[] = [];
+
+  constructor(touched: ReadonlyMap<string, number>, images: KeyImages, filled: Filled) {
+    this.#touched = touched;
+    this.#images = images;
+    this.#filled = filled;
+  }
+
+  /** Keys whose state at the high watermark is unknown; after `byLog`. */
+  get unsettled(): readonly KeyText[] {
+    return this.#unsettled;
+  }
+
+  /** Those of rows `from`..`to` of the chunk. */
+  async among({ bytes, after }: Block, from: number, to: number, clock: Clock): Promise<ReadonlySet<number>> {
+    const { table } = this.#filled;
+    const found = new Set<number>();
+    for (let row = from; row < to; row++) {
+      if (row > from && (row - from) % ROWS_PER_TURN === 0) await nextTurn(clock);
+      const offset = after[row]!;
+      const key = keyText(table, bytes, offset);
+      const text = joinedKey(key);
+      if (!hasMoved(this.#touched, text, this.#filled)) continue;
+      this.#met.set(text, { key, offset });
+      found.add(row);
+    }
+    return found;
+  }
+
+  /** As the log left them, after all rows of the chunk were asked for. The caller releases the block; null: there are none. */
+  byLog({ bytes, transactions }: Block): Block | null {
+    const rows = new ChunkRows(this.#filled.table, null);
+    const unsettled: KeyText[] = [];
+    const [version, timeUs] = [transactions.version[0]!, transactions.commitTimeUs[0]!];
+    // In a range, a row that is gone is no row: its key shows whether the sink still has it.
+    for (const [text, { key, offset }] of this.#met)
+      if (!rows.take(this.#images.of(text), bytes, offset, version, timeUs)) unsettled.push(key);
+    this.#unsettled = unsettled;
+    return rows.finish().block;
   }
 }
 
@@ -324,6 +382,8 @@ interface Filled {
 export interface WindowRows {
   readonly block: Block | null;
   readonly toldCount: number;
+  /** Rows that are still among these, although the source shows them no longer so. Default: none. */
+  readonly moved?: MovedRows;
 }
 
 function timeOf({ chunk, nowMs }: Filled): bigint {
@@ -407,6 +467,14 @@ class ChunkRows {
       }
     }
     this.#block.append(OP_DELETE, 0, NO_TUPLE, at, BEFORE_KEY, this.#tx(version, timeUs), 0);
+  }
+
+  /** False: what the log left does not tell the row. `offset`: where the chunk has it. */
+  take(image: KeyImage, bytes: Uint8Array, offset: number | undefined, version: bigint, timeUs: bigint): boolean {
+    if (image.kind === "row") this.copy(image.tuple, 0, version, timeUs);
+    else if (image.kind === "partial" && offset !== undefined) this.merge(image.tuple, bytes, offset, version, timeUs);
+    else return false;
+    return true;
   }
 
   get count(): number {
