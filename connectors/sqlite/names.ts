@@ -2,6 +2,7 @@ import type { TableName } from "../../src/core/contracts/connector.ts";
 import { type Column, tableId, type TableVersion } from "../../src/core/model/schema.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS, OWN_PREFIX } from "../warehouse/own-columns.ts";
+import { ScopeTable } from "../warehouse/scopes.ts";
 import { sqliteError } from "./errors.ts";
 import { reservedSchema } from "../warehouse/table-change.ts";
 import { andInScope } from "../warehouse/targets.ts";
@@ -12,10 +13,14 @@ export { fold, quoteIdentifier };
 export const PROGRESS = "_millrace_progress";
 /** The notes of the targets (connectors/warehouse/following): SQLite has no comments. */
 export const NOTES = "_millrace_tables";
+/** Who has which table's rows in targets that tables share. */
+export const SCOPES_NAME = "_millrace_scopes";
 /** See `NewestRow`. */
 export const NEWEST = "_millrace_newest";
 /** Takes the place of a target whose rows must be copied. */
 export const REBUILT = "_millrace_rebuilt";
+
+export const SCOPES = new ScopeTable(SCOPES_NAME, quoteText);
 
 /** SQLite has no schemas: the table's name is that of both, with a dot. */
 export function targetName(table: TableName, schemaOption: string | undefined): string {

@@ -25,12 +25,13 @@ import {
   type TargetForm,
   VERSION_COLUMN,
 } from "../warehouse/own-columns.ts";
+import { scopeKey } from "../warehouse/scopes.ts";
 import { Targets, type TargetsOptions, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { type Companion, KeptColumns } from "./companion.ts";
 import { classify, isMissing, rowsKept, sqliteError, stopped, triggerFails } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
-import { inScope, NOTES, quoteIdentifier, targetKey, targetName } from "./names.ts";
+import { inScope, NOTES, quoteIdentifier, SCOPES, targetKey, targetName } from "./names.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { dropIfGone, dropNewest, lackingNewest, noteNewest } from "./tables/newest.ts";
@@ -160,6 +161,12 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     });
   }
 
+  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    await this.#work("letting go of tables", signal, async (stop) => {
+      await this.#targets.keep(this.#warehouse(stop), this.#keptOf(tables));
+    });
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async (stop) => {
@@ -217,16 +224,31 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     });
   }
 
-  /** Inside a transaction: nothing goes into a table that another daemon has prepared since. */
+  /** Inside a transaction: nothing goes into a table, or a part of one, that another daemon has prepared since. */
   #expectOwned(file: SqliteFile, batch: Batch): void {
     const { version } = file;
     if (version !== this.#seenVersion) this.#seenOwned.clear();
     this.#seenVersion = version;
-    const names = new Set(tablesOf(batch).map((table) => targetName(table, this.#options.schema)));
-    const unseen = [...names].filter((name) => !this.#seenOwned.has(name));
-    const found = unseen.map((name) => [targetKey(name), { note: noteIn(file, name) }] as const);
+    const places = new Map(
+      tablesOf(batch).map((table) => {
+        const name = targetName(table, this.#options.schema);
+        return [scopeKey(targetKey(name), table) ?? targetKey(name), { name, isShared: table.scope !== undefined }];
+      }),
+    );
+    const [scopes, names] = [[] as string[], [] as string[]];
+    for (const [place, { name, isShared }] of places) {
+      if (this.#seenOwned.has(place)) continue;
+      if (isShared) scopes.push(place);
+      else names.push(name);
+    }
+    const found = names.map((name) => [targetKey(name), { note: noteIn(file, name) }] as const);
     this.#targets.expectOwned(sqliteError, new Map(found));
-    for (const name of unseen) this.#seenOwned.add(name);
+    if (scopes.length > 0)
+      this.#targets.expectScopes(
+        sqliteError,
+        SCOPES.findNow(scopes, (sql) => file.rows(sql)),
+      );
+    for (const place of places.keys()) this.#seenOwned.add(place);
   }
 
   async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {
@@ -318,7 +340,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         stop,
         () => this.#checkpoint.fence(file),
         async () => {
-          for (const { table, rows: sqlName, noted } of await this.#targets.expelled(warehouse, tables)) {
+          for (const { table, rows: sqlName, noted, settled } of await this.#targets.expelled(warehouse, tables)) {
             const where = `WHERE (${VERSION_COLUMN} > ?1 OR ${VERSION_COLUMN} IS NULL)${inScope(table)}`;
             const remove = `DELETE FROM ${sqlName} ${where}`;
             const stored = this.#kept.stored(version);
@@ -326,6 +348,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
             const name = targetName(table, this.#options.schema);
             dropNewest(file, name);
             if (noted !== null) warehouse.note({ name }, noted);
+            if (settled !== null) file.exec(SCOPES.settle(settled));
           }
           await this.#companion?.written(slices);
         },
@@ -363,6 +386,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         .filter(([key]) => !lacking.has(key))
         .map(([key, note]) => [key, { note: decodeNote(note === null ? null : String(note)) }] as const);
       this.#targets.expectPresent(sqliteError, PLACE, new Map(found));
+      if (writings !== this.#seenWritings) await this.#targets.checkScopes(this.#warehouse(stop));
       this.#seenWritings = writings;
     });
   }

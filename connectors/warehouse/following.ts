@@ -7,18 +7,22 @@ import type { Raise } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
 
+/** Who has a target, or a table's part of one that tables share. */
+export interface Ownership {
+  /** Who writes to it, `<daemon>/<sink>`. Absent: of nobody alone, as where tables share a target. */
+  readonly owner?: string | undefined;
+  /** The owner before, whose rows may still be there: see `TargetPresence.foreign`. */
+  readonly former?: string | undefined;
+}
+
 /** The table for which the target was created, in the target's names and types. */
-export interface TargetNote {
+export interface TargetNote extends Ownership {
   /** `TableVersion.relation`. */
   readonly relation: number;
   /** Names of the key's columns. */
   readonly key: readonly string[];
   /** By name: `Column.identity`, and the type as the sink requested it. */
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
-  /** Who writes to it, `<daemon>/<sink>`. Absent: of nobody alone, as where tables share a target. */
-  readonly owner?: string | undefined;
-  /** The owner before, whose rows may still be there: see `TargetPresence.foreign`. */
-  readonly former?: string | undefined;
   /** The target has not got its key yet: it is made when the rows of a first copy are there. */
   readonly keyless?: true | undefined;
   /** Columns of the program that had made the target: they are never written. */
@@ -97,7 +101,7 @@ export function hidingNote(table: TableVersion, note: TargetNote): TargetNote | 
 
 /**
  * Of a target that tables with different scopes share: they know its columns by their names, and it belongs to all who write
- * there.
+ * there. Whose the rows of each table are is said elsewhere (scopes.ts).
  */
 function sharedNote(table: TableVersion, columns: readonly WantedColumn[], existing: TargetNote | null): TargetNote {
   const { key } = table;
@@ -133,7 +137,7 @@ export function decodeNote(text: string | null): TargetNote | null {
  * Another daemon or sink that has taken over the target since `owner` prepared it; null: nobody. Two that write to one table
  * hide each other's rows, because the versions of their rows come from different logs.
  */
-export function successorOf(owner: string | undefined, note: TargetNote | null): string | null {
+export function successorOf(owner: string | undefined, note: Ownership | null): string | null {
   const noted = note?.owner;
   return owner === undefined || noted === undefined || noted === owner ? null : noted;
 }
@@ -153,7 +157,7 @@ export function expectOwned(
 }
 
 /** Whose rows may be in the target of `owner`; null: nobody else's. */
-export function formerOf(owner: string | undefined, note: TargetNote | null): string | null {
+export function formerOf(owner: string | undefined, note: Ownership | null): string | null {
   return successorOf(owner, note) ?? (note?.owner === owner ? (note?.former ?? null) : null);
 }
 

@@ -18,10 +18,12 @@ import {
   formerOf,
   hidingNote,
   lostColumns,
+  type Ownership,
   successorOf,
   type TargetNote,
 } from "./following.ts";
 import { isOwn, type TargetForm, VERSION_COLUMN } from "./own-columns.ts";
+import { expectScopes, type ScopeClaim, scopeKey, type ScopeOwners } from "./scopes.ts";
 import {
   changeOf,
   type Dialect,
@@ -69,6 +71,23 @@ export interface ExpelledTarget extends Pick<VersionedTarget, "rows"> {
   readonly table: TableVersion;
   /** Its note once they are gone; null: it says so already. */
   readonly noted: string | null;
+  /** The scope of a shared target that has no former owner once they are gone; null: it has none already. */
+  readonly settled: string | null;
+}
+
+/** Who has which table's rows in targets that tables share. */
+export interface WarehouseScopes {
+  /** Those of these that somebody has. */
+  find(scopes: readonly string[]): Promise<ScopeOwners>;
+  /**
+   * In one transaction, or as one step: looks again (`claimed`), and stores that this sink has these. Invariant: what the former
+   * owners sent is done or void when it resolves, or their next batches find it out.
+   */
+  claim(claims: readonly ScopeClaim[]): Promise<void>;
+  /** All that this sink has. */
+  own(): Promise<readonly string[]>;
+  /** Nobody has these any more, if this sink has them. */
+  release(scopes: readonly string[]): Promise<void>;
 }
 
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
@@ -87,6 +106,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   versioned(tables: readonly TableName[] | null): Promise<Found<VersionedTarget>>;
   /** See `andInScope`. Without it a target is of one table. */
   inScope?(table: TableVersion): string;
+  readonly scopes?: WarehouseScopes;
   /** Each value as text; null may be empty. `sqlName`: the target that the statement reads. */
   rows(sql: string, sqlName: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
   /** How many targets `create` takes at once: all of them succeed or fail. */
@@ -132,7 +152,9 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   readonly #unhidden = new WeakMap<TableVersion, readonly [layout: L, Unhidden]>();
   /** Ids of the tables that are written to a target, by the target's key. */
   readonly #tables = new Map<string, ReadonlySet<string>>();
-  /** By the target's key, the other daemon or sink whose it was when `foreign` was asked last. */
+  /** The same of a table's part of a shared target, by its scope. */
+  readonly #scopes = new Map<string, string>();
+  /** By the target's key or the scope, the other daemon or sink whose it was when `foreign` was asked last. */
   readonly #others = new Map<string, string>();
 
   /** `owner`: see TargetNote. */
@@ -151,8 +173,17 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 
   /** Targets are looked for again at their next preparation. */
-  forget(keys: Iterable<string> = [...this.#tables.keys()]): void {
-    for (const key of keys) this.#tables.delete(key);
+  forget(keys?: Iterable<string>): void {
+    if (keys === undefined) this.#scopes.clear();
+    for (const key of keys ?? [...this.#tables.keys()]) this.#tables.delete(key);
+  }
+
+  /** The same for one table; of a shared target, its part. */
+  #forgetTable(warehouse: Warehouse<L, E, P>, table: TableVersion): void {
+    const key = warehouse.key(table);
+    const scope = scopeKey(key, table);
+    if (scope === null) this.forget([key]);
+    else this.#scopes.delete(scope);
   }
 
   /**
@@ -179,6 +210,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       const layout = await attempt(table, async () => named(warehouse, await warehouse.layout(table)));
       if (layout !== undefined) layouts.push(layout);
     }
+    await this.#claim(
+      warehouse,
+      layouts.map(({ table }) => table),
+    );
     const look = (): Promise<Found<E>> => warehouse.find(layouts.map(({ table }) => table));
     const there = layouts.length === 1 ? await attempt(layouts[0]!.table, look) : await look();
     if (there === undefined) throw failures[0];
@@ -232,6 +267,40 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       this.#prepared.set(table, target);
     }
     if (isSome(failures)) throw joined(failures);
+  }
+
+  /** Their parts of shared targets are this sink's. Throws for all that another one has, before anything is prepared. */
+  async #claim(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
+    const claims = this.#claimsOf(warehouse, tables);
+    if (claims.length === 0 || warehouse.scopes === undefined) return;
+    const there = await warehouse.scopes.find(claims.map(({ scope }) => scope));
+    expectScopes(warehouse.raise, this.#owner, claims, there);
+    const others = claims.filter(({ scope }) => there.get(scope)?.owner !== this.#owner);
+    if (others.length > 0) await warehouse.scopes.claim(others);
+    for (const { scope, table } of claims) this.#scopes.set(scope, table);
+  }
+
+  #claimsOf(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): readonly ScopeClaim[] {
+    return tables.flatMap((table) => {
+      const scope = scopeKey(warehouse.key(table), table);
+      return scope === null ? [] : [{ scope, table: table.id, from: this.#others.get(scope) ?? null }];
+    });
+  }
+
+  /** Who has the target of the table, or its part of one that tables share; null: nobody. `found`: the targets. */
+  async #owners(
+    warehouse: Warehouse<L, E, P>,
+    tables: readonly TableVersion[],
+    found: Found<{ readonly note: TargetNote | null }>,
+  ): Promise<(table: TableVersion) => Ownership | null> {
+    const scopes = this.#claimsOf(warehouse, tables).map(({ scope }) => scope);
+    const parts =
+      (scopes.length === 0 ? undefined : await warehouse.scopes?.find(scopes)) ?? new Map<string, Ownership>();
+    return (table) => {
+      const key = warehouse.key(table);
+      const scope = scopeKey(key, table);
+      return (scope === null ? found.get(key)?.note : parts.get(scope)) ?? null;
+    };
   }
 
   async #followed(
@@ -322,21 +391,23 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   async foreign(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly ForeignTarget[]> {
     const able = tables.filter((table) => keyOrNull(warehouse, table) !== null);
     if (able.length === 0) return [];
-    const takenIn = (found: Found<E>): readonly ForeignTarget[] =>
-      able.flatMap((table) => {
-        const owner = formerOf(this.#owner, found.get(warehouse.key(table))?.note ?? null);
-        return owner === null ? [] : [{ table, owner }];
-      });
-    const there = await warehouse.find(able, (found) => takenIn(found).length === 0);
-    const taken = takenIn(there);
+    const ownedIn = (found: Found<E>): boolean =>
+      able.every((table) => formerOf(this.#owner, found.get(warehouse.key(table))?.note ?? null) === null);
+    const there = await warehouse.find(able, ownedIn);
+    const ownerOf = await this.#owners(warehouse, able, there);
+    const taken: ForeignTarget[] = [];
     for (const table of able) {
       const key = warehouse.key(table);
-      const other = successorOf(this.#owner, there.get(key)?.note ?? null);
-      if (other === null) this.#others.delete(key);
-      else this.#others.set(key, other);
+      const place = scopeKey(key, table) ?? key;
+      const found = ownerOf(table);
+      const owner = formerOf(this.#owner, found);
+      if (owner !== null) taken.push({ table, owner });
+      const other = successorOf(this.#owner, found);
+      if (other === null) this.#others.delete(place);
+      else this.#others.set(place, other);
     }
     // What is reported here must not be reported again.
-    this.forget(taken.map(({ table }) => warehouse.key(table)));
+    for (const { table } of taken) this.#forgetTable(warehouse, table);
     return taken;
   }
 
@@ -356,11 +427,15 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** From which targets of these tables `TargetRows.expel` removes rows. */
   async expelled(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly ExpelledTarget[]> {
     const there = await warehouse.versioned(tables);
+    const ownerOf = await this.#owners(warehouse, tables, there);
     return tables.flatMap((table) => {
-      const target = there.get(warehouse.key(table));
+      const key = warehouse.key(table);
+      const target = there.get(key);
+      const ownership = ownerOf(table);
       // Rows of a daemon that has taken the target over meanwhile are its own.
-      if (target === undefined || successorOf(this.#owner, target.note) !== null) return [];
-      return [{ table, rows: target.rows, noted: expelledNote(this.#owner, target.note) }];
+      if (target === undefined || successorOf(this.#owner, ownership) !== null) return [];
+      const settled = ownership?.former === undefined ? null : scopeKey(key, table);
+      return [{ table, rows: target.rows, noted: expelledNote(this.#owner, target.note), settled }];
     });
   }
 
@@ -375,6 +450,34 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
       for (const id of ids!) taken.push(takenBy(raise, `the target of ${id}`, id, successor));
     }
     if (isSome(taken)) throw joined(taken);
+  }
+
+  /** Throws for prepared parts of shared targets that another daemon has now; they are forgotten. `there`: who has them. */
+  expectScopes(raise: Raise, there: ScopeOwners): void {
+    const claims = [...there].flatMap(([scope, ownership]): readonly ScopeClaim[] => {
+      const table = this.#scopes.get(scope);
+      if (table === undefined || successorOf(this.#owner, ownership) === null) return [];
+      this.#scopes.delete(scope);
+      return [{ scope, table, from: null }];
+    });
+    expectScopes(raise, this.#owner, claims, there);
+  }
+
+  /** The same for all of them: a look at each, whoever else writes there. */
+  async checkScopes({ raise, scopes }: Pick<Warehouse<L, E, P>, "raise" | "scopes">): Promise<void> {
+    if (scopes !== undefined && this.#scopes.size > 0)
+      this.expectScopes(raise, await scopes.find([...this.#scopes.keys()]));
+  }
+
+  /** See `TargetPresence.keep`. */
+  async keep(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
+    if (warehouse.scopes === undefined) return;
+    const able = tables.filter((table) => keyOrNull(warehouse, table) !== null);
+    const kept = new Set(this.#claimsOf(warehouse, able).map(({ scope }) => scope));
+    const gone = (await warehouse.scopes.own()).filter((scope) => !kept.has(scope));
+    if (gone.length === 0) return;
+    for (const scope of gone) this.#scopes.delete(scope);
+    await warehouse.scopes.release(gone);
   }
 
   /** The same, and for one that is gone. `there`: all that are there. */

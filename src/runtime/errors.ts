@@ -7,7 +7,7 @@ import type { ForeignTarget, Sink } from "../core/contracts/sink.ts";
 import { type StoredError, TABLE_PAUSED } from "../core/contracts/state-store.ts";
 
 import { shellWord } from "../core/shell-word.ts";
-import { takenBy } from "../core/targets/taken.ts";
+import { partTakenBy, takenBy } from "../core/targets/taken.ts";
 
 export const pages = {
   MR1301: {
@@ -505,6 +505,16 @@ export function targetsTaken(
   const raise = errorsOf({ kind, side: "sink" }, {});
   const told = ({ table: { id }, owner }: ForeignTarget) => takenBy(raise, `the target of ${id}`, id, owner);
   const [first, ...further] = foreign;
+  return joined([told(first), ...further.map(told)]);
+}
+
+/** Of tables whose rows in a shared target another sink has: see `partTakenBy`. */
+export function partsTaken(
+  { kind }: Pick<Sink, "kind">,
+  [first, ...further]: readonly [ForeignTarget, ...ForeignTarget[]],
+): MillraceError {
+  const raise = errorsOf({ kind, side: "sink" }, {});
+  const told = ({ table: { id }, owner }: ForeignTarget) => partTakenBy(raise, id, owner);
   return joined([told(first), ...further.map(told)]);
 }
 

@@ -22,7 +22,7 @@ import { Targets, type TableTaker } from "./schema/targets.ts";
 import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import { Ledger } from "./snapshot/ledger.ts";
-import { type Again, askAgain, REINSTATED, RESUMED } from "./snapshot/snapshots.ts";
+import { type Again, ASKED, askAgain, REINSTATED, RESUMED } from "./snapshot/snapshots.ts";
 import type { Login } from "../core/errors.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, skippedLog, startingPoint, unknownLog } from "./start/found-log.ts";
@@ -231,9 +231,9 @@ export class Pipeline {
     return this.gate.every.flatMap((table) => (asked.has(table.id) && tables?.takes(table) === true ? [table.id] : []));
   }
 
-  /** The sinks take tables again that were suspended there, and read them. */
+  /** At an operator's word the sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
-    for (const sink of sinks) await this.#takeAgain(sink, tableIds, REINSTATED);
+    for (const sink of sinks) await this.#takeAgain(sink, tableIds, ASKED);
   }
 
   async #takeAgain(sink: string, tableIds: readonly string[], reason: string): Promise<void> {

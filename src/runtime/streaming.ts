@@ -163,6 +163,12 @@ export class Streaming {
       isHeld: (id, generation) => this.#isHeld(id, generation),
       intervalMs: heartbeatMs,
       reinstate: parts.reinstate,
+      // What is gone there is another daemon's as soon as somebody waits for it.
+      onLooked: () =>
+        beat(
+          lives.filter(({ worker }) => worker.hasToRelease),
+          fanOut,
+        ),
       login: parts.login,
     });
     this.acknowledger = new Acknowledger({
@@ -448,6 +454,13 @@ interface HeartbeatParts {
   readonly logger: Logger;
 }
 
+function beat(lives: readonly SinkLife[], fanOut: FanOut): void {
+  for (const { worker } of lives) {
+    if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+    else worker.beat();
+  }
+}
+
 /**
  * Each beat writes a mark into the log, so that an idle source's position moves, checks the sinks, and tells those that an
  * earlier process may have left in the middle of a batch where all that it can have read ends.
@@ -461,10 +474,7 @@ async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<ne
         await watermarks.mark(encodeMark({ edge: null }), signal);
       } finally {
         // Whether the source takes the mark or not.
-        for (const { worker } of lives) {
-          if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
-          else worker.beat();
-        }
+        beat(lives, fanOut);
       }
       const unknown = [...fanOut.sinks].filter((worker) => worker.position.holdsUnknown);
       const commit = unknown.length === 0 ? null : await tip(signal);

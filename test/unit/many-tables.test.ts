@@ -369,6 +369,7 @@ class SteppedTime {
 function watchOf(state: StateStore, clock: Clock, tables: Catalog["tables"]): CatalogWatch {
   const news = new News();
   return new CatalogWatch({
+    onLooked: () => undefined,
     clock,
     news,
     source: { catalog: { publish: async () => undefined, tables }, watermarks: { renew: never } },

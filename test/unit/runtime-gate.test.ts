@@ -78,6 +78,7 @@ interface Watched extends Pick<WatchParts, "news" | "state" | "gate" | "fanOut">
 
 function watchOf({ tables, intervalMs = 60_000, ...parts }: Watched): CatalogWatch {
   return new CatalogWatch({
+    onLooked: () => undefined,
     ...parts,
     clock: systemClock,
     source: { catalog: { publish: async () => {}, tables }, watermarks: { renew: async () => 15n } },

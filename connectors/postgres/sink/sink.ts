@@ -19,7 +19,7 @@ import { applyRows, applyWhole, prepareRows, wholeStatements } from "./write/app
 import { RenderedCopies } from "./write/copies.ts";
 import { isDisplacement, stopped } from "./errors.ts";
 import { PostgresInspection } from "./inspect.ts";
-import { removeCheckpoint } from "./wire/checkpoint.ts";
+import { removeCheckpoint, SCOPES } from "./wire/checkpoint.ts";
 import { RawTarget } from "./write/raw-target.ts";
 import { FencedSession, type FencedSessionOptions } from "./wire/fenced-session.ts";
 import { type Session, STAGES_MAX } from "./wire/session.ts";
@@ -146,6 +146,11 @@ export class PostgresSink
     return foreign;
   }
 
+  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const look = (session: Session) => this.#targets.keep(this.#tables(session, signal), tables);
+    await this.#session.run("letting go of tables", look, signal);
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     const names = tables.map((table) => this.target(table));
@@ -225,7 +230,11 @@ export class PostgresSink
   }
 
   #owned(signal: AbortSignal): Promise<Session> {
-    return this.#session.owned((session) => this.#presence.check(session, signal), signal);
+    const look = async (session: Session): Promise<void> => {
+      await this.#presence.check(session, signal);
+      await this.#targets.checkScopes(this.#tables(session, signal));
+    };
+    return this.#session.owned(look, signal);
   }
 
   prefetchRows(tables: readonly TableWrites[]): void {
@@ -238,9 +247,11 @@ export class PostgresSink
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const remove = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
-      for (const { table, rows, noted } of await this.#targets.expelled(this.#tables(session, signal), some)) {
-        const note = noted === null ? "" : `; ${commentSql(this.target(table), noted)}`;
-        await session.query(`${expelSql(rows, version, inScope(table))}${note}`, signal);
+      for (const { table, rows, noted, settled } of await this.#targets.expelled(this.#tables(session, signal), some)) {
+        const statements = [expelSql(rows, version, inScope(table))];
+        if (noted !== null) statements.push(commentSql(this.target(table), noted));
+        if (settled !== null) statements.push(SCOPES.settle(settled));
+        await session.query(statements.join("; "), signal);
       }
       await session.query("COMMIT", signal);
     };

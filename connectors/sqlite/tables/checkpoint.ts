@@ -1,9 +1,10 @@
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
 import type { CompleteTables, Checkpoint } from "../../../src/core/checkpoint.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
+import { SCOPE_COLUMNS } from "../../warehouse/scopes.ts";
 import { sqliteError } from "../errors.ts";
 import { rowsOf, type SqliteFile } from "../file.ts";
-import { NEWEST, NOTES, PROGRESS } from "../names.ts";
+import { NEWEST, NOTES, PROGRESS, SCOPES, SCOPES_NAME } from "../names.ts";
 import { CREATE_NEWEST } from "./newest.ts";
 
 const READ = `SELECT lease, epoch, "commit", "index", tables, bond FROM ${PROGRESS} WHERE name = ?1`;
@@ -25,7 +26,8 @@ export class CheckpointRow {
     file.exec(
       `CREATE TABLE IF NOT EXISTS ${PROGRESS} (name TEXT NOT NULL PRIMARY KEY, epoch INTEGER, "commit" INTEGER, "index" INTEGER, ` +
         `lease INTEGER NOT NULL, tables TEXT, bond TEXT, updated_at TEXT NOT NULL) STRICT; ` +
-        `CREATE TABLE IF NOT EXISTS ${NOTES} (name TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, note TEXT NOT NULL) STRICT; ${CREATE_NEWEST}`,
+        `CREATE TABLE IF NOT EXISTS ${NOTES} (name TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, note TEXT NOT NULL) STRICT; ` +
+        `CREATE TABLE IF NOT EXISTS ${SCOPES_NAME} (${SCOPE_COLUMNS}) STRICT; ${CREATE_NEWEST}`,
     );
     const [row] = file.rows(READ, this.#owner);
     this.#known.expectFree(Number(row?.[0] ?? 0), lease);
@@ -79,8 +81,9 @@ export class CheckpointRow {
   remove(file: SqliteFile): void {
     this.fence(file);
     file.run(`DELETE FROM ${PROGRESS} WHERE name = ?`, this.#owner);
+    file.exec(SCOPES.removeAll(this.#owner));
     if (file.rows(`SELECT 1 FROM ${PROGRESS} LIMIT 1`).length > 0) return;
-    file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}; DROP TABLE ${NEWEST}`);
+    file.exec(`DROP TABLE ${PROGRESS}; DROP TABLE ${NOTES}; DROP TABLE ${SCOPES_NAME}; DROP TABLE ${NEWEST}`);
   }
 
   committed(next: Checkpoint): void {

@@ -17,11 +17,29 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
+import { claimed } from "../../warehouse/scopes.ts";
+import type {
+  Found,
+  TargetsOptions,
+  Unhidden,
+  VersionedTarget,
+  Warehouse,
+  WarehouseScopes,
+} from "../../warehouse/targets.ts";
 import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
 import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
-import { columnNames, fold, inScope, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
+import {
+  columnNames,
+  fold,
+  inScope,
+  NOTES,
+  quoteIdentifier,
+  REBUILT,
+  SCOPES,
+  targetKey,
+  targetName,
+} from "../names.ts";
 import { NUMBER, Slices, walkOf } from "../write/slices.ts";
 import type { CheckpointRow } from "./checkpoint.ts";
 import { createSql, DELETED_DEFINITION, indexTruncatesSql, keyNames, layoutOf, type SqliteLayout } from "./layout.ts";
@@ -88,6 +106,22 @@ export class SqliteWarehouse
   inScope(table: TableVersion): string {
     return inScope(table);
   }
+
+  readonly scopes: WarehouseScopes = {
+    find: async (scopes) => await SCOPES.find(scopes, (sql) => this.rows(sql)),
+    claim: async (claims) => {
+      await this.#changing(async () => {
+        const there = await this.scopes.find(claims.map(({ scope }) => scope));
+        for (const sql of SCOPES.put(claimed(this.raise, this.#options.owner, claims, there))) this.#file.exec(sql);
+      });
+    },
+    own: async () => (await this.rows(SCOPES.of(this.#options.owner))).map(([scope]) => scope!),
+    release: async (scopes) => {
+      await this.#changing(async () => {
+        for (const sql of SCOPES.remove(this.#options.owner, scopes)) this.#file.exec(sql);
+      });
+    },
+  };
 
   shown(table: TableName): string {
     return targetName(table, this.#options.schema);

@@ -92,6 +92,7 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
           const missing = new Set(await sink.presence?.missing(left, signal));
           const byTarget = Map.groupBy(others, (one) => targetIn(sink, one));
           let held = own;
+          const kept = new Set(versions.values());
           for (const table of left.filter((one) => !missing.has(one))) {
             const other = byTarget.get(targetIn(sink, table))?.find((one) => !mayShare(sink, one, table));
             if (other !== undefined) {
@@ -100,7 +101,10 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
             }
             removes.push(`the rows of ${table.id} in sink ${config.name}`);
             if (isConfirmed) held = await removed(sink, table, held, signal);
+            kept.delete(table);
           }
+          // What the sink has removed is the next one's that comes for it.
+          if (isConfirmed) await sink.presence?.keep?.([...kept], signal);
         });
       }
     };

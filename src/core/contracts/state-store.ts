@@ -424,7 +424,8 @@ export interface SnapshotStore {
   addAll(snapshots: readonly SnapshotRequest[]): Promise<readonly TableSnapshot[]>;
   /**
    * The same for many, but an unfinished incremental snapshot starts again: it may have passed rows that are wanted now. One for which
-   * `isAhead` is true has read nothing yet, and stays. In one transaction, so that no incremental snapshot ends in between.
+   * `isAhead` is true has read nothing yet, and stays. Either has this request's reason from now on. In one transaction, so that no
+   * incremental snapshot ends in between.
    */
   again(
     snapshots: readonly SnapshotRequest[],

@@ -44,7 +44,7 @@ import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { kindOf } from "../retry.ts";
-import { cancelSnapshot, expectReadable, tryCondition } from "../snapshot/snapshots.ts";
+import { ASKED, cancelSnapshot, expectReadable, tryCondition } from "../snapshot/snapshots.ts";
 
 const UNTOLD = "the source did not tell its tables and position";
 const SAMPLE_MS = 1_000;
@@ -259,9 +259,7 @@ export class Control {
     const names = lives.map(({ name }) => name);
     await this.#pipeline.reinstateIn(names, ids);
     // All at once: sinks that begin together share what is read.
-    const asked = lives.map(({ name }) =>
-      this.#pipeline.snapshot(name, ids, request.where, "asked for by an operator"),
-    );
+    const asked = lives.map(({ name }) => this.#pipeline.snapshot(name, ids, request.where, ASKED));
     await Promise.all(asked);
     const { position } = this.#pipeline.facts;
     for (const life of lives) {
@@ -381,7 +379,7 @@ export class Control {
     const tip = await source.log.tip(signal);
     for (;;) {
       const told = news.count;
-      const isThere = this.#missing(tip).length === 0;
+      const isThere = this.#missing(tip).length === 0 && !this.#pipeline.lives.some(mayRelease);
       const blocking = pipelineConditions(await this.status()).filter((one) => blocks(one, "once"));
       if ((isThere && this.isStoredKnown) || blocking.length > 0) return blocking.map(sentenceOf);
       await news.after(told, clock, WAIT_LOOK_MS, signal);
@@ -420,4 +418,9 @@ export class Control {
       );
     return [life];
   }
+}
+
+/** Tables that are gone are nobody's before the process ends. */
+function mayRelease({ state, worker }: SinkLife): boolean {
+  return state === "streaming" && worker.hasToRelease;
 }

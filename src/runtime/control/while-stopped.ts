@@ -5,7 +5,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import { knownPosition } from "../sink/sink-position.ts";
 import { SINK_AHEAD, tablePaused } from "../errors.ts";
 import { meetingOf, SuspendedTables } from "../schema/suspended-tables.ts";
-import { askAgain, REINSTATED, RESUMED } from "../snapshot/snapshots.ts";
+import { ASKED, askAgain, REINSTATED, RESUMED } from "../snapshot/snapshots.ts";
 
 export interface StoppedRequest {
   readonly sinks: readonly string[];
@@ -29,9 +29,9 @@ export async function askWhileStopped(
     const ending = suspended.filter((one) => one.sink === sink && asked.has(one.tableId));
     const lacked = await withTargets(state.suspensions, ending);
     // Invariant: what is read is listed before the suspension ends. What passed by meanwhile is needed, whichever rows were asked for.
-    const whole = { sink, tableIds: lacked, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
+    const whole = { sink, tableIds: lacked, scope: { kind: "table" }, reason: ASKED, needed: true } as const;
     await askAgain(state.snapshots, whole);
-    await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
+    await askAgain(state.snapshots, { sink, tableIds, scope, reason: ASKED, needed: false });
     await state.suspensions.reinstate(sink, lacked);
     if (isWhole && where === null) await fillFailed(state, sink);
   }

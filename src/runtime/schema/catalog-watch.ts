@@ -27,6 +27,8 @@ interface CatalogWatchParts {
   readonly isHeld: (tableId: string, generation: string) => boolean;
   /** Reads suspended tables again, and reinstates them. */
   readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
+  /** A look has ended. */
+  readonly onLooked: () => void;
   readonly login?: Login | null | undefined;
   readonly logger: Logger;
 }
@@ -112,6 +114,7 @@ export class CatalogWatch {
       let tookMs = 0;
       try {
         await this.#once(signal);
+        this.#parts.onLooked();
         this.#ended = look;
         this.#notLooked = null;
         repeated.passed();

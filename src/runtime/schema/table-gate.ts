@@ -75,6 +75,7 @@ export class TableGate {
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
   readonly #firstLook = Promise.withResolvers<void>();
+  #areShown = false;
   #isFirstLookLate = false;
 
   constructor(parts: GateParts) {
@@ -369,6 +370,7 @@ export class TableGate {
       const error = refusedSince(await this.withFix(refused));
       if (known?.message !== error.message) await this.suspend(id, error);
     }
+    this.#areShown = true;
     this.#firstLook.resolve();
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
@@ -437,6 +439,11 @@ export class TableGate {
   columnFacts({ id, fingerprint }: TableVersion): ColumnFacts | null | undefined {
     const looked = this.#columns.get(id);
     return looked?.fingerprint === fingerprint && !this.#toLookAt.has(id) ? looked.facts : undefined;
+  }
+
+  /** The first look has ended, and what it showed is known. */
+  get areShown(): boolean {
+    return this.#areShown;
   }
 
   /** True for a table that the catalogue no longer has. */

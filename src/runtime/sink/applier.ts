@@ -112,6 +112,7 @@ export class Applier {
       case "heartbeat":
         await this.writer.verify(signal);
         await this.shapes.verify(this.#parts.tables.named, signal);
+        await this.shapes.release(signal);
         if (this.position.isBeyondCheckpoint || this.#isFirst)
           await this.writer.store({ position: this.position.reached }, signal);
         break;

@@ -373,6 +373,7 @@ export class SinkLife {
       main.goBack.attach(worker);
     }
     this.#detached = this.#isFilling = false;
+    if (worker.hasToRelease) fanOut.push(worker, { kind: "heartbeat" });
     this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();

@@ -102,6 +102,11 @@ export class SinkTables {
     return this.#parts.gate.tables.filter((table) => this.fills(table) && targetIn(sink, table) !== null);
   }
 
+  /** This process has looked which tables the source has. */
+  get areShown(): boolean {
+    return this.#parts.gate.areShown;
+  }
+
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
   lacking(held: CompleteTables): readonly string[] {
     const { gate } = this.#parts;

@@ -111,6 +111,11 @@ export class SinkWorker {
     this.#hasBeat = true;
   }
 
+  /** See `TargetShapes`. */
+  get hasToRelease(): boolean {
+    return this.#applier.shapes.hasToRelease;
+  }
+
   /** Everything before `position` is in the queue; when the queue is worked off, it is done for this sink. */
   cover(position: Position): void {
     this.#given = position;

@@ -13,12 +13,12 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import type { ForeignTarget, Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
-import { laterHistory, targetsGone, targetsTaken } from "../errors.ts";
+import { laterHistory, partsTaken, targetsGone, targetsTaken } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./sink-tables.ts";
 import type { CarryWork, CompleteEnd } from "../stream/sink-queue.ts";
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
-import { askAgain } from "../snapshot/snapshots.ts";
+import { ASKED, askAgain } from "../snapshot/snapshots.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 
 type PresenceQuestion<T> = (
@@ -54,6 +54,8 @@ export class TargetShapes {
   readonly #tried = new Map<string, string>();
   /** Tables whose targets the sink has prepared since it was opened last: it looks for these by itself. */
   readonly #watched = new Set<string>();
+  /** The sink has nothing in shared targets that it had before and has no more. */
+  #hasReleased = false;
   /** Whether the sink has begun in this process. */
   #hasBegun = false;
   /** When `verify` looks next. */
@@ -67,6 +69,7 @@ export class TargetShapes {
   reopen(): void {
     this.#prepared.clear();
     this.#watched.clear();
+    this.#hasReleased = false;
     this.#verifiesAtMs = -Infinity;
   }
 
@@ -103,6 +106,7 @@ export class TargetShapes {
     if (presence === undefined) return [];
     const foreign = (await presence.foreign?.(tables, signal)) ?? [];
     if (this.#hasBegun || form === "history") this.#expectOwn(foreign);
+    await this.#expectFree(foreign);
     const taken = new Set(foreign.map(({ table }) => table));
     const left = tables.filter((table) => !taken.has(table));
     return [...taken, ...(await presence.missing(left, signal))];
@@ -177,6 +181,30 @@ export class TargetShapes {
     writer.attempted = null;
   }
 
+  /** Whether the sink may have something in shared targets that is not its own any more. */
+  get hasToRelease(): boolean {
+    const { sink, tables } = this.#parts;
+    if (sink.presence?.keep === undefined || !tables.areShown) return false;
+    return !this.#hasReleased || this.#gone().length > 0;
+  }
+
+  /** Tables that are gone at the source, or left the configuration, are the next daemon's that comes for them. */
+  async release(signal: AbortSignal): Promise<void> {
+    if (!this.hasToRelease) return;
+    const { sink, tables, writer } = this.#parts;
+    const gone = this.#gone();
+    const kept = [...tables.known].filter(({ id }) => tables.misses(id));
+    await writer.onTargets(async (until) => await sink.presence?.keep?.(kept, until), signal);
+    this.#hasReleased = true;
+    for (const { id } of gone) this.#prepared.delete(id);
+  }
+
+  /** Tables that the sink has prepared, whose rows lie in a shared target. */
+  #gone(): readonly TableVersion[] {
+    const { sink, tables } = this.#parts;
+    return [...this.#prepared.values()].filter((table) => !tables.misses(table.id) && sink.scope?.(table) != null);
+  }
+
   #isHeld(table: TableVersion): boolean {
     const complete = this.#parts.writer.position.tables[table.id];
     return complete !== undefined && isOfShape(complete, table);
@@ -192,9 +220,27 @@ export class TargetShapes {
     if (ids.length > 0) throw targetsGone(this.#parts.sink.name, ids);
   }
 
+  /**
+   * Throws for those whose part of a shared target another daemon has: who came first keeps it, unless an operator has asked for the
+   * table here. A target that many tables share is seldom the newcomer's.
+   */
+  async #expectFree(foreign: readonly ForeignTarget[]): Promise<void> {
+    const { sink, state } = this.#parts;
+    if (sink.scopedBy !== "rows") return;
+    const kept: ForeignTarget[] = [];
+    for (const one of foreign) {
+      if (sink.scope?.(one.table) == null) continue;
+      const reads = await state.snapshots.unfinished(sink.name, one.table.id);
+      if (!reads.some(({ reason }) => reason === ASKED || reason === TAKEN)) kept.push(one);
+    }
+    const [first, ...further] = kept;
+    if (first !== undefined) throw partsTaken(sink, [first, ...further]);
+  }
+
   /** Tables that this sink takes from another daemon. Throws if it holds rows of one. */
   async #takenFrom(foreign: readonly ForeignTarget[]): Promise<readonly TableVersion[]> {
     if (foreign.length === 0) return [];
+    await this.#expectFree(foreign);
     const { writer, tables } = this.#parts;
     const parts = new Set((await tables.parts()).map(([id]) => id));
     this.#expectOwn(foreign.filter(({ table: { id } }) => parts.has(id) || writer.position.holds(id)));

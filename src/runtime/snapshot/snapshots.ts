@@ -8,6 +8,8 @@ import { conditionRefused, notReadAgain, SINK_AHEAD, snapshotNeeded } from "../e
 
 const ANSWER_MS_MAX = 8_000;
 
+/** Why a table is read at an operator's word. */
+export const ASKED = "asked for by an operator";
 /** Why a table is read that was suspended. */
 export const REINSTATED = "reinstated";
 /** Why a table is read that an operator had paused, where tables are not read by themselves. */

@@ -469,3 +469,103 @@ test("a daemon that is killed when it has taken a table keeps no later row of th
   expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
   expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
 });
+
+/** As a route shows a tenant's table to the sink. */
+function tenant(name: string): TableVersion {
+  const columns = { id: "int8", note: "text", tenant: "text" };
+  const table = tableVersion({
+    schema: "shared",
+    table: "orders",
+    key: ["tenant", "id"],
+    columns,
+    relation: name.length,
+  });
+  return { ...table, id: `tenant_${name}.orders`, scope: { tenant: name } };
+}
+
+const [acme, zed] = [tenant("acme"), tenant("zed")];
+const order = (table: TableVersion, at: bigint, note: string): Batch =>
+  rowsBatch(at, [table, [put(["1", note, table.scope!["tenant"]!])]]);
+const TENANTS = ["sqlite", "postgres"];
+
+async function expectTenantTaken(work: Promise<void>, by: string): Promise<void> {
+  const refused = await failure(work);
+  expect(refused).toMatchObject({ code: "MR3121", table: acme.id, kind: "fatal" });
+  expect(refused.message).toContain(`belong to ${by}/mirror`);
+}
+
+const theirs = async (sink: Sink) => await sink.presence!.foreign!([acme, zed], timeout());
+const tops = async (sink: Sink) => [
+  await sink.rows!.highestVersion([acme], timeout()),
+  await sink.rows!.highestVersion([zed], timeout()),
+];
+
+test.each(TENANTS)("a tenant is the daemon's that had it first, until that one lets go of it: %s", async (kind) => {
+  await using place = await PLACES[kind]!();
+  await using first = await made(kind, place, "first");
+  await using second = await made(kind, place, "second");
+  for (const sink of [first, second]) await open(sink);
+  await first.prepare([acme], timeout());
+  await apply(first, order(acme, 100n, "first"));
+  await second.prepare([zed], timeout());
+  await apply(second, order(zed, 10n, "second"));
+  await expectTenantTaken(second.prepare([zed, acme], timeout()), "first");
+  await repeated(() => apply(first, order(acme, 110n, "first")));
+  await first.presence!.keep!([acme], timeout());
+  await expectTenantTaken(second.prepare([acme], timeout()), "first");
+  await repeated(() => apply(second, order(zed, 20n, "second")));
+  expect(await theirs(first)).toEqual([{ table: zed, owner: "second/mirror" }]);
+  expect(await theirs(second)).toEqual([{ table: acme, owner: "first/mirror" }]);
+
+  await first.presence!.keep!([], timeout());
+  expect(await theirs(second)).toEqual([]);
+  expect(await tops(second)).toEqual([rowVersion(1, 110n), rowVersion(1, 20n)]);
+  await second.prepare([acme], timeout());
+  await second.rows!.expel([acme], rowVersion(1, 20n), timeout());
+  await apply(second, order(acme, 30n, "second"));
+  await using again = await made(kind, place, "first");
+  await open(again);
+  await expectTenantTaken(again.prepare([acme], timeout()), "second");
+  expect(await tops(second)).toEqual([rowVersion(1, 30n), rowVersion(1, 20n)]);
+
+  // One that forgets its progress has nothing any more.
+  await open(second);
+  await second.forget(timeout());
+  await again.prepare([acme, zed], timeout());
+  expect(await theirs(again)).toEqual([]);
+});
+
+test.each(TENANTS)("a tenant that is taken from a daemon that writes it is suspended there: %s", async (kind) => {
+  await using place = await PLACES[kind]!();
+  await using first = await made(kind, place, "first");
+  await open(first);
+  await first.prepare([acme, zed], timeout());
+  for (const table of [acme, zed]) await apply(first, order(table, 100n, "first"));
+  {
+    await using second = await made(kind, place, "second");
+    await open(second);
+    expect(await second.presence!.foreign!([acme], timeout())).toEqual([{ table: acme, owner: "first/mirror" }]);
+    await apply(first, order(acme, 150n, "in between"));
+    await second.prepare([acme], timeout());
+    await expectTenantTaken(apply(first, order(acme, 200n, "late")), "second");
+    await repeated(() => apply(first, order(zed, 210n, "first")));
+  }
+  // Also for the process after that.
+  await using second = await made(kind, place, "second");
+  await open(second);
+  expect(await second.presence!.foreign!([acme], timeout())).toEqual([{ table: acme, owner: "first/mirror" }]);
+  await second.prepare([acme], timeout());
+  await second.rows!.expel([acme], rowVersion(1, 10n), timeout());
+  expect(await second.presence!.foreign!([acme], timeout())).toEqual([]);
+  expect(await tops(second)).toEqual([0n, rowVersion(1, 210n)]);
+  await apply(second, order(acme, 20n, "second"));
+  await repeated(() => apply(first, order(zed, 220n, "first")));
+
+  // It is taken back in the same way, from one that writes nothing and looks.
+  expect(await first.presence!.foreign!([acme], timeout())).toEqual([{ table: acme, owner: "second/mirror" }]);
+  await first.prepare([acme], timeout());
+  await expectTenantTaken(second.verify(timeout()), "first");
+  await first.rows!.expel([acme], rowVersion(1, 220n), timeout());
+  await apply(first, order(acme, 230n, "first"));
+  expect(await tops(first)).toEqual([rowVersion(1, 230n), rowVersion(1, 220n)]);
+});

@@ -1,7 +1,7 @@
 /** Two daemons, of two sources, that write the same tables of one target: the newest has them, and the other says so. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
-import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import type { SinkKind } from "../../support/daemon/sink-set.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -88,4 +88,74 @@ test("a first copy leaves no row of another daemon, and one that was down meanwh
   expect(await first.sinks.differences(source.url, first.installation.folder, COMMON)).toEqual([]);
   await first.start();
   await first.expectEqual([...COMMON, "own"]);
+});
+
+const tenant = (name: string, note: string): string =>
+  `create schema tenant_${name}; create table tenant_${name}.orders (id int primary key, note text);
+   insert into tenant_${name}.orders values (1, '${note}'), (2, '${note}')`;
+/** Those that say whose each tenant's rows are. */
+const TENANT_KINDS: readonly SinkKind[] = ["postgres", "sqlite"];
+
+test("a tenant that two daemons have is the first one's, until an operator gives it to the second", async () => {
+  const routed = (config: PipelineConfig): PipelineConfig => ({
+    ...config,
+    source: { ...config.source, tables: ["tenant_*.*"] },
+    tables: { "tenant_*.orders": { into: "shared.orders", add: { tenant: "$1" } } },
+  });
+  await using first = await RunningPipeline.start(`${tenant("acme", "first")}; ${tenant("zed", "first")}`, {
+    kinds: TENANT_KINDS,
+    configure: routed,
+  });
+  await first.settled();
+  const { folder } = first.installation;
+  await using source = await freshDatabase();
+  await source.query(`${tenant("acme", "second")}; ${tenant("own", "second")}; create schema shared;
+    create table shared.orders (id int, note text, tenant text, primary key (tenant, id))`);
+  await using installation = new Installation(
+    routed({
+      name: source.name,
+      source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+      sinks: first.sharedSinks,
+    }),
+  );
+  const second = installation.run();
+  await second.streaming();
+  const suspended = async (of: Installation): Promise<readonly string[]> =>
+    (await of.status()).tables.suspended
+      .map(({ table, sink, error }) => `${table} ${sink} ${error.code} ${/belong to (\S+) /.exec(error.message)?.[1]}`)
+      .toSorted();
+  const takenBy = (owner: string) => TENANT_KINDS.map((sink) => `tenant_acme.orders ${sink} MR3121 ${owner}/${sink}`);
+  const expectRows = async (acme: string): Promise<void> => {
+    const rows = [
+      ["acme", acme],
+      ["own", "second"],
+      ["zed", "first"],
+    ].flatMap(([name, note]) => [1, 2].map((id) => `(${id}, '${note}', '${name}')`));
+    await source.query(`truncate shared.orders; insert into shared.orders values ${rows.join(", ")}`);
+    await eventually(async () => {
+      const shared = [{ schema: "shared", table: "orders" }];
+      expect(await first.sinks.differences(source.url, folder, shared)).toEqual([]);
+    }, NOTICED);
+  };
+  await eventually(async () => expect(await suspended(installation)).toEqual(takenBy(first.source.name)), NOTICED);
+  await source.query("update tenant_acme.orders set note = 'no'");
+  await first.run("update tenant_acme.orders set note = 'later'");
+  await expectRows("later");
+  expect(await suspended(first.installation)).toEqual([]);
+
+  const asked = await installation.command("snapshot", "start", "--tables", "tenant_acme.orders");
+  expect(asked).toMatchObject({ exitCode: 0 });
+  await eventually(async () => {
+    await first.run("update tenant_acme.orders set note = 'late'");
+    expect([await suspended(first.installation), await suspended(installation)]).toEqual([takenBy(source.name), []]);
+  }, NOTICED);
+  await expectRows("no");
+  await first.daemon.stop();
+  const torn = await first.installation.command("teardown", "--tables", "tenant_acme.*", "--yes");
+  expect(torn.stdout).toContain(`they are those of ${source.name}/`);
+  await first.start();
+  await first.run("update tenant_zed.orders set note = 'first'");
+  expect(await suspended(first.installation)).toEqual(takenBy(source.name));
+  await expectRows("no");
+  await second.stop();
 });

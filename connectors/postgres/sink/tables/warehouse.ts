@@ -21,10 +21,12 @@ import type {
   Unhidden,
   VersionedTarget,
   Warehouse,
+  WarehouseScopes,
 } from "../../../warehouse/targets.ts";
+import { claimed } from "../../../warehouse/scopes.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, notTakeable, OF_ONE_TABLE, postgresError, sinkError, stateOf, withoutRow } from "../errors.ts";
-import { displaceWriter } from "../wire/checkpoint.ts";
+import { displaceWriter, SCOPES } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
@@ -87,6 +89,25 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   inScope(table: TableVersion): string {
     return inScope(table);
   }
+
+  readonly scopes: WarehouseScopes = {
+    find: async (scopes) => await SCOPES.find(scopes, (sql) => this.rows(sql)),
+    claim: async (claims) => {
+      const { owner } = this.#parts;
+      const scopes = claims.map(({ scope }) => scope);
+      // Transactions that prepare follow one another: see LOCK_DDL.
+      const taken = claimed(this.raise, owner, claims, await this.scopes.find(scopes));
+      const formers = new Set([...taken.values()].flatMap(({ former }) => former ?? []));
+      // Invariant: before this transaction locks anything of the target, so that a batch of the former owner can end.
+      for (const former of formers) await this.#query(displaceWriter(former));
+      await this.#query(SCOPES.put(taken).join("; "));
+    },
+    own: async () => (await this.rows(SCOPES.of(this.#parts.owner))).map(([scope]) => scope!),
+    release: async (scopes) => {
+      const remove = SCOPES.remove(this.#parts.owner, scopes).join("; ");
+      await this.#parts.sink.change(this.#session, remove, this.#signal);
+    },
+  };
 
   shown(table: TableName): string {
     return this.key(table);

@@ -7,15 +7,19 @@
 import type { Checkpoint } from "../../../../src/core/checkpoint.ts";
 import { checkpointOfRow } from "../../../kit/held-checkpoint.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
+import { SCOPE_COLUMNS, ScopeTable } from "../../../warehouse/scopes.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { displaced, fatal, reopening, stateOf } from "../errors.ts";
 import { type Answer, StatementFailure } from "../../../../src/postgres/exchange.ts";
 
 export const CHECKPOINT_NAME = { schema: METADATA_SCHEMA, table: "progress" };
+const SCOPES_NAME = `${METADATA_SCHEMA}.scopes`;
 export const CHECKPOINT = `${METADATA_SCHEMA}.${CHECKPOINT_NAME.table}`;
 /** What each target was when its sink saw it last. */
 export const TARGETS = `${METADATA_SCHEMA}.targets`;
+/** Who has which table's rows in targets that tables share. */
+export const SCOPES = new ScopeTable(SCOPES_NAME, quoteLiteral);
 /** Of the checkpoints themselves. Those that a dump put back are another table, and so are the targets beside them. */
 export const HOME = `'${CHECKPOINT}'::regclass::oid`;
 
@@ -79,12 +83,13 @@ CREATE TABLE IF NOT EXISTS ${TARGETS} (
   home oid NOT NULL,
   PRIMARY KEY (sink, target)
 );
+CREATE TABLE IF NOT EXISTS ${SCOPES_NAME} (${SCOPE_COLUMNS});
 COMMIT`;
 
 export const FIND_CHECKPOINT = `SELECT 1 WHERE to_regclass('${CHECKPOINT}') IS NOT NULL`;
 
 /** A role without CREATE can use existing tables. */
-export const FIND_METADATA = `${FIND_CHECKPOINT} AND (to_regclass('${TARGETS}') IS NOT NULL OR NOT has_schema_privilege(to_regnamespace('${METADATA_SCHEMA}')::oid, 'CREATE'))`;
+export const FIND_METADATA = `${FIND_CHECKPOINT} AND (num_nulls(to_regclass('${TARGETS}'), to_regclass('${SCOPES_NAME}')) = 0 OR NOT has_schema_privilege(to_regnamespace('${METADATA_SCHEMA}')::oid, 'CREATE'))`;
 
 export const MAY_SEE_TARGETS = `SELECT bool_and(has_table_privilege(to_regclass('${TARGETS}')::oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p`;
 
@@ -92,11 +97,16 @@ export const MAY_SEE_TARGETS = `SELECT bool_and(has_table_privilege(to_regclass(
 export function removeCheckpoint(fence: Fence, { hasTargets }: { readonly hasTargets: boolean }): string {
   const own = `SELECT name FROM ${CHECKPOINT} WHERE ${isHeld(fence)}`;
   const targets = hasTargets ? ` DELETE FROM ${TARGETS} WHERE sink IN (${own});` : "";
-  return `BEGIN; LOCK TABLE ${CHECKPOINT} IN ACCESS EXCLUSIVE MODE;${targets} DELETE FROM ${CHECKPOINT} WHERE ${isHeld(fence)};
+  return `BEGIN; LOCK TABLE ${CHECKPOINT} IN ACCESS EXCLUSIVE MODE;${targets}
+DO $$ BEGIN
+  IF has_table_privilege(to_regclass('${SCOPES_NAME}')::oid, 'DELETE') THEN DELETE FROM ${SCOPES_NAME} WHERE owner IN (${own}); END IF;
+END $$;
+DELETE FROM ${CHECKPOINT} WHERE ${isHeld(fence)};
 DO $$ BEGIN
   IF EXISTS (SELECT FROM ${CHECKPOINT}) THEN RETURN; END IF;
   DROP TABLE ${CHECKPOINT};
   DROP TABLE IF EXISTS ${TARGETS};
+  DROP TABLE IF EXISTS ${SCOPES_NAME};
   IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '${METADATA_SCHEMA}'::regnamespace) THEN
     DROP SCHEMA ${METADATA_SCHEMA};
   END IF;

@@ -88,9 +88,10 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   #again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): TableSnapshot {
+    const { reason } = snapshot;
     const open = this.#add(snapshot);
-    if (isAhead(open)) return open;
-    this.#restart(open.id);
+    this.#connection.run("UPDATE snapshot SET reason = :reason WHERE id = :id", { id: open.id, reason });
+    if (!isAhead(open)) this.#restart(open.id);
     return this.#read(open.id);
   }
 
