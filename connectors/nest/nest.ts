@@ -15,7 +15,7 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { News, Turn } from "../../src/core/waiting.ts";
 import type { Document } from "../../src/documents/document.ts";
-import { columnsFolded, columnsTaken, placesOf } from "../../src/documents/places.ts";
+import { columnsFolded, columnsIndexed, columnsTaken, placesOf } from "../../src/documents/places.ts";
 import { Transforms } from "../../src/documents/transforms.ts";
 import type { Companion } from "../sqlite/companion.ts";
 import { stopped } from "../sqlite/errors.ts";
@@ -93,6 +93,7 @@ export class Nest implements Companion {
   readonly #limits: ClimbLimits | undefined;
   readonly #taken: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #folded: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly #indexed: ReadonlyMap<string, ReadonlySet<string>>;
   /** Ids of the tables of each document. */
   readonly #tablesOf: ReadonlyMap<string, readonly string[]>;
   readonly #turn = new Turn();
@@ -132,6 +133,7 @@ export class Nest implements Companion {
     this.transforms = transforms;
     this.#taken = columnsTaken(documents);
     this.#folded = columnsFolded(documents);
+    this.#indexed = columnsIndexed(documents);
     this.#tablesOf = new Map(
       documents.map((document) => {
         const ids = placesOf(document).map(({ table }) => tableId(table.schema, table.table));
@@ -151,6 +153,10 @@ export class Nest implements Companion {
 
   folded({ schema, table }: TableName): ReadonlySet<string> {
     return this.#folded.get(tableId(schema, table)) ?? new Set();
+  }
+
+  indexed({ schema, table }: TableName): ReadonlySet<string> {
+    return this.#indexed.get(tableId(schema, table)) ?? new Set();
   }
 
   async turn(signal: AbortSignal): Promise<Disposable> {

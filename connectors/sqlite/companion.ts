@@ -18,6 +18,8 @@ export interface Companion {
   columns(table: TableName): ReadonlySet<string>;
   /** Those of them that take ASCII alone: of other texts it is not known which ones the source takes for equal. */
   folded(table: TableName): ReadonlySet<string>;
+  /** Those of them that indexes of its may have. */
+  indexed(table: TableName): ReadonlySet<string>;
   /** One at a time has the connection: the sink in each of its methods, or the companion. */
   turn(signal: AbortSignal): Promise<Disposable>;
   /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy, as of its last commit. */
@@ -64,6 +66,10 @@ export class KeptColumns {
 
   folded(table: TableVersion): ReadonlySet<string> {
     return this.#companion?.folded(table) ?? NONE;
+  }
+
+  indexed(table: TableVersion): ReadonlySet<string> {
+    return this.#companion?.indexed(table) ?? NONE;
   }
 
   /** Of the columns of such a table, in the table as it came; undefined: it is that. */

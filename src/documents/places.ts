@@ -94,18 +94,37 @@ function taking(needed: readonly string[], besides: readonly string[] = []): Tak
 
 /** By table id, the columns that join by their small letters. */
 export function columnsFolded(documents: readonly Document[]): ReadonlyMap<string, ReadonlySet<string>> {
-  const folded = new Map<string, Set<string>>();
-  const add = ({ schema, table }: TableName, column: string): void => {
-    const id = tableId(schema, table);
-    folded.set(id, (folded.get(id) ?? new Set()).add(column));
-  };
+  const folded = new ColumnsByTable();
   for (const { table, above: upper, joins } of documents.flatMap(placesOf))
     for (const { above, below, alike } of joins) {
       if (alike?.isFolded !== true || upper === null) continue;
-      add(upper.table, above);
-      add(table, below);
+      folded.add(upper.table, above);
+      folded.add(table, below);
     }
-  return folded;
+  return folded.byId;
+}
+
+/** By table id, the columns that join, and those that order the rows of which some are taken: an index may have them. */
+export function columnsIndexed(documents: readonly Document[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const indexed = new ColumnsByTable();
+  for (const { table, above: upper, joins, relation } of documents.flatMap(placesOf)) {
+    for (const { above, below } of joins) {
+      if (upper !== null) indexed.add(upper.table, above);
+      indexed.add(table, below);
+    }
+    if (relation !== null && relation.limit !== null)
+      for (const { column } of relation.orderBy) indexed.add(relation.node.table, column);
+  }
+  return indexed.byId;
+}
+
+class ColumnsByTable {
+  readonly byId = new Map<string, Set<string>>();
+
+  add({ schema, table }: TableName, column: string): void {
+    const id = tableId(schema, table);
+    this.byId.set(id, (this.byId.get(id) ?? new Set()).add(column));
+  }
 }
 
 /** By table id, the columns that documents take, without those that only the key needs. */

@@ -19,6 +19,7 @@ import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 import { expectedPlain, spelledJson } from "../../src/core/targets/expected-json.ts";
 import type { Column, KeyedTable } from "../../src/core/model/schema.ts";
 import type { Document, DocumentNode, Order, Relation } from "../../src/documents/document.ts";
+import { columnsIndexed } from "../../src/documents/places.ts";
 import { type ColumnSpec, tableVersion } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -90,11 +91,12 @@ const TABLES = new Map(
   }),
 );
 const LAYOUTS = new Map(
-  [...TABLES.values()].map((table): [string, SqliteLayout] => [
-    table.id,
-    layoutOf(table, `public.${table.table}`, { form: DEFAULT_FORM, dropsColumns: false }, true),
-  ]),
+  [...TABLES.values()].map((table): [string, SqliteLayout] => [table.id, storedLayout(table, new Set())]),
 );
+
+function storedLayout(table: KeyedTable, indexed: ReadonlySet<string>): SqliteLayout {
+  return layoutOf(table, `public.${table.table}`, { form: DEFAULT_FORM, dropsColumns: false }, true, { indexed });
+}
 
 type Row = Readonly<Record<string, string | null>>;
 /** By table, then by key. */
@@ -298,7 +300,7 @@ function keyText({ key }: SqliteLayout, row: readonly SQLOutputValue[]): string 
 class Nest implements AsyncDisposable {
   readonly state: State = new Map([...TABLES.keys()].map((table) => [table, new Map<string, Row>()]));
   readonly #file: SqliteFile;
-  readonly #sql = new Map([...LAYOUTS].map(([id, layout]) => [id, new MirrorSql(layout)]));
+  readonly #sql: ReadonlyMap<string, MirrorSql>;
   readonly documents: readonly PlannedDocument[];
   readonly #climbing: Climbing;
 
@@ -325,6 +327,13 @@ class Nest implements AsyncDisposable {
   ) {
     this.#file = file;
     this.documents = documents;
+    const indexed = columnsIndexed(documents.map(({ document }) => document));
+    this.#sql = new Map(
+      [...TABLES.values()].map((table) => [
+        table.id,
+        new MirrorSql(storedLayout(table, indexed.get(table.id) ?? new Set())),
+      ]),
+    );
     this.#climbing = new Climbing(file, documents, limits);
     // As tables of narrow columns are.
     const inKeyOrder = (sql: string): string => (random.is(50) ? sql.replace(/STRICT$/, "STRICT, WITHOUT ROWID") : sql);
@@ -395,7 +404,8 @@ class Nest implements AsyncDisposable {
     const key = table.key.map((i) => row[table.columns[i]!.name]).join("|");
     this.state.get(table.table)!.set(key, row);
     const cells = table.columns.map((column) => storedOf(column, row[column.name]!));
-    this.#file.run(this.#sql.get(table.id)!.put, ...cells, 1, "now");
+    const { change, put } = this.#sql.get(table.id)!;
+    if (change === null || this.#file.run(change, ...cells, 1, "now") === 0) this.#file.run(put, ...cells, 1, "now");
   }
 
   #remove(table: KeyedTable, key: string): void {

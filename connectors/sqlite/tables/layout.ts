@@ -14,7 +14,7 @@ import {
 } from "../../warehouse/own-columns.ts";
 import type { TableLayout } from "../../warehouse/table-change.ts";
 import { columnNames, quoteIdentifier } from "../names.ts";
-import { type SqliteType, sqliteType } from "../types.ts";
+import { FLOAT, type SqliteType, sqliteType } from "../types.ts";
 
 export interface LayoutColumn {
   readonly source: Column;
@@ -27,6 +27,8 @@ export interface LayoutColumn {
   readonly isKey: boolean;
   /** Takes ASCII alone. */
   readonly isFolded: boolean;
+  /** An index beside that of the key may have it. */
+  readonly isIndexed: boolean;
 }
 
 export interface SqliteLayout extends TableLayout {
@@ -45,7 +47,7 @@ export interface SqliteLayout extends TableLayout {
 
 /**
  * `isPacked`: the file has a companion. `ordinals`: where the columns are in tuples, if the table is a part of another one
- * (`KeptColumns`), and which of them take ASCII alone.
+ * (`KeptColumns`), which of them take ASCII alone, and which ones indexes may have.
  */
 export function layoutOf(
   table: TableVersion,
@@ -55,7 +57,12 @@ export function layoutOf(
   {
     ordinals,
     folded,
-  }: { readonly ordinals?: readonly number[] | undefined; readonly folded?: ReadonlySet<string> } = {},
+    indexed,
+  }: {
+    readonly ordinals?: readonly number[] | undefined;
+    readonly folded?: ReadonlySet<string>;
+    readonly indexed?: ReadonlySet<string>;
+  } = {},
 ): SqliteLayout {
   const names = columnNames(table.columns);
   const columns = table.columns.map((source, i): LayoutColumn => {
@@ -68,6 +75,7 @@ export function layoutOf(
       sqlite: sqliteType(source, isKey, isPacked),
       isKey,
       isFolded: folded?.has(source.name) === true,
+      isIndexed: indexed?.has(source.name) === true,
     };
   });
   const key = table.key.map((ordinal) => columns[ordinal]!);
@@ -159,16 +167,26 @@ export function isSoft({ deletes, mode }: TargetForm): boolean {
   return deletes === "soft" && mode === "mirror";
 }
 
+/** Whether a change may leave it as it is. Zeros of a float that differ are equal to SQLite: it is written, and so are its indexes. */
+function isKeptIndexed({ isKey, isIndexed, sqlite }: LayoutColumn): boolean {
+  return isIndexed && !isKey && sqlite.form !== FLOAT;
+}
+
 /** What writes the rows of a mirror. A row's values are its cells, version and commit time; a key's are its parts and those. */
 export class MirrorSql {
   readonly put: string;
+  /**
+   * The same where the row is there, and its indexed columns have the values that they get: then they are not written. SQLite
+   * writes the indexes of all columns that a statement sets, whatever their values. Null: there are none.
+   */
+  readonly change: string | null;
   readonly remove: string;
   /** Version of the row that is there, and whether it is deleted. */
   readonly version: string;
   /** Puts a row that `collect` has collected: its value is the entry. */
   readonly putCollected: string;
   readonly #layout: SqliteLayout;
-  readonly #patches = new Map<string, string>();
+  readonly #patches = new Map<string, ReturnType<MirrorSql["patch"]>>();
   readonly #collects = new Map<string, string>();
 
   constructor(layout: SqliteLayout) {
@@ -183,6 +201,8 @@ export class MirrorSql {
       `WHERE ${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
     const into = `INSERT INTO ${sqlName} (${names.join(", ")})`;
     this.put = `${into} VALUES (${parameters(names.length).join(", ")}) ${merge}`;
+    const set = columns.filter(({ isKey }) => !isKey);
+    this.change = set.some(isKeptIndexed) ? this.#update(names, set, "change") : null;
     this.putCollected = `${into} SELECT ${names.join(", ")} FROM ${COLLECTED} WHERE ${ENTRY} = ?1 ${merge}`;
     const [version, time] = parameters(2, key.length + 1);
     const where = `WHERE ${isRow(layout, 1)} AND ${VERSION_COLUMN} <= ${version}`;
@@ -192,22 +212,40 @@ export class MirrorSql {
     this.version = `SELECT ${VERSION_COLUMN}, ${isSoft(form) ? DELETED_COLUMN : "0"} FROM ${sqlName} WHERE ${isRow(layout, 1)}`;
   }
 
-  /** Changes the columns of a row that the log carried: `mask` has a `u` for each of the others. */
-  patch(mask: string): string {
+  /**
+   * Changes the columns of a row that the log carried: `mask` has a `u` for each of the others. `change`: see there; null: the log
+   * carried none that is indexed.
+   */
+  patch(mask: string): { readonly patch: string; readonly change: string | null } {
     let sql = this.#patches.get(mask);
     if (sql === undefined) {
-      const { columns, key, sqlName } = this.#layout;
+      const { columns, key } = this.#layout;
       const carried = columns.filter(({ isKey }, i) => !isKey && mask[i] !== "u");
-      const names = [...carried.map((column) => column.sqlName), VERSION_COLUMN, COMMIT_TIME_COLUMN];
-      const values = parameters(names.length, key.length + 1);
-      const sets = names.map((name, i) => `${name} = ${values[i]}`);
-      const version = values[values.length - 2]!;
-      sql =
-        `UPDATE ${sqlName} SET ${[...sets, ...alsoSets(this.#layout)].join(", ")} ` +
-        `WHERE ${isRow(this.#layout, 1)} AND ${VERSION_COLUMN} <= ${version}${this.#andLive()}`;
+      const names = [...[...key, ...carried].map((column) => column.sqlName), VERSION_COLUMN, COMMIT_TIME_COLUMN];
+      const isLive = this.#andLive();
+      sql = {
+        patch: this.#update(names, carried, "patch") + isLive,
+        change: carried.some(isKeptIndexed) ? this.#update(names, carried, "change") + isLive : null,
+      };
       this.#patches.set(mask, sql);
     }
     return sql;
+  }
+
+  /** Of the row that is there. `names`: in the order of the parameters; `set`: these columns, or in a change those that have no index. */
+  #update(names: readonly string[], set: readonly LayoutColumn[], as: "patch" | "change"): string {
+    const { key, sqlName } = this.#layout;
+    const value = (name: string): string => `?${names.indexOf(name) + 1}`;
+    const kept = as === "change" ? set.filter(isKeptIndexed) : [];
+    const written = set.filter((column) => !kept.includes(column)).map((column) => column.sqlName);
+    const sets = [...written, VERSION_COLUMN, COMMIT_TIME_COLUMN].map((name) => `${name} = ${value(name)}`);
+    const found = [
+      ...key.map((column) => `${column.sqlName} = ${value(column.sqlName)}`),
+      `${VERSION_COLUMN} <= ${value(VERSION_COLUMN)}`,
+      // The row is found by its key, never by an index of such a column: that is what the sign says.
+      ...kept.map((column) => `+${column.sqlName} IS ${value(column.sqlName)}`),
+    ];
+    return `UPDATE ${sqlName} SET ${[...sets, ...alsoSets(this.#layout)].join(", ")} WHERE ${found.join(" AND ")}`;
   }
 
   /**

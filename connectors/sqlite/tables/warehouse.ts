@@ -95,8 +95,12 @@ export class SqliteWarehouse
   target(table: TableVersion): SqliteLayout {
     const { owner, form, dropsColumns } = this.#options;
     const rest = { owner, form, dropsColumns: dropsColumns?.(table) ?? false };
-    const kept = { ordinals: this.#kept.ordinals(table), folded: this.#kept.folded(table) };
-    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, kept);
+    const [ordinals, folded, indexed] = [
+      this.#kept.ordinals(table),
+      this.#kept.folded(table),
+      this.#kept.indexed(table),
+    ];
+    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, { ordinals, folded, indexed });
   }
 
   layout(table: TableVersion): SqliteLayout {

@@ -1,6 +1,6 @@
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
-import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
+import { type Block, NO_TUPLE, OP_UPDATE } from "../../../src/core/model/block.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
@@ -313,8 +313,10 @@ function put(at: TableWrite, sql: MirrorSql, entry: number): void {
   const { rows, layout, writes } = at;
   const block = at.blockOf(entry);
   rows.begin(writes, entry);
-  rows.cells(layout, block.bytes, block.after[writes.row[entry]!]!, "none");
+  const row = writes.row[entry]!;
+  rows.cells(layout, block.bytes, block.after[row]!, "none");
   rows.tail();
+  if (sql.change !== null && block.op[row] === OP_UPDATE && at.put(sql.change, entry) !== 0) return;
   if (at.put(sql.put, entry) === 0) expectPut(at, sql, entry);
 }
 
@@ -341,7 +343,9 @@ function patch(at: TableWrite, sql: MirrorSql, entry: number): void {
   rows.key(layout, block.bytes, offset);
   rows.carried(layout, block.bytes, offset);
   rows.tail();
-  if (at.put(sql.patch(rows.mask), entry) !== 0) return;
+  const { patch: whole, change } = sql.patch(rows.mask);
+  if (change !== null && at.put(change, entry) !== 0) return;
+  if (at.put(whole, entry) !== 0) return;
   const [there] = at.file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
   // A newer row stays as it is.
   if (there?.[1] !== 0n) at.incomplete.push(entry);
