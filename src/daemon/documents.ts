@@ -302,7 +302,7 @@ export async function openNestOf(
     resolvedFrom,
     tableIds: nest.tableIds,
     sink,
-    source: documentSource,
+    source: { ...documentSource, madeFrom: { kind: source.kind, database: source.database } },
     transforms,
     waiting,
     hold: (tableIds, until) => nest.hold(tableIds, until),

@@ -40,6 +40,7 @@ export interface EnvelopeContext {
 interface Origin {
   readonly kind: string;
   readonly database: string;
+  readonly madeFrom?: Pick<Origin, "kind" | "database">;
   readonly positions: {
     readonly format: EnvelopeContext["formatPosition"];
     readonly fields?: EnvelopeContext["positionFields"];
@@ -49,8 +50,9 @@ interface Origin {
 /** The context of the envelopes of one daemon, also of rows that were compacted. */
 export function contextOf(
   { name, producer }: Pick<EnvelopeContext, "name" | "producer">,
-  { kind, database, positions }: Origin,
+  { madeFrom, positions, ...own }: Origin,
 ): EnvelopeContext {
+  const { kind, database } = madeFrom ?? own;
   const { format, fields } = positions;
   return { name, producer, sourceKind: kind, database, formatPosition: format, positionFields: fields };
 }

@@ -192,7 +192,9 @@ export class SourceBlock {
   }
 
   #fileAndPos(position: bigint): { readonly file: string | number; readonly pos: string | number } {
-    const { file = "", pos = 0 } = position === 0n ? {} : (this.#context.positionFields?.(position) ?? {});
+    // Documents have numbers for positions.
+    const { file = "", pos = String(position) } =
+      position === 0n ? {} : (this.#context.positionFields?.(position) ?? {});
     return { file, pos };
   }
 }
