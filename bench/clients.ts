@@ -43,13 +43,19 @@ export async function listen(client: Client, seen: Map<number, number>): Promise
 }
 
 /** Writes the rows from `first` to `end` (not itself) of `tick`, each in a transaction: by id, when it was committed. */
-export async function writeTicks(client: Client, first: number, end: number): Promise<ReadonlyMap<number, number>> {
+export async function writeTicks(
+  client: Client,
+  first: number,
+  end: number,
+  also?: (id: number) => string,
+): Promise<ReadonlyMap<number, number>> {
   const committed = new Map<number, number>();
   const startedMs = performance.now();
   for (let id = first; id < end; id++) {
     const dueMs = startedMs + ((id - first) * 1000) / TICKS_PER_SECOND;
     if (dueMs > performance.now()) await sleep(dueMs - performance.now());
-    await client.query("insert into tick values ($1, 'a row')", [id]);
+    if (also === undefined) await client.query("insert into tick values ($1, 'a row')", [id]);
+    else await client.query(`insert into tick values (${id}, 'a row'); ${also(id)}`);
     committed.set(id, performance.now());
   }
   return committed;

@@ -1,7 +1,9 @@
 /**
  * What the continuous proof costs the stream: commit to visible in a Postgres sink at 200 transactions a second, by two
  * daemons of one source in turn, of which one compares with the sink all the time, with the default share. Scene `large`: one
- * table of 2,000,000 rows beside the written one; `many`: 1,000 tables of ten rows. Both times the scale.
+ * table of 2,000,000 rows beside the written one; `written`: each transaction also changes a row of that table; `keys`: a table
+ * of 400,000 rows, of which the listing of the sink's keys takes most of the time; `many`: 1,000 tables of ten rows. All times
+ * the scale.
  */
 import type pg from "pg";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
@@ -20,6 +22,10 @@ import { type BenchOptions, type BenchReport, type Line, percentile, type Ratio 
 import { DURABLE } from "./slot.ts";
 
 const ROWS = 2_000_000;
+/** At a quarter of it two chunks. */
+const ROWS_OF_KEYS = 400_000;
+/** So that changed rows are anywhere in the table. */
+const STRIDE = 7_919;
 const TABLES = 1_000;
 const ROWS_IN_EACH = 10;
 /** So many tables are created in one transaction. */
@@ -44,19 +50,37 @@ interface Scene {
   readonly name: string;
   readonly beside: string;
   readonly fill: (from: pg.Client) => Promise<void>;
+  /** What the transaction of a tick does besides. */
+  readonly also?: (tick: number) => string;
+}
+
+function fillLarge(rowCount: number): Scene["fill"] {
+  return async (from) => {
+    await from.query(`create table large (id int primary key, body text);
+      insert into large select g, md5(g::text) from generate_series(1, ${rowCount}) g`);
+  };
 }
 
 function scenesOf(scale: number): readonly Scene[] {
   const rowCount = Math.round(ROWS * scale);
+  const keyCount = Math.round(ROWS_OF_KEYS * scale);
   const tableCount = Math.round(TABLES * scale);
   return [
     {
       name: "large",
       beside: `${rowCount.toLocaleString("en")} rows`,
-      fill: async (from) => {
-        await from.query(`create table large (id int primary key, body text);
-          insert into large select g, md5(g::text) from generate_series(1, ${rowCount}) g`);
-      },
+      fill: fillLarge(rowCount),
+    },
+    {
+      name: "written",
+      beside: `${rowCount.toLocaleString("en")} rows that change`,
+      fill: fillLarge(rowCount),
+      also: (tick) => `update large set body = md5(body) where id = ${((tick * STRIDE) % rowCount) + 1}`,
+    },
+    {
+      name: "keys",
+      beside: `keys of ${keyCount.toLocaleString("en")} rows`,
+      fill: fillLarge(keyCount),
     },
     {
       name: "many",
@@ -85,7 +109,7 @@ export async function run({ scale, log, takes }: BenchOptions): Promise<BenchRep
 }
 
 async function measure(
-  { beside: rest, fill }: Scene,
+  { beside: rest, fill, also }: Scene,
   scale: number,
   log: BenchOptions["log"],
 ): Promise<{ readonly lines: readonly Line[]; readonly ratio: Ratio }> {
@@ -125,7 +149,7 @@ async function measure(
     await from.query("insert into tick values ($1, 'a row')", [next]);
     await heardBy([seen], next);
     const [cpuBefore, startedMs] = [daemon.usage().cpuSeconds, performance.now()];
-    const committed = await writeTicks(from, next + 1, next + ticks);
+    const committed = await writeTicks(from, next + 1, next + ticks, also);
     await heardBy([seen], next + ticks - 1);
     figures.cpuSeconds += daemon.usage().cpuSeconds - cpuBefore;
     figures.seconds += (performance.now() - startedMs) / 1000;
