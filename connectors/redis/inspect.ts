@@ -44,7 +44,7 @@ interface InspectionSettings extends ConnectionSettings, KeyNaming {
 }
 
 /** A page ends with so many keys of the table, or after so many steps: other keys may be much more. */
-const KEYS_PER_PAGE = 5_000;
+const KEYS_PER_PAGE = 1_000;
 const STEPS_MAX = 100;
 
 /** A row's fields in the spelling of the format; null: the value is not a row of ours. */

@@ -159,6 +159,9 @@ export class Comparisons implements ComparePort {
     await readHold.over(clock, signal);
     await this.#turns.take(signal);
     const endTurn = once(() => this.#turns.give());
+    // Before the rows: the sink that stands still for them waits for no answer of the source.
+    const tip = rows.kind === "keys" ? source.log.tip(until) : null;
+    tip?.catch(() => undefined);
     const read = async () => {
       const beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
@@ -179,7 +182,7 @@ export class Comparisons implements ComparePort {
         read,
         hand: (closed: ClosedWell) => {
           handedAt = source.positions.format(closed.until.commit);
-          for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, until));
+          for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, tip, until));
           closed.block?.release();
         },
       };
@@ -206,6 +209,7 @@ export class Comparisons implements ComparePort {
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
       });
       await Promise.all(ended);
+      if (rows.kind === "keys" && share < 1) await clock.sleep(restAfter(readMs, share), signal);
       return {
         last,
         at: handedAt,
@@ -238,9 +242,10 @@ export class Comparisons implements ComparePort {
 
   /**
    * Puts the rows into the sink's queue. The sink stands still for listed keys, which are few. The rows of a range are many:
-   * from their position on they are compared beside the stream, one slice after the other.
+   * from their position on they are compared beside the stream, one slice after the other. `tip`: the end of the source's log
+   * at some time before; null: it is asked for.
    */
-  #hand(place: ComparePlace, sink: string, closed: ClosedWell, signal: AbortSignal): Way {
+  #hand(place: ComparePlace, sink: string, closed: ClosedWell, tip: Promise<bigint> | null, signal: AbortSignal): Way {
     const { block, toldCount, until, moved } = closed;
     const { clock, news, fanOut, source } = this.#parts;
     const { worker } = this.#life(sink);
@@ -257,7 +262,7 @@ export class Comparisons implements ComparePort {
     });
     const way: Way = { all, failure: null };
     if (block === null) return way;
-    let versionMax: Promise<bigint> | null = null;
+    let logEnd = tip;
     /** Returns how long it took. */
     const compare = async (slice: Omit<ComparedSlice, "versionMax">, batchSignal: AbortSignal): Promise<number> => {
       using either = scopeOf(signal, batchSignal);
@@ -265,8 +270,9 @@ export class Comparisons implements ComparePort {
       try {
         using _ = await turn.take(either.signal);
         if (pace !== null) await calm([worker], news, clock, either.signal);
-        versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
-        const asked = { ...slice, versionMax: await versionMax };
+        const commitMax = await (logEnd ??= source.log.tip(either.signal));
+        const versionMax = rowVersion(until.epoch, commitMax > until.commit ? commitMax : until.commit);
+        const asked = { ...slice, versionMax };
         beganMs = clock.elapsed();
         await place.compare(sink, asked, either.signal);
       } catch (error) {

@@ -45,7 +45,7 @@ interface PresentTable {
 }
 
 const KEYS_PER_FETCH = 1_000;
-const KEYS_PER_PAGE = 5_000;
+const KEYS_PER_PAGE = 1_000;
 /** How many extra rows the target may have between two keys; rows after that are read one by one. */
 const EXTRA_MAX = 1_000;
 const ABSENT = "NULL";

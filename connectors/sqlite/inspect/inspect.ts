@@ -24,7 +24,7 @@ import { momentText, packedText, uuidText } from "../packed.ts";
 import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, PACKED_MOMENT, PACKED_UUID, sqliteType, UNSIGNED } from "../types.ts";
 
 const KEYS_PER_PIECE = 1_000;
-const KEYS_PER_PAGE = 5_000;
+const KEYS_PER_PAGE = 1_000;
 /** Rows are looked for one by one; other work of the process gets its turn in between. */
 const ROWS_PER_PIECE = 100;
 

@@ -69,7 +69,7 @@ export interface Inspection extends AsyncDisposable {
   /** The keys of all existing rows, in any order, in batches. Some targets list a key twice. */
   keys(table: TableVersion, signal: AbortSignal): AsyncIterable<readonly ListedKey[]>;
   /**
-   * Some thousand of them, in the target's own order: those after the place where another page ended (null: the first).
+   * A thousand of them, or some more where each page costs much, in the target's own order: those after the place where another page ended (null: the first).
    * Pages of different hours make one listing: a row that is there all the time is in one of them. Default: the target
    * has no order that lasts, and all keys are listed at once.
    */
@@ -111,7 +111,10 @@ export interface ComparePlace {
   readonly rows: ComparedRows;
   /** A sink that makes no progress towards the position for this long is `late`. */
   readonly patienceMs: number;
-  /** Between pieces of a range source and sinks rest, so that they read for this part of the time. Default: 1. */
+  /**
+   * Between pieces of a range source and sinks rest, and so does the source after listed keys: they read for this part of
+   * the time. Default: 1.
+   */
   readonly share?: number;
   /** Called when the rows are in all queues: from then on later rows may be read. */
   readonly onSent?: (sent: SentRows) => void;

@@ -257,7 +257,7 @@ export class Proving {
     how: { after?: Ledger["ranges"][number]["upTo"]; marks?: readonly (readonly string[])[]; isOfKeys?: boolean },
     signal: AbortSignal,
   ): Promise<TableComparison> {
-    const { clock, lag, repairs } = this.#parts;
+    const { clock, lag, repairs, share } = this.#parts;
     const inspection = await inspections.of(sink, signal);
     return new TableComparison({
       ...how,
@@ -270,6 +270,7 @@ export class Proving {
       table,
       sink,
       patienceMs: PATIENCE_MS,
+      share,
       sampleMax: 0,
       showsValues: false,
       part: null,

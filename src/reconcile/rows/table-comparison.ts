@@ -47,6 +47,8 @@ interface TableComparisonParts {
   readonly marks?: ReadonlySet<string>;
   /** Only keys that the source lacks are differences. Default: whatever differs. */
   readonly isOfKeys?: boolean;
+  /** See `ComparePlace`: for looks at suspects. */
+  readonly share?: number;
 }
 
 /** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
@@ -57,6 +59,8 @@ const LISTING_HELD_MS = 30_000;
 const KEYS_AT_ONCE = 8_000;
 /** The same of rows. */
 const ROWS_PER_TURN = 256;
+/** Keys of one look, if the source rests between two. */
+const KEYS_PER_LOOK = 256;
 /** With more differences or suspects than this, a resumed comparison restarts the table. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
@@ -338,15 +342,15 @@ export class TableComparison {
    * too long no position has counted.
    */
   async settle(signal: AbortSignal, where: "in a listing" | "at rest" = "at rest"): Promise<boolean> {
-    const { clock, port, table, sink, patienceMs } = this.#parts;
+    const { clock, port, table, sink, patienceMs, share = 1 } = this.#parts;
     while (this.#suspects.size > 0) {
-      const batch = this.#suspects.next(this.#keyPace.count);
+      const batch = this.#suspects.next(Math.min(this.#keyPace.count, share < 1 ? KEYS_PER_LOOK : Infinity));
       const keys = batch.map(([, { key }]) => key);
       // Invariant: a sink that awaits a row before or after the look may lack a part of it during the look.
       const before = await port.awaited(sink, table.id, keys);
       const look = new Look("settle");
       const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
-      const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, compare } as const;
+      const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, share, compare } as const;
       const { at, byteCount, outcomes } = await port.at(request, signal);
       this.#expectTable();
       if (!(await this.#counts(outcomes.get(sink), signal))) {
