@@ -24,6 +24,8 @@ export class Load implements AsyncDisposable {
   readonly #counting: Counting;
   /** In the order of their making; more may be added while the load runs. */
   readonly tables: string[] = [...WORKLOAD_TABLES, COUNTED_TABLE];
+  /** Which a new table joins at once, where the daemon can't add it; null: the daemon does. */
+  publication: string | null = null;
 
   private constructor(source: FreshDatabase, seed: number, reconnects: boolean) {
     this.source = source;
@@ -68,7 +70,7 @@ export class Load implements AsyncDisposable {
   /** One transaction that changes so many rows of a table of its own. */
   async flood(rowCount: number): Promise<void> {
     if (!this.tables.includes("flooded")) {
-      await this.source.query("create table flooded (id int primary key, n int not null)");
+      await this.source.query(`create table flooded (id int primary key, n int not null); ${this.#publish("flooded")}`);
       this.tables.push("flooded");
     }
     await this.source.query(`insert into flooded select g, 0 from generate_series(1, ${rowCount}) g
@@ -78,9 +80,13 @@ export class Load implements AsyncDisposable {
   /** One more table, with rows. */
   async addTable(name: string): Promise<void> {
     await using session = await this.source.connect();
-    await session.query(`create table ${name} (id int primary key, body text);
+    await session.query(`create table ${name} (id int primary key, body text); ${this.#publish(name)}
       insert into ${name} select g, repeat('b', g) from generate_series(1, 50) g`);
     this.tables.push(name);
+  }
+
+  #publish(name: string): string {
+    return this.publication === null ? "" : `alter publication ${this.publication} add table ${name};`;
   }
 
   /** Another shape for one of the tables; the columns that the writers use stay as they are. */

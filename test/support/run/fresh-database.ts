@@ -31,12 +31,20 @@ export async function createFreshDatabase(server: PostgresAddress, encoding?: st
   await onServer(server, (admin) => admin.query(`create database ${name}${form}`));
   const url = withDatabase(server.url, name);
   let kept: (Client & AsyncDisposable) | undefined;
+  const keep = async (): Promise<Client & AsyncDisposable> => {
+    const made = await connect(url);
+    // The next one may lead to another server.
+    made.once("end", () => {
+      if (kept === made) kept = undefined;
+    });
+    return made;
+  };
   return {
     name,
     url,
     socketUrl: server.socketDir === undefined ? undefined : overSocket(url, server.socketDir),
     async query<Row extends QueryResultRow>(sql: string, values?: readonly unknown[]) {
-      kept ??= await connect(url);
+      kept ??= await keep();
       return values === undefined ? kept.query<Row>(sql) : kept.query<Row>(sql, [...values]);
     },
     connect: () => connect(url),
