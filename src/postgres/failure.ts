@@ -46,7 +46,17 @@ export class Failure extends Error {
     const routine: unknown = this.cause instanceof Error ? Reflect.get(this.cause, "routine") : undefined;
     return typeof routine === "string" ? routine : "";
   }
+
+  /** The setting of a table of locks that is full; undefined: none is. The server names it in its hint, in every language. */
+  get lockSetting(): string | undefined {
+    // Also the SQLSTATE of a server without memory.
+    if (this.state !== OUT_OF_MEMORY) return undefined;
+    const hint: unknown = this.cause instanceof Error ? Reflect.get(this.cause, "hint") : undefined;
+    return typeof hint === "string" ? /max_(?:pred_)?locks_per_transaction/.exec(hint)?.[0] : undefined;
+  }
 }
+
+const OUT_OF_MEMORY = "53200";
 
 /** What a driver threw; `server`: while connecting to it. */
 export function failureOf(error: unknown, server?: string): Failure {
@@ -110,6 +120,11 @@ export function connectFix(
 /** A new session has the new value. */
 export const MORE_TEMP_FILES =
   "Raise the limit of Millrace's role (as a superuser: ALTER ROLE … SET temp_file_limit = …), or the memory that it takes before it needs files (ALTER ROLE … SET work_mem = …). Millrace tries again by itself.";
+
+/** `setting`: see `lockSetting`. */
+export function moreLocks(setting: string): string {
+  return `Millrace tries again by itself. If it lasts, double ${setting} at that server (ALTER SYSTEM SET ${setting} = …; SHOW ${setting} tells what it is) and restart it.`;
+}
 
 /** Several limits have one SQLSTATE. */
 function fullFix(routine: string): string {

@@ -105,7 +105,11 @@ describe("batches of many tables", () => {
     await using other = await database.connect();
     const everything = "select pg_advisory_lock(g) from generate_series(1, 1000000) g";
     await expect(other.query(everything)).rejects.toMatchObject({ code: "53200" });
+    // A session takes a lock too.
+    const opening = await failure(sink.open(2, timeout()));
+    expect([opening.code, opening.hint]).toEqual(["MR2006", expect.stringContaining("max_locks_per_transaction")]);
     await other.query("select pg_advisory_unlock(g) from generate_series(1, 500) g");
+    await sink.open(2, timeout());
     const whole = await failure(apply(sink, all(wide)));
     const told =
       /is 10, for each of 40 sessions .* and 250 tables at once take up to 1755 locks\. .*: ALTER SYSTEM SET max_locks_per_transaction = 54, and/;

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { failureOf } from "../../src/postgres/failure.ts";
 import { ServerError } from "../../src/postgres/frames.ts";
-import { sinkError } from "../../connectors/postgres/sink/errors.ts";
+import { lackingLocks, sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
 
@@ -20,6 +20,34 @@ test("an error of the server's system is told with its sentence: it speaks of fi
     message: `the server failed while streaming changes (SQLSTATE 58030): could not read file "pg_wal/000000010000000000000002"`,
   });
 });
+
+test.each(["max_locks_per_transaction", "max_pred_locks_per_transaction"])(
+  "a server whose table of locks is full is told with the setting that the server names: %s",
+  (setting) => {
+    const hint = `Sie müssen möglicherweise »${setting}« erhöhen.`;
+    const error = Object.assign(new ServerError("53200", "Shared Memory aufgebraucht", "SetupLockInTable"), { hint });
+    const told = { kind: "retryable", hint: expect.stringContaining(`ALTER SYSTEM SET ${setting} =`) };
+    expect(classify(error, "reading public.shop")).toMatchObject({ code: "MR2006", ...told });
+    expect(ofState(error)).toMatchObject({ code: "MR1215", ...told });
+    // Fewer tables at once need less of the one.
+    const reason = setting === "max_locks_per_transaction" ? "tables" : undefined;
+    expect(sinkError(error, "writing")).toMatchObject({ code: "MR2006", ...told, reason });
+  },
+);
+
+test.each([
+  [{ tableCount: 250, lockCount: 1755 }, "and 250 tables at once take up to 1755 locks", 108],
+  [{ tableCount: 1, lockCount: 20 }, "and the table alone takes up to 20 locks", 65],
+  [null, "(max_connections and max_prepared_transactions). If it lasts", 128],
+])(
+  "a target without room for locks is told with its present value, and what the tables need: %j",
+  (step, needs, value) => {
+    const { hint } = lackingLocks(sinkError(new Error("full"), "writing"), step, { perSession: 64, sessionsMax: 40 });
+    expect(hint).toContain("max_locks_per_transaction of the target is 64, for each of 40 sessions");
+    expect(hint).toContain(needs);
+    expect(hint).toContain(`ALTER SYSTEM SET max_locks_per_transaction = ${value},`);
+  },
+);
 
 /** What was met while connecting, then in a session: source, sink, state. */
 test.each([

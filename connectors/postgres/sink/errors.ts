@@ -13,7 +13,7 @@ import { TABLE_FAILURES } from "../../warehouse/table-change.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";
-import { connectFix, type Failure, failureOf, MORE_TEMP_FILES } from "../../../src/postgres/failure.ts";
+import { connectFix, type Failure, failureOf, MORE_TEMP_FILES, moreLocks } from "../../../src/postgres/failure.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 
 /** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
@@ -110,14 +110,9 @@ const FAILED: Rule = {
   what: "the target has failed",
   hint: "The server's log says why. Millrace tries again by itself.",
 };
-/** SQLSTATE 53200 is also that of a server without memory. */
-const OUT_OF_MEMORY = "53200";
-const LOCKS: Rule = {
-  code: "MR2006",
-  kind: "retryable",
-  what: "the target's lock table is full",
-  hint: "Millrace tries again by itself. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
-};
+const LOCKS: Rule = { code: "MR2006", kind: "retryable", what: "the target's lock table is full" };
+/** The one of which a batch of fewer tables needs less. */
+const LOCKS_OF_TABLES = "max_locks_per_transaction";
 
 /** What a step locks at most. */
 export interface StepLocks {
@@ -133,18 +128,16 @@ export interface LockRoom {
   readonly sessionsMax: number;
 }
 
-/** With the value at which the step has room beside all that others may hold. */
-export function lackingLocks(
-  error: MillraceError,
-  { tableCount, lockCount }: StepLocks,
-  { perSession, sessionsMax }: LockRoom,
-): MillraceError {
+/** With the value at which the step has room beside all that others may hold. `step`: null if it locks no table of the sink's. */
+export function lackingLocks(error: MillraceError, step: StepLocks | null, room: LockRoom): MillraceError {
+  const { perSession, sessionsMax } = room;
+  const { tableCount, lockCount } = step ?? { tableCount: 0, lockCount: perSession * sessionsMax };
   const value = perSession + Math.ceil(lockCount / sessionsMax);
-  const isOne = tableCount === 1;
-  const then = isOne ? "Millrace tries again by itself" : "Millrace then takes fewer tables at once";
-  const step = isOne ? "the table alone takes" : `${tableCount} tables at once take`;
+  const then = tableCount > 1 ? "Millrace then takes fewer tables at once" : "Millrace tries again by itself";
+  const takes = tableCount === 1 ? "the table alone takes" : `${tableCount} tables at once take`;
+  const needs = tableCount === 0 ? "" : `, and ${takes} up to ${lockCount} locks`;
   return error.with({
-    hint: `${then}. max_locks_per_transaction of the target is ${perSession}, for each of ${sessionsMax} sessions (max_connections and max_prepared_transactions), and ${step} up to ${lockCount} locks. If it lasts: ALTER SYSTEM SET max_locks_per_transaction = ${value}, and restart that server.`,
+    hint: `${then}. max_locks_per_transaction of the target is ${perSession}, for each of ${sessionsMax} sessions (max_connections and max_prepared_transactions)${needs}. If it lasts: ALTER SYSTEM SET max_locks_per_transaction = ${value}, and restart that server.`,
   });
 }
 
@@ -284,7 +277,7 @@ function ruleOf(failure: Failure): Rule {
   if (isUsed(failure)) return USED;
   if (state === UNTRANSLATABLE) return ENCODING;
   if (state === TOO_MANY_COLUMNS) return TOO_WIDE;
-  if (isOutOfLocks(failure)) return LOCKS;
+  if (failure.lockSetting !== undefined) return LOCKS;
   if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
   // One of Node's codes: the connection has failed.
   return reason === "unknown" && code !== "" ? LOST : RULES[reason];
@@ -309,15 +302,19 @@ export function sinkError(error: unknown, doing: string, address?: PostgresAddre
 }
 
 function ofServer(failure: Failure, doing: string, address: PostgresAddress | undefined): MillraceError {
-  const { state, code: word, connecting, server, message: text, cause } = failure;
+  const { state, code: word, connecting, server, message: text, cause, lockSetting } = failure;
   const rule = ruleOf(failure);
   const { code, kind, what } = rule;
+  const locks = lockSetting === undefined ? undefined : moreLocks(lockSetting);
   if (state !== undefined && !connecting) {
     const users = rule === USED ? usersOf(cause) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}`;
-    const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
+    const reason = rule === PRIVILEGE ? "privilege" : lockSetting === LOCKS_OF_TABLES ? "tables" : undefined;
     const room = rule === DISK_FULL ? roomFix(address, text) : undefined;
-    return postgresError(code, kind, message, { hint: room ?? rule.hint ?? connectFix(failure, "url"), reason });
+    return postgresError(code, kind, message, {
+      hint: room ?? locks ?? rule.hint ?? connectFix(failure, "url"),
+      reason,
+    });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
@@ -330,6 +327,7 @@ function ofServer(failure: Failure, doing: string, address: PostgresAddress | un
   const at = server === undefined ? doing : `connecting to ${server}`;
   const message = `${what} while ${at}: ${state === undefined ? why : refusal}`;
   const hint =
+    locks ??
     connectFix(failure, "url") ??
     rule.hint ??
     "Millrace connects again by itself. If it lasts, look at the server's log.";
@@ -344,12 +342,6 @@ export function gaveNoAnswer(server: string): MillraceError {
 
 function atServer(server: string | undefined): string {
   return server === undefined ? "" : ` (${server})`;
-}
-
-/** The server names the setting in its hint, in every language. */
-function isOutOfLocks({ state, cause }: Failure): boolean {
-  const hint: unknown = cause instanceof Error ? Reflect.get(cause, "hint") : undefined;
-  return state === OUT_OF_MEMORY && typeof hint === "string" && /max_(?:pred_)?locks_per/.test(hint);
 }
 
 /** For a column's type the server says only that it is not supported; the function that raised it tells. */

@@ -11,7 +11,7 @@ import {
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { roomFix } from "../../../src/postgres/data-folder.ts";
-import { connectFix, Failure, failureOf, MORE_TEMP_FILES } from "../../../src/postgres/failure.ts";
+import { connectFix, Failure, failureOf, MORE_TEMP_FILES, moreLocks } from "../../../src/postgres/failure.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
@@ -246,7 +246,8 @@ function numbered(failure: Failure, during: string, address?: PostgresAddress): 
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
   const room = reason === "disk" ? roomFix(address, failure.message) : undefined;
-  const way = room ?? (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
+  const locks = failure.lockSetting === undefined ? undefined : moreLocks(failure.lockSetting);
+  const way = room ?? locks ?? (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
   return sourceError(code, kind, message, { hint: way, cause, reason });
 }
 

@@ -1,6 +1,6 @@
 import { reachAgain } from "../../core/system-errors.ts";
 import { roomFix } from "../../postgres/data-folder.ts";
-import { connectFix, type Failure, failureOf, MORE_TEMP_FILES } from "../../postgres/failure.ts";
+import { connectFix, type Failure, failureOf, MORE_TEMP_FILES, moreLocks } from "../../postgres/failure.ts";
 import type { PostgresAddress } from "../../postgres/url.ts";
 import { type DatabaseReason, type ErrorCode, type Login, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
@@ -53,7 +53,7 @@ export function classify(error: unknown, login?: Login, address?: PostgresAddres
 function numbered(failure: Failure, login: Login | undefined, address: PostgresAddress | undefined): MillraceError {
   const { reason, state, code, message: text, fix = "", server, cause } = failure;
   const at = server === undefined ? "" : ` at ${server}`;
-  const way = connectFix(failure, "state");
+  const way = failure.lockSetting === undefined ? connectFix(failure, "state") : moreLocks(failure.lockSetting);
   const note = (reason === "login" || reason === "no-database") && login?.note != null ? ` ${login.note}` : "";
   const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];

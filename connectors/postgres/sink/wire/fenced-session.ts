@@ -88,8 +88,8 @@ export class FencedSession {
   #isCountInDoubt = false;
   /** The text of the complete tables, if the target certainly has it. */
   #storedTables: string | null = null;
-  /** Of the largest step that had no room for its locks: smaller ones follow it. */
-  #lacking: StepLocks = { tableCount: 0, lockCount: 0 };
+  /** Of the largest step that had no room for its locks: smaller ones follow it. Null: there was none. */
+  #lacking: StepLocks | null = null;
 
   constructor(options: FencedSessionOptions) {
     this.#options = options;
@@ -304,17 +304,16 @@ export class FencedSession {
     throw fenceError(found, this.fence);
   }
 
-  /** Of a target without room for a step's locks: with what such a step needs. */
+  /** Of a target without room for a step's locks: with the room that it has, and what the largest such step needs. */
   async #withLocks(error: MillraceError, targets: Targets): Promise<MillraceError> {
     const session = this.#session;
     if (reasonOf(error) !== "tables" || session === null || session.broken) return error;
-    const names = targets();
-    const signal = AbortSignal.timeout(ROLLBACK_TIMEOUT_MS);
-    const found = names.length === 0 ? null : await lockRoom(session, names, signal);
+    const found = await lockRoom(session, targets(), AbortSignal.timeout(ROLLBACK_TIMEOUT_MS));
     session.lackLocks();
     if (found === null) return error;
-    if (found.step.lockCount > this.#lacking.lockCount) this.#lacking = found.step;
-    return lackingLocks(error, this.#lacking, found.room);
+    const { room, step } = found;
+    if (step !== null && step.lockCount > (this.#lacking?.lockCount ?? 0)) this.#lacking = step;
+    return lackingLocks(error, this.#lacking, room);
   }
 
   /** The fence's error, if the fence failed. */

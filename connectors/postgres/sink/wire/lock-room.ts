@@ -13,30 +13,40 @@ const NEW_LOCKS = STAGE_LOCKS + 1;
 /** The checkpoints and their index, the session's mark, and both names of the transaction. */
 const OTHER_LOCKS = 5;
 
-/** `targets`: quoted names of the step's tables. Null: the server has no room for a look either. */
+/** `targets`: quoted names of the step's tables; step: null if there are none. Null: the server does not answer. */
 export async function lockRoom(
   session: Session,
   targets: readonly string[],
   signal: AbortSignal,
-): Promise<{ readonly room: LockRoom; readonly step: StepLocks } | null> {
+): Promise<{ readonly room: LockRoom; readonly step: StepLocks | null } | null> {
   const stageCount = Math.max(session.staged.size, targets.length);
   try {
-    const { rows } = await session.query(roomSql(targets), signal);
-    const [perSession = 0, sessionsMax = 0, ofTargets = 0] = (rows[0] ?? []).map(Number);
+    const [perSession = 0, sessionsMax = 0] = await numbers(session, ROOM_SQL, signal);
+    const room = { perSession, sessionsMax };
+    if (targets.length === 0) return { room, step: null };
+    // Without room for a look at the catalogue either, each counts as one that the step makes.
+    const [ofTargets = 0] = await numbers(session, locksSql(targets), signal).catch(() => [NEW_LOCKS * targets.length]);
     const lockCount = ofTargets + STAGE_LOCKS * stageCount + OTHER_LOCKS;
-    return { room: { perSession, sessionsMax }, step: { tableCount: targets.length, lockCount } };
+    return { room, step: { tableCount: targets.length, lockCount } };
   } catch {
     return null;
   }
 }
 
+async function numbers(session: Session, sql: string, signal: AbortSignal): Promise<readonly number[]> {
+  const { rows } = await session.query(sql, signal);
+  return (rows[0] ?? []).map(Number);
+}
+
+const ROOM_SQL =
+  "SELECT current_setting('max_locks_per_transaction'), current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int";
+
 /** Of a partitioned table all parts; of each the indexes, and its TOAST table with that one's index. */
-function roomSql(targets: readonly string[]): string {
+function locksSql(targets: readonly string[]): string {
   return `WITH RECURSIVE target (oid) AS (
       SELECT to_regclass(name)::oid FROM unnest(ARRAY[${targets.map(quoteLiteral).join(", ")}]::text[]) AS name
       UNION ALL SELECT i.inhrelid FROM target JOIN pg_class c USING (oid) JOIN pg_inherits i ON i.inhparent = c.oid WHERE c.relkind = 'p')
-    SELECT current_setting('max_locks_per_transaction'), current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int,
-      coalesce(sum(CASE WHEN c.oid IS NULL THEN ${NEW_LOCKS}
+    SELECT coalesce(sum(CASE WHEN c.oid IS NULL THEN ${NEW_LOCKS}
         ELSE 1 + (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) + CASE c.reltoastrelid WHEN 0 THEN 0 ELSE 2 END END), 0)
     FROM target LEFT JOIN pg_class c USING (oid)`;
 }

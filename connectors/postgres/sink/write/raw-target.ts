@@ -59,19 +59,19 @@ export class RawTarget implements TargetRawRows {
       await session.query("COMMIT", signal);
       if (owed !== null) this.#owed.set(table, owed);
     };
-    await this.#sink.fenced(`beginning the copy of ${table.id}`, take, signal);
+    await this.#sink.fenced(`beginning the copy of ${table.id}`, take, signal, () => [target.quoted]);
     return isEmpty;
   }
 
   /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
   async finish(table: TableVersion, signal: AbortSignal): Promise<void> {
-    const owed = this.#owed.get(table);
+    const [target, owed] = [this.#targets.get(table), this.#owed.get(table)];
     const end = async (session: Session): Promise<void> => {
-      if (owed !== undefined) await session.query(makeKey(this.#targets.get(table), owed), signal);
+      if (owed !== undefined) await session.query(makeKey(target, owed), signal);
       failpoint("postgres-sink.key-made");
       await this.#sink.commitCounted(session, signal);
     };
-    await this.#sink.fenced(`ending the copy of ${table.id}`, end, signal);
+    await this.#sink.fenced(`ending the copy of ${table.id}`, end, signal, () => [target.quoted]);
     this.#owed.delete(table);
   }
 
