@@ -19,6 +19,8 @@ export interface PipelineOptions {
   readonly isProxied?: boolean;
   /** By default the shared one. */
   readonly broker?: string;
+  /** The URL of a search engine. By default that of the shared one. */
+  readonly search?: string;
   /** Waits for the daemon to stream before it returns. Default: true. */
   readonly untilStreaming?: boolean;
   /** Of the first daemon. */
@@ -80,7 +82,7 @@ export class RunningPipeline implements AsyncDisposable {
       await source[Symbol.asyncDispose]();
       throw error;
     }
-    const sinks = await SinkSet.create(options.kinds ?? CHOSEN_KINDS, options.isProxied ?? false, options.broker);
+    const sinks = await SinkSet.create(options.kinds ?? CHOSEN_KINDS, options.isProxied ?? false, options);
     const config = {
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },

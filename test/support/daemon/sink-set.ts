@@ -51,12 +51,21 @@ export type SinkKind =
 const BATCH_ROWS = [30, 50_000, 300];
 let setCount = 0;
 
+/** In place of shared ones. */
+export interface OwnServers {
+  /** A broker of Kafka. */
+  readonly broker?: string | undefined;
+  /** The URL of a search engine. */
+  readonly search?: string | undefined;
+}
+
 export class SinkSet implements AsyncDisposable {
   /** For `sinks:` of millrace.yaml; each sink is named after its kind. */
   readonly config: Record<string, object> = {};
   readonly #addresses: ((folder: string) => SinkAddress)[] = [];
   readonly #owned: AsyncDisposable[] = [];
   readonly #broker: string | undefined;
+  readonly #search: string | undefined;
   /** Where there is a Postgres sink: its target. */
   target: FreshDatabase | null = null;
   /** Where there is a Redis sink: its keys' prefix. */
@@ -72,13 +81,14 @@ export class SinkSet implements AsyncDisposable {
   /** By kind, where the daemon goes through them: they make a sink go away, or slow. The comparison does not. */
   readonly proxies = new Map<string, TcpProxy>();
 
-  private constructor(broker?: string) {
+  private constructor({ broker, search }: OwnServers) {
     this.#broker = broker;
+    this.#search = search;
   }
 
-  /** Every kind on the shared servers, in a place of its own. `broker`: of a Kafka of the test's own. */
-  static async create(kinds: readonly SinkKind[], isProxied = false, broker?: string): Promise<SinkSet> {
-    const set = new SinkSet(broker);
+  /** Every kind on the shared servers, in a place of its own. */
+  static async create(kinds: readonly SinkKind[], isProxied = false, own: OwnServers = {}): Promise<SinkSet> {
+    const set = new SinkSet(own);
     for (const kind of kinds) await set.#add(kind, isProxied);
     return set;
   }
@@ -167,12 +177,13 @@ export class SinkSet implements AsyncDisposable {
         return;
       }
       case "elasticsearch": {
-        const indices = freshIndexPrefix();
+        const own = this.#search ?? elasticsearchUrl();
+        const indices = freshIndexPrefix(own);
         this.#owned.push(indices);
         this.indexPrefix = indices.prefix;
-        const url = await this.#reached(kind, elasticsearchUrl(), isProxied);
+        const url = await this.#reached(kind, own, isProxied);
         this.config[kind] = { kind, url, prefix: indices.prefix, replicas: 0 };
-        this.#addresses.push(() => ({ kind, url: elasticsearchUrl(), prefix: indices.prefix }));
+        this.#addresses.push(() => ({ kind, url: own, prefix: indices.prefix }));
         return;
       }
       case "files":
