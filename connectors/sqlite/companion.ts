@@ -35,7 +35,8 @@ export interface Companion {
   writing(signal: AbortSignal): Promise<void>;
   /** Rows were written or removed, in the transaction that is open. `complete`: what the checkpoint says that it stores. */
   written(slices: Slices, complete?: CompleteTables): Promise<void>;
-  committed(): void;
+  /** `filled`: how much of what a batch may have this one had, from 0 to 1. */
+  committed(filled: number): void;
 }
 
 const NONE: ReadonlySet<string> = new Set();

@@ -220,7 +220,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         this.#values.release();
       }
       this.#checkpoint.committed(batch.checkpoint);
-      this.#companion?.committed();
+      this.#companion?.committed(filledBy(batch, this.batchLimits));
     });
   }
 
@@ -353,7 +353,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
           await this.#companion?.written(slices);
         },
       );
-      this.#companion?.committed();
+      this.#companion?.committed(0);
     });
   }
 
@@ -456,6 +456,15 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
 }
 
 const NONE: ReadonlySet<string> = new Set();
+
+/** Entries count, though the queue counts changes: what a batch has of few rows that change often is little. */
+function filledBy(batch: Batch, { rowCountMax, byteCountMax }: SqliteSink["batchLimits"]): number {
+  if (batch.kind !== "rows") return 0;
+  const rowCount = batch.tables.reduce((sum, { count }) => sum + count, 0);
+  const blocks = new Set(batch.tables.flatMap((writes) => writes.blocks));
+  const byteCount = Array.from(blocks).reduce((sum, block) => sum + block.byteCount, 0);
+  return Math.min(Math.max(rowCount / rowCountMax, byteCount / byteCountMax), 1);
+}
 
 /** Whether the target was made with each of the columns: a companion may want others by now. */
 function isNoted(warehouse: SqliteWarehouse, table: TableVersion, target: SqliteTarget | null): boolean {

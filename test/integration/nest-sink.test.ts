@@ -1,8 +1,10 @@
 /** The nest's sink: what it stores, and which documents it lists for what a batch does. */
 import { rmSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import { expect, test } from "vitest";
+import { setImmediate as turn } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
 import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/stored.ts";
+import type { CalmLimits } from "../../connectors/nest/calm.ts";
 import type { ClimbLimits } from "../../connectors/nest/climbing.ts";
 import { openNest, type OpenedNest } from "../../connectors/nest/open.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
@@ -10,7 +12,7 @@ import { keyText } from "../../src/core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
 import type { Batch } from "../../src/core/model/batch.ts";
 import type { Block } from "../../src/core/model/block.ts";
-import { failedCell } from "../../src/core/model/tuple.ts";
+import { CellMap, failedCell } from "../../src/core/model/tuple.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import type { Document } from "../../src/documents/document.ts";
 import { systemClock } from "../../src/core/clock.ts";
@@ -90,12 +92,14 @@ class Stage implements AsyncDisposable {
     documents: readonly Document[] = [DOCUMENT],
     climbing?: ClimbLimits,
     documentBytesMax?: number,
+    calm?: CalmLimits,
   ): Promise<void> {
     const options = { name: "documents", owner: "shop/documents", path: this.path, documents };
     this.opened = openNest({
       ...options,
       ...(climbing === undefined ? {} : { climbing }),
       ...(documentBytesMax === undefined ? {} : { documentBytesMax }),
+      ...(calm === undefined ? {} : { calm }),
     });
     await this.opened.sink.open(++this.#lease, NEVER);
     await this.opened.nest.hold(new Set(), NEVER);
@@ -472,6 +476,78 @@ test("documents whose vectors were shown in another way are all listed by who op
   }
   expect(await open()).toEqual([1, 2]);
   expect(await open()).toEqual([]);
+});
+
+describe("while full batches come", () => {
+  /** The keys of orders as they are read; whatever has rows is a full batch. One order: a block may end with each. */
+  async function reading(limits: Omit<CalmLimits, "fullFrom">): Promise<{
+    readonly stage: Stage;
+    readonly next: () => Promise<readonly number[]>;
+    readonly change: (status: string) => Promise<void>;
+    readonly [Symbol.asyncDispose]: () => Promise<void>;
+  }> {
+    const stage = await filled();
+    await stage.opened.sink.close();
+    await stage.start([DOCUMENT], undefined, undefined, { ...limits, fullFrom: 1e-9 });
+    await stage.prepare(items, customers, orders);
+    const { source } = stage.opened;
+    const { position } = await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, NEVER);
+    const resolve = async (shape: TableShape) => firstVersion(shape);
+    const stream = await source.log.stream(position, { temporary: true, resolve }, NEVER);
+    const map = new CellMap();
+    return {
+      stage,
+      next: async () => {
+        const { bytes, after, count } = await stream.next(NEVER);
+        return Array.from({ length: count }, (_, i) => {
+          map.read(bytes, after[i]!);
+          return Number(Buffer.from(bytes).toString("utf8", map.start[0], map.start[0]! + map.length[0]!));
+        });
+      },
+      change: async (status) => await stage.write([orders, put(["n", "1", "1", status])]),
+      [Symbol.asyncDispose]: async () => {
+        await stream[Symbol.asyncDispose]();
+        await source.close();
+        await stage[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  test("a document that changes in each is read once, when one comes that is not full", async () => {
+    await using read = await reading({ quietMs: 500_000, waitMs: 500_000 });
+    await read.change("first");
+    const next = read.next();
+    for (let i = 0; i < 5; i++) await read.change(`${i}`);
+    await read.stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(5_000n, WHOLE) });
+    expect(await next).toEqual([1]);
+    const { nest } = read.stage.opened;
+    await nest.mark("nothing else is listed", NEVER);
+    expect(await read.next()).toEqual([]);
+    await read.change("again");
+    await nest.mark("somebody waits", NEVER);
+    expect(await read.next()).toEqual([1]);
+  });
+
+  test("it is read when none follows", async () => {
+    await using read = await reading({ quietMs: 10, waitMs: 500_000 });
+    await read.change("first");
+    expect(await read.next()).toEqual([1]);
+  });
+
+  test("it is read at intervals while they follow", async () => {
+    await using read = await reading({ quietMs: 500_000, waitMs: 20 });
+    for (let round = 0; round < 2; round++) {
+      await read.change(`first ${round}`);
+      const found: (readonly number[])[] = [];
+      const next = read.next().then((keys) => found.push(keys));
+      for (let i = 0; found.length === 0; i++) {
+        await read.change(`${round} ${i}`);
+        await turn();
+      }
+      await next;
+      expect(found).toEqual([[1]]);
+    }
+  });
 });
 
 test("marks and trimming: the list keeps what follows, and each opening has its place in it", async () => {

@@ -32,6 +32,8 @@ export class NestStream implements ChangeStream {
   readonly #epoch: number;
   readonly #tables = new Map<PlannedDocument, TableVersion>();
   #next: bigint;
+  /** What is listed up to here is read without a wait: `Nest.calm`. */
+  #until = 0n;
   #reader: Reader;
 
   constructor(nest: Nest, from: Position, options: StreamOptions, onAcknowledged: (commit: bigint) => void) {
@@ -48,6 +50,7 @@ export class NestStream implements ChangeStream {
     try {
       for (;;) {
         if (signal.aborted) throw stopped();
+        if (this.#next > this.#until) await this.#nest.calm(signal);
         const told = news.count;
         const block = await this.#read(signal);
         if (block !== null) return block;
@@ -64,6 +67,7 @@ export class NestStream implements ChangeStream {
     await turn();
     const { database, reading: snapshot } = this.#begin();
     try {
+      if (this.#next > this.#until) this.#until = lastEntry(snapshot);
       const entries = entriesFrom(snapshot, this.#next);
       const last = entries.at(-1);
       if (last === undefined) return this.#empty(lastEntry(snapshot) + 1n);

@@ -30,7 +30,9 @@ export type DocumentHappening =
   | { readonly what: "read"; readonly table: DocumentTable; readonly killedAfter: "rows" | "sweep" | null }
   /** The sink gets so many blocks; `isLost`: it ends, and begins again behind what was acknowledged. */
   | { readonly what: "follow"; readonly blocks: number; readonly isLost: boolean }
-  /** The same, and what the sink has is acknowledged, and the list is trimmed. */
+  /** Full batches come one after another, of these changes again and again, until the sink gets a block. */
+  | { readonly what: "busy"; readonly rounds: readonly (readonly RowChange[])[] }
+  /** The sink gets so many blocks, what it has is acknowledged, and the list is trimmed. */
   | { readonly what: "acknowledge"; readonly blocks: number };
 
 export interface DocumentPlan {
@@ -79,6 +81,10 @@ function happeningOf(random: Random, keys: number): DocumentHappening {
       table: swapped,
       changes: between.filter((change) => change.table !== swapped || change.values === undefined),
     };
+  }
+  if (chance < 0.78) {
+    const full = (): readonly RowChange[] => Array.from({ length: 8 }, () => changeOf(random, keys, null, 0.3));
+    return { what: "busy", rounds: [full(), full(), full()] };
   }
   if (chance < 0.84) return { what: "follow", blocks: blocks + 1, isLost: random.chance(0.3) };
   return { what: "acknowledge", blocks };

@@ -147,6 +147,10 @@ type Rows = ReadonlyMap<DocumentTable, Map<string, Row>>;
 const OUTCOME = { incomplete: async () => undefined, poison: async () => undefined };
 /** Narrow, so that batches leave much for later, and changes come in between. */
 const LIMITS = { batchRows: 6, stepRows: 2, stepValues: 2, pieceRows: 1 };
+/** Short, as time is real here. */
+const CALM = { fullFrom: 3 / 20_000, quietMs: 3, waitMs: 15 };
+const BUSY_MS_MAX = 1_000;
+const BUSY_BATCHES_MAX = 200;
 const BLOCKS_MAX = 1_000;
 const NUMBER = /^\d+$/;
 
@@ -211,7 +215,14 @@ export class DocumentWorld {
 
   async #start(): Promise<Checkpoint | null> {
     const path = this.#folder.file("nest.sqlite");
-    this.#opened = openNest({ name: "documents", owner: "sim", path, documents: DOCUMENTS, climbing: LIMITS });
+    this.#opened = openNest({
+      name: "documents",
+      owner: "sim",
+      path,
+      documents: DOCUMENTS,
+      climbing: LIMITS,
+      calm: CALM,
+    });
     // What was left, and what was held, waits in every other life until something is acknowledged.
     if (this.#lease % 2 === 0) this.#nest.passed(-(10n ** 6n));
     const held = await this.#opened.sink.open(++this.#lease, this.#signal);
@@ -282,6 +293,8 @@ export class DocumentWorld {
         return await this.#swap(happening.table, happening.changes);
       case "read":
         return await this.#read(happening.table, happening.killedAfter);
+      case "busy":
+        return await this.#busy(happening.rounds);
       case "follow":
         await this.#follow(happening.blocks);
         if (!happening.isLost) return;
@@ -298,6 +311,20 @@ export class DocumentWorld {
       default:
         happening satisfies never;
     }
+  }
+
+  async #busy(rounds: readonly (readonly RowChange[])[]): Promise<void> {
+    await this.#apply(this.#batch(rounds[0]!));
+    const got: boolean[] = [];
+    const following = this.#follow(1).finally(() => got.push(true));
+    const until = performance.now() + BUSY_MS_MAX;
+    for (let i = 1; got.length === 0; i++) {
+      if (i > BUSY_BATCHES_MAX && performance.now() > until)
+        throw new Failed("the sink gets nothing while full batches come");
+      await this.#apply(this.#batch(rounds[i % rounds.length]!));
+      await turn();
+    }
+    await following;
   }
 
   /** Invariant: the sink forgets that it holds the table before a change passes it by. */
