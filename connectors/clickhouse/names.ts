@@ -70,6 +70,11 @@ export function rebuiltPrefix({ table }: TargetName): string {
   return `${OWN_PREFIX}rebuilt_${createHash("sha256").update(table).digest("hex").slice(0, 12)}_`;
 }
 
+/** In messages. */
+export function shownTarget({ database, table }: TargetName): string {
+  return `${database}.${table}`;
+}
+
 export function sqlNameOf({ database, table }: TargetName): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
 }

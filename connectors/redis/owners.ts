@@ -3,12 +3,16 @@
  * to them hide each other's rows: versions come from different logs.
  * Each prefix has its register of tables. `shop` with the schema `eu`, and `shope` with `u`, make the same keys: so a sink also
  * looks into the registers of prefixes that begin with its own, or that its own begins with, and takes its tables there too.
+ * A table with a scope has its values behind the name: the keys of a table without one, which has the name, begin as those of all
+ * tables that share it. Neither takes the other's (`otherSharing`).
  */
 import { randomBytes } from "node:crypto";
 import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
-import { joined } from "../../src/core/errors.ts";
+import { joined, type MillraceError } from "../../src/core/errors.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
+import { otherSharing } from "../../src/core/targets/sharing.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { readOwn } from "./checkpoint.ts";
@@ -33,6 +37,44 @@ end
 return left
 `;
 
+/**
+ * What of other owners the starts can't be written beside: for the start of a table with a scope the entry of its name, for a name
+ * one of those that begin with it. Their own entries of that kind are of former routes, and go with ARGV[2].
+ * A register has thousands of entries: all are looked through only for a name that the owner does not have yet.
+ */
+const MEET = `
+local found, told, names = {}, {}, {}
+local function owner(entry) return string.match(redis.call('HGET', KEYS[1], entry) or '', '(%S+)$') end
+local function meets(start, entry)
+  local other = owner(entry)
+  if not other or told[start] then return end
+  if other ~= ARGV[1] then
+    told[start] = true
+    found[#found + 1] = {start, entry, other}
+  elseif ARGV[2] ~= '' and string.match(redis.call('HGET', KEYS[1], entry), '^%x+ %S+$') then
+    redis.call('HDEL', KEYS[1], entry)
+  end
+end
+for i = 3, #ARGV, 2 do
+  local start, name = ARGV[i], ARGV[i + 1]
+  if start ~= name then meets(start, name)
+  elseif owner(name) ~= ARGV[1] then names[name] = true end
+end
+if next(names) then
+  local entries = redis.call('HGETALL', KEYS[1])
+  for e = 1, #entries, 2 do
+    local entry = entries[e]
+    local at = string.find(entry, ':', 1, true)
+    while at and at < #entry do
+      local name = string.sub(entry, 1, at)
+      if names[name] then meets(name, entry) end
+      at = string.find(entry, ':', at + 1, true)
+    end
+  end
+end
+return found
+`;
+
 const FORGET = `
 for i = 1, #ARGV, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
@@ -54,6 +96,15 @@ export interface Former {
 }
 
 type Entry = readonly [name: string, value: string];
+
+/** Starts of keys: of the table, and of its name without the values of its scope. */
+export type Starts = readonly [start: string, name: string];
+
+interface Met {
+  readonly start: string;
+  readonly entry: string;
+  readonly owner: string;
+}
 
 interface Taken {
   /** As the register has it. */
@@ -86,6 +137,17 @@ export class Owners {
       const owner = others.get(starts[i]!) ?? taken.get(starts[i]!)?.former;
       return owner === undefined ? [] : [{ table, owner }];
     });
+  }
+
+  /** Throws for tables whose name others share that are another sink's, and the reverse. `takes`: what the own ones had of that goes. */
+  async expectApart(connection: Commands, tables: readonly TableVersion[], takes = false): Promise<void> {
+    const starts = tables.map((table): Starts => {
+      const { scope: _, ...named } = table;
+      return [this.#keyStart(table), this.#keyStart(named)];
+    });
+    const refused = await refusedIn(connection, { prefix: this.#prefix, owner: this.#owner, takes }, starts);
+    const [first, ...further] = tables.flatMap((table, i) => refused[i]?.with({ table: table.id }) ?? []);
+    if (first !== undefined) throw joined([first, ...further]);
   }
 
   /** Those of these tables that no other sink has taken over. */
@@ -197,14 +259,8 @@ export class Owners {
   }
 
   async #others(connection: Commands, starts: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    const found = new Map<string, string>();
-    const [own, ...beside] = await this.#registers(connection);
-    for (const some of groupsOf(starts, NAMES_MAX)) {
-      for (const [i, value] of (await valuesIn(connection, own, some)).entries()) {
-        const owner = value === null ? this.#owner : ownerIn(value);
-        if (owner !== this.#owner) found.set(some[i]!, owner);
-      }
-    }
+    const [, ...beside] = await this.#registers(connection);
+    const found = new Map(await successorsIn(connection, { prefix: this.#prefix, owner: this.#owner }, starts));
     for (const register of beside) {
       for (const [start, owner] of await this.#foreignIn(connection, register)) {
         for (const met of starts.filter(meeting(start))) found.set(met, owner);
@@ -227,6 +283,47 @@ export class Owners {
     const beside = [...others].filter((prefix) => prefix !== this.#prefix && meeting(prefix)(this.#prefix));
     return [this.#key, ...beside.map((prefix) => Buffer.from(ownersKey(prefix)))];
   }
+}
+
+/** By start, the other sink that has it in the register of this prefix. */
+export async function successorsIn(
+  connection: Commands,
+  { prefix, owner }: { readonly prefix: string; readonly owner: string },
+  starts: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
+  for (const some of groupsOf(starts, NAMES_MAX)) {
+    for (const [i, value] of (await valuesIn(connection, Buffer.from(ownersKey(prefix)), some)).entries()) {
+      const other = value === null ? owner : ownerIn(value);
+      if (other !== owner) found.set(some[i]!, other);
+    }
+  }
+  return found;
+}
+
+/** For each of these starts, why its table can't be written; null: it can. */
+export async function refusedIn(
+  connection: Commands,
+  { prefix, owner, takes = false }: { readonly prefix: string; readonly owner: string; readonly takes?: boolean },
+  all: readonly Starts[],
+): Promise<readonly (MillraceError | null)[]> {
+  const key = ownersKey(prefix);
+  const met = new Map<string, Met>();
+  if ((await readOwn(connection, "hlen", key)) === 0) return all.map(() => null);
+  for (const some of groupsOf(all, NAMES_MAX)) {
+    const found = await connection.command("eval", MEET, "1", key, owner, takes ? "1" : "", ...some.flat());
+    for (const one of listOf(found) ?? []) {
+      const [start = "", entry = "", other = ""] = (listOf(one) ?? []).map((text) => textOf(text) ?? "");
+      met.set(start, { start, entry, owner: other });
+    }
+  }
+  return all.map(([start, name]) => {
+    const other = met.get(start);
+    if (other === undefined) return null;
+    const message = otherSharing(`${name}…`, start === name, start === name ? {} : { scope: {} });
+    const hint = `Give the table another name by \`into\`, or the sink another \`prefix\`. If ${other.owner} does not write there any more: HDEL ${shellWord(key)} ${shellWord(other.entry)}`;
+    return raise("MR3106", "fatal", message!, { hint });
+  });
 }
 
 /** By sink, what its keys begin with. Null: the user has no right to the key, which lies outside its prefix. */

@@ -173,6 +173,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     await this.#guarded(signal, async (connection) => {
       const since = versionSince(this.#step.position);
       const { format } = this.#settings;
+      await this.#owners.expectApart(connection, tables, true);
       for (const table of tables) {
         const shape = await this.#fenced(connection, signal, async (claim) => {
           const followed = await followShape(connection, this.#checkpointKey, claim.name, table, since);
@@ -182,6 +183,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         this.#targets.set(table, new TableTarget(this.#settings, format, table, shape));
       }
       const formers = await this.#owners.take(connection, tables);
+      // Both may have looked before either was there: then the one without a scope has its name.
+      await this.#owners.expectApart(connection, tables);
       for (const { prefix, name } of formers) await Claim.displace(connection, this.#fenceOf(prefix, name), signal);
     });
   }

@@ -117,6 +117,11 @@ function sharedNote(table: TableVersion, columns: readonly WantedColumn[], exist
 /** No table's `TableVersion.relation`. */
 const SHARED = -1;
 
+/** Whether the target is of tables with different scopes, and not one table's alone; null: that is not known. */
+export function isShared(note: TargetNote | null): boolean | null {
+  return note === null ? null : note.relation === SHARED;
+}
+
 export function encodeNote(note: TargetNote): string {
   return MARK + JSON.stringify(note);
 }

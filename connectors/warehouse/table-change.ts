@@ -10,6 +10,8 @@
  *
  * 1. `existing.form` tells whether Millrace made the target, and as what. Any other table is refused before it is touched,
  *    or, with `adopts`, gets Millrace's columns if it has the table's key and types. Its further columns stay its own.
+ *    Refused is also one that tables with scopes share, for a table without one, and the reverse: each would write over the
+ *    other's rows, under another key.
  * 2. `follow` pairs the table's columns with the target's by the identities of the note beside the target, so that a
  *    renamed column keeps its values and an added one does not get those of a dropped one with its name.
  * 3. A type or key that differs from what the table had when the target was made is the source's change. One that
@@ -26,12 +28,14 @@
  */
 import type { ErrorCode, MillraceError, Raise } from "../../src/core/errors.ts";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
-import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { CheckedTable, TableName } from "../../src/core/contracts/connector.ts";
+import { otherSharing, SHARING_HINT } from "../../src/core/targets/sharing.ts";
 import {
   encodeNote,
   follow,
   followsByNote,
   formerOf,
+  isShared,
   nameUntil,
   noteOf,
   type Rename,
@@ -76,6 +80,7 @@ export interface ExistingTarget {
 /** Why a sink does not write a table. */
 export const REFUSED = {
   foreign: "MR3106",
+  sharing: "MR3106",
   mode: "MR3120",
   type: "MR3107",
   key: "MR3107",
@@ -96,7 +101,7 @@ type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
 
 /** A table's target, and the form that the sink's options want it to have. */
 interface WantedTarget {
-  readonly table: TableName;
+  readonly table: TableName & Pick<CheckedTable, "scope">;
   readonly form: TargetForm;
   readonly adopts?: boolean | undefined;
 }
@@ -107,6 +112,8 @@ export interface Refused {
   readonly table: TableName;
   /** Of kind "type". */
   readonly column?: WantedColumn;
+  /** Where it is the same in each engine. */
+  readonly hint?: string;
 }
 
 /** What the planner must know of an engine. */
@@ -244,12 +251,11 @@ export function isOtherForm({ form }: TableLayout, existing: ExistingTarget): bo
   return form.mode === "mirror" && existing.form !== null && existing.form.deletes !== form.deletes;
 }
 
-/** Throws if the target is not ours, or holds a history instead of a mirror, or the reverse. */
-export function expectForm(
-  dialect: Refusing,
-  wanted: WantedTarget,
-  existing: Pick<ExistingTarget, "form" | "isView" | "columns">,
-): void {
+/** Of a target as it is, without which it can't be told whether it is the table's. */
+type FoundForm = Pick<ExistingTarget, "form" | "isView" | "columns" | "note">;
+
+/** Throws if the target is not ours, holds a history instead of a mirror, is shared and the table's is not, or the reverse of these. */
+export function expectForm(dialect: Refusing, wanted: WantedTarget, existing: FoundForm): void {
   const refused = formRefusal(dialect, wanted, existing);
   if (refused !== null) throw refused;
 }
@@ -257,7 +263,7 @@ export function expectForm(
 function formRefusal(
   dialect: Refusing,
   { table, form, adopts }: WantedTarget,
-  existing: Pick<ExistingTarget, "form" | "isView" | "columns">,
+  existing: FoundForm,
 ): MillraceError | null {
   const name = dialect.shown(table);
   const { form: found } = existing;
@@ -266,9 +272,12 @@ function formRefusal(
     const message = `${name} exists in ${dialect.place} and was not made by Millrace`;
     return dialect.refusal({ kind: "foreign", message, table });
   }
-  if (found.mode === form.mode) return null;
-  const message = `${name} holds a ${found.mode}, and the sink is to keep a ${form.mode}`;
-  return dialect.refusal({ kind: "mode", message, table });
+  if (found.mode !== form.mode) {
+    const message = `${name} holds a ${found.mode}, and the sink is to keep a ${form.mode}`;
+    return dialect.refusal({ kind: "mode", message, table });
+  }
+  const message = otherSharing(name, isShared(existing.note), table);
+  return message === null ? null : dialect.refusal({ kind: "sharing", message, table, hint: SHARING_HINT });
 }
 
 /** A table of another program, which Millrace has never written to. */

@@ -326,6 +326,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** What makes the target like its table. It is taken only from whom `foreign` has told: the runtime knows what that means. */
   #planned(warehouse: Warehouse<L, E, P>, layout: L, existing: E): TableChange<L, E> {
     const from = this.#others.get(warehouse.key(layout.table)) ?? null;
+    // A target that is shared has owners of its parts alone: who has one that is not is no owner of a part.
+    expectForm(warehouse, layout, existing);
     expectOwned(warehouse.raise, layout, existing.note, from);
     return changeOf(warehouse, layout, existing);
   }
@@ -371,8 +373,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   }
 
   async #convert(warehouse: Warehouse<L, E, P>, target: TableLayout, existing: E): Promise<void> {
-    expectForm(warehouse, target, existing);
-    await warehouse.about(target.table, () => warehouse.expectWhole?.(target, existing));
+    await warehouse.about(target.table, () => {
+      expectForm(warehouse, target, existing);
+      warehouse.expectWhole?.(target, existing);
+    });
     if (!isOtherForm(target, existing)) return;
     if (warehouse.convert === undefined) await this.prepare(warehouse, [target.table]);
     else await warehouse.convert(target, existing);

@@ -157,11 +157,11 @@ export const pages = {
       "A position, a transaction's count of changes (4,294,967,296) or a number of the sink's files is larger than there is room for. Going on would mix up newer and older rows.",
   },
   MR3106: {
-    title: "A target was not made by Millrace",
+    title: "A target is not this table's",
     remedy:
-      "Give the sink another `schema` or `prefix`. Rename or drop what is there only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.",
+      "Give the sink another `schema` or `prefix`, or the table another name by `into`. Rename or drop what is there only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.",
     cause:
-      "A table, view, index or file with the target's name exists, and Millrace did not make it. Millrace does not touch it.",
+      "A table, view, index or file with the target's name exists, and Millrace did not make it. Or routes merge tables there (`add`) and no route adds a column to this one; or it is one table's alone, and a route would merge another into it. Millrace does not touch it.",
     seen: "suspended in a sink",
   },
   MR3107: {

@@ -20,10 +20,10 @@ sinkConformance({
     const { path } = target;
     return {
       ...target,
-      makeSink: () =>
+      makeSink: (_, daemon = "shop") =>
         new SqliteSink({
           name: "replica",
-          owner: "shop/replica",
+          owner: `${daemon}/replica`,
           path,
           schema: undefined,
           companion: new WholeNest({ path, documents: [] }),

@@ -1,4 +1,5 @@
 import { afterAll } from "vitest";
+import { checkTarget } from "../../connectors/postgres/sink/check.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -8,6 +9,7 @@ import { type TcpProxy, tcpProxy } from "../support/network/proxy.ts";
 import type { FreshDatabase } from "../support/run/services.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { SAME_IN_EACH_FORM, sinkConformance, type SinkTarget } from "./sink.ts";
+import { timeout } from "./stage.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
@@ -76,9 +78,12 @@ async function newPlace(): Promise<Place> {
 
 function targetIn({ database, proxy }: Place, form: TargetForm): SinkTarget {
   const address = parsePostgresUrl(proxy.url(database.url));
+  const optionsOf = (daemon: string) => {
+    return { name: "replica", checkpointName: `${daemon}/replica`, address, schema: undefined };
+  };
   return {
-    makeSink: (other = form) =>
-      new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: undefined, form: other }),
+    makeSink: (other = form, daemon = "shop") => new PostgresSink({ ...optionsOf(daemon), form: other }),
+    check: async (tables, daemon) => await checkTarget({ ...optionsOf(daemon), form }, timeout(), tables),
 
     async readMarked(table) {
       const { rows } = await database.query<{

@@ -35,7 +35,9 @@ sinkConformance({
     const keys = freshClusterPrefix(client);
     const options = definition.parse({ url: cluster.url, prefix: keys.prefix, cluster: true });
     return {
-      makeSink: () => factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog),
+      makeSink: (_, daemon = "shop") => factory.create({ name: "cache", daemon, folder: "/", options }, quietLog),
+      check: async (tables, daemon) =>
+        await factory.check({ name: "cache", daemon, folder: "/", options }, timeout(), tables),
       readRows: (table) => readHashRows(client, client.nodes("master"), keys.prefix, table),
       wipe: () => keys.wipe(),
       hold: (work) => cluster.hold(HELD_FROM[work]),

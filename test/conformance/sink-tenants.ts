@@ -1,10 +1,22 @@
 /** What a sink promises of tables that share a target: what happens to the rows of one leaves alone those of the others. */
-import { expect, test, type TestContext } from "vitest";
-import type { KeyedTable } from "../../src/core/model/schema.ts";
+import { describe, expect, test, type TestContext } from "vitest";
+import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/position.ts";
 import { tableVersion, type ColumnSpec, type TableSpec } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness } from "./sink.ts";
-import { checkpointAt, type Cells, patch, put, remove, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";
+import {
+  checkpointAt,
+  type Cells,
+  failure,
+  patch,
+  put,
+  remove,
+  rowsBatch,
+  Stage,
+  timeout,
+  UNCHANGED,
+  type Write,
+} from "./stage.ts";
 
 const COLUMNS: readonly ColumnSpec[] = [
   ["id", "int8"],
@@ -27,6 +39,26 @@ function tenant(name: string, spec: TenantSpec = {}): KeyedTable {
   const { relation = name.length } = spec;
   return { ...table, id: `tenant_${name}.orders`, relation, scope: { tenant: name } };
 }
+
+/** The table of another daemon, which no route names: what the tenants share has its name. */
+const alone: TableVersion = tableVersion({
+  schema: "shared",
+  table: "orders",
+  key: ["id"],
+  columns: [
+    ["id", "int4"],
+    ["note", "text"],
+  ],
+  relation: 77,
+});
+/** With all columns of the tenants' and their key. */
+const alike: TableVersion = tableVersion({
+  schema: "shared",
+  table: "orders",
+  key: ["tenant", "id"],
+  columns: [...COLUMNS, ["tenant", "text"]],
+  relation: 78,
+});
 
 const acme = tenant("acme");
 const other = tenant("it's");
@@ -159,6 +191,74 @@ export function tenantTests(harness: SinkHarness): void {
       name!,
     ]);
     await stage.expectRows(wide, [...acmes, ...others]);
+  });
+
+  describe("of two daemons one has a table that has the target alone, and one a table that shares it", () => {
+    const two = async (context: TestContext): Promise<readonly [Stage, ...KeyedTable[]]> => {
+      const stage = await Stage.of(harness);
+      const { scopedBy } = stage.sink;
+      if (scopedBy === undefined || isStream) {
+        await stage[Symbol.asyncDispose]();
+        context.skip(isStream ? "a target has one writer" : "each table has a target of its own");
+      }
+      const spec = scopedBy === "names" ? { key: ["id"] } : {};
+      return [stage, tenant("acme", spec), tenant("it's", spec)];
+    };
+    const expectRefused = async (first: Stage, table: TableVersion, why: RegExp): Promise<void> => {
+      await using second = await first.beside("other");
+      // As the runtime asks before.
+      await second.sink.presence?.foreign?.([table], timeout());
+      const refused = await failure(second.prepare(table));
+      expect(refused).toMatchObject({
+        code: "MR3106",
+        kind: "fatal",
+        table: table.id,
+        message: expect.stringMatching(why),
+        hint: expect.stringContaining("another name by `into`"),
+      });
+    };
+
+    test("the one that comes later with the former is refused", async (context) => {
+      const [first, one, another] = await two(context);
+      await using stage = first;
+      await stage.prepare(one!, another!);
+      await stage.write(one!, 10n, [put(["1", "a", "acme"]), put(["3000000000", "b", "acme"])]);
+      await stage.write(another!, 20n, [put(["1", "c", "it's"])]);
+      for (const table of [alone, alike])
+        await expectRefused(stage, table, /shared\W+orders\W.*is shared by tables that routes tell apart/);
+      await stage.sink.verify(timeout());
+      await stage.write(one!, 30n, [put(["1", "d", "acme"])]);
+      await stage.restart(one!, another!);
+      await stage.write(another!, 40n, [put(["2", "e", "it's"])]);
+      await stage.expectRows(alone, [
+        ["1", "d"],
+        ["3000000000", "b"],
+        ["1", "c"],
+        ["2", "e"],
+      ]);
+    });
+
+    test.for([
+      ["of another key", alone],
+      ["of the same key", alike],
+    ] as const)("the one that comes later with the latter is refused: %s", async ([, table], context) => {
+      const [first, one] = await two(context);
+      await using stage = first;
+      const row = (id: string, note: string): Write => put([id, note, "acme"].slice(0, table.columns.length));
+      await stage.prepare(table);
+      await stage.write(table, 10n, [row("1", "a"), row("2", "b")]);
+      await expectRefused(stage, one!, /shared\W+orders\W.*is one table's alone/);
+      await stage.sink.verify(timeout());
+      await stage.write(table, 30n, [row("1", "d")]);
+      await stage.restart(table);
+      await stage.write(table, 40n, [row("3", "e")]);
+      expect((await stage.sink.presence?.foreign?.([table], timeout())) ?? []).toEqual([]);
+      await stage.expectRows(alone, [
+        ["1", "d"],
+        ["2", "b"],
+        ["3", "e"],
+      ]);
+    });
   });
 
   test("a comparison sees the rows of one", async (context) => {

@@ -22,6 +22,7 @@
  */
 import { describe, type TestContext } from "vitest";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { Sink, SinkForm } from "../../src/core/contracts/sink.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
 import { HEAVY, LONG } from "../support/run/service-suffixes.ts";
@@ -136,8 +137,13 @@ export interface PoisonCase {
 }
 
 export interface SinkTarget extends AsyncDisposable {
-  /** `form`: another one than the harness', as after a change of the configuration. */
-  makeSink(form?: KeptForm): Sink | Promise<Sink>;
+  /**
+   * `form`: another one than the harness', as after a change of the configuration. `daemon`: another one's sink; not where a target
+   * has one writer.
+   */
+  makeSink(form?: KeptForm, daemon?: string): Sink | Promise<Sink>;
+  /** What `check` says of these tables before a start of that daemon. Absent: nothing of tables. */
+  check?(tables: readonly TableVersion[], daemon: string): Promise<readonly Finding[]>;
   /** All live rows of the table (of a history the last state of each), in any order. Reads what is durable, also while a sink is open. */
   readRows(table: TableVersion): Promise<readonly TargetRow[]>;
   /** Keys of the table that somebody finds who looks at all that the target has, as one text. Absent: only those of live rows. */

@@ -147,6 +147,13 @@ export class Stage implements AsyncDisposable {
     return stage;
   }
 
+  /** The sink of another daemon over the same target. Dispose it before the first. */
+  async beside(daemon: string): Promise<Stage> {
+    const stage = new Stage(this.harness, this.target, await this.target.makeSink(undefined, daemon), false);
+    await stage.open(1);
+    return stage;
+  }
+
   async open(lease: number): Promise<void> {
     this.lease = lease;
     this.held = await this.sink.open(lease, timeout());

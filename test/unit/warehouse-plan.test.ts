@@ -103,6 +103,18 @@ describe("a target", () => {
     expect(codeOf(() => planned(OLD, { form: HISTORY, existing: targetOf(OLD) }))).toBe("mode");
   });
 
+  test("that tables share is not one table's alone, nor the reverse", () => {
+    const sharing: TableVersion = { ...OLD, id: "tenant_a.t", scope: { b: "a" } };
+    for (const form of [MIRROR, SOFT]) {
+      expect(codeOf(() => planned(OLD, { form, existing: targetOf(sharing, form) }))).toBe("sharing");
+      expect(codeOf(() => planned(sharing, { form, existing: targetOf(OLD, form) }))).toBe("sharing");
+      expect(codeOf(() => planned(sharing, { form, existing: targetOf(sharing, form) }))).toBe("accepted");
+      expect(codeOf(() => planned(sharing, { form, existing: { ...targetOf(OLD, form), note: null } }))).toBe(
+        "accepted",
+      );
+    }
+  });
+
   test("that another program made is taken over on request, and its further columns stay its own", () => {
     const { columns, keys } = targetOf(OLD, MIRROR, { theirs: "text" });
     const there = new Map([...columns].filter(([name]) => !name.startsWith("_millrace_")));

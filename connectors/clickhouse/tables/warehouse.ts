@@ -34,6 +34,7 @@ import {
   quoteIdentifier,
   quoteLiteral,
   rebuiltPrefix,
+  shownTarget,
   sqlNameOf,
   targetOf,
   viewOf,
@@ -123,8 +124,7 @@ export class ClickhouseWarehouse
   }
 
   shown(table: TableName): string {
-    const target = targetOf(table, this.#options.schema);
-    return `${target.database}.${target.table}`;
+    return shownTarget(targetOf(table, this.#options.schema));
   }
 
   expectWhole({ table }: Pick<TableLayout, "table">, existing: ClickhouseTarget): void {
@@ -134,8 +134,8 @@ export class ClickhouseWarehouse
     throw clickhouseError("MR3107", "fatal", message);
   }
 
-  refusal({ kind, message }: Refused): MillraceError {
-    return clickhouseError(REFUSED[kind], "fatal", message);
+  refusal({ kind, message, hint }: Refused): MillraceError {
+    return clickhouseError(REFUSED[kind], "fatal", message, { hint });
   }
 
   async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {

@@ -286,13 +286,14 @@ export class DuckdbWarehouse
     return areSame || !existing.columns.has(EXACT_COLUMN);
   }
 
-  refusal({ kind, message, table, column }: Refused): MillraceError {
+  refusal({ kind, message, table, column, hint: given }: Refused): MillraceError {
     const code = REFUSED[kind];
     const { schema, table: name } = targetOf(table, this.#options.schema);
     const retype =
       column &&
       `ALTER TABLE ${quoteName(this.#store.catalogue, schema, name)} ALTER ${quoteIdentifier(column.spelled!)} TYPE ${column.type}`;
-    const hint = retype && `${retype} while Millrace is stopped, or drop the table and fill it again`;
+    const hint =
+      retype === undefined ? given : `${retype} while Millrace is stopped, or drop the table and fill it again`;
     return duckdbError(code, "fatal", message, { hint });
   }
 

@@ -2,6 +2,9 @@
 import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { SHAPE_NOTE, type ShapeNote } from "../../../src/core/targets/base-rows.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { sharesAlias } from "../../../src/core/targets/names.ts";
+import { otherSharing, SHARING_HINT } from "../../../src/core/targets/sharing.ts";
 import { searchError } from "../errors.ts";
 import { expectOk, formOf, pathOf, type SearchClient } from "../http.ts";
 import { type DefinitionNote, type IndexParts, PAGE_MAX } from "./definition.ts";
@@ -192,6 +195,36 @@ export function foundIndices(
   };
 }
 
+const ALIASES = z.record(z.string(), z.object({ aliases: z.record(z.string(), z.unknown()) }));
+
+/**
+ * Throws where the name, which the route of this table shares with others, is one table's alone: its alias would lead to both.
+ * The reverse is what `indexBehind` finds.
+ */
+export async function expectShared(
+  client: SearchClient,
+  name: string,
+  table: Pick<TableVersion, "id">,
+  signal: AbortSignal,
+): Promise<void> {
+  // Those of the tables that share it have a percent sign in the hyphen's place.
+  const path = pathOf(`${name}-*`, "_alias", name);
+  const text = `looking for an index of ${name}`;
+  const answer = await client.request({ method: "GET", path }, signal);
+  if (answer.status === 404) return;
+  expectOk(answer, text, table.id);
+  if (Object.keys(formOf(ALIASES, answer, text)).length > 0) throw ofOtherSharing(name, { isShared: false }, table);
+}
+
+function ofOtherSharing(
+  name: string,
+  { isShared }: { readonly isShared: boolean },
+  { id }: Pick<TableVersion, "id">,
+): MillraceError {
+  const message = otherSharing(`the alias ${name} for ${id}`, isShared, isShared ? {} : { scope: {} });
+  return searchError("MR3106", "fatal", message!, { hint: SHARING_HINT });
+}
+
 /** So many indices are named. */
 const TOLD_MAX = 5;
 
@@ -213,6 +246,8 @@ export function indexBehind(
     const hint = "Give the sink another `prefix`, or the data stream another name: Millrace needs indices of its own.";
     throw searchError("MR3106", "fatal", `the alias ${name} for ${table.id} ${what}`, { hint });
   }
+  if (entries.some(([, { aliases }]) => sharesAlias(aliases, name)))
+    throw ofOtherSharing(name, { isShared: true }, table);
   if (entries.length !== 1) {
     const message = `the alias ${name} for ${table.id} leads to ${entries.length} indices`;
     const others = entries.filter(([, { mappings: of }]) => of._meta?.millrace?.daemon === undefined);

@@ -23,6 +23,7 @@ import {
 } from "./ddl.ts";
 import {
   type Engine,
+  expectShared,
   findIndices,
   type FoundIndex,
   foundIndices,
@@ -207,6 +208,8 @@ export class TableIndices {
     if (known?.next !== undefined && !this.#unfilled.has(table.id)) await expectAlias(nextAlias, known.next, filling);
     const target = filling ?? current;
     this.#expectDefinition(table);
+    if (shared !== undefined && current?.aliases.includes(shared) !== true)
+      await expectShared(this.#client, shared, table, signal);
     const fits = target !== null && (await this.#fits(target, table, signal));
     if (next !== null && (filling === null || !fits)) {
       // Created but never recorded, so it has no rows; or begun for a shape that the table no longer has.

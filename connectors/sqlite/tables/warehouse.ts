@@ -410,10 +410,10 @@ export function noteIn(file: Pick<SqliteFile, "rows">, name: string): TargetNote
 }
 
 /** `shown`: the target. */
-export function refusalAt(shown: string, { kind, message, column }: Refused): MillraceError {
+export function refusalAt(shown: string, { kind, message, column, hint: given }: Refused): MillraceError {
   const hint =
     column === undefined
-      ? undefined
+      ? given
       : `drop ${quoteIdentifier(shown)} in the file while Millrace is stopped: it is made and filled again`;
   return sqliteError(REFUSED[kind], "fatal", message, { hint });
 }

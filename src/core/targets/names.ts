@@ -57,6 +57,11 @@ export function ownIndexOf(naming: IndexNaming, table: TableName & { readonly sc
   return shortened(`${shared}${own}${isPlain ? "" : `%h${hash}`}`, INDEX_NAME_BYTES_MAX);
 }
 
+/** Whether an index with these aliases is of one of the tables that share the name. */
+export function sharesAlias(aliases: Readonly<Record<string, unknown>>, shared: string): boolean {
+  return Object.keys(aliases).some((alias) => alias.startsWith(`${shared}%t-`));
+}
+
 /** A part of a cache key, whose parts are joined by colons. */
 export function cacheKeyPart(name: string): string {
   return name.replaceAll("%", "%25").replaceAll(":", "%3A");

@@ -2,6 +2,7 @@
 import { isDense } from "./duckdb-landing.ts";
 import { rmSync } from "node:fs";
 import type { Json } from "@duckdb/node-api";
+import { checkFile } from "../../../connectors/duckdb/check.ts";
 import { Database } from "../../../connectors/duckdb/file/database.ts";
 import { duckdbSink, type DuckdbSinkOptions } from "../../../connectors/duckdb/sink.ts";
 import type { Store } from "../../../connectors/duckdb/store.ts";
@@ -12,6 +13,8 @@ import { tableVersion } from "../model/blocks.ts";
 import { type Kept, liveRows } from "../compare/live-rows.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
+
+const CHECK_MS_MAX = 60_000;
 
 const SETTINGS = { memoryLimit: "256MB", threads: 2 };
 
@@ -32,7 +35,7 @@ export const refusal = (): PoisonCase => ({
 
 export interface DuckdbTarget extends SinkTarget {
   readonly path: string;
-  makeSink(other?: string | TargetForm): ReturnType<typeof duckdbSink>;
+  makeSink(other?: string | TargetForm, daemon?: string): ReturnType<typeof duckdbSink>;
   /** Runs SQL on the file, also while a sink has it open. */
   readonly query: RunSql;
 }
@@ -48,12 +51,12 @@ export function duckdbTarget(
   return {
     path,
     query,
-    makeSink: (other = form) => {
+    makeSink: (other = form, daemon = "shop") => {
       const name = typeof other === "string" ? other : "warehouse";
       const given = typeof other === "string" ? form : other;
       const sink = duckdbSink({
         name,
-        owner: `shop/${name}`,
+        owner: `${daemon}/${name}`,
         path,
         schema: undefined,
         form: given,
@@ -62,6 +65,11 @@ export function duckdbTarget(
       });
       sink.follows({ died, errors: [] });
       return sink;
+    },
+    check: async (tables, daemon) => {
+      const { deletes, mode } = form;
+      const given = { name: "warehouse", owner: `${daemon}/warehouse`, path, schema: undefined, ...SETTINGS };
+      return await checkFile({ ...given, form: { deletes, mode } }, AbortSignal.timeout(CHECK_MS_MAX), tables);
     },
     // The file is warehouse.duckdb, so its catalogue is `warehouse`.
     ...readerOf(query, "warehouse", form),

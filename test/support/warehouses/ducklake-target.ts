@@ -2,6 +2,7 @@
 import { rmSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
+import { checkLake } from "../../../connectors/duckdb/lake/check.ts";
 import { Lake } from "../../../connectors/duckdb/lake/lake.ts";
 import { type CatalogKind, placeOf } from "../../../connectors/duckdb/lake/place.ts";
 import { lakeSink, type LakeSinkOptions } from "../../../connectors/duckdb/lake/sink.ts";
@@ -12,11 +13,13 @@ import { eventually } from "../run/waiting.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 
+const CHECK_MS_MAX = 60_000;
+
 const EXTENSIONS = await duckdbExtensions();
 
 export interface LakeTarget extends SinkTarget {
   readonly options: LakeSinkOptions;
-  makeSink(other?: string | TargetForm): ReturnType<typeof lakeSink>;
+  makeSink(other?: string | TargetForm, daemon?: string): ReturnType<typeof lakeSink>;
   /** Runs SQL on the lake, also while a sink has it open. */
   readonly query: RunSql;
 }
@@ -53,11 +56,17 @@ export async function lakeTarget(
   return {
     options: { ...options, name: "lake", owner: "shop/lake", schema: undefined, form },
     query,
-    makeSink: (other = form) => {
+    makeSink: (other = form, daemon = "shop") => {
       const name = typeof other === "string" ? other : "lake";
       const given = typeof other === "string" ? form : other;
-      return lakeSink({ ...options, name, owner: `shop/${name}`, schema: undefined, form: given });
+      return lakeSink({ ...options, name, owner: `${daemon}/${name}`, schema: undefined, form: given });
     },
+    check: async (tables, daemon) =>
+      await checkLake(
+        { ...options, name: "lake", owner: `${daemon}/lake`, schema: undefined, form },
+        AbortSignal.timeout(CHECK_MS_MAX),
+        tables,
+      ),
     ...readerOf(query, "lake", form),
     async wipe() {
       if (bucket !== undefined) await emptyBucket(bucket);

@@ -1,6 +1,7 @@
 /** A SQLite file as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { rmSync } from "node:fs";
 import { DatabaseSync, type SQLOutputValue } from "node:sqlite";
+import { checkFile } from "../../../connectors/sqlite/check.ts";
 import { SqliteSink } from "../../../connectors/sqlite/sink.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
@@ -9,6 +10,8 @@ import { tableVersion } from "../model/blocks.ts";
 import { landingOf } from "../model/json-landing.ts";
 import { plainOf, readJson, spelledJson } from "../model/json-text.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
+
+const CHECK_MS_MAX = 60_000;
 
 /** The forms that the suite runs over. */
 export const SQLITE_FORMS: readonly TargetForm[] = [
@@ -52,8 +55,14 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): S
   return {
     path,
     query,
-    makeSink: (other = form) =>
-      new SqliteSink({ name: "replica", owner: "shop/replica", path, schema: undefined, form: other }),
+    makeSink: (other = form, daemon = "shop") =>
+      new SqliteSink({ name: "replica", owner: `${daemon}/replica`, path, schema: undefined, form: other }),
+    check: async (tables, daemon) =>
+      await checkFile(
+        { name: "replica", owner: `${daemon}/replica`, path, schema: undefined, form },
+        AbortSignal.timeout(CHECK_MS_MAX),
+        tables,
+      ),
     readRows: async (table) => (isNest ? nestRows(query, table) : liveRows(query, table, form)),
     readMarked: async (table) => markedRows(query, table),
     readHistory: async (table) => historyRows(query, table),

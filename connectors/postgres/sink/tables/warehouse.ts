@@ -384,9 +384,10 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
 }
 
 /** `name`: the target's, quoted. */
-export function refusalAt(name: string, { kind, message, column }: Refused): MillraceError {
+export function refusalAt(name: string, { kind, message, column, hint: given }: Refused): MillraceError {
   const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
-  const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
+  const again = "or drop the table and fill it again with `millrace snapshot start`.";
+  const hint = retype === undefined ? given : `${retype}; ${again}`;
   return fatal(REFUSED[kind], message, hint);
 }
 
