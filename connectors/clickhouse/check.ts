@@ -1,13 +1,15 @@
 import { randomBytes } from "node:crypto";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { loginIn } from "../../src/tls/url-parts.ts";
-import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { failed, ok, warning, wrong } from "../kit/findings.ts";
+import type { CheckedTable, Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { failed, ok, takenFrom, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
 import { explain, HINTS, isDenied, isLoginRefused } from "./errors.ts";
 import { CLUSTER_PRIVILEGES, databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
 import { replicaClusters, processesOf } from "./fence.ts";
-import { META_DATABASE, quoteIdentifier, quoteLiteral, targetOf } from "./names.ts";
+import { META_DATABASE, quoteIdentifier, quoteLiteral, shownTarget, sqlNameOf, targetOf } from "./names.ts";
+import { otherSharing, SHARING_HINT } from "../../src/core/targets/sharing.ts";
+import { isShared, successorOf } from "../warehouse/following.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./tables/existing.ts";
 import { isOurView } from "./tables/view.ts";
@@ -20,7 +22,7 @@ const OLDEST = [24, 8] as const;
 export async function check(
   settings: ClickhouseSinkSettings,
   until: AbortSignal,
-  tables: readonly TableName[] | undefined,
+  tables: readonly CheckedTable[] | undefined,
 ): Promise<readonly Finding[]> {
   const id = `clickhouse.${settings.name}`;
   const signal = AbortSignal.any([until, AbortSignal.timeout(ANSWERS_MS_MAX)]);
@@ -156,23 +158,36 @@ function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSetti
 
 async function checkTables(
   client: Client,
-  { name, schema, form, placement }: ClickhouseSinkSettings,
-  tables: readonly TableName[],
+  { name: sink, owner, schema, form, placement }: ClickhouseSinkSettings,
+  tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const targets = tables.map((table) => targetOf(table, schema));
-  const id = `clickhouse.${name}.table`;
-  return [...(await lookUpTargets(client, targets, signal))].flatMap(([table, existing]): Finding[] => {
+  const wanted = new Map(
+    tables.map((table) => {
+      const target = targetOf(table, schema);
+      return [sqlNameOf(target), { table, target }] as const;
+    }),
+  );
+  const targets = [...wanted.values()].map(({ target }) => target);
+  const id = `clickhouse.${sink}.table`;
+  return [...(await lookUpTargets(client, targets, signal))].flatMap(([name, existing]): Finding[] => {
     if (isOurView(existing)) return [];
-    const error = (what: string, fix: string): Finding[] => [wrong(id, `${table} ${what}`, fix)];
+    const { table, target } = wanted.get(name)!;
+    const error = (what: string, fix: string): Finding[] => [wrong(id, `${name} ${what}`, fix)];
     if (existing.form === null)
       return error("exists and was not made by Millrace", "rename or drop it, or give the sink another `schema`");
     if (existing.form.mode !== form.mode)
       return error(`holds a ${existing.form.mode}, and the sink is to keep a ${form.mode}`, HINTS.MR3120);
+    const sharing = otherSharing(shownTarget(target), isShared(existing.note), table);
+    if (sharing !== null) return [wrong(id, `MR3106: ${sharing}`, SHARING_HINT)];
     const altered = alterationOf(existing, placement) ?? otherKey(existing) ?? otherType(existing);
     if (altered !== null) return error(`was changed by somebody: ${altered}`, HINTS.MR3107);
-    if (!existing.engine.expires) return [];
-    return [warning(id, `${table} has a TTL: rows go by themselves, and a comparison calls them missing`, null)];
+    const taken = takenFrom(id, shownTarget(target), successorOf(owner, existing.note), form.mode);
+    if (!existing.engine.expires) return [...taken];
+    return [
+      ...taken,
+      warning(id, `${name} has a TTL: rows go by themselves, and a comparison calls them missing`, null),
+    ];
   });
 }
 

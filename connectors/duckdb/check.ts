@@ -1,8 +1,9 @@
 import type { WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { fileFindings } from "../kit/file-target.ts";
-import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import type { CheckedTable, Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { failed } from "../kit/findings.ts";
+import { failed, takenFrom } from "../kit/findings.ts";
+import { successorOf } from "../warehouse/following.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
 import { classify, ofFile } from "./errors.ts";
@@ -17,7 +18,7 @@ import type { DuckdbForm } from "./write/layout.ts";
 export async function checkFile(
   options: DuckdbSinkOptions,
   signal: AbortSignal,
-  tables: readonly TableName[] = [],
+  tables: readonly CheckedTable[] = [],
 ): Promise<readonly Finding[]> {
   signal.throwIfAborted();
   const known = (error: unknown): MillraceError => ofFile(classify(error, "opening the file"), options.path);
@@ -30,7 +31,7 @@ export async function checkFile(
 export async function targetFindings(
   store: Store,
   { name, owner, schema, form = DEFAULT_FORM }: WarehouseSinkOptions & { readonly form?: DuckdbForm },
-  tables: readonly TableName[],
+  tables: readonly CheckedTable[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   try {
@@ -43,8 +44,11 @@ export async function targetFindings(
       const there = await warehouse.find(tables);
       return tables.flatMap((table): readonly Finding[] => {
         const existing = there.get(warehouse.key(table));
-        const refused = existing === undefined ? null : refusalOf(warehouse, { table, form }, existing);
-        return refused === null ? [] : [failed(`duckdb.table.${name}`, refused)];
+        if (existing === undefined) return [];
+        const id = `duckdb.table.${name}`;
+        const refused = refusalOf(warehouse, { table, form }, existing);
+        if (refused !== null) return [failed(id, refused)];
+        return takenFrom(id, warehouse.shown(table), successorOf(owner, existing.note), form.mode);
       });
     } finally {
       connection.disconnectSync();

@@ -3,11 +3,11 @@ import { randomUUID } from "node:crypto";
 import type { CheckedTable, Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { tableId } from "../../src/core/model/schema.ts";
-import { type IndexNaming, ownIndexOf } from "../../src/core/targets/names.ts";
+import { indexOf, type IndexNaming, ownIndexOf } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
 import { isDefined, trialDefinition, tryDefinition } from "./indices/ddl.ts";
-import { indexBehind, storedIndices, WITHOUT_FIELDS } from "./indices/found-index.ts";
+import { expectShared, indexBehind, storedIndices, WITHOUT_FIELDS } from "./indices/found-index.ts";
 import { conflictsOf, definitionFor, driftedSettings } from "./indices/definition.ts";
 import { fits, selectedName } from "../../src/core/table-selection.ts";
 import { indexAfter } from "./indices/tables.ts";
@@ -143,6 +143,7 @@ async function checkIndices(
   const named = tables.map((table) => ({
     id: table.id ?? tableId(table.schema, table.table),
     alias: ownIndexOf(naming, table),
+    shared: table.scope === undefined ? undefined : indexOf(naming, table),
   }));
   const managed: string[] = [];
   for (const chunk of chunksByLength(named, ({ alias }) => alias)) {
@@ -151,6 +152,9 @@ async function checkIndices(
     for (const table of chunk) {
       try {
         const index = indexBehind(found, table.alias, table, { owner });
+        const { shared } = table;
+        if (shared !== undefined && index?.aliases.includes(shared) !== true)
+          await expectShared(client, shared, table, signal);
         const drifted = index === null ? [] : driftedSettings(index.definition, index.settings);
         if (drifted.length > 0) drift.push(driftOf(table.id, drifted));
       } catch (error) {

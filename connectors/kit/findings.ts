@@ -24,6 +24,23 @@ export function failed(id: string, error: MillraceError): Finding {
   return code === "MR2008" ? { ...finding, byPrivilege: true } : finding;
 }
 
+/** Of a target that is another's, which a start takes. `owner`: see ForeignTarget; null: nobody else's. */
+export function takenFrom(
+  id: string,
+  target: string,
+  owner: string | null,
+  mode: "mirror" | "history" = "mirror",
+): readonly Finding[] {
+  if (owner === null) return [];
+  const taken =
+    mode === "mirror"
+      ? "a start takes it over, and that one suspends it (MR3121)"
+      : "a start takes it over, or suspends it here, as a history can't be read again (MR3121)";
+  const what = `${target} belongs to ${owner} (daemon and sink): ${taken}`;
+  const fix = `if ${owner} is to go on writing it: another \`schema\` or \`prefix\` for this sink, or \`tables\` without it`;
+  return [warning(id, what, fix)];
+}
+
 /** What a look finds; one that fails is a finding of its own. */
 export async function looked(
   id: string,

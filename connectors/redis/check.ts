@@ -1,17 +1,22 @@
 import type { MillraceError } from "../../src/core/errors.ts";
-import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
+import type { CheckedTable, Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import { parseCheckpoint, readCheckpoint } from "./checkpoint.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
 import { checkpointKey, PREFIXES_KEY } from "./keys.ts";
 import { evictionIn, infoOf, memoryOf } from "./memory.ts";
-import { failed, looked, ok, warning, wrong } from "../kit/findings.ts";
-import { meeting, prefixesIn } from "./owners.ts";
+import { failed, looked, ok, takenFrom, warning, wrong } from "../kit/findings.ts";
+import { meeting, prefixesIn, refusedIn, type Starts, successorsIn } from "./owners.ts";
+import { tableKeyStart } from "./write/table-target.ts";
 import type { RedisSinkSettings } from "./sink.ts";
 
 /** Preflight: connects, and writes nothing. */
-export async function check(settings: RedisSinkSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function check(
+  settings: RedisSinkSettings,
+  signal: AbortSignal,
+  tables: readonly CheckedTable[] = [],
+): Promise<readonly Finding[]> {
   let connection: Connection;
   try {
     connection = await Connection.open(settings, signal);
@@ -29,6 +34,7 @@ export async function check(settings: RedisSinkSettings, signal: AbortSignal): P
     checkProgress,
     checkEviction,
     checkPersistence,
+    () => checkOwners(held, settings, tables),
   ];
   for (const look of looks) findings.push(...(await looked("redis.command", known, () => look(held, settings))));
   return findings;
@@ -110,6 +116,28 @@ async function checkPrefixes(connection: Connection, { url, prefix, daemon }: Re
     const what = `the prefix ${JSON.stringify(prefix)} and that of ${sink}, ${JSON.stringify(other)}, begin alike: of tables whose keys are the same the newest sink has them, and the other suspends them (MR3121)`;
     const fix = `give each a \`prefix\` that the other does not begin with, such as ${JSON.stringify(`${daemon}:`)}; if ${sink} is gone for good: HDEL ${PREFIXES_KEY} ${shellWord(sink)}`;
     return [warning("redis.prefixes", what, fix)];
+  });
+}
+
+/** Which tables' keys other sinks write, as far as the register of this prefix tells. */
+async function checkOwners(
+  connection: Connection,
+  settings: RedisSinkSettings,
+  tables: readonly CheckedTable[],
+): Promise<Finding[]> {
+  const { prefix, daemon, name } = settings;
+  const owner = `${daemon}/${name}`;
+  const starts = tables.map(({ schema, table, scope }): Starts => {
+    const named = tableKeyStart(settings, { schema, table });
+    return [scope === undefined ? named : tableKeyStart(settings, { schema, table, scope }), named];
+  });
+  const refused = await refusedIn(connection, { prefix, owner }, starts);
+  const names = starts.map(([start]) => start);
+  const others = await successorsIn(connection, { prefix, owner }, names);
+  return names.flatMap((start, i) => {
+    const error = refused[i] ?? null;
+    if (error !== null) return [failed("redis.owners", error)];
+    return takenFrom("redis.owners", `${start}…`, others.get(start) ?? null);
   });
 }
 

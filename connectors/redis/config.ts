@@ -48,9 +48,9 @@ export const factory: SinkFactory<RedisOptions> = {
     const { RedisSink } = await import("./sink.ts");
     return new RedisSink(settingsOf(context), log);
   },
-  check: async (context, signal) => {
+  check: async (context, signal, tables) => {
     const { check } = await import("./check.ts");
-    return await check(settingsOf(context), signal);
+    return await check(settingsOf(context), signal, tables);
   },
   grants: async (context) => {
     const { grants } = await import("./check.ts");

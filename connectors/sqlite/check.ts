@@ -2,8 +2,9 @@ import { constants } from "node:fs";
 import { access } from "node:fs/promises";
 import { fileFindings } from "../kit/file-target.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { failed } from "../kit/findings.ts";
+import type { CheckedTable, Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { failed, takenFrom } from "../kit/findings.ts";
+import { successorOf } from "../warehouse/following.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
 import { refusalOf, type Refused } from "../warehouse/table-change.ts";
 import { classify, notOurs } from "./errors.ts";
@@ -16,7 +17,7 @@ import { KEY_NAME, lookUpTarget, PLACE, refusalAt } from "./tables/warehouse.ts"
 export async function checkFile(
   options: SqliteSinkOptions,
   signal: AbortSignal,
-  tables: readonly TableName[] = [],
+  tables: readonly CheckedTable[] = [],
 ): Promise<readonly Finding[]> {
   const { name, path } = options;
   signal.throwIfAborted();
@@ -29,8 +30,8 @@ export async function checkFile(
 
 /** What a start would refuse of the tables' targets. Throws if the file is not ours. */
 function targetFindings(
-  { name, path, schema, form = DEFAULT_FORM }: SqliteSinkOptions,
-  tables: readonly TableName[],
+  { name, owner, path, schema, form = DEFAULT_FORM }: SqliteSinkOptions,
+  tables: readonly CheckedTable[],
 ): readonly Finding[] {
   using ours = openExisting(path);
   if (ours !== null) {
@@ -39,8 +40,11 @@ function targetFindings(
     const dialect = { place: PLACE, keyName: KEY_NAME, shown, refusal };
     return tables.flatMap((table): readonly Finding[] => {
       const existing = lookUpTarget((sql, ...values) => rowsOf(ours, sql, ...values), shown(table));
-      const refused = existing === null ? null : refusalOf(dialect, { table, form }, existing);
-      return refused === null ? [] : [failed(`sqlite.table.${name}`, refused)];
+      if (existing === null) return [];
+      const id = `sqlite.table.${name}`;
+      const refused = refusalOf(dialect, { table, form }, existing);
+      if (refused !== null) return [failed(id, refused)];
+      return takenFrom(id, shown(table), successorOf(owner, existing.note), form.mode);
     });
   }
   using other = openForReading(path);

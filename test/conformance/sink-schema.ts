@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { rowVersion } from "../../src/core/model/position.ts";
+import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
@@ -21,6 +22,13 @@ const widerUsers = tableVersion({
 });
 
 const orders = tableVersion({ table: "orders", columns: { id: "int8", what: "text" } });
+
+/** Whose the users' target is for another daemon. */
+async function ownersFor(stage: Stage, daemon: string): Promise<readonly [ForeignTarget]> {
+  await using second = await stage.beside(daemon);
+  const [found] = await second.sink.presence!.foreign!([users], timeout());
+  return [found!];
+}
 
 export function schemaTests(harness: SinkHarness): void {
   test("preparing a table twice, and again in another process, changes nothing", async () => {
@@ -147,6 +155,32 @@ export function schemaTests(harness: SinkHarness): void {
     await stage.restart();
     expect(stage.held).toMatchObject({ position: { commit: 50n }, bond: { batch: 50 } });
     expect(stage.held?.tables).toEqual({});
+  });
+
+  test("`check` names the daemon that a start would take a table from, and a start takes it", async (context) => {
+    await using stage = await Stage.of(harness);
+    const { presence } = stage.sink;
+    const { target } = stage;
+    context.skip(
+      presence?.foreign === undefined || target.check === undefined,
+      "no sink takes a table from another one",
+    );
+    const owned = async (daemon: string) =>
+      (await target.check!([users, orders], daemon)).filter(({ what }) => what.includes("a start takes it over"));
+    expect(await owned("other")).toEqual([]);
+    await stage.prepare(users);
+    const [{ owner }] = await ownersFor(stage, "other");
+    expect(await owned("shop")).toEqual([]);
+    const finding = {
+      level: "warning",
+      what: expect.stringMatching(`users.* belongs to ${owner} \\(daemon and sink\\)`),
+    };
+    expect(await owned("other")).toEqual([expect.objectContaining(finding)]);
+    await using second = await stage.beside("other");
+    await second.sink.presence!.foreign!([users], timeout());
+    await second.prepare(users);
+    expect(await owned("other")).toEqual([]);
+    expect(await owned("shop")).toHaveLength(1);
   });
 
   test("a target that Millrace did not make is refused and left alone", async (context) => {

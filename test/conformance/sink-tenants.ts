@@ -216,6 +216,9 @@ export function tenantTests(harness: SinkHarness): void {
         message: expect.stringMatching(why),
         hint: expect.stringContaining("another name by `into`"),
       });
+      const { message, hint } = refused;
+      const finding = { level: "error", what: `MR3106: ${message}`, fix: hint };
+      expect(await first.target.check?.([table], "other")).toContainEqual(expect.objectContaining(finding));
     };
 
     test("the one that comes later with the former is refused", async (context) => {

@@ -353,8 +353,8 @@ test("what ClickHouse answers once to a table's rows, whatever its code is, is r
 test("what an operator may add to a table is in order, and a TTL is a warning", async () => {
   await using database = freshColumns();
   const url = clickhouseUrl();
-  const context = contextOf(url, { schema: database.prefix });
-  const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+  const context = { ...contextOf(url, { schema: database.prefix }), name: database.prefix };
+  const sink = await factory.create(context, quietLog);
   await sink.open(1, within());
   await sink.prepare([orders], within());
   const name = nameIn(database.prefix, "orders");
@@ -366,7 +366,7 @@ test("what an operator may add to a table is in order, and a TTL is a warning", 
   ];
   for (const sql of statements) await askClickhouse(url, sql);
   const findings = async () =>
-    (await factory.check(context, within(), TABLES)).filter(({ id }) => id === "clickhouse.columns.table");
+    (await factory.check(context, within(), TABLES)).filter(({ id }) => id === `clickhouse.${context.name}.table`);
   expect(await findings()).toEqual([]);
   await sink.prepare([{ ...orders }], within());
   expect(await sink.presence!.missing([orders], within())).toEqual([]);

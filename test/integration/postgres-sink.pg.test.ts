@@ -849,9 +849,12 @@ test("a role that may write a table of another daemon, and does not own it, is r
   ]);
   await first.verify(timeout());
   await database.query(`${owner} ${role}`);
-  expect((await factory.check(context, timeout(), [people])).map(({ level }) => level)).toEqual(["ok"]);
+  expect(await factory.check(context, timeout(), [people])).toMatchObject([
+    { level: "warning", what: expect.stringMatching(/belongs to shop\/replica .*: a start takes it over/) },
+  ]);
   expect(await second.foreign([people], timeout())).toEqual(taken);
   await second.prepare([people], timeout());
+  expect((await factory.check(context, timeout(), [people])).map(({ level }) => level)).toEqual(["ok"]);
   expect(await failure(first.verify(timeout()))).toMatchObject({ code: "MR3121" });
   await second.close();
   await database.query(`drop owned by ${role}`);

@@ -20,6 +20,8 @@ import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import type { SkippedLog } from "../../src/core/contracts/source.ts";
 import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 import { lenient, pipelineOf } from "../support/model/pipelines.ts";
@@ -635,6 +637,9 @@ describe("tables that another daemon has taken over", () => {
     return next;
   }
 
+  const isTaking = (fields: unknown): fields is { readonly tables: readonly string[] } =>
+    typeof fields === "object" && fields !== null && "owner" in fields && fields.owner === "other/sink";
+
   const takes = ({ taken }: Shared, tables = shared): void => {
     for (const id of idsOf(tables)) taken.add(id);
   };
@@ -712,10 +717,13 @@ describe("tables that another daemon has taken over", () => {
     await at.scene.stop();
   });
 
-  test("while it was down are read again when it starts", async () => {
+  test("while it was down are read again when it starts, and the log says whose they were", async () => {
     await using opened = await realState();
-    const at = await sharing(opened.state);
+    const told: unknown[] = [];
+    const logger: Logger = { ...quietLog, warn: (fields) => void told.push(fields), child: () => logger };
+    const at = await sharing(opened.state, new ScriptedSink(), { logger });
     await at.scene.stop();
+    expect(told).toEqual([]);
     takes(at);
     at.source.commit(...[...shared, own].map((table) => put(table, 9)));
     const scene = at.begin(100);
@@ -723,6 +731,8 @@ describe("tables that another daemon has taken over", () => {
     await eventually(() => expect(Object.keys(at.sink.checkpoint?.tables ?? {})).toHaveLength(4));
     expect(at.expelled.toSorted()).toEqual(idsOf(shared).toSorted());
     expect(codes(scene)).toEqual({});
+    const tables = told.flatMap((fields) => (isTaking(fields) ? fields.tables : []));
+    expect(tables.toSorted()).toEqual(idsOf(shared).toSorted());
     await scene.stop();
   });
 

@@ -1,4 +1,4 @@
-import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
+import type { CheckedTable, Finding } from "../../../src/core/contracts/connector.ts";
 import { atServer, findMillraceError } from "../../../src/core/errors.ts";
 import { failed, ok } from "../../kit/findings.ts";
 import { targetFindings } from "../check.ts";
@@ -12,7 +12,7 @@ import type { LakeSinkOptions } from "./sink.ts";
 export async function checkLake(
   options: LakeSinkOptions,
   signal: AbortSignal,
-  tables: readonly TableName[] = [],
+  tables: readonly CheckedTable[] = [],
 ): Promise<readonly Finding[]> {
   signal.throwIfAborted();
   const id = `ducklake.lake.${options.name}`;

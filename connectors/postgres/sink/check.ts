@@ -1,5 +1,5 @@
 import type { CheckedTable, Finding } from "../../../src/core/contracts/connector.ts";
-import { failed, ok, warning, wrong } from "../../kit/findings.ts";
+import { failed, ok, takenFrom, warning, wrong } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, ofAnother, stateOf, UNTRANSLATABLE } from "./errors.ts";
@@ -125,10 +125,10 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
   const altered: Omit<Finding, "id">[] = [];
   const foreign: TargetName[] = [];
   for (const { name, isOurs } of found) {
-    if (isOurs && name.schema !== METADATA_SCHEMA)
-      altered.push(...(await alteredIn(session, name, wanted, role ?? "", signal)));
-    if (isOurs) continue;
     const source = wanted.tables.find(({ schema, table }) => schema === name.schema && table === name.table)?.source;
+    if (isOurs && name.schema !== METADATA_SCHEMA)
+      altered.push(...(await alteredIn(session, { ...name, scope: source?.scope }, wanted, role ?? "", signal)));
+    if (isOurs) continue;
     const adopted =
       wanted.adopts && source !== undefined && source.scope === undefined
         ? await adoptedIn(session, name, source, signal)
@@ -165,7 +165,7 @@ async function holds(session: Session, text: string, signal: AbortSignal): Promi
 /** What somebody has made of a table of ours that keeps rows from it. */
 async function alteredIn(
   session: Session,
-  name: TargetName,
+  name: TargetName & Pick<CheckedTable, "scope">,
   { form, owner }: Pick<CheckedTargets, "form" | "owner">,
   role: string,
   signal: AbortSignal,
@@ -179,9 +179,10 @@ async function alteredIn(
   const refused = refusalOf(dialect, { table: name, form }, found);
   if (refused !== null) errors.push(failed("", refused));
   if (found.isSecured) errors.push({ level: "error", ...hiddenRows(table, quoteIdentifier(role)) });
-  const other = found.isOwned ? null : successorOf(owner, found.note);
-  if (other !== null) errors.push({ level: "error", ...ofAnother(table, other) });
-  return [...errors, ...triggerWarnings(table, found)];
+  const other = successorOf(owner, found.note);
+  if (refused === null && !found.isOwned && other !== null) errors.push({ level: "error", ...ofAnother(table, other) });
+  const taken = refused === null && found.isOwned ? takenFrom("", table, other, form.mode) : [];
+  return [...errors, ...taken, ...triggerWarnings(table, found)];
 }
 
 /** What fires for each row that is written. */

@@ -192,7 +192,12 @@ async function checkSink(
   if (taken === undefined) return await sink.connector.check(signal);
   const elsewhere = sink.documents === null ? tablesFor(sink, found?.elsewhere) : [];
   const { tables, findings } = await namedTargets(sink, taken, elsewhere ?? []);
-  return [...(await sink.connector.check(signal, tables)), ...findings];
+  return [...distinct(await sink.connector.check(signal, tables)), ...findings];
+}
+
+/** Of a target that tables share, each of them says the same. */
+function distinct(findings: readonly Finding[]): readonly Finding[] {
+  return [...new Map(findings.map((finding) => [JSON.stringify([finding.id, finding.what]), finding])).values()];
 }
 
 interface NamedTargets {

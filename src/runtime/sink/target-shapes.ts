@@ -12,6 +12,7 @@ import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/position.ts";
 import type { ForeignTarget, Sink, TargetPresence } from "../../core/contracts/sink.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SchemaStore, StateStore } from "../../core/contracts/state-store.ts";
 import { laterHistory, partsTaken, targetsGone, targetsTaken } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
@@ -44,6 +45,7 @@ interface TargetShapesParts {
   readonly writer: BatchWriter;
   readonly carried: CarriedCopies;
   readonly tables: SinkTableAnswers;
+  readonly logger: Logger;
 }
 
 /** The shape of each of a sink's targets, and which copies stay complete while the targets follow their tables. */
@@ -158,12 +160,12 @@ export class TargetShapes {
       own.changed();
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
-    if (sink.form !== "mirror") await this.#expectEarlier(others, signal);
+    if (sink.form !== "mirror") await this.#expectEarlier(tablesOf(others), signal);
     const adopted = await this.#asked(changed, (presence, some, until) => presence.adoptable?.(some, until), signal);
     // Invariant: durable before the target is this sink's. Afterwards it does not show that its rows prove nothing.
     await this.#request(adopted, "differences", ADOPTED);
     if (adopted.length > 0) failpoint("sink.adoption-listed");
-    await this.#make(changed, new Set(others), signal);
+    await this.#make(changed, others, signal);
   }
 
   /**
@@ -238,26 +240,29 @@ export class TargetShapes {
   }
 
   /** Tables that this sink takes from another daemon. Throws if it holds rows of one. */
-  async #takenFrom(foreign: readonly ForeignTarget[]): Promise<readonly TableVersion[]> {
+  async #takenFrom(foreign: readonly ForeignTarget[]): Promise<readonly ForeignTarget[]> {
     if (foreign.length === 0) return [];
     await this.#expectFree(foreign);
     const { writer, tables } = this.#parts;
     const parts = new Set((await tables.parts()).map(([id]) => id));
     this.#expectOwn(foreign.filter(({ table: { id } }) => parts.has(id) || writer.position.holds(id)));
-    return foreign.map(({ table }) => table);
+    return foreign;
   }
 
-  /** `others`: tables whose targets have rows of another daemon. */
-  async #make(tables: readonly TableVersion[], others: ReadonlySet<TableVersion>, signal: AbortSignal): Promise<void> {
+  /** `others`: those whose targets have rows of another daemon. */
+  async #make(tables: readonly TableVersion[], others: readonly ForeignTarget[], signal: AbortSignal): Promise<void> {
     const { sink, writer, carried, tables: own } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
+    const known = new Set(tablesOf(others));
     const make = async (some: readonly TableVersion[]) => {
       await writer.onTargets((until) => sink.prepare(some, until), signal);
       // Another daemon may have prepared one since this sink looked whose they are.
-      const unknown = some.filter((table) => !others.has(table));
+      const unknown = some.filter((table) => !known.has(table));
       const late = await this.#takenFrom(await this.#ask(unknown, FOREIGN, signal));
-      if (late.length > 0) await writer.onTargets((until) => sink.prepare(late, until), signal);
-      const taken = new Set([...some.filter((table) => others.has(table)), ...late]);
+      if (late.length > 0) await writer.onTargets((until) => sink.prepare(tablesOf(late), until), signal);
+      const from = [...others.filter(({ table }) => some.includes(table)), ...late];
+      this.#tellTaken(from);
+      const taken = new Set(tablesOf(from));
       const inherited = await this.#inherited(
         some.filter((table) => !taken.has(table)),
         signal,
@@ -276,6 +281,15 @@ export class TargetShapes {
       return [];
     };
     await this.#together(tables, make, signal);
+  }
+
+  /** The former owner says so too, if it runs; this one's operator may not know of it. */
+  #tellTaken(foreign: readonly ForeignTarget[]): void {
+    const { logger } = this.#parts;
+    for (const [owner, some] of Map.groupBy(foreign, (one) => one.owner)) {
+      const tables = some.map(({ table: { id } }) => id);
+      logger.warn({ owner, tables }, "tables are taken over from another daemon, or another sink");
+    }
   }
 
   async #request(of: readonly TableVersion[], kind: "table" | "differences", reason: string): Promise<void> {
@@ -448,6 +462,10 @@ export class TargetShapes {
       await writer.store({ position: writer.position.reached, tables: withTables(tables, carried) }, signal);
     return new Set(possible.filter(({ table, completeness }) => writer.position.tables[table.id] === completeness));
   }
+}
+
+function tablesOf(foreign: readonly ForeignTarget[]): readonly TableVersion[] {
+  return foreign.map(({ table }) => table);
 }
 
 interface CarriedCopy {
