@@ -29,6 +29,7 @@ import type { Store } from "./store.ts";
 import { Repetition, batchName } from "./repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { successorOf } from "../warehouse/following.ts";
+import { scopeKey } from "../warehouse/scopes.ts";
 import { expelSql, Targets, type WarehouseSinkOptions } from "../warehouse/targets.ts";
 import { commentSql, DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
@@ -243,6 +244,12 @@ export class EngineSink<S extends Store>
     });
   }
 
+  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    await this.#work("letting go of tables", signal, async () => {
+      await this.#targets.keep(this.#warehouse(signal), tables);
+    });
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async () => {
@@ -273,7 +280,12 @@ export class EngineSink<S extends Store>
           // Invariant: rows that went into a file without a name do not count as durable.
           store.verifyPlace();
           await this.#keeper.applying(batch, opened, async () => {
-            const parts: BatchParts = { ...opened, expectOwned: () => this.#expectOwned(batch), outcome, signal };
+            const parts: BatchParts = {
+              ...opened,
+              expectOwned: () => this.#expectOwned(batch, signal),
+              outcome,
+              signal,
+            };
             await this.#batches.apply(parts, batch);
             checkpoint.committed(batch.checkpoint);
           });
@@ -288,10 +300,15 @@ export class EngineSink<S extends Store>
    * Inside a transaction: nothing goes into a table that another daemon has prepared since. One that does so before the commit
    * changes the table's comment, and of the two transactions one fails.
    */
-  async #expectOwned(batch: Batch): Promise<void> {
-    const targets = tablesOf(batch).flatMap((table) => this.#targets.find(table)?.target ?? []);
+  async #expectOwned(batch: Batch, signal: AbortSignal): Promise<void> {
+    const tables = tablesOf(batch);
+    const targets = tables.flatMap((table) => this.#targets.find(table)?.target ?? []);
     const noted = targets.length === 0 ? undefined : await this.#opened().store.noted?.(targets);
-    if (noted !== undefined) this.#targets.expectOwned(duckdbError, noted);
+    if (noted === undefined) return;
+    this.#targets.expectOwned(duckdbError, noted);
+    const warehouse = this.#warehouse(signal);
+    const scopes = tables.flatMap((table) => scopeKey(warehouse.key(table), table) ?? []);
+    if (scopes.length > 0) this.#targets.expectScopes(duckdbError, await warehouse.scopes.find(scopes));
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
@@ -300,21 +317,27 @@ export class EngineSink<S extends Store>
       const { connection, store, checkpoint } = opened;
       store.verifyPlace();
       await this.#keeper.preparing?.(tables, opened, "reset", signal);
-      const expelled = await this.#targets.expelled(this.#warehouse(signal), tables);
+      const warehouse = this.#warehouse(signal);
+      const expelled = await this.#targets.expelled(warehouse, tables);
       await store.exclusively(async () => {
         this.#keeper.changing?.(expelled.map(({ table }) => table));
-        for (const { table, rows, noted } of expelled) {
+        for (const { table, rows, noted, settled } of expelled) {
           // Within each transaction: see `#expectOwned`.
           const run = async (sql: string): Promise<void> => {
             const target = targetOf(table, this.#options.schema);
-            const now = (await store.noted?.([target]))?.get(targetKey(target));
-            if (successorOf(this.#options.owner, now?.note ?? null) === null) await connection.run(sql);
+            const scope = scopeKey(targetKey(target), table);
+            const now =
+              scope === null
+                ? (await store.noted?.([target]))?.get(targetKey(target))?.note
+                : (await warehouse.scopes.find([scope])).get(scope);
+            if (successorOf(this.#options.owner, now ?? null) === null) await connection.run(sql);
           };
           const remove = expelSql(rows, version, inScope(table, this.#options.form));
           const begin = () => checkpoint.fence(connection);
           await overFiles(table.id, () => inTransaction(connection, begin, () => run(remove)));
           // DuckDB alters no table with uncommitted changes.
           if (noted !== null) await inTransaction(connection, begin, () => run(commentSql(rows, noted)));
+          if (settled !== null) await inTransaction(connection, begin, () => run(checkpoint.scopes.settle(settled)));
         }
       }, signal);
     });
@@ -356,6 +379,7 @@ export class EngineSink<S extends Store>
       const there = await store.tables(connection);
       const found = new Map(there.map((table) => [targetKey(table.name), table]));
       this.#targets.expectPresent(duckdbError, this.#warehouse(signal).place, found);
+      if (store.noted !== undefined) await this.#targets.checkScopes(this.#warehouse(signal));
       seen.isWhole = true;
     });
     this.#keeper.rested?.();

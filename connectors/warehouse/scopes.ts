@@ -17,7 +17,7 @@ export type ScopeOwners = ReadonlyMap<string, Ownership>;
 /** What a sink is to have from now on. */
 export interface ScopeClaim {
   readonly scope: string;
-  readonly table: string;
+  readonly of: TableVersion;
   /** From whom it may be taken; null: from nobody. */
   readonly from: string | null;
 }
@@ -124,9 +124,9 @@ export function claimed(raise: Raise, owner: string, claims: readonly ScopeClaim
 }
 
 export function expectScopes(raise: Raise, owner: string, claims: readonly ScopeClaim[], there: ScopeOwners): void {
-  const taken = claims.flatMap(({ scope, table, from }): readonly MillraceError[] => {
+  const taken = claims.flatMap(({ scope, of, from }): readonly MillraceError[] => {
     const other = successorOf(owner, there.get(scope) ?? null);
-    return other === null || other === from ? [] : [partTakenBy(raise, table, other)];
+    return other === null || other === from ? [] : [partTakenBy(raise, of.id, other)];
   });
   const [first, ...further] = taken;
   if (first !== undefined) throw joined([first, ...further]);

@@ -153,7 +153,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** Ids of the tables that are written to a target, by the target's key. */
   readonly #tables = new Map<string, ReadonlySet<string>>();
   /** The same of a table's part of a shared target, by its scope. */
-  readonly #scopes = new Map<string, string>();
+  readonly #scopes = new Map<string, TableVersion>();
   /** By the target's key or the scope, the other daemon or sink whose it was when `foreign` was asked last. */
   readonly #others = new Map<string, string>();
 
@@ -277,13 +277,13 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     expectScopes(warehouse.raise, this.#owner, claims, there);
     const others = claims.filter(({ scope }) => there.get(scope)?.owner !== this.#owner);
     if (others.length > 0) await warehouse.scopes.claim(others);
-    for (const { scope, table } of claims) this.#scopes.set(scope, table);
+    for (const { scope, of } of claims) this.#scopes.set(scope, of);
   }
 
   #claimsOf(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): readonly ScopeClaim[] {
     return tables.flatMap((table) => {
       const scope = scopeKey(warehouse.key(table), table);
-      return scope === null ? [] : [{ scope, table: table.id, from: this.#others.get(scope) ?? null }];
+      return scope === null ? [] : [{ scope, of: table, from: this.#others.get(scope) ?? null }];
     });
   }
 
@@ -459,10 +459,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** Throws for prepared parts of shared targets that another daemon has now; they are forgotten. `there`: who has them. */
   expectScopes(raise: Raise, there: ScopeOwners): void {
     const claims = [...there].flatMap(([scope, ownership]): readonly ScopeClaim[] => {
-      const table = this.#scopes.get(scope);
-      if (table === undefined || successorOf(this.#owner, ownership) === null) return [];
+      const of = this.#scopes.get(scope);
+      if (of === undefined || successorOf(this.#owner, ownership) === null) return [];
       this.#scopes.delete(scope);
-      return [{ scope, table, from: null }];
+      return [{ scope, of, from: null }];
     });
     expectScopes(raise, this.#owner, claims, there);
   }

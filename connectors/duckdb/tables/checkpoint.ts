@@ -1,14 +1,19 @@
+import { randomUUID } from "node:crypto";
 import { type EngineConnection, readTextRows } from "../../kit/duckdb-engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
+import { ScopeTable } from "../../warehouse/scopes.ts";
 
 /** Checkpoint and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class CheckpointRow {
   readonly #owner: string;
   readonly #table: string;
+  readonly #scopesName: string;
+  /** Who has which table's rows in targets that tables share. */
+  readonly scopes: ScopeTable;
   readonly #isLake: boolean;
   readonly #known: HeldCheckpoint;
 
@@ -18,6 +23,8 @@ export class CheckpointRow {
     this.#known = new HeldCheckpoint(duckdbError, owner);
     this.#isLake = isLake;
     this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
+    this.#scopesName = `${quoteName(catalogue, META_SCHEMA)}.scopes`;
+    this.scopes = new ScopeTable(this.#scopesName, quoteLiteral);
   }
 
   get held(): Checkpoint | null {
@@ -30,6 +37,10 @@ export class CheckpointRow {
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR ${this.#isLake ? "NOT NULL" : "PRIMARY KEY"}, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
+    );
+    // A lake has no keys, and DuckDB's would not let a transaction replace a row.
+    await connection.run(
+      `CREATE TABLE IF NOT EXISTS ${this.#scopesName} (scope VARCHAR NOT NULL, owner VARCHAR NOT NULL, former VARCHAR)`,
     );
     const row = await this.#read(connection);
     this.#known.expectFree(Number(row?.[0] ?? 0), lease);
@@ -96,6 +107,12 @@ export class CheckpointRow {
     if (result.rowsChanged !== 1) throw this.#known.lost();
   }
 
+  /** Runs statements on `scopes`. Of two daemons that change what both have read, only one can also change the table. */
+  async changeScopes(connection: EngineConnection, statements: readonly string[]): Promise<void> {
+    const marked = `COMMENT ON TABLE ${this.#scopesName} IS ${quoteLiteral(`last changed by ${this.#owner}, ${randomUUID()}`)}`;
+    for (const sql of this.#isLake ? [marked, ...statements] : statements) await connection.run(sql);
+  }
+
   /**
    * Makes DuckDB write the table's index again at the next checkpoint: an index at the end of the file keeps the file
    * from shrinking. DuckDB itself writes it only when a key changes.
@@ -110,10 +127,11 @@ export class CheckpointRow {
    */
   async remove(connection: EngineConnection, catalogue: string): Promise<void> {
     await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#owner]);
+    await connection.run(this.scopes.removeAll(this.#owner));
     if (this.#isLake) return;
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
     if (left.length > 0) return;
-    await connection.run(`DROP TABLE ${this.#table}`);
+    await connection.run(`DROP TABLE ${this.#table}; DROP TABLE ${this.#scopesName}`);
     await connection.run(`DROP SCHEMA ${quoteName(catalogue, META_SCHEMA)}`);
   }
 

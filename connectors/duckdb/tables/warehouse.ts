@@ -5,7 +5,7 @@ import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { groupsOf } from "../../../src/core/each-of.ts";
-import { decodeNote, expectOwned, successorOf, type WantedColumn } from "../../warehouse/following.ts";
+import { decodeNote, encodeNote, expectOwned, successorOf, type WantedColumn } from "../../warehouse/following.ts";
 import {
   CHANGE_IDENTITY,
   COMMIT_TIME_COLUMN,
@@ -25,7 +25,15 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
+import { claimed } from "../../warehouse/scopes.ts";
+import type {
+  Found,
+  TargetsOptions,
+  Unhidden,
+  VersionedTarget,
+  Warehouse,
+  WarehouseScopes,
+} from "../../warehouse/targets.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, inScope, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -54,7 +62,7 @@ type Converted = Pick<TableLayout, "table" | "owner" | "sqlName" | "form">;
 interface WarehouseParts {
   readonly connection: EngineConnection;
   readonly store: Store;
-  readonly checkpoint: Pick<CheckpointRow, "fence">;
+  readonly checkpoint: Pick<CheckpointRow, "fence" | "scopes" | "changeScopes">;
   readonly signal: AbortSignal;
 }
 
@@ -100,6 +108,36 @@ export class DuckdbWarehouse
 
   inScope(table: TableVersion): string {
     return inScope(table, this.#options.form);
+  }
+
+  readonly scopes: WarehouseScopes = {
+    find: async (scopes) => await this.#checkpoint.scopes.find(scopes, (sql) => this.rows(sql)),
+    claim: async (claims) => {
+      await this.#changing([], async () => {
+        const there = await this.scopes.find(claims.map(({ scope }) => scope));
+        const taken = claimed(this.raise, this.#options.owner, claims, there);
+        await this.#checkpoint.changeScopes(this.#connection, this.#checkpoint.scopes.put(taken));
+        await this.#stopFormer(claims.flatMap(({ scope, of }) => (taken.get(scope)?.former === undefined ? [] : [of])));
+      });
+    },
+    own: async () => (await this.rows(this.#checkpoint.scopes.of(this.#options.owner))).map(([scope]) => scope!),
+    release: async (scopes) => {
+      const remove = this.#checkpoint.scopes.remove(this.#options.owner, scopes);
+      await this.#changing([], async () => await this.#checkpoint.changeScopes(this.#connection, remove));
+    },
+  };
+
+  /**
+   * Of a batch that the former owner has begun, which does not see whose the rows are now, and of this transaction one fails: both
+   * touch the target. Where no other process writes there is none.
+   */
+  async #stopFormer(tables: readonly TableVersion[]): Promise<void> {
+    const targets = tables.map((table) => targetOf(table, this.#options.schema));
+    for (const { name, note } of (await this.#store.noted?.(targets))?.values() ?? []) {
+      const { catalogue } = this.#store;
+      if (note !== null)
+        await this.#connection.run(commentSql(quoteName(catalogue, name.schema, name.table), encodeNote(note)));
+    }
   }
 
   shown(table: TableName): string {

@@ -39,6 +39,13 @@ const PLACES: Readonly<Record<string, () => Promise<Place>>> = {
       [Symbol.asyncDispose]: async () => folder[Symbol.dispose](),
     };
   },
+  duckdb: async () => {
+    const folder = temporaryFolder();
+    return {
+      options: { path: folder.file("warehouse.duckdb") },
+      [Symbol.asyncDispose]: async () => folder[Symbol.dispose](),
+    };
+  },
   ducklake: async () => {
     const folder = temporaryFolder();
     const options = {
@@ -65,6 +72,9 @@ const PLACES: Readonly<Record<string, () => Promise<Place>>> = {
     return { options, [Symbol.asyncDispose]: () => columns[Symbol.asyncDispose]() };
   },
 };
+
+/** A DuckDB file lets one process in, which looks whose a table is before it writes it. */
+const WITH_OTHERS = Object.keys(PLACES).filter((kind) => kind !== "duckdb");
 
 /** The sink of one daemon. */
 async function made(
@@ -107,36 +117,33 @@ async function expectTaken(work: Promise<void>): Promise<void> {
   expect(await failure(work)).toMatchObject({ code: "MR3121", table: users.id });
 }
 
-test.each(Object.keys(PLACES))(
-  "rows that its former owner writes in between go, also after a kill: %s",
-  async (kind) => {
-    await using place = await PLACES[kind]!();
-    await using first = await made(kind, place, "first");
-    await open(first);
-    await first.prepare([users, others], timeout());
-    await apply(first, row(users, 100n, "first"));
-    {
-      await using second = await made(kind, place, "second");
-      await open(second);
-      expect(await foreign(second)).toEqual(TAKEN);
-      await apply(first, row(users, 150n, "in between"));
-      await second.prepare([users], timeout());
-      await expectTaken(apply(first, row(users, 200n, "late")));
-    }
+test.each(WITH_OTHERS)("rows that its former owner writes in between go, also after a kill: %s", async (kind) => {
+  await using place = await PLACES[kind]!();
+  await using first = await made(kind, place, "first");
+  await open(first);
+  await first.prepare([users, others], timeout());
+  await apply(first, row(users, 100n, "first"));
+  {
     await using second = await made(kind, place, "second");
-    await takes(second);
-    await second.rows!.expel([users], rowVersion(1, 10n), timeout());
-    expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
-    await apply(second, row(users, 20n, "second"));
-    await apply(first, row(others, 210n, "first"));
-    await second.verify(timeout());
-    await apply(second, row(users, 30n, "second"));
-    expect(await highest(second)).toBe(rowVersion(1, 30n));
-    // It is prepared in the next process, where it stays what it is.
-    await second.prepare([{ ...users, version: 2 }], timeout());
-    expect([await foreign(second), await missing(second)]).toEqual([[], []]);
-  },
-);
+    await open(second);
+    expect(await foreign(second)).toEqual(TAKEN);
+    await apply(first, row(users, 150n, "in between"));
+    await second.prepare([users], timeout());
+    await expectTaken(apply(first, row(users, 200n, "late")));
+  }
+  await using second = await made(kind, place, "second");
+  await takes(second);
+  await second.rows!.expel([users], rowVersion(1, 10n), timeout());
+  expect([await foreign(second), await missing(second), await highest(second)]).toEqual([[], [], 0n]);
+  await apply(second, row(users, 20n, "second"));
+  await apply(first, row(others, 210n, "first"));
+  await second.verify(timeout());
+  await apply(second, row(users, 30n, "second"));
+  expect(await highest(second)).toBe(rowVersion(1, 30n));
+  // It is prepared in the next process, where it stays what it is.
+  await second.prepare([{ ...users, version: 2 }], timeout());
+  expect([await foreign(second), await missing(second)]).toEqual([[], []]);
+});
 
 /** As the runtime repeats it. */
 async function repeated(work: () => Promise<void>): Promise<void> {
@@ -149,7 +156,7 @@ async function repeated(work: () => Promise<void>): Promise<void> {
   }
 }
 
-test.each(Object.keys(PLACES))(
+test.each(WITH_OTHERS)(
   "who is still removing rows of the former owner, which has come back, removes none that it has written since: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
@@ -173,7 +180,7 @@ test.each(Object.keys(PLACES))(
   },
 );
 
-test.each(Object.keys(PLACES))(
+test.each(WITH_OTHERS)(
   "a former owner that began again, and has not written the table since, is refused as well: %s",
   async (kind) => {
     await using place = await PLACES[kind]!();
@@ -486,7 +493,7 @@ function tenant(name: string): TableVersion {
 const [acme, zed] = [tenant("acme"), tenant("zed")];
 const order = (table: TableVersion, at: bigint, note: string): Batch =>
   rowsBatch(at, [table, [put(["1", note, table.scope!["tenant"]!])]]);
-const TENANTS = ["sqlite", "postgres"];
+const TENANTS = ["sqlite", "postgres", "ducklake"];
 
 async function expectTenantTaken(work: Promise<void>, by: string): Promise<void> {
   const refused = await failure(work);
@@ -500,40 +507,43 @@ const tops = async (sink: Sink) => [
   await sink.rows!.highestVersion([zed], timeout()),
 ];
 
-test.each(TENANTS)("a tenant is the daemon's that had it first, until that one lets go of it: %s", async (kind) => {
-  await using place = await PLACES[kind]!();
-  await using first = await made(kind, place, "first");
-  await using second = await made(kind, place, "second");
-  for (const sink of [first, second]) await open(sink);
-  await first.prepare([acme], timeout());
-  await apply(first, order(acme, 100n, "first"));
-  await second.prepare([zed], timeout());
-  await apply(second, order(zed, 10n, "second"));
-  await expectTenantTaken(second.prepare([zed, acme], timeout()), "first");
-  await repeated(() => apply(first, order(acme, 110n, "first")));
-  await first.presence!.keep!([acme], timeout());
-  await expectTenantTaken(second.prepare([acme], timeout()), "first");
-  await repeated(() => apply(second, order(zed, 20n, "second")));
-  expect(await theirs(first)).toEqual([{ table: zed, owner: "second/mirror" }]);
-  expect(await theirs(second)).toEqual([{ table: acme, owner: "first/mirror" }]);
+test.each([...TENANTS, "duckdb"])(
+  "a tenant is the daemon's that had it first, until that one lets go of it: %s",
+  async (kind) => {
+    await using place = await PLACES[kind]!();
+    await using first = await made(kind, place, "first");
+    await using second = await made(kind, place, "second");
+    for (const sink of [first, second]) await open(sink);
+    await first.prepare([acme], timeout());
+    await apply(first, order(acme, 100n, "first"));
+    await second.prepare([zed], timeout());
+    await apply(second, order(zed, 10n, "second"));
+    await expectTenantTaken(second.prepare([zed, acme], timeout()), "first");
+    await repeated(() => apply(first, order(acme, 110n, "first")));
+    await first.presence!.keep!([acme], timeout());
+    await expectTenantTaken(second.prepare([acme], timeout()), "first");
+    await repeated(() => apply(second, order(zed, 20n, "second")));
+    expect(await theirs(first)).toEqual([{ table: zed, owner: "second/mirror" }]);
+    expect(await theirs(second)).toEqual([{ table: acme, owner: "first/mirror" }]);
 
-  await first.presence!.keep!([], timeout());
-  expect(await theirs(second)).toEqual([]);
-  expect(await tops(second)).toEqual([rowVersion(1, 110n), rowVersion(1, 20n)]);
-  await second.prepare([acme], timeout());
-  await second.rows!.expel([acme], rowVersion(1, 20n), timeout());
-  await apply(second, order(acme, 30n, "second"));
-  await using again = await made(kind, place, "first");
-  await open(again);
-  await expectTenantTaken(again.prepare([acme], timeout()), "second");
-  expect(await tops(second)).toEqual([rowVersion(1, 30n), rowVersion(1, 20n)]);
+    await first.presence!.keep!([], timeout());
+    expect(await theirs(second)).toEqual([]);
+    expect(await tops(second)).toEqual([rowVersion(1, 110n), rowVersion(1, 20n)]);
+    await second.prepare([acme], timeout());
+    await second.rows!.expel([acme], rowVersion(1, 20n), timeout());
+    await apply(second, order(acme, 30n, "second"));
+    await using again = await made(kind, place, "first");
+    await open(again);
+    await expectTenantTaken(again.prepare([acme], timeout()), "second");
+    expect(await tops(second)).toEqual([rowVersion(1, 30n), rowVersion(1, 20n)]);
 
-  // One that forgets its progress has nothing any more.
-  await open(second);
-  await second.forget(timeout());
-  await again.prepare([acme, zed], timeout());
-  expect(await theirs(again)).toEqual([]);
-});
+    // One that forgets its progress has nothing any more.
+    await open(second);
+    await second.forget(timeout());
+    await again.prepare([acme, zed], timeout());
+    expect(await theirs(again)).toEqual([]);
+  },
+);
 
 test.each(TENANTS)("a tenant that is taken from a daemon that writes it is suspended there: %s", async (kind) => {
   await using place = await PLACES[kind]!();
