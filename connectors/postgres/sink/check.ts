@@ -11,7 +11,7 @@ import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { resolveTypes } from "./tables/types.ts";
 import { KEY_NAME, PLACE, refusalAt } from "./tables/warehouse.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
-import { CHECKPOINT_NAME } from "./wire/checkpoint.ts";
+import { CHECKPOINT_NAME, SCOPES_TABLE } from "./wire/checkpoint.ts";
 import { Session } from "./wire/session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { Frames } from "./wire/frames.ts";
@@ -109,7 +109,8 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
      WHERE nspname = ANY (${quoteTextArray(known)})`,
     signal,
   );
-  const all = [...named, CHECKPOINT_NAME];
+  const isShared = wanted.tables.some(({ source }) => source.scope !== undefined);
+  const all = [...named, CHECKPOINT_NAME, ...(isShared ? [SCOPES_TABLE] : [])];
   const tables = await session.query(
     `SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') OR (SELECT bool_and(has_table_privilege(c.oid, p))
          FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p),

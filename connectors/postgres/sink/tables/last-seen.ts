@@ -4,7 +4,7 @@
  */
 import { groupsOf } from "../../../../src/core/each-of.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import { CHECKPOINT, HOME, MAY_SEE_TARGETS, TARGETS } from "../wire/checkpoint.ts";
+import { CHECKPOINT, HOME, MAY_USE_TARGETS, TARGETS } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 
@@ -34,7 +34,7 @@ export class LastSeen {
 
   /** By quoted name. Of a database that was put back from a dump there is nothing: all its tables are other ones. */
   async load(session: Session, signal: AbortSignal): Promise<Map<string, SeenTable>> {
-    this.#mayUse = (await session.query(MAY_SEE_TARGETS, signal)).rows[0]?.[0] === "t";
+    this.#mayUse = (await session.query(MAY_USE_TARGETS, signal)).rows[0]?.[0] === "t";
     if (!this.#mayUse) return new Map();
     const where = `sink = ${quoteLiteral(this.#sink.fence.name)} AND home = ${HOME}`;
     const { rows } = await session.query(

@@ -26,7 +26,7 @@ import type {
 import { claimed } from "../../../warehouse/scopes.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, notTakeable, OF_ONE_TABLE, postgresError, sinkError, stateOf, withoutRow } from "../errors.ts";
-import { displaceWriter, SCOPES } from "../wire/checkpoint.ts";
+import { displaceWriter, MAY_USE_SCOPES, SCOPES } from "../wire/checkpoint.ts";
 import type { FencedSession } from "../wire/fenced-session.ts";
 import type { Session } from "../wire/session.ts";
 import { type CatalogType, cellForms } from "../values/cells.ts";
@@ -102,7 +102,11 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       for (const former of formers) await this.#query(displaceWriter(former));
       await this.#query(SCOPES.put(taken).join("; "));
     },
-    own: async () => (await this.rows(SCOPES.of(this.#parts.owner))).map(([scope]) => scope!),
+    own: async () => {
+      // A role that an administrator gave rights on the checkpoints alone has nothing there.
+      const [[mayUse] = []] = await this.rows(MAY_USE_SCOPES);
+      return mayUse === "t" ? (await this.rows(SCOPES.of(this.#parts.owner))).map(([scope]) => scope!) : [];
+    },
     release: async (scopes) => {
       const remove = SCOPES.remove(this.#parts.owner, scopes).join("; ");
       await this.#parts.sink.change(this.#session, remove, this.#signal);

@@ -14,7 +14,8 @@ import { displaced, fatal, reopening, stateOf } from "../errors.ts";
 import { type Answer, StatementFailure } from "../../../../src/postgres/exchange.ts";
 
 export const CHECKPOINT_NAME = { schema: METADATA_SCHEMA, table: "progress" };
-const SCOPES_NAME = `${METADATA_SCHEMA}.scopes`;
+export const SCOPES_TABLE = { schema: METADATA_SCHEMA, table: "scopes" };
+const SCOPES_NAME = `${METADATA_SCHEMA}.${SCOPES_TABLE.table}`;
 export const CHECKPOINT = `${METADATA_SCHEMA}.${CHECKPOINT_NAME.table}`;
 /** What each target was when its sink saw it last. */
 export const TARGETS = `${METADATA_SCHEMA}.targets`;
@@ -91,7 +92,13 @@ export const FIND_CHECKPOINT = `SELECT 1 WHERE to_regclass('${CHECKPOINT}') IS N
 /** A role without CREATE can use existing tables. */
 export const FIND_METADATA = `${FIND_CHECKPOINT} AND (num_nulls(to_regclass('${TARGETS}'), to_regclass('${SCOPES_NAME}')) = 0 OR NOT has_schema_privilege(to_regnamespace('${METADATA_SCHEMA}')::oid, 'CREATE'))`;
 
-export const MAY_SEE_TARGETS = `SELECT bool_and(has_table_privilege(to_regclass('${TARGETS}')::oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p`;
+export const MAY_USE_TARGETS = mayUse(TARGETS);
+export const MAY_USE_SCOPES = mayUse(SCOPES_NAME);
+
+/** Not true where the table is missing. */
+function mayUse(table: string): string {
+  return `SELECT bool_and(has_table_privilege(to_regclass('${table}')::oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p`;
+}
 
 /** Removes the sink's rows, and with the last one everything of Millrace. Not the rows of a process that came later. */
 export function removeCheckpoint(fence: Fence, { hasTargets }: { readonly hasTargets: boolean }): string {
