@@ -77,7 +77,8 @@ async function expectPages([kind, form, rowCount]: Kind): Promise<void> {
     apply(page + 2, [put([`s9-${page}`, "1", "later"]), put([`a${page}`, "1", "before"])]),
   );
   expect(pageCount).toBeGreaterThan(2);
-  expect(pageCount).toBeLessThan(5);
+  // Not one for each row: SQLite's have a thousand keys.
+  expect(pageCount).toBeLessThan(20);
   const seen = new Set(keys);
   expect(seen.size).toBe(keys.length);
   const wanted = new Set(all.filter((_, i) => i % 10 !== 0).map((key) => key.join()));

@@ -1,4 +1,5 @@
 /** What a comparison beside the stream reads of a sink at a time, and when. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { News } from "../../src/core/waiting.ts";
@@ -67,7 +68,7 @@ test("it begins as soon as all its sinks have nothing to apply", async () => {
   const begun = calm(workers, news, clock, NEVER).then(() => (hasBegun = true));
   for (const worker of workers) {
     news.tell();
-    await Promise.resolve();
+    await nextTurn();
     expect(hasBegun).toBe(false);
     worker.idle = true;
   }

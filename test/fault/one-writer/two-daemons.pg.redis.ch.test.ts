@@ -1,4 +1,4 @@
-/** Two daemons, of two sources, that write the same tables of one target: the newest has them, and the other says so. */
+/** Two daemons, of two sources, that write the same tables of one target: the newest has a table, the first has a tenant, and the other says so. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
