@@ -275,7 +275,7 @@ export function layoutsIn(reading: Reading): Layouts {
 
 /** Without what differs though the shape is the same. */
 function shapeText({ id, schema, table, dialect, relation, columns, key, deferrableKey }: TableVersion): string {
-  // Columns that are not kept make no other shape. The version is that of what their values are in a document.
+  // Columns that are not kept make no other shape. `version` grows when documents show a type in another way: then all are listed again.
   const same = { version: columns.some((column) => column.type.kind === "vector") ? 2 : 1, fingerprint: "" };
   return JSON.stringify({ id, schema, table, dialect, relation, columns, key, deferrableKey, ...same });
 }

@@ -38,9 +38,9 @@ return left
 `;
 
 /**
- * What of other owners the starts can't be written beside: for the start of a table with a scope the entry of its name, for a name
- * one of those that begin with it. Their own entries of that kind are of former routes, and go with ARGV[2].
- * A register has thousands of entries: all are looked through only for a name that the owner does not have yet.
+ * Entries of other owners that meet these starts: a start with a scope meets the entry of its bare name, a bare name the first
+ * entry that begins with it. The owner's own entries of that kind are left from former routes, and are removed if ARGV[2] is given.
+ * A register has thousands of entries: all are read only for a name that the owner does not have yet.
  */
 const MEET = `
 local found, told, names = {}, {}, {}

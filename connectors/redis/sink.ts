@@ -183,7 +183,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         this.#targets.set(table, new TableTarget(this.#settings, format, table, shape));
       }
       const formers = await this.#owners.take(connection, tables);
-      // Both may have looked before either was there: then the one without a scope has its name.
+      // If both looked before either had entered itself, the table without a scope keeps the name, and the other one is refused here.
       await this.#owners.expectApart(connection, tables);
       for (const { prefix, name } of formers) await Claim.displace(connection, this.#fenceOf(prefix, name), signal);
     });

@@ -18,7 +18,7 @@ export interface Companion {
   columns(table: TableName): ReadonlySet<string>;
   /** Those of them that take ASCII alone: of other texts it is not known which ones the source takes for equal. */
   folded(table: TableName): ReadonlySet<string>;
-  /** Those of them that indexes of its may have. */
+  /** Those of them that an index of the companion may have. */
   indexed(table: TableName): ReadonlySet<string>;
   /** One at a time has the connection: the sink in each of its methods, or the companion. */
   turn(signal: AbortSignal): Promise<Disposable>;

@@ -208,7 +208,7 @@ export const pages = {
     title: "A table was taken over by another sink",
     remedy: `Decide who writes it. Give the other one another \`schema\` or \`prefix\`, exclude the table in its \`tables\`, or stop that daemon. Then ${READ_AGAIN}`,
     cause:
-      "Another daemon, or another sink, has prepared the same table or topic since. Two that write to one hide each other's rows. Or it is another's, and the role of this sink does not own it in Postgres. Of a table that many share by routes, each tenant's rows are the first sink's that had them, until that one lets go of them.",
+      "Another daemon, or another sink, has prepared the same table or topic since. Two that write to one hide each other's rows. Or it is another's, and the role of this sink does not own it in Postgres. Where routes merge tables, each tenant's rows belong to the sink that had them first, until it lets go of them.",
     seen: "suspended in a sink",
   },
   MR3123: {

@@ -422,7 +422,7 @@ export async function calm(
   }
 }
 
-/** Nothing waits longer for a slice beside the stream, if a request takes no longer than half of it. */
+/** How long a slice beside the stream takes; longer only where one request takes more than half of it. */
 const PACED_MS = 1;
 const PACED_ROWS_MIN = 64;
 

@@ -231,7 +231,7 @@ export class Pipeline {
     return this.gate.every.flatMap((table) => (asked.has(table.id) && tables?.takes(table) === true ? [table.id] : []));
   }
 
-  /** At an operator's word the sinks take tables again that were suspended there, and read them. */
+  /** An operator has asked: the sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.#takeAgain(sink, tableIds, ASKED);
   }

@@ -163,7 +163,7 @@ export class Streaming {
       isHeld: (id, generation) => this.#isHeld(id, generation),
       intervalMs: heartbeatMs,
       reinstate: parts.reinstate,
-      // What is gone there is another daemon's as soon as somebody waits for it.
+      // Sinks let go at once of tables that are gone: another daemon may wait for them.
       onLooked: () =>
         beat(
           lives.filter(({ worker }) => worker.hasToRelease),

@@ -95,12 +95,9 @@ export class SqliteWarehouse
   target(table: TableVersion): SqliteLayout {
     const { owner, form, dropsColumns } = this.#options;
     const rest = { owner, form, dropsColumns: dropsColumns?.(table) ?? false };
-    const [ordinals, folded, indexed] = [
-      this.#kept.ordinals(table),
-      this.#kept.folded(table),
-      this.#kept.indexed(table),
-    ];
-    return layoutOf(table, this.shown(table), rest, this.#kept.isPacked, { ordinals, folded, indexed });
+    const kept = this.#kept;
+    const columns = { ordinals: kept.ordinals(table), folded: kept.folded(table), indexed: kept.indexed(table) };
+    return layoutOf(table, this.shown(table), rest, kept.isPacked, columns);
   }
 
   layout(table: TableVersion): SqliteLayout {

@@ -190,7 +190,7 @@ class Reading {
       else this.leave(key, why);
     }
     const { node, nodes = node } = fields;
-    if (node !== undefined && nodes !== node) this.block("node", "there are `nodes` too: leave one of them");
+    if (node !== undefined && nodes !== node) this.block("node", "there are `nodes` too: remove one of them");
     const roots: readonly unknown[] = Array.isArray(nodes) ? nodes : [nodes];
     if (roots.length !== 1) this.block("nodes", "a document has one root: give each its own index");
     const root = fieldsOf(roots[0]);

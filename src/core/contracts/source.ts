@@ -16,7 +16,7 @@ export interface Source {
   /** As in the configuration and in envelopes. */
   readonly kind: string;
   readonly database: string;
-  /** Where documents are made of rows of another source: that is what envelopes name. */
+  /** Of a source of documents: the source of their rows, which envelopes name. */
   readonly madeFrom?: Pick<Source, "kind" | "database">;
   readonly positions: Positions;
   readonly log: ChangeLog;

@@ -6,9 +6,9 @@ export function takenBy(raise: Raise, target: string, table: string, owner: stri
   return raise("MR3121", "fatal", message, { reason: "taken", table });
 }
 
-/** Of a table's part of a target that tables share: whoever has it keeps it, until an operator gives it to another sink. */
+/** Of a table's part of a target that tables share: the sink that has it keeps it, until an operator gives it to another one. */
 export function partTakenBy(raise: Raise, table: string, owner: string): MillraceError {
   const message = `the rows of ${table} in the target that it shares belong to ${owner} (daemon and sink)`;
-  const hint = `Give the table another value in \`add\`, or leave it out, here or there. \`millrace snapshot start --tables ${table} --sink NAME\` takes it from ${owner}, which is suspended there then.`;
+  const hint = `Give the table another value in \`add\`, or leave it out, here or there. Or take the rows from ${owner}, which then suspends the table: \`millrace snapshot start --tables ${table} --sink NAME\`.`;
   return raise("MR3121", "fatal", message, { reason: "taken", table, hint });
 }

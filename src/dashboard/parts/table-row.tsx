@@ -168,6 +168,6 @@ function proofText(sinks: readonly { readonly proof: ProofView | null }[], nowMs
 
 /** When every row of all these was last proven equal; null: some never was. */
 export function oldestProof(proofs: readonly ProofView[]): string | null {
-  const all = proofs.map(({ provenAt }) => provenAt);
-  return all.includes(null) ? null : (all.toSorted()[0] ?? null);
+  const proven = proofs.flatMap(({ provenAt }) => provenAt ?? []).toSorted();
+  return proven.length < proofs.length ? null : (proven[0] ?? null);
 }

@@ -39,7 +39,7 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       <Tile
         name="Proof"
         value={proven === null ? "none" : ago(proven, nowMs).replace(/ ago$/, "")}
-        note="age of the oldest"
+        note="age of the oldest proof"
       />
     </section>
   );

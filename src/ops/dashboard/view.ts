@@ -135,8 +135,8 @@ export function tablesOf({ schemas, taken, estimates, activities, counts, proofs
     const sinks = (takers.get(table) ?? []).map((place): TableSinkView => {
       const { rows = 0, changedMs = null } = done.get(placeOf(place)) ?? {};
       const changedAt = changedMs === null ? null : new Date(changedMs).toISOString();
-      const [counts, proof] = [counted.get(placeOf(place)) ?? null, proven.get(placeOf(place)) ?? null];
-      return { sink: place.sink, changedAt, rows, counted: counts, proof };
+      const key = placeOf(place);
+      return { sink: place.sink, changedAt, rows, counted: counted.get(key) ?? null, proof: proven.get(key) ?? null };
     });
     const newest = sinks.flatMap(({ changedAt }) => changedAt ?? []).toSorted();
     const rowsEstimated = estimates.get(table) ?? null;

@@ -420,7 +420,7 @@ export class Control {
   }
 }
 
-/** Tables that are gone are nobody's before the process ends. */
+/** `run --once` ends after the sinks have let go of tables that are gone. */
 function mayRelease({ state, worker }: SinkLife): boolean {
   return state === "streaming" && worker.hasToRelease;
 }

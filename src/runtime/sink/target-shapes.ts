@@ -32,7 +32,7 @@ const FOREIGN: PresenceQuestion<ForeignTarget> = (presence, tables, until) => pr
 
 /** Why a table is compared whose target another program has filled. */
 const ADOPTED = "another program has filled the target";
-/** Why a table is read whose rows another daemon has written. */
+/** Why a table is read whose rows another daemon has written. Stored and compared, as ASKED is. */
 const TAKEN = "the target was another daemon's, or another sink's";
 
 /** A look at targets that the sink does not watch takes at most this part of the time. */
@@ -56,7 +56,7 @@ export class TargetShapes {
   readonly #tried = new Map<string, string>();
   /** Tables whose targets the sink has prepared since it was opened last: it looks for these by itself. */
   readonly #watched = new Set<string>();
-  /** The sink has nothing in shared targets that it had before and has no more. */
+  /** Since it was opened last, the sink has let go of what it takes no more in shared targets. */
   #hasReleased = false;
   /** Whether the sink has begun in this process. */
   #hasBegun = false;
@@ -183,7 +183,7 @@ export class TargetShapes {
     writer.attempted = null;
   }
 
-  /** Whether the sink may have something in shared targets that is not its own any more. */
+  /** Whether the sink may still have a table's rows in a shared target that it takes no more. */
   get hasToRelease(): boolean {
     const { sink, tables } = this.#parts;
     if (sink.presence?.keep === undefined || !tables.areShown) return false;

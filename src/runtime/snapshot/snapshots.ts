@@ -8,7 +8,7 @@ import { conditionRefused, notReadAgain, SINK_AHEAD, snapshotNeeded } from "../e
 
 const ANSWER_MS_MAX = 8_000;
 
-/** Why a table is read at an operator's word. */
+/** An operator has asked. Stored and compared: it lets a sink take a table's rows in a shared target. */
 export const ASKED = "asked for by an operator";
 /** Why a table is read that was suspended. */
 export const REINSTATED = "reinstated";

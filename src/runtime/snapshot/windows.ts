@@ -382,7 +382,7 @@ interface Filled {
 export interface WindowRows {
   readonly block: Block | null;
   readonly toldCount: number;
-  /** Rows that are still among these, although the source shows them no longer so. Default: none. */
+  /** Finds rows of the block that changed later than the source showed: they are compared as the log left them. Default: none changed. */
   readonly moved?: MovedRows;
 }
 

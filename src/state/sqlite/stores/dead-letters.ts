@@ -13,12 +13,12 @@ import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
 /**
- * Only the newest letters that have ended are kept, for the record, and none for longer than a month: they hold values of rows.
- * Waiting letters are never removed. Discarded ones have ended when their keys are written; until then they stay without the
- * row's values, and of too many the keys of the oldest are read.
+ * Letters that have ended are kept for the record: the newest, and none for longer than a month, as they hold values of rows.
+ * Waiting letters are never removed. A discarded letter ends when its key is written. Until then it stays, after a month without
+ * the row's values; if there are too many, the oldest go, and their keys are read from the source.
  */
-const SETTLED_COUNT_MAX = 10_000;
-const SETTLED_MS_MAX = 30 * 86_400_000;
+const KEPT_COUNT_MAX = 10_000;
+const KEPT_MS_MAX = 30 * 86_400_000;
 /** To look for those costs the more, the more there are. */
 const PRUNED_EVERY_LETTERS = 500;
 const PRUNED_EVERY_MS = 3_600_000;
@@ -83,10 +83,10 @@ export class SqliteDeadLetters implements DeadLetterStore {
     if (this.#unprunedCount < PRUNED_EVERY_LETTERS && nowMs - this.#prunedMs < PRUNED_EVERY_MS) return;
     this.#prunedMs = nowMs;
     this.#unprunedCount = 0;
-    const since = new Date(nowMs - SETTLED_MS_MAX).toISOString();
-    this.#connection.run(PRUNE, { keep: SETTLED_COUNT_MAX, since });
+    const since = new Date(nowMs - KEPT_MS_MAX).toISOString();
+    this.#connection.run(PRUNE, { keep: KEPT_COUNT_MAX, since });
     this.#connection.run(EMPTY, { since });
-    for (const row of this.#connection.all(TOO_MANY, { keep: SETTLED_COUNT_MAX })) {
+    for (const row of this.#connection.all(TOO_MANY, { keep: KEPT_COUNT_MAX })) {
       this.#snapshots.oweKeys(text(row, "sink"), text(row, "table_id"), [stored(row, "key", isTexts)]);
       this.#connection.run("DELETE FROM dead_letter WHERE id = :id", { id: integer(row, "id") });
     }
