@@ -23,7 +23,7 @@ import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "../core/contracts/sink.ts";
 import type { Readable } from "../core/contracts/readable.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import type { Source } from "../core/contracts/source.ts";
+import type { ReadSource, Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { lackOf } from "./extras.ts";
 import { parse } from "./parse.ts";
@@ -89,6 +89,8 @@ export interface Bound<Made> {
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
   /** Only for a sink; see SinkFactory. */
   readonly readable?: (signal: AbortSignal) => Promise<Readable>;
+  /** Only for a source; see SourceFactory. */
+  readonly rows?: (log: Logger) => Promise<ReadSource>;
   /** See SinkFactory. */
   readonly form?: SinkForm;
   readonly adopts?: true;
@@ -198,6 +200,7 @@ export function sourceConnector<Options>({
       at: (url) => bind({ ...options, url }, base),
       places: () => [],
       fit: (keys) => fitOf(options, keys, base.folder),
+      ...(factory.rows === undefined ? {} : { rows: (log: Logger) => factory.rows!(context, log) }),
       ...(factory.grantBy === undefined
         ? {}
         : { grantBy: (url: string, signal: AbortSignal) => factory.grantBy!(context, url, signal) }),

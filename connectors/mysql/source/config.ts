@@ -7,7 +7,7 @@ import type { SourceContext, SourceFactory } from "../../../src/core/contracts/c
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { refusing } from "../../../src/core/idle-keys.ts";
 import { parseMysqlUrl } from "../url.ts";
-import type { SourceParts } from "./source-parts.ts";
+import type { SourceParts, SourceSettings } from "./source-parts.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
 const COPY_SESSIONS = 2;
@@ -48,6 +48,10 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
     const { mysqlSource } = await import("./source.ts");
     return mysqlSource(await partsOf(context, log));
   },
+  rows: async (context, log) => {
+    const [{ mysqlRows }, { rowParts }] = await Promise.all([import("./source.ts"), import("./source-parts.ts")]);
+    return mysqlRows(rowParts(settingsOf(context, log)));
+  },
   positions: async () => {
     const { positions } = await import("./positions.ts");
     return positions();
@@ -82,8 +86,12 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
 
 async function partsOf(context: SourceContext<MysqlSourceOptions>, logger: Logger): Promise<SourceParts> {
   const { sourceParts } = await import("./source-parts.ts");
+  return sourceParts(settingsOf(context, logger));
+}
+
+function settingsOf(context: SourceContext<MysqlSourceOptions>, logger: Logger): SourceSettings {
   const { daemon, folder, options, tables } = context;
-  return sourceParts({
+  return {
     address: { ...parseMysqlUrl(options.url, folder), freshPassword: freshPassword(options, folder) },
     readerId: options.serverId ?? serverIdOf(daemon),
     copySessions: options.copySessions ?? COPY_SESSIONS,
@@ -92,7 +100,7 @@ async function partsOf(context: SourceContext<MysqlSourceOptions>, logger: Logge
     chosenKey: context.chosenKey ?? (() => null),
     zeroDates: context.zeroDates ?? (() => "null"),
     logger,
-  });
+  };
 }
 
 /** Above the small numbers that people give to their servers. */

@@ -16,7 +16,7 @@ import type { Catalog, NamedTable } from "../../../src/core/contracts/catalog.ts
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { RowReads } from "../../../src/core/contracts/row-reads.ts";
-import type { Source } from "../../../src/core/contracts/source.ts";
+import type { ReadSource, Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { BinlogStream } from "./binlog-stream.ts";
 import { LOSSES } from "./errors.ts";
@@ -29,15 +29,12 @@ import { namingHolders } from "./snapshot/lock-waits.ts";
 import { TableReadings } from "./snapshot/reading.ts";
 import { walkRenames } from "./transactions/log-reader.ts";
 import { startOf } from "./wire/position.ts";
-import type { SourceParts } from "./source-parts.ts";
+import type { RowParts, SourceParts } from "./source-parts.ts";
 
 export function mysqlSource(parts: SourceParts): Source {
   const { copySessions, files, server, state, tables } = parts;
   const readings = new TableReadings(server, files, tables, copySessions);
   const known = new KnownLog(parts, readings);
-  const matching: Parameters<typeof joinedRows>[1] = (table, by, values, signal) =>
-    namingHolders(server, table, matchingRows(readings, table, by, values, signal), signal);
-  const readKeys: RowReads["readKeys"] = (table, keys, signal) => matching(table, table.key, keys, signal);
   return {
     kind: "mysql",
     database: server.address.database,
@@ -45,14 +42,31 @@ export function mysqlSource(parts: SourceParts): Source {
     log: changeLog(parts, known),
     admin: logAdmin(parts, known),
     catalog: catalog(parts, known),
-    rows: {
-      readRange: (table, range, signal) =>
-        namingHolders(server, table, readRange(readings, table, range, signal), signal),
-      readKeys,
-      readJoined: joinedRows(readKeys, matching),
-    },
+    rows: rowReads(readings),
     watermarks: watermarks(parts),
     close: () => server.close(),
+  };
+}
+
+/** The tables as the catalogue has them, whatever the log has of them. */
+export function mysqlRows({ copySessions, server, tables }: RowParts): ReadSource {
+  return {
+    catalog: { tables: (signal, before) => tables.select(false, signal, before) },
+    rows: rowReads(new TableReadings(server, null, tables, copySessions)),
+    close: () => server.close(),
+  };
+}
+
+function rowReads(readings: TableReadings): RowReads {
+  const { server } = readings;
+  const matching: Parameters<typeof joinedRows>[1] = (table, by, values, signal) =>
+    namingHolders(server, table, matchingRows(readings, table, by, values, signal), signal);
+  const readKeys: RowReads["readKeys"] = (table, keys, signal) => matching(table, table.key, keys, signal);
+  return {
+    readRange: (table, range, signal) =>
+      namingHolders(server, table, readRange(readings, table, range, signal), signal),
+    readKeys,
+    readJoined: joinedRows(readKeys, matching),
   };
 }
 

@@ -110,7 +110,7 @@ export function addVerify({ program, action }: CommandLine): void {
 
 async function sourceAt(session: Session, option: string, url: string): Promise<Readable> {
   const bound = await boundSource(session, { name: nameFrom(url), url, tables: [] }, option);
-  return new SourceRows(await bound.create(session.log));
+  return new SourceRows(await (bound.rows?.(session.log) ?? bound.create(session.log)));
 }
 
 /** A database that could be a source is read as one; other targets as their connectors read them. */

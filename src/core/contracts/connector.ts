@@ -8,7 +8,7 @@ import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Login, MillraceError } from "../errors.ts";
 import type { TableVersion, Scope } from "../model/schema.ts";
-import type { Source } from "./source.ts";
+import type { ReadSource, Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
 /**
@@ -120,6 +120,11 @@ export interface CheckedTable extends TableName, Partial<Pick<TableVersion, "col
 
 export interface SourceFactory<Options> {
   create(context: SourceContext<Options>, log: Logger): Promise<Source>;
+  /**
+   * The same, for who reads without following: SELECT is all that it needs of its login, and nothing of the server's log, and
+   * it keeps nobody from writing. Absent: reads by `create` are so.
+   */
+  rows?(context: SourceContext<Options>, log: Logger): Promise<ReadSource>;
   check(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly Finding[]>;
   /**
    * Runs a migration in a transaction, looks at the tables, and takes it back. The transaction holds the locks that the

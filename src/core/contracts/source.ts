@@ -28,6 +28,14 @@ export interface Source {
   readonly close: () => Promise<void>;
 }
 
+/** Tables and rows alone, for who does not follow the log. */
+export interface ReadSource {
+  readonly catalog: Pick<Catalog, "tables">;
+  /** Rows as they are, with no promise of where in the log they belong. */
+  readonly rows: RowReads;
+  readonly close: () => Promise<void>;
+}
+
 /**
  * The shapes that replace versions that an earlier process registered, where the configuration asks for others now. Called
  * when the log was found; `from`: where the stream begins.

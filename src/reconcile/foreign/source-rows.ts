@@ -2,7 +2,7 @@
 import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { Readable, ReadableTable, ReadableTables, TextRow, Within } from "../../core/contracts/readable.ts";
 import { type Chunk, KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import type { ReadSource } from "../../core/contracts/source.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { CELL_FAILED, CELL_NULL, CellMap } from "../../core/model/tuple.ts";
@@ -21,13 +21,13 @@ type Joined = (
 const SCANNED_MAX = 1_000_000;
 
 export class SourceRows implements Readable {
-  readonly #source: Source;
+  readonly #source: ReadSource;
   readonly #shapes = new Map<string, TableShape>();
   readonly #cells = new CellMap();
   readonly #paces = new Map<string, KeyPace>();
   readonly sums: Readable["sums"];
 
-  constructor(source: Source) {
+  constructor(source: ReadSource) {
     this.#source = source;
     const { sums } = source.rows;
     this.sums = sums && {

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { parse } from "yaml";
 import { describe, expect, test } from "vitest";
 import { runCli } from "../../support/daemon/cli.ts";
-import { freshDatabase, freshMysqlDatabase, mysqlUrl } from "../../support/run/services.ts";
+import { freshDatabase, freshMysqlDatabase, mysqlUrl, ownMysql } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 
 const THERE = `create table Orders (id bigint unsigned primary key, isPaid tinyint(1), amount decimal(20,4), weight double, placed_at datetime(6),
@@ -72,6 +72,45 @@ describe.each(["mysql", "mariadb"] as const)("%s", (flavour) => {
     });
     writeFileSync(folder.file("map.yaml"), "tables: { x: { into: y } }");
     expect((await verify(...mapped)).exitCode).toBe(2);
+  });
+
+  test("a login with SELECT alone is enough, reads wait for no writer, and the server has no log", async () => {
+    const gtids = flavour === "mysql" ? { "gtid-mode": "OFF" } : {};
+    await using server = await ownMysql(flavour, { settings: { "log-bin": null, "skip-log-bin": 1, ...gtids } });
+    await using one = await freshMysqlDatabase(server.url);
+    await using other = await freshDatabase();
+    using folder = temporaryFolder();
+    const reader = `${other.name}_reader`;
+    for (const sql of ["create table items (id int primary key, note text)", "insert into items values (1, 'a'), (2, 'b')"]) {
+      await one.connection.query(sql);
+      await other.query(sql);
+    }
+    await one.connection.query(`create user ${reader}@'%' identified by 'secret'`);
+    await one.connection.query(`grant select on ${one.name}.* to ${reader}@'%'`);
+    await other.query(
+      `create role ${reader} login password 'secret'; alter role ${reader} set default_transaction_read_only = on; grant select on items to ${reader}`,
+    );
+    try {
+      const [mysql, postgres] = [`${server.url}/${one.name}`, other.url].map((text) =>
+        Object.assign(new URL(text), { username: reader, password: "secret" }).toString(),
+      );
+      await one.connection.query("begin");
+      await one.connection.query("update items set note = 'open' where id = 1");
+      for (const [source = "", target = ""] of [
+        [mysql, postgres],
+        [postgres, mysql],
+      ]) {
+        const args = ["verify", "--source", source, "--target", target, "--settle", "300ms", "--json"];
+        const { exitCode, stdout, stderr } = await runCli(args, { folder: folder.path });
+        expect({ exitCode, ...JSON.parse(stdout === "" ? stderr : stdout) }).toMatchObject({
+          exitCode: 0,
+          tables: [{ sourceRows: 2, sinkRows: 2, missing: 0, different: 0, extra: 0 }],
+          notComparable: [],
+        });
+      }
+    } finally {
+      await other.query(`drop owned by ${reader}; drop role ${reader}`);
+    }
   });
 
   test("a table that could not be captured is compared all the same", async () => {

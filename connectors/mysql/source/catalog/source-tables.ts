@@ -54,13 +54,19 @@ export class SourceTables {
   readonly programs: Programs;
   readonly logger: Logger;
   readonly #server: Server;
-  readonly #files: LogFiles;
+  readonly #log: Pick<LogFiles, "filter">;
   /** Ids of tables that the server has said not to have. */
   readonly #dropped = new Set<string>();
 
-  constructor(server: Server, files: LogFiles, names: TableNames, rules: SourceRules, logger: Logger) {
+  constructor(
+    server: Server,
+    log: Pick<LogFiles, "filter">,
+    names: TableNames,
+    rules: SourceRules,
+    logger: Logger,
+  ) {
     this.#server = server;
-    this.#files = files;
+    this.#log = log;
     this.names = names;
     this.logger = logger;
     this.rules = rules;
@@ -75,7 +81,7 @@ export class SourceTables {
    * `Catalog`.
    */
   async select(strict: boolean, signal: AbortSignal, known: readonly NamedTable[] = []): Promise<SelectedTables> {
-    const filter = await this.#files.filter(signal);
+    const filter = await this.#log.filter(signal);
     const catalog = await this.catalog.read(null, signal);
     this.names.learn(catalog);
     const tables: TableShape[] = [];

@@ -1,4 +1,7 @@
-/** Transactions whose snapshot sees everything that was in the log when they began, without a lock on the whole server. */
+/**
+ * Transactions whose snapshot sees everything that was in the log when they began, without a lock on the whole server; or, for
+ * who does not follow the log, what is visible when they begin, without any lock.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -20,11 +23,12 @@ const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 export class TableReadings {
   readonly server: Server;
   readonly tables: SourceTables;
-  readonly #files: LogFiles;
+  /** Null: it is not followed. */
+  readonly #files: LogFiles | null;
   /** How many sessions read a large table of the initial snapshot. */
   readonly sessionCount: number;
 
-  constructor(server: Server, files: LogFiles, tables: SourceTables, sessionCount: number) {
+  constructor(server: Server, files: LogFiles | null, tables: SourceTables, sessionCount: number) {
     this.server = server;
     this.tables = tables;
     this.#files = files;
@@ -44,13 +48,17 @@ export class TableReadings {
    */
   async beginSeveral(table: TableVersion, countMax: number, signal: AbortSignal): Promise<readonly Session[]> {
     const doing = `taking a snapshot for ${table.id}`;
+    const files = this.#files;
     const { flavour, hasGtids } = await this.server.facts(signal);
     const failed = new AbortController();
     const until = AbortSignal.any([signal, failed.signal]);
     const sessions = await this.#open(countMax, until);
     try {
-      if (flavour === "mariadb") await Promise.all(sessions.map((one) => this.#beginMariadb(one, doing, until)));
-      else if (hasGtids) await Promise.all(sessions.map((one) => beginByNames(one, doing, until)));
+      if (files === null) await Promise.all(sessions.map((one) => answered(one.query(BEGIN), doing, until)));
+      else if (flavour === "mariadb") {
+        const wanted = await files.tip(until);
+        await Promise.all(sessions.map((one) => this.#beginMariadb(one, wanted, doing, until)));
+      } else if (hasGtids) await Promise.all(sessions.map((one) => beginByNames(one, doing, until)));
       else await this.#beginLocked(sessions, table, until);
       return sessions;
     } catch (error) {
@@ -99,8 +107,7 @@ export class TableReadings {
   }
 
   /** MariaDB shows the snapshot's position in the log. */
-  async #beginMariadb(session: Session, doing: string, signal: AbortSignal): Promise<void> {
-    const wanted = await this.#files.tip(signal);
+  async #beginMariadb(session: Session, wanted: bigint, doing: string, signal: AbortSignal): Promise<void> {
     const deadlineMs = performance.now() + VISIBLE_MS_MAX;
     for (;;) {
       await answered(session.query(BEGIN), doing, signal);

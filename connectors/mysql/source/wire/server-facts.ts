@@ -47,13 +47,19 @@ const VARIABLES = [
 ];
 
 export async function readServer(server: Queryable, signal: AbortSignal): Promise<ServerFacts> {
+  const facts = await readVariables(server, signal);
+  return logsReplicated(facts) ? facts : { ...facts, isReplica: await isReplica(server, facts, signal) };
+}
+
+/** What every login is told. */
+export async function readVariables(server: Queryable, signal: AbortSignal): Promise<ServerFacts> {
   const list = VARIABLES.map((name) => `'${name}'`).join(",");
   const sql = `SHOW GLOBAL VARIABLES WHERE variable_name IN (${list})`;
   const rows = await server.rows("reading the server's settings", sql, signal);
   const variables = new Map(rows.map(([name, value]) => [name?.toLowerCase() ?? "", value ?? ""]));
   const version = variables.get("version") ?? "";
   const isMariadb = /mariadb/i.test(`${version} ${variables.get("version_comment") ?? ""}`);
-  const facts: ServerFacts = {
+  return {
     flavour: isMariadb ? "mariadb" : "mysql",
     version,
     uuid: variables.get("server_uuid") ?? "",
@@ -62,13 +68,12 @@ export async function readServer(server: Queryable, signal: AbortSignal): Promis
     hasGtids: variables.get("gtid_mode")?.toUpperCase().startsWith("ON") === true,
     isReplica: false,
   };
-  return logsReplicated(facts) ? facts : { ...facts, isReplica: await isReplica(server, isMariadb, signal) };
 }
 
 /** MariaDB shows what it replicates only with a privilege that Millrace does not need, but counts it for everybody. */
-async function isReplica(server: Queryable, isMariadb: boolean, signal: AbortSignal): Promise<boolean> {
+async function isReplica(server: Queryable, { flavour }: ServerFacts, signal: AbortSignal): Promise<boolean> {
   const doing = "asking whether the server is a replica";
-  if (isMariadb) {
+  if (flavour === "mariadb") {
     const [row] = await server.rows(doing, "SHOW GLOBAL STATUS LIKE 'Slaves_running'", signal);
     return Number(row?.[1] ?? 0) > 0;
   }
@@ -135,10 +140,14 @@ export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
   return unfit;
 }
 
-export function checkServer(facts: ServerFacts, readerId: number): void {
+export function checkVersion(facts: ServerFacts): void {
   const [major = 0, minor = 0] = facts.version.split(".").map((part) => Number.parseInt(part, 10));
   const isTooOld = facts.flavour === "mariadb" ? major < 10 || (major === 10 && minor < 5) : major < 8;
   if (isTooOld) throw sourceError("MR2005", "fatal", `the server is ${facts.flavour} ${facts.version}`);
+}
+
+export function checkServer(facts: ServerFacts, readerId: number): void {
+  checkVersion(facts);
   const [first] = unfitSettings(facts);
   if (first !== undefined) throw sourceError("MR2005", "fatal", first.what, { hint: first.fix });
   if (facts.serverId === readerId) {

@@ -13,7 +13,14 @@ import { quoteAccount } from "../../quote.ts";
 import { aborted, classify, errorNumber, failedAt, sourceError } from "../errors.ts";
 import { Session } from "./driver.ts";
 import { LogNames } from "./position.ts";
-import { checkServer, type Queryable, readServer, type ServerFacts } from "./server-facts.ts";
+import {
+  checkServer,
+  checkVersion,
+  type Queryable,
+  readServer,
+  readVariables,
+  type ServerFacts,
+} from "./server-facts.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
 /** A connection with TLS costs more than the rows of a small table: one that was given back is kept so long for the next. */
@@ -47,6 +54,11 @@ const BY_PLACE = {
   sql: "SELECT CONCAT_WS(' ', @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port)",
 };
 
+interface ServerUse {
+  readonly onOther?: () => void;
+  readonly follows?: boolean;
+}
+
 export class Server implements Queryable {
   readonly address: MysqlAddress;
   /** The server_id under which the main stream reads the log. */
@@ -55,6 +67,7 @@ export class Server implements Queryable {
   /** Names of tables that differ in case alone are the same name. */
   foldsNames = false;
   readonly #onOther: () => void;
+  readonly #follows: boolean;
   /** How the server at which connections must end is known; undefined: it is not known yet. */
   #expected: { readonly known: string; readonly sql: string; readonly value: string } | undefined;
   #facts: Promise<ServerFacts> | undefined;
@@ -69,11 +82,12 @@ export class Server implements Queryable {
   #lent = new WeakSet<Session>();
   readonly #kept = new Map<Session, NodeJS.Timeout>();
 
-  /** `onOther`: a connection has ended at another server. */
-  constructor(address: MysqlAddress, readerId: number, onOther: () => void = () => {}) {
+  /** `onOther`: a connection has ended at another server. `follows`: its log is read, and has to be fit for that. */
+  constructor(address: MysqlAddress, readerId: number, { onOther = () => {}, follows = true }: ServerUse = {}) {
     this.address = address;
     this.readerId = readerId;
     this.#onOther = onOther;
+    this.#follows = follows;
   }
 
   /** A connection that belongs to the caller. */
@@ -142,7 +156,7 @@ export class Server implements Queryable {
 
   /** What it is now, whether it fits or not. */
   async readFacts(signal: AbortSignal): Promise<ServerFacts> {
-    const facts = await readServer(this, signal);
+    const facts = await (this.#follows ? readServer : readVariables)(this, signal);
     const base = facts.variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
     if (base !== undefined && base !== "") this.names.use(base);
     const limits = ["max_connections", "max_user_connections"].map(
@@ -193,7 +207,8 @@ export class Server implements Queryable {
 
   async #checked(signal: AbortSignal): Promise<ServerFacts> {
     const facts = await this.readFacts(signal);
-    checkServer(facts, this.readerId);
+    if (this.#follows) checkServer(facts, this.readerId);
+    else checkVersion(facts);
     await this.currentUser(signal);
     return facts;
   }
