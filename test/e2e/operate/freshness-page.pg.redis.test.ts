@@ -50,7 +50,8 @@ test.for(["ts", "py", "go"] as const)("%s", async (language, { skip }) => {
   const path = folder.file(file);
   writeFileSync(path, whole(code!));
   const [program = "", ...before] = command(path);
-  skip(spawnSync(program, ["version"]).error !== undefined, `${program} is not on this machine`);
+  const isMissing = process.env["CI"] !== "true" && spawnSync(program, ["version"]).error !== undefined;
+  skip(isMissing, `${program} is not on this machine`);
   const ask = async (at: string, millrace = `http://127.0.0.1:${port}`): Promise<string> => {
     const { stdout } = await promisify(execFile)(program, [...before, millrace, at, "redis"]);
     return stdout.trim();

@@ -81,7 +81,10 @@ describe.each(["mysql", "mariadb"] as const)("%s", (flavour) => {
     await using other = await freshDatabase();
     using folder = temporaryFolder();
     const reader = `${other.name}_reader`;
-    for (const sql of ["create table items (id int primary key, note text)", "insert into items values (1, 'a'), (2, 'b')"]) {
+    for (const sql of [
+      "create table items (id int primary key, note text)",
+      "insert into items values (1, 'a'), (2, 'b')",
+    ]) {
       await one.connection.query(sql);
       await other.query(sql);
     }

@@ -58,13 +58,7 @@ export class SourceTables {
   /** Ids of tables that the server has said not to have. */
   readonly #dropped = new Set<string>();
 
-  constructor(
-    server: Server,
-    log: Pick<LogFiles, "filter">,
-    names: TableNames,
-    rules: SourceRules,
-    logger: Logger,
-  ) {
+  constructor(server: Server, log: Pick<LogFiles, "filter">, names: TableNames, rules: SourceRules, logger: Logger) {
     this.#server = server;
     this.#log = log;
     this.names = names;
