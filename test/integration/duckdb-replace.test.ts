@@ -318,41 +318,46 @@ test("rows are found by the key's index, and without trust in the hints by readi
   instance.closeSync();
 });
 
-test("once a hint was wrong, the key's index is not believed that it has no row: one that lacks it is noticed", async () => {
-  const table = tableVersion({ table: "items", columns: { id: "int8", name: "text" } });
-  await using stage = await staged(DEFAULT_FORM, table, 0, "g, ''");
-  const lacking = Buffer.from("1122334455667788", "hex");
-  const id = `${lacking.readBigInt64BE()}`;
-  await stage.write(table, 10n, [put(["1", "a"], { fresh: true }), put([id, "a"], { fresh: true })]);
-  const { path, query } = targetOf(stage);
-  await query("force checkpoint");
-  await stage.sink.close();
-  // The index branches at the first byte, in which the keys differ, and has the others behind it.
-  damage(path, lacking.subarray(1));
-  await stage.restart(table);
-  expect(await query(`select count(*)::int from public.items where id = ${id}`)).toEqual([[0]]);
+// It damages the file at the place where the engine keeps the index in a file of one table: a further table moves that place.
+test(
+  "once a hint was wrong, the key's index is not believed that it has no row: one that lacks it is noticed",
+  { tags: "long" },
+  async () => {
+    const table = tableVersion({ table: "items", columns: { id: "int8", name: "text" } });
+    await using stage = await staged(DEFAULT_FORM, table, 0, "g, ''");
+    const lacking = Buffer.from("1122334455667788", "hex");
+    const id = `${lacking.readBigInt64BE()}`;
+    await stage.write(table, 10n, [put(["1", "a"], { fresh: true }), put([id, "a"], { fresh: true })]);
+    const { path, query } = targetOf(stage);
+    await query("force checkpoint");
+    await stage.sink.close();
+    // The index branches at the first byte, in which the keys differ, and has the others behind it.
+    damage(path, lacking.subarray(1));
+    await stage.restart(table);
+    expect(await query(`select count(*)::int from public.items where id = ${id}`)).toEqual([[0]]);
 
-  await stage.write(table, 20n, [put(["1", "b"], { fresh: true })]);
-  for (const [at, entry] of [
-    [30n, put([id, "b"])],
-    [40n, remove([id, null])],
-  ] as const) {
-    const attempt = () => failure(stage.apply(rowsBatch(at, [table, [entry]])));
-    let refused = await attempt();
-    // DuckDB takes no row out of an index that lacks it, and closes the file over it.
-    for (; refused.code === "MR3216"; refused = await attempt()) {
+    await stage.write(table, 20n, [put(["1", "b"], { fresh: true })]);
+    for (const [at, entry] of [
+      [30n, put([id, "b"])],
+      [40n, remove([id, null])],
+    ] as const) {
+      const attempt = () => failure(stage.apply(rowsBatch(at, [table, [entry]])));
+      let refused = await attempt();
+      // DuckDB takes no row out of an index that lacks it, and closes the file over it.
+      for (; refused.code === "MR3216"; refused = await attempt()) {
+        await stage.open(stage.lease);
+        await stage.prepare(table);
+      }
+      expect(refused).toMatchObject({ code: "MR3234", kind: "fatal" });
       await stage.open(stage.lease);
       await stage.prepare(table);
     }
-    expect(refused).toMatchObject({ code: "MR3234", kind: "fatal" });
-    await stage.open(stage.lease);
-    await stage.prepare(table);
-  }
-  await stage.expectRows(table, [
-    ["1", "b"],
-    [id, "a"],
-  ]);
-});
+    await stage.expectRows(table, [
+      ["1", "b"],
+      [id, "a"],
+    ]);
+  },
+);
 
 /** Sets a byte of a file to 0, and the checksum of its block right: an exclusive or over the block's words. */
 function damage(path: string, of: Buffer): void {
