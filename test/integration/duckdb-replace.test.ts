@@ -318,7 +318,7 @@ test("rows are found by the key's index, and without trust in the hints by readi
   instance.closeSync();
 });
 
-// It damages the file at the place where the engine keeps the index in a file of one table: a further table moves that place.
+// It forges the checksum of a block of the file, which the engine does not take for right at each place of the index.
 test(
   "once a hint was wrong, the key's index is not believed that it has no row: one that lacks it is noticed",
   { tags: "long" },
