@@ -5,7 +5,12 @@ import { Patience } from "../../src/runtime/snapshot/first-copy.ts";
 type Step = readonly [waitedFor: string | null, ms: number];
 
 /** For so long `sinks` repeat these steps; tells which one goes on alone, and when. */
-function alone(steps: readonly Step[], untilMs: number, sinks = ["fast", "a", "b"]): string | null {
+function alone(
+  steps: readonly Step[],
+  untilMs: number,
+  sinks = ["fast", "a", "b"],
+  isMuchSlower = false,
+): string | null {
   let nowMs = 0;
   const patience = new Patience<string>({ ...systemClock, elapsed: () => nowMs });
   while (nowMs < untilMs) {
@@ -14,7 +19,7 @@ function alone(steps: readonly Step[], untilMs: number, sinks = ["fast", "a", "b
       const passedMs = patience.passedMs();
       if (sink === null) continue;
       patience.waited(sink, passedMs);
-      if (patience.isSpent(sink, sinks)) return `${sink} after ${nowMs} ms`;
+      if (patience.isSpent(sink, sinks, isMuchSlower)) return `${sink} after ${nowMs} ms`;
     }
   }
   return null;
@@ -60,4 +65,13 @@ test.each([
     ["a", 100],
   ];
   expect(alone(steps, 120_000)).toBe(expected);
+});
+
+test("one that is known to be much slower goes on alone soon, if others wait for it at all", () => {
+  const steps = (ms: number): readonly Step[] => [
+    [null, 500],
+    ["a", ms],
+  ];
+  expect(alone(steps(50), 120_000, ["fast", "a"], true)).toBeNull();
+  expect(alone(steps(250), 120_000, ["fast", "a"], true)).toBe("a after 750 ms");
 });

@@ -56,6 +56,9 @@ export class BatchWriter {
   /** The table that is tried alone; null: none is. */
   tried: string | null = null;
   #writeCount = 0;
+  /** Of the batches of rows: the time of those that are done, and when the present one began. */
+  #rowsDoneMs = 0;
+  #rowsBegunMs: number | null = null;
   #lease = 0;
   /** Why the present batch was tried again, and when it began. */
   #failing: { readonly begunMs: number; readonly error: StoredError } | null = null;
@@ -70,6 +73,12 @@ export class BatchWriter {
   /** Batches done that brought more than a checkpoint. */
   get writeCount(): number {
     return this.#writeCount;
+  }
+
+  /** How long batches of rows took that are done, and the present one so far. */
+  get ofRows(): { readonly doneMs: number; readonly presentMs: number } {
+    const presentMs = this.#rowsBegunMs === null ? 0 : this.#parts.clock.elapsed() - this.#rowsBegunMs;
+    return { doneMs: this.#rowsDoneMs, presentMs };
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -103,10 +112,16 @@ export class BatchWriter {
     let bound = await this.#bound(batch);
     let attempt = 0;
     this.position.attempt(bound.checkpoint);
-    await this.retrying(signal, async () => {
-      if (attempt++ > 0 && (await this.#alreadyDone(bound.checkpoint, signal))) return;
-      while (!(await this.#attempt(bound, signal, onWaiting))) bound = await this.#bound(batch);
-    });
+    if (batch.kind === "rows") this.#rowsBegunMs = startedMs;
+    try {
+      await this.retrying(signal, async () => {
+        if (attempt++ > 0 && (await this.#alreadyDone(bound.checkpoint, signal))) return;
+        while (!(await this.#attempt(bound, signal, onWaiting))) bound = await this.#bound(batch);
+      });
+    } finally {
+      this.#rowsDoneMs += this.ofRows.presentMs;
+      this.#rowsBegunMs = null;
+    }
     failpoint("sink.applied");
     this.position.store(bound.checkpoint);
     if (batch.kind !== "checkpoint" || batch.log !== undefined) this.#writeCount++;

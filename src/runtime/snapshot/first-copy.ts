@@ -49,14 +49,23 @@ export interface CopyProgress {
 const PARALLEL_TABLES = 2;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
+/** The same while some sinks have nothing to do because of another one. */
+const WAITING_LOOK_MS = 50;
 /** Once the first sink has all rows, the stream waits at least this long for the others that share the reading. */
 const ENDING_MS_MIN = 1_000;
 /** After a long copy it waits longer: this part of the copy's time. */
 const ENDING_SHARE = 0.1;
 
+/**
+ * A sink that left a reading waits for those that stayed, which need the processors for themselves: at most this part of the
+ * time that it needs for the rows they have read so far.
+ */
+const AFTER_SHARE = 0.2;
+
 /** A sink that is being filled. */
 interface Member {
   readonly worker: SinkWorker;
+  readonly rate: WriteRate;
   /** Aborted when the sink leaves: what waits for it was dropped, and it takes nothing more. */
   readonly signal: AbortSignal;
   /** Ids of the tables of which it was given all rows, or needs none. */
@@ -70,14 +79,16 @@ interface Member {
 /** One pass over the tables, for these sinks. */
 interface Reading {
   readonly members: Set<Member>;
+  /** Those that left, with the bytes of all rows that were read of their tables. */
+  readonly left: Map<Member, number>;
   readonly pace: CopyPace;
   readonly progress: CopyProgress;
 }
 
 /**
  * Fills the sinks with all rows as of the position where the stream begins. They share one reading as long as none holds up
- * the others. One that does leaves it, and reads what it lacks by itself; the stream begins without it, and it catches up
- * behind its last row. A table whose copy failed, or a sink that failed meanwhile, is left to the snapshotter: it reads what a
+ * the others. One that does leaves it, and reads what it lacks by itself, after the others if they are much faster; the stream
+ * begins without it, and it catches up behind its last row. A table whose copy failed, or a sink that failed meanwhile, is left to the snapshotter: it reads what a
  * sink does not hold completely.
  */
 export class InitialSnapshot {
@@ -109,7 +120,7 @@ export class InitialSnapshot {
 
   async #fill(worker: SinkWorker, signal: AbortSignal): Promise<void> {
     const filled = Promise.withResolvers<void>();
-    const member: Member = { worker, signal, given: new Set(), ends: [], filled };
+    const member: Member = { worker, rate: new WriteRate(worker), signal, given: new Set(), ends: [], filled };
     this.#members.add(member);
     try {
       await Promise.race([filled.promise, abortOf(signal)]);
@@ -177,9 +188,10 @@ export class InitialSnapshot {
   async #read(members: Set<Member>, progress: CopyProgress, signal: AbortSignal): Promise<void> {
     const pace = new CopyPace(this.#parts.clock, (member) => {
       members.delete(member);
-      this.#readAlone(member);
+      reading.left.set(member, member.rate.givenBytes);
+      this.#using(this.#readAlone(member, reading, signal)).catch((error: unknown) => member.filled.reject(error));
     });
-    const reading = { members, pace, progress };
+    const reading: Reading = { members, left: new Map(), pace, progress };
     const waiting = [...this.#tables];
     const one = async () => {
       for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
@@ -192,29 +204,49 @@ export class InitialSnapshot {
     for (const { ends, filled } of members) void Promise.all(ends).then(() => filled.resolve());
   }
 
-  #readAlone(member: Member): void {
-    const { worker, signal, given, filled } = member;
+  async #readAlone(member: Member, left: Reading, signal: AbortSignal): Promise<void> {
+    const { worker, given } = member;
+    const { bytesPerMs } = member.rate;
     // They come once more.
     worker.queue.dropThose((work) => work.kind === "rows" && work.block.tables.every(({ id }) => !given.has(id)));
     this.#parts.logger.info({ sink: worker.name }, "the others would wait for the sink: it reads the tables by itself");
+    await this.#afterOthers(member, left, bytesPerMs, signal);
     const progress = { tableIds: [], tablesDone: 0, rowsRead: 0, rowsDurable: 0 };
-    this.#using(this.#read(new Set([member]), progress, signal)).catch((error: unknown) => filled.reject(error));
+    await this.#read(new Set([member]), progress, signal);
+  }
+
+  /** The more they have read, the more the sink has to write, and the longer it may wait. So it waits for much faster ones. */
+  async #afterOthers(
+    member: Member,
+    { members, left }: Reading,
+    bytesPerMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, news } = this.#parts;
+    const begunMs = clock.elapsed();
+    while (!member.signal.aborted && !members.isDisjointFrom(this.#members)) {
+      const told = news.count;
+      const leftMs = begunMs + (AFTER_SHARE * left.get(member)!) / bytesPerMs - clock.elapsed();
+      if (leftMs <= 0) return;
+      await news.after(told, clock, Math.min(FULL_LOOK_MS, leftMs), signal);
+    }
   }
 
   /** Resolves when the table was read, with promises that end when the sinks have it. */
   async #copyTable(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<readonly Promise<void>[]> {
     const { members, progress } = reading;
-    const takers = [...members].filter(
+    const taking = [...members, ...reading.left.keys()].filter(
       ({ worker, given, signal: staying }) =>
         !staying.aborted && !given.has(table.id) && this.#parts.wants(worker, table),
     );
+    const takers = taking.filter((member) => members.has(member));
     if (takers.length === 0) return [];
     // The copy itself would not notice two rows with the same key.
     if (table.unenforcedKey === true) return [];
     const failed = new Set<Member>();
     try {
       if ((await this.#copyRaw(table, takers, progress, signal)) !== "decode") return [];
-      await this.#readTable(table, { takers, failed }, reading, signal);
+      await this.#readTable(table, { taking, takers, failed }, reading, signal);
     } catch (error) {
       signal.throwIfAborted();
       // If more than this table is affected, the stream fails too. Otherwise it is a defect.
@@ -246,8 +278,8 @@ export class InitialSnapshot {
   /** Gives every row to every sink that has neither failed nor left meanwhile. */
   async #readTable(
     table: TableVersion,
-    { takers, failed }: Takers,
-    { members, pace, progress }: Reading,
+    { taking, takers, failed }: Takers,
+    { members, left, pace, progress }: Reading,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, news, copy, logger } = this.#parts;
@@ -255,6 +287,7 @@ export class InitialSnapshot {
     for await (const block of copy.read(table, signal)) {
       rowCount += block.count;
       progress.rowsRead += block.count;
+      for (const member of taking) if (left.has(member)) left.set(member, left.get(member)! + block.byteCount);
       for (const member of takers) if (!members.has(member)) failed.add(member);
       const given = takers.filter((member) => !failed.has(member));
       const { count } = block;
@@ -265,6 +298,7 @@ export class InitialSnapshot {
           ended(false);
         };
         const receipt = { durable: () => ended(true), dropped };
+        member.rate.givenBytes += block.byteCount;
         give(member, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
       }
       block.release();
@@ -274,9 +308,9 @@ export class InitialSnapshot {
         const told = news.count;
         const staying = takers.filter((member) => members.has(member) && !failed.has(member));
         const isFull = staying.some(({ worker }) => !hasRoom(worker));
-        pace.look(table, isFull ? staying : []);
+        const isAnyIdle = pace.look(table, isFull ? staying : []);
         if (!isFull) break;
-        await news.after(told, clock, FULL_LOOK_MS, signal);
+        await news.after(told, clock, isAnyIdle ? WAITING_LOOK_MS : FULL_LOOK_MS, signal);
       }
     }
     for (const member of takers) if (!members.has(member)) failed.add(member);
@@ -306,6 +340,8 @@ export class InitialSnapshot {
 }
 
 interface Takers {
+  /** Those that want the table's rows, also from another reading. */
+  readonly taking: readonly Member[];
   readonly takers: readonly Member[];
   readonly failed: Set<Member>;
 }
@@ -326,9 +362,39 @@ function give({ worker, signal }: Member, work: Work): void {
   giveReceipt(work, "dropped");
 }
 
+/** How fast a sink writes what it was given. The time in which it has nothing to write, or prepares tables, does not count. */
+export class WriteRate {
+  readonly #worker: Pick<SinkWorker, "queue" | "limits" | "writer">;
+  givenBytes = 0;
+
+  constructor(worker: Pick<SinkWorker, "queue" | "limits" | "writer">) {
+    this.#worker = worker;
+  }
+
+  get #durableBytes(): number {
+    return Math.max(0, this.givenBytes - this.#worker.queue.heldBytes);
+  }
+
+  /** At most this, as far as it is known. A batch that takes long counts before it is done. Infinity: it has just begun. */
+  get bytesPerMs(): number {
+    const { writer, limits } = this.#worker;
+    const { doneMs, presentMs } = writer.ofRows;
+    const withPresent = (this.#durableBytes + limits.byteCountMax) / (doneMs + presentMs);
+    return doneMs === 0 ? withPresent : Math.min(this.#durableBytes / doneMs, withPresent);
+  }
+
+  /** Whether this sink is known to be much slower than the other one. */
+  isBelow(other: WriteRate): boolean {
+    return other.#worker.writer.ofRows.doneMs > 0 && this.bytesPerMs < other.bytesPerMs * SLOWER;
+  }
+}
+
+/** Of two sinks below this part of the other's rate, one is much slower: together the faster one needs 1.5 times as long. */
+const SLOWER = 2 / 3;
+
 /**
  * Who goes along in a reading. All sinks get each block at about the same time, so the slowest one sets the pace; one that the
- * others wait for leaves.
+ * others wait for leaves: soon if it is known to be much slower, else if they go on waiting for it.
  */
 class CopyPace {
   readonly #patience: Patience<Member>;
@@ -341,23 +407,28 @@ class CopyPace {
     this.#onLeft = onLeft;
   }
 
-  /** From now on the table's reading waits for one of these sinks. None: it goes on. */
-  look(table: TableVersion, members: readonly Member[]): void {
+  /** From now on the table's reading waits for one of these sinks. None: it goes on. Returns whether others are idle then. */
+  look(table: TableVersion, members: readonly Member[]): boolean {
     const passedMs = this.#patience.passedMs();
-    const waitedFor = members.filter((member) => isWaitedFor(member, members));
+    const idleBeside = new Map(members.map((member) => [member, idleAt(member, members)]));
+    const waitedFor = members.filter((member) => idleBeside.get(member)!.length > 0);
     for (const member of new Set([...this.#waitedFor.values()].flat())) {
       this.#patience.waited(member, passedMs);
-      if (this.#patience.isSpent(member, members) && waitedFor.includes(member)) this.#onLeft(member);
+      if (!waitedFor.includes(member)) continue;
+      const isMuchSlower = idleBeside.get(member)!.some(({ rate }) => member.rate.isBelow(rate));
+      if (this.#patience.isSpent(member, members, isMuchSlower)) this.#onLeft(member);
     }
     if (waitedFor.length === 0) this.#waitedFor.delete(table);
     else this.#waitedFor.set(table, waitedFor);
+    return waitedFor.length > 0;
   }
 }
 
-function isWaitedFor(member: Member, members: readonly Member[]): boolean {
-  if (hasRoom(member.worker)) return false;
+/** Those that have little or nothing to do while the reading waits for this one. */
+function idleAt(member: Member, members: readonly Member[]): readonly Member[] {
+  if (hasRoom(member.worker)) return [];
   const { heldBytes } = member.worker.queue;
-  return members.some(
+  return members.filter(
     (other) => other !== member && (other.worker.idle || other.worker.queue.heldBytes < heldBytes / 4),
   );
 }
@@ -368,6 +439,8 @@ function hasRoom({ queue, limits }: SinkWorker): boolean {
 
 /** Others have waited for a sink this long, */
 const WAITED_MS_MIN = 2_000;
+/** or this long for one that is known to be much slower, */
+const WAITED_MS_MIN_IF_SLOWER = 200;
 /**
  * and for this part of the time: without it they need five sixths. What they were waited for themselves does not count: sinks
  * of about the same pace wait for each other by turns, and one that goes on alone has the source read twice.
@@ -405,10 +478,11 @@ export class Patience<S> {
   }
 
   /** Whether the others go on without the sink. `together`: all that get the same rows. */
-  isSpent(sink: S, together: readonly S[]): boolean {
+  isSpent(sink: S, together: readonly S[], isMuchSlower = false): boolean {
     const of = (one: S): number => this.#waitedMs.get(one) ?? 0;
     const others = together.filter((one) => one !== sink).map(of);
     const waitedMs = of(sink) - (others.length === 0 ? 0 : Math.min(...others));
-    return waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs * WAITED_SHARE;
+    const waitedMsMin = isMuchSlower ? WAITED_MS_MIN_IF_SLOWER : WAITED_MS_MIN;
+    return waitedMs >= waitedMsMin && waitedMs > this.#measuredMs * WAITED_SHARE;
   }
 }
