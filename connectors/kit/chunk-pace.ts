@@ -12,17 +12,17 @@ const CUT_BYTES = 2 * CHUNK_BYTES;
 export const CHUNK_ROWS_MAX = 200_000;
 /** However far the source is, a chunk is more than a few requests. */
 const REQUESTS_MIN = 8;
-/** How many rows to request at once: few at first, because rows may be large, then as many as the time allows. */
-const FETCH_ROWS_MIN = 64;
+/**
+ * How many rows to request at once: few at first, because rows may be large or take long, and because the first request shows
+ * what a request costs whatever its rows; then as many as the time allows.
+ */
+const FETCH_ROWS_FIRST = 4;
 const FETCH_ROWS_MAX = 16_384;
 const FETCH_MS = 60;
 /** From one request to the next. */
-const FETCH_GROWTH_MAX = 60;
+const FETCH_GROWTH_MAX = 8;
 /** Of a chunk with rests: the source and this process are kept from other work for no longer than this. */
 const RESTED_FETCH_MS = 1;
-/** The first request shows what a request costs, whatever its rows. */
-const RESTED_ROWS_MIN = 4;
-const RESTED_GROWTH_MAX = 8;
 
 /** Whether a row that has just arrived must be the last one of the chunk, even if more rows were requested. */
 export function isTooMuch({ byteCount }: { readonly byteCount: number }): boolean {
@@ -32,21 +32,18 @@ export function isTooMuch({ byteCount }: { readonly byteCount: number }): boolea
 /** The pace of one chunk, from its first row on. */
 export class ChunkPace {
   readonly #rest: RowRange["rest"];
-  readonly #limits: { readonly readMs: number; readonly fetchMs: number; readonly growth: number };
+  readonly #limits: { readonly readMs: number; readonly fetchMs: number };
   #readMs = 0;
   #askedMs = 0;
   /** Of a request, whatever its rows. */
   #leastMs = Infinity;
-  #wanted: number;
+  #wanted = FETCH_ROWS_FIRST;
 
   /** `restedFetchMs`: how long a request of a chunk with rests takes, if what it costs beside its rows is less than half. */
   constructor(rest: RowRange["rest"], restedFetchMs = RESTED_FETCH_MS) {
     this.#rest = rest;
-    this.#wanted = rest === undefined ? FETCH_ROWS_MIN : RESTED_ROWS_MIN;
     this.#limits =
-      rest === undefined
-        ? { readMs: READ_MS, fetchMs: FETCH_MS, growth: FETCH_GROWTH_MAX }
-        : { readMs: RESTED_READ_MS, fetchMs: restedFetchMs, growth: RESTED_GROWTH_MAX };
+      rest === undefined ? { readMs: READ_MS, fetchMs: FETCH_MS } : { readMs: RESTED_READ_MS, fetchMs: restedFetchMs };
   }
 
   /** How many rows to request now. */
@@ -66,7 +63,7 @@ export class ChunkPace {
     const rowBytes = Math.ceil(byteCount / count);
     // No number of rows makes a request shorter than what it costs without them.
     const fetchMs = Math.max(this.#limits.fetchMs, 2 * leastMs);
-    const growth = Math.min(this.#limits.growth, (fetchMs - leastMs) / (tookMs - leastMs));
+    const growth = Math.min(FETCH_GROWTH_MAX, (fetchMs - leastMs) / (tookMs - leastMs));
     const byTime = Math.floor(this.#wanted * growth);
     const byBytes = Math.floor((CHUNK_BYTES - byteCount) / rowBytes);
     this.#wanted = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS_MAX - count));

@@ -45,7 +45,7 @@ import {
   type Waiting,
   waitingIn,
 } from "./stored.ts";
-import { Calm, type CalmLimits } from "./calm.ts";
+import { ReadDelay, type ReadDelayLimits } from "./read-delay.ts";
 import { Pace } from "./pace.ts";
 import { defineFunctions } from "./values.ts";
 
@@ -63,7 +63,7 @@ export interface NestOptions {
   /** How much a batch climbs. */
   readonly climbing?: ClimbLimits;
   /** When changed documents are read. */
-  readonly calm?: CalmLimits;
+  readonly readDelay?: ReadDelayLimits;
   /** Default: what fits into a text. */
   readonly documentBytesMax?: number;
 }
@@ -99,7 +99,7 @@ export class Nest implements Companion {
   readonly #indexed: ReadonlyMap<string, ReadonlySet<string>>;
   /** Ids of the tables of each document. */
   readonly #tablesOf: ReadonlyMap<string, readonly string[]>;
-  readonly #calm: Calm;
+  readonly #readDelay: ReadDelay;
   readonly #turn = new Turn();
   readonly #room = new News();
   #opened: Opened | null = null;
@@ -128,13 +128,13 @@ export class Nest implements Companion {
     documents,
     transforms = new Transforms(),
     climbing,
-    calm,
+    readDelay,
     documentBytesMax = constants.MAX_STRING_LENGTH,
   }: NestOptions) {
     this.path = path;
     this.documentBytesMax = documentBytesMax;
     this.#limits = climbing;
-    this.#calm = new Calm(calm);
+    this.#readDelay = new ReadDelay(readDelay);
     this.documents = documents;
     this.transforms = transforms;
     this.#taken = columnsTaken(documents);
@@ -193,7 +193,7 @@ export class Nest implements Companion {
     this.#opened?.stop.abort();
     await this.#working;
     this.#opened = null;
-    this.#calm.ended(0, performance.now());
+    this.#readDelay.ended(0, performance.now());
     this.#climbing = null;
     this.#isSettled = false;
     this.#plan = null;
@@ -231,7 +231,7 @@ export class Nest implements Companion {
 
   async writing(signal: AbortSignal): Promise<void> {
     if (!this.#isSettled) await this.#settle(signal);
-    this.#calm.begun();
+    this.#readDelay.begun();
   }
 
   /**
@@ -287,7 +287,7 @@ export class Nest implements Companion {
   }
 
   committed(filled = 0): void {
-    this.#calm.ended(filled, performance.now());
+    this.#readDelay.ended(filled, performance.now());
     this.news.tell();
     if (this.#working === null && this.#hasLeft) {
       this.#working = this.#workOff(this.#open.stop.signal).finally(() => (this.#working = null));
@@ -463,19 +463,19 @@ export class Nest implements Companion {
     });
   }
 
-  /** Resolves when changed documents are to be read: see `Calm`. */
-  async calm(signal: AbortSignal): Promise<void> {
+  /** Resolves when changed documents are to be read: see `ReadDelay`. */
+  async untilRead(signal: AbortSignal): Promise<void> {
     for (;;) {
       const { count } = this.news;
-      const leftMs = this.#calm.leftMs(performance.now());
-      if (leftMs === 0) return this.#calm.read();
+      const leftMs = this.#readDelay.leftMs(performance.now());
+      if (leftMs === 0) return this.#readDelay.read();
       await this.news.after(count, systemClock, leftMs, signal);
     }
   }
 
   /** Writes a mark, which somebody waits for, and returns its entry. */
   async mark(content: string, signal: AbortSignal): Promise<bigint> {
-    this.#calm.read();
+    this.#readDelay.read();
     const seq = await this.transaction(signal, (file) => {
       file.run(`INSERT OR REPLACE INTO ${CHANGED} (document, k1) VALUES (${MARK}, ?)`, content);
       return lastEntry(file);

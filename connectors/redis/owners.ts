@@ -4,7 +4,7 @@
  * Each prefix has its register of tables. `shop` with the schema `eu`, and `shope` with `u`, make the same keys: so a sink also
  * looks into the registers of prefixes that begin with its own, or that its own begins with, and takes its tables there too.
  * A table with a scope has its values behind the name: the keys of a table without one, which has the name, begin as those of all
- * tables that share it. Neither takes the other's (`otherSharing`).
+ * tables that share it. Neither takes the other's (`sharingText`).
  */
 import { randomBytes } from "node:crypto";
 import type { ForeignTarget } from "../../src/core/contracts/sink.ts";
@@ -12,7 +12,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import { joined, type MillraceError } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
-import { otherSharing } from "../../src/core/targets/sharing.ts";
+import { sharingText } from "../../src/core/targets/sharing.ts";
 import { takenBy } from "../../src/core/targets/taken.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { readOwn } from "./checkpoint.ts";
@@ -320,9 +320,9 @@ export async function refusedIn(
   return all.map(([start, name]) => {
     const other = met.get(start);
     if (other === undefined) return null;
-    const message = otherSharing(`${name}…`, start === name, start === name ? {} : { scope: {} });
+    const message = sharingText(`${name}…`, start === name);
     const hint = `Give the table another name by \`into\`, or the sink another \`prefix\`. If ${other.owner} does not write there any more: HDEL ${shellWord(key)} ${shellWord(other.entry)}`;
-    return raise("MR3106", "fatal", message!, { hint });
+    return raise("MR3106", "fatal", message, { hint });
   });
 }
 

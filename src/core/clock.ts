@@ -59,6 +59,13 @@ export async function pause(clock: Clock, ms: number, ...signals: readonly Abort
   }
 }
 
+const REST_MS_MAX = 5_000;
+
+/** How long to rest after work of `tookMs` milliseconds, so that it takes this part of the time: at most five seconds. */
+export function restAfter(tookMs: number, share: number): number {
+  return Math.min(REST_MS_MAX, tookMs / share - tookMs);
+}
+
 /** Lets what is ready go first: for long work in pieces. */
 export function nextTurn(clock: Pick<Clock, "later">): Promise<void> {
   return new Promise((resolve) => clock.later(resolve));

@@ -7,7 +7,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import { type Clock, pause, scopeOf } from "../core/clock.ts";
+import { type Clock, pause, restAfter, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Block } from "../core/model/block.ts";
 import { keyShape } from "../core/model/row-id.ts";
@@ -251,7 +251,8 @@ export class Comparisons implements ComparePort {
     const { worker } = this.#life(sink);
     const { table, share = 1 } = place;
     const turn = this.#turnOf(sink);
-    const pace = share < 1 ? this.#paceOf(sink) : null;
+    // Where the sink stands still for the work, each rest would be one of the stream's.
+    const pace = share < 1 && place.rows.kind === "range" ? this.#paceOf(sink) : null;
     const { rowsAtOnce = SLICE_ROWS } = worker.sink.comparison ?? {};
     const spans = block === null ? [] : spansOf(toldCount, block.count);
     const receipts = new Receipts(spans.length);
@@ -367,10 +368,6 @@ function spansOf(toldCount: number, count: number): readonly Span[] {
     { from: toldCount, to: count },
   ];
   return both.filter(({ from, to }) => from < to);
-}
-
-function restAfter(tookMs: number, share: number): number {
-  return Math.min(PAUSE_MS_MAX, tookMs / share - tookMs);
 }
 
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {

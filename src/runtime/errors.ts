@@ -1,4 +1,4 @@
-import { type ErrorCode, type ErrorPages, errorsOf, joined, MillraceError } from "../core/errors.ts";
+import { type ErrorCode, type ErrorPages, errorsOf, joined, MillraceError, type Raise } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/position.ts";
 import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
@@ -498,24 +498,26 @@ export function targetsGone(sink: string, lostTables: readonly string[]): Millra
   });
 }
 
-export function targetsTaken(
-  { kind }: Pick<Sink, "kind">,
-  foreign: readonly [ForeignTarget, ...ForeignTarget[]],
-): MillraceError {
-  const raise = errorsOf({ kind, side: "sink" }, {});
-  const told = ({ table: { id }, owner }: ForeignTarget) => takenBy(raise, `the target of ${id}`, id, owner);
-  const [first, ...further] = foreign;
-  return joined([told(first), ...further.map(told)]);
+type SomeForeign = readonly [ForeignTarget, ...ForeignTarget[]];
+
+export function targetsTaken(sink: Pick<Sink, "kind">, foreign: SomeForeign): MillraceError {
+  return ofForeign(sink, foreign, (raise, { table: { id }, owner }) =>
+    takenBy(raise, `the target of ${id}`, id, owner),
+  );
 }
 
 /** Of tables whose rows in a shared target another sink has: see `partTakenBy`. */
-export function partsTaken(
+export function partsTaken(sink: Pick<Sink, "kind">, foreign: SomeForeign): MillraceError {
+  return ofForeign(sink, foreign, (raise, { table: { id }, owner }) => partTakenBy(raise, id, owner));
+}
+
+function ofForeign(
   { kind }: Pick<Sink, "kind">,
-  [first, ...further]: readonly [ForeignTarget, ...ForeignTarget[]],
+  [first, ...further]: SomeForeign,
+  told: (raise: Raise, one: ForeignTarget) => MillraceError,
 ): MillraceError {
   const raise = errorsOf({ kind, side: "sink" }, {});
-  const told = ({ table: { id }, owner }: ForeignTarget) => partTakenBy(raise, id, owner);
-  return joined([told(first), ...further.map(told)]);
+  return joined([told(raise, first), ...further.map((one) => told(raise, one))]);
 }
 
 /** What a sink does; `table`: the sweep or truncate of a whole table, or its new shape. */

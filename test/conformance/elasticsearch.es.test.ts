@@ -7,7 +7,6 @@ import { documentLanding } from "../support/caches/redis-rows.ts";
 import { aliasOf, readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
-import { timeout } from "./stage.ts";
 
 const documents = tableVersion({ table: "documents", columns: { id: "int8", body: "jsonb" } });
 
@@ -38,8 +37,8 @@ async function searchTarget(): Promise<SinkTarget> {
   const pathOf = (table: TableVersion): string => `/${encodeURIComponent(aliasOf(prefix, table))}`;
   return {
     makeSink: (_, daemon = "shop") => factory.create({ name: "search", daemon, folder: "/", options }, quietLog),
-    check: async (tables, daemon) =>
-      await factory.check({ name: "search", daemon, folder: "/", options }, timeout(), tables),
+    check: async (tables, daemon, signal) =>
+      await factory.check({ name: "search", daemon, folder: "/", options }, signal, tables),
     readRows: (table) => readDocuments(url, prefix, table),
     wipe: async () => indices[Symbol.asyncDispose](),
     cut: async () => proxy.cut(),

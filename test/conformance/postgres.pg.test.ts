@@ -9,7 +9,6 @@ import { type TcpProxy, tcpProxy } from "../support/network/proxy.ts";
 import type { FreshDatabase } from "../support/run/services.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { SAME_IN_EACH_FORM, sinkConformance, type SinkTarget } from "./sink.ts";
-import { timeout } from "./stage.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
@@ -83,7 +82,7 @@ function targetIn({ database, proxy }: Place, form: TargetForm): SinkTarget {
   };
   return {
     makeSink: (other = form, daemon = "shop") => new PostgresSink({ ...optionsOf(daemon), form: other }),
-    check: async (tables, daemon) => await checkTarget({ ...optionsOf(daemon), form }, timeout(), tables),
+    check: async (tables, daemon, signal) => await checkTarget({ ...optionsOf(daemon), form }, signal, tables),
 
     async readMarked(table) {
       const { rows } = await database.query<{

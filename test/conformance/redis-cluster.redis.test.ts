@@ -36,8 +36,8 @@ sinkConformance({
     const options = definition.parse({ url: cluster.url, prefix: keys.prefix, cluster: true });
     return {
       makeSink: (_, daemon = "shop") => factory.create({ name: "cache", daemon, folder: "/", options }, quietLog),
-      check: async (tables, daemon) =>
-        await factory.check({ name: "cache", daemon, folder: "/", options }, timeout(), tables),
+      check: async (tables, daemon, signal) =>
+        await factory.check({ name: "cache", daemon, folder: "/", options }, signal, tables),
       readRows: (table) => readHashRows(client, client.nodes("master"), keys.prefix, table),
       wipe: () => keys.wipe(),
       hold: (work) => cluster.hold(HELD_FROM[work]),

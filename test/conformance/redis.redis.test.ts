@@ -5,7 +5,6 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { documentLanding, fieldLanding, readHashRows, readJsonRows } from "../support/caches/redis-rows.ts";
 import { caches, freshKeyPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
-import { timeout } from "./stage.ts";
 
 /** The first call that changes something; what is asked before passes. */
 const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]", forget: "return redis.call('DEL', KEYS[1])" } as const;
@@ -33,8 +32,8 @@ async function redisTarget(format: Format): Promise<SinkTarget> {
   const options = definition.parse({ url: proxy.url(url), prefix, format });
   return {
     makeSink: (_, daemon = "shop") => factory.create({ name: "cache", daemon, folder: "/", options }, quietLog),
-    check: async (tables, daemon) =>
-      await factory.check({ name: "cache", daemon, folder: "/", options }, timeout(), tables),
+    check: async (tables, daemon, signal) =>
+      await factory.check({ name: "cache", daemon, folder: "/", options }, signal, tables),
     readRows: (table) =>
       format === "hash" ? readHashRows(client, [client], prefix, table) : readJsonRows(client, prefix, table),
     readKeys: async () => (await client.keys("*777777*")).join(),

@@ -166,7 +166,9 @@ export function schemaTests(harness: SinkHarness): void {
       "no sink takes a table from another one",
     );
     const owned = async (daemon: string) =>
-      (await target.check!([users, orders], daemon)).filter(({ what }) => what.includes("a start takes it over"));
+      (await target.check!([users, orders], daemon, timeout())).filter(({ what }) =>
+        what.includes("a start takes it over"),
+      );
     expect(await owned("other")).toEqual([]);
     await stage.prepare(users);
     const [{ owner }] = await ownersFor(stage, "other");

@@ -218,7 +218,7 @@ export function tenantTests(harness: SinkHarness): void {
       });
       const { message, hint } = refused;
       const finding = { level: "error", what: `MR3106: ${message}`, fix: hint };
-      expect(await first.target.check?.([table], "other")).toContainEqual(expect.objectContaining(finding));
+      expect(await first.target.check?.([table], "other", timeout())).toContainEqual(expect.objectContaining(finding));
     };
 
     test("the one that comes later with the former is refused", async (context) => {

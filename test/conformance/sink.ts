@@ -143,7 +143,7 @@ export interface SinkTarget extends AsyncDisposable {
    */
   makeSink(form?: KeptForm, daemon?: string): Sink | Promise<Sink>;
   /** What `check` says of these tables before a start of that daemon. Absent: nothing of tables. */
-  check?(tables: readonly TableVersion[], daemon: string): Promise<readonly Finding[]>;
+  check?(tables: readonly TableVersion[], daemon: string, signal: AbortSignal): Promise<readonly Finding[]>;
   /** All live rows of the table (of a history the last state of each), in any order. Reads what is durable, also while a sink is open. */
   readRows(table: TableVersion): Promise<readonly TargetRow[]>;
   /** Keys of the table that somebody finds who looks at all that the target has, as one text. Absent: only those of live rows. */

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/stored.ts";
-import type { CalmLimits } from "../../connectors/nest/calm.ts";
+import type { ReadDelayLimits } from "../../connectors/nest/read-delay.ts";
 import type { ClimbLimits } from "../../connectors/nest/climbing.ts";
 import { openNest, type OpenedNest } from "../../connectors/nest/open.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
@@ -92,14 +92,14 @@ class Stage implements AsyncDisposable {
     documents: readonly Document[] = [DOCUMENT],
     climbing?: ClimbLimits,
     documentBytesMax?: number,
-    calm?: CalmLimits,
+    readDelay?: ReadDelayLimits,
   ): Promise<void> {
     const options = { name: "documents", owner: "shop/documents", path: this.path, documents };
     this.opened = openNest({
       ...options,
       ...(climbing === undefined ? {} : { climbing }),
       ...(documentBytesMax === undefined ? {} : { documentBytesMax }),
-      ...(calm === undefined ? {} : { calm }),
+      ...(readDelay === undefined ? {} : { readDelay }),
     });
     await this.opened.sink.open(++this.#lease, NEVER);
     await this.opened.nest.hold(new Set(), NEVER);
@@ -480,7 +480,7 @@ test("documents whose vectors were shown in another way are all listed by who op
 
 describe("while full batches come", () => {
   /** The keys of orders as they are read; whatever has rows is a full batch. One order: a block may end with each. */
-  async function reading(limits: Omit<CalmLimits, "fullFrom">): Promise<{
+  async function reading(limits: Omit<ReadDelayLimits, "fullFrom">): Promise<{
     readonly stage: Stage;
     readonly next: () => Promise<readonly number[]>;
     readonly change: (status: string) => Promise<void>;

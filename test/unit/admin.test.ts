@@ -11,6 +11,7 @@ import { audited } from "../../src/core/audit/audited.ts";
 import { withoutKeys } from "../../src/core/contracts/reconciliation.ts";
 import { createAdmin, createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import type { AdminPort } from "../../src/ops/admin/port.ts";
+import { FRESH_TIMEOUT } from "../../src/ops/admin/bodies.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
@@ -138,6 +139,10 @@ describe("requests that act", () => {
       200,
     );
     expect((await app.inject({ method: "POST", url: "/api/v1/wait" })).json()).toEqual({ reached: true, missing: [] });
+    const headers = { "content-type": "application/json" };
+    const none = await app.inject({ method: "POST", url: "/api/v1/wait", headers, payload: "null" });
+    expect(none.statusCode).toBe(400);
+    expect(none.json()).toMatchObject({ error: { code: "MR1155", message: expect.stringContaining("object") } });
     expect(told).toEqual(["pause all", "resume all", "pause cache"]);
   });
 
@@ -332,6 +337,14 @@ describe("over TCP", () => {
     expect((await ask("at=0/1&timeout=0ms")).statusCode).toBe(504);
     expect((await ask("at=0/1&table=a.b&table=a.c&timeout=2s")).statusCode).toBe(200);
     for (const query of ["timeout=soon", "timeout=2h", "at="]) expect((await ask(query)).statusCode).toBe(400);
+    const long = await ask("timeout=7h");
+    expect(long.statusCode).toBe(400);
+    expect(long.json()).toMatchObject({ error: { message: expect.stringContaining("a duration from 0ms to 1h") } });
+    const described = new RegExp(FRESH_TIMEOUT);
+    const spelled = ["0ms", "500ms", "999999ms", "2s", "999s", "59m", "1h", "60m", "7h", "1d", "soon", ""];
+    const taken = await Promise.all(spelled.map(async (one) => (await ask(`timeout=${one}`)).statusCode !== 400));
+    expect(spelled.filter((one, i) => described.test(one) && !taken[i])).toEqual([]);
+    expect(spelled.filter((one) => described.test(one))).toHaveLength(7);
     expect((await app.inject("/api/v1/fresh")).statusCode).toBe(401);
   });
 

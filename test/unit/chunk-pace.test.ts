@@ -62,8 +62,15 @@ test("from a source that is far away a chunk has as many rows as from one that i
   expect(rowsOf(await read(0.001, false, { requestMs: 100 }))).toBeGreaterThan(50_000);
 });
 
+test("rows that take long themselves are not taken for a source that is far away: a chunk ends in time", async () => {
+  for (const rests of [true, false]) {
+    const rows = rowsOf(await read(10, rests));
+    expect(rows * 10).toBeLessThan(700);
+  }
+});
+
 test("a chunk without rests has larger pieces, and the second one is no leap into rows of unknown size", async () => {
   const pieces = await read(0.001, false);
-  expect(pieces.slice(0, 3)).toEqual([64, 64 * 60, 16_384]);
+  expect(pieces.slice(0, 6)).toEqual([4, 32, 256, 2_048, 16_384, 16_384]);
   expect(rowsOf(pieces)).toBe(200_000);
 });

@@ -1,9 +1,13 @@
 /** What a comparison beside the stream reads of a sink at a time, and when. */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { News } from "../../src/core/waiting.ts";
-import { calm, SlicePace } from "../../src/runtime/comparisons.ts";
+import { calm, type ComparisonParts, Comparisons, SlicePace } from "../../src/runtime/comparisons.ts";
+import { ChunkReader } from "../../src/runtime/snapshot/chunk-reader.ts";
+import { CompareWindow } from "../../src/runtime/snapshot/windows.ts";
+import type { CompareWork } from "../../src/runtime/stream/sink-queue.ts";
+import { blockOf, tableVersion } from "../support/model/blocks.ts";
 
 const ROW_MS = 0.003;
 
@@ -88,4 +92,49 @@ test("it waits no longer once it is stopped", async () => {
   const begun = calm([{ idle: false }], new News(), still().clock, stop.signal);
   stop.abort();
   await expect(begun).rejects.toThrow("aborted");
+});
+
+test("a sink that stands still for listed keys does not wait for itself to have nothing to apply", async () => {
+  const table = tableVersion({ table: "t", columns: { id: "integer" } });
+  const block = blockOf([{ table, op: "r", after: ["1"] }]);
+  const until = { epoch: 1, commit: 5n, index: 0 };
+  const worker = { idle: true, position: { covered: until } };
+  const parts = {
+    clock: still().clock,
+    news: new News(),
+    fanOut: {
+      position: until,
+      push: async (_: object, work: CompareWork): Promise<void> => {
+        worker.idle = false;
+        await work.compare(NEVER);
+        worker.idle = true;
+        work.receipt.durable();
+      },
+    },
+    readHold: { over: async () => undefined },
+    source: {
+      log: { tip: async () => 5n },
+      positions: { format: () => "0/5" },
+      rows: { readKeys: async () => ({ block, last: null, sees: () => true }) },
+    },
+    lives: [{ name: "cache", worker: { ...worker, sink: { comparison: {} } } }],
+  };
+  Object.defineProperty(parts.lives[0]!.worker, "idle", { get: () => worker.idle });
+  const reads = vi.spyOn(ChunkReader.prototype, "compare").mockImplementation(async (passage, signal) => {
+    await passage.read({ signal });
+    passage.hand({ block, toldCount: 1, lowVersion: 0n, until });
+    return new CompareWindow("w", table.id);
+  });
+  try {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
+    const comparisons = new Comparisons(parts as unknown as ComparisonParts);
+    let compared = 0;
+    const compare = async (): Promise<void> => void compared++;
+    const rows = { kind: "keys", keys: [["1"]] } as const;
+    const place = { table, sinks: ["cache"], rows, patienceMs: 1_000, share: 0.9, compare };
+    const { outcomes } = await comparisons.at(place, NEVER);
+    expect([compared, outcomes.get("cache")]).toEqual([1, { kind: "compared" }]);
+  } finally {
+    reads.mockRestore();
+  }
 });

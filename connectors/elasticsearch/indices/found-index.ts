@@ -4,7 +4,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { SHAPE_NOTE, type ShapeNote } from "../../../src/core/targets/base-rows.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { sharesAlias } from "../../../src/core/targets/names.ts";
-import { otherSharing, SHARING_HINT } from "../../../src/core/targets/sharing.ts";
+import { SHARING_HINT, sharingText } from "../../../src/core/targets/sharing.ts";
 import { searchError } from "../errors.ts";
 import { expectOk, formOf, pathOf, type SearchClient } from "../http.ts";
 import { type DefinitionNote, type IndexParts, PAGE_MAX } from "./definition.ts";
@@ -221,8 +221,8 @@ function ofOtherSharing(
   { isShared }: { readonly isShared: boolean },
   { id }: Pick<TableVersion, "id">,
 ): MillraceError {
-  const message = otherSharing(`the alias ${name} for ${id}`, isShared, isShared ? {} : { scope: {} });
-  return searchError("MR3106", "fatal", message!, { hint: SHARING_HINT });
+  const message = sharingText(`the alias ${name} for ${id}`, isShared);
+  return searchError("MR3106", "fatal", message, { hint: SHARING_HINT });
 }
 
 /** So many indices are named. */

@@ -32,7 +32,7 @@ export class NestStream implements ChangeStream {
   readonly #epoch: number;
   readonly #tables = new Map<PlannedDocument, TableVersion>();
   #next: bigint;
-  /** What is listed up to here is read without a wait: `Nest.calm`. */
+  /** What is listed up to here is read without a wait: `Nest.untilRead`. */
   #until = 0n;
   #reader: Reader;
 
@@ -50,7 +50,7 @@ export class NestStream implements ChangeStream {
     try {
       for (;;) {
         if (signal.aborted) throw stopped();
-        if (this.#next > this.#until) await this.#nest.calm(signal);
+        if (this.#next > this.#until) await this.#nest.untilRead(signal);
         const told = news.count;
         const block = await this.#read(signal);
         if (block !== null) return block;

@@ -10,6 +10,11 @@ export function otherSharing(
   { scope }: { readonly scope?: Scope | undefined },
 ): string | null {
   if (isShared === null || isShared === (scope !== undefined)) return null;
+  return sharingText(target, isShared);
+}
+
+/** Why a table of the other kind can't have it. */
+export function sharingText(target: string, isShared: boolean): string {
   return isShared
     ? `${target} is shared by tables that routes tell apart (\`add\`), and no route adds a column to this one`
     : `${target} is one table's alone, and the route of this one (\`add\`) would share it`;

@@ -69,9 +69,9 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   const app = entered(entrance, port.redact);
   // Only JSON: a page of another origin can make a browser send plain text and forms unasked, but not JSON.
   app.removeContentTypeParser("text/plain");
-  // Every field has a default, so the body may be missing.
+  // Every field has a default, so the body may be missing. A body `null` is none of the described ones.
   app.addHook("preValidation", async (request) => {
-    request.body ??= {};
+    if (request.body === undefined) request.body = {};
   });
   app.addHook("onResponse", async (request, { statusCode }) => {
     if (isLook(request) || statusCode >= 400 || QUIET_PATHS.has(request.routeOptions.url ?? "")) return;

@@ -26,6 +26,8 @@ export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nulli
 export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
 
 const FRESH_MS_MAX = 3_600_000;
+/** What openapi.json says of `timeout`: none of these is longer. Fractions are taken too. */
+export const FRESH_TIMEOUT = "^([0-9]{1,6}ms|[0-9]{1,3}s|[0-5]?[0-9]m|1h)$";
 
 /** In the query of a URL. */
 export const FRESH = z.object({
@@ -40,7 +42,7 @@ export const FRESH = z.object({
     .union([z.string().transform((one) => [one]), names])
     .default([])
     .describe("These tables alone, as schema.table; left out: all of the sink."),
-  timeout: duration(0, FRESH_MS_MAX).prefault("2s").describe("How long to wait: 500ms, 2s."),
+  timeout: duration(0, FRESH_MS_MAX).prefault("2s").describe("How long to wait, at most 1h: 500ms, 2s."),
 });
 
 const LETTERS = {

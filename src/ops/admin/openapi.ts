@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { AUDIT, CHOICE, DISCARD, FRESH, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
+import { AUDIT, CHOICE, DISCARD, FRESH, FRESH_TIMEOUT, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
 import { STATUS } from "../../core/contracts/status.ts";
 import { type Fields, type Form, isText, type Optional } from "../../core/described.ts";
 
@@ -49,7 +49,10 @@ function reads(): object {
         parameters: (["at", "sink", "table", "timeout"] as const).map((name) => ({
           name,
           in: "query",
-          schema: z.toJSONSchema(FRESH.shape[name], { io: "input" }),
+          schema: {
+            ...z.toJSONSchema(FRESH.shape[name], { io: "input" }),
+            ...(name === "timeout" ? { pattern: FRESH_TIMEOUT } : {}),
+          },
         })),
       },
     ),

@@ -21,7 +21,10 @@ export function proofStatus(
   records: readonly ProofRecord[],
   { maxAgeMs, nowMs, driftMax, waits }: ProofAsk,
 ): ContinuousStatus {
-  const [oldest] = oldestFirst(records);
+  const oldest = records.reduce<ProofRecord | null>(
+    (old, one) => (old === null || isOlder(one, old) ? one : old),
+    null,
+  );
   const drifting = records.filter((one) => driftIn(one) > driftMax(one.table));
   const [worst] = drifting.toSorted((a, b) => driftIn(b) - driftIn(a));
   return {
@@ -30,7 +33,7 @@ export function proofStatus(
     places: records.length,
     neverProven: records.filter(({ provenAt }) => provenAt === null).length,
     late: records.filter((one) => nowMs - Date.parse(provenOrKnown(one)) > maxAgeMs).length,
-    oldest: oldest ?? null,
+    oldest,
     drift:
       worst === undefined
         ? null
@@ -39,7 +42,12 @@ export function proofStatus(
 }
 
 export function oldestFirst(records: readonly ProofRecord[]): readonly ProofRecord[] {
-  return records.toSorted((a, b) => provenOrKnown(a).localeCompare(provenOrKnown(b)));
+  return records.toSorted((a, b) => Number(isOlder(b, a)) - Number(isOlder(a, b)));
+}
+
+/** By their text, which sorts as the times do. */
+function isOlder(a: ProofRecord, b: ProofRecord): boolean {
+  return provenOrKnown(a) < provenOrKnown(b);
 }
 
 /** The age of a proof counts from here. */

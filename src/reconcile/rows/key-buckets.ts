@@ -62,6 +62,7 @@ export class KeyHashes {
 
 /** For more source keys than this, 2^20 buckets (16 MiB), because the number of further keys is unknown. */
 const FEW_MAX = 4_096;
+const SPREAD_AT_ONCE = 64;
 const BITS_MAX = 20;
 /** Buckets per key while there are few keys, as a power of 2. */
 const ROOM_BITS = 2;
@@ -76,13 +77,21 @@ const ROOM_BITS = 2;
 export class KeyBuckets {
   /** The source's keys, until there are buckets. */
   readonly #few = new KeyHashes();
+  /** What is left of those once there are buckets. */
+  #left: Iterator<KeyHashes, unknown> | null = null;
   #buckets: Buckets | null = null;
   readonly #one = new KeyHashes();
 
+  /** The work follows the number of these keys: of earlier ones some are spread too, because new memory is slow at its first use. */
   ofSource(keys: KeyHashes): void {
-    if (this.#buckets === null && this.#few.count + keys.count > FEW_MAX) this.#spread(BITS_MAX);
-    if (this.#buckets === null) this.#few.addAll(keys);
-    else this.#buckets.add(keys);
+    if (this.#buckets === null && this.#few.count + keys.count > FEW_MAX) this.#begin(BITS_MAX);
+    if (this.#buckets === null) {
+      this.#few.addAll(keys);
+      return;
+    }
+    this.#buckets.add(keys);
+    for (let count = 0; this.#left !== null && count <= keys.count; count += SPREAD_AT_ONCE)
+      this.#spread(this.#buckets);
   }
 
   ofSink(id: string): void {
@@ -99,14 +108,21 @@ export class KeyBuckets {
   }
 
   get #all(): Buckets {
-    return this.#buckets ?? this.#spread(Math.ceil(Math.log2(this.#few.count + 1)) + ROOM_BITS);
+    const buckets = this.#buckets ?? this.#begin(Math.ceil(Math.log2(this.#few.count + 1)) + ROOM_BITS);
+    while (this.#left !== null) this.#spread(buckets);
+    return buckets;
   }
 
-  #spread(bits: number): Buckets {
-    const buckets = new Buckets(bits);
-    buckets.add(this.#few);
+  #begin(bits: number): Buckets {
+    this.#left = this.#few.pieces(SPREAD_AT_ONCE);
+    return (this.#buckets = new Buckets(bits));
+  }
+
+  #spread(buckets: Buckets): void {
+    const { done, value } = this.#left!.next();
+    if (done !== true) return buckets.add(value);
+    this.#left = null;
     this.#few.clear();
-    return (this.#buckets = buckets);
   }
 
   #hash(id: string): KeyHashes {
@@ -116,13 +132,15 @@ export class KeyBuckets {
   }
 }
 
+/** Of each bucket: the number of its keys, the sums of both hashes, and that of a third one, which is made of both. */
+const [COUNT, LOW, HIGH, CHECK, WORDS] = [0, 1, 2, 3, 4];
+
 class Buckets {
   readonly #mask: number;
-  readonly #count: Int32Array;
-  readonly #low: Uint32Array;
-  readonly #high: Uint32Array;
-  /** Of a third hash, which is made of both: it tells whether the sums are those of a single key. */
-  readonly #check: Uint32Array;
+  /** Bucket by bucket, so that a key touches one place of the memory. */
+  readonly #sums: Int32Array;
+  /** Buckets in which a key is left. */
+  #leftCount = 0;
   /** Fewer buckets have hardly a second key each, and their number says too little of a hash. */
   readonly #tellsSingle: boolean;
 
@@ -130,10 +148,7 @@ class Buckets {
   constructor(bits: number) {
     this.#tellsSingle = bits === BITS_MAX;
     this.#mask = 2 ** bits - 1;
-    this.#count = new Int32Array(2 ** bits);
-    this.#low = new Uint32Array(2 ** bits);
-    this.#high = new Uint32Array(2 ** bits);
-    this.#check = new Uint32Array(2 ** bits);
+    this.#sums = new Int32Array(WORDS * 2 ** bits);
   }
 
   add(keys: KeyHashes): void {
@@ -147,10 +162,13 @@ class Buckets {
   /** Sums wrap around: adding and subtracting the same keys gives zero. */
   #change(low: number, high: number, sign: 1 | -1): void {
     const bucket = this.#at(low, high);
-    this.#count[bucket]! += sign;
-    this.#low[bucket]! += sign * low;
-    this.#high[bucket]! += sign * high;
-    this.#check[bucket]! += sign * checkOf(low, high);
+    const wasLeft = this.#isLeft(bucket);
+    this.#sums[bucket + COUNT]! += sign;
+    this.#sums[bucket + LOW]! += sign * low;
+    this.#sums[bucket + HIGH]! += sign * high;
+    this.#sums[bucket + CHECK]! += sign * checkOf(low, high);
+    const isLeft = this.#isLeft(bucket);
+    if (isLeft !== wasLeft) this.#leftCount += isLeft ? 1 : -1;
   }
 
   isUneven(one: KeyHashes): boolean {
@@ -162,25 +180,26 @@ class Buckets {
   }
 
   #isLeft(bucket: number): boolean {
-    return this.#count[bucket] !== 0 || this.#low[bucket] !== 0 || this.#high[bucket] !== 0;
+    return this.#sums[bucket + COUNT] !== 0 || this.#sums[bucket + LOW] !== 0 || this.#sums[bucket + HIGH] !== 0;
   }
 
   /** The hashes of the bucket's only key of one side; null: it has several, or it can't be told. */
   #single(bucket: number): readonly [low: number, high: number] | null {
-    const sign = this.#count[bucket]!;
+    const sign = this.#sums[bucket + COUNT]!;
     if (!this.#tellsSingle || Math.abs(sign) !== 1) return null;
-    const [low, high] = [(sign * this.#low[bucket]!) >>> 0, (sign * this.#high[bucket]!) >>> 0];
-    const isSingle = this.#at(low, high) === bucket && checkOf(low, high) === (sign * this.#check[bucket]!) >>> 0;
+    const [low, high] = [(sign * this.#sums[bucket + LOW]!) >>> 0, (sign * this.#sums[bucket + HIGH]!) >>> 0];
+    const isSingle =
+      this.#at(low, high) === bucket && checkOf(low, high) === (sign * this.#sums[bucket + CHECK]!) >>> 0;
     return isSingle ? [low, high] : null;
   }
 
   get allEven(): boolean {
-    for (let i = 0; i <= this.#mask; i++) if (this.#isLeft(i)) return false;
-    return true;
+    return this.#leftCount === 0;
   }
 
+  /** Where the bucket begins. */
   #at(low: number, high: number): number {
-    return (low ^ (high >>> 7)) & this.#mask;
+    return ((low ^ (high >>> 7)) & this.#mask) * WORDS;
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Clock, nextTurn } from "../../core/clock.ts";
+import { type Clock, nextTurn, restAfter } from "../../core/clock.ts";
 import type {
   ComparedPlace,
   ComparedSlice,
@@ -55,8 +55,12 @@ interface TableComparisonParts {
 const SUSPECTS_MAX = 20_000;
 /** A listing that waits so long for its sink is ended: the sink may wait for what the listing holds open. */
 const LISTING_HELD_MS = 30_000;
-/** The stream waits for the process while these are counted, a millisecond. */
-const KEYS_AT_ONCE = 8_000;
+/** Of a listing beside the stream: the sink may wait for what it holds open. */
+const LISTING_RESTS_MS_MAX = 10_000;
+/** From batch to batch of a listing, if less was seen of it: the sink may have read ahead. */
+const LISTED_MS_MIN = 1;
+/** The stream waits for the process while these are counted: most of a millisecond, if their memory is new. */
+const KEYS_AT_ONCE = 128;
 /** The same of rows. */
 const ROWS_PER_TURN = 256;
 /** Keys of one look, if the source rests between two. */
@@ -288,11 +292,22 @@ export class TableComparison {
    * needed.
    */
   async findExtra(signal: AbortSignal): Promise<void> {
-    const { inspection, table } = this.#parts;
+    const { clock, inspection, table, share = 1 } = this.#parts;
     const buckets = this.#buckets;
+    let restsMs = 0;
+    let sinceMs = clock.elapsed();
     for await (const keys of inspection.keys(table, signal)) {
-      for (const { id } of keys) buckets.ofSink(id);
+      for (const [i, { id }] of keys.entries()) {
+        if (i > 0 && i % ROWS_PER_TURN === 0) await nextTurn(clock);
+        buckets.ofSink(id);
+      }
       this.findings.sinkRows += keys.length;
+      if (share < 1 && restsMs < LISTING_RESTS_MS_MAX) {
+        const restMs = restAfter(Math.max(LISTED_MS_MIN, clock.elapsed() - sinceMs), share);
+        restsMs += restMs;
+        await clock.sleep(restMs, signal);
+      }
+      sinceMs = clock.elapsed();
     }
     this.#noteBatch();
     if (buckets.allEven) return;

@@ -2,14 +2,12 @@
  * pgvector's types: copied, streamed in binary, read back by reconcile, in every sink; and which types they get there.
  * @module-tag heavy
  */
-import { expect, test, type TestContext } from "vitest";
-import { ServiceUnavailableError } from "../../../scripts/services/service.ts";
-import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
+import { expect, test } from "vitest";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { COLUMN_KINDS, EMBEDDED_KINDS, SINK_KINDS } from "../../support/daemon/sink-set.ts";
+import { vectorServer } from "../../support/postgres/vector-server.ts";
 import { createFreshDatabase } from "../../support/run/fresh-database.ts";
-import { ownPostgres } from "../../support/run/services.ts";
 
 const COLUMNS = "one vector(3), plain vector, half halfvec(3), sparse sparsevec(5)";
 const ROWS = [
@@ -60,12 +58,3 @@ test("vectors of Postgres", async (context) => {
   const { exitCode, found } = await reconcile(pipeline.installation);
   expect({ exitCode, drift: driftOf(found) }).toEqual({ exitCode: 0, drift: {} });
 });
-
-async function vectorServer({ skip }: TestContext): Promise<RunningPostgres> {
-  try {
-    return await ownPostgres({ extension: "pgvector" });
-  } catch (error) {
-    if (process.env["CI"] === "true" || !(error instanceof ServiceUnavailableError)) throw error;
-    return skip(error.message);
-  }
-}

@@ -2,15 +2,14 @@
  * Vectors in relations of documents: arrays in every sink, equal to the source's, found by search where the relation is nested.
  * @module-tag heavy
  */
-import { describe, expect, test, type TestContext } from "vitest";
+import { describe, expect, test } from "vitest";
 import * as z from "zod";
-import { ServiceUnavailableError } from "../../../scripts/services/service.ts";
-import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
 import { searchCall } from "../../support/caches/search-rows.ts";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { vectorServer } from "../../support/postgres/vector-server.ts";
 import { createFreshDatabase } from "../../support/run/fresh-database.ts";
-import { freshIndexPrefix, ownPostgres, searchEngines } from "../../support/run/services.ts";
+import { freshIndexPrefix, searchEngines } from "../../support/run/services.ts";
 
 const TABLES = `create extension vector;
   create table texts (id int primary key, title text, near vector(2));
@@ -93,12 +92,3 @@ describe.each(searchEngines())("$name", ({ name, url }) => {
     expect(found.hits.hits).toEqual([expect.objectContaining({ _id: "3" })]);
   });
 });
-
-async function vectorServer({ skip }: TestContext): Promise<RunningPostgres> {
-  try {
-    return await ownPostgres({ extension: "pgvector" });
-  } catch (error) {
-    if (process.env["CI"] === "true" || !(error instanceof ServiceUnavailableError)) throw error;
-    return skip(error.message);
-  }
-}

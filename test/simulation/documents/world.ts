@@ -148,7 +148,7 @@ const OUTCOME = { incomplete: async () => undefined, poison: async () => undefin
 /** Narrow, so that batches leave much for later, and changes come in between. */
 const LIMITS = { batchRows: 6, stepRows: 2, stepValues: 2, pieceRows: 1 };
 /** Short, as time is real here. */
-const CALM = { fullFrom: 3 / 20_000, quietMs: 3, waitMs: 15 };
+const READ_DELAY = { fullFrom: 3 / 20_000, quietMs: 3, waitMs: 15 };
 const BUSY_MS_MAX = 1_000;
 const BUSY_BATCHES_MAX = 200;
 const BLOCKS_MAX = 1_000;
@@ -221,7 +221,7 @@ export class DocumentWorld {
       path,
       documents: DOCUMENTS,
       climbing: LIMITS,
-      calm: CALM,
+      readDelay: READ_DELAY,
     });
     // What was left, and what was held, waits in every other life until something is acknowledged.
     if (this.#lease % 2 === 0) this.#nest.passed(-(10n ** 6n));

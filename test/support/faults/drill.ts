@@ -36,11 +36,12 @@ interface Report {
   readonly breaks: readonly { readonly what: string; readonly on: string; readonly recoveryMs: number | null }[];
 }
 
-/** `url`: of the source. */
+/** `url`: of the source. `others`: by name, what else the daemon connects to for it. */
 export async function drillThrough(
   pipeline: RunningPipeline | MysqlPipeline,
   name: string,
   url: string,
+  others: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   await pipeline.settled();
   await pipeline.daemon.stop();
@@ -67,10 +68,11 @@ export async function drillThrough(
   pipeline.daemon = pipeline.installation.run();
   await pipeline.daemon.streaming();
   if (FOUND === undefined) return;
+  const beside = Object.entries(others).map(([what, at]) => ({ name: what, port: new URL(at).port }));
   const sinks = Object.entries(pipeline.sinks.config).map(([kind, sink]) => ({
     name: kind,
     port: "url" in sink ? new URL(String(sink.url)).port : null,
   }));
-  const found = { source: { name, port: new URL(url).port }, sinks, breaks: report.breaks };
+  const found = { source: { name, port: new URL(url).port }, sinks: [...beside, ...sinks], breaks: report.breaks };
   writeFileSync(join(FOUND, `${name}.json`), JSON.stringify(found));
 }

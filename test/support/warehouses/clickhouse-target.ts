@@ -12,8 +12,6 @@ import { quietLog } from "../run/quiet-log.ts";
 import { clickhouseUrl } from "../run/services.ts";
 import { eventually } from "../run/waiting.ts";
 
-const CHECK_MS_MAX = 60_000;
-
 /** Of a test of another file. */
 const LOCKED_WITHIN_MS = 120_000;
 
@@ -87,13 +85,9 @@ export async function clickhouseTarget(form: KeptForm, url: string, isOwn = fals
       const options = definition.parse({ url: proxy.url(url), fsync: false, ...other });
       return factory.create({ name: `columns_${mark}`, daemon, folder: "/", options }, quietLog);
     },
-    check: async (tables, daemon) => {
+    check: async (tables, daemon, signal) => {
       const options = definition.parse({ url, ...form });
-      return await factory.check(
-        { name: `columns_${mark}`, daemon, folder: "/", options },
-        AbortSignal.timeout(CHECK_MS_MAX),
-        tables,
-      );
+      return await factory.check({ name: `columns_${mark}`, daemon, folder: "/", options }, signal, tables);
     },
     readRows: (table) => readRows(query, table, form),
     readKeys: async (table) => {

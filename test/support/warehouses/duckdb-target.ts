@@ -14,8 +14,6 @@ import { type Kept, liveRows } from "../compare/live-rows.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 
-const CHECK_MS_MAX = 60_000;
-
 const SETTINGS = { memoryLimit: "256MB", threads: 2 };
 
 /** The forms that the suite runs over. */
@@ -66,10 +64,10 @@ export function duckdbTarget(
       sink.follows({ died, errors: [] });
       return sink;
     },
-    check: async (tables, daemon) => {
+    check: async (tables, daemon, signal) => {
       const { deletes, mode } = form;
       const given = { name: "warehouse", owner: `${daemon}/warehouse`, path, schema: undefined, ...SETTINGS };
-      return await checkFile({ ...given, form: { deletes, mode } }, AbortSignal.timeout(CHECK_MS_MAX), tables);
+      return await checkFile({ ...given, form: { deletes, mode } }, signal, tables);
     },
     // The file is warehouse.duckdb, so its catalogue is `warehouse`.
     ...readerOf(query, "warehouse", form),

@@ -13,8 +13,6 @@ import { eventually } from "../run/waiting.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 
-const CHECK_MS_MAX = 60_000;
-
 const EXTENSIONS = await duckdbExtensions();
 
 export interface LakeTarget extends SinkTarget {
@@ -61,12 +59,8 @@ export async function lakeTarget(
       const given = typeof other === "string" ? form : other;
       return lakeSink({ ...options, name, owner: `${daemon}/${name}`, schema: undefined, form: given });
     },
-    check: async (tables, daemon) =>
-      await checkLake(
-        { ...options, name: "lake", owner: `${daemon}/lake`, schema: undefined, form },
-        AbortSignal.timeout(CHECK_MS_MAX),
-        tables,
-      ),
+    check: async (tables, daemon, signal) =>
+      await checkLake({ ...options, name: "lake", owner: `${daemon}/lake`, schema: undefined, form }, signal, tables),
     ...readerOf(query, "lake", form),
     async wipe() {
       if (bucket !== undefined) await emptyBucket(bucket);

@@ -11,8 +11,6 @@ import { landingOf } from "../model/json-landing.ts";
 import { plainOf, readJson, spelledJson } from "../model/json-text.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 
-const CHECK_MS_MAX = 60_000;
-
 /** The forms that the suite runs over. */
 export const SQLITE_FORMS: readonly TargetForm[] = [
   DEFAULT_FORM,
@@ -57,12 +55,8 @@ export function sqliteTarget(form: TargetForm = DEFAULT_FORM, isNest = false): S
     query,
     makeSink: (other = form, daemon = "shop") =>
       new SqliteSink({ name: "replica", owner: `${daemon}/replica`, path, schema: undefined, form: other }),
-    check: async (tables, daemon) =>
-      await checkFile(
-        { name: "replica", owner: `${daemon}/replica`, path, schema: undefined, form },
-        AbortSignal.timeout(CHECK_MS_MAX),
-        tables,
-      ),
+    check: async (tables, daemon, signal) =>
+      await checkFile({ name: "replica", owner: `${daemon}/replica`, path, schema: undefined, form }, signal, tables),
     readRows: async (table) => (isNest ? nestRows(query, table) : liveRows(query, table, form)),
     readMarked: async (table) => markedRows(query, table),
     readHistory: async (table) => historyRows(query, table),

@@ -3,7 +3,7 @@
  * again in the next. So what they list is read when no full batch follows, and at intervals while they do.
  */
 
-export interface CalmLimits {
+export interface ReadDelayLimits {
   /** Which part of what a batch may have makes it a full one. */
   readonly fullFrom: number;
   /** So long after a full batch none follows. */
@@ -12,10 +12,10 @@ export interface CalmLimits {
   readonly waitMs: number;
 }
 
-const LIMITS: CalmLimits = { fullFrom: 0.5, quietMs: 100, waitMs: 500 };
+const LIMITS: ReadDelayLimits = { fullFrom: 0.5, quietMs: 100, waitMs: 500 };
 
-export class Calm {
-  readonly #limits: CalmLimits;
+export class ReadDelay {
+  readonly #limits: ReadDelayLimits;
   /** When the first full batch came since entries were read; null: none did. */
   #firstMs: number | null = null;
   #lastMs = 0;
