@@ -1,4 +1,5 @@
 /** Documents that are made of the source's rows, beside those that the nest makes: see src/documents/document-reads.ts. */
+import type { Clock } from "../core/clock.ts";
 import { asDeadLetters, count, verb } from "../core/figures.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import type { Readable } from "../core/contracts/readable.ts";
@@ -18,11 +19,17 @@ export interface DeepSides {
   settle(patienceMs: number, signal: AbortSignal): Promise<readonly string[]>;
 }
 
+interface DeepParts {
+  readonly clock: Clock;
+  readonly port: Pick<ComparePort, "refused">;
+  readonly isAsked: (tableId: string) => boolean;
+}
+
 /** `sides`: null without documents. */
 export async function compareDeep(
   run: Run,
   sides: DeepSides | null,
-  { port, isAsked }: { readonly port: Pick<ComparePort, "refused">; readonly isAsked: (tableId: string) => boolean },
+  { clock, port, isAsked }: DeepParts,
   signal: AbortSignal,
 ): Promise<void> {
   if (sides === null) {
@@ -44,6 +51,7 @@ export async function compareDeep(
   const found = await verifyTables(
     asked,
     {
+      clock,
       source,
       target: nest,
       settle: async (until) => {

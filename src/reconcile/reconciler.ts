@@ -266,7 +266,8 @@ export class Reconciler {
       }
     });
     signal.throwIfAborted();
-    if (request.deep) await compareDeep(run, (await this.#parts.deep?.(signal)) ?? null, { port, isAsked }, signal);
+    if (request.deep)
+      await compareDeep(run, (await this.#parts.deep?.(signal)) ?? null, { clock, port, isAsked }, signal);
     run.table = null;
     for (const [sink, count] of run.givenUp) {
       const reason = `${count} more tables were not compared, for the same reason`;

@@ -8,6 +8,7 @@ import type {
 import { type Clock, timestamp } from "../core/clock.ts";
 import { driftIn } from "../core/comparison-verdict.ts";
 import type { ProofMark } from "../core/contracts/state-store.ts";
+import { withinReport } from "./rows/coverage.ts";
 import { type KeptTable, openId, withoutValues } from "./rows/findings.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
@@ -96,7 +97,7 @@ export function documentOf({ clock, name, version, config, driftMax }: DocumentP
     part,
     drift,
     alarm,
-    tables,
+    tables: withinReport(tables),
     notComparable,
     suspended,
     besides,

@@ -760,9 +760,10 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { comparisons, reports } = store.state;
       const sample = [{ kind: "extra", key: { id: "5" }, columns: [], why: "unknown" }] as const;
       const movingSample = [{ key: { id: "6" }, equalAt: "0/7" }];
+      const range = { rows: 8, at: "2026-11-20T02:00:00.000Z", position: "0/7" };
       const signature = { key: "k", previous: null, value: "v" };
       const [signed, other] = [
-        reportOf({ id: "a", extra: 1, sample, movingSample }),
+        reportOf({ id: "a", extra: 1, sample, movingSample, coverage: [{ upTo: { id: "8" }, ...range }] }),
         reportOf({ id: "b", sample, table: "public.b" }),
       ];
       await reports.add({ ...signed, signature });
@@ -789,7 +790,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { movingSample: _, ...rest } = row!;
       expect(await others.reports.get("a")).toEqual({
         ...signed,
-        tables: [{ ...rest, sample: [] }],
+        tables: [{ ...rest, sample: [], coverage: [{ upTo: {}, ...range }] }],
         digest: digestOf({ ...signed, signature }),
       });
       expect(await others.reports.get("b")).toEqual(other);

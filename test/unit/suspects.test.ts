@@ -17,7 +17,7 @@ function settle(shows: (look: Look, id: string, i: number) => void, repairs = fa
   let looks = 0;
   let repairCount = 0;
   while (suspects.size > 0 && looks < 1_000) {
-    const look = new Look("settle");
+    const look = new Look("settle", "2026-11-20T02:00:00.000Z");
     shows(look, "1", looks++);
     const looked = { look, at: `0/${looks}`, isAwaited: () => false, refused: new Set<string>() };
     repairCount += suspects.looked(suspects.next(10), looked, findings).repair.length;

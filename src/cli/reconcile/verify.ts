@@ -74,6 +74,7 @@ export function addVerify({ program, action }: CommandLine): void {
             }
             const settleMs = options.durationMs("--settle");
             const parts = {
+              clock: systemClock,
               source,
               target,
               settle: (until: AbortSignal) => systemClock.sleep(settleMs, until),

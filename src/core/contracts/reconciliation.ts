@@ -97,6 +97,11 @@ export interface TableReconciliation {
   readonly sinkRows: number;
   /** The first and the last position of the log at which rows were compared, in the source's form; null: there was none. */
   readonly positions: { readonly from: string; readonly to: string } | null;
+  /**
+   * Ranges of the source's keys, in its order, each with those after the range before. If the last one has an end, the rows
+   * after it were not reached. Reports of the first versions have none.
+   */
+  readonly coverage?: readonly CoveredRange[];
   /** Rows compared column by column. */
   readonly compared: number;
   /** Size of the compared rows on each side as read. */
@@ -124,6 +129,20 @@ export interface TableReconciliation {
   readonly moving?: number;
   readonly movingSample?: readonly MovingRow[];
   readonly sample: readonly DriftSample[];
+}
+
+export interface CoveredRange {
+  /**
+   * The last key: texts of its columns, in the source's spelling; null: to the end of the table. `{}`: the key is not shown, or
+   * was removed since.
+   */
+  readonly upTo: Readonly<Record<string, string>> | null;
+  /** Rows of the source; null: they were not counted. */
+  readonly rows: number | null;
+  /** Its rows were compared then or later; null: never. */
+  readonly at: string | null;
+  /** Of the log, at which the range was compared, or the first of them; null: it had no row. */
+  readonly position: string | null;
 }
 
 export interface MovingRow {
@@ -217,7 +236,7 @@ export function withoutKeysOf(tableId: string, found: ReconcileDocument): Reconc
   const { signature, ...report } = found;
   const tables = found.tables.map(({ movingSample, ...row }): TableReconciliation => {
     if (row.table !== tableId) return movingSample === undefined ? row : { ...row, movingSample };
-    return { ...row, sample: [] };
+    return { ...withoutEnds(row), sample: [] };
   });
   return { ...report, tables, ...(signature === undefined ? {} : { digest: digestOf(found) }) };
 }
@@ -228,7 +247,12 @@ export function digestOf(found: ReconcileDocument): string {
 }
 
 export function withoutKeys({ tables, ...report }: ReconcileDocument): ReportView {
-  return { ...report, tables: tables.map(({ sample: _sample, movingSample: _moving, ...row }) => row) };
+  return { ...report, tables: tables.map(({ sample: _sample, movingSample: _moving, ...row }) => withoutEnds(row)) };
+}
+
+function withoutEnds<T extends Pick<TableReconciliation, "coverage">>(row: T): T {
+  if (row.coverage === undefined) return row;
+  return { ...row, coverage: row.coverage.map((range) => ({ ...range, upTo: range.upTo === null ? null : {} })) };
 }
 
 /** The progress of the running comparison. */

@@ -9,6 +9,7 @@
  *   4. Suspects are looked up by key on both sides, twice. A difference counts when it is still there after the time in which
  *      the other tool catches up, and the source's row has not changed meanwhile.
  */
+import { type Clock, timestamp } from "../../core/clock.ts";
 import type {
   DriftSample,
   NotComparable,
@@ -24,6 +25,7 @@ import { KeyBuckets, KeyHashes } from "../rows/key-buckets.ts";
 import type { Pairs, TablePair } from "./pairs.ts";
 
 interface VerifyParts {
+  readonly clock: Clock;
   readonly source: Readable;
   readonly target: Readable;
   /** Resolves when the target has what the source had when it was asked. */
@@ -95,6 +97,7 @@ class TableVerification {
   }
 
   async run(signal: AbortSignal): Promise<TableReconciliation> {
+    const at = timestamp(this.#parts.clock);
     const sums = await this.#addUp(signal);
     const isProven = sums !== null && sums.buckets.length === 0;
     const [source, target] = isProven ? [NOTHING, NOTHING] : await this.#compare(sums ?? undefined, signal);
@@ -105,6 +108,7 @@ class TableVerification {
       sourceRows,
       sinkRows,
       positions: null,
+      coverage: [{ upTo: null, rows: sourceRows, at, position: null }],
       compared: sourceRows,
       sourceBytes: source.byteCount,
       sinkBytes: target.byteCount,

@@ -8,7 +8,7 @@ import type {
 } from "../../core/contracts/reconciliation.ts";
 import { bytes, count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars, columns, htmlDocument, isolated, type Markup, markup } from "../../html/markup.ts";
-import { CAUSES, duration, partText, secondsOf, stepsOf, valueText } from "./wording.ts";
+import { CAUSES, duration, keyText, partText, reachText, secondsOf, stepsOf, valueText } from "./wording.ts";
 
 /** `history`: reports of the same name, newest first. It may include this comparison. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {
@@ -23,6 +23,7 @@ ${titled("Drift by kind", driftChart(tables))}
 ${titled("Results", results(tables))}
 ${titled("Past runs", trendCharts(found, history))}
 ${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
+${titled("Ranges of keys", ranges(tables))}
 ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
 ${listed("Suspended", found.suspended, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
 ${listed("Shown besides", found.besides, ({ table, what }) => markup`${isolated(table)}: ${what}`)}
@@ -98,6 +99,26 @@ function bytesRead(tables: readonly TableReconciliation[]): Markup {
 <tbody>${rows}</tbody></table>`;
 }
 
+/** In a page; the JSON has all of them. */
+const RANGES_SHOWN_MAX = 1_024;
+
+/** Which rows were compared when, and where the log was then. */
+function ranges(tables: readonly TableReconciliation[]): Markup {
+  const all = tables.flatMap(({ table, sink, coverage = [] }) => coverage.map((range) => ({ table, sink, range })));
+  if (all.length === 0) return markup``;
+  const rows = all.slice(0, RANGES_SHOWN_MAX).map(
+    ({ table, sink, range: { upTo, rows: rowCount, at, position } }) =>
+      markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td class="text key">${upTo === null ? "the end" : isolated(keyText(upTo))}</td><td>${rowCount === null ? "–" : digits(rowCount)}</td><td class="text">${at ?? "never"}</td><td class="text">${position ?? "–"}</td></tr>
+`,
+  );
+  const rest = all.length - rows.length;
+  const unreached = tables.flatMap((row) => {
+    const reach = reachText(row);
+    return reach === null ? [] : [markup`<p>${isolated(row.table)} in ${isolated(row.sink)}: ${isolated(reach)}.</p>`];
+  });
+  return markup`<table><thead><tr><th class="text">table</th><th class="text">sink</th><th class="text">up to</th><th>rows</th><th class="text">compared</th><th class="text">position</th></tr></thead><tbody>${rows}</tbody></table>${rest > 0 ? markup`<p class="soft">and ${count(rest, "more range")} in the JSON file</p>` : ""}${unreached}`;
+}
+
 function rowsThatDiffer(row: TableReconciliation): Markup {
   const { table, sink, sample } = row;
   const all = driftIn(row);
@@ -142,6 +163,7 @@ li{margin:.3rem 0;overflow-wrap:anywhere}
 .results .sink{white-space:nowrap}
 .results td:first-child{min-width:13em}
 @media print{.tiles{grid-template-columns:repeat(5,1fr)}}
+td.key{overflow-wrap:anywhere}
 td.kind{font-weight:600;white-space:nowrap}
 .kind.missing{color:var(--missing)}.kind.extra{color:var(--extra)}.kind.different{color:var(--different)}
 .legend{display:flex;gap:1rem;font-size:.85rem;color:var(--soft);margin-bottom:.6rem}

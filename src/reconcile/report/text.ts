@@ -3,7 +3,7 @@ import Table from "cli-table3";
 import { gapsOf, verdictOf } from "../../core/comparison-verdict.ts";
 import { asDeadLetters, count, digits, verb } from "../../core/figures.ts";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { CAUSES, partText, secondsOf, stepsOf, valueText } from "./wording.ts";
+import { CAUSES, keyText, partText, reachText, secondsOf, stepsOf, valueText } from "./wording.ts";
 
 /** As code, which can't hold markup: the fence is longer than any row of backticks in a name or key of the source. */
 export function markdownReport(found: ReconcileDocument): string {
@@ -40,6 +40,7 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
       `moving: ${count(moving, "row")} of ${table} changed at each reading; ${sink} had what the log says${place}`,
     );
   }
+  lines.push(...coverageOf(tables));
   for (const { table, code, message } of suspended) lines.push(`known: ${table} is suspended: ${code} ${message}`);
   for (const { table, what } of besides) lines.push(`known: ${table}: ${what}`);
   for (const { sink, table, reason } of notComparable) {
@@ -59,6 +60,16 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
   return lines.join("\n");
 }
 
+function coverageOf(tables: readonly TableReconciliation[]): string[] {
+  const ranges = tables.reduce((sum, { coverage = [] }) => sum + coverage.length, 0);
+  const lines = ranges === 0 ? [] : [`covered: ${count(ranges, "range")} of keys; --json and the files name each`];
+  for (const row of tables) {
+    const reach = reachText(row);
+    if (reach !== null) lines.push(`covered in part: ${row.table} in ${row.sink}: ${reach}`);
+  }
+  return lines;
+}
+
 function samplesOf({ table, sink, sample, missing, extra, different }: TableReconciliation): string[] {
   const more = missing + extra + different - sample.length;
   const lines = sample.map((row) => `  ${describeRow(row)}`);
@@ -67,12 +78,11 @@ function samplesOf({ table, sink, sample, missing, extra, different }: TableReco
 }
 
 function describeRow({ kind, key, columns, why, values = {} }: DriftSample): string {
-  const named = Object.entries(key).map(([name, text]) => `${name} ${JSON.stringify(text)}`);
   const cells = columns.map((column) => {
     const pair = values[column];
     return pair === undefined ? column : `${column} ${valueText(pair.found)} in place of ${valueText(pair.expected)}`;
   });
-  return `${kind} ${named.join(", ")}${cells.length === 0 ? "" : `: ${cells.join(", ")}`}${why === "unknown" ? "" : ` (${CAUSES[why]})`}`;
+  return `${kind} ${keyText(key)}${cells.length === 0 ? "" : `: ${cells.join(", ")}`}${why === "unknown" ? "" : ` (${CAUSES[why]})`}`;
 }
 
 /** What a repair would do. */

@@ -1,6 +1,6 @@
 /** The words of a report besides its verdict (core/comparison-verdict), and what to do next: the same in every form. */
 import { leftIn } from "../../core/comparison-verdict.ts";
-import type { DriftCause, ReconcileDocument } from "../../core/contracts/reconciliation.ts";
+import type { DriftCause, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 
 export function secondsOf({ startedAt, finishedAt }: Pick<ReconcileDocument, "startedAt" | "finishedAt">): number {
   return (Date.parse(finishedAt) - Date.parse(startedAt)) / 1000;
@@ -16,6 +16,20 @@ export function duration(seconds: number): string {
 export function partText({ part }: ReconcileDocument): string | null {
   if (part === null) return null;
   return `Every key was compared, and the values of part ${part.number} of ${part.of} of the rows.`;
+}
+
+/** How far the walk through a table came; null: the report is of an earlier version, and does not say. */
+export function reachText({ coverage }: Pick<TableReconciliation, "coverage">): string | null {
+  const last = coverage?.at(-1);
+  if (coverage === undefined) return null;
+  if (last === undefined) return "no row was reached";
+  return last.upTo === null ? null : `the rows after ${keyText(last.upTo)} were not reached`;
+}
+
+/** A key that is not shown has no columns. */
+export function keyText(key: Readonly<Record<string, string>>): string {
+  const parts = Object.entries(key).map(([name, text]) => `${name} ${JSON.stringify(text)}`);
+  return parts.length === 0 ? "a key that is not shown" : parts.join(", ");
 }
 
 export const CAUSES: Readonly<Record<DriftCause, string>> = {

@@ -1,7 +1,8 @@
-import type { DriftSample, MovingRow, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import type { CoveredRange, DriftSample, MovingRow, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import type { ProofMark } from "../../core/contracts/state-store.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
+import { withCovered } from "./coverage.ts";
 import type { Finding } from "./judge.ts";
 
 /** How many ids are remembered: a listing may show one twice. */
@@ -34,6 +35,7 @@ export class Findings {
   sourceRows = 0;
   sinkRows = 0;
   #positions: TableReconciliation["positions"] = null;
+  #coverage: readonly CoveredRange[] = [];
 
   constructor(table: TableVersion, sink: string, sampleMax: number) {
     this.#table = table;
@@ -55,6 +57,11 @@ export class Findings {
 
   comparedAt(position: string): void {
     this.#positions = { from: this.#positions?.from ?? position, to: position };
+  }
+
+  /** The walk has reached this key; null: the end. */
+  covered(last: KeyText | null, range: Omit<CoveredRange, "upTo">): void {
+    this.#coverage = withCovered(this.#coverage, { upTo: last === null ? null : this.#named(last), ...range });
   }
 
   addMoving(key: KeyText, equalAt: string): void {
@@ -81,17 +88,19 @@ export class Findings {
   }
 
   /** For another process that continues. */
-  get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample" | "positions"> {
+  get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample" | "positions" | "coverage"> {
     return {
       counts: { ...this.counts },
       sample: this.#sample,
       movingSample: this.#moving,
       positions: this.#positions,
+      coverage: this.#coverage,
     };
   }
 
-  goOn({ counts, sample, movingSample, positions }: Findings["kept"]): void {
+  goOn({ counts, sample, movingSample, positions, coverage }: Findings["kept"]): void {
     this.#positions = positions;
+    this.#coverage = coverage;
     Object.assign(this.counts, counts);
     this.#sample.push(...sample);
     this.#moving.push(...movingSample);
@@ -106,6 +115,7 @@ export class Findings {
       sourceRows,
       sinkRows,
       positions: this.#positions,
+      coverage: this.#coverage,
       ...counts,
       movingSample: this.#moving,
       sample: this.#sample,
@@ -129,6 +139,8 @@ export interface KeptTable {
   readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean, isMet: boolean])[];
   readonly movingSample: readonly MovingRow[];
   readonly positions: TableReconciliation["positions"];
+  /** Up to `lastId`. */
+  readonly coverage: readonly CoveredRange[];
   /** Ids of the rows in the counts. */
   readonly known: readonly string[];
 }

@@ -199,6 +199,8 @@ type Purpose = "walk" | "keys" | "settle";
 /** The findings of the slices at one position, kept until the position counts. */
 export class Look {
   readonly purpose: Purpose;
+  /** When it began. */
+  readonly at: string;
   /** The keys of all rows of the source. */
   readonly keys = new KeyHashes();
   compared = 0;
@@ -206,6 +208,8 @@ export class Look {
   sinkBytes = 0;
   /** Whether it contains the last row that another process compared. */
   isAtResumed = false;
+  /** Rows that another process compared. */
+  passed = 0;
   /** Of `TableComparisonParts.marks`: those that the walk has come by. */
   readonly met = new Set<string>();
   readonly suspects = new Map<string, Suspect>();
@@ -216,8 +220,9 @@ export class Look {
   readonly equalByLog = new Set<string>();
   readonly judged = new Map<string, Finding>();
 
-  constructor(purpose: Purpose) {
+  constructor(purpose: Purpose, at: string) {
     this.purpose = purpose;
+    this.at = at;
   }
 
   /** A row with this id follows. It replaces what was said about a missing key with the same id. */

@@ -1,4 +1,4 @@
-import { type Clock, nextTurn, restAfter } from "../../core/clock.ts";
+import { type Clock, nextTurn, restAfter, timestamp } from "../../core/clock.ts";
 import type {
   ComparedPlace,
   ComparedSlice,
@@ -161,7 +161,7 @@ export class TableComparison {
   }
 
   look(): Look {
-    return new Look(this.#walksFor);
+    return new Look(this.#walksFor, timestamp(this.#parts.clock));
   }
 
   /** Compares a slice at its position. Reads the sink; changes only the look. */
@@ -231,6 +231,7 @@ export class TableComparison {
     if (this.#resumedAt !== null && !look.isAtResumed) {
       // Rows that moved come after the others, so their order says nothing about what is left.
       look.isAtResumed = !isByLog && id === this.#resumedAt;
+      look.passed++;
       return false;
     }
     return this.#isCompared(id);
@@ -259,7 +260,11 @@ export class TableComparison {
         }
       }
       for (const id of look.met) this.met.add(id);
-      this.findings.sourceRows += look.keys.count + unsettled.length;
+      const rows = look.keys.count + unsettled.length;
+      this.findings.sourceRows += rows;
+      // What another process was through, it has told.
+      if (this.#resumedAt === null || look.isAtResumed)
+        this.findings.covered(last, { rows: rows - look.passed, at: look.at, position: at });
       this.findings.counts.compared += look.compared;
       this.findings.counts.sourceBytes += look.sourceBytes;
       this.findings.counts.sinkBytes += look.sinkBytes;
@@ -363,7 +368,7 @@ export class TableComparison {
       const keys = batch.map(([, { key }]) => key);
       // Invariant: a sink that awaits a row before or after the look may lack a part of it during the look.
       const before = await port.awaited(sink, table.id, keys);
-      const look = new Look("settle");
+      const look = new Look("settle", timestamp(clock));
       const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
       const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, share, compare } as const;
       const { at, byteCount, outcomes } = await port.at(request, signal);

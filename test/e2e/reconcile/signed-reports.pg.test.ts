@@ -34,7 +34,13 @@ test("each comparison's report is signed and names its positions; what is change
     version: expect.stringMatching(/^\d+\.\d+\.\d+/),
     config: expect.stringMatching(/^[0-9a-f]{64}$/),
     tables: [
-      { sourceRows: 4, sinkRows: 3, missing: 1, positions: { from: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) } },
+      {
+        sourceRows: 4,
+        sinkRows: 3,
+        missing: 1,
+        positions: { from: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) },
+        coverage: [{ upTo: null, rows: 4, at: expect.any(String), position: expect.stringMatching(/^[0-9A-F]+\//) }],
+      },
     ],
     signature: { previous: { id: expect.any(String) } },
   });

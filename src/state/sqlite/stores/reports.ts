@@ -68,8 +68,9 @@ export class SqliteReports implements ReportStore {
   }
 }
 
-function hasKeys({ sample, movingSample = [] }: TableReconciliation): boolean {
-  return sample.length + movingSample.length > 0;
+function hasKeys({ sample, movingSample = [], coverage = [] }: TableReconciliation): boolean {
+  const isEnded = coverage.some(({ upTo }) => upTo !== null && Object.keys(upTo).length > 0);
+  return sample.length + movingSample.length > 0 || isEnded;
 }
 
 export class SqliteComparisons implements ComparisonStore {
