@@ -19,11 +19,12 @@ export interface Index {
   readonly sql: string;
   /** The table, quoted. */
   readonly of: string;
+  readonly terms: readonly string[];
 }
 
 /** All that these documents need. A table that is not there yet is taken to have columns that join others as they are. */
 export function indexesOf(documents: readonly Document[], layouts: Layouts): readonly Index[] {
-  const wanted = new Map<string, Index & { readonly terms: readonly string[] }>();
+  const wanted = new Map<string, Index>();
   const layoutOf = ({ table }: Place): SqliteLayout | undefined => layouts.get(tableId(table.schema, table.table));
   const add = (layout: SqliteLayout, joins: readonly string[], order: readonly string[]): void => {
     if (isKeyPrefix(layout, joins, order)) return;
@@ -48,7 +49,7 @@ export function indexesOf(documents: readonly Document[], layouts: Layouts): rea
   }
   // One that begins in the same way finds the same rows.
   const all = [...wanted.values()];
-  const isLonger = (one: (typeof all)[number], { of, terms }: (typeof all)[number]): boolean =>
+  const isLonger = (one: Index, { of, terms }: Index): boolean =>
     one.of === of && one.terms.length > terms.length && terms.every((term, i) => term === one.terms[i]);
   return all.filter((index) => !all.some((one) => isLonger(one, index)));
 }

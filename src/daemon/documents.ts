@@ -4,6 +4,7 @@
  */
 import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
+import type { NestTable } from "../../connectors/nest/disk.ts";
 import { makeFolder } from "../core/files.ts";
 import { abortOf, type Clock, timestamp } from "../core/clock.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
@@ -45,6 +46,17 @@ export async function resolvedDocuments(
   const joined = tables.filter((table) => named.has(`${table.schema}.${table.table}`));
   const known = { tables, refused, ...(await joinsKnown(catalog, joined, signal)) };
   return { ...resolveDocuments(documents, known, functionsOf(documents)), joined };
+}
+
+/** Null: the source has no statistics. */
+export async function nestTablesOf(
+  { documents, joined }: Pick<Awaited<ReturnType<typeof resolvedDocuments>>, "documents" | "joined">,
+  { catalog }: Pick<Source, "catalog">,
+  signal: AbortSignal,
+): Promise<readonly NestTable[] | null> {
+  if (catalog.sizes === undefined || documents.length === 0) return null;
+  const { nestTables } = await import("../../connectors/nest/disk.ts");
+  return nestTables(documents, joined, await catalog.sizes(joined, signal));
 }
 
 /**

@@ -13,6 +13,32 @@ async function estimates({ catalog }: Source, schema: string, tables: readonly s
   return Object.fromEntries((await catalog.estimates!(named, never)) as Iterable<readonly [string, number]>);
 }
 
+async function sizes({ catalog }: Source, schema: string, tables: readonly string[]) {
+  const named = tables.map((table) => ({ id: tableId(schema, table), schema, table }));
+  const found = await catalog.sizes!(named, never);
+  return [...found].map(([id, size]) => ({ id, ...size, columnBytes: Object.fromEntries(size.columnBytes) }));
+}
+
+test("Postgres: bytes of a column, without nulls, of all partitions; of large values those of the table where they lie", async () => {
+  await using database = await freshDatabase();
+  await using source = await openSource(database);
+  await database.query(
+    `create table parted (id int primary key, said text) partition by range (id);
+     create table low partition of parted for values from (0) to (1000);
+     create table high partition of parted for values from (1000) to (9000);
+     insert into parted select g, case when g % 2 = 0 then repeat('x', 99) end from generate_series(0, 1999) g;
+     create table large (id int primary key, said text);
+     alter table large alter said set storage external;
+     insert into large select g, repeat('x', 20000) from generate_series(1, 100) g`,
+  );
+  for (const table of ["low", "high", "large"]) await database.query(`vacuum analyze ${table}`);
+  const [parted, large] = await sizes(source, "public", ["parted", "large", "gone"]);
+  expect(parted).toMatchObject({ rowCount: 2_000, columnBytes: { id: 4 }, restBytes: 0 });
+  expect(parted).toHaveProperty("columnBytes.said", expect.closeTo(50, 0));
+  expect(large).toMatchObject({ rowCount: 100, columnBytes: { id: 4 } });
+  expect(large).toHaveProperty("restBytes", expect.closeTo(22_000, -4));
+});
+
 test("Postgres: rows of a table that was never analysed, of all partitions, and of a locked table", async () => {
   await using database = await freshDatabase();
   await using source = await openSource(database);
@@ -65,6 +91,10 @@ test.each(mysqlFlavours)("%s: rows by the engine's statistics, now and not as of
     expect(await estimates(source, name, ["plain"])).toEqual({ [`${name}.plain`]: 1024 });
     await connection.query("insert into plain (t) select t from plain");
     await connection.query("analyze table plain");
+    const [size] = await sizes(source, name, ["plain"]);
+    expect(size?.rowCount).toBe(2048);
+    expect(size?.restBytes).toBeGreaterThan(5);
+    expect(size?.restBytes).toBeLessThan(60);
     await connection.query("lock tables plain write");
     expect(await estimates(source, name, ["plain"])).toEqual({ [`${name}.plain`]: 2048 });
   } finally {

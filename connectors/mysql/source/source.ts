@@ -139,6 +139,10 @@ function catalog(parts: SourceParts, known: KnownLog): Catalog {
       const { flavour } = await server.facts(signal);
       return await tables.catalog.rowEstimates(flavour, wanted, signal);
     },
+    sizes: async (wanted, signal) => {
+      const { flavour } = await server.facts(signal);
+      return await tables.catalog.sizes(flavour, wanted, signal);
+    },
     foreignKeys: (wanted, signal) => tables.catalog.foreignKeys(wanted, signal),
     equalities: (wanted, signal) => tables.catalog.equalities(wanted, signal),
   };

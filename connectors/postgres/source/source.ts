@@ -28,7 +28,7 @@ import { readKeys, readMatching, readRange, readWritten } from "./snapshot/chunk
 import { contentSums, hashForms, inBuckets } from "./snapshot/content-sums.ts";
 import { crossLog, removeOurs, madeBy } from "./log-admin.ts";
 import { PostgresStream } from "./stream/change-stream.ts";
-import { equalities, foreignKeys, rowEstimates } from "./catalog/catalog.ts";
+import { equalities, foreignKeys, rowEstimates, tableSizes } from "./catalog/catalog.ts";
 
 export function postgresSource(context: SourceContext): Source {
   const published = new PublishedTables(context);
@@ -42,6 +42,7 @@ export function postgresSource(context: SourceContext): Source {
       tables: (signal) => published.tables(signal),
       publish: (onChange, signal) => published.publish(onChange, signal),
       estimates: (tables, signal) => rowEstimates(context, tables, signal),
+      sizes: (tables, signal) => tableSizes(context, tables, signal),
       foreignKeys: (tables, signal) => foreignKeys(context, tables, signal),
       equalities: (tables, signal) => equalities(context, tables, signal),
     },

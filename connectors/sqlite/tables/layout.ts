@@ -120,7 +120,7 @@ const NARROW: ReadonlySet<ColumnType["kind"]> = new Set([
  * Whether the rows lie in the tree of their key, which so is stored once. Wide rows would make that tree deep; and a key of one
  * integer is the number of the row.
  */
-function isInKeyOrder({ isPacked, columns, key }: SqliteLayout): boolean {
+export function isInKeyOrder({ isPacked, columns, key }: SqliteLayout): boolean {
   if (!isPacked || (key.length === 1 && key[0]!.sqlite.name === "INTEGER")) return false;
   return columns.every(({ source }) => NARROW.has(source.type.kind));
 }

@@ -12,7 +12,10 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { Rules } from "../../rules/definition.ts";
 import { faultOf } from "../../rules/errors.ts";
 import { noMemory } from "../../rules/former-rules.ts";
-import { resolvedDocuments } from "../../daemon/documents.ts";
+import type { NestTable } from "../../../connectors/nest/disk.ts";
+import { diskRooms } from "../../core/disk-room.ts";
+import { bytes } from "../../core/figures.ts";
+import { nestTablesOf, resolvedDocuments } from "../../daemon/documents.ts";
 import { documentTable } from "../../documents/document.ts";
 import { lackOf, telemetryExtras } from "../../config/extras.ts";
 import { isSelectedBy, type MemoryNow, memoryNow, noMemoryNow, openSource } from "../../daemon/ruled-source.ts";
@@ -259,7 +262,9 @@ async function checkDocuments(config: Config, signal: AbortSignal): Promise<read
   if (config.documents.length === 0) return [];
   const memory = await rulesMemory(config).catch(() => noMemory());
   return await whileOpen(openSource(config, memory, SILENT), async (opened) => {
-    const { documents, problems } = await resolvedDocuments(config, opened, signal);
+    const resolved = await resolvedDocuments(config, opened, signal);
+    const { documents, problems } = resolved;
+    const tables = await nestTablesOf(resolved, opened, signal);
     return [
       ...problems.map(({ place, message }): Finding => {
         return { id: "MR1040", level: "error", what: `${place}: ${message}`, fix: "millrace explain MR1040" };
@@ -267,8 +272,37 @@ async function checkDocuments(config: Config, signal: AbortSignal): Promise<read
       ...documents.map(({ name }): Finding => {
         return { id: "documents", level: "ok", what: `document ${name} fits its tables`, fix: null };
       }),
+      ...(tables === null ? [] : [roomOfNest(config.nest, tables)]),
     ];
   });
+}
+
+/** The tables that take most are named. */
+const NEST_TABLES_TOLD = 3;
+
+/** Large indexes are made among the temporary files, which may be on the same disk. */
+function roomOfNest(path: string, tables: readonly NestTable[]): Finding {
+  const [room] = diskRooms(path);
+  const needed = tables.reduce((sum, table) => sum + (table.bytes ?? 0), 0);
+  const free = room?.freeBytes ?? null;
+  const isTight = free !== null && free + (fileBytes(path) ?? 0) < 2 * needed;
+  const most = tables
+    .filter((table) => table.bytes !== null)
+    .slice(0, NEST_TABLES_TOLD)
+    .map(({ table, bytes: own, columns }) => `${table} ${bytes(own)} (${columns.join(", ")})`);
+  const unknown = tables.flatMap(({ table, bytes: own }) => (own === null ? [table] : []));
+  const parts = [
+    `documents take about ${bytes(needed)} in ${path}, by the source's statistics`,
+    ...(free === null ? [] : [`${bytes(free)} are free there`]),
+  ];
+  const what = `${parts.join("; ")}${most.length === 0 ? "" : `: ${most.join(", ")}`}`;
+  const without = unknown.length === 0 ? "" : `; the source has no statistics of ${unknown.join(", ")}`;
+  const fix = isTight ? "put `nest` on a disk with twice that" : null;
+  return { id: "nest", level: isTight ? "warning" : "ok", what: what + without, fix };
+}
+
+function fileBytes(path: string): number | null {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? null;
 }
 
 /** The process id of this config's daemon, if it runs on this machine. */

@@ -1,11 +1,13 @@
 import { SILENT } from "../../core/contracts/telemetry.ts";
+import type { NestTable } from "../../../connectors/nest/disk.ts";
 import type { ShownDocument, ShownRow } from "../../../connectors/nest/shown.ts";
+import { bytes, digits } from "../../core/figures.ts";
 import type { Config } from "../../config/config.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
 import { commitOf } from "../../core/model/position.ts";
 import { Transforms } from "../../documents/transforms.ts";
 import { readState, storedPositions } from "../state.ts";
-import { resolvedDocuments } from "../../daemon/documents.ts";
+import { nestTablesOf, resolvedDocuments } from "../../daemon/documents.ts";
 import { openSource } from "../../daemon/ruled-source.ts";
 import { definitionOf, type Document, documentTable } from "../../documents/document.ts";
 import { documentsError } from "../../documents/errors.ts";
@@ -40,11 +42,13 @@ export function addDocuments({ program, action }: CommandLine): void {
     );
   documents
     .command("plan")
-    .description("what the next start reads and sends again, as the configuration and the source's tables are now")
+    .description(
+      "what the next start reads and sends again, and how much disk that takes, as the configuration and the source's tables are now",
+    )
     .action(
       action("none", async (session) => {
         const plan = await planOf(session);
-        session.print({ documents: plan }, textOf(plan));
+        session.print(plan, textOf(plan));
         return EXIT.done;
       }),
     );
@@ -95,14 +99,21 @@ interface PlannedDocument {
   readonly reads: readonly string[];
 }
 
-async function planOf(session: Session): Promise<readonly PlannedDocument[]> {
+interface Plan {
+  readonly documents: readonly PlannedDocument[];
+  /** Those that take most disk first; null: the source has no statistics, or nothing is planned. */
+  readonly tables: readonly NestTable[] | null;
+}
+
+async function planOf(session: Session): Promise<Plan> {
   const config = await session.config();
   const signal = AbortSignal.timeout(TIMEOUT_MS);
   const { documentsIn } = await import("../../../connectors/nest/open.ts");
   const memory = await rulesMemory(config);
-  const { documents, problems } = await whileOpen(openSource(config, memory, SILENT), (source) =>
-    resolvedDocuments(config, source, signal),
-  );
+  const { documents, problems, tables } = await whileOpen(openSource(config, memory, SILENT), async (source) => {
+    const resolved = await resolvedDocuments(config, source, signal);
+    return { ...resolved, tables: await nestTablesOf(resolved, source, signal) };
+  });
   const [first, ...rest] = problems;
   if (first !== undefined) throw documentsError([first, ...rest]);
   const there = new Map(documentsIn(config.nest).map((one) => [one.name, one]));
@@ -114,7 +125,8 @@ async function planOf(session: Session): Promise<readonly PlannedDocument[]> {
     return { name: one.name, change, reads: reads.toSorted() };
   });
   const gone = [...there.keys()].filter((name) => documents.every((one) => one.name !== name));
-  return [...planned, ...gone.map((name): PlannedDocument => ({ name, change: "gone", reads: [] }))];
+  const left = gone.map((name): PlannedDocument => ({ name, change: "gone", reads: [] }));
+  return { documents: [...planned, ...left], tables };
 }
 
 /** `schema.table.column` of each that the documents take. */
@@ -132,11 +144,16 @@ const CHANGES = {
   gone: "sinks keep the documents that they have",
 } as const;
 
-function textOf(plan: readonly PlannedDocument[]): string {
-  if (plan.length === 0) return "there are no documents";
-  const rows = plan.map(({ name, change, reads }) => {
+function textOf({ documents, tables }: Plan): string {
+  if (documents.length === 0) return "there are no documents";
+  const rows = documents.map(({ name, change, reads }) => {
     const { schema, table } = documentTable(name);
     return [`${schema}.${table}`, change, CHANGES[change], reads.length === 0 ? "-" : reads.join("\n")];
   });
-  return tableText(["document", "is", "what happens", "columns that are read"], rows, "none");
+  const planned = tableText(["document", "is", "what happens", "columns that are read"], rows, "none");
+  if (tables === null) return planned;
+  const held = tables.map(({ table, columns, rowCount, bytes: own }) => {
+    return [table, columns.join(", "), rowCount === null ? "?" : digits(rowCount), own === null ? "?" : bytes(own)];
+  });
+  return `${planned}\n\n${tableText(["table", "columns in the nest", "rows", "disk, about"], held, "none")}`;
 }

@@ -23,6 +23,8 @@ export interface Catalog {
    * has none is left out. Absent: the source has no statistics.
    */
   readonly estimates?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<ReadonlyMap<string, number>>;
+  /** The same with what a row has in bytes. */
+  readonly sizes?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<ReadonlyMap<string, TableSize>>;
   /**
    * The foreign keys between these tables, by names at the source; of a partitioned table those of the whole. Absent, or
    * null: the source can't tell.
@@ -30,6 +32,15 @@ export interface Catalog {
   readonly foreignKeys?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<readonly ForeignKey[] | null>;
   /** Absent, or null: the source can't tell. */
   readonly equalities?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<Equalities | null>;
+}
+
+/** By the server's own statistics, on average. */
+export interface TableSize {
+  readonly rowCount: number;
+  /** By column's name at the source, its bytes in a row; a column without statistics is left out. */
+  readonly columnBytes: ReadonlyMap<string, number>;
+  /** Bytes of a row that no column is named for: of large values, or of all columns that are left out. */
+  readonly restBytes: number;
 }
 
 /** By table id and column's name at the source, where texts may be equal that are written otherwise. */

@@ -189,7 +189,7 @@ test("foreign keys may go, columns may come; a document is shown by its key, and
   expect(plan).toMatchObject({ exitCode: 2, stdout: expect.stringContaining("MR1040") });
   await pipeline.run("alter table orders add foreign key (customer_id) references customers (id)");
   const { stdout } = await installation.command("documents", "plan", "--json");
-  expect(JSON.parse(stdout)).toEqual({ documents: [{ name: "wide", change: "same", reads: [] }] });
+  expect(JSON.parse(stdout)).toMatchObject({ documents: [{ name: "wide", change: "same", reads: [] }] });
   expect(await installation.command("documents", "show", "wide", "8")).toMatchObject({ exitCode: 1 });
   await pipeline.run("alter table customers add column large bigint default 9007199254740993");
   await eventually(async () => {

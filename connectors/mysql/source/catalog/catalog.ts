@@ -4,7 +4,13 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
 import { quoteTable, quoteText, unquoted } from "../../quote.ts";
-import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import type {
+  Equalities,
+  Equality,
+  ForeignKey,
+  NamedTable,
+  TableSize,
+} from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import type { Flavour } from "../wire/event-header.ts";
 import type { Queryable } from "../wire/server-facts.ts";
@@ -75,6 +81,9 @@ export function alteredSeconds({ altered }: CatalogTable): number {
 
 const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
+/** Of InnoDB: what a row has beside its values. */
+const ROW_OVERHEAD_BYTES = 20;
+
 const READINGS_MAX = 4;
 
 /**
@@ -135,16 +144,27 @@ export class CatalogReader {
     tables: readonly NamedTable[],
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, number>> {
+    return new Map([...(await this.sizes(flavour, tables, signal))].map(([id, { rowCount }]) => [id, rowCount]));
+  }
+
+  /** The server knows the length of whole rows alone. */
+  async sizes(
+    flavour: Flavour,
+    tables: readonly NamedTable[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, TableSize>> {
     const schemas = [...new Set(tables.map(({ schema }) => quoteText(schema)))];
     if (schemas.length === 0) return new Map();
     await freshStatistics(this.#server, flavour, signal);
-    const sql = `SELECT table_schema, table_name, table_rows FROM information_schema.tables WHERE table_schema IN (${schemas.join(",")})`;
+    const sql = `SELECT table_schema, table_name, table_rows, avg_row_length FROM information_schema.tables WHERE table_schema IN (${schemas.join(",")})`;
     const rows = await this.#server.rows("reading the statistics of tables", sql, signal);
     const wanted = new Set(tables.map(({ id }) => id));
     return new Map(
-      rows.flatMap(([schema, table, count]) => {
+      rows.flatMap(([schema, table, count, length]) => {
         const id = tableId(schema ?? "", table ?? "");
-        return wanted.has(id) && count !== null && count !== undefined ? [[id, Number(count)] as const] : [];
+        if (!wanted.has(id) || count === null || count === undefined) return [];
+        const restBytes = Math.max(0, Number(length ?? 0) - ROW_OVERHEAD_BYTES);
+        return [[id, { rowCount: Number(count), columnBytes: new Map<string, number>(), restBytes }] as const];
       }),
     );
   }

@@ -1,7 +1,13 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
 import type { OtherTable, PgType, PgTypes } from "./types.ts";
 import type { Database, Reads } from "../wire/database.ts";
-import type { Equalities, Equality, ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import type {
+  Equalities,
+  Equality,
+  ForeignKey,
+  NamedTable,
+  TableSize,
+} from "../../../../src/core/contracts/catalog.ts";
 import type { SourceContext } from "../wire/context.ts";
 
 export interface CatalogColumn {
@@ -389,7 +395,7 @@ export async function formatTypes(
  * are lost with a crash. Each may be too low, so the higher one counts. A partitioned table has the rows of its leaves.
  * Nothing here waits for a lock of a table, as `pg_relation_size` and `pg_partition_tree` do.
  */
-const ESTIMATES_SQL = `
+const PARTS = `
 with recursive named as (
   select id, t.oid from unnest($1::text[], $2::text[], $3::text[]) as named(id, schema, name)
   join pg_namespace n on n.nspname = named.schema
@@ -399,7 +405,8 @@ with recursive named as (
   union all select id, i.inhrelid from parts
   join pg_inherits i on i.inhparent = parts.oid
   join pg_class p on p.oid = i.inhrelid and p.relispartition
-), counted as (
+)`;
+const ESTIMATES_SQL = `${PARTS}, counted as (
   select id, reltuples, pg_stat_get_live_tuples(c.oid) as live from parts join pg_class c using (oid) where c.relkind <> 'p'
 )
 select id, case when bool_or(reltuples < 0 and live = 0) then null else sum(greatest(reltuples, live))::float8 end as rows
@@ -418,6 +425,45 @@ export async function rowEstimates(
     signal,
   );
   return new Map(rows.flatMap(({ id, rows: count }) => (count === null ? [] : [[id, Math.round(count)] as const])));
+}
+
+/** A value that lies apart counts in its column with the bytes of its place; the table of those has as many as its pages. */
+const SIZES_SQL = `${PARTS}
+select id, s.attname::text as column, avg(s.avg_width * (1 - s.null_frac))::float8 as bytes
+from parts join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace
+join pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and not s.inherited
+group by 1, 2
+union all
+select id, null, sum(t.relpages * current_setting('block_size')::float8)
+from parts join pg_class c using (oid) join pg_class t on t.oid = c.reltoastrelid
+group by 1`;
+
+export async function tableSizes(
+  context: SourceContext,
+  tables: readonly NamedTable[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, TableSize>> {
+  const counts = await rowEstimates(context, tables, signal);
+  const rows = await context.database.rows<{
+    readonly id: string;
+    readonly column: string | null;
+    readonly bytes: number;
+  }>(
+    "reading the statistics of columns",
+    SIZES_SQL,
+    [tables.map(({ id }) => id), tables.map(({ schema }) => schema), tables.map(({ table }) => table)],
+    signal,
+  );
+  return new Map(
+    [...counts].map(([id, rowCount]) => {
+      const own = rows.filter((row) => row.id === id);
+      const columnBytes = new Map(
+        own.flatMap(({ column, bytes }) => (column === null ? [] : [[column, bytes] as const])),
+      );
+      const apart = own.find(({ column }) => column === null)?.bytes ?? 0;
+      return [id, { rowCount, columnBytes, restBytes: apart / Math.max(1, rowCount) }];
+    }),
+  );
 }
 
 /** Of a partitioned table that of the whole: those of its parts have it as their parent. */
