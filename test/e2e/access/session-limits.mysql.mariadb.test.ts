@@ -1,5 +1,5 @@
 /**
- * Limits that administrators set for everybody's sessions end none of ours, and cut no answer.
+ * Limits that administrators set for everybody's sessions end none of ours, and cut no answer; no setting of theirs changes names.
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
@@ -112,5 +112,35 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     } finally {
       await pipeline.run(`drop user ${user}@'%'`);
     }
+  });
+
+  test("names arrive as they are where init_connect gives sessions another character set", async () => {
+    await using server = await ownMysql(flavour);
+    const user = `named_${Math.random().toString(36).slice(2, 10)}`;
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        "create table `表ü` (`schlüssel` varchar(20) character set utf8mb4 collate utf8mb4_bin primary key, `größe` varchar(20) character set utf8mb4)",
+        "insert into `表ü` values ('ä', 'ö'), ('日本', '😀')",
+        `create user ${user}@'%'`,
+        `grant replication slave, replication client on *.* to ${user}@'%'`,
+        `grant select on *.* to ${user}@'%'`,
+        "set global init_connect = 'SET NAMES latin1'",
+      ],
+      {
+        kinds: ["duckdb"],
+        url: server.url,
+        through: async (name, url) => {
+          const own = new URL(url);
+          own.username = user;
+          return { kind: "mysql", url: own.href, heartbeat: "500ms", tables: [`${name}.*`] };
+        },
+      },
+    );
+    await pipeline.run("insert into `表ü` values ('é', 'ß')");
+    await pipeline.expectEqual("表ü");
+    await pipeline.readAgain("表ü");
+    await pipeline.expectEqual("表ü");
+    await expectAllEqual(pipeline, 3);
   });
 });

@@ -31,9 +31,9 @@ const PREPARING = "preparing a connection";
 
 /**
  * Settings of every connection, whatever the server's own are: values come in the form that the row path writes, no
- * statement of ours is cut by a limit that was meant for others, none leaves a transaction behind, and the catalogue has every
- * column that the log has (MySQL's generated invisible keys). Each flavour skips
- * the comments with the other's names.
+ * statement of ours is cut by a limit that was meant for others, none leaves a transaction behind, the server reads names as we
+ * write them (`init_connect` may set another character set), and the catalogue has every column that the log has (MySQL's
+ * generated invisible keys). Each flavour skips the comments with the other's names.
  */
 const SESSION_SQL =
   "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', sql_quote_show_create = 1, net_write_timeout = 3600, net_read_timeout = 3600, " +
@@ -41,7 +41,8 @@ const SESSION_SQL =
   "group_concat_max_len = 1048576, " +
   "autocommit = 1, completion_type = 'NO_CHAIN', /*!80000 max_execution_time = 0, */ /*!80030 show_gipk_in_create_table_and_information_schema = 1, */ /*M!100500 max_statement_time = 0, " +
   "max_session_mem_used = 9223372036854775807, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, " +
-  "idle_write_transaction_timeout = 0, */ character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
+  "idle_write_transaction_timeout = 0, */ character_set_client = 'utf8mb4', collation_connection = 'utf8mb4_general_ci', " +
+  "character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
   "/*M!100400 , system_versioning_asof = DEFAULT */";
 
 const READER_ID_MIN = 0x1000_0000;
