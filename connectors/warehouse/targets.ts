@@ -205,19 +205,29 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     };
     const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> =>
       await (warehouse.isOneTransaction ? warehouse.about(table, work) : tried(table, work));
-    const layouts: L[] = [];
+    const wanted: L[] = [];
     for (const table of tables) {
       const layout = await attempt(table, async () => named(warehouse, await warehouse.layout(table)));
-      if (layout !== undefined) layouts.push(layout);
+      if (layout !== undefined) wanted.push(layout);
+    }
+    const look = (): Promise<Found<E>> => warehouse.find(wanted.map(({ table }) => table));
+    const there = wanted.length === 1 ? await attempt(wanted[0]!.table, look) : await look();
+    if (there === undefined) throw failures[0];
+    const keyOf = ({ table }: TableLayout): string => warehouse.key(table);
+    const layouts: L[] = [];
+    for (const layout of wanted) {
+      const existing = there.get(keyOf(layout));
+      const fit = await tried(layout.table, () => {
+        // Invariant: before this sink has a part of it.
+        if (existing !== undefined && layout.table.scope !== undefined) expectForm(warehouse, layout, existing);
+        return layout;
+      });
+      if (fit !== undefined) layouts.push(fit);
     }
     await this.#claim(
       warehouse,
       layouts.map(({ table }) => table),
     );
-    const look = (): Promise<Found<E>> => warehouse.find(layouts.map(({ table }) => table));
-    const there = layouts.length === 1 ? await attempt(layouts[0]!.table, look) : await look();
-    if (there === undefined) throw failures[0];
-    const keyOf = ({ table }: TableLayout): string => warehouse.key(table);
     const missing: L[] = [];
     const others: L[] = [];
     /** Targets whose existing form is not known any more. */

@@ -579,3 +579,16 @@ test.each(TENANTS)("a tenant that is taken from a daemon that writes it is suspe
   await apply(first, order(acme, 230n, "first"));
   expect(await tops(first)).toEqual([rowVersion(1, 230n), rowVersion(1, 220n)]);
 });
+
+test.each([...TENANTS, "duckdb"])("nobody has a tenant in a target that is another table's alone: %s", async (kind) => {
+  await using place = await PLACES[kind]!();
+  await using first = await made(kind, place, "first");
+  await using second = await made(kind, place, "second");
+  for (const sink of [first, second]) await open(sink);
+  const alone = tableVersion({ schema: "shared", table: "orders", columns: { id: "int8", note: "text" } });
+  await second.prepare([alone], timeout());
+  await open(first);
+  expect(await failure(first.prepare([acme], timeout()))).toMatchObject({ code: "MR3106", table: acme.id });
+  await open(second);
+  expect(await theirs(second)).toEqual([]);
+});
