@@ -10,7 +10,7 @@ import type { ClickHouseSettings } from "@clickhouse/client";
 import { eachOf, groupsOf } from "../../src/core/each-of.ts";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
-import { current } from "./current.ts";
+import { current, DOUBT_MS_MAX } from "./current.ts";
 import { isDenied, isLoginRefused, notEntered, stillRunning } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral, rebuiltPrefix, RUN_PREFIX, sqlNameOf, viewOf } from "./names.ts";
 import type { Placement, TableLayout } from "./tables/layout.ts";
@@ -21,6 +21,12 @@ export type Fenced = Pick<TableLayout, "target" | "sqlName"> & Partial<Pick<Tabl
 
 /** By owner, which is another sink than this one: the tables in which its rows may be. */
 type FormerOwners = ReadonlyMap<string, readonly Fenced[]>;
+
+/** Of runs, by table. */
+type Columns = ReadonlyMap<string, readonly string[]>;
+
+/** In a column's name, in place of a run. */
+const NO_RUN = "none";
 
 /** A truncate of a large table takes minutes: the batch waits, and is tried again. */
 const SETTLED_MS_MAX = 60_000;
@@ -73,7 +79,7 @@ export class WriteFence {
     this.#placement = placement;
     this.#owner = idsOf(sink);
     this.lease = lease;
-    this.#prefix = `${RUN_PREFIX}${createHash("sha256").update(sink).digest("hex").slice(0, 8)}_`;
+    this.#prefix = prefixOf(sink);
     client.sender = this;
   }
 
@@ -113,7 +119,10 @@ export class WriteFence {
     this.#runs.entered(sqlName);
   }
 
-  /** A statement lacked a column of the table, perhaps this run's: somebody else has entered it since. */
+  /**
+   * A statement lacked a column of the table, perhaps this run's: somebody else has entered it since. Or this sink has taken a part
+   * of it from another one.
+   */
   left({ sqlName }: Pick<Fenced, "sqlName">): void {
     this.#runs.left(sqlName);
   }
@@ -144,8 +153,33 @@ export class WriteFence {
     }
     // Invariant: after the columns. Who makes a copy from here on finds that its own is gone, and goes no further.
     await this.#dropCopies(unentered, signal);
-    await this.#endFormer(unentered, await formerOwners(unentered), signal);
+    const owners = await formerOwners(unentered);
+    // Invariant: after that one has them no more. Who enters a table looks whose its parts are, once its own column is there.
+    await this.#dropRuns(owners, signal);
+    await this.#endFormer(unentered, owners, signal);
     for (const table of unentered) this.made(table);
+  }
+
+  /**
+   * Of tables that are shared. Of others every run's column is gone by now but this one's. A former owner that has other parts of
+   * a table enters it again; until then a column still says that it writes there (tables/evidence).
+   */
+  async #dropRuns(owners: FormerOwners, signal: AbortSignal): Promise<void> {
+    for (const [owner, tables] of owners) {
+      const shared = tables.filter(({ table }) => table?.scope !== undefined);
+      if (shared.length === 0) continue;
+      const kept = `${prefixOf(owner)}${NO_RUN}`;
+      const look = () => this.#runsIn(shared, prefixOf(owner), signal);
+      const isShown = (runs: Columns) => shared.every(({ sqlName }) => runs.has(sqlName));
+      const found = await current(look, isShown, signal, DOUBT_MS_MAX);
+      for (const { sqlName } of shared) {
+        const runs = (found.get(sqlName) ?? []).filter((name) => name !== kept);
+        if (runs.length === 0) continue;
+        const drops = runs.map((name) => `DROP COLUMN IF EXISTS ${quoteIdentifier(name)}`).join(", ");
+        const add = `ADD COLUMN IF NOT EXISTS ${quoteIdentifier(kept)} ${RUN_TYPE}`;
+        await this.#client.run(`ALTER TABLE ${sqlName}${onCluster(this.#placement)} ${drops}, ${add}`, signal);
+      }
+    }
   }
 
   /**
@@ -153,10 +187,11 @@ export class WriteFence {
    * none is left: their column is gone, and what has begun does not look for it again.
    */
   async #endFormer(tables: readonly Fenced[], owners: FormerOwners, signal: AbortSignal): Promise<void> {
-    const former = this.#former(owners);
+    const begunMs = performance.now();
+    const former = () => this.#former(owners, begunMs);
     try {
       // It answers when they have ended. Those of one's own login take no grant.
-      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${former} SYNC`, signal);
+      await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${this.#former(owners)} SYNC`, signal);
     } catch (error) {
       // All that are left are another login's.
       if (!isDenied(error) || this.#placement.cluster !== undefined) throw error;
@@ -178,13 +213,13 @@ export class WriteFence {
 
   async #expectEnded(
     processes: string,
-    former: string,
+    former: () => string,
     until: number,
     signal: AbortSignal,
     settings: ClickHouseSettings = {},
   ): Promise<void> {
-    const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${former} ORDER BY user`;
     for (;;) {
+      const sql = `SELECT DISTINCT user FROM ${processes} WHERE ${former()} ORDER BY user`;
       const users = (await this.#client.rows(sql, signal, settings)).map(([user]) => user ?? "");
       if (users.length === 0) return;
       if (performance.now() > until) throw stillRunning(users);
@@ -225,14 +260,21 @@ export class WriteFence {
 
   /**
    * Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. Of a former owner
-   * those that name its tables: it goes on with others.
+   * those that name its tables: it goes on with others. `begunMs`: it also goes on with other parts of a shared table, so only
+   * what has begun by then.
    */
-  #former(owners: FormerOwners): string {
+  #former(owners: FormerOwners, begunMs?: number): string {
+    const since = begunMs === undefined ? "" : ` AND elapsed >= ${((performance.now() - begunMs) / 1_000).toFixed(3)}`;
     const own =
       `startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
       `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.lease}`;
     const theirs = [...owners].map(([owner, tables]) => {
-      const named = tables.map(({ sqlName }) => `position(query, ${quoteLiteral(sqlName)}) > 0`).join(" OR ");
+      const named = tables
+        .map(
+          ({ sqlName, table }) =>
+            `position(query, ${quoteLiteral(sqlName)}) > 0${table?.scope === undefined ? "" : since}`,
+        )
+        .join(" OR ");
       return ` OR (startsWith(query_id, ${quoteLiteral(idsOf(owner))}) AND (${named}))`;
     });
     return theirs.length === 0 ? own : `((${own})${theirs.join("")})`;
@@ -248,33 +290,39 @@ export class WriteFence {
   }
 
   /** Columns of runs, by table; `added`: one that each of them has by now. */
-  async #columnsOf(
-    tables: readonly Fenced[],
-    signal: AbortSignal,
-    added?: string,
-  ): Promise<ReadonlyMap<string, readonly string[]>> {
-    const databases = databasesOf(tables).map(quoteLiteral).join(", ");
-    const names = [...new Set(tables.map(({ target }) => quoteLiteral(target.table)))].join(", ");
-    const sql = `SELECT database, table, name FROM system.columns WHERE database IN (${databases}) AND table IN (${names}) AND startsWith(name, ${quoteLiteral(RUN_PREFIX)})`;
-    const read = async () => {
-      const rows = await this.#client.rows(sql, signal);
-      const found = Map.groupBy(rows, ([database, table]) => sqlNameOf({ database: database!, table: table! }));
-      const shared = new Set(tables.flatMap(({ sqlName, table }) => (table?.scope === undefined ? [] : [sqlName])));
-      const isOurs = (name: string, column: string): boolean => !shared.has(name) || column.startsWith(this.#prefix);
-      return new Map(
-        [...found].map(([name, columns]) => [
+  async #columnsOf(tables: readonly Fenced[], signal: AbortSignal, added?: string): Promise<Columns> {
+    const shared = new Set(tables.flatMap(({ sqlName, table }) => (table?.scope === undefined ? [] : [sqlName])));
+    const isOurs = (name: string, column: string): boolean => !shared.has(name) || column.startsWith(this.#prefix);
+    const read = async () =>
+      new Map(
+        [...(await this.#runsIn(tables, RUN_PREFIX, signal))].map(([name, columns]) => [
           name,
-          columns.flatMap(([, , column]) => (isOurs(name, column!) ? [column!] : [])),
+          columns.filter((column) => isOurs(name, column)),
         ]),
       );
-    };
     if (added === undefined) return await read();
-    const isIn = (found: ReadonlyMap<string, readonly string[]>) => (table: Fenced) =>
-      found.get(table.sqlName)?.includes(added) === true;
+    const isIn = (found: Columns) => (table: Fenced) => found.get(table.sqlName)?.includes(added) === true;
     const found = await current(read, (columns) => tables.every(isIn(columns)), signal);
     if (!tables.every(isIn(found))) throw notEntered("its tables");
     return found;
   }
+
+  /** Columns whose names begin so, by table; others may be among them. */
+  async #runsIn(tables: readonly Fenced[], prefix: string, signal: AbortSignal): Promise<Columns> {
+    const databases = databasesOf(tables).map(quoteLiteral).join(", ");
+    const names = [...new Set(tables.map(({ target }) => quoteLiteral(target.table)))].join(", ");
+    const rows = await this.#client.rows(
+      `SELECT database, table, name FROM system.columns WHERE database IN (${databases}) AND table IN (${names}) AND startsWith(name, ${quoteLiteral(prefix)})`,
+      signal,
+    );
+    const found = Map.groupBy(rows, ([database, table]) => sqlNameOf({ database: database!, table: table! }));
+    return new Map([...found].map(([name, columns]) => [name, columns.map(([, , column]) => column!)]));
+  }
+}
+
+/** Begins the names of a sink's columns. */
+function prefixOf(sink: string): string {
+  return `${RUN_PREFIX}${createHash("sha256").update(sink).digest("hex").slice(0, 8)}_`;
 }
 
 /** Begins the ids of all statements of a sink. */

@@ -123,8 +123,16 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("looking for tables", signal, async (client, until) => {
       const foreign = await this.#targets.foreign(this.#warehouse(client, until), tables);
       // What is reported here must not be reported again by `verify`.
-      for (const { table } of foreign) this.#presence.forget(this.target(table));
+      // Of a target that tables share it is a part, and the others' rows stay watched.
+      for (const { table } of foreign) if (table.scope === undefined) this.#presence.forget(this.target(table));
       return foreign;
+    });
+  }
+
+  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    await this.#work("letting go of tables", signal, async (client, until) => {
+      await this.#opened().compare(until);
+      await this.#targets.keep(this.#warehouse(client, until), tables);
     });
   }
 
@@ -170,14 +178,17 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       const warehouse = this.#warehouse(client, until);
       const fence = this.#entered();
       const expelled = await this.#targets.expelled(warehouse, tables);
+      // A process before this one may have ended before it stopped the former owner.
+      for (const { table, settled } of expelled) if (settled !== null) fence.left(layoutFor(table, this.#options));
       await warehouse.enter(expelled.map(({ table }) => layoutFor(table, this.#options)));
-      for (const { table, noted } of expelled) {
+      for (const { table, noted, settled } of expelled) {
         const layout = layoutFor(table, this.#options);
         const sql = expelSql(layout, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
         // If another one has entered the table, the mutation has removed nothing, and each of these two calls throws.
         if (noted === null) await fence.expectEntered(layout, until);
         else await warehouse.note(layout, noted);
+        if (settled !== null) await warehouse.settle(settled);
       }
       const names = expelled.map(({ rows }) => rows);
       await this.#presence.refresh(client, names, until);
@@ -198,11 +209,16 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
+    // First: who has taken a part of a shared target may have removed all rows that were there.
+    await this.#targets.checkScopes(this.#warehouse(client, signal));
     expectNone(await this.#presence.lost(client, signal));
   }
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's checkpoint", signal, async (client, until) => {
+      await this.#opened().compare(until);
+      const { scopes } = this.#warehouse(client, until);
+      await scopes.release(await scopes.own());
       await this.#opened().remove(until);
       await this.#lastSeen.remove(client, until);
     });
@@ -237,7 +253,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   #warehouse(client: Client, signal: AbortSignal): ClickhouseWarehouse {
-    const state = { fence: this.#entered(), presence: this.#presence, checkpoint: this.#opened() };
+    const [fence, checkpoint] = [this.#entered(), this.#opened()];
+    const state = { fence, presence: this.#presence, checkpoint, targets: this.#targets };
     return new ClickhouseWarehouse(client, state, this.#options, signal);
   }
 

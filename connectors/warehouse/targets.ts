@@ -477,10 +477,18 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     expectScopes(raise, this.#owner, claims, there);
   }
 
-  /** The same for all of them: a look at each, whoever else writes there. */
-  async checkScopes({ raise, scopes }: Pick<Warehouse<L, E, P>, "raise" | "scopes">): Promise<void> {
-    if (scopes !== undefined && this.#scopes.size > 0)
-      this.expectScopes(raise, await scopes.find([...this.#scopes.keys()]));
+  /** The same for all of them: a look at each, whoever else writes there. Returns those in which rows of a former owner may be. */
+  async checkScopes({
+    raise,
+    scopes,
+  }: Pick<Warehouse<L, E, P>, "raise" | "scopes">): Promise<readonly ForeignTarget[]> {
+    if (scopes === undefined || this.#scopes.size === 0) return [];
+    const there = await scopes.find([...this.#scopes.keys()]);
+    this.expectScopes(raise, there);
+    return [...there].flatMap(([scope, ownership]) => {
+      const [owner, table] = [formerOf(this.#owner, ownership), this.#scopes.get(scope)];
+      return owner === null || table === undefined ? [] : [{ table, owner }];
+    });
   }
 
   /** See `TargetPresence.keep`. */

@@ -1,5 +1,6 @@
 /** ClickHouse's tables, and the views of their live rows, as the warehouse kit plans them. */
 import type { TableName } from "../../../src/core/contracts/connector.ts";
+import type { ForeignTarget } from "../../../src/core/contracts/sink.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -22,7 +23,16 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, TargetsOptions, Unhidden, VersionedTarget, Warehouse } from "../../warehouse/targets.ts";
+import { claimed, type ScopeClaim, type ScopeOwners } from "../../warehouse/scopes.ts";
+import type {
+  Found,
+  Targets,
+  TargetsOptions,
+  Unhidden,
+  VersionedTarget,
+  Warehouse,
+  WarehouseScopes,
+} from "../../warehouse/targets.ts";
 import type { CheckpointRow } from "../checkpoint.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
@@ -39,6 +49,7 @@ import {
   targetOf,
   viewOf,
 } from "../names.ts";
+import { ScopeRows } from "../scopes.ts";
 import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
 import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
 import { expectNone, type Presence } from "./presence.ts";
@@ -63,6 +74,7 @@ interface WarehouseState {
   readonly fence: WriteFence;
   readonly presence: Presence;
   readonly checkpoint: Pick<CheckpointRow, "holds" | "compare">;
+  readonly targets: Pick<Targets<TableLayout, ClickhouseTarget, TableLayout>, "checkScopes">;
 }
 
 /** For one call of the sink, which `signal` ends. */
@@ -82,6 +94,8 @@ export class ClickhouseWarehouse
   readonly #fence: WriteFence;
   readonly #presence: Presence;
   readonly #checkpoint: WarehouseState["checkpoint"];
+  readonly #targets: WarehouseState["targets"];
+  readonly #scopes: ScopeRows;
   readonly #options: WarehouseOptions;
   readonly #signal: AbortSignal;
   /** What was found under the names of tables and views. */
@@ -94,7 +108,7 @@ export class ClickhouseWarehouse
 
   constructor(
     client: Client,
-    { fence, presence, checkpoint }: WarehouseState,
+    { fence, presence, checkpoint, targets }: WarehouseState,
     options: WarehouseOptions,
     signal: AbortSignal,
   ) {
@@ -102,6 +116,8 @@ export class ClickhouseWarehouse
     this.#fence = fence;
     this.#presence = presence;
     this.#checkpoint = checkpoint;
+    this.#targets = targets;
+    this.#scopes = new ScopeRows(client, options.placement, signal);
     this.#options = options;
     this.#signal = signal;
     this.#reads = new Reads(client, this.#replicated, signal);
@@ -207,6 +223,36 @@ export class ClickhouseWarehouse
     return there;
   }
 
+  readonly scopes: WarehouseScopes = {
+    find: async (scopes) => await this.#scopes.find(scopes),
+    claim: async (claims) => {
+      const scopes = claims.map(({ scope }) => scope);
+      const taken = (there: ScopeOwners) => claimed(this.raise, this.#options.owner, claims, there);
+      await this.#stopFormer(claims, await this.#scopes.change(scopes, taken));
+    },
+    own: async () => await this.#scopes.of(this.#options.owner),
+    release: async (scopes) => await this.#scopes.release(this.#options.owner, scopes),
+  };
+
+  /** The rows that a former owner had there are gone. */
+  async settle(scope: string): Promise<void> {
+    await this.#scopes.settle(this.#options.owner, scope);
+  }
+
+  /** What former owners of these parts still send changes nothing. `owners`: who has them now, and had them before. */
+  async #stopFormer(claims: readonly ScopeClaim[], owners: ScopeOwners): Promise<void> {
+    const taken = claims.flatMap(({ scope, of: table }): readonly ForeignTarget[] => {
+      const owner = owners.get(scope)?.former;
+      return owner === undefined ? [] : [{ table, owner }];
+    });
+    if (taken.length === 0) return;
+    const tables = taken.map(({ table }) => table);
+    const there = await this.find(tables, (found) => tables.every((table) => found.has(this.key(table))));
+    const layouts = tables.filter((table) => there.has(this.key(table))).map((table) => this.target(table));
+    for (const layout of layouts) this.#fence.left(layout);
+    await this.#enter(layouts, null, taken);
+  }
+
   /** Null: it was made. */
   async #create(layout: TableLayout): Promise<ClickhouseTarget | null> {
     const { database } = layout.target;
@@ -274,13 +320,37 @@ export class ClickhouseWarehouse
   /**
    * See `WriteFence.enter`. Another process that has taken the sink over enters its tables after its lease is stored: either we see
    * the lease here, or our column is gone before it writes. So does a daemon that takes a table over, and it notes that only where
-   * its own column still is. `existing`: what is changed, which may be another's.
+   * its own column still is. Who takes a part of a shared table first stores that, and then removes the former owner's column.
+   * `existing`: what is changed, which may be another's.
    */
   async enter(layouts: readonly TableLayout[], existing?: ClickhouseTarget): Promise<void> {
+    const from = successorOf(this.#options.owner, existing?.note ?? null);
+    await this.#enter(layouts, from);
+  }
+
+  /** `taken`: parts of shared tables that are this sink's from now on. */
+  async #enter(
+    layouts: readonly TableLayout[],
+    from: string | null,
+    taken: readonly ForeignTarget[] = [],
+  ): Promise<void> {
     await this.#fence.enter(layouts, this.#signal, async (entered) => {
       await this.#checkpoint.compare(this.#signal);
-      const from = successorOf(this.#options.owner, existing?.note ?? null);
-      return await this.#presence.expectOwned(this.#client, entered, from, this.#signal);
+      const formers = await this.#presence.expectOwned(this.#client, entered, from, this.#signal);
+      if (entered.every(({ table }) => table.scope === undefined)) return formers;
+      const known = await this.#targets.checkScopes(this);
+      const shared = new Map(entered.map((layout) => [layout.sqlName, layout]));
+      const parts = [...known, ...taken].flatMap(({ table, owner }) => {
+        const layout = shared.get(this.key(table));
+        return layout === undefined ? [] : [{ layout, owner }];
+      });
+      const all = [...formers].flatMap(([owner, some]) => some.map((layout) => ({ layout, owner })));
+      return new Map(
+        [...Map.groupBy([...all, ...parts], ({ owner }) => owner)].map(([owner, some]) => [
+          owner,
+          [...new Set(some.map(({ layout }) => layout))],
+        ]),
+      );
     });
   }
 

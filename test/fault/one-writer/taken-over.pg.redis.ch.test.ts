@@ -17,6 +17,7 @@ import { checkpointAt, failure, put, Reports, rowsBatch, timeout } from "../../c
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { tableVersion } from "../../support/model/blocks.ts";
+import { lateGateway } from "../../support/network/http-gateway.ts";
 import { quietLog } from "../../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns, freshDatabase, freshKeyPrefix, redisUrl } from "../../support/run/services.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
@@ -493,7 +494,7 @@ function tenant(name: string): TableVersion {
 const [acme, zed] = [tenant("acme"), tenant("zed")];
 const order = (table: TableVersion, at: bigint, note: string): Batch =>
   rowsBatch(at, [table, [put(["1", note, table.scope!["tenant"]!])]]);
-const TENANTS = ["sqlite", "postgres", "ducklake"];
+const TENANTS = ["sqlite", "postgres", "ducklake", "clickhouse"];
 
 async function expectTenantTaken(work: Promise<void>, by: string): Promise<void> {
   const refused = await failure(work);
@@ -591,4 +592,77 @@ test.each([...TENANTS, "duckdb"])("nobody has a tenant in a target that is anoth
   expect(await failure(first.prepare([acme], timeout()))).toMatchObject({ code: "MR3106", table: acme.id });
   await open(second);
   expect(await theirs(second)).toEqual([]);
+});
+
+test("of two daemons that come for a tenant in ClickHouse at the same moment one has it", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  await using second = await made("clickhouse", place, "second");
+  let comes = true;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (comes && sql.startsWith("INSERT INTO `millrace`.`scopes`")) {
+      comes = false;
+      await second.prepare([acme], timeout());
+    }
+    return await pass();
+  });
+  await using first = await made("clickhouse", place, "first", { url: gateway.url });
+  for (const sink of [first, second]) await open(sink);
+  await expectTenantTaken(first.prepare([acme, zed], timeout()), "second");
+  expect(comes).toBe(false);
+  await first.prepare([zed], timeout());
+  await apply(second, order(acme, 10n, "second"));
+  await repeated(() => apply(first, order(zed, 20n, "first")));
+  expect(await theirs(first)).toEqual([{ table: acme, owner: "second/mirror" }]);
+  expect(await theirs(second)).toEqual([{ table: zed, owner: "first/mirror" }]);
+});
+
+test("who has asked for a tenant in ClickHouse without an answer does not get it when another daemon has it", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  await using gateway = await lateGateway(clickhouseUrl());
+  await using first = await made("clickhouse", place, "first", { url: gateway.url });
+  await using second = await made("clickhouse", place, "second");
+  for (const sink of [first, second]) await open(sink);
+  const late = gateway.lose((what) => what.includes("INSERT INTO `millrace`.`scopes`"));
+  expect(await failure(first.prepare([acme], timeout()))).toMatchObject({ kind: "retryable" });
+  await late.lost;
+  await second.prepare([acme], timeout());
+  await apply(second, order(acme, 10n, "second"));
+  await late.deliver();
+  expect([await theirs(first), await theirs(second)]).toEqual([[{ table: acme, owner: "second/mirror" }], []]);
+});
+
+test("who ends before it has stopped the former owner of a tenant in ClickHouse does so before it removes rows", async () => {
+  await using place = await PLACES["clickhouse"]!();
+  await using first = await made("clickhouse", place, "first");
+  await open(first);
+  await first.prepare([acme, zed], timeout());
+  await apply(first, order(acme, 100n, "first"));
+  let isCut = true;
+  const ends: string[] = [];
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (isCut && sql.includes("DROP COLUMN IF EXISTS")) return refusal(209, "Timeout. (SOCKET_TIMEOUT)");
+    if (sql.startsWith("KILL QUERY")) ends.push(sql);
+    return await pass();
+  });
+  const former = [{ table: acme, owner: "first/mirror" }];
+  {
+    await using second = await made("clickhouse", place, "second", { url: gateway.url });
+    await open(second);
+    expect(await theirs(second)).toEqual([...former, { table: zed, owner: "first/mirror" }]);
+    expect(await failure(second.prepare([acme], timeout()))).toMatchObject({ kind: "retryable" });
+  }
+  await apply(first, order(acme, 150n, "in between"));
+  isCut = false;
+  await using second = await made("clickhouse", place, "second", { url: gateway.url });
+  await open(second);
+  expect(await second.presence!.foreign!([acme], timeout())).toEqual(former);
+  await second.prepare([acme], timeout());
+  ends.length = 0;
+  await second.rows!.expel([acme], rowVersion(1, 10n), timeout());
+  expect(ends.join()).toContain("'millrace first%2Fmirror '");
+  await expectTenantTaken(apply(first, order(acme, 200n, "late")), "second");
+  expect([await second.presence!.foreign!([acme], timeout()), await tops(second)]).toEqual([[], [0n, 0n]]);
+  // What it has of the same table stays its own.
+  await repeated(() => apply(first, order(zed, 210n, "first")));
+  await second.verify(timeout());
 });

@@ -94,7 +94,7 @@ const tenant = (name: string, note: string): string =>
   `create schema tenant_${name}; create table tenant_${name}.orders (id int primary key, note text);
    insert into tenant_${name}.orders values (1, '${note}'), (2, '${note}')`;
 /** Those that say whose each tenant's rows are. */
-const TENANT_KINDS: readonly SinkKind[] = ["postgres", "sqlite"];
+const TENANT_KINDS: readonly SinkKind[] = ["clickhouse", "postgres", "sqlite"];
 
 test("a tenant that two daemons have is the first one's, until an operator gives it to the second", async () => {
   const routed = (config: PipelineConfig): PipelineConfig => ({
