@@ -58,6 +58,18 @@ test("nothing is proven before all rows and all keys were compared", () => {
   expect(recordOf(PLACE, ledger)).toMatchObject({ provenAt: at(1), position: "1", ranges: 2 });
 });
 
+test("where the row at a range's end is gone, what comes after it may have been passed too", () => {
+  let ledger = looked(NOTHING_PROVEN, 10, 1);
+  ledger = listed(looked(ledger, null, 2, { proven: null }), 3);
+  expect(provenAt(ledger)).toBeNull();
+  // Up to 20, without the row 10: one that differs was among those behind it.
+  ledger = looked(ledger, 20, 11, { proven: null });
+  ledger = listed(looked(ledger, null, 12), 13);
+  expect(provenAt(ledger)).toBeNull();
+  for (const last of [20, null]) ledger = looked(ledger, last, 21, meets(20));
+  expect(provenAt(ledger)).toBe(at(13));
+});
+
 test("in the next round a range counts until its last row is passed, however the new ranges are cut", () => {
   let ledger = NOTHING_PROVEN;
   for (const [last, minute] of [

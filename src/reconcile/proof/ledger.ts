@@ -95,12 +95,12 @@ export function withRange(ledger: Ledger, { last, hasMet, lookedAt, proven, miss
   const { ranges, next } = ledger;
   const ahead = ranges.slice(next);
   const passed = last === null ? ahead.length : ahead.findLastIndex(({ upTo }) => upTo !== null && hasMet(upTo)) + 1;
-  // What was proven before counts for rows that are not equal now, or not decided.
-  const covered = ahead.slice(0, Math.min(passed + 1, ahead.length));
   const range: ProofRange = {
     upTo: last,
     lookedAt,
-    proven: proven ?? oldest(covered.map((one) => one.proven)),
+    // What was proven before counts for rows that are not equal now, or not decided: any of those ahead may have had them, as the
+    // row at a range's end may be gone.
+    proven: proven ?? oldest(ahead.map((one) => one.proven)),
     missing,
     different,
   };
