@@ -55,10 +55,11 @@ function exceptFor(deadLetters: number): string {
 }
 
 export function summaryOf(found: ReportView): ReportSummary {
-  const { id, name, startedAt, finishedAt, drift, alarm, whole, part, tables, notComparable, suspended } = found;
+  const { kind, id, name, startedAt, finishedAt, drift, alarm, whole, part, tables, notComparable, suspended } = found;
   const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>
     tables.reduce((total, row) => total + row[of], 0);
   return {
+    ...(kind === undefined ? {} : { kind }),
     id,
     name,
     startedAt,

@@ -14,12 +14,14 @@ import type { ComparisonStatus, ContinuousStatus } from "../core/contracts/statu
 import type { ProofRecord, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Scraped } from "../ops/gauges.ts";
-import { lastEqual, pastOf } from "../reconcile/report/past.ts";
+import { comparisonsIn, lastEqual, pastOf } from "../reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
-import { keepReport, ReportFolder } from "../reconcile/report/report-folder.ts";
+import { keepReport, ReportFolder, type ReportingParts } from "../reconcile/report/report-folder.ts";
+import { proofReport, type ProofReportParts } from "../reconcile/proof/proof-report.ts";
 import { proofStatus } from "../reconcile/proof/proof-status.ts";
 import { type Holds, Proving } from "../reconcile/proof/proving.ts";
 import { followSchedule, nextTime, overdueSince } from "../reconcile/schedule.ts";
+import type { DocumentParts } from "../reconcile/run.ts";
 import { VERSION } from "../version.ts";
 import { driftMaxOf } from "../rules/merged-rule.ts";
 
@@ -28,12 +30,16 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" |
   readonly folder: ReportFolder | null;
   readonly redact: (json: string) => string;
   readonly proofs: StateStore["proofs"];
+  readonly state: ProofReportParts["state"];
   readonly holds: (maxAgeMs: number) => Promise<Holds>;
   readonly logger: Logger;
 }
 
 /** The number of reports that are read; tables that only earlier reports have stay unknown. */
 const RECALLED_MAX = 30;
+
+/** How often to look whether another day has begun. */
+const DAY_LOOK_MS = 30_000;
 
 /** What the newest comparison of a table in a sink counted. */
 interface Counted {
@@ -61,9 +67,10 @@ export class Comparing {
   readonly #proven: LastAnswer<readonly ProofRecord[]>;
   readonly #config: Config;
   readonly #stored: StateStore["proofs"];
+  readonly #state: ProofReportParts["state"];
+  readonly #reporting: ReportingParts;
 
   constructor(config: Config, { clock, news, port, lag, kept, deep, ...parts }: ComparingParts, signal: AbortSignal) {
-    const { name, rules } = config;
     this.#reports = parts.reports;
     this.#listed = new LastAnswer(clock, []);
     this.#schedule = config.reconcile.schedule;
@@ -74,21 +81,20 @@ export class Comparing {
     this.#config = config;
     this.#stored = parts.proofs;
     this.#proven = new LastAnswer(clock, []);
+    const documents = documentParts(config, clock);
+    this.#state = parts.state;
+    this.#reporting = { ...parts, sign: config.reconcile.sign };
     this.reconciler = new Reconciler({
-      clock,
+      ...documents,
       news,
-      name,
-      version: VERSION,
-      config: config.digest,
       port,
       lag,
-      driftMax: (table) => driftMaxOf(rules, table),
       kept,
       proofs: parts.proofs,
       deep,
       report: async (found) => {
         this.#count(found);
-        await keepReport({ ...parts, sign: config.reconcile.sign }, found);
+        await keepReport(this.#reporting, found);
       },
       logger: parts.logger,
     });
@@ -122,7 +128,7 @@ export class Comparing {
   async recall(): Promise<void> {
     const past: TableReconciliation[] = [];
     const found: ReconcileDocument[] = [];
-    for (const { id, whole } of (await this.#reports.list()).slice(0, RECALLED_MAX)) {
+    for (const { id, whole } of comparisonsIn(await this.#reports.list()).slice(0, RECALLED_MAX)) {
       const report = await this.#reports.get(id);
       past.push(...(report?.tables ?? []));
       if (report !== null) found.push(report);
@@ -183,7 +189,7 @@ export class Comparing {
   /** Without a whole comparison: since this process began, which could have run them. */
   #overdueSince(reports: readonly ReportSummary[]): string | null {
     if (this.#schedule === null) return null;
-    const whole = reports.find(({ whole: isWhole }) => isWhole);
+    const whole = comparisonsIn(reports).find(({ whole: isWhole }) => isWhole);
     const began = whole === undefined ? this.#startedAt : new Date(whole.startedAt);
     return overdueSince(this.#schedule, began, this.#clock.now())?.toISOString() ?? null;
   }
@@ -213,12 +219,38 @@ export class Comparing {
     return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at, since };
   }
 
-  /** Runs the scheduled comparisons, and the continuous one; never ends. */
+  /** Makes, signs and keeps a report of what is proven now, and returns its id. */
+  async reportProofs(): Promise<string> {
+    const found = await proofReport(proofParts(this.#config, this.#clock, this.#state));
+    await keepReport(this.#reporting, found);
+    return found.id;
+  }
+
+  /** Runs the scheduled comparisons, and the continuous one with its reports; never ends. */
   async planned(): Promise<never> {
     return await Promise.race([
       this.#scheduled(),
-      ...(this.#proving === null ? [] : [this.#proving.run(this.#signal)]),
+      ...(this.#proving === null ? [] : [this.#proving.run(this.#signal), this.#daily()]),
     ]);
+  }
+
+  /** A report of the proofs at the first moment of each day (UTC) in which this process runs, but for the day of its first start. */
+  async #daily(): Promise<never> {
+    let newest: string | null = null;
+    for (;;) {
+      try {
+        const now = timestamp(this.#clock);
+        newest ??= (await this.#reports.list()).find(({ kind }) => kind === "proof")?.finishedAt ?? now;
+        if (dayOf(now) > dayOf(newest)) {
+          await this.reportProofs();
+          newest = now;
+        }
+      } catch (error) {
+        this.#signal.throwIfAborted();
+        this.#logger.error({ error }, "the report of the proofs could not be made");
+      }
+      await this.#clock.sleep(DAY_LOOK_MS, this.#signal);
+    }
   }
 
   async #scheduled(): Promise<never> {
@@ -237,6 +269,24 @@ export class Comparing {
     };
     return await followSchedule({ cron, timeZone, run, clock: this.#clock, logger: this.#logger }, this.#signal);
   }
+}
+
+function dayOf(time: string): string {
+  return time.slice(0, 10);
+}
+
+function documentParts({ name, rules, digest }: Config, clock: Clock): DocumentParts {
+  return { clock, name, version: VERSION, config: digest, driftMax: (table) => driftMaxOf(rules, table) };
+}
+
+/** For a report of what is proven. */
+export function proofParts(config: Config, clock: Clock, state: ProofReportParts["state"]): ProofReportParts {
+  return {
+    ...documentParts(config, clock),
+    state,
+    sinks: config.sinks.map(({ name }) => name),
+    maxAgeMs: config.reconcile.continuous?.maxAgeMs ?? null,
+  };
 }
 
 /** Before anything begins: a folder that can't be written to is an error in the configuration. */

@@ -217,7 +217,11 @@ async function runWithLease(
     deep: nest === null ? null : (until: AbortSignal) => deepSides({ source, nest, control: ownControl }, until),
   };
   const holds = async (maxAgeMs: number) => holdsOf(await control.status(), maxAgeMs);
-  const comparing = new Comparing(config, { ...compared, reports, proofs, holds, folder, redact, logger }, until);
+  const comparing = new Comparing(
+    config,
+    { ...compared, state, reports, proofs, holds, folder, redact, logger },
+    until,
+  );
   await kept.prune();
   await comparing.recall();
   const { reconciler } = comparing;

@@ -65,6 +65,7 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
       copy: (sink, asked) => control.copy(sink, AbortSignal.any([signal, asked])),
       reconcile: (request) => ({ id: reconciler.start(request, signal) }),
       reconciliation: () => reconciler.look(),
+      reportProofs: async () => ({ id: await comparing.reportProofs() }),
       stopReconciliation: (id) => reconciler.stop(id),
     },
     { kind: "socket" },

@@ -2,14 +2,18 @@
 import { expect, test } from "vitest";
 import { Comparing, type ComparingParts } from "../../src/daemon/comparing.ts";
 import type { Config } from "../../src/config/config.ts";
-import { systemClock } from "../../src/core/clock.ts";
+import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { News } from "../../src/core/waiting.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
 import { reportOf, tableFound } from "../support/model/reports.ts";
 import { eventually } from "../support/run/waiting.ts";
 
+const HOUR_MS = 3_600_000;
+const NEVER = new AbortController().signal;
+
 /** Where nothing can be compared, and `reports` are kept. */
-function comparingWith(reports: object, signal: AbortSignal): Comparing {
+function comparingWith(reports: object, signal: AbortSignal, others: object = {}): Comparing {
   const broken = new Proxy({}, { get: () => () => Promise.reject(new Error("the disk is gone")) });
   const parts = {
     clock: systemClock,
@@ -21,9 +25,13 @@ function comparingWith(reports: object, signal: AbortSignal): Comparing {
     folder: null,
     redact: (json: string) => json,
     logger: SILENT,
+    ...others,
   };
   const schedule = { cron: "* * * * * *", timeZone: null, repairs: false, patienceMs: 0, mode: "full" };
-  const config = { name: "shop", rules: { tables: [], maskKey: null }, reconcile: { schedule, continuous: null } };
+  const continuous = "state" in others ? { maxAgeMs: 3_600_000, share: 1, repairs: false } : null;
+  const planned = continuous === null ? { schedule, continuous } : { schedule: null, continuous, sign: null };
+  const rules = { tables: [], maskKey: null };
+  const config = { name: "shop", digest: "00", sinks: [{ name: "cache" }], rules, reconcile: planned };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what comparisons look at
   return new Comparing(config as unknown as Config, parts as unknown as ComparingParts, signal);
 }
@@ -54,4 +62,31 @@ test("a table whose comparison was broken off is not shown as compared", async (
   const comparing = comparingWith(kept, new AbortController().signal);
   await comparing.recall();
   expect(comparing.counted.map(({ table }) => table)).toEqual(["public.whole"]);
+});
+
+test("what is proven is reported once a day, also when midnight has passed while no process ran", async () => {
+  const stop = new AbortController();
+  let nowMs = Date.UTC(2026, 10, 20, 22);
+  const clock: Clock = { ...systemClock, now: () => nowMs, sleep: (_ms, signal) => systemClock.sleep(1, signal) };
+  const state = openMemory(clock);
+  await state.lease.acquire("test", 60_000);
+  const { reports, proofs } = state;
+  const days = async () => (await reports.list()).map(({ kind, finishedAt }) => `${kind} ${finishedAt.slice(8, 10)}`);
+  const others = { clock, state, proofs, port: () => null, holds: async () => ({ all: "test", sinks: new Set() }) };
+  const runs = (signal: AbortSignal) => {
+    const ended = comparingWith(reports, signal, others).planned();
+    ended.catch(() => undefined);
+  };
+  runs(stop.signal);
+  await systemClock.sleep(50, NEVER);
+  expect(await days()).toEqual([]);
+  nowMs += 3 * HOUR_MS;
+  await eventually(async () => expect(await days()).toEqual(["proof 21"]));
+  nowMs += 20 * HOUR_MS;
+  stop.abort();
+  nowMs += 30 * HOUR_MS;
+  const second = new AbortController();
+  runs(second.signal);
+  await eventually(async () => expect(await days()).toEqual(["proof 23", "proof 21"]));
+  second.abort();
 });

@@ -27,6 +27,7 @@ function looked(ledger: Ledger, last: number | null, minute: number, how: Partia
     hasMet: () => false,
     lookedAt: at(minute),
     proven: { at: at(minute), position: String(minute) },
+    rows: 10,
     missing: 0,
     different: 0,
     ...how,
@@ -39,7 +40,7 @@ function meets(...keys: readonly number[]): Pick<LookedRange, "hasMet"> {
 
 function listed(ledger: Ledger, minute: number, next: string | null = null, extra = 0): Ledger {
   const began = { at: at(minute), position: String(minute) };
-  return withKeys(ledger, { next, isNew: ledger.keys.cursor === null, began, extra, isDecided: true });
+  return withKeys(ledger, { next, isNew: ledger.keys.cursor === null, began, rows: 10, extra, isDecided: true });
 }
 
 const provenAt = (ledger: Ledger): string | null => recordOf(PLACE, ledger).provenAt;
@@ -110,9 +111,16 @@ test("keys that only the sink has keep a listing from being proven; one that beg
   expect(recordOf(PLACE, ledger)).toMatchObject({ provenAt: null, extra: 1 });
   ledger = listed(ledger, 4, "b");
   const began = { at: at(6), position: "6" };
-  ledger = withKeys(ledger, { next: null, isNew: true, began, extra: 0, isDecided: true });
+  ledger = withKeys(ledger, { next: null, isNew: true, began, rows: 1, extra: 0, isDecided: true });
   expect(ledger.keys.proven).toEqual(began);
-  const undecided = withKeys(listed(ledger, 7, "b"), { next: null, isNew: false, began, extra: 0, isDecided: false });
+  const undecided = withKeys(listed(ledger, 7, "b"), {
+    next: null,
+    isNew: false,
+    began,
+    rows: 1,
+    extra: 0,
+    isDecided: false,
+  });
   expect(undecided.keys.proven).toEqual(began);
 });
 

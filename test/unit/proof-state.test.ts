@@ -118,7 +118,7 @@ test("of two comparisons at one table the one that stores first counts; what pro
   const { proofs } = await proven();
   const turn = await turnAtT(proofs);
   const began = { at: "2026-01-01T01:00:00.000Z", position: "0/2" };
-  const looked = { began, missing: 0, different: 0, extra: 0, isDecided: true };
+  const looked = { began, sourceRows: 1, sinkRows: 1, missing: 0, different: 0, extra: 0, isDecided: true };
   expect(await storeLedger(proofs, turn, withTable(NOTHING_PROVEN, looked))).toBe(true);
   expect(await storeLedger(proofs, turn, NOTHING_PROVEN)).toBe(false);
   const whole = "2026-01-01T02:00:00.000Z";
@@ -140,7 +140,7 @@ test.each(["deadLetters", "unsettled"] as const)(
     const { proofs } = await proven();
     const [first, second, third] = ["01", "02", "03"].map((hour) => `2026-01-01T${hour}:00:00.000Z`);
     const began = { at: first!, position: "0/2" };
-    const looked = { began, missing: 0, different: 0, extra: 0, isDecided: true };
+    const looked = { began, sourceRows: 1, sinkRows: 1, missing: 0, different: 0, extra: 0, isDecided: true };
     await storeLedger(proofs, await turnAtT(proofs), withTable(NOTHING_PROVEN, looked));
     const [equal, left] = [new Findings(TABLE, "a", 0), new Findings(TABLE, "a", 0)];
     left.counts[kind]++;

@@ -48,8 +48,7 @@ export function addReconcile({ program, action }: CommandLine): void {
         const place = await session.place();
         const resumed = options.text("--resume");
         const request = await (resumed === null ? requestOf(place, options) : resumedRequest(place, resumed));
-        const report = options.text("--report");
-        const folder = report === null ? null : reportFolder(report);
+        const folder = folderOf(options.text("--report"));
         const found =
           (await byDaemon(place, request, session)) ?? (await alone(await session.config(), request, session));
         if (folder !== null) await writeReport(folder, found, place, session);
@@ -60,7 +59,8 @@ export function addReconcile({ program, action }: CommandLine): void {
 }
 
 /** Created, and tested, before the comparison starts. */
-function reportFolder(path: string): ReportFolder {
+export function folderOf(path: string | null): ReportFolder | null {
+  if (path === null) return null;
   try {
     return ReportFolder.open(path);
   } catch (error) {
@@ -68,10 +68,10 @@ function reportFolder(path: string): ReportFolder {
   }
 }
 
-async function writeReport(
+export async function writeReport(
   folder: ReportFolder,
   found: ReconcileDocument,
-  place: Place,
+  place: Pick<Place, "state" | "name">,
   session: Session,
 ): Promise<void> {
   const history = await readState(place, ({ reports }) => reports.list());

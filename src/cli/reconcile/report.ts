@@ -7,7 +7,15 @@ import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { namedFilesAt, readNamedFile } from "../files.ts";
-import { readState } from "../state.ts";
+import { carryOut, readState } from "../state.ts";
+import type { Config } from "../../config/config.ts";
+import { systemClock } from "../../core/clock.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import { openReports, proofParts } from "../../daemon/comparing.ts";
+import { proofReport } from "../../reconcile/proof/proof-report.ts";
+import { keepReport } from "../../reconcile/report/report-folder.ts";
+import type { Session } from "../session.ts";
+import { exitOf, folderOf, writeReport } from "./reconcile.ts";
 import { tableText } from "../table.ts";
 import { type ReportProof, proofsOf } from "../../reconcile/report/signature.ts";
 import { reportText } from "../../reconcile/report/text.ts";
@@ -59,9 +67,29 @@ export function addReport({ program, action }: CommandLine): void {
         if (found === null) {
           throw cliError("MR1114", id === undefined ? "no comparison has ended yet" : `there is no report ${id}`);
         }
-        const heading = `${found.id}: from ${found.startedAt} to ${found.finishedAt}`;
-        session.print(found, `${heading}\n${reportText(found)}`);
+        session.print(found, `${headingOf(found)}\n${reportText(found)}`);
         return EXIT.done;
+      }),
+    );
+  report
+    .command("proof")
+    .description("make a report of what comparisons have proven until now, range by range, signed with reconcile.sign")
+    .option("--report <folder>", "also write it as JSON, Markdown and HTML into this folder")
+    .action(
+      action("each", async (session, options) => {
+        const folder = folderOf(options.text("--report"));
+        const config = await session.config();
+        const { id } = await carryOut(config, {
+          path: "/api/v1/proofs/report",
+          action: "report proof",
+          subject: {},
+          work: async (state) => ({ id: await madeHere(config, state, session) }),
+        });
+        const found = await readState(config, ({ reports }) => reports.get(id));
+        if (found === null) throw cliError("MR1114", "the report could not be kept in the state; the log says why");
+        if (folder !== null) await writeReport(folder, found, config, session);
+        session.print(found, `${headingOf(found)}\n${reportText(found)}`);
+        return exitOf(found);
       }),
     );
   report
@@ -84,6 +112,20 @@ export function addReport({ program, action }: CommandLine): void {
         return isRight ? EXIT.done : EXIT.failed;
       }),
     );
+}
+
+/** Without a daemon. */
+async function madeHere(config: Config, state: StateStore, session: Session): Promise<string> {
+  const found = await proofReport(proofParts(config, systemClock, state));
+  const redact = (json: string): string => session.secrets.redactJson(json);
+  const { sign } = config.reconcile;
+  const { reports } = state;
+  await keepReport({ reports, folder: openReports(config), sign, redact, logger: session.log }, found);
+  return found.id;
+}
+
+function headingOf({ kind, id, startedAt, finishedAt }: ReconcileDocument): string {
+  return `${id}: ${kind === "proof" ? "proofs " : ""}from ${startedAt} to ${finishedAt}`;
 }
 
 /** The JSON files themselves, and those in folders. */
@@ -134,8 +176,9 @@ function describeAll(reports: readonly ReportSummary[]): string {
 }
 
 function resultOf(summary: ReportSummary): string {
-  const { drift, alarm, notComparable, deadLetters, suspended, part, whole } = summary;
+  const { kind, drift, alarm, notComparable, deadLetters, suspended, part, whole } = summary;
   const rest = [
+    ...(kind === undefined ? [] : ["what is proven"]),
     ...(part == null ? [] : [`part ${part.number} of ${part.of}`]),
     ...(!whole ? ["not all was asked for"] : []),
     ...(notComparable === 0 ? [] : [`${notComparable} not comparable`]),

@@ -45,6 +45,11 @@ export function requestOf(own: Partial<ReconcileRequest>): ReconcileRequest {
 
 /** The result: the document that `reconcile --json` prints. */
 export interface ReconcileDocument {
+  /**
+   * Of what comparisons have proven until `finishedAt`, range by range; `startedAt` is when the oldest of these began. Absent:
+   * of one comparison.
+   */
+  readonly kind?: "proof";
   readonly id: string;
   readonly name: string;
   readonly startedAt: string;
@@ -102,6 +107,8 @@ export interface TableReconciliation {
    * after it were not reached. Reports of the first versions have none.
    */
   readonly coverage?: readonly CoveredRange[];
+  /** Of a proof: when the listing of the sink's keys began that showed none that the source lacks, and where the log was. */
+  readonly listing?: Pick<CoveredRange, "at" | "position">;
   /** Rows compared column by column. */
   readonly compared: number;
   /** Size of the compared rows on each side as read. */
@@ -192,6 +199,10 @@ export interface NotComparable {
 export type ReportSummary = Described<typeof REPORT_SUMMARY>;
 
 export const REPORT_SUMMARY = {
+  kind: [
+    { optional: { oneOf: ["proof"] } },
+    "of what comparisons have proven until then, out of many; left out: of one comparison",
+  ],
   id: ["text", "for `report show`"],
   name: ["text", "the daemon's"],
   startedAt: ["time", "when it began"],

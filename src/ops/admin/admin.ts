@@ -209,7 +209,13 @@ function addQueries(app: FastifyInstance, copy: NonNullable<AdminPort["copy"]>):
 }
 
 function addReconciliation(app: FastifyInstance, port: AdminPort, entrance: Entrance): void {
-  const { reconcile, reconciliation, stopReconciliation } = port;
+  const { reconcile, reconciliation, reportProofs, stopReconciliation } = port;
+  if (reportProofs !== undefined) {
+    app.post("/api/v1/proofs/report", async (request) => {
+      const order = { ...askerOf(request, entrance), action: "report proof", subject: {} };
+      return await port.audited(order, reportProofs);
+    });
+  }
   if (reconcile === undefined || reconciliation === undefined || stopReconciliation === undefined) return;
   app.get("/api/v1/reconcile", async () => reconciliation());
   app.post<{ Body: z.output<typeof RECONCILE> }>(

@@ -48,5 +48,7 @@ export interface AdminPort {
   /** Only on the Unix socket: its result has keys, and values if they are asked for. */
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
+  /** Only on the Unix socket: returns the id of a report of what is proven. */
+  readonly reportProofs?: () => Promise<object>;
   readonly stopReconciliation?: (id: string) => boolean;
 }

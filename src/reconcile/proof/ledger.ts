@@ -17,6 +17,8 @@ interface ProofRange {
   readonly upTo: KeyText | null;
   readonly lookedAt: string | null;
   readonly proven: Proven | null;
+  /** Of the source, when it was looked at; null: not known. */
+  readonly rows: number | null;
   readonly missing: number;
   readonly different: number;
 }
@@ -33,6 +35,9 @@ interface ProofKeys {
   /** Rows of the last whole listing that the source lacks, and of the one that is under way. */
   readonly extra: number;
   readonly extraNow: number;
+  /** The same of all rows that it listed; null: not known. */
+  readonly rows: number | null;
+  readonly rowsNow: number | null;
   /** See `Left`. Of the one that is under way. */
   readonly isDecided: boolean;
 }
@@ -52,6 +57,7 @@ export interface LookedRange {
   readonly lookedAt: string;
   /** Null: not every row is equal now. */
   readonly proven: Proven | null;
+  readonly rows: number;
   readonly missing: number;
   readonly different: number;
 }
@@ -61,6 +67,7 @@ interface LookedKeys {
   /** The listing began again. */
   readonly isNew: boolean;
   readonly began: Proven;
+  readonly rows: number | null;
   readonly extra: number;
   readonly isDecided: boolean;
 }
@@ -69,9 +76,18 @@ interface LookedKeys {
 export const RANGES_MAX = 256;
 
 const UNPROVEN = { lookedAt: null, proven: null };
-const NO_KEYS: ProofKeys = { cursor: null, began: null, ...UNPROVEN, extra: 0, extraNow: 0, isDecided: true };
+const NO_KEYS: ProofKeys = {
+  cursor: null,
+  began: null,
+  ...UNPROVEN,
+  extra: 0,
+  extraNow: 0,
+  rows: null,
+  rowsNow: null,
+  isDecided: true,
+};
 export const NOTHING_PROVEN: Ledger = {
-  ranges: [{ upTo: null, ...UNPROVEN, missing: 0, different: 0 }],
+  ranges: [{ upTo: null, ...UNPROVEN, rows: null, missing: 0, different: 0 }],
   next: 0,
   keys: NO_KEYS,
 };
@@ -91,7 +107,8 @@ export function marksOf({ ranges, next }: Ledger): readonly KeyText[] {
   return ranges.slice(next).flatMap(({ upTo }) => (upTo === null ? [] : [upTo]));
 }
 
-export function withRange(ledger: Ledger, { last, hasMet, lookedAt, proven, missing, different }: LookedRange): Ledger {
+export function withRange(ledger: Ledger, looked: LookedRange): Ledger {
+  const { last, hasMet, lookedAt, proven, rows, missing, different } = looked;
   const { ranges, next } = ledger;
   const ahead = ranges.slice(next);
   const passed = last === null ? ahead.length : ahead.findLastIndex(({ upTo }) => upTo !== null && hasMet(upTo)) + 1;
@@ -101,20 +118,40 @@ export function withRange(ledger: Ledger, { last, hasMet, lookedAt, proven, miss
     // What was proven before counts for rows that are not equal now, or not decided: any of those ahead may have had them, as the
     // row at a range's end may be gone.
     proven: proven ?? oldest(ahead.map((one) => one.proven)),
+    rows,
     missing,
     different,
   };
-  const all = [...ranges.slice(0, next), range, ...ahead.slice(passed)];
+  const [cut, ...rest] = ahead.slice(passed);
+  // Of the one that is not passed, the rows before `last` count no more.
+  const counted = sumOf(ahead.slice(0, passed).map((one) => one.rows));
+  const left = cut?.rows == null || counted === null ? null : Math.max(0, cut.rows - Math.max(0, rows - counted));
+  const after = cut === undefined ? [] : [{ ...cut, rows: left }, ...rest];
+  const all = [...ranges.slice(0, next), range, ...after];
   return merged({ ...ledger, ranges: all, next: last === null ? 0 : next + 1 });
 }
 
-export function withKeys(ledger: Ledger, { next, isNew, began, extra, isDecided }: LookedKeys): Ledger {
+/** Null: one of them is not known. Ledgers of earlier versions have none. */
+function sumOf(all: readonly (number | null | undefined)[]): number | null {
+  let sum = 0;
+  for (const one of all) {
+    if (one == null) return null;
+    sum += one;
+  }
+  return sum;
+}
+
+export function withKeys(ledger: Ledger, { next, isNew, began, rows, extra, isDecided }: LookedKeys): Ledger {
   const { keys } = ledger;
   const isFirst = isNew || keys.began === null;
   const [start, sum] = isFirst ? [began, extra] : [keys.began, keys.extraNow + extra];
+  const listed = isFirst ? rows : sumOf([keys.rowsNow, rows]);
   const decided = isDecided && (isFirst || keys.isDecided);
   if (next !== null)
-    return { ...ledger, keys: { ...keys, cursor: next, began: start, extraNow: sum, isDecided: decided } };
+    return {
+      ...ledger,
+      keys: { ...keys, cursor: next, began: start, extraNow: sum, rowsNow: listed, isDecided: decided },
+    };
   return {
     ...ledger,
     keys: {
@@ -124,6 +161,8 @@ export function withKeys(ledger: Ledger, { next, isNew, began, extra, isDecided 
       proven: sum === 0 && decided ? start : keys.proven,
       extra: sum,
       extraNow: 0,
+      rows: listed,
+      rowsNow: null,
       isDecided: true,
     },
   };
@@ -132,19 +171,30 @@ export function withKeys(ledger: Ledger, { next, isNew, began, extra, isDecided 
 /** What a comparison of all rows and all keys found; `began`: when it did. */
 interface LookedTable {
   readonly began: Proven;
+  readonly sourceRows: number;
+  readonly sinkRows: number;
   readonly missing: number;
   readonly different: number;
   readonly extra: number;
   readonly isDecided: boolean;
 }
 
-export function withTable(ledger: Ledger, { began, missing, different, extra, isDecided }: LookedTable): Ledger {
+export function withTable(ledger: Ledger, looked: LookedTable): Ledger {
+  const { began, sourceRows, sinkRows, missing, different, extra, isDecided } = looked;
   const isEqual = isDecided && missing + different === 0;
   const rows = withRange(
     { ...ledger, next: 0 },
-    { last: null, hasMet: () => true, lookedAt: began.at, proven: isEqual ? began : null, missing, different },
+    {
+      last: null,
+      hasMet: () => true,
+      lookedAt: began.at,
+      proven: isEqual ? began : null,
+      rows: sourceRows,
+      missing,
+      different,
+    },
   );
-  return withKeys(rows, { next: null, isNew: true, began, extra, isDecided });
+  return withKeys(rows, { next: null, isNew: true, began, rows: sinkRows, extra, isDecided });
 }
 
 /** Which of the two waits longer. */
@@ -192,6 +242,7 @@ function merged(ledger: Ledger): Ledger {
     upTo: b.upTo,
     lookedAt: a.lookedAt === null || b.lookedAt === null ? null : [a.lookedAt, b.lookedAt].toSorted()[0]!,
     proven: oldest([a.proven, b.proven]),
+    rows: sumOf([a.rows, b.rows]),
     missing: a.missing + b.missing,
     different: a.different + b.different,
   };

@@ -41,7 +41,8 @@ export async function storeWhole(proofs: ProofStore, turn: ProofTurn, at: string
   if (now?.voided !== voided) return;
   const began = { at, position: findings.result().positions?.from ?? null };
   const { opening } = turn.stored;
-  const looked = { ...leftOf(findings), began };
+  const { sourceRows, sinkRows } = findings;
+  const looked = { ...leftOf(findings), sourceRows, sinkRows, began };
   await storeLedger(proofs, { ...turn, stored: { ...now, opening } }, withTable(ledgerOf(now.content), looked));
 }
 

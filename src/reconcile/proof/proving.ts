@@ -204,14 +204,16 @@ export class Proving {
       const { missing, extra, different, repaired, isDecided } = leftOf(found);
       const proven: Proven = { at, position };
       const isEqual = isDecided && missing + different + extra === 0;
+      const { sourceRows, sinkRows } = found;
       // A table of one chunk: all keys of both sides are known.
       const ledger = isAll
-        ? withTable(turn.ledger, { began: proven, missing, different, extra, isDecided })
+        ? withTable(turn.ledger, { began: proven, sourceRows, sinkRows, missing, different, extra, isDecided })
         : withRange(turn.ledger, {
             last: comparison.isWalked ? null : comparison.cursor,
             hasMet: (key) => comparison.met.has(inspection.id(table, key)),
             lookedAt: at,
             proven: isEqual ? proven : null,
+            rows: sourceRows,
             missing,
             different,
           });
@@ -239,13 +241,14 @@ export class Proving {
         last = await inspection.page(table, cursor, signal);
         await comparison.lookFor(last.keys, signal);
       }
-      return { ...last, found: comparison.findings };
+      const rows = inspection.page === undefined ? null : last.keys.length;
+      return { ...last, rows, found: comparison.findings };
     });
     if (done === null) return;
-    const { found, next, isNew = false } = done;
+    const { found, next, rows, isNew = false } = done;
     const { extra, repaired, isDecided } = leftOf(found);
     const position = found.result().positions?.from ?? null;
-    const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, extra, isDecided };
+    const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, rows, extra, isDecided };
     await this.#store(turn, withKeys(turn.ledger, looked), found, repaired);
   }
 

@@ -8,6 +8,7 @@ import type {
 } from "../../core/contracts/reconciliation.ts";
 import { bytes, count, digits, utc } from "../../core/figures.ts";
 import { type Bar, bars, columns, htmlDocument, isolated, type Markup, markup } from "../../html/markup.ts";
+import { comparisonsIn } from "./past.ts";
 import { CAUSES, duration, keyText, partText, reachText, secondsOf, stepsOf, valueText } from "./wording.ts";
 
 /** `history`: reports of the same name, newest first. It may include this comparison. */
@@ -15,20 +16,26 @@ export function htmlReport(found: ReconcileDocument, history: readonly ReportSum
   const { name, tables } = found;
   const verdict = verdictOf(found);
   const body = markup`<header><h1>${isolated(name)} <span class="verdict ${verdict.kind}">${verdict.text}</span></h1>
-<p class="soft">Sinks compared with the source from ${utc(found.startedAt)} to ${utc(found.finishedAt)}, ${duration(secondsOf(found))}.<br>
-Comparison ${found.id}. ${partText(found) ?? ""}${gapsText(found)}</p></header>
+<p class="soft">${spanText(found)}<br>
+${found.kind === "proof" ? "Report" : "Comparison"} ${found.id}. ${partText(found) ?? ""}${gapsText(found)}</p></header>
 ${tiles(found)}
 ${toDo(found)}
 ${titled("Drift by kind", driftChart(tables))}
 ${titled("Results", results(tables))}
-${titled("Past runs", trendCharts(found, history))}
-${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
+${found.kind === "proof" ? "" : titled("Past runs", trendCharts(found, history))}
+${titled("Coverage", markup`${coverageChart(found)}${found.kind === "proof" ? "" : bytesRead(tables)}`)}
 ${titled("Ranges of keys", ranges(tables))}
 ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
 ${listed("Suspended", found.suspended, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
 ${listed("Shown besides", found.besides, ({ table, what }) => markup`${isolated(table)}: ${what}`)}
 ${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
   return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
+}
+
+function spanText(found: ReconcileDocument): string {
+  const [from, to] = [utc(found.startedAt), utc(found.finishedAt)];
+  if (found.kind === "proof") return `What comparisons have proven at ${to}. The oldest proof is of ${from}.`;
+  return `Sinks compared with the source from ${from} to ${to}, ${duration(secondsOf(found))}.`;
 }
 
 function gapsText(found: ReconcileDocument): string {
@@ -104,11 +111,18 @@ const RANGES_SHOWN_MAX = 1_024;
 
 /** Which rows were compared when, and where the log was then. */
 function ranges(tables: readonly TableReconciliation[]): Markup {
-  const all = tables.flatMap(({ table, sink, coverage = [] }) => coverage.map((range) => ({ table, sink, range })));
+  const all = tables.flatMap(({ table, sink, sinkRows, coverage = [], listing }) => {
+    const ofSource = coverage.map(({ upTo, ...range }) => {
+      const end = upTo === null ? markup`the end` : isolated(keyText(upTo));
+      return { table, sink, end, ...range };
+    });
+    const ofSink = { table, sink, end: markup`all keys of the sink`, rows: sinkRows };
+    return listing === undefined ? ofSource : [...ofSource, { ...ofSink, ...listing }];
+  });
   if (all.length === 0) return markup``;
   const rows = all.slice(0, RANGES_SHOWN_MAX).map(
-    ({ table, sink, range: { upTo, rows: rowCount, at, position } }) =>
-      markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td class="text key">${upTo === null ? "the end" : isolated(keyText(upTo))}</td><td>${rowCount === null ? "–" : digits(rowCount)}</td><td class="text">${at ?? "never"}</td><td class="text">${position ?? "–"}</td></tr>
+    (one) =>
+      markup`<tr><td class="text">${isolated(one.table)}</td><td class="text">${isolated(one.sink)}</td><td class="text key">${one.end}</td><td>${one.rows === null ? "–" : digits(one.rows)}</td><td class="text">${one.at ?? "never"}</td><td class="text">${one.position ?? "–"}</td></tr>
 `,
   );
   const rest = all.length - rows.length;
@@ -248,7 +262,7 @@ function sum({ rows }: Covered, of: "compared" | "sourceRows"): number {
 /** Drift and duration of this run and earlier ones. */
 export function trendCharts(found: ReconcileDocument, history: readonly ReportSummary[]): Markup {
   const own = summaryOf(found);
-  const before = history.filter(({ id, startedAt }) => id !== own.id && startedAt <= own.startedAt);
+  const before = comparisonsIn(history).filter(({ id, startedAt }) => id !== own.id && startedAt <= own.startedAt);
   const runs = [own, ...before].slice(0, RUNS_MAX).toReversed();
   if (runs.length === 1) return markup`<p class="soft">This is the first run of which a report is kept.</p>`;
   const drift = runs.map((run) => {

@@ -12,7 +12,7 @@ import { PART_COUNT } from "../rows/rotation.ts";
 export function lastEqual(reports: readonly ReportSummary[]): Date | null {
   const parts = new Set<number>();
   let newest: ReportSummary | null = null;
-  for (const report of reports) {
+  for (const report of comparisonsIn(reports)) {
     if (report.drift) {
       parts.clear();
       newest = null;
@@ -26,9 +26,15 @@ export function lastEqual(reports: readonly ReportSummary[]): Date | null {
   return null;
 }
 
+/** Without reports of proofs: those tell what comparisons found before. */
+export function comparisonsIn(reports: readonly ReportSummary[]): readonly ReportSummary[] {
+  return reports.filter(({ kind }) => kind !== "proof");
+}
+
 /** The fields of `status` about past comparisons. */
 export function pastOf(reports: readonly ReportSummary[]): Pick<ComparisonStatus, "last" | "drift"> {
-  return { last: reports[0] ?? null, drift: openDrift(reports) };
+  const comparisons = comparisonsIn(reports);
+  return { last: comparisons[0] ?? null, drift: openDrift(comparisons) };
 }
 
 /**

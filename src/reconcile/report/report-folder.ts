@@ -65,7 +65,7 @@ export class ReportFolder {
   }
 }
 
-interface ReportingParts {
+export interface ReportingParts {
   readonly reports: ReportStore;
   /** Null: none is configured. */
   readonly folder: ReportFolder | null;

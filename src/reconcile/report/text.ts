@@ -7,12 +7,15 @@ import { CAUSES, keyText, partText, reachText, secondsOf, stepsOf, valueText } f
 
 /** As code, which can't hold markup: the fence is longer than any row of backticks in a name or key of the source. */
 export function markdownReport(found: ReconcileDocument): string {
-  const { name, id, startedAt, finishedAt } = found;
+  const { kind, name, id, startedAt, finishedAt } = found;
   const steps = stepsOf(found).map(({ text, command }) => (command === null ? text : `${text}\n  ${command}`));
   const text = [reportText(found), ...steps].join("\n").replaceAll(/[^\P{Cc}\n]/gu, " ");
   const fence = "`".repeat(Math.max(3, 1 + Math.max(0, ...(text.match(/`+/g) ?? []).map((run) => run.length))));
-  const took = `from ${startedAt} to ${finishedAt} (${secondsOf(found).toFixed(1)} s)`;
-  return `# ${name}: ${verdictOf(found).text}\n\nComparison ${id}, ${took}.\n\n${fence}text\n${text}\n${fence}\n`;
+  const took =
+    kind === "proof"
+      ? `Report ${id} of what is proven at ${finishedAt}, by comparisons since ${startedAt}`
+      : `Comparison ${id}, from ${startedAt} to ${finishedAt} (${secondsOf(found).toFixed(1)} s)`;
+  return `# ${name}: ${verdictOf(found).text}\n\n${took}.\n\n${fence}text\n${text}\n${fence}\n`;
 }
 
 /** `isPlan`: describes a repair that is not carried out. */

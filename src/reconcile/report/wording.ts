@@ -82,7 +82,9 @@ export function stepsOf(found: ReconcileDocument): readonly Step[] {
     add(`Rows that ${sink} refused wait as dead letters; each says why.`, `millrace dlq list --sink ${sink}`);
   }
   if (suspended.length > 0) add("Reinstate the suspended tables; each error says how.", "millrace status");
-  if (notComparable.length > 0) {
+  if (notComparable.some(({ isExpected }) => isExpected !== true) && found.kind === "proof") {
+    add("The continuous comparison proves the rest in its turn, unless it waits for something.", "millrace status");
+  } else if (notComparable.length > 0 && found.kind !== "proof") {
     add("Bring the sinks that could not be compared to the source's position, then compare again.", "millrace status");
   }
   return steps;

@@ -3,9 +3,11 @@ import { execFileSync } from "node:child_process";
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { ReconcileDocument, ReportSummary } from "../../../src/core/contracts/reconciliation.ts";
 import { reconcile } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { runCli } from "../../support/daemon/cli.ts";
+import { eventually } from "../../support/run/waiting.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 
 test("each comparison's report is signed and names its positions; what is changed or missing is named", async () => {
@@ -78,4 +80,51 @@ test("each comparison's report is signed and names its positions; what is change
   expect(JSON.parse((await verify(elsewhere)).stdout).reports[1].problem).toMatch(/^the report before it is missing/);
   expect(await verify(join(elsewhere, "none.json"))).toMatchObject({ exitCode: 2 });
   expect(await verify(folder.file("report.pub"))).toMatchObject({ exitCode: 2 });
+});
+
+test("what the continuous comparison has proven is a report of the same chain, with a daemon and without one", async () => {
+  using folder = temporaryFolder();
+  const key = folder.file("report.key");
+  execFileSync("openssl", ["genpkey", "-algorithm", "ed25519", "-out", key], { stdio: "ignore" });
+  const reports = folder.file("reports");
+  await using pipeline = await RunningPipeline.start(
+    "create table a (id int primary key); insert into a select generate_series(1, 9)",
+    {
+      kinds: ["postgres"],
+      configure: (config) => ({
+        ...config,
+        reconcile: { reports, sign: `\${file:${key}}`, continuous: { maxAge: "1h", share: "100%" } },
+      }),
+    },
+  );
+  await pipeline.settled();
+  const { installation } = pipeline;
+  const proof = async () => {
+    const { exitCode, stdout, stderr } = await installation.command("report", "proof", "--json");
+    const found: ReconcileDocument = JSON.parse(stdout);
+    return { exitCode, stderr, found };
+  };
+  const first = await eventually(async () => {
+    const made = await proof();
+    expect(made).toMatchObject({ exitCode: 0 });
+    return made.found;
+  });
+  const place = { at: expect.any(String), position: expect.stringMatching(/^[0-9A-F]+\//) };
+  expect(first).toMatchObject({
+    kind: "proof",
+    drift: false,
+    notComparable: [],
+    tables: [{ sourceRows: 9, sinkRows: 9, coverage: [{ upTo: null, rows: 9, ...place }], listing: place }],
+    signature: { key: expect.any(String) },
+  });
+  expect((await reconcile(installation)).exitCode).toBe(0);
+  await pipeline.daemon.stop();
+  const { found: last } = await proof();
+  const list = JSON.parse((await installation.command("report", "list", "--json")).stdout).reports;
+  expect(list.slice(0, 3).map(({ kind }: ReportSummary) => kind ?? null)).toEqual(["proof", null, "proof"]);
+  expect(last.signature!.previous!.id).toBe(list[1].id);
+  expect(await installation.command("report", "verify")).toMatchObject({ exitCode: 0 });
+  // The last comparison is the one that somebody asked for.
+  const status = JSON.parse((await installation.command("status", "--json")).stdout);
+  expect(status.reconcile.last.id).toBe(list[1].id);
 });
