@@ -4,12 +4,14 @@ import { loginIn } from "../../src/tls/url-parts.ts";
 import type { CheckedTable, Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok, takenFrom, warning, wrong } from "../kit/findings.ts";
 import { Client } from "./client.ts";
-import { explain, HINTS, isDenied, isLoginRefused } from "./errors.ts";
+import { clickhouseError, explain, HINTS, isDenied, isLoginRefused } from "./errors.ts";
 import { CLUSTER_PRIVILEGES, databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
 import { replicaClusters, processesOf } from "./fence.ts";
 import { META_DATABASE, quoteIdentifier, quoteLiteral, shownTarget, sqlNameOf, targetOf } from "./names.ts";
 import { otherSharing, SHARING_HINT } from "../../src/core/targets/sharing.ts";
 import { isShared, successorOf } from "../warehouse/following.ts";
+import { checkedParts, refusedParts } from "../warehouse/scopes.ts";
+import { ScopeRows } from "./scopes.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./tables/existing.ts";
 import { isOurView } from "./tables/view.ts";
@@ -170,7 +172,13 @@ async function checkTables(
   );
   const targets = [...wanted.values()].map(({ target }) => target);
   const id = `clickhouse.${sink}.table`;
-  return [...(await lookUpTargets(client, targets, signal))].flatMap(([name, existing]): Finding[] => {
+  const parts = checkedParts(tables, (table) => sqlNameOf(targetOf(table, schema)));
+  const owners =
+    parts.length === 0
+      ? new Map<string, never>()
+      : await new ScopeRows(client, placement, signal).look(parts.map(({ scope }) => scope));
+  const refused = refusedParts(clickhouseError, owner, parts, owners).map((error) => failed(id, error));
+  const found = [...(await lookUpTargets(client, targets, signal))].flatMap(([name, existing]): Finding[] => {
     if (isOurView(existing)) return [];
     const { table, target } = wanted.get(name)!;
     const error = (what: string, fix: string): Finding[] => [wrong(id, `${name} ${what}`, fix)];
@@ -189,6 +197,7 @@ async function checkTables(
       warning(id, `${name} has a TTL: rows go by themselves, and a comparison calls them missing`, null),
     ];
   });
+  return [...refused, ...found];
 }
 
 function otherKey({ note, keys: [sorted] }: ClickhouseTarget): string | null {

@@ -57,6 +57,12 @@ export class ScopeRows {
     return await OWNED.find(scopes, (sql) => this.#rows(sql));
   }
 
+  /** The same; makes nothing. */
+  async look(scopes: readonly string[]): Promise<ScopeOwners> {
+    this.#engine ??= await this.#look();
+    return this.#engine === undefined ? new Map() : await OWNED.find(scopes, (sql) => this.#rows(sql));
+  }
+
   async of(owner: string): Promise<readonly string[]> {
     // Most sinks have none.
     this.#engine ??= await this.#look();

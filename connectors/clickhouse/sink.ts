@@ -129,10 +129,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     });
   }
 
-  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+  async keepOnly(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#work("letting go of tables", signal, async (client, until) => {
       await this.#opened().compare(until);
-      await this.#targets.keep(this.#warehouse(client, until), tables);
+      await this.#targets.keepOnly(this.#warehouse(client, until), tables);
     });
   }
 

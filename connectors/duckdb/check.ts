@@ -5,8 +5,9 @@ import type { MillraceError } from "../../src/core/errors.ts";
 import { failed, takenFrom } from "../kit/findings.ts";
 import { successorOf } from "../warehouse/following.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
+import { checkedParts, refusedParts } from "../warehouse/scopes.ts";
 import { refusalOf } from "../warehouse/table-change.ts";
-import { classify, ofFile } from "./errors.ts";
+import { classify, duckdbError, ofFile } from "./errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 import type { Store } from "./store.ts";
@@ -42,14 +43,19 @@ export async function targetFindings(
       const checkpoint = new CheckpointRow(owner, store.catalogue, form);
       const warehouse = new DuckdbWarehouse({ connection, store, checkpoint, signal }, options);
       const there = await warehouse.find(tables);
-      return tables.flatMap((table): readonly Finding[] => {
+      const id = `duckdb.table.${name}`;
+      const parts = checkedParts(tables, (table) => warehouse.key(table));
+      const scopes = parts.map(({ scope }) => scope);
+      const owners = await checkpoint.lookAtScopes(connection, store.catalogue, scopes);
+      const taken = refusedParts(duckdbError, owner, parts, owners).map((error) => failed(id, error));
+      const found = tables.flatMap((table): readonly Finding[] => {
         const existing = there.get(warehouse.key(table));
         if (existing === undefined) return [];
-        const id = `duckdb.table.${name}`;
         const refused = refusalOf(warehouse, { table, form }, existing);
         if (refused !== null) return [failed(id, refused)];
         return takenFrom(id, warehouse.shown(table), successorOf(owner, existing.note), form.mode);
       });
+      return [...taken, ...found];
     } finally {
       connection.disconnectSync();
     }

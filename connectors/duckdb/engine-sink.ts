@@ -244,9 +244,9 @@ export class EngineSink<S extends Store>
     });
   }
 
-  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+  async keepOnly(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#work("letting go of tables", signal, async () => {
-      await this.#targets.keep(this.#warehouse(signal), tables);
+      await this.#targets.keepOnly(this.#warehouse(signal), tables);
     });
   }
 

@@ -6,10 +6,11 @@ import type { CheckedTable, Finding, TableName } from "../../src/core/contracts/
 import { failed, takenFrom } from "../kit/findings.ts";
 import { successorOf } from "../warehouse/following.ts";
 import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
+import { checkedParts, refusedParts } from "../warehouse/scopes.ts";
 import { refusalOf, type Refused } from "../warehouse/table-change.ts";
-import { classify, notOurs } from "./errors.ts";
+import { classify, notOurs, sqliteError } from "./errors.ts";
 import { openExisting, openForReading, rowsOf, unlessBusy } from "./file.ts";
-import { targetName } from "./names.ts";
+import { SCOPES, SCOPES_NAME, targetKey, targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
 import { KEY_NAME, lookUpTarget, PLACE, refusalAt } from "./tables/warehouse.ts";
 
@@ -38,14 +39,20 @@ function targetFindings(
     const shown = (table: TableName): string => targetName(table, schema);
     const refusal = (refused: Refused) => refusalAt(shown(refused.table), refused);
     const dialect = { place: PLACE, keyName: KEY_NAME, shown, refusal };
-    return tables.flatMap((table): readonly Finding[] => {
+    const id = `sqlite.table.${name}`;
+    const parts = checkedParts(tables, (table) => targetKey(shown(table)));
+    const hasScopes = rowsOf(ours, "SELECT 1 FROM sqlite_schema WHERE name = ?", SCOPES_NAME).length > 0;
+    const scopes = hasScopes ? parts.map(({ scope }) => scope) : [];
+    const owners = SCOPES.findNow(scopes, (sql) => rowsOf(ours, sql));
+    const taken = refusedParts(sqliteError, owner, parts, owners).map((error) => failed(id, error));
+    const found = tables.flatMap((table): readonly Finding[] => {
       const existing = lookUpTarget((sql, ...values) => rowsOf(ours, sql, ...values), shown(table));
       if (existing === null) return [];
-      const id = `sqlite.table.${name}`;
       const refused = refusalOf(dialect, { table, form }, existing);
       if (refused !== null) return [failed(id, refused)];
       return takenFrom(id, shown(table), successorOf(owner, existing.note), form.mode);
     });
+    return [...taken, ...found];
   }
   using other = openForReading(path);
   if (rowsOf(other, "SELECT 1 FROM sqlite_schema LIMIT 1").length > 0) throw notOurs(path);

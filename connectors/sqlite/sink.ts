@@ -161,9 +161,9 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     });
   }
 
-  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+  async keepOnly(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#work("letting go of tables", signal, async (stop) => {
-      await this.#targets.keep(this.#warehouse(stop), this.#keptOf(tables));
+      await this.#targets.keepOnly(this.#warehouse(stop), this.#keptOf(tables));
     });
   }
 

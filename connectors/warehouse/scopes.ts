@@ -5,9 +5,10 @@
  *     "shared"."orders" {"tenant":"acme"}   eu/warehouse   us/warehouse
  *     scope                                 owner          former: its rows may still be there
  */
+import type { CheckedTable } from "../../src/core/contracts/connector.ts";
 import { groupsOf } from "../../src/core/each-of.ts";
 import { joined, type MillraceError, type Raise } from "../../src/core/errors.ts";
-import type { TableVersion } from "../../src/core/model/schema.ts";
+import { type Scope, tableId, type TableVersion } from "../../src/core/model/schema.ts";
 import { partTakenBy } from "../../src/core/targets/taken.ts";
 import { type Ownership, successorOf } from "./following.ts";
 
@@ -17,13 +18,13 @@ export type ScopeOwners = ReadonlyMap<string, Ownership>;
 /** What a sink is to have from now on. */
 export interface ScopeClaim {
   readonly scope: string;
-  readonly of: TableVersion;
+  readonly table: TableVersion;
   /** From whom it may be taken; null: from nobody. */
   readonly from: string | null;
 }
 
 /** `key`: of the table's target. Null: the target is the table's alone. */
-export function scopeKey(key: string, { scope }: Pick<TableVersion, "scope">): string | null {
+export function scopeKey(key: string, { scope }: { readonly scope?: Scope | undefined }): string | null {
   if (scope === undefined) return null;
   const inOrder = Object.entries(scope).toSorted(([one], [other]) => (one < other ? -1 : 1));
   return `${key} ${JSON.stringify(Object.fromEntries(inOrder))}`;
@@ -124,10 +125,40 @@ export function claimed(raise: Raise, owner: string, claims: readonly ScopeClaim
 }
 
 export function expectScopes(raise: Raise, owner: string, claims: readonly ScopeClaim[], there: ScopeOwners): void {
-  const taken = claims.flatMap(({ scope, of, from }): readonly MillraceError[] => {
+  const taken = claims.flatMap(({ scope, table, from }): readonly MillraceError[] => {
     const other = successorOf(owner, there.get(scope) ?? null);
-    return other === null || other === from ? [] : [partTakenBy(raise, of.id, other)];
+    return other === null || other === from ? [] : [partTakenBy(raise, table.id, other)];
   });
   const [first, ...further] = taken;
   if (first !== undefined) throw joined([first, ...further]);
+}
+
+/** A table's part of a shared target, as a check sees it. */
+export interface CheckedPart {
+  readonly scope: string;
+  readonly table: CheckedTable;
+}
+
+/** `key`: of a table's target. */
+export function checkedParts(
+  tables: readonly CheckedTable[],
+  key: (table: CheckedTable) => string,
+): readonly CheckedPart[] {
+  return tables.flatMap((table) => {
+    const scope = table.scope === undefined ? null : scopeKey(key(table), table);
+    return scope === null ? [] : [{ scope, table }];
+  });
+}
+
+/** What a start would refuse because another one has it. `there`: who has these. */
+export function refusedParts(
+  raise: Raise,
+  owner: string,
+  parts: readonly CheckedPart[],
+  there: ScopeOwners,
+): readonly MillraceError[] {
+  return parts.flatMap(({ scope, table }) => {
+    const other = successorOf(owner, there.get(scope) ?? null);
+    return other === null ? [] : [partTakenBy(raise, table.id ?? tableId(table.schema, table.table), other)];
+  });
 }

@@ -287,13 +287,13 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     expectScopes(warehouse.raise, this.#owner, claims, there);
     const others = claims.filter(({ scope }) => there.get(scope)?.owner !== this.#owner);
     if (others.length > 0) await warehouse.scopes.claim(others);
-    for (const { scope, of } of claims) this.#scopes.set(scope, of);
+    for (const { scope, table } of claims) this.#scopes.set(scope, table);
   }
 
   #claimsOf(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): readonly ScopeClaim[] {
     return tables.flatMap((table) => {
       const scope = scopeKey(warehouse.key(table), table);
-      return scope === null ? [] : [{ scope, of: table, from: this.#others.get(scope) ?? null }];
+      return scope === null ? [] : [{ scope, table, from: this.#others.get(scope) ?? null }];
     });
   }
 
@@ -469,10 +469,10 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
   /** Throws for prepared parts of shared targets that another daemon has now; they are forgotten. `there`: who has them. */
   expectScopes(raise: Raise, there: ScopeOwners): void {
     const claims = [...there].flatMap(([scope, ownership]): readonly ScopeClaim[] => {
-      const of = this.#scopes.get(scope);
-      if (of === undefined || successorOf(this.#owner, ownership) === null) return [];
+      const table = this.#scopes.get(scope);
+      if (table === undefined || successorOf(this.#owner, ownership) === null) return [];
       this.#scopes.delete(scope);
-      return [{ scope, of, from: null }];
+      return [{ scope, table, from: null }];
     });
     expectScopes(raise, this.#owner, claims, there);
   }
@@ -491,8 +491,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     });
   }
 
-  /** See `TargetPresence.keep`. */
-  async keep(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
+  /** See `TargetPresence.keepOnly`. */
+  async keepOnly(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
     if (warehouse.scopes === undefined) return;
     const able = tables.filter((table) => keyOrNull(warehouse, table) !== null);
     const kept = new Set(this.#claimsOf(warehouse, able).map(({ scope }) => scope));

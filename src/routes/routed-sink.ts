@@ -121,7 +121,9 @@ function routedPresence(tables: RoutedTables, presence: TargetPresence): TargetP
             return foreign.map((one) => ({ ...one, table: tables.own(one.table) }));
           },
         }),
-    ...(presence.keep === undefined ? {} : { keep: (all, signal) => presence.keep!(tables.versions(all), signal) }),
+    ...(presence.keepOnly === undefined
+      ? {}
+      : { keepOnly: (all, signal) => presence.keepOnly!(tables.versions(all), signal) }),
     ...(presence.adoptable === undefined
       ? {}
       : { adoptable: async (all, signal) => own(await presence.adoptable!(tables.versions(all), signal)) }),

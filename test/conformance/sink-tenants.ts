@@ -264,6 +264,24 @@ export function tenantTests(harness: SinkHarness): void {
     });
   });
 
+  test("`check` names the daemon that has a tenant", async (context) => {
+    await using stage = await shared(harness, context, [acme]);
+    const { presence } = stage.sink;
+    const { target } = stage;
+    context.skip(presence?.keepOnly === undefined, "a tenant has no owner there");
+    const taken = async (daemon: string) =>
+      (await target.check!([acme, other], daemon, timeout())).filter(({ what }) => what.startsWith("MR3121"));
+    expect(await taken("shop")).toEqual([]);
+    const finding = {
+      level: "error",
+      what: expect.stringMatching(/the rows of tenant_acme\.orders in the target that it shares belong to shop\//),
+      fix: expect.stringContaining("millrace snapshot start --tables tenant_acme.orders"),
+    };
+    expect(await taken("other")).toEqual([expect.objectContaining(finding)]);
+    await presence!.keepOnly!([], timeout());
+    expect(await taken("other")).toEqual([]);
+  });
+
   test("a comparison sees the rows of one", async (context) => {
     await using stage = await shared(harness, context);
     context.skip(stage.sink.comparison === undefined, "what the sink holds is not compared");

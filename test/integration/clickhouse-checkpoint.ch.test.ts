@@ -493,7 +493,7 @@ test("rows that another daemon removes of a tenant of its own are no loss", asyn
   await first.apply(rowsBatch(100n, [staying, [put(["1", "a", "staying"])]]), new Reports(), timeout());
   await first.apply(rowsBatch(110n, [moving, [put(["1", "b", "moving"])]]), new Reports(), timeout());
   await first.verify(timeout());
-  await first.presence!.keep!([staying], timeout());
+  await first.presence!.keepOnly!([staying], timeout());
   await second.open(1, timeout());
   await second.prepare([moving], timeout());
   await second.rows!.expel([moving], rowVersion(1, 10n), timeout());

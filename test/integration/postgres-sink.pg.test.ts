@@ -889,7 +889,7 @@ test("a session in the middle of a batch is ended also if it has a login that th
   const next = new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: "public" });
   expect((await next.open(2, timeout()))?.position.commit).toBe(11n);
   // It has no right to the table of tenants, and nothing there.
-  await next.keep([people], timeout());
+  await next.keepOnly([people], timeout());
   await next.close();
   await held;
   await holder.end();

@@ -241,7 +241,7 @@ export class ClickhouseWarehouse
 
   /** What former owners of these parts still send changes nothing. `owners`: who has them now, and had them before. */
   async #stopFormer(claims: readonly ScopeClaim[], owners: ScopeOwners): Promise<void> {
-    const taken = claims.flatMap(({ scope, of: table }): readonly ForeignTarget[] => {
+    const taken = claims.flatMap(({ scope, table }): readonly ForeignTarget[] => {
       const owner = owners.get(scope)?.former;
       return owner === undefined ? [] : [{ table, owner }];
     });

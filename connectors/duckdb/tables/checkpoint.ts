@@ -5,7 +5,7 @@ import { checkpointOfRow, HeldCheckpoint } from "../../kit/held-checkpoint.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
-import { ScopeTable } from "../../warehouse/scopes.ts";
+import { type ScopeOwners, ScopeTable } from "../../warehouse/scopes.ts";
 
 /** Checkpoint and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class CheckpointRow {
@@ -61,13 +61,13 @@ export class CheckpointRow {
 
   /** The stored checkpoint; creates nothing. */
   async look(connection: EngineConnection, catalogue: string): Promise<Checkpoint | null> {
-    const there = await readTextRows(
-      connection,
-      "SELECT 1 FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
-      [catalogue, META_SCHEMA],
-    );
-    if (there.length === 0) return null;
-    return parsed(await this.#read(connection));
+    return (await isThere(connection, catalogue, "progress")) ? parsed(await this.#read(connection)) : null;
+  }
+
+  /** Who has these; creates nothing. */
+  async lookAtScopes(connection: EngineConnection, catalogue: string, scopes: readonly string[]): Promise<ScopeOwners> {
+    if (scopes.length === 0 || !(await isThere(connection, catalogue, "scopes"))) return new Map();
+    return await this.scopes.find(scopes, (sql) => readTextRows(connection, sql));
   }
 
   async #read(connection: EngineConnection): Promise<readonly string[] | undefined> {
@@ -138,6 +138,12 @@ export class CheckpointRow {
   committed(next: Checkpoint): void {
     this.#known.committed(next);
   }
+}
+
+/** `name`: of a table beside the checkpoints. */
+async function isThere(connection: EngineConnection, catalogue: string, name: string): Promise<boolean> {
+  const sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = $3";
+  return (await readTextRows(connection, sql, [catalogue, META_SCHEMA, name])).length > 0;
 }
 
 /** A lake has no keys. */

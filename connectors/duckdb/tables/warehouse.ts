@@ -117,7 +117,9 @@ export class DuckdbWarehouse
         const there = await this.scopes.find(claims.map(({ scope }) => scope));
         const taken = claimed(this.raise, this.#options.owner, claims, there);
         await this.#checkpoint.changeScopes(this.#connection, this.#checkpoint.scopes.put(taken));
-        await this.#stopFormer(claims.flatMap(({ scope, of }) => (taken.get(scope)?.former === undefined ? [] : [of])));
+        await this.#stopFormer(
+          claims.flatMap(({ scope, table }) => (taken.get(scope)?.former === undefined ? [] : [table])),
+        );
       });
     },
     own: async () => (await this.rows(this.#checkpoint.scopes.of(this.#options.owner))).map(([scope]) => scope!),

@@ -2,8 +2,9 @@ import type { CheckedTable, Finding } from "../../../src/core/contracts/connecto
 import { failed, ok, takenFrom, warning, wrong } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
-import { FOREIGN_TABLE_FIX, ofAnother, stateOf, UNTRANSLATABLE } from "./errors.ts";
+import { FOREIGN_TABLE_FIX, ofAnother, postgresError, stateOf, UNTRANSLATABLE } from "./errors.ts";
 import { successorOf } from "../../warehouse/following.ts";
+import { checkedParts, refusedParts } from "../../warehouse/scopes.ts";
 import { adoptionRefusals, isAdoptable, refusalOf } from "../../warehouse/table-change.ts";
 import { adoptionObstacles, hiddenRows, shownColumns } from "./tables/adoption.ts";
 import { findTable, type FoundTable, obstaclesOf } from "./tables/found-table.ts";
@@ -11,7 +12,7 @@ import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { resolveTypes } from "./tables/types.ts";
 import { KEY_NAME, PLACE, refusalAt } from "./tables/warehouse.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
-import { CHECKPOINT_NAME, SCOPES_TABLE } from "./wire/checkpoint.ts";
+import { CHECKPOINT_NAME, MAY_USE_SCOPES, SCOPES, SCOPES_TABLE } from "./wire/checkpoint.ts";
 import { Session } from "./wire/session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { Frames } from "./wire/frames.ts";
@@ -123,7 +124,7 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
     const name = { schema: schema ?? "", table: table ?? "" };
     return { name, mayWrite: mayWrite === "t", isOurs: isOurs === "t" || schema === METADATA_SCHEMA };
   });
-  const altered: Omit<Finding, "id">[] = [];
+  const altered: Omit<Finding, "id">[] = isShared ? [...(await takenParts(session, wanted, signal))] : [];
   const foreign: TargetName[] = [];
   for (const { name, isOurs } of found) {
     const source = wanted.tables.find(({ schema, table }) => schema === name.schema && table === name.table)?.source;
@@ -161,6 +162,21 @@ async function holds(session: Session, text: string, signal: AbortSignal): Promi
     if (stateOf(error) !== UNTRANSLATABLE) throw error;
     return false;
   }
+}
+
+/** Of tables that share targets. */
+async function takenParts(
+  session: Session,
+  { tables, owner }: Pick<CheckedTargets, "tables" | "owner">,
+  signal: AbortSignal,
+): Promise<readonly Omit<Finding, "id">[]> {
+  const targets = new Map(tables.map(({ schema, table, source }) => [source, quoteTable(schema, table)]));
+  const parts = checkedParts([...targets.keys()], (table) => targets.get(table)!);
+  const rows = async (sql: string) => (await session.query(sql, signal)).rows;
+  const [[mayUse] = []] = await rows(MAY_USE_SCOPES);
+  if (mayUse !== "t") return [];
+  const scopes = parts.map(({ scope }) => scope);
+  return refusedParts(postgresError, owner, parts, await SCOPES.find(scopes, rows)).map((error) => failed("", error));
 }
 
 /** What somebody has made of a table of ours that keeps rows from it. */

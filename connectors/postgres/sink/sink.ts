@@ -146,8 +146,8 @@ export class PostgresSink
     return foreign;
   }
 
-  async keep(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const look = (session: Session) => this.#targets.keep(this.#tables(session, signal), tables);
+  async keepOnly(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const look = (session: Session) => this.#targets.keepOnly(this.#tables(session, signal), tables);
     await this.#session.run("letting go of tables", look, signal);
   }
 

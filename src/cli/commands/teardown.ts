@@ -104,7 +104,7 @@ async function removeRows(session: Session, globs: readonly string[], isConfirme
             kept.delete(table);
           }
           // What the sink has removed is the next one's that comes for it.
-          if (isConfirmed) await sink.presence?.keep?.([...kept], signal);
+          if (isConfirmed) await sink.presence?.keepOnly?.([...kept], signal);
         });
       }
     };

@@ -213,7 +213,7 @@ export interface TargetPresence {
    * each other's rows.
    *
    * Where tables share a target by rows (`scopedBy`), this is about each table's own rows there. Who came first has them, until
-   * `keep` or `forget` lets go of them: the caller prepares such a table only where an operator has said so.
+   * `keepOnly` or `forget` lets go of them: the caller prepares such a table only where an operator has said so.
    */
   foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly ForeignTarget[]>;
 
@@ -221,7 +221,7 @@ export interface TargetPresence {
    * Lets go of what this sink has in shared targets, but for these tables: all that it takes and that the source has. What is let go
    * is the next sink's that prepares it; its rows stay. Called after `open`; such a table is prepared again before its next row.
    */
-  keep?(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
+  keepOnly?(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
 
   /**
    * Which of these tables have a target that another program made, and that the next `prepare` takes over with its rows. Called

@@ -75,7 +75,7 @@ export class TableGate {
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
   readonly #firstLook = Promise.withResolvers<void>();
-  #areShown = false;
+  #isCatalogKnown = false;
   #isFirstLookLate = false;
 
   constructor(parts: GateParts) {
@@ -370,7 +370,7 @@ export class TableGate {
       const error = refusedSince(await this.withFix(refused));
       if (known?.message !== error.message) await this.suspend(id, error);
     }
-    this.#areShown = true;
+    this.#isCatalogKnown = true;
     this.#firstLook.resolve();
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
@@ -442,8 +442,8 @@ export class TableGate {
   }
 
   /** The first look has ended, and what it showed is known. */
-  get areShown(): boolean {
-    return this.#areShown;
+  get isCatalogKnown(): boolean {
+    return this.#isCatalogKnown;
   }
 
   /** True for a table that the catalogue no longer has. */

@@ -103,8 +103,8 @@ export class SinkTables {
   }
 
   /** This process has looked which tables the source has. */
-  get areShown(): boolean {
-    return this.#parts.gate.areShown;
+  get isCatalogKnown(): boolean {
+    return this.#parts.gate.isCatalogKnown;
   }
 
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */

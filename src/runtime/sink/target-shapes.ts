@@ -186,7 +186,7 @@ export class TargetShapes {
   /** Whether the sink may still have a table's rows in a shared target that it takes no more. */
   get hasToRelease(): boolean {
     const { sink, tables } = this.#parts;
-    if (sink.presence?.keep === undefined || !tables.areShown) return false;
+    if (sink.presence?.keepOnly === undefined || !tables.isCatalogKnown) return false;
     return !this.#hasReleased || this.#gone().length > 0;
   }
 
@@ -196,7 +196,7 @@ export class TargetShapes {
     const { sink, tables, writer } = this.#parts;
     const gone = this.#gone();
     const kept = [...tables.known].filter(({ id }) => tables.misses(id));
-    await writer.onTargets(async (until) => await sink.presence?.keep?.(kept, until), signal);
+    await writer.onTargets(async (until) => await sink.presence?.keepOnly?.(kept, until), signal);
     this.#hasReleased = true;
     for (const { id } of gone) this.#prepared.delete(id);
   }

@@ -521,13 +521,13 @@ test.each([...TENANTS, "duckdb"])(
     await apply(second, order(zed, 10n, "second"));
     await expectTenantTaken(second.prepare([zed, acme], timeout()), "first");
     await repeated(() => apply(first, order(acme, 110n, "first")));
-    await first.presence!.keep!([acme], timeout());
+    await first.presence!.keepOnly!([acme], timeout());
     await expectTenantTaken(second.prepare([acme], timeout()), "first");
     await repeated(() => apply(second, order(zed, 20n, "second")));
     expect(await theirs(first)).toEqual([{ table: zed, owner: "second/mirror" }]);
     expect(await theirs(second)).toEqual([{ table: acme, owner: "first/mirror" }]);
 
-    await first.presence!.keep!([], timeout());
+    await first.presence!.keepOnly!([], timeout());
     expect(await theirs(second)).toEqual([]);
     expect(await tops(second)).toEqual([rowVersion(1, 110n), rowVersion(1, 20n)]);
     await second.prepare([acme], timeout());

@@ -224,7 +224,7 @@ export async function emptyState(options: Parameters<typeof openState>[1] = {}):
 export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTableAnswers {
   return {
     areReadUnasked: true,
-    areShown: true,
+    isCatalogKnown: true,
     takes: () => true,
     wants: () => true,
     holds: () => true,
