@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, TableName, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { passwordIn } from "../../src/passwords/in-url.ts";
 import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
@@ -72,9 +72,15 @@ export const factory: SinkFactory<Options> = {
     return await readableServer({ url, tls, freshPassword: password, quorum }, schema, signal);
   },
   divides: ({ schema }) => (schema === undefined ? "id" : "name"),
-  reading: async ({ options: { url, schema, mode: form } }, table) => {
-    const target = targetOf(table, schema);
-    const sql = `SELECT * FROM ${sqlNameOf(form === "mirror" ? viewOf(target) : target)} LIMIT 10 FORMAT PrettyCompact`;
+  firstRows: async (context, tables, request, signal) => {
+    const { firstRows } = await import("./inspect/first-rows.ts");
+    const { url, tls, freshPassword: password, quorum } = settingsOf(context);
+    const settings = { url, tls, freshPassword: password, quorum };
+    return await firstRows(settings, tables, (table) => shownName(context.options, table), request, signal);
+  },
+  reading: async ({ options }, table) => {
+    const { url } = options;
+    const sql = `SELECT * FROM ${shownName(options, table)} LIMIT 10 FORMAT PrettyCompact`;
     return { shell: `${curlOf(url)} --data-binary ${shellWord(sql)}` };
   },
   byUrl: {
@@ -92,6 +98,12 @@ export const factory: SinkFactory<Options> = {
     return [`${place} in ClickHouse at ${placeOfHttp(url)}`];
   },
 };
+
+/** What people read: a mirror's view has the last version of each row. */
+function shownName({ schema, mode: form }: Pick<Options, "schema" | "mode">, table: TableName): string {
+  const target = targetOf(table, schema);
+  return sqlNameOf(form === "mirror" ? viewOf(target) : target);
+}
 
 /** Ports of the HTTP interface; search engines have others. */
 const HTTP_PORTS = new Set(["8123", "8443"]);

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { fileGrants, fileKeys } from "../kit/file-target.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, TableName } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";
 import { memoryLimit, threads } from "../kit/duckdb.ts";
 import { firstRowsSql, isReserved, targetOf } from "./names.ts";
@@ -49,10 +49,13 @@ export const factory: SinkFactory<Options> = {
     const { readableFile } = await import("./inspect/readable.ts");
     return await readableFile(sinkOptions(context));
   },
-  reading: async ({ options: { path, schema } }, table) => {
-    // DuckDB calls the catalogue by the file.
-    const [catalogue] = basename(path).split(".");
-    return { sql: firstRowsSql(targetOf(table, schema), catalogue) };
+  reading: async ({ options }, table) => ({ sql: readingSql(options, table) }),
+  firstRows: async ({ options }, tables, request) => {
+    const { firstRows } = await import("./inspect/first-rows.ts");
+    return await firstRows(
+      tables.map((table) => readingSql(options, table)),
+      request,
+    );
   },
   byUrl: {
     name: "warehouse",
@@ -62,3 +65,9 @@ export const factory: SinkFactory<Options> = {
   },
   places: (context) => [placeOfFile("the DuckDB file", sinkOptions(context).path)],
 };
+
+function readingSql({ path, schema }: Pick<Options, "path" | "schema">, table: TableName): string {
+  // DuckDB calls the catalogue by the file.
+  const [catalogue] = basename(path).split(".");
+  return firstRowsSql(targetOf(table, schema), catalogue);
+}

@@ -51,6 +51,12 @@ export function firstRowsSql({ schema, table }: TargetName, catalogue = ""): str
   return `select * from ${quoteName(...(isAmbiguous ? [catalogue] : []), schema, table)} limit 10`;
 }
 
+/** The same of several tables in one statement, which needs one copy of the file: a list of rows for each. */
+export function firstRowsOfAllSql(sqls: readonly string[], rowCount: number): string {
+  const lists = sqls.map((sql, i) => `(select list(r) as t${i} from (select * from (${sql}) limit ${rowCount}) as r)`);
+  return `select * from ${lists.join(", ")}`;
+}
+
 /** Names that differ from each other, and from Millrace's and DuckLake's own. */
 export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }: NamedFor = {}): string[] {
   return distinctNames(columns, isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);

@@ -160,6 +160,12 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     return new ReadableIndices(await SearchClient.open(settingsOf(context), signal));
   },
   divides: () => "id",
+  firstRows: async (context, tables, request, signal) => {
+    const { indexOf } = await import("../../src/core/targets/names.ts");
+    const { firstRows } = await import("./first-rows.ts");
+    const settings = settingsOf(context);
+    return await firstRows(settings, tables, (table) => indexOf(settings, table), request, signal);
+  },
   reading: async (context, table) => {
     const { indexOf } = await import("../../src/core/targets/names.ts");
     const { urls, ...settings } = settingsOf(context);

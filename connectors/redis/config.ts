@@ -1,5 +1,6 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, TableName, TargetRow } from "../../src/core/contracts/connector.ts";
+import { rowsOfEach, targetRow } from "../kit/first-rows.ts";
 import { passwordIn, withoutPassword } from "../../src/passwords/in-url.ts";
 import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
@@ -61,6 +62,21 @@ export const factory: SinkFactory<RedisOptions> = {
     return await ReadableKeys.open(settingsOf(context), signal);
   },
   divides: () => "id",
+  firstRows: async (context, tables, { rowCount }, signal) => {
+    const { tableKeyStart } = await import("./write/table-target.ts");
+    const { ReadableKeys } = await import("./readable.ts");
+    const settings = settingsOf(context);
+    const keys = await ReadableKeys.open(settings, signal);
+    try {
+      const rowsOf = async (table: TableName): Promise<readonly TargetRow[]> => {
+        const rows = await keys.first(tableKeyStart(settings, table), rowCount, signal);
+        return rows.map((row) => targetRow(Object.fromEntries(row)));
+      };
+      return await rowsOfEach(tables, rowsOf, signal);
+    } finally {
+      await keys.close();
+    }
+  },
   reading: async ({ options: { url, prefix }, isOfDocuments }, table) => {
     const { tableKeyStart } = await import("./write/table-target.ts");
     const start = tableKeyStart({ prefix, isOfDocuments }, table).replaceAll(/[*?[\]\\]/g, "\\$&");

@@ -125,6 +125,17 @@ export class ReadableKeys implements Readable {
     });
   }
 
+  /** Some of the rows whose keys begin so: the fields of a hash, or of an object of JSON. */
+  async first(start: string, countMax: number, signal: AbortSignal): Promise<readonly ReadonlyMap<string, string>[]> {
+    return await this.#classified(signal, async () => {
+      const keys = [...(await this.#someKeys(start, countMax, signal))].slice(0, countMax);
+      const rows = await Promise.all(
+        keys.map(async (key) => (await this.#fields("hash", key)) ?? (await this.#fields("json", key))),
+      );
+      return rows.filter((row) => row !== null);
+    });
+  }
+
   async #rows(table: ReadableTable, columns: readonly number[], keys: readonly string[]): Promise<readonly TextRow[]> {
     const form = this.#forms.get(table.id)!;
     const rows = await Promise.all(

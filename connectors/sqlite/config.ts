@@ -1,9 +1,10 @@
 import { resolve } from "node:path";
 import { z } from "zod";
+import { rowsOfEach, targetRows } from "../kit/first-rows.ts";
 import { fileGrants, fileKeys } from "../kit/file-target.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
 import { formChoices, idleDeletes, warehouseKeys, warehouseOptions } from "../kit/row-form.ts";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, TableName } from "../../src/core/contracts/connector.ts";
 import { placeOfFile } from "../../src/core/targets/places.ts";
 import { isReserved, targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
@@ -46,6 +47,11 @@ export const factory: SinkFactory<Options> = {
   reading: async ({ options: { schema } }, table) => ({
     sql: `select * from ${quoteIdentifier(targetName(table, schema))} limit 10`,
   }),
+  firstRows: async ({ options: { schema } }, tables, { rowCount, query }, signal) => {
+    const sqlOf = (table: TableName): string =>
+      `select * from ${quoteIdentifier(targetName(table, schema))} limit ${rowCount}`;
+    return await rowsOfEach(tables, async (table) => targetRows(await query(sqlOf(table))), signal);
+  },
   byUrl: {
     name: "embedded",
     forms: ["a path that ends with .sqlite, .sqlite3 or .db3", "sqlite:PATH"],

@@ -4,6 +4,7 @@ import type {
   ByUrl,
   CheckedTable,
   Finding,
+  FirstRowsRequest,
   GrantScript,
   Reading,
   SinkByUrl,
@@ -12,6 +13,7 @@ import type {
   SourceContext,
   SourceFactory,
   TableName,
+  TargetRow,
   Trial,
   TriedTables,
   UrlKeys,
@@ -73,6 +75,12 @@ export interface Bound<Made> {
   readonly grantBy?: (url: string, signal: AbortSignal) => Promise<readonly GrantScript[]>;
   /** Only for a sink; see SinkFactory. */
   readonly reading?: (table: TableName) => Promise<Reading>;
+  /** Only for a sink; see SinkFactory. */
+  readonly firstRows?: (
+    tables: readonly TableName[],
+    request: FirstRowsRequest,
+    signal: AbortSignal,
+  ) => Promise<readonly (readonly TargetRow[] | null)[]>;
   /** Whether these keys lead to the same place as the options, with the same login. */
   fit(keys: UrlKeys): Fit;
   /** Only for a source whose database can take a migration back; see SourceFactory. */
@@ -161,6 +169,14 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
       fit: (keys) => fitOf(options, keys, base.folder),
       ...(factory.reading === undefined ? {} : { reading: (table) => factory.reading!(context, table) }),
+      ...(factory.firstRows === undefined
+        ? {}
+        : {
+            firstRows: async (tables, request, signal) => {
+              expectExtras();
+              return await factory.firstRows!(context, tables, request, signal);
+            },
+          }),
       ...(factory.readable === undefined
         ? {}
         : {

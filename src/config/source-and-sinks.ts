@@ -270,7 +270,7 @@ function neighboursOf({ connector }: SinkConfig, sinks: readonly SinkConfig[]): 
 /** A sink of the configuration behind its routes: what it makes, checks and grants has the names that its tables have there. */
 function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink> {
   if (routes.text === "" || bound.form === "log") return bound;
-  const { reading } = bound;
+  const { reading, firstRows } = bound;
   return {
     ...bound,
     create: async (log, origin) => routedSink(await bound.create(log, routedContext(origin)), routes),
@@ -289,6 +289,16 @@ function routedConnector(bound: Bound<Sink>, routes: Routes): Bound<Sink> {
         tables?.map((table) => routes.named(table)),
       ),
     ...(reading === undefined ? {} : { reading: (table) => reading(routes.named(table)) }),
+    ...(firstRows === undefined
+      ? {}
+      : {
+          firstRows: (tables, request, signal) =>
+            firstRows(
+              tables.map((table) => routes.named(table)),
+              request,
+              signal,
+            ),
+        }),
     at: (url) => routedConnector(bound.at(url), routes),
   };
 }

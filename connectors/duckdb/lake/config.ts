@@ -92,6 +92,13 @@ export const factory: SinkFactory<Options> = {
   },
   isQueriedInPlace: true,
   reading: async ({ options: { schema } }, table) => ({ sql: firstRowsSql(targetOf(table, schema)) }),
+  firstRows: async ({ options: { schema } }, tables, request) => {
+    const { firstRows } = await import("../inspect/first-rows.ts");
+    return await firstRows(
+      tables.map((table) => firstRowsSql(targetOf(table, schema))),
+      request,
+    );
+  },
   byUrl: {
     name: "lake",
     forms: ["ducklake:FILE", "ducklake:sqlite:FILE", "ducklake:duckdb:FILE", "ducklake:postgres://host/database"],

@@ -58,6 +58,10 @@ export const factory: SinkFactory<Options> = {
     const sql = `select * from ${quoteTable(of, name)} limit 10`;
     return { shell: `psql ${shellWord(withoutPassword(url))} -c ${shellWord(sql)}` };
   },
+  firstRows: async (context, tables, request, signal) => {
+    const { firstRows } = await import("./first-rows.ts");
+    return await firstRows(sinkOptions(context), tables, request, signal);
+  },
   byUrl: {
     name: "replica",
     forms: ["postgres://host/database"],

@@ -56,7 +56,13 @@ async function nameOf({ sinks }: Place, wanted: string | null): Promise<string> 
   return only;
 }
 
-async function ask({ state }: Place, sink: SinkConfig, request: QueryRequest, timeoutMs: number): Promise<QueryResult> {
+/** Runs one reading statement on the sink's target, or on a copy that its daemon makes. */
+export async function ask(
+  { state }: Pick<Place, "state">,
+  sink: SinkConfig,
+  request: QueryRequest,
+  timeoutMs: number,
+): Promise<QueryResult> {
   const body = { sink: sink.name, timeoutMs: Math.ceil(timeoutMs) };
   const deadline = AbortSignal.timeout(body.timeoutMs);
   try {

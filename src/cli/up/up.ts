@@ -2,7 +2,7 @@
  * From a database's URL to rows in a target, in one command. It has no way of its own to do anything:
  *
  *   no config file   ─► grants with --admin-url ─► init ─┐
- *   a config file    ─► does it fit the command line? ───┴─► check ─► the daemon of `run` ─► first rows, by `rules try`
+ *   a config file    ─► does it fit the command line? ───┴─► check ─► the daemon of `run` ─► first rows
  *
  * A URL that leads nowhere leaves no file behind; what `check` finds leaves the file, for the next `up`.
  */
@@ -244,7 +244,8 @@ async function follow(session: Session, config: Config, signal: AbortSignal): Pr
 
 async function show(session: Session, config: Config, progress: Progress, signal: AbortSignal): Promise<void> {
   const status = await untilCopied(new DaemonClient(config.state), progress, signal);
-  const sample = await sampleOf(config, commandOf(session.configFile), signal);
+  const away = status.sinks.flatMap(({ name, error }) => (error === null ? [] : [name]));
+  const sample = await sampleOf(config, { command: commandOf(session.configFile), away }, signal);
   progress[Symbol.dispose]();
   const { listen } = config.admin;
   const dashboard =

@@ -68,7 +68,26 @@ export interface SinkFactory<Options> {
   readonly byUrl?: SinkByUrl;
   /** How a person looks at the first rows of a table, by its names in the sinks. Without passwords. Needs no connection. */
   reading?(context: SinkContext<Options>, table: TableName): Promise<Reading>;
+  /**
+   * Some rows of each of these tables, by their names in the sinks, as a reader of the target sees them. Null: that table could
+   * not be read. Absent: a reader of this kind gets changes, and not rows.
+   */
+  firstRows?(
+    context: SinkContext<Options>,
+    tables: readonly TableName[],
+    request: FirstRowsRequest,
+    signal: AbortSignal,
+  ): Promise<readonly (readonly TargetRow[] | null)[]>;
 }
+
+export interface FirstRowsRequest {
+  readonly rowCount: number;
+  /** Runs one reading statement on the target, with a copy of it where it needs one (`query`). */
+  readonly query: (sql: string) => Promise<QueryResult>;
+}
+
+/** JSON texts, by column. */
+export type TargetRow = ReadonlyMap<string, string>;
 
 /** Packages that npm installs only when they are named; see src/config/extras.ts. */
 export type Extra = "duckdb" | "s3" | "otlp";
