@@ -2,11 +2,11 @@ import * as z from "zod";
 import { resolve } from "node:path";
 import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { FilesSettings } from "./sink.ts";
-import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
+import { bucketKeys, bucketOf, duckdbSecretSql, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { placeOfBucket, placeOfFolder } from "../../src/core/targets/places.ts";
 import { refusing } from "../../src/core/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";
-import { MEMORY_LIMIT, memorySize } from "../kit/duckdb.ts";
+import { MEMORY_LIMIT, memorySize, quoteLiteral } from "../kit/duckdb.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { folderOf } from "./names.ts";
 
@@ -77,15 +77,16 @@ export const factory: SinkFactory<FilesOptions> = {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);
   },
-  reading: async ({ folder, options: { path, format } }, table) => {
+  reading: async ({ folder, options: { path, format, s3: given } }, table) => {
     const place = S3_PATH.test(path) ? path.replace(/\/+$/, "") : resolve(folder, path);
     const files = `${place}/${folderOf(table)}/*/*.${format}`;
     const read = format === "parquet" ? "read_parquet" : "read_json";
-    return { shell: `duckdb -c ${shellWord(`from ${read}('${files.replaceAll("'", "''")}') limit 10`)}` };
+    const login = S3_PATH.test(path) ? duckdbSecretSql(given) : "";
+    return { shell: `duckdb -c ${shellWord(`${login}from ${read}(${quoteLiteral(files)}) limit 10`)}` };
   },
   byUrl: {
     name: "files",
-    forms: ["s3://bucket/prefix", "a folder, such as ./files/", "file:PATH"],
+    forms: ["s3://bucket/prefix?endpoint=https://host&region=name", "a folder, such as ./files/", "file:PATH"],
     keys: keysOf,
     choices: () => [
       "format: ndjson      # a JSON object on each line. Default: parquet",
@@ -100,8 +101,7 @@ export const factory: SinkFactory<FilesOptions> = {
 
 /** A path is a folder's if it ends with a slash, or begins as a path does and has no ending. */
 function keysOf(given: string): UrlKeys | string | null {
-  if (/^s3:\/\//i.test(given))
-    return S3_PATH.test(given) ? { path: given } : "expected s3://bucket/prefix, with a bucket's name in lower case";
+  if (/^s3:\/\//i.test(given)) return bucketKeys(given);
   const named = /^file:(?:\/\/(?=\/))?(.+)$/is.exec(given)?.[1];
   if (named !== undefined) return { path: named };
   if (/^[a-z][a-z0-9+.-]*:/i.test(given)) return null;

@@ -1,7 +1,8 @@
 /** The options of a bucket in S3, for every sink that writes there. */
 import { resolve } from "node:path";
 import * as z from "zod";
-import type { IdleKey } from "../../src/core/contracts/connector.ts";
+import { quoteLiteral } from "./duckdb.ts";
+import type { IdleKey, UrlKeys } from "../../src/core/contracts/connector.ts";
 
 export const S3_PATH = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/.*)?$/;
 
@@ -57,6 +58,45 @@ export function s3Refusal(key: string, path: string, given: S3Options | undefine
   if (given.ca !== undefined && given.endpoint !== undefined && !/^https:/i.test(given.endpoint))
     return ["s3.ca", "has no use with an `endpoint` that is not https://"];
   return undefined;
+}
+
+const IN_URL = ["endpoint", "region", "pathStyle"];
+const LOGIN_NOTE = "a login comes from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, …), or goes into the file";
+
+/** Keys by s3://bucket/prefix?endpoint=…&region=…; a text: why the URL can't be used. Few servers beside AWS have a host for each bucket. */
+export function bucketKeys(url: string): UrlKeys | string {
+  const [, path = "", parameters = ""] = /^([^?]*)(?:\?(.*))?$/s.exec(url) ?? [];
+  if (!S3_PATH.test(path)) return "expected s3://bucket/prefix, with a bucket's name in lower case";
+  const given = new URLSearchParams(parameters);
+  if ([...given.keys()].some((name) => !IN_URL.includes(name)))
+    return `known behind the ? are ${IN_URL.join(", ")}; ${LOGIN_NOTE}`;
+  const [endpoint, region, style] = IN_URL.map((name) => given.get(name));
+  const server = endpoint == null ? null : URL.parse(endpoint);
+  if (endpoint != null && !/^https?:$/.test(server?.protocol ?? "")) return "expected endpoint=https://host";
+  if (server != null && (server.username !== "" || server.password !== ""))
+    return `the endpoint has a login: ${LOGIN_NOTE}`;
+  if (style != null && !["true", "false"].includes(style)) return "expected pathStyle=true or pathStyle=false";
+  const s3Keys = {
+    ...(endpoint == null ? {} : { endpoint }),
+    ...(region == null || region === "" ? {} : { region }),
+    ...(endpoint == null && style == null ? {} : { pathStyle: style !== "false" }),
+  };
+  return Object.keys(s3Keys).length === 0 ? { path } : { path, s3: s3Keys };
+}
+
+/** How DuckDB's own program finds the same server; the login is that of the environment. Empty: AWS, as it is. */
+export function duckdbSecretSql(given: S3Options | undefined): string {
+  if (given?.endpoint === undefined && given?.region === undefined) return "";
+  const { endpoint, region, pathStyle } = given;
+  const server = endpoint === undefined ? null : new URL(endpoint);
+  const parts = [
+    "type s3",
+    "provider credential_chain",
+    ...(region === undefined ? [] : [`region ${quoteLiteral(region)}`]),
+    ...(server === null ? [] : [`endpoint ${quoteLiteral(server.host)}`, `use_ssl ${server.protocol === "https:"}`]),
+    ...(pathStyle ? ["url_style 'path'"] : []),
+  ];
+  return `create secret (${parts.join(", ")}); `;
 }
 
 /** Undefined: the path is a folder. `ca` is relative to the configuration's folder. */

@@ -112,7 +112,12 @@ type Fit = "same" | "password" | "other";
 function fitOf(options: unknown, keys: UrlKeys, folder: string): Fit {
   const fits = Object.entries(keys).map(([key, given]): Fit => {
     const own: unknown = Object.getOwnPropertyDescriptor(Object(options), key)?.value;
-    if (typeof given !== "string") return JSON.stringify(own) === JSON.stringify(given) ? "same" : "other";
+    if (Array.isArray(given)) return JSON.stringify(own) === JSON.stringify(given) ? "same" : "other";
+    if (typeof given !== "string") {
+      const parts = Object.entries(Object(own));
+      const isSame = Object.entries(given).every(([name, value]) => parts.some(([n, v]) => n === name && v === value));
+      return isSame ? "same" : "other";
+    }
     const places = (Array.isArray(own) ? own : [own]).map(String);
     const found = places.find((text) => placeOf(text, folder) === placeOf(given, folder));
     if (found === undefined) return "other";

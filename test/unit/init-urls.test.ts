@@ -27,6 +27,17 @@ test.each([
   ["http://h", "elasticsearch", { url: "http://h" }],
   ["kafka://a:9092,b:9093,c", "kafka", { brokers: ["a:9092", "b:9093", "c:9092"] }],
   ["s3://bucket/a/b", "files", { path: "s3://bucket/a/b" }],
+  ["s3://bucket/a?region=eu-west-1", "files", { path: "s3://bucket/a", s3: { region: "eu-west-1" } }],
+  [
+    "s3://bucket/a?endpoint=https://minio:9000&region=x",
+    "files",
+    { path: "s3://bucket/a", s3: { endpoint: "https://minio:9000", region: "x", pathStyle: true } },
+  ],
+  [
+    "s3://bucket?endpoint=https://r2&pathStyle=false",
+    "files",
+    { path: "s3://bucket", s3: { endpoint: "https://r2", pathStyle: false } },
+  ],
   ["./out/", "files", { path: "./out/" }],
   ["out/", "files", { path: "out/" }],
   ["./out", "files", { path: "./out" }],
@@ -55,6 +66,9 @@ test.each([
   ["kafka://h:9092/canary", /nothing behind the hosts/],
   ["ducklake:mysql://u:canary@h/d", /expected ducklake:sqlite:FILE/],
   ["s3://Bucket/canary", /expected s3:\/\/bucket\/prefix/],
+  ["s3://bucket/a?secretAccessKey=canary", /known behind the \? are endpoint, region, pathStyle; a login comes from/],
+  ["s3://bucket/a?endpoint=canary", /expected endpoint=https/],
+  ["s3://bucket/a?endpoint=https://u:canary@h", /the endpoint has a login/],
 ])("%s is refused, without the URL itself", async (given, message) => {
   const refused = await sinkByUrl("--sink", given).catch((error: unknown) => error);
   expect(refused).toHaveProperty("message", expect.stringMatching(message));

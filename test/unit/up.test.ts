@@ -16,6 +16,10 @@ test.each([
   ["https://u:canary@h:9200", /^curl -u u 'https:\/\/h:9200\/public\.or.*\/_search\?pretty&size=10'$/],
   ["redis://u:canary@h:1/2", /^redis-cli -u redis:\/\/u@h:1\/2 --scan --pattern 'public:or.*:\*'$/],
   ["kafka://a,b", /^kafka-console-consumer\.sh --bootstrap-server a:9092,b:9092 --topic shop\.public\.or_ders_\w+ /],
+  [
+    "s3://bucket/p?endpoint=http://h:9000&region=r",
+    /^duckdb -c 'create secret \(type s3, provider credential_chain, region '\\''r'\\'', endpoint '\\''h:9000'\\'', use_ssl false, url_style '\\''path'\\''\); from read_parquet\(/,
+  ],
   ["s3://bucket/p/", /^duckdb -c 'from read_parquet\('\\''s3:\/\/bucket\/p\/public\.or%27ders\/\*\/\*\.parquet/],
 ])("%s: how to read a table is said without the password", async (url, command) => {
   const { connector, keys } = await sinkByUrl("--sink", url);
@@ -41,6 +45,19 @@ test.each([
   if (parsed.kind === "invalid") throw new Error("the definition takes the keys");
   const bound = parsed.bind({ daemon: "shop", folder: "/f", tables: [] });
   expect(bound.fit({ url: given })).toBe(fit);
+});
+
+test.each([
+  ["s3://bucket/p?endpoint=http://h:9000", "same"],
+  ["s3://bucket/p", "same"],
+  ["s3://bucket/p?endpoint=http://other:9000", "other"],
+  ["s3://bucket/other?endpoint=http://h:9000", "other"],
+])("a bucket and %s: %s", async (given, fit) => {
+  const { connector, keys } = await sinkByUrl("--sink", "s3://bucket/p?endpoint=http://h:9000&region=r");
+  const parsed = connector.parse(keys);
+  if (parsed.kind === "invalid") throw new Error("the definition takes the keys");
+  const bound = parsed.bind({ name: "s", daemon: "shop", folder: "/f" });
+  expect(bound.fit((await sinkByUrl("--sink", given)).keys)).toBe(fit);
 });
 
 test("a path fits wherever it is written from", async () => {

@@ -95,9 +95,7 @@ function sinkPart({ name, kind, keys, choices }: PlannedSink, daemon: string): s
   const lines = [
     `  ${name}:`,
     `    kind: ${kind}`,
-    ...Object.entries(keys).map(
-      ([key, value]) => `    ${key}: ${typeof value === "string" ? scalar(value) : list(value)}`,
-    ),
+    ...Object.entries(keys).map(([key, value]) => `    ${key}: ${flow(value)}`),
     ...[...choices(daemon), "tables: […]         # a subset of the source's"]
       .filter((choice) => !Object.hasOwn(keys, choice.slice(0, choice.indexOf(":"))))
       .map((choice) => `    # ${choice}`),
@@ -135,6 +133,17 @@ function rulesPart(found: CapturedTables | null, kind: string): string {
 #       ${JSON.stringify(column)}: { mask: hash }
 # maskKey: \${MASK_KEY}     # the key of those hashes, at least 16 characters
 `;
+}
+
+function flow(value: UrlKeys[string]): string {
+  if (typeof value === "string") return scalar(value);
+  if (isList(value)) return list(value);
+  const parts = Object.entries(value).map(([key, part]) => `${key}: ${JSON.stringify(part).replaceAll("${", "$${")}`);
+  return `{ ${parts.join(", ")} }`;
+}
+
+function isList(value: UrlKeys[string]): value is readonly string[] {
+  return Array.isArray(value);
 }
 
 /** As YAML, on one line. */

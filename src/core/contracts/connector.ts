@@ -110,7 +110,10 @@ export interface ByUrl {
 }
 
 /** What the block of the configuration has beside `kind`. */
-export type UrlKeys = Readonly<Record<string, string | readonly string[]>>;
+export type UrlKeys = Readonly<Record<string, string | readonly string[] | UrlBlock>>;
+
+/** A key that has keys of its own. */
+export type UrlBlock = { readonly [key: string]: string | boolean };
 
 export interface SinkByUrl extends ByUrl {
   /** What a new configuration calls the sink. */

@@ -11,11 +11,14 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { runCli } from "../../support/daemon/cli.ts";
+import { S3_LOGIN } from "../../../scripts/services/servers/s3.ts";
 import { PROGRAM } from "../../support/run/program.ts";
 import {
   clickhouseUrl,
   deleteIndices,
   elasticsearchUrl,
+  type FreshBucket,
+  freshBucket,
   freshDatabase,
   type FreshDatabase,
   kafkaBroker,
@@ -29,10 +32,12 @@ const SCHEMA = `up_${randomUUID().slice(0, 8)}`;
 
 let source: FreshDatabase;
 let replica: FreshDatabase;
+let bucket: FreshBucket;
 
 beforeAll(async () => {
   source = await freshDatabase();
   replica = await freshDatabase();
+  bucket = await freshBucket();
   await source.query(`
     create schema ${SCHEMA};
     create table ${SCHEMA}.people (id bigint primary key, name text, paid numeric(30, 2));
@@ -43,6 +48,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await source?.[Symbol.asyncDispose]();
   await replica?.[Symbol.asyncDispose]();
+  await bucket?.[Symbol.asyncDispose]();
   const redis = new Redis(redisUrl());
   for await (const keys of redis.scanStream({ match: `${SCHEMA}:*`, count: 1_000 }))
     if (Array.isArray(keys) && keys.length > 0) await redis.unlink(...keys.map(String));
@@ -73,6 +79,12 @@ test.each<[kind: string, url: () => string, sink: string | null, run: boolean]>(
   ["redis", () => redisUrl(), "cache", false],
   ["kafka", () => `kafka://${kafkaBroker()}`, null, false],
   ["files", () => "./files/", null, false],
+  [
+    "s3",
+    () => `s3://${bucket.bucket}/shop?endpoint=${bucket.options.endpoint}&region=${bucket.options.region}`,
+    null,
+    false,
+  ],
 ])(
   "%s",
   async (kind, urlOf, sink, isRun) => {
@@ -81,7 +93,9 @@ test.each<[kind: string, url: () => string, sink: string | null, run: boolean]>(
     writeFileSync(command, `#!/bin/sh\nexec '${process.execPath}' '${PROGRAM}' "$@"\n`);
     chmodSync(command, 0o700);
     const { PATH = "", HOME, NODE_COMPILE_CACHE } = process.env;
-    const options = { cwd: folder.path, env: { PATH: `${folder.path}${delimiter}${PATH}`, HOME, NODE_COMPILE_CACHE } };
+    const login = { AWS_ACCESS_KEY_ID: S3_LOGIN.accessKeyId, AWS_SECRET_ACCESS_KEY: S3_LOGIN.secretAccessKey };
+    const path = `${folder.path}${delimiter}${PATH}`;
+    const options = { cwd: folder.path, env: { PATH: path, HOME, NODE_COMPILE_CACHE, ...login } };
     const args = ["up", source.url, "--sink", urlOf(), "--name", `${SCHEMA}_${kind}`];
     // Without the network DuckDB does not find its extension.
     if (kind === "ducklake") await initWith(folder, args.slice(2), `extensions: ${await duckdbExtensions()}`);
