@@ -78,6 +78,16 @@ function found(name: string): ReconcileDocument {
         compared: 4_000,
         different: 41,
         repaired: 41,
+        coverage: [
+          { upTo: { [name]: name }, rows: 4_000, at: "2026-11-20T02:00:00.000Z", position: "0/1A2B3C4D" },
+          {
+            upTo: { tenant: `a-long-tenant-${"of-a-name".repeat(9)}`, id: "5000" },
+            rows: null,
+            at: null,
+            position: null,
+          },
+        ],
+        listing: { at: "2026-11-20T01:00:00.000Z", position: "0/1A2B3C" },
       }),
       tableFound({ table: "public.users", sink: "cache", sourceRows: 80_211, compared: 80_211, deadLetters: 2 }),
     ],

@@ -70,7 +70,7 @@ test("keys at the ends of ranges are keys of rows: they go where those go", () =
 test("the page lists each range, and every form says where a walk ended before its table", () => {
   const whole = reportOf({ id: "a", coverage: walked(3) });
   expect(reportText(whole)).toContain("\ncovered: 3 ranges of keys; --json and the files name each\n");
-  expect(htmlReport(whole, [])).toMatch(/the end<\/td><td>10<\/td><td class="text">2026-11-20T02:00:03.000Z<.*>0\/3</);
+  expect(htmlReport(whole, [])).toMatch(/the end<.*>10<.*2026-11-20T02:00:03.000Z<.*>0\/3</);
   expect(reportText(whole)).not.toContain("in part");
   const broken = reportOf({ id: "b", coverage: walked(3).slice(0, 2) });
   const reach = 'the rows after id "20" were not reached';

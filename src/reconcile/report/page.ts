@@ -122,7 +122,7 @@ function ranges(tables: readonly TableReconciliation[]): Markup {
   if (all.length === 0) return markup``;
   const rows = all.slice(0, RANGES_SHOWN_MAX).map(
     (one) =>
-      markup`<tr><td class="text">${isolated(one.table)}</td><td class="text">${isolated(one.sink)}</td><td class="text key">${one.end}</td><td>${one.rows === null ? "–" : digits(one.rows)}</td><td class="text">${one.at ?? "never"}</td><td class="text">${one.position ?? "–"}</td></tr>
+      markup`<tr><td class="text">${isolated(one.table)}</td><td class="text" data-label="sink">${isolated(one.sink)}</td><td class="text key" data-label="up to"><span>${one.end}</span></td><td data-label="rows">${one.rows === null ? "–" : digits(one.rows)}</td><td class="text" data-label="compared">${one.at ?? "never"}</td><td class="text" data-label="position">${one.position ?? "–"}</td></tr>
 `,
   );
   const rest = all.length - rows.length;
@@ -130,7 +130,7 @@ function ranges(tables: readonly TableReconciliation[]): Markup {
     const reach = reachText(row);
     return reach === null ? [] : [markup`<p>${isolated(row.table)} in ${isolated(row.sink)}: ${isolated(reach)}.</p>`];
   });
-  return markup`<table><thead><tr><th class="text">table</th><th class="text">sink</th><th class="text">up to</th><th>rows</th><th class="text">compared</th><th class="text">position</th></tr></thead><tbody>${rows}</tbody></table>${rest > 0 ? markup`<p class="soft">and ${count(rest, "more range")} in the JSON file</p>` : ""}${unreached}`;
+  return markup`<table class="results ranges"><thead><tr><th class="text">table</th><th class="text">sink</th><th class="text">up to</th><th>rows</th><th class="text">compared</th><th class="text">position</th></tr></thead><tbody>${rows}</tbody></table>${rest > 0 ? markup`<p class="soft">and ${count(rest, "more range")} in the JSON file</p>` : ""}${unreached}`;
 }
 
 function rowsThatDiffer(row: TableReconciliation): Markup {
@@ -176,6 +176,7 @@ ol,ul{margin:0;padding-left:1.3rem}
 li{margin:.3rem 0;overflow-wrap:anywhere}
 .results .sink{white-space:nowrap}
 .results td:first-child{min-width:13em}
+.ranges td:first-child{min-width:0}
 @media print{.tiles{grid-template-columns:repeat(5,1fr)}}
 td.key{overflow-wrap:anywhere}
 td.kind{font-weight:600;white-space:nowrap}
@@ -187,6 +188,7 @@ td.kind{font-weight:600;white-space:nowrap}
 .results thead{display:none}.results,.results tbody,.results tr,.results td{display:block}
 .results tr{border-bottom:1px solid var(--rule);padding:.5rem 0;display:grid;grid-template-columns:1fr 1fr;column-gap:1.25rem}
 .results tr:last-child{border-bottom:0;padding-bottom:0}
+.ranges tr{grid-template-columns:1fr}
 .results td{border:0;padding:.1rem 0;display:flex;justify-content:space-between;gap:.75rem}
 .results td:first-child{grid-column:1/-1;font-weight:600}
 .results td[data-label]::before{content:attr(data-label);color:var(--soft);white-space:nowrap}}
