@@ -163,6 +163,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
     marks: new PlacedMarks(),
     schemas: new SaidSchemas(),
     leaves: new KnownLeaves(),
+    provenTrees: new Map(),
     slot: SLOT,
     publication: PUBLICATION,
     selection: new TableSelection([]),

@@ -5,7 +5,7 @@
 import { ok, warning, wrong } from "../../kit/findings.ts";
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
-import { quoteIdentifier } from "../../../src/postgres/quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./wire/context.ts";
 import { leftOutByLists, NAMED_COUNT_MAX, shownBesides, uncarriedColumns } from "./catalog/differences.ts";
@@ -36,7 +36,12 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
   }
   for (const name of missing) findings.push(wrong("postgres.table", `the table ${name} does not exist`, MISSING_FIX));
   if (lacking.length > 0) findings.push(grantFinding(context, selected));
-  findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected), ...nameFindings(selected));
+  findings.push(
+    ...ownRowsFindings(selected),
+    ...heirsColumnsFindings(selected),
+    ...generatedFindings(context, selected),
+    ...nameFindings(selected),
+  );
   const narrowed = leftOutByLists(context.publication, selected);
   if (narrowed !== null) findings.push({ id: PUBLICATION, level: "warning", ...narrowed });
   if (extensions.length > 0) {
@@ -47,9 +52,35 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
 }
 
 function ownRowsFindings(selected: Selected): readonly Finding[] {
+  const { captured, apart } = selected;
+  const oids = new Map(captured.map(({ table, shape }) => [shape.id, table.oid]));
   return Array.from(shownBesides(selected), ([id, what]): Finding => {
-    const fix = "Capture the tables that are not captured by themselves too; each needs a key of its own.";
-    return warning("postgres.table", `${id}: ${what}`, what.includes("not captured") ? fix : null);
+    const alone = "Capture the tables that are not captured by themselves too; each needs a key of its own.";
+    const fixes = [apart.get(oids.get(id) ?? 0)?.fix ?? "", what.includes("not captured") ? alone : ""];
+    const fix = fixes.filter((one) => one !== "").join(" ");
+    return warning("postgres.table", `${id}: ${what}`, fix === "" ? null : fix);
+  });
+}
+
+/** Columns of tables in a tree that its root lacks. */
+function heirsColumnsFindings({ captured, catalog }: Selected): readonly Finding[] {
+  return captured.flatMap(({ table, shape }): Finding[] => {
+    if (table.isTree !== true) return [];
+    const common = new Set(table.columns.map(({ name }) => name));
+    const more = catalog.below(table.oid).flatMap((heir) => {
+      const names = heir.columns.filter(({ name }) => !common.has(name)).map(({ name }) => name);
+      return names.length === 0 ? [] : [`${idOf(heir)} (${names.join(", ")})`];
+    });
+    if (more.length === 0) return [];
+    const rest = more.length > NAMED_COUNT_MAX ? ` and ${more.length - NAMED_COUNT_MAX} more` : "";
+    const what = `${shape.id}: columns that only tables which inherit from it have are in no sink: ${more.slice(0, NAMED_COUNT_MAX).join(", ")}${rest}`;
+    return [
+      warning(
+        "postgres.table",
+        what,
+        `If the sinks shall have them: ALTER TABLE ${quoteTable(table.schema, table.table)} ADD COLUMN …;`,
+      ),
+    ];
   });
 }
 
@@ -132,10 +163,10 @@ function grantFinding(context: SourceContext, { captured, lacking, catalog }: Se
 export async function publicationFindings(
   context: SourceContext,
   facts: ServerFacts,
-  { publication, captured, lacking }: Selected,
+  { publication, carriers, lacking }: Selected,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const tables = [...captured.map(({ table }) => table), ...lacking];
+  const tables = [...carriers, ...lacking];
   if (publication !== undefined) return existingFindings(context, publication, tables);
   if (!(await context.writer.canWrite(signal))) {
     const what = `the publication ${context.publication} does not exist: make it on the primary, or set source.primaryUrl`;

@@ -120,6 +120,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     marks: new PlacedMarks(),
     schemas: new SaidSchemas(),
     leaves: new KnownLeaves(),
+    provenTrees: new Map(),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables, isOwnTable),

@@ -83,8 +83,8 @@ async function look(context: SourceContext, signal: AbortSignal): Promise<Select
   }
 }
 
-function tableStatements(context: SourceContext, { captured, lacking, publication }: Selected): readonly string[] {
-  const tables = [...captured.map(({ table }) => table), ...lacking];
+function tableStatements(context: SourceContext, { carriers, lacking, publication }: Selected): readonly string[] {
+  const tables = [...carriers, ...lacking];
   if (tables.length === 0) return ["-- No table matches `tables`."];
   const role = quoteIdentifier(context.address.user);
   const schemas = [...new Set(tables.map(({ schema }) => quoteIdentifier(schema)))].join(", ");

@@ -32,7 +32,8 @@ import { Database } from "./wire/database.ts";
 import { checkPublicationHistory, publicationIdentity } from "./catalog/publication-history.ts";
 import { checkPublication, publishable, readPublication, type Publication } from "./catalog/publication.ts";
 import { leaving, syncPublication, takeOut } from "./catalog/publish.ts";
-import { selectTables, type Selected } from "./catalog/selection.ts";
+import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
+import { carriersOf } from "./catalog/trees.ts";
 import { LANDMARK, soughtLandmark } from "./log/landmark.ts";
 import { checkServer, readServer, type ServerFacts } from "./log/server.ts";
 import {
@@ -82,7 +83,7 @@ export async function createLog(
   const found = await readSlot(context, signal);
   if (found !== undefined) checkSlotKind(context, found);
   const selected = await selectTables(context, true, signal);
-  const wanted = selected.captured.map(({ table }) => table);
+  const wanted = selected.carriers;
   const published = toPublish(context, selected);
   const { added, locked } = await syncPublication(context, selected.publication, published, signal);
   for (const { schema, table } of locked)
@@ -111,8 +112,7 @@ export async function createLog(
  * A table that another role has to publish does not stop the others, unless it is named literally or there are only such
  * tables. Then the attempt fails, and says which statement to run.
  */
-function toPublish(context: SourceContext, { publication, captured }: Selected): readonly CatalogTable[] {
-  const wanted = captured.map(({ table }) => table);
+function toPublish(context: SourceContext, { publication, carriers: wanted }: Selected): readonly CatalogTable[] {
   if (publication === undefined) return wanted;
   const possible = publishable(context, publication, wanted);
   const isLeftOut = ({ schema, table }: CatalogTable): boolean =>
@@ -157,7 +157,9 @@ async function selectAsOf(context: SourceContext, snapshot: string, signal: Abor
     await database.simple("entering the snapshot", enter, signal);
     const selected = await selectTables({ ...context, database }, false, signal);
     const published = selected.publication?.published;
-    return { ...selected, captured: selected.captured.filter(({ table }) => published?.has(table.oid) === true) };
+    const isPublished = ({ table }: Candidate): boolean =>
+      carriersOf(table, selected.catalog).every(({ oid }) => published?.has(oid) === true);
+    return { ...selected, captured: selected.captured.filter(isPublished) };
   } finally {
     await database.close();
   }
@@ -221,8 +223,7 @@ export async function resumeLog(
   if (!isOfStandby(identity)) checkKept(identity, slot, log);
   const selected = await selectTables(context, true, signal);
   const publication = checkPublicationHistory(context, identity, selected);
-  const captured = selected.captured.map(({ table }) => table);
-  checkPublication(context, publication, captured);
+  checkPublication(context, publication, selected.carriers);
   const { [KEPT]: kept, [LANDMARK]: landmark } = identity;
   const isSame = isSameTimeline(identity, log);
   const sought = isSame && !facts.inRecovery ? soughtLandmark(identity, facts.started, slot) : null;

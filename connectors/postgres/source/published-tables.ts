@@ -4,6 +4,7 @@ import type { StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../src/core/errors.ts";
+import { tableId } from "../../../src/core/model/schema.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { Turn } from "../../../src/core/waiting.ts";
 import type { LockHolders } from "../../kit/lock-holders.ts";
@@ -28,9 +29,10 @@ import { formatLsn, parseLsn } from "./wire/lsn.ts";
 import { createLog, resumeLog } from "./log-admin.ts";
 import type { PostgresStream } from "./stream/change-stream.ts";
 import type { Catalog, CatalogTable } from "./catalog/catalog.ts";
-import { Generations, leavesOf, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
+import { Generations, leavesOf, SeenColumns, ShownLeaves, treesOf } from "./catalog/unlogged-changes.ts";
 import { FULL, fullIdentity } from "./catalog/keys.ts";
 import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
+import { carriersOf } from "./catalog/trees.ts";
 import { type Candidate, isIllegible, selectTables, type Selected } from "./catalog/selection.ts";
 
 export class PublishedTables {
@@ -109,14 +111,16 @@ export class PublishedTables {
     const generations = this.#generations.look(captured, catalog, publication);
     for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
     const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
-    this.#context.leaves.take(leavesOf(captured, catalog));
+    const isOther = this.#context.leaves.take(leavesOf(captured, catalog), treesOf(captured));
+    // Invariant: what a stream decodes before this is committed before the read that a new generation brings.
+    if (isOther) this.#context.marks.renew();
     return {
       tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
-      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate, publication))],
+      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate, selected))],
       generations,
       columns: this.#columns.look(captured, catalog),
       idle: selected.idle,
-      partlyLogged: partlyLogged(captured),
+      partlyLogged: partlyLogged(selected),
       besides: this.besides,
     };
   }
@@ -136,9 +140,15 @@ export class PublishedTables {
     if (others.size > 0) await saySchemas(this.#context, [...others], this.onUnloggedRows, signal);
   }
 
-  #notPublished(candidate: Candidate, current: Publication | undefined): RefusedTable {
-    const holders = this.#locked.get(candidate.table.oid);
-    return holders === undefined ? notPublished(this.#context, candidate, current) : lockedNow(candidate, holders);
+  /** Of a tree the tables that are not published decide. */
+  #notPublished({ table, shape: { id } }: Candidate, { publication, catalog }: Selected): RefusedTable {
+    const all = carriersOf(table, catalog);
+    const lacking = all.filter(({ oid }) => publication?.published.has(oid) !== true);
+    const open = lacking.filter(({ oid }) => !this.#locked.has(oid));
+    const locked = lacking.find(({ oid }) => this.#locked.has(oid));
+    if (open.length > 0 || locked === undefined)
+      return notPublished(this.#context, { id, lacking: open, all }, publication);
+    return lockedNow(id, locked, this.#locked.get(locked.oid) ?? null);
   }
 
   async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -147,7 +157,7 @@ export class PublishedTables {
     const before = this.#identity;
     // Before the first comparison with the stored identity there is nothing to continue from, and nothing is removed.
     if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
-    const wanted = selected.captured.map(({ table }) => table);
+    const wanted = selected.carriers;
     const { locked } = await this.#sync(selected, wanted, signal);
     this.#locked = new Map(await Promise.all(locked.map((table, i) => this.#heldBy(table, i, signal))));
     if (before !== undefined) {
@@ -246,33 +256,46 @@ const NONE_MOVED = "[]";
 /** Of so many locked tables it is asked who holds them. */
 const ASKED_COUNT_MAX = 8;
 
-function lockedNow({ table, shape }: Candidate, holders: LockHolders | null): RefusedTable {
+function lockedNow(id: string, table: CatalogTable, holders: LockHolders | null): RefusedTable {
   const unknown = `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`;
+  const locked = tableId(table.schema, table.table) === id ? "it" : quoteTable(table.schema, table.table);
   return {
-    id: shape.id,
-    reason: `another session has locked it${holders === null ? "" : ` (${holders.what})`}; it is published as soon as that ends`,
+    id,
+    reason: `another session has locked ${locked}${holders === null ? "" : ` (${holders.what})`}; it is published as soon as that ends`,
     fix: holders?.fix ?? unknown,
     isPassing: true,
     code: "MR2026",
   };
 }
 
+interface Unpublished {
+  readonly id: string;
+  readonly lacking: readonly CatalogTable[];
+  /** All that the publication has to carry for it. */
+  readonly all: readonly CatalogTable[];
+}
+
 function notPublished(
   { publication }: SourceContext,
-  { table, shape }: Candidate,
+  { id, lacking, all }: Unpublished,
   current: Publication | undefined,
 ): RefusedTable {
-  const why = current === undefined ? "the role may not make it" : addRefusal(current, [table]);
+  const why = current === undefined ? "the role may not make it" : addRefusal(current, lacking);
+  const which = all.length === 1 ? "it" : lacking.map(({ schema, table }) => quoteTable(schema, table)).join(", ");
   return {
-    id: shape.id,
-    reason: `it is not in the publication ${publication}: ${why}`,
-    fix: addAdvice(publication, current, [table]),
+    id,
+    reason: `${which} ${lacking.length > 1 ? "are" : "is"} not in the publication ${publication}: ${why}`,
+    fix: addAdvice(publication, current, lacking),
     byPrivilege: true,
   };
 }
 
 /** The statement for each table whose old rows the log shows by their keys. */
-function partlyLogged(captured: readonly Candidate[]): ReadonlyMap<string, string> {
-  const found = captured.filter(({ table }) => table.identity !== FULL);
-  return new Map(found.map(({ table, shape }) => [shape.id, fullIdentity(table)]));
+function partlyLogged({ captured, catalog }: Selected): ReadonlyMap<string, string> {
+  return new Map(
+    captured.flatMap(({ table, shape }) => {
+      const partly = carriersOf(table, catalog).filter(({ identity }) => identity !== FULL);
+      return partly.length === 0 ? [] : [[shape.id, partly.map(fullIdentity).join(" ")]];
+    }),
+  );
 }

@@ -18,6 +18,7 @@ import { hasBinaryForm } from "../../../src/core/model/types.ts";
 import { POSITIONS } from "./positions.ts";
 import { PublishedTables } from "./published-tables.ts";
 import { selectTables } from "./catalog/selection.ts";
+import { leavesOf, treesOf } from "./catalog/unlogged-changes.ts";
 import { closeAll, type SourceContext } from "./wire/context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./log/health.ts";
@@ -69,6 +70,7 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
   return {
     stream: async (from, options, signal) => {
       const { captured, catalog } = await selectTables(context, false, signal);
+      if (!context.leaves.areKnown) context.leaves.take(leavesOf(captured, catalog), treesOf(captured));
       // Binary cells are cheaper for the server, but must be readable for every table that may appear.
       const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
       if (!options.temporary) published.onUnloggedRows = options.onUnloggedRows;

@@ -58,7 +58,7 @@ export interface CatalogTable {
   readonly identity: string;
   /** The partitioned tables above it, nearest first. */
   readonly ancestors: readonly OtherTable[];
-  /** For a partition: which transaction attached it, or created it as one. */
+  /** For a partition, and a table that inherits: which transaction attached it, or created it as one. */
   readonly attached: string | null;
   /**
    * For a plain table: the tables that inherit from it directly. Their rows are not its own, but SELECT shows them.
@@ -66,6 +66,8 @@ export interface CatalogTable {
   readonly heirs: readonly OtherTable[];
   /** The tables that it inherits from, those of its partitioned table apart, and those that these inherit from. */
   readonly parents: readonly OtherTable[];
+  /** It and the tables that inherit from it, which have it as their ancestor, are one table: see trees.ts. */
+  readonly isTree?: true;
   /** The extension that it belongs to. */
   readonly extension: string | null;
   /** Policies hide rows of it from this role. */
@@ -196,7 +198,7 @@ async function legibleNames(
 }
 
 /** There may be thousands of partitioned tables: none looks through all tables for its own. */
-function belowIn(tables: readonly CatalogTable[]): Catalog["below"] {
+export function belowIn(tables: readonly CatalogTable[]): Catalog["below"] {
   const pairs = tables.flatMap((table) => table.ancestors.map(({ oid }) => ({ oid, table })));
   const found = Map.groupBy(pairs, ({ oid }) => oid);
   return (oid) => found.get(oid)?.map(({ table }) => table) ?? [];
@@ -247,7 +249,8 @@ left join (select n.nspname, c.relname, json_build_object(
       from pg_partition_ancestors(c.oid) with ordinality a (relid, n)
       join pg_class p on p.oid = a.relid join pg_namespace pn on pn.oid = p.relnamespace where a.relid <> c.oid)
     else '[]'::json end,
-  'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
+  'attached', (select string_agg(case when c.relispartition then '' else i.inhparent || ':' end || i.xmin, ' ' order by i.inhparent)
+    from pg_inherits i where c.relkind in ('r', 'p') and i.inhrelid = c.oid),
   'heirs', case when c.relkind = 'r' and c.relhassubclass
     then (select coalesce(json_agg(json_build_object('oid', h.oid::int8, 'schema', hn.nspname, 'table', h.relname) order by h.oid), '[]') from pg_inherits i
       join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
@@ -392,19 +395,19 @@ export async function formatTypes(
 
 /**
  * `reltuples` is from the last VACUUM or ANALYZE, below 0 before the first; the live rows are counted as they change, and
- * are lost with a crash. Each may be too low, so the higher one counts. A partitioned table has the rows of its leaves.
- * Nothing here waits for a lock of a table, as `pg_relation_size` and `pg_partition_tree` do.
+ * are lost with a crash. Each may be too low, so the higher one counts. A partitioned table has the rows of its leaves, and a
+ * tree by inheritance those of all its tables. Nothing here waits for a lock of a table, as `pg_relation_size` and `pg_partition_tree` do.
  */
 const PARTS = `
 with recursive named as (
-  select id, t.oid from unnest($1::text[], $2::text[], $3::text[]) as named(id, schema, name)
+  select id, t.oid, t.oid::int8 = any ($4) as isTree from unnest($1::text[], $2::text[], $3::text[]) as named(id, schema, name)
   join pg_namespace n on n.nspname = named.schema
   join pg_class t on t.relnamespace = n.oid and t.relname = named.name
 ), parts as (
-  select id, oid from named
-  union all select id, i.inhrelid from parts
+  select id, oid, isTree from named
+  union select id, i.inhrelid, isTree from parts
   join pg_inherits i on i.inhparent = parts.oid
-  join pg_class p on p.oid = i.inhrelid and p.relispartition
+  join pg_class p on p.oid = i.inhrelid and (p.relispartition or parts.isTree)
 )`;
 const ESTIMATES_SQL = `${PARTS}, counted as (
   select id, reltuples, pg_stat_get_live_tuples(c.oid) as live from parts join pg_class c using (oid) where c.relkind <> 'p'
@@ -421,7 +424,7 @@ export async function rowEstimates(
   const rows = await context.database.rows<{ readonly id: string; readonly rows: number | null }>(
     "reading the statistics of tables",
     ESTIMATES_SQL,
-    named,
+    [...named, context.leaves.trees],
     signal,
   );
   return new Map(rows.flatMap(({ id, rows: count }) => (count === null ? [] : [[id, Math.round(count)] as const])));
@@ -451,7 +454,12 @@ export async function tableSizes(
   }>(
     "reading the statistics of columns",
     SIZES_SQL,
-    [tables.map(({ id }) => id), tables.map(({ schema }) => schema), tables.map(({ table }) => table)],
+    [
+      tables.map(({ id }) => id),
+      tables.map(({ schema }) => schema),
+      tables.map(({ table }) => table),
+      context.leaves.trees,
+    ],
     signal,
   );
   return new Map(

@@ -69,17 +69,19 @@ function fixOf(
  * By table id, what a SELECT shows besides a table's own rows. The log has the rows of tables that inherit from it (those of a
  * hypertable, too) under their own names.
  */
-export function shownBesides({ captured }: Selected): ReadonlyMap<string, string> {
+export function shownBesides({ captured, apart }: Selected): ReadonlyMap<string, string> {
   const taken = new Set(captured.map(({ table }) => quoteTable(table.schema, table.table)));
   return new Map(
     captured.flatMap(({ table, shape }) => {
+      if (table.isTree === true) return [];
       const named = table.heirs.slice(0, NAMED_COUNT_MAX).map(({ schema, table: name }) => {
         const heir = quoteTable(schema, name);
         return `${tableId(schema, name)}${taken.has(heir) ? "" : ", not captured"}`;
       });
       if (named.length === 0) return [];
+      const why = apart.get(table.oid)?.reason;
       const more = table.heirs.length > named.length ? `; and ${table.heirs.length - named.length} more` : "";
-      const what = `its own rows alone are captured and compared; SELECT also shows those of tables that inherit from it (${named.join("; ")}${more})`;
+      const what = `its own rows alone are captured and compared; SELECT also shows those of tables that inherit from it (${named.join("; ")}${more})${why === undefined ? "" : `. They are not one table: ${why}`}`;
       return [[shape.id, what] as const];
     }),
   );

@@ -7,6 +7,17 @@ import { sourceError } from "../errors.ts";
 import { isOwnTable } from "../../own-tables.ts";
 import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
+import {
+  type Apart,
+  type ApartRoots,
+  apartness,
+  carriersOf,
+  isRoot,
+  readChecks,
+  type Tree,
+  treeBelow,
+  withTrees,
+} from "./trees.ts";
 import type { SourceContext } from "../wire/context.ts";
 import { readPublication, type Publication } from "./publication.ts";
 import { findKey, FULL, type FoundKey, fullIdentity, keyOf } from "./keys.ts";
@@ -19,6 +30,8 @@ export interface Candidate {
 
 export interface Selected {
   readonly captured: readonly Candidate[];
+  /** What the publication has to carry for them: see `carriersOf`. */
+  readonly carriers: readonly CatalogTable[];
   readonly refused: CapturedTables["refused"];
   /** Refused tables for which the role only lacks privileges. */
   readonly lacking: readonly CatalogTable[];
@@ -29,7 +42,9 @@ export interface Selected {
   /** Tables of extensions that `tables` does not name. */
   readonly extensions: readonly CatalogTable[];
   readonly publication: Publication | undefined;
+  /** Its tables that are in a tree by inheritance have that tree's root as their ancestor. */
   readonly catalog: Catalog;
+  readonly apart: ApartRoots;
 }
 
 type Refusal = Pick<RefusedTable, "reason" | "fix" | "fixWith" | "chosenKey">;
@@ -40,7 +55,12 @@ type Refusal = Pick<RefusedTable, "reason" | "fix" | "fixWith" | "chosenKey">;
  */
 export async function selectTables(context: SourceContext, strict: boolean, signal: AbortSignal): Promise<Selected> {
   const publication = await readPublication(context, signal);
-  const catalog = await readCatalog(context.database, null, signal);
+  const { catalog, apart } = await treesIn(
+    context,
+    await readCatalog(context.database, null, signal),
+    publication,
+    signal,
+  );
   const captured: Candidate[] = [];
   const refused: CapturedTables["refused"][number][] = [];
   const lacking: CatalogTable[] = [];
@@ -63,7 +83,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     const refusal = refusalOf(table, catalog, shape, key) ?? noKey;
     const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
     if (shape !== undefined && refusal === undefined && lack === undefined) {
-      captured.push({ table, shape: table.kind === "p" ? { ...shape, parts: partsOf(table, catalog) } : shape });
+      captured.push({ table, shape: isRoot(table) ? { ...shape, parts: partsOf(table, catalog) } : shape });
       continue;
     }
     if (lack !== undefined) lacking.push(table);
@@ -90,7 +110,65 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   if (strict && missing[0] !== undefined)
     throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, { hint: MISSING_FIX });
   const idle = context.selection.idle(catalog.tables);
-  return { captured, refused, lacking, missing, idle, extensions, publication, catalog };
+  const carriers = captured.flatMap(({ table }) => carriersOf(table, catalog));
+  return { captured, carriers, refused, lacking, missing, idle, extensions, publication, catalog, apart };
+}
+
+/** The trees by inheritance below the captured tables, as far as each is certainly one table. */
+async function treesIn(
+  context: SourceContext,
+  catalog: Catalog,
+  publication: Publication | undefined,
+  signal: AbortSignal,
+): Promise<{ readonly catalog: Catalog; readonly apart: ApartRoots }> {
+  const { selection } = context;
+  const byOid = new Map(catalog.tables.map((table) => [table.oid, table]));
+  const isRootOfTree = (table: CatalogTable): boolean =>
+    table.kind === "r" &&
+    table.heirs.length > 0 &&
+    selection.matches(table.schema, table.table) &&
+    !isOfExtension(context, table) &&
+    !table.parents.some((parent) => selection.matches(parent.schema, parent.table));
+  const apart = new Map<number, Apart>();
+  const possible: Tree[] = [];
+  for (const root of catalog.tables.filter(isRootOfTree)) {
+    const tree = treeBelow(root, byOid);
+    const why = "reason" in tree ? tree : keyApart(context, tree, catalog, publication);
+    if (why !== null) apart.set(root.oid, why);
+    else if ("members" in tree) possible.push(tree);
+  }
+  const checks = await readChecks(context, possible, signal);
+  const trees: Tree[] = [];
+  for (const tree of possible) {
+    const why = await apartness(context, tree, checks, signal);
+    if (why === null) trees.push(tree);
+    else apart.set(tree.root.oid, why);
+  }
+  return { catalog: withTrees(catalog, trees), apart };
+}
+
+/** Why the log does not show the rows of this tree as those of one table with one key. */
+function keyApart(
+  context: SourceContext,
+  { root, members }: Tree,
+  catalog: Catalog,
+  publication: Publication | undefined,
+): Apart | null {
+  const key = findKey(root, context.chosenKey(root));
+  if (!("key" in key))
+    return { reason: "it has no key of its own", fix: keyFix(root, quoteTable(root.schema, root.table)) };
+  if (key.kind !== "own" || key.key.deferrable)
+    return { reason: "its key is chosen by the configuration, or deferrable", fix: "Give it a primary key." };
+  const refusal = leafRefusal(root, members.slice(1), "heir");
+  if (refusal !== undefined) return { reason: refusal.reason, fix: refusal.fix };
+  const shape = catalogShape(root, publishedColumns(root, publication), catalog, key);
+  const short = members.slice(1).find((heir) => {
+    const published = publishedColumns(heir, publication);
+    return published !== null && shape?.columns.some(({ name }) => !published.includes(name)) === true;
+  });
+  if (short === undefined) return null;
+  const name = quoteTable(short.schema, short.table);
+  return { reason: `the publication leaves out columns of ${name}`, fix: `Publish ${name} without a column list.` };
 }
 
 /** A glob means tables of the application. */
@@ -101,7 +179,7 @@ export function isOfExtension(
   return extension !== null && !selection.isLiteral(schema, table);
 }
 
-/** A partition is no table of its own if the configuration takes one above it. */
+/** A partition, or a table of a tree, is no table of its own if the configuration takes one above it. */
 export function comesWithRoot({ selection }: Pick<SourceContext, "selection">, { ancestors }: CatalogTable): boolean {
   return ancestors.some(({ schema, table }) => selection.matches(schema, table));
 }
@@ -196,7 +274,7 @@ function refusalOf(
       reason: `its column ${reserved.name} has a name that Millrace reserves`,
       fix: "Rename the column.",
     };
-  return table.kind === "p" ? leafRefusal(table, catalog) : undefined;
+  return table.kind === "p" ? leafRefusal(table, catalog.below(table.oid), "partition") : undefined;
 }
 
 function keyReason(table: CatalogTable): string {
@@ -227,41 +305,49 @@ function sameNames(a: readonly string[], b: readonly string[]): boolean {
 }
 
 /** Each leaf logs old rows by its own identity: one leaf without an identity makes the application's updates fail. */
-function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined {
-  for (const leaf of catalog.below(root.oid)) {
+function leafRefusal(
+  root: CatalogTable,
+  below: readonly CatalogTable[],
+  called: "partition" | "heir",
+): Refusal | undefined {
+  for (const leaf of below) {
     if (leaf.kind === "p") continue;
     const name = quoteTable(leaf.schema, leaf.table);
     if (leaf.kind === "f")
       return {
-        reason: `its partition ${name} is a foreign table`,
+        reason: `its ${called} ${name} is a foreign table`,
         fix: "Detach it, or capture the partitions one by one.",
       };
     if (leaf.persistence !== "p")
-      return { reason: `its partition ${name} is unlogged`, fix: `ALTER TABLE ${name} SET LOGGED;` };
+      return { reason: `its ${called} ${name} is unlogged`, fix: `ALTER TABLE ${name} SET LOGGED;` };
     const own = keyOf(leaf);
     if (own === undefined)
-      return { reason: `its partition ${name}: ${keyReason(leaf)}`, fix: keyFix(leaf, name, keyOf(root)?.columns) };
+      return { reason: `its ${called} ${name}: ${keyReason(leaf)}`, fix: keyFix(leaf, name, keyOf(root)?.columns) };
     // The leaf's identity decides which old keys are logged. If it covers other columns, a change of the row's key in the
     // root would be invisible.
     if (leaf.identity !== FULL && !sameNames(own.columns, keyOf(root)?.columns ?? []))
       return {
-        reason: `its partition ${name} has a replica identity over other columns`,
+        reason: `its ${called} ${name} has a replica identity over other columns`,
         fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL; or USING INDEX, over the columns of ${quoteTable(root.schema, root.table)}'s`,
       };
   }
-  return root.identity === FULL ? partlyFull(root, catalog) : undefined;
+  return root.identity === FULL ? partlyFull(root, below, called) : undefined;
 }
 
 const LEAVES_NAMED_MAX = 3;
 
 /** An old row is announced as whole, but it holds only what the leaf's identity logged. */
-function partlyFull(root: CatalogTable, catalog: Catalog): Refusal | undefined {
-  const others = catalog.below(root.oid).filter(({ kind, identity }) => kind !== "p" && identity !== FULL);
+function partlyFull(
+  root: CatalogTable,
+  below: readonly CatalogTable[],
+  called: "partition" | "heir",
+): Refusal | undefined {
+  const others = below.filter(({ kind, identity }) => kind !== "p" && identity !== FULL);
   if (others.length === 0) return undefined;
   const named = others.slice(0, LEAVES_NAMED_MAX).map(({ schema, table }) => quoteTable(schema, table));
   const more = others.length > named.length ? ` and ${others.length - named.length} more` : "";
   const lacking = `${named.join(", ")}${more}`;
-  const which = others.length === 1 ? `its partition ${lacking} has not` : `its partitions ${lacking} have not`;
+  const which = others.length === 1 ? `its ${called} ${lacking} has not` : `its ${called}s ${lacking} have not`;
   return { reason: `it has REPLICA IDENTITY FULL, ${which}`, fix: fullIdentity(root) };
 }
 

@@ -4,6 +4,7 @@ import type { TableGenerations, ColumnFacts } from "../../../../src/core/contrac
 import type { Catalog, CatalogTable, CatalogColumn } from "./catalog.ts";
 import type { Publication } from "./publication.ts";
 import type { Candidate } from "./selection.ts";
+import { carriersOf, holdersOf, isRoot } from "./trees.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 
 /** The file that holds a table's rows. */
@@ -18,7 +19,8 @@ interface KnownFile {
 /**
  * A table's generation is a hash of what changes when the server does something without logging it. It contains the table's
  * oid; the file with its rows; its entry in the publication (or its schema's) and the publication's own entry; who wrote
- * the entry of its row type; and for a partitioned table its partitions, their files, and who attached them. The server
+ * the entry of its row type; and for a partitioned table its partitions, their files, and who attached them; for a tree by
+ * inheritance the same of its tables, and their entries in the publication. The server
  * logs nothing when a change of type or a default rewrites the rows, when a leaf is attached, detached, dropped, or
  * truncated by its own name, or when a publication leaves something out for a while. Changes under another name of the
  * table are logged under that name; a rename writes the entry of its row type, and so does a change of its schema or its
@@ -43,17 +45,27 @@ export class Generations {
     const generations = new Map<string, string>();
     const files = new Map<number, KnownFile>();
     for (const { table, shape } of captured) {
-      if (publication?.published.has(table.oid) !== true) continue;
+      const carriers = carriersOf(table, catalog);
+      if (publication === undefined || !carriers.every(({ oid }) => publication.published.has(oid))) continue;
       const known = this.#files.get(table.oid);
       const { file } = table;
       const sign = signOf(table, publication);
       const isAsBefore = known?.file === file || (sign !== null && known?.sign === sign);
       const origin = isAsBefore ? (known?.origin ?? file) : file;
       files.set(table.oid, { origin, file, sign });
-      const partitions = table.kind === "p" ? partitionsOf(table, catalog) : [];
+      const partitions = isRoot(table) ? partitionsOf(table, catalog) : [];
+      const entries = carriers.slice(1).map((heir) => entryOf(heir, publication));
       generations.set(
         shape.id,
-        digest([table.oid, origin, table.named, publication.written, entryOf(table, publication), partitions]),
+        digest([
+          table.oid,
+          origin,
+          table.named,
+          publication.written,
+          entryOf(table, publication),
+          partitions,
+          ...(table.isTree === true ? [entries] : []),
+        ]),
       );
     }
     this.#files = files;
@@ -77,7 +89,8 @@ export function generationsOf(
 
 function signOf(table: CatalogTable, publication: Publication): string | null {
   const entry = publication.entries.get(table.oid);
-  return table.kind === "r" && entry !== undefined ? digest([table.written, entry, publication.written]) : null;
+  const isPlain = table.kind === "r" && table.isTree !== true;
+  return isPlain && entry !== undefined ? digest([table.written, entry, publication.written]) : null;
 }
 
 function entryOf({ oid }: CatalogTable, { entries, schemaEntries }: Publication): number | null {
@@ -117,18 +130,18 @@ function isKnownFile(value: unknown): value is KnownFile {
   return typeof origin === "number" && typeof file === "number" && (sign === null || typeof sign === "string");
 }
 
-/** By oid of each captured partitioned table, the tables that hold its rows. */
+/** By oid of each captured table whose rows are in others, the tables that hold its rows. */
 export function leavesOf(
   captured: readonly Pick<Candidate, "table">[],
-  { below }: Pick<Catalog, "below">,
+  catalog: Pick<Catalog, "below">,
 ): ReadonlyMap<number, readonly number[]> {
-  const roots = captured.filter(({ table }) => table.kind === "p");
-  return new Map(
-    roots.map(({ table: { oid } }) => {
-      const leaves = below(oid).filter(({ kind }) => kind !== "p");
-      return [oid, leaves.map((leaf) => leaf.oid)];
-    }),
-  );
+  const roots = captured.filter(({ table }) => isRoot(table));
+  return new Map(roots.map(({ table }) => [table.oid, holdersOf(table, catalog).map(({ oid }) => oid)]));
+}
+
+/** The roots of those that are trees by inheritance. */
+export function treesOf(captured: readonly Pick<Candidate, "table">[]): ReadonlySet<number> {
+  return new Set(captured.flatMap(({ table }) => (table.isTree === true ? [table.oid] : [])));
 }
 
 const NONE: ReadonlySet<number> = new Set();
@@ -163,12 +176,6 @@ export class SeenColumns {
 
 function newestOf({ columns, dropped }: CatalogTable): number {
   return Math.max(0, ...columns.map(({ attnum }) => attnum), ...dropped);
-}
-
-/** The tables that hold its rows. */
-function holdersOf(table: CatalogTable, catalog: Catalog): readonly CatalogTable[] {
-  if (table.kind !== "p") return [table];
-  return catalog.below(table.oid).filter(({ kind }) => kind !== "p");
 }
 
 /** Partitions have the column under the same name, but perhaps with another number. */

@@ -15,8 +15,10 @@ import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts
 import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { holdersOf } from "../../blocking-transactions.ts";
 import { isNoKey, withHolders } from "../errors.ts";
+import { selectTables } from "../catalog/selection.ts";
+import { leavesOf, treesOf } from "../catalog/unlogged-changes.ts";
 import { BUILT_IN, expectKnownLeaves, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
-import type { KnownLeaves, SourceContext } from "../wire/context.ts";
+import type { SourceContext } from "../wire/context.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { EVERYTHING_VISIBLE, snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, type RowReader, RowSession } from "../wire/row-session.ts";
@@ -190,7 +192,7 @@ interface TableRead {
   readonly session: RowSession;
   readonly table: TableVersion;
   readonly live: LiveTable;
-  readonly leaves: KnownLeaves;
+  readonly context: SourceContext;
   readonly seen: Pick<Chunk, "sees" | "snapshot">;
   /** The rows that were read. */
   readonly rows: RowBlock;
@@ -206,6 +208,7 @@ export async function begin(
   { table, isQuick }: { readonly table: TableVersion; readonly isQuick: boolean },
   signal: AbortSignal,
 ): Promise<TableRead> {
+  await knowLeaves(context, signal);
   const name = quoteTable(table.schema, table.table);
   // The planner prefers the key's index if the query asks only for the first rows.
   const timeout = isQuick ? ` SET LOCAL statement_timeout = '${STATEMENT_TIMEOUT}';` : "";
@@ -218,10 +221,17 @@ export async function begin(
   const doing = "taking a snapshot";
   const sql = "SELECT case when not pg_is_in_recovery() then pg_current_snapshot()::text else '' end; SAVEPOINT begun";
   const snapshot = onlyCell(await session.rows(doing, sql, signal), doing);
-  const live = await findTable(session, table, signal);
+  const live = await findTable(session, table, context.leaves, signal);
   const kinds = new Uint8Array(table.columns.length).fill(CELL_TEXT);
   const rows = new RowBlock(table, kinds, 1, true);
-  return { session, table, live, leaves: context.leaves, seen: seenBy(snapshot), rows };
+  return { session, table, live, context, seen: seenBy(snapshot), rows };
+}
+
+/** Invariant: no read takes the rows of a root alone for those of its tree, because no look has ended yet. */
+async function knowLeaves(context: SourceContext, signal: AbortSignal): Promise<void> {
+  if (context.leaves.areKnown) return;
+  const { captured, catalog } = await selectTables(context, false, signal);
+  if (!context.leaves.areKnown) context.leaves.take(leavesOf(captured, catalog), treesOf(captured));
 }
 
 /** Empty on a standby, whose snapshots do not list who is running: see `DecoderOptions`. */

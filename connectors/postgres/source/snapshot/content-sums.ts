@@ -5,6 +5,7 @@ import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postg
 import type { SourceContext } from "../wire/context.ts";
 import { onlyCell, RowSession } from "../wire/row-session.ts";
 import { begin } from "./chunks.ts";
+import { oidOf, oids } from "./live-table.ts";
 
 /** So few that the server keeps them in its memory. */
 const BUCKETS = 16_384;
@@ -23,8 +24,9 @@ export async function contentSums(
   for (let from = 0, pages = 1; from < pages; from += PIECE_PAGES) {
     using session = await RowSession.open(context.database, signal);
     const { live } = await begin(context, session, { table, isQuick: true }, signal);
-    // A piece has these pages of each partition.
-    const size = `SELECT greatest(pg_relation_size(${name}::regclass), (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree(${name}::regclass))) / current_setting('block_size')::int`;
+    // A piece has these pages of each table that holds rows.
+    const held = oids(context.leaves.of(oidOf(table)) ?? []);
+    const size = `SELECT greatest(pg_relation_size(${name}::regclass), (SELECT max(pg_relation_size(relid)) FROM unnest(${held}) AS t(relid))) / current_setting('block_size')::int`;
     pages = Number(onlyCell(await session.rows(doing, size, signal), doing));
     const to = from + PIECE_PAGES < pages ? ` AND ctid < '(${from + PIECE_PAGES},0)'::tid` : "";
     // OFFSET keeps the planner from computing the hash twice.

@@ -2,9 +2,9 @@
 import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import { findTable, type LiveTable } from "./live-table.ts";
+import { findTable, type LiveTable, oidOf, oids } from "./live-table.ts";
 import { holdersOf } from "../../blocking-transactions.ts";
-import type { SourceContext } from "../wire/context.ts";
+import type { KnownLeaves, SourceContext } from "../wire/context.ts";
 import { sourceError, withHolders } from "../errors.ts";
 import type { RowReader, RowSession } from "../wire/row-session.ts";
 
@@ -17,15 +17,23 @@ const LOCK_TIMEOUT = "10s";
 export async function enterSnapshot(
   context: Pick<SourceContext, "address">,
   session: RowSession,
-  { table, snapshot }: { readonly table: TableVersion; readonly snapshot: string },
+  {
+    table,
+    snapshot,
+    leaves,
+  }: { readonly table: TableVersion; readonly snapshot: string; readonly leaves: KnownLeaves },
   signal: AbortSignal,
 ): Promise<LiveTable> {
   const name = quoteTable(table.schema, table.table);
   try {
     const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(snapshot)}; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
     await session.rows(`locking ${table.id}`, enter, signal);
-    const files = await session.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
-    if (files[0]?.[0] === "t") return await findTable(session, table, signal);
+    const files = await session.rows(
+      `looking at the files of ${table.id}`,
+      sameFilesSql(name, leaves.of(oidOf(table)) ?? []),
+      signal,
+    );
+    if (files[0]?.[0] === "t") return await findTable(session, table, leaves, signal);
   } catch (error) {
     const reason = reasonOf(error);
     if (reason !== undefined && ALTERED.has(reason)) throw altered(table, error);
@@ -48,15 +56,15 @@ function altered({ id }: TableVersion, cause?: unknown) {
 }
 
 /**
- * Whether the table, or each of its partitions, is still in the file that the snapshot knows, with the column names that
+ * Whether the table, and each of those that hold its rows, is still in the file that the snapshot knows, with the column names that
  * the snapshot knows. Statements always use the present names, whatever the snapshot. A SELECT from the catalogue shows the
  * snapshot, the functions show the present.
  */
-function sameFilesSql(name: string): string {
+function sameFilesSql(name: string, holders: readonly number[]): string {
   const relation = `${quoteLiteral(name)}::regclass`;
   return `select (
       select coalesce(bool_and(c.relfilenode is not distinct from pg_relation_filenode(t.relid)), exists (select from pg_class where oid = ${relation}))
-      from (select ${relation}::oid as relid union select relid::oid from pg_partition_tree(${relation}) where isleaf) t
+      from (select ${relation}::oid as relid union select relid::oid from pg_partition_tree(${relation}) where isleaf union select unnest(${oids(holders)})) t
       left join pg_class c on c.oid = t.relid
       where coalesce(c.relkind, 'r') <> 'p'
     ) and (

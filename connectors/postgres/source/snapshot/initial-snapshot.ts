@@ -3,9 +3,9 @@ import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import type { TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { cellKinds, copyList, type LiveTable, rowsIn } from "./live-table.ts";
+import { cellKinds, copyList, type LiveTable, oidOf, oids, rowsIn } from "./live-table.ts";
 import { KnownLeaves, type SourceContext } from "../wire/context.ts";
-import { generationsOf, leavesOf } from "../catalog/unlogged-changes.ts";
+import { generationsOf, leavesOf, treesOf } from "../catalog/unlogged-changes.ts";
 import { enterSnapshot, rowsOfCopy } from "./entering.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { Selected } from "../catalog/selection.ts";
@@ -43,7 +43,7 @@ export class SnapshotCopy implements FirstCopy {
     this.#connection = connection;
     this.#snapshot = snapshot;
     this.#epoch = epoch;
-    this.#leaves.take(leavesOf(selected.captured, selected.catalog));
+    this.#leaves.take(leavesOf(selected.captured, selected.catalog), treesOf(selected.captured));
     this.raw = new SnapshotRawRows(context, snapshot, this.#leaves, this.#closed.signal);
     this.tables = selected.captured.map(({ shape }) => shape);
     this.generations = generationsOf(selected.captured, selected.catalog, selected.publication);
@@ -55,7 +55,7 @@ export class SnapshotCopy implements FirstCopy {
     yield* this.#copy(
       session,
       table,
-      await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot }, until),
+      await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot, leaves: this.#leaves }, until),
       until,
     );
   }
@@ -154,7 +154,7 @@ class SnapshotRawRows implements RawRows {
     const name = quoteLiteral(quoteTable(table.schema, table.table));
     const [size] = await this.#context.database.rows<{ bytes: string; pages: string }>(
       `looking at the size of ${table.id}`,
-      sizeSql(name),
+      sizeSql(name, this.#leaves.isTree(oidOf(table)) ? (this.#leaves.of(oidOf(table)) ?? []) : null),
       [],
       AbortSignal.any([signal, this.#closed]),
     );
@@ -172,7 +172,8 @@ class SnapshotRawRows implements RawRows {
     const until = AbortSignal.any([signal, closed]);
     const session = await RowSession.open(this.#context.database, until);
     try {
-      const live = await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot }, until);
+      const initial = { table, snapshot: this.#snapshot, leaves: this.#leaves };
+      const live = await enterSnapshot(this.#context, session, initial, until);
       const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
       const select = `SELECT ${copyList(live.columns, kinds)} FROM ${rowsIn(live, table, this.#leaves)}`;
       return {
@@ -209,10 +210,12 @@ interface Cut {
 }
 
 /**
- * The size of the table with its partitions and large values, and the pages of its file; 0 pages: it has none, or its
+ * The size of the table with its partitions, or those of its tree, and large values, and the pages of its file; 0 pages: it has none, or more than one, or its
  * access method keeps rows in another order.
  */
-function sizeSql(name: string): string {
+function sizeSql(name: string, tree: readonly number[] | null): string {
+  if (tree !== null)
+    return `select coalesce(sum(pg_table_size(t.relid)), 0) as bytes, 0 as pages from unnest(${oids(tree)}) t (relid)`;
   return `select (select coalesce(sum(pg_table_size(t.relid)), 0) from (select c.oid as relid union select relid::oid from pg_partition_tree(c.oid)) t) as bytes,
     case when c.relkind = 'r' and m.amname = 'heap' then pg_relation_size(c.oid) / current_setting('block_size')::bigint else 0 end as pages
     from pg_class c left join pg_am m on m.oid = c.relam where c.oid = to_regclass(${name})`;

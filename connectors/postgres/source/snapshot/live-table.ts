@@ -4,7 +4,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import type { KnownLeaves } from "../wire/context.ts";
+import type { KnownLeaves, SourceContext } from "../wire/context.ts";
 import type { RowSession } from "../wire/row-session.ts";
 
 export interface LiveColumn {
@@ -15,7 +15,7 @@ export interface LiveColumn {
 }
 
 export interface LiveTable {
-  /** With ONLY for a plain table: children by inheritance are separate tables. */
+  /** With ONLY for a plain table: children by inheritance are separate tables, but for those of a tree. */
   readonly sql: string;
   readonly partitioned: boolean;
   /** One for each column of the version, under its present name. */
@@ -47,7 +47,12 @@ function operatorsOf(json: string | null): readonly string[] {
  * Looks the table up in the session's own transaction. A column that differs from the version is an error, and so is another
  * table under its name: statements always mean the table that has the name now, whatever the snapshot shows.
  */
-export async function findTable(session: RowSession, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
+export async function findTable(
+  session: RowSession,
+  table: TableVersion,
+  leaves: KnownLeaves,
+  signal: AbortSignal,
+): Promise<LiveTable> {
   const rows = await session.rows(
     `looking up ${table.id}`,
     `select c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), ${OPERATORS_SQL}, c.oid::int8 from pg_class c
@@ -70,7 +75,7 @@ export async function findTable(session: RowSession, table: TableVersion, signal
     throw changed(table, `a column of version ${table.version} was dropped or altered`);
   });
   const partitioned = rows[0]?.[0] === "p";
-  const sql = `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`;
+  const sql = `${partitioned || leaves.isTree(oid) ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`;
   return { sql, partitioned, columns, key: table.key.map((ordinal) => columns[ordinal]!) };
 }
 
@@ -82,17 +87,37 @@ export async function expectKnownLeaves(
   {
     session,
     table,
-    leaves,
-  }: { readonly session: RowSession; readonly table: TableVersion; readonly leaves: KnownLeaves },
+    context: { database, leaves },
+  }: {
+    readonly session: RowSession;
+    readonly table: TableVersion;
+    readonly context: Pick<SourceContext, "database" | "leaves">;
+  },
   signal: AbortSignal,
 ): Promise<void> {
   const known = leaves.of(oidOf(table));
   if (known === undefined) return;
+  if (leaves.isTree(oidOf(table))) {
+    // In another session: the snapshot of this one does not show what was attached since, and its statement reads that.
+    const below = await database.rows(
+      "looking at the tables that inherit",
+      UNKNOWN_HEIRS_SQL,
+      [oidOf(table), known],
+      signal,
+    );
+    if (below.length > 0) throw changed(table, "another table inherits from it");
+    return;
+  }
   const name = quoteLiteral(quoteTable(table.schema, table.table));
   const query = `select relid::oid from pg_partition_tree(${name}::regclass) where isleaf except select unnest(${oids(known)}) limit 1`;
   const unknown = await session.rows(`looking at the partitions of ${table.id}`, query, signal);
   if (unknown.length > 0) throw changed(table, "a partition was attached to it");
 }
+
+const UNKNOWN_HEIRS_SQL = `
+with recursive tree (oid) as (
+  select $1::int8::oid union select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid)
+select 1 as found from tree where oid::int8 <> all ($2) limit 1`;
 
 /** For FROM, with a condition: the table's rows in these leaves alone, if it has any. */
 export function rowsIn({ sql }: LiveTable, table: TableVersion, leaves: KnownLeaves): string {
@@ -100,12 +125,12 @@ export function rowsIn({ sql }: LiveTable, table: TableVersion, leaves: KnownLea
   return known === undefined ? sql : `${sql} WHERE tableoid = ANY (${oids(known)})`;
 }
 
-function oids(leaves: readonly number[]): string {
+export function oids(leaves: readonly number[]): string {
   return `'{${leaves.join()}}'::oid[]`;
 }
 
 /** See `Catalog.relation`. */
-function oidOf({ relation }: TableVersion): number {
+export function oidOf({ relation }: TableVersion): number {
   return relation % 2 ** 32;
 }
 

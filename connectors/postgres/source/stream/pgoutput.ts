@@ -25,7 +25,6 @@ import { saidSchemas } from "../log/schema-names.ts";
 import { type Relation, Relations } from "./relations.ts";
 
 import { ByteWriter } from "../../../../src/core/bytes.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { TupleWriter } from "../../../../src/core/model/tuple.ts";
 /** Why the decoder returned: */
 /** all whole frames are read; */
@@ -258,9 +257,9 @@ export class Decoder {
     bytes.copyWithin(next + missingBytes, next, end);
     bytes.writeInt32BE(next + missingBytes - at - 1, at + 1);
     const update = at + XLOG_HEADER + 1;
-    const table = this.#known(bytes.readUInt32BE(update))?.table;
+    const relation = this.#known(bytes.readUInt32BE(update));
     const before = update + 5;
-    if (table != null) completeKey(table, bytes, before, tupleEnd(bytes, before) + 1);
+    if (relation?.table != null) completeKey(keyCells(relation), bytes, before, tupleEnd(bytes, before) + 1);
     this.missingBytes = 0;
     return end + missingBytes;
   }
@@ -420,7 +419,7 @@ export class Decoder {
     const after = tupleEnd(bytes, at + 5) + 1;
     if (after <= at || after > end) throw unreadable("an old tuple that does not fit into its frame");
     if (relation.table != null) {
-      this.missingBytes = missingKeyBytes(relation.table, bytes, at + 5, after);
+      this.missingBytes = missingKeyBytes(keyCells(relation), bytes, at + 5, after);
       if (this.missingBytes > 0) return false;
     }
     if (isFromNowhere) {
@@ -460,9 +459,13 @@ export class Decoder {
     this.#relations.announced = undefined;
     for (let i = 0; i < count; i++)
       if (this.#known(this.bytes.readUInt32BE(at + 5 + i * 4)) === undefined) return false;
+    const named = new Set(Array.from({ length: count }, (_, i) => this.bytes.readUInt32BE(at + 5 + i * 4)));
+    const names = (tree: readonly number[]): boolean => tree.every((oid) => named.has(oid));
     for (let i = 0; i < count; i++) {
       const relation = this.#known(this.bytes.readUInt32BE(at + 5 + i * 4))!;
       if (!this.#counts(relation)) continue;
+      // Of the others the generation changes, and the tree is read again.
+      if (relation.tree !== null && !(relation.tree[0] === relation.message.oid && names(relation.tree))) continue;
       this.#append(relation, OP_TRUNCATE, NO_TUPLE, NO_TUPLE, BEFORE_NONE);
       const recordPosition = this.bytes.readBigUInt64BE(at - 1 - POSITION_BEFORE_MESSAGE);
       this.block.truncates.push({ row: this.block.count - 1, recordPosition });
@@ -479,6 +482,11 @@ export class Decoder {
 
   #append(relation: Relation, op: number, after: number, before: number, kind: number): void {
     const { block } = this;
+    if (relation.cells !== null) {
+      // Once for each row: a row is appended once.
+      if (before !== NO_TUPLE) arrange(this.bytes, before, relation.cells);
+      if (after !== NO_TUPLE) arrange(this.bytes, after, relation.cells);
+    }
     if (this.#transaction < 0) {
       const version = rowVersion(this.epoch, this.#commit);
       this.#transaction = block.transactions.add(this.#commit, version, this.#commitTimeUs, this.#xid);
@@ -490,8 +498,11 @@ export class Decoder {
   #enlist(relation: Relation): void {
     const { tables } = this.block;
     if (tables.length >= BLOCK_TABLE_COUNT_MAX) throw unreadable("too many tables in one block");
-    // Only a captured relation gets here.
-    relation.ordinal = tables.push(relation.table!) - 1;
+    // Only a captured relation gets here. The tables of a tree are one, and so are their rows in a block.
+    const table = relation.table!;
+    const known =
+      relation.tree === null ? -1 : tables.findIndex(({ id, version }) => id === table.id && version === table.version);
+    relation.ordinal = known >= 0 ? known : tables.push(table) - 1;
     relation.blockNumber = this.#blockNumber;
   }
 
@@ -550,26 +561,47 @@ function hasOnly(bytes: Uint8Array, tuple: number, ordinals: ReadonlySet<number>
   return true;
 }
 
+/** The cells of the key in tuples as the relation has them. */
+function keyCells({ table, cells }: Relation): readonly number[] {
+  const key = table?.key ?? [];
+  return cells === null ? key : key.map((ordinal) => cells[ordinal]!);
+}
+
+let arranged = new ByteWriter();
+/** A buffer that one huge value has enlarged is released. */
+const ARRANGED_BYTES_MAX = 1024 * 1024;
+
+/** Writes the tuple at `tuple` over itself with these cells alone, in this order. It does not grow. */
+function arrange(bytes: Buffer, tuple: number, cells: readonly number[]): void {
+  older.read(bytes, tuple);
+  arranged.reset();
+  const writer = new TupleWriter(arranged);
+  writer.begin(cells.length);
+  for (const cell of cells) writer.copyCell(bytes, older, cell);
+  bytes.set(arranged.view(), tuple);
+  if (arranged.bytes.length > ARRANGED_BYTES_MAX) arranged = new ByteWriter();
+}
+
 /** How many bytes the new tuple grows when its key is completed from the old one; 0: the key is whole. */
-function missingKeyBytes(table: TableVersion, bytes: Uint8Array, before: number, after: number): number {
+function missingKeyBytes(key: readonly number[], bytes: Uint8Array, before: number, after: number): number {
   newer.read(bytes, after);
-  if (!table.key.some((ordinal) => newer.kind[ordinal] === CELL_UNCHANGED)) return 0;
+  if (!key.some((ordinal) => newer.kind[ordinal] === CELL_UNCHANGED)) return 0;
   older.read(bytes, before);
   let count = 0;
   // A kind byte exists already; a length and the value do not.
-  for (const ordinal of table.key) if (newer.kind[ordinal] === CELL_UNCHANGED) count += 4 + older.length[ordinal]!;
+  for (const ordinal of key) if (newer.kind[ordinal] === CELL_UNCHANGED) count += 4 + older.length[ordinal]!;
   return count;
 }
 
 /** Writes the new tuple with a whole key over itself; the bytes after it were moved away before. */
-function completeKey(table: TableVersion, bytes: Uint8Array, before: number, after: number): void {
+function completeKey(key: readonly number[], bytes: Uint8Array, before: number, after: number): void {
   older.read(bytes, before);
   const length = newer.read(bytes, after) - after;
-  const out = new ByteWriter(length + missingKeyBytes(table, bytes, before, after));
+  const out = new ByteWriter(length + missingKeyBytes(key, bytes, before, after));
   const tuple = new TupleWriter(out);
   tuple.begin(newer.count);
   for (let i = 0; i < newer.count; i++) {
-    const isMissing = newer.kind[i] === CELL_UNCHANGED && table.key.includes(i);
+    const isMissing = newer.kind[i] === CELL_UNCHANGED && key.includes(i);
     tuple.copyCell(bytes, isMissing ? older : newer, i);
   }
   bytes.set(out.view(), after);

@@ -21,7 +21,8 @@ interface RelationColumn {
 
 /**
  * A relation as the decoder knows it. Relation messages also come for tables whose rows come under another name (leaves of
- * a partitioned table), so a table is looked up when the first row refers to it.
+ * a partitioned table), so a table is looked up when the first row refers to it. Rows of a tree by inheritance come under the name
+ * of the table that holds them.
  */
 export interface Relation {
   readonly message: RelationMessage;
@@ -29,6 +30,13 @@ export interface Relation {
   leaf: number | undefined;
   /** What those leaves log that log less than whole old rows, as ordinals; null: as far as is known, all log whole ones. */
   logged: ReadonlySet<number> | null;
+  /**
+   * Of a table whose rows are another's, the root's of a tree: by ordinal of that one's columns, the cell of a tuple. null: the
+   * tuples are as they are.
+   */
+  cells: readonly number[] | null;
+  /** Of a table in a tree by inheritance: the oids of all of its tables. A truncate that does not name each leaves rows. */
+  tree: readonly number[] | null;
   /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
   /** Of one that is not captured, and may be since: the id under which it then flows. */
@@ -75,6 +83,8 @@ export class Relations {
       message,
       leaf: undefined,
       logged: null,
+      cells: null,
+      tree: null,
       table: undefined,
       refused: undefined,
       isIllegible: false,
@@ -148,6 +158,7 @@ export class Relations {
 }
 
 function forget(relation: Relation): void {
+  relation.cells = relation.tree = null;
   relation.table = undefined;
   relation.refused = undefined;
   relation.blockNumber = -1;

@@ -73,25 +73,25 @@ export class TableLookups {
 
   /** Null: not captured. `received` knows which other relations the received bytes refer to. */
   async table(relation: Relation, position: Position, received: ReceivedBytes): Promise<TableVersion | null> {
-    const { selection, chosenKey } = this.#context;
+    const { selection, chosenKey, leaves } = this.#context;
     const { message, leaf } = relation;
     // The connection's own time limits end it.
     const { signal } = new AbortController();
+    const root = leaves.rootOf(message.oid);
+    if (root !== undefined && root !== message.oid) {
+      const found = await this.#heir(relation, root, { position, ahead: received.ahead() }, signal);
+      if (found !== undefined) return found;
+    }
+    relation.tree = root === message.oid ? (leaves.of(root) ?? null) : null;
     if (this.#saysSchemas) await this.#saySchema(message, position, received.ahead(), signal);
     if (!selection.matches(message.schema, message.table)) return null;
     if (await this.#isCopy(message, signal)) return refuse(relation);
-    const { resolve, isKnown, onUnreadableRows, onUnloggedRows } = this.#options;
-    if (relation.isIllegible) {
-      const id = tableId(message.schema, message.table);
-      const what = `a change of ${id} has a text without a form in UTF-8`;
-      const hint = `${CORRECT_TEXTS}, or leave the table out by \`tables\`; then millrace snapshot start --tables ${shellWord(id)}`;
-      const error = sourceError("MR2037", "fatal", what, { hint });
-      if (onUnreadableRows === undefined) throw error;
-      await onUnreadableRows(id, error);
-      return null;
-    }
+    const { resolve, isKnown, onUnloggedRows } = this.#options;
+    if (relation.isIllegible) return await this.#illegible(tableId(message.schema, message.table));
     const { catalog, natives, types } = await this.#look(relation, received.ahead(), signal);
     const table = catalog.tables.find(({ oid }) => oid === message.oid);
+    // Of a table that came into a tree the next look says so, and the tree is read again.
+    if (root === undefined && table?.parents.some(({ oid }) => leaves.rootOf(oid) !== undefined) === true) return null;
     const shape = relationShape(message, natives, table, { types, relation: catalog.relation }, chosenKey(message));
     if (this.#isBinary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
       throw new TextModeNeeded(`${shape.id} has a type without binary form`);
@@ -106,6 +106,51 @@ export class TableLookups {
     } catch (error) {
       throw findMillraceError(error) ?? error;
     }
+  }
+
+  /**
+   * The rows of a table in a tree are the root's, without the columns that only this one has. Undefined: it is in the tree no
+   * more.
+   */
+  async #heir(
+    relation: Relation,
+    rootOid: number,
+    { position, ahead }: { readonly position: Position; readonly ahead: Ahead },
+    signal: AbortSignal,
+  ): Promise<TableVersion | null | undefined> {
+    const { leaves, selection } = this.#context;
+    const { message } = relation;
+    const { catalog, natives, types } = await this.#look({ ...relation, leaf: rootOid }, ahead, signal);
+    const root = catalog.tables.find(({ oid }) => oid === rootOid);
+    const heir = catalog.tables.find(({ oid }) => oid === message.oid);
+    if (heir?.parents.every(({ oid }) => oid !== rootOid) === true) return undefined;
+    if (root === undefined || !selection.matches(root.schema, root.table)) return null;
+    const id = tableId(root.schema, root.table);
+    if (relation.isIllegible) return await this.#illegible(id);
+    const own = inherited(message, natives, heir, root);
+    const known = { types, relation: catalog.relation };
+    const shape = relationShape(own.message, own.natives, root, known, null, own.numbers);
+    if (this.#isBinary && !shape.columns.every((column) => hasBinaryForm(column.type)))
+      throw new TextModeNeeded(`${shape.id} has a type without binary form`);
+    try {
+      const version = await this.#options.resolve({ ...shape, parts: [catalog.relation(message.oid)] }, position);
+      const isAsItIs = own.cells.length === message.columns.length && own.cells.every((cell, i) => cell === i);
+      relation.cells = isAsItIs ? null : own.cells;
+      relation.tree = leaves.of(rootOid) ?? [rootOid, message.oid];
+      return version;
+    } catch (error) {
+      throw findMillraceError(error) ?? error;
+    }
+  }
+
+  async #illegible(id: string): Promise<null> {
+    const { onUnreadableRows } = this.#options;
+    const what = `a change of ${id} has a text without a form in UTF-8`;
+    const hint = `${CORRECT_TEXTS}, or leave the table out by \`tables\`; then millrace snapshot start --tables ${shellWord(id)}`;
+    const error = sourceError("MR2037", "fatal", what, { hint });
+    if (onUnreadableRows === undefined) throw error;
+    await onUnreadableRows(id, error);
+    return null;
   }
 
   /** Of a table that has come into another schema since: in the log before or behind the position. */
@@ -222,8 +267,8 @@ export function relationShape(
   table: CatalogTable | undefined,
   { types, relation }: Pick<Catalog, "types" | "relation">,
   wanted: ChosenKey | null = null,
+  numbers: readonly number[] = columnNumbers(message, table),
 ): TableShape {
-  const numbers = columnNumbers(message, table);
   const columns = message.columns.map((c, i): Column => {
     const known = table?.columns.find((column) => column.attnum === numbers[i]);
     return {
@@ -240,6 +285,49 @@ export function relationShape(
   const named = { schema: message.schema, table: message.table, relation: relation(message.oid) };
   const shape = shapeOf(named, columns, ordinals.includes(-1) ? [] : ordinals, key, chosen !== undefined);
   return table === undefined ? shape : { ...shape, ...originsOf(table, types) };
+}
+
+interface Inherited {
+  /** As if the root had announced itself. */
+  readonly message: RelationMessage;
+  readonly natives: readonly string[];
+  /** The attnum of each of its columns in the root. */
+  readonly numbers: readonly number[];
+  /** Where each is in the tuples. */
+  readonly cells: readonly number[];
+}
+
+/** The columns of a table in a tree that the root has too, in the root's order. Both have them under one name at any time. */
+function inherited(
+  message: RelationMessage,
+  natives: readonly string[],
+  heir: CatalogTable | undefined,
+  root: CatalogTable,
+): Inherited {
+  const numbers = columnNumbers(message, heir);
+  const found = message.columns.flatMap((column, cell) => {
+    const name = heir === undefined ? column.name : heir.columns.find(({ attnum }) => attnum === numbers[cell])?.name;
+    const own = root.columns.find((one) => one.name === name);
+    return own === undefined ? [] : [{ column, native: natives[cell] ?? "text", number: own.attnum, cell }];
+  });
+  const columns = found.toSorted((a, b) => a.number - b.number);
+  const key = new Set(keyOf(root)?.columns);
+  const numbersOfKey = new Set(root.columns.filter(({ name }) => key.has(name)).map(({ attnum }) => attnum));
+  return {
+    message: {
+      oid: root.oid,
+      schema: root.schema,
+      table: root.table,
+      identity: root.identity,
+      columns: columns.map(({ column, number }) => {
+        const inKey = root.identity === FULL || (column.inKey && numbersOfKey.has(number));
+        return { ...column, inKey };
+      }),
+    },
+    natives: columns.map(({ native }) => native),
+    numbers: columns.map(({ number }) => number),
+    cells: columns.map(({ cell }) => cell),
+  };
 }
 
 /**
