@@ -681,7 +681,12 @@ export function isTaken(name: string, former: Former, shape: TableShape): boolea
   const now = shape.columns.find((column) => column.name === name);
   if (before === undefined || now === undefined || former.held !== undefined) return false;
   if (isKnownByName(shape)) return (former.moved?.get(name.toLowerCase()) ?? name.toLowerCase()) !== name.toLowerCase();
-  return now.identity !== before.identity && former.columns.some(({ identity }) => identity === now.identity);
+  if (now.identity === before.identity) return false;
+  const isAmong = (columns: Former["columns"], identity: number): boolean =>
+    columns.some((column) => column.identity === identity);
+  // Either has another name now: the column that had this one, beside a new column, or the column that has it.
+  const isBeside = before.identity > 0 && isSameTable(former, shape) && isAmong(shape.columns, before.identity);
+  return isBeside || isAmong(former.columns, now.identity);
 }
 
 function isRuled({ hidden, filtered }: Former): boolean {

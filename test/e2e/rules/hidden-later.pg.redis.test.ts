@@ -126,6 +126,32 @@ test("a column that the log left out, one of another table's rows, and a conditi
   });
 });
 
+test("a new column with the name of one that a condition asks, which has another name now", async () => {
+  const tables = ["renamed", "rewritten"];
+  await using pipeline = await started(
+    tables
+      .map(
+        (name) =>
+          `create table ${name} (id int primary key, country text, word text);
+           insert into ${name} values (1, 'AT', 'w'), (2, 'DE', '${CANARY}')`,
+      )
+      .join(";"),
+    Object.fromEntries(tables.map((name) => [`public.${name}`, { where: "country = 'AT'" }])),
+  );
+  await pipeline.settled();
+  await pipeline.run(
+    `alter table renamed rename country to was; alter table renamed add country text default 'AT'; update renamed set word = word || '!'`,
+  );
+  // The same column with another type is the same one.
+  await pipeline.run("alter table rewritten alter country type varchar(2); update rewritten set word = word || '!'");
+  const suspended = { "public.renamed": "MR1020" };
+  await expectSuspended(pipeline, suspended);
+  await pipeline.kill();
+  await pipeline.run(tables.map((name) => `update ${name} set word = word || '!'`).join(";"));
+  await pipeline.start();
+  await expectSuspended(pipeline, suspended);
+});
+
 test("columns of the row types of views, of partitions, and of tables that inherit", async () => {
   await using pipeline = await started(
     `create table users (id int primary key, mail text); create table kids (primary key (id)) inherits (users);
