@@ -98,6 +98,9 @@ async function moveAll(
   const { signal } = new AbortController();
   for (const number of goOn) {
     const [config, state] = [configs.get(number)!, states.get(number)!];
+    // What a share has in targets that tables share is from now on that one's which has the table: it claims it when it starts.
+    for (const sink of config.sinks)
+      await withOpenSink(session, sink, state, async (opened) => await opened.presence?.keepOnly?.([], signal));
     const request = { sink: null, isForced: true, isConfirmed: true };
     const recover = async () => await recoverIn(session, config, state, request);
     await auditedHere(state, "recover", { shares: config.shares!.division.count }, recover, ({ position, tables }) => ({
